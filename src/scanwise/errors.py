@@ -1,0 +1,70 @@
+"""What can go wrong, in words that say what happened, what was expected and what to do.
+
+ScanwiseError                 every error that scanwise raises on purpose          exit code 2
+├── RecipeError               a recipe, or a `--set`, says something it may not
+├── DataError                 the folder, the manifest or the scans cannot be used
+│   └── ShapeError            arrays that belong together differ in shape
+├── LeakageError              a split that claims to be honest is not              exit code 1
+├── RunError                  a run folder is missing, taken, damaged or altered
+├── StorageError              the disk is full or cannot be written
+└── WeightsError              weights that do not fit the network, or cannot be had
+"""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import ClassVar, TypeVar
+
+T = TypeVar("T")
+
+
+class ScanwiseError(Exception):
+    """The base of every error that scanwise raises on purpose."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class RecipeError(ScanwiseError):
+    """A recipe, or a `--set`, says something it may not."""
+
+
+class DataError(ScanwiseError):
+    """The folder, the manifest or the scans cannot be used as they are."""
+
+
+class ShapeError(DataError):
+    """Arrays that belong together differ in shape."""
+
+
+class LeakageError(ScanwiseError):
+    """A split that claims to be honest has the same subject, or the same pixels, on two sides."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class RunError(ScanwiseError):
+    """A run folder or bundle is missing, taken, damaged or altered."""
+
+
+class StorageError(ScanwiseError):
+    """The disk is full or cannot be written."""
+
+
+class WeightsError(ScanwiseError):
+    """Weights that do not fit the network, or that cannot be had."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The hint that ends a message about an unknown word; empty when nothing is near.
+
+    >>> did_you_mean("epoch", ["epochs", "batch"])
+    " Did you mean 'epochs'?"
+    """
+    near = get_close_matches(word, list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def lookup(table: Mapping[str, T], name: str, what: str) -> T:
+    """Take an entry of a table of choices, or say which there are."""
+    if name not in table:
+        raise RecipeError(f"There is no {what} {name!r}; choose one of {', '.join(table)}.{did_you_mean(name, table)}")
+    return table[name]

@@ -1,0 +1,366 @@
+"""What a recipe may say: frozen sections, YAML in, `--set train.epochs=3` over it, all mistakes reported at once.
+
+A recipe is data: it names entries of tables and can never run code. Field descriptions below are the reference;
+`scanwise recipes schema` gives them to editors.
+"""
+
+import io
+import json
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from scanwise.errors import RecipeError, did_you_mean
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen, and unknown keys are mistakes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Data(Section):
+    """What a scan becomes before any network sees it."""
+
+    size: Annotated[int, Field(ge=16, le=1024)] = 128
+    """Side of the square, in pixels."""
+    channels: Literal[1, 3] = 1
+    """1 for gray, 3 for colour."""
+    shape: Literal["stretch", "pad"] = "stretch"
+    """How a scan that is not square becomes so: stretched, or padded with black."""
+
+
+class Published(Section):
+    """The split of the original project. Accuracy only is reported for it, stamped *leaked* where it leaks."""
+
+    by: Literal["scan", "folders"] = "scan"
+    """At random by scan, or by the train and test folders (or manifest column) that the data comes with."""
+    validation: Fraction = 0.15
+    """Share of all scans (by scan), or of the training folder (by folders)."""
+    test: Fraction = 0.15
+    """Share of all scans; by folders, the test folder decides."""
+
+
+class SplitSection(Section):
+    """Who learns and who judges."""
+
+    protocols: tuple[Literal["honest", "published"], ...] = ("honest",)
+    """Which splits to fit: honest (by subject) and, beside it, the published one."""
+    validation: Fraction = 0.15
+    """Share of the subjects for early stopping, temperature and tuning."""
+    calibration: Fraction = 0.20
+    """Share of the subjects for the thresholds of prediction sets."""
+    test: Fraction = 0.20
+    """Share of the subjects for the final figures; with folds, one fold."""
+    folds: Count = 1
+    """Cross-validation by subject with this many folds; 1 is a single split."""
+    small_classes: Literal["keep", "merge", "drop"] = "keep"
+    """A class with too few subjects for every side: kept in training only, merged with its neighbour stage, or dropped."""
+    published: Published = Published()
+
+    @model_validator(mode="after")
+    def _leaves_training(self) -> Self:
+        test = 1 / self.folds if self.folds > 1 else self.test
+        if self.validation + self.calibration + test > 0.9:
+            raise ValueError(
+                "validation + calibration + test (or one fold) leave less than a tenth for training; lower one"
+            )
+        if self.published.by == "scan" and self.published.validation + self.published.test > 0.9:
+            raise ValueError("published.validation + published.test leave less than a tenth for training; lower one")
+        if not self.protocols:
+            raise ValueError("protocols is empty; name honest, published or both")
+        return self
+
+
+class Model(Section):
+    """The network."""
+
+    name: str = "alexnet"
+    """`alexnet`, `small` (a four-block network for demonstrations), or any timm backbone by its name."""
+    weights: str = "none"
+    """`none`, `hub` (timm's pretrained weights), or a file of weights."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout before the classifier (and between the hidden layers of alexnet)."""
+    mean: tuple[float, ...] = (0.5,)
+    """Mean to subtract, pixels in [0, 1]: one for all channels, or one a channel."""
+    std: tuple[Positive, ...] = (0.5,)
+    """Standard deviation to divide by: one for all channels, or one a channel."""
+    options: Mapping[str, bool | int | float | str] = {}
+    """Further keyword arguments of `timm.create_model`, such as `pad_type: same`."""
+
+
+class Optimizer(Section):
+    """How weights move."""
+
+    name: Literal["sgd", "adam", "adamw"] = "adamw"
+    lr: Positive = 1e-3
+    """Learning rate at the top of the schedule."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of SGD; the others ignore it."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Schedule(Section):
+    """How the learning rate changes."""
+
+    name: Literal["constant", "cosine", "step"] = "constant"
+    warmup: Annotated[float, Field(ge=0)] = 0.0
+    """Epochs of linear warm-up."""
+    every: Count = 30
+    """Of `step`: epochs between two drops."""
+    factor: Fraction = 0.1
+    """Of `step`: what is left of the rate after a drop."""
+
+
+class Augment(Section):
+    """Random changes of the training scans, drawn anew each epoch, batched on the device."""
+
+    shift: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Largest shift, as a share of the side."""
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Largest relative zoom, in or out."""
+    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Largest rotation, in degrees."""
+    probability: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Of shift, scale and rotation together, for each scan."""
+    flip: bool = False
+    """Left-right mirror images; only where anatomy allows."""
+
+
+class Train(Section):
+    """How the network learns."""
+
+    epochs: Count = 20
+    batch: Count = 64
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    class_weights: bool = False
+    """Weigh classes by the inverse of their number of training scans."""
+    clip: Annotated[float, Field(ge=0)] = 0.0
+    """Largest norm of the gradient; 0 leaves it alone."""
+    augment: Augment = Augment()
+    monitor: Literal["macro_f1", "accuracy", "balanced_accuracy", "loss"] = "macro_f1"
+    """What the best epoch is best at, on the validation side."""
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Epochs without a better one before training stops; 0 never stops early."""
+    checkpoint_every: Annotated[int, Field(ge=0)] = 0
+    """Keep a checkpoint of every k-th epoch besides last and best; 0 keeps those two alone."""
+
+
+class Calibration(Section):
+    """From logits to probabilities that mean what they say."""
+
+    method: Literal["temperature", "none"] = "temperature"
+
+
+class Conformal(Section):
+    """Prediction sets with a stated coverage."""
+
+    score: Literal["raps", "aps", "lac"] = "raps"
+    alpha: Fraction = 0.1
+    """Allowed miscoverage: 0.1 promises 90 %."""
+    penalty: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
+    """Lambda of RAPS; `auto` chooses it on the validation side."""
+    k_reg: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    """Rank from which RAPS penalises; `auto` chooses it on the validation side."""
+
+
+class Evaluation(Section):
+    """The final figures."""
+
+    draws: Annotated[int, Field(ge=100)] = 2000
+    """Bootstrap draws of subjects behind each interval."""
+    confidence: Fraction = 0.95
+    """Of every interval."""
+
+
+class Rivals(Section):
+    """The trivial classifiers that a network must beat."""
+
+    names: tuple[Literal["majority", "nearest_neighbour", "pca_logistic", "frozen_features"], ...] = (
+        "majority",
+        "nearest_neighbour",
+        "pca_logistic",
+        "frozen_features",
+    )
+    backbone: str = "tf_efficientnet_lite0"
+    """timm backbone of `frozen_features`."""
+    weights: str = "none"
+    """Its pretrained weights: a file, or `hub`. With `none` that rival is left out, and the report says so."""
+    size: Annotated[int, Field(ge=32, le=512)] = 160
+    """Side of the scans that `frozen_features` sees."""
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[Positive, ...] = (0.5,)
+
+
+class Stage(Section):
+    """What a class is called in reports."""
+
+    title: str = ""
+    description: str = ""
+    cdr: float | None = None
+    """Clinical Dementia Rating, where the class has one."""
+
+
+class Recipe(Section):
+    """One system, from scans to report."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    """What the run is called in reports."""
+    title: str = ""
+    description: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    classes: tuple[str, ...] | Mapping[str, str | tuple[str, ...]] | None = None
+    """Which labels are used, in which order, under which name: a list, or `name: label`, or `name: [labels to merge]`."""
+    ordered: bool | None = None
+    """Whether the classes are stages in order; unsaid, known scales decide, and any other set of names has no order."""
+    stages: Mapping[str, Stage] = {}
+    data: Data = Data()
+    split: SplitSection = SplitSection()
+    model: Model = Model()
+    train: Train = Train()
+    calibration: Calibration = Calibration()
+    conformal: Conformal = Conformal()
+    evaluation: Evaluation = Evaluation()
+    rivals: Rivals = Rivals()
+
+    def to_yaml(self) -> str:
+        """The recipe with every default made explicit."""
+        from ruamel.yaml import YAML
+
+        yaml = YAML(typ="safe", pure=True)
+        yaml.default_flow_style = False
+        yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+        stream = io.StringIO()
+        yaml.dump(self.model_dump(mode="json"), stream)
+        return stream.getvalue()
+
+
+def shipped() -> dict[str, str]:
+    """The recipes that come with scanwise: name to YAML text."""
+    folder = resources.files("scanwise") / "recipes"
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
+    return {f.name.removesuffix(".yaml"): f.read_text(encoding="utf-8") for f in files}
+
+
+def load(source: str | Path, settings: Iterable[str] = ()) -> Recipe:
+    """Read a shipped recipe by name, or a YAML file, and lay `a.b=value` settings over it.
+
+    Raises:
+        RecipeError: naming every mistake at once.
+    """
+    text = _text_of(str(source))
+    values = _parse_yaml(text, str(source))
+    if not isinstance(values, dict):
+        raise RecipeError(f"{source} holds no recipe: expected `key: value` lines, such as `name: my-recipe`.")
+    mistakes = [mistake for setting in settings if (mistake := _set(values, setting))]
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        mistakes += [_explain(dict(found)) for found in error.errors()]
+    if mistakes:
+        lines = "\n".join(f"  - {mistake}" for mistake in mistakes)
+        raise RecipeError(f"The recipe {source} has {len(mistakes)} mistake{'s' * (len(mistakes) > 1)}:\n{lines}")
+    return recipe
+
+
+def schema() -> str:
+    """The JSON schema of a recipe, for editors."""
+    return json.dumps(Recipe.model_json_schema(), indent=1) + "\n"
+
+
+def _text_of(source: str) -> str:
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"The recipe file {source} cannot be read: {error}.") from error
+    known = shipped()
+    if source not in known:
+        raise RecipeError(
+            f"There is no recipe {source!r}; shipped are {', '.join(known)}.{did_you_mean(source, known)} "
+            "A file of your own must end in .yaml."
+        )
+    return known[source]
+
+
+def _parse_yaml(text: str, source: str) -> Any:
+    """YAML 1.2: duplicate keys are refused, `1e-3` is a number and `no` is a word."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        where = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        problem = (error.problem or "not YAML").splitlines()[0]
+        raise RecipeError(f"{source}{where}: {problem}.") from error
+    except YAMLError as error:
+        raise RecipeError(f"{source} is not YAML: {error}.") from error
+
+
+def _set(values: dict[str, Any], setting: str) -> str:
+    """Lay one `a.b=value` over the values; return what is wrong with it, or nothing."""
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        return f"--set {setting}: expected key=value, such as train.epochs=3"
+    try:
+        value = _parse_yaml(text, f"--set {setting}")
+    except RecipeError as error:
+        return str(error)
+    *parents, last = key.split(".")
+    here = values
+    for parent in parents:
+        if here.get(parent) is None:
+            here[parent] = {}
+        if not isinstance(here[parent], dict):
+            return f"--set {setting}: {parent!r} is a value, not a section"
+        here = here[parent]
+    here[last] = value
+    return ""
+
+
+def _explain(found: dict[str, Any]) -> str:
+    """One mistake that pydantic found, as a line for people."""
+    where = [str(part) for part in found["loc"]]
+    place = ".".join(where) or "recipe"
+    match found["type"]:
+        case "extra_forbidden":
+            siblings = _fields_at(found["loc"][:-1])
+            return (
+                f"{place}: there is no such key.{did_you_mean(where[-1], siblings)} Known here: {', '.join(siblings)}"
+            )
+        case "literal_error":
+            expected = str(found["ctx"]["expected"])
+            words = [word.strip("'") for word in expected.replace(" or ", ", ").split(", ")]
+            return f"{place}: {found['input']!r} is not one of {expected}.{did_you_mean(str(found['input']), words)}"
+        case "missing":
+            return f"{place}: is missing and has no default"
+        case _:
+            return f"{place}: {found['msg'].removeprefix('Value error, ')} (found {found['input']!r})".replace(
+                "\n", " "
+            )[:300]
+
+
+def _fields_at(place: tuple[str | int, ...]) -> list[str]:
+    section: Any = Recipe
+    for part in place:
+        kind = (
+            section.model_fields[part].annotation
+            if isinstance(section, type) and issubclass(section, BaseModel) and part in section.model_fields
+            else section
+        )
+        section = next(
+            (t for t in (kind, *get_args(kind)) if isinstance(t, type) and issubclass(t, BaseModel)), section
+        )
+    return list(section.model_fields)
