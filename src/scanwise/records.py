@@ -272,7 +272,8 @@ class Predictions:
     @property
     def predicted(self) -> IntArray:
         """(N,) the most probable class."""
-        return self.probs.argmax(axis=1)
+        best: IntArray = self.probs.argmax(axis=1)
+        return best
 
     def rows(self) -> list[dict[str, object]]:
         """One dictionary a row: path, subject, <groups>, label, predicted, p_<class>…, set, entropy, abstain, correct.
@@ -345,7 +346,7 @@ def save_metrics(metrics: Sequence[Metric], path: Path) -> None:
 
 def load_metrics(path: Path) -> list[Metric]:
     """Read what `save_metrics` wrote."""
-    rows = json.loads(path.read_text(encoding="utf-8"))
+    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     return [Metric(**{name: float("nan") if value is None else value for name, value in row.items()}) for row in rows]
 
 

@@ -1,0 +1,119 @@
+"""Which scans there are: from a folder, manifest or URL to a Cohort and the Store of its pixels."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from scanwise.cohort import classes, layouts, remote, store
+from scanwise.cohort.layouts import Listing
+from scanwise.cohort.store import Store
+from scanwise.errors import DataError
+from scanwise.recipe import Recipe
+from scanwise.records import Cohort, Finding, StrArray
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What came in.
+
+    Attributes:
+        cohort: the scans that can be used.
+        store: their pixels, in the same order.
+        quarantine: (path, reason) of every file that cannot be.
+        findings: what a reader must know about the data.
+    """
+
+    cohort: Cohort
+    store: Store
+    quarantine: tuple[tuple[str, str], ...]
+    findings: tuple[Finding, ...]
+
+
+def read(data: str, recipe: Recipe, subject: str = "", *, progress: bool = False) -> Intake:
+    """Read the scans that `data` (a folder, a manifest, or an fsspec URL of one) holds.
+
+    Files that cannot be read are listed in the quarantine and the rest goes on.
+
+    Raises:
+        DataError: if nothing, or one class only, can be read; with what to do.
+    """
+    place = remote.mirror(data, progress=progress) if remote.is_remote(data) else layouts.local(data)
+    listing = layouts.discover(place, subject)
+    found = classes.resolve(listing.label, recipe)
+    used = np.flatnonzero(found.labels >= 0)
+    paths = listing.path[used]
+    pixels, refused = store.build(listing.root, paths, recipe.data, progress=progress)
+    readable = store.kept_rows(paths, refused)
+    rows = used[readable]
+    quarantine = (*refused.items(), *listing.unused)
+    if not len(rows):
+        raise DataError(
+            f"None of the {len(paths)} files in {data} can be read ({_reasons(refused)}). Nothing was written."
+        )
+    root = data.rstrip("/") if remote.is_remote(data) else str(listing.root)
+    cohort = _cohort(listing, root, found, rows, pixels)
+    lost = [name for index, name in enumerate(found.names) if not (cohort.labels == index).any()]
+    if lost:
+        raise DataError(f"No scan of the class {lost[0]!r} can be read ({_reasons(refused)}). Repair or remove it.")
+    return Intake(cohort, pixels, quarantine, tuple(_findings(cohort, found, quarantine)))
+
+
+def _cohort(
+    listing: Listing,
+    root: str,
+    found: classes.Classes,
+    rows: "np.ndarray[tuple[int], np.dtype[np.int64]]",
+    pixels: Store,
+) -> Cohort:
+    subject = listing.subject[rows] if listing.subject is not None else _scan_as_subject(listing.path[rows], pixels)
+    return Cohort(
+        root=root,
+        path=listing.path[rows],
+        labels=found.labels[rows],
+        classes=found.names,
+        ordered=found.ordered,
+        subject=subject,
+        subject_source=listing.subject_source,
+        sha256=pixels.sha256,
+        pixels=pixels.digest,
+        groups={name: values[rows] for name, values in listing.groups.items()},
+        text=None if listing.text is None else listing.text[rows],
+        given=None if listing.given is None else listing.given[rows],
+    )
+
+
+def _scan_as_subject(paths: StrArray, pixels: Store) -> StrArray:
+    """Where nobody is known each scan is its own subject, and scans with identical pixels are one."""
+    first: dict[str, str] = {}
+    keys = [digest or path for digest, path in zip(pixels.digest.tolist(), paths.tolist(), strict=True)]
+    return np.array(
+        [first.setdefault(key, path) for key, path in zip(keys, paths.tolist(), strict=True)], dtype=np.str_
+    )
+
+
+def _findings(cohort: Cohort, found: classes.Classes, quarantine: tuple[tuple[str, str], ...]) -> list[Finding]:
+    findings = []
+    if not cohort.subjects_known:
+        message = (
+            "No subject is known, so each scan stands for itself and leakage between the sides cannot be excluded. "
+            "Say who is who with --subject (a column, a CSV of path,subject, or a pattern over the path)."
+        )
+        findings.append(Finding("cohort.subjects", "warning", message))
+    if quarantine:
+        message = f"{len(quarantine)} files are not used ({_reasons(dict(quarantine))}); see quarantine.csv."
+        findings.append(Finding("cohort.quarantine", "warning", message, tuple(path for path, _ in quarantine[:50])))
+    if found.left_out:
+        message = f"The recipe uses no scans with the labels {', '.join(found.left_out)}."
+        findings.append(Finding("cohort.labels", "note", message))
+    if not cohort.ordered and len(cohort.classes) > 2:
+        message = (
+            f"The classes have no known clinical order ({', '.join(cohort.classes)}); nothing treats them as stages."
+        )
+        findings.append(Finding("cohort.order", "note", message))
+    return findings
+
+
+def _reasons(refused: dict[str, str]) -> str:
+    counted = Counter(reason.split(":")[0] for reason in refused.values())
+    return "; ".join(f"{count} × {reason}" for reason, count in counted.most_common(3))

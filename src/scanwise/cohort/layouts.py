@@ -1,0 +1,267 @@
+"""Where the scans lie and what is known of each: folders of classes, train and test trees, manifests.
+
+A layout lists files; it opens none. What it lists becomes a Cohort once the store has decoded it.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from scanwise.errors import DataError, did_you_mean
+from scanwise.records import SIDES, StrArray
+
+MANIFESTS = {".csv": ",", ".tsv": "\t"}
+SIDE_NAMES = {
+    **{side: side for side in SIDES},
+    **dict.fromkeys(("training", "tr"), "train"),
+    **dict.fromkeys(("val", "valid", "dev"), "validation"),
+    **dict.fromkeys(("cal", "calib"), "calibration"),
+    **dict.fromkeys(("testing",), "test"),
+}
+_COLUMNS = ("path", "label", "subject", "text", "split")
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The files of a cohort before any is opened, one row a file.
+
+    Attributes:
+        root: local folder that `path` is relative to.
+        path, label: (N,) as found.
+        subject: (N,), or None where nobody is known.
+        subject_source: how subjects became known.
+        groups, text, given: as in Cohort.
+        unused: files that belong to no class, with the reason.
+    """
+
+    root: Path
+    path: StrArray
+    label: StrArray
+    subject: StrArray | None = None
+    subject_source: str = ""
+    groups: dict[str, StrArray] = field(default_factory=dict)
+    text: StrArray | None = None
+    given: StrArray | None = None
+    unused: tuple[tuple[str, str], ...] = ()
+
+
+def local(data: str) -> Path:
+    """A local path from what a user typed: `~` and `file://` included."""
+    return Path(data.removeprefix("file://")).expanduser()
+
+
+def discover(data: Path, subject: str = "") -> Listing:
+    """List the scans of a folder or manifest, with the subject of each where `subject` tells it.
+
+    Args:
+        data: a folder of class folders, a folder of train and test folders of those, or a CSV/TSV manifest with the
+            columns path and label, and optionally subject, text, split and any group columns.
+        subject: a column of the manifest, a CSV of path,subject, or a regular expression over the path.
+
+    Raises:
+        DataError: with what to change.
+    """
+    if not data.exists():
+        raise DataError(f"There is nothing at {data}. Give a folder of class folders, or a CSV manifest, with --data.")
+    listing = _manifest(data, subject) if data.is_file() else _folders(_descend(data))
+    if not len(listing.path):
+        raise DataError(
+            f"No scans in {data}: expected one folder a class with images inside, {{train,test}}/class folders, "
+            "or a manifest with the columns path and label."
+        )
+    if subject and listing.subject is None:
+        listing = _with_subjects(listing, subject)
+    _check_given(listing)
+    return listing
+
+
+def _descend(root: Path) -> Path:
+    """Step into wrapping folders: a folder whose only content is one folder of folders."""
+    while True:
+        entries = [entry for entry in root.iterdir() if not entry.name.startswith(".")]
+        if len(entries) != 1 or not entries[0].is_dir() or not any(child.is_dir() for child in entries[0].iterdir()):
+            return root
+        if entries[0].name.casefold() in SIDE_NAMES:
+            return root
+        root = entries[0]
+
+
+def _folders(root: Path) -> Listing:
+    tops = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    sided = bool(tops) and all(top.casefold() in SIDE_NAMES for top in tops)
+    depth = 2 if sided else 1
+    rows: list[tuple[str, str, str]] = []
+    unused: list[tuple[str, str]] = []
+    for path in _walk(root):
+        parts = path.split("/")
+        if len(parts) <= depth:
+            unused.append((path, "not inside a class folder"))
+        else:
+            rows.append((path, parts[depth - 1], SIDE_NAMES[parts[0].casefold()] if sided else ""))
+    given = np.array([row[2] for row in rows], dtype=np.str_) if sided else None
+    return Listing(
+        root, _texts(row[0] for row in rows), _texts(row[1] for row in rows), given=given, unused=tuple(unused)
+    )
+
+
+def _walk(root: Path) -> Iterator[str]:
+    """Relative paths of all files that are not hidden, sorted; links to folders are not followed (they may loop)."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"The folder {error.filename} cannot be read: {error.strerror}. Change its permissions.")
+
+    for folder, folders, files in os.walk(root, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
+        for name in sorted(files):
+            if not name.startswith("."):
+                yield (Path(folder) / name).relative_to(root).as_posix()
+
+
+def _manifest(file: Path, subject: str) -> Listing:
+    table = _read_table(file)
+    root = file.parent
+    for column in ("path", "label"):
+        if column not in table:
+            raise DataError(
+                f"{file} has no column {column!r}; it has {', '.join(map(str, table))}."
+                f"{did_you_mean(column, map(str, table))} Rename the column."
+            )
+    column = subject if subject in table else "subject"
+    known = column in table and (subject in table or not subject)
+    _refuse_missing(table, file, ["path", "label", *([column] if known else [])])
+    paths = [_inside(root, path, file) for path in table["path"]]
+    _refuse_duplicates(paths, file)
+    groups = [name for name in table if name not in (*_COLUMNS, column)]
+    return Listing(
+        root,
+        _texts(paths),
+        _texts(table["label"]),
+        subject=_texts(table[column]) if known else None,
+        subject_source=f"column {column}" if known else "",
+        groups={str(name): _texts(table[name].fillna("")) for name in groups},
+        text=_texts(table["text"].fillna("")) if "text" in table else None,
+        given=_sides(table["split"].fillna(""), file) if "split" in table else None,
+    )
+
+
+def _read_table(file: Path) -> pd.DataFrame:
+    separator = MANIFESTS.get(file.suffix.casefold())
+    if separator is None:
+        raise DataError(f"{file} is neither a folder nor a manifest; manifests end in {' or '.join(MANIFESTS)}.")
+    try:
+        table = pd.read_csv(file, sep=separator, dtype=str, encoding="utf-8-sig")
+    except (OSError, ValueError, pd.errors.ParserError) as error:
+        raise DataError(f"The manifest {file} cannot be read: {error}.") from error
+    return pd.DataFrame({str(name): table[name].str.strip() for name in table})
+
+
+def _refuse_missing(table: pd.DataFrame, file: Path, columns: Sequence[str]) -> None:
+    for column in columns:
+        blank = table[column].isna() | (table[column].astype(str).str.strip() == "")
+        if blank.any():
+            lines = [int(row) + 2 for row in np.flatnonzero(blank)]  # + 2: the header is line 1
+            raise DataError(
+                f"{file}: the column {column!r} is empty in {len(lines)} rows (lines {_first(lines)}). "
+                "Fill them in, or delete those rows."
+            )
+
+
+def _refuse_duplicates(paths: Sequence[str], file: Path) -> None:
+    twice = [path for path, count in Counter(paths).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"{file}: {len(twice)} paths are listed more than once ({_first(twice)}). Keep one row of each."
+        )
+
+
+def _inside(root: Path, path: str, file: Path) -> str:
+    """The path relative to the data root; a path that leads out of it is refused."""
+    absolute, base = Path(os.path.normpath(root.absolute() / path)), Path(os.path.normpath(root.absolute()))
+    if not absolute.is_relative_to(base) or not absolute.resolve().is_relative_to(base.resolve()):
+        raise DataError(f"{file}: the path {path!r} leads outside {root}. Keep scans below the manifest's folder.")
+    return absolute.relative_to(base).as_posix()
+
+
+def _sides(values: "pd.Series[str]", file: Path) -> StrArray:
+    unknown = sorted({value for value in values if value and value.casefold() not in SIDE_NAMES})
+    if unknown:
+        raise DataError(
+            f"{file}: the column 'split' holds {_first(unknown)}; use {', '.join(SIDES)} or leave it blank."
+        )
+    return _texts(SIDE_NAMES[value.casefold()] if value else "" for value in values)
+
+
+def _with_subjects(listing: Listing, subject: str) -> Listing:
+    file = Path(subject)
+    if file.suffix.casefold() in MANIFESTS:
+        return _join_subjects(listing, file)
+    try:
+        pattern = re.compile(subject)
+    except re.error as error:
+        raise DataError(
+            f"--subject {subject!r} is no column of the data, no .csv file and no regular expression ({error})."
+        ) from error
+    found = [pattern.search(path) for path in listing.path.tolist()]
+    lost = [path for path, match in zip(listing.path.tolist(), found, strict=True) if match is None]
+    if lost:
+        raise DataError(
+            f"--subject {subject!r} is no column of the data; as a pattern it does not match {len(lost)} of "
+            f"{len(found)} paths ({_first(lost)}). Widen the pattern so that every path tells its subject."
+        )
+    names = ["_".join(g for g in match.groups() if g is not None) or match[0] for match in found if match is not None]
+    return replace(listing, subject=_texts(names), subject_source=f"pattern {subject}")
+
+
+def _join_subjects(listing: Listing, file: Path) -> Listing:
+    if not file.is_file():
+        raise DataError(f"--subject names the file {file}, which is not there.")
+    table = _read_table(file)
+    for column in ("path", "subject"):
+        if column not in table:
+            raise DataError(f"{file} has no column {column!r}; a subject file has the columns path and subject.")
+    _refuse_missing(table, file, ["path", "subject"])
+    paths = [os.path.normpath(path).replace(os.sep, "/") for path in table["path"]]
+    _refuse_duplicates(paths, file)
+    of = dict(zip(paths, table["subject"], strict=True))
+    lost = [path for path in listing.path.tolist() if path not in of]
+    if lost:
+        raise DataError(
+            f"{file} has no subject for {len(lost)} of {len(listing.path)} scans ({_first(lost)}). "
+            f"Its paths must be relative to {listing.root}."
+        )
+    return replace(
+        listing, subject=_texts(of[path] for path in listing.path.tolist()), subject_source=f"file {file.name}"
+    )
+
+
+def _check_given(listing: Listing) -> None:
+    """A label that is tested must have been taught."""
+    if listing.given is None:
+        return
+    taught = set(listing.label[listing.given == "train"].tolist())
+    untaught = sorted(set(listing.label[listing.given == "test"].tolist()) - taught)
+    if taught and untaught:
+        from scanwise.cohort.classes import spelling
+
+        untaught = [label for label in untaught if spelling(label) not in {spelling(other) for other in taught}]
+        if untaught:
+            raise DataError(
+                f"The test side has labels that the train side lacks: {_first(untaught)}. "
+                f"Train has {_first(sorted(taught))}. Rename them, or add training scans of these classes."
+            )
+
+
+def _texts(values: "Iterator[str] | Sequence[str] | pd.Series[str]") -> StrArray:
+    found = [str(value) for value in values]
+    return np.array(found, dtype=np.str_) if found else np.empty(0, dtype="<U1")
+
+
+def _first(values: Sequence[object], most: int = 3) -> str:
+    shown = ", ".join(str(value) for value in values[:most])
+    return shown + (", …" if len(values) > most else "")

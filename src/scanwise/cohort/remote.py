@@ -1,0 +1,78 @@
+"""Bring an `s3://` (or any other fsspec) folder of scans beside us, once; later runs fetch only what has changed."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from filelock import FileLock
+from tqdm import tqdm
+
+from scanwise.cohort.store import cache_folder
+from scanwise.errors import DataError
+from scanwise.run import read_json, write_json
+
+_AT_ONCE = 64
+
+
+def is_remote(data: str) -> bool:
+    """Whether this names a place that is not on the local disk."""
+    return "://" in data and not data.startswith("file://")
+
+
+def mirror(url: str, *, progress: bool = False) -> Path:
+    """Copy a remote folder or manifest with its scans to the cache; returns the local path.
+
+    A manifest brings the folder that it lies in, which its paths are relative to. Each file arrives under a temporary
+    name, and one that has the same size and version tag as before is not fetched again.
+
+    Raises:
+        DataError: if the place cannot be reached, or its package is not installed.
+    """
+    try:
+        filesystem, root = fsspec.core.url_to_fs(url)
+        whole = filesystem.isdir(root)
+        folder = root if whole else root.rpartition("/")[0]
+        files: dict[str, dict[str, Any]] = filesystem.find(folder, detail=True)
+    except ImportError as error:
+        raise DataError(
+            f"Reading {url} needs another package: {error}. For s3:// run `pip install 'scanwise[s3]'`."
+        ) from error
+    except Exception as error:
+        raise DataError(
+            f"{url} cannot be reached: {type(error).__name__}: {error}. Check the address and credentials."
+        ) from error
+    if not files or not (whole or root in files):
+        raise DataError(f"There is nothing at {url}. Check the address.")
+    local = cache_folder() / "remote" / hashlib.sha256(f"{filesystem.protocol}{folder}".encode()).hexdigest()[:24]
+    local.mkdir(parents=True, exist_ok=True)
+    with FileLock(str(local) + ".lock"):
+        _fetch(filesystem, folder, files, local, progress)
+    return local if whole else local / root.rpartition("/")[2]
+
+
+def _fetch(filesystem: Any, folder: str, files: dict[str, dict[str, Any]], local: Path, progress: bool) -> None:
+    index = local / ".scanwise-mirror.json"
+    seen = read_json(index) if index.is_file() else {}
+    tags = {
+        name: [about.get("size"), str(about.get("ETag") or about.get("mtime") or about.get("LastModified"))]
+        for name, about in files.items()
+    }
+    targets = {name: local / name.removeprefix(folder).lstrip("/") for name in files}
+    if any(".." in target.relative_to(local).parts for target in targets.values()):
+        raise DataError("The remote folder holds names with '..' in them; rename these objects.")
+    stale = [name for name in files if seen.get(name) != tags[name] or not targets[name].is_file()]
+    for gone in set(seen) - set(files):
+        (local / gone.removeprefix(folder).lstrip("/")).unlink(missing_ok=True)
+    with tqdm(total=len(stale), desc="fetching scans", unit=" files", disable=not progress, leave=False) as bar:
+        for start in range(0, len(stale), _AT_ONCE):
+            names = stale[start : start + _AT_ONCE]
+            parts = [targets[name].with_name(targets[name].name + ".part") for name in names]
+            for part in parts:
+                part.parent.mkdir(parents=True, exist_ok=True)
+            filesystem.get(names, [str(part) for part in parts])
+            for name, part in zip(names, parts, strict=True):
+                os.replace(part, targets[name])  # noqa: PTH105
+            bar.update(len(names))
+    write_json(tags, index)

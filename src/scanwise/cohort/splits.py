@@ -1,0 +1,241 @@
+"""Who learns and who judges: splits by subject that can be trusted, and the published ones that cannot.
+
+Honest splits give every subject one side. Published ones repeat what a notebook did, so that its figure can be
+reproduced and stamped.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from scanwise.errors import DataError, LeakageError
+from scanwise.recipe import Published, SplitSection
+from scanwise.records import SIDES, Cohort, Finding, IntArray, Split, StrArray
+
+
+def make(cohort: Cohort, section: SplitSection, seed: int) -> list[Split]:
+    """Every split that a recipe asks for: its protocols, and the folds of the honest one.
+
+    Raises:
+        DataError: if fewer than two classes can be judged, or the data lacks what a protocol needs.
+    """
+    splits: list[Split] = []
+    if "honest" in section.protocols:
+        splits += [_honest(cohort, section, seed, fold) for fold in range(section.folds)]
+    if "published" in section.protocols:
+        splits.append(_published(cohort, section.published, seed))
+    return splits
+
+
+def settle_small_classes(cohort: Cohort, section: SplitSection) -> tuple[Cohort, IntArray, tuple[str, ...]]:
+    """Merge or drop classes with too few subjects for every side, as the recipe says.
+
+    Returns:
+        the cohort, the rows of the old one that it keeps, and what was done, in words.
+
+    Raises:
+        DataError: if fewer than two classes would be left to judge, or a class that is one single person is to be kept.
+    """
+    small, needed = too_small(cohort, section), _needed(section)
+    told = tuple(f"{name} has {count} subjects of the {needed} needed" for name, count in small.items())
+    if len(cohort.classes) - len(small) < 2:
+        raise DataError(
+            f"Fewer than two classes can be judged: {'; '.join(told)}. Every side of the split needs a subject of "
+            "each class. Add subjects, or gather classes with `classes:` in the recipe."
+        )
+    everyone = np.arange(len(cohort))
+    if not small or section.small_classes == "keep":
+        single = [name for name, count in small.items() if count == 1]
+        if single:
+            raise DataError(
+                f"The class {single[0]!r} is one single subject: a network would learn the person, not the class. Add "
+                "subjects, or choose --set split.small_classes=drop (or merge, for stages in order)."
+            )
+        return cohort, everyone, ()
+    if section.small_classes == "drop":
+        kept = [index for index, name in enumerate(cohort.classes) if name not in small]
+        rows = np.flatnonzero(np.isin(cohort.labels, kept))
+        return _relabel(cohort.take(rows), [[index] for index in kept]), rows, tuple(f"{t}: dropped" for t in told)
+    if not cohort.ordered:
+        raise DataError(
+            f"{told[0]}, and classes without an order have no neighbour to merge with. Use `classes:` or drop."
+        )
+    return (
+        _relabel(cohort, _merged(cohort, set(small))),
+        everyone,
+        tuple(f"{t}: merged with its neighbour" for t in told),
+    )
+
+
+def too_small(cohort: Cohort, section: SplitSection) -> dict[str, int]:
+    """Classes with fewer subjects than the honest split has sides (or folds), and how many subjects they have."""
+    counts = subjects_per_class(cohort)
+    return {name: count for name, count in counts.items() if count < _needed(section)}
+
+
+def subjects_per_class(cohort: Cohort) -> dict[str, int]:
+    """How many subjects each class has; a subject with several labels counts where most of its scans are."""
+    _, labels = _subjects(cohort)
+    return {name: int((labels == index).sum()) for index, name in enumerate(cohort.classes)}
+
+
+def counts(cohort: Cohort, split: Split) -> list[dict[str, object]]:
+    """Scans and subjects of each class on each side: the rows of the plan."""
+    rows: list[dict[str, object]] = []
+    for side in SIDES:
+        for index, name in enumerate(cohort.classes):
+            here = (split.side == side) & (cohort.labels == index)
+            rows.append(
+                {
+                    "side": side,
+                    "class": name,
+                    "scans": int(here.sum()),
+                    "subjects": len(set(cohort.subject[here].tolist())),
+                }
+            )
+    return rows
+
+
+def check(cohort: Cohort, split: Split) -> list[Finding]:
+    """What a split gives away: subjects, or identical pixels, on two sides.
+
+    Raises:
+        LeakageError: if the split claims to be honest.
+    """
+    findings = [
+        *_leaks(cohort, split, cohort.subject, "subject", "subjects"),
+        *_leaks(cohort, split, cohort.pixels, "pixels", "groups of scans with identical pixels"),
+    ]
+    if findings and split.protocol == "honest":
+        raise LeakageError(
+            f"The honest split leaks: {findings[0].message} Give each subject one side, give copies of one scan one "
+            "subject (or remove them), or leave the split to scanwise."
+        )
+    return findings
+
+
+def _leaks(cohort: Cohort, split: Split, keys: StrArray, check_name: str, what: str) -> list[Finding]:
+    shared = _shared(keys, split.side)
+    if not shared:
+        return []
+    total = len({key for key, side in zip(keys.tolist(), split.side.tolist(), strict=True) if key and side})
+    scans = cohort.path[np.isin(keys, sorted(shared)[:50])][:50]
+    named = "" if check_name == "pixels" else f" (first: {', '.join(sorted(shared)[:3])})"
+    message = f"{len(shared)} of {total} {what} stand on more than one side of the {split.protocol} split{named}."
+    return [Finding(f"split.{check_name}", "leak", message, tuple(scans.tolist()))]
+
+
+def _shared(keys: StrArray, side: StrArray) -> set[str]:
+    """Keys that stand on more than one side."""
+    pairs = {(key, where) for key, where in zip(keys.tolist(), side.tolist(), strict=True) if key and where}
+    return {key for key, sides in Counter(key for key, _ in pairs).items() if sides > 1}
+
+
+def _split(cohort: Cohort, side: StrArray, protocol: str, fold: int, rule: str, unfit: Mapping[str, int]) -> Split:
+    leaky = bool(_shared(cohort.subject, side) or _shared(cohort.pixels, side))
+    return Split(side, protocol, fold, rule, leaky, dict(unfit))
+
+
+def _honest(cohort: Cohort, section: SplitSection, seed: int, fold: int) -> Split:
+    if cohort.given is not None and set(SIDES) <= set(cohort.given.tolist()):
+        return _split(cohort, cohort.given, "honest", fold, "as the data gives it", {})
+    unfit = too_small(cohort, section)
+    subjects, labels = _subjects(cohort)
+    side_of: dict[str, str] = {}
+    for index, name in enumerate(cohort.classes):
+        members = subjects[labels == index]
+        random = np.random.default_rng([seed, index])
+        members = members[random.permutation(len(members))]
+        sides = ["train"] * len(members) if name in unfit else _sides_of_class(len(members), section, fold, index)
+        side_of.update(zip(members.tolist(), sides, strict=True))
+    side = np.array([side_of[subject] for subject in cohort.subject.tolist()], dtype=np.str_)
+    folds = f", fold {fold + 1} of {section.folds}" if section.folds > 1 else ""
+    return _split(cohort, side, "honest", fold, f"by subject, stratified by class{folds}", unfit)
+
+
+def _sides_of_class(count: int, section: SplitSection, fold: int, index: int) -> list[str]:
+    """Sides for the shuffled subjects of one class; with folds, each subject is tested in exactly one of them."""
+    if section.folds == 1:
+        return _allot(
+            count, {"validation": section.validation, "calibration": section.calibration, "test": section.test}
+        )
+    tested = [(position + index) % section.folds == fold for position in range(count)]
+    left = count - sum(tested)
+    share = count / left  # the other shares are of all subjects, not of those that this fold leaves
+    rest = iter(_allot(left, {"validation": section.validation * share, "calibration": section.calibration * share}))
+    return ["test" if is_tested else next(rest) for is_tested in tested]
+
+
+def _allot(count: int, shares: Mapping[str, float]) -> list[str]:
+    """Sides for `count` shuffled units: every side at least one, the rest to train.
+
+    >>> Counter(_allot(10, {"validation": 0.15, "test": 0.2}))
+    Counter({'train': 6, 'validation': 2, 'test': 2})
+    """
+    sides = [side for side, share in shares.items() for _ in range(max(1, round(share * count)))]
+    while len(sides) >= count > len(shares):  # tiny classes: the largest side gives one up, so that train has one
+        sides.remove(Counter(sides).most_common(1)[0][0])
+    return sides + ["train"] * (count - len(sides))
+
+
+def _published(cohort: Cohort, published: Published, seed: int) -> Split:
+    if published.by == "scan":
+        side = _by_scan(cohort.labels, {"validation": published.validation, "test": published.test}, seed)
+        shares = [
+            round(100 * share)
+            for share in (1 - published.validation - published.test, published.validation, published.test)
+        ]
+        return _split(cohort, side, "published", 0, f"at random by scan, {'/'.join(map(str, shares))}", {})
+    if cohort.given is None or not {"train", "test"} <= set(cohort.given.tolist()):
+        raise DataError(
+            "The published protocol goes by the data's own train and test folders, and the data has none. "
+            "Choose --set split.published.by=scan, or --set split.protocols=[honest]."
+        )
+    side = cohort.given.astype("<U11")
+    if "validation" not in side:
+        train = np.flatnonzero(side == "train")
+        side[train] = _by_scan(cohort.labels[train], {"validation": published.validation}, seed)
+    side[side == "calibration"] = ""
+    return _split(cohort, side, "published", 0, "the data's own train and test folders", {})
+
+
+def _by_scan(labels: IntArray, shares: Mapping[str, float], seed: int) -> StrArray:
+    side = np.full(len(labels), "train", dtype="<U11")
+    for index in np.unique(labels):
+        rows = np.flatnonzero(labels == index)
+        random = np.random.default_rng([seed, int(index)])
+        side[rows[random.permutation(len(rows))]] = _allot(len(rows), shares)
+    return side
+
+
+def _subjects(cohort: Cohort) -> tuple[StrArray, IntArray]:
+    """Each subject once, in order of name, with the class that most of its scans have (ties: the later class)."""
+    subjects, inverse = np.unique(cohort.subject, return_inverse=True)
+    table = np.zeros((len(subjects), len(cohort.classes)), dtype=np.int64)
+    np.add.at(table, (inverse, cohort.labels), 1)
+    last = len(cohort.classes) - 1
+    return subjects, last - table[:, ::-1].argmax(axis=1)
+
+
+def _needed(section: SplitSection) -> int:
+    return max(len(SIDES), section.folds)
+
+
+def _merged(cohort: Cohort, small: set[str]) -> list[list[int]]:
+    """Groups of neighbouring classes; each small class joins the milder neighbour, or the next where there is none."""
+    groups: list[list[int]] = []
+    for index, name in enumerate(cohort.classes):
+        lonely = groups and len(groups) == 1 and all(cohort.classes[i] in small for i in groups[0])
+        if groups and (name in small or lonely):
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
+
+
+def _relabel(cohort: Cohort, groups: Sequence[Sequence[int]]) -> Cohort:
+    new = {old: index for index, group in enumerate(groups) for old in group}
+    names = tuple("+".join(cohort.classes[old] for old in group) for group in groups)
+    return replace(cohort, classes=names, labels=np.array([new[int(label)] for label in cohort.labels], dtype=np.int64))

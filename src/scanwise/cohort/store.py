@@ -1,0 +1,188 @@
+"""Every scan decoded and resized once, into one memory-mapped uint8 array that all epochs, stages and runs share.
+
+A store is a folder named by the hash of what is in it (the files' content and the settings):
+
+    KEY/pixels.u8   the array (N, size, size, C), row after row
+        store.json  its shape, the hashes of each row, and which files were refused for which reason
+
+It is built under a temporary name while holding a lock, so that two processes build it once, and half a store
+never exists.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Self, TypeVar
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from scanwise.cohort.readers import Pixels, Scan, UnreadableScan, read
+from scanwise.errors import RunError, StorageError
+from scanwise.recipe import Data
+from scanwise.records import IntArray, StrArray
+from scanwise.run import read_json, write_json, writing
+
+T = TypeVar("T")
+
+VERSION = 1  # of the convention in `readers`; raising it makes new stores
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Decoded scans, in the order of a cohort.
+
+    Attributes:
+        array: (M, size, size, C) uint8, memory-mapped, read-only.
+        rows: (N,) the row of each scan of the cohort.
+        sha256: (N,) hash of each file.
+        digest: (N,) hash of each scan's pixels.
+    """
+
+    array: Pixels
+    rows: IntArray
+    sha256: StrArray
+    digest: StrArray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, indices: IntArray | Sequence[int]) -> Pixels:
+        """Copies of these scans, (n, size, size, C) uint8."""
+        return self.array[self.rows[np.asarray(indices, dtype=np.int64)]]
+
+    def take(self, indices: IntArray) -> Self:
+        """The store of a cohort that keeps only these scans, in this order."""
+        return replace(self, rows=self.rows[indices], sha256=self.sha256[indices], digest=self.digest[indices])
+
+
+def cache_folder() -> Path:
+    """Where stores lie: `SCANWISE_CACHE`, or the user's cache folder."""
+    from platformdirs import user_cache_path
+
+    return Path(os.environ.get("SCANWISE_CACHE") or user_cache_path("scanwise"))
+
+
+def build(root: Path, paths: StrArray, settings: Data, *, progress: bool = False) -> tuple[Store, dict[str, str]]:
+    """Open the store of these files, or make it.
+
+    Returns:
+        the store, in the order of `paths` without those that cannot be read, and these with their reasons.
+
+    Raises:
+        StorageError: if the disk has no room; nothing is left behind.
+    """
+    names = [str(path) for path in paths]
+    content = _hash_files(root, names, progress)
+    key = _key(names, content, settings)
+    folder = cache_folder() / "stores" / key
+    if not folder.is_dir():
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"Cannot make {folder.parent}: {error.strerror}. Point SCANWISE_CACHE elsewhere."
+            ) from error
+        with FileLock(str(folder) + ".lock"):
+            if not folder.is_dir():
+                for stale in folder.parent.glob(f".{key}.*.part"):  # of a process that was killed
+                    shutil.rmtree(stale, ignore_errors=True)
+                _refuse_full_disk(folder.parent, len(names) * settings.size**2 * settings.channels)
+                with writing(folder) as temporary:
+                    _fill(temporary, root, names, settings, progress)
+    return _open(folder)
+
+
+def _hash_files(root: Path, names: Sequence[str], progress: bool) -> list[str]:
+    def hash_file(name: str) -> str:
+        try:
+            with (root / name).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            return f"unreadable: {error.strerror}"
+
+    with ThreadPoolExecutor(_workers()) as pool:
+        return list(_bar(pool.map(hash_file, names), len(names), "hashing scans", progress))
+
+
+def _key(names: Sequence[str], content: Sequence[str], settings: Data) -> str:
+    # Names are in the key because rows are looked up by position; a renamed file makes a new store.
+    told = json.dumps([VERSION, settings.model_dump(), list(names), list(content)])
+    return hashlib.sha256(told.encode()).hexdigest()[:32]
+
+
+def _fill(folder: Path, root: Path, names: Sequence[str], settings: Data, progress: bool) -> None:
+    """Decode in parallel, write in order."""
+    folder.mkdir()
+    scans: list[tuple[str, str]] = []
+    refused: dict[str, str] = {}
+    with (folder / "pixels.u8").open("wb") as file:
+        decoded = _bar(_decode_all(root, names, settings), len(names), "decoding scans", progress)
+        for name, scan in zip(names, decoded, strict=True):
+            if isinstance(scan, str):
+                refused[name] = scan
+                continue
+            file.write(scan.pixels.tobytes())  # not a memory map: a full disk must be an error, not a SIGBUS
+            scans.append((scan.sha256, scan.digest))
+        file.flush()
+        os.fsync(file.fileno())
+    shape = [len(scans), settings.size, settings.size, settings.channels]
+    write_json({"shape": shape, "scans": scans, "refused": refused}, folder / "store.json")
+
+
+def _decode_all(root: Path, names: Sequence[str], settings: Data) -> Iterator[Scan | str]:
+    """A scan, or the reason why there is none, for each name in turn; a few are decoded ahead of the reader."""
+
+    def decode_one(name: str) -> Scan | str:
+        try:
+            return read((root / name).read_bytes(), settings)
+        except UnreadableScan as reason:
+            return str(reason)
+        except OSError as error:
+            return f"cannot be opened: {error.strerror}"
+
+    todo = iter(names)
+    with ThreadPoolExecutor(_workers()) as pool:
+        while chunk := list(islice(todo, 256)):
+            yield from pool.map(decode_one, chunk)
+
+
+def _open(folder: Path) -> tuple[Store, dict[str, str]]:
+    about = read_json(folder / "store.json")
+    shape = tuple(about["shape"])
+    file = folder / "pixels.u8"
+    if file.stat().st_size != np.prod(shape):
+        raise RunError(f"The store {folder} is damaged (its size is wrong). Delete that folder; it is made anew.")
+    array: NDArray[np.uint8] = np.memmap(file, np.uint8, "r", shape=shape) if shape[0] else np.empty(shape, np.uint8)
+    hashes = np.array(about["scans"], dtype=np.str_).reshape(-1, 2)
+    return Store(array, np.arange(shape[0]), hashes[:, 0], hashes[:, 1]), dict(about["refused"])
+
+
+def kept_rows(paths: StrArray, refused: dict[str, str]) -> IntArray:
+    """Indices of the paths that a store holds, in order."""
+    return np.array([index for index, path in enumerate(paths.tolist()) if path not in refused], dtype=np.int64)
+
+
+def _refuse_full_disk(folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise StorageError(
+            f"The decoded scans need {size / 1e6:,.0f} MB, and {folder} has {free / 1e6:,.0f} MB free. "
+            "Free some space, point SCANWISE_CACHE to another disk, or lower data.size."
+        )
+
+
+def _workers() -> int:
+    return min(8, os.cpu_count() or 1)
+
+
+def _bar(items: Iterator[T], total: int, what: str, progress: bool) -> Iterator[T]:
+    return iter(tqdm(items, what, total, unit=" scans", leave=False, disable=not progress, delay=0.5))
