@@ -332,7 +332,7 @@ def _surprise(probs: FloatArray, labels: IntArray) -> FloatArray:
 
 def _distance(probs: FloatArray, labels: IntArray) -> FloatArray:
     of_label = probs[np.arange(len(labels)), labels].astype(np.float64)
-    squares = (probs.astype(np.float64) ** 2).sum(axis=1) - 2 * of_label + 1
+    squares: FloatArray = (probs.astype(np.float64) ** 2).sum(axis=1) - 2 * of_label + 1
     return squares / 2 if probs.shape[1] == 2 else squares
 
 

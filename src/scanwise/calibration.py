@@ -1,0 +1,313 @@
+"""Turn logits into probabilities that mean what they say.
+
+A calibrator learns on validation subjects and is only its learnt numbers. Temperature (Guo et al. 2017) is the
+default: it changes neither the most probable class of a network nor its binary AUROC. Vector scaling and isotonic
+regression may change both; they are here to compare with.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Protocol, Self, TypeVar
+
+import numpy as np
+
+from scanwise.errors import DataError, lookup
+from scanwise.metrics import nll
+from scanwise.records import FloatArray, IntArray, StrArray
+from scanwise.risk import check_labels, check_logits, common_label, log_softmax, number_from, softmax, subject_codes
+
+COLDEST, HOTTEST = 0.05, 100.0
+"""Bounds of the temperature: beyond them lie separable and inverted logits, where likelihood alone diverges."""
+
+PRIOR = 0.5
+"""The weight, in subjects, of the belief that log-temperature is near zero: it settles what data cannot."""
+
+FOLDS = 5
+
+
+class Calibrator(Protocol):
+    """What every calibrator does."""
+
+    def __call__(self, logits: FloatArray) -> FloatArray: ...
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+C = TypeVar("C", bound=Calibrator)
+
+
+@dataclass(frozen=True, slots=True)
+class Temperature:
+    """Divide logits by one number; softmax each member, then average the members.
+
+    Attributes:
+        temperature: above one softens, below one sharpens; `Temperature(1.0)` is the plain softmax.
+        refused: why fitting kept the identity; empty where it did not.
+
+    >>> Temperature(2.0)(np.array([[2.0, 0.0]])).round(3)
+    array([[0.731, 0.269]])
+    """
+
+    temperature: float
+    refused: str = ""
+    method: ClassVar[str] = "temperature"
+
+    @classmethod
+    def fit(cls, logits: FloatArray, labels: IntArray, subjects: StrArray) -> Self:
+        """Learn the temperature by penalised likelihood, or refuse when that does not help subjects held out.
+
+        Each row weighs the same, the rows together as much as there are subjects, and a normal prior on the
+        log-temperature as much as half a subject. The identity is kept, with the reason in `refused`, where the mean
+        NLL over folds of subjects held out is not lower than without a temperature.
+
+        Args:
+            logits: (N, C) or (N, T, C).
+            labels: (N,) class indices.
+            subjects: (N,) the subject of each row.
+
+        Raises:
+            DataError: if rows are not finite, labels out of range, or a row has no subject.
+            ShapeError: if the three disagree in N.
+        """
+        given = _Given.of(logits, labels, subjects)
+        return _unless_worse(cls(1.0), given, lambda rows: cls(_solve_temperature(rows)), lambda why: cls(1.0, why))
+
+    def __call__(self, logits: FloatArray) -> FloatArray:
+        """(N, C) probabilities from logits (N, C) or (N, T, C)."""
+        return _mean_of_members(check_logits(logits) / self.temperature)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON can hold; `from_dict` reads it."""
+        return {"method": self.method, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote."""
+        return cls(number_from(values, "temperature", 1e-6, 1e6), str(values.get("refused", "")))
+
+
+@dataclass(frozen=True, slots=True)
+class VectorScaling:
+    """A factor and a shift for each class's logit (Guo et al. 2017). May change the most probable class and AUROC.
+
+    Attributes:
+        factors: (C,) what each class's logit is multiplied by.
+        shifts: (C,) what is added then; they sum to zero.
+        refused: why fitting kept the identity; empty where it did not.
+    """
+
+    factors: tuple[float, ...]
+    shifts: tuple[float, ...]
+    refused: str = ""
+    method: ClassVar[str] = "vector"
+
+    @classmethod
+    def fit(cls, logits: FloatArray, labels: IntArray, subjects: StrArray) -> Self:
+        """Learn by penalised likelihood, drawn towards the identity; refused as `Temperature.fit` is."""
+        given = _Given.of(logits, labels, subjects)
+        ones, zeros = (1.0,) * given.num_classes, (0.0,) * given.num_classes
+        return _unless_worse(
+            cls(ones, zeros), given, lambda rows: cls(*_solve_vector(rows)), lambda why: cls(ones, zeros, why)
+        )
+
+    def __call__(self, logits: FloatArray) -> FloatArray:
+        """(N, C) probabilities from logits (N, C) or (N, T, C)."""
+        return _mean_of_members(check_logits(logits) * np.array(self.factors) + np.array(self.shifts))
+
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON can hold; `from_dict` reads it."""
+        return {"method": self.method, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote."""
+        factors, shifts = tuple(map(float, values["factors"])), tuple(map(float, values["shifts"]))
+        if len(factors) != len(shifts) or not np.isfinite([*factors, *shifts]).all():
+            raise DataError("'factors' and 'shifts' must be as many finite numbers each. Was the file changed?")
+        return cls(factors, shifts, str(values.get("refused", "")))
+
+
+@dataclass(frozen=True, slots=True)
+class Isotonic:
+    """A monotone map for each class's probability against the rest, then divided by their sum (Zadrozny 2002).
+
+    May change the most probable class and AUROC: it ties what it flattens.
+
+    Attributes:
+        said: for each class the probabilities where its map bends.
+        seen: for each class the value there.
+        refused: why fitting kept the identity; empty where it did not.
+    """
+
+    said: tuple[tuple[float, ...], ...]
+    seen: tuple[tuple[float, ...], ...]
+    refused: str = ""
+    method: ClassVar[str] = "isotonic"
+
+    @classmethod
+    def fit(cls, logits: FloatArray, labels: IntArray, subjects: StrArray) -> Self:
+        """Learn each class's map by pooling adjacent violators; refused as `Temperature.fit` is."""
+        given = _Given.of(logits, labels, subjects)
+        straight = ((0.0, 1.0),) * given.num_classes
+        return _unless_worse(
+            cls(straight, straight),
+            given,
+            lambda rows: cls(*_solve_isotonic(rows)),
+            lambda why: cls(straight, straight, why),
+        )
+
+    def __call__(self, logits: FloatArray) -> FloatArray:
+        """(N, C) probabilities from logits (N, C) or (N, T, C)."""
+        probs = _mean_of_members(check_logits(logits))
+        maps = zip(self.said, self.seen, strict=True)
+        mapped = np.stack([np.interp(probs[:, c], said, seen) for c, (said, seen) in enumerate(maps)], axis=1)
+        mapped = mapped.clip(1e-6, None)  # a class never seen at such a probability is not impossible
+        divided: FloatArray = mapped / mapped.sum(axis=1, keepdims=True)
+        return divided
+
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON can hold; `from_dict` reads it."""
+        return {"method": self.method, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote."""
+        said, seen = (tuple(tuple(map(float, row)) for row in values[name]) for name in ("said", "seen"))
+        if [len(row) for row in said] != [len(row) for row in seen]:
+            raise DataError("'said' and 'seen' must hold as many numbers each. Was the file changed?")
+        return cls(said, seen, str(values.get("refused", "")))
+
+
+CALIBRATORS: dict[str, type[Temperature] | type[VectorScaling] | type[Isotonic]] = {
+    "temperature": Temperature,
+    "vector": VectorScaling,
+    "isotonic": Isotonic,
+}
+
+
+def from_dict(values: Mapping[str, Any]) -> Calibrator:
+    """The calibrator that `to_dict` wrote, whichever it was.
+
+    >>> from_dict(Temperature(1.5).to_dict())
+    Temperature(temperature=1.5, refused='')
+    """
+    calibrator: Calibrator = lookup(CALIBRATORS, str(values.get("method")), "calibrator").from_dict(values)
+    return calibrator
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """Checked rows to learn from: logits (N, T, C), labels and the index of each row's subject."""
+
+    logits: FloatArray
+    labels: IntArray
+    of_subject: IntArray
+
+    @classmethod
+    def of(cls, logits: FloatArray, labels: IntArray, subjects: StrArray) -> Self:
+        logits = check_logits(logits).astype(np.float64)
+        logits = logits[:, None, :] if logits.ndim == 2 else logits
+        return cls(logits, check_labels(labels, logits.shape[-1], len(logits)), subject_codes(subjects, len(logits))[0])
+
+    def take(self, rows: Any) -> Self:
+        return type(self)(self.logits[rows], self.labels[rows], self.of_subject[rows])
+
+    @property
+    def num_classes(self) -> int:
+        return int(self.logits.shape[-1])
+
+    @property
+    def num_subjects(self) -> int:
+        return len(np.unique(self.of_subject))
+
+
+def _mean_of_members(logits: FloatArray) -> FloatArray:
+    probs = softmax(logits)
+    return probs if probs.ndim == 2 else np.asarray(probs.mean(axis=1))
+
+
+def _unless_worse(identity: C, given: _Given, solve: Callable[[_Given], C], refuse: Callable[[str], C]) -> C:
+    """Fit on all rows, if fits on folds of the subjects help the subjects held out."""
+    if given.num_subjects < 4:
+        return refuse(f"{given.num_subjects} validation subjects are too few to check a calibrator on held-out ones")
+    folds = _folds(given)
+    before = after = 0.0
+    for fold in range(FOLDS):
+        held = folds == fold
+        if held.any():
+            there = given.take(held)
+            fitted = solve(given.take(~held))
+            before += float(nll(identity(there.logits), there.labels)) * held.sum() / len(held)
+            after += float(nll(fitted(there.logits), there.labels)) * held.sum() / len(held)
+    if not after < before:
+        return refuse(f"it does not help subjects held out: NLL {before:.4f} without, {after:.4f} with")
+    return solve(given)
+
+
+def _folds(given: _Given) -> IntArray:
+    """(N,) a fold for each row: subjects in turn, class by class, so that each fold has its share of every class."""
+    label = common_label(given.labels, given.of_subject, given.num_classes)
+    turn = np.empty(len(label), dtype=np.int64)
+    turn[np.argsort(label, kind="stable")] = np.arange(len(label)) % FOLDS
+    return turn[given.of_subject]
+
+
+def _solve_temperature(given: _Given) -> float:
+    """The log-temperature of least penalised NLL: the best of a grid, then Brent's method around it."""
+    from scipy.optimize import minimize_scalar
+
+    def cost(log_temperature: float) -> float:
+        probs = _mean_of_members(given.logits / np.exp(log_temperature))
+        return float(nll(probs, given.labels)) + PRIOR * log_temperature**2 / given.num_subjects
+
+    grid = np.linspace(np.log(COLDEST), np.log(HOTTEST), 20)
+    best = int(np.argmin([cost(value) for value in grid]))
+    bounds = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+    found = minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    if not found.success or not np.isfinite(found.x):
+        raise DataError(
+            f"The temperature did not converge: {found.message}. Look at the logits of the validation side."
+        )
+    return float(np.exp(found.x))
+
+
+def _solve_vector(given: _Given) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Factors and shifts of least penalised NLL by L-BFGS."""
+    from scipy.optimize import minimize
+
+    count, num_classes = len(given.labels), given.num_classes
+    truth = np.eye(num_classes)[given.labels][:, None, :]
+
+    def cost(values: FloatArray) -> tuple[float, FloatArray]:
+        factors, shifts = values[:num_classes], values[num_classes:]
+        log_probs = log_softmax(given.logits * factors + shifts)
+        of_label = (log_probs * truth).sum(axis=-1)
+        top = of_label.max(axis=1, keepdims=True)
+        share = np.exp(of_label - top)
+        loss = -(np.log(share.mean(axis=1)) + top[:, 0]).mean()
+        share /= share.sum(axis=1, keepdims=True)  # of each member in the likelihood of its row
+        slope = share[:, :, None] * (np.exp(log_probs) - truth) / count
+        away = np.concatenate([factors - 1, shifts])
+        gradient = np.concatenate([(slope * given.logits).sum(axis=(0, 1)), slope.sum(axis=(0, 1))])
+        weight = PRIOR / given.num_subjects
+        return loss + weight * float(away @ away), gradient + 2 * weight * away
+
+    start = np.concatenate([np.ones(num_classes), np.zeros(num_classes)])
+    found = minimize(
+        cost, start, jac=True, method="L-BFGS-B", bounds=[(0, 20)] * num_classes + [(-20, 20)] * num_classes
+    )
+    shifts = found.x[num_classes:] - found.x[num_classes:].mean()
+    return tuple(found.x[:num_classes].tolist()), tuple(shifts.tolist())
+
+
+def _solve_isotonic(given: _Given) -> tuple[tuple[tuple[float, ...], ...], tuple[tuple[float, ...], ...]]:
+    """The bends of each class's isotonic map."""
+    from sklearn.isotonic import IsotonicRegression
+
+    probs = _mean_of_members(given.logits)
+    said, seen = [], []
+    for index in range(given.num_classes):
+        fitted = IsotonicRegression(y_min=0, y_max=1).fit(probs[:, index], given.labels == index)
+        said.append(tuple(fitted.X_thresholds_.tolist()))
+        seen.append(tuple(fitted.y_thresholds_.tolist()))
+    return tuple(said), tuple(seen)

@@ -1,0 +1,396 @@
+"""Turn probabilities into sets of classes with a stated coverage.
+
+A score says how strange a class is for a scan; the threshold is the exact finite-sample quantile of the scores of
+calibration scans; a set holds every class that is not stranger than that. Coverage is then at least 1 - alpha on
+average over calibration sets, whatever the network and the data, as long as calibration and new scans (or subjects)
+are exchangeable. With randomised scores and empty sets allowed it is at most 1 - alpha + 1 / (n + 1) as well.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from scanwise.errors import DataError, lookup
+from scanwise.records import BoolArray, FloatArray, IntArray, StrArray
+from scanwise.risk import (
+    check_draws,
+    check_labels,
+    check_probs,
+    conformal_quantile,
+    exact,
+    minimum_count,
+    number_from,
+    subject_codes,
+)
+
+Guarantee = Literal["new scan", "new subject", "random scan of a new subject", "every scan of a new subject"]
+GUARANTEES: tuple[Guarantee, ...] = (
+    "new scan",
+    "new subject",
+    "random scan of a new subject",
+    "every scan of a new subject",
+)
+
+PENALTIES = (0.0, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
+"""What `tune` tries as lambda."""
+
+ROUNDING = 1e-10
+"""Scores are sums; those that should equal the threshold may miss it by this, and then they count as equal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How strange classes are.
+
+    Attributes:
+        of_labels: (probs, labels, draws, penalty, k_reg) to the score of each row's label (N,).
+        of_all: (probs, draws, penalty, k_reg) to the score of every class (N, C).
+        within: (probs, threshold, draws, penalty, k_reg) to the classes not stranger than the threshold (N, C).
+        regularised: whether lambda and k_reg mean anything.
+    """
+
+    of_labels: Callable[[FloatArray, IntArray, FloatArray, float, int], FloatArray]
+    of_all: Callable[[FloatArray, FloatArray, float, int], FloatArray]
+    within: Callable[[FloatArray, float, FloatArray, float, int], BoolArray]
+    regularised: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConformalSets:
+    """A threshold on a score, and all that is needed to apply it.
+
+    Attributes:
+        score: an entry of `SCORES`.
+        alpha: allowed miscoverage.
+        threshold: the cut; infinity where there were too few calibration units to promise anything.
+        penalty: lambda of RAPS.
+        k_reg: the rank after which RAPS penalises.
+        randomised: whether draws are needed, with which scores have no ties and coverage is not exceeded.
+        calibration_count: n, the scans or, with subjects, the subjects that the threshold was learnt on.
+        guarantee: whom the promise is made to.
+        allow_empty: whether a set may be empty; if not, the most probable class is added and coverage is exceeded.
+    """
+
+    score: str
+    alpha: float
+    threshold: float
+    penalty: float = 0.0
+    k_reg: int = 0
+    randomised: bool = False
+    calibration_count: int = 0
+    guarantee: Guarantee = "new scan"
+    allow_empty: bool = True
+
+    @classmethod
+    def fit(
+        cls,
+        probs: FloatArray,
+        labels: IntArray,
+        *,
+        alpha: float,
+        score: str = "raps",
+        penalty: float = 0.0,
+        k_reg: int = 0,
+        subjects: StrArray | None = None,
+        draws: FloatArray | None = None,
+        allow_empty: bool = True,
+        every_scan: bool = False,
+    ) -> Self:
+        """Learn the threshold from calibration scans; no sort is needed.
+
+        Args:
+            probs: (N, C) calibrated probabilities.
+            labels: (N,) class indices.
+            alpha: allowed miscoverage; 0.1 promises 90 %.
+            score: an entry of `SCORES`.
+            penalty: lambda of RAPS, at least 0.
+            k_reg: the rank after which RAPS penalises.
+            subjects: (N,) the subject of each row. Without them the rows themselves must be exchangeable, which
+                scans of the same subject are not. With them the promise is for a random scan of a new subject.
+            draws: (N,) of [0, 1), from `draws_from`; None for scores that are not randomised.
+            allow_empty: whether a set may be empty.
+            every_scan: with subjects, promise that all scans of a new subject are covered at once.
+
+        Raises:
+            DataError: if rows are not probabilities, labels out of range, or alpha, penalty or k_reg impossible.
+            ShapeError: if the arrays disagree in N.
+
+        >>> probs = np.tile([[0.8, 0.2]], (9, 1))
+        >>> sets = ConformalSets.fit(probs, np.zeros(9, int), alpha=0.1, score="lac")
+        >>> round(sets.threshold, 3), sets(probs[:1]).tolist(), sets.warning
+        (0.2, [[True, False]], '')
+        """
+        chosen = lookup(SCORES, score, "conformal score")
+        probs, labels, numbers = _checked(probs, labels, draws)
+        _check_tuning(penalty, k_reg)
+        strange = chosen.of_labels(probs, labels, numbers, penalty, k_reg)
+        count, guarantee = len(probs), GUARANTEES[0]
+        if subjects is None:
+            if every_scan:
+                raise DataError("every_scan promises something to subjects; give the subject of each row.")
+            threshold = conformal_quantile(strange, alpha)
+        else:
+            of_subject, names = subject_codes(subjects, len(probs))
+            count, guarantee = len(names), GUARANTEES[1 if len(names) == len(probs) else 3 if every_scan else 2]
+            if every_scan:
+                threshold = conformal_quantile(_largest(strange, of_subject, count), alpha)
+            else:
+                threshold = conformal_quantile(strange, alpha, subjects)
+        return cls(score, alpha, threshold, penalty, k_reg, draws is not None, count, guarantee, allow_empty)
+
+    def __call__(self, probs: FloatArray, draws: FloatArray | None = None) -> BoolArray:
+        """(N, C) the prediction sets of probabilities (N, C).
+
+        Args:
+            probs: (N, C) probabilities, calibrated as those that the threshold was learnt on.
+            draws: (N,) of [0, 1) from `draws_from`, if and only if the score is randomised.
+        """
+        probs = check_probs(probs)
+        if self.randomised != (draws is not None):
+            raise DataError(
+                f"These sets were fitted {'with' if self.randomised else 'without'} draws and must be made so too. "
+                "Give `draws_from` of the hash of each scan exactly when they are randomised."
+            )
+        if math.isinf(self.threshold):
+            return np.ones(probs.shape, dtype=np.bool_)
+        numbers = _draws(draws, len(probs))
+        sets = SCORES[self.score].within(probs, self.threshold, numbers, self.penalty, self.k_reg)
+        if not self.allow_empty:
+            sets[np.arange(len(probs)), probs.argmax(axis=1)] |= ~sets.any(axis=1)
+        return sets
+
+    @property
+    def warning(self) -> str:
+        """Why the sets say nothing, or more than was asked for; empty where they are exact."""
+        if math.isinf(self.threshold):
+            unit = "scans" if self.guarantee == "new scan" else "subjects"
+            return (
+                f"{self.calibration_count} calibration {unit} cannot promise {1 - self.alpha:.0%} coverage, which "
+                f"needs {minimum_count(self.alpha)}: every set holds every class."
+            )
+        if not self.allow_empty:
+            return "Sets are never empty, so they cover more than was asked for."
+        return ""
+
+    @classmethod
+    def tune(
+        cls,
+        probs: FloatArray,
+        labels: IntArray,
+        *,
+        alpha: float,
+        score: str = "raps",
+        subjects: StrArray | None = None,
+        draws: FloatArray | None = None,
+    ) -> tuple[float, int]:
+        """Choose lambda and k_reg on validation subjects: the smallest mean set at this alpha.
+
+        Every pair of `PENALTIES` and ranks 0…C - 1 (up to 20) is tried. Subjects are dealt to two halves, class by
+        class; thresholds learnt on either half make sets of the other, and the mean number of classes in them is
+        compared. Ties go to the smaller lambda, then the smaller k_reg. Tuning and thresholds must not share
+        subjects: thresholds come from the calibration side.
+
+        Returns:
+            (lambda, k_reg); (0.0, 0) for scores without them, or where half the subjects is below `minimum_count`.
+        """
+        chosen = lookup(SCORES, score, "conformal score")
+        probs, labels, numbers = _checked(probs, labels, draws)
+        exact(alpha, "alpha")
+        subjects = np.arange(len(probs)).astype(str) if subjects is None else np.asarray(subjects)
+        of_subject, names = subject_codes(subjects, len(probs))
+        if not chosen.regularised or len(names) // 2 < minimum_count(alpha):
+            return 0.0, 0
+        first = np.zeros(len(names), dtype=np.int64)
+        first[of_subject[::-1]] = labels[::-1]  # the label of a subject's first row
+        turn = np.empty(len(names), dtype=np.int64)
+        turn[np.argsort(first, kind="stable")] = np.arange(len(names)) % 2
+        halves = [turn[of_subject] == side for side in (0, 1)]
+
+        def mean_size(penalty: float, k_reg: int) -> float:
+            strange = chosen.of_labels(probs, labels, numbers, penalty, k_reg)
+            total = 0
+            for half in halves:
+                cut = conformal_quantile(strange[half], alpha, subjects[half])
+                total += int(chosen.within(probs[~half], cut, numbers[~half], penalty, k_reg).sum())
+            return total / len(probs)
+
+        ranks = range(min(probs.shape[1], 20))
+        pairs = [(0.0, 0)] + [(penalty, k_reg) for penalty in PENALTIES[1:] for k_reg in ranks]
+        return min(pairs, key=lambda pair: (round(mean_size(*pair), 9), pair))
+
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON can hold (an infinite threshold is null); `from_dict` reads it."""
+        return {**asdict(self), "threshold": None if math.isinf(self.threshold) else self.threshold}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote."""
+        names = set(cls.__dataclass_fields__)
+        if set(values) != names or values["score"] not in SCORES or values["guarantee"] not in GUARANTEES:
+            raise DataError(f"Conformal sets are saved as {sorted(names)}; found {dict(values)}. Was the file changed?")
+        threshold = math.inf if values["threshold"] is None else number_from(values, "threshold")
+        exact(number_from(values, "alpha"), "alpha")
+        number_from(values, "penalty", low=0)
+        return cls(**{**values, "threshold": threshold})
+
+
+def draws_from(hashes: Sequence[str]) -> FloatArray:
+    """(N,) numbers in [0, 1), each a function of a scan's hash alone: the same scan always gets the same set.
+
+    >>> draws_from(["ab12", "ab12"]).round(4).tolist() == [draws_from(["ab12"]).round(4)[0]] * 2
+    True
+    """
+    digests = [hashlib.sha256(b"scanwise conformal draw 1:" + text.encode()).digest() for text in hashes]
+    return np.array([int.from_bytes(digest[:8], "big") >> 11 for digest in digests], dtype=np.float64) / 2.0**53
+
+
+def _lac_labels(probs: FloatArray, labels: IntArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
+    return 1 - probs[np.arange(len(labels)), labels].astype(np.float64)
+
+
+def _lac_all(probs: FloatArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
+    return 1 - probs.astype(np.float64)
+
+
+def _lac_within(probs: FloatArray, threshold: float, draws: FloatArray, penalty: float, k_reg: int) -> BoolArray:
+    return np.asarray(probs >= 1 - threshold - ROUNDING)
+
+
+def _raps_labels(probs: FloatArray, labels: IntArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
+    """Mass of the classes before the label, a draw's share of its own, and the penalty of its rank.
+
+    Classes as probable as the label come before it when their index is lower.
+    """
+    scores = np.empty(len(labels))
+    index = np.arange(probs.shape[1])
+    for rows in _blocks(probs):
+        block, label = probs[rows], labels[rows, None]
+        own = np.take_along_axis(block, label, axis=1)
+        before = (block > own) | ((block == own) & (index < label))
+        mass = np.einsum("nc,nc->n", block, before, dtype=np.float64)
+        rank = before.sum(axis=1) + 1
+        scores[rows] = mass + draws[rows] * own[:, 0] + penalty * np.maximum(rank - k_reg, 0)
+    return scores
+
+
+def _raps_all(probs: FloatArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
+    return _scores_along(probs, np.argsort(-probs, axis=1, kind="stable"), draws, penalty, k_reg)
+
+
+def _raps_within(probs: FloatArray, threshold: float, draws: FloatArray, penalty: float, k_reg: int) -> BoolArray:
+    """Scores grow with the rank, so a set is the most probable so many: one sort of values says how many.
+
+    The set is then every class at least as probable as the last one in it, except in the rare rows where the first
+    one out is as probable: there the indices decide.
+    """
+    sets = np.empty(probs.shape, dtype=np.bool_)
+    num_classes = probs.shape[1]
+    penalties = penalty * np.maximum(np.arange(1, num_classes + 1) - k_reg, 0)
+    for rows in _blocks(probs):
+        block = probs[rows]
+        down = np.sort(block, axis=1)[:, ::-1]
+        scores = np.cumsum(down, axis=1, dtype=np.float64)
+        scores -= down * (1 - draws[rows, None])
+        scores += penalties
+        size = (scores <= threshold + ROUNDING).sum(axis=1)
+        place = np.arange(len(block))
+        last = np.where(size > 0, down[place, np.maximum(size - 1, 0)], np.inf)
+        chosen = block >= last[:, None].astype(block.dtype)
+        tied = np.flatnonzero(
+            (size > 0) & (size < num_classes) & (down[place, np.minimum(size, num_classes - 1)] == last)
+        )
+        if len(tied):
+            order = np.argsort(-block[tied], axis=1, kind="stable")
+            cut = np.empty((len(tied), num_classes), dtype=np.bool_)
+            np.put_along_axis(cut, order, np.arange(num_classes) < size[tied, None], axis=1)
+            chosen[tied] = cut
+        sets[rows] = chosen
+    return sets
+
+
+def _aps_labels(probs: FloatArray, labels: IntArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
+    return _raps_labels(probs, labels, draws, 0.0, 0)
+
+
+def _aps_all(probs: FloatArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
+    return _raps_all(probs, draws, 0.0, 0)
+
+
+def _aps_within(probs: FloatArray, threshold: float, draws: FloatArray, penalty: float, k_reg: int) -> BoolArray:
+    return _raps_within(probs, threshold, draws, 0.0, 0)
+
+
+def _ordinal_labels(probs: FloatArray, labels: IntArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
+    return np.take_along_axis(_ordinal_all(probs, draws, penalty, k_reg), labels[:, None], axis=1)[:, 0]
+
+
+def _ordinal_all(probs: FloatArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
+    return _scores_along(probs, _outwards(probs), draws, 0.0, 0)
+
+
+def _ordinal_within(probs: FloatArray, threshold: float, draws: FloatArray, penalty: float, k_reg: int) -> BoolArray:
+    return np.asarray(_ordinal_all(probs, draws, penalty, k_reg) <= threshold + ROUNDING)
+
+
+def _outwards(probs: FloatArray) -> IntArray:
+    """(N, C) classes in the order in which an interval around the mode takes in the more probable neighbour."""
+    count, num_classes = probs.shape
+    fenced = np.full((count, num_classes + 2), -1.0)
+    fenced[:, 1:-1] = probs
+    order, row = np.empty((count, num_classes), dtype=np.int64), np.arange(count)
+    order[:, 0] = probs.argmax(axis=1)
+    low, high = order[:, 0].copy(), order[:, 0].copy()
+    for step in range(1, num_classes):
+        downwards = fenced[row, low] >= fenced[row, high + 2]
+        low, high = low - downwards, high + ~downwards
+        order[:, step] = np.where(downwards, low, high)
+    return order
+
+
+def _scores_along(probs: FloatArray, order: IntArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
+    """(N, C) the score of every class when classes come in this order (N, C)."""
+    own = np.take_along_axis(probs, order, axis=1)
+    scores = np.cumsum(own, axis=1, dtype=np.float64) - own * (1 - draws[:, None])
+    scores += penalty * np.maximum(np.arange(1, probs.shape[1] + 1) - k_reg, 0)
+    found = np.empty(probs.shape)
+    np.put_along_axis(found, order, scores, axis=1)
+    return found
+
+
+SCORES: dict[str, Score] = {
+    "lac": Score(_lac_labels, _lac_all, _lac_within),  # Sadinle et al. 2019
+    "aps": Score(_aps_labels, _aps_all, _aps_within),  # Romano et al. 2020
+    "raps": Score(_raps_labels, _raps_all, _raps_within, regularised=True),  # Angelopoulos et al. 2021
+    "ordinal": Score(_ordinal_labels, _ordinal_all, _ordinal_within),  # Lu et al. 2022
+}
+
+
+def _blocks(probs: FloatArray) -> Iterator[slice]:
+    """Rows at a time, so that what is made of them stays in a processor's cache."""
+    step = max(1, 65_536 // probs.shape[1])
+    return (slice(start, start + step) for start in range(0, len(probs), step))
+
+
+def _largest(scores: FloatArray, of_subject: IntArray, count: int) -> FloatArray:
+    largest = np.full(count, -np.inf)
+    np.maximum.at(largest, of_subject, scores)
+    return largest
+
+
+def _checked(probs: FloatArray, labels: IntArray, draws: FloatArray | None) -> tuple[FloatArray, IntArray, FloatArray]:
+    probs = check_probs(probs)
+    return probs, check_labels(labels, probs.shape[1], len(probs)), _draws(draws, len(probs))
+
+
+def _draws(draws: FloatArray | None, count: int) -> FloatArray:
+    """The draws, or ones: a score that is not randomised counts all of a class's own mass."""
+    return np.ones(count) if draws is None else check_draws(draws, count)
+
+
+def _check_tuning(penalty: float, k_reg: int) -> None:
+    if not 0 <= penalty < math.inf or k_reg < 0:
+        raise DataError(f"penalty and k_reg must be at least 0; they are {penalty} and {k_reg}.")

@@ -1,0 +1,331 @@
+"""What is not known: doubt in the data, doubt in the network, scans unlike any seen, and when to give no answer."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from scanwise.errors import DataError, ShapeError
+from scanwise.records import BoolArray, FloatArray, IntArray, StrArray
+from scanwise.risk import check_probs, clopper_pearson_arrays, conformal_quantile, exact, refuse_rows, subject_codes
+
+
+def predictive_entropy(probs: FloatArray) -> FloatArray:
+    """(N,) entropy in nats of probabilities (N, C): all doubt together.
+
+    >>> predictive_entropy(np.array([[0.5, 0.5], [1.0, 0.0]])).round(4)
+    array([0.6931, 0.    ])
+    """
+    return _entropy(check_probs(probs))
+
+
+def expected_entropy(members: FloatArray) -> FloatArray:
+    """(N,) mean entropy of the members (N, T, C): doubt that is in the data (aleatoric)."""
+    return np.asarray(_entropy(_check_members(members)).mean(axis=1))
+
+
+def mutual_information(members: FloatArray) -> FloatArray:
+    """(N,) entropy of the mean less mean entropy of the members (N, T, C): doubt of the network (epistemic).
+
+    Depeweg et al. 2018; zero where the members agree, at most log C.
+
+    >>> mutual_information(np.array([[[1.0, 0.0], [0.0, 1.0]], [[0.5, 0.5], [0.5, 0.5]]])).round(4)
+    array([0.6931, 0.    ])
+    """
+    members = _check_members(members)
+    gap = _entropy(members.mean(axis=1)) - _entropy(members).mean(axis=1)
+    return np.maximum(gap, 0.0)  # rounding may leave -1e-17
+
+
+def variation_ratio(members: FloatArray) -> FloatArray:
+    """(N,) share of the members (N, T, C) that do not name the most named class."""
+    members = _check_members(members)
+    named = members.argmax(axis=2)
+    votes = (named[:, :, None] == np.arange(members.shape[2])).sum(axis=1)
+    return np.asarray(1 - votes.max(axis=1) / members.shape[1])
+
+
+def expected_value(probs: FloatArray, values: Sequence[float]) -> tuple[FloatArray, FloatArray]:
+    """(N,) mean and (N,) standard deviation of a number that each class has, such as its CDR or its stage.
+
+    >>> mean, spread = expected_value(np.array([[0.5, 0.0, 0.5]]), [0, 0.5, 1])
+    >>> mean.tolist(), spread.tolist()
+    ([0.5], [0.5])
+    """
+    probs, known = check_probs(probs), np.asarray(values, dtype=np.float64)
+    if known.shape != (probs.shape[1],) or not np.isfinite(known).all():
+        raise ShapeError(f"Expected a finite value for each of {probs.shape[1]} classes; found {list(values)}.")
+    mean = probs @ known
+    spread = (probs * (known - mean[:, None]) ** 2).sum(axis=1)
+    return mean, np.sqrt(spread)
+
+
+def risk_coverage(doubt: FloatArray, wrong: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """The risk-coverage curve (El-Yaniv and Wiener 2010): answer the least doubtful scans, leave the rest.
+
+    Scans of the same doubt are answered together.
+
+    Args:
+        doubt: (N,) higher is more doubtful.
+        wrong: (N,) whether the answer would be wrong.
+
+    Returns:
+        Share answered and error among the answered, at each distinct doubt, rising.
+
+    >>> covered, risk = risk_coverage(np.array([0.1, 0.2, 0.3, 0.3]), np.array([False, False, True, False]))
+    >>> covered.tolist(), risk.tolist()
+    ([0.25, 0.5, 1.0], [0.0, 0.0, 0.25])
+    """
+    doubt, wrong = _check_doubt(doubt, wrong)
+    order = np.argsort(doubt, kind="stable")
+    last = np.flatnonzero(np.diff(doubt[order], append=np.inf))
+    answered = last + 1
+    return answered / len(doubt), np.cumsum(wrong[order])[last] / answered
+
+
+def aurc(doubt: FloatArray, wrong: BoolArray) -> float:
+    """Area under the risk-coverage curve: mean error among the answered, over every number answered.
+
+    Scans of the same doubt are taken in random order, in expectation.
+    """
+    doubt, wrong = _check_doubt(doubt, wrong)
+    order = np.argsort(doubt, kind="stable")
+    first = np.flatnonzero(np.diff(doubt[order], prepend=-np.inf))
+    sizes = np.diff(np.append(first, len(doubt)))
+    share = np.add.reduceat(wrong[order].astype(np.float64), first) / sizes
+    expected = np.cumsum(np.repeat(share, sizes))
+    return float((expected / np.arange(1, len(doubt) + 1)).mean())
+
+
+def excess_aurc(doubt: FloatArray, wrong: BoolArray) -> float:
+    """AURC less that of the best order, all right answers first (E-AURC; Geifman et al. 2019)."""
+    doubt, wrong = _check_doubt(doubt, wrong)
+    return aurc(doubt, wrong) - aurc(wrong.astype(np.float64), wrong)
+
+
+@dataclass(frozen=True, slots=True)
+class Abstention:
+    """A cut on doubt, above which a person must look, with a bound on the error among the subjects answered.
+
+    Attributes:
+        threshold: answer where doubt is at most this; -infinity where no threshold qualifies, and nothing is answered.
+        risk: the error allowed among the answered.
+        delta: the chance, over calibration sets, that the bound does not hold.
+        count: the subjects that it was learnt on.
+        answered: the share of those that it answers.
+        refused: why no threshold qualifies; empty where one does.
+    """
+
+    threshold: float
+    risk: float
+    delta: float
+    count: int
+    answered: float
+    refused: str = ""
+
+    @classmethod
+    def fit(
+        cls, doubt: FloatArray, wrong: BoolArray, *, risk: float = 0.1, delta: float = 0.1, subjects: StrArray
+    ) -> Self:
+        """Learn the most permissive threshold whose error is bounded, by Learn-then-Test (Angelopoulos et al. 2021).
+
+        Thresholds are tested in a fixed order, from the strictest that answers enough subjects to be tested at all;
+        each by an exact binomial test of "the error among the answered is more than `risk`" at level `delta`. The
+        first failure ends it, so that no correction for many tests is due (fixed-sequence testing). Given how many
+        are answered, the errors among them are binomial; hence the conditional test is valid.
+
+        Args:
+            doubt: (N,) a row a subject.
+            wrong: (N,) whether the subject's answer would be wrong.
+            risk: the error allowed among the answered.
+            delta: the chance that the bound may fail.
+            subjects: (N,) each once: pool scans by subject first.
+
+        Raises:
+            DataError: if a subject has more than one row.
+        """
+        doubt, wrong = _check_doubt(doubt, wrong)
+        _, names = subject_codes(subjects, len(doubt))
+        if len(names) < len(doubt):
+            raise DataError(
+                f"{len(doubt)} rows are of {len(names)} subjects; an abstention threshold needs one row a subject. "
+                "Pool the scans of each subject first."
+            )
+        needed = least_answered(risk, delta)
+        if len(doubt) < needed:
+            return cls._refuse(risk, delta, len(doubt), f"{len(doubt)} subjects; it takes {needed} without an error")
+        cuts = _grid(doubt, needed)
+        answered = np.array([(doubt <= cut).sum() for cut in cuts])
+        errors = np.array([wrong[doubt <= cut].sum() for cut in cuts])
+        passed = clopper_pearson_arrays(errors, answered, 1 - 2 * delta)[1] <= risk
+        kept = int(np.argmin(passed)) if not passed.all() else len(passed)
+        if kept == 0:
+            why = f"the {answered[0]} surest subjects have {errors[0]} errors, too many for a bound of {risk:g}"
+            return cls._refuse(risk, delta, len(doubt), why)
+        return cls(float(cuts[kept - 1]), risk, delta, len(doubt), float(answered[kept - 1] / len(doubt)))
+
+    @classmethod
+    def _refuse(cls, risk: float, delta: float, count: int, why: str) -> Self:
+        return cls(-math.inf, risk, delta, count, 0.0, why)
+
+    def __call__(self, doubt: FloatArray) -> BoolArray:
+        """(N,) whether to abstain."""
+        return np.asarray(np.asarray(doubt) > self.threshold)
+
+    def __str__(self) -> str:
+        if self.refused:
+            return f"no threshold qualifies: {self.refused}"
+        return f"answers {self.answered:.0%} of subjects at ≤ {self.risk:.0%} error ({1 - self.delta:.0%} sure)"
+
+
+def least_answered(risk: float, delta: float) -> int:
+    """How many subjects answered without an error it takes to bound the error by `risk`: (1 - risk)^n <= delta.
+
+    >>> least_answered(0.1, 0.1)
+    22
+    """
+    share, chance = float(exact(risk, "risk")), float(exact(delta, "delta"))
+    return math.ceil(math.log(chance) / math.log1p(-share) - 1e-9)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """How far a scan is from the nearest training scans in feature space (Sun et al. 2022).
+
+    Attributes:
+        features: (M, D) unit-length features of training scans.
+        k: the neighbour whose distance counts.
+        threshold: above it a scan is flagged.
+        false_alarm: the share of scans like the held-out ones that is flagged at most, on average.
+    """
+
+    features: FloatArray
+    k: int
+    threshold: float
+    false_alarm: float
+
+    @classmethod
+    def fit(
+        cls,
+        train: FloatArray,
+        held_out: FloatArray,
+        *,
+        false_alarm: float = 0.01,
+        k: int = 10,
+        subjects: StrArray | None = None,
+    ) -> Self:
+        """Keep training features (M, D) and learn the cut on held-out ones (N, D) of other subjects.
+
+        The cut is the conformal quantile, hierarchical where the subjects of the held-out scans are given: a new
+        scan of the same kind is flagged with probability at most `false_alarm`.
+        """
+        kept = _unit(train)
+        k = min(k, len(kept))
+        unfitted = cls(kept, k, math.inf, false_alarm)
+        cut = conformal_quantile(unfitted.score(held_out), false_alarm, subjects)
+        return cls(kept, k, cut, false_alarm)
+
+    def score(self, features: FloatArray) -> FloatArray:
+        """(N,) distance to the k-th nearest training scan; higher is stranger."""
+        given = _unit(features)
+        if given.shape[1] != self.features.shape[1]:
+            raise ShapeError(f"Expected {self.features.shape[1]} features a scan; found {given.shape[1]}.")
+        found = np.empty(len(given))
+        step = max(1, 4_000_000 // len(self.features))
+        for start in range(0, len(given), step):
+            near = given[start : start + step] @ self.features.T
+            kth = np.partition(near, len(self.features) - self.k, axis=1)[:, len(self.features) - self.k]
+            found[start : start + step] = np.sqrt(np.maximum(2 - 2 * kth, 0))
+        return found
+
+    def __call__(self, features: FloatArray) -> BoolArray:
+        """(N,) whether each scan is unlike what was seen in training."""
+        return np.asarray(self.score(features) > self.threshold)
+
+
+@dataclass(frozen=True, slots=True)
+class Mahalanobis:
+    """How far a scan is from the nearest class mean, in units of the common spread (Lee et al. 2018).
+
+    Attributes:
+        means: (C, D) mean features of each class.
+        whitening: (D, D) turns a difference into one of unit spread; shrunk after Ledoit and Wolf.
+    """
+
+    means: FloatArray
+    whitening: FloatArray
+
+    @classmethod
+    def fit(cls, train: FloatArray, labels: IntArray) -> Self:
+        """Learn class means and the common covariance from training features (M, D)."""
+        from sklearn.covariance import ledoit_wolf
+
+        train, labels = _check_features(train), np.asarray(labels)
+        present = np.unique(labels)
+        means = np.stack([train[labels == index].mean(axis=0) for index in present])
+        centred = train - means[np.searchsorted(present, labels)]
+        covariance, _ = ledoit_wolf(centred, assume_centered=True)
+        values, vectors = np.linalg.eigh(covariance)
+        return cls(means, vectors / np.sqrt(np.maximum(values, values.max() * 1e-12)))
+
+    def score(self, features: FloatArray) -> FloatArray:
+        """(N,) distance to the nearest class mean; higher is stranger."""
+        given, means = _check_features(features) @ self.whitening, self.means @ self.whitening
+        squares = (given**2).sum(axis=1)[:, None] - 2 * given @ means.T + (means**2).sum(axis=1)
+        return np.sqrt(np.maximum(squares.min(axis=1), 0))
+
+
+def energy(logits: FloatArray) -> FloatArray:
+    """(N,) minus the log of the summed exponentials of logits (N, C) (Liu et al. 2020); higher is stranger.
+
+    Reported beside the others; never the default, for a network may be sure of anything.
+    """
+    logits = np.asarray(logits, dtype=np.float64)
+    top = logits.max(axis=-1)
+    return np.asarray(-(top + np.log(np.exp(logits - top[..., None]).sum(axis=-1))))
+
+
+def _entropy(probs: FloatArray) -> FloatArray:
+    probs = probs.astype(np.float64, copy=False)
+    logs = np.log(probs, out=np.zeros_like(probs), where=probs > 0)
+    return np.asarray(0.0 - (probs * logs).sum(axis=-1))
+
+
+def _check_members(members: FloatArray) -> FloatArray:
+    members = np.asarray(members)
+    if members.ndim != 3:
+        raise ShapeError(f"Probabilities of members must be (N, T, C); they are {members.shape}.")
+    count, num_members, num_classes = members.shape
+    return check_probs(members.reshape(-1, num_classes)).reshape(count, num_members, num_classes)
+
+
+def _check_doubt(doubt: FloatArray, wrong: BoolArray) -> tuple[FloatArray, BoolArray]:
+    doubt, wrong = np.asarray(doubt, dtype=np.float64), np.asarray(wrong, dtype=np.bool_)
+    if doubt.ndim != 1 or doubt.shape != wrong.shape:
+        raise ShapeError(f"Expected doubt and wrong of one length; found {doubt.shape} and {wrong.shape}.")
+    if not len(doubt):
+        raise DataError("There is nothing to answer: N is 0.")
+    refuse_rows(np.isnan(doubt), "a doubt that is not a number")
+    return doubt, wrong
+
+
+def _grid(doubt: FloatArray, needed: int) -> FloatArray:
+    """The thresholds to test, strictest first: each that answers more subjects than the one before, from `needed` on."""
+    rising = np.sort(doubt)
+    return np.unique(rising[needed - 1 :])
+
+
+def _unit(features: FloatArray) -> FloatArray:
+    features = _check_features(features)
+    length = np.linalg.norm(features, axis=1, keepdims=True)
+    return np.divide(features, length, out=np.zeros_like(features), where=length > 0)
+
+
+def _check_features(features: FloatArray) -> FloatArray:
+    features = np.asarray(features, dtype=np.float64)
+    if features.ndim != 2 or not len(features):
+        raise ShapeError(f"Features must be (N, D) with N at least 1; they are {features.shape}.")
+    refuse_rows(~np.logical_and.reduce(np.isfinite(features), axis=1), "features that are NaN or infinite")
+    return features
