@@ -13,7 +13,6 @@ less changes no pixel outside the mask.
 
 import csv
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanwise.errors import DataError
-from scanwise.records import BoolArray, FloatArray, IntArray
+from scanwise.records import BoolArray, FloatArray
 from scanwise.run import writing
 
 Plane = NDArray[np.float32]
