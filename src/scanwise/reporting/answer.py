@@ -1,0 +1,247 @@
+"""The first screen of a report: what was built, on whom, how good it is on new people, and what it must not be used for."""
+
+import math
+from dataclasses import dataclass
+
+from scanwise.records import Metric
+from scanwise.reporting.contents import Contents
+from scanwise.reporting.wording import (
+    FEW,
+    SPACE,
+    counted,
+    fixed,
+    in_full,
+    lead,
+    listed,
+    model_title,
+    printable,
+    range_of,
+    term,
+    value_of,
+)
+
+HEADLINES = ("accuracy", "balanced_accuracy", "auroc")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the network beats what needs no learning of the disease."""
+
+    beats: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """The answer of one protocol."""
+
+    protocol: str
+    title: str
+    leaked: bool
+    value: str
+    detail: str
+    about: str
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A figure in the comparison: the value, its interval below."""
+
+    value: str
+    interval: str
+    leaked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the template needs for the first screen."""
+
+    title: str
+    summary: tuple[str, ...]
+    alarms: tuple[str, ...]
+    cards: tuple[Card, ...]
+    heads: tuple[tuple[str, bool], ...]
+    comparison: tuple[tuple[str, str, tuple[Cell | None, ...]], ...]
+    glossary: tuple[tuple[str, str], ...]
+    misuse: tuple[str, ...]
+
+
+def answer(contents: Contents) -> Answer:
+    """Gather the first screen."""
+    return Answer(
+        title=printable(contents.recipe.title or contents.recipe.name),
+        summary=_summary(contents),
+        alarms=_alarms(contents),
+        cards=tuple(card(contents, protocol) for protocol in contents.protocols),
+        heads=tuple((protocol_title(contents, p), contents.leaky(p)) for p in contents.protocols),
+        comparison=_comparison(contents),
+        glossary=tuple((term(name).title, term(name).meaning) for name in HEADLINES),
+        misuse=_misuse(contents),
+    )
+
+
+def protocol_title(contents: Contents, protocol: str) -> str:
+    """What the judging on one split is called."""
+    if protocol != "honest":
+        return "As published"
+    return "On new people" if contents.cohort.subjects_known else "On new scans"
+
+
+def card(contents: Contents, protocol: str) -> Card:
+    """The accuracy of one protocol, large, with its interval and the verdict against the rivals."""
+    unit = contents.unit(protocol)
+    metric = contents.numbers.find("accuracy", protocol, unit)
+    rule = printable(contents.fits_of(protocol)[0].split.rule)
+    if metric is None:
+        value, detail = "–", "The accuracy was not measured."
+    else:
+        value, detail = value_of(metric), f"accuracy by {unit}, {_interval(contents, metric)}, on {_tested(metric)}"
+    return Card(
+        protocol,
+        protocol_title(contents, protocol),
+        contents.leaky(protocol),
+        value,
+        detail,
+        f"{_about(contents, protocol)} Split: {rule}.",
+        verdict(contents, protocol),
+    )
+
+
+def verdict(contents: Contents, protocol: str) -> Verdict | None:
+    """Compare with every rival; None where no rival was run."""
+    unit, numbers = contents.unit(protocol), contents.numbers
+    rivals = numbers.rivals(protocol, unit)
+    if not rivals:
+        return None
+    leads = [(rival, numbers.find("accuracy difference", protocol, unit, rival.model)) for rival in rivals]
+    unbeaten = [rival.model for rival, found in leads if found is None or not found.low > 0]
+    best, found = leads[0]
+    gap = f"Difference, case by case: {lead(found)}." if found else "The paired difference was not measured."
+    beside = f"{model_title(best.model)} reaches {in_full(best)}. {gap}"
+    if not unbeaten:
+        return Verdict(True, f"It beats every trivial rival. The best of them, {beside[0].lower()}{beside[1:]}")
+    if best.model in unbeaten:
+        return Verdict(False, f"It does not beat the best trivial rival. {beside}")
+    names = listed([model_title(name).lower() for name in unbeaten])
+    return Verdict(False, f"It does not beat every trivial rival: not shown to be better than {names}. {beside}")
+
+
+def _summary(contents: Contents) -> tuple[str, ...]:
+    cohort = contents.cohort
+    people = (
+        counted(len(set(cohort.subject.tolist())), "subject")
+        if cohort.subjects_known
+        else "an unknown number of people"
+    )
+    built = (
+        f"A classifier of scans into {counted(len(cohort.classes), 'class')} ({listed(contents.titles())}), "
+        f"from {counted(len(cohort), 'scan')} of {people}."
+    )
+    if "honest" not in contents.protocols:
+        return (built, "It was never judged on new people: this run has no honest protocol.")
+    trained, tested = contents.side("honest", "train"), contents.side("honest", "test")
+    folds = len(contents.fits_of("honest"))
+    if not cohort.subjects_known:
+        return (built, f"It learnt from {counted(trained[0], 'scan')} and was judged on {tested[0]:,} others.")
+    if folds > 1:
+        return (
+            built,
+            f"It was fitted {folds} times; each time, the {counted(tested[1], 'subject')} were divided anew, "
+            "and each was judged by a network that had not seen any scan of theirs.",
+        )
+    return (
+        built,
+        f"It learnt from {counted(trained[0], 'scan')} of {counted(trained[1], 'subject')} and was judged on "
+        f"{counted(tested[0], 'scan')} of {tested[1]:,} other people, whom it had never seen.",
+    )
+
+
+def _alarms(contents: Contents) -> tuple[str, ...]:
+    found = []
+    if not contents.cohort.subjects_known:
+        found.append(
+            "Leakage cannot be excluded. Nobody told this run which scans belong to the same person, so scans of one "
+            "person may have been used both to learn and to judge. Every figure below may be too good. Name the "
+            "subjects with --subject and run again."
+        )
+    if "honest" in contents.protocols and contents.cohort.subjects_known:
+        tested = contents.side("honest", "test")[1]
+        if tested < FEW:
+            found.append(
+                f"Only {counted(tested, 'subject')} {'was' if tested == 1 else 'were'} tested. Below {FEW}, intervals are "
+                "wide and rough: read every figure as a hint, not as a finding."
+            )
+    for name, subjects in contents.not_evaluable().items():
+        found.append(
+            f"“{contents.title(name)}” is not evaluable: {counted(subjects, 'subject')} "
+            f"{'has' if subjects == 1 else 'have'} it, too few to learn from some and judge on others. It was used in "
+            "training only, and no figure or guarantee on this page is about it."
+        )
+    return tuple(found)
+
+
+def _about(contents: Contents, protocol: str) -> str:
+    if contents.leaky(protocol):
+        return (
+            "The same people, or the same pictures, were used to learn and to judge. This figure measures recognising "
+            "them again, not recognising the disease; it is shown because such figures get published."
+        )
+    if not contents.cohort.subjects_known:
+        return "Who is who is not known, so the same person may be on both sides."
+    return "Nobody whom the network learnt from is among those it was judged on."
+
+
+def _interval(contents: Contents, metric: Metric) -> str:
+    interval = range_of(metric)
+    share = fixed(100 * contents.recipe.evaluation.confidence, 0)
+    return f"{share}{SPACE}% interval {interval}" if interval else "no interval"
+
+
+def _tested(metric: Metric) -> str:
+    return counted(metric.count, metric.unit)
+
+
+def _comparison(contents: Contents) -> tuple[tuple[str, str, tuple[Cell | None, ...]], ...]:
+    """Rows of metric and unit with a cell a protocol, and the best trivial rival of each below the network."""
+    rows = []
+    for unit in ("subject", "scan"):
+        for name in HEADLINES:
+            found = [contents.numbers.find(name, protocol, unit) for protocol in contents.protocols]
+            if any(found):
+                cells = tuple(_cell(contents, p, m) for p, m in zip(contents.protocols, found, strict=True))
+                rows.append((term(name).title, f"by {unit}", cells))
+        rivals = [contents.numbers.rivals(protocol, unit)[:1] for protocol in contents.protocols]
+        if any(rivals):
+            best = [r[0] if r else None for r in rivals]
+            cells = tuple(
+                _cell(contents, p, m, model_title(m.model) if m else "")
+                for p, m in zip(contents.protocols, best, strict=True)
+            )
+            rows.append(("Best trivial rival: accuracy", f"by {unit}", cells))
+    return tuple(rows)
+
+
+def _cell(contents: Contents, protocol: str, metric: Metric | None, who: str = "") -> Cell | None:
+    if metric is None or not math.isfinite(metric.value):
+        return None
+    interval = range_of(metric)
+    below = [f"({interval})" if interval else "", _tested(metric), who]
+    return Cell(value_of(metric), ", ".join(filter(None, below)), contents.leaky(protocol))
+
+
+def _misuse(contents: Contents) -> tuple[str, ...]:
+    """What the evidence of this run does not support."""
+    found = ["Care of any person: no diagnosis, no screening, no triage, no treatment decision."]
+    honest = verdict(contents, "honest") if "honest" in contents.protocols else None
+    if honest is not None and not honest.beats:
+        found.append("Any claim that it has learnt the disease: it was not shown to beat classifiers that have not.")
+    if names := [contents.title(name) for name in contents.not_evaluable()]:
+        found.append(f"Telling {listed([f'“{name}”' for name in names], 'or')} from the rest: that was never tested.")
+    if any(contents.leaky(protocol) for protocol in contents.protocols):
+        found.append("Quoting the leaked figure as if it held for new people.")
+    if not contents.cohort.subjects_known:
+        found.append("Claims about new people: the subjects are not known.")
+    found.append("Scans of other hospitals, scanners, ages or diseases than those it was tested on.")
+    found.append("Anything that is none of its classes: it always answers with one of them.")
+    return tuple(found)

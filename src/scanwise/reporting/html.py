@@ -1,0 +1,79 @@
+"""One HTML page from one run folder: it loads nothing, runs no script, and is the same bytes for the same folder."""
+
+import base64
+from importlib import resources
+from pathlib import Path
+
+from markupsafe import Markup
+
+from scanwise.reporting import origins, sections
+from scanwise.reporting.answer import answer, protocol_title
+from scanwise.reporting.contents import Contents
+from scanwise.run import Run, write_text
+
+
+def write(run: Run) -> Path:
+    """Write `report.html` into the run folder, whole or not at all.
+
+    Raises:
+        RunError: naming the file of the run that is missing or damaged.
+    """
+    write_text(build(run), run.report)
+    return run.report
+
+
+def build(run: Run) -> str:
+    """The page as text; nothing is written."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("scanwise", "reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    contents = Contents.of(run)
+    style = resources.files("scanwise.reporting").joinpath("report.css").read_text(encoding="utf-8")
+    page = environment.get_template("report.html.jinja")
+    return page.render(style=Markup(style), **_values(contents))  # noqa: S704
+
+
+def _values(contents: Contents) -> dict[str, object]:
+    """Everything that the template names."""
+    honest = "honest" in contents.protocols
+    figure, rivals, rival_words = sections.rivals(contents)
+    return {
+        "answer": answer(contents),
+        "recipe": contents.recipe,
+        "finished": str(contents.provenance.get("finished", ""))[:10],
+        "scanwise": contents.provenance.get("environment", {}).get("packages", {}).get("scanwise", ""),
+        "cohort": sections.cohort_table(contents),
+        "classes": sections.class_table(contents),
+        "splits": sections.split_tables(contents),
+        "montage": _png(contents.run.figures / "scans.png"),
+        "quarantine": origins.quarantine(contents),
+        "findings": origins.findings(contents),
+        "training": sections.training(contents),
+        "discrimination": [
+            (p, protocol_title(contents, p), contents.leaky(p), *sections.discrimination(contents, p))
+            for p in contents.protocols
+        ],
+        "folds": [table for p in contents.protocols if (table := sections.folds(contents, p))],
+        "calibration": sections.calibration(contents) if honest else None,
+        "sets": sections.sets(contents) if honest else [],
+        "forest": figure,
+        "rivals": rivals,
+        "rival_words": rival_words,
+        "left_out": origins.left_out(contents),
+        "provenance": origins.provenance(contents),
+        "files": origins.files(contents),
+    }
+
+
+def _png(path: Path) -> str:
+    """An image as a data URI; empty where there is none."""
+    if not path.is_file():
+        return ""
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"

@@ -1,0 +1,210 @@
+"""The CSV files of a run: what was said of every scan, how often it was right, and every figure of the report.
+
+Numbers are written in full precision; a value that cannot be had is an empty cell.
+"""
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from scanwise.errors import RunError
+from scanwise.records import (
+    METRIC_COLUMNS,
+    SIDES,
+    BoolArray,
+    Cohort,
+    IntArray,
+    Metric,
+    Predictions,
+    Split,
+    Unit,
+    load_metrics,
+)
+from scanwise.reporting.curves import confusion, per_class
+from scanwise.run import Run, writing
+
+Row = Sequence[object]
+REPORT_COLUMNS = ("unit", "kind", "class", "precision", "recall", "specificity", "f1", "support")
+RIVAL_COLUMNS = ("protocol", "fold", "unit", "name", "model", "value", "low", "high", "count")
+DIFFERENCE_COLUMNS = ("difference", "difference_low", "difference_high")
+
+
+def write(run: Run, protocol: str, predictions: Predictions, by_subject: Predictions | None) -> None:
+    """Write the tables of one protocol, folds already concatenated.
+
+    Args:
+        run: the run folder.
+        protocol: "honest" or "published".
+        predictions: the test scans, with their labels.
+        by_subject: the same pooled by subject, or None where no subject is known.
+    """
+    folder = run.tables_of(protocol)
+    units = [predictions] if by_subject is None else [predictions, by_subject]
+    for said in units:
+        name = "predictions.csv" if said.unit == "scan" else "predictions_subject.csv"
+        rows = said.rows()
+        header = list(rows[0]) if rows else []
+        write_csv(header, ([row[column] for column in header] for row in rows), folder / name)
+    write_csv(
+        REPORT_COLUMNS, [row for said in units for row in report_rows(said)], folder / "classification_report.csv"
+    )
+    header = ["unit", "label", *(f"predicted_{name}" for name in predictions.classes)]
+    write_csv(header, [row for said in units for row in _confusion_rows(said)], folder / "confusion_matrix.csv")
+
+
+def write_overview(run: Run) -> None:
+    """Write the tables that span protocols, from what already lies in the run folder."""
+    metrics = load_metrics(run.metrics)
+    rows = ([getattr(metric, column) for column in METRIC_COLUMNS] for metric in metrics)
+    write_csv(METRIC_COLUMNS, rows, run.tables / "summary_statistics.csv")
+    write_csv((*RIVAL_COLUMNS, *DIFFERENCE_COLUMNS), _rival_rows(metrics), run.tables / "rivals.csv")
+    cohort = Cohort.load(run.cohort)
+    header = ("protocol", "fold", "side", "class", "scans", "subjects")
+    splits = [Split.load(fit.split) for fit in run.fits()]
+    counts = [row for split in splits for row in distribution(cohort, split)]
+    write_csv(header, counts, run.tables / "class_distribution.csv")
+    _write_histories(run)
+
+
+def read(path: Path) -> Predictions:
+    """Read a `predictions.csv` or `predictions_subject.csv` back.
+
+    Raises:
+        RunError: if it is missing, or is not such a table.
+    """
+    header, rows = read_csv(path)
+    try:
+        unit: Unit = "scan" if header[0] == "path" else "subject"
+        first = "path" if unit == "scan" else "scans"
+        start, end = header.index("predicted") + 1, header.index("set")
+        columns = dict(zip(header, map(list, zip(*rows, strict=True)), strict=True)) if rows else {}
+        classes = tuple(name.removeprefix("p_") for name in header[start:end])
+        place = {name: index for index, name in enumerate(classes)}
+        return Predictions(
+            scans=np.array(columns[first], dtype=np.str_),
+            subjects=np.array(columns["subject"], dtype=np.str_),
+            classes=classes,
+            probs=np.array([[float(cell) for cell in row[start:end]] for row in rows]),
+            sets=_read_sets(columns["set"], classes),
+            entropy=np.array([float(cell) for cell in columns["entropy"]]),
+            abstain=np.array([cell == "True" for cell in columns["abstain"]]),
+            labels=np.array([place[cell] for cell in columns["label"]], dtype=np.int64),
+            groups={name: np.array(columns[name], dtype=np.str_) for name in header[2 : start - 2]},
+            unit=unit,
+        )
+    except (ValueError, KeyError, IndexError) as error:
+        raise RunError(f"{path} is not a table of predictions that scanwise wrote ({error!r}). {AGAIN}") from error
+
+
+AGAIN = "Delete it and run `scanwise fit` again with --resume."
+
+
+def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a CSV file that scanwise wrote."""
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+    except FileNotFoundError as error:
+        raise RunError(f"{path} is missing. Run `scanwise fit` again with --resume; what is done is kept.") from error
+    except (OSError, csv.Error) as error:
+        raise RunError(f"{path} cannot be read: {error}. {AGAIN}") from error
+    return header, rows
+
+
+def write_csv(header: Iterable[str], rows: Iterable[Row], path: Path) -> None:
+    """Write a CSV file, whole or not at all."""
+    with writing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows([_cell(value) for value in row] for row in rows)
+
+
+def report_rows(said: Predictions) -> list[Row]:
+    """Precision, recall, specificity and F1 of each class, then their plain and weighted means."""
+    matrix = confusion(_known(said), said.predicted, len(said.classes))
+    scores = per_class(matrix)
+    support = matrix.sum(axis=1)
+    rows: list[Row] = [
+        (said.unit, "class", name, *scores[index], int(support[index])) for index, name in enumerate(said.classes)
+    ]
+    present = support > 0  # a class that nobody in the test has cannot be averaged
+    filled = np.nan_to_num(scores[present])  # never predicted: precision counts as 0
+    rows.append((said.unit, "macro", "", *filled.mean(axis=0), int(support.sum())))
+    rows.append((said.unit, "weighted", "", *np.average(filled, axis=0, weights=support[present]), int(support.sum())))
+    return rows
+
+
+def distribution(cohort: Cohort, split: Split) -> list[tuple[str, int, str, str, int, int]]:
+    """(protocol, fold, side, class, scans, subjects) for every side and class; scans on no side are "left out"."""
+    sides = [*SIDES, *([""] if (split.side == "").any() else [])]
+    return [
+        (split.protocol, split.fold, side or "left out", name, int(here.sum()), len(np.unique(cohort.subject[here])))
+        for side in sides
+        for index, name in enumerate(cohort.classes)
+        for here in [(split.side == side) & (cohort.labels == index)]
+    ]
+
+
+def _known(said: Predictions) -> IntArray:
+    if said.labels is None:
+        raise RunError("Tables of a run need the true class of every scan; these predictions have none.")
+    return said.labels
+
+
+def _confusion_rows(said: Predictions) -> list[Row]:
+    matrix = confusion(_known(said), said.predicted, len(said.classes))
+    return [(said.unit, name, *map(int, matrix[index])) for index, name in enumerate(said.classes)]
+
+
+def _rival_rows(metrics: Sequence[Metric]) -> list[Row]:
+    """Every overall test metric of every model, with the network's lead over it where that was measured."""
+    overall = [m for m in metrics if not m.group and m.split == "test"]
+    leads = {
+        (m.protocol, m.fold, m.unit, m.name.removesuffix(" difference"), m.model): (m.value, m.low, m.high)
+        for m in overall
+        if m.name.endswith(" difference")
+    }
+    compared = {
+        key[:4] for key in ((m.protocol, m.fold, m.unit, m.name, m.model) for m in overall) if key[4] != "network"
+    }
+    rows: list[Row] = []
+    for m in overall:
+        key = (m.protocol, m.fold, m.unit, m.name, m.model)
+        if key[:4] in compared and not m.name.endswith(" difference"):
+            rows.append((*key, m.value, m.low, m.high, m.count, *leads.get(key, ("", "", ""))))
+    return rows
+
+
+def _write_histories(run: Run) -> None:
+    header: list[str] = []
+    rows: list[Row] = []
+    for fit in run.fits():
+        if fit.history.is_file():
+            header, found = read_csv(fit.history)
+            rows += [(fit.protocol, fit.fold, *row) for row in found]
+    write_csv(["protocol", "fold", *header], rows, run.tables / "history.csv")
+
+
+def _read_sets(cells: Sequence[str], classes: tuple[str, ...]) -> BoolArray | None:
+    if not any(cells):
+        return None
+    return np.array([_read_set(cell, classes) for cell in cells], dtype=np.bool_)
+
+
+def _read_set(cell: str, classes: tuple[str, ...]) -> list[bool]:
+    """Which classes a cell names; they stand in class order, so a name may itself hold the "|" that joins them."""
+    rest, named = f"{cell}|" if cell else "", []
+    for name in classes:
+        named.append(rest.startswith(f"{name}|"))
+        rest = rest[len(name) + 1 :] if named[-1] else rest
+    if rest:
+        raise ValueError(f"the set {cell!r} names no classes of {classes}")
+    return named
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, float):
+        return "" if value != value else float(value)
+    return value
