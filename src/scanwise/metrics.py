@@ -136,6 +136,12 @@ def class_auroc(probs: FloatArray, labels: IntArray, weights: FloatArray | None 
     return np.stack([_area(probs[:, c], labels == c, weights) for c in range(probs.shape[1])], axis=-1)
 
 
+def one_auroc(probs: FloatArray, labels: IntArray, weights: FloatArray | None = None, *, index: int) -> Value:
+    """Area under the ROC curve of one class against the rest; NaN where undefined."""
+    probs, labels, weights = check(probs, labels, weights)
+    return _plain(_area(probs[:, index], labels == index, weights))
+
+
 def class_average_precision(probs: FloatArray, labels: IntArray, weights: FloatArray | None = None) -> FloatArray:
     """(C,) or (B, C): average precision of each class against the rest; NaN where it is absent."""
     probs, labels, weights = check(probs, labels, weights)
@@ -288,7 +294,9 @@ def _cells(probs: FloatArray, labels: IntArray) -> FloatArray:
     return cells
 
 
-def _of_confusion(finish: Callable[[FloatArray], FloatArray]) -> Additive:
+def of_confusion(finish: Callable[[FloatArray], FloatArray]) -> Additive:
+    """An additive metric from a function of (…, C, C) confusion matrices."""
+
     def from_sums(sums: FloatArray) -> FloatArray:
         num_classes = round((sums.shape[-1] - 1) ** 0.5)
         return finish(sums[..., 1:].reshape(*sums.shape[:-1], num_classes, num_classes))
@@ -368,13 +376,13 @@ def _debiased(sums: FloatArray, squares: FloatArray) -> FloatArray:
 
 
 ADDITIVE: dict[str, Additive] = {
-    "accuracy": _of_confusion(_accuracy),
-    "balanced_accuracy": _of_confusion(lambda matrix: _mean_of_known(recall_of(matrix))),
-    "macro_f1": _of_confusion(lambda matrix: _mean_of_known(f1_of(matrix))),
-    "weighted_f1": _of_confusion(_weighted_f1),
-    "matthews": _of_confusion(_matthews),
-    "kappa": _of_confusion(_kappa),
-    "quadratic_kappa": _of_confusion(lambda matrix: _kappa(matrix, power=2)),
+    "accuracy": of_confusion(_accuracy),
+    "balanced_accuracy": of_confusion(lambda matrix: _mean_of_known(recall_of(matrix))),
+    "macro_f1": of_confusion(lambda matrix: _mean_of_known(f1_of(matrix))),
+    "weighted_f1": of_confusion(_weighted_f1),
+    "matthews": of_confusion(_matthews),
+    "kappa": of_confusion(_kappa),
+    "quadratic_kappa": of_confusion(lambda matrix: _kappa(matrix, power=2)),
     "nll": _of_mean(_surprise),
     "brier": _of_mean(_distance),
     "ece": Additive(_top_bins, lambda sums: _ece(sums[..., 1:])),

@@ -35,8 +35,8 @@ def mutual_information(members: FloatArray) -> FloatArray:
     array([0.6931, 0.    ])
     """
     members = _check_members(members)
-    gap = _entropy(members.mean(axis=1)) - _entropy(members).mean(axis=1)
-    return np.maximum(gap, 0.0)  # rounding may leave -1e-17
+    gap: FloatArray = _entropy(members.mean(axis=1)) - _entropy(members).mean(axis=1)
+    return np.asarray(np.maximum(gap, 0.0))  # rounding may leave -1e-17
 
 
 def variation_ratio(members: FloatArray) -> FloatArray:
@@ -127,26 +127,36 @@ class Abstention:
 
     @classmethod
     def fit(
-        cls, doubt: FloatArray, wrong: BoolArray, *, risk: float = 0.1, delta: float = 0.1, subjects: StrArray
+        cls,
+        doubt: FloatArray,
+        wrong: BoolArray,
+        *,
+        grid: FloatArray,
+        risk: float = 0.1,
+        delta: float = 0.1,
+        subjects: StrArray,
     ) -> Self:
         """Learn the most permissive threshold whose error is bounded, by Learn-then-Test (Angelopoulos et al. 2021).
 
-        Thresholds are tested in a fixed order, from the strictest that answers enough subjects to be tested at all;
-        each by an exact binomial test of "the error among the answered is more than `risk`" at level `delta`. The
-        first failure ends it, so that no correction for many tests is due (fixed-sequence testing). Given how many
-        are answered, the errors among them are binomial; hence the conditional test is valid.
+        Thresholds are tested in the order of `grid`, strictest first, each by an exact binomial test of "the error
+        among the answered is more than `risk`" at level `delta`. The first failure ends it, so that no correction for
+        many tests is due (fixed-sequence testing).
 
         Args:
             doubt: (N,) a row a subject.
             wrong: (N,) whether the subject's answer would be wrong.
+            grid: (G,) thresholds to try, rising, fixed before these subjects were seen: `doubt_grid` of others.
             risk: the error allowed among the answered.
             delta: the chance that the bound may fail.
             subjects: (N,) each once: pool scans by subject first.
 
         Raises:
-            DataError: if a subject has more than one row.
+            DataError: if a subject has more than one row, or the grid does not rise.
         """
         doubt, wrong = _check_doubt(doubt, wrong)
+        cuts = np.asarray(grid, dtype=np.float64)
+        if cuts.ndim != 1 or not len(cuts) or (np.diff(cuts) < 0).any():
+            raise DataError("The thresholds to try must rise: they are tested from the strictest on.")
         _, names = subject_codes(subjects, len(doubt))
         if len(names) < len(doubt):
             raise DataError(
@@ -156,11 +166,10 @@ class Abstention:
         needed = least_answered(risk, delta)
         if len(doubt) < needed:
             return cls._refuse(risk, delta, len(doubt), f"{len(doubt)} subjects; it takes {needed} without an error")
-        cuts = _grid(doubt, needed)
-        answered = np.array([(doubt <= cut).sum() for cut in cuts])
-        errors = np.array([wrong[doubt <= cut].sum() for cut in cuts])
+        answered = (doubt <= cuts[:, None]).sum(axis=1)
+        errors = (wrong & (doubt <= cuts[:, None])).sum(axis=1)
         passed = clopper_pearson_arrays(errors, answered, 1 - 2 * delta)[1] <= risk
-        kept = int(np.argmin(passed)) if not passed.all() else len(passed)
+        kept = len(passed) if passed.all() else int(np.argmin(passed))
         if kept == 0:
             why = f"the {answered[0]} surest subjects have {errors[0]} errors, too many for a bound of {risk:g}"
             return cls._refuse(risk, delta, len(doubt), why)
@@ -188,6 +197,16 @@ def least_answered(risk: float, delta: float) -> int:
     """
     share, chance = float(exact(risk, "risk")), float(exact(delta, "delta"))
     return math.ceil(math.log(chance) / math.log1p(-share) - 1e-9)
+
+
+def doubt_grid(doubt: FloatArray, count: int, *, risk: float = 0.1, delta: float = 0.1, steps: int = 50) -> FloatArray:
+    """Thresholds for `Abstention.fit`: quantiles of the doubt (N,) of other subjects, such as the validation side.
+
+    The strictest is expected to answer twice as many of the `count` subjects to come as an error-free test takes.
+    """
+    doubt, _ = _check_doubt(doubt, np.zeros(len(doubt), dtype=np.bool_))
+    start = min(1.0, 2 * least_answered(risk, delta) / max(count, 1))
+    return np.asarray(np.quantile(doubt, np.linspace(start, 1.0, steps)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,16 +330,11 @@ def _check_doubt(doubt: FloatArray, wrong: BoolArray) -> tuple[FloatArray, BoolA
     return doubt, wrong
 
 
-def _grid(doubt: FloatArray, needed: int) -> FloatArray:
-    """The thresholds to test, strictest first: each that answers more subjects than the one before, from `needed` on."""
-    rising = np.sort(doubt)
-    return np.unique(rising[needed - 1 :])
-
-
 def _unit(features: FloatArray) -> FloatArray:
     features = _check_features(features)
     length = np.linalg.norm(features, axis=1, keepdims=True)
-    return np.divide(features, length, out=np.zeros_like(features), where=length > 0)
+    scaled: FloatArray = features / np.where(length > 0, length, 1.0)
+    return scaled
 
 
 def _check_features(features: FloatArray) -> FloatArray:
