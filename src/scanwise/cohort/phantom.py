@@ -12,7 +12,9 @@ less changes no pixel outside the mask.
 """
 
 import csv
+import math
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,14 +30,20 @@ from scanwise.run import writing
 Plane = NDArray[np.float32]
 """(S, H, W): one value a pixel of each slice."""
 
+Signal = Literal["all", "ventricles"]
+
 MEASURES = ("ventricles", "sulci", "thickness")
 RANGES = {
-    "ventricles": (0.015, 0.055),  # share of the head's pixels, in the middle slice
+    "ventricles": (0.020, 0.090),  # share of the head's pixels, in the middle slice
     "sulci": (0.010, 0.036),  # half width at the surface, in half lengths of the head
-    "thickness": (0.074, 0.046),  # of the cortex, in half lengths of the head: thins with severity
+    "thickness": (0.068, 0.042),  # of the cortex, in half lengths of the head: thins with severity
 }
 STEP = 2.2  # between the mean severities of neighbouring stages, whose own standard deviation is 1
 SCATTER = {"ventricles": 0.25, "sulci": 1.0, "thickness": 1.0}  # of each measure around severity, in the same unit
+VENTRICLES_ALONE = (
+    0.015,
+    0.055,
+)  # smaller where they are the whole signal: with its edge it stays below 8 % of the head
 SLOPE = 0.55  # of the curve that takes severity into a measure's range
 RIM = RANGES["sulci"][1] + RANGES["thickness"][0]  # no cortex reaches further from a sulcus or the surface
 
@@ -57,7 +65,7 @@ class Phantom:
     slices: int = 6
     size: int = 96
     stages: tuple[str, ...] = ("nondemented", "verymilddemented", "milddemented", "moderatedemented")
-    signal: Literal["all", "ventricles"] = "all"
+    signal: Signal = "all"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -80,6 +88,7 @@ class Person:
         label: index of the stage.
         severity: of the atrophy; stages are `STEP` apart, each with standard deviation 1.
         latents: (3,) severity as each of `MEASURES` shows it.
+        measures: ventricles, sulci and thickness as drawn, in the units of `RANGES`.
         probs: (C,) what a classifier that knows `latents` exactly would say: nobody can do better.
     """
 
@@ -88,12 +97,8 @@ class Person:
     label: int
     severity: float
     latents: FloatArray
+    measures: Mapping[str, float]
     probs: FloatArray
-
-    @property
-    def measures(self) -> dict[str, float]:
-        """Ventricles, sulci and thickness as drawn, in the units of `RANGES`."""
-        return {name: measure(name, float(value)) for name, value in zip(MEASURES, self.latents, strict=True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +130,7 @@ def people(phantom: Phantom) -> list[Person]:
     latents = shown + rng.standard_normal(shown.shape) * np.array([SCATTER[name] for name in MEASURES])
     probs = oracle(latents, phantom)
     return [
-        Person(f"s{i:04d}", i, int(labels[i]), float(severity[i]), latents[i], probs[i])
+        Person(f"s{i:04d}", i, int(labels[i]), float(severity[i]), latents[i], measures(latents[i], phantom), probs[i])
         for i in range(phantom.subjects)
     ]
 
@@ -153,31 +158,32 @@ def oracle(latents: FloatArray, phantom: Phantom) -> FloatArray:
     return np.asarray(probs / probs.sum(axis=1, keepdims=True))
 
 
-def measure(name: str, latent: float) -> float:
-    """Bring a latent into the range of its measure; monotone, so that nothing of it is lost.
+def measures(latents: FloatArray, phantom: Phantom) -> dict[str, float]:
+    """Bring (3,) latents into the ranges of `MEASURES`; each curve is monotone, so that nothing of a latent is lost.
 
-    >>> [round(measure("ventricles", latent), 3) for latent in (-9.0, 0.0, 9.0)]
-    [0.015, 0.029, 0.055]
+    >>> {name: round(value, 3) for name, value in measures(np.array([9.0, 0.0, -9.0]), Phantom()).items()}
+    {'ventricles': 0.089, 'sulci': 0.019, 'thickness': 0.068}
     """
-    low, high = np.log(RANGES[name])
-    return float(np.exp(low + (high - low) / (1 + np.exp(-SLOPE * latent))))
+    ranges = RANGES if phantom.signal == "all" else RANGES | {"ventricles": VENTRICLES_ALONE}
+    low, high = np.log([ranges[name] for name in MEASURES]).T
+    values = np.exp(low + (high - low) / (1 + np.exp(-SLOPE * latents)))
+    return dict(zip(MEASURES, values.tolist(), strict=True))
 
 
 def draw(phantom: Phantom, person: Person) -> Drawing:
     """Render the slices of one subject. Two people that differ in latents alone share all their randomness."""
     rng = np.random.default_rng([phantom.seed, 1, person.number])
-    measures = person.measures
     frame = _frame(phantom, rng)
-    folds = _folds(frame, rng, measures["sulci"], measures["thickness"])
+    folds = _folds(frame, rng, person.measures["sulci"], person.measures["thickness"])
     chambers = _ventricle_distance(frame, rng)
-    share = measures["ventricles"] * (1 - 0.3 * frame.z**2)
-    level = _level(chambers, frame, share)
-    tissue = _tissue(frame, folds, chambers - level[:, None, None], rng)
-    masks = chambers - level[:, None, None] < frame.ramp
+    share = person.measures["ventricles"] * (1 - 0.3 * frame.z**2)
+    chambers = chambers - _level(chambers, frame, share)[:, None, None]
+    tissue = _tissue(frame, folds, chambers, rng)
+    masks = chambers < frame.ramp
     if phantom.signal == "all":
         masks |= folds.reach < RIM + frame.ramp
     head = frame.depth > 0
-    shown = (chambers <= level[:, None, None]) & head
+    shown = (chambers <= 0) & head
     return Drawing(
         pixels=_expose(tissue, frame, rng),
         masks=masks & (frame.depth > -frame.ramp),
@@ -203,7 +209,7 @@ class _Frame:
     radius: Plane
     angle: Plane
     depth: Plane
-    z: FloatArray
+    z: NDArray[np.float32]
     pixel: float
     ramp: float
 
@@ -211,15 +217,15 @@ class _Frame:
 def _frame(phantom: Phantom, rng: np.random.Generator) -> _Frame:
     """Pose and head shape."""
     z = np.linspace(-1, 1, phantom.slices) if phantom.slices > 1 else np.zeros(1)
-    z = z * 0.8 + rng.uniform(-0.2, 0.2)
+    z = (0.8 * z + rng.uniform(-0.2, 0.2)).astype(np.float32)
     scale = 0.5 * phantom.size * rng.uniform(0.68, 0.88)
-    centre = (phantom.size - 1) / 2 + phantom.size * rng.uniform(-0.05, 0.05, 2)
-    tilt = np.deg2rad(rng.uniform(-12, 12))
+    centre = ((phantom.size - 1) / 2 + phantom.size * rng.uniform(-0.05, 0.05, 2)).tolist()
+    tilt = math.radians(rng.uniform(-12, 12))
     rows, columns = np.mgrid[: phantom.size, : phantom.size].astype(np.float32)
     across, down = (columns - centre[0]) / scale, (rows - centre[1]) / scale
     swell = (1 - 0.03 * z - 0.02 * z**2)[:, None, None]  # the head narrows a little towards the crown
-    x = (across * np.cos(tilt) + down * np.sin(tilt))[None] / swell
-    y = (down * np.cos(tilt) - across * np.sin(tilt))[None] / swell
+    x = (across * math.cos(tilt) + down * math.sin(tilt))[None] / swell
+    y = (down * math.cos(tilt) - across * math.sin(tilt))[None] / swell
     x, y = x.astype(np.float32), y.astype(np.float32)
     radius, angle = np.hypot(x, y) + np.float32(1e-4), np.arctan2(y, x)
     width, egg = rng.uniform(0.78, 0.90), rng.uniform(0.03, 0.14)
@@ -270,7 +276,9 @@ def _sulci(frame: _Frame, rng: np.random.Generator, count: int, shallow: float, 
     )
     nearest = np.rint(phase / (2 * np.pi))
     aside = np.abs(phase - 2 * np.pi * nearest) / slope
-    ends = rng.uniform(shallow, deep, count) + 0.04 * np.sin(2 * frame.z[:, None] + rng.uniform(0, 6, count))
+    ends = rng.uniform(shallow, deep, count).astype(np.float32) + 0.04 * np.sin(
+        2 * frame.z[:, None] + rng.uniform(0, 6, count)
+    )
     slice_index = np.arange(len(frame.z))[:, None, None]
     beyond = np.maximum(frame.depth - ends[slice_index, nearest.astype(np.int64) % count], 0)
     return np.hypot(aside, beyond).astype(np.float32)
@@ -284,18 +292,18 @@ def _meander(frame: _Frame, rng: np.random.Generator) -> Plane:
     grid = rng.standard_normal((len(frame.z) + 8, radii, angles)).astype(np.float32)
     grid = gaussian_filter(grid, (3.0, 1.5, 2.2), mode=("nearest", "nearest", "wrap"))[4 : 4 + len(frame.z)]
     grid /= grid.std()
-    place = [
-        np.broadcast_to(np.arange(len(frame.z))[:, None, None], frame.x.shape),
-        frame.radius * (radii - 1) / 1.1,
-        (frame.angle / (2 * np.pi) % 1) * angles,
-    ]
+    place = np.empty((3, *frame.x.shape), dtype=np.float32)
+    place[0] = np.arange(len(frame.z))[:, None, None]
+    place[1] = frame.radius * (radii - 1) / 1.1
+    place[2] = (frame.angle / (2 * np.pi) % 1) * angles
     wrapped = np.concatenate([grid, grid[:, :, :1]], axis=2)
-    return np.asarray(map_coordinates(wrapped, place, order=1, mode="nearest", prefilter=False), dtype=np.float32)
+    noise: Plane = map_coordinates(wrapped, place, order=1, mode="nearest", prefilter=False)
+    return noise
 
 
 def _fissure(frame: _Frame, rng: np.random.Generator) -> Plane:
     """Distance to the midline cleft, in front of and behind the corpus callosum."""
-    bend = rng.normal(0, 0.012, 3)
+    bend = rng.normal(0, 0.012, 3).tolist()
     middle = bend[0] * np.sin(7 * frame.y + bend[1] * 100) + bend[2] * frame.y
     front, back = rng.uniform(0.50, 0.58), rng.uniform(0.45, 0.56)
     beyond = np.maximum(np.minimum(frame.y + front, back - frame.y), 0)
@@ -306,23 +314,23 @@ def _ventricle_distance(frame: _Frame, rng: np.random.Generator) -> Plane:
     """Signed distance to the two lateral ventricles at a reference size: frontal horn, body, occipital horn."""
     z = frame.z[:, None, None]
     gap, front, back = rng.uniform(0.055, 0.085), rng.uniform(0.45, 0.85), rng.uniform(0.4, 0.8)
-    ahead, behind = rng.uniform(0.36, 0.46), rng.uniform(0.30, 0.42)
-    shift = rng.normal(0, 0.015, 2)
+    ahead, behind = rng.uniform(0.34, 0.44), rng.uniform(0.22, 0.34)
+    shift = rng.normal(0, 0.015, 2).tolist()
     sides = []
     for side in (-1, 1):
-        lean, fat = rng.normal(1, 0.08, 2)
+        lean, fat = rng.normal(1, 0.08, 2).tolist()
         start, end = -ahead * lean, (behind - 0.06 * z) * lean
         near = np.clip(frame.y - shift[1], start, end)
         bow = np.where(near < 0, front, back * (1 - 0.3 * z)) * near**2
         stem = side * (gap + bow) + shift[0]
         slant = np.sqrt(1 + (2 * np.where(near < 0, front, back) * near) ** 2)
-        plump = 0.035 + 0.02 * fat * np.cos(9 * (near + 0.15)) + rng.normal(0, 0.006)
+        plump = 0.05 + 0.015 * fat * np.cos(8 * (near + 0.16)) + rng.normal(0, 0.006)
         sides.append(np.hypot((frame.x - stem) / slant, frame.y - shift[1] - near) - plump)
     wall = 0.012 - np.abs(frame.x - shift[0])  # the septum between the two
     return np.maximum(np.minimum(sides[0], sides[1]), wall).astype(np.float32)
 
 
-def _level(distance: Plane, frame: _Frame, share: FloatArray) -> FloatArray:
+def _level(distance: Plane, frame: _Frame, share: FloatArray) -> NDArray[np.float32]:
     """(S,) the distance up to which just this share of the head is ventricle: sizes are exact, not hoped for."""
     inside = frame.depth > 0
     return np.array([np.quantile(d[h], s) for d, h, s in zip(distance, inside, share, strict=True)], dtype=np.float32)
@@ -344,7 +352,7 @@ def _nuclei(frame: _Frame, rng: np.random.Generator) -> Plane:
     spots = []
     for side in (-1, 1):
         for x, y, a, b in ((0.24, -0.22, 0.06, 0.15), (0.19, 0.10, 0.09, 0.13)):
-            jitter = rng.normal(0, 0.015, 2)
+            jitter = rng.normal(0, 0.015, 2).tolist()
             ring = np.hypot((frame.x - side * x - jitter[0]) / a, (frame.y - y - jitter[1]) / b)
             spots.append((ring - 1) * a)
     return (np.minimum.reduce(spots) + 0.06 * (frame.z[:, None, None] + 0.4)).astype(np.float32)
@@ -352,7 +360,7 @@ def _nuclei(frame: _Frame, rng: np.random.Generator) -> Plane:
 
 def _expose(tissue: Plane, frame: _Frame, rng: np.random.Generator) -> NDArray[np.uint8]:
     """What the scanner makes of it: uneven field, gain, contrast, noise; black outside the head."""
-    tilt, gain, gamma = rng.normal(0, 0.10, 5), rng.uniform(0.60, 0.98), rng.uniform(0.8, 1.3)
+    tilt, gain, gamma = rng.normal(0, 0.10, 5).tolist(), rng.uniform(0.60, 0.98), rng.uniform(0.8, 1.3)
     x, y = frame.x, frame.y
     field = 1 + tilt[0] * x + tilt[1] * y + tilt[2] * x * y + tilt[3] * (x**2 - y**2) + tilt[4] * (x**2 + y**2 - 0.5)
     noise = rng.standard_normal(tissue.shape, dtype=np.float32) * rng.uniform(0.015, 0.035)
