@@ -293,7 +293,7 @@ class Mahalanobis:
         """(N,) distance to the nearest class mean; higher is stranger."""
         given, means = _check_features(features) @ self.whitening, self.means @ self.whitening
         squares = (given**2).sum(axis=1)[:, None] - 2 * given @ means.T + (means**2).sum(axis=1)
-        return np.sqrt(np.maximum(squares.min(axis=1), 0))
+        return np.asarray(np.sqrt(np.maximum(squares.min(axis=1), 0)))
 
 
 def energy(logits: FloatArray) -> FloatArray:
