@@ -252,7 +252,7 @@ def check_logits(logits: FloatArray) -> FloatArray:
     They are logits whatever values they have, also between 0 and 1.
     """
     logits = np.asarray(logits)
-    if logits.ndim not in (2, 3) or logits.shape[-1] < 2 or logits.shape[-2] < 1:
+    if logits.ndim not in (2, 3) or logits.shape[-1] < 2 or (logits.ndim == 3 and logits.shape[1] < 1):
         raise ShapeError(f"Logits must be (N, C) or (N, T, C) of two classes or more; they are {logits.shape}.")
     if len(logits) == 0:
         raise DataError("There are no logits: N is 0.")

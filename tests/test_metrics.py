@@ -1,0 +1,210 @@
+"""Metrics against scikit-learn, over random cases with ties, missing classes and weights."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn import metrics as reference
+
+from scanwise import metrics
+from scanwise.errors import DataError, ShapeError
+from scanwise.records import FloatArray, IntArray
+
+Case = tuple[FloatArray, IntArray, FloatArray]
+
+
+def _cases(count: int = 60) -> list[Case]:
+    random = np.random.default_rng(0)
+    cases = []
+    for number in range(count):
+        num_classes, rows = int(random.integers(2, 6)), int(random.integers(4, 80))
+        logits = random.normal(size=(rows, num_classes)) * random.choice([0.5, 3])
+        probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        if number % 2:  # many ties
+            probs = np.round(probs, 1) + 0.1
+            probs /= probs.sum(axis=1, keepdims=True)
+        present = random.permutation(num_classes)[: max(2, num_classes - number % 3)]
+        labels = random.choice(present, rows)
+        labels[:2] = present[:2]
+        weights = random.random(rows) + 0.1 if number % 3 else random.integers(0, 4, rows).astype(float)
+        weights[:2] = 1
+        cases.append((probs, labels, weights))
+    return cases
+
+
+def _macro(score: Callable[..., float], probs: FloatArray, labels: IntArray, weights: FloatArray) -> float:
+    if probs.shape[1] == 2:
+        return score(labels == 1, probs[:, 1], sample_weight=weights)
+    kept = [c for c in range(probs.shape[1]) if 0 < weights[labels == c].sum() < weights.sum()]
+    return float(np.mean([score(labels == c, probs[:, c], sample_weight=weights) for c in kept]))
+
+
+def _present(labels: IntArray, weights: FloatArray) -> IntArray:
+    return np.unique(labels[weights > 0])
+
+
+REFERENCES: dict[str, Callable[[FloatArray, IntArray, FloatArray], float]] = {
+    "accuracy": lambda p, y, w: reference.accuracy_score(y, p.argmax(1), sample_weight=w),
+    "balanced_accuracy": lambda p, y, w: reference.recall_score(
+        y, p.argmax(1), labels=_present(y, w), average="macro", sample_weight=w
+    ),
+    "macro_f1": lambda p, y, w: reference.f1_score(
+        y, p.argmax(1), labels=_present(y, w), average="macro", sample_weight=w, zero_division=0
+    ),
+    "weighted_f1": lambda p, y, w: reference.f1_score(
+        y, p.argmax(1), average="weighted", sample_weight=w, zero_division=0
+    ),
+    "auroc": lambda p, y, w: _macro(reference.roc_auc_score, p, y, w),
+    "average_precision": lambda p, y, w: _macro(reference.average_precision_score, p, y, w),
+    "matthews": lambda p, y, w: reference.matthews_corrcoef(y, p.argmax(1), sample_weight=w),
+    "kappa": lambda p, y, w: reference.cohen_kappa_score(y, p.argmax(1), labels=range(p.shape[1]), sample_weight=w),
+    "quadratic_kappa": lambda p, y, w: reference.cohen_kappa_score(
+        y, p.argmax(1), labels=range(p.shape[1]), weights="quadratic", sample_weight=w
+    ),
+    "nll": lambda p, y, w: reference.log_loss(y, p, labels=range(p.shape[1]), sample_weight=w),
+    "brier": lambda p, y, w: reference.brier_score_loss(y, p, labels=range(p.shape[1]), sample_weight=w),
+}
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_equals_scikit_learn(name: str) -> None:
+    for probs, labels, weights in _cases():
+        assert metrics.METRICS[name](probs, labels, weights) == pytest.approx(
+            REFERENCES[name](probs, labels, weights), abs=1e-9
+        )
+        ones = np.ones(len(labels))
+        assert metrics.METRICS[name](probs, labels) == pytest.approx(REFERENCES[name](probs, labels, ones), abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["precision", "recall", "f1"])
+def test_class_metrics_equal_scikit_learn(name: str) -> None:
+    for probs, labels, weights in _cases(30):
+        ours = getattr(metrics, name)(probs, labels, weights)
+        theirs = getattr(reference, f"{name}_score")(
+            labels, probs.argmax(1), labels=range(probs.shape[1]), average=None, sample_weight=weights, zero_division=0
+        )
+        present = np.bincount(labels, weights, probs.shape[1]) > 0
+        known = np.ones_like(present) if name == "precision" else present
+        np.testing.assert_allclose(ours[known], theirs[known], atol=1e-12)
+        assert np.isnan(ours[~known]).all()
+
+
+def test_specificity_is_the_recall_of_the_rest() -> None:
+    for probs, labels, weights in _cases(20):
+        ours = metrics.specificity(probs, labels, weights)
+        for index in range(probs.shape[1]):
+            theirs = reference.recall_score(labels != index, probs.argmax(1) != index, sample_weight=weights)
+            assert ours[index] == pytest.approx(theirs, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", metrics.METRICS)
+def test_many_weights_equal_one_at_a_time(name: str) -> None:
+    random = np.random.default_rng(1)
+    for probs, labels, _ in _cases(12):
+        weights = random.integers(0, 3, (5, len(labels))).astype(float)
+        together = metrics.METRICS[name](probs, labels, weights)
+        assert together.shape == (5,)
+        np.testing.assert_allclose(together, [metrics.METRICS[name](probs, labels, row) for row in weights], atol=1e-12)
+
+
+@pytest.mark.parametrize("name", metrics.METRICS)
+def test_a_weight_repeats_a_row(name: str) -> None:
+    random = np.random.default_rng(2)
+    for probs, labels, _ in _cases(12):
+        weights = random.integers(1, 4, len(labels))
+        repeated = metrics.METRICS[name](probs.repeat(weights, axis=0), labels.repeat(weights))
+        assert metrics.METRICS[name](probs, labels, weights.astype(float)) == pytest.approx(repeated, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", metrics.ADDITIVE)
+def test_sums_over_rows_are_enough(name: str) -> None:
+    """What lets a bootstrap sum the rows of a subject once."""
+    for probs, labels, weights in _cases(12):
+        metric = metrics.ADDITIVE[name]
+        value = metric.finish(weights @ metric.statistic(probs, labels))
+        assert float(value) == pytest.approx(metrics.METRICS[name](probs, labels, weights), abs=1e-12)
+
+
+def test_ties_count_half() -> None:
+    probs = np.tile([[0.5, 0.5]], (6, 1))
+    assert metrics.auroc(probs, np.array([0, 1, 0, 1, 1, 1])) == 0.5
+
+
+def test_undefined_is_nan_and_not_a_warning() -> None:
+    probs, one_class = np.array([[0.9, 0.1], [0.3, 0.7]]), np.array([0, 0])
+    assert np.isnan(metrics.auroc(probs, one_class))
+    assert np.isnan(metrics.average_precision(probs, one_class))
+    assert metrics.matthews(probs, one_class) == 0
+    assert np.isnan(metrics.recall(probs, one_class)[1])
+    for metric in metrics.METRICS.values():
+        assert np.isnan(metric(probs, np.array([0, 1]), np.zeros(2)))
+
+
+def test_calibration_error_equals_a_loop() -> None:
+    for probs, labels, _ in _cases(20):
+        said, right = probs.max(axis=1), probs.argmax(axis=1) == labels
+        expected = 0.0
+        for index in range(10):
+            inside = (said > index / 10) & (said <= (index + 1) / 10)
+            if inside.any():
+                expected += inside.mean() * abs(said[inside].mean() - right[inside].mean())
+        ours = metrics.expected_calibration_error(probs, labels, num_bins=10)
+        assert ours == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("equal_mass", [False, True])
+def test_debiased_calibration_error_is_zero_on_average_for_a_calibrated_network(equal_mass: bool) -> None:
+    random = np.random.default_rng(4)
+    debiased, plain = [], []
+    for _ in range(1000):
+        probs = random.dirichlet([1, 1, 1], 150)
+        labels = (random.random((150, 1)) > probs.cumsum(axis=1)).sum(axis=1)
+        debiased.append(metrics.squared_calibration_error(probs, labels, equal_mass=equal_mass))
+        plain.append(metrics.expected_calibration_error(probs, labels, equal_mass=equal_mass))
+    # The spread of confidence inside a bin adds a little to the variance of its accuracy's gap.
+    assert abs(np.mean(debiased)) < 4 * np.std(debiased) / np.sqrt(1000) + 2e-4
+    assert np.mean(plain) > 0.08
+
+
+def test_debiased_calibration_error_finds_a_gap() -> None:
+    random = np.random.default_rng(5)
+    probs = np.tile([[0.9, 0.1]], (400, 1))
+    found = [metrics.squared_calibration_error(probs, (random.random(400) > 0.7).astype(int)) for _ in range(300)]
+    assert np.mean(found) == pytest.approx(0.04, abs=0.002)
+
+
+def test_equal_mass_bins_hold_as_many_rows_each() -> None:
+    confidence = np.random.default_rng(0).random(100)
+    assert np.bincount(metrics.bins_of(confidence, 10, equal_mass=True)).tolist() == [10] * 10
+
+
+def test_classwise_error_and_brier_parts() -> None:
+    for probs, labels, _ in _cases(20):
+        parts = metrics.brier_decomposition(probs, labels)
+        whole = parts["reliability"] - parts["resolution"] + parts["uncertainty"] + parts["rest"]
+        scale = 2 if probs.shape[1] == 2 else 1
+        assert whole == pytest.approx(parts["total"], abs=1e-12)
+        assert parts["total"] == pytest.approx(scale * float(metrics.brier(probs, labels)), abs=1e-12)
+        assert 0 <= metrics.classwise_calibration_error(probs, labels) <= 1
+    exact = np.eye(3)[[0, 1, 2]]
+    assert metrics.classwise_calibration_error(exact, np.arange(3)) == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_every_float_is_taken(dtype: Any) -> None:
+    probs = np.array([[0.75, 0.25], [0.25, 0.75], [0.5, 0.5]], dtype=dtype)
+    for metric in metrics.METRICS.values():
+        assert np.isfinite(metric(probs, np.array([0, 1, 1])))
+
+
+def test_bad_input_is_refused() -> None:
+    probs, labels = np.array([[0.5, 0.5]]), np.array([0])
+    with pytest.raises(ShapeError, match=r"Weights must be"):
+        metrics.accuracy(probs, labels, np.ones(2))
+    with pytest.raises(DataError, match="not negative"):
+        metrics.accuracy(probs, labels, np.array([-1.0]))
+    with pytest.raises(DataError, match="sum to one"):
+        metrics.nll(np.array([[2.0, 1.0]]), labels)
+    with pytest.raises(DataError, match="num_bins is 0"):
+        metrics.expected_calibration_error(probs, labels, num_bins=0)
