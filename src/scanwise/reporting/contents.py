@@ -80,10 +80,6 @@ class Fitted:
     split: Split
     history: Mapping[str, FloatArray]
 
-    @property
-    def label(self) -> str:
-        return f"fold {self.fit.fold + 1}"
-
 
 @dataclass(frozen=True, slots=True)
 class Contents:
@@ -128,13 +124,18 @@ class Contents:
     def fits_of(self, protocol: str) -> list[Fitted]:
         return [fitted for fitted in self.fits if fitted.split.protocol == protocol]
 
+    def label(self, fitted: Fitted) -> str:
+        """What a fit is called among those of its protocol."""
+        return f"fold {fitted.fit.fold + 1}" if len(self.fits_of(fitted.split.protocol)) > 1 else "single split"
+
     def leaky(self, protocol: str) -> bool:
         """Whether any fold of a protocol has a subject, or the same pixels, on two sides."""
         return any(fitted.split.leaky for fitted in self.fits_of(protocol))
 
     def unit(self, protocol: str) -> Unit:
-        """By whom the answer is counted: by subject where that was measured, else by scan."""
-        return "subject" if self.numbers.find("accuracy", protocol, "subject") else "scan"
+        """By whom the answer is counted: people where that was measured; scans where nobody is known, or as published."""
+        by_people = protocol == "honest" and self.numbers.find("accuracy", protocol, "subject")
+        return "subject" if by_people else "scan"
 
     def title(self, name: str) -> str:
         """What a class is called in the report."""

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scanwise.records import FloatArray, IntArray
-from scanwise.reporting.curves import Reliability, Roc
 from scanwise.reporting.wording import counted, fixed, listed, percent, printable
 
 if TYPE_CHECKING:
@@ -47,6 +46,16 @@ class Estimate:
     high: float
     count: int
     network: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Roc:
+    """The curve of one class against all others, and the area under it."""
+
+    title: str
+    false_alarms: FloatArray
+    sensitivity: FloatArray
+    area: float
 
 
 def learning_curves(
@@ -147,38 +156,41 @@ def roc(name: str, curves: Sequence[Roc], noun: str) -> str:
         for index, curve in enumerate(curves):
             many = len(curves) > MANY_CLASSES
             color, dash = (SOFT, "-") if many else (SERIES[index % 6], DASHES[index % 6])
-            label = None if many else f"{_short(curve.name, 30)}: {fixed(curve.area, 2)}"
-            axes.plot(
-                curve.false_positive, curve.true_positive, color=color, ls=dash, label=label, lw=0.8 if many else 1.8
-            )
+            label = None if many else f"{_short(curve.title, 30)}: {fixed(curve.area, 2)}"
+            axes.plot(curve.false_alarms, curve.sensitivity, color=color, ls=dash, label=label, lw=0.8 if many else 1.8)
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="false alarms (1 − specificity)", ylabel="sensitivity")
         axes.set_aspect("equal")
         if len(curves) <= MANY_CLASSES:
             figure.legend(loc="outside lower center", ncols=1)
-        areas = [f"{curve.name} {fixed(curve.area, 2)}" for curve in curves]
+        areas = [f"{curve.title} {fixed(curve.area, 2)}" for curve in curves]
         about = f"Area under the curve by {noun}, each class against all others: {listed(areas)}; 0.5 is chance."
         return _svg(figure, name, "Sensitivity against false alarms (ROC)", about)
 
 
-def reliability(name: str, curves: Mapping[str, Reliability]) -> str:
-    """How sure the model said it was against how often it was right; on the diagonal it means what it says."""
-    with _drawing(4.6) as figure:
+def reliability(name: str, curves: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """How sure the model said it was against how often it was right; on the diagonal it means what it says.
+
+    Args:
+        name: what tells this drawing's ids from another's.
+        curves: bins as `evaluation.reliability` gives them; the last curve is the one in use.
+    """
+    with _drawing(4.8) as figure:
         axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3.4, 1))
         axes.plot([0, 1], [0, 1], color=SOFT, lw=1, ls=":")
         words = []
-        for index, (label, curve) in enumerate(curves.items()):
-            last = index == len(curves) - 1
-            color = SERIES[0] if last else SERIES[1]
-            style = "-" if last else "--"
-            axes.plot(curve.confidence, curve.accuracy, color=color, ls=style, marker=MARKERS[index], ms=5, label=label)
-            points = [f"said {percent(c, 0)}, was right {percent(a, 0)}" for c, a in _pairs(curve)]
-            words.append(f"{label}: {'; '.join(points)}.")
-            if last:
-                below.bar(curve.confidence, curve.count, width=0.06, color=color)
+        for index, (label, bins) in enumerate(curves.items()):
+            used = index == len(curves) - 1
+            color, dash = (SERIES[0], "-") if used else (SERIES[1], "--")
+            said, right, count = (np.array([b[key] for b in bins]) for key in ("confidence", "accuracy", "count"))
+            axes.plot(said, right, color=color, ls=dash, marker=MARKERS[index], ms=5, label=label)
+            points = [f"said {percent(s, 0)}, was right {percent(r, 0)}" for s, r in zip(said, right, strict=True)]
+            words.append(f"{label.capitalize()}: {'; '.join(points)}.")
+            if used:
+                below.bar(said, count, width=0.05, color=color)
         axes.set(xlim=(0, 1.01), ylim=(0, 1.02), ylabel="was right")
         below.set(xlabel="how sure the network said it was", ylabel="scans")
         below.locator_params(axis="y", nbins=3, integer=True)
-        axes.legend(loc="upper left")
+        figure.legend(loc="outside upper left", ncols=2)
         for one in (axes.xaxis, axes.yaxis):
             one.set_major_formatter(lambda value, _: f"{value:.0%}")
         return _svg(figure, name, "Reliability diagram", " ".join(words))
@@ -214,7 +226,15 @@ def forest(name: str, panels: Mapping[str, Sequence[Estimate]], measure: str) ->
             for place, row in enumerate(rows):
                 color = SERIES[0] if row.network else SOFT
                 axes.plot([row.low, row.high], [place, place], color=color, lw=2.4 if row.network else 1.4)
-                axes.plot(row.value, place, "D" if row.network else "o", color=color, ms=7 if row.network else 5.5)
+                axes.plot(
+                    row.value,
+                    place,
+                    "D" if row.network else "o",
+                    color=color,
+                    ms=7 if row.network else 5.5,
+                    clip_on=False,
+                    zorder=3,
+                )
                 axes.text(1.03, place, percent(row.value, row.count), va="center", ha="left")
             labels = [_wrapped(row.title, 18) for row in rows]
             axes.set_yticks(range(len(rows)), labels)
@@ -238,11 +258,14 @@ def montage(images: "np.ndarray[Any, np.dtype[np.uint8]]", titles: Sequence[str]
     """
     columns = min(4, max(1, len(images)))
     rows = -(-len(images) // columns)
-    with _drawing(1.62 * rows, width=1.4 * columns) as figure:
+    with _drawing(1.66 * rows, width=1.45 * columns) as figure:
         for place, (image, title) in enumerate(zip(images, titles, strict=True)):
             axes = figure.add_subplot(rows, columns, place + 1)
             axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
-            axes.set_title(_wrapped(title, 15), loc="center", fontsize=10)
+            if place % columns == 0 or title != titles[place - 1]:  # said once for the scans that share it
+                row = titles[place : (place // columns + 1) * columns]
+                same = next((k for k, other in enumerate(row) if other != title), columns)
+                axes.set_title(_wrapped(title, 17 * same), fontsize=8.5 if same == 1 else 11).set_in_layout(False)
             axes.set_axis_off()
         stream = io.BytesIO()
         figure.savefig(stream, format="png", dpi=130, facecolor="white", metadata={"Software": None})
@@ -311,10 +334,6 @@ def _confusion_words(matrix: IntArray, titles: Sequence[str], noun: str) -> str:
             f"Of {counted(int(matrix[row].sum()), noun)} truly {title}: {listed(called) if called else 'none tested'}."
         )
     return " ".join(rows)
-
-
-def _pairs(curve: Reliability) -> list[tuple[float, float]]:
-    return list(zip(curve.confidence.tolist(), curve.accuracy.tolist(), strict=True))
 
 
 def _short(text: str, width: int) -> str:

@@ -1,12 +1,13 @@
 """One HTML page from one run folder: it loads nothing, runs no script, and is the same bytes for the same folder."""
 
 import base64
+import re
 from importlib import resources
 from pathlib import Path
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from scanwise.reporting import origins, sections
+from scanwise.reporting import certainty, origins, sections
 from scanwise.reporting.answer import answer, protocol_title
 from scanwise.reporting.contents import Contents
 from scanwise.run import Run, write_text
@@ -34,10 +35,19 @@ def build(run: Run) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["stacked"] = stacked
     contents = Contents.of(run)
     style = resources.files("scanwise.reporting").joinpath("report.css").read_text(encoding="utf-8")
     page = environment.get_template("report.html.jinja")
     return page.render(style=Markup(style), **_values(contents))  # noqa: S704
+
+
+def stacked(cell: str) -> Markup:
+    """A table cell; an interval in brackets goes below its value, and neither is broken in two."""
+    parts = re.fullmatch(r"([−+]?[\d.,]+\S*(?:\u00a0\S+)?) (\([^()]*\d\))(.*)", cell)
+    if not parts:
+        return escape(cell)
+    return Markup("<b>{}</b> <small>{}{}</small>").format(*parts.groups())
 
 
 def _values(contents: Contents) -> dict[str, object]:
@@ -60,9 +70,10 @@ def _values(contents: Contents) -> dict[str, object]:
             (p, protocol_title(contents, p), contents.leaky(p), *sections.discrimination(contents, p))
             for p in contents.protocols
         ],
+        "overall": {p: sections.overall(contents, p) for p in contents.protocols},
         "folds": [table for p in contents.protocols if (table := sections.folds(contents, p))],
-        "calibration": sections.calibration(contents) if honest else None,
-        "sets": sections.sets(contents) if honest else [],
+        "calibration": certainty.calibration(contents) if honest else None,
+        "sets": certainty.sets(contents) if honest else [],
         "forest": figure,
         "rivals": rivals,
         "rival_words": rival_words,

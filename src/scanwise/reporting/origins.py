@@ -103,7 +103,9 @@ def files(contents: Contents) -> list[tuple[str, str]]:
     found = [(path, about) for path, about in FILES if (contents.run.path / path).is_file()]
     for fitted in contents.fits:
         place = fitted.fit.path.relative_to(contents.run.path).as_posix()
-        found.append((f"{place}/", f"weights, split, history and logits of {fitted.split.protocol}, {fitted.label}"))
+        found.append(
+            (f"{place}/", f"weights, split, history and logits of {fitted.split.protocol}, {contents.label(fitted)}")
+        )
     return [*found, ("bundle/", "the classifier itself, as `scanwise predict` loads it")]
 
 

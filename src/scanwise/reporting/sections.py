@@ -1,36 +1,31 @@
 """What stands below the first screen, one function a section: tables and drawings for the template to place."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup
 
-from scanwise import metrics
-from scanwise.records import Metric, Predictions, Unit
+from scanwise import evaluation, metrics
+from scanwise.records import FloatArray, IntArray, Predictions, Unit
 from scanwise.reporting import figures, tables
 from scanwise.reporting.answer import protocol_title
 from scanwise.reporting.contents import POOLED, Contents, Fitted
-from scanwise.reporting.curves import Reliability, Roc, confusion
 from scanwise.reporting.wording import (
     MODELS,
     PROTOCOLS,
     SIDES,
-    counted,
     fixed,
-    in_full,
     lead,
-    listed,
     model_title,
     percent,
     printable,
     term,
     with_interval,
 )
-from scanwise.risk import softmax
 
 SHOWN = 20  # of a list that may be long, this many; the file has the rest
-CALIBRATION = {"ece": metrics.expected_calibration_error, "nll": metrics.nll, "brier": metrics.brier}
+OVERALL = (*evaluation.PLAIN, "average_precision", "matthews", "quadratic_kappa")
 PER_CLASS = ("precision", "recall", "specificity", "f1")
 
 
@@ -101,21 +96,17 @@ def split_tables(contents: Contents) -> list[tuple[Table, Drawing]]:
 def _split_table(contents: Contents, protocol: str) -> tuple[Table, Drawing]:
     fits, cohort = contents.fits_of(protocol), contents.cohort
     counts = tables.distribution(cohort, fits[0].split)
-    sides = list(dict.fromkeys(row[2] for row in counts))
+    sides = list(dict.fromkeys(row[2] for row in counts if row[4]))  # the published protocol has no calibration side
     by_people = cohort.subjects_known
     cells = {(side, name): (scans, people) for _, _, side, name, scans, people in counts}
     rows = [
         (contents.title(name), *(_scans_and_people(*cells[side, name], by_people) for side in sides))
         for name in cohort.classes
     ]
-    which = f", {fits[0].label} of {len(fits)}" if len(fits) > 1 else ""
+    which = f", {contents.label(fits[0])} of {len(fits)}" if len(fits) > 1 else ""
     title = f"{PROTOCOLS.get(protocol, protocol)} split{which}: {'scans (subjects)' if by_people else 'scans'}"
     table = Table(title, ("Class", *(SIDES[s] for s in sides)), tuple(rows), "tables/class_distribution.csv")
-    drawn = {
-        SIDES[side]: np.array([cells[side, name][0] for name in cohort.classes])
-        for side in sides
-        if any(cells[side, name][0] for name in cohort.classes)
-    }
+    drawn = {SIDES[side]: np.array([cells[side, name][0] for name in cohort.classes]) for side in sides}
     figure = figures.class_distribution(f"classes-{protocol}", contents.titles(), drawn, "scan")
     return table, drawing(figure, f"{title.split(':')[0]}: scans of each class on each side.")
 
@@ -139,8 +130,11 @@ def training(contents: Contents) -> list[tuple[str, Drawing, Table]]:
         column = "validation_macro_f1" if watched == "loss" else f"validation_{watched}"
         figure = figures.learning_curves(f"learning-{protocol}", [f.history for f in fits], kept, column)
         title = protocol_title(contents, protocol)
-        rows = tuple(_history_row(fitted, epoch) for fitted, epoch in zip(fits, kept, strict=True))
-        columns = ("Fit", "Epochs", "Kept", "Training loss", "Validation loss", "Validation macro F1")
+        rows = tuple(
+            _history_row(contents.label(fitted), fitted.history, epoch)
+            for fitted, epoch in zip(fits, kept, strict=True)
+        )
+        columns = ("Fit", "Epoch kept", "Loss in training", "in validation", "Macro F1 in validation")
         table = Table(f"{title}: the epoch that was kept", columns, rows, "tables/history.csv")
         found.append((title, drawing(figure, f"{title}: learning curves. The dot is the epoch that was kept."), table))
     return found
@@ -153,17 +147,27 @@ def best_epoch(fitted: Fitted, monitor: str) -> int:
     return int(fitted.history["epoch"][place])
 
 
-def _history_row(fitted: Fitted, epoch: int) -> tuple[str, ...]:
-    history = fitted.history
+def _history_row(title: str, history: Mapping[str, FloatArray], epoch: int) -> tuple[str, ...]:
     at = int(np.flatnonzero(history["epoch"] == epoch)[0])
     columns = ("train_loss", "validation_loss", "validation_macro_f1")
-    return (
-        fitted.label.capitalize(), f"{len(history['epoch']):,}", str(epoch),
-        *(fixed(float(history[name][at]), 3) for name in columns),
-    )  # fmt: skip
+    values = (fixed(float(history[name][at]), 3) for name in columns)
+    return (title.capitalize(), f"{epoch} of {len(history['epoch']):,}", *values)
 
 
 # --- discrimination ---
+
+
+def overall(contents: Contents, protocol: str) -> Table | None:
+    """Every figure of one protocol that is about all test cases, by subject and by scan; accuracy alone where not honest."""
+    names = OVERALL if protocol == "honest" else OVERALL[:5]
+    kinds, rows = units(contents, protocol), []
+    for name in names:
+        found = [contents.numbers.find(name, protocol, unit) for unit in kinds]
+        if any(found):
+            rows.append((term(name).title, term(name).meaning, *(with_interval(m) if m else "–" for m in found)))
+    columns = ("Figure", "Meaning", *(f"By {unit}" for unit in kinds))
+    title = f"{protocol_title(contents, protocol)}: all test cases together"
+    return Table(title, columns, tuple(rows), "tables/summary_statistics.csv") if rows else None
 
 
 def discrimination(contents: Contents, protocol: str) -> tuple[list[Drawing], list[Table]]:
@@ -174,7 +178,7 @@ def discrimination(contents: Contents, protocol: str) -> tuple[list[Drawing], li
     for unit in units(contents, protocol):
         said, name = contents.predictions[protocol, unit], f"{protocol}-{unit}"
         titles = [contents.title(c) for c in said.classes]
-        matrix = confusion(_labels(said), said.predicted, len(said.classes))
+        matrix = evaluation.confusion(said)
         figure = figures.confusion_matrix(f"confusion-{name}", matrix, titles, unit)
         share = "Each row is a true class; the deeper the colour, the larger the share of that row."
         drawings.append(drawing(figure, f"{where}, by {unit}: who was taken for whom. {share}"))
@@ -194,12 +198,14 @@ def units(contents: Contents, protocol: str) -> list[Unit]:
     return [unit for unit in kinds if (protocol, unit) in contents.predictions]
 
 
-def roc_curves(said: Predictions, titles: Sequence[str]) -> list[Roc]:
+def roc_curves(said: Predictions, titles: Sequence[str]) -> list[figures.Roc]:
     """A curve a class that some test cases have and some have not; one of two classes says it all."""
-    labels = _labels(said)
-    columns = [1] if len(titles) == 2 else range(len(titles))
-    curves = [Roc.of(titles[index], labels == index, said.probs[:, index]) for index in columns]
-    return [curve for curve in curves if curve is not None]
+    labels, areas = labels_of(said), metrics.class_auroc(said.probs, labels_of(said))
+    return [
+        figures.Roc(titles[index], *evaluation.roc_curve(said.probs, labels, index), float(areas[index]))
+        for index in ([1] if len(titles) == 2 else range(len(titles)))
+        if np.isfinite(areas[index])
+    ]
 
 
 def _report_cells(contents: Contents, row: tables.Row, protocol: str, unit: str) -> tuple[str, ...]:
@@ -210,130 +216,13 @@ def _report_cells(contents: Contents, row: tables.Row, protocol: str, unit: str)
         found = contents.numbers.find(measure, protocol, unit, group=f"class={name}") if kind == "class" else None
         cells.append(with_interval(found) if found else percent(float(str(score)), total))
     if not total:
-        cells = ["not tested"] * len(cells)
+        return (contents.title(str(name)), *["–"] * len(cells), "none tested")
     return (title or contents.title(str(name)), *cells, f"{total:,}")
 
 
-def _labels(said: Predictions) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+def labels_of(said: Predictions) -> IntArray:
+    """The true classes; predictions of a run have them."""
     return np.asarray(said.labels, dtype=np.int64)
-
-
-# --- calibration ---
-
-
-def calibration(contents: Contents) -> tuple[list[Drawing], list[Table], list[str]]:
-    """Whether "90 % sure" is right nine times in ten, before and after the temperature."""
-    said, logits = contents.predictions["honest", "scan"], contents.raw_logits()
-    both = {"after calibration": (said.probs, _labels(said))}
-    if logits:
-        raw = np.concatenate([softmax(part.logits).mean(axis=1) for part in logits])
-        both = {"before": (raw, np.concatenate([part.labels for part in logits])), **both}
-    figure = figures.reliability("reliability", {name: Reliability.of(*pair) for name, pair in both.items()})
-    rows = []
-    for name, measure in CALIBRATION.items():
-        cells = [
-            in_full(contents.numbers.find(name, "honest", "scan") or _plain(name, measure(*pair), len(pair[1])))
-            if when != "before"
-            else with_interval(_plain(name, measure(*pair), len(pair[1])))
-            for when, pair in both.items()
-        ]
-        rows.append((term(name).title, *cells))
-    columns = ("Measure", *(name.capitalize() for name in both))
-    table = Table("By scan, on the test side", columns, tuple(rows), "metrics.json")
-    caption = "On the dotted line, confidence means what it says; below it the network is too sure of itself."
-    return [drawing(figure, caption)], [table], _temperatures(contents)
-
-
-def _plain(name: str, value: metrics.Value, count: int) -> Metric:
-    return Metric(name, float(value), float("nan"), float("nan"), "scan", count)
-
-
-def _temperatures(contents: Contents) -> list[str]:
-    found = []
-    for unit in ("scan", "subject"):
-        values = [
-            part[unit]["temperature"] for part in contents.learnt("calibrator") if "temperature" in part.get(unit, {})
-        ]
-        if values:
-            found.append(f"{listed([fixed(float(value), 2) for value in values])} (by {unit})")
-    return found
-
-
-# --- prediction sets ---
-
-
-def sets(contents: Contents) -> list[tuple[Unit, Drawing, Table, list[str]]]:
-    """What the sets promise and what they did, by subject and by scan."""
-    found: list[tuple[Unit, Drawing, Table, list[str]]] = []
-    for unit in units(contents, "honest"):
-        said = contents.predictions["honest", unit]
-        if said.sets is None:
-            continue
-        inside = said.sets[np.arange(len(said)), _labels(said)]
-        size, most = said.sets.sum(axis=1), len(said.classes) + 1
-        sizes, covered = np.bincount(size, minlength=most), np.bincount(size[inside], minlength=most)
-        start = 0 if sizes[0] else 1
-        figure = figures.set_sizes(f"sets-{unit}", sizes, covered, unit, start)
-        table = Table(
-            f"By {unit}: how often the set held the true class",
-            ("Who", "Coverage", "Mean set size", f"{unit.capitalize()}s"),
-            tuple(_set_rows(contents, said, unit)),
-            "metrics.json",
-        )
-        caption = (
-            f"By {unit}: how many classes a set names. Exactly one is a clear answer; otherwise a person must look."
-        )
-        found.append(
-            (unit, drawing(figure, caption), table, [guarantee(contents, unit), _verdict(contents, said, unit)])
-        )
-    return found
-
-
-def guarantee(contents: Contents, unit: str) -> str:
-    """The promise in plain words."""
-    share = f"{fixed(100 * (1 - contents.recipe.conformal.alpha), 1).removesuffix('.0')}\u00a0%"
-    people = [len(np.unique(contents.cohort.subject[f.split.rows("calibration")])) for f in contents.fits_of("honest")]
-    known = contents.cohort.subjects_known
-    who = (
-        "a new person" if unit == "subject" else "one scan, drawn at random, of a new person" if known else "a new scan"
-    )
-    from_whom = counted(people[0], "calibration subject" if known else "calibration scan")
-    if len(set(people)) > 1:
-        from_whom = f"{min(people)} to {max(people)} calibration subjects, fold by fold"
-    return (
-        f"The promise: for {who}, the set holds the true class with a probability of at least {share}, averaged over "
-        f"people like those of this cohort. It was set on {from_whom}, none of whom the network learnt from. It is no "
-        "promise for any one class, for any one person, or for people from elsewhere."
-    )
-
-
-def _verdict(contents: Contents, said: Predictions, unit: str) -> str:
-    found = contents.numbers.find("coverage", "honest", unit)
-    target = percent(1 - contents.recipe.conformal.alpha, 1)
-    single = int((said.sets.sum(axis=1) == 1).sum()) if said.sets is not None else 0
-    alone = f"{percent(single / len(said), len(said))} of the sets name exactly one class."
-    return f"Promised: {target} or more. Found: {in_full(found)}. {alone}" if found else alone
-
-
-def _set_rows(contents: Contents, said: Predictions, unit: str) -> Iterable[tuple[str, ...]]:
-    labels, numbers = _labels(said), contents.numbers
-    everyone = [("Everyone", "", np.ones(len(said), dtype=bool))]
-    for title, group, here in everyone + [
-        (contents.title(name), f"class={name}", labels == index) for index, name in enumerate(said.classes)
-    ]:
-        count = int(here.sum())
-        if not count:
-            yield title, "not tested", "not tested", "0"
-            continue
-        coverage = numbers.find("coverage", "honest", unit, group=group)
-        size = numbers.find("mean_set_size", "honest", unit, group=group)
-        inside, sizes = said.sets[np.arange(len(said)), labels][here], said.sets.sum(axis=1)[here]  # type: ignore[index, union-attr]
-        yield (
-            title,
-            with_interval(coverage) if coverage else percent(float(inside.mean()), count),
-            with_interval(size) if size else fixed(float(sizes.mean()), 2),
-            f"{count:,}",
-        )
 
 
 # --- rivals and folds ---
@@ -382,7 +271,7 @@ def folds(contents: Contents, protocol: str) -> Table | None:
     names = ("accuracy", "balanced_accuracy", "auroc")
     if len(fits) < 2:
         return None
-    places = [(fitted.label.capitalize(), fitted.fit.fold) for fitted in fits] + [("All folds", POOLED)]
+    places = [(contents.label(fitted).capitalize(), fitted.fit.fold) for fitted in fits] + [("All folds", POOLED)]
     rows = []
     for title, fold in places:
         found = [contents.numbers.find(name, protocol, unit, fold=fold) for name in names]

@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 
 from scanwise.errors import RunError
+from scanwise.evaluation import confusion
+from scanwise.metrics import f1_of, precision_of, recall_of, specificity_of
 from scanwise.records import (
     METRIC_COLUMNS,
     SIDES,
     BoolArray,
     Cohort,
-    IntArray,
     Metric,
     Predictions,
     Split,
     Unit,
     load_metrics,
 )
-from scanwise.reporting.curves import confusion, per_class
 from scanwise.run import Run, writing
 
 Row = Sequence[object]
@@ -123,16 +123,15 @@ def write_csv(header: Iterable[str], rows: Iterable[Row], path: Path) -> None:
 
 def report_rows(said: Predictions) -> list[Row]:
     """Precision, recall, specificity and F1 of each class, then their plain and weighted means."""
-    matrix = confusion(_known(said), said.predicted, len(said.classes))
-    scores = per_class(matrix)
+    matrix = confusion(said).astype(np.float64)
+    scores = np.stack([measure(matrix) for measure in (precision_of, recall_of, specificity_of, f1_of)], axis=1)
     support = matrix.sum(axis=1)
     rows: list[Row] = [
         (said.unit, "class", name, *scores[index], int(support[index])) for index, name in enumerate(said.classes)
     ]
-    present = support > 0  # a class that nobody in the test has cannot be averaged
-    filled = np.nan_to_num(scores[present])  # never predicted: precision counts as 0
-    rows.append((said.unit, "macro", "", *filled.mean(axis=0), int(support.sum())))
-    rows.append((said.unit, "weighted", "", *np.average(filled, axis=0, weights=support[present]), int(support.sum())))
+    present, total = support > 0, int(support.sum())  # a class that nobody in the test has cannot be averaged
+    rows.append((said.unit, "macro", "", *scores[present].mean(axis=0), total))
+    rows.append((said.unit, "weighted", "", *np.average(scores[present], axis=0, weights=support[present]), total))
     return rows
 
 
@@ -147,14 +146,8 @@ def distribution(cohort: Cohort, split: Split) -> list[tuple[str, int, str, str,
     ]
 
 
-def _known(said: Predictions) -> IntArray:
-    if said.labels is None:
-        raise RunError("Tables of a run need the true class of every scan; these predictions have none.")
-    return said.labels
-
-
 def _confusion_rows(said: Predictions) -> list[Row]:
-    matrix = confusion(_known(said), said.predicted, len(said.classes))
+    matrix = confusion(said)
     return [(said.unit, name, *map(int, matrix[index])) for index, name in enumerate(said.classes)]
 
 

@@ -20,7 +20,6 @@ class Term:
     title: str
     percent: bool
     meaning: str
-    higher_is_better: bool = True
 
 
 TERMS = {
@@ -31,28 +30,30 @@ TERMS = {
     "macro_f1": Term(
         "Macro F1", True, "per class, the balance of missing cases and raising false alarms; then averaged over classes"
     ),
+    "weighted_f1": Term("Weighted F1", True, "F1 of each class, averaged by how many cases the class has"),
     "auroc": Term(
         "AUROC",
         False,
         "how well the score ranks a case above a case of another class: 0.5 is tossing a coin, 1 is perfect",
     ),
-    "nll": Term("Log loss", False, "punishes confident mistakes; lower is better", higher_is_better=False),
-    "brier": Term(
-        "Brier score",
+    "average_precision": Term("Average precision", False, "the area under precision against sensitivity; 1 is perfect"),
+    "matthews": Term("Matthews correlation", False, "agreement beyond chance: 0 is chance, 1 is perfect"),
+    "quadratic_kappa": Term(
+        "Weighted kappa",
         False,
-        "squared gap between probabilities and what was true; lower is better",
-        higher_is_better=False,
+        "agreement beyond chance, where being off by two stages counts four times as much as by one",
     ),
+    "nll": Term("Log loss", False, "punishes confident mistakes; lower is better"),
+    "brier": Term("Brier score", False, "squared gap between probabilities and what was true; lower is better"),
     "ece": Term(
         "Calibration error (ECE)",
         True,
         "the average gap between how sure the model says it is and how often it is right",
-        higher_is_better=False,
     ),
     "coverage": Term("Coverage", True, "the share of cases whose prediction set holds the true class"),
-    "mean_set_size": Term("Mean set size", False, "how many classes a prediction set names on average", False),
+    "mean_set_size": Term("Mean set size", False, "how many classes a prediction set names on average"),
     "precision": Term("Precision", True, "of those called this class, the share that truly is"),
-    "recall": Term("Sensitivity (recall)", True, "of those truly of this class, the share that was called so"),
+    "recall": Term("Sensitivity", True, "of those truly of this class, the share that was called so"),
     "specificity": Term("Specificity", True, "of those truly of another class, the share that was not called this one"),
     "f1": Term("F1", True, "the balance of precision and sensitivity"),
 }
@@ -60,10 +61,13 @@ TERMS = {
 MODELS = {
     "network": ("This network", "the model that this run trained"),
     "majority": ("Most common class", "always answers the most common class, without looking at the scan"),
-    "nearest_neighbour": ("Look-alike", "answers the class of the most similar training scan, pixel by pixel"),
+    "nearest_neighbour": (
+        "Look-alike",
+        "answers the class of the most similar training scan, pixel by pixel (nearest neighbour)",
+    ),
     "pca_logistic": (
         "Simple statistics",
-        "logistic regression on a few principal components of a tiny copy of the scan",
+        "logistic regression on a few principal components of a tiny copy of the scan (PCA)",
     ),
     "frozen_features": (
         "Generic features",
