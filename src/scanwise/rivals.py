@@ -139,7 +139,8 @@ def shrink(pixels: PixelArray, size: tuple[int, int]) -> FloatArray:
     """
     down = _area_weights(pixels.shape[1], min(size[0], pixels.shape[1]))
     across = _area_weights(pixels.shape[2], min(size[1], pixels.shape[2]))
-    return np.einsum("hH,nHWc,wW->nhwc", down, pixels.astype(np.float32), across, optimize=True)
+    small = np.einsum("hH,nHWc,wW->nhwc", down, pixels.astype(np.float32), across, optimize=True)
+    return np.asarray(small)
 
 
 def _area_weights(old: int, new: int) -> FloatArray:
@@ -148,7 +149,7 @@ def _area_weights(old: int, new: int) -> FloatArray:
     low, high = edges[:-1, None], edges[1:, None]
     start = np.arange(old)[None]
     overlap = np.clip(np.minimum(high, start + 1) - np.maximum(low, start), 0, None)
-    return (overlap / overlap.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(overlap / overlap.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def _fingerprint(pixels: PixelArray) -> FloatArray:
@@ -158,7 +159,8 @@ def _fingerprint(pixels: PixelArray) -> FloatArray:
     half = shrink(pixels, ((pixels.shape[1] + 1) // 2, (pixels.shape[2] + 1) // 2))
     flat = _flat(gaussian_filter(half, (0, 0.5, 0.5, 0)))
     flat = flat - flat.mean(axis=1, keepdims=True)
-    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)  # a blank scan resembles nothing
+    norm = np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)  # a blank scan resembles nothing
+    return np.asarray(flat / norm)
 
 
 def _nearest(train: FloatArray, test: FloatArray, block: int = 1024) -> IntArray:

@@ -14,7 +14,7 @@ less changes no pixel outside the mask.
 import csv
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,6 +158,23 @@ def oracle(latents: FloatArray, phantom: Phantom) -> FloatArray:
     return np.asarray(probs / probs.sum(axis=1, keepdims=True))
 
 
+def ceiling(phantom: Phantom, subjects: Collection[str] | None = None) -> float:
+    """Accuracy of the oracle on these subjects (all, if none are named): more than any classifier can hope for.
+
+    Raises:
+        DataError: for a name that the cohort does not have.
+    """
+    persons = {person.name: person for person in people(phantom)}
+    wanted = list(persons) if subjects is None else sorted(subjects)
+    strangers = [name for name in wanted if name not in persons]
+    if strangers or not wanted:
+        raise DataError(
+            f"The phantom cohort has subjects s0000 to s{phantom.subjects - 1:04d}; got {strangers[:3] or 'none at all'}. "
+            "Name subjects as its truth.csv does."
+        )
+    return float(np.mean([persons[name].probs.argmax() == persons[name].label for name in wanted]))
+
+
 def measures(latents: FloatArray, phantom: Phantom) -> dict[str, float]:
     """Bring (3,) latents into the ranges of `MEASURES`; each curve is monotone, so that nothing of a latent is lost.
 
@@ -216,8 +233,8 @@ class _Frame:
 
 def _frame(phantom: Phantom, rng: np.random.Generator) -> _Frame:
     """Pose and head shape."""
-    z = np.linspace(-1, 1, phantom.slices) if phantom.slices > 1 else np.zeros(1)
-    z = (0.8 * z + rng.uniform(-0.2, 0.2)).astype(np.float32)
+    even = np.linspace(-0.8, 0.8, phantom.slices) if phantom.slices > 1 else np.zeros(1)
+    z = (even + rng.uniform(-0.2, 0.2)).astype(np.float32)
     scale = 0.5 * phantom.size * rng.uniform(0.68, 0.88)
     centre = ((phantom.size - 1) / 2 + phantom.size * rng.uniform(-0.05, 0.05, 2)).tolist()
     tilt = math.radians(rng.uniform(-12, 12))
@@ -281,7 +298,7 @@ def _sulci(frame: _Frame, rng: np.random.Generator, count: int, shallow: float, 
     )
     slice_index = np.arange(len(frame.z))[:, None, None]
     beyond = np.maximum(frame.depth - ends[slice_index, nearest.astype(np.int64) % count], 0)
-    return np.hypot(aside, beyond).astype(np.float32)
+    return np.asarray(np.hypot(aside, beyond), dtype=np.float32)
 
 
 def _meander(frame: _Frame, rng: np.random.Generator) -> Plane:
@@ -307,7 +324,7 @@ def _fissure(frame: _Frame, rng: np.random.Generator) -> Plane:
     middle = bend[0] * np.sin(7 * frame.y + bend[1] * 100) + bend[2] * frame.y
     front, back = rng.uniform(0.50, 0.58), rng.uniform(0.45, 0.56)
     beyond = np.maximum(np.minimum(frame.y + front, back - frame.y), 0)
-    return np.hypot(frame.x - middle, beyond).astype(np.float32)
+    return np.asarray(np.hypot(frame.x - middle, beyond), dtype=np.float32)
 
 
 def _ventricle_distance(frame: _Frame, rng: np.random.Generator) -> Plane:
@@ -327,7 +344,7 @@ def _ventricle_distance(frame: _Frame, rng: np.random.Generator) -> Plane:
         plump = 0.05 + 0.015 * fat * np.cos(8 * (near + 0.16)) + rng.normal(0, 0.006)
         sides.append(np.hypot((frame.x - stem) / slant, frame.y - shift[1] - near) - plump)
     wall = 0.012 - np.abs(frame.x - shift[0])  # the septum between the two
-    return np.maximum(np.minimum(sides[0], sides[1]), wall).astype(np.float32)
+    return np.asarray(np.maximum(np.minimum(sides[0], sides[1]), wall), dtype=np.float32)
 
 
 def _level(distance: Plane, frame: _Frame, share: FloatArray) -> NDArray[np.float32]:
@@ -355,7 +372,7 @@ def _nuclei(frame: _Frame, rng: np.random.Generator) -> Plane:
             jitter = rng.normal(0, 0.015, 2).tolist()
             ring = np.hypot((frame.x - side * x - jitter[0]) / a, (frame.y - y - jitter[1]) / b)
             spots.append((ring - 1) * a)
-    return (np.minimum.reduce(spots) + 0.06 * (frame.z[:, None, None] + 0.4)).astype(np.float32)
+    return np.asarray(np.minimum.reduce(spots) + 0.06 * (frame.z[:, None, None] + 0.4), dtype=np.float32)
 
 
 def _expose(tissue: Plane, frame: _Frame, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -366,7 +383,7 @@ def _expose(tissue: Plane, frame: _Frame, rng: np.random.Generator) -> NDArray[n
     noise = rng.standard_normal(tissue.shape, dtype=np.float32) * rng.uniform(0.015, 0.035)
     bright = gain * np.clip(field, 0.5, 1.5) * np.maximum(tissue, 0) ** gamma + noise
     cover = np.clip(0.5 + frame.depth / (2 * frame.ramp), 0, 1)
-    return np.rint(255 * np.clip(bright * cover, 0, 1)).astype(np.uint8)
+    return np.asarray(np.rint(255 * np.clip(bright * cover, 0, 1)), dtype=np.uint8)
 
 
 def write(folder: Path, phantom: Phantom, progress: bool = False) -> None:

@@ -1,0 +1,173 @@
+"""The trivial classifiers against independent references, and the promises that all of them share."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from scanwise import rivals
+from scanwise.errors import DataError, ShapeError
+from scanwise.rivals import RIVALS, Rival
+
+
+def scans(
+    count: int, seed: int = 0, side: int = 16, channels: int = 1, classes: int = 3
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Noise on which class k has a brighter k-th quarter of the rows; two scans a subject."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(rng.permutation(np.arange(count // 2) % classes), 2)
+    pixels = rng.normal(100, 30, (count, side, side, channels))
+    for k in range(classes):
+        pixels[labels == k, k * side // 4 : (k + 1) * side // 4] += 25
+    return pixels.clip(0, 255).astype(np.uint8), labels, np.repeat(np.arange(count // 2), 2).astype(str)
+
+
+def given(name: str, pixels: np.ndarray) -> np.ndarray:
+    """Pixels, or for a rival on features some numbers that depend on them."""
+    return pixels.reshape(len(pixels), -1)[:, ::7].astype(float) if name == "frozen_features" else pixels
+
+
+# --- contract: what every rival promises ---
+
+
+@pytest.mark.parametrize(("name", "rival"), RIVALS.items())
+def test_probabilities_are_finite_sum_to_one_and_repeat(name: str, rival: Rival) -> None:
+    pixels, labels, subjects = scans(90)
+    probs = rival(
+        given(name, pixels[:60]), labels[:60], subjects[:60], given(name, pixels[60:]), 4
+    )  # class 3 is never seen
+    assert probs.shape == (30, 4)
+    assert np.allclose(probs.sum(axis=1), 1)
+    assert probs.min() > 0
+    assert np.isfinite(np.log(probs)).all()
+    assert (probs.argmax(axis=1) != 3).all()
+    again = rival(given(name, pixels[:60]), labels[:60], subjects[:60], given(name, pixels[60:]), 4)
+    assert np.array_equal(probs, again)
+
+
+@pytest.mark.parametrize(("name", "rival"), RIVALS.items())
+def test_nothing_is_fitted_on_the_test_side(name: str, rival: Rival) -> None:
+    pixels, labels, subjects = scans(90)
+    train = (given(name, pixels[:60]), labels[:60], subjects[:60])
+    together = rival(*train, given(name, pixels[60:]), 3)
+    alone = np.concatenate([rival(*train, given(name, pixels[i : i + 1]), 3) for i in range(60, 90)])
+    assert np.allclose(together, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "rival"), RIVALS.items())
+def test_class_indices_keep_their_place_when_classes_are_missing(name: str, rival: Rival) -> None:
+    pixels, labels, subjects = scans(120)
+    seen = labels != 1
+    probs = rival(given(name, pixels[seen]), labels[seen], subjects[seen], given(name, pixels), 3)
+    assert probs[:, 1].max() < 0.05
+    one = rival(given(name, pixels), np.full(120, 2), subjects, given(name, pixels), 3)
+    assert (one.argmax(axis=1) == 2).all()
+
+
+@pytest.mark.parametrize(("name", "rival"), RIVALS.items())
+def test_bad_input_is_refused(name: str, rival: Rival) -> None:
+    pixels, labels, subjects = scans(20)
+    values = given(name, pixels)
+    with pytest.raises(ShapeError, match="a label and a subject"):
+        rival(values, labels[:-1], subjects, values, 3)
+    with pytest.raises(ShapeError, match="same shape"):
+        rival(values, labels, subjects, values[:, :-1], 3)
+    with pytest.raises(DataError, match="between 0 and 1"):
+        rival(values, labels, subjects, values, 2)
+    with pytest.raises(DataError, match="needs training scans"):
+        rival(values[:0], labels[:0], subjects[:0], values, 3)
+
+
+@pytest.mark.parametrize("name", ["nearest_neighbour", "pca_logistic", "frozen_features"])
+def test_an_easy_signal_is_found(name: str) -> None:
+    pixels, labels, subjects = scans(300, channels=3)
+    probs = RIVALS[name](given(name, pixels[:200]), labels[:200], subjects[:200], given(name, pixels[200:]), 3)
+    assert np.mean(probs.argmax(axis=1) == labels[200:]) > 0.6
+
+
+# --- reference: each against another way to the same number ---
+
+
+def test_majority_is_the_smoothed_share_of_each_class() -> None:
+    pixels, _, subjects = scans(10)
+    labels = np.array([2, 2, 2, 2, 2, 0, 0, 0, 0, 0])  # a tie goes to the first class
+    probs = rivals.majority(pixels, labels, subjects, pixels[:3], 3)
+    assert np.allclose(probs, [[6 / 13, 1 / 13, 6 / 13]] * 3)
+    assert (probs.argmax(axis=1) == 0).all()
+
+
+def test_nearest_neighbour_is_the_best_correlation() -> None:
+    pixels, labels, subjects = scans(300)
+    rng = np.random.default_rng(1)
+    chosen = rng.permutation(300)[:50]
+    gains = rng.uniform(0.4, 0.9, (50, 1, 1, 1))
+    dimmed = (pixels[chosen] * gains + 20).astype(np.uint8)  # correlation sees through gain and offset
+    labels = rng.integers(0, 3, 300)
+    probs = rivals.nearest_neighbour(pixels, labels, subjects, dimmed, 3)
+    assert np.array_equal(probs.argmax(axis=1), labels[chosen])
+    assert np.allclose(probs.max(axis=1), 1 - rivals.DOUBT + rivals.DOUBT / 3)
+
+
+def test_nearest_in_blocks_is_the_largest_entry_of_corrcoef() -> None:
+    rng = np.random.default_rng(0)
+    train, test = (rng.integers(0, 256, (n, 8, 8, 1), dtype=np.uint8) for n in (40, 30))
+    prints = [rivals._fingerprint(p) for p in (train, test)]
+    expected = np.corrcoef(prints[1], prints[0])[:30, 30:].argmax(axis=1)
+    assert np.array_equal(rivals._nearest(*prints, block=7), expected)
+
+
+def test_a_blank_scan_is_no_trouble() -> None:
+    pixels, labels, subjects = scans(30)
+    pixels[0] = 0
+    probs = rivals.nearest_neighbour(pixels, labels, subjects, pixels[:2], 3)
+    assert np.isfinite(probs).all()
+    assert probs[1].argmax() == labels[1]
+
+
+@pytest.mark.parametrize("side", [16, 20])
+def test_pca_logistic_is_the_scikit_learn_pipeline(side: int) -> None:
+    pixels, labels, subjects = scans(240, side=side)
+    flat = pixels.reshape(240, -1).astype(np.float64)  # no larger than 26 x 22: not shrunk
+    reference = make_pipeline(StandardScaler(), PCA(20), StandardScaler(), LogisticRegression(max_iter=2000))
+    expected = reference.fit(flat[:160], labels[:160]).predict_proba(flat[160:])
+    probs = rivals.pca_logistic(pixels[:160], labels[:160], subjects[:160], pixels[160:], 3)
+    assert np.allclose(probs, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(64, 64), (31, 45), (208, 176), (10, 8)])
+def test_shrink_averages_areas_as_torch_does_where_it_can(rows: int, columns: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, rows, columns, 2), dtype=np.uint8)
+    small = rivals.shrink(pixels, (26, 22))
+    assert small.shape == (3, min(rows, 26), min(columns, 22), 2)
+    assert np.allclose(small.mean(axis=(1, 2)), pixels.mean(axis=(1, 2)), rtol=1e-4)  # area averages keep the mean
+    repeated = np.repeat(np.repeat(pixels, small.shape[1], axis=1), small.shape[2], axis=2)  # then whole pixels divide
+    exact = torch.nn.functional.adaptive_avg_pool2d(
+        torch.from_numpy(repeated).permute(0, 3, 1, 2).float(), small.shape[1:3]
+    )
+    assert np.allclose(small, exact.permute(0, 2, 3, 1).numpy(), atol=0.05)
+
+
+def test_frozen_features_is_logistic_regression_on_standardised_features() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 200)
+    features = rng.standard_normal((200, 12)) * 40 + labels[:, None] * np.linspace(0, 30, 12)
+    reference = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(features[:150], labels[:150])
+    probs = rivals.frozen_features(features[:150], labels[:150], np.arange(150).astype(str), features[150:], 3)
+    assert np.allclose(probs, reference.predict_proba(features[150:]), atol=1e-4)
+
+
+def test_mean_by_subject_is_a_pandas_group_mean_and_keeps_changing_labels_apart() -> None:
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    subjects = rng.choice(["b", "a", "c10", "c9"], 40)
+    labels = np.where(subjects == "b", rng.integers(0, 2, 40), 1)
+    features = rng.standard_normal((40, 5))
+    means, kept, names = rivals.mean_by_subject(features, labels, subjects)
+    expected = pd.DataFrame(features).groupby([subjects, labels]).mean()
+    assert list(zip(names, kept, strict=True)) == list(expected.index)
+    assert np.allclose(means, expected.to_numpy())
+    assert len(means) == 5
