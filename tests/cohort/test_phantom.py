@@ -2,11 +2,13 @@
 
 import csv
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import binary_dilation
 from scipy.stats import multivariate_normal
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -135,7 +137,7 @@ def test_ventricles_alone_cover_at_most_8_percent_of_the_head(size: int) -> None
     for person in people(cohort):
         drawing = draw(cohort, as_severe(person, cohort, 4.0))
         shares = drawing.masks.sum(axis=(1, 2)) / drawing.head.sum(axis=(1, 2))
-        assert 0.01 < shares.min()
+        assert shares.min() > 0.01
         assert shares.max() <= 0.08
 
 
@@ -149,9 +151,8 @@ def test_scans_are_heads_on_black_with_bright_white_matter() -> None:
     cohort = Phantom(subjects=10, slices=3)
     for person in people(cohort):
         drawing = draw(cohort, person)
-        outside = ~np.pad(drawing.head, ((0, 0), (1, 1), (1, 1)))
-        near = outside[:, :-2, 1:-1] & outside[:, 2:, 1:-1] & outside[:, 1:-1, :-2] & outside[:, 1:-1, 2:]
-        assert not drawing.pixels[near & ~drawing.head].any()
+        for pixels, head in zip(drawing.pixels, drawing.head, strict=True):
+            assert not pixels[~binary_dilation(head, iterations=2)].any()  # the edge itself is a ramp
         assert not drawing.head[:, [0, -1]].any()
         assert not drawing.head[:, :, [0, -1]].any()
         middle = np.median(drawing.pixels[drawing.head & ~drawing.masks])  # neither ventricle nor cortex
@@ -162,7 +163,7 @@ def test_neighbouring_slices_look_alike_but_are_not_copies() -> None:
     cohort = Phantom(subjects=10, slices=5)
     drawings = [draw(cohort, person).pixels.astype(float) for person in people(cohort)]
     next_slice = [np.corrcoef(d[i].ravel(), d[i + 1].ravel())[0, 1] for d in drawings for i in range(4)]
-    next_person = [np.corrcoef(a[2].ravel(), b[2].ravel())[0, 1] for a, b in zip(drawings, drawings[1:], strict=False)]
+    next_person = [np.corrcoef(a[2].ravel(), b[2].ravel())[0, 1] for a, b in pairwise(drawings)]
     assert min(next_slice) > max(next_person)
     assert max(next_slice) < 0.999
 
@@ -179,7 +180,7 @@ def test_stages_are_ordered_and_overlap() -> None:
     values, labels = measured(Phantom(subjects=800))
     for column, direction in zip(values.T, (1, 1, -1), strict=True):
         stages = [direction * column[labels == stage] for stage in range(4)]
-        for milder, worse in zip(stages, stages[1:], strict=False):
+        for milder, worse in pairwise(stages):
             assert np.median(milder) < np.median(worse)
             assert np.quantile(milder, 0.95) > np.quantile(worse, 0.05)
 

@@ -38,12 +38,9 @@ RANGES = {
     "sulci": (0.010, 0.036),  # half width at the surface, in half lengths of the head
     "thickness": (0.068, 0.042),  # of the cortex, in half lengths of the head: thins with severity
 }
-STEP = 2.2  # between the mean severities of neighbouring stages, whose own standard deviation is 1
+STEP = 2.5  # between the mean severities of neighbouring stages, whose own standard deviation is 1
 SCATTER = {"ventricles": 0.25, "sulci": 1.0, "thickness": 1.0}  # of each measure around severity, in the same unit
-VENTRICLES_ALONE = (
-    0.015,
-    0.055,
-)  # smaller where they are the whole signal: with its edge it stays below 8 % of the head
+VENTRICLES_ALONE = (0.015, 0.052)  # less where they are the whole signal: the mask must stay below 8 % of the head
 SLOPE = 0.55  # of the curve that takes severity into a measure's range
 RIM = RANGES["sulci"][1] + RANGES["thickness"][0]  # no cortex reaches further from a sulcus or the surface
 
