@@ -40,7 +40,10 @@ RANGES = {
 }
 STEP = 2.5  # between the mean severities of neighbouring stages, whose own standard deviation is 1
 SCATTER = {"ventricles": 0.25, "sulci": 1.0, "thickness": 1.0}  # of each measure around severity, in the same unit
-VENTRICLES_ALONE = (0.013, 0.045)  # less where they are the whole signal: the mask must stay below 8 % of the head
+VENTRICLES_ALONE = (
+    0.013,
+    0.045,
+)  # less where they are the whole signal: from 80 pixels up, the mask is < 8 % of the head
 SLOPE = 0.55  # of the curve that takes severity into a measure's range
 RIM = RANGES["sulci"][1] + RANGES["thickness"][0]  # no cortex reaches further from a sulcus or the surface
 
