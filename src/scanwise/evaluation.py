@@ -70,7 +70,7 @@ def measure(
         if not np.isfinite(value):
             continue
         low, high = sample.interval(value, drawn, without, confidence)
-        if (drawn == value).all():  # resampling only successes says nothing of the next subject
+        if np.allclose(drawn, value, rtol=0, atol=1e-9):  # resampling only successes says nothing of the next subject
             low = high = np.nan
             if question.name in SHARES and value in (0.0, 1.0):
                 size = sample.resting_on(question)

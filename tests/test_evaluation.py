@@ -1,0 +1,256 @@
+"""Tables of metrics: right values, and intervals that hold what they promise."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn import metrics as reference
+
+from scanwise import metrics
+from scanwise.errors import DataError, ShapeError
+from scanwise.evaluation import (
+    classification_report,
+    confusion,
+    measure,
+    paired_difference,
+    reliability,
+    roc_curve,
+)
+from scanwise.records import Metric, Predictions
+from scanwise.risk import clopper_pearson, softmax
+
+
+def _predictions(
+    random: np.random.Generator, subjects: int, scans: int, num_classes: int = 3, skill: float = 1.5, **changes: Any
+) -> Predictions:
+    """Scans of a subject share its label and most of what the network thinks of it."""
+    labels = (np.arange(subjects) % num_classes).repeat(scans)
+    own = random.normal(size=(subjects, num_classes)).repeat(scans, axis=0)
+    noise = random.normal(size=(subjects * scans, num_classes))
+    probs = softmax(own + 0.4 * noise + skill * np.eye(num_classes)[labels])
+    values: dict[str, Any] = {
+        "scans": np.array([f"{i}.png" for i in range(len(labels))]),
+        "subjects": np.array([f"s{i}" for i in range(subjects)]).repeat(scans),
+        "classes": tuple("abcdefgh"[:num_classes]),
+        "probs": probs,
+        "sets": probs > 0.2,
+        "entropy": np.zeros(len(labels)),
+        "abstain": (probs > 0.2).sum(axis=1) != 1,
+        "labels": labels,
+    }
+    return Predictions(**{**values, **changes})
+
+
+def _by_name(found: list[Metric]) -> dict[tuple[str, str], Metric]:
+    return {(metric.name, metric.group): metric for metric in found}
+
+
+def test_values_are_those_of_the_metrics() -> None:
+    given = _predictions(np.random.default_rng(0), 40, 3)
+    found = _by_name(measure(given, subjects=given.subjects, draws=200, ordered=True))
+    for name in ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "auroc", "average_precision", "matthews",
+                 "quadratic_kappa", "nll", "brier", "ece"):  # fmt: skip
+        assert found[name, ""].value == pytest.approx(metrics.METRICS[name](given.probs, given.labels), abs=1e-12)
+    for name in ("precision", "recall", "f1", "specificity"):
+        for index, expected in enumerate(getattr(metrics, name)(given.probs, given.labels)):
+            assert found[name, f"class={given.classes[index]}"].value == pytest.approx(expected, abs=1e-12)
+    for index, expected in enumerate(metrics.class_auroc(given.probs, given.labels)):
+        assert found["auroc", f"class={given.classes[index]}"].value == pytest.approx(expected, abs=1e-12)
+    assert given.sets is not None
+    covered = given.sets[np.arange(120), given.labels]
+    assert found["coverage", ""].value == pytest.approx(covered.mean())
+    assert found["coverage", "class=b"].value == pytest.approx(covered[given.labels == 1].mean())
+    assert found["mean_set_size", ""].value == pytest.approx(given.sets.sum(axis=1).mean())
+    assert found["abstain_share", ""].value == pytest.approx(given.abstain.mean())
+    assert found["accuracy", ""].count == 120
+    assert found["recall", "class=b"].count == int((given.labels == 1).sum())
+    assert all(metric.low <= metric.value <= metric.high for metric in found.values())
+
+
+def test_only_what_was_asked_for() -> None:
+    given = _predictions(np.random.default_rng(0), 12, 2)
+    asked = measure(given, subjects=given.subjects, draws=100, names=["macro_f1"])
+    assert [(metric.name, metric.unit) for metric in asked] == [("macro_f1", "scan")]
+    leaked = {metric.name for metric in measure(given, subjects=given.subjects, draws=100, accuracy_only=True)}
+    assert leaked == {"accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "auroc", "precision", "recall", "f1"}
+    without = replace(given, sets=None)
+    assert not {"coverage", "abstain_share"} & {m.name for m in measure(without, subjects=given.subjects, draws=100)}
+    assert "quadratic_kappa" not in {m.name for m in measure(given, subjects=given.subjects, draws=100)}
+
+
+def test_the_same_seed_gives_the_same_intervals() -> None:
+    given = _predictions(np.random.default_rng(0), 20, 2)
+    first = measure(given, subjects=given.subjects, draws=100, seed=3)
+    assert first == measure(given, subjects=given.subjects, draws=100, seed=3)
+    assert first != measure(given, subjects=given.subjects, draws=100, seed=4)
+
+
+def test_a_class_without_scans_is_left_out() -> None:
+    given = _predictions(np.random.default_rng(0), 20, 2)
+    kept = given.labels != 2  # type: ignore[operator]
+    fewer = Predictions(
+        scans=given.scans[kept], subjects=given.subjects[kept], classes=given.classes, probs=given.probs[kept],
+        sets=None, entropy=given.entropy[kept], abstain=given.abstain[kept], labels=given.labels[kept],  # type: ignore[index]
+    )  # fmt: skip
+    found = _by_name(measure(fewer, subjects=fewer.subjects, draws=100))
+    assert ("recall", "class=c") not in found
+    assert ("auroc", "class=c") not in found
+    assert ("auroc", "") in found
+
+
+@pytest.mark.parametrize(("right", "value"), [(True, 1.0), (False, 0.0)])
+def test_all_or_nothing_gets_clopper_pearson_on_subjects(right: bool, value: float) -> None:
+    labels = np.repeat([0, 1], 15)
+    probs = np.eye(2)[labels if right else 1 - labels] * 0.8 + 0.1
+    given = _predictions(np.random.default_rng(0), 10, 3, 2, labels=labels, probs=probs, sets=probs > 0.5)
+    found = _by_name(measure(given, subjects=given.subjects, draws=100))
+    for name, group, size in [("accuracy", "", 10), ("coverage", "", 10), ("recall", "class=a", 5), ("auroc", "", 5)]:
+        metric = found[name, group]
+        assert metric.value == value
+        assert (metric.low, metric.high) == clopper_pearson(size if right else 0, size)
+    assert np.isnan(found["nll", ""].low)
+
+
+def test_one_subject_a_class_has_no_interval() -> None:
+    given = _predictions(np.random.default_rng(1), 3, 20, skill=0.5)
+    found = _by_name(measure(given, subjects=given.subjects, draws=100))
+    assert np.isnan(found["accuracy", ""].low)
+    assert np.isnan(found["accuracy", ""].high)
+
+
+def _share_covered(
+    name: str, subjects: int, trials: int, num_classes: int = 2, clustered: bool = True, skill: float = 1.0
+) -> float:
+    """How often the interval holds the value in an endless population."""
+    random = np.random.default_rng(subjects)
+    endless = _predictions(random, 60_000, 2, num_classes, skill)
+    truth = float(metrics.METRICS[name](endless.probs, endless.labels))  # type: ignore[arg-type]
+    hits = 0
+    for trial in range(trials):
+        given = _predictions(random, subjects, 10, num_classes, skill)
+        owners = given.subjects if clustered else given.scans
+        metric = measure(given, subjects=owners, draws=500, seed=trial, names=[name])[0]
+        hits += metric.low <= truth <= metric.high
+    return hits / trials
+
+
+@pytest.mark.parametrize("name", ["accuracy", "macro_f1", "nll"])
+def test_intervals_hold_the_truth(name: str) -> None:
+    share = _share_covered(name, 60, 400)
+    assert 0.95 - 0.035 < share < 0.95 + 0.03
+
+
+def test_a_bootstrap_of_scans_would_not() -> None:
+    assert _share_covered("accuracy", 60, 200, clustered=False) < 0.7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["accuracy", "balanced_accuracy", "macro_f1", "auroc", "nll", "brier"])
+@pytest.mark.parametrize(
+    ("subjects", "low", "high"), [(10, 0.9, 1), (30, 0.9, 1), (60, 0.935, 0.965), (200, 0.935, 0.965)]
+)
+def test_intervals_hold_the_truth_over_5000_trials(name: str, subjects: int, low: float, high: float) -> None:
+    share = _share_covered(name, subjects, 5000)
+    print(f"{name} {subjects}: {share:.4f}")  # noqa: T201
+    assert low - 0.006 <= share <= high + 0.006
+
+
+def test_differences_are_paired() -> None:
+    random = np.random.default_rng(2)
+    network = _predictions(random, 60, 4)
+    noise = replace(network, probs=softmax(np.log(network.probs) + 0.05 * random.normal(size=network.probs.shape)))
+    close = paired_difference(network, noise, draws=500)
+    alone = _by_name(measure(network, subjects=network.subjects, draws=500))
+    assert [metric.name for metric in close] == [
+        f"{n} difference" for n in ("accuracy", "balanced_accuracy", "macro_f1")
+    ]
+    assert close[0].high - close[0].low < 0.3 * (alone["accuracy", ""].high - alone["accuracy", ""].low)
+    rival = _predictions(random, 60, 4, skill=0.2)
+    worse = paired_difference(network, rival, draws=500, model="majority")[0]
+    gap = np.subtract(*(metrics.accuracy(side.probs, side.labels) for side in (network, rival)))  # type: ignore[arg-type]
+    assert worse.low > 0
+    assert worse.model == "majority"
+    assert worse.value == pytest.approx(gap)
+
+
+def test_differences_refuse_other_rows() -> None:
+    network = _predictions(np.random.default_rng(2), 10, 4)
+    assert network.labels is not None
+    for other in (
+        replace(network, scans=network.scans[::-1]),
+        replace(network, labels=network.labels[::-1]),
+        _predictions(np.random.default_rng(2), 9, 4),
+    ):
+        with pytest.raises(DataError, match="same rows"):
+            paired_difference(network, other)
+
+
+def test_reports_equal_scikit_learn() -> None:
+    given = _predictions(np.random.default_rng(3), 50, 2, 4)
+    theirs = reference.classification_report(
+        given.labels, given.predicted, target_names=list(given.classes), output_dict=True, zero_division=0
+    )
+    rows = {row["class"]: row for row in classification_report(given)}
+    for name in (*given.classes, "macro avg", "weighted avg"):
+        ours = [rows[name][key] for key in ("precision", "recall", "f1", "support")]
+        assert ours == pytest.approx([theirs[name][k] for k in ("precision", "recall", "f1-score", "support")])
+    assert rows["accuracy"]["f1"] == pytest.approx(theirs["accuracy"])
+    np.testing.assert_array_equal(confusion(given), reference.confusion_matrix(given.labels, given.predicted))
+
+
+def test_roc_curves_equal_scikit_learn() -> None:
+    random = np.random.default_rng(4)
+    for step in (100, 5):
+        probs = np.round(random.dirichlet([1, 1, 1], 80) * step) + 1
+        probs /= probs.sum(axis=1, keepdims=True)
+        labels = random.integers(0, 3, 80)
+        for index in range(3):
+            fpr, tpr = roc_curve(probs, labels, index)
+            theirs = reference.roc_curve(labels == index, probs[:, index], drop_intermediate=False)
+            np.testing.assert_allclose(np.interp(theirs[0], fpr, tpr), np.interp(theirs[0], theirs[0], theirs[1]))
+            assert np.trapezoid(tpr, fpr) == pytest.approx(metrics.class_auroc(probs, labels)[index])
+            assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
+    fpr, tpr = roc_curve(probs, np.zeros(80, dtype=int), 0)
+    assert np.isnan(fpr).all()
+
+
+@pytest.mark.parametrize("equal_mass", [False, True])
+def test_reliability_bins_make_up_the_calibration_error(equal_mass: bool) -> None:
+    given = _predictions(np.random.default_rng(5), 50, 2)
+    assert given.labels is not None
+    rows = reliability(given.probs, given.labels, 10, equal_mass=equal_mass)
+    gap = sum(row["count"] * abs(row["confidence"] - row["accuracy"]) for row in rows) / 100
+    assert gap == pytest.approx(
+        metrics.expected_calibration_error(given.probs, given.labels, num_bins=10, equal_mass=equal_mass)
+    )
+    for row in rows:
+        assert row["low"] <= row["confidence"] <= row["high"]
+        bounds = clopper_pearson(round(row["accuracy"] * row["count"]), int(row["count"]))
+        assert (row["accuracy_low"], row["accuracy_high"]) == pytest.approx(bounds)
+
+
+def test_bad_input_is_refused() -> None:
+    given = _predictions(np.random.default_rng(6), 10, 2)
+    with pytest.raises(DataError, match="no labels"):
+        measure(replace(given, labels=None), subjects=given.subjects)
+    with pytest.raises(ShapeError, match="subject of each of 20"):
+        measure(given, subjects=given.subjects[:-1])
+    with pytest.raises(DataError, match=r"no subject.*Rows: 0"):
+        measure(given, subjects=np.where(np.arange(20) == 0, "", given.subjects))
+    with pytest.raises(ShapeError, match="Prediction sets must be"):
+        measure(replace(given, sets=np.ones((3, 3), dtype=bool)), subjects=given.subjects, draws=10)
+    with pytest.raises(DataError, match="needs draws"):
+        measure(given, subjects=given.subjects, draws=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("subjects", [200, 6400])
+def test_twelve_metrics_of_6400_scans_take_three_seconds(subjects: int) -> None:
+    given = _predictions(np.random.default_rng(7), subjects, 6400 // subjects, 4)
+    names = ["accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "auroc", "average_precision", "matthews",
+             "nll", "brier", "ece", "coverage", "mean_set_size"]  # fmt: skip
+    start = time.perf_counter()
+    measure(given, subjects=given.subjects, names=names)
+    assert time.perf_counter() - start < 3
