@@ -11,7 +11,7 @@ import pytest
 
 from scanwise import recipe
 from scanwise.records import Cohort, Finding, Logits, Metric, Predictions, Split, Unit, save_findings, save_metrics
-from scanwise.reporting import figures, tables
+from scanwise.reporting import figures, html, tables
 from scanwise.run import Run, save, write_json, write_text
 
 CLASSES = ("nondemented", "verymilddemented", "milddemented", "moderatedemented")
@@ -61,6 +61,20 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> Make:
         return made[wish]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def page_of(make_run: Make) -> Callable[..., str]:
+    """Give the report of a run as wished; equal wishes share one."""
+    made: dict[Path, str] = {}
+
+    def build(**wishes: object) -> str:
+        run = make_run(**wishes)
+        if run.path not in made:
+            made[run.path] = html.build(run)
+        return made[run.path]
+
+    return build
 
 
 def synthesise(path: Path, wish: Wish) -> Run:
@@ -152,7 +166,14 @@ def _split(cohort: Cohort, wish: Wish, protocol: str, fold: int, rng: np.random.
             continue
         of_class = cohort.labels == index
         keys = cohort.path if protocol == "published" else cohort.subject
-        names = rng.permutation(np.unique(keys[of_class]))
+        names = (rng if wish.folds == 1 else np.random.default_rng(index)).permutation(np.unique(keys[of_class]))
+        if wish.folds > 1:  # each subject is tested in one fold
+            tested = np.array_split(names, wish.folds)[fold]
+            side[of_class & np.isin(keys, tested)] = "test"
+            others = np.setdiff1d(names, tested)[: len(names) // 2]
+            side[of_class & np.isin(keys, others[::2])] = "calibration"
+            side[of_class & np.isin(keys, others[1::2])] = "validation"
+            continue
         ends = np.cumsum([round(share * len(names)) for share in SHARES.values()])[:-1]
         for which, group in zip(SHARES, np.split(names, ends), strict=True):
             side[of_class & np.isin(keys, group)] = which

@@ -117,14 +117,17 @@ def verdict(contents: Contents, protocol: str) -> Verdict | None:
     leads = [(rival, numbers.find("accuracy difference", protocol, unit, rival.model)) for rival in rivals]
     unbeaten = [rival.model for rival, found in leads if found is None or not found.low > 0]
     best, found = leads[0]
+    title, reached = model_title(best.model), in_full(best)
     gap = f"Difference, case by case: {lead(found)}." if found else "The paired difference was not measured."
-    beside = f"{model_title(best.model)} reaches {in_full(best)}. {gap}"
     if not unbeaten:
-        return Verdict(True, f"It beats every trivial rival. The best of them, {beside[0].lower()}{beside[1:]}")
+        beaten = f"The best of them, {title.lower()}, reaches {reached}."
+        return Verdict(True, f"It beats every trivial rival. {beaten} {gap}")
     if best.model in unbeaten:
-        return Verdict(False, f"It does not beat the best trivial rival. {beside}")
+        luck = " The lead may be luck." if found and found.value > 0 else ""
+        return Verdict(False, f"It does not beat the best trivial rival. {title} reaches {reached}. {gap}{luck}")
     names = listed([model_title(name).lower() for name in unbeaten])
-    return Verdict(False, f"It does not beat every trivial rival: not shown to be better than {names}. {beside}")
+    told = f"It does not beat every trivial rival: it was not shown to be better than {names}."
+    return Verdict(False, f"{told} The best, {title.lower()}, reaches {reached}. {gap}")
 
 
 def _summary(contents: Contents) -> tuple[str, ...]:
@@ -172,9 +175,10 @@ def _alarms(contents: Contents) -> tuple[str, ...]:
                 f"Only {counted(tested, 'subject')} {'was' if tested == 1 else 'were'} tested. Below {FEW}, intervals are "
                 "wide and rough: read every figure as a hint, not as a finding."
             )
+    noun = "subject" if contents.cohort.subjects_known else "scan"
     for name, subjects in contents.not_evaluable().items():
         found.append(
-            f"“{contents.title(name)}” is not evaluable: {counted(subjects, 'subject')} "
+            f"“{contents.title(name)}” is not evaluable: {counted(subjects, noun)} "
             f"{'has' if subjects == 1 else 'have'} it, too few to learn from some and judge on others. It was used in "
             "training only, and no figure or guarantee on this page is about it."
         )

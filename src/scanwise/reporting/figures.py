@@ -126,18 +126,20 @@ def confusion_matrix(name: str, matrix: IntArray, titles: Sequence[str], noun: s
     with _drawing(4.3 if few else 5.2) as figure:
         axes = figure.subplots()
         for row, column in np.ndindex(size, size):
-            color = SERIES[0] if row == column else SERIES[1]
-            axes.fill_between([column, column + 1], row, row + 1, color=color, alpha=0.5 * share[row, column], lw=0)
+            if matrix[row, column]:
+                color, depth = SERIES[0] if row == column else SERIES[1], 0.5 * share[row, column]
+                axes.fill_between([column, column + 1], row, row + 1, color=color, alpha=depth, lw=0)
             if few:
                 _cell(axes, column, row, int(matrix[row, column]), share[row, column], bool(total[row, 0]))
         labels = [_wrapped(title, 13 if size <= 4 else 9) if few else _short(title, 14) for title in titles]
         ticks = np.arange(size) + 0.5
         axes.set(xlim=(0, size), ylim=(size, 0), xlabel="called by the network", ylabel="truly")
         turn = 0 if few and size <= 3 else 40 if few else 90
-        axes.set_xticks(ticks, labels, rotation=turn, ha="center" if turn != 40 else "right", rotation_mode="anchor")
+        anchor: dict[str, Any] = (
+            {"ha": "right", "va": "center" if turn == 90 else "top", "rotation_mode": "anchor"} if turn else {}
+        )
+        axes.set_xticks(ticks, labels, rotation=turn, **anchor)
         axes.set_yticks(ticks, labels)
-        if turn == 0:
-            axes.set_xticks(ticks, labels, ha="center", rotation_mode="default")
         if not few:
             axes.tick_params(labelsize=max(4.5, SIZE * 9 / size))
         axes.tick_params(length=0)

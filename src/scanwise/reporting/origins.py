@@ -1,13 +1,12 @@
 """Where a report comes from: what the checks found, which scans were set aside, versions, times and files."""
 
-import re
 import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from scanwise.reporting.contents import Contents
 from scanwise.reporting.sections import SHOWN, Table
-from scanwise.reporting.wording import counted, duration, listed, printable
+from scanwise.reporting.wording import counted, duration, listed, printable, without_secrets
 
 SEVERITIES = {"leak": "Leak", "warning": "Warning", "note": "Note"}
 
@@ -110,8 +109,7 @@ def files(contents: Contents) -> list[tuple[str, str]]:
 
 
 def _command(words: Sequence[str]) -> str:
-    """The command line; what a URL carries in front of an @ is a secret and is not shown."""
-    return " ".join(shlex.quote(re.sub(r"(//)[^/@\s]+@", r"\1…@", word)) for word in words) or "not recorded"
+    return " ".join(without_secrets(shlex.quote(word)) for word in words) or "not recorded"
 
 
 def _clean(rows: Sequence[tuple[Any, Any]]) -> tuple[tuple[str, ...], ...]:

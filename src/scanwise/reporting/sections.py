@@ -22,6 +22,7 @@ from scanwise.reporting.wording import (
     printable,
     term,
     with_interval,
+    without_secrets,
 )
 
 SHOWN = 20  # of a list that may be long, this many; the file has the rest
@@ -31,12 +32,13 @@ PER_CLASS = ("precision", "recall", "specificity", "f1")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table with a caption; the first cell of a row is its heading."""
+    """A table with a caption; the first cell of a row is its heading, with a small note below where there is one."""
 
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     file: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +62,14 @@ def cohort_table(contents: Contents) -> Table:
     cohort, data = contents.cohort, contents.provenance["data"]
     source = cohort.subject_source
     rows = [
-        ("Source", printable(str(data["source"]))),
+        ("Source", printable(without_secrets(str(data["source"])))),
         ("Scans used", f"{len(cohort):,}"),
         ("Scans set aside (quarantine)", f"{len(contents.quarantine):,}"),
         ("Subjects", f"{len(np.unique(cohort.subject)):,}" if source else "not known"),
-        ("How subjects are known", printable(source) if source else "they are not: each scan stands for itself"),
+        (
+            "How subjects are known",
+            printable(without_secrets(source)) if source else "they are not: each scan stands for itself",
+        ),
         ("Order of the classes", "stages, in order" if cohort.ordered else "no order"),
     ]
     for name, values in cohort.groups.items():
@@ -160,14 +165,15 @@ def _history_row(title: str, history: Mapping[str, FloatArray], epoch: int) -> t
 def overall(contents: Contents, protocol: str) -> Table | None:
     """Every figure of one protocol that is about all test cases, by subject and by scan; accuracy alone where not honest."""
     names = OVERALL if protocol == "honest" else OVERALL[:5]
-    kinds, rows = units(contents, protocol), []
+    kinds, rows, notes = units(contents, protocol), [], []
     for name in names:
         found = [contents.numbers.find(name, protocol, unit) for unit in kinds]
         if any(found):
-            rows.append((term(name).title, term(name).meaning, *(with_interval(m) if m else "–" for m in found)))
-    columns = ("Figure", "Meaning", *(f"By {unit}" for unit in kinds))
+            rows.append((term(name).title, *(with_interval(m) if m else "–" for m in found)))
+            notes.append(term(name).meaning)
+    columns = ("Figure", *(f"By {unit}" for unit in kinds))
     title = f"{protocol_title(contents, protocol)}: all test cases together"
-    return Table(title, columns, tuple(rows), "tables/summary_statistics.csv") if rows else None
+    return Table(title, columns, tuple(rows), "tables/summary_statistics.csv", tuple(notes)) if rows else None
 
 
 def discrimination(contents: Contents, protocol: str) -> tuple[list[Drawing], list[Table]]:
