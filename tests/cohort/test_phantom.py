@@ -54,6 +54,12 @@ def test_a_subject_does_not_depend_on_who_is_drawn_before() -> None:
     assert np.array_equal(draw(SMALL, persons[4]).pixels, alone)
 
 
+def test_each_cohort_has_an_anatomy_of_its_own() -> None:
+    person = people(SMALL)[0]
+    here, there = (draw(replace(SMALL, seed=seed), person).head for seed in (0, 1))
+    assert not np.array_equal(here, there)
+
+
 def test_folder_holds_a_mask_and_a_row_for_each_scan_and_nothing_else(tmp_path: Path) -> None:
     phantom.write(tmp_path / "cohort", SMALL)
     names = set(bytes_of(tmp_path / "cohort"))
