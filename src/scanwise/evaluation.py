@@ -5,13 +5,13 @@ that a rare class cannot vanish from a draw.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 
 from scanwise import metrics
-from scanwise.errors import DataError, ShapeError
+from scanwise.errors import DataError, ShapeError, lookup
 from scanwise.records import FloatArray, IntArray, Metric, Predictions, StrArray
 from scanwise.risk import clopper_pearson, clopper_pearson_arrays, common_label, exact, subject_codes
 
@@ -24,6 +24,8 @@ OF_SETS = ("coverage", "mean_set_size", "empty_share", "singleton_share", "absta
 SHARES = {"accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "auroc", "average_precision", *BY_CLASS, *OF_SETS}
 SHARES -= {"mean_set_size"}
 """Metrics between 0 and 1, whose interval is Clopper and Pearson's where every draw gives 0, or every draw 1."""
+
+RANKED = {"auroc": metrics.class_auroc, "average_precision": metrics.class_average_precision}
 
 LEAVES = 500
 """At most so many groups of subjects are left out, one at a time, to learn how skewed an estimate is."""
@@ -213,15 +215,15 @@ class Question:
     Attributes:
         name: of the metric.
         index: the class that it is about, or None.
-        statistic: (probs, labels, predictions) to (N, D), of which sums suffice; None for metrics that rank.
-        finish: (…, D) sums, or for ranking metrics (probs, labels, weights), to values (…).
+        statistic: sample to (N, D), of which sums suffice; None for metrics that rank.
+        finish: (…, D) sums, or for metrics that rank their values of each class (…, C), to values (…).
         within: whether only rows of the class count.
     """
 
     name: str
     index: int | None
     statistic: Callable[["Sample"], FloatArray] | None
-    finish: Callable[..., Any]
+    finish: Callable[[FloatArray], FloatArray]
     within: bool = False
 
     def count(self, sample: "Sample") -> int:
@@ -242,6 +244,7 @@ class Sample:
         drawn: (B, K) how often each draw has each subject.
         without: (L, K) weights with one group of subjects left out, the others of its class made up for it.
         left: (L,) the class of that group.
+        ranked: what metrics that rank gave, for they take the longest and more than one question needs them.
     """
 
     probs: FloatArray
@@ -252,6 +255,7 @@ class Sample:
     drawn: FloatArray
     without: FloatArray
     left: IntArray
+    ranked: dict[str, FloatArray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, predictions: Predictions, subjects: StrArray, draws: int, seed: int) -> Self:
@@ -267,9 +271,7 @@ class Sample:
     def answer(self, question: Question) -> tuple[float, FloatArray, FloatArray]:
         """The value, its (B,) values over draws and its (L,) values with groups left out."""
         if question.statistic is None:
-            weights = np.concatenate([self.drawn, self.without]).astype(np.float32)
-            resampled = question.finish(self.probs, self.labels, weights[:, self.of_subject])
-            values = np.append(question.finish(self.probs, self.labels), resampled)
+            values = question.finish(self._by_class(question.name))
         else:
             rows = question.statistic(self)
             sums = np.zeros((len(self.classes), rows.shape[1]))
@@ -278,6 +280,15 @@ class Sample:
             values = question.finish(np.concatenate([everyone, self.drawn @ sums, self.without @ sums]))
         split = 1 + len(self.drawn)
         return float(values[0]), values[1:split], values[split:]
+
+    def _by_class(self, name: str) -> FloatArray:
+        """(1 + B + L, C) a metric that ranks, of each class against the rest."""
+        if name not in self.ranked:
+            of_classes = RANKED[name]
+            weights = np.concatenate([self.drawn, self.without]).astype(np.float32)[:, self.of_subject]
+            value = of_classes(self.probs, self.labels)[None]
+            self.ranked[name] = np.concatenate([value, of_classes(self.probs, self.labels, weights)])
+        return self.ranked[name]
 
     def interval(self, value: float, drawn: FloatArray, without: FloatArray, confidence: float) -> tuple[float, float]:
         """The BCa interval, widened for few subjects; NaN where no class has two subjects."""
@@ -330,15 +341,15 @@ def _questions(predictions: Predictions, accuracy_only: bool, ordered: bool) -> 
 
 
 def _overall(name: str) -> Question:
-    if name not in metrics.ADDITIVE:
-        return Question(name, None, None, metrics.METRICS[name])
-    metric = metrics.ADDITIVE[name]
+    if name in RANKED:
+        return Question(name, None, None, metrics.macro_of_classes)
+    metric = lookup(metrics.ADDITIVE, name, "metric")
     return Question(name, None, lambda sample: metric.statistic(sample.probs, sample.labels), metric.finish)
 
 
 def _of_class(name: str, index: int) -> Question:
     if name == "auroc":
-        return Question(name, index, None, lambda *given: metrics.one_auroc(*given, index=index), True)
+        return Question(name, index, None, lambda of_classes: of_classes[..., index], True)
     finish = {
         "precision": metrics.precision_of,
         "recall": metrics.recall_of,

@@ -122,12 +122,12 @@ def auroc(probs: FloatArray, labels: IntArray, weights: FloatArray | None = None
     >>> auroc(np.array([[0.9, 0.1], [0.4, 0.6], [0.4, 0.6]]), np.array([0, 0, 1]))
     0.75
     """
-    return _macro(class_auroc, probs, labels, weights)
+    return _plain(macro_of_classes(class_auroc(probs, labels, weights)))
 
 
 def average_precision(probs: FloatArray, labels: IntArray, weights: FloatArray | None = None) -> Value:
     """Area under the precision-recall steps; of class 1 for two classes, else the mean over the classes present."""
-    return _macro(class_average_precision, probs, labels, weights)
+    return _plain(macro_of_classes(class_average_precision(probs, labels, weights)))
 
 
 def class_auroc(probs: FloatArray, labels: IntArray, weights: FloatArray | None = None) -> FloatArray:
@@ -136,16 +136,15 @@ def class_auroc(probs: FloatArray, labels: IntArray, weights: FloatArray | None 
     return np.stack([_area(probs[:, c], labels == c, weights) for c in range(probs.shape[1])], axis=-1)
 
 
-def one_auroc(probs: FloatArray, labels: IntArray, weights: FloatArray | None = None, *, index: int) -> Value:
-    """Area under the ROC curve of one class against the rest; NaN where undefined."""
-    probs, labels, weights = check(probs, labels, weights)
-    return _plain(_area(probs[:, index], labels == index, weights))
-
-
 def class_average_precision(probs: FloatArray, labels: IntArray, weights: FloatArray | None = None) -> FloatArray:
     """(C,) or (B, C): average precision of each class against the rest; NaN where it is absent."""
     probs, labels, weights = check(probs, labels, weights)
     return np.stack([_steps(probs[:, c], labels == c, weights) for c in range(probs.shape[1])], axis=-1)
+
+
+def macro_of_classes(values: FloatArray) -> FloatArray:
+    """(…,) of values (…, C) that of class 1 where there are two, else the mean of those that are defined."""
+    return values[..., 1] if values.shape[-1] == 2 else _mean_of_known(values)
 
 
 def expected_calibration_error(
@@ -408,58 +407,54 @@ def _additive(name: str, probs: FloatArray, labels: IntArray, weights: FloatArra
     return _plain(metric.finish(weights @ metric.statistic(probs, labels)))
 
 
-def _macro(
-    by_class: Callable[..., FloatArray], probs: FloatArray, labels: IntArray, weights: FloatArray | None
-) -> Value:
-    """Of class 1 where there are two classes, else the mean over the classes that are defined."""
-    if np.ndim(probs) == 2 and np.shape(probs)[1] == 2:
-        probs, labels, weights = check(probs, labels, weights)
-        one = _area if by_class is class_auroc else _steps
-        return _plain(one(probs[:, 1], labels == 1, weights))
-    return _plain(_mean_of_known(by_class(probs, labels, weights)))
-
-
 def _area(scores: FloatArray, positive: BoolArray, weights: FloatArray) -> FloatArray:
     """(…,) the share of pairs in order, ties half: for every positive, the weight of the negatives below it."""
-    up = np.argsort(scores, kind="stable")
-    first = np.flatnonzero(np.diff(scores[up], prepend=-np.inf))
+    hits, misses = _rising(scores, positive), _rising(scores, ~positive)
+    below = np.searchsorted(scores[misses], scores[hits], side="left")
+    upto = np.searchsorted(scores[misses], scores[hits], side="right")
     found = []
     for block in _blocks(weights):
-        hits, misses = _by_tie(block, up, first, positive)
-        below = np.cumsum(misses, axis=0) - misses / 2
-        found.append(_ratio((hits * below).sum(axis=0), hits.sum(axis=0) * misses.sum(axis=0)))
+        of_hits, passed = block[hits], _running(block[misses])
+        pairs = np.einsum("nb,nb->b", of_hits, passed[below])
+        if (upto > below).any():
+            pairs = (pairs + np.einsum("nb,nb->b", of_hits, passed[upto])) / 2
+        found.append(_ratio(pairs, of_hits.sum(axis=0) * passed[-1]))
     return np.concatenate(found).reshape(weights.shape[:-1])
 
 
 def _steps(scores: FloatArray, positive: BoolArray, weights: FloatArray) -> FloatArray:
-    """(…,) precision at every threshold, weighed by the recall that it adds."""
-    down = np.argsort(-scores, kind="stable")
-    first = np.flatnonzero(np.diff(-scores[down], prepend=-np.inf))
+    """(…,) for every positive, the precision among all that score as high or higher."""
+    hits, misses = _rising(-scores, positive), _rising(-scores, ~positive)
+    caught = np.searchsorted(-scores[hits], -scores[hits], side="right")
+    alarms = np.searchsorted(-scores[misses], -scores[hits], side="right")
     found = []
     for block in _blocks(weights):
-        hits, misses = _by_tie(block, down, first, positive)
-        caught = np.cumsum(hits, axis=0)
-        precise = _ratio(caught, caught + np.cumsum(misses, axis=0), otherwise=0.0)
-        found.append(_ratio((precise * hits).sum(axis=0), hits.sum(axis=0)))
+        of_hits = block[hits]
+        above = _running(of_hits)[caught]
+        precise = _ratio(above, above + _running(block[misses])[alarms], otherwise=0.0)
+        found.append(_ratio(np.einsum("nb,nb->b", of_hits, precise), of_hits.sum(axis=0)))
     return np.concatenate(found).reshape(weights.shape[:-1])
+
+
+def _rising(scores: FloatArray, among: BoolArray) -> IntArray:
+    """The rows among these, lowest score first."""
+    rows = np.flatnonzero(among)
+    return rows[np.argsort(scores[rows], kind="stable")]
+
+
+def _running(block: FloatArray) -> FloatArray:
+    """(n + 1, b) sums of the first 0, 1, … n rows."""
+    sums = np.zeros((len(block) + 1, block.shape[1]), dtype=block.dtype)
+    np.cumsum(block, axis=0, out=sums[1:])
+    return sums
 
 
 def _blocks(weights: FloatArray) -> Iterator[FloatArray]:
     """(N, b) pieces of the transposed weights that fit a processor's cache."""
-    columns = np.atleast_2d(weights)
-    step = max(1, 400_000 // columns.shape[1])
-    for start in range(0, len(columns), step):
-        yield np.ascontiguousarray(columns[start : start + step].T)
-
-
-def _by_tie(block: FloatArray, order: IntArray, first: IntArray, positive: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """Weight of positives and of negatives at each distinct score, (G, b) each."""
-    is_positive = positive[order]
-    hits, misses = block[order], block[order]
-    hits[~is_positive], misses[is_positive] = 0, 0
-    if len(first) < len(order):
-        return np.add.reduceat(hits, first, axis=0), np.add.reduceat(misses, first, axis=0)
-    return hits, misses
+    rows = np.atleast_2d(weights)
+    step = max(1, 200_000 // rows.shape[1])
+    for start in range(0, len(rows), step):
+        yield np.ascontiguousarray(rows[start : start + step].T)
 
 
 def _hits(matrix: FloatArray) -> FloatArray:
@@ -468,7 +463,9 @@ def _hits(matrix: FloatArray) -> FloatArray:
 
 def _ratio(above: FloatArray, below: FloatArray, otherwise: float = np.nan) -> FloatArray:
     """above / below, and `otherwise` where below is zero."""
-    result = np.full(np.broadcast_shapes(np.shape(above), np.shape(below)), otherwise)
+    result = np.full(
+        np.broadcast_shapes(np.shape(above), np.shape(below)), otherwise, dtype=np.result_type(above, below)
+    )
     np.divide(above, below, out=result, where=np.asarray(below) != 0)
     return result
 
