@@ -106,6 +106,18 @@ def test_a_failure_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_older_phantom_is_replaced_and_anything_else_is_left_alone(tmp_path: Path) -> None:
+    phantom.write(tmp_path / "cohort", SMALL)
+    phantom.write(tmp_path / "cohort", replace(SMALL, subjects=2))
+    assert len(bytes_of(tmp_path / "cohort")) == 1 + 2 * 2 * 2
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.txt").write_text("years of work")
+    for taken in (tmp_path / "thesis", tmp_path / "thesis" / "chapter1.txt"):
+        with pytest.raises(DataError, match="choose another folder"):
+            phantom.write(taken, SMALL)
+    assert (tmp_path / "thesis" / "chapter1.txt").read_text() == "years of work"
+
+
 @pytest.mark.parametrize(
     "wrong", [{"stages": ("one",)}, {"stages": ("one", "one")}, {"subjects": 1}, {"slices": 0}, {"size": 8}]
 )

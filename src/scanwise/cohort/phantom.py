@@ -40,10 +40,8 @@ RANGES = {
 }
 STEP = 2.5  # between the mean severities of neighbouring stages, whose own standard deviation is 1
 SCATTER = {"ventricles": 0.25, "sulci": 1.0, "thickness": 1.0}  # of each measure around severity, in the same unit
-VENTRICLES_ALONE = (
-    0.013,
-    0.045,
-)  # less where they are the whole signal: from 80 pixels up, the mask is < 8 % of the head
+# Ventricles are smaller where they are the whole signal: from 80 pixels up, their mask is below 8 % of the head.
+VENTRICLES_ALONE = (0.013, 0.045)
 SLOPE = 0.55  # of the curve that takes severity into a measure's range
 RIM = RANGES["sulci"][1] + RANGES["thickness"][0]  # no cortex reaches further from a sulcus or the surface
 
@@ -297,9 +295,8 @@ def _sulci(frame: _Frame, rng: np.random.Generator, count: int, shallow: float, 
     )
     nearest = np.rint(phase / (2 * np.pi))
     aside = np.abs(phase - 2 * np.pi * nearest) / slope
-    ends = rng.uniform(shallow, deep, count).astype(np.float32) + 0.04 * np.sin(
-        2 * frame.z[:, None] + rng.uniform(0, 6, count)
-    )
+    sway = 0.04 * np.sin(2 * frame.z[:, None] + rng.uniform(0, 6, count))
+    ends = (rng.uniform(shallow, deep, count) + sway).astype(np.float32)
     slice_index = np.arange(len(frame.z))[:, None, None]
     beyond = np.maximum(frame.depth - ends[slice_index, nearest.astype(np.int64) % count], 0)
     return np.asarray(np.hypot(aside, beyond), dtype=np.float32)
@@ -398,9 +395,19 @@ def write(folder: Path, phantom: Phantom, progress: bool = False) -> None:
       masks/STAGE/SUBJECT_SLICE.png    255 where the signal is
       truth.csv                        path (below scans/), label, subject, slice, severity, measures, the oracle's
                                        probabilities; give this file to --subject
+
+    An earlier phantom in `folder` is replaced.
+
+    Raises:
+        DataError: if the folder holds anything else.
+        StorageError: if the disk is full or cannot be written.
     """
     from tqdm import tqdm
 
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / "truth.csv").is_file()):
+        raise DataError(
+            f"{folder} holds something that is no phantom cohort and stays as it is; choose another folder."
+        )
     with writing(folder) as temporary:
         for kind in ("scans", "masks"):
             for stage in phantom.stages:
