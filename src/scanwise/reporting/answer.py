@@ -65,6 +65,7 @@ class Answer:
     comparison: tuple[tuple[str, str, tuple[Cell | None, ...]], ...]
     glossary: tuple[tuple[str, str], ...]
     misuse: tuple[str, ...]
+    known: bool
 
 
 def answer(contents: Contents) -> Answer:
@@ -78,6 +79,7 @@ def answer(contents: Contents) -> Answer:
         comparison=_comparison(contents),
         glossary=tuple((term(name).title, term(name).meaning) for name in HEADLINES),
         misuse=_misuse(contents),
+        known=contents.cohort.subjects_known,
     )
 
 

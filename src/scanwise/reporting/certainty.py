@@ -57,10 +57,16 @@ def _temperatures(contents: Contents) -> list[str]:
     for unit in units(contents, "honest"):
         parts = [part[unit] for part in learnt if "temperature" in part.get(unit, {})]
         if parts:
-            found.append(f"{listed([fixed(float(part['temperature']), 2) for part in parts])} by {unit}")
+            found.append(f"{_spread([float(part['temperature']) for part in parts])} by {unit}")
         refused = sorted({printable(str(part["refused"])) for part in parts if part.get("refused")})
         found += [f"left alone because {reason.rstrip('.')}" for reason in refused]
     return found
+
+
+def _spread(values: list[float]) -> str:
+    if len(values) == 1:
+        return fixed(values[0], 2)
+    return f"{fixed(min(values), 2)} to {fixed(max(values), 2)}, fold by fold,"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +93,10 @@ def _sets(contents: Contents, unit: Unit, said: Predictions, named: BoolArray) -
     sizes, covered = np.bincount(size, minlength=most), np.bincount(size[inside], minlength=most)
     figure = figures.set_sizes(f"sets-{unit}", sizes, covered, unit, 0 if sizes[0] else 1)
     caption = f"By {unit}: how many classes a set names. Exactly one is a clear answer; otherwise a person must look."
-    columns = ("Who", "Coverage", "Mean set size", f"{unit.capitalize()}s")
+    columns = ("Who", "Coverage", "Mean set size")
     rows = tuple(_set_rows(contents, said, inside, size, unit))
+    counts = [len(said), *np.bincount(labels_of(said), minlength=len(said.classes)).tolist()]
+    notes = tuple(counted(count, unit) for count in counts)
     title = f"By {unit}: how often the set held the true class"
     outcome, kept = _outcome(contents, float((size == 1).mean()), len(said), unit)
     return Sets(
@@ -97,7 +105,7 @@ def _sets(contents: Contents, unit: Unit, said: Predictions, named: BoolArray) -
         outcome,
         kept,
         drawing(figure, caption),
-        Table(title, columns, rows, "metrics.json"),
+        Table(title, columns, rows, "metrics.json", notes),
     )
 
 
@@ -149,7 +157,7 @@ def _set_rows(
     for title, group, here in [("Everyone", "", np.ones(len(said), dtype=np.bool_)), *groups]:
         count = int(here.sum())
         if not count:
-            yield title, "–", "–", "none tested"
+            yield title, "–", "–"
             continue
         coverage = contents.numbers.find("coverage", "honest", unit, group=group)
         average = contents.numbers.find("mean_set_size", "honest", unit, group=group)
@@ -157,5 +165,4 @@ def _set_rows(
             title,
             with_interval(coverage) if coverage else percent(float(inside[here].mean()), count),
             with_interval(average) if average else fixed(float(size[here].mean()), 2),
-            f"{count:,}",
         )

@@ -181,12 +181,14 @@ def _fitted(fit: Fit, scans: int) -> Fitted:
     split = _load(Split.load, fit.split)
     if len(split.side) != scans:
         raise RunError(f"{fit.split} is about {len(split.side)} scans, but the cohort has {scans}. {tables.AGAIN}")
-    history: dict[str, FloatArray] = {}
-    if fit.history.is_file():
-        header, rows = tables.read_csv(fit.history)
-        cells = np.array([[float(cell or "nan") for cell in row] for row in rows], dtype=np.float64)
-        history = dict(zip(header, cells.reshape(-1, len(header)).T, strict=True))
+    history = _load(_history, fit.history) if fit.history.is_file() else {}
     return Fitted(fit, split, history)
+
+
+def _history(path: Path) -> dict[str, FloatArray]:
+    header, rows = tables.read_csv(path)
+    cells = np.array([[float(cell or "nan") for cell in row] for row in rows], dtype=np.float64)
+    return dict(zip(header, cells.reshape(-1, len(header)).T, strict=True))
 
 
 def _quarantine(run: Run) -> tuple[tuple[str, str], ...]:

@@ -105,7 +105,7 @@ def files(contents: Contents) -> list[tuple[str, str]]:
         found.append(
             (f"{place}/", f"weights, split, history and logits of {fitted.split.protocol}, {contents.label(fitted)}")
         )
-    return [*found, ("bundle/", "the classifier itself, as `scanwise predict` loads it")]
+    return [*found, ("bundle/", "the classifier itself, as “scanwise predict” loads it")]
 
 
 def _command(words: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from scanwise.reporting.wording import (
     MODELS,
     PROTOCOLS,
     SIDES,
+    counted,
     fixed,
     lead,
     model_title,
@@ -192,9 +193,12 @@ def discrimination(contents: Contents, protocol: str) -> tuple[list[Drawing], li
         if curves and protocol == "honest":
             figure = figures.roc(f"roc-{name}", curves, unit)
             drawings.append(drawing(figure, f"{where}, by {unit}: each class against all others, with its AUROC."))
-        rows = tuple(_report_cells(contents, row, protocol, unit) for row in tables.report_rows(said))
-        columns = ("Class", *(term(m).title for m in PER_CLASS), f"{unit.capitalize()}s")
-        found.append(Table(f"{where}, by {unit}: per class", columns, rows, f"{folder}classification_report.csv"))
+        lines = tables.report_rows(said)
+        rows = tuple(_report_cells(contents, row, protocol, unit) for row in lines)
+        counts = tuple(counted(int(str(row[-1])), unit) for row in lines)
+        columns = ("Class", *(term(m).title for m in PER_CLASS))
+        title = f"{where}, by {unit}: per class"
+        found.append(Table(title, columns, rows, f"{folder}classification_report.csv", counts))
     return drawings, found
 
 
@@ -221,9 +225,7 @@ def _report_cells(contents: Contents, row: tables.Row, protocol: str, unit: str)
     for measure, score in zip(PER_CLASS, scores, strict=True):
         found = contents.numbers.find(measure, protocol, unit, group=f"class={name}") if kind == "class" else None
         cells.append(with_interval(found) if found else percent(float(str(score)), total))
-    if not total:
-        return (contents.title(str(name)), *["–"] * len(cells), "none tested")
-    return (title or contents.title(str(name)), *cells, f"{total:,}")
+    return (title or contents.title(str(name)), *(cells if total else ["–"] * len(cells)))
 
 
 def labels_of(said: Predictions) -> IntArray:

@@ -171,12 +171,13 @@ def _rival_rows(metrics: Sequence[Metric]) -> list[Row]:
 
 
 def _write_histories(run: Run) -> None:
-    header: list[str] = []
+    found = [(fit, *read_csv(fit.history)) for fit in run.fits() if fit.history.is_file()]
+    header = list(dict.fromkeys(name for _, names, _ in found for name in names))
     rows: list[Row] = []
-    for fit in run.fits():
-        if fit.history.is_file():
-            header, found = read_csv(fit.history)
-            rows += [(fit.protocol, fit.fold, *row) for row in found]
+    for fit, names, lines in found:
+        for line in lines:
+            cells = dict(zip(names, line, strict=True))
+            rows.append((fit.protocol, fit.fold, *(cells.get(name, "") for name in header)))
     write_csv(["protocol", "fold", *header], rows, run.tables / "history.csv")
 
 
