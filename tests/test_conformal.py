@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scanwise.conformal import SCORES, ConformalSets, draws_from
+from scanwise.conformal import SCORES, ConditionalSets, ConformalSets, CrossSets, diagnose, draws_from
 from scanwise.errors import DataError, RecipeError, ShapeError
 from scanwise.records import BoolArray, FloatArray, IntArray
 from scanwise.risk import clopper_pearson, softmax
@@ -90,19 +90,16 @@ def _coverage(
 ) -> tuple[float, float]:
     """Mean coverage of fresh scans over many calibration sets, and its standard error."""
     random = np.random.default_rng(n + num_classes)
-    fresh = 40
-    probs, labels = _network(random, trials * (n + fresh), num_classes)
-    draws = random.random(len(labels))
-    covered = np.empty(trials)
+    fresh, covered = 40, np.empty(trials)
     for trial in range(trials):
-        start = trial * (n + fresh)
-        known, new = slice(start, start + n), slice(start + n, start + n + fresh)
+        probs, labels = _network(random, n + fresh, num_classes)
+        draws = random.random(n + fresh)
         sets = ConformalSets.fit(
-            probs[known], labels[known], alpha=alpha, score=score, penalty=0.05, k_reg=1,
-            draws=draws[known] if randomised else None, allow_empty=allow_empty,
+            probs[:n], labels[:n], alpha=alpha, score=score, penalty=0.05, k_reg=1,
+            draws=draws[:n] if randomised else None, allow_empty=allow_empty,
         )  # fmt: skip
-        found = sets(probs[new], draws[new] if randomised else None)
-        covered[trial] = found[np.arange(fresh), labels[new]].mean()
+        found = sets(probs[n:], draws[n:] if randomised else None)
+        covered[trial] = found[np.arange(fresh), labels[n:]].mean()
     return float(covered.mean()), float(covered.std() / math.sqrt(trials))
 
 
@@ -289,3 +286,140 @@ def test_one_class_only_in_calibration_still_covers_it() -> None:
     low, high = clopper_pearson(int(sets(probs[100:])[:, 0].sum()), 100, 0.999)
     assert low <= 0.95
     assert high >= 0.9
+
+
+def _uneven(random: np.random.Generator, count: int) -> tuple[FloatArray, IntArray]:
+    """Three classes of which the last is rare and hard."""
+    labels = random.choice(3, count, p=[0.5, 0.35, 0.15])
+    skill = np.array([4.0, 2.0, 0.5])[labels]
+    return softmax(random.normal(size=(count, 3)) + skill[:, None] * np.eye(3)[labels]), labels
+
+
+@pytest.mark.parametrize("by", ["class", "group"])
+def test_conditional_sets_cover_in_every_cell(by: str) -> None:
+    random = np.random.default_rng(10)
+    hits, plain, counts = np.zeros(3), np.zeros(3), np.zeros(3)
+    for _ in range(500):
+        probs, labels = _uneven(random, 240)
+        draws, cells = random.random(240), labels
+        if by == "group":  # each group is good at something else, whatever the class
+            cells = random.integers(0, 3, 240)
+            probs = probs ** np.array([1.0, 0.5, 0.1])[cells][:, None]
+            probs /= probs.sum(axis=1, keepdims=True)
+        groups = cells.astype(str)
+        sets = ConditionalSets.fit(
+            probs[:200], labels[:200], alpha=0.1, groups=None if by == "class" else groups[:200], draws=draws[:200]
+        )
+        found = sets(probs[200:], draws[200:], None if by == "class" else groups[200:])
+        whole = ConformalSets.fit(probs[:200], labels[:200], alpha=0.1, draws=draws[:200])(probs[200:], draws[200:])
+        row, truth = np.arange(40), labels[200:]
+        counts += np.bincount(cells[200:], minlength=3)
+        hits += np.bincount(cells[200:], found[row, truth], 3)
+        plain += np.bincount(cells[200:], whole[row, truth], 3)
+    error = 4 * np.sqrt(0.09 / counts) + 0.005  # the trials share thresholds
+    assert (hits / counts >= 0.9 - error).all()
+    assert (hits / counts <= 0.9 + 1 / 20 + error).all()
+    assert (plain / counts).min() < 0.87
+
+
+def test_small_cells_are_merged_and_a_note_says_so() -> None:
+    probs, _ = _uneven(np.random.default_rng(0), 60)
+    labels = np.repeat([0, 1, 2], [45, 10, 5])
+    sets = ConditionalSets.fit(probs, labels, alpha=0.1)
+    assert sets.cells == (("0",), ("1", "2"))
+    assert sets.notes == ("class 1, 2: too few each; coverage is promised to them together",)
+    assert sets.sets[1].calibration_count == 15
+    several = ConditionalSets.fit(probs, labels, alpha=0.1, groups=np.array(list("aabbccdddd") * 6))
+    assert several.cells == (("a",), ("b",), ("c",), ("d",))
+    by_subject = ConditionalSets.fit(probs, labels, alpha=0.1, subjects=_names(60, 3))
+    assert by_subject.cells == (("0", "1", "2"),)  # 15, 4 and 2 subjects
+    few = ConditionalSets.fit(probs[:6], labels[:6], alpha=0.1)
+    assert few.cells == (("0", "1", "2"),)
+    assert few(probs).all()
+    assert "cannot promise" in few.notes[1]
+
+
+def test_conditional_sets_travel_and_refuse() -> None:
+    probs, labels = _uneven(np.random.default_rng(1), 100)
+    groups = np.array(["a", "b"] * 50)
+    sets = ConditionalSets.fit(probs, labels, alpha=0.1, groups=groups)
+    assert ConditionalSets.from_dict(json.loads(json.dumps(sets.to_dict(), allow_nan=False))) == sets
+    assert sets(probs[:2], groups=np.array(["new", "a"]))[0].all()
+    with pytest.raises(DataError, match="go by group"):
+        sets(probs)
+    with pytest.raises(DataError, match="group of each of 100"):
+        ConditionalSets.fit(probs, labels, alpha=0.1, groups=groups[:3])
+    with pytest.raises(DataError, match="Was the file changed"):
+        ConditionalSets.from_dict({**sets.to_dict(), "by": "sex"})
+
+
+def test_cross_sets_keep_their_weaker_promise_and_usually_the_stronger() -> None:
+    """Networks are nearest class means of 2 features, learnt on all folds but one of 40 subjects."""
+    random = np.random.default_rng(11)
+    covered, alpha = [], 0.1
+    for _ in range(300):
+        labels = random.integers(0, 3, 140)
+        points = random.normal(size=(140, 2)) + 1.5 * np.array([[1, 0], [-1, 1], [-1, -1]])[labels]
+        folds, draws = np.arange(40) % 5, random.random(140)
+        networks = []
+        for fold in range(5):
+            seen = folds != fold
+            means = [
+                points[:40][seen & (labels[:40] == c)].mean(axis=0)
+                if (seen & (labels[:40] == c)).any()
+                else np.zeros(2)
+                for c in range(3)
+            ]
+            networks.append(softmax(-((points[:, None] - np.array(means)) ** 2).sum(axis=2)))
+        held_out = np.stack([networks[fold][row] for row, fold in enumerate(folds)])
+        sets = CrossSets.fit(held_out, labels[:40], folds, alpha=alpha, score="aps", draws=draws[:40])
+        found = sets([probs[40:] for probs in networks], draws[40:])
+        covered.append(found[np.arange(100), labels[40:]].mean())
+    assert sets.promise == pytest.approx(1 - 0.2 - min(1.6 / 9, (1 - 5 / 40) / 6))
+    assert np.mean(covered) >= 1 - alpha - 0.01
+    assert "CV+" in sets.warning
+
+
+def test_cross_sets_equal_a_loop() -> None:
+    random = np.random.default_rng(12)
+    probs, labels = _network(random, 30, 4)
+    folds = random.permutation(np.arange(30) % 3)
+    networks = [_network(random, 8, 4)[0] for _ in range(3)]
+    found = CrossSets.fit(probs, labels, folds, alpha=0.2, score="lac")(networks)
+    for row in range(8):
+        for index in range(4):
+            below = sum(1 - probs[i, labels[i]] < 1 - networks[folds[i]][row, index] for i in range(30))
+            assert found[row, index] == (below < 0.8 * 31)
+    with pytest.raises(ShapeError, match="3 networks"):
+        CrossSets.fit(probs, labels, folds, alpha=0.2)(networks[:2])
+    with pytest.raises(DataError, match="Expected a fold"):
+        CrossSets.fit(probs, labels, np.zeros(30, dtype=int), alpha=0.2)
+
+
+def test_diagnosis_counts_subjects() -> None:
+    sets = np.array([[1, 0], [1, 1], [0, 1], [0, 0]], dtype=bool)
+    found = diagnose(
+        sets, np.array([0, 1, 0, 1]), subjects=np.array(["a", "a", "b", "c"]), alpha=0.1, calibration_count=99,
+        groups={"site": np.array(["x", "x", "y", "y"])},
+    )  # fmt: skip
+    assert found.coverage == pytest.approx(1 / 3)
+    assert (found.low, found.high) == clopper_pearson(1, 3)
+    assert found.sizes.tolist() == [1, 2, 1]
+    np.testing.assert_array_equal(found.by_size, [0, 0.5, 1])
+    assert [(cell["column"], cell["value"], cell["coverage"]) for cell in found.cells] == [
+        ("class", "0", 0.5), ("class", "1", 0.5), ("site", "x", 1.0), ("site", "y", 0.0),
+    ]  # fmt: skip
+    assert found.worst(2) == found.cells[-1]
+    assert found.worst(50) is None
+
+
+def test_the_band_holds_the_coverage_as_often_as_it_says() -> None:
+    random = np.random.default_rng(13)
+    inside = []
+    for _ in range(400):
+        probs, labels = _network(random, 110, 3)
+        draws = random.random(110)
+        sets = ConformalSets.fit(probs[:50], labels[:50], alpha=0.1, draws=draws[:50])(probs[50:], draws[50:])
+        found = diagnose(sets, labels[50:], subjects=_names(60), alpha=0.1, calibration_count=50)
+        inside.append(found.band[0] <= found.coverage <= found.band[1])
+    assert 0.93 < np.mean(inside) < 0.99

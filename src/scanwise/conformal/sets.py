@@ -1,19 +1,14 @@
-"""Turn probabilities into sets of classes with a stated coverage.
-
-A score says how strange a class is for a scan; the threshold is the exact finite-sample quantile of the scores of
-calibration scans; a set holds every class that is not stranger than that. Coverage is then at least 1 - alpha on
-average over calibration sets, whatever the network and the data, as long as calibration and new scans (or subjects)
-are exchangeable. With randomised scores and empty sets allowed it is at most 1 - alpha + 1 / (n + 1) as well.
-"""
+"""The threshold of a score, learnt once for everyone, and the sets that it makes."""
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
 
+from scanwise.conformal.scores import SCORES
 from scanwise.errors import DataError, lookup
 from scanwise.records import BoolArray, FloatArray, IntArray, StrArray
 from scanwise.risk import (
@@ -37,26 +32,6 @@ GUARANTEES: tuple[Guarantee, ...] = (
 
 PENALTIES = (0.0, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
 """What `tune` tries as lambda."""
-
-ROUNDING = 1e-10
-"""Scores are sums; those that should equal the threshold may miss it by this, and then they count as equal."""
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """How strange classes are.
-
-    Attributes:
-        of_labels: (probs, labels, draws, penalty, k_reg) to the score of each row's label (N,).
-        of_all: (probs, draws, penalty, k_reg) to the score of every class (N, C).
-        within: (probs, threshold, draws, penalty, k_reg) to the classes not stranger than the threshold (N, C).
-        regularised: whether lambda and k_reg mean anything.
-    """
-
-    of_labels: Callable[[FloatArray, IntArray, FloatArray, float, int], FloatArray]
-    of_all: Callable[[FloatArray, FloatArray, float, int], FloatArray]
-    within: Callable[[FloatArray, float, FloatArray, float, int], BoolArray]
-    regularised: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +100,7 @@ class ConformalSets:
         (0.2, [[True, False]], '')
         """
         chosen = lookup(SCORES, score, "conformal score")
-        probs, labels, numbers = _checked(probs, labels, draws)
+        probs, labels, numbers = check_rows(probs, labels, draws)
         _check_tuning(penalty, k_reg)
         strange = chosen.of_labels(probs, labels, numbers, penalty, k_reg)
         count, guarantee = len(probs), GUARANTEES[0]
@@ -157,7 +132,7 @@ class ConformalSets:
             )
         if math.isinf(self.threshold):
             return np.ones(probs.shape, dtype=np.bool_)
-        numbers = _draws(draws, len(probs))
+        numbers = draws_or_ones(draws, len(probs))
         sets = SCORES[self.score].within(probs, self.threshold, numbers, self.penalty, self.k_reg)
         if not self.allow_empty:
             sets[np.arange(len(probs)), probs.argmax(axis=1)] |= ~sets.any(axis=1)
@@ -198,7 +173,7 @@ class ConformalSets:
             (lambda, k_reg); (0.0, 0) for scores without them, or where half the subjects is below `minimum_count`.
         """
         chosen = lookup(SCORES, score, "conformal score")
-        probs, labels, numbers = _checked(probs, labels, draws)
+        probs, labels, numbers = check_rows(probs, labels, draws)
         exact(alpha, "alpha")
         subjects = np.arange(len(probs)).astype(str) if subjects is None else np.asarray(subjects)
         of_subject, names = subject_codes(subjects, len(probs))
@@ -248,145 +223,20 @@ def draws_from(hashes: Sequence[str]) -> FloatArray:
     return np.array([int.from_bytes(digest[:8], "big") >> 11 for digest in digests], dtype=np.float64) / 2.0**53
 
 
-def _lac_labels(probs: FloatArray, labels: IntArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
-    return 1 - probs[np.arange(len(labels)), labels].astype(np.float64)
-
-
-def _lac_all(probs: FloatArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
-    return 1 - probs.astype(np.float64)
-
-
-def _lac_within(probs: FloatArray, threshold: float, draws: FloatArray, penalty: float, k_reg: int) -> BoolArray:
-    return np.asarray(probs >= 1 - threshold - ROUNDING)
-
-
-def _raps_labels(probs: FloatArray, labels: IntArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
-    """Mass of the classes before the label, a draw's share of its own, and the penalty of its rank.
-
-    Classes as probable as the label come before it when their index is lower.
-    """
-    scores = np.empty(len(labels))
-    index = np.arange(probs.shape[1])
-    for rows in _blocks(probs):
-        block, label = probs[rows], labels[rows, None]
-        own = np.take_along_axis(block, label, axis=1)
-        before = (block > own) | ((block == own) & (index < label))
-        mass = np.einsum("nc,nc->n", block, before, dtype=np.float64)
-        rank = before.sum(axis=1) + 1
-        scores[rows] = mass + draws[rows] * own[:, 0] + penalty * np.maximum(rank - k_reg, 0)
-    return scores
-
-
-def _raps_all(probs: FloatArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
-    return _scores_along(probs, np.argsort(-probs, axis=1, kind="stable"), draws, penalty, k_reg)
-
-
-def _raps_within(probs: FloatArray, threshold: float, draws: FloatArray, penalty: float, k_reg: int) -> BoolArray:
-    """Scores grow with the rank, so a set is the most probable so many: one sort of values says how many.
-
-    The set is then every class at least as probable as the last one in it, except in the rare rows where the first
-    one out is as probable: there the indices decide.
-    """
-    sets = np.empty(probs.shape, dtype=np.bool_)
-    num_classes = probs.shape[1]
-    penalties = penalty * np.maximum(np.arange(1, num_classes + 1) - k_reg, 0)
-    for rows in _blocks(probs):
-        block = probs[rows]
-        down = np.sort(block, axis=1)[:, ::-1]
-        scores = np.cumsum(down, axis=1, dtype=np.float64)
-        scores -= down * (1 - draws[rows, None])
-        scores += penalties
-        size = (scores <= threshold + ROUNDING).sum(axis=1)
-        place = np.arange(len(block))
-        last = np.where(size > 0, down[place, np.maximum(size - 1, 0)], np.inf)
-        chosen = block >= last[:, None].astype(block.dtype)
-        tied = np.flatnonzero(
-            (size > 0) & (size < num_classes) & (down[place, np.minimum(size, num_classes - 1)] == last)
-        )
-        if len(tied):
-            order = np.argsort(-block[tied], axis=1, kind="stable")
-            cut = np.empty((len(tied), num_classes), dtype=np.bool_)
-            np.put_along_axis(cut, order, np.arange(num_classes) < size[tied, None], axis=1)
-            chosen[tied] = cut
-        sets[rows] = chosen
-    return sets
-
-
-def _aps_labels(probs: FloatArray, labels: IntArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
-    return _raps_labels(probs, labels, draws, 0.0, 0)
-
-
-def _aps_all(probs: FloatArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
-    return _raps_all(probs, draws, 0.0, 0)
-
-
-def _aps_within(probs: FloatArray, threshold: float, draws: FloatArray, penalty: float, k_reg: int) -> BoolArray:
-    return _raps_within(probs, threshold, draws, 0.0, 0)
-
-
-def _ordinal_labels(probs: FloatArray, labels: IntArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
-    return np.take_along_axis(_ordinal_all(probs, draws, penalty, k_reg), labels[:, None], axis=1)[:, 0]
-
-
-def _ordinal_all(probs: FloatArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
-    return _scores_along(probs, _outwards(probs), draws, 0.0, 0)
-
-
-def _ordinal_within(probs: FloatArray, threshold: float, draws: FloatArray, penalty: float, k_reg: int) -> BoolArray:
-    return np.asarray(_ordinal_all(probs, draws, penalty, k_reg) <= threshold + ROUNDING)
-
-
-def _outwards(probs: FloatArray) -> IntArray:
-    """(N, C) classes in the order in which an interval around the mode takes in the more probable neighbour."""
-    count, num_classes = probs.shape
-    fenced = np.full((count, num_classes + 2), -1.0)
-    fenced[:, 1:-1] = probs
-    order, row = np.empty((count, num_classes), dtype=np.int64), np.arange(count)
-    order[:, 0] = probs.argmax(axis=1)
-    low, high = order[:, 0].copy(), order[:, 0].copy()
-    for step in range(1, num_classes):
-        downwards = fenced[row, low] >= fenced[row, high + 2]
-        low, high = low - downwards, high + ~downwards
-        order[:, step] = np.where(downwards, low, high)
-    return order
-
-
-def _scores_along(probs: FloatArray, order: IntArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
-    """(N, C) the score of every class when classes come in this order (N, C)."""
-    own = np.take_along_axis(probs, order, axis=1)
-    scores = np.cumsum(own, axis=1, dtype=np.float64) - own * (1 - draws[:, None])
-    scores += penalty * np.maximum(np.arange(1, probs.shape[1] + 1) - k_reg, 0)
-    found = np.empty(probs.shape)
-    np.put_along_axis(found, order, scores, axis=1)
-    return found
-
-
-SCORES: dict[str, Score] = {
-    "lac": Score(_lac_labels, _lac_all, _lac_within),  # Sadinle et al. 2019
-    "aps": Score(_aps_labels, _aps_all, _aps_within),  # Romano et al. 2020
-    "raps": Score(_raps_labels, _raps_all, _raps_within, regularised=True),  # Angelopoulos et al. 2021
-    "ordinal": Score(_ordinal_labels, _ordinal_all, _ordinal_within),  # Lu et al. 2022
-}
-
-
-def _blocks(probs: FloatArray) -> Iterator[slice]:
-    """Rows at a time, so that what is made of them stays in a processor's cache."""
-    step = max(1, 65_536 // probs.shape[1])
-    return (slice(start, start + step) for start in range(0, len(probs), step))
-
-
 def _largest(scores: FloatArray, of_subject: IntArray, count: int) -> FloatArray:
     largest = np.full(count, -np.inf)
     np.maximum.at(largest, of_subject, scores)
     return largest
 
 
-def _checked(probs: FloatArray, labels: IntArray, draws: FloatArray | None) -> tuple[FloatArray, IntArray, FloatArray]:
+def check_rows(
+    probs: FloatArray, labels: IntArray, draws: FloatArray | None
+) -> tuple[FloatArray, IntArray, FloatArray]:
     probs = check_probs(probs)
-    return probs, check_labels(labels, probs.shape[1], len(probs)), _draws(draws, len(probs))
+    return probs, check_labels(labels, probs.shape[1], len(probs)), draws_or_ones(draws, len(probs))
 
 
-def _draws(draws: FloatArray | None, count: int) -> FloatArray:
+def draws_or_ones(draws: FloatArray | None, count: int) -> FloatArray:
     """The draws, or ones: a score that is not randomised counts all of a class's own mass."""
     return np.ones(count) if draws is None else check_draws(draws, count)
 

@@ -1,0 +1,30 @@
+"""Turn probabilities into sets of classes with a stated coverage.
+
+A score says how strange a class is for a scan; the threshold is the exact finite-sample quantile of the scores of
+calibration scans; a set holds every class that is not stranger than that. Coverage is then at least 1 - alpha on
+average over calibration sets, whatever the network and the data, as long as calibration and new scans (or subjects)
+are exchangeable. With randomised scores and empty sets allowed it is at most 1 - alpha + 1 / (n + 1) as well.
+
+| sets | promise | learnt from |
+|---|---|---|
+| `ConformalSets` | 1 - alpha, over everyone | calibration scans, or subjects |
+| `ConditionalSets` | 1 - alpha, in each class or in each group | the same, cell by cell |
+| `CrossSets` | about 1 - 2 alpha, over everyone | all scans, by cross-validation (CV+) |
+"""
+
+from scanwise.conformal.conditional import ConditionalSets
+from scanwise.conformal.cross import CrossSets
+from scanwise.conformal.diagnostics import Diagnosis, diagnose
+from scanwise.conformal.scores import SCORES, Score
+from scanwise.conformal.sets import ConformalSets, draws_from
+
+__all__ = [
+    "SCORES",
+    "ConditionalSets",
+    "ConformalSets",
+    "CrossSets",
+    "Diagnosis",
+    "Score",
+    "diagnose",
+    "draws_from",
+]

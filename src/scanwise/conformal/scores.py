@@ -1,0 +1,159 @@
+"""How strange each class is for a scan: the scores that prediction sets are cut from.
+
+Of every score three questions are asked: that of the labels, that of all classes, and which classes lie within a
+threshold. The first needs no sort and the last sorts values only, which is what makes large problems fast.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from scanwise.records import BoolArray, FloatArray, IntArray
+
+ROUNDING = 1e-10
+"""Scores are sums; those that should equal the threshold may miss it by this, and then they count as equal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How strange classes are.
+
+    Attributes:
+        of_labels: (probs, labels, draws, penalty, k_reg) to the score of each row's label (N,).
+        of_all: (probs, draws, penalty, k_reg) to the score of every class (N, C).
+        within: (probs, threshold, draws, penalty, k_reg) to the classes not stranger than the threshold (N, C).
+        regularised: whether lambda and k_reg mean anything.
+    """
+
+    of_labels: Callable[[FloatArray, IntArray, FloatArray, float, int], FloatArray]
+    of_all: Callable[[FloatArray, FloatArray, float, int], FloatArray]
+    within: Callable[[FloatArray, float, FloatArray, float, int], BoolArray]
+    regularised: bool = False
+
+
+def _lac_labels(probs: FloatArray, labels: IntArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
+    return 1 - probs[np.arange(len(labels)), labels].astype(np.float64)
+
+
+def _lac_all(probs: FloatArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
+    return 1 - probs.astype(np.float64)
+
+
+def _lac_within(probs: FloatArray, threshold: float, draws: FloatArray, penalty: float, k_reg: int) -> BoolArray:
+    return np.asarray(probs >= 1 - threshold - ROUNDING)
+
+
+def _raps_labels(probs: FloatArray, labels: IntArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
+    """Mass of the classes before the label, a draw's share of its own, and the penalty of its rank.
+
+    Classes as probable as the label come before it when their index is lower.
+    """
+    scores = np.empty(len(labels))
+    index = np.arange(probs.shape[1])
+    for rows in _blocks(probs):
+        block, label = probs[rows], labels[rows, None]
+        own = np.take_along_axis(block, label, axis=1)
+        before = (block > own) | ((block == own) & (index < label))
+        mass = np.einsum("nc,nc->n", block, before, dtype=np.float64)
+        rank = before.sum(axis=1) + 1
+        scores[rows] = mass + draws[rows] * own[:, 0] + penalty * np.maximum(rank - k_reg, 0)
+    return scores
+
+
+def _raps_all(probs: FloatArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
+    return _scores_along(probs, np.argsort(-probs, axis=1, kind="stable"), draws, penalty, k_reg)
+
+
+def _raps_within(probs: FloatArray, threshold: float, draws: FloatArray, penalty: float, k_reg: int) -> BoolArray:
+    """Scores grow with the rank, so a set is the most probable so many: one sort of values says how many.
+
+    The set is then every class at least as probable as the last one in it, except in the rare rows where the first
+    one out is as probable: there the indices decide.
+    """
+    sets = np.empty(probs.shape, dtype=np.bool_)
+    num_classes = probs.shape[1]
+    penalties = penalty * np.maximum(np.arange(1, num_classes + 1) - k_reg, 0)
+    for rows in _blocks(probs):
+        block = probs[rows]
+        down = np.sort(block, axis=1)[:, ::-1]
+        scores = np.cumsum(down, axis=1, dtype=np.float64)
+        scores -= down * (1 - draws[rows, None])
+        scores += penalties
+        size = (scores <= threshold + ROUNDING).sum(axis=1)
+        place = np.arange(len(block))
+        last = np.where(size > 0, down[place, np.maximum(size - 1, 0)], np.inf)
+        chosen = block >= last[:, None].astype(block.dtype)
+        tied = np.flatnonzero(
+            (size > 0) & (size < num_classes) & (down[place, np.minimum(size, num_classes - 1)] == last)
+        )
+        if len(tied):
+            order = np.argsort(-block[tied], axis=1, kind="stable")
+            cut = np.empty((len(tied), num_classes), dtype=np.bool_)
+            np.put_along_axis(cut, order, np.arange(num_classes) < size[tied, None], axis=1)
+            chosen[tied] = cut
+        sets[rows] = chosen
+    return sets
+
+
+def _aps_labels(probs: FloatArray, labels: IntArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
+    return _raps_labels(probs, labels, draws, 0.0, 0)
+
+
+def _aps_all(probs: FloatArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
+    return _raps_all(probs, draws, 0.0, 0)
+
+
+def _aps_within(probs: FloatArray, threshold: float, draws: FloatArray, penalty: float, k_reg: int) -> BoolArray:
+    return _raps_within(probs, threshold, draws, 0.0, 0)
+
+
+def _ordinal_labels(probs: FloatArray, labels: IntArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
+    return np.take_along_axis(_ordinal_all(probs, draws, penalty, k_reg), labels[:, None], axis=1)[:, 0]
+
+
+def _ordinal_all(probs: FloatArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
+    return _scores_along(probs, _outwards(probs), draws, 0.0, 0)
+
+
+def _ordinal_within(probs: FloatArray, threshold: float, draws: FloatArray, penalty: float, k_reg: int) -> BoolArray:
+    return np.asarray(_ordinal_all(probs, draws, penalty, k_reg) <= threshold + ROUNDING)
+
+
+def _outwards(probs: FloatArray) -> IntArray:
+    """(N, C) classes in the order in which an interval around the mode takes in the more probable neighbour."""
+    count, num_classes = probs.shape
+    fenced = np.full((count, num_classes + 2), -1.0)
+    fenced[:, 1:-1] = probs
+    order, row = np.empty((count, num_classes), dtype=np.int64), np.arange(count)
+    order[:, 0] = probs.argmax(axis=1)
+    low, high = order[:, 0].copy(), order[:, 0].copy()
+    for step in range(1, num_classes):
+        downwards = fenced[row, low] >= fenced[row, high + 2]
+        low, high = low - downwards, high + ~downwards
+        order[:, step] = np.where(downwards, low, high)
+    return order
+
+
+def _scores_along(probs: FloatArray, order: IntArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
+    """(N, C) the score of every class when classes come in this order (N, C)."""
+    own = np.take_along_axis(probs, order, axis=1)
+    scores = np.cumsum(own, axis=1, dtype=np.float64) - own * (1 - draws[:, None])
+    scores += penalty * np.maximum(np.arange(1, probs.shape[1] + 1) - k_reg, 0)
+    found = np.empty(probs.shape)
+    np.put_along_axis(found, order, scores, axis=1)
+    return found
+
+
+SCORES: dict[str, Score] = {
+    "lac": Score(_lac_labels, _lac_all, _lac_within),  # Sadinle et al. 2019
+    "aps": Score(_aps_labels, _aps_all, _aps_within),  # Romano et al. 2020
+    "raps": Score(_raps_labels, _raps_all, _raps_within, regularised=True),  # Angelopoulos et al. 2021
+    "ordinal": Score(_ordinal_labels, _ordinal_all, _ordinal_within),  # Lu et al. 2022
+}
+
+
+def _blocks(probs: FloatArray) -> Iterator[slice]:
+    """Rows at a time, so that what is made of them stays in a processor's cache."""
+    step = max(1, 65_536 // probs.shape[1])
+    return (slice(start, start + step) for start in range(0, len(probs), step))
