@@ -295,8 +295,8 @@ def _sulci(frame: _Frame, rng: np.random.Generator, count: int, shallow: float, 
     )
     nearest = np.rint(phase / (2 * np.pi))
     aside = np.abs(phase - 2 * np.pi * nearest) / slope
-    ends = rng.uniform(shallow, deep, count).astype(np.float32)
-    ends = ends + 0.04 * np.sin(2 * frame.z[:, None] + rng.uniform(0, 6, count))
+    reach = rng.uniform(shallow, deep, count)
+    ends = (reach + 0.04 * np.sin(2 * frame.z[:, None] + rng.uniform(0, 6, count))).astype(np.float32)
     slice_index = np.arange(len(frame.z))[:, None, None]
     beyond = np.maximum(frame.depth - ends[slice_index, nearest.astype(np.int64) % count], 0)
     return np.asarray(np.hypot(aside, beyond), dtype=np.float32)
