@@ -149,6 +149,8 @@ def test_says_what_is_wrong_exactly_when_it_is(
 ) -> None:
     page = page_of(**wishes)
     assert (LEAKED in page) == leaked
+    assert ("The same people, or the same pictures, were used to learn and to judge" in words(page)) == leaked
+    assert ("Quoting the leaked figure" in page) == leaked
     assert ("“Moderate Dementia” is not evaluable: 2 subjects have it" in words(page)) == (
         not_evaluable and not unknown
     )
@@ -204,7 +206,7 @@ def test_a_run_without_published_protocol_has_no_second_column(page_of: Page) ->
     assert "As published" not in page_of(published=False)
 
 
-@pytest.mark.parametrize(("skill", "beats"), [(8.0, True), (0.4, False)])
+@pytest.mark.parametrize(("skill", "beats"), [(8.0, True), (1.6, False), (0.4, False)])
 def test_verdict_needs_an_interval_above_zero(make_run: Make, page_of: Page, skill: float, beats: bool) -> None:
     run = make_run(skill=skill, published=False)
     page = page_of(skill=skill, published=False)

@@ -267,10 +267,11 @@ def montage(images: "np.ndarray[Any, np.dtype[np.uint8]]", titles: Sequence[str]
             if place % columns == 0 or title != titles[place - 1]:  # said once for the scans that share it
                 row = titles[place : (place // columns + 1) * columns]
                 same = next((k for k, other in enumerate(row) if other != title), columns)
-                axes.set_title(_wrapped(title, 17 * same), fontsize=8.5 if same == 1 else 11).set_in_layout(False)
+                shown = axes.set_title(_wrapped(title, 17 * same), fontsize=8.5 if same == 1 else 11, color="#e8ebee")
+                shown.set_in_layout(False)
             axes.set_axis_off()
         stream = io.BytesIO()
-        figure.savefig(stream, format="png", dpi=130, facecolor="white", metadata={"Software": None})
+        figure.savefig(stream, format="png", dpi=130, facecolor="#0b0d0f", metadata={"Software": None})
     return stream.getvalue()
 
 
