@@ -50,10 +50,10 @@ def _loop_scores(score: str, row: FloatArray, draw: float, penalty: float, k_reg
 @pytest.mark.parametrize("score", SCORES)
 def test_thresholds_and_sets_equal_a_loop(score: str, randomised: bool, tied: bool) -> None:
     random = np.random.default_rng(0)
-    for num_classes, penalty, k_reg in [(2, 0.0, 0), (3, 0.05, 1), (4, 0.2, 2), (7, 0.01, 0)]:
+    for num_classes, penalty, k_reg in [(2, 0.0, 0), (3, 0.05, 1), (7, 0.2, 2), (12, 0.01, 0), (90, 0.0, 0)]:
         probs, labels = _network(random, 120, num_classes)
         if tied:
-            probs = np.round(probs * 8) + 1
+            probs = np.round(probs * 8) + 0.1
             probs /= probs.sum(axis=1, keepdims=True)
         draws = random.random(120) if randomised else None
         ours = ConformalSets.fit(
@@ -71,10 +71,11 @@ def test_thresholds_and_sets_equal_a_loop(score: str, randomised: bool, tied: bo
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("num_classes", [6, 40])
 @pytest.mark.parametrize("score", SCORES)
-def test_score_of_labels_agrees_with_the_sets_in_every_precision(score: str, dtype: type) -> None:
+def test_score_of_labels_agrees_with_the_sets_in_every_precision(score: str, num_classes: int, dtype: type) -> None:
     random = np.random.default_rng(1)
-    probs, labels = _network(random, 3000, 6)
+    probs, labels = _network(random, 3000, num_classes)
     probs, draws = probs.astype(dtype), random.random(3000)
     entry = SCORES[score]
     every = entry.of_all(probs, draws, 0.1, 2)

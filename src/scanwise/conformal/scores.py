@@ -15,6 +15,10 @@ ROUNDING = 1e-10
 """Scores are sums; those that should equal the threshold may miss it by this, and then they count as equal."""
 
 
+FEW = 8
+"""Up to so many classes every pair of them is compared; beyond, rows are sorted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """How strange classes are.
@@ -50,15 +54,37 @@ def _raps_labels(probs: FloatArray, labels: IntArray, draws: FloatArray, penalty
     Classes as probable as the label come before it when their index is lower.
     """
     scores = np.empty(len(labels))
-    index = np.arange(probs.shape[1])
     for rows in _blocks(probs):
-        block, label = probs[rows], labels[rows, None]
-        own = np.take_along_axis(block, label, axis=1)
-        before = (block > own) | ((block == own) & (index < label))
-        mass = np.einsum("nc,nc->n", block, before, dtype=np.float64)
-        rank = before.sum(axis=1) + 1
-        scores[rows] = mass + draws[rows] * own[:, 0] + penalty * np.maximum(rank - k_reg, 0)
+        block, label = probs[rows], labels[rows]
+        own = block[np.arange(len(block)), label]
+        if probs.shape[1] <= FEW:
+            mass, rank = _before_few(block.T, own, label)
+        else:
+            mass, rank = _before_many(block, own, label)
+        scores[rows] = mass + draws[rows] * own + penalty * np.maximum(rank - k_reg, 0)
     return scores
+
+
+def _before_few(columns: FloatArray, own: FloatArray, label: IntArray) -> tuple[FloatArray, FloatArray]:
+    """(N,) mass of the classes before the label, and (N,) its rank, class by class over whole columns (C, N)."""
+    mass, rank = np.zeros(len(own)), np.ones(len(own))
+    for index, column in enumerate(columns):
+        before = (column > own) | ((column == own) & (index < label))
+        mass += column * before
+        rank += before
+    return mass, rank
+
+
+def _before_many(block: FloatArray, own: FloatArray, label: IntArray) -> tuple[FloatArray, FloatArray]:
+    """The same, row by row; ties are rare there and are looked at again."""
+    more = block > own[:, None]
+    rank = 1.0 + np.count_nonzero(more, axis=1)
+    mass = (block * more).sum(axis=1, dtype=np.float64)
+    tied = np.flatnonzero(np.count_nonzero(block >= own[:, None], axis=1) > rank)
+    earlier = (block[tied] == own[tied, None]) & (np.arange(block.shape[1]) < label[tied, None])
+    mass[tied] += earlier.sum(axis=1) * own[tied].astype(np.float64)
+    rank[tied] += earlier.sum(axis=1)
+    return mass, rank
 
 
 def _raps_all(probs: FloatArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
@@ -66,34 +92,48 @@ def _raps_all(probs: FloatArray, draws: FloatArray, penalty: float, k_reg: int) 
 
 
 def _raps_within(probs: FloatArray, threshold: float, draws: FloatArray, penalty: float, k_reg: int) -> BoolArray:
-    """Scores grow with the rank, so a set is the most probable so many: one sort of values says how many.
-
-    The set is then every class at least as probable as the last one in it, except in the rare rows where the first
-    one out is as probable: there the indices decide.
-    """
+    """The classes not stranger than the threshold: for few classes each by its score, for many by one sort."""
     sets = np.empty(probs.shape, dtype=np.bool_)
-    num_classes = probs.shape[1]
-    penalties = penalty * np.maximum(np.arange(1, num_classes + 1) - k_reg, 0)
     for rows in _blocks(probs):
-        block = probs[rows]
-        down = np.sort(block, axis=1)[:, ::-1]
-        scores = np.cumsum(down, axis=1, dtype=np.float64)
-        scores -= down * (1 - draws[rows, None])
-        scores += penalties
-        size = (scores <= threshold + ROUNDING).sum(axis=1)
-        place = np.arange(len(block))
-        last = np.where(size > 0, down[place, np.maximum(size - 1, 0)], np.inf)
-        chosen = block >= last[:, None].astype(block.dtype)
-        tied = np.flatnonzero(
-            (size > 0) & (size < num_classes) & (down[place, np.minimum(size, num_classes - 1)] == last)
-        )
-        if len(tied):
-            order = np.argsort(-block[tied], axis=1, kind="stable")
-            cut = np.empty((len(tied), num_classes), dtype=np.bool_)
-            np.put_along_axis(cut, order, np.arange(num_classes) < size[tied, None], axis=1)
-            chosen[tied] = cut
-        sets[rows] = chosen
+        if probs.shape[1] <= FEW:
+            columns = np.ascontiguousarray(probs[rows].T)
+            for index, own in enumerate(columns):
+                mass, rank = _before_few(columns, own, np.array(index))
+                scores = mass + draws[rows] * own + penalty * np.maximum(rank - k_reg, 0)
+                sets[rows, index] = scores <= threshold + ROUNDING
+        else:
+            sets[rows] = _within_sorted(probs[rows], threshold, draws[rows, None], penalty, k_reg)
     return sets
+
+
+def _within_sorted(block: FloatArray, threshold: float, draws: FloatArray, penalty: float, k_reg: int) -> BoolArray:
+    """Scores grow with the rank, so a set is the most probable so many: a sort of values says how many.
+
+    Only so many ranks are summed as it takes to pass the threshold in every row. The set is then every class at least
+    as probable as the last one in it, except in the rare rows where the first one out is as probable: there the
+    indices decide.
+    """
+    place, num_classes = np.arange(len(block)), block.shape[1]
+    down = np.sort(block, axis=1)[:, ::-1]
+    width = 16
+    while True:
+        first = down[:, :width]
+        scores = np.cumsum(first, axis=1, dtype=np.float64) - first * (1 - draws)
+        scores += penalty * np.maximum(np.arange(1, first.shape[1] + 1) - k_reg, 0)
+        if width >= num_classes or (scores[:, -1] > threshold + ROUNDING).all():
+            break
+        width *= 4
+    size = np.count_nonzero(scores <= threshold + ROUNDING, axis=1)
+    last = np.where(size > 0, down[place, np.maximum(size - 1, 0)], np.inf).astype(block.dtype)
+    chosen: BoolArray = block >= last[:, None]
+    next_one = down[place, np.minimum(size, num_classes - 1)]
+    tied = np.flatnonzero((size > 0) & (size < num_classes) & (next_one == last))
+    if len(tied):
+        order = np.argsort(-block[tied], axis=1, kind="stable")
+        cut = np.empty((len(tied), num_classes), dtype=np.bool_)
+        np.put_along_axis(cut, order, np.arange(num_classes) < size[tied, None], axis=1)
+        chosen[tied] = cut
+    return chosen
 
 
 def _aps_labels(probs: FloatArray, labels: IntArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
