@@ -201,7 +201,7 @@ def _about(contents: Contents, protocol: str) -> str:
 def _interval(contents: Contents, metric: Metric) -> str:
     interval = range_of(metric)
     share = fixed(100 * contents.recipe.evaluation.confidence, 0)
-    return f"{share}{SPACE}% interval {interval}" if interval else "no interval"
+    return f"{share}{SPACE}% interval {interval}" if interval else "no interval can be had"
 
 
 def _tested(metric: Metric) -> str:

@@ -84,7 +84,7 @@ def learning_curves(
         scores.set(title=f"Validation {title} (higher is better)", ylim=(0, 1.02), xlabel="epoch")
         scores.locator_params(axis="x", integer=True)
         losses.legend(ncols=2)
-        scores.legend(loc="lower right")
+        scores.legend(loc="best")
         ends = [f"{fixed(h['train_loss'][-1], 2)} and {fixed(h['validation_loss'][-1], 2)}" for h in histories]
         tops = [fixed(float(h[score][h["epoch"] == epoch][0]), 2) for h, epoch in zip(histories, best, strict=True)]
         about = (
@@ -131,10 +131,11 @@ def confusion_matrix(name: str, matrix: IntArray, titles: Sequence[str], noun: s
                 axes.fill_between([column, column + 1], row, row + 1, color=color, alpha=depth, lw=0)
             if few:
                 _cell(axes, column, row, int(matrix[row, column]), share[row, column], bool(total[row, 0]))
-        labels = [_wrapped(title, 13 if size <= 4 else 9) if few else _short(title, 14) for title in titles]
+        labels = [_wrapped(title, 16 if size <= 4 else 10) if few else _short(title, 14) for title in titles]
         ticks = np.arange(size) + 0.5
         axes.set(xlim=(0, size), ylim=(size, 0), xlabel="called by the network", ylabel="truly")
-        turn = 0 if few and size <= 3 else 40 if few else 90
+        longest = max(len(line) for label in labels for line in label.split("\n"))
+        turn = 0 if size * longest <= 33 else 40 if few else 90  # about as many letters as fit side by side
         anchor: dict[str, Any] = (
             {"ha": "right", "va": "center" if turn == 90 else "top", "rotation_mode": "anchor"} if turn else {}
         )
