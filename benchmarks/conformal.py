@@ -110,7 +110,11 @@ def compare(count: int, num_classes: int, repeat: int) -> None:
     for name, function in PEERS.items():
         if name not in ("scanwise", "plain") and importlib.util.find_spec(name) is None:
             continue
-        found = function(*given)
+        try:
+            found = function(*given)
+        except ValueError as error:
+            print(f"  {name:10} refuses: {error}")
+            continue
         covered, size = found[np.arange(count - half), labels[half:]].mean(), found.sum(axis=1).mean()
         seconds = least(lambda function=function: function(*given), repeat)  # type: ignore[misc]
         print(f"  {name:10} {seconds:7.3f} s  {seconds / unit:6.2f} x argsort  coverage {covered:.4f}  size {size:.3f}")

@@ -391,6 +391,8 @@ def test_cross_sets_equal_a_loop() -> None:
         for index in range(4):
             below = sum(1 - probs[i, labels[i]] < 1 - networks[folds[i]][row, index] for i in range(30))
             assert found[row, index] == (below < 0.8 * 31)
+    tied = CrossSets("lac", 0.5, ((0.25,), (0.25,)))
+    assert tied([np.array([[0.75, 0.25]])] * 2).tolist() == [[True, False]]
     with pytest.raises(ShapeError, match="3 networks"):
         CrossSets.fit(probs, labels, folds, alpha=0.2)(networks[:2])
     with pytest.raises(DataError, match="Expected a fold"):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics as reference
 
 from scanwise import metrics
@@ -140,6 +141,28 @@ def _share_covered(
 def test_intervals_hold_the_truth(name: str) -> None:
     share = _share_covered(name, 60, 400)
     assert 0.95 - 0.035 < share < 0.95 + 0.03
+
+
+def test_intervals_equal_those_of_scipy_widened_for_few_subjects() -> None:
+    """BCa of a mean of few, skewed values: bias, skewness and Student's t each move it by more than the tolerance."""
+    values = np.random.default_rng(0).exponential(size=20) + 0.01
+    chances = np.exp(-values)
+    given = _predictions(
+        np.random.default_rng(0),
+        20,
+        1,
+        2,
+        labels=np.zeros(20, dtype=int),
+        probs=np.stack([chances, 1 - chances], axis=1),
+    )
+    ours = measure(given, subjects=given.subjects, draws=30_000, names=["nll"])[0]
+    wide = stats.t.ppf(0.975, 19) * np.sqrt(20 / 19)
+    level = 2 * stats.norm.cdf(wide) - 1
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=30_000, confidence_level=level, method="BCa", rng=1)
+    error = values.std() / np.sqrt(20)
+    assert ours.value == pytest.approx(values.mean())
+    assert ours.low == pytest.approx(theirs.confidence_interval.low, abs=0.06 * error)
+    assert ours.high == pytest.approx(theirs.confidence_interval.high, abs=0.1 * error)
 
 
 def test_a_bootstrap_of_scans_would_not() -> None:

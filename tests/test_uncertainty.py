@@ -101,6 +101,16 @@ def test_abstention_bounds_the_error_with_the_stated_probability() -> None:
     assert np.mean(answered) > 0.1
 
 
+def test_each_threshold_is_an_exact_binomial_test_and_the_first_failure_ends_it() -> None:
+    subjects = np.arange(80).astype(str)
+    for errors in range(12):
+        found = Abstention.fit(np.zeros(80), np.arange(80) < errors, grid=np.zeros(1), risk=0.1, subjects=subjects)
+        assert (found.refused == "") == (stats.binom.cdf(errors, 80, 0.1) <= 0.1)
+    doubt = np.repeat([0.0, 1.0], [30, 50])
+    early = Abstention.fit(doubt, np.arange(80) < 2, grid=np.array([0.0, 1.0]), risk=0.1, subjects=subjects)
+    assert "the 30 surest subjects have 2 errors" in early.refused
+
+
 def test_no_threshold_qualifies_is_a_result() -> None:
     subjects = np.arange(60).astype(str)
     always_wrong = Abstention.fit(np.zeros(60), np.ones(60, bool), grid=np.zeros(1), subjects=subjects)
