@@ -1,0 +1,175 @@
+"""Every metric of some predictions, and of a network less a rival, with intervals."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from scanwise import metrics
+from scanwise.errors import DataError, ShapeError, lookup
+from scanwise.evaluation.sample import RANKED, Question, Sample
+from scanwise.records import FloatArray, Metric, Predictions, StrArray
+from scanwise.risk import clopper_pearson
+
+PLAIN = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "auroc")
+"""What may be said of a leaky protocol, besides precision and recall; it leaves out all that calls for calibration."""
+
+OVERALL = (*PLAIN, "average_precision", "matthews", "quadratic_kappa", "nll", "brier", "ece")
+BY_CLASS = ("precision", "recall", "f1", "specificity", "auroc")
+OF_SETS = ("coverage", "mean_set_size", "empty_share", "singleton_share", "abstain_share")
+SHARES = {"accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "auroc", "average_precision", *BY_CLASS, *OF_SETS}
+SHARES -= {"mean_set_size"}
+"""Metrics between 0 and 1, whose interval is Clopper and Pearson's where every draw gives 0, or every draw 1."""
+
+
+def measure(
+    predictions: Predictions,
+    *,
+    subjects: StrArray,
+    draws: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    names: Sequence[str] | None = None,
+    accuracy_only: bool = False,
+    ordered: bool = False,
+) -> list[Metric]:
+    """Every metric of some predictions, overall and by class, each with an interval over subjects.
+
+    Intervals are BCa (Efron 1987) from draws of whole subjects within class, with the acceleration of several
+    samples (Davison and Hinkley 1997, section 5.3) and widened as Student's t is for few subjects (Hesterberg 2015).
+    Where every draw gives the same 0 or 1, the interval is Clopper and Pearson's on as many subjects as the metric
+    rests on. They are NaN where no class has two subjects, or every draw gives the same other value. Metrics that are undefined, such
+    as the recall of a class without scans, are left out.
+
+    Args:
+        predictions: what is said of some scans, or of some subjects, with labels.
+        subjects: (N,) the subject of each row.
+        draws: bootstrap draws.
+        confidence: of every interval.
+        seed: of the draws; the same seed gives the same intervals.
+        names: only these metrics.
+        accuracy_only: leave out metrics that rest on probabilities being calibrated, and sets: for leaky protocols.
+        ordered: whether classes are stages in order, so that quadratic kappa means something.
+
+    Raises:
+        DataError: if labels are not known, or a row has no subject.
+        ShapeError: if subjects and predictions differ in length.
+    """
+    sample = Sample.of(predictions, subjects, draws, seed)
+    asked = [q for q in _questions(predictions, accuracy_only, ordered) if names is None or q.name in names]
+    found = []
+    for question in asked:
+        value, drawn, without = sample.answer(question)
+        if not np.isfinite(value):
+            continue
+        low, high = sample.interval(value, drawn, without, confidence)
+        if np.allclose(drawn, value, rtol=0, atol=1e-9):  # resampling only successes says nothing of the next subject
+            low = high = np.nan
+            if question.name in SHARES and value in (0.0, 1.0):
+                size = sample.resting_on(question)
+                low, high = clopper_pearson(size if value else 0, size, confidence)
+        group = "" if question.index is None else f"class={predictions.classes[question.index]}"
+        count = question.count(sample)
+        found.append(Metric(question.name, value, low, high, predictions.unit, count, group))
+    return found
+
+
+def paired_difference(
+    network: Predictions,
+    rival: Predictions,
+    *,
+    names: Sequence[str] = ("accuracy", "balanced_accuracy", "macro_f1"),
+    draws: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    model: str = "rival",
+) -> list[Metric]:
+    """Network minus rival in each metric, with intervals from the same draws of subjects for both.
+
+    Args:
+        network: predictions of the network.
+        rival: predictions of the rival for the same rows.
+        names: entries of `metrics.METRICS`.
+        draws: bootstrap draws.
+        confidence: of every interval.
+        seed: of the draws.
+        model: name of the rival.
+
+    Raises:
+        DataError: if the two are not about the same rows with the same labels.
+    """
+    sample = Sample.of(network, network.subjects, draws, seed)
+    same = len(network) == len(rival) and (network.subjects == rival.subjects).all()
+    if not (same and (network.scans == rival.scans).all() and np.array_equal(network.labels, rival.labels)):  # type: ignore[arg-type]
+        raise DataError(
+            "A paired difference needs the same rows, in the same order, with the same labels on both sides."
+        )
+    other = Sample.of(rival, rival.subjects, draws, seed)
+    found = []
+    for name in names:
+        question = _overall(name)
+        mine, theirs = sample.answer(question), other.answer(question)
+        value, drawn, without = mine[0] - theirs[0], mine[1] - theirs[1], mine[2] - theirs[2]
+        if np.isfinite(value):
+            low, high = sample.interval(value, drawn, without, confidence)
+            found.append(Metric(f"{name} difference", value, low, high, network.unit, len(network), model=model))
+    return found
+
+
+def _questions(predictions: Predictions, accuracy_only: bool, ordered: bool) -> list[Question]:
+    """All that can be asked of these predictions, in the order of tables."""
+    names = PLAIN if accuracy_only else OVERALL
+    asked = [_overall(name) for name in names if name != "quadratic_kappa" or ordered]
+    for index in range(len(predictions.classes)):
+        by_class = [name for name in BY_CLASS if not accuracy_only or name in ("precision", "recall", "f1", "auroc")]
+        asked += [_of_class(name, index) for name in by_class]
+    if predictions.sets is not None and not accuracy_only:
+        asked += [Question(name, None, _of_sets(name), _mean) for name in OF_SETS]
+        asked += [
+            Question("coverage", c, _of_sets("coverage", c), _mean, True) for c in range(len(predictions.classes))
+        ]
+    return asked
+
+
+def _overall(name: str) -> Question:
+    if name in RANKED:
+        return Question(name, None, None, metrics.macro_of_classes)
+    metric = lookup(metrics.ADDITIVE, name, "metric")
+    return Question(name, None, lambda sample: metric.statistic(sample.probs, sample.labels), metric.finish)
+
+
+def _of_class(name: str, index: int) -> Question:
+    if name == "auroc":
+        return Question(name, index, None, lambda of_classes: of_classes[..., index], True)
+    finish = {
+        "precision": metrics.precision_of,
+        "recall": metrics.recall_of,
+        "f1": metrics.f1_of,
+        "specificity": metrics.specificity_of,
+    }[name]
+    cells = metrics.of_confusion(lambda matrix: np.where(matrix.sum(-1) > 0, finish(matrix), np.nan)[..., index])
+    return Question(name, index, lambda sample: cells.statistic(sample.probs, sample.labels), cells.finish, True)
+
+
+def _of_sets(name: str, index: int | None = None) -> Callable[[Sample], FloatArray]:
+    def statistic(sample: Sample) -> FloatArray:
+        sets = sample.predictions.sets
+        if sets is None or sets.shape != sample.probs.shape:
+            raise ShapeError(f"Prediction sets must be of shape {sample.probs.shape}.")
+        size = sets.sum(axis=1)
+        values = {
+            "coverage": sets[np.arange(len(sets)), sample.labels],
+            "mean_set_size": size,
+            "empty_share": size == 0,
+            "singleton_share": size == 1,
+            "abstain_share": sample.predictions.abstain,
+        }[name]
+        weight = np.ones(len(sets)) if index is None else (sample.labels == index).astype(np.float64)
+        return np.column_stack([weight, weight * values])
+
+    return statistic
+
+
+def _mean(sums: FloatArray) -> FloatArray:
+    means = np.full(sums.shape[:-1], np.nan)
+    np.divide(sums[..., 1], sums[..., 0], out=means, where=sums[..., 0] > 0)
+    return means

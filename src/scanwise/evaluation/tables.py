@@ -1,0 +1,93 @@
+"""What tables and figures of predictions are made of, as plain lists and arrays."""
+
+from typing import Any
+
+import numpy as np
+
+from scanwise import metrics
+from scanwise.evaluation.sample import labels_of
+from scanwise.records import FloatArray, IntArray, Predictions
+from scanwise.risk import clopper_pearson_arrays
+
+
+def classification_report(predictions: Predictions) -> list[dict[str, Any]]:
+    """Precision, recall, F1 and support of each class, then accuracy and the macro and weighted means.
+
+    Rows are as scikit-learn's `classification_report` has them; classes without scans have no recall and no F1 (NaN)
+    and are left out of the macro mean.
+    """
+    matrix = confusion(predictions).astype(np.float64)
+    support = matrix.sum(axis=1)
+    columns = {
+        "precision": metrics.precision_of(matrix),
+        "recall": metrics.recall_of(matrix),
+        "f1": metrics.f1_of(matrix),
+    }
+    rows: list[dict[str, Any]] = [
+        {"class": name, **{key: float(values[c]) for key, values in columns.items()}, "support": int(support[c])}
+        for c, name in enumerate(predictions.classes)
+    ]
+    present = support > 0
+    total, hits = int(support.sum()), float(np.trace(matrix) / support.sum())
+    rows.append({"class": "accuracy", "precision": hits, "recall": hits, "f1": hits, "support": total})
+    for name, weight in (("macro avg", present.astype(float)), ("weighted avg", support)):
+        means = {key: float(np.average(values[present], weights=weight[present])) for key, values in columns.items()}
+        rows.append({"class": name, **means, "support": total})
+    return rows
+
+
+def confusion(predictions: Predictions) -> IntArray:
+    """(C, C) how many rows of each class (first axis) were predicted as each (second)."""
+    return metrics.confusion_matrix(predictions.probs, labels_of(predictions)).astype(np.int64)
+
+
+def roc_curve(probs: FloatArray, labels: IntArray, index: int) -> tuple[FloatArray, FloatArray]:
+    """False and true positive rates of one class against the rest, from (0, 0) to (1, 1).
+
+    Points inside a straight line are left out. NaN where there are no negatives, or no positives.
+
+    >>> fpr, tpr = roc_curve(np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]]), np.array([0, 0, 1]), 1)
+    >>> fpr.tolist(), tpr.tolist()
+    ([0.0, 0.0, 1.0], [0.0, 1.0, 1.0])
+    """
+    probs, labels, _ = metrics.check(probs, labels, None)
+    scores, positive = probs[:, index], labels == index
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.diff(scores[order], append=-np.inf))
+    hits = np.concatenate(([0], np.cumsum(positive[order])[last])).astype(np.float64)
+    misses = np.concatenate(([0], last + 1)) - hits
+    bend = np.ones(len(hits), dtype=np.bool_)
+    bend[1:-1] = np.diff(hits[1:]) * np.diff(misses[:-1]) != np.diff(hits[:-1]) * np.diff(misses[1:])
+    fpr, tpr = (counts[bend] / counts[-1] if counts[-1] else np.full(bend.sum(), np.nan) for counts in (misses, hits))
+    return fpr, tpr
+
+
+def reliability(
+    probs: FloatArray, labels: IntArray, num_bins: int = 15, *, equal_mass: bool = False, confidence: float = 0.95
+) -> list[dict[str, float]]:
+    """What was said and what came true in each bin of confidence that holds a row.
+
+    Keys: low and high edge, count, mean confidence, accuracy, and accuracy_low and accuracy_high, its Clopper-Pearson
+    interval (which takes rows as independent: pool scans by subject first where they are not).
+    """
+    probs, labels, _ = metrics.check(probs, labels, None)
+    said, right = probs.max(axis=1).astype(np.float64), probs.argmax(axis=1) == labels
+    bins = metrics.bins_of(said, num_bins, equal_mass)
+    counts, hits = np.bincount(bins, minlength=num_bins), np.bincount(bins[right], minlength=num_bins)
+    means = np.bincount(bins, said, num_bins) / np.maximum(counts, 1)
+    low, high = clopper_pearson_arrays(hits, counts, confidence)
+    rows = []
+    for b in np.flatnonzero(counts):
+        edges = (said[bins == b].min(), said[bins == b].max()) if equal_mass else (b / num_bins, (b + 1) / num_bins)
+        rows.append(
+            {
+                "low": float(edges[0]),
+                "high": float(edges[1]),
+                "count": int(counts[b]),
+                "confidence": float(means[b]),
+                "accuracy": float(hits[b] / counts[b]),
+                "accuracy_low": float(low[b]),
+                "accuracy_high": float(high[b]),
+            }
+        )
+    return rows
