@@ -49,6 +49,10 @@ class StorageError(ScanwiseError):
     """The disk is full or cannot be written."""
 
 
+class TrainingError(ScanwiseError):
+    """Training cannot go on; the last good checkpoint is kept."""
+
+
 class WeightsError(ScanwiseError):
     """Weights that do not fit the network, or that cannot be had."""
 

@@ -347,7 +347,8 @@ def save_metrics(metrics: Sequence[Metric], path: Path) -> None:
 def load_metrics(path: Path) -> list[Metric]:
     """Read what `save_metrics` wrote."""
     rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-    return [Metric(**{name: float("nan") if value is None else value for name, value in row.items()}) for row in rows]
+    filled: list[dict[str, Any]] = [{k: float("nan") if v is None else v for k, v in row.items()} for row in rows]
+    return [Metric(**row) for row in filled]
 
 
 def save_findings(findings: Sequence[Finding], path: Path) -> None:

@@ -248,3 +248,14 @@ def _git_commit() -> str:
         return ""
     found = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S603
     return found.stdout.strip()
+
+
+def spell_time(seconds: float) -> str:
+    """A duration for people.
+
+    >>> spell_time(4), spell_time(200), spell_time(9000)
+    ('4 s', '3 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -81,6 +81,36 @@ def discover(data: Path, subject: str = "") -> Listing:
     return listing
 
 
+def unlabelled(scans: Sequence[Path], manifest: Path | None, subject: str = "") -> Listing:
+    """List scans to predict: files, folders of files, or the rows of a manifest that needs no labels.
+
+    Args:
+        scans: files and folders; paths of the listing are as given here.
+        manifest: CSV/TSV with the column path, and optionally subject and group columns.
+        subject: as in `discover`.
+
+    Raises:
+        DataError: if there is nothing, or both scans and a manifest.
+    """
+    if (manifest is None) == (not scans):
+        raise DataError("Name scans (files or folders) to predict, or give --manifest; one of the two.")
+    if manifest is not None:
+        if not manifest.is_file():
+            raise DataError(f"There is no manifest at {manifest}.")
+        listing = _manifest(manifest, subject, labelled=False)
+    else:
+        lost = [str(scan) for scan in scans if not scan.exists()]
+        if lost:
+            raise DataError(f"There is nothing at {_first(lost)}. Check the paths.")
+        files = [
+            file for scan in scans for file in ([scan] if scan.is_file() else [scan / name for name in _walk(scan)])
+        ]
+        listing = Listing(Path(), _texts(map(str, files)), _texts("" for _ in files))
+    if not len(listing.path):
+        raise DataError("There are no files to predict in what was named.")
+    return _with_subjects(listing, subject) if subject and listing.subject is None else listing
+
+
 def _descend(root: Path) -> Path:
     """Step into wrapping folders: a folder whose only content is one folder of folders."""
     while True:
@@ -123,10 +153,11 @@ def _walk(root: Path) -> Iterator[str]:
                 yield (Path(folder) / name).relative_to(root).as_posix()
 
 
-def _manifest(file: Path, subject: str) -> Listing:
+def _manifest(file: Path, subject: str, *, labelled: bool = True) -> Listing:
     table = _read_table(file)
     root = file.parent
-    for column in ("path", "label"):
+    needed = ["path", "label"] if labelled else ["path"]
+    for column in needed:
         if column not in table:
             raise DataError(
                 f"{file} has no column {column!r}; it has {', '.join(map(str, table))}."
@@ -134,14 +165,14 @@ def _manifest(file: Path, subject: str) -> Listing:
             )
     column = subject if subject in table else "subject"
     known = column in table and (subject in table or not subject)
-    _refuse_missing(table, file, ["path", "label", *([column] if known else [])])
+    _refuse_missing(table, file, [*needed, *([column] if known else [])])
     paths = [_inside(root, path, file) for path in table["path"]]
     _refuse_duplicates(paths, file)
     groups = [name for name in table if name not in (*_COLUMNS, column)]
     return Listing(
         root,
         _texts(paths),
-        _texts(table["label"]),
+        _texts(table["label"] if labelled else ["" for _ in paths]),
         subject=_texts(table[column]) if known else None,
         subject_source=f"column {column}" if known else "",
         groups={str(name): _texts(table[name].fillna("")) for name in groups},

@@ -1,0 +1,5 @@
+"""`python -m scanwise`."""
+
+from scanwise.cli import main
+
+main()

@@ -1,0 +1,298 @@
+"""What leaves a run: one folder, hashed, that loads without pickle and predicts. It is the only predictor.
+
+bundle/  bundle.json         classes, calibrators, prediction sets, where it came from
+         recipe.yaml         the recipe that made it
+         model.safetensors   the weights
+         SHA256SUMS          the hash of each of these
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from scanwise import calibration, recipe, risk, uncertainty
+from scanwise.conformal import ConformalSets, draws_from
+from scanwise.errors import DataError, RunError
+from scanwise.recipe import Recipe
+from scanwise.records import Cohort, FloatArray, Logits, Predictions, StrArray, Unit
+from scanwise.run import Fit, Run, read_json, sha256_of, write_json, write_text, writing
+
+if TYPE_CHECKING:
+    from scanwise.models import Network
+
+FORMAT = 1
+_FILES = ("bundle.json", "recipe.yaml", "model.safetensors")
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """From logits to answers, for one unit: calibrated probabilities, and sets where a guarantee exists."""
+
+    calibrator: calibration.Calibrator
+    sets: ConformalSets | None
+    unit: Unit
+
+    def __call__(self, logits: Logits, hashes: Sequence[str]) -> Predictions:
+        """Judge logits; `hashes` are of the content behind each row, so that the same scan always gets the same set."""
+        probs = self.calibrator(logits.logits)
+        sets = None
+        if self.sets is not None:
+            sets = self.sets(probs, draws_from(hashes) if self.sets.randomised else None)
+        return Predictions(
+            scans=logits.scans,
+            subjects=logits.subjects,
+            classes=logits.classes,
+            probs=probs,
+            sets=sets,
+            entropy=uncertainty.predictive_entropy(probs),
+            abstain=np.zeros(len(logits), dtype=bool) if sets is None else sets.sum(axis=1) != 1,
+            labels=logits.labels if (logits.labels >= 0).all() else None,
+            groups=logits.groups,
+            unit=self.unit,
+        )
+
+
+def judges_of(fit: Fit) -> dict[Unit, Judge]:
+    """The judges that a fit has learnt; without calibrators (a published protocol) probabilities are the softmax."""
+    calibrators = read_json(fit.calibrator) if fit.calibrator.is_file() else {}
+    sets = read_json(fit.conformal) if fit.conformal.is_file() else {}
+    return _judges(calibrators, sets)
+
+
+def _judges(calibrators: dict[str, Any], sets: dict[str, Any]) -> dict[Unit, Judge]:
+    units: tuple[Unit, ...] = ("scan", "subject")
+    return {
+        unit: Judge(
+            calibration.from_dict(calibrators[unit]) if unit in calibrators else calibration.Temperature(1.0),
+            ConformalSets.from_dict(sets[unit]) if unit in sets else None,
+            unit,
+        )
+        for unit in units
+    }
+
+
+def hashes_of_scans(cohort: Cohort, scans: StrArray) -> list[str]:
+    """The content hash of each scan, by its path."""
+    known = dict(zip(cohort.path.tolist(), cohort.sha256.tolist(), strict=True))
+    return [known[scan] for scan in scans.tolist()]
+
+
+def hashes_of_subjects(subjects: StrArray, logits: Logits, hashes: Sequence[str]) -> list[str]:
+    """One hash a subject, over those of its scans."""
+    scans: dict[str, list[str]] = {}
+    for subject, content in zip(logits.subjects.tolist(), hashes, strict=True):
+        scans.setdefault(subject, []).append(content)
+    return [hashlib.sha256("".join(sorted(scans[subject])).encode()).hexdigest() for subject in subjects.tolist()]
+
+
+def judge_both(judges: dict[Unit, Judge], logits: Logits, hashes: Sequence[str]) -> tuple[Predictions, Predictions]:
+    """Answers by scan and, pooled, by subject."""
+    pooled = risk.pool_by_subject(logits)
+    return judges["scan"](logits, hashes), judges["subject"](
+        pooled, hashes_of_subjects(pooled.subjects, logits, hashes)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a bundle says of some files.
+
+    Attributes:
+        scans: a row a scan.
+        subjects: a row a subject, or None where no subject is known.
+        quarantine: (path, reason) of files that cannot be read.
+    """
+
+    scans: Predictions
+    subjects: Predictions | None
+    quarantine: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A trained classifier with all it needs to answer.
+
+    Attributes:
+        recipe: that made it.
+        classes: C names, in order.
+        judges: by unit.
+        about: where it came from.
+        network: on the CPU, in evaluation mode.
+    """
+
+    recipe: Recipe
+    classes: tuple[str, ...]
+    judges: dict[Unit, Judge]
+    about: dict[str, Any]
+    network: "Network" = field(repr=False)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Load a bundle, after checking every hash.
+
+        Raises:
+            RunError: if a file is missing or differs from what was written.
+        """
+        _verify(folder)
+        from scanwise.models import build, weights
+
+        about = read_json(folder / "bundle.json")
+        if about.get("format") != FORMAT:
+            raise RunError(f"{folder} has format {about.get('format')}; this scanwise reads {FORMAT}. Update scanwise.")
+        made = recipe.load(folder / "recipe.yaml")
+        network = build(made.model, len(about["classes"]), made.data.channels, pretrained=False)
+        weights.load(network, folder / "model.safetensors")
+        judges = _judges(about["calibrators"], about["sets"])
+        return cls(made, tuple(about["classes"]), judges, about, network.eval())
+
+    def predict(
+        self,
+        scans: Sequence[str | Path] | str | Path,
+        subjects: Sequence[str] | None = None,
+        groups: dict[str, StrArray] | None = None,
+        *,
+        names: StrArray | None = None,
+        device: str = "cpu",
+        progress: bool = False,
+    ) -> Answer:
+        """Answer for image files.
+
+        Args:
+            scans: paths of files, or one.
+            subjects: the subject of each, to pool by.
+            groups: columns to carry along.
+            names: what to call the scans in the answer; their paths if nothing is said.
+            device: where the network runs.
+            progress: show a bar.
+
+        Raises:
+            DataError: if no file can be read.
+        """
+        paths = [Path(scans)] if isinstance(scans, str | Path) else [Path(scan) for scan in scans]
+        if subjects is not None and len(subjects) != len(paths):
+            raise DataError(f"{len(paths)} scans need as many subjects, not {len(subjects)}.")
+        hashes: list[str] = []
+        kept: list[int] = []
+        quarantine: list[tuple[str, str]] = []
+        logits = self._logits(paths, hashes, kept, quarantine, device, progress)
+        if not kept:
+            reasons = "; ".join(f"{path}: {reason}" for path, reason in quarantine[:3])
+            raise DataError(f"None of the {len(paths)} files can be read ({reasons}).")
+        found = Logits(
+            logits=logits,
+            labels=np.full(len(kept), -1),
+            scans=(np.array([str(path) for path in paths], dtype=np.str_) if names is None else names)[kept],
+            subjects=np.array(["" if subjects is None else subjects[index] for index in kept], dtype=np.str_),
+            classes=self.classes,
+            groups={name: values[kept] for name, values in (groups or {}).items()},
+        )
+        if subjects is None:
+            return Answer(self.judges["scan"](found, hashes), None, tuple(quarantine))
+        return Answer(*judge_both(self.judges, found, hashes), tuple(quarantine))
+
+    def _logits(
+        self,
+        paths: Sequence[Path],
+        hashes: list[str],
+        kept: list[int],
+        quarantine: list[tuple[str, str]],
+        device: str,
+        progress: bool,
+    ) -> FloatArray:
+        from tqdm import tqdm
+
+        from scanwise.cohort.readers import Pixels, Scan
+        from scanwise.prediction import predict_batches
+
+        def batches() -> Iterator[Pixels]:
+            waiting: list[Pixels] = []
+            with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+                for start in tqdm(
+                    range(0, len(paths), _BATCH), "predicting", disable=not progress, leave=False, delay=0.5
+                ):
+                    chunk = paths[start : start + _BATCH]
+                    for index, scan in enumerate(pool.map(self._read, chunk), start):
+                        if isinstance(scan, Scan):
+                            hashes.append(scan.sha256)
+                            kept.append(index)
+                            waiting.append(scan.pixels)
+                        else:
+                            quarantine.append((str(paths[index]), scan))
+                    if waiting:
+                        yield np.stack(waiting)
+                        waiting.clear()
+
+        return predict_batches(self.network, batches(), device=device)[0]
+
+    def _read(self, path: Path) -> "Any":
+        from scanwise.cohort.readers import UnreadableScan, read
+
+        try:
+            return read(path.read_bytes(), self.recipe.data)
+        except UnreadableScan as reason:
+            return str(reason)
+        except OSError as error:
+            return f"cannot be opened: {error.strerror}"
+
+
+def write(run: Run, fit: Fit, made: Recipe, classes: tuple[str, ...], ordered: bool) -> Path:
+    """Make the bundle of a fit inside its run folder, whole or not at all."""
+    about = {
+        "format": FORMAT,
+        "name": made.name,
+        "classes": classes,
+        "ordered": ordered,
+        "protocol": fit.protocol,
+        "fold": fit.fold,
+        "calibrators": read_json(fit.calibrator) if fit.calibrator.is_file() else {},
+        "sets": read_json(fit.conformal) if fit.conformal.is_file() else {},
+    }
+    with writing(run.bundle) as folder:
+        folder.mkdir()
+        write_json(about, folder / "bundle.json")
+        write_text(made.to_yaml(), folder / "recipe.yaml")
+        shutil.copyfile(fit.model, folder / "model.safetensors")
+        sums = "".join(f"{sha256_of(folder / name)}  {name}\n" for name in _FILES)
+        write_text(sums, folder / "SHA256SUMS")
+    return run.bundle
+
+
+def load(path: str | Path) -> Bundle:
+    """Open the bundle of a run folder, or a bundle folder itself.
+
+    Raises:
+        RunError: if there is none, or it was altered.
+    """
+    folder = Path(path)
+    if (folder / "bundle.json").is_file():
+        return Bundle.open(folder)
+    if (folder / "bundle" / "bundle.json").is_file():
+        return Bundle.open(folder / "bundle")
+    raise RunError(
+        f"{folder} holds no bundle. Finish the run first: scanwise fit RECIPE --data DATA --out {folder} --resume."
+    )
+
+
+def _verify(folder: Path) -> None:
+    try:
+        lines = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise RunError(f"The bundle {folder} has no SHA256SUMS, so nothing vouches for it. Make it again.") from error
+    told = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    for name in _FILES:
+        file = folder / name
+        if not file.is_file():
+            raise RunError(f"The bundle {folder} lacks {name}. Copy the whole folder again.")
+        if told.get(name) != sha256_of(file):
+            raise RunError(
+                f"{file} is not what scanwise wrote: its hash differs from SHA256SUMS. It was altered or damaged; "
+                "copy the bundle again, or make it anew with `scanwise fit … --resume`."
+            )

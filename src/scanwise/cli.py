@@ -1,0 +1,347 @@
+"""One thin command a stage. Nothing heavy is imported before a command runs."""
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from scanwise import __version__
+from scanwise.errors import ScanwiseError
+
+if TYPE_CHECKING:
+    from scanwise.bundle import Answer
+    from scanwise.records import Metric, Predictions
+    from scanwise.run import Run
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+MODELS = {
+    "network": "network",
+    "majority": "majority class",
+    "nearest_neighbour": "nearest neighbour",
+    "pca_logistic": "PCA + logistic",
+    "frozen_features": "frozen features + logistic",
+}
+
+
+def main() -> None:
+    """Run the command line; every foreseen mistake is one clear message and an exit code."""
+    try:
+        sys.exit(cli(standalone_mode=False))
+    except ScanwiseError as error:
+        _fail(str(error), error.exit_code)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("Interrupted. What was finished is kept; go on with the same command and --resume.", 130)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        _fail(f"{error.strerror}: {error.filename or 'while writing'}. Nothing half-written was left.", 2)
+
+
+def _fail(message: str, code: int) -> None:
+    click.secho("error: ", fg="red", bold=True, err=True, nl=False)
+    click.echo(message, err=True)
+    sys.exit(code)
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="scanwise")
+def cli() -> None:
+    """Turn a folder of labelled scans into a classifier that can be checked."""
+
+
+def _running(command: F) -> F:
+    """Options of every command that computes."""
+    command = click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps.")(command)
+    return click.option("--threads", default=0, type=click.IntRange(0), help="CPU threads; 0 lets torch choose.")(
+        command
+    )
+
+
+@cli.command()
+@click.option(
+    "--out", default="demo", type=click.Path(path_type=Path), show_default=True, help="Folder for cohort and run."
+)
+@click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
+@_running
+def demo(out: Path, seed: int, device: str, threads: int) -> None:
+    """Make a synthetic cohort and take it to a report, in about a minute."""
+    _talk()
+    from scanwise import pipeline
+
+    shown = pipeline.demo(out, seed=seed, device=device, threads=threads, progress=_progress())
+    _print_summary(shown.run)
+    click.echo(shown.text)
+    _print_report(shown.run)
+
+
+@cli.command()
+@click.argument("recipe")
+@click.option("--data", required=True, help="Folder of scans, CSV/TSV manifest, or a URL such as s3://bucket/scans.")
+@click.option("--out", type=click.Path(path_type=Path), help="The run folder.  [default: runs/RECIPE]")
+@click.option(
+    "--subject", default="", help="Who is who: a manifest column, a CSV of path,subject, or a pattern over the path."
+)
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the recipe, such as train.epochs=3."
+)
+@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@click.option("--plan", is_flag=True, help="Print subjects per cell, time and disk, and stop.")
+@_running
+def fit(
+    recipe: str,
+    data: str,
+    out: Path | None,
+    subject: str,
+    settings: tuple[str, ...],
+    resume: bool,
+    plan: bool,
+    device: str,
+    threads: int,
+) -> None:
+    """The main job: from a folder of scans to a report.
+
+    RECIPE is the name of a shipped recipe (see `scanwise recipes`) or a YAML file.
+    """
+    _talk()
+    from scanwise import pipeline
+
+    options: dict[str, Any] = {"subject": subject, "settings": settings, "device": device, "threads": threads}
+    if plan:
+        _print_plan(pipeline.plan(pipeline.prepare(recipe, data=data, progress=_progress(), **options)))
+        return
+    folder = out or Path("runs") / Path(recipe).stem
+    run = pipeline.fit(recipe, data=data, out=folder, resume=resume, progress=_progress(), **options)
+    _print_summary(run)
+    _print_report(run)
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("scans", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--manifest",
+    type=click.Path(path_type=Path),
+    help="CSV/TSV with a column path, and subject, text or group columns.",
+)
+@click.option(
+    "--subject", default="", help="Who is who, to pool by: a column, a CSV of path,subject, or a pattern over the path."
+)
+@click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@click.option(
+    "--by", type=click.Choice(["scan", "subject"]), default="scan", show_default=True, help="Rows of the CSV."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Write to a file instead of the terminal.")
+@_running
+def predict(
+    run: Path,
+    scans: tuple[Path, ...],
+    manifest: Path | None,
+    subject: str,
+    form: str,
+    by: str,
+    out: Path | None,
+    device: str,
+    threads: int,
+) -> None:
+    """Class, probabilities, prediction set and entropy of new scans.
+
+    RUN is a run folder or a bundle; SCANS are image files or folders of them.
+    """
+    _talk()
+    from scanwise import pipeline
+
+    answer = pipeline.predict(
+        run, scans, manifest=manifest, subject=subject, device=device, threads=threads, progress=_progress()
+    )
+    for path, reason in answer.quarantine:
+        click.secho(f"not used: {path}: {reason}", fg="yellow", err=True)
+    if form == "table" and out is None:
+        _print_answer(answer)
+        return
+    text = _as_json(answer) if form == "json" else _as_csv(answer, by)
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        from scanwise.run import write_text
+
+        write_text(text, out)
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def report(run: Path) -> None:
+    """Write a run's report again, from what lies in its folder."""
+    from scanwise.reporting import html
+    from scanwise.run import Run
+
+    click.echo(html.write(Run.open(run)))
+
+
+@cli.group(invoke_without_command=True)
+@click.pass_context
+def recipes(context: click.Context) -> None:
+    """List the shipped recipes."""
+    if context.invoked_subcommand:
+        return
+    from scanwise import recipe
+
+    for name in recipe.shipped():
+        made = recipe.load(name)
+        click.echo(f"{click.style(name, bold=True):<34} {made.title}")
+    click.echo("\nPrint one with `scanwise recipes show NAME`, keep it as NAME.yaml, change it, and fit that file.")
+
+
+@recipes.command()
+@click.argument("name")
+def show(name: str) -> None:
+    """Print a shipped recipe as it is, comments included."""
+    from scanwise import recipe
+    from scanwise.errors import RecipeError, lookup
+
+    try:
+        click.echo(lookup(recipe.shipped(), name, "recipe"), nl=False)
+    except RecipeError as error:
+        raise click.UsageError(str(error)) from error
+
+
+@recipes.command()
+def schema() -> None:
+    """Print the JSON schema of recipes, for editors."""
+    from scanwise import recipe
+
+    click.echo(recipe.schema(), nl=False)
+
+
+def _talk() -> None:
+    """Send what the stages say to the terminal."""
+    log = logging.getLogger("scanwise")
+    if not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(handler)
+    log.setLevel(logging.INFO)
+
+
+def _progress() -> bool:
+    return sys.stderr.isatty()
+
+
+def _print_plan(plan: Any) -> None:
+    table = _table("subjects (scans) per cell", ["split", *plan.classes])
+    for row in plan.cells:
+        table.add_row(*row)
+    _console().print(table)
+    for line in plan.lines:
+        click.echo(line)
+    click.echo("Nothing was written. Run the command without --plan to start.")
+
+
+def _print_summary(run: "Run") -> None:
+    """How good, on whom, beside whom: one table a unit."""
+    from scanwise.records import load_metrics
+
+    metrics = load_metrics(run.metrics)
+    for unit in ("subject", "scan"):
+        here = [m for m in metrics if m.unit == unit and m.group == "" and m.split == "test"]
+        if not here:
+            continue
+        table = _table(f"test accuracy by {unit}, 95 % interval", ["", *_columns(here)])
+        for model in dict.fromkeys(m.model for m in here):
+            table.add_row(MODELS[model], *(_cell(here, model, column) for column in _columns(here).values()))
+        _console().print(table)
+
+
+def _columns(metrics: "list[Metric]") -> dict[str, tuple[str, int]]:
+    """Heading to protocol and fold; of several folds, all of them together."""
+    kinds = dict.fromkeys((m.protocol, m.fold) for m in metrics)
+    pooled = {protocol for protocol, fold in kinds if fold < 0}
+    return {protocol: (protocol, fold) for protocol, fold in kinds if fold < 0 or protocol not in pooled}
+
+
+def _cell(metrics: "list[Metric]", model: str, column: tuple[str, int]) -> str:
+    found = [m for m in metrics if (m.model, m.name, m.protocol, m.fold) == (model, "accuracy", *column)]
+    return "".join(f"{100 * m.value:.1f} % ({100 * m.low:.1f}–{100 * m.high:.1f}), n={m.count}" for m in found)
+
+
+def _print_answer(answer: "Answer") -> None:
+    if answer.subjects is not None:
+        _console().print(_answer_table(answer.subjects, "subject"))
+    _console().print(_answer_table(answer.scans, "scan"))
+
+
+def _answer_table(predictions: "Predictions", unit: str) -> Any:
+    table = _table("", [unit, "class", "probability", "prediction set", "entropy", "look"])
+    names = predictions.subjects if unit == "subject" else predictions.scans
+    for row, best in enumerate(predictions.predicted):
+        named = "no guarantee"
+        if predictions.sets is not None:
+            inside = [n for n, within in zip(predictions.classes, predictions.sets[row], strict=True) if within]
+            named = ", ".join(inside) or "(empty)"
+        table.add_row(
+            str(names[row])[-32:],
+            predictions.classes[best],
+            f"{predictions.probs[row, best]:.3f}",
+            named,
+            f"{predictions.entropy[row]:.2f}",
+            "yes" if predictions.abstain[row] else "",
+        )
+    table.caption = "look: the set does not name exactly one class, so a person must look"
+    return table
+
+
+def _as_json(answer: "Answer") -> str:
+    import json
+
+    told = {
+        "scans": answer.scans.rows(),
+        "subjects": [] if answer.subjects is None else answer.subjects.rows(),
+        "quarantine": [{"path": path, "reason": reason} for path, reason in answer.quarantine],
+    }
+    return json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+
+
+def _as_csv(answer: "Answer", by: str) -> str:
+    import csv
+    import io
+
+    chosen = answer.subjects if by == "subject" else answer.scans
+    if chosen is None:
+        raise click.UsageError("--by subject needs to know who is who: give --subject, or a manifest with that column.")
+    stream = io.StringIO()
+    rows = chosen.rows()
+    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def _print_report(run: "Run") -> None:
+    click.echo(f"\nreport: {click.style(str(run.report), bold=True)}")
+
+
+def _table(title: str, headings: list[str]) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        title=title or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", caption_justify="left"
+    )
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if index == 0 else "right", overflow="fold")
+    return table
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console()

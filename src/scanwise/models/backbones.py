@@ -1,0 +1,63 @@
+"""Any timm backbone by its name, with weights from the hub, from a file, or none."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from scanwise.errors import RecipeError, WeightsError, did_you_mean
+from scanwise.models import weights
+
+
+def create(
+    name: str, source: str, num_classes: int, channels: int, dropout: float, options: Mapping[str, Any]
+) -> nn.Module:
+    """Make a timm model with a fresh head for `num_classes` (0 for none).
+
+    Args:
+        name: timm's name, such as `resnet50` or `mobilenetv2_100`.
+        source: `none`, `hub`, or a file of weights. With one input channel the first layer's weights are summed.
+        num_classes: size of the head.
+        channels: of the input.
+        dropout: before the head.
+        options: further arguments of `timm.create_model`.
+
+    Raises:
+        RecipeError: if timm has no such model, or it takes no such option.
+        WeightsError: if the weights cannot be had, or do not fit.
+    """
+    import timm
+
+    bare = name.split(".")[0]
+    if not timm.is_model(bare):
+        raise RecipeError(
+            f"There is no network {name!r}: neither one of our own (alexnet, small) nor a timm backbone."
+            f"{did_you_mean(bare, ['alexnet', 'small', *timm.list_models()])}"
+        )
+    if source == "hub":
+        return _from_hub(name, num_classes=num_classes, in_chans=channels, drop_rate=dropout, **options)
+    try:
+        model: nn.Module = timm.create_model(
+            name, pretrained=False, num_classes=num_classes, in_chans=channels, drop_rate=dropout, **options
+        )
+    except TypeError as error:
+        raise RecipeError(f"timm's {name!r} cannot be made with model.options {dict(options)}: {error}.") from error
+    if source != "none":
+        about: Any = model.pretrained_cfg
+        first, classifier = about.get("first_conv") or "", about.get("classifier") or ""
+        weights.load_foreign(model, Path(source), classifier=classifier, first_conv=first)
+    return model
+
+
+def _from_hub(name: str, **arguments: Any) -> nn.Module:
+    import timm
+
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=True, **arguments)
+    except Exception as error:
+        raise WeightsError(
+            f"The pretrained weights of {name!r} cannot be fetched from the hub ({type(error).__name__}). Connect to "
+            "it, or set model.weights to a file of weights or to none."
+        ) from error
+    return model

@@ -1,0 +1,25 @@
+"""What training makes small: a table of functions (logits, labels, weights, smoothing) -> scalar."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+from torch.nn import functional as F
+
+Loss = Callable[[Tensor, Tensor, Tensor | None, float], Tensor]
+
+FOCUS = 2.0  # gamma of the focal loss, the value of its paper
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+    """Cross-entropy of (N, C) logits and (N,) labels; `weights` (C,) or None."""
+    return F.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing)
+
+
+def focal(logits: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+    """Focal loss (Lin et al. 2017): cross-entropy scaled by (1 - p)^gamma, so that easy scans count less."""
+    chosen = logits.log_softmax(dim=1).gather(1, labels[:, None])[:, 0]
+    losses = F.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing, reduction="none")
+    return ((1 - chosen.exp()) ** FOCUS * losses).mean()
+
+
+LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "focal": focal}
