@@ -1,0 +1,105 @@
+"""What `import scanwise` promises: its names, its lightness, its types and its version."""
+
+import ast
+import importlib
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import scanwise
+
+ROOT = Path(__file__).parents[1]
+SOURCE = Path(scanwise.__file__).parent
+MODULES = sorted(SOURCE.rglob("*.py"))
+HEAVY = ("torch", "torchvision", "timm", "lightning", "numpy", "pandas", "scipy", "sklearn", "matplotlib", "pydantic")
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level packages in a fresh interpreter after it has run some code."""
+    code += "\nimport sys\nprint('loaded:', *{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.rpartition("loaded:")[2].split())
+
+
+def test_every_public_name_can_be_had() -> None:
+    for name in scanwise.__all__:
+        assert getattr(scanwise, name) is not None
+    assert sorted(scanwise.__all__) == scanwise.__all__
+    assert dir(scanwise) == scanwise.__all__
+
+
+def test_every_home_names_public_things_only() -> None:
+    homes = {name for names in scanwise._HOMES.values() for name in names}
+    assert homes | {"__version__"} == set(scanwise.__all__)
+
+
+def test_names_that_tools_see_are_the_public_ones() -> None:
+    """Type checkers read the imports under TYPE_CHECKING; programs read `_HOMES`. They say the same."""
+    tree = ast.parse((SOURCE / "__init__.py").read_text(encoding="utf-8"))
+    seen = {
+        (node.module.removeprefix("scanwise."), alias.name)
+        for block in tree.body
+        if isinstance(block, ast.If)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    }
+    assert seen == {(home, name) for home, names in scanwise._HOMES.items() for name in names}
+
+
+def test_public_things_live_where_they_say() -> None:
+    for home, names in scanwise._HOMES.items():
+        module = importlib.import_module(f"scanwise.{home}")
+        for name in names:
+            assert getattr(scanwise, name) is getattr(module, name)
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'fitt'"):
+        scanwise.fitt  # noqa: B018
+
+
+def test_import_loads_nothing_heavy() -> None:
+    assert "scanwise" in loaded_by("import scanwise")
+    assert not loaded_by("import scanwise") & set(HEAVY)
+
+
+@pytest.mark.parametrize(
+    "args", [["--help"], ["--version"], ["fit", "--help"], ["predict", "--help"], ["recipes", "--help"]]
+)
+def test_help_loads_nothing_heavy(args: list[str]) -> None:
+    run = (
+        f"import sys\nsys.argv = ['scanwise', *{args!r}]\nfrom scanwise.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as done:\n    assert not done.code\n"
+    )
+    loaded = loaded_by(run)
+    assert "click" in loaded
+    assert not loaded & set(HEAVY)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_every_module_says_what_it_is_for(path: Path) -> None:
+    told = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert told, f"{path} has no docstring"
+
+
+def test_types_are_shipped() -> None:
+    assert (SOURCE / "py.typed").is_file()
+
+
+def test_version_is_said_once() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert scanwise.__version__ == project["version"]
+    cited = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {scanwise.__version__}\n" in cited
+    assert f"[{scanwise.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_torch_and_torchvision_are_pinned_as_a_pair() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = [line for line in lines if line and not line.startswith("#")]
+    assert all("==" in line and "://" not in line for line in pinned)
+    assert {"torch==2.15.0", "torchvision==0.29.2"} <= set(pinned)
