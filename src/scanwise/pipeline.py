@@ -268,6 +268,7 @@ def prepare(
     times: dict[str, float] = {}
     begun = time.perf_counter()
     intake = cohort.read(str(data), made, subject, progress=progress)
+    made = _with_stages(made, intake.cohort.classes)
     known, rows, told = splits.settle_small_classes(intake.cohort, made.split)
     made_splits = splits.make(known, made.split, made.seed)
     findings = [*intake.findings, *(Finding("split.classes", "warning", text + ".") for text in told)]
@@ -287,6 +288,12 @@ def prepare(
         progress=progress,
         times=times,
     )
+
+
+def _with_stages(made: Recipe, names: Sequence[str]) -> Recipe:
+    """The recipe with the clinical titles of the classes that a known scale has and the recipe does not name itself."""
+    known = {name: cohort.classes.STAGES[name] for name in names if name in cohort.classes.STAGES}
+    return made.model_copy(update={"stages": {**known, **made.stages}})
 
 
 def _not_evaluable(made: Sequence[Split]) -> list[Finding]:
