@@ -213,11 +213,10 @@ def demo(out: Path, *, seed: int = 0, device: str = "auto", threads: int = 0, pr
     """Make a synthetic cohort in `out`, take it to a report, and set the result beside the planted truth.
 
     Raises:
-        RunError: if `out` already holds a demonstration.
+        RunError: if `out` holds something else, or a demonstration with another seed.
     """
     from scanwise.cohort import phantom
 
-    _refuse_taken(out / "run", resume=False)
     made = replace(phantom.DEMO, seed=seed)
     log.info("drawing %d scans of %d synthetic subjects", made.subjects * made.slices, made.subjects)
     phantom.write(out / "cohort", made, progress=progress)
@@ -229,6 +228,7 @@ def demo(out: Path, *, seed: int = 0, device: str = "auto", threads: int = 0, pr
         settings=[f"seed={seed}"],
         device=device,
         threads=threads,
+        resume=True,  # a demonstration that is asked for again has nothing to ask
         progress=progress,
     )
     place = folder.fit("honest", 0)
@@ -623,7 +623,7 @@ def _write_provenance(work: Work, folder: Run, started: datetime) -> None:
     run.write_json(
         {
             "environment": run.environment(),
-            "device": work.device if work.device == "cpu" else torch.cuda.get_device_name(work.device),
+            "device": torch.cuda.get_device_name(work.device) if work.device.startswith("cuda") else work.device,
             "threads": torch.get_num_threads(),
             "seed": work.recipe.seed,
             "data": {"source": work.source, "scans": len(work.cohort), "sha256": _data_hash(work.cohort)},

@@ -98,9 +98,10 @@ def train(
             use_distributed_sampler=False,
         )
         check = validation_loader(store, labels, rows["validation"], section.batch)
-        trainer.fit(module, loader, check, ckpt_path=last if last.is_file() else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        try:
+            trainer.fit(module, loader, check, ckpt_path=last if last.is_file() else None, weights_only=True)
+        except SystemExit as stop:  # how Lightning ends on Ctrl-C
+            raise KeyboardInterrupt from stop
     best = torch.load(fit.checkpoints / BEST, map_location="cpu", weights_only=True)["state_dict"]
     network.cpu().load_state_dict({name.removeprefix("network."): tensor for name, tensor in best.items()})
     weights.save(network, fit.model)
