@@ -113,7 +113,11 @@ def fit(
     work = prepare(
         source, data=data, subject=subject, settings=settings, device=device, threads=threads, progress=progress
     )
+    _refuse_network(work, Path(out))
     folder = _open_run(work, Path(out), resume)
+    for finding in work.findings:
+        if finding.severity != "note":
+            log.warning("%s: %s", finding.severity, finding.message)
     judged: list[Judged] = []
     for split in work.splits:
         judged += _fit_one(work, folder, split)
@@ -314,15 +318,30 @@ def _device(device: str, threads: int) -> str:
 
     if threads:
         torch.set_num_threads(threads)
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        if device.split(":")[0] not in ("cpu", "cuda", "mps"):
+            raise RunError(f"There is no device {device!r}; choose auto, cpu, cuda, cuda:1 or mps.")
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise RunError(f"The device {device!r} cannot be used here: {str(error).splitlines()[0]} Try cpu.") from error
+    return device
 
 
 def _refuse_taken(out: Path, resume: bool) -> None:
     """Say early that the folder is taken, before any work; make nothing yet."""
     if out.exists():
         Run.create(out, resume=resume)
+
+
+def _refuse_network(work: Work, out: Path) -> None:
+    """Build the network once before anything is written: its name, options or weights may be wrong."""
+    if all(Run(out).fit(split.protocol, split.fold).model.is_file() for split in work.splits):
+        return
+    from scanwise.models import build
+
+    build(work.recipe.model, len(work.cohort.classes), work.recipe.data.channels)
 
 
 def _open_run(work: Work, out: Path, resume: bool) -> Run:
@@ -350,10 +369,29 @@ def _refuse_other(folder: Run, work: Work, text: str) -> None:
             f"{folder.path} was begun with another recipe; it differs in {', '.join(changed[:5])}. "
             "Use that recipe again, or choose another --out."
         )
-    if folder.cohort.is_file() and _data_hash(Cohort.load(folder.cohort)) != _data_hash(work.cohort):
-        raise RunError(
-            f"{folder.path} was begun with other scans, labels or subjects. Restore them, or choose another --out."
-        )
+    if folder.cohort.is_file() and (other := _changed(Cohort.load(folder.cohort), work.cohort)):
+        raise RunError(f"{folder.path} was begun with other {other}. Restore them, or choose another --out.")
+    for split in work.splits:
+        kept = folder.fit(split.protocol, split.fold).split
+        if kept.is_file() and not np.array_equal(Split.load(kept).side, split.side):
+            raise RunError(
+                f"{folder.path} was begun with another {split.protocol} split: a scan that was learnt from could be "
+                "tested now. Restore the split of the data, or choose another --out."
+            )
+
+
+def _changed(before: Cohort, now: Cohort) -> str:
+    """What of the data is not as it was, in words; empty when all that matters is."""
+    if _data_hash(before) == _data_hash(now):
+        return ""
+    if before.classes != now.classes:
+        return "classes"
+    if not np.array_equal(before.path, now.path):
+        return f"scans ({len(before)} then, {len(now)} now)"
+    parts = {"pixels": "sha256", "labels": "labels", "subjects": "subject"}
+    return " and ".join(
+        word for word, name in parts.items() if not np.array_equal(getattr(before, name), getattr(now, name))
+    )
 
 
 def _fit_one(work: Work, folder: Run, split: Split) -> list[Judged]:
@@ -376,6 +414,8 @@ def _fit_one(work: Work, folder: Run, split: Split) -> list[Judged]:
 def _train(work: Work, place: Fit, split: Split) -> None:
     if place.model.is_file():
         return
+    for side in SIDES:  # of a network that is gone; a retrained one speaks for itself
+        place.logits(side).unlink(missing_ok=True)
     import torch
 
     from scanwise import training

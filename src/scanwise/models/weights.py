@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from scanwise.errors import WeightsError
@@ -20,7 +21,7 @@ def save(network: nn.Module, path: Path) -> None:
     """Write all weights and buffers as safetensors, whole or not at all."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with writing(path) as temporary:
-        save_file(state, temporary)
+        temporary.write_bytes(serialize(state))  # not save_file: a full disk must be an OSError
 
 
 def load(network: nn.Module, path: Path) -> None:
