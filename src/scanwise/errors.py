@@ -7,6 +7,7 @@ ScanwiseError                 every error that scanwise raises on purpose       
 ├── LeakageError              a split that claims to be honest is not              exit code 1
 ├── RunError                  a run folder is missing, taken, damaged or altered
 ├── StorageError              the disk is full or cannot be written
+├── TrainingError             training cannot go on; the last good checkpoint is kept
 └── WeightsError              weights that do not fit the network, or cannot be had
 """
 

@@ -4,6 +4,7 @@ Arrays are not copied on the way; treat them as read-only. Text arrays hold `""`
 """
 
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -218,7 +219,7 @@ class Logits:
                 arrays = {name: file[name] for name in file.files}
         except FileNotFoundError:
             raise
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(f"{path} is not a file of logits that can be read without pickle: {error}.") from error
         missing = {"logits", "labels", "scans", "subjects", "classes"} - arrays.keys()
         if missing:

@@ -65,13 +65,16 @@ class Classes:
 
 
 def spelling(label: str) -> str:
-    """A label without case, blanks, punctuation and a leading number.
+    """A label without case, blanks, punctuation and a leading number; numbers and signs that mean something stay.
 
-    >>> spelling("1- Stroke"), spelling("Very Mild_Demented")
-    ('stroke', 'verymilddemented')
+    >>> spelling("1- Stroke"), spelling("Very Mild_Demented"), spelling("HER2+"), spelling("0.5")
+    ('stroke', 'verymilddemented', 'her2+', '0.5')
     """
-    bare = re.sub(r"^\s*\d+\s*[-_.):]+\s*", "", label)
-    return re.sub(r"[\W_]+", "", bare.casefold()) or label.strip().casefold()
+    bare = re.sub(r"^\s*\d+\s*[-_.):]+\s*(?=[^\W\d_])", "", label).casefold().strip()
+    if not re.search(r"[^\W\d_]", bare):
+        return bare
+    sign = bare[-1] if bare[-1] in "+-" else ""
+    return re.sub(r"[\W_]+", "", bare) + sign
 
 
 def resolve(found: StrArray, recipe: Recipe) -> Classes:
@@ -82,6 +85,11 @@ def resolve(found: StrArray, recipe: Recipe) -> Classes:
     """
     spellings = {label: spelling(label) for label in np.unique(found).tolist()}
     wanted, ordered = _wanted(spellings, recipe)
+    if recipe.ordered and recipe.classes is None and not ordered:
+        raise DataError(
+            f"The recipe says `ordered: true`, but no known scale has the classes {', '.join(wanted)}, and the alphabet "
+            "is no clinical order. List them in order under `classes:`."
+        )
     place = {key: index for index, keys in enumerate(wanted.values()) for key in keys}
     labels = np.array(
         [place.get(_canonical(spellings[label], set(place)), -1) for label in found.tolist()], dtype=np.int64
@@ -119,9 +127,9 @@ def _wanted(spellings: Mapping[str, str], recipe: Recipe) -> tuple[dict[str, tup
             if any(key in other for other in wanted.values()):
                 raise DataError(f"The recipe gives the label {label!r} to two classes; give it to one.")
         wanted[name] = keys
-    order = [key for keys in wanted.values() for key in keys]
-    clinical = [name for scale in SCALES.values() for name in scale if name in order]
-    return wanted, order == clinical and _scale_of(set(order)) != {}
+    scale = _scale_of({key for keys in wanted.values() for key in keys})
+    order = [key for keys in wanted.values() for key in sorted(keys, key=[*scale].index)] if scale else []
+    return wanted, bool(scale) and order == [name for name in scale if name in order]
 
 
 def _scale_of(keys: set[str]) -> dict[str, tuple[str, ...]]:

@@ -103,7 +103,9 @@ def unlabelled(scans: Sequence[Path], manifest: Path | None, subject: str = "") 
         if lost:
             raise DataError(f"There is nothing at {_first(lost)}. Check the paths.")
         files = [
-            file for scan in scans for file in ([scan] if scan.is_file() else [scan / name for name in _walk(scan)])
+            file
+            for scan in scans
+            for file in ([scan] if scan.is_file() else [scan / name for name, fault in _walk(scan) if not fault])
         ]
         listing = Listing(Path(), _texts(map(str, files)), _texts("" for _ in files))
     if not len(listing.path):
@@ -114,23 +116,32 @@ def unlabelled(scans: Sequence[Path], manifest: Path | None, subject: str = "") 
 def _descend(root: Path) -> Path:
     """Step into wrapping folders: a folder whose only content is one folder of folders."""
     while True:
-        entries = [entry for entry in root.iterdir() if not entry.name.startswith(".")]
-        if len(entries) != 1 or not entries[0].is_dir() or not any(child.is_dir() for child in entries[0].iterdir()):
+        entries = [entry for entry in root.iterdir() if _counts(entry.name)]
+        only = entries[0] if len(entries) == 1 else None
+        if only is None or only.is_symlink() or not only.is_dir() or only.name.casefold() in SIDE_NAMES:
             return root
-        if entries[0].name.casefold() in SIDE_NAMES:
+        if not any(child.is_dir() and _counts(child.name) for child in only.iterdir()):
             return root
-        root = entries[0]
+        root = only
 
 
 def _folders(root: Path) -> Listing:
-    tops = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    sided = bool(tops) and all(top.casefold() in SIDE_NAMES for top in tops)
+    tops = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and _counts(entry.name))
+    sides = {top for top in tops if top.casefold() in SIDE_NAMES}
+    sided = bool(tops) and len(sides) == len(tops)
+    if not sided and {"train", "test"} <= {SIDE_NAMES[top.casefold()] for top in sides}:
+        raise DataError(
+            f"{root} holds train and test folders beside others ({_first(sorted(set(tops) - sides))}). "
+            "Move the others away, or these would be taken for classes."
+        )
     depth = 2 if sided else 1
     rows: list[tuple[str, str, str]] = []
     unused: list[tuple[str, str]] = []
-    for path in _walk(root):
+    for path, fault in _walk(root):
         parts = path.split("/")
-        if len(parts) <= depth:
+        if fault:
+            unused.append((path, fault))
+        elif len(parts) <= depth:
             unused.append((path, "not inside a class folder"))
         else:
             rows.append((path, parts[depth - 1], SIDE_NAMES[parts[0].casefold()] if sided else ""))
@@ -140,17 +151,37 @@ def _folders(root: Path) -> Listing:
     )
 
 
-def _walk(root: Path) -> Iterator[str]:
-    """Relative paths of all files that are not hidden, sorted; links to folders are not followed (they may loop)."""
+def _counts(name: str) -> bool:
+    """Whether an entry of a folder is the user's: not hidden, and not what a Mac leaves in archives."""
+    return not name.startswith(".") and name != "__MACOSX"
+
+
+def _walk(root: Path) -> Iterator[tuple[str, str]]:
+    """Relative paths of all files that are not hidden, sorted, each with the reason why it cannot be used, or ""."""
 
     def refuse(error: OSError) -> None:
         raise DataError(f"The folder {error.filename} cannot be read: {error.strerror}. Change its permissions.")
 
     for folder, folders, files in os.walk(root, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
-        for name in sorted(files):
-            if not name.startswith("."):
-                yield (Path(folder) / name).relative_to(root).as_posix()
+        folders[:] = sorted(name for name in folders if _counts(name))
+        for name in sorted([*files, *(name for name in folders if (Path(folder) / name).is_symlink())]):
+            if _counts(name):
+                place = Path(folder) / name
+                path = place.relative_to(root).as_posix()
+                yield path.encode("utf-8", "backslashreplace").decode(), _fault(place, path)
+
+
+def _fault(place: Path, path: str) -> str:
+    """Why a path that was found is not even opened."""
+    if place.is_dir():
+        return "a link to a folder: links are not followed, because they may loop"
+    if place.exists() and not place.is_file():
+        return "neither a file nor a folder"
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8"
+    return ""
 
 
 def _manifest(file: Path, subject: str, *, labelled: bool = True) -> Listing:
@@ -189,6 +220,8 @@ def _read_table(file: Path) -> pd.DataFrame:
         table = pd.read_csv(file, sep=separator, dtype=str, encoding="utf-8-sig")
     except (OSError, ValueError, pd.errors.ParserError) as error:
         raise DataError(f"The manifest {file} cannot be read: {error}.") from error
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the surplus values on the left for an index
+        raise DataError(f"{file}: rows have more values than the header has names. Name every column, or quote commas.")
     return pd.DataFrame({str(name): table[name].str.strip() for name in table})
 
 
@@ -238,15 +271,20 @@ def _with_subjects(listing: Listing, subject: str) -> Listing:
         raise DataError(
             f"--subject {subject!r} is no column of the data, no .csv file and no regular expression ({error})."
         ) from error
-    found = [pattern.search(path) for path in listing.path.tolist()]
-    lost = [path for path, match in zip(listing.path.tolist(), found, strict=True) if match is None]
+    found = [_name_in(pattern, path) for path in listing.path.tolist()]
+    lost = [path for path, name in zip(listing.path.tolist(), found, strict=True) if not name]
     if lost:
         raise DataError(
             f"--subject {subject!r} is no column of the data; as a pattern it does not match {len(lost)} of "
             f"{len(found)} paths ({_first(lost)}). Widen the pattern so that every path tells its subject."
         )
-    names = ["_".join(g for g in match.groups() if g is not None) or match[0] for match in found if match is not None]
-    return replace(listing, subject=_texts(names), subject_source=f"pattern {subject}")
+    return replace(listing, subject=_texts(found), subject_source=f"pattern {subject}")
+
+
+def _name_in(pattern: re.Pattern[str], path: str) -> str:
+    """What a pattern finds in a path: its groups joined by "_", or else all of it; "" where it finds nothing."""
+    match = pattern.search(path)
+    return "" if match is None else "_".join(g for g in match.groups() if g is not None) or match[0]
 
 
 def _join_subjects(listing: Listing, file: Path) -> Listing:

@@ -109,7 +109,7 @@ def _to_uint8(image: Image.Image) -> Pixels:
     """Any mode to (H, W, 1) or (H, W, 3)."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _stretch(np.asarray(image))[:, :, None]
-    if image.mode in ("1", "L"):
+    if image.mode in ("1", "L") and not image.has_transparency_data:
         return np.asarray(image.convert("L"))[:, :, None]
     if image.has_transparency_data:
         ink = image.convert("RGBA")

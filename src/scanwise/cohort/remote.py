@@ -1,5 +1,6 @@
 """Bring an `s3://` (or any other fsspec) folder of scans beside us, once; later runs fetch only what has changed."""
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -10,7 +11,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from scanwise.cohort.store import cache_folder
-from scanwise.errors import DataError
+from scanwise.errors import DataError, StorageError
 from scanwise.run import read_json, write_json
 
 _AT_ONCE = 64
@@ -68,11 +69,22 @@ def _fetch(filesystem: Any, folder: str, files: dict[str, dict[str, Any]], local
     with tqdm(total=len(stale), desc="fetching scans", unit=" files", disable=not progress, leave=False) as bar:
         for start in range(0, len(stale), _AT_ONCE):
             names = stale[start : start + _AT_ONCE]
-            parts = [targets[name].with_name(targets[name].name + ".part") for name in names]
+            parts = [targets[name].with_name(f".{targets[name].name}.part") for name in names]
             for part in parts:
                 part.parent.mkdir(parents=True, exist_ok=True)
-            filesystem.get(names, [str(part) for part in parts])
+            _get(filesystem, names, [str(part) for part in parts])
             for name, part in zip(names, parts, strict=True):
                 os.replace(part, targets[name])  # noqa: PTH105
             bar.update(len(names))
     write_json(tags, index)
+
+
+def _get(filesystem: Any, names: list[str], parts: list[str]) -> None:
+    try:
+        filesystem.get(names, parts)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(f"No room for the scans in {cache_folder()}. Point SCANWISE_CACHE elsewhere.") from error
+        raise DataError(
+            f"Fetching {names[0]} (of {len(names)}) broke off: {type(error).__name__}: {error}. Run it again."
+        ) from error

@@ -4,6 +4,7 @@ Honest splits give every subject one side. Published ones repeat what a notebook
 reproduced and stamped.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -140,6 +141,11 @@ def _split(cohort: Cohort, side: StrArray, protocol: str, fold: int, rule: str, 
 
 def _honest(cohort: Cohort, section: SplitSection, seed: int, fold: int) -> Split:
     if cohort.given is not None and set(SIDES) <= set(cohort.given.tolist()):
+        if section.folds > 1:
+            raise DataError(
+                f"The data says who is on which side, so there is one split and not {section.folds} folds. "
+                "Choose --set split.folds=1, or remove the column 'split'."
+            )
         return _split(cohort, cohort.given, "honest", fold, "as the data gives it", {})
     unfit = too_small(cohort, section)
     subjects, labels = _subjects(cohort)
@@ -175,7 +181,9 @@ def _allot(count: int, shares: Mapping[str, float]) -> list[str]:
     Counter({'train': 6, 'validation': 2, 'test': 2})
     """
     sides = [side for side, share in shares.items() for _ in range(max(1, round(share * count)))]
-    while len(sides) >= count > len(shares):  # tiny classes: the largest side gives one up, so that train has one
+    if count <= len(shares):  # a side goes without rather than train
+        return ["train", *[*shares][::-1]][:count]
+    while len(sides) >= count:  # tiny classes: the largest side gives one up, so that train has one
         sides.remove(Counter(sides).most_common(1)[0][0])
     return sides + ["train"] * (count - len(sides))
 
@@ -220,7 +228,13 @@ def _subjects(cohort: Cohort) -> tuple[StrArray, IntArray]:
 
 
 def _needed(section: SplitSection) -> int:
-    return max(len(SIDES), section.folds)
+    """The fewest subjects with one for every side, in every fold."""
+    if section.folds == 1:
+        return len(SIDES)
+    count = section.folds
+    while count - math.ceil(count / section.folds) < len(SIDES) - 1:
+        count += 1
+    return count
 
 
 def _merged(cohort: Cohort, small: set[str]) -> list[list[int]]:

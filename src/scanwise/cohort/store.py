@@ -159,7 +159,7 @@ def _open(folder: Path) -> tuple[Store, dict[str, str]]:
     about = read_json(folder / "store.json")
     shape = tuple(about["shape"])
     file = folder / "pixels.u8"
-    if file.stat().st_size != np.prod(shape):
+    if not file.is_file() or file.stat().st_size != np.prod(shape):
         raise RunError(f"The store {folder} is damaged (its size is wrong). Delete that folder; it is made anew.")
     array: NDArray[np.uint8] = np.memmap(file, np.uint8, "r", shape=shape) if shape[0] else np.empty(shape, np.uint8)
     hashes = np.array(about["scans"], dtype=np.str_).reshape(-1, 2)
