@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from scanwise import __version__
-from scanwise.errors import ScanwiseError
+from scanwise.errors import DataError, ScanwiseError
 
 if TYPE_CHECKING:
     from scanwise.bundle import Answer
@@ -37,10 +37,12 @@ def main() -> None:
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        _fail(_usage(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _fail("Interrupted. What was finished is kept; go on with the same command and --resume.", 130)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        sys.stdout = None
+        sys.exit(141)
     except OSError as error:
         if error.errno is None:
             raise
@@ -53,10 +55,19 @@ def _fail(message: str, code: int) -> None:
     sys.exit(code)
 
 
-@click.group(context_settings=CONTEXT)
+def _usage(error: click.ClickException) -> str:
+    """What is wrong with the command, and where its options are told."""
+    context = getattr(error, "ctx", None)
+    return error.format_message() + (f" See `{context.command_path} --help`." if context else "")
+
+
+@click.group(context_settings=CONTEXT, invoke_without_command=True)
 @click.version_option(__version__, prog_name="scanwise")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Turn a folder of labelled scans into a classifier that can be checked."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def _running(command: F) -> F:
@@ -74,7 +85,7 @@ def _running(command: F) -> F:
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
 @_running
 def demo(out: Path, seed: int, device: str, threads: int) -> None:
-    """Make a synthetic cohort and take it to a report, in about a minute."""
+    """Synthetic scans to a report, in a minute."""
     _talk()
     from scanwise import pipeline
 
@@ -206,12 +217,9 @@ def recipes(context: click.Context) -> None:
 def show(name: str) -> None:
     """Print a shipped recipe as it is, comments included."""
     from scanwise import recipe
-    from scanwise.errors import RecipeError, lookup
+    from scanwise.errors import lookup
 
-    try:
-        click.echo(lookup(recipe.shipped(), name, "recipe"), nl=False)
-    except RecipeError as error:
-        raise click.UsageError(str(error)) from error
+    click.echo(lookup(recipe.shipped(), name, "recipe"), nl=False)
 
 
 @recipes.command()
@@ -248,29 +256,41 @@ def _print_plan(plan: Any) -> None:
 
 def _print_summary(run: "Run") -> None:
     """How good, on whom, beside whom: one table a unit."""
-    from scanwise.records import load_metrics
+    from scanwise import recipe
+    from scanwise.records import Split, load_metrics
 
-    metrics = load_metrics(run.metrics)
+    confidence = recipe.load(run.recipe).evaluation.confidence
+    leaked = {fit.protocol for fit in run.fits() if Split.load(fit.split).leaky}
+    accuracies = [m for m in load_metrics(run.metrics) if (m.name, m.group, m.split) == ("accuracy", "", "test")]
     for unit in ("subject", "scan"):
-        here = [m for m in metrics if m.unit == unit and m.group == "" and m.split == "test"]
+        here = [m for m in accuracies if m.unit == unit]
         if not here:
             continue
-        table = _table(f"test accuracy by {unit}, 95 % interval", ["", *_columns(here)])
+        columns = _columns(here)
+        headings = [
+            f"{protocol}{', LEAKED' if protocol in leaked else ''}\n{count} {unit}s"
+            for (protocol, _), count in columns.items()
+        ]
+        table = _table(f"Test accuracy by {unit} (with {100 * confidence:g} % interval)", ["", *headings])
         for model in dict.fromkeys(m.model for m in here):
-            table.add_row(MODELS[model], *(_cell(here, model, column) for column in _columns(here).values()))
+            table.add_row(MODELS[model], *(_cell(here, model, column) for column in columns))
         _console().print(table)
+        click.echo()
 
 
-def _columns(metrics: "list[Metric]") -> dict[str, tuple[str, int]]:
-    """Heading to protocol and fold; of several folds, all of them together."""
-    kinds = dict.fromkeys((m.protocol, m.fold) for m in metrics)
+def _columns(metrics: "list[Metric]") -> dict[tuple[str, int], int]:
+    """Protocol and fold to the number of units; of several folds, all of them together."""
+    kinds = {(m.protocol, m.fold): m.count for m in metrics}
     pooled = {protocol for protocol, fold in kinds if fold < 0}
-    return {protocol: (protocol, fold) for protocol, fold in kinds if fold < 0 or protocol not in pooled}
+    return {kind: count for kind, count in kinds.items() if kind[1] < 0 or kind[0] not in pooled}
 
 
 def _cell(metrics: "list[Metric]", model: str, column: tuple[str, int]) -> str:
-    found = [m for m in metrics if (m.model, m.name, m.protocol, m.fold) == (model, "accuracy", *column)]
-    return "".join(f"{100 * m.value:.1f} % ({100 * m.low:.1f}–{100 * m.high:.1f}), n={m.count}" for m in found)
+    for m in metrics:
+        if (m.model, m.protocol, m.fold) == (model, *column):
+            interval = f" ({100 * m.low:.1f}–{100 * m.high:.1f})" if m.low == m.low else ""  # NaN: there is none
+            return f"{100 * m.value:.1f} %{interval}"
+    return ""
 
 
 def _print_answer(answer: "Answer") -> None:
@@ -280,23 +300,32 @@ def _print_answer(answer: "Answer") -> None:
 
 
 def _answer_table(predictions: "Predictions", unit: str) -> Any:
-    table = _table("", [unit, "class", "probability", "prediction set", "entropy", "look"])
+    table = _table("", [unit, "class", "prob.", "prediction set", "entropy", "look"])
+    table.columns[3].min_width = min(24, 1 + max(map(len, predictions.classes)))  # a class name is not broken
+    table.columns[0].justify = table.columns[1].justify = table.columns[3].justify = "left"
     names = predictions.subjects if unit == "subject" else predictions.scans
     for row, best in enumerate(predictions.predicted):
-        named = "no guarantee"
+        named = "none"
         if predictions.sets is not None:
             inside = [n for n, within in zip(predictions.classes, predictions.sets[row], strict=True) if within]
             named = ", ".join(inside) or "(empty)"
         table.add_row(
-            str(names[row])[-32:],
+            _shorten(str(names[row])),
             predictions.classes[best],
             f"{predictions.probs[row, best]:.3f}",
             named,
             f"{predictions.entropy[row]:.2f}",
             "yes" if predictions.abstain[row] else "",
         )
-    table.caption = "look: the set does not name exactly one class, so a person must look"
+    if predictions.sets is None:
+        table.caption = "none: this run has no honest protocol, so no prediction set and no guarantee"
+    elif predictions.abstain.any():
+        table.caption = "look: the set does not name exactly one class, so a person must look"
     return table
+
+
+def _shorten(name: str, most: int = 32) -> str:
+    return name if len(name) <= most else "…" + name[1 - most :]
 
 
 def _as_json(answer: "Answer") -> str:
@@ -316,7 +345,7 @@ def _as_csv(answer: "Answer", by: str) -> str:
 
     chosen = answer.subjects if by == "subject" else answer.scans
     if chosen is None:
-        raise click.UsageError("--by subject needs to know who is who: give --subject, or a manifest with that column.")
+        raise DataError("--by subject needs to know who is who: give --subject, or a manifest with that column.")
     stream = io.StringIO()
     rows = chosen.rows()
     writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
@@ -326,7 +355,7 @@ def _as_csv(answer: "Answer", by: str) -> str:
 
 
 def _print_report(run: "Run") -> None:
-    click.echo(f"\nreport: {click.style(str(run.report), bold=True)}")
+    click.echo(f"report: {click.style(str(run.report), bold=True)}")
 
 
 def _table(title: str, headings: list[str]) -> Any:
@@ -334,7 +363,13 @@ def _table(title: str, headings: list[str]) -> Any:
     from rich.table import Table
 
     table = Table(
-        title=title or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", caption_justify="left"
+        title=title or None,
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        title_justify="left",
+        title_style="bold",
+        caption_justify="left",
     )
     for index, heading in enumerate(headings):
         table.add_column(heading, justify="left" if index == 0 else "right", overflow="fold")
@@ -344,4 +379,4 @@ def _table(title: str, headings: list[str]) -> Any:
 def _console() -> Any:
     from rich.console import Console
 
-    return Console()
+    return Console(markup=False, emoji=False, highlight=False)  # names of files and classes are not markup
