@@ -22,6 +22,7 @@ import numpy as np
 from scanwise import bundle, calibration, cohort, evaluation, recipe, risk, rivals, run
 from scanwise.bundle import Judge
 from scanwise.cohort import splits
+from scanwise.cohort.readers import Pixels
 from scanwise.cohort.store import Store
 from scanwise.conformal import ConformalSets, draws_from
 from scanwise.errors import RunError
@@ -31,6 +32,7 @@ from scanwise.records import (
     Cohort,
     Finding,
     FloatArray,
+    IntArray,
     Logits,
     Metric,
     Predictions,
@@ -65,6 +67,7 @@ class Work:
     device: str = "cpu"
     progress: bool = False
     times: dict[str, float] = field(default_factory=dict)
+    memo: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -508,7 +511,7 @@ def _rivals(work: Work, split: Split, test: Logits) -> list[Judged]:
     """The trivial classifiers on the same split."""
     train, rows = split.rows("train"), split.rows("test")
     labels, subjects = work.cohort.labels[train], work.cohort.subject[train]
-    pixels = {"train": work.store.read(train), "test": work.store.read(rows)}
+    pixels = {"train": _small(work.store, train), "test": _small(work.store, rows)}
     pooled = risk.pool_by_subject(test)
     judged = []
     for name in work.recipe.rivals.names:
@@ -531,23 +534,31 @@ def _as_logits(probs: FloatArray, like: Logits) -> Logits:
     return replace(like, logits=np.log(probs)[:, None, :].astype(np.float32), features=None)
 
 
-def _features(work: Work, train: Any, test: Any) -> dict[str, Any] | None:
+def _small(store: Store, rows: IntArray, side: int = 64, block: int = 512) -> Pixels:
+    """Scans for rivals, which look at small pixels anyway: averaged down to at most 64 × 64, block by block."""
+    blocks = (store.read(rows[start : start + block]) for start in range(0, len(rows), block))
+    return np.concatenate([np.rint(rivals.shrink(pixels, (side, side))).astype(np.uint8) for pixels in blocks])
+
+
+def _features(work: Work, train: IntArray, test: IntArray) -> dict[str, Any] | None:
     """Frozen features of a pretrained backbone, or None where its weights are not at hand."""
     section = work.recipe.rivals
     if section.weights == "none":
         return None
-    from scanwise import prediction
-    from scanwise.cohort import store
-    from scanwise.models import build
+    if "features" not in work.memo:  # of all scans, once for all folds and protocols
+        from scanwise import prediction
+        from scanwise.cohort import store
+        from scanwise.models import build
 
-    shape = recipe.Data(size=section.size, channels=3, shape=work.recipe.data.shape)
-    model = recipe.Model(name=section.backbone, weights=section.weights, mean=section.mean, std=section.std)
-    pixels, _ = store.build(_local_root(work), work.cohort.path, shape, progress=work.progress)
-    network = build(model, 0, 3)
-    found = {}
-    for side, rows in (("train", train), ("test", test)):
-        _, found[side] = prediction.predict(network, pixels, rows, device=work.device, progress=work.progress)
-    return found
+        shape = recipe.Data(size=section.size, channels=3, shape=work.recipe.data.shape)
+        options = {"mean": section.mean, "std": section.std, "options": section.options}
+        network = build(recipe.Model(name=section.backbone, weights=section.weights, **options), 0, 3)
+        pixels, _ = store.build(_local_root(work), work.cohort.path, shape, progress=work.progress)
+        everyone = np.arange(len(work.cohort))
+        found = prediction.predict(network, pixels, everyone, device=work.device, progress=work.progress)
+        work.memo["features"] = found[1]
+    features = work.memo["features"]
+    return {"train": features[train], "test": features[test]}
 
 
 def _local_root(work: Work) -> Path:

@@ -198,6 +198,8 @@ class Rivals(Section):
     """Its pretrained weights: a file, or `hub`. With `none` that rival is left out, and the report says so."""
     size: Annotated[int, Field(ge=32, le=512)] = 160
     """Side of the scans that `frozen_features` sees."""
+    options: Mapping[str, bool | int | float | str] = {}
+    """Further keyword arguments of `timm.create_model` for the backbone."""
     mean: tuple[float, ...] = (0.5,)
     std: tuple[Positive, ...] = (0.5,)
 
@@ -268,6 +270,7 @@ def load(source: str | Path, settings: Iterable[str] = ()) -> Recipe:
     except ValidationError as error:
         mistakes += [_explain(dict(found)) for found in error.errors()]
     if mistakes:
+        mistakes = list(dict.fromkeys(mistakes))
         lines = "\n".join(f"  - {mistake}" for mistake in mistakes)
         raise RecipeError(f"The recipe {source} has {len(mistakes)} mistake{'s' * (len(mistakes) > 1)}:\n{lines}")
     return recipe
@@ -334,6 +337,10 @@ def _explain(found: dict[str, Any]) -> str:
     """One mistake that pydantic found, as a line for people."""
     where = [str(part) for part in found["loc"]]
     place = ".".join(where) or "recipe"
+    if where[:1] == ["classes"]:  # a union, of which pydantic tells every failed branch
+        return (
+            "classes: expected [label, …], or `name: label` or `name: [label, …]` lines; quote labels that are numbers"
+        )
     match found["type"]:
         case "extra_forbidden":
             siblings = _fields_at(found["loc"][:-1])
