@@ -35,29 +35,23 @@ def create(
             f"There is no network {name!r}: neither one of our own (alexnet, small) nor a timm backbone."
             f"{did_you_mean(bare, ['alexnet', 'small', *timm.list_models()])}"
         )
-    if source == "hub":
-        return _from_hub(name, num_classes=num_classes, in_chans=channels, drop_rate=dropout, **options)
+    tags = timm.models.get_arch_pretrained_cfgs(bare)
+    if name != bare and name not in tags:
+        raise RecipeError(f"timm's {bare!r} has no weights {name!r}.{did_you_mean(name, tags)}")
+    arguments = {"num_classes": num_classes, "in_chans": channels, "drop_rate": dropout, **options}
     try:
-        model: nn.Module = timm.create_model(
-            name, pretrained=False, num_classes=num_classes, in_chans=channels, drop_rate=dropout, **options
-        )
+        model: nn.Module = timm.create_model(name, pretrained=source == "hub", **arguments)
     except TypeError as error:
         raise RecipeError(f"timm's {name!r} cannot be made with model.options {dict(options)}: {error}.") from error
-    if source != "none":
-        about: Any = model.pretrained_cfg
-        first, classifier = about.get("first_conv") or "", about.get("classifier") or ""
-        weights.load_foreign(model, Path(source), classifier=classifier, first_conv=first)
-    return model
-
-
-def _from_hub(name: str, **arguments: Any) -> nn.Module:
-    import timm
-
-    try:
-        model: nn.Module = timm.create_model(name, pretrained=True, **arguments)
     except Exception as error:
+        if source != "hub":
+            raise
         raise WeightsError(
             f"The pretrained weights of {name!r} cannot be fetched from the hub ({type(error).__name__}). Connect to "
             "it, or set model.weights to a file of weights or to none."
         ) from error
+    if source not in ("none", "hub"):
+        about: Any = model.pretrained_cfg
+        first, classifier = about.get("first_conv") or "", about.get("classifier") or ""
+        weights.load_foreign(model, Path(source), classifier=classifier, first_conv=first)
     return model

@@ -1,12 +1,11 @@
 """Weights on disk: our own as safetensors, foreign ones read without executing anything."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from scanwise.errors import WeightsError
 from scanwise.run import writing
 
-_WRAPPERS = ("module.", "_orig_mod.")
+_WRAPPERS = ("module", "_orig_mod")
 
 
 def save(network: nn.Module, path: Path) -> None:
@@ -46,7 +45,7 @@ def read(path: Path) -> dict[str, Tensor]:
             state: Any = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, EOFError, ValueError, RuntimeError, KeyError, UnpicklingError) as error:
+    except Exception as error:  # a damaged file raises what it likes: IndexError, struct.error, UnpicklingError, …
         raise WeightsError(
             f"{path} cannot be read as plain weights ({type(error).__name__}). Nothing in it was executed. "
             "Save it again as a state dict or as safetensors."
@@ -55,7 +54,12 @@ def read(path: Path) -> dict[str, Tensor]:
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path} holds no state dict of tensors.")
-    return {_strip(str(name)): tensor for name, tensor in state.items()}
+    bare = {_strip(str(name)): tensor for name, tensor in state.items()}
+    if len(bare) < len(state):
+        names = sorted(_strip(str(name)) for name in state)
+        twice = sorted({name for name, after in pairwise(names) if name == after})
+        raise WeightsError(f"{path} has keys that are one without their wrappers' prefixes: {', '.join(twice[:3])}.")
+    return bare
 
 
 def load_foreign(body: nn.Module, path: Path, *, classifier: str, first_conv: str) -> None:
@@ -100,7 +104,5 @@ def _install(network: nn.Module, state: dict[str, Tensor], path: Path, may_lack:
 
 
 def _strip(name: str) -> str:
-    """Remove what DataParallel and torch.compile put before a key, in any nesting."""
-    while name.startswith(_WRAPPERS):
-        name = name.removeprefix(_WRAPPERS[0]).removeprefix(_WRAPPERS[1])
-    return name
+    """Remove what DataParallel and torch.compile put into a key, before it or around a part of the network."""
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)

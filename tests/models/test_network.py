@@ -1,0 +1,184 @@
+"""The same questions to every network: ours, and a handful of timm's smallest of as many families."""
+
+import pytest
+import torch
+
+from scanwise.errors import RecipeError, WeightsError
+from scanwise.models import Network, build
+from scanwise.recipe import Model
+
+# name: side of its scans
+NETWORKS = {
+    "alexnet": 32,
+    "small": 16,
+    "test_resnet": 32,
+    "test_efficientnet": 32,
+    "test_convnext": 32,
+    "test_nfnet": 32,
+    "test_vit": 160,
+    "mobilenetv2_035": 32,
+    "mobilenetv3_small_050": 32,  # has a layer between pooling and classifier
+}
+CLASSES = 3
+
+every = pytest.mark.parametrize(("name", "channels"), [(name, channels) for name in NETWORKS for channels in (1, 3)])
+
+
+def make(name: str, channels: int, num_classes: int = CLASSES, **section: object) -> Network:
+    torch.manual_seed(0)
+    return build(Model(name=name, **section), num_classes, channels).eval()
+
+
+def scans(name: str, channels: int, count: int = 2) -> torch.Tensor:
+    side = NETWORKS[name]
+    return torch.randint(0, 256, (count, channels, side, side), generator=torch.Generator().manual_seed(1)).to(
+        torch.uint8
+    )
+
+
+@every
+@torch.inference_mode()
+def test_scans_become_one_logit_a_class_in_two_steps(name: str, channels: int) -> None:
+    network, images = make(name, channels), scans(name, channels)
+    logits = network(images)
+    assert logits.shape == (2, CLASSES)
+    assert logits.dtype == torch.float32
+    assert torch.isfinite(logits).all()
+    assert not torch.allclose(logits[0], logits[1])  # it looks at the scan
+    maps = network.forward_features(images)
+    torch.testing.assert_close(network.forward_head(maps), logits, rtol=0, atol=0)
+    assert maps.shape[0] == 2
+    assert maps.ndim in (3, 4)
+
+
+@every
+@torch.inference_mode()
+def test_the_features_are_what_the_last_layer_sees(name: str, channels: int) -> None:
+    network, images = make(name, channels, dropout=0.5), scans(name, channels)
+    features = network.forward_head(network.forward_features(images), pre_logits=True)
+    assert features.ndim == 2
+    last = [module for module in network.body.modules() if isinstance(module, torch.nn.Linear)][-1]
+    assert last.out_features == CLASSES
+    torch.testing.assert_close(last(features), network(images))
+
+
+@every
+@torch.inference_mode()
+def test_bytes_and_floats_are_the_same_scan(name: str, channels: int) -> None:
+    network, images = make(name, channels), scans(name, channels)
+    torch.testing.assert_close(network(images), network(images.float()), rtol=0, atol=0)
+
+
+@every
+@torch.inference_mode()
+def test_evaluation_is_deterministic_and_a_scan_has_one_answer_in_any_batch(name: str, channels: int) -> None:
+    network, images = make(name, channels, dropout=0.5), scans(name, channels, 3)
+    logits = network(images)
+    torch.testing.assert_close(network(images), logits, rtol=0, atol=0)
+    torch.testing.assert_close(network(images[1:2]), logits[1:2], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_training_reaches_every_parameter(name: str) -> None:
+    network = make(name, 1).train()
+    torch.nn.functional.cross_entropy(network(scans(name, 1, 4)), torch.tensor([0, 1, 2, 0])).backward()
+    idle = [key for key, weight in network.named_parameters() if weight.grad is None]
+    assert not idle
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@torch.inference_mode()
+def test_no_classes_give_features_only(name: str) -> None:
+    network, images = make(name, 1, num_classes=0), scans(name, 1)
+    features = network.forward_head(network.forward_features(images), pre_logits=True)
+    torch.testing.assert_close(network(images), features)
+    assert features.shape[1] > CLASSES
+
+
+@pytest.mark.parametrize("name", ["alexnet", "small", "test_resnet", "mobilenetv2_035"])
+def test_dropout_of_the_recipe_is_in_the_network(name: str) -> None:
+    images = scans(name, 1, 4)
+    with torch.no_grad():
+        silent, noisy = make(name, 1).train(), make(name, 1, dropout=0.5).train()
+        torch.testing.assert_close(silent(images), silent(images), rtol=0, atol=0)
+        assert not torch.allclose(noisy(images), noisy(images))
+
+
+@torch.inference_mode()
+def test_pixels_are_normalised_inside_by_the_recipe_each_channel_by_its_own() -> None:
+    network = make("small", 3, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 2.0))
+    images = scans("small", 3)
+    mean, std = torch.tensor([0.1, 0.2, 0.3])[:, None, None], torch.tensor([0.5, 0.25, 2.0])[:, None, None]
+    expected = network.body((images.float() / 255 - mean) / std)
+    torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-5)
+    assert {"mean", "std"} <= network.state_dict().keys()  # the weights carry their preprocessing
+
+
+@torch.inference_mode()
+def test_alexnet_is_as_published() -> None:
+    body = make("alexnet", 1, num_classes=4, dropout=0.5).body
+    convolutions = [m for m in body.modules() if isinstance(m, torch.nn.Conv2d)]
+    linear = [m for m in body.modules() if isinstance(m, torch.nn.Linear)]
+    assert [m.kernel_size[0] for m in convolutions] == [11, 5, 3, 3, 3]
+    assert sum(isinstance(m, torch.nn.BatchNorm2d) for m in body.modules()) == 5
+    assert sum(isinstance(m, torch.nn.MaxPool2d) for m in body.modules()) == 5
+    assert [(m.in_features, m.out_features) for m in linear] == [(256, 4096), (4096, 4096), (4096, 4)]
+    assert body(torch.zeros(1, 1, 64, 64)).shape == (1, 4)  # larger scans are averaged
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("alexnett", "alexnet"), ("resnet5O", "resnet50"), ("mobilenet_v2_100", "mobilenetv2_100")]
+)
+def test_an_unknown_name_gets_a_suggestion(name: str, hint: str) -> None:
+    with pytest.raises(RecipeError, match=rf"no network '{name}'.*Did you mean '.*{hint[:6]}.*'\?"):
+        make(name, 1)
+
+
+def test_an_option_that_timm_does_not_know_is_a_recipe_error() -> None:
+    with pytest.raises(RecipeError, match=r"test_resnet.*bogus"):
+        make("test_resnet", 1, options={"bogus": 1})
+
+
+@pytest.mark.parametrize("weights", ["none", "hub"])
+def test_a_tag_that_timm_does_not_know_is_a_recipe_error(weights: str) -> None:
+    with pytest.raises(RecipeError, match=r"resnet18\.nonsense"):
+        make("resnet18.nonsense", 1, weights=weights)
+
+
+@pytest.mark.parametrize("section", [{"mean": (0.1, 0.2)}, {"std": (0.1, 0.2)}, {"mean": (0.1, 0.2, 0.3)}])
+def test_a_mean_that_does_not_fit_the_channels_is_refused(section: dict[str, object]) -> None:
+    with pytest.raises(RecipeError, match=r"model\.(mean|std) has . values for scans of 1 channels"):
+        make("small", 1, **section)
+
+
+def test_our_own_networks_have_nothing_on_a_hub() -> None:
+    with pytest.raises(RecipeError, match="hub"):
+        make("alexnet", 1, weights="hub")
+
+
+@pytest.mark.parametrize("error", [OSError("no route to host"), RuntimeError("offline"), ConnectionError("refused")])
+def test_a_hub_out_of_reach_says_what_to_do(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    import timm.models._builder as builder
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(builder, "load_pretrained", fail)
+    with pytest.raises(WeightsError, match=r"test_resnet\.r160_in1k.*hub.*model\.weights"):
+        make("test_resnet.r160_in1k", 1, weights="hub")
+
+
+def test_weights_of_the_hub_are_left_as_they_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm.models._builder as builder
+
+    def pretend(model: torch.nn.Module, **_: object) -> None:
+        torch.nn.init.constant_(model.conv1.weight, 7)
+
+    monkeypatch.setattr(builder, "load_pretrained", pretend)
+    first = next(make("resnet18", 1, weights="hub").body.parameters())
+    assert (first == 7).all()
+
+
+def test_a_wrong_option_with_the_hub_is_not_blamed_on_the_connection() -> None:
+    with pytest.raises(RecipeError, match="bogus"):
+        make("test_resnet", 1, weights="hub", options={"bogus": 1})
