@@ -215,7 +215,7 @@ class Logits:
     def load(cls, path: Path) -> Self:
         """Read an npz of logits (N, T, C) or (N, C), labels, scans, subjects, classes, and what else is there."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         except FileNotFoundError:
             raise

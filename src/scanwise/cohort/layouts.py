@@ -219,7 +219,7 @@ def _read_table(file: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(file, sep=separator, dtype=str, encoding="utf-8-sig")
     except (OSError, ValueError, pd.errors.ParserError) as error:
-        raise DataError(f"The manifest {file} cannot be read: {error}.") from error
+        raise DataError(f"The manifest {file} cannot be read: {' '.join(str(error).split())}.") from error
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes the surplus values on the left for an index
         raise DataError(f"{file}: rows have more values than the header has names. Name every column, or quote commas.")
     return pd.DataFrame({str(name): table[name].str.strip() for name in table})

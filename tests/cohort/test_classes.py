@@ -1,0 +1,147 @@
+"""Labels become classes in clinical order; what no scale knows has no order, and nothing is merged by accident."""
+
+import numpy as np
+import pytest
+
+from scanwise.cohort.classes import SCALES, STAGES, Classes, resolve, spelling
+from scanwise.errors import DataError
+from scanwise.recipe import Recipe
+
+STAGED = ("nondemented", "verymilddemented", "milddemented", "moderatedemented")
+
+
+def resolved(*labels: str, **recipe: object) -> Classes:
+    return resolve(np.array(labels), Recipe.model_validate({"name": "a", **recipe}))
+
+
+# --- known scales ---
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ("MildDemented", "ModerateDemented", "NonDemented", "VeryMildDemented"),
+        ("milddemented", "moderatedemented", "nondemented", "verymilddemented"),
+        ("Mild Demented", "Moderate Demented", "Non Demented", "Very Mild Demented"),
+        ("Mild_Demented", "Moderate-Demented", "Non-Demented", "very_mild demented"),
+        ("3 - Mild Demented", "4_Moderate", "1. Non Demented", "2) Very mild Dementia"),
+        ("Mild Impairment", "Moderate Impairment", "No Impairment", "Very Mild Impairment"),
+        ("cdr 1", "CDR 2", "CDR 0", "CDR 0.5"),
+    ],
+)
+def test_folders_in_alphabetical_order_become_stages_in_clinical_order(labels: tuple[str, ...]) -> None:
+    made = resolved(*labels)
+    assert made.names == STAGED
+    assert made.ordered
+    assert made.labels.tolist() == [2, 3, 0, 1]
+    assert made.left_out == ()
+
+
+@pytest.mark.parametrize("labels", [("1- Stroke", "2- Normal"), ("Stroke", "Control"), ("STROKE", "healthy")])
+def test_stroke_comes_after_control(labels: tuple[str, ...]) -> None:
+    made = resolved(*labels)
+    assert made.names == ("control", "stroke")
+    assert made.labels.tolist() == [1, 0]
+
+
+def test_only_the_stages_that_are_there_and_two_spellings_of_one_are_one() -> None:
+    made = resolved("ModerateDemented", "nondemented", "Non Demented", "moderate")
+    assert made.names == ("nondemented", "moderatedemented")
+    assert made.labels.tolist() == [1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_alias_leads_to_one_stage_and_every_stage_has_a_title(scale: str) -> None:
+    aliases = [alias for names in SCALES[scale].values() for alias in names] + list(SCALES[scale])
+    assert len(aliases) == len(set(aliases))
+    assert all(spelling(alias) == alias for alias in aliases)
+    assert set(SCALES[scale]) <= set(STAGES)
+
+
+# --- unknown names ---
+
+
+def test_unknown_names_are_listed_without_an_order() -> None:
+    made = resolved("tumor", "Cyst", "edema")
+    assert made.names == ("Cyst", "edema", "tumor")
+    assert not made.ordered
+
+
+def test_numbers_go_by_value_and_keep_their_names() -> None:
+    assert resolved("10", "2", "1").names == ("1", "2", "10")
+    assert resolved("grade10", "grade2").names == ("grade2", "grade10")
+
+
+def test_one_unknown_name_takes_the_order_from_all() -> None:
+    made = resolved("MildDemented", "NonDemented", "Other")
+    assert not made.ordered
+    assert len(made.names) == 3
+
+
+@pytest.mark.parametrize(
+    "labels", [("HER2+", "HER2-", "unclear"), ("0.5", "1.5", "15"), ("1-2", "2-2", "12"), ("+", "-", "±"), ("1", "01")]
+)
+def test_labels_that_differ_in_meaning_are_not_merged(labels: tuple[str, ...]) -> None:
+    made = resolved(*labels)
+    assert sorted(made.names) == sorted(labels)
+    assert len(set(made.labels.tolist())) == len(labels)
+
+
+def test_the_alphabet_is_no_order_even_when_the_recipe_says_ordered() -> None:
+    with pytest.raises(DataError, match=r"alphabet is no clinical order.*classes:"):
+        resolved("severe", "early", "late", ordered=True)
+    assert resolved("severe", "early", "late", ordered=True, classes=["early", "late", "severe"]).ordered
+    assert resolved("NonDemented", "MildDemented", ordered=True).ordered
+    assert not resolved("NonDemented", "MildDemented", ordered=False).ordered
+
+
+@pytest.mark.parametrize("labels", [("tumor",), ("NonDemented", "Non Demented")])
+def test_one_class_is_refused(labels: tuple[str, ...]) -> None:
+    with pytest.raises(DataError, match=r"one class .* needs at least two"):
+        resolved(*labels)
+
+
+# --- what the recipe says ---
+
+
+def test_merge_and_rename() -> None:
+    classes = {"healthy": "NonDemented", "demented": ["VeryMildDemented", "MildDemented", "ModerateDemented"]}
+    made = resolved("Mild Demented", "moderate", "nondemented", "2- very mild", classes=classes)
+    assert made.names == ("healthy", "demented")
+    assert made.labels.tolist() == [1, 1, 0, 1]
+    assert made.ordered
+
+
+def test_merged_stages_may_be_listed_in_any_order() -> None:
+    classes = {"healthy": "NonDemented", "demented": ["ModerateDemented", "MildDemented"]}
+    assert resolved("mild", "moderate", "nondemented", classes=classes).ordered
+
+
+@pytest.mark.parametrize(
+    ("classes", "ordered"),
+    [
+        (["NonDemented", "ModerateDemented"], True),
+        (["ModerateDemented", "NonDemented"], False),
+        ({"ends": ["NonDemented", "ModerateDemented"], "middle": "MildDemented"}, False),
+    ],
+)
+def test_order_is_the_recipes_and_clinical_only_where_it_agrees(classes: object, ordered: bool) -> None:
+    made = resolved("MildDemented", "NonDemented", "ModerateDemented", classes=classes)
+    assert made.names == tuple(classes)  # type: ignore[arg-type]
+    assert made.ordered is ordered
+
+
+def test_labels_that_the_recipe_leaves_out_are_told() -> None:
+    made = resolved("MildDemented", "NonDemented", "Moderate Demented", classes=["NonDemented", "MildDemented"])
+    assert made.labels.tolist() == [1, 0, -1]
+    assert made.left_out == ("Moderate Demented",)
+
+
+def test_a_label_that_no_scan_has_gets_a_hint() -> None:
+    with pytest.raises(DataError, match=r"'tumour'.*found cyst, tumor\. Did you mean 'tumor'"):
+        resolved("tumor", "cyst", classes=["tumour", "cyst"])
+
+
+def test_a_label_belongs_to_one_class() -> None:
+    with pytest.raises(DataError, match="to two classes"):
+        resolved("tumor", "cyst", classes={"a": ["tumor", "cyst"], "b": "Tumor"})

@@ -1,0 +1,219 @@
+"""Recipes: strict, frozen, and every mistake told at once with what was probably meant."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from pydantic import ValidationError
+
+from scanwise import recipe
+from scanwise.errors import RecipeError
+from scanwise.recipe import Recipe
+
+SCHEMA = Path(recipe.__file__).parent / "recipes" / "recipe.schema.json"
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def mistakes(source: str | Path, *settings: str) -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        recipe.load(source, settings)
+    return str(caught.value).splitlines()
+
+
+# --- YAML ---
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", "0.001", "1.0e-3"])
+def test_numbers_as_people_write_them_are_numbers(tmp_path: Path, text: str) -> None:
+    assert recipe.load(written(tmp_path, f"name: a\ntrain: {{optimizer: {{lr: {text}}}}}")).train.optimizer.lr == 0.001
+
+
+def test_no_is_a_word(tmp_path: Path) -> None:
+    assert recipe.load(written(tmp_path, "name: a\nclasses: [no, yes]")).classes == ("no", "yes")
+
+
+def test_duplicate_keys_are_refused_with_their_line(tmp_path: Path) -> None:
+    lines = mistakes(written(tmp_path, "name: a\nseed: 1\nseed: 2\n"))
+    assert len(lines) == 1
+    assert "line 3" in lines[0]
+    assert "duplicate key" in lines[0]
+
+
+@pytest.mark.parametrize("text", ["", "just words", "- a\n- b", "name: [", "name: !!python/object:os.system {}"])
+def test_what_is_no_recipe_is_one_clear_line(tmp_path: Path, text: str) -> None:
+    assert len(mistakes(written(tmp_path, text))) == 1
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf"])
+@pytest.mark.parametrize("key", ["lr", "weight_decay"])
+def test_numbers_that_are_none_are_refused(tmp_path: Path, key: str, value: str) -> None:
+    lines = mistakes(written(tmp_path, f"name: a\ntrain: {{optimizer: {{{key}: {value}}}}}"))
+    assert f"train.optimizer.{key}" in lines[1]
+
+
+# --- mistakes ---
+
+
+def test_every_mistake_at_once_each_with_a_hint(tmp_path: Path) -> None:
+    text = "name: Bad Name\ntrain: {epoch: 3, batch: 0, optimizer: {name: admw}}\nsplt: {}\nmodel: {dropout: 2}\n"
+    told = mistakes(written(tmp_path, text), "data.sise=3", "nonsense")
+    assert told[0].endswith("has 8 mistakes:")
+    assert len(told) == 9
+    said = "\n".join(told)
+    assert "train.epoch: there is no such key. Did you mean 'epochs'? Known here: epochs, batch" in said
+    assert "splt: there is no such key. Did you mean 'split'?" in said
+    assert "data.sise: there is no such key. Did you mean 'size'?" in said
+    assert "'admw' is not one of 'sgd', 'adam' or 'adamw'. Did you mean 'adam" in said
+    assert "name: String should match" in said
+    assert "train.batch: " in said
+    assert "model.dropout: " in said
+    assert "--set nonsense: expected key=value" in said
+
+
+def test_mistakes_inside_maps_and_lists_are_placed(tmp_path: Path) -> None:
+    text = "name: a\nstages: {stroke: {titel: x}}\nsplit: {protocols: [honest, publised]}"
+    told = "\n".join(mistakes(written(tmp_path, text)))
+    assert "stages.stroke.titel: there is no such key. Did you mean 'title'? Known here: title" in told
+    assert "split.protocols.1: 'publised' is not one of 'honest' or 'published'. Did you mean 'published'?" in told
+
+
+def test_a_missing_name_is_said(tmp_path: Path) -> None:
+    assert "name: is missing" in mistakes(written(tmp_path, "seed: 1"))[1]
+
+
+@pytest.mark.parametrize("classes", ["5", "[0, 1]", "{a: 3}", "{a: [b, 3]}"])
+def test_classes_that_are_no_words_are_one_mistake(tmp_path: Path, classes: str) -> None:
+    told = mistakes(written(tmp_path, f"name: a\nclasses: {classes}"))
+    assert len(told) == 2
+    assert "quote labels that are numbers" in told[1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{validation: 0.4, calibration: 0.4, test: 0.2}",
+        "{folds: 2, validation: 0.3, calibration: 0.2}",
+        "{published: {validation: 0.5, test: 0.45}}",
+        "{protocols: []}",
+    ],
+)
+def test_a_split_must_leave_something_to_do(tmp_path: Path, text: str) -> None:
+    assert "split: " in mistakes(written(tmp_path, f"name: a\nsplit: {text}"))[1]
+
+
+def test_an_unknown_recipe_names_those_there_are() -> None:
+    (line,) = mistakes("alexnet-grey")
+    assert "Did you mean 'alexnet-gray" in line
+    assert all(name in line for name in recipe.shipped())
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    assert "cannot be read" in mistakes(tmp_path / "absent.yaml")[0]
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    assert "cannot be read" in mistakes(binary)[0]
+
+
+# --- settings ---
+
+
+def test_settings_lie_over_the_file_and_the_last_one_wins(tmp_path: Path) -> None:
+    file = written(tmp_path, "name: a\ntrain: {epochs: 5, batch: 8}\n")
+    settings = ["train.epochs=3", "train.optimizer.lr=1e-4", "split.protocols=[honest, published]", "train.epochs=4"]
+    made = recipe.load(file, settings)
+    assert (made.train.epochs, made.train.batch, made.train.optimizer.lr) == (4, 8, 1e-4)
+    assert made.split.protocols == ("honest", "published")
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("name.x=1", "'name' is a value, not a section"),
+        ("=3", "expected key=value"),
+        ("train.epochs", "expected key=value"),
+        ("train.epochs=[", "--set train.epochs=["),
+        ("train.epochs=", "train.epochs"),
+        ("train.epochs=many", "train.epochs"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, setting: str, said: str) -> None:
+    told = mistakes(written(tmp_path, "name: a\n"), setting)
+    assert said in told[1]
+
+
+# --- values ---
+
+
+def test_a_recipe_is_frozen() -> None:
+    made = Recipe(name="a")
+    with pytest.raises(ValidationError, match="frozen"):
+        made.seed = 3  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        made.train.epochs = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", recipe.shipped())
+def test_shipped_recipes_load_under_their_own_name_and_survive_yaml(tmp_path: Path, name: str) -> None:
+    made = recipe.load(name)
+    assert made.name == name
+    assert recipe.load(written(tmp_path, made.to_yaml())) == made
+
+
+def test_yaml_says_every_default_and_loses_nothing(tmp_path: Path) -> None:
+    made = Recipe.model_validate(
+        {
+            "name": "a",
+            "title": "no: 'quotes', ümlaut # 脳\nsecond line",
+            "classes": {"healthy": "1- Stroke", "sick": ["yes", "5"]},
+            "ordered": True,
+            "stages": {"sick": {"title": "Sick", "cdr": 0.5}},
+            "train": {"optimizer": {"lr": 1e-7}},
+            "model": {"mean": [0.1, 0.2, 0.3], "options": {"pad_type": "same", "x": True, "n": 3}},
+        }
+    )
+    text = made.to_yaml()
+    assert recipe.load(written(tmp_path, text)) == made
+    assert "label_smoothing: 0.0" in text
+    assert list(recipe.load(written(tmp_path, text)).classes or ()) == ["healthy", "sick"]
+
+
+# --- the schema for editors ---
+
+
+def test_the_committed_schema_is_the_generated_one() -> None:
+    assert SCHEMA.read_text(encoding="utf-8") == recipe.schema(), "write scanwise.recipe.schema() to it again"
+
+
+def test_the_schema_is_valid_and_is_no_recipe() -> None:
+    jsonschema.Draft202012Validator.check_schema(json.loads(recipe.schema()))
+    assert not [name for name in recipe.shipped() if "schema" in name]
+
+
+@pytest.mark.parametrize("name", recipe.shipped())
+def test_the_schema_takes_what_is_shipped_and_every_default(name: str) -> None:
+    from ruamel.yaml import YAML
+
+    schema = json.loads(recipe.schema())
+    jsonschema.validate(YAML(typ="safe", pure=True).load(recipe.shipped()[name]), schema)
+    jsonschema.validate(YAML(typ="safe", pure=True).load(recipe.load(name).to_yaml()), schema)
+
+
+@pytest.mark.parametrize("wrong", [{}, {"name": "a", "trian": {}}, {"name": "a", "train": {"epochs": 0}}])
+def test_the_schema_refuses_what_loading_refuses(wrong: dict[str, object]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(wrong, json.loads(recipe.schema()))
+
+
+def test_a_wheel_holds_the_recipes_and_the_schema() -> None:
+    from hatchling.builders.wheel import WheelBuilder
+
+    root = Path(__file__).parents[1]
+    there = {file.distribution_path for file in WheelBuilder(str(root)).recurse_included_files()}
+    assert "scanwise/recipes/recipe.schema.json" in there
+    assert {f"scanwise/recipes/{name}.yaml" for name in recipe.shipped()} <= there
