@@ -367,6 +367,7 @@ def _table(title: str, headings: list[str]) -> Any:
         box=box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
+        padding=(0, 1, 0, 0),
         title_justify="left",
         title_style="bold",
         caption_justify="left",
