@@ -1,0 +1,64 @@
+"""Losses against loops of our own and against torch."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from scanwise.training.losses import LOSSES, cross_entropy, focal
+
+LOGITS = torch.randn(12, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2
+LABELS = torch.arange(12) % 4
+WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 0.25], dtype=torch.float64)
+
+
+def by_hand(smoothing: float) -> np.ndarray:
+    """Cross-entropy of each scan, one class after the other, before class weights."""
+    losses = []
+    for row, label in zip(LOGITS.numpy(), LABELS.tolist(), strict=True):
+        log_probs = row - np.log(np.exp(row).sum())
+        wanted = np.full(4, smoothing / 4)
+        wanted[label] += 1 - smoothing
+        losses.append(-(wanted * log_probs))
+    return np.array(losses)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_is_the_mean_weighed_by_class(smoothing: float) -> None:
+    plain = by_hand(smoothing)
+    assert float(cross_entropy(LOGITS, LABELS, None, smoothing)) == pytest.approx(plain.sum(1).mean())
+    weighed = (plain * WEIGHTS.numpy()).sum() / WEIGHTS.numpy()[LABELS.numpy()].sum()
+    assert float(cross_entropy(LOGITS, LABELS, WEIGHTS, smoothing)) == pytest.approx(weighed)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_focal_scales_each_scan_by_how_unsure_it_is(smoothing: float, weights: torch.Tensor | None) -> None:
+    each = (by_hand(smoothing) * (1 if weights is None else weights.numpy())).sum(1)
+    probs = np.exp(LOGITS.numpy()) / np.exp(LOGITS.numpy()).sum(1, keepdims=True)
+    expected = np.mean([(1 - probs[i, LABELS[i]]) ** 2 * each[i] for i in range(len(each))])
+    assert float(focal(LOGITS, LABELS, weights, smoothing)) == pytest.approx(expected)
+
+
+def test_focal_is_torchvisions_where_both_are_defined() -> None:
+    from torchvision.ops import sigmoid_focal_loss
+
+    one = LOGITS[:, :1]  # two classes with logits (0, z) are one sigmoid
+    two, labels = torch.cat([torch.zeros_like(one), one], 1), LABELS % 2
+    reference = sigmoid_focal_loss(one[:, 0], labels.double(), alpha=-1, gamma=2, reduction="mean")
+    assert float(focal(two, labels, None, 0.0)) == pytest.approx(float(reference))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_is_a_scalar_that_falls_downhill(name: str) -> None:
+    logits = LOGITS.clone().requires_grad_()
+    loss = LOSSES[name](logits, LABELS, None, 0.0)
+    assert loss.shape == ()
+    loss.backward()
+    lower = LOSSES[name](LOGITS - 0.1 * logits.grad, LABELS, None, 0.0)
+    assert 0 < float(lower) < float(loss.detach())
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_sure_and_right_answer_costs_nothing(name: str) -> None:
+    assert float(LOSSES[name](50 * F.one_hot(LABELS, 4).double(), LABELS, None, 0.0)) == pytest.approx(0, abs=1e-12)
