@@ -11,7 +11,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from scanwise.cohort.store import cache_folder
-from scanwise.errors import DataError, StorageError
+from scanwise.errors import DataError, RunError, StorageError
 from scanwise.run import read_json, write_json
 
 _AT_ONCE = 64
@@ -33,9 +33,10 @@ def mirror(url: str, *, progress: bool = False) -> Path:
     """
     try:
         filesystem, root = fsspec.core.url_to_fs(url)
+        filesystem.invalidate_cache()  # in one Python session the bucket may change between two runs
         whole = filesystem.isdir(root)
         folder = root if whole else root.rpartition("/")[0]
-        files: dict[str, dict[str, Any]] = filesystem.find(folder, detail=True)
+        found: dict[str, dict[str, Any]] = filesystem.find(folder, detail=True)
     except ImportError as error:
         raise DataError(
             f"Reading {url} needs another package: {error}. For s3:// run `pip install 'scanwise[s3]'`."
@@ -44,6 +45,8 @@ def mirror(url: str, *, progress: bool = False) -> Path:
         raise DataError(
             f"{url} cannot be reached: {type(error).__name__}: {error}. Check the address and credentials."
         ) from error
+    parents = {name.rpartition("/")[0] for name in found} | {folder.rstrip("/")}  # some stores have objects for folders
+    files = {name: about for name, about in found.items() if not name.endswith("/") and name not in parents}
     if not files or not (whole or root in files):
         raise DataError(f"There is nothing at {url}. Check the address.")
     local = cache_folder() / "remote" / hashlib.sha256(f"{filesystem.protocol}{folder}".encode()).hexdigest()[:24]
@@ -55,7 +58,7 @@ def mirror(url: str, *, progress: bool = False) -> Path:
 
 def _fetch(filesystem: Any, folder: str, files: dict[str, dict[str, Any]], local: Path, progress: bool) -> None:
     index = local / ".scanwise-mirror.json"
-    seen = read_json(index) if index.is_file() else {}
+    seen = _seen(index)
     tags = {
         name: [about.get("size"), str(about.get("ETag") or about.get("mtime") or about.get("LastModified"))]
         for name, about in files.items()
@@ -66,17 +69,30 @@ def _fetch(filesystem: Any, folder: str, files: dict[str, dict[str, Any]], local
     stale = [name for name in files if seen.get(name) != tags[name] or not targets[name].is_file()]
     for gone in set(seen) - set(files):
         (local / gone.removeprefix(folder).lstrip("/")).unlink(missing_ok=True)
-    with tqdm(total=len(stale), desc="fetching scans", unit=" files", disable=not progress, leave=False) as bar:
-        for start in range(0, len(stale), _AT_ONCE):
-            names = stale[start : start + _AT_ONCE]
-            parts = [targets[name].with_name(f".{targets[name].name}.part") for name in names]
-            for part in parts:
-                part.parent.mkdir(parents=True, exist_ok=True)
-            _get(filesystem, names, [str(part) for part in parts])
-            for name, part in zip(names, parts, strict=True):
-                os.replace(part, targets[name])  # noqa: PTH105
-            bar.update(len(names))
-    write_json(tags, index)
+    arrived = {name: tags[name] for name in files if name not in set(stale)}
+    try:
+        with tqdm(total=len(stale), desc="fetching scans", unit=" files", disable=not progress, leave=False) as bar:
+            for start in range(0, len(stale), _AT_ONCE):
+                names = stale[start : start + _AT_ONCE]
+                parts = [targets[name].with_name(f".{targets[name].name}.part") for name in names]
+                for part in parts:
+                    part.parent.mkdir(parents=True, exist_ok=True)
+                _get(filesystem, names, [str(part) for part in parts])
+                for name, part in zip(names, parts, strict=True):
+                    os.replace(part, targets[name])  # noqa: PTH105
+                    arrived[name] = tags[name]
+                bar.update(len(names))
+    finally:  # what came before a broken line need not come again
+        write_json(arrived, index)
+
+
+def _seen(index: Path) -> dict[str, Any]:
+    """What an earlier run brought; an index that cannot be read only costs a download."""
+    try:
+        found: dict[str, Any] = read_json(index) if index.is_file() else {}
+    except RunError:
+        return {}
+    return found
 
 
 def _get(filesystem: Any, names: list[str], parts: list[str]) -> None:

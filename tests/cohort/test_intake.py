@@ -1,0 +1,146 @@
+"""From a folder to a cohort and its pixels, with everything that a reader must know about the data."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cohort_scans import Scans
+
+from scanwise import cohort
+from scanwise.cohort import readers, splits
+from scanwise.errors import DataError
+from scanwise.recipe import Recipe, SplitSection
+
+RECIPE = Recipe.model_validate({"name": "a", "data": {"size": 16}})
+
+
+def checks(intake: cohort.Intake) -> set[str]:
+    return {finding.check for finding in intake.findings}
+
+
+def in_step(intake: cohort.Intake, root: Path) -> None:
+    """Each row of the cohort is the row of the store, and the file that it names."""
+    assert len(intake.cohort) == len(intake.store)
+    for row, path in enumerate(intake.cohort.path.tolist()):
+        scan = readers.read((root / path).read_bytes(), RECIPE.data)
+        np.testing.assert_array_equal(intake.store.read([row])[0], scan.pixels)
+        assert intake.cohort.sha256[row] == scan.sha256
+        assert intake.cohort.pixels[row] == scan.digest
+
+
+def test_a_folder_becomes_a_cohort(scans: Scans) -> None:
+    root = scans.classes(["NonDemented", "MildDemented"], each=3)
+    intake = cohort.read(str(root), RECIPE)
+    assert intake.cohort.classes == ("nondemented", "milddemented")
+    assert intake.cohort.labels.tolist() == [1, 1, 1, 0, 0, 0]
+    assert intake.cohort.root == str(root)
+    assert intake.quarantine == ()
+    in_step(intake, root)
+
+
+def test_unreadable_files_are_listed_and_the_rest_goes_on(scans: Scans) -> None:
+    root = scans.classes(each=4)
+    (root / "NonDemented" / "a.png").write_bytes(b"")
+    (root / "NonDemented" / "s0x.png").write_text("notes")
+    (root / "MildDemented" / "Thumbs.db").write_bytes(b"\xd0\xcf")
+    (root / "loose.png").write_bytes(b"x")
+    whole = (root / "MildDemented" / "s1.png").read_bytes()
+    (root / "MildDemented" / "s1.png").write_bytes(whole[:-40])
+    intake = cohort.read(str(root), RECIPE)
+    told = dict(intake.quarantine)
+    assert set(told) == {
+        "NonDemented/a.png",
+        "NonDemented/s0x.png",
+        "MildDemented/Thumbs.db",
+        "MildDemented/s1.png",
+        "loose.png",
+    }
+    assert "0 bytes" in told["NonDemented/a.png"]
+    assert "truncated" in told["MildDemented/s1.png"]
+    assert len(intake.cohort) == 7
+    assert "cohort.quarantine" in checks(intake)
+    in_step(intake, root)
+
+
+def test_a_missing_file_of_a_manifest_is_listed(scans: Scans) -> None:
+    scans.add("a.png", "b.png", "c.png")
+    file = scans.manifest(
+        {
+            "path": ["a.png", "gone.png", "b.png", "c.png"],
+            "label": ["x", "x", "y", "y"],
+            "subject": ["1", "2", "3", "4"],
+            "site": ["n", "n", "s", ""],
+            "text": ["t", "", "", "u"],
+        }
+    )
+    intake = cohort.read(str(file), RECIPE)
+    assert intake.quarantine == (("gone.png", "cannot be opened: No such file or directory"),)
+    assert intake.cohort.subject.tolist() == ["1", "3", "4"]
+    assert intake.cohort.groups["site"].tolist() == ["n", "s", ""]
+    assert intake.cohort.text is not None
+    assert intake.cohort.text.tolist() == ["t", "", "u"]
+    assert intake.cohort.subjects_known
+    assert "cohort.subjects" not in checks(intake)
+    in_step(intake, scans.root)
+
+
+def test_without_subjects_each_scan_stands_for_itself_and_copies_are_one(scans: Scans) -> None:
+    root = scans.classes(each=8)
+    shutil.copy(root / "NonDemented" / "s0.png", root / "NonDemented" / "s0-copy.png")
+    intake = cohort.read(str(root), RECIPE)
+    assert not intake.cohort.subjects_known
+    assert "cohort.subjects" in checks(intake)
+    who = dict(zip(intake.cohort.path.tolist(), intake.cohort.subject.tolist(), strict=True))
+    assert who["NonDemented/s0.png"] == who["NonDemented/s0-copy.png"]
+    assert len(set(who.values())) == 16
+    for split in splits.make(intake.cohort, SplitSection(folds=3), 0):
+        assert splits.check(intake.cohort, split) == []
+
+
+def test_labels_that_the_recipe_leaves_out_are_not_even_decoded(scans: Scans) -> None:
+    root = scans.classes(["tumor", "cyst", "artefact"])
+    (root / "artefact" / "s0.png").write_bytes(b"")
+    recipe = Recipe.model_validate({"name": "a", "data": {"size": 16}, "classes": {"mass": "tumor", "cyst": "cyst"}})
+    intake = cohort.read(str(root), recipe)
+    assert intake.cohort.classes == ("mass", "cyst")
+    assert intake.quarantine == ()
+    assert len(intake.cohort) == 6
+    assert "cohort.labels" in checks(intake)
+    in_step(intake, root)
+
+
+def test_classes_without_an_order_are_said_to_have_none(scans: Scans) -> None:
+    intake = cohort.read(str(scans.classes(["tumor", "cyst", "edema"])), RECIPE)
+    assert not intake.cohort.ordered
+    assert "cohort.order" in checks(intake)
+
+
+def test_a_class_of_which_nothing_can_be_read(scans: Scans) -> None:
+    root = scans.classes()
+    for file in (root / "NonDemented").iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(DataError, match=r"No scan of the class 'nondemented' can be read \(3 × the file is empty"):
+        cohort.read(str(root), RECIPE)
+
+
+def test_nothing_that_can_be_read(scans: Scans) -> None:
+    root = scans.classes()
+    for file in root.rglob("*.png"):
+        file.write_bytes(b"")
+    with pytest.raises(DataError, match=r"None of the 6 files .* can be read \(6 × the file is empty \(0 bytes\)\)"):
+        cohort.read(str(root), RECIPE)
+
+
+def test_one_class(scans: Scans) -> None:
+    with pytest.raises(DataError, match="one class"):
+        cohort.read(str(scans.classes(["NonDemented"])), RECIPE)
+
+
+def test_a_cohort_with_odd_names_can_be_saved_and_read(scans: Scans, tmp_path: Path) -> None:
+    root = scans.add("脳 a/new\nline.png", "脳 a/b.png", "ü/c.png", "ü/d.png")
+    Path(str(root) + "/ü/\udcff.png").write_bytes(b"x")
+    intake = cohort.read(str(root), RECIPE)
+    intake.cohort.save(tmp_path / "cohort.parquet")
+    assert cohort.Cohort.load(tmp_path / "cohort.parquet").path.tolist() == intake.cohort.path.tolist()
+    "".join(path for path, _ in intake.quarantine).encode()

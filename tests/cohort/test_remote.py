@@ -1,0 +1,218 @@
+"""A bucket is read as a folder is, once; checked against a real S3 protocol over HTTP."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cohort_scans import Scans
+
+from scanwise import cohort
+from scanwise.cohort import remote
+from scanwise.errors import DataError, StorageError
+from scanwise.recipe import Recipe
+
+RECIPE = Recipe.model_validate({"name": "a", "data": {"size": 16}})
+
+s3fs = pytest.importorskip("s3fs")
+moto = pytest.importorskip("moto.server")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    running = moto.ThreadedMotoServer(port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    yield f"http://{host}:{port}"
+    running.stop()
+
+
+@pytest.fixture
+def s3(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A file system on an empty S3 of our own, which scanwise will find by the environment."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": server,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    import urllib.request
+
+    urllib.request.urlopen(  # noqa: S310
+        urllib.request.Request(f"{server}/moto-api/reset", method="POST")  # noqa: S310
+    ).close()
+    s3fs.S3FileSystem.clear_instance_cache()
+    filesystem = s3fs.S3FileSystem()
+    filesystem.mkdir("bucket")
+    yield filesystem
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Gets the name of every object that is downloaded."""
+    names: list[str] = []
+    original = remote._get
+
+    def counted(filesystem: Any, objects: list[str], parts: list[str]) -> None:
+        names.extend(objects)
+        original(filesystem, objects, parts)
+
+    monkeypatch.setattr(remote, "_get", counted)
+    return names
+
+
+def upload(s3: Any, root: Path, place: str) -> None:
+    for file in root.rglob("*"):
+        if file.is_file():
+            s3.pipe(f"{place}/{file.relative_to(root).as_posix()}", file.read_bytes())
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/scans", "s3://bucket/scans/", "s3://bucket"])
+def test_a_bucket_is_read_as_the_folder_is(s3: Any, scans: Scans, url: str) -> None:
+    root = scans.classes(each=3)
+    scans.add("NonDemented/with space & ü #?*[1].png", "NonDemented/deep/er.png")
+    upload(s3, root, "bucket" if url == "s3://bucket" else "bucket/scans")
+    there, here = cohort.read(url, RECIPE), cohort.read(str(root), RECIPE)
+    assert there.cohort.root == url.rstrip("/")
+    for column in ("path", "labels", "subject", "sha256", "pixels"):
+        assert getattr(there.cohort, column).tolist() == getattr(here.cohort, column).tolist(), column
+    assert there.cohort.classes == here.cohort.classes
+    np.testing.assert_array_equal(there.store.array, here.store.array)
+
+
+def test_a_manifest_in_a_bucket_brings_its_folder(s3: Any, scans: Scans) -> None:
+    scans.add("x/a.png", "x/b.png")
+    scans.manifest({"path": ["x/a.png", "x/b.png"], "label": ["u", "v"], "subject": ["1", "2"]})
+    upload(s3, scans.root, "bucket/scans")
+    found = cohort.read("s3://bucket/scans/scans.csv", RECIPE).cohort
+    assert found.path.tolist() == ["x/a.png", "x/b.png"]
+    assert found.subject.tolist() == ["1", "2"]
+
+
+def test_the_second_time_only_what_changed_is_fetched(s3: Any, scans: Scans, fetched: list[str]) -> None:
+    root = scans.classes(each=3)
+    upload(s3, root, "bucket/scans")
+    before = cohort.read("s3://bucket/scans", RECIPE)
+    assert len(fetched) == 6
+    fetched.clear()
+    cohort.read("s3://bucket/scans", RECIPE)
+    assert fetched == []
+    other = s3fs.S3FileSystem(skip_instance_cache=True)  # somebody else, of whom our listing cache knows nothing
+    other.pipe("bucket/scans/NonDemented/s1.png", (root / "MildDemented" / "s1.png").read_bytes())
+    other.rm("bucket/scans/NonDemented/s2.png")
+    scans.add("NonDemented/new.png")
+    other.pipe("bucket/scans/NonDemented/new.png", (root / "NonDemented" / "new.png").read_bytes())
+    after = cohort.read("s3://bucket/scans", RECIPE)
+    assert sorted(fetched) == ["bucket/scans/NonDemented/new.png", "bucket/scans/NonDemented/s1.png"]
+    hashes = [dict(zip(i.cohort.path.tolist(), i.cohort.sha256.tolist(), strict=True)) for i in (before, after)]
+    assert hashes[1]["NonDemented/s1.png"] == hashes[0]["MildDemented/s1.png"]
+    assert "NonDemented/s2.png" not in hashes[1]
+    assert "NonDemented/new.png" in hashes[1]
+
+
+def test_a_file_that_vanished_from_the_mirror_is_fetched_again(s3: Any, scans: Scans, fetched: list[str]) -> None:
+    upload(s3, scans.classes(each=2), "bucket/scans")
+    local = remote.mirror("s3://bucket/scans")
+    (local / "NonDemented" / "s0.png").unlink()
+    fetched.clear()
+    remote.mirror("s3://bucket/scans")
+    assert fetched == ["bucket/scans/NonDemented/s0.png"]
+
+
+def test_a_damaged_index_costs_a_download_and_no_more(s3: Any, scans: Scans, fetched: list[str]) -> None:
+    upload(s3, scans.classes(each=2), "bucket/scans")
+    local = remote.mirror("s3://bucket/scans")
+    (local / ".scanwise-mirror.json").write_text("{")
+    fetched.clear()
+    remote.mirror("s3://bucket/scans")
+    assert len(fetched) == 4
+
+
+def test_a_broken_transfer_is_told_leaves_no_scan_behind_and_goes_on_later(
+    s3: Any, scans: Scans, fetched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(s3, scans.classes(each=3), "bucket/scans")
+    monkeypatch.setattr(remote, "_AT_ONCE", 2)
+    original, calls = s3.get, []
+
+    def breaks(names: list[str], parts: list[str]) -> None:
+        calls.append(names)
+        if len(calls) == 2:
+            Path(parts[0]).write_bytes(b"half")
+            raise ConnectionError("the line is dead")
+        original(names, parts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(s3, "get", breaks)
+        with pytest.raises(DataError, match=r"broke off: ConnectionError: the line is dead\. Run it again"):
+            remote.mirror("s3://bucket/scans")
+    fetched.clear()
+    local = remote.mirror("s3://bucket/scans")
+    assert len(fetched) == 4  # the first two are kept
+    assert len([file for file in local.rglob("*") if file.is_file() and not file.name.startswith(".")]) == 6
+    assert not list(local.rglob("*.part"))
+
+
+def test_a_full_disk_while_fetching(s3: Any, scans: Scans, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload(s3, scans.classes(each=2), "bucket/scans")
+
+    def full(names: list[str], parts: list[str]) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(s3, "get", full)
+    with pytest.raises(StorageError, match="SCANWISE_CACHE"):
+        remote.mirror("s3://bucket/scans")
+
+
+def test_the_markers_that_consoles_make_for_folders_are_no_scans(s3: Any, scans: Scans) -> None:
+    upload(s3, scans.classes(each=2), "bucket/scans")
+    for marker in ("scans/", "scans/NonDemented/", "scans/empty/"):
+        s3.call_s3("put_object", Bucket="bucket", Key=marker, Body=b"")
+    found = cohort.read("s3://bucket/scans", RECIPE)
+    assert len(found.cohort) == 4
+    assert found.quarantine == ()
+
+
+def test_what_is_not_there_is_one_clear_line(s3: Any, cache: Path) -> None:
+    s3.pipe("bucket/other/a.png", b"x")
+    for url in ("s3://absent", "s3://absent/scans", "s3://bucket/absent", "s3://bucket/absent.csv"):
+        with pytest.raises(DataError) as caught:
+            cohort.read(url, RECIPE)
+        assert url in str(caught.value)
+        assert "Check the address" in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert not (cache / "remote").exists()
+
+
+def test_a_server_that_does_not_answer(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(DataError, match=r"s3://bucket/scans cannot be reached: .*Check the address and credentials"):
+        cohort.read("s3://bucket/scans", RECIPE)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"), [("sftpp://host/x", "cannot be reached"), ("gs://bucket/x", "needs another package")]
+)
+def test_a_protocol_that_is_unknown_or_not_installed(url: str, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        cohort.read(url, RECIPE)
+
+
+def test_other_places_of_fsspec_do_as_well(scans: Scans) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    upload(memory, scans.classes(each=2), "/scans")
+    assert len(cohort.read("memory://scans", RECIPE).cohort) == 4
+    memory.rm("/scans", recursive=True)
+
+
+def test_what_is_remote() -> None:
+    assert [remote.is_remote(p) for p in ("s3://a", "memory://a", "file:///a", "/a", "a", "C:\\a")] == [True, True] + [
+        False
+    ] * 4
