@@ -192,12 +192,16 @@ def test_duplicate_rows(scans: Scans) -> None:
     assert "1 paths are listed more than once (a.png)" in refusal(file)
 
 
-@pytest.mark.parametrize("path", ["../secret.png", "x/../../secret.png", "/etc/passwd", "link/secret.png", "leaf.png"])
+@pytest.mark.parametrize(
+    "path",
+    ["../secret.png", "x/../../secret.png", "/etc/passwd", "link/secret.png", "leaf.png", "../elsewhere/back/a.png"],
+)
 def test_a_path_outside_the_root(scans: Scans, tmp_path: Path, path: str) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "secret.png").write_bytes(b"x")
     file = scans.manifest({"path": ["a.png", path], "label": ["x", "y"]})
     (scans.root / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(scans.root)
     (scans.root / "leaf.png").symlink_to(tmp_path / "elsewhere" / "secret.png")
     assert f"the path {path!r} leads outside" in refusal(file)
 
