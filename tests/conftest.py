@@ -1,26 +1,29 @@
-"""Shared by all tests: a cache of their own, a tiny cohort, a recipe that fits it in a second, and the command line."""
+"""Fixtures of all tests: a cache of their own, tiny cohorts, one finished run, and the command line."""
 
-import io
+import json
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-RECIPE = """\
-name: tiny
-data: {size: 32}
-split: {protocols: [honest]}
-model: {name: small}
-train: {epochs: 2, batch: 32, optimizer: {lr: 3e-3}}
-evaluation: {draws: 100}
-rivals: {names: [majority, nearest_neighbour]}
-"""
+from scanwise.run import Run
+from tiny import (
+    JUNK,
+    ODD,
+    RECIPE,
+    SETTINGS,
+    Again,
+    Command,
+    Fill,
+    Whole,
+    picture,
+    read_csv,
+    run_command,
+    write_csv,
+    write_scans,
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,74 +39,16 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         os.environ["SCANWISE_CACHE"] = before
 
 
-@dataclass(frozen=True)
-class Said:
-    """What a command answered."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def refusal(self) -> str:
-        """The message of an error that was foreseen: one, at the end, with no traceback."""
-        assert "Traceback" not in self.err
-        before, marker, message = self.err.rpartition("error: ")
-        assert marker, self.err
-        assert not before or before.endswith("\n"), self.err
-        return message.strip()
-
-
-Command = Callable[..., Said]
-
-
-@pytest.fixture
-def scanwise(monkeypatch: pytest.MonkeyPatch) -> Command:
+@pytest.fixture(scope="session")
+def scanwise() -> Command:
     """Run `scanwise ARGS…` in this process; quick, and all but real."""
-    from scanwise.cli import main
-
-    def run(*args: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["scanwise", *map(str, args)])
-        out, err = io.StringIO(), io.StringIO()
-        with redirect_stdout(out), redirect_stderr(err):
-            try:
-                main()
-                code: object = 0
-            except SystemExit as done:
-                code = done.code or 0
-        assert isinstance(code, int)
-        return Said(code, out.getvalue(), err.getvalue())
-
-    return run
-
-
-Fill = Callable[..., Path]
-
-
-def picture(kind: int, seed: int) -> Image.Image:
-    """A gray blob whose place tells its class; no two seeds give the same pixels."""
-    random = np.random.default_rng(seed)
-    y, x = np.mgrid[0:40, 0:40]
-    middle = (12 + 9 * kind, 14 + 6 * kind)
-    blob = np.hypot(x - middle[0], y - middle[1]) < 8
-    pixels = 60 + 120 * blob + random.normal(0, 15, blob.shape)
-    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    return run_command
 
 
 @pytest.fixture
 def fill() -> Fill:
     """Write scans SUBJECT_SLICE.png below FOLDER/CLASS: `fill(folder, {"a": 8, "b": 8}, slices=2)`."""
     return write_scans
-
-
-def write_scans(folder: Path, subjects: Mapping[str, int], *, slices: int = 1) -> Path:
-    for kind, (name, count) in enumerate(subjects.items()):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for person in range(count):
-            for index in range(slices):
-                seed = 10_000 * kind + 100 * person + index
-                picture(kind, seed).save(folder / name / f"{name}{person:02d}_{index}.png")
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -123,3 +68,44 @@ def phantom_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stages = ("nondemented", "verymilddemented", "milddemented")
     phantom.write(folder, phantom.Phantom(subjects=45, slices=2, size=64, stages=stages))
     return folder
+
+
+@pytest.fixture(scope="session")
+def hospital(tmp_path_factory: pytest.TempPathFactory, phantom_cohort: Path) -> Path:
+    """A manifest with subjects and a group column; it names junk, odd names, and a class of two subjects."""
+    folder = tmp_path_factory.mktemp("hospital") / "data"
+    shutil.copytree(phantom_cohort / "scans", folder)
+    truth = read_csv(phantom_cohort / "truth.csv")
+    rows = [{name: row[name] for name in ("path", "label", "subject")} for row in truth]
+    half = (folder / rows[-1]["path"]).read_bytes()[:400]
+    for stage, name in ODD.items():
+        row = next(row for row in rows if row["label"] == stage)
+        (folder / row["path"]).rename(folder / name)
+        row["path"] = name
+    for name, content in JUNK.items():
+        (folder / name).write_bytes(half if content is None else content)
+        rows.append({"path": name, "label": name.partition("/")[0], "subject": "junk"})
+    (folder / "few").mkdir()
+    for index in range(4):
+        picture(2, index).save(folder / "few" / f"{index}.png")
+        rows.append({"path": f"few/{index}.png", "label": "Moderate Demented", "subject": f"few{index // 2}"})
+    for row in rows:
+        row["site"] = "north" if sum(row["subject"].encode()) % 2 else "south"
+    return write_csv(folder / "scans.csv", rows)
+
+
+@pytest.fixture(scope="session")
+def whole(hospital: Path, tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """One run from scans to report, honest and published; leave it as it is."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    said = run_command(
+        "fit", tiny_recipe, "--data", hospital, "--out", out, "--set", SETTINGS[0], "--device", "cpu", "--threads", 1
+    )
+    assert said.code == 0, said.err
+    return Whole(hospital, Run.open(out), said, json.loads((out / "metrics.json").read_text(encoding="utf-8")))
+
+
+@pytest.fixture
+def again(whole: Whole, tiny_recipe: Path, tmp_path: Path) -> Again:
+    shutil.copytree(whole.run.path, tmp_path / "again")
+    return Again(Run.open(tmp_path / "again"), tiny_recipe, whole.data)

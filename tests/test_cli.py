@@ -8,16 +8,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
 
 from scanwise import recipe
 from scanwise.errors import ScanwiseError
+from tiny import Command, Fill
 
-Command = Callable[..., Any]
-Fill = Callable[..., Path]
 EIGHT = {"a": 8, "b": 8}
 
 

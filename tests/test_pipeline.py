@@ -1,0 +1,305 @@
+"""The whole way on a tiny cohort: what the run folder holds, and what a run that was killed or altered does."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import scanwise as api
+from scanwise import pipeline, training
+from scanwise.errors import LeakageError, RunError
+from scanwise.records import Cohort, Logits, Split, load_findings, load_metrics
+from scanwise.run import Run
+from tiny import JUNK, ODD, SETTINGS, Again, Command, Fill, Whole, read_csv, write_csv
+
+RUN = """
+    recipe.yaml provenance.json cohort.parquet findings.json quarantine.csv metrics.json report.html
+    tables/predictions.csv tables/predictions_subject.csv tables/summary_statistics.csv
+    figures/scans.png bundle/bundle.json bundle/recipe.yaml bundle/model.safetensors bundle/SHA256SUMS
+    fits/honest/0/split.parquet fits/honest/0/model.safetensors fits/honest/0/history.csv
+    fits/honest/0/logits/validation.npz fits/honest/0/logits/calibration.npz fits/honest/0/logits/test.npz
+    fits/honest/0/calibrator.json fits/honest/0/conformal.json
+    fits/published/0/split.parquet fits/published/0/model.safetensors fits/published/0/history.csv
+    fits/published/0/logits/validation.npz fits/published/0/logits/test.npz
+    tables/published/predictions.csv
+"""
+GUARANTEES = {"coverage", "mean_set_size", "ece", "nll", "brier"}
+
+
+def files(folder: Path) -> set[str]:
+    return {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()}
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in files(folder)}
+
+
+# --- one run, from scans to report
+
+
+def test_run_folder_is_whole(whole: Whole) -> None:
+    there = files(whole.run.path)
+    assert set(RUN.split()) <= there
+    assert not [name for name in there if name.endswith(".part")]
+
+
+def test_nothing_in_a_run_needs_pickle(whole: Whole) -> None:
+    for name in files(whole.run.path / "bundle") | {n for n in files(whole.run.path) if n.endswith(".npz")}:
+        assert not name.endswith((".pkl", ".pickle", ".pt", ".pth", ".ckpt"))
+    for file in whole.run.path.glob("fits/*/*/logits/*.npz"):
+        with np.load(file, allow_pickle=False) as arrays:
+            assert {"logits", "labels", "scans", "subjects", "classes", "group_site", "features"} <= set(arrays.files)
+
+
+def test_junk_is_quarantined_and_the_rest_goes_on(whole: Whole) -> None:
+    told = {row["path"]: row["reason"] for row in read_csv(whole.run.quarantine)}
+    assert told.keys() == JUNK.keys()
+    assert "empty" in told["nondemented/empty.png"]
+    assert "not an image" in told["milddemented/notes.png"]
+    assert "damaged or truncated" in told["verymilddemented/half.png"]
+    known = Cohort.load(whole.run.cohort)
+    assert len(known) == 90 + 4
+    assert not JUNK.keys() & set(known.path.tolist())
+    assert "3 files are not used" in whole.said.err
+
+
+def test_names_of_all_kinds_come_through(whole: Whole) -> None:
+    assert set(ODD.values()) <= set(Cohort.load(whole.run.cohort).path.tolist())
+    told = Logits.load(whole.run.fit("published", 0).logits("test")).scans.tolist()
+    assert [row["path"] for row in whole.table("published/predictions.csv")] == told
+
+
+def test_class_of_two_subjects_is_not_evaluable(whole: Whole) -> None:
+    fit = whole.run.fit("honest", 0)
+    split, known = Split.load(fit.split), Cohort.load(whole.run.cohort)
+    assert known.classes[3] == "moderatedemented"
+    assert split.not_evaluable == {"moderatedemented": 2}
+    assert set(split.side[known.labels == 3]) == {"train"}
+    told = [f.message for f in load_findings(whole.run.findings) if f.check == "split.classes"]
+    assert told
+    assert told[0].startswith("moderatedemented is not evaluable: 2 subjects")
+    assert told[0] in whole.said.err
+    assert not [m for m in whole.metrics if m["protocol"] == "honest" and m["group"] == "class=moderatedemented"]
+    assert "moderatedemented" not in {row["label"] for row in whole.table()}
+
+
+def test_honest_split_shares_no_subject(whole: Whole) -> None:
+    split, known = Split.load(whole.run.fit("honest", 0).split), Cohort.load(whole.run.cohort)
+    assert not split.leaky
+    table = pd.DataFrame({"subject": known.subject, "side": split.side})
+    assert (table.groupby("subject").side.nunique() == 1).all()
+    assert set(table.side) == {"train", "validation", "calibration", "test"}
+
+
+def test_metrics_have_their_form(whole: Whole) -> None:
+    keys = {"model", "protocol", "fold", "split", "unit", "group", "name", "value", "low", "high", "count"}
+    assert all(metric.keys() == keys for metric in whole.metrics)
+    assert {m["model"] for m in whole.metrics} == {"network", "majority", "nearest_neighbour"}
+    assert {m["unit"] for m in whole.metrics} == {"scan", "subject"}
+    names = {m["name"] for m in whole.metrics if m["model"] == "network" and m["protocol"] == "honest"}
+    assert names >= GUARANTEES | {"accuracy", "balanced_accuracy", "macro_f1"}
+    assert any(m["group"] == "class=nondemented" for m in whole.metrics)
+    differences = {m["model"] for m in whole.metrics if m["name"] == "accuracy difference"}
+    assert differences == {"majority", "nearest_neighbour"}
+
+
+def test_accuracy_is_that_of_the_table(whole: Whole) -> None:
+    rows = whole.table()
+    right = np.mean([row["correct"] == "True" for row in rows])
+    key = {"model": "network", "protocol": "honest", "unit": "scan", "name": "accuracy", "group": "", "split": "test"}
+    (metric,) = [m for m in whole.metrics if {name: m[name] for name in key} == key]
+    assert metric["value"] == pytest.approx(right)
+    assert metric["count"] == len(rows)
+
+
+def test_leaky_published_protocol_has_accuracies_alone(whole: Whole) -> None:
+    fit = whole.run.fit("published", 0)
+    assert Split.load(fit.split).leaky
+    assert not fit.calibrator.exists()
+    assert not fit.conformal.exists()
+    assert not fit.logits("calibration").exists()
+    names = {m["name"] for m in whole.metrics if m["protocol"] == "published"}
+    assert "accuracy" in names
+    assert not names & GUARANTEES
+    assert all(row["set"] == "" and row["abstain"] == "False" for row in whole.table("published/predictions.csv"))
+    leaks = [f for f in load_findings(whole.run.findings) if f.severity == "leak"]
+    assert leaks
+    assert all("published" in finding.message for finding in leaks)
+    assert f"leak: {leaks[0].message}" in whole.said.err
+
+
+def test_terminal_stamps_the_leak_and_gives_no_interval_where_there_is_none(whole: Whole) -> None:
+    assert "published, LEAKED" in whole.said.out
+    assert "honest, LEAKED" not in whole.said.out
+    assert "nan" not in whole.said.out.casefold()
+    assert str(whole.run.report) in whole.said.out
+
+
+def test_provenance_is_told(whole: Whole) -> None:
+    told = json.loads(whole.run.provenance.read_text(encoding="utf-8"))
+    assert told["data"]["scans"] == 94
+    assert told["seed"] == 0
+    assert told["environment"]["packages"]["scanwise"] == api.__version__
+    assert {"reading", "training honest 0", "evaluation"} <= told["times"].keys()
+
+
+# --- other shapes of a run
+
+
+def test_folds_are_fitted_and_pooled(phantom_cohort: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+    run = api.fit(
+        tiny_recipe,
+        data=phantom_cohort / "scans",
+        subject=str(phantom_cohort / "truth.csv"),
+        out=tmp_path / "run",
+        settings=["split.folds=3", "train.epochs=1"],
+        device="cpu",
+        threads=1,
+    )
+    assert [(fit.protocol, fit.fold) for fit in run.fits()] == [("honest", 0), ("honest", 1), ("honest", 2)]
+    tests = [Logits.load(fit.logits("test")) for fit in run.fits()]
+    assert sorted(scan for test in tests for scan in test.scans) == sorted(Cohort.load(run.cohort).path)
+    found = [
+        m
+        for m in load_metrics(run.metrics)
+        if (m.model, m.name, m.group, m.unit) == ("network", "accuracy", "", "scan")
+    ]
+    counts = {m.fold: m.count for m in found}
+    assert counts == {0: 30, 1: 30, 2: 30, -1: 90}
+    values = {m.fold: m.value for m in found}
+    assert values[-1] == pytest.approx(np.mean([values[0], values[1], values[2]]))
+    assert len(pd.read_csv(run.tables / "predictions.csv")) == 90
+    assert run.report.is_file()
+
+
+def test_unknown_subjects_are_a_warning(fill: Fill, tiny_recipe: Path, tmp_path: Path, scanwise: Command) -> None:
+    data = fill(tmp_path / "data", {"a": 10, "b": 10})
+    said = scanwise("fit", tiny_recipe, "--data", data, "--out", tmp_path / "run", "--set", "train.epochs=1")
+    assert said.code == 0, said.err
+    assert "warning: No subject is known" in said.err
+    run = Run.open(tmp_path / "run")
+    (finding,) = [f for f in load_findings(run.findings) if f.check == "cohort.subjects"]
+    assert finding.severity == "warning"
+    assert {m.unit for m in load_metrics(run.metrics)} == {"scan"}
+    assert not (run.tables / "predictions_subject.csv").exists()
+
+
+def test_plan_writes_nothing(whole: Whole, tiny_recipe: Path, tmp_path: Path, scanwise: Command) -> None:
+    out = tmp_path / "runs" / "plan"
+    said = scanwise("fit", tiny_recipe, "--data", whole.data, "--out", out, "--set", "split.folds=2", "--plan")
+    assert said.code == 0, said.err
+    assert list(tmp_path.iterdir()) == []
+    for word in ("honest 1 train", "honest 2 test", "time: ", "disk: ", "not evaluable", "Nothing was written"):
+        assert word in said.out
+
+
+# --- resume
+
+
+def test_finished_run_resumes_to_itself(again: Again, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = content(again.run.path)
+    monkeypatch.setattr(training, "train", None)  # to train again would fail
+    again.resume()
+    after = content(again.run.path)
+    for name in before.keys() - {"provenance.json", "report.html"}:
+        assert after[name] == before[name], name
+    assert after.keys() == before.keys()
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [["logits"], ["model.safetensors"], ["model.safetensors", "checkpoints"], ["calibrator.json", "conformal.json"]],
+    ids=" and ".join,
+)
+def test_deleted_stage_is_done_again(lost: list[str], again: Again) -> None:
+    """Only that stage, on that fit; and it says what it said before."""
+    fit, other = again.run.fit("honest", 0), again.run.fit("published", 0)
+    table = (again.run.tables / "predictions.csv").read_bytes()
+    untouched = {file: file.stat().st_mtime_ns for file in (other.model, other.history, other.logits("test"))}
+    for name in lost:
+        place = fit.path / name
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+    again.resume()
+    assert all((fit.path / name).exists() for name in lost)
+    assert (again.run.tables / "predictions.csv").read_bytes() == table
+    assert {file: file.stat().st_mtime_ns for file in untouched} == untouched
+
+
+def test_retrained_network_speaks_for_itself(again: Again) -> None:
+    """Logits of a network that is gone are not kept beside the new one."""
+    fit = again.run.fit("honest", 0)
+    true = Logits.load(fit.logits("test")).logits
+    fit.model.unlink()
+    with np.load(fit.logits("test")) as file:
+        arrays = {**file, "logits": file["logits"] + 1.0}
+    np.savez(fit.logits("test"), **arrays)
+    again.resume()
+    assert np.array_equal(Logits.load(fit.logits("test")).logits, true)
+
+
+def test_resume_with_another_recipe_is_refused(again: Again) -> None:
+    before = content(again.run.path)
+    with pytest.raises(RunError, match=r"another recipe; it differs in train\.epochs, train\.optimizer\.lr\."):
+        again.resume(settings=[*SETTINGS, "train.epochs=3", "train.optimizer.lr=1e-2"])
+    assert content(again.run.path) == before
+
+
+def changed(row: dict[str, str], name: str, value: str) -> dict[str, str]:
+    return {**row, name: value}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda rows: rows[1:], r"other scans \(94 then, 93 now\)"),
+        (lambda rows: [*rows[:-1], changed(rows[-1], "subject", "s0001")], "other subjects"),
+        (lambda rows: [*rows[:-4], changed(rows[-4], "label", "nondemented"), *rows[-3:]], "other labels"),
+    ],
+    ids=["scans", "subjects", "labels"],
+)
+def test_resume_with_other_data_is_refused(change: Any, expected: str, again: Again) -> None:
+    other = again.data.with_name("other.csv")
+    write_csv(other, change(read_csv(again.data)))
+    before = content(again.run.path)
+    try:
+        with pytest.raises(RunError, match=expected):
+            again.resume(data=other)
+    finally:
+        other.unlink()
+    assert content(again.run.path) == before
+
+
+def test_resume_with_another_split_is_refused(again: Again) -> None:
+    """A manifest's split column may change while scans, labels and subjects stay."""
+    place = again.run.fit("honest", 0).split
+    split = Split.load(place)
+    swapped = {"train": "test", "test": "train"}
+    side = np.array([swapped.get(side, side) for side in split.side.tolist()])
+    Split(side, split.protocol, split.fold, split.rule, split.leaky, split.not_evaluable).save(place)
+    with pytest.raises(RunError, match="another honest split"):
+        again.resume()
+
+
+def test_taken_folder_is_refused_before_any_work(whole: Whole, tiny_recipe: Path) -> None:
+    before = content(whole.run.path)
+    with pytest.raises(RunError, match="already holds a run"):
+        api.fit(tiny_recipe, data="nowhere", out=whole.run.path)
+    assert content(whole.run.path) == before
+
+
+def test_honest_leak_stops_before_the_folder_is_made(fill: Fill, tiny_recipe: Path, tmp_path: Path) -> None:
+    data = fill(tmp_path / "data", {"a": 10, "b": 10})
+    for file in sorted(data.rglob("*.png")):
+        shutil.copy(file, file.with_name("copy" + file.name))
+    with pytest.raises(LeakageError, match="identical pixels"):
+        api.fit(tiny_recipe, data=data, out=tmp_path / "run", subject=r"((copy)?[ab]\d\d)_")
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_device_is_refused(whole: Whole) -> None:
+    with pytest.raises(RunError, match="no device 'gpu'"):
+        pipeline.predict(whole.run.path, [whole.data.parent / "few"], device="gpu")
