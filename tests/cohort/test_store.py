@@ -195,7 +195,7 @@ def building(root: Path, log: Path, wait: float) -> "subprocess.Popen[str]":
 def test_two_processes_build_once_and_read_the_same(scans: Scans, cache: Path, tmp_path: Path) -> None:
     root, log = scans.classes(each=10), tmp_path / "log"
     both = [building(root, log, 0.02) for _ in range(2)]
-    said = [process.communicate(timeout=60)[0] for process in both]
+    said = [process.communicate(timeout=120)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert said[0] == said[1] != ""
     assert len(log.read_text()) == 20
@@ -207,7 +207,7 @@ def test_a_build_killed_half_way_leaves_no_store_and_the_next_one_is_whole(
 ) -> None:
     root, log = scans.classes(each=10), tmp_path / "log"
     process = building(root, log, 0.3)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not (log.exists() and len(log.read_text()) >= 3):
         assert time.monotonic() < deadline
         time.sleep(0.01)
