@@ -61,7 +61,7 @@ class Classifier(L.LightningModule):
         loss = self._loss(logits, labels)
         if not torch.isfinite(loss):
             raise TrainingError(
-                f"The loss is {float(loss)} in epoch {self.current_epoch + 1}, batch {batch_idx + 1}. The last good "
+                f"The loss is {float(loss.detach())} in epoch {self.current_epoch + 1}, batch {batch_idx + 1}. The last good "
                 "checkpoint is kept. Lower train.optimizer.lr, or set train.clip to 1."
             )
         return {"loss": loss, "correct": (logits.detach().argmax(1) == labels).sum()}
@@ -74,6 +74,11 @@ class Classifier(L.LightningModule):
         logits = torch.cat([pair[0] for pair in self.seen])
         labels = torch.cat([pair[1] for pair in self.seen])
         self.seen.clear()
+        if not torch.isfinite(logits).all():
+            raise TrainingError(
+                f"After epoch {self.current_epoch + 1} the network gives no finite numbers for the validation scans. The "
+                "last good checkpoint is kept. Lower train.optimizer.lr, or set train.clip to 1."
+            )
         probs, known = logits.softmax(1).cpu().numpy().astype(np.float64), labels.cpu().numpy()
         self.scores = {
             "validation_loss": float(self._loss(logits, labels)),

@@ -35,12 +35,13 @@ LAST, BEST = "last.ckpt", "best.ckpt"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a training ended."""
+    """How a training ended; seconds are those of this session, without the ones before a resume."""
 
     epochs: int
     best_epoch: int
     best: float
     seconds: float
+    checkpoint_seconds: float
 
 
 def train(
@@ -72,11 +73,13 @@ def train(
     """
     section = recipe.train
     started = time.perf_counter()
+    for stale in fit.path.rglob(".*.part"):  # of a process that was killed
+        stale.unlink()
     loader = train_loader(store, labels, rows["train"], section.batch, recipe.seed)
     module = Classifier(
         network.to(memory_format=torch.channels_last),
         section,
-        class_weights(labels[rows["train"]], int(labels.max()) + 1) if section.class_weights else None,
+        class_weights(labels[rows["train"]], _classes(network, recipe)) if section.class_weights else None,
         recipe.seed,
         len(loader),
     )
@@ -102,10 +105,12 @@ def train(
             trainer.fit(module, loader, check, ckpt_path=last if last.is_file() else None, weights_only=True)
         except SystemExit as stop:  # how Lightning ends on Ctrl-C
             raise KeyboardInterrupt from stop
-    best = torch.load(fit.checkpoints / BEST, map_location="cpu", weights_only=True)["state_dict"]
+    best = AtomicCheckpoints().load_checkpoint(fit.checkpoints / BEST)["state_dict"]
     network.cpu().load_state_dict({name.removeprefix("network."): tensor for name, tensor in best.items()})
     weights.save(network, fit.model)
-    return Outcome(len(keeper.history), keeper.best_epoch, keeper.best, time.perf_counter() - started)
+    return Outcome(
+        len(keeper.history), keeper.best_epoch, keeper.best, time.perf_counter() - started, sum(keeper.spent_on_disk)
+    )
 
 
 class Keeper(Callback):
@@ -120,6 +125,7 @@ class Keeper(Callback):
         self.history: list[dict[str, float]] = []
         self.best = -np.inf
         self.best_epoch = 0
+        self.spent_on_disk: list[float] = []  # not in the history: known only after the checkpoint that holds it
         self._bar: Any = None
         self._times: dict[str, float] = {}
 
@@ -135,6 +141,7 @@ class Keeper(Callback):
         self.fit.checkpoints.mkdir(parents=True, exist_ok=True)
         if self.history:
             log.info("going on after epoch %d", len(self.history))
+            write_text(to_csv(self.history), self.fit.history)  # it may have been killed before the last row
         if self._is_stale():  # it had stopped early, and was killed before its weights were written
             trainer.should_stop = True
 
@@ -145,6 +152,11 @@ class Keeper(Callback):
         total = int(trainer.num_training_batches)
         name = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
         self._bar = tqdm(total=total, desc=name, unit=" batches", leave=False, disable=not self.progress)
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        self._rate = float(trainer.optimizers[0].param_groups[0]["lr"])  # after the batch it is that of the next
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -170,22 +182,22 @@ class Keeper(Callback):
             "train_loss": float(self._loss) / self._count,
             "train_accuracy": self._correct / self._count,
             **module.scores,
-            "lr": float(trainer.optimizers[0].param_groups[0]["lr"]),
+            "lr": self._rate,
             "seconds": seconds,
             "validation_seconds": self._times["validated"] - self._times["trained"],
             "images_per_second": self._count / seconds,
         }
         self.history.append(row)
         score = -row["validation_loss"] if self.monitor == "loss" else row[f"validation_{self.monitor}"]
-        if score > self.best:
+        if score > self.best or not self.best_epoch:
             self.best, self.best_epoch = score, trainer.current_epoch + 1
             trainer.save_checkpoint(self.fit.checkpoints / BEST, weights_only=True)
         if self._is_stale():
             trainer.should_stop = True
-        trainer.save_checkpoint(self.fit.checkpoints / LAST)
         if self.every and (trainer.current_epoch + 1) % self.every == 0:
             trainer.save_checkpoint(self.fit.checkpoints / f"epoch_{trainer.current_epoch + 1}.ckpt")
-        row["checkpoint_seconds"] = time.perf_counter() - self._times["validated"]
+        trainer.save_checkpoint(self.fit.checkpoints / LAST)  # after all others: a resume does not go back to them
+        self.spent_on_disk.append(time.perf_counter() - self._times["validated"])
         write_text(to_csv(self.history), self.fit.history)
         log.info("%s", self._line(row, trainer.max_epochs or 0))
 
@@ -194,10 +206,9 @@ class Keeper(Callback):
 
     def _line(self, row: dict[str, float], epochs: int) -> str:
         name = self.monitor.replace("_", " ")
-        spent = sum(
-            r["seconds"] + r["validation_seconds"] + r.get("checkpoint_seconds", 0.0) for r in self.history[-5:]
-        )
-        left = spent / len(self.history[-5:]) * (epochs - row["epoch"])
+        near = self.history[-5:]
+        spent = sum(past["seconds"] + past["validation_seconds"] for past in near) / len(near) + self.spent_on_disk[-1]
+        left = spent * (epochs - row["epoch"])
         best = abs(self.best)
         return (
             f"epoch {row['epoch']:>3.0f}/{epochs}  loss {row['train_loss']:.3f}  validation {row['validation_loss']:.3f}  "
@@ -223,8 +234,11 @@ class AtomicCheckpoints(TorchCheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
         try:
             found: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError) as error:
-            raise RunError(f"The checkpoint {path} is damaged ({error}). Delete it to train this fit anew.") from error
+        except Exception as error:  # a damaged file raises what it likes
+            raise RunError(
+                f"The checkpoint {path} is damaged ({type(error).__name__}). "
+                f"Delete {Path(path).parent} to train this fit anew."
+            ) from error
         return found
 
 
@@ -281,6 +295,14 @@ def class_weights(labels: IntArray, num_classes: int) -> Tensor:
     counts = np.bincount(labels, minlength=num_classes).astype(np.float64)
     weighted = np.divide(len(labels) / (counts > 0).sum(), counts, out=np.zeros_like(counts), where=counts > 0)
     return torch.tensor(weighted, dtype=torch.float32)
+
+
+def _classes(network: Network, recipe: Recipe) -> int:
+    """How many values come out of a network; labels may lack the last class."""
+    data = recipe.data
+    with torch.inference_mode():
+        logits: Tensor = network.eval()(torch.zeros(1, data.channels, data.size, data.size))
+    return logits.shape[1]
 
 
 def to_csv(rows: list[dict[str, float]]) -> str:

@@ -1,0 +1,187 @@
+"""Train the toy in processes of their own that die by SIGKILL; `test_killed.py` runs this as a program.
+
+    python killed.py FOLDER
+
+Torch is loaded once and the process forks before each training, so that a death costs a second. For each list in
+`DEATHS` one process after the other trains in the same folder until it kills itself at its moment, and the last goes on
+to the end; FOLDER/at random dies by another's hand. Prints what became of each, as JSON.
+"""
+
+import itertools
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import toy
+
+from scanwise.training import train
+from scanwise.training.module import Classifier
+
+Moment = Callable[[], None]
+
+PATIENT: dict[str, Any] = {"monitor": "loss", "checkpoint_every": 2}  # whose best epoch is each in turn
+LONG: dict[str, Any] = {"epochs": 8, "optimizer": {"name": "sgd", "lr": 0.05}, "checkpoint_every": 5, "loss": "focal"}
+IMPATIENT: dict[str, Any] = {
+    "epochs": 30,
+    "patience": 2,
+    "optimizer": {"name": "adam", "lr": 0.05},
+    "schedule": {"name": "constant"},
+}
+
+
+def die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def before(owner: type, name: str, when: Callable[..., bool]) -> None:
+    """Die where this method is called for the first time that `when` says so."""
+    method = getattr(owner, name)
+
+    def dying(*arguments: Any, **more: Any) -> Any:
+        if when(*arguments):
+            die()
+        return method(*arguments, **more)
+
+    setattr(owner, name, dying)
+
+
+def step(epoch: int, batch: int) -> Moment:
+    return lambda: before(
+        Classifier, "training_step", lambda module, _, index: (module.current_epoch, index) == (epoch, batch)
+    )
+
+
+def validation(epoch: int) -> Moment:
+    return lambda: before(Classifier, "validation_step", lambda module, *_: module.current_epoch == epoch)
+
+
+def half_written(name: str, which: int) -> Moment:
+    """The n-th checkpoint of this name has half of its bytes on disk."""
+    save, count = torch.save, itertools.count(1)
+
+    def cut(value: Any, file: Any) -> None:
+        save(value, file)
+        if name in file.name and next(count) == which:
+            file.truncate(file.tell() // 2)
+            die()
+
+    def plant() -> None:
+        torch.save = cut
+
+    return plant
+
+
+def renamed(name: str, which: int, done: bool) -> Moment:
+    """The n-th file of this name is about to get it, or has just got it."""
+    replace, count = Path.replace, itertools.count(1)
+
+    def dying(self: Path, target: Path) -> Path:
+        here = Path(target).name == name and next(count) == which
+        if here and not done:
+            die()
+        found = replace(self, target)
+        if here:
+            die()
+        return found
+
+    def plant() -> None:
+        Path.replace = dying  # type: ignore[method-assign,assignment]
+
+    return plant
+
+
+# One death after the other, each in a process that goes on where the one before died.
+DEATHS: dict[str, list[Moment]] = {
+    "among batches": [
+        step(0, 0),
+        step(0, 3),
+        validation(0),
+        step(2, 2),
+        step(2, 2),  # twice at one place
+        step(3, 0),  # between two epochs
+        validation(4),
+    ],
+    "among files": [
+        half_written("best.ckpt", 1),
+        renamed("best.ckpt", 1, done=True),
+        half_written("last.ckpt", 1),
+        renamed("last.ckpt", 1, done=False),
+        renamed("last.ckpt", 1, done=True),  # the first epoch is safe, its row of history not yet written
+        half_written("epoch_2.ckpt", 1),
+        renamed("epoch_2.ckpt", 1, done=True),
+        half_written("last.ckpt", 1),
+        renamed("history.csv", 2, done=True),  # the first is written again on resume
+        renamed("last.ckpt", 3, done=True),  # of the last epoch
+        renamed("history.csv", 1, done=False),
+        renamed("history.csv", 1, done=True),
+        renamed("model.safetensors", 1, done=False),
+    ],
+}
+
+
+def fork(work: Callable[[], object]) -> int:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(3)
+    return pid
+
+
+def run(folder: Path, **section: Any) -> None:
+    torch.set_num_threads(1)
+    made = toy.recipe(**section)
+    train(toy.network(made), made, toy.store(), toy.LABELS, toy.ROWS, toy.place(folder), device="cpu")
+
+
+def end_of(pid: int) -> int:
+    """0 for a process that ended well, -9 for one that was killed."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def die_and_go_on(folder: Path, moments: list[Moment], **section: Any) -> list[int]:
+    def dying(moment: Moment) -> None:
+        moment()
+        run(folder, **section)
+
+    ends = [end_of(fork(partial(dying, moment))) for moment in moments]
+    return [*ends, end_of(fork(partial(run, folder, **section)))]
+
+
+def die_at_random(folder: Path, **section: Any) -> list[int]:
+    """Killed from outside until one comes through: at times of no plan, or as soon as a file is being written."""
+    draws, ends = random.Random(0), [-9]  # noqa: S311
+    while ends[-1] != 0:
+        pid, longest = fork(partial(run, folder, **section)), 0.4 + 0.1 * len(ends)
+        until = time.monotonic() + draws.uniform(0.1, longest)
+        to_file = draws.random() < 0.5
+        while time.monotonic() < until or (to_file and is_alive(pid) and not list(folder.rglob("*.part"))):
+            time.sleep(0.001)
+        os.kill(pid, signal.SIGKILL)
+        ends.append(end_of(pid))
+    return ends[1:]
+
+
+def is_alive(pid: int) -> bool:
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
+def main(folder: Path) -> None:
+    ends = {name: die_and_go_on(folder / name, moments, **PATIENT) for name, moments in DEATHS.items()}
+    ends["at random"] = die_at_random(folder / "at random", **LONG)
+    ends["impatient"] = die_and_go_on(folder / "impatient", [renamed("model.safetensors", 1, done=False)], **IMPATIENT)
+    print(json.dumps(ends))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
