@@ -113,6 +113,14 @@ def test_the_second_time_only_what_changed_is_fetched(s3: Any, scans: Scans, fet
     assert "NonDemented/new.png" in hashes[1]
 
 
+def test_a_folder_that_came_after_the_first_look_is_seen(s3: Any, scans: Scans) -> None:
+    s3.pipe("bucket/scans/other.txt", b"x")
+    with pytest.raises(DataError, match="nothing at"):
+        remote.mirror("s3://bucket/scans/new")
+    upload(s3fs.S3FileSystem(skip_instance_cache=True), scans.classes(each=2), "bucket/scans/new")
+    assert len(cohort.read("s3://bucket/scans/new", RECIPE).cohort) == 4
+
+
 def test_a_file_that_vanished_from_the_mirror_is_fetched_again(s3: Any, scans: Scans, fetched: list[str]) -> None:
     upload(s3, scans.classes(each=2), "bucket/scans")
     local = remote.mirror("s3://bucket/scans")
@@ -154,6 +162,26 @@ def test_a_broken_transfer_is_told_leaves_no_scan_behind_and_goes_on_later(
     assert len(fetched) == 4  # the first two are kept
     assert len([file for file in local.rglob("*") if file.is_file() and not file.name.startswith(".")]) == 6
     assert not list(local.rglob("*.part"))
+
+
+def test_a_changed_scan_whose_transfer_broke_is_not_taken_for_new(
+    s3: Any, scans: Scans, fetched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(s3, scans.classes(each=2), "bucket/scans")
+    local = remote.mirror("s3://bucket/scans")
+    s3.pipe("bucket/scans/NonDemented/s0.png", b"new content")
+
+    def breaks(names: list[str], parts: list[str]) -> None:
+        raise ConnectionError("the line is dead")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(s3, "get", breaks)
+        with pytest.raises(DataError, match="broke off"):
+            remote.mirror("s3://bucket/scans")
+    fetched.clear()
+    remote.mirror("s3://bucket/scans")
+    assert fetched == ["bucket/scans/NonDemented/s0.png"]
+    assert (local / "NonDemented" / "s0.png").read_bytes() == b"new content"
 
 
 def test_a_full_disk_while_fetching(s3: Any, scans: Scans, monkeypatch: pytest.MonkeyPatch) -> None:
