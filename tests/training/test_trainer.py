@@ -61,6 +61,23 @@ def test_it_learns_what_can_be_learnt(tmp_path: Path) -> None:
     assert (logits[:, 0].argmax(1) == toy.LABELS[toy.ROWS["validation"]]).mean() > 0.95
 
 
+@pytest.mark.parametrize("weighed", [True, False])
+def test_it_trains_in_training_mode_whatever_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weighed: bool
+) -> None:
+    modes, step = [], Classifier.training_step
+
+    def watch(self: Classifier, batch: Any, batch_idx: int) -> Any:
+        modes.append(all(module.training for module in self.modules()))
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(Classifier, "training_step", watch)
+    made = toy.recipe(epochs=2, class_weights=weighed)
+    network = toy.network(made).eval()
+    train(network, made, toy.store(), toy.LABELS, toy.ROWS, toy.place(tmp_path), device="cpu")
+    assert modes == [True] * 10
+
+
 def test_it_does_not_learn_noise(tmp_path: Path) -> None:
     made = toy.recipe()
     pixels = np.random.default_rng(1).integers(0, 256, toy.store().array.shape, np.uint8)

@@ -76,13 +76,9 @@ def train(
     for stale in fit.path.rglob(".*.part"):  # of a process that was killed
         stale.unlink()
     loader = train_loader(store, labels, rows["train"], section.batch, recipe.seed)
-    module = Classifier(
-        network.to(memory_format=torch.channels_last),
-        section,
-        class_weights(labels[rows["train"]], _classes(network, recipe)) if section.class_weights else None,
-        recipe.seed,
-        len(loader),
-    )
+    weighed = class_weights(labels[rows["train"]], _classes(network, recipe)) if section.class_weights else None
+    network.train()  # Lightning leaves the mode as it finds it
+    module = Classifier(network.to(memory_format=torch.channels_last), section, weighed, recipe.seed, len(loader))
     keeper = Keeper(fit, section.monitor, section.patience, section.checkpoint_every, progress)
     last = fit.checkpoints / LAST
     with _quiet():
