@@ -17,7 +17,7 @@ import scanwise as api
 from scanwise import bundle
 from scanwise.errors import DataError, RunError
 from scanwise.run import sha256_of
-from tiny import Command, Fill, Whole, read_csv, write_csv
+from tiny import JUNK, Command, Fill, Whole, read_csv, write_csv
 
 FILES = ("bundle.json", "recipe.yaml", "model.safetensors")
 
@@ -140,6 +140,14 @@ def test_terminal_shows_names_as_they_are(
     assert said.out.splitlines()[0].split() == ["subject", "class", "prob.", "prediction", "set", "entropy", "look"]
 
 
+def test_unreadable_row_of_a_manifest_is_listed_by_its_name(whole: Whole, scanwise: Command) -> None:
+    said = scanwise("predict", whole.run.path, "--manifest", whole.data, "--format", "json")
+    assert said.code == 0, said.err
+    answer = json.loads(said.out)
+    assert {found["path"] for found in answer["quarantine"]} == set(JUNK)
+    assert len(answer["scans"]) == 94
+
+
 def test_nothing_readable_is_refused(whole: Whole, tmp_path: Path, scanwise: Command) -> None:
     (tmp_path / "x.png").write_bytes(b"no")
     said = scanwise("predict", whole.run.path, tmp_path)
@@ -238,6 +246,11 @@ def test_incomplete_bundle_is_refused(name: str, whole: Whole, tmp_path: Path) -
     (tmp_path / "bundle" / name).unlink()
     with pytest.raises(RunError, match="no bundle" if name == "bundle.json" else name):
         bundle.load(tmp_path / "bundle")
+
+
+def test_place_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="There is no run at"):
+        bundle.load(tmp_path / "nowhere")
 
 
 def test_altered_bundle_through_the_real_command_line(whole: Whole, tmp_path: Path) -> None:

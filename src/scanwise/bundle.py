@@ -182,14 +182,15 @@ class Bundle:
         hashes: list[str] = []
         kept: list[int] = []
         quarantine: list[tuple[str, str]] = []
-        logits = self._logits(paths, hashes, kept, quarantine, device, progress)
+        called = np.array([str(path) for path in paths], dtype=np.str_) if names is None else names
+        logits = self._logits(paths, called.tolist(), hashes, kept, quarantine, device, progress)
         if not kept:
             reasons = "; ".join(f"{path}: {reason}" for path, reason in quarantine[:3])
             raise DataError(f"None of the {len(paths)} files can be read ({reasons}).")
         found = Logits(
             logits=logits,
             labels=np.full(len(kept), -1),
-            scans=(np.array([str(path) for path in paths], dtype=np.str_) if names is None else names)[kept],
+            scans=called[kept],
             subjects=np.array(["" if subjects is None else subjects[index] for index in kept], dtype=np.str_),
             classes=self.classes,
             groups={name: values[kept] for name, values in (groups or {}).items()},
@@ -201,6 +202,7 @@ class Bundle:
     def _logits(
         self,
         paths: Sequence[Path],
+        names: Sequence[str],
         hashes: list[str],
         kept: list[int],
         quarantine: list[tuple[str, str]],
@@ -225,7 +227,7 @@ class Bundle:
                             kept.append(index)
                             waiting.append(scan.pixels)
                         else:
-                            quarantine.append((str(paths[index]), scan))
+                            quarantine.append((names[index], scan))
                     if waiting:
                         yield np.stack(waiting)
                         waiting.clear()
@@ -276,6 +278,8 @@ def load(path: str | Path) -> Bundle:
         return Bundle.open(folder)
     if (folder / "bundle" / "bundle.json").is_file():
         return Bundle.open(folder / "bundle")
+    if not folder.is_dir():
+        raise RunError(f"There is no run at {folder}. Give a run folder or a bundle.")
     raise RunError(
         f"{folder} holds no bundle. Finish the run first: scanwise fit RECIPE --data DATA --out {folder} --resume."
     )

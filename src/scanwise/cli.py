@@ -279,8 +279,8 @@ def _print_summary(run: "Run") -> None:
 
 
 def _columns(metrics: "list[Metric]") -> dict[tuple[str, int], int]:
-    """Protocol and fold to the number of units; of several folds, all of them together."""
-    kinds = {(m.protocol, m.fold): m.count for m in metrics}
+    """Protocol and fold to the number of units, honest first; of several folds, all of them together."""
+    kinds = {(m.protocol, m.fold): m.count for m in sorted(metrics, key=lambda m: m.protocol)}
     pooled = {protocol for protocol, fold in kinds if fold < 0}
     return {kind: count for kind, count in kinds.items() if kind[1] < 0 or kind[0] not in pooled}
 

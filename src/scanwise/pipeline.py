@@ -400,8 +400,7 @@ def _changed(before: Cohort, now: Cohort) -> str:
 def _fit_one(work: Work, folder: Run, split: Split) -> list[Judged]:
     """Train, predict, calibrate and judge one fit, then its rivals; returns their answers on the test side."""
     place = folder.fit(split.protocol, split.fold)
-    folds = f", fold {split.fold + 1} of {work.recipe.split.folds}" if work.recipe.split.folds > 1 else ""
-    log.info("%s protocol%s: %s%s", split.protocol, folds, split.rule, " (leaked)" if split.leaky else "")
+    log.info("%s protocol: %s%s", split.protocol, split.rule, " (leaked)" if split.leaky else "")
     with _timed(work, f"training {split.protocol} {split.fold}"):
         _train(work, place, split)
     with _timed(work, f"prediction {split.protocol} {split.fold}"):
