@@ -162,8 +162,8 @@ def die_at_random(folder: Path, **section: Any) -> list[int]:
     """Killed from outside until one comes through: at times of no plan, or as soon as a file is being written."""
     draws, ends = random.Random(0), [-9]  # noqa: S311
     while ends[-1] != 0:
-        pid, longest = fork(partial(run, folder, **section)), 0.4 + 0.1 * len(ends)
-        until = time.monotonic() + draws.uniform(0.1, longest)
+        pid, longest = fork(partial(run, folder, **section)), 0.1 * 1.3 ** len(ends)
+        until = time.monotonic() + draws.uniform(0.02, longest)
         to_file = draws.random() < 0.5
         while time.monotonic() < until or (to_file and is_alive(pid) and not list(folder.rglob("*.part"))):
             time.sleep(0.001)

@@ -30,7 +30,7 @@ CASES = {**dict.fromkeys(killed.DEATHS, killed.PATIENT), "at random": killed.LON
 def test_a_kill_changes_nothing(ends: tuple[Path, dict[str, list[int]]], tmp_path: Path, case: str) -> None:
     folder, codes = ends[0] / case, ends[1][case]
     assert codes == [-9] * (len(codes) - 1) + [0]
-    assert len(codes) > (3 if case == "at random" else 1)
+    assert len(codes) > 1
     run(tmp_path, **CASES[case])  # never killed, and in another process than those that were
     assert toy.place(folder).model.read_bytes() == toy.place(tmp_path).model.read_bytes()
     assert untimed(history(folder)) == untimed(history(tmp_path))
