@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -217,7 +218,9 @@ def _read_table(file: Path) -> pd.DataFrame:
     if separator is None:
         raise DataError(f"{file} is neither a folder nor a manifest; manifests end in {' or '.join(MANIFESTS)}.")
     try:
-        table = pd.read_csv(file, sep=separator, dtype=str, encoding="utf-8-sig")
+        # "None" is a label that people use, so pandas' long list of missing values is cut short.
+        blank: dict[str, Any] = {"keep_default_na": False, "na_values": ["", "nan", "NaN", "NAN", "NA"]}
+        table = pd.read_csv(file, sep=separator, dtype=str, encoding="utf-8-sig", **blank)
     except (OSError, ValueError, pd.errors.ParserError) as error:
         raise DataError(f"The manifest {file} cannot be read: {' '.join(str(error).split())}.") from error
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes the surplus values on the left for an index
