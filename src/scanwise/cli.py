@@ -87,9 +87,9 @@ def _running(command: F) -> F:
 def demo(out: Path, seed: int, device: str, threads: int) -> None:
     """Synthetic scans to a report, in a minute."""
     _talk()
-    from scanwise import pipeline
+    from scanwise.pipeline.demonstration import demo as show_demo
 
-    shown = pipeline.demo(out, seed=seed, device=device, threads=threads, progress=_progress())
+    shown = show_demo(out, seed=seed, device=device, threads=threads, progress=_progress())
     _print_summary(shown.run)
     click.echo(shown.text)
     _print_report(shown.run)
@@ -128,7 +128,9 @@ def fit(
 
     options: dict[str, Any] = {"subject": subject, "settings": settings, "device": device, "threads": threads}
     if plan:
-        _print_plan(pipeline.plan(pipeline.prepare(recipe, data=data, progress=_progress(), **options)))
+        from scanwise.pipeline import planning
+
+        _print_plan(planning.plan(pipeline.prepare(recipe, data=data, progress=_progress(), **options)))
         return
     folder = out or Path("runs") / Path(recipe).stem
     run = pipeline.fit(recipe, data=data, out=folder, resume=resume, progress=_progress(), **options)

@@ -4,7 +4,8 @@
                -> measure -> tables, bundle, report
 
 Each stage reads and writes the run folder, and what a fit has already left there is not done again: a run that was
-killed at any moment goes on, and deleting a stage's output is how to do it anew.
+killed at any moment goes on, and deleting a stage's output is how to do it anew. Beside this file lie `work` (what the
+stages share), `judging` (rivals and figures), `planning` (what a fit would cost) and `demonstration`.
 """
 
 import hashlib
@@ -12,72 +13,32 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scanwise import bundle, calibration, cohort, evaluation, recipe, risk, rivals, run
-from scanwise.bundle import Judge
+from scanwise import bundle, calibration, cohort, recipe, risk, run
 from scanwise.cohort import splits
-from scanwise.cohort.readers import Pixels
-from scanwise.cohort.store import Store
 from scanwise.conformal import ConformalSets, draws_from
 from scanwise.errors import RunError
+from scanwise.pipeline.judging import Judged, measure, pool, rivals_of
+from scanwise.pipeline.work import Work
 from scanwise.recipe import Recipe
 from scanwise.records import (
     SIDES,
     Cohort,
     Finding,
     FloatArray,
-    IntArray,
     Logits,
-    Metric,
-    Predictions,
     Split,
-    Unit,
-    load_metrics,
     save_findings,
     save_metrics,
 )
-from scanwise.run import Fit, Run, spell_time
+from scanwise.run import Fit, Run
 
 log = logging.getLogger("scanwise")
-
-PLAIN: dict[Unit, Judge] = {  # no calibrator, no guarantee
-    "scan": Judge(calibration.Temperature(1.0), None, "scan"),
-    "subject": Judge(calibration.Temperature(1.0), None, "subject"),
-}
-POOLED = -1  # the fold number of figures over all folds together
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What all stages share: the values that were read, and how to run."""
-
-    recipe: Recipe
-    cohort: Cohort
-    store: Store
-    splits: tuple[Split, ...]
-    findings: tuple[Finding, ...]
-    quarantine: tuple[tuple[str, str], ...]
-    source: str
-    device: str = "cpu"
-    progress: bool = False
-    times: dict[str, float] = field(default_factory=dict)
-    memo: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """One model's answers on the test side of one fit."""
-
-    model: str
-    split: Split
-    scans: Predictions
-    subjects: Predictions
 
 
 def fit(
@@ -125,60 +86,13 @@ def fit(
     for split in work.splits:
         judged += _fit_one(work, folder, split)
     with _timed(work, "evaluation"):
-        metrics = _measure(work, judged)
+        metrics = measure(work, judged)
         with run.writing(folder.metrics) as temporary:
             save_metrics(metrics, temporary)
     _write_bundle(work, folder)
     _write_provenance(work, folder, started)
     _report(work, folder, judged)
     return folder
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a fit would do.
-
-    Attributes:
-        classes: headings of the cells.
-        cells: a row a split and side: its name, then "subjects (scans)" of each class.
-        lines: time and disk, in words.
-    """
-
-    classes: tuple[str, ...]
-    cells: tuple[tuple[str, ...], ...]
-    lines: tuple[str, ...]
-
-
-def plan(work: Work) -> Plan:
-    """Count the cells, time a few steps of the network on random pixels, and add up the disk; writes nothing."""
-    from scanwise import training
-    from scanwise.models import build
-
-    made = work.recipe
-    network = build(made.model, len(work.cohort.classes), made.data.channels)
-    speed = training.time_steps(network, made, work.device)
-    cells: list[tuple[str, ...]] = []
-    seconds = 0.0
-    for split in work.splits:
-        counted = splits.counts(work.cohort, split)
-        fold = f" {split.fold + 1}" if made.split.folds > 1 and split.protocol == "honest" else ""
-        for side in SIDES:
-            here = [f"{row['subjects']} ({row['scans']})" for row in counted if row["side"] == side]
-            cells.append((f"{split.protocol}{fold} {side}", *here))
-        learn, check = len(split.rows("train")), len(split.rows("validation"))
-        rest = len(split.rows("calibration")) + len(split.rows("test")) + check
-        seconds += made.train.epochs * (learn * speed.train + check * speed.predict) + rest * speed.predict
-    size = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
-    # best weights, weights and bundle count once each, a full checkpoint about three times (weights and two moments)
-    kept = 3 + 3 * (1 + (made.train.epochs // made.train.checkpoint_every if made.train.checkpoint_every else 0))
-    lines = (
-        f"time: at most {spell_time(seconds)} on {work.device} for {len(work.splits)} fits of {made.train.epochs} epochs "
-        f"({1 / speed.train:.0f} scans/s in training, measured now)",
-        f"disk: {len(work.splits) * kept * size / 1e6:.0f} MB in the run folder, "
-        f"{work.store.array.nbytes / 1e6:.0f} MB of decoded scans in the cache",
-        *(f"{finding.severity}: {finding.message}" for finding in work.findings),
-    )
-    return Plan(work.cohort.classes, tuple(cells), lines)
 
 
 def predict(
@@ -206,54 +120,6 @@ def predict(
         device=_device(device, threads),
         progress=progress,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Demo:
-    """What the demonstration shows: its run, and the figures that only a planted truth can give."""
-
-    run: Run
-    text: str
-
-
-def demo(out: Path, *, seed: int = 0, device: str = "auto", threads: int = 0, progress: bool = False) -> Demo:
-    """Make a synthetic cohort in `out`, take it to a report, and set the result beside the planted truth.
-
-    Raises:
-        RunError: if `out` holds something else, or a demonstration with another seed.
-    """
-    from scanwise.cohort import phantom
-
-    made = replace(phantom.DEMO, seed=seed)
-    log.info("drawing %d scans of %d synthetic subjects", made.subjects * made.slices, made.subjects)
-    phantom.write(out / "cohort", made, progress=progress)
-    folder = fit(
-        "demo",
-        data=out / "cohort" / "scans",
-        out=out / "run",
-        subject=str(out / "cohort" / "truth.csv"),
-        settings=[f"seed={seed}"],
-        device=device,
-        threads=threads,
-        resume=True,  # a demonstration that is asked for again has nothing to ask
-        progress=progress,
-    )
-    place = folder.fit("honest", 0)
-    test, calibrated = (risk.pool_by_subject(Logits.load(place.logits(side))) for side in ("test", "calibration"))
-    ceiling = phantom.ceiling(made, test.subjects.tolist())
-    alpha = bundle.judges_of(place)["subject"].sets.alpha  # type: ignore[union-attr]
-    low = risk.coverage_band(len(calibrated), len(test), alpha, 0.01)
-    covered = next(
-        m
-        for m in load_metrics(folder.metrics)
-        if (m.name, m.unit, m.group, m.model) == ("coverage", "subject", "", "network")
-    )
-    text = (
-        f"An oracle that knows the planted truth reaches {100 * ceiling:.1f} % of the {len(test)} test subjects: the ceiling.\n"
-        f"Prediction sets cover {100 * covered.value:.1f} % of them; {100 * (1 - alpha):.0f} % are promised, and by the exact "
-        f"law 99 of 100 runs cover at least {100 * low:.1f} %."
-    )
-    return Demo(folder, text)
 
 
 def prepare(
@@ -410,7 +276,7 @@ def _fit_one(work: Work, folder: Run, split: Split) -> list[Judged]:
     test = Logits.load(place.logits("test"))
     judged = bundle.judge_both(bundle.judges_of(place), test, bundle.hashes_of_scans(work.cohort, test.scans))
     with _timed(work, f"rivals {split.protocol} {split.fold}"):
-        return [Judged("network", split, *judged), *_rivals(work, split, test)]
+        return [Judged("network", split, *judged), *rivals_of(work, split, test)]
 
 
 def _train(work: Work, place: Fit, split: Split) -> None:
@@ -506,122 +372,6 @@ def _draws(work: Work, scans: Logits, units: Logits) -> FloatArray | None:
     return draws_from(hashes if units is scans else bundle.hashes_of_subjects(units.subjects, scans, hashes))
 
 
-def _rivals(work: Work, split: Split, test: Logits) -> list[Judged]:
-    """The trivial classifiers on the same split."""
-    train, rows = split.rows("train"), split.rows("test")
-    labels, subjects = work.cohort.labels[train], work.cohort.subject[train]
-    pixels = {"train": _small(work.store, train), "test": _small(work.store, rows)}
-    pooled = risk.pool_by_subject(test)
-    judged = []
-    for name in work.recipe.rivals.names:
-        given: dict[str, Any] | None = _features(work, train, rows) if name == "frozen_features" else pixels
-        if given is None:
-            continue
-        rival, count = rivals.RIVALS[name], len(work.cohort.classes)
-        scans = _as_logits(rival(given["train"], labels, subjects, given["test"], count), test)
-        people = risk.pool_by_subject(scans)
-        if name == "frozen_features":  # its classic form: one mean feature a subject, and a regression over subjects
-            means = rivals.mean_by_subject(given["train"], labels, subjects)
-            asked, _, names = rivals.mean_by_subject(given["test"], np.zeros_like(test.labels), test.subjects)
-            order = [names.tolist().index(subject) for subject in pooled.subjects.tolist()]
-            people = _as_logits(rival(*means, asked[order], count), pooled)
-        judged.append(Judged(name, split, PLAIN["scan"](scans, []), PLAIN["subject"](people, [])))
-    return judged
-
-
-def _as_logits(probs: FloatArray, like: Logits) -> Logits:
-    return replace(like, logits=np.log(probs)[:, None, :].astype(np.float32), features=None)
-
-
-def _small(store: Store, rows: IntArray, side: int = 64, block: int = 512) -> Pixels:
-    """Scans for rivals, which look at small pixels anyway: averaged down to at most 64 × 64, block by block."""
-    blocks = (store.read(rows[start : start + block]) for start in range(0, len(rows), block))
-    return np.concatenate([np.rint(rivals.shrink(pixels, (side, side))).astype(np.uint8) for pixels in blocks])
-
-
-def _features(work: Work, train: IntArray, test: IntArray) -> dict[str, Any] | None:
-    """Frozen features of a pretrained backbone, or None where its weights are not at hand."""
-    section = work.recipe.rivals
-    if section.weights == "none":
-        return None
-    if "features" not in work.memo:  # of all scans, once for all folds and protocols
-        from scanwise import prediction
-        from scanwise.cohort import store
-        from scanwise.models import build
-
-        shape = recipe.Data(size=section.size, channels=3, shape=work.recipe.data.shape)
-        options = {"mean": section.mean, "std": section.std, "options": section.options}
-        network = build(recipe.Model(name=section.backbone, weights=section.weights, **options), 0, 3)
-        pixels, _ = store.build(_local_root(work), work.cohort.path, shape, progress=work.progress)
-        everyone = np.arange(len(work.cohort))
-        found = prediction.predict(network, pixels, everyone, device=work.device, progress=work.progress)
-        work.memo["features"] = found[1]
-    features = work.memo["features"]
-    return {"train": features[train], "test": features[test]}
-
-
-def _local_root(work: Work) -> Path:
-    if not cohort.remote.is_remote(work.cohort.root):
-        return Path(work.cohort.root)
-    place = cohort.remote.mirror(work.cohort.root)
-    return place if place.is_dir() else place.parent
-
-
-def _measure(work: Work, judged: Sequence[Judged]) -> list[Metric]:
-    """Figures of every model, fit and unit, and each rival's paired difference to the network."""
-    section = work.recipe.evaluation
-    found: list[Metric] = []
-    for group in _with_pooled(judged):
-        network = group[0]
-        shared: dict[str, Any] = {"draws": section.draws, "confidence": section.confidence, "seed": work.recipe.seed}
-        leaked = network.split.protocol != "honest"
-        for unit in ("scans", "subjects"):
-            if unit == "subjects" and not work.cohort.subjects_known:
-                continue
-            mine: Predictions = getattr(network, unit)
-            for entry in group:
-                theirs: Predictions = getattr(entry, unit)
-                measured = evaluation.measure(
-                    theirs, subjects=theirs.subjects, accuracy_only=leaked, ordered=work.cohort.ordered, **shared
-                )
-                if entry is not network:
-                    measured += evaluation.paired_difference(mine, theirs, model=entry.model, **shared)
-                found += [
-                    replace(m, model=entry.model, protocol=entry.split.protocol, fold=entry.split.fold)
-                    for m in measured
-                ]
-    return found
-
-
-def _with_pooled(judged: Sequence[Judged]) -> Iterator[list[Judged]]:
-    """The models of each fit, the network first; then, over several folds, of all of them together."""
-    groups: dict[tuple[str, int], list[Judged]] = {}
-    for entry in judged:
-        groups.setdefault((entry.split.protocol, entry.split.fold), []).append(entry)
-    yield from groups.values()
-    folds = [group for (protocol, _), group in groups.items() if protocol == "honest"]
-    if len(folds) > 1:
-        yield [_pool(list(entries)) for entries in zip(*folds, strict=True)]
-
-
-def _pool(entries: list[Judged]) -> Judged:
-    split = replace(entries[0].split, fold=POOLED)
-    return Judged(entries[0].model, split, _join([e.scans for e in entries]), _join([e.subjects for e in entries]))
-
-
-def _join(parts: Sequence[Predictions]) -> Predictions:
-    """Predictions of several folds as one; each row keeps the sets of its own fold."""
-
-    def rows(name: str) -> Any:
-        columns = [getattr(part, name) for part in parts]
-        return None if columns[0] is None else np.concatenate(columns)
-
-    first = parts[0]
-    names = ("scans", "subjects", "probs", "sets", "entropy", "abstain", "labels")
-    groups = {name: np.concatenate([part.groups[name] for part in parts]) for name in first.groups}
-    return Predictions(**{name: rows(name) for name in names}, classes=first.classes, groups=groups, unit=first.unit)
-
-
 def _write_bundle(work: Work, folder: Run) -> None:
     """The first honest fit is what leaves; where there is none, the published one, without guarantees."""
     first = work.splits[0]
@@ -633,7 +383,7 @@ def _report(work: Work, folder: Run, judged: Sequence[Judged]) -> None:
 
     for protocol in dict.fromkeys(split.protocol for split in work.splits):
         mine = [entry for entry in judged if entry.model == "network" and entry.split.protocol == protocol]
-        pooled = mine[0] if len(mine) == 1 else _pool(mine)
+        pooled = mine[0] if len(mine) == 1 else pool(mine)
         tables.write(folder, protocol, pooled.scans, pooled.subjects if work.cohort.subjects_known else None)
     tables.write_overview(folder)
     rows, titles = _examples(work.cohort)

@@ -1,0 +1,149 @@
+"""The network beside its trivial rivals, on the same scans: their answers, and the figures of both."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scanwise import calibration, cohort, evaluation, recipe, risk, rivals
+from scanwise.bundle import Judge
+from scanwise.cohort.readers import Pixels
+from scanwise.cohort.store import Store
+from scanwise.pipeline.work import Work
+from scanwise.records import FloatArray, IntArray, Logits, Metric, Predictions, Split, Unit
+
+PLAIN: dict[Unit, Judge] = {  # no calibrator, no guarantee
+    "scan": Judge(calibration.Temperature(1.0), None, "scan"),
+    "subject": Judge(calibration.Temperature(1.0), None, "subject"),
+}
+
+
+POOLED = -1  # the fold number of figures over all folds together
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One model's answers on the test side of one fit."""
+
+    model: str
+    split: Split
+    scans: Predictions
+    subjects: Predictions
+
+
+def rivals_of(work: Work, split: Split, test: Logits) -> list[Judged]:
+    """The trivial classifiers on the same split."""
+    train, rows = split.rows("train"), split.rows("test")
+    labels, subjects = work.cohort.labels[train], work.cohort.subject[train]
+    pixels = {"train": _small(work.store, train), "test": _small(work.store, rows)}
+    pooled = risk.pool_by_subject(test)
+    judged = []
+    for name in work.recipe.rivals.names:
+        given: dict[str, Any] | None = _features(work, train, rows) if name == "frozen_features" else pixels
+        if given is None:
+            continue
+        rival, count = rivals.RIVALS[name], len(work.cohort.classes)
+        scans = _as_logits(rival(given["train"], labels, subjects, given["test"], count), test)
+        people = risk.pool_by_subject(scans)
+        if name == "frozen_features":  # its classic form: one mean feature a subject, and a regression over subjects
+            means = rivals.mean_by_subject(given["train"], labels, subjects)
+            asked, _, names = rivals.mean_by_subject(given["test"], np.zeros_like(test.labels), test.subjects)
+            order = [names.tolist().index(subject) for subject in pooled.subjects.tolist()]
+            people = _as_logits(rival(*means, asked[order], count), pooled)
+        judged.append(Judged(name, split, PLAIN["scan"](scans, []), PLAIN["subject"](people, [])))
+    return judged
+
+
+def _as_logits(probs: FloatArray, like: Logits) -> Logits:
+    return replace(like, logits=np.log(probs)[:, None, :].astype(np.float32), features=None)
+
+
+def _small(store: Store, rows: IntArray, side: int = 64, block: int = 512) -> Pixels:
+    """Scans for rivals, which look at small pixels anyway: averaged down to at most 64 × 64, block by block."""
+    blocks = (store.read(rows[start : start + block]) for start in range(0, len(rows), block))
+    return np.concatenate([np.rint(rivals.shrink(pixels, (side, side))).astype(np.uint8) for pixels in blocks])
+
+
+def _features(work: Work, train: IntArray, test: IntArray) -> dict[str, Any] | None:
+    """Frozen features of a pretrained backbone, or None where its weights are not at hand."""
+    section = work.recipe.rivals
+    if section.weights == "none":
+        return None
+    if "features" not in work.memo:  # of all scans, once for all folds and protocols
+        from scanwise import prediction
+        from scanwise.cohort import store
+        from scanwise.models import build
+
+        shape = recipe.Data(size=section.size, channels=3, shape=work.recipe.data.shape)
+        options = {"mean": section.mean, "std": section.std, "options": section.options}
+        network = build(recipe.Model(name=section.backbone, weights=section.weights, **options), 0, 3)
+        pixels, _ = store.build(_local_root(work), work.cohort.path, shape, progress=work.progress)
+        everyone = np.arange(len(work.cohort))
+        found = prediction.predict(network, pixels, everyone, device=work.device, progress=work.progress)
+        work.memo["features"] = found[1]
+    features = work.memo["features"]
+    return {"train": features[train], "test": features[test]}
+
+
+def _local_root(work: Work) -> Path:
+    if not cohort.remote.is_remote(work.cohort.root):
+        return Path(work.cohort.root)
+    place = cohort.remote.mirror(work.cohort.root)
+    return place if place.is_dir() else place.parent
+
+
+def measure(work: Work, judged: Sequence[Judged]) -> list[Metric]:
+    """Figures of every model, fit and unit, and each rival's paired difference to the network."""
+    section = work.recipe.evaluation
+    found: list[Metric] = []
+    for group in _with_pooled(judged):
+        network = group[0]
+        shared: dict[str, Any] = {"draws": section.draws, "confidence": section.confidence, "seed": work.recipe.seed}
+        leaked = network.split.protocol != "honest"
+        for unit in ("scans", "subjects"):
+            if unit == "subjects" and not work.cohort.subjects_known:
+                continue
+            mine: Predictions = getattr(network, unit)
+            for entry in group:
+                theirs: Predictions = getattr(entry, unit)
+                measured = evaluation.measure(
+                    theirs, subjects=theirs.subjects, accuracy_only=leaked, ordered=work.cohort.ordered, **shared
+                )
+                if entry is not network:
+                    measured += evaluation.paired_difference(mine, theirs, model=entry.model, **shared)
+                found += [
+                    replace(m, model=entry.model, protocol=entry.split.protocol, fold=entry.split.fold)
+                    for m in measured
+                ]
+    return found
+
+
+def _with_pooled(judged: Sequence[Judged]) -> Iterator[list[Judged]]:
+    """The models of each fit, the network first; then, over several folds, of all of them together."""
+    groups: dict[tuple[str, int], list[Judged]] = {}
+    for entry in judged:
+        groups.setdefault((entry.split.protocol, entry.split.fold), []).append(entry)
+    yield from groups.values()
+    folds = [group for (protocol, _), group in groups.items() if protocol == "honest"]
+    if len(folds) > 1:
+        yield [pool(list(entries)) for entries in zip(*folds, strict=True)]
+
+
+def pool(entries: list[Judged]) -> Judged:
+    split = replace(entries[0].split, fold=POOLED)
+    return Judged(entries[0].model, split, _join([e.scans for e in entries]), _join([e.subjects for e in entries]))
+
+
+def _join(parts: Sequence[Predictions]) -> Predictions:
+    """Predictions of several folds as one; each row keeps the sets of its own fold."""
+
+    def rows(name: str) -> Any:
+        columns = [getattr(part, name) for part in parts]
+        return None if columns[0] is None else np.concatenate(columns)
+
+    first = parts[0]
+    names = ("scans", "subjects", "probs", "sets", "entropy", "abstain", "labels")
+    groups = {name: np.concatenate([part.groups[name] for part in parts]) for name in first.groups}
+    return Predictions(**{name: rows(name) for name in names}, classes=first.classes, groups=groups, unit=first.unit)

@@ -1,0 +1,55 @@
+"""What a fit would do, before it does it: cells, time and disk."""
+
+from dataclasses import dataclass
+
+from scanwise.cohort import splits
+from scanwise.pipeline.work import Work
+from scanwise.records import SIDES
+from scanwise.run import spell_time
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a fit would do.
+
+    Attributes:
+        classes: headings of the cells.
+        cells: a row a split and side: its name, then "subjects (scans)" of each class.
+        lines: time and disk, in words.
+    """
+
+    classes: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]
+    lines: tuple[str, ...]
+
+
+def plan(work: Work) -> Plan:
+    """Count the cells, time a few steps of the network on random pixels, and add up the disk; writes nothing."""
+    from scanwise import training
+    from scanwise.models import build
+
+    made = work.recipe
+    network = build(made.model, len(work.cohort.classes), made.data.channels)
+    speed = training.time_steps(network, made, work.device)
+    cells: list[tuple[str, ...]] = []
+    seconds = 0.0
+    for split in work.splits:
+        counted = splits.counts(work.cohort, split)
+        fold = f" {split.fold + 1}" if made.split.folds > 1 and split.protocol == "honest" else ""
+        for side in SIDES:
+            here = [f"{row['subjects']} ({row['scans']})" for row in counted if row["side"] == side]
+            cells.append((f"{split.protocol}{fold} {side}", *here))
+        learn, check = len(split.rows("train")), len(split.rows("validation"))
+        rest = len(split.rows("calibration")) + len(split.rows("test")) + check
+        seconds += made.train.epochs * (learn * speed.train + check * speed.predict) + rest * speed.predict
+    size = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+    # best weights, weights and bundle count once each, a full checkpoint about three times (weights and two moments)
+    kept = 3 + 3 * (1 + (made.train.epochs // made.train.checkpoint_every if made.train.checkpoint_every else 0))
+    lines = (
+        f"time: at most {spell_time(seconds)} on {work.device} for {len(work.splits)} fits of {made.train.epochs} epochs "
+        f"({1 / speed.train:.0f} scans/s in training, measured now)",
+        f"disk: {len(work.splits) * kept * size / 1e6:.0f} MB in the run folder, "
+        f"{work.store.array.nbytes / 1e6:.0f} MB of decoded scans in the cache",
+        *(f"{finding.severity}: {finding.message}" for finding in work.findings),
+    )
+    return Plan(work.cohort.classes, tuple(cells), lines)

@@ -1,0 +1,25 @@
+"""What all stages of a fit share."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from scanwise.cohort.store import Store
+from scanwise.recipe import Recipe
+from scanwise.records import Cohort, Finding, Split
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What all stages share: the values that were read, and how to run."""
+
+    recipe: Recipe
+    cohort: Cohort
+    store: Store
+    splits: tuple[Split, ...]
+    findings: tuple[Finding, ...]
+    quarantine: tuple[tuple[str, str], ...]
+    source: str
+    device: str = "cpu"
+    progress: bool = False
+    times: dict[str, float] = field(default_factory=dict)
+    memo: dict[str, Any] = field(default_factory=dict)
