@@ -15,6 +15,9 @@ from scanwise.errors import DataError, LeakageError
 from scanwise.recipe import Published, SplitSection
 from scanwise.records import SIDES, Cohort, Finding, IntArray, Split, StrArray
 
+_STREAM = 2
+"""Divides with numbers of its own: the phantom cohort draws its people from [seed, 0] and their scans from [seed, 1]."""
+
 
 def make(cohort: Cohort, section: SplitSection, seed: int) -> list[Split]:
     """Every split that a recipe asks for: its protocols, and the folds of the honest one.
@@ -152,7 +155,7 @@ def _honest(cohort: Cohort, section: SplitSection, seed: int, fold: int) -> Spli
     side_of: dict[str, str] = {}
     for index, name in enumerate(cohort.classes):
         members = subjects[labels == index]
-        random = np.random.default_rng([seed, index])
+        random = np.random.default_rng([seed, _STREAM, index])
         members = members[random.permutation(len(members))]
         sides = ["train"] * len(members) if name in unfit else _sides_of_class(len(members), section, fold, index)
         side_of.update(zip(members.tolist(), sides, strict=True))
@@ -213,7 +216,7 @@ def _by_scan(labels: IntArray, shares: Mapping[str, float], seed: int) -> StrArr
     side = np.full(len(labels), "train", dtype="<U11")
     for index in np.unique(labels):
         rows = np.flatnonzero(labels == index)
-        random = np.random.default_rng([seed, int(index)])
+        random = np.random.default_rng([seed, _STREAM, int(index)])
         side[rows[random.permutation(len(rows))]] = _allot(len(rows), shares)
     return side
 
