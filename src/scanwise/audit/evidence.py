@@ -1,0 +1,94 @@
+"""What every check of the audit looks at, and what it may show: values, made once, read by all."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scanwise.records import Cohort, Finding, FloatArray, IntArray, Severity, Split, StrArray
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of a cohort before its checks.
+
+    Attributes:
+        cohort: the scans; `cohort.given` is the split of the data itself, where it has one.
+        pixels: (N, S, S) uint8 thumbnails in the convention of `registration.THUMBNAIL`, memory-mapped.
+        vectors: (N, D) float32 of `registration.descriptors(pixels)`.
+        subject: (N,) who is who, given or recovered with confidence; None where nobody is known.
+        split: the sides that are examined, or None where there are none.
+        files: facts of the files themselves (`quality.file_facts`), each (N,).
+        quarantine: (path, reason) of files that cannot be read.
+        seed: of everything random.
+    """
+
+    cohort: Cohort
+    pixels: NDArray[np.uint8]
+    vectors: FloatArray
+    subject: StrArray | None = None
+    split: Split | None = None
+    files: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    quarantine: tuple[tuple[str, str], ...] = ()
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return len(self.cohort)
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """A picture: scans side by side, two and two."""
+
+    rows: IntArray
+    """(P, 2) rows of the cohort."""
+    captions: tuple[str, ...]
+    """P lines below them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """A picture: some scans in a row, the gravest first."""
+
+    rows: IntArray
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """A picture: named values with their intervals, and a line that says where chance or the bound lies."""
+
+    names: tuple[str, ...]
+    values: FloatArray
+    low: FloatArray
+    high: FloatArray
+    axis: str
+    reference: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """A picture: how values of several kinds lie, and the threshold between them."""
+
+    values: Mapping[str, FloatArray]
+    axis: str
+    threshold: float | None = None
+
+
+Picture = Pairs | Strip | Bars | Histogram
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What a check says, with the picture that shows it."""
+
+    finding: Finding
+    picture: Picture | None = None
+
+
+def note(
+    check: str, severity: Severity, message: str, scans: StrArray | tuple[str, ...] = (), picture: Picture | None = None
+) -> Noted:
+    """One finding; `scans` are paths, and no more than the first 1,000 are kept."""
+    return Noted(Finding(check, severity, message, tuple(str(scan) for scan in scans[:1000])), picture)
