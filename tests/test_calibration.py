@@ -193,3 +193,34 @@ def test_altered_files_are_refused() -> None:
         calibration.from_dict({"method": "temperature", "temperature": float("nan")})
     with pytest.raises(RecipeError, match="no calibrator"):
         calibration.from_dict({"method": "temprature"})
+    with pytest.raises(DataError, match="as many numbers each"):
+        calibration.from_dict({"method": "vector", "factors": [1.0, 1.0], "shifts": [0.0]})
+    with pytest.raises(DataError, match="lists of finite numbers"):
+        calibration.from_dict({"method": "vector", "factors": [1.0, float("inf")], "shifts": [0.0, 0.0]})
+    with pytest.raises(DataError, match="the first rising"):
+        calibration.from_dict({"method": "isotonic", "said": [[0.5, 0.1]] * 2, "seen": [[0.0, 1.0]] * 2})
+    for method in ("vector", "isotonic"):
+        with pytest.raises(DataError, match="changed"):
+            calibration.from_dict({"method": method})
+
+
+@pytest.mark.parametrize("name", ["vector", "isotonic"])
+def test_a_calibrator_of_other_classes_is_refused(name: str) -> None:
+    fitted = CALIBRATORS[name].fit(np.zeros((20, 3)), np.arange(20) % 3, _names(20))
+    for num_classes in (2, 4):
+        with pytest.raises(ShapeError, match=f"learnt on 3 classes; these logits have {num_classes}"):
+            fitted(np.zeros((5, num_classes)))
+
+
+def test_held_out_figures_are_of_calibrators_that_did_not_see_the_subject() -> None:
+    """Labels are noise: what learnt on them knows them, what did not cannot."""
+    random = np.random.default_rng(10)
+    logits, labels = random.normal(size=(60, 2)), random.integers(0, 2, 60)
+    probs = calibration.held_out("isotonic", logits, labels, _names(60))
+    given = calibration._Given.of(logits, labels, _names(60))
+    folds = calibration._folds(given)
+    for fold in range(5):
+        fitted = CALIBRATORS["isotonic"].fit(logits[folds != fold], labels[folds != fold], _names(60)[folds != fold])
+        np.testing.assert_array_equal(probs[folds == fold], fitted(logits[folds == fold]))
+    with pytest.raises(DataError, match="All rows are of one subject"):
+        calibration.held_out("temperature", logits, labels, np.full(60, "a"))

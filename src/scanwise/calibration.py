@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import numpy as np
 
-from scanwise.errors import DataError, lookup
+from scanwise.errors import DataError, ShapeError, lookup
 from scanwise.metrics import nll
 from scanwise.records import FloatArray, IntArray, StrArray
 from scanwise.risk import check_labels, check_logits, common_label, log_softmax, number_from, softmax, subject_codes
@@ -112,7 +112,8 @@ class VectorScaling:
 
     def __call__(self, logits: FloatArray) -> FloatArray:
         """(N, C) probabilities from logits (N, C) or (N, T, C)."""
-        return _mean_of_members(check_logits(logits) * np.array(self.factors) + np.array(self.shifts))
+        logits = _check_classes(logits, len(self.factors))
+        return _mean_of_members(logits * np.array(self.factors) + np.array(self.shifts))
 
     def to_dict(self) -> dict[str, Any]:
         """What JSON can hold; `from_dict` reads it."""
@@ -121,9 +122,9 @@ class VectorScaling:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote."""
-        factors, shifts = tuple(map(float, values["factors"])), tuple(map(float, values["shifts"]))
-        if len(factors) != len(shifts) or not np.isfinite([*factors, *shifts]).all():
-            raise DataError("'factors' and 'shifts' must be as many finite numbers each. Was the file changed?")
+        factors, shifts = (_numbers(values.get(name)) for name in ("factors", "shifts"))
+        if len(factors) != len(shifts):
+            raise DataError("'factors' and 'shifts' must be as many numbers each. Was the file changed?")
         return cls(factors, shifts, str(values.get("refused", "")))
 
 
@@ -158,7 +159,7 @@ class Isotonic:
 
     def __call__(self, logits: FloatArray) -> FloatArray:
         """(N, C) probabilities from logits (N, C) or (N, T, C)."""
-        probs = _mean_of_members(check_logits(logits))
+        probs = _mean_of_members(_check_classes(logits, len(self.said)))
         maps = zip(self.said, self.seen, strict=True)
         mapped = np.stack([np.interp(probs[:, c], said, seen) for c, (said, seen) in enumerate(maps)], axis=1)
         mapped = mapped.clip(1e-6, None)  # a class never seen at such a probability is not impossible
@@ -172,9 +173,9 @@ class Isotonic:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote."""
-        said, seen = (tuple(tuple(map(float, row)) for row in values[name]) for name in ("said", "seen"))
-        if [len(row) for row in said] != [len(row) for row in seen]:
-            raise DataError("'said' and 'seen' must hold as many numbers each. Was the file changed?")
+        said, seen = (tuple(map(_numbers, values.get(name) or [])) for name in ("said", "seen"))
+        if len(said) < 2 or [len(row) for row in said] != [len(row) for row in seen] or any(map(_falls, said)):
+            raise DataError("'said' and 'seen' must hold as many numbers each, the first rising. Was the file changed?")
         return cls(said, seen, str(values.get("refused", "")))
 
 
@@ -193,6 +194,26 @@ def from_dict(values: Mapping[str, Any]) -> Calibrator:
     """
     calibrator: Calibrator = lookup(CALIBRATORS, str(values.get("method")), "calibrator").from_dict(values)
     return calibrator
+
+
+def held_out(method: str, logits: FloatArray, labels: IntArray, subjects: StrArray) -> FloatArray:
+    """(N, C) probabilities of each row by a calibrator that learnt on the subjects of the other folds.
+
+    What a calibrator does to the rows that it learnt on flatters it; this is what it does to others.
+
+    Raises:
+        DataError: if there are fewer than two subjects.
+    """
+    kind, given = lookup(CALIBRATORS, method, "calibrator"), _Given.of(logits, labels, subjects)
+    if given.num_subjects < 2:
+        raise DataError("All rows are of one subject, so none can be held out. Give the logits of more subjects.")
+    folds = _folds(given)
+    probs = np.empty((len(given.labels), given.num_classes))
+    for fold in np.unique(folds):
+        seen, held = folds != fold, folds == fold
+        fitted: Calibrator = kind.fit(given.logits[seen], given.labels[seen], np.asarray(subjects)[seen])
+        probs[held] = fitted(given.logits[held])
+    return probs
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +240,25 @@ class _Given:
     @property
     def num_subjects(self) -> int:
         return len(np.unique(self.of_subject))
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    """Finite numbers from a saved list, or a DataError."""
+    known = isinstance(values, list | tuple) and all(type(value) in (int, float) for value in values)
+    if not known or not values or not np.isfinite(values).all():
+        raise DataError(f"A calibrator is saved as lists of finite numbers; found {values!s:.60}. Was it changed?")
+    return tuple(map(float, values))
+
+
+def _falls(values: tuple[float, ...]) -> bool:
+    return bool((np.diff(values) < 0).any())
+
+
+def _check_classes(logits: FloatArray, num_classes: int) -> FloatArray:
+    logits = check_logits(logits)
+    if logits.shape[-1] != num_classes:
+        raise ShapeError(f"This calibrator was learnt on {num_classes} classes; these logits have {logits.shape[-1]}.")
+    return logits
 
 
 def _mean_of_members(logits: FloatArray) -> FloatArray:

@@ -5,6 +5,7 @@ Arrays are not copied on the way; treat them as read-only. Text arrays hold `""`
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -214,16 +215,15 @@ class Logits:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read an npz of logits (N, T, C) or (N, C), labels, scans, subjects, classes, and what else is there."""
-        try:
-            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-        except FileNotFoundError:
-            raise
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path} is not a file of logits that can be read without pickle: {error}.") from error
+        arrays = read_arrays(path)
         missing = {"logits", "labels", "scans", "subjects", "classes"} - arrays.keys()
         if missing:
             raise DataError(f"{path} lacks {sorted(missing)}; see Logits for what a file of logits holds.")
+        return cls.of(arrays)
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Any]) -> Self:
+        """The record of arrays that have the names that `save` gives them."""
         logits = arrays["logits"]
         return cls(
             logits=logits[:, None, :] if logits.ndim == 2 else logits,
@@ -237,6 +237,17 @@ class Logits:
             protocol=str(arrays.get("protocol", "")),
             fold=int(arrays.get("fold", 0)),
         )
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """Every array of an npz, without pickle; a DataError if it is none, or is damaged."""
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} is not a file of logits that can be read without pickle: {error}.") from error
 
 
 @dataclass(frozen=True, slots=True)
