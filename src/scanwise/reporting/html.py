@@ -2,6 +2,7 @@
 
 import base64
 import re
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -25,6 +26,11 @@ def write(run: Run) -> Path:
 
 def build(run: Run) -> str:
     """The page as text; nothing is written."""
+    return page("report.html.jinja", _values(Contents.of(run)))
+
+
+def page(template: str, values: Mapping[str, object]) -> str:
+    """A page in the house style from a template of this room."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -36,10 +42,8 @@ def build(run: Run) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["stacked"] = stacked
-    contents = Contents.of(run)
     style = resources.files("scanwise.reporting").joinpath("report.css").read_text(encoding="utf-8")
-    page = environment.get_template("report.html.jinja")
-    return page.render(style=Markup(style), **_values(contents))  # noqa: S704
+    return environment.get_template(template).render(style=Markup(style), **values)  # noqa: S704
 
 
 def stacked(cell: str) -> Markup:

@@ -1,0 +1,103 @@
+"""The pictures of an audit: scans side by side, named values with intervals, a threshold among values."""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scanwise.audit.evidence import Bars, Histogram, Pairs, Picture, Strip
+from scanwise.reporting.figures import INK, SERIES, SOFT, _drawing, _svg, _wrapped
+from scanwise.reporting.wording import counted, fixed, listed, printable
+
+SHOWN = 12  # scans or pairs on one sheet
+Pixels = NDArray[np.uint8]
+
+
+def draw(name: str, picture: Picture, pixels: Pixels) -> tuple[str, bytes]:
+    """One picture as a file: its suffix and its bytes.
+
+    Args:
+        name: what tells this drawing's ids from another's.
+        picture: rows refer to `pixels`.
+        pixels: (N, S, S) or (N, S, S, 1) thumbnails.
+    """
+    if isinstance(picture, Pairs):
+        left, right = (_gray(pixels, picture.rows[:SHOWN, side]) for side in (0, 1))
+        gap = np.full((len(left), left.shape[1], 4), 11, dtype=np.uint8)  # the colour of the sheet
+        return "png", _sheet(np.concatenate([left, gap, right], axis=2), picture.captions[:SHOWN], 3)
+    if isinstance(picture, Strip):
+        return "png", _sheet(_gray(pixels, picture.rows[:SHOWN]), picture.captions[:SHOWN], 6)
+    if isinstance(picture, Bars):
+        return "svg", _bars(name, picture).encode()
+    return "svg", _histogram(name, picture).encode()
+
+
+def describe(picture: Picture) -> str:
+    """The line below a picture."""
+    if isinstance(picture, Pairs | Strip):
+        kind = "pair" if isinstance(picture, Pairs) else "scan"
+        total = len(picture.rows)
+        return f"The first {SHOWN} of {counted(total, kind)}." if total > SHOWN else counted(total, kind) + "."
+    return "Points with their intervals." if isinstance(picture, Bars) else "How the values lie."
+
+
+def _gray(pixels: Pixels, rows: NDArray[np.integer]) -> Pixels:
+    return np.asarray(pixels[np.asarray(rows, dtype=np.int64)]).reshape(-1, *pixels.shape[1:3])
+
+
+def _sheet(images: Pixels, captions: tuple[str, ...], columns: int) -> bytes:
+    """Scans in rows, each with its caption below, as PNG bytes."""
+    columns = min(columns, max(1, len(images)))
+    rows = -(-len(images) // columns)
+    wide = images.shape[2] / images.shape[1]
+    width = 7.6 / columns
+    with _drawing(rows * (width / wide + 0.42), width=7.6) as figure:
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for place, axes in enumerate(grid.flat):
+            axes.set_axis_off()
+            if place < len(images):
+                axes.imshow(images[place], cmap="gray", vmin=0, vmax=255)
+                text = _wrapped(printable(captions[place]), int(15 * width))
+                axes.text(
+                    0.5, -0.03, text, transform=axes.transAxes, ha="center", va="top", fontsize=7, color="#e8ebee"
+                )
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", dpi=130, facecolor="#0b0d0f", metadata={"Software": None})
+    return stream.getvalue()
+
+
+def _bars(name: str, picture: Bars) -> str:
+    with _drawing(0.8 + 0.42 * len(picture.names)) as figure:
+        axes = figure.subplots()
+        for place, (value, low, high) in enumerate(zip(picture.values, picture.low, picture.high, strict=True)):
+            if np.isfinite(low) and np.isfinite(high):
+                axes.plot([low, high], [place, place], color=SERIES[0], lw=2.2)
+            axes.plot(value, place, "o", color=SERIES[0], ms=6)
+        if picture.reference is not None:
+            axes.axvline(picture.reference, color=SOFT, ls="--", lw=1.2)
+        axes.set_yticks(range(len(picture.names)), [_wrapped(text, 22) for text in picture.names])
+        axes.set(xlabel=picture.axis, ylim=(len(picture.names) - 0.5, -0.5))
+        axes.tick_params(axis="y", length=0)
+        told = [f"{text} {fixed(float(value), 3)}" for text, value in zip(picture.names, picture.values, strict=True)]
+        return _svg(figure, name, picture.axis, listed(told) + ".")
+
+
+def _histogram(name: str, picture: Histogram) -> str:
+    with _drawing(3.0) as figure:
+        axes = figure.subplots()
+        together = np.concatenate([np.asarray(values, dtype=np.float64) for values in picture.values.values()])
+        edges = np.histogram_bin_edges(together[np.isfinite(together)], 60)
+        for (kind, values), color in zip(picture.values.items(), SERIES, strict=False):
+            axes.hist(values, bins=edges, color=color, alpha=0.6, label=kind)
+        if picture.threshold is not None:
+            axes.axvline(
+                picture.threshold, color=INK, ls="--", lw=1.4, label=f"threshold {fixed(picture.threshold, 3)}"
+            )
+        axes.set(xlabel=picture.axis, ylabel="how many", yscale="log")
+        figure.legend(loc="outside upper left", ncols=3)
+        told = [
+            f"{kind}: {counted(len(values), 'value')}, median {fixed(float(np.median(values)), 3)}"
+            for kind, values in picture.values.items()
+            if len(values)
+        ]
+        return _svg(figure, name, picture.axis, "; ".join(told) + ".")
