@@ -36,6 +36,7 @@ from scanwise.records import (
     save_findings,
     save_metrics,
 )
+from scanwise.reporting import tables
 from scanwise.run import Fit, Run
 
 log = logging.getLogger("scanwise")
@@ -223,7 +224,7 @@ def _open_run(work: Work, out: Path, resume: bool) -> Run:
     run.save(work.cohort, folder.cohort)
     with run.writing(folder.findings) as temporary:
         save_findings(work.findings, temporary)
-    _write_quarantine(work, folder)
+    tables.write_csv(("path", "reason"), work.quarantine, folder.quarantine)
     for split in work.splits:
         run.save(split, folder.fit(split.protocol, split.fold).split)
     return folder
@@ -379,7 +380,7 @@ def _write_bundle(work: Work, folder: Run) -> None:
 
 
 def _report(work: Work, folder: Run, judged: Sequence[Judged]) -> None:
-    from scanwise.reporting import figures, html, tables
+    from scanwise.reporting import figures, html
 
     for protocol in dict.fromkeys(split.protocol for split in work.splits):
         mine = [entry for entry in judged if entry.model == "network" and entry.split.protocol == protocol]
@@ -401,17 +402,6 @@ def _examples(known: Cohort, most: int = 4) -> tuple[np.ndarray[Any, np.dtype[np
         middle = [np.flatnonzero(known.subject[here] == known.subject[here][i]) for i in first[:most]]
         rows += [int(here[scans[len(scans) // 2]]) for scans in middle]
     return np.array(rows), [known.classes[known.labels[row]] for row in rows]
-
-
-def _write_quarantine(work: Work, folder: Run) -> None:
-    import csv
-    import io
-
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["path", "reason"])
-    writer.writerows(work.quarantine)
-    run.write_text(stream.getvalue(), folder.quarantine)
 
 
 def _write_provenance(work: Work, folder: Run, started: datetime) -> None:

@@ -1,0 +1,151 @@
+"""The audit: read the scans, find out who is who, look at them from every side, and say what was found."""
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from scanwise import audit, cohort, registration
+from scanwise.audit import subjects
+from scanwise.audit.evidence import Evidence, Noted
+from scanwise.cohort import splits
+from scanwise.errors import RunError
+from scanwise.recipe import Recipe
+from scanwise.records import Cohort, Split
+from scanwise.reporting import audit as page
+from scanwise.reporting import tables
+from scanwise.reporting.wording import counted
+
+log = logging.getLogger("scanwise")
+
+CLEAN, LEAKS, UNJUDGED = 0, 1, 3
+AUTO = "auto"
+LOOK = Recipe(name="audit", data=registration.THUMBNAIL)
+"""How scans are read for an audit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """What an audit found.
+
+    Attributes:
+        evidence: what was looked at; its cohort carries the subjects that were given or recovered.
+        noted: what the checks said.
+        seconds: what each stage took.
+    """
+
+    evidence: Evidence
+    noted: tuple[Noted, ...]
+    seconds: dict[str, float]
+
+    @property
+    def exit_code(self) -> int:
+        """0 clean, 1 something leaks, 3 what matters could not be judged, because nobody knows who is who."""
+        if any(one.finding.severity == "leak" for one in self.noted):
+            return LEAKS
+        return CLEAN if self.evidence.subject is not None else UNJUDGED
+
+    @property
+    def verdict(self) -> str:
+        """The answer in one line."""
+        leaks = sum(one.finding.severity == "leak" for one in self.noted)
+        if leaks:
+            return f"These scans leak: {counted(leaks, 'finding')}"
+        if self.evidence.subject is None:
+            return "Nothing leaks to the eye, but nobody knows who is who"
+        return "Nothing leaks"
+
+    def facts(self) -> list[tuple[str, str]]:
+        """(what, value) rows about the data."""
+        known = self.evidence.cohort
+        split = self.evidence.split
+        people = "not known"
+        if self.evidence.subject is not None:
+            people = f"{len(np.unique(self.evidence.subject)):,} ({known.subject_source})"
+        counts = np.bincount(known.labels, minlength=len(known.classes))
+        return [
+            ("Scans", f"{len(known):,}"),
+            ("Classes", ", ".join(f"{name} {count:,}" for name, count in zip(known.classes, counts, strict=True))),
+            ("Subjects", people),
+            ("Split", split.rule if split else "none comes with the data"),
+            ("Set aside", counted(len(self.evidence.quarantine), "file")),
+        ]
+
+
+def examine(
+    data: str | Path,
+    *,
+    subject: str = AUTO,
+    checks: Sequence[str] = tuple(audit.CHECKS),
+    seed: int = 0,
+    progress: bool = False,
+) -> Audited:
+    """Audit a folder, manifest or URL of scans.
+
+    Args:
+        data: as in `fit`.
+        subject: as in `fit`; "auto" or nothing recovers who is who from the pixels where the data does not say it.
+        checks: names of `audit.CHECKS`.
+        seed: of everything random.
+        progress: show bars.
+
+    Raises:
+        DataError: if nothing can be read.
+    """
+    intake = cohort.read(str(data), LOOK, "" if subject == AUTO else subject, progress=progress)
+    thumbnails = intake.store.read(np.arange(len(intake.cohort)))
+    evidence = gather(intake.cohort, thumbnails, quarantine=intake.quarantine, seed=seed)
+    noted, seconds = audit.examine(replace(evidence, split=given_split(evidence.cohort)), checks, _said(progress))
+    return Audited(replace(evidence, split=given_split(evidence.cohort)), tuple(noted), seconds)
+
+
+def gather(
+    known: Cohort, thumbnails: registration.Pixels, *, quarantine: tuple[tuple[str, str], ...] = (), seed: int = 0
+) -> Evidence:
+    """What all checks look at; who is who is recovered from the pixels where it is not given, if they can tell."""
+    vectors = registration.descriptors(thumbnails)
+    who = known.subject if known.subjects_known else None
+    if who is None:
+        recovered = subjects.recover(thumbnails, vectors, known.labels)
+        if recovered.judged:
+            who = recovered.subject
+            known = replace(known, subject=who, subject_source=f"recovered from pixels, {recovered.reason}")
+    return Evidence(
+        cohort=known,
+        pixels=thumbnails,
+        vectors=vectors,
+        subject=who,
+        quarantine=quarantine,
+        seed=seed,
+    )
+
+
+def given_split(known: Cohort) -> Split | None:
+    """The split that the data itself comes with, where it has a training and a test side."""
+    if known.given is None or not {"train", "test"} <= set(known.given.tolist()):
+        return None
+    split = Split(known.given, "given", 0, "the data's own train and test sides", leaky=False)
+    return replace(split, leaky=any(finding.severity == "leak" for finding in splits.check(known, split)))
+
+
+def _said(progress: bool) -> Callable[[str], None]:
+    return (lambda what: log.info("looking for %s", what)) if progress else (lambda _: None)
+
+
+def write(found: Audited, folder: Path) -> Path:
+    """Write the page, `findings.json`, the pictures and `subjects.csv` (path, subject) into a folder.
+
+    Raises:
+        RunError: if the folder holds something that is no audit.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "findings.json").is_file():
+        raise RunError(f"{folder} holds files that no audit wrote. Choose another folder with --out.")
+    shutil.rmtree(folder / "figures", ignore_errors=True)
+    known = found.evidence.cohort
+    if found.evidence.subject is not None:
+        rows = zip(known.path.tolist(), found.evidence.subject.tolist(), strict=True)
+        tables.write_csv(("path", "subject"), rows, folder / "subjects.csv")
+    return page.write(folder, found.noted, found.evidence.pixels, found.verdict, found.facts())
