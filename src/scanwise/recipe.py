@@ -17,6 +17,7 @@ from scanwise.errors import RecipeError, did_you_mean
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -35,6 +36,28 @@ class Data(Section):
     """1 for gray, 3 for colour."""
     shape: Literal["stretch", "pad"] = "stretch"
     """How a scan that is not square becomes so: stretched, or padded with black."""
+    label: str = ""
+    """The column of a manifest, or of a BIDS tree's participants.tsv, that holds the class; unsaid, `label`, or in a
+    BIDS tree the one column that is called as such columns are."""
+    axis: Literal["axial", "coronal", "sagittal"] = "axial"
+    """Of volumes (NIfTI): the direction in which they are cut into slices."""
+    slices: tuple[Share, Share] = (0.0, 1.0)
+    """Of files with many slices: the part to use, 0 the first slice and 1 the last; of volumes from feet, back or left."""
+    every: Count = 1
+    """Of files with many slices: use every k-th of that part."""
+    window: Literal["header", "percentiles"] | tuple[float, Positive] = "header"
+    """Of DICOM: the first window of the header (percentiles where it has none), percentiles always, or [centre, width]."""
+    percentiles: tuple[Annotated[float, Field(ge=0, le=100)], Annotated[float, Field(ge=0, le=100)]] = (0.5, 99.5)
+    """Of volumes, and of DICOM without a window: the percentiles of intensity that become black and white."""
+    nan: Literal["refuse", "black"] = "refuse"
+    """Of volumes: what to do with a slice that holds NaN or infinite voxels."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        for name, (low, high) in (("slices", self.slices), ("percentiles", self.percentiles)):
+            if low >= high:
+                raise ValueError(f"{name} must go up, from the lower to the higher; found [{low:g}, {high:g}]")
+        return self
 
 
 class Published(Section):
