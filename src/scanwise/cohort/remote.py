@@ -22,6 +22,14 @@ def is_remote(data: str) -> bool:
     return "://" in data and not data.startswith("file://")
 
 
+def local(root: str) -> Path:
+    """The folder on the local disk that the paths of a cohort are relative to, fetched where it is remote."""
+    if not is_remote(root):
+        return Path(root)
+    place = mirror(root)
+    return place if place.is_dir() else place.parent
+
+
 def mirror(url: str, *, progress: bool = False) -> Path:
     """Copy a remote folder or manifest with its scans to the cache; returns the local path.
 

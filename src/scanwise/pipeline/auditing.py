@@ -11,8 +11,9 @@ import numpy as np
 from scanwise import audit, cohort, registration
 from scanwise.audit import subjects
 from scanwise.audit.evidence import Evidence, Noted
-from scanwise.cohort import splits
-from scanwise.errors import RunError
+from scanwise.cohort import remote, splits, store
+from scanwise.cohort.readers import Pixels
+from scanwise.errors import DataError, RunError
 from scanwise.recipe import Recipe
 from scanwise.records import Cohort, Split
 from scanwise.reporting import audit as page
@@ -20,6 +21,8 @@ from scanwise.reporting import tables
 from scanwise.reporting.wording import counted
 
 log = logging.getLogger("scanwise")
+
+Quarantine = tuple[tuple[str, str], ...]
 
 CLEAN, LEAKS, UNJUDGED = 0, 1, 3
 AUTO = "auto"
@@ -96,31 +99,49 @@ def examine(
         DataError: if nothing can be read.
     """
     intake = cohort.read(str(data), LOOK, "" if subject == AUTO else subject, progress=progress)
-    thumbnails = intake.store.read(np.arange(len(intake.cohort)))
-    evidence = gather(intake.cohort, thumbnails, quarantine=intake.quarantine, seed=seed)
-    noted, seconds = audit.examine(replace(evidence, split=given_split(evidence.cohort)), checks, _said(progress))
-    return Audited(replace(evidence, split=given_split(evidence.cohort)), tuple(noted), seconds)
+    evidence = gather(intake.cohort, _mapped(intake.store), quarantine=intake.quarantine, seed=seed)
+    evidence = replace(evidence, split=given_split(evidence.cohort))
+    noted, seconds = audit.examine(evidence, checks, _said(progress))
+    return Audited(evidence, tuple(noted), seconds)
 
 
-def gather(
-    known: Cohort, thumbnails: registration.Pixels, *, quarantine: tuple[tuple[str, str], ...] = (), seed: int = 0
-) -> Evidence:
-    """What all checks look at; who is who is recovered from the pixels where it is not given, if they can tell."""
-    vectors = registration.descriptors(thumbnails)
-    who = known.subject if known.subjects_known else None
-    if who is None:
-        recovered = subjects.recover(thumbnails, vectors, known.labels)
+def gather(known: Cohort, thumbnails: Pixels, *, quarantine: Quarantine = (), seed: int = 0) -> Evidence:
+    """What all checks look at; who is who is recovered from the pixels where it is not given, if they can tell.
+
+    Args:
+        known: the scans.
+        thumbnails: (N, S, S, 1) in the convention of `registration.THUMBNAIL`.
+        quarantine: what could not be read.
+        seed: of everything random.
+    """
+    pixels = thumbnails.reshape(thumbnails.shape[:3])
+    vectors = registration.descriptors(pixels)
+    if not known.subjects_known:
+        recovered = subjects.recover(pixels, vectors, known.labels)
         if recovered.judged:
-            who = recovered.subject
-            known = replace(known, subject=who, subject_source=f"recovered from pixels, {recovered.reason}")
-    return Evidence(
-        cohort=known,
-        pixels=thumbnails,
-        vectors=vectors,
-        subject=who,
-        quarantine=quarantine,
-        seed=seed,
-    )
+            known = replace(
+                known, subject=recovered.subject, subject_source=f"recovered from pixels, {recovered.reason}"
+            )
+    who = known.subject if known.subjects_known else None
+    return Evidence(known, pixels, vectors, who, quarantine=quarantine, seed=seed)
+
+
+def with_subjects(known: Cohort, *, progress: bool = False) -> Cohort:
+    """The cohort with its people, recovered from the pixels where they are not given and the pixels can tell."""
+    return known if known.subjects_known else gather(known, thumbnails_of(known, progress=progress)).cohort
+
+
+def thumbnails_of(known: Cohort, *, progress: bool = False) -> Pixels:
+    """(N, S, S, 1) what the audit looks at; memory-mapped, for 40,000 scans are 430 MB."""
+    found, refused = store.build(remote.local(known.root), known.path, registration.THUMBNAIL, progress=progress)
+    if refused:
+        raise DataError(f"{len(refused)} scans could be read a moment ago and cannot now. Is the disk there?")
+    return _mapped(found)
+
+
+def _mapped(found: store.Store) -> Pixels:
+    whole = len(found) == len(found.array) and bool((np.diff(found.rows) == 1).all())
+    return found.array if whole else found.read(np.arange(len(found)))
 
 
 def given_split(known: Cohort) -> Split | None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,19 +78,12 @@ def _features(work: Work, train: IntArray, test: IntArray) -> dict[str, Any] | N
         shape = recipe.Data(size=section.size, channels=3, shape=work.recipe.data.shape)
         options = {"mean": section.mean, "std": section.std, "options": section.options}
         network = build(recipe.Model(name=section.backbone, weights=section.weights, **options), 0, 3)
-        pixels, _ = store.build(_local_root(work), work.cohort.path, shape, progress=work.progress)
+        pixels, _ = store.build(cohort.remote.local(work.cohort.root), work.cohort.path, shape, progress=work.progress)
         everyone = np.arange(len(work.cohort))
         found = prediction.predict(network, pixels, everyone, device=work.device, progress=work.progress)
         work.memo["features"] = found[1]
     features = work.memo["features"]
     return {"train": features[train], "test": features[test]}
-
-
-def _local_root(work: Work) -> Path:
-    if not cohort.remote.is_remote(work.cohort.root):
-        return Path(work.cohort.root)
-    place = cohort.remote.mirror(work.cohort.root)
-    return place if place.is_dir() else place.parent
 
 
 def measure(work: Work, judged: Sequence[Judged]) -> list[Metric]:
