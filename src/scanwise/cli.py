@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +13,7 @@ from scanwise.errors import DataError, ScanwiseError
 
 if TYPE_CHECKING:
     from scanwise.bundle import Answer
+    from scanwise.conformal import Line
     from scanwise.pipeline.auditing import Audited
     from scanwise.records import Metric, Predictions
     from scanwise.run import Run
@@ -225,6 +226,96 @@ def audit(data: str, subject: str, out: Path, fix: Path | None, as_json: bool, s
             click.echo(f"manifest: {click.style(str(fix), bold=True)} ({fixed})")
         click.echo(f"page: {click.style(str(page), bold=True)}")
     sys.exit(found.exit_code)
+
+
+def _npz(name: str) -> Callable[[F], F]:
+    return click.argument(name, type=click.Path(dir_okay=False, exists=True, path_type=Path))
+
+
+def _file(name: str, told: str, **options: Any) -> Callable[[F], F]:
+    return click.option(name, type=click.Path(dir_okay=False, path_type=Path), help=told, **options)
+
+
+@cli.command()
+@_npz("valid")
+@_file("--out", "The calibrator, as JSON.", required=True)
+@click.option(
+    "--method", type=click.Choice(["temperature", "vector", "isotonic"]), default="temperature", show_default=True
+)
+@click.option("--subject-level", is_flag=True, help="Pool the scans of each subject first.")
+def calibrate(valid: Path, out: Path, method: str, subject_level: bool) -> None:
+    """Learn how sure a network may be, from logits of validation subjects.
+
+    VALID is an npz of logits (N, C) and labels (N,); and subjects (N,), where people have several scans.
+    """
+    from scanwise.pipeline import logits
+
+    made = logits.calibrate(valid, out, method=method, by_subject=subject_level)
+    table = _table("Subjects held out, five folds", ["", "without", f"with {method}"])
+    for name, before, after in made.figures:
+        table.add_row(name, f"{before:.4f}", f"{after:.4f}")
+    _console().print(table)
+    _note(made.notes)
+    click.echo(f"calibrator: {click.style(str(out), bold=True)}")
+
+
+@cli.command()
+@_npz("known")
+@_npz("test")
+@_file("--out", "The sets (N, C), with scans, subjects, labels and classes, as npz.", required=True)
+@click.option("--score", type=click.Choice(["lac", "aps", "raps", "ordinal"]), default="raps", show_default=True)
+@click.option("--alpha", type=float, default=0.1, show_default=True, help="The share that may be missed.")
+@click.option("--by", default="", metavar="class|COLUMN", help="Coverage in each class, or each value of a column.")
+@click.option("--subject-level", is_flag=True, help="Pool the scans of each subject first.")
+@_file("--calibrator", "What `scanwise calibrate` wrote; without it, the softmax.")
+@_file("--tune", "Logits of validation subjects, to choose lambda and k_reg of raps on.")
+def conformal(
+    known: Path,
+    test: Path,
+    out: Path,
+    score: str,
+    alpha: float,
+    by: str,
+    subject_level: bool,
+    calibrator: Path | None,
+    tune: Path | None,
+) -> None:
+    """Prediction sets with a stated coverage, from anybody's logits.
+
+    KNOWN and TEST are npz files of logits (N, C) and labels (N,), which TEST may lack; and subjects (N,), where people
+    have several scans. Thresholds are learnt on KNOWN, sets made of TEST.
+    """
+    from scanwise.pipeline import logits
+
+    made = logits.conform(
+        known, test, out, score=score, alpha=alpha, by=by, by_subject=subject_level, calibrator=calibrator, tune=tune
+    )
+    click.echo(f"Promised: {made.promise}.\n")
+    _console().print(_coverage_table("Coverage", made.lines, subject_level, True))
+    click.echo()
+    _console().print(_coverage_table("By the number of classes in the set", made.sizes, subject_level, False))
+    _note(made.notes)
+    click.echo(f"sets: {click.style(str(out), bold=True)}")
+
+
+def _coverage_table(title: str, lines: "list[Line]", by_subject: bool, expected: bool) -> Any:
+    headings = ["subjects"] if by_subject else ["subjects", "scans"]
+    table = _table(title, ["", *headings, "coverage", "95 %", *(["expected"] if expected else []), "mean size"])
+    for line in lines:
+        counts = [f"{line.subjects}", f"{line.scans}"][: len(headings)]
+        bands = [_percent(*line.band)] if expected else []
+        table.add_row(line.name, *counts, _percent(line.coverage), _percent(*line.interval), *bands, f"{line.size:.2f}")
+    return table
+
+
+def _percent(*shares: float) -> str:
+    """A share, or two ends of an interval, in per cent; nothing where it is not known."""
+    return "" if shares[0] != shares[0] else "–".join(f"{100 * share:.1f}" for share in shares)
+
+
+def _note(notes: Iterable[str]) -> None:
+    for note in notes:
+        click.secho(f"note: {note}", fg="yellow", err=True)
 
 
 @cli.command()

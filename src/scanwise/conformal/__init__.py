@@ -13,6 +13,7 @@ are exchangeable. With randomised scores and empty sets allowed it is at most 1 
 """
 
 from scanwise.conformal.conditional import ConditionalSets
+from scanwise.conformal.coverage import Line, coverage_lines, size_lines
 from scanwise.conformal.cross import CrossSets
 from scanwise.conformal.diagnostics import Diagnosis, diagnose
 from scanwise.conformal.scores import SCORES, Score
@@ -24,7 +25,10 @@ __all__ = [
     "ConformalSets",
     "CrossSets",
     "Diagnosis",
+    "Line",
     "Score",
+    "coverage_lines",
     "diagnose",
     "draws_from",
+    "size_lines",
 ]

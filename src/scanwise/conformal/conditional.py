@@ -1,6 +1,6 @@
 """Thresholds of their own for each class, or each group: coverage that holds in every cell (Mondrian; Vovk 2003)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -113,12 +113,19 @@ class ConditionalSets:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was merged, and where nothing can be promised."""
-        merged = [
-            f"{self.by} {', '.join(cell)}: too few each; coverage is promised to them together"
-            for cell in self.cells
-            if len(cell) > 1
-        ]
-        return (*merged, *(sets.warning for sets in self.sets if sets.warning))
+        return self.told(self.by)
+
+    def told(self, by: str, classes: Sequence[str] = ()) -> tuple[str, ...]:
+        """The notes, with the name of the column and, by class, the names of the classes."""
+        found = []
+        for cell, sets in zip(self.cells, self.sets, strict=True):
+            names = [classes[int(value)] for value in cell] if classes and self.by == "class" else cell
+            called = f"{by} {', '.join(name or '(none)' for name in names)}"
+            if len(cell) > 1:
+                found.append(f"{called}: too few each; coverage is promised to them together")
+            if sets.warning:
+                found.append(f"{called}: {sets.warning}")
+        return tuple(found)
 
     def to_dict(self) -> dict[str, Any]:
         """What JSON can hold; `from_dict` reads it."""

@@ -81,11 +81,11 @@ def diagnose(
     by_size[sizes > 0] = np.bincount(size, covered, len(sizes))[sizes > 0] / sizes[sizes > 0]
     columns = {"class": labels.astype(str), **(groups or {})}
     cells = [
-        {"column": column, "value": str(value), **_cell(covered, size, owners, values == value)}
+        {"column": column, "value": str(value), **summarise(covered, size, owners, values == value)}
         for column, values in columns.items()
         for value in np.unique(values)
     ]
-    whole = _cell(covered, size, owners, np.ones(len(sets), dtype=np.bool_))
+    whole = summarise(covered, size, owners, np.ones(len(sets), dtype=np.bool_))
     band = tuple(coverage_band(calibration_count, len(names), alpha, share) for share in (0.025, 0.975))
     return Diagnosis(
         whole["coverage"],
@@ -99,7 +99,15 @@ def diagnose(
     )
 
 
-def _cell(covered: BoolArray, size: IntArray, owners: IntArray, rows: BoolArray) -> dict[str, Any]:
+def summarise(covered: BoolArray, size: IntArray, owners: IntArray, rows: BoolArray) -> dict[str, Any]:
+    """Counts, coverage with its interval, and mean size of the sets in `rows`, every subject as heavy as another.
+
+    Args:
+        covered: (N,) whether the set holds the label.
+        size: (N,) classes in the set.
+        owners: (N,) the index of each row's subject.
+        rows: (N,) which to look at; one at least.
+    """
     _, place, counts = np.unique(owners[rows], return_inverse=True, return_counts=True)
     share = float((np.bincount(place, covered[rows]) / counts).mean())
     hits = share * len(counts)
