@@ -10,7 +10,7 @@ import pytest
 from scanwise.conformal import SCORES, ConditionalSets, ConformalSets, CrossSets, diagnose, draws_from
 from scanwise.errors import DataError, RecipeError, ShapeError
 from scanwise.records import BoolArray, FloatArray, IntArray
-from scanwise.risk import clopper_pearson, softmax
+from scanwise.risk import clopper_pearson, coverage_band, softmax
 
 
 def _network(random: np.random.Generator, count: int, num_classes: int) -> tuple[FloatArray, IntArray]:
@@ -30,6 +30,10 @@ def _loop_scores(score: str, row: FloatArray, draw: float, penalty: float, k_reg
     if score == "lac":
         return [1 - p for p in row]
     order = sorted(range(num_classes), key=lambda c: (-row[c], c))
+    if score == "saps":
+        tail = [max(row) + (place - 1 + draw) * penalty for place in range(1, num_classes)]
+        along = [draw * max(row), *tail]
+        return [along[order.index(c)] for c in range(num_classes)]
     if score == "ordinal":
         order = order[:1]
         while len(order) < num_classes:
@@ -211,22 +215,29 @@ def test_ordinal_sets_have_no_gap() -> None:
     assert (np.abs(np.diff(aps.astype(int), axis=1, prepend=0, append=0)).sum(axis=1) > 2).any()
 
 
-def test_tuning_makes_sets_smaller_and_leaves_small_sides_alone() -> None:
+@pytest.mark.parametrize("score", ["raps", "saps"])
+def test_tuning_makes_sets_smaller_and_leaves_small_sides_alone(score: str) -> None:
     random = np.random.default_rng(5)
     count = 4000
     labels = random.integers(0, 30, count)
     logits = random.normal(size=(count, 30)) + 4.0 * np.eye(30)[labels]  # a long tail that APS collects
     probs, draws = softmax(logits), random.random(count)
     tune, known, new = slice(0, 1000), slice(1000, 2000), slice(2000, None)
-    penalty, k_reg = ConformalSets.tune(probs[tune], labels[tune], alpha=0.05, subjects=_names(1000), draws=draws[tune])
+    penalty, k_reg = ConformalSets.tune(
+        probs[tune], labels[tune], alpha=0.05, score=score, subjects=_names(1000), draws=draws[tune]
+    )
     assert penalty > 0
 
-    def size(**options: float) -> float:
+    def found(**options: object) -> BoolArray:
         sets = ConformalSets.fit(probs[known], labels[known], alpha=0.05, draws=draws[known], **options)  # type: ignore[arg-type]
-        return float(sets(probs[new], draws[new]).sum(axis=1).mean())
+        return sets(probs[new], draws[new])
 
-    assert size(penalty=penalty, k_reg=k_reg) < 0.8 * size()
-    few = ConformalSets.tune(probs[:30], labels[:30], alpha=0.05, subjects=_names(30), draws=draws[:30])
+    tuned = found(score=score, penalty=penalty, k_reg=k_reg)
+    assert tuned.sum() < 0.8 * found(score="aps").sum()
+    assert tuned.sum() <= 1.02 * min(found(score=score, penalty=other).sum() for other in (0.001, 0.1, 1.0))
+    low, high = coverage_band(1000, 2000, 0.05, 0.001), coverage_band(1000, 2000, 0.05, 0.999)
+    assert low <= tuned[np.arange(2000), labels[new]].mean() <= high
+    few = ConformalSets.tune(probs[:30], labels[:30], alpha=0.05, score=score, subjects=_names(30), draws=draws[:30])
     assert few == (0.0, 0)
     assert ConformalSets.tune(probs[tune], labels[tune], alpha=0.05, score="lac") == (0.0, 0)
 

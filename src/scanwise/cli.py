@@ -263,12 +263,14 @@ def calibrate(valid: Path, out: Path, method: str, subject_level: bool) -> None:
 @_npz("known")
 @_npz("test")
 @_file("--out", "The sets (N, C), with scans, subjects, labels and classes, as npz.", required=True)
-@click.option("--score", type=click.Choice(["lac", "aps", "raps", "ordinal"]), default="raps", show_default=True)
+@click.option(
+    "--score", type=click.Choice(["lac", "aps", "raps", "saps", "ordinal"]), default="raps", show_default=True
+)
 @click.option("--alpha", type=float, default=0.1, show_default=True, help="The share that may be missed.")
 @click.option("--by", default="", metavar="class|COLUMN", help="Coverage in each class, or each value of a column.")
 @click.option("--subject-level", is_flag=True, help="Pool the scans of each subject first.")
 @_file("--calibrator", "What `scanwise calibrate` wrote; without it, the softmax.")
-@_file("--tune", "Logits of validation subjects, to choose lambda and k_reg of raps on.")
+@_file("--tune", "Logits of validation subjects, to choose lambda and k_reg of raps, or lambda of saps, on.")
 def conformal(
     known: Path,
     test: Path,

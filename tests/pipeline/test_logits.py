@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 
 from scanwise import calibration
-from scanwise.conformal import ConditionalSets, ConformalSets, draws_from
+from scanwise.cli import cli
+from scanwise.conformal import SCORES, ConditionalSets, ConformalSets, draws_from
 from scanwise.records import Logits
 from scanwise.risk import pool_by_subject, softmax
 from tiny import Command
@@ -100,6 +102,17 @@ def test_a_calibrator_that_does_not_help_is_said(scanwise: Command, write: Write
     said = scanwise("calibrate", flat, "--out", tmp_path / "c.json")
     assert said.code == 0
     assert "probabilities stay as they are: it does not help subjects held out" in said.err
+
+
+def test_the_command_knows_every_score_and_every_calibrator() -> None:
+    choices = {
+        option.name: option.type.choices
+        for name in ("conformal", "calibrate")
+        for option in cli.commands[name].params
+        if isinstance(option.type, click.Choice)
+    }
+    assert set(choices["score"]) == set(SCORES)
+    assert set(choices["method"]) == set(calibration.CALIBRATORS)
 
 
 @pytest.mark.parametrize("score", ["lac", "aps", "raps", "ordinal"])
@@ -387,6 +400,7 @@ def test_files_that_do_not_belong_together_are_refused(
     assert "of fold 1: other networks" in refusal(*folds)
     assert "has no group column 'sit'; its columns are site" in refusal(files["known"], files["test"], "--by", "sit")
     assert "lac does not have" in refusal(files["known"], files["test"], "--score", "lac", "--tune", files["valid"])
+    assert "let --tune VALID.npz choose it" in refusal(files["known"], files["test"], "--score", "saps")
     anonymous = write("anonymous", arrays(7, 60), subjects=None)
     assert "names no subjects to pool by" in refusal(files["known"], anonymous, "--subject-level")
 

@@ -52,7 +52,7 @@ class ConditionalSets:
             alpha: allowed miscoverage in each cell.
             groups: (N,) the group of each row; None to go by class.
             score: an entry of `SCORES`.
-            penalty: lambda of RAPS.
+            penalty: lambda of RAPS and SAPS.
             k_reg: the rank after which RAPS penalises.
             subjects: (N,) the subject of each row, as for `ConformalSets.fit`.
             draws: (N,) of [0, 1), as for `ConformalSets.fit`.

@@ -24,7 +24,7 @@ class CrossSets:
         score: an entry of `SCORES`.
         alpha: what a calibration side of its own would miss.
         scores: for each fold the sorted scores of its rows.
-        penalty: lambda of RAPS.
+        penalty: lambda of RAPS and SAPS.
         k_reg: the rank after which RAPS penalises.
         randomised: whether draws are needed.
     """
@@ -57,7 +57,7 @@ class CrossSets:
             folds: (N,) the fold of each row, 0…F - 1; no subject has two rows.
             alpha: what a calibration side of its own would miss.
             score: an entry of `SCORES`.
-            penalty: lambda of RAPS.
+            penalty: lambda of RAPS and SAPS.
             k_reg: the rank after which RAPS penalises.
             draws: (N,) of [0, 1), or None.
         """

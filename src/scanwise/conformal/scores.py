@@ -27,13 +27,15 @@ class Score:
         of_labels: (probs, labels, draws, penalty, k_reg) to the score of each row's label (N,).
         of_all: (probs, draws, penalty, k_reg) to the score of every class (N, C).
         within: (probs, threshold, draws, penalty, k_reg) to the classes not stranger than the threshold (N, C).
-        regularised: whether lambda and k_reg mean anything.
+        regularised: whether lambda means anything.
+        ranked: whether k_reg does.
     """
 
     of_labels: Callable[[FloatArray, IntArray, FloatArray, float, int], FloatArray]
     of_all: Callable[[FloatArray, FloatArray, float, int], FloatArray]
     within: Callable[[FloatArray, float, FloatArray, float, int], BoolArray]
     regularised: bool = False
+    ranked: bool = False
 
 
 def _lac_labels(probs: FloatArray, labels: IntArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
@@ -55,14 +57,16 @@ def _raps_labels(probs: FloatArray, labels: IntArray, draws: FloatArray, penalty
     """
     scores = np.empty(len(labels))
     for rows in _blocks(probs):
-        block, label = probs[rows], labels[rows]
-        own = block[np.arange(len(block)), label]
-        if probs.shape[1] <= FEW:
-            mass, rank = _before_few(block.T, own, label)
-        else:
-            mass, rank = _before_many(block, own, label)
+        own, mass, rank = _before(probs[rows], labels[rows])
         scores[rows] = mass + draws[rows] * own + penalty * np.maximum(rank - k_reg, 0)
     return scores
+
+
+def _before(block: FloatArray, label: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """(N,) the label's own mass, (N,) the mass of the classes before it, and (N,) its rank."""
+    own = block[np.arange(len(block)), label]
+    few = block.shape[1] <= FEW
+    return own, *(_before_few(block.T, own, label) if few else _before_many(block, own, label))
 
 
 def _before_few(columns: FloatArray, own: FloatArray, label: IntArray) -> tuple[FloatArray, FloatArray]:
@@ -88,7 +92,7 @@ def _before_many(block: FloatArray, own: FloatArray, label: IntArray) -> tuple[F
 
 
 def _raps_all(probs: FloatArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
-    return _scores_along(probs, np.argsort(-probs, axis=1, kind="stable"), draws, penalty, k_reg)
+    return _scores_along(probs, _downwards(probs), draws, penalty, k_reg, _summed)
 
 
 def _raps_within(probs: FloatArray, threshold: float, draws: FloatArray, penalty: float, k_reg: int) -> BoolArray:
@@ -102,11 +106,31 @@ def _raps_within(probs: FloatArray, threshold: float, draws: FloatArray, penalty
                 scores = mass + draws[rows] * own + penalty * np.maximum(rank - k_reg, 0)
                 sets[rows, index] = scores <= threshold + ROUNDING
         else:
-            sets[rows] = _within_sorted(probs[rows], threshold, draws[rows, None], penalty, k_reg)
+            sets[rows] = _within_sorted(probs[rows], threshold, draws[rows, None], penalty, k_reg, _summed)
     return sets
 
 
-def _within_sorted(block: FloatArray, threshold: float, draws: FloatArray, penalty: float, k_reg: int) -> BoolArray:
+ByRank = Callable[[FloatArray, FloatArray, float, int], FloatArray]
+"""(probabilities in the order of classes (N, W), draws (N, 1), penalty, k_reg) to the scores of the first W ranks."""
+
+
+def _summed(own: FloatArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
+    scores = np.cumsum(own, axis=1, dtype=np.float64) - own * (1 - draws)
+    scores += penalty * np.maximum(np.arange(1, own.shape[1] + 1) - k_reg, 0)
+    return scores
+
+
+def _counted(own: FloatArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
+    """SAPS: of the probabilities only the largest is believed; every rank after it costs the same."""
+    top = own[:, :1].astype(np.float64)
+    scores: FloatArray = top + penalty * (np.arange(own.shape[1]) - 1 + draws)
+    scores[:, :1] = draws * top
+    return scores
+
+
+def _within_sorted(
+    block: FloatArray, threshold: float, draws: FloatArray, penalty: float, k_reg: int, by_rank: ByRank
+) -> BoolArray:
     """Scores grow with the rank, so a set is the most probable so many: a sort of values says how many.
 
     Only so many ranks are summed as it takes to pass the threshold in every row. The set is then every class at least
@@ -117,9 +141,7 @@ def _within_sorted(block: FloatArray, threshold: float, draws: FloatArray, penal
     down = np.sort(block, axis=1)[:, ::-1]
     width = 16
     while True:
-        first = down[:, :width]
-        scores = np.cumsum(first, axis=1, dtype=np.float64) - first * (1 - draws)
-        scores += penalty * np.maximum(np.arange(1, first.shape[1] + 1) - k_reg, 0)
+        scores = by_rank(down[:, :width], draws, penalty, k_reg)
         if width >= num_classes or (scores[:, -1] > threshold + ROUNDING).all():
             break
         width *= 4
@@ -129,7 +151,7 @@ def _within_sorted(block: FloatArray, threshold: float, draws: FloatArray, penal
     next_one = down[place, np.minimum(size, num_classes - 1)]
     tied = np.flatnonzero((size > 0) & (size < num_classes) & (next_one == last))
     if len(tied):
-        order = np.argsort(-block[tied], axis=1, kind="stable")
+        order = _downwards(block[tied])
         cut = np.empty((len(tied), num_classes), dtype=np.bool_)
         np.put_along_axis(cut, order, np.arange(num_classes) < size[tied, None], axis=1)
         chosen[tied] = cut
@@ -148,12 +170,32 @@ def _aps_within(probs: FloatArray, threshold: float, draws: FloatArray, penalty:
     return _raps_within(probs, threshold, draws, 0.0, 0)
 
 
+def _saps_labels(probs: FloatArray, labels: IntArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
+    scores = np.empty(len(labels))
+    for rows in _blocks(probs):
+        _, _, rank = _before(probs[rows], labels[rows])
+        top, draw = probs[rows].max(axis=1).astype(np.float64), draws[rows]
+        scores[rows] = np.where(rank == 1, draw * top, top + penalty * (rank - 2 + draw))
+    return scores
+
+
+def _saps_all(probs: FloatArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
+    return _scores_along(probs, _downwards(probs), draws, penalty, k_reg, _counted)
+
+
+def _saps_within(probs: FloatArray, threshold: float, draws: FloatArray, penalty: float, k_reg: int) -> BoolArray:
+    sets = np.empty(probs.shape, dtype=np.bool_)
+    for rows in _blocks(probs):
+        sets[rows] = _within_sorted(probs[rows], threshold, draws[rows, None], penalty, k_reg, _counted)
+    return sets
+
+
 def _ordinal_labels(probs: FloatArray, labels: IntArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
     return np.take_along_axis(_ordinal_all(probs, draws, penalty, k_reg), labels[:, None], axis=1)[:, 0]
 
 
 def _ordinal_all(probs: FloatArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
-    return _scores_along(probs, _outwards(probs), draws, 0.0, 0)
+    return _scores_along(probs, _outwards(probs), draws, 0.0, 0, _summed)
 
 
 def _ordinal_within(probs: FloatArray, threshold: float, draws: FloatArray, penalty: float, k_reg: int) -> BoolArray:
@@ -175,20 +217,26 @@ def _outwards(probs: FloatArray) -> IntArray:
     return order
 
 
-def _scores_along(probs: FloatArray, order: IntArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
+def _downwards(probs: FloatArray) -> IntArray:
+    """(N, C) classes from the most probable on; of those as probable the lower index comes first."""
+    return np.argsort(-probs, axis=1, kind="stable")
+
+
+def _scores_along(
+    probs: FloatArray, order: IntArray, draws: FloatArray, penalty: float, k_reg: int, by_rank: ByRank
+) -> FloatArray:
     """(N, C) the score of every class when classes come in this order (N, C)."""
     own = np.take_along_axis(probs, order, axis=1)
-    scores = np.cumsum(own, axis=1, dtype=np.float64) - own * (1 - draws[:, None])
-    scores += penalty * np.maximum(np.arange(1, probs.shape[1] + 1) - k_reg, 0)
     found = np.empty(probs.shape)
-    np.put_along_axis(found, order, scores, axis=1)
+    np.put_along_axis(found, order, by_rank(own, draws[:, None], penalty, k_reg), axis=1)
     return found
 
 
 SCORES: dict[str, Score] = {
     "lac": Score(_lac_labels, _lac_all, _lac_within),  # Sadinle et al. 2019
     "aps": Score(_aps_labels, _aps_all, _aps_within),  # Romano et al. 2020
-    "raps": Score(_raps_labels, _raps_all, _raps_within, regularised=True),  # Angelopoulos et al. 2021
+    "raps": Score(_raps_labels, _raps_all, _raps_within, regularised=True, ranked=True),  # Angelopoulos et al. 2021
+    "saps": Score(_saps_labels, _saps_all, _saps_within, regularised=True),  # Huang et al. 2024
     "ordinal": Score(_ordinal_labels, _ordinal_all, _ordinal_within),  # Lu et al. 2022
 }
 

@@ -42,7 +42,7 @@ class ConformalSets:
         score: an entry of `SCORES`.
         alpha: allowed miscoverage.
         threshold: the cut; infinity where there were too few calibration units to promise anything.
-        penalty: lambda of RAPS.
+        penalty: lambda of RAPS and SAPS.
         k_reg: the rank after which RAPS penalises.
         randomised: whether draws are needed, with which scores have no ties and coverage is not exceeded.
         calibration_count: n, the scans or, with subjects, the subjects that the threshold was learnt on.
@@ -82,7 +82,7 @@ class ConformalSets:
             labels: (N,) class indices.
             alpha: allowed miscoverage; 0.1 promises 90 %.
             score: an entry of `SCORES`.
-            penalty: lambda of RAPS, at least 0.
+            penalty: lambda of RAPS and SAPS, at least 0.
             k_reg: the rank after which RAPS penalises.
             subjects: (N,) the subject of each row. Without them the rows themselves must be exchangeable, which
                 scans of the same subject are not. With them the promise is for a random scan of a new subject.
@@ -193,7 +193,7 @@ class ConformalSets:
                 total += int(chosen.within(probs[~half], cut, numbers[~half], penalty, k_reg).sum())
             return total / len(probs)
 
-        ranks = range(min(probs.shape[1], 20))
+        ranks = range(min(probs.shape[1], 20)) if chosen.ranked else range(1)
         pairs = [(0.0, 0)] + [(penalty, k_reg) for penalty in PENALTIES[1:] for k_reg in ranks]
         return min(pairs, key=lambda pair: (round(mean_size(*pair), 9), pair))
 

@@ -154,6 +154,8 @@ def conform(
     risk.exact(alpha, "alpha")
     if not lookup(SCORES, score, "conformal score").regularised and tune:
         raise DataError(f"--tune chooses lambda and k_reg, which {score} does not have. Leave it out.")
+    if score == "saps" and not tune:
+        raise DataError("saps tells no class from another without lambda; let --tune VALID.npz choose it.")
     paths = dict(zip(SIDES, (tune, known, test), strict=True))
     refuse_overwriting(out, *(path for path in (*paths.values(), calibrator) if path))
     files = {side: read(path, side).pool(by_subject) for side, path in paths.items() if path}
