@@ -7,10 +7,8 @@ bundle/  bundle.json         classes, calibrators, prediction sets, where it cam
 """
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -166,10 +164,10 @@ class Bundle:
         """Answer for image files.
 
         Args:
-            scans: paths of files, or one.
-            subjects: the subject of each, to pool by.
+            scans: paths of files, or one; of a file with many slices all that the recipe uses, or one by `file#slice`.
+            subjects: the subject of each path, to pool by.
             groups: columns to carry along.
-            names: what to call the scans in the answer; their paths if nothing is said.
+            names: what to call the paths in the answer; as they are if nothing is said.
             device: where the network runs.
             progress: show a bar.
 
@@ -182,22 +180,31 @@ class Bundle:
         hashes: list[str] = []
         kept: list[int] = []
         quarantine: list[tuple[str, str]] = []
-        called = np.array([str(path) for path in paths], dtype=np.str_) if names is None else names
-        logits = self._logits(paths, called.tolist(), hashes, kept, quarantine, device, progress)
+        called = [str(path) for path in paths] if names is None else names.tolist()
+        places, rows, shown = self._expand(paths, called)
+        logits = self._logits(places, shown, hashes, kept, quarantine, device, progress)
         if not kept:
             reasons = "; ".join(f"{path}: {reason}" for path, reason in quarantine[:3])
             raise DataError(f"None of the {len(paths)} files can be read ({reasons}).")
         found = Logits(
             logits=logits,
             labels=np.full(len(kept), -1),
-            scans=called[kept],
-            subjects=np.array(["" if subjects is None else subjects[index] for index in kept], dtype=np.str_),
+            scans=np.array([shown[index] for index in kept], dtype=np.str_),
+            subjects=np.array(["" if subjects is None else subjects[rows[index]] for index in kept], dtype=np.str_),
             classes=self.classes,
-            groups={name: values[kept] for name, values in (groups or {}).items()},
+            groups={name: values[[rows[index] for index in kept]] for name, values in (groups or {}).items()},
         )
         if subjects is None:
             return Answer(self.judges["scan"](found, hashes), None, tuple(quarantine))
         return Answer(*judge_both(self.judges, found, hashes), tuple(quarantine))
+
+    def _expand(self, paths: Sequence[Path], called: Sequence[str]) -> tuple[list[Path], list[int], list[str]]:
+        """The scans that the paths hold, the path that each is from, and what each is called."""
+        from scanwise.cohort.expansion import names_of
+
+        found = [(row, name) for row, path in enumerate(paths) for name in names_of(path, self.recipe.data)]
+        shown = [called[row] + name[len(str(paths[row])) :] for row, name in found]
+        return [Path(name) for _, name in found], [row for row, _ in found], shown
 
     def _logits(
         self,
@@ -211,38 +218,28 @@ class Bundle:
     ) -> FloatArray:
         from tqdm import tqdm
 
-        from scanwise.cohort.readers import Pixels, Scan
+        from scanwise.cohort.readers import Pixels, Scan, read_files
         from scanwise.prediction import predict_batches
 
         def batches() -> Iterator[Pixels]:
             waiting: list[Pixels] = []
-            with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-                for start in tqdm(
-                    range(0, len(paths), _BATCH), "predicting", disable=not progress, leave=False, delay=0.5
-                ):
-                    chunk = paths[start : start + _BATCH]
-                    for index, scan in enumerate(pool.map(self._read, chunk), start):
-                        if isinstance(scan, Scan):
-                            hashes.append(scan.sha256)
-                            kept.append(index)
-                            waiting.append(scan.pixels)
-                        else:
-                            quarantine.append((names[index], scan))
-                    if waiting:
-                        yield np.stack(waiting)
-                        waiting.clear()
+            reading = read_files(paths, self.recipe.data)
+            for index, scan in enumerate(
+                tqdm(reading, "predicting", len(paths), disable=not progress, leave=False, delay=0.5)
+            ):
+                if isinstance(scan, Scan):
+                    hashes.append(scan.sha256)
+                    kept.append(index)
+                    waiting.append(scan.pixels)
+                else:
+                    quarantine.append((names[index], scan))
+                if len(waiting) == _BATCH:
+                    yield np.stack(waiting)
+                    waiting.clear()
+            if waiting:
+                yield np.stack(waiting)
 
         return predict_batches(self.network, batches(), device=device)[0]
-
-    def _read(self, path: Path) -> "Any":
-        from scanwise.cohort.readers import UnreadableScan, read
-
-        try:
-            return read(path.read_bytes(), self.recipe.data)
-        except UnreadableScan as reason:
-            return str(reason)
-        except OSError as error:
-            return f"cannot be opened: {error.strerror}"
 
 
 def write(run: Run, fit: Fit, made: Recipe, classes: tuple[str, ...], ordered: bool) -> Path:

@@ -35,13 +35,13 @@ def stores(cache: Path) -> list[str]:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Gets an entry for every scan that is decoded."""
     calls: list[int] = []
-    original = readers.read
+    original = readers.read_slices
 
-    def counted(data: bytes, settings: Data) -> readers.Scan:
-        calls.append(len(data))
-        return original(data, settings)
+    def counted(file: Path, slices: readers.Slices, settings: Data) -> list[readers.Scan | str]:
+        calls.extend([1] * len(slices))
+        return original(file, slices, settings)
 
-    monkeypatch.setattr(store, "read", counted)
+    monkeypatch.setattr(readers, "read_slices", counted)
     return calls
 
 
@@ -172,15 +172,15 @@ BUILD = textwrap.dedent(
     from scanwise.recipe import Data
 
     root, log, wait = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
-    original = readers.read
+    original = readers.read_slices
 
-    def slow(data, settings):
+    def slow(scan, slices, settings):
         time.sleep(wait)
         with log.open("a") as file:
             file.write("x")
-        return original(data, settings)
+        return original(scan, slices, settings)
 
-    store.read = slow
+    readers.read_slices = slow
     paths = np.array(sorted(p.relative_to(root).as_posix() for p in root.rglob("*.png")))
     made, _ = store.build(root, paths, Data(size=16))
     print(hashlib.sha256(made.read(range(len(made))).tobytes()).hexdigest())

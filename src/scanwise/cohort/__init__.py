@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scanwise.cohort import classes, layouts, remote, store
-from scanwise.cohort.layouts import Listing
+from scanwise.cohort import classes, expansion, layouts, remote, store
+from scanwise.cohort.listing import Listing
 from scanwise.cohort.store import Store
 from scanwise.errors import DataError
 from scanwise.recipe import Recipe
-from scanwise.records import Cohort, Finding, StrArray
+from scanwise.records import Cohort, Finding, IntArray, StrArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,44 +42,43 @@ def read(data: str, recipe: Recipe, subject: str = "", *, progress: bool = False
     listing = layouts.discover(place, subject)
     found = classes.resolve(listing.label, recipe)
     used = np.flatnonzero(found.labels >= 0)
-    paths = listing.path[used]
-    pixels, refused = store.build(listing.root, paths, recipe.data, progress=progress)
-    readable = store.kept_rows(paths, refused)
-    rows = used[readable]
-    quarantine = (*refused.items(), *listing.unused)
-    if not len(rows):
+    scans, files = expansion.expand(listing.take(used), recipe.data, progress=progress)
+    labels = found.labels[used][files]
+    pixels, refused = store.build(scans.root, scans.path, recipe.data, progress=progress)
+    kept = store.kept_rows(scans.path, refused)
+    quarantine = (*refused.items(), *scans.unused)
+    if not len(kept):
         raise DataError(
-            f"None of the {len(paths)} files in {data} can be read ({_reasons(refused)}). Nothing was written."
+            f"None of the {len(used)} files in {data} can be read ({_reasons(dict(quarantine))}). Nothing was written."
         )
-    root = data.rstrip("/") if remote.is_remote(data) else str(listing.root)
-    cohort = _cohort(listing, root, found, rows, pixels)
-    lost = [name for index, name in enumerate(found.names) if not (cohort.labels == index).any()]
-    if lost:
-        raise DataError(f"No scan of the class {lost[0]!r} can be read ({_reasons(refused)}). Repair or remove it.")
-    return Intake(cohort, pixels, quarantine, tuple(_findings(cohort, found, quarantine)))
+    for index, name in enumerate(found.names):
+        if not (labels[kept] == index).any():
+            raise DataError(
+                f"No scan of the class {name!r} can be read ({_reasons(dict(quarantine))}). Repair or remove it."
+            )
+    root = data.rstrip("/") if remote.is_remote(data) else str(scans.root)
+    scans = scans.take(kept)
+    cohort = _cohort(scans, root, found, labels[kept], pixels)
+    return Intake(cohort, pixels, quarantine, tuple(_findings(cohort, scans, found, quarantine)))
 
 
-def _cohort(
-    listing: Listing,
-    root: str,
-    found: classes.Classes,
-    rows: "np.ndarray[tuple[int], np.dtype[np.int64]]",
-    pixels: Store,
-) -> Cohort:
-    subject = listing.subject[rows] if listing.subject is not None else _scan_as_subject(listing.path[rows], pixels)
+def _cohort(scans: Listing, root: str, found: classes.Classes, labels: IntArray, pixels: Store) -> Cohort:
+    subject = scans.subject
+    if subject is None or (subject == "").any():  # a header that names nobody: then nobody is known for sure
+        subject = None
     return Cohort(
         root=root,
-        path=listing.path[rows],
-        labels=found.labels[rows],
+        path=scans.path,
+        labels=labels,
         classes=found.names,
         ordered=found.ordered,
-        subject=subject,
-        subject_source=listing.subject_source,
+        subject=_scan_as_subject(scans.path, pixels) if subject is None else subject,
+        subject_source="" if subject is None else scans.subject_source,
         sha256=pixels.sha256,
         pixels=pixels.digest,
-        groups={name: values[rows] for name, values in listing.groups.items()},
-        text=None if listing.text is None else listing.text[rows],
-        given=None if listing.given is None else listing.given[rows],
+        groups=scans.groups,
+        text=scans.text,
+        given=scans.given,
     )
 
 
@@ -92,9 +91,18 @@ def _scan_as_subject(paths: StrArray, pixels: Store) -> StrArray:
     )
 
 
-def _findings(cohort: Cohort, found: classes.Classes, quarantine: tuple[tuple[str, str], ...]) -> list[Finding]:
-    findings = []
-    if not cohort.subjects_known:
+def _findings(
+    cohort: Cohort, scans: Listing, found: classes.Classes, quarantine: tuple[tuple[str, str], ...]
+) -> list[Finding]:
+    findings = [Finding("cohort.listing", "warning", remark) for remark in scans.remarks]
+    if not cohort.subjects_known and scans.subject is not None:
+        message = (
+            f"{int((scans.subject == '').sum())} of {len(scans)} scans have no PatientID in their headers, so nobody is "
+            "taken as known, each scan stands for itself, and leakage between the sides cannot be excluded. "
+            "Say who is who with --subject (a column, a CSV of path,subject, or a pattern over the path)."
+        )
+        findings.append(Finding("cohort.subjects", "warning", message))
+    elif not cohort.subjects_known:
         message = (
             "No subject is known, so each scan stands for itself and leakage between the sides cannot be excluded. "
             "Say who is who with --subject (a column, a CSV of path,subject, or a pattern over the path)."

@@ -7,13 +7,14 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from scanwise.cohort.listing import Listing, first, texts
 from scanwise.errors import DataError, did_you_mean
 from scanwise.records import SIDES, StrArray
 
@@ -26,30 +27,6 @@ SIDE_NAMES = {
     **dict.fromkeys(("testing",), "test"),
 }
 _COLUMNS = ("path", "label", "subject", "text", "split")
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """The files of a cohort before any is opened, one row a file.
-
-    Attributes:
-        root: local folder that `path` is relative to.
-        path, label: (N,) as found.
-        subject: (N,), or None where nobody is known.
-        subject_source: how subjects became known.
-        groups, text, given: as in Cohort.
-        unused: files that belong to no class, with the reason.
-    """
-
-    root: Path
-    path: StrArray
-    label: StrArray
-    subject: StrArray | None = None
-    subject_source: str = ""
-    groups: dict[str, StrArray] = field(default_factory=dict)
-    text: StrArray | None = None
-    given: StrArray | None = None
-    unused: tuple[tuple[str, str], ...] = ()
 
 
 def local(data: str) -> Path:
@@ -102,13 +79,13 @@ def unlabelled(scans: Sequence[Path], manifest: Path | None, subject: str = "") 
     else:
         lost = [str(scan) for scan in scans if not scan.exists()]
         if lost:
-            raise DataError(f"There is nothing at {_first(lost)}. Check the paths.")
+            raise DataError(f"There is nothing at {first(lost)}. Check the paths.")
         files = [
             file
             for scan in scans
             for file in ([scan] if scan.is_file() else [scan / name for name, fault in _walk(scan) if not fault])
         ]
-        listing = Listing(Path(), _texts(map(str, files)), _texts("" for _ in files))
+        listing = Listing(Path(), texts(map(str, files)), texts("" for _ in files))
     if not len(listing.path):
         raise DataError("There are no files to predict in what was named.")
     return _with_subjects(listing, subject) if subject and listing.subject is None else listing
@@ -132,7 +109,7 @@ def _folders(root: Path) -> Listing:
     sided = bool(tops) and len(sides) == len(tops)
     if not sided and {"train", "test"} <= {SIDE_NAMES[top.casefold()] for top in sides}:
         raise DataError(
-            f"{root} holds train and test folders beside others ({_first(sorted(set(tops) - sides))}). "
+            f"{root} holds train and test folders beside others ({first(sorted(set(tops) - sides))}). "
             "Move the others away, or these would be taken for classes."
         )
     depth = 2 if sided else 1
@@ -148,7 +125,7 @@ def _folders(root: Path) -> Listing:
             rows.append((path, parts[depth - 1], SIDE_NAMES[parts[0].casefold()] if sided else ""))
     given = np.array([row[2] for row in rows], dtype=np.str_) if sided else None
     return Listing(
-        root, _texts(row[0] for row in rows), _texts(row[1] for row in rows), given=given, unused=tuple(unused)
+        root, texts(row[0] for row in rows), texts(row[1] for row in rows), given=given, unused=tuple(unused)
     )
 
 
@@ -203,12 +180,12 @@ def _manifest(file: Path, subject: str, *, labelled: bool = True) -> Listing:
     groups = [name for name in table if name not in (*_COLUMNS, column)]
     return Listing(
         root,
-        _texts(paths),
-        _texts(table["label"] if labelled else ["" for _ in paths]),
-        subject=_texts(table[column]) if known else None,
+        texts(paths),
+        texts(table["label"] if labelled else ["" for _ in paths]),
+        subject=texts(table[column]) if known else None,
         subject_source=f"column {column}" if known else "",
-        groups={str(name): _texts(table[name].fillna("")) for name in groups},
-        text=_texts(table["text"].fillna("")) if "text" in table else None,
+        groups={str(name): texts(table[name].fillna("")) for name in groups},
+        text=texts(table["text"].fillna("")) if "text" in table else None,
         given=_sides(table["split"].fillna(""), file) if "split" in table else None,
     )
 
@@ -234,7 +211,7 @@ def _refuse_missing(table: pd.DataFrame, file: Path, columns: Sequence[str]) -> 
         if blank.any():
             lines = [int(row) + 2 for row in np.flatnonzero(blank)]  # + 2: the header is line 1
             raise DataError(
-                f"{file}: the column {column!r} is empty in {len(lines)} rows (lines {_first(lines)}). "
+                f"{file}: the column {column!r} is empty in {len(lines)} rows (lines {first(lines)}). "
                 "Fill them in, or delete those rows."
             )
 
@@ -242,9 +219,7 @@ def _refuse_missing(table: pd.DataFrame, file: Path, columns: Sequence[str]) -> 
 def _refuse_duplicates(paths: Sequence[str], file: Path) -> None:
     twice = [path for path, count in Counter(paths).items() if count > 1]
     if twice:
-        raise DataError(
-            f"{file}: {len(twice)} paths are listed more than once ({_first(twice)}). Keep one row of each."
-        )
+        raise DataError(f"{file}: {len(twice)} paths are listed more than once ({first(twice)}). Keep one row of each.")
 
 
 def _inside(root: Path, path: str, file: Path) -> str:
@@ -258,10 +233,8 @@ def _inside(root: Path, path: str, file: Path) -> str:
 def _sides(values: "pd.Series[str]", file: Path) -> StrArray:
     unknown = sorted({value for value in values if value and value.casefold() not in SIDE_NAMES})
     if unknown:
-        raise DataError(
-            f"{file}: the column 'split' holds {_first(unknown)}; use {', '.join(SIDES)} or leave it blank."
-        )
-    return _texts(SIDE_NAMES[value.casefold()] if value else "" for value in values)
+        raise DataError(f"{file}: the column 'split' holds {first(unknown)}; use {', '.join(SIDES)} or leave it blank.")
+    return texts(SIDE_NAMES[value.casefold()] if value else "" for value in values)
 
 
 def _with_subjects(listing: Listing, subject: str) -> Listing:
@@ -279,9 +252,9 @@ def _with_subjects(listing: Listing, subject: str) -> Listing:
     if lost:
         raise DataError(
             f"--subject {subject!r} is no column of the data; as a pattern it does not match {len(lost)} of "
-            f"{len(found)} paths ({_first(lost)}). Widen the pattern so that every path tells its subject."
+            f"{len(found)} paths ({first(lost)}). Widen the pattern so that every path tells its subject."
         )
-    return replace(listing, subject=_texts(found), subject_source=f"pattern {subject}")
+    return replace(listing, subject=texts(found), subject_source=f"pattern {subject}")
 
 
 def _name_in(pattern: re.Pattern[str], path: str) -> str:
@@ -304,11 +277,11 @@ def _join_subjects(listing: Listing, file: Path) -> Listing:
     lost = [path for path in listing.path.tolist() if path not in of]
     if lost:
         raise DataError(
-            f"{file} has no subject for {len(lost)} of {len(listing.path)} scans ({_first(lost)}). "
+            f"{file} has no subject for {len(lost)} of {len(listing.path)} scans ({first(lost)}). "
             f"Its paths must be relative to {listing.root}."
         )
     return replace(
-        listing, subject=_texts(of[path] for path in listing.path.tolist()), subject_source=f"file {file.name}"
+        listing, subject=texts(of[path] for path in listing.path.tolist()), subject_source=f"file {file.name}"
     )
 
 
@@ -324,16 +297,6 @@ def _check_given(listing: Listing) -> None:
         untaught = [label for label in untaught if spelling(label) not in {spelling(other) for other in taught}]
         if untaught:
             raise DataError(
-                f"The test side has labels that the train side lacks: {_first(untaught)}. "
-                f"Train has {_first(sorted(taught))}. Rename them, or add training scans of these classes."
+                f"The test side has labels that the train side lacks: {first(untaught)}. "
+                f"Train has {first(sorted(taught))}. Rename them, or add training scans of these classes."
             )
-
-
-def _texts(values: "Iterator[str] | Sequence[str] | pd.Series[str]") -> StrArray:
-    found = [str(value) for value in values]
-    return np.array(found, dtype=np.str_) if found else np.empty(0, dtype="<U1")
-
-
-def _first(values: Sequence[object], most: int = 3) -> str:
-    shown = ", ".join(str(value) for value in values[:most])
-    return shown + (", …" if len(values) > most else "")

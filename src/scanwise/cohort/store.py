@@ -16,7 +16,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -25,7 +24,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from scanwise.cohort.readers import Pixels, Scan, UnreadableScan, read
+from scanwise.cohort.readers import Pixels, read_files, workers
+from scanwise.cohort.slices import locate
 from scanwise.errors import RunError, StorageError
 from scanwise.recipe import Data
 from scanwise.records import IntArray, StrArray
@@ -72,7 +72,7 @@ def cache_folder() -> Path:
 
 
 def build(root: Path, paths: StrArray, settings: Data, *, progress: bool = False) -> tuple[Store, dict[str, str]]:
-    """Open the store of these files, or make it.
+    """Open the store of these scans (files, or `file#slice`), or make it.
 
     Returns:
         the store, in the order of `paths` without those that cannot be read, and these with their reasons.
@@ -102,20 +102,26 @@ def build(root: Path, paths: StrArray, settings: Data, *, progress: bool = False
 
 
 def _hash_files(root: Path, names: Sequence[str], progress: bool) -> list[str]:
-    def hash_file(name: str) -> str:
+    """The hash of the file of each scan; a file of many scans is read once."""
+
+    def hash_file(file: Path) -> str:
         try:
-            with (root / name).open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            with file.open("rb") as opened:
+                return hashlib.file_digest(opened, "sha256").hexdigest()
         except OSError as error:
             return f"unreadable: {error.strerror}"
 
-    with ThreadPoolExecutor(_workers()) as pool:
-        return list(_bar(pool.map(hash_file, names), len(names), "hashing scans", progress))
+    files = [locate(root / name)[0] for name in names]
+    todo = list(dict.fromkeys(files))
+    with ThreadPoolExecutor(workers()) as pool:
+        hashes = _bar(pool.map(hash_file, todo), len(todo), "hashing files", progress)
+        of = dict(zip(todo, hashes, strict=True))
+    return [of[file] for file in files]
 
 
 def _key(names: Sequence[str], content: Sequence[str], settings: Data) -> str:
     # Names are in the key because rows are looked up by position; a renamed file makes a new store.
-    told = json.dumps([VERSION, settings.model_dump(), list(names), list(content)])
+    told = json.dumps([VERSION, settings.model_dump(exclude={"label"}), list(names), list(content)])
     return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
@@ -125,7 +131,7 @@ def _fill(folder: Path, root: Path, names: Sequence[str], settings: Data, progre
     scans: list[tuple[str, str]] = []
     refused: dict[str, str] = {}
     with (folder / "pixels.u8").open("wb") as file:
-        decoded = _bar(_decode_all(root, names, settings), len(names), "decoding scans", progress)
+        decoded = _bar(read_files([root / name for name in names], settings), len(names), "decoding scans", progress)
         for name, scan in zip(names, decoded, strict=True):
             if isinstance(scan, str):
                 refused[name] = scan
@@ -136,23 +142,6 @@ def _fill(folder: Path, root: Path, names: Sequence[str], settings: Data, progre
         os.fsync(file.fileno())
     shape = [len(scans), settings.size, settings.size, settings.channels]
     write_json({"shape": shape, "scans": scans, "refused": refused}, folder / "store.json")
-
-
-def _decode_all(root: Path, names: Sequence[str], settings: Data) -> Iterator[Scan | str]:
-    """A scan, or the reason why there is none, for each name in turn; a few are decoded ahead of the reader."""
-
-    def decode_one(name: str) -> Scan | str:
-        try:
-            return read((root / name).read_bytes(), settings)
-        except UnreadableScan as reason:
-            return str(reason)
-        except OSError as error:
-            return f"cannot be opened: {error.strerror}"
-
-    todo = iter(names)
-    with ThreadPoolExecutor(_workers()) as pool:
-        while chunk := list(islice(todo, 256)):
-            yield from pool.map(decode_one, chunk)
 
 
 def _open(folder: Path) -> tuple[Store, dict[str, str]]:
@@ -178,10 +167,6 @@ def _refuse_full_disk(folder: Path, size: int) -> None:
             f"The decoded scans need {size / 1e6:,.0f} MB, and {folder} has {free / 1e6:,.0f} MB free. "
             "Free some space, point SCANWISE_CACHE to another disk, or lower data.size."
         )
-
-
-def _workers() -> int:
-    return min(8, os.cpu_count() or 1)
 
 
 def _bar(items: Iterator[T], total: int, what: str, progress: bool) -> Iterator[T]:

@@ -1,0 +1,65 @@
+"""Values of a DICOM header, as they are found in the wild: absent, empty, of the wrong type, or of one frame only."""
+
+import math
+import re
+import struct
+import zlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+# What pydicom and its decoders raise on damaged files.
+DAMAGED = (
+    OSError, ValueError, TypeError, AttributeError, KeyError, IndexError, EOFError, OverflowError, NotImplementedError,
+    RuntimeError, AssertionError, RecursionError, MemoryError, struct.error, zlib.error,
+)  # fmt: skip
+
+
+def of_frame(header: "Dataset", index: int, sequence: str) -> "Dataset":
+    """Where a value of one frame stands: with the frame, shared by all frames, or in the file's own header."""
+    for groups, item in (("PerFrameFunctionalGroupsSequence", index), ("SharedFunctionalGroupsSequence", 0)):
+        found = header.get(groups)
+        if found and item < len(found) and found[item].get(sequence):
+            frame: Dataset = found[item].get(sequence)[0]
+            return frame
+    return header
+
+
+def text(header: "Dataset", keyword: str) -> str:
+    """A value as text, without blanks around it; "" where it is not said or not readable."""
+    try:
+        value = header.get(keyword)
+    except DAMAGED:
+        return ""
+    return "" if value is None else str(value).strip(" \0")
+
+
+def code(value: str) -> str:
+    """A coded value; free text in its place may be a name, and is dropped."""
+    return value if re.fullmatch(r"[A-Z0-9_]{1,16}", value) else ""
+
+
+def numbers(header: "Dataset", keyword: str, count: int) -> list[float] | None:
+    try:
+        value = header.get(keyword)
+        found = [float(part) for part in ([] if value is None else value)]
+    except DAMAGED:
+        return None
+    return found if len(found) == count and all(map(math.isfinite, found)) else None
+
+
+def number(header: "Dataset", keyword: str) -> float | None:
+    """A number, of several the first; None where it is not said or not readable."""
+    try:
+        value: Any = header.get(keyword)
+        first = value[0] if isinstance(value, list | tuple) or hasattr(value, "insert") else value
+        number = float(first)
+    except DAMAGED:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def whole(header: "Dataset", keyword: str) -> int:
+    """A whole number; 0 where it is not said or not readable."""
+    return int(number(header, keyword) or 0)

@@ -1,0 +1,104 @@
+"""Keyed hashes in place of what names a person: who is who stays known, who it is does not.
+
+A hash without a key can be undone by trying all names. The key is made once and kept in the user's configuration
+folder, so that the same person has the same hash in all runs of one user; set `SCANWISE_KEY` to share it between
+machines, or to keep it elsewhere. It is written into no run, table or log.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Self
+
+from scanwise.cohort.slices import file_of
+from scanwise.errors import StorageError
+
+_MARKS = {"subject": "subject-", "study": "study-", "series": "series-", "path": ""}
+
+
+@dataclass(frozen=True, slots=True)
+class Pseudonyms:
+    """A keyed hash for each value; values of different kinds have different ones."""
+
+    key: bytes = field(repr=False)
+
+    @classmethod
+    def load(cls) -> Self:
+        """With the key of `SCANWISE_KEY`, or the user's own, which is made on first use.
+
+        Raises:
+            StorageError: if there is none and none can be kept.
+        """
+        said = os.environ.get("SCANWISE_KEY", "")
+        return cls(said.encode() if said else _own_key())
+
+    def __call__(self, kind: str, value: str) -> str:
+        """The stand-in of a value; nothing stays nothing."""
+        if not value:
+            return ""
+        told = hmac.new(self.key, f"{kind}\0{value}".encode(), hashlib.sha256)
+        return _MARKS[kind] + told.hexdigest()[:16]
+
+    def path(self, path: str, keep: tuple[str, ...] = ()) -> str:
+        """A path with a stand-in for each of its parts but those to keep, its endings and the slice."""
+        file = file_of(path)
+        parts = [part if part in keep else self._part(part) for part in PurePosixPath(file).parts]
+        return "/".join(parts) + path[len(file) :]
+
+    def _part(self, part: str) -> str:
+        ending = "".join(suffix for suffix in PurePosixPath(part).suffixes[-2:] if suffix.casefold() in _ENDINGS)
+        return self("path", part) + ending
+
+
+_ENDINGS = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".bmp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".webp",
+    ".jp2",
+    ".dcm",
+    ".dicom",
+    ".ima",
+    ".nii",
+    ".gz",
+)
+
+
+def _own_key() -> bytes:
+    file = key_file()
+    try:
+        if not file.is_file():
+            _make_key(file)
+        return file.read_bytes().strip()
+    except OSError as error:
+        raise StorageError(
+            f"Cannot keep a key for pseudonyms in {file}: {error.strerror}. Set SCANWISE_KEY to a long secret of your own."
+        ) from error
+
+
+def key_file() -> Path:
+    """Where the user's key lies."""
+    from platformdirs import user_config_path
+
+    return user_config_path("scanwise") / "key"
+
+
+def _make_key(file: Path) -> None:
+    """Readable for its owner alone, and whole or not at all; of two processes the first makes it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:  # noqa: PTH123
+        opened.write(secrets.token_hex(32).encode())
+    try:
+        os.link(temporary, file)  # unlike a rename, it does not replace the key of another process
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()

@@ -1,0 +1,63 @@
+"""The files of a cohort before any is opened: one row a file, later one row a scan."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from scanwise.records import IntArray, StrArray
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What is known of the scans before they are decoded, one row a file or scan.
+
+    Attributes:
+        root: local folder that `path` is relative to.
+        path, label: (N,) as found.
+        subject: (N,), or None where nobody is known; "" for a scan whose subject is not.
+        subject_source: how subjects became known.
+        groups, text, given: as in Cohort.
+        unused: files that belong to no class, with the reason.
+        remarks: what a reader must know of how the files were listed.
+    """
+
+    root: Path
+    path: StrArray
+    label: StrArray
+    subject: StrArray | None = None
+    subject_source: str = ""
+    groups: dict[str, StrArray] = field(default_factory=dict)
+    text: StrArray | None = None
+    given: StrArray | None = None
+    unused: tuple[tuple[str, str], ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.path)
+
+    def take(self, rows: IntArray) -> Self:
+        """The listing with only these rows, in this order; a row may come more than once."""
+        return replace(
+            self,
+            path=self.path[rows],
+            label=self.label[rows],
+            subject=None if self.subject is None else self.subject[rows],
+            groups={name: values[rows] for name, values in self.groups.items()},
+            text=None if self.text is None else self.text[rows],
+            given=None if self.given is None else self.given[rows],
+        )
+
+
+def texts(values: Iterable[object]) -> StrArray:
+    """An array of texts, also of none."""
+    found = [str(value) for value in values]
+    return np.array(found, dtype=np.str_) if found else np.empty(0, dtype="<U1")
+
+
+def first(values: Sequence[object], most: int = 3) -> str:
+    """The first few, for messages."""
+    shown = ", ".join(str(value) for value in values[:most])
+    return shown + (", …" if len(values) > most else "")

@@ -1,0 +1,38 @@
+"""Names of scans in files that hold many: `sub-01/anat/x.nii.gz#045` is slice 45 of that volume, counted from 0.
+
+Listings, stores, quarantines and answers all know a scan by such a name. A file that holds one scan is known by its
+path alone. A file that is really called `a#1` is itself: a name is only taken apart where no file has it whole.
+"""
+
+import os
+import re
+from pathlib import Path
+
+_NAMED = re.compile(r"(.+)#(\d+)", re.DOTALL)
+
+
+def name(path: str, index: int, count: int) -> str:
+    """The name of one of `count` slices of a file; the numbers are as long as the last one, so that they sort.
+
+    >>> name("x.nii.gz", 45, 176), name("x.dcm", 45, 2000)
+    ('x.nii.gz#045', 'x.dcm#0045')
+    """
+    return f"{path}#{index:0{max(3, len(str(count - 1)))}d}"
+
+
+def locate(place: Path) -> tuple[Path, int | None]:
+    """The file that a scan lies in, and which of its slices it is; None where it names none."""
+    found = _NAMED.fullmatch(place.name)
+    if found is None or os.path.lexists(place):
+        return place, None
+    return place.with_name(found[1]), int(found[2])
+
+
+def file_of(path: str) -> str:
+    """The path of the file, whatever slice of it is named.
+
+    >>> file_of("a/x.nii.gz#045"), file_of("a/x.png")
+    ('a/x.nii.gz', 'a/x.png')
+    """
+    found = _NAMED.fullmatch(path)
+    return path if found is None else found[1]
