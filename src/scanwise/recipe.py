@@ -335,9 +335,9 @@ class Train(Section):
 
     epochs: Count = 20
     """Of the whole training; with stages, their sum."""
+    batch: Count = 64
     stages: tuple[TrainingStage, ...] = ()
     """One after the other, each from the weights that the one before ended with; none is one stage that trains all."""
-    batch: Count = 64
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     loss: Literal["cross_entropy", "focal", "corn"] = "cross_entropy"
