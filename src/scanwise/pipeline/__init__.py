@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import numpy as np
 from scanwise import bundle, calibration, cohort, recipe, risk, run
 from scanwise.cohort import splits
 from scanwise.conformal import ConformalSets, draws_from
-from scanwise.errors import RunError
+from scanwise.errors import DataError, RunError
 from scanwise.pipeline.judging import Judged, measure, pool, rivals_of
 from scanwise.pipeline.work import Work
 from scanwise.recipe import Recipe
@@ -112,15 +113,20 @@ def predict(
         DataError: if there is nothing to predict, or nothing that can be read.
     """
     loaded = bundle.load(place)
-    listing = cohort.layouts.unlabelled(scans, manifest, subject)
-    return loaded.predict(
+    files = cohort.layouts.unlabelled(scans, manifest, subject)
+    listing, _ = cohort.expansion.expand(files, loaded.recipe.data, progress=progress)
+    if not len(listing):
+        raise DataError(f"None of the {len(files)} files can be read; the first: {': '.join(listing.unused[0])}.")
+    known = listing.subject is not None and bool((listing.subject != "").all())
+    answer = loaded.predict(
         [listing.root / path for path in listing.path.tolist()],
-        None if listing.subject is None else listing.subject.tolist(),
+        listing.subject.tolist() if known and listing.subject is not None else None,
         listing.groups,
         names=listing.path,
         device=_device(device, threads),
         progress=progress,
     )
+    return replace(answer, quarantine=(*answer.quarantine, *listing.unused))
 
 
 def prepare(
@@ -232,7 +238,7 @@ def _open_run(work: Work, out: Path, resume: bool) -> Run:
 
 def _refuse_other(folder: Run, work: Work, text: str) -> None:
     """A run goes on only with the recipe and the scans that it began with."""
-    if folder.recipe.read_text(encoding="utf-8") != text:
+    if recipe.load(folder.recipe).to_yaml() != text:  # not the file's own text: a newer scanwise has more defaults
         before, now = _flat(recipe.load(folder.recipe).model_dump()), _flat(work.recipe.model_dump())
         changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
         raise RunError(
