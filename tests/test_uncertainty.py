@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from scanwise.errors import DataError, ShapeError
+from scanwise.risk import least_answered
 from scanwise.uncertainty import (
     Abstention,
     Mahalanobis,
@@ -17,7 +18,6 @@ from scanwise.uncertainty import (
     excess_aurc,
     expected_entropy,
     expected_value,
-    least_answered,
     mutual_information,
     predictive_entropy,
     risk_coverage,

@@ -92,6 +92,16 @@ def exact(share: float, name: str) -> Fraction:
     return Fraction(float(share)).limit_denominator(10**9)
 
 
+def least_answered(risk: float, delta: float) -> int:
+    """How many subjects answered without an error it takes to bound the error by `risk`: (1 - risk)^n <= delta.
+
+    >>> least_answered(0.1, 0.1)
+    22
+    """
+    share, chance = float(exact(risk, "risk")), float(exact(delta, "delta"))
+    return math.ceil(math.log(chance) / math.log1p(-share) - 1e-9)
+
+
 def clopper_pearson(successes: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
     """The exact interval of a binomial share (Clopper and Pearson 1934); (0, 1) where count is 0.
 
@@ -289,6 +299,15 @@ def check_labels(labels: IntArray, num_classes: int, count: int) -> IntArray:
         raise DataError(f"Labels must be class indices, whole numbers; they are {labels.dtype}.")
     refuse_rows((labels < 0) | (labels >= num_classes), f"a label outside 0…{num_classes - 1}")
     return labels.astype(np.int64, copy=False)
+
+
+def check_features(features: FloatArray) -> FloatArray:
+    """(N, D) finite features in float64, or an error that names the rows."""
+    features = np.asarray(features, dtype=np.float64)
+    if features.ndim != 2 or not len(features):
+        raise ShapeError(f"Features must be (N, D) with N at least 1; they are {features.shape}.")
+    refuse_rows(~np.logical_and.reduce(np.isfinite(features), axis=1), "features that are NaN or infinite")
+    return features
 
 
 def check_draws(draws: FloatArray, count: int) -> FloatArray:

@@ -9,7 +9,15 @@ import numpy as np
 
 from scanwise.errors import DataError, ShapeError
 from scanwise.records import BoolArray, FloatArray, IntArray, StrArray
-from scanwise.risk import check_probs, clopper_pearson_arrays, conformal_quantile, exact, refuse_rows, subject_codes
+from scanwise.risk import (
+    check_features,
+    check_probs,
+    clopper_pearson_arrays,
+    conformal_quantile,
+    least_answered,
+    refuse_rows,
+    subject_codes,
+)
 
 
 def predictive_entropy(probs: FloatArray) -> FloatArray:
@@ -189,16 +197,6 @@ class Abstention:
         return f"answers {self.answered:.0%} of subjects at ≤ {self.risk:.0%} error ({1 - self.delta:.0%} sure)"
 
 
-def least_answered(risk: float, delta: float) -> int:
-    """How many subjects answered without an error it takes to bound the error by `risk`: (1 - risk)^n <= delta.
-
-    >>> least_answered(0.1, 0.1)
-    22
-    """
-    share, chance = float(exact(risk, "risk")), float(exact(delta, "delta"))
-    return math.ceil(math.log(chance) / math.log1p(-share) - 1e-9)
-
-
 def doubt_grid(doubt: FloatArray, count: int, *, risk: float = 0.1, delta: float = 0.1, steps: int = 50) -> FloatArray:
     """Thresholds for `Abstention.fit`: quantiles of the doubt (N,) of other subjects, such as the validation side.
 
@@ -281,7 +279,7 @@ class Mahalanobis:
         """Learn class means and the common covariance from training features (M, D)."""
         from sklearn.covariance import ledoit_wolf
 
-        train, labels = _check_features(train), np.asarray(labels)
+        train, labels = check_features(train), np.asarray(labels)
         present = np.unique(labels)
         means = np.stack([train[labels == index].mean(axis=0) for index in present])
         centred = train - means[np.searchsorted(present, labels)]
@@ -291,7 +289,7 @@ class Mahalanobis:
 
     def score(self, features: FloatArray) -> FloatArray:
         """(N,) distance to the nearest class mean; higher is stranger."""
-        given, means = _check_features(features) @ self.whitening, self.means @ self.whitening
+        given, means = check_features(features) @ self.whitening, self.means @ self.whitening
         squares = (given**2).sum(axis=1)[:, None] - 2 * given @ means.T + (means**2).sum(axis=1)
         return np.asarray(np.sqrt(np.maximum(squares.min(axis=1), 0)))
 
@@ -331,15 +329,7 @@ def _check_doubt(doubt: FloatArray, wrong: BoolArray) -> tuple[FloatArray, BoolA
 
 
 def _unit(features: FloatArray) -> FloatArray:
-    features = _check_features(features)
+    features = check_features(features)
     length = np.linalg.norm(features, axis=1, keepdims=True)
     scaled: FloatArray = features / np.where(length > 0, length, 1.0)
     return scaled
-
-
-def _check_features(features: FloatArray) -> FloatArray:
-    features = np.asarray(features, dtype=np.float64)
-    if features.ndim != 2 or not len(features):
-        raise ShapeError(f"Features must be (N, D) with N at least 1; they are {features.shape}.")
-    refuse_rows(~np.logical_and.reduce(np.isfinite(features), axis=1), "features that are NaN or infinite")
-    return features

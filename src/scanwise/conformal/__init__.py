@@ -9,6 +9,7 @@ are exchangeable. With randomised scores and empty sets allowed it is at most 1 
 |---|---|---|
 | `ConformalSets` | 1 - alpha, over everyone | calibration scans, or subjects |
 | `ConditionalSets` | 1 - alpha, in each class or in each group | the same, cell by cell |
+| `WeightedSets` | 1 - alpha, over new scans of another mix | calibration subjects, and weights |
 | `CrossSets` | about 1 - 2 alpha, over everyone | all scans, by cross-validation (CV+) |
 """
 
@@ -18,6 +19,7 @@ from scanwise.conformal.cross import CrossSets
 from scanwise.conformal.diagnostics import Diagnosis, diagnose
 from scanwise.conformal.scores import SCORES, Score
 from scanwise.conformal.sets import ConformalSets, draws_from
+from scanwise.conformal.weighted import LikelihoodRatio, WeightedSets
 
 __all__ = [
     "SCORES",
@@ -25,8 +27,10 @@ __all__ = [
     "ConformalSets",
     "CrossSets",
     "Diagnosis",
+    "LikelihoodRatio",
     "Line",
     "Score",
+    "WeightedSets",
     "coverage_lines",
     "diagnose",
     "draws_from",
