@@ -5,7 +5,8 @@
 
 Each stage reads and writes the run folder, and what a fit has already left there is not done again: a run that was
 killed at any moment goes on, and deleting a stage's output is how to do it anew. Beside this file lie `work` (what the
-stages share), `judging` (rivals and figures), `planning` (what a fit would cost) and `demonstration`.
+stages share), `calibrating` (what is learnt after training), `judging` (rivals and figures), `planning` (what a fit
+would cost) and `demonstration`.
 """
 
 import hashlib
@@ -20,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from scanwise import bundle, calibration, cohort, recipe, risk, run
+from scanwise import bundle, cohort, recipe, run
 from scanwise.cohort import splits
-from scanwise.conformal import ConformalSets, draws_from
 from scanwise.errors import DataError, RunError
+from scanwise.pipeline.calibrating import calibrate
 from scanwise.pipeline.judging import Judged, measure, pool, rivals_of
 from scanwise.pipeline.work import Work
 from scanwise.recipe import Recipe
@@ -31,7 +32,6 @@ from scanwise.records import (
     SIDES,
     Cohort,
     Finding,
-    FloatArray,
     Logits,
     Split,
     save_findings,
@@ -279,7 +279,7 @@ def _fit_one(work: Work, folder: Run, split: Split) -> list[Judged]:
     with _timed(work, f"prediction {split.protocol} {split.fold}"):
         _predict(work, place, split)
     if split.protocol == "honest":
-        _calibrate(work, place)
+        calibrate(work, place)
     test = Logits.load(place.logits("test"))
     judged = bundle.judge_both(bundle.judges_of(place), test, bundle.hashes_of_scans(work.cohort, test.scans))
     with _timed(work, f"rivals {split.protocol} {split.fold}"):
@@ -332,51 +332,6 @@ def _predict(work: Work, place: Fit, split: Split) -> None:
             fold=split.fold,
         )
         run.save(record, place.logits(side))
-
-
-def _calibrate(work: Work, place: Fit) -> None:
-    """Temperature and the score's tuning from validation subjects, thresholds from calibration subjects."""
-    sides = {side: Logits.load(place.logits(side)) for side in ("validation", "calibration")}
-    section = work.recipe.conformal
-    calibrators: dict[str, Any] = {}
-    sets: dict[str, Any] = {}
-    for unit in ("scan", "subject"):
-        units = {side: logits if unit == "scan" else risk.pool_by_subject(logits) for side, logits in sides.items()}
-        check = units["validation"]
-        calibrator: calibration.Calibrator = calibration.Temperature(1.0)
-        if work.recipe.calibration.method == "temperature":
-            calibrator = calibration.Temperature.fit(check.logits, check.labels, check.subjects)
-        probs = {side: calibrator(logits.logits) for side, logits in units.items()}
-        draws = {side: _draws(work, sides[side], units[side]) for side in sides}
-        penalty, k_reg = section.penalty, section.k_reg
-        if section.score == "raps" and "auto" in (penalty, k_reg):
-            tuned = ConformalSets.tune(
-                probs["validation"], check.labels, alpha=section.alpha, score=section.score,
-                subjects=check.subjects, draws=draws["validation"],
-            )  # fmt: skip
-            penalty, k_reg = (tuned[0] if penalty == "auto" else penalty), (tuned[1] if k_reg == "auto" else k_reg)
-        known = units["calibration"]
-        fitted = ConformalSets.fit(
-            probs["calibration"],
-            known.labels,
-            alpha=section.alpha,
-            score=section.score,
-            penalty=0.0 if penalty == "auto" else penalty,
-            k_reg=0 if k_reg == "auto" else k_reg,
-            subjects=known.subjects,
-            draws=draws["calibration"],
-        )
-        calibrators[unit], sets[unit] = calibrator.to_dict(), fitted.to_dict()
-    run.write_json(calibrators, place.calibrator)
-    run.write_json(sets, place.conformal)
-
-
-def _draws(work: Work, scans: Logits, units: Logits) -> FloatArray | None:
-    """The random numbers of randomised scores, from the content of each unit; LAC needs none."""
-    if work.recipe.conformal.score == "lac":
-        return None
-    hashes = bundle.hashes_of_scans(work.cohort, scans.scans)
-    return draws_from(hashes if units is scans else bundle.hashes_of_subjects(units.subjects, scans, hashes))
 
 
 def _write_bundle(work: Work, folder: Run) -> None:
