@@ -1,5 +1,7 @@
 """The same questions to every network: ours, and a handful of timm's smallest of as many families."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -7,18 +9,32 @@ from scanwise.errors import RecipeError, WeightsError
 from scanwise.models import Network, build
 from scanwise.recipe import Model
 
-# name: side of its scans
-NETWORKS = {
-    "alexnet": 32,
-    "small": 16,
-    "test_resnet": 32,
-    "test_efficientnet": 32,
-    "test_convnext": 32,
-    "test_nfnet": 32,
-    "test_vit": 160,
-    "mobilenetv2_035": 32,
-    "mobilenetv3_small_050": 32,  # has a layer between pooling and classifier
+HALVES = {"convolution": {"name": "test_resnet"}, "transformer": {"name": "test_vit", "options": {"img_size": 32}}}
+
+# name of a network: side of its scans, and what its recipe says
+NETWORKS: dict[str, tuple[int, dict[str, Any]]] = {
+    "alexnet": (32, {}),
+    "small": (16, {}),
+    "test_resnet": (32, {}),
+    "test_efficientnet": (32, {}),
+    "test_convnext": (32, {}),
+    "test_nfnet": (32, {}),
+    "test_vit": (160, {}),
+    "mobilenetv2_035": (32, {}),
+    "mobilenetv3_small_050": (32, {}),  # has a layer between pooling and classifier
+    "attention": (64, {"name": "test_efficientnet", "attention": {"width": 16, "heads": 2}}),
+    "attention of small": (32, {"name": "small", "attention": {"width": 16}, "hidden": [8]}),
+    "attention of a transformer": (160, {"name": "test_vit", "attention": {"width": 16}}),
+    "hidden": (32, {"name": "test_resnet", "hidden": [24, 12]}),
+    "hybrid": (32, {"name": "hybrid", "hybrid": HALVES, "hidden": [20]}),
+    "batch ensemble": (32, {"name": "test_resnet", "members": {"kind": "batch_ensemble", "count": 3}}),
+    "batch ensemble of heads": (
+        32,
+        {"name": "test_resnet", "hidden": [12], "members": {"kind": "batch_ensemble", "layers": 2}},
+    ),
+    "batch ensemble of a transformer": (160, {"name": "test_vit", "members": {"kind": "batch_ensemble"}}),
 }
+SINGLE = [name for name in NETWORKS if "ensemble" not in name]
 CLASSES = 3
 
 every = pytest.mark.parametrize(("name", "channels"), [(name, channels) for name in NETWORKS for channels in (1, 3)])
@@ -26,11 +42,12 @@ every = pytest.mark.parametrize(("name", "channels"), [(name, channels) for name
 
 def make(name: str, channels: int, num_classes: int = CLASSES, **section: object) -> Network:
     torch.manual_seed(0)
-    return build(Model(name=name, **section), num_classes, channels).eval()
+    said = NETWORKS.get(name, (0, {}))[1]
+    return build(Model(**{"name": name, **said, **section}), num_classes, channels).eval()
 
 
 def scans(name: str, channels: int, count: int = 2) -> torch.Tensor:
-    side = NETWORKS[name]
+    side = NETWORKS[name][0]
     return torch.randint(0, 256, (count, channels, side, side), generator=torch.Generator().manual_seed(1)).to(
         torch.uint8
     )
@@ -47,11 +64,14 @@ def test_scans_become_one_logit_a_class_in_two_steps(name: str, channels: int) -
     assert not torch.allclose(logits[0], logits[1])  # it looks at the scan
     maps = network.forward_features(images)
     torch.testing.assert_close(network.forward_head(maps), logits, rtol=0, atol=0)
-    assert maps.shape[0] == 2
-    assert maps.ndim in (3, 4)
+    assert maps.shape[0] == 2 * (network.members if not network.folds_late else 1)
+    members = network.forward_members(images)
+    assert members.shape == (2, network.members, CLASSES)
+    torch.testing.assert_close(members.softmax(2).mean(1), logits.softmax(1))
 
 
-@every
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", SINGLE)
 @torch.inference_mode()
 def test_the_features_are_what_the_last_layer_sees(name: str, channels: int) -> None:
     network, images = make(name, channels, dropout=0.5), scans(name, channels)
@@ -59,6 +79,7 @@ def test_the_features_are_what_the_last_layer_sees(name: str, channels: int) -> 
     assert features.ndim == 2
     last = [module for module in network.body.modules() if isinstance(module, torch.nn.Linear)][-1]
     assert last.out_features == CLASSES
+    assert last is network.get_submodule(network.classifier)
     torch.testing.assert_close(last(features), network(images))
 
 
@@ -95,7 +116,24 @@ def test_no_classes_give_features_only(name: str) -> None:
     assert features.shape[1] > CLASSES
 
 
-@pytest.mark.parametrize("name", ["alexnet", "small", "test_resnet", "mobilenetv2_035"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_one_seed_gives_the_same_bits_and_a_state_dict_goes_round(name: str) -> None:
+    one, same = make(name, 1), make(name, 1)
+    torch.manual_seed(1)
+    other = build(Model(**{"name": name, **NETWORKS[name][1]}), CLASSES, 1).eval()
+    images = scans(name, 1)
+    with torch.inference_mode():
+        assert torch.equal(one(images), same(images))
+        assert not torch.equal(one(images), other(images))
+        other.load_state_dict(one.state_dict())
+        assert torch.equal(one(images), other(images))
+    states = zip(one.state_dict().items(), same.state_dict().items(), strict=True)
+    assert all(mine[0] == theirs[0] and torch.equal(mine[1], theirs[1]) for mine, theirs in states)
+
+
+@pytest.mark.parametrize(
+    "name", ["alexnet", "small", "test_resnet", "mobilenetv2_035", "attention", "hidden", "hybrid"]
+)
 def test_dropout_of_the_recipe_is_in_the_network(name: str) -> None:
     images = scans(name, 1, 4)
     with torch.no_grad():

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from scanwise.errors import RecipeError, WeightsError, did_you_mean
-from scanwise.models import weights
+from scanwise.models.weights import Place, load_foreign
 
 
 def create(
@@ -51,7 +51,13 @@ def create(
             "it, or set model.weights to a file of weights or to none."
         ) from error
     if source not in ("none", "hub"):
-        about: Any = model.pretrained_cfg
-        first, classifier = about.get("first_conv") or "", about.get("classifier") or ""
-        weights.load_foreign(model, Path(source), classifier=classifier, first_conv=first)
+        load_foreign(model, Path(source), place_of(model))
     return model
+
+
+def place_of(model: nn.Module) -> Place:
+    """Where a timm model has its parts, by its own account."""
+    about: Any = model.pretrained_cfg
+    classifier, first_conv = about.get("classifier"), about.get("first_conv")
+    # A few models have two of one kind; of those none can be adapted.
+    return Place(*(part if isinstance(part, str) else "" for part in (classifier, first_conv)))

@@ -1,17 +1,13 @@
 """The one shape of every network: the store's uint8 goes in, logits come out, normalisation happens inside."""
 
+import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
-from scanwise.errors import RecipeError
-from scanwise.models import backbones, weights
-from scanwise.models.alexnet import AlexNet
-from scanwise.models.small import Small
-from scanwise.recipe import Model
+from scanwise.errors import DataError
 
 
 class Body(Protocol):
@@ -22,11 +18,11 @@ class Body(Protocol):
         ...
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """The feature map to (N, classes), or to the (N, D) that the last layer sees."""
+        """The feature map to (N, classes), or to the (N, D) that the last layer sees.
+
+        A body with `takes_text` takes `tokens` besides, and None for features or tokens that are missing.
+        """
         ...
-
-
-OWN: dict[str, type[AlexNet] | type[Small]] = {"alexnet": AlexNet, "small": Small}
 
 
 class Network(nn.Module):
@@ -36,56 +32,87 @@ class Network(nn.Module):
         body: a module with `forward_features` and `forward_head`.
         mean: to subtract from pixels in [0, 1], one value or one a channel.
         std: to divide by.
+        classifier: prefix of the body's last layer, "" if it has none.
+        draws: of dropout that prediction shall make; 0 for none.
+
+    Attributes:
+        members: T, the networks in one of a batch ensemble; 1 for any other.
+        folds_late: whether the members differ in the head alone, so that one feature map serves them all.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, body: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self, body: nn.Module, mean: Sequence[float], std: Sequence[float], *, classifier: str = "", draws: int = 0
+    ) -> None:
         super().__init__()
         self.body = body
         self.register_buffer("mean", 255 * torch.tensor(mean, dtype=torch.float32).reshape(-1, 1, 1))
         self.register_buffer("std", 255 * torch.tensor(std, dtype=torch.float32).reshape(-1, 1, 1))
+        self.classifier = f"body.{classifier}" if classifier else ""
+        self.draws = draws
+        self.members = 1
+        self.folds_late = False
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether it reads the words beside a scan."""
+        return bool(getattr(self.body, "takes_text", False))
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) pixels from 0 to 255, of any type, to the body's feature map."""
-        normal = (images.to(self.mean.dtype) - self.mean) / self.std
-        return cast(Body, self.body).forward_features(normal)
+        """(N, C, H, W) pixels from 0 to 255, of any type, to the body's feature map.
 
-    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """The feature map to (N, classes) logits, or to the (N, D) features under the last layer."""
+        The members of a batch ensemble that differ in their features follow each other: (T · N, …), a member at a time.
+        """
+        normal = (images.to(self.mean.dtype) - self.mean) / self.std
+        return cast(Body, self.body).forward_features(normal if self.folds_late else self._fold(normal))
+
+    def forward_head(self, features: Tensor | None, pre_logits: bool = False, tokens: Tensor | None = None) -> Tensor:
+        """The feature map to (N, classes) logits, or to the (N, D) features under the last layer.
+
+        Of a batch ensemble: the log of the members' mean probability, or the mean of their features.
+        """
+        values = self._head(features, pre_logits, tokens)
+        if self.members == 1:
+            return values
+        values = values.reshape(self.members, -1, values.shape[1])
+        if pre_logits or not self.classifier:
+            return torch.mean(values, 0)
+        return torch.logsumexp(values.log_softmax(2), 0) - math.log(self.members)
+
+    def forward(self, images: Tensor | None, tokens: Tensor | None = None) -> Tensor:
+        """(N, classes) logits.
+
+        Args:
+            images: (N, C, H, W); None if there are none, for a network that takes text.
+            tokens: (N, L) of the words, for a network that takes text; None if there are none.
+        """
+        return self.forward_head(self._features(images), tokens=tokens)
+
+    def forward_members(self, images: Tensor | None, tokens: Tensor | None = None) -> Tensor:
+        """(N, T, classes) logits of every member, in one pass; a network that is no ensemble has one."""
+        return self.head_members(self._features(images), tokens)
+
+    def head_members(self, features: Tensor | None, tokens: Tensor | None = None) -> Tensor:
+        """(N, T, classes) logits of every member from what `forward_features` gave."""
+        values = self._head(features, False, tokens)
+        return values.reshape(self.members, -1, values.shape[1]).transpose(0, 1)
+
+    def _features(self, images: Tensor | None) -> Tensor | None:
+        return None if images is None else self.forward_features(images)
+
+    def _head(self, features: Tensor | None, pre_logits: bool, tokens: Tensor | None) -> Tensor:
+        if features is not None and self.folds_late:
+            features = self._fold(features)
+        if self.takes_text:
+            if features is None and tokens is None:
+                raise DataError("Neither images nor words were given; a network that takes both needs one of them.")
+            tokens = None if tokens is None else self._fold(tokens)
+            return cast(Any, self.body).forward_head(features, pre_logits=pre_logits, tokens=tokens)  # type: ignore[no-any-return]
+        if features is None or tokens is not None:
+            raise DataError("This network takes images alone: give images, and no words.")
         return cast(Body, self.body).forward_head(features, pre_logits=pre_logits)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(images))
-
-
-def build(model: Model, num_classes: int, channels: int, *, pretrained: bool = True) -> Network:
-    """Make the network of a recipe.
-
-    Args:
-        model: its section.
-        num_classes: values that come out; 0 for features only.
-        channels: of the scans that go in.
-        pretrained: load the recipe's weights; False where a checkpoint follows anyway.
-
-    Raises:
-        RecipeError: for an unknown name, or a mean or std that does not fit the channels.
-        WeightsError: if the weights cannot be had, or do not fit.
-    """
-    for name, values in (("mean", model.mean), ("std", model.std)):
-        if len(values) not in (1, channels):
-            raise RecipeError(
-                f"model.{name} has {len(values)} values for scans of {channels} channels; give 1 or {channels}."
-            )
-    source = model.weights if pretrained else "none"
-    if model.name in OWN:
-        if source == "hub":
-            raise RecipeError(f"There are no weights for {model.name!r} on a hub; set model.weights to none or a file.")
-        kind = OWN[model.name]
-        body: nn.Module = kind(num_classes, channels, model.dropout)
-        if source != "none":
-            weights.load_foreign(body, Path(source), classifier=kind.classifier, first_conv="")
-    else:
-        body = backbones.create(model.name, source, num_classes, channels, model.dropout, model.options)
-    return Network(body, model.mean, model.std)
+    def _fold(self, values: Tensor) -> Tensor:
+        return values if self.members == 1 else values.repeat(self.members, *[1] * (values.ndim - 1))

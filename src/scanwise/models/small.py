@@ -12,6 +12,7 @@ class Small(nn.Module):
     """Input (N, channels, H, W) with sides of at least 16."""
 
     classifier = "head"
+    num_features = head_hidden_size = WIDTHS[-1]
 
     def __init__(self, num_classes: int, channels: int, dropout: float) -> None:
         super().__init__()

@@ -1,6 +1,9 @@
 """Weights on disk: our own as safetensors, foreign ones read without executing anything."""
 
-from collections.abc import Mapping
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,13 +26,28 @@ def save(network: nn.Module, path: Path) -> None:
         temporary.write_bytes(serialize(state))  # not save_file: a full disk must be an OSError
 
 
+def export(network: nn.Module, folder: Path, epoch: int) -> Path:
+    """Write `model_epoch_N.pth`: a plain state dict of the network inside, without our normalisation.
+
+    It is what other programs read with `torch.load(..., weights_only=True)`, and what `model.weights` reads back.
+    """
+    body = getattr(network, "body", network)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in body.state_dict().items()}
+    content = io.BytesIO()
+    torch.save(state, content)
+    path = folder / f"model_epoch_{epoch}.pth"
+    with writing(path) as temporary:
+        temporary.write_bytes(content.getvalue())
+    return path
+
+
 def load(network: nn.Module, path: Path) -> None:
     """Load what `save` wrote into the same network.
 
     Raises:
-        WeightsError: if a key is missing, too many, or of another shape.
+        WeightsError: if a key is missing, too many, or of another shape; it says so if they are of other classes.
     """
-    _install(network, read(path), path, may_lack=())
+    _install(network, read(path), path, may_lack=set(), classifier=str(getattr(network, "classifier", "")))
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -62,35 +80,115 @@ def read(path: Path) -> dict[str, Tensor]:
     return bare
 
 
-def load_foreign(body: nn.Module, path: Path, *, classifier: str, first_conv: str) -> None:
-    """Load weights trained elsewhere; a classifier of another size is left fresh, a colour input is adapted to gray.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the parts of a network are, as prefixes of its keys; "" for what it has not.
+
+    Attributes:
+        classifier: of the last layer.
+        first_conv: of the first convolution.
+        backbone: of a backbone with our own head on it.
+        old_classifier: of the classifier that the backbone had, without `backbone`; our `head` takes its place.
+    """
+
+    classifier: str = ""
+    first_conv: str = ""
+    backbone: str = ""
+    old_classifier: str = ""
+
+
+def load_foreign(body: nn.Module, path: Path, place: Place, order: Sequence[int] = ()) -> None:
+    """Load weights trained elsewhere, by timm, torchvision or us.
+
+    A colour input is adapted to gray by the sum of its weights. A classifier of another size is left fresh, unless
+    `order` says that it is to be used. Where the network has a head of ours, weights of the backbone alone will do.
 
     Args:
         body: the network to fill.
         path: the file.
-        classifier: prefix of the last layer's keys, "" for none.
-        first_conv: prefix of the first convolution's keys, "" for none.
+        place: where its parts are.
+        order: for each of our classes, which class of the file it is, as `order_of` gives it; empty to leave them.
 
     Raises:
         WeightsError: with the keys that differ.
     """
     import timm.models
 
-    state = read(path)
-    own: dict[str, Tensor] = dict(body.state_dict())
-    head = {f"{classifier}.weight", f"{classifier}.bias"} if classifier else set()
-    other_size = any(name in own and name in state and own[name].shape != state[name].shape for name in head)
-    if other_size or not head & own.keys():
-        state = {name: tensor for name, tensor in state.items() if name not in head}
-    first = f"{first_conv}.weight"
+    state, own = read(path), dict(body.state_dict())
+    if place.backbone and not any(name.startswith(f"{place.backbone}.") for name in state):
+        state = _moved(state, place)
+    last = {f"{place.classifier}.weight", f"{place.classifier}.bias"} if place.classifier else set()
+    if order:
+        _reorder(state, last, order, path)
+    other_size = any(name in own and name in state and own[name].shape != state[name].shape for name in last)
+    if (other_size and not order) or not last & own.keys():
+        state = {name: tensor for name, tensor in state.items() if name not in last}
+    first = f"{place.first_conv}.weight"
     if first in own and first in state and own[first].shape[1] != state[first].shape[1]:
         state[first] = timm.models.adapt_input_conv(own[first].shape[1], state[first])
-    _install(body, state, path, may_lack=tuple(head))
+    may_lack = last if last & own.keys() and not order else set()
+    if place.backbone:
+        may_lack |= {name for part in ("head.", "attention.") for name in _all_or_none(part, own, state)}
+    _install(body, state, path, may_lack, place.classifier)
 
 
-def _install(network: nn.Module, state: dict[str, Tensor], path: Path, may_lack: tuple[str, ...]) -> None:
+def order_of(theirs: Sequence[str], ours: Sequence[str]) -> list[int]:
+    """For each of our classes its place among theirs, by name; capitals, spaces and signs do not matter.
+
+    >>> order_of(["MildDemented", "NonDemented"], ["non-demented", "mild demented"])
+    [1, 0]
+
+    Raises:
+        WeightsError: with the names that only one of the two has.
+    """
+    known = {_plain(name): index for index, name in enumerate(theirs)}
+    wanted = {_plain(name): name for name in ours}
+    lacking = [name for plain, name in wanted.items() if plain not in known]
+    surplus = [name for name in theirs if _plain(name) not in wanted]
+    if lacking or surplus or not len(known) == len(theirs) == len(ours) == len(wanted):
+        raise WeightsError(
+            f"The weights know {len(theirs)} classes ({', '.join(theirs)}), and the scans {len(ours)} "
+            f"({', '.join(ours)}). Only the weights know: {', '.join(surplus) or 'none'}; only the scans: "
+            f"{', '.join(lacking) or 'none'}. Write model.class_order with the names of the scans' classes."
+        )
+    return [known[plain] for plain in wanted]
+
+
+def _moved(state: Mapping[str, Tensor], place: Place) -> dict[str, Tensor]:
+    """Keys of a bare backbone as they are called where it stands in a network with our head."""
+    moved = {}
+    for name, tensor in state.items():
+        old = f"{place.old_classifier}." if place.old_classifier else name
+        if not name.startswith(old) or name == old:
+            moved[f"{place.backbone}.{name}"] = tensor
+        elif "." in (rest := name.removeprefix(old)):  # else one linear layer of the backbone, which our head replaces
+            moved[f"head.{rest}"] = tensor
+    return moved
+
+
+def _reorder(state: dict[str, Tensor], last: set[str], order: Sequence[int], path: Path) -> None:
+    found = sorted(last & state.keys())
+    if not found:
+        raise WeightsError(
+            f"{path} has no trained classifier, so model.class_order has nothing to order; leave it out."
+        )
+    for name in found:
+        if len(state[name]) != len(order):
+            raise WeightsError(
+                f"The weights in {path} are for {len(state[name])} classes, but model.class_order names {len(order)}."
+            )
+        state[name] = state[name][torch.tensor(order)]
+
+
+def _all_or_none(part: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> set[str]:
+    """The keys of a part of ours that the file does not know at all."""
+    mine = {name for name in own if name.startswith(part)}
+    return set() if mine & state.keys() else mine
+
+
+def _install(network: nn.Module, state: dict[str, Tensor], path: Path, may_lack: set[str], classifier: str) -> None:
     own = network.state_dict()
-    missing = sorted(own.keys() - state.keys() - set(may_lack))
+    missing = sorted(own.keys() - state.keys() - may_lack)
     surplus = sorted(state.keys() - own.keys())
     other = sorted(name for name in own.keys() & state.keys() if own[name].shape != state[name].shape)
     told = [
@@ -98,9 +196,16 @@ def _install(network: nn.Module, state: dict[str, Tensor], path: Path, may_lack:
         for names, what in ((missing, "missing"), (surplus, "not known to it"), (other, "of another shape"))
         if names
     ]
+    last = f"{classifier}.weight"
+    if last in other and own[last].shape[1:] == state[last].shape[1:]:
+        told.insert(0, f"they are for {len(state[last])} classes and it has {len(own[last])}")
     if told:
         raise WeightsError(f"The weights in {path} do not fit the network: {'; '.join(told)}.")
     network.load_state_dict(state, strict=False)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).lower()
 
 
 def _strip(name: str) -> str:

@@ -1,0 +1,112 @@
+"""From the recipe's section to a network: which body, which weights, which head, how many members."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from scanwise.errors import RecipeError
+from scanwise.models import backbones, batch_ensemble, heads, weights
+from scanwise.models.alexnet import AlexNet
+from scanwise.models.attention import SelfAttention
+from scanwise.models.hybrid import Hybrid
+from scanwise.models.network import Network
+from scanwise.models.small import Small
+from scanwise.models.weights import Place
+from scanwise.recipe import Model, Part
+
+OWN: dict[str, type[AlexNet] | type[Small]] = {"alexnet": AlexNet, "small": Small}
+
+
+def build(
+    model: Model, num_classes: int, channels: int, *, pretrained: bool = True, classes: Sequence[str] = ()
+) -> Network:
+    """Make the network of a recipe.
+
+    Args:
+        model: its section.
+        num_classes: values that come out; 0 for features only.
+        channels: of the scans that go in.
+        pretrained: load the recipe's weights; False where a checkpoint follows anyway.
+        classes: the names of the classes, in order; needed where the recipe gives a class_order.
+
+    Raises:
+        RecipeError: for an unknown name, or a mean or std that does not fit the channels.
+        WeightsError: if the weights cannot be had, or do not fit.
+    """
+    for name, values in (("mean", model.mean), ("std", model.std)):
+        if len(values) not in (1, channels):
+            raise RecipeError(
+                f"model.{name} has {len(values)} values for scans of {channels} channels; give 1 or {channels}."
+            )
+    order = weights.order_of(model.class_order, classes) if pretrained and model.class_order else []
+    body, place = _body(model, num_classes, channels, pretrained, order)
+    draws = model.members.number if model.members.kind == "mc_dropout" else 0
+    network = Network(body, model.mean, model.std, classifier=place.classifier if num_classes else "", draws=draws)
+    if model.members.kind == "batch_ensemble":
+        batch_ensemble.convert(network, model.members)
+    return network
+
+
+def _body(
+    model: Model, num_classes: int, channels: int, pretrained: bool, order: Sequence[int]
+) -> tuple[nn.Module, Place]:
+    source = model.weights if pretrained else "none"
+    if source == "hub" and model.name in OWN:
+        raise RecipeError(f"There are no weights for {model.name!r} on a hub; set model.weights to none or a file.")
+    if model.name == "hybrid":
+        body, place = _hybrid(model, num_classes, channels, source, pretrained)
+    elif model.attention or model.hidden:
+        body, place = _headed(model, num_classes, channels, source)
+    elif model.name in OWN:
+        kind = OWN[model.name]
+        body, place = kind(num_classes, channels, model.dropout), Place(kind.classifier)
+    else:
+        body = backbones.create(model.name, _hub_or_none(source), num_classes, channels, model.dropout, model.options)
+        place = backbones.place_of(body)
+    if _is_file(source):
+        weights.load_foreign(body, Path(source), place, order)
+    return body, place
+
+
+def _headed(model: Model, num_classes: int, channels: int, source: str) -> tuple[nn.Module, Place]:
+    if model.name in OWN:
+        backbone: nn.Module = OWN[model.name](0, channels, 0.0)
+        there = Place("head")
+    else:
+        backbone = backbones.create(model.name, _hub_or_none(source), 0, channels, 0.0, model.options)
+        there = backbones.place_of(backbone)
+    features, attention = int(backbone.head_hidden_size), None  # type: ignore[arg-type]
+    if model.attention:
+        attention = SelfAttention(int(backbone.num_features), model.attention.width, model.attention.heads)  # type: ignore[arg-type]
+        features = model.attention.width
+    body = heads.Headed(backbone, attention, heads.dense(features, model.hidden, num_classes, model.dropout))
+    first = f"backbone.{there.first_conv}" if there.first_conv else ""
+    return body, Place(body.classifier, first, "backbone", there.classifier)
+
+
+def _hybrid(model: Model, num_classes: int, channels: int, source: str, pretrained: bool) -> tuple[nn.Module, Place]:
+    parts = (model.hybrid.convolution, model.hybrid.transformer)
+    convolution, transformer = (_part(part, channels, source, pretrained) for part in parts)
+    width = int(convolution.head_hidden_size) + int(transformer.head_hidden_size)  # type: ignore[arg-type]
+    body = Hybrid(convolution, transformer, heads.dense(width, model.hidden, num_classes, model.dropout))
+    return body, Place(body.classifier)
+
+
+def _part(part: Part, channels: int, source: str, pretrained: bool) -> nn.Module:
+    """One backbone of several, without classifier; what it says of its weights goes before what the network says.
+
+    Where the whole network comes from a file or a checkpoint, its parts come with it.
+    """
+    own = part.weights or source
+    return backbones.create(
+        part.name, own if pretrained and not _is_file(source) else "none", 0, channels, 0.0, part.options
+    )
+
+
+def _hub_or_none(source: str) -> str:
+    return "hub" if source == "hub" else "none"
+
+
+def _is_file(source: str) -> bool:
+    return source not in ("none", "hub")

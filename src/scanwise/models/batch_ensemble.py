@@ -1,0 +1,178 @@
+"""Batch ensembles (Wen et al. 2020): members that share every weight but two vectors a layer, run in one pass.
+
+The weight of member t is W · r_t s_tᵀ, so its answer is s_t · (W (r_t · x)): the members are folded into the batch. The
+usual start, r and s of random signs, is for networks that learn from nothing. Ours is 1 + N(0, sigma), so that a
+converted network keeps its pretrained weights, and each member begins near it.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from scanwise.errors import RecipeError
+from scanwise.models.diversity import Diversity, agreement
+from scanwise.models.network import Network
+from scanwise.recipe import Members
+from scanwise.records import FloatArray
+
+SIGMAS = (0.5, 0.35, 0.25, 0.18, 0.125, 0.09, 0.0625, 0.045, 0.03, 0.02, 0.014, 0.01)
+
+
+class Fast(nn.Module):
+    """A convolution or linear layer that all members share, and each member's own vectors around it.
+
+    Args:
+        base: the layer, with its weights; its bias becomes one a member.
+        members: T.
+
+    Attributes:
+        into: (T, channels in), times what goes in.
+        out: (T, channels out), times what comes out.
+    """
+
+    def __init__(self, base: nn.Conv2d | nn.Linear, members: int) -> None:
+        super().__init__()
+        like = base.weight
+        if isinstance(base, nn.Conv2d):
+            ins, outs = base.in_channels, base.out_channels
+        else:
+            ins, outs = base.in_features, base.out_features
+        self.axis = 1 if isinstance(base, nn.Conv2d) else -1
+        self.base = base
+        self.into = nn.Parameter(like.new_ones(members, ins))
+        self.out = nn.Parameter(like.new_ones(members, outs))
+        bias = base.bias
+        base.bias = None
+        self.bias = None if bias is None else nn.Parameter(bias.detach().repeat(members, 1))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Rows of T members, one member after the other."""
+        answer: Tensor = self.base(values * self._rows(self.into, values))
+        answer = answer * self._rows(self.out, answer)
+        return answer if self.bias is None else answer + self._rows(self.bias, answer)
+
+    def _rows(self, vectors: Tensor, values: Tensor) -> Tensor:
+        shape = [len(values), *[1] * (values.ndim - 1)]
+        shape[self.axis] = vectors.shape[1]
+        return vectors.repeat_interleave(len(values) // len(vectors), dim=0).reshape(shape)
+
+
+def convert(network: Network, section: Members) -> None:
+    """Turn a network into a batch ensemble, in place and with its weights; random numbers are torch's own.
+
+    Raises:
+        RecipeError: if it has nothing to convert.
+    """
+    layers = _convertible(network.body)
+    if not layers:
+        raise RecipeError("This network has no convolution or linear layer; members.kind batch_ensemble needs one.")
+    chosen = layers if section.layers == "all" else layers[-section.layers :]
+    for name in chosen:
+        parent, _, child = name.rpartition(".")
+        base = network.body.get_submodule(name)
+        setattr(network.body.get_submodule(parent), child, Fast(base, section.number))  # type: ignore[arg-type]
+    network.members = section.number
+    last = network.classifier.removeprefix("body.")
+    network.folds_late = all(name == last or name.startswith(("head.", "attention.")) for name in chosen)
+    _start(network, section)
+
+
+def spread(network: nn.Module, sigma: float) -> None:
+    """Set every fast weight anew to 1 + N(0, sigma); with 0 each member is the network that was converted."""
+    with torch.no_grad():
+        for vectors in _vectors(network):
+            vectors.copy_(1 + sigma * torch.randn_like(vectors))
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What fast weights of one size do to a network before it has learnt.
+
+    Attributes:
+        layers: how many of the last layers have them; 0 for all.
+        sigma: their standard deviation around one.
+        agreement: share of scans that get the base's class, of the member where it is lowest.
+        diversity: of the members.
+    """
+
+    layers: int
+    sigma: float
+    agreement: float
+    diversity: Diversity
+
+
+def largest_sigma(
+    network: Network,
+    images: Tensor,
+    *,
+    members: int = 4,
+    layers: Sequence[int] = (0,),
+    sigmas: Sequence[float] = SIGMAS,
+    least: float = 0.95,
+    seed: int = 0,
+) -> list[Trial]:
+    """For each range of layers the largest sigma with which every member still names the base's class often enough.
+
+    Args:
+        network: not converted; it is left as it is.
+        images: (N, C, H, W) scans to try it on.
+        members: T.
+        layers: the ranges to try: the last k layers, or 0 for all.
+        sigmas: to try, from high to low.
+        least: the agreement with the base that every member must keep.
+        seed: of the fast weights.
+
+    Returns:
+        A trial for each range that has such a sigma.
+    """
+    found = []
+    with torch.inference_mode():
+        base = network.eval()(images).softmax(1).numpy()
+    for count in layers:
+        for sigma in sigmas:
+            section = Members(kind="batch_ensemble", count=members, sigma=sigma, layers=count or "all")
+            trial = _try(network, images, base, section, seed)
+            if trial.agreement >= least:
+                found.append(trial)
+                break
+    return found
+
+
+def _try(network: Network, images: Tensor, base: FloatArray, section: Members, seed: int) -> Trial:
+    trial = copy.deepcopy(network)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        convert(trial, section)
+    with torch.inference_mode():
+        probs = trial.eval().forward_members(images).softmax(2).numpy()
+    layers = 0 if section.layers == "all" else section.layers
+    return Trial(layers, section.sigma, float(agreement(probs, base).min()), Diversity.of(probs))
+
+
+def _start(network: Network, section: Members) -> None:
+    if section.start == "normal":
+        return spread(network, section.sigma)
+    with torch.no_grad():
+        for vectors in _vectors(network):
+            vectors.copy_(torch.randint_like(vectors, 2) * 2 - 1)
+    return None
+
+
+def _vectors(network: nn.Module) -> Iterator[nn.Parameter]:
+    for module in network.modules():
+        if isinstance(module, Fast):
+            yield from (module.into, module.out)
+
+
+def _convertible(body: nn.Module) -> list[str]:
+    """Names of the layers that can have fast weights, in the order in which they were made: from input to output."""
+    return [
+        name
+        for name, module in body.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+        # torch's own attention reads the weights of its last layer without calling it
+        and not isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear)
+    ]
