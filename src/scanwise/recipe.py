@@ -60,6 +60,15 @@ class Data(Section):
         return self
 
 
+class Audit(Section):
+    """What is looked at before anything is trained."""
+
+    checks: tuple[
+        Literal["duplicates", "copies", "subjects", "leakage", "shortcuts", "quality", "evaluability"], ...
+    ] = ("duplicates", "copies", "subjects", "leakage", "shortcuts", "quality", "evaluability")
+    """Which checks run; an empty list skips the audit."""
+
+
 class Published(Section):
     """The split of the original project. Accuracy only is reported for it, stamped *leaked* where it leaks."""
 
@@ -484,6 +493,7 @@ class Recipe(Section):
     """Whether the classes are stages in order; unsaid, known scales decide, and any other set of names has no order."""
     stages: Mapping[str, Stage] = {}
     data: Data = Data()
+    audit: Audit = Audit()
     split: SplitSection = SplitSection()
     model: Model = Model()
     train: Train = Train()

@@ -1,7 +1,8 @@
 """What every check of the audit looks at, and what it may show: values, made once, read by all."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,20 @@ class Evidence:
 
     def __len__(self) -> int:
         return len(self.cohort)
+
+    def take(self, rows: IntArray) -> Self:
+        """What is known of these scans alone, in this order."""
+        if np.array_equal(rows, np.arange(len(self))):
+            return self  # thumbnails that are mapped from disk stay there
+        return replace(
+            self,
+            cohort=self.cohort.take(rows),
+            pixels=self.pixels[rows],
+            vectors=self.vectors[rows],
+            subject=None if self.subject is None else self.subject[rows],
+            split=None,
+            files={name: values[rows] for name, values in self.files.items()},
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 """The order of the stages: from a folder of scans to a report. The one file a newcomer needs.
 
-    read scans -> split -> train -> logits -> calibrate -> prediction sets -> compare with trivial rivals
+    read scans -> audit -> split -> train -> logits -> calibrate -> prediction sets -> compare with trivial rivals
                -> measure -> tables, bundle, report
 
 Each stage reads and writes the run folder, and what a fit has already left there is not done again: a run that was
 killed at any moment goes on, and deleting a stage's output is how to do it anew. Beside this file lie `work` (what the
-stages share), `calibrating` (what is learnt after training), `judging` (rivals and figures), `planning` (what a fit
+stages share), `auditing` (whether the scans can be trusted), `calibrating` (what is learnt after training), `judging` (rivals and figures), `planning` (what a fit
 would cost) and `demonstration`.
 """
 
@@ -24,6 +24,7 @@ import numpy as np
 from scanwise import bundle, cohort, recipe, run
 from scanwise.cohort import splits
 from scanwise.errors import DataError, RunError
+from scanwise.pipeline import auditing
 from scanwise.pipeline.calibrating import calibrate
 from scanwise.pipeline.judging import Judged, measure, pool, rivals_of
 from scanwise.pipeline.work import Work
@@ -34,7 +35,6 @@ from scanwise.records import (
     Finding,
     Logits,
     Split,
-    save_findings,
     save_metrics,
 )
 from scanwise.reporting import tables
@@ -147,21 +147,34 @@ def prepare(
     made = source if isinstance(source, Recipe) else recipe.load(source, settings)
     times: dict[str, float] = {}
     begun = time.perf_counter()
-    intake = cohort.read(str(data), made, subject, progress=progress)
+    intake = cohort.read(str(data), made, "" if subject == auditing.AUTO else subject, progress=progress)
     made = _with_stages(made, intake.cohort.classes)
-    known, rows, told = splits.settle_small_classes(intake.cohort, made.split)
+    evidence = auditing.gather(
+        intake.cohort,
+        auditing.thumbnails_of(intake.cohort, progress=progress),
+        quarantine=intake.quarantine,
+        seed=made.seed,
+        progress=progress,
+    )
+    known, rows, told = splits.settle_small_classes(evidence.cohort, made.split)
+    evidence = replace(evidence.take(rows), cohort=known)
     made_splits = splits.make(known, made.split, made.seed)
     findings = [*intake.findings, *(Finding("split.classes", "warning", text + ".") for text in told)]
+    if known.subjects_known:  # they may have been recovered since
+        findings = [finding for finding in findings if finding.check != "cohort.subjects"]
     for split in made_splits:
         findings += [f for f in splits.check(known, split) if f not in findings]
     findings += _not_evaluable(made_splits)
     times["reading"] = time.perf_counter() - begun
+    begun = time.perf_counter()
+    audited = auditing.before_fit(evidence, made_splits, findings, made.audit.checks, progress=progress)
+    times["audit"] = time.perf_counter() - begun
     return Work(
         recipe=made,
         cohort=known,
         store=intake.store.take(rows),
         splits=tuple(made_splits),
-        findings=tuple(findings),
+        audited=audited,
         quarantine=intake.quarantine,
         source=str(data),
         device=_device(device, threads),
@@ -228,8 +241,7 @@ def _open_run(work: Work, out: Path, resume: bool) -> Run:
         _refuse_other(folder, work, text)
     run.write_text(text, folder.recipe)
     run.save(work.cohort, folder.cohort)
-    with run.writing(folder.findings) as temporary:
-        save_findings(work.findings, temporary)
+    auditing.draw(work.audited, folder.path)
     tables.write_csv(("path", "reason"), work.quarantine, folder.quarantine)
     for split in work.splits:
         run.save(split, folder.fit(split.protocol, split.fold).split)

@@ -4,18 +4,18 @@ import logging
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from scanwise import audit, cohort, registration
-from scanwise.audit import subjects
 from scanwise.audit.evidence import Evidence, Noted
 from scanwise.cohort import remote, splits, store
 from scanwise.cohort.readers import Pixels
-from scanwise.errors import DataError, RunError
+from scanwise.errors import DataError, LeakageError, RunError
 from scanwise.recipe import Recipe
-from scanwise.records import Cohort, Split
+from scanwise.records import Cohort, Finding, Split
 from scanwise.reporting import audit as page
 from scanwise.reporting import tables
 from scanwise.reporting.wording import counted
@@ -105,7 +105,48 @@ def examine(
     return Audited(evidence, tuple(noted), seconds)
 
 
-def gather(known: Cohort, thumbnails: Pixels, *, quarantine: Quarantine = (), seed: int = 0) -> Evidence:
+def before_fit(
+    evidence: Evidence,
+    made: Sequence[Split],
+    found: Sequence[Finding],
+    checks: Sequence[str],
+    *,
+    progress: bool = False,
+) -> Audited:
+    """Audit what a fit is about to learn from: every check on its first split, leakage on the first of each protocol.
+
+    Args:
+        evidence: the cohort that is split.
+        made: its splits.
+        found: what reading and splitting have noticed already.
+        checks: names of `audit.CHECKS`.
+
+    Raises:
+        LeakageError: if scans of one origin stand on two sides of an honest split.
+    """
+    noted, seconds = [Noted(finding) for finding in found], dict[str, float]()
+    first = {split.protocol: split for split in reversed(made)}
+    for split in first.values():
+        mine = checks if split is made[0] else [name for name in checks if name == "leakage"]
+        new, spent = audit.examine(replace(evidence, split=split), mine, _said(progress))
+        leaks = [one.finding for one in new if one.finding.severity == "leak"]
+        if leaks and split.protocol == "honest":
+            raise LeakageError(f"The honest split leaks. {leaks[0].message} `scanwise audit` shows it.")
+        noted += [_named(one, split) for one in new if one.finding.check != "leakage.subjects"]  # splits says so
+        seconds |= spent
+    return Audited(replace(evidence, split=made[0]), tuple(noted), seconds)
+
+
+def _named(one: Noted, split: Split) -> Noted:
+    """The finding, with the protocol that it is about."""
+    if not one.finding.check.startswith("leakage."):
+        return one
+    return replace(one, finding=replace(one.finding, message=f"Under the {split.protocol} split: {one.finding.message}"))
+
+
+def gather(
+    known: Cohort, thumbnails: Pixels, *, quarantine: Quarantine = (), seed: int = 0, progress: bool = False
+) -> Evidence:
     """What all checks look at; who is who is recovered from the pixels where it is not given, if they can tell.
 
     Args:
@@ -113,10 +154,13 @@ def gather(known: Cohort, thumbnails: Pixels, *, quarantine: Quarantine = (), se
         thumbnails: (N, S, S, 1) in the convention of `registration.THUMBNAIL`.
         quarantine: what could not be read.
         seed: of everything random.
+        progress: say what is looked for.
     """
     pixels = thumbnails.reshape(thumbnails.shape[:3])
     vectors = registration.descriptors(pixels)
-    if not known.subjects_known:
+    if not known.subjects_known and find_spec("scanwise.audit.subjects"):  # TEMPORARY
+        from scanwise.audit import subjects
+
         recovered = subjects.recover(pixels, vectors, known.labels)
         if recovered.judged:
             known = replace(
@@ -157,7 +201,7 @@ def _said(progress: bool) -> Callable[[str], None]:
 
 
 def write(found: Audited, folder: Path) -> Path:
-    """Write the page, `findings.json`, the pictures and `subjects.csv` (path, subject) into a folder.
+    """Write the page, `findings.json`, the pictures and `subjects.csv` (path, subject) into a folder of their own.
 
     Raises:
         RunError: if the folder holds something that is no audit.
@@ -169,4 +213,9 @@ def write(found: Audited, folder: Path) -> Path:
     if found.evidence.subject is not None:
         rows = zip(known.path.tolist(), found.evidence.subject.tolist(), strict=True)
         tables.write_csv(("path", "subject"), rows, folder / "subjects.csv")
+    return draw(found, folder)
+
+
+def draw(found: Audited, folder: Path) -> Path:
+    """Write the page, `findings.json` and the pictures, beside what else the folder holds."""
     return page.write(folder, found.noted, found.evidence.pixels, found.verdict, found.facts())

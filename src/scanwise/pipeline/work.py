@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scanwise.cohort.store import Store
+from scanwise.pipeline.auditing import Audited
 from scanwise.recipe import Recipe
 from scanwise.records import Cohort, Finding, Split
 
@@ -16,10 +17,15 @@ class Work:
     cohort: Cohort
     store: Store
     splits: tuple[Split, ...]
-    findings: tuple[Finding, ...]
+    audited: Audited
     quarantine: tuple[tuple[str, str], ...]
     source: str
     device: str = "cpu"
     progress: bool = False
     times: dict[str, float] = field(default_factory=dict)
     memo: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What the checks said, without the pictures."""
+        return tuple(one.finding for one in self.audited.noted)

@@ -86,7 +86,7 @@ def _histogram(name: str, picture: Histogram) -> str:
     with _drawing(3.0) as figure:
         axes = figure.subplots()
         together = np.concatenate([np.asarray(values, dtype=np.float64) for values in picture.values.values()])
-        edges = np.histogram_bin_edges(together[np.isfinite(together)], 60)
+        edges = np.histogram_bin_edges(together[np.isfinite(together)], 60).tolist()
         for (kind, values), color in zip(picture.values.items(), SERIES, strict=False):
             axes.hist(values, bins=edges, color=color, alpha=0.6, label=kind)
         if picture.threshold is not None:
