@@ -176,6 +176,7 @@ class Logits:
         split: the side that these scans are on.
         protocol: the protocol of that split.
         fold: its fold.
+        appearance: (N, P) what the scans look like without a network (`novelty.appearance`), or None.
     """
 
     logits: FloatArray
@@ -188,12 +189,13 @@ class Logits:
     split: str = ""
     protocol: str = ""
     fold: int = 0
+    appearance: FloatArray | None = None
 
     def __post_init__(self) -> None:
         count, _, num_classes = self.logits.shape if self.logits.ndim == 3 else (-1, 0, 0)
         if num_classes != len(self.classes):
             raise ShapeError(f"Logits must be (N, T, {len(self.classes)}) for {self.classes}, not {self.logits.shape}.")
-        columns = [self.labels, self.scans, self.subjects, *self.groups.values(), self.features]
+        columns = [self.labels, self.scans, self.subjects, *self.groups.values(), self.features, self.appearance]
         if any(column is not None and len(column) != count for column in columns):
             raise ShapeError(f"Logits of {count} scans need {count} labels, scans, subjects, groups and features.")
 
@@ -207,8 +209,8 @@ class Logits:
             **{f"group_{name}": values for name, values in self.groups.items()},
             **{name: getattr(self, name) for name in ("split", "protocol", "fold")},
         }
-        if self.features is not None:
-            arrays["features"] = self.features
+        optional = {"features": self.features, "appearance": self.appearance}
+        arrays |= {name: values for name, values in optional.items() if values is not None}
         with path.open("wb") as file:
             np.savez(file, **arrays)
 
@@ -236,6 +238,7 @@ class Logits:
             split=str(arrays.get("split", "")),
             protocol=str(arrays.get("protocol", "")),
             fold=int(arrays.get("fold", 0)),
+            appearance=arrays.get("appearance"),
         )
 
 

@@ -210,6 +210,7 @@ def pool_by_subject(logits: Logits) -> Logits:
         subjects=names,
         groups={name: _agreed(column, of_subject, counts) for name, column in logits.groups.items()},
         features=None if features is None else mean_by(features, of_subject, counts).astype(features.dtype),
+        appearance=None,
     )
 
 

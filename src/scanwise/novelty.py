@@ -1,0 +1,338 @@
+"""How unlike the training scans a scan is: another machine, another part of the body, or no scan at all.
+
+A network answers whatever it is shown. Here a scan is held against training scans in three ways, each by the distance
+to its k-th nearest neighbour among them (Sun et al. 2022):
+
+    network   the features under the last layer: whitened principal components, and the length of what these leave out,
+              which tells most of what is new (Wang et al. 2022)
+    layout    the scan at 16 × 16, whatever its brightness and contrast
+    tone      histograms of the pixels, and of the steps from a pixel to its neighbours
+
+Features alone are not enough: a network may map noise and photographs onto what it knows. Each distance is in units of
+the usual one of validation scans, and the largest of the three counts. The threshold is learnt on calibration subjects.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scanwise.errors import DataError, RunError, ShapeError
+from scanwise.records import BoolArray, FloatArray, IntArray, Logits, StrArray, Unit
+from scanwise.risk import check_features, conformal_quantile, mean_by, minimum_count, subject_codes
+from scanwise.rivals import shrink
+
+K = 5
+"""The neighbour whose distance counts."""
+COMPONENTS = 64
+"""Principal components of the features, at most."""
+LAYOUT = (16, 16)
+STEPS = np.array([0, 1, 2, 4, 8, 16, 32, 64, 128])
+"""Where the bins of steps between neighbouring pixels begin; the first holds no step at all."""
+MOST = 2000
+"""Training scans to hold others against; more add little."""
+TINY = 1e-6
+
+
+def appearance(pixels: NDArray[np.uint8]) -> FloatArray:
+    """(N, P) float32: what scans (N, H, W, C) look like without a network; their layout first, then their tone.
+
+    >>> appearance(np.zeros((2, 20, 20, 1), np.uint8)).shape
+    (2, 290)
+    """
+    gray = pixels.astype(np.float32).mean(axis=3, keepdims=True)
+    small = shrink(gray, LAYOUT).reshape(len(pixels), -1).astype(np.float64)
+    small -= small.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(small, axis=1, keepdims=True)
+    layout = np.divide(small, length, out=np.zeros_like(small), where=length > TINY)
+    level = np.rint(gray[..., 0]).astype(np.int16)
+    steps = [np.abs(np.diff(level, axis=axis)) for axis in (1, 2)]
+    places = [np.searchsorted(STEPS, step, side="right") - 1 for step in steps]
+    channels = [pixels[..., channel] >> 4 for channel in range(pixels.shape[3])]
+    tones = [_shares(channel, 16) / np.sqrt(len(channels)) for channel in channels]
+    moves = [_shares(place, len(STEPS)) / np.sqrt(2) for place in places]
+    return np.concatenate([layout, *moves, *tones], axis=1).astype(np.float32)
+
+
+def _shares(codes: NDArray[Any], bins: int) -> FloatArray:
+    """(N, bins) square roots of how often each code 0…bins - 1 occurs in each row; rows have length 1."""
+    flat = codes.reshape(len(codes), -1).astype(np.int64)
+    offset = flat + bins * np.arange(len(flat))[:, None]
+    counts = np.bincount(offset.ravel(), minlength=bins * len(flat)).reshape(len(flat), bins)
+    return np.sqrt(counts / flat.shape[1])
+
+
+def blank(looks: FloatArray) -> BoolArray:
+    """(N,) whether all pixels of a scan are equal, from its appearance (N, P): it shows nothing."""
+    moves = looks[:, np.prod(LAYOUT) :].astype(np.float64)
+    return np.asarray((moves[:, [0, len(STEPS)]] ** 2).sum(axis=1) > 1 - TINY)
+
+
+def representatives(subjects: StrArray, most: int = MOST) -> IntArray:
+    """Rows of at most `most` scans, the same share of each subject and evenly along its scans; always the same ones."""
+    if len(subjects) <= most:
+        return np.arange(len(subjects))
+    codes, names = subject_codes(subjects, len(subjects))
+    order = np.argsort(codes, kind="stable")
+    each = np.split(order, np.cumsum(np.bincount(codes))[:-1])
+    chosen = [each[place] for place in _evenly(len(names), most)]
+    share = max(1, most // len(chosen))
+    return np.sort(np.concatenate([rows[_evenly(len(rows), share)] for rows in chosen]))
+
+
+def _evenly(count: int, most: int) -> IntArray:
+    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """Features as whitened principal components, and the length of what these leave out.
+
+    Attributes:
+        centre: (D,) the mean of training features.
+        turn: (P, D) directions of length 1, at right angles.
+        spread: (P,) of training features along each, times the root of P.
+        rest: the usual length of what is left.
+    """
+
+    centre: FloatArray
+    turn: FloatArray
+    spread: FloatArray
+    rest: float
+
+    @classmethod
+    def fit(cls, train: FloatArray, most: int = COMPONENTS) -> Self:
+        """Learn from training features (M, D): half of their directions at most, so that something is left out."""
+        train = check_features(train)
+        centre = train.mean(axis=0)
+        moved = train - centre
+        values, vectors = _principal(moved)
+        size = min(most, len(values) // 2)
+        spread = np.sqrt(values[:size] / len(train) * max(1, size))
+        rest = float(np.sqrt(values[size:].sum() / len(train)))
+        floor = TINY * (1 + float(np.linalg.norm(centre)))
+        return cls(_single(centre), _single(vectors[:size]), _single(np.maximum(spread, floor)), max(rest, floor))
+
+    def __call__(self, features: FloatArray) -> FloatArray:
+        """(N, P + 1) places of features (N, D)."""
+        given = check_features(features)
+        if given.shape[1] != len(self.centre):
+            raise ShapeError(f"Expected {len(self.centre)} features a scan; found {given.shape[1]}.")
+        moved = given - self.centre.astype(np.float64)
+        turn = self.turn.astype(np.float64)
+        along = moved @ turn.T
+        left = np.linalg.norm(moved - along @ turn, axis=1, keepdims=True)
+        return np.concatenate([along / self.spread, left / self.rest], axis=1)
+
+
+def _principal(moved: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Squared singular values, falling, and right singular vectors of (M, D); those of value zero left out."""
+    wide = moved.shape[1] > len(moved)
+    values, vectors = np.linalg.eigh(moved @ moved.T if wide else moved.T @ moved)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    kept = values > max(values[0] * 1e-10, TINY**2)
+    values, vectors = values[kept], vectors[:, kept]
+    return values, (vectors.T @ moved) / np.sqrt(values)[:, None] if wide else vectors.T
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Training scans as one way of looking sees them.
+
+    Attributes:
+        reference: (M, P) their places.
+        usual: the median distance of validation scans, in which distances are told.
+    """
+
+    reference: FloatArray
+    usual: float
+
+    @classmethod
+    def fit(cls, train: FloatArray, validation: FloatArray) -> Self:
+        kept = _single(train)
+        usual = float(np.median(_to_neighbours(kept, validation)))
+        return cls(kept, max(usual, TINY))
+
+    def __call__(self, places: FloatArray) -> FloatArray:
+        """(N,) distance of places (N, P) to the k-th nearest training scan; 1 is usual."""
+        return _to_neighbours(self.reference, places) / self.usual
+
+
+def _to_neighbours(reference: FloatArray, places: FloatArray, block: int = 1024) -> FloatArray:
+    known = reference.astype(np.float64)
+    length, place = (known**2).sum(axis=1), min(K, len(known)) - 1
+    found = np.empty(len(places))
+    for start in range(0, len(places), block):
+        asked = places[start : start + block].astype(np.float64)
+        squares = length - 2 * asked @ known.T + (asked**2).sum(axis=1)[:, None]
+        found[start : start + block] = np.partition(squares, place, axis=1)[:, place]
+    return np.sqrt(np.maximum(found, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where a distance becomes an alarm, and how often that may happen for nothing.
+
+    Attributes:
+        threshold: above it a scan, or a subject, is flagged; 1 is a usual distance.
+        false_alarm: the largest share of scans (or subjects) like those of the calibration side that is flagged.
+        count: the calibration subjects that it was learnt on.
+    """
+
+    threshold: float
+    false_alarm: float
+    count: int
+
+    @classmethod
+    def fit(cls, distances: FloatArray, subjects: StrArray, false_alarm: float) -> Self:
+        """The conformal quantile, hierarchical where subjects repeat; for a scan of a new subject.
+
+        Where there are too few subjects for the share asked for, the least that K of them can promise, 1 / (K + 1), is
+        taken: the threshold is then the largest distance seen.
+        """
+        count = len(np.unique(subjects))
+        share = false_alarm if count >= minimum_count(false_alarm) else 1 / (count + 1)
+        return cls(max(conformal_quantile(distances, share, subjects), TINY), share, count)
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """Scans that are unlike those of training; of subjects, the mean over their scans is judged.
+
+    Attributes:
+        components: of the network's features.
+        looks: "network", and where pixels were seen "layout" and "tone".
+        cuts: by unit.
+    """
+
+    components: Components
+    looks: Mapping[str, Look]
+    cuts: Mapping[Unit, Cut]
+
+    @classmethod
+    def fit(cls, train: Logits, validation: Logits, calibration: Logits, *, false_alarm: float = 0.05) -> Self:
+        """Keep training scans, learn what is usual on validation scans, and the cuts on calibration subjects.
+
+        Args:
+            train: scans that the network learnt from, with features and, best, appearance; see `representatives`.
+            validation: the same of subjects held out.
+            calibration: the same of yet others.
+            false_alarm: the share of scans like those of calibration that may be flagged.
+
+        Raises:
+            DataError: if features are missing, or two sides share a subject.
+        """
+        sides = {"training": train, "validation": validation, "calibration": calibration}
+        _refuse_shared(sides)
+        components = Components.fit(_features(train))
+        seen = {name: _places(components, side) for name, side in sides.items()}
+        looks = {name: Look.fit(seen["training"][name], seen["validation"][name]) for name in seen["training"]}
+        unfitted = cls(components, looks, {})
+        distances = unfitted.distances(calibration)
+        by_subject, names = _mean_by_subject(distances, calibration.subjects)
+        cuts: dict[Unit, Cut] = {
+            "scan": Cut.fit(distances, calibration.subjects, false_alarm),
+            "subject": Cut.fit(by_subject, names, false_alarm),
+        }
+        return cls(components, looks, cuts)
+
+    def distances(self, scans: Logits) -> FloatArray:
+        """(N,) the largest distance of each scan to training scans; 1 is usual."""
+        places = _places(self.components, scans)
+        if self.looks.keys() != places.keys():
+            raise DataError(
+                f"These scans are to be looked at by {', '.join(self.looks)}; given is {', '.join(places)}."
+            )
+        return np.asarray(np.max([look(places[name]) for name, look in self.looks.items()], axis=0))
+
+    def __call__(self, scans: Logits) -> tuple[FloatArray, BoolArray]:
+        """(N,) distance over threshold, and (N,) whether the scan is flagged: above 1, or all its pixels are equal."""
+        score = self.distances(scans) / self.cuts["scan"].threshold
+        return score, (score > 1) | _blanks(scans)
+
+    def by_subject(self, scans: Logits) -> tuple[FloatArray, BoolArray]:
+        """The same of each subject, in order of first appearance."""
+        pooled, _ = _mean_by_subject(self.distances(scans), scans.subjects)
+        empty, _ = _mean_by_subject(_blanks(scans).astype(np.float64), scans.subjects)
+        score = pooled / self.cuts["subject"].threshold
+        return score, (score > 1) | (empty == 1)
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file, with what is not an array in its header."""
+        from safetensors.numpy import save_file
+
+        arrays = {name: getattr(self.components, name) for name in ("centre", "turn", "spread")}
+        arrays |= {f"look_{name}": look.reference for name, look in self.looks.items()}
+        about = {
+            "rest": self.components.rest,
+            "usual": {name: look.usual for name, look in self.looks.items()},
+            "cuts": {unit: asdict(cut) for unit, cut in self.cuts.items()},
+        }
+        save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, path, {"novelty": json.dumps(about)})
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            RunError: if it is missing, or not such a file.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, "numpy") as file:
+                about = json.loads((file.metadata() or {})["novelty"])
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            components = Components(arrays["centre"], arrays["turn"], arrays["spread"], about["rest"])
+            looks = {name: Look(arrays[f"look_{name}"], usual) for name, usual in about["usual"].items()}
+            return cls(components, looks, {unit: Cut(**cut) for unit, cut in about["cuts"].items()})
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"{path} is no reference of training scans that can be read ({error!r}). Delete it and run the stage "
+                "again with --resume."
+            ) from error
+
+
+def _places(components: Components, scans: Logits) -> dict[str, FloatArray]:
+    """Where scans lie, in every way of looking that they allow."""
+    places = {"network": components(_features(scans))}
+    if scans.appearance is not None:
+        size = int(np.prod(LAYOUT))
+        places |= {"layout": scans.appearance[:, :size], "tone": scans.appearance[:, size:]}
+    return places
+
+
+def _features(scans: Logits) -> FloatArray:
+    if scans.features is None:
+        raise DataError(
+            "These logits have no features, and unlikeness is measured on them. Predict again with features."
+        )
+    return scans.features
+
+
+def _blanks(scans: Logits) -> BoolArray:
+    return np.zeros(len(scans), dtype=np.bool_) if scans.appearance is None else blank(scans.appearance)
+
+
+def _mean_by_subject(values: FloatArray, subjects: StrArray) -> tuple[FloatArray, StrArray]:
+    codes, names = subject_codes(subjects, len(values))
+    return mean_by(values, codes, np.bincount(codes)), names
+
+
+def _refuse_shared(sides: Mapping[str, Logits]) -> None:
+    whose = {name: set(side.subjects.tolist()) for name, side in sides.items()}
+    for one, other in (("training", "validation"), ("training", "calibration"), ("validation", "calibration")):
+        if shared := whose[one] & whose[other]:
+            raise DataError(
+                f"{len(shared)} subjects are on the {one} side and on the {other} side; a threshold learnt so would be "
+                f"too low. Split by subject. First: {sorted(shared)[:3]}"
+            )
+
+
+def _single(values: FloatArray) -> FloatArray:
+    """As it will be saved, so that a loaded detector says the same."""
+    return np.ascontiguousarray(values, dtype=np.float32)
