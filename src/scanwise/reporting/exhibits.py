@@ -1,6 +1,7 @@
 """The pictures of an audit: scans side by side, named values with intervals, a threshold among values."""
 
 import io
+import textwrap
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,18 +50,22 @@ def _sheet(images: Pixels, captions: tuple[str, ...], columns: int) -> bytes:
     """Scans in rows, each with its caption below, as PNG bytes."""
     columns = min(columns, max(1, len(images)))
     rows = -(-len(images) // columns)
-    wide = images.shape[2] / images.shape[1]
-    width = 7.6 / columns
-    with _drawing(rows * (width / wide + 0.42), width=7.6) as figure:
-        grid = figure.subplots(rows, columns, squeeze=False)
-        for place, axes in enumerate(grid.flat):
+    width, words = 7.6 / columns, 0.45  # inches
+    gap = 0.06 if columns > 3 else 0.2
+    height = (width - gap) * images.shape[1] / images.shape[2] + words
+    with _drawing(rows * height + gap, width=7.6) as figure:
+        figure.set_layout_engine("none")
+        tall = figure.get_figheight()
+        for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
+            row, column = divmod(place, columns)
+            low = tall - gap - (row + 1) * height + words
+            axes = figure.add_axes(
+                ((column * width + gap / 2) / 7.6, low / tall, (width - gap) / 7.6, (height - words) / tall)
+            )
             axes.set_axis_off()
-            if place < len(images):
-                axes.imshow(images[place], cmap="gray", vmin=0, vmax=255)
-                text = _wrapped(printable(captions[place]), int(15 * width))
-                axes.text(
-                    0.5, -0.03, text, transform=axes.transAxes, ha="center", va="top", fontsize=7, color="#e8ebee"
-                )
+            axes.imshow(image, cmap="gray", vmin=0, vmax=255, aspect="auto")
+            text = textwrap.fill(printable(caption), int(15 * width), max_lines=3, placeholder="…")
+            axes.text(0.5, -0.03, text, transform=axes.transAxes, ha="center", va="top", fontsize=7, color="#e8ebee")
         stream = io.BytesIO()
         figure.savefig(stream, format="png", dpi=130, facecolor="#0b0d0f", metadata={"Software": None})
     return stream.getvalue()
@@ -94,6 +99,8 @@ def _histogram(name: str, picture: Histogram) -> str:
                 picture.threshold, color=INK, ls="--", lw=1.4, label=f"threshold {fixed(picture.threshold, 3)}"
             )
         axes.set(xlabel=picture.axis, ylabel="how many", yscale="log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(lambda *_: "")
         figure.legend(loc="outside upper left", ncols=3)
         told = [
             f"{kind}: {counted(len(values), 'value')}, median {fixed(float(np.median(values)), 3)}"
