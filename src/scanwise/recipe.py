@@ -440,6 +440,17 @@ class Conformal(Section):
     """Rank from which RAPS penalises; `auto` chooses it on the validation side."""
 
 
+class Uncertainty(Section):
+    """When an answer is not to be trusted."""
+
+    false_alarm: Fraction = 0.05
+    """Share of scans like those of the cohort that may be flagged as unlike any seen in training."""
+    risk: Fraction = 0.1
+    """Error allowed among the subjects that are answered; the others are left to a person."""
+    delta: Fraction = 0.1
+    """Chance, over draws of calibration subjects, that this bound does not hold."""
+
+
 class Evaluation(Section):
     """The final figures."""
 
@@ -499,6 +510,7 @@ class Recipe(Section):
     train: Train = Train()
     calibration: Calibration = Calibration()
     conformal: Conformal = Conformal()
+    uncertainty: Uncertainty = Uncertainty()
     evaluation: Evaluation = Evaluation()
     rivals: Rivals = Rivals()
 

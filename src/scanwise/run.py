@@ -3,7 +3,7 @@
 runs/NAME/
   recipe.yaml  provenance.json  cohort.parquet  findings.json  quarantine.csv
   fits/PROTOCOL/FOLD/   split.parquet  checkpoints/  model.safetensors  history.csv  logits/*.npz
-                        calibrator.json  conformal.json
+                        calibrator.json  conformal.json  abstention.json  novelty.safetensors
   metrics.json  tables/  figures/  report.html  bundle/
 """
 
@@ -120,6 +120,14 @@ class Fit:
     @property
     def conformal(self) -> Path:
         return self.path / "conformal.json"
+
+    @property
+    def abstention(self) -> Path:
+        return self.path / "abstention.json"
+
+    @property
+    def novelty(self) -> Path:
+        return self.path / "novelty.safetensors"
 
     def logits(self, side: str) -> Path:
         return self.path / "logits" / f"{side}.npz"
