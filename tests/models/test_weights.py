@@ -229,3 +229,133 @@ def test_real_weights_load_whole(channels: int) -> None:
 def test_real_weights_of_another_network_are_refused() -> None:
     with pytest.raises(WeightsError, match="missing"):
         build(Model(name="test_resnet", weights=str(MOBILENET)), 4, 1)
+
+
+# --- the two-stage system: torchvision's resnet50 under the published head, saved under DataParallel ---
+
+PUBLISHED = ("MildDemented", "ModerateDemented", "NonDemented", "VeryMildDemented")
+CLINICAL = ("nondemented", "verymilddemented", "milddemented", "moderatedemented")
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
+    import torchvision
+
+    torch.manual_seed(0)
+    theirs = torchvision.models.resnet50()
+    theirs.fc = nn.Sequential(nn.Linear(2048, 512), nn.ReLU(), nn.Dropout(0.3), nn.Linear(512, 4))
+    for name, buffer in theirs.named_buffers():  # norms that do nothing would hide a mix-up
+        if name.endswith("running_mean"):
+            buffer.normal_(0, 0.05)
+        elif name.endswith("running_var"):
+            buffer.uniform_(0.8, 1.2)
+    file = tmp_path_factory.mktemp("published") / "best.pth"
+    torch.save(nn.DataParallel(theirs).state_dict(), file)
+    return theirs.eval(), file
+
+
+def two_stage(file: Path, colour: bool = True, **said: object) -> Model:
+    imagenet = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)} if colour else {}
+    return Model(name="resnet50", weights=str(file), hidden=(512,), dropout=0.3, **imagenet, **said)
+
+
+@torch.inference_mode()
+def test_a_published_checkpoint_gives_its_own_logits(published: tuple[nn.Module, Path]) -> None:
+    import torchvision
+
+    theirs, file = published
+    assert all(name.startswith("module.") for name in torch.load(file, weights_only=True))
+    image = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    normalise = torchvision.transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    expected = theirs(normalise(image / 255))
+    ours = build(two_stage(file), 4, 3).eval()
+    torch.testing.assert_close(ours(image), expected, rtol=0, atol=1e-5)
+    ordered = build(two_stage(file, class_order=PUBLISHED), 4, 3, classes=CLINICAL).eval()
+    torch.testing.assert_close(ordered(image), expected[:, [2, 3, 0, 1]], rtol=0, atol=1e-5)
+
+
+def test_a_backbone_alone_goes_under_our_head(published: tuple[nn.Module, Path], tmp_path: Path) -> None:
+    theirs, _ = published
+    state = {name: tensor for name, tensor in theirs.state_dict().items() if not name.startswith("fc.")}
+    for extra in ({}, {"fc.weight": torch.ones(1000, 2048), "fc.bias": torch.ones(1000)}):
+        torch.save(state | extra, tmp_path / "imagenet.pth")
+        ours = build(two_stage(tmp_path / "imagenet.pth", colour=False), 4, 1).body  # gray, too
+        assert torch.equal(ours.backbone.layer4[2].conv3.weight, theirs.layer4[2].conv3.weight)
+        torch.testing.assert_close(ours.backbone.conv1.weight, theirs.conv1.weight.sum(1, keepdim=True))
+    del state["layer4.2.conv3.weight"]
+    torch.save(state, tmp_path / "less.pth")
+    with pytest.raises(WeightsError, match=r"1 missing \(backbone\.layer4\.2\.conv3\.weight\)"):
+        build(two_stage(tmp_path / "less.pth"), 4, 3)
+
+
+def test_a_head_of_another_width_is_told(published: tuple[nn.Module, Path]) -> None:
+    with pytest.raises(WeightsError, match=r"of another shape \(head\.0\.bias, head\.0\.weight, head\.3\.weight"):
+        build(two_stage(published[1]).model_copy(update={"hidden": (256,)}), 4, 3)
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_convnext", "small"])
+def test_every_kind_of_backbone_goes_under_our_head(name: str, tmp_path: Path) -> None:
+    bare = {"name": name, "options": {"img_size": 32} if name == "test_vit" else {}}
+    torch.manual_seed(0)
+    plain = build(Model(**bare), 5, 3).body
+    torch.save(plain.state_dict(), tmp_path / "plain.pth")
+    for said in ({"hidden": (8,)}, {"attention": {"width": 8}}):
+        body = build(Model(**bare, **said, weights=str(tmp_path / "plain.pth")), 3, 3).body
+        state = plain.state_dict()
+        mine = body.backbone.state_dict()
+        assert mine
+        assert all(torch.equal(state[key], tensor) for key, tensor in mine.items())
+        torch.save(body.state_dict(), tmp_path / "own.pth")
+        again = build(Model(**bare, **said, weights=str(tmp_path / "own.pth")), 3, 3).body
+        assert_equal(body, again)
+
+
+# --- class order, class count, export ---
+
+
+@pytest.mark.parametrize(
+    ("theirs", "told"),
+    [
+        (("MildDemented", "NonDemented"), r"knows? 2 classes.*scans 4.*only the scans: verymild.*, moderate"),
+        ((*PUBLISHED[:3], "Questionable"), r"Only the weights know: Questionable; only the scans: verymilddemented"),
+        ((*PUBLISHED[:3], "NonDemented"), r"only the scans: verymilddemented"),
+    ],
+)
+def test_a_class_order_that_is_not_ours_is_refused_with_what_differs(theirs: tuple[str, ...], told: str) -> None:
+    with pytest.raises(WeightsError, match=told):
+        weights.order_of(theirs, CLINICAL)
+
+
+def test_classes_go_by_name_whatever_their_spelling() -> None:
+    assert weights.order_of(("1- Stroke", "2- Control"), ("2_control", "1 STROKE")) == [1, 0]
+
+
+def test_a_class_order_needs_a_classifier_of_that_size(small: nn.Module, tmp_path: Path) -> None:
+    state = small.body.state_dict()
+    torch.save(state, tmp_path / "three.pth")
+    said = {"name": "small", "weights": str(tmp_path / "three.pth")}
+    with pytest.raises(WeightsError, match=r"are for 3 classes, but model\.class_order names 2"):
+        build(Model(**said, class_order=("a", "b")), 2, 1, classes=("b", "a"))
+    turned = build(Model(**said, class_order=("a", "b", "c")), 3, 1, classes=("c", "a", "b")).body
+    assert torch.equal(turned.head.weight, state["head.weight"][[2, 0, 1]])
+    assert torch.equal(turned.head.bias, state["head.bias"][[2, 0, 1]])
+    del state["head.weight"], state["head.bias"]
+    torch.save(state, tmp_path / "three.pth")
+    with pytest.raises(WeightsError, match="no trained classifier"):
+        build(Model(**said, class_order=("a", "b", "c")), 3, 1, classes=("c", "a", "b"))
+
+
+@pytest.mark.parametrize("name", ["small", "test_resnet", "test_convnext"])
+def test_a_checkpoint_for_other_classes_says_so(name: str, tmp_path: Path) -> None:
+    weights.save(build(Model(name=name), 5, 1), tmp_path / "five.safetensors")
+    with pytest.raises(WeightsError, match="they are for 5 classes and it has 3"):
+        weights.load(build(Model(name=name), 3, 1), tmp_path / "five.safetensors")
+
+
+def test_an_export_is_a_plain_state_dict_that_comes_back(small: nn.Module, tmp_path: Path) -> None:
+    file = weights.export(small, tmp_path / "checkpoints", 10)
+    assert file == tmp_path / "checkpoints" / "model_epoch_10.pth"
+    state = torch.load(file, weights_only=True)
+    small.body.load_state_dict(state)
+    assert_equal(build(Model(name="small", weights=str(file)), 3, 1).body, small.body)
+    assert [found.name for found in file.parent.iterdir()] == [file.name]

@@ -120,7 +120,7 @@ def load_foreign(body: nn.Module, path: Path, place: Place, order: Sequence[int]
     last = {f"{place.classifier}.weight", f"{place.classifier}.bias"} if place.classifier else set()
     if order:
         _reorder(state, last, order, path)
-    other_size = any(name in own and name in state and own[name].shape != state[name].shape for name in last)
+    other_size = any(name in own and name in state and len(own[name]) != len(state[name]) for name in last)
     if (other_size and not order) or not last & own.keys():
         state = {name: tensor for name, tensor in state.items() if name not in last}
     first = f"{place.first_conv}.weight"
