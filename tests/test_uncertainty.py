@@ -21,6 +21,8 @@ from scanwise.uncertainty import (
     mutual_information,
     predictive_entropy,
     risk_coverage,
+    stage_doubt,
+    stages_off,
     variation_ratio,
 )
 
@@ -127,6 +129,50 @@ def test_abstention_refuses_scans_of_one_subject() -> None:
         Abstention.fit(np.zeros(30), np.zeros(30, bool), grid=np.zeros(1), subjects=np.repeat(["a", "b"], 15))
     with pytest.raises(DataError, match="must rise"):
         Abstention.fit(np.zeros(30), np.zeros(30, bool), grid=np.array([1.0, 0.0]), subjects=np.arange(30).astype(str))
+
+
+def test_stages_are_counted_along_the_order() -> None:
+    random = np.random.default_rng(6)
+    probs, labels = random.dirichlet([1] * 5, 200), random.integers(0, 5, 200)
+    for allowed in (0, 1, 2):
+        off, doubt = stages_off(probs, labels, allowed), stage_doubt(probs, allowed)
+        for row, label, wrong, chance in zip(probs, labels, off, doubt, strict=True):
+            said = int(row.argmax())
+            assert wrong == (abs(said - label) > allowed)
+            assert chance == pytest.approx(sum(p for c, p in enumerate(row) if abs(said - c) > allowed))
+    with pytest.raises(DataError, match="outside 0…4"):
+        stages_off(probs, labels + 1)
+
+
+def _staged(random: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of five ordered stages, and labels drawn from them."""
+    spread = 0.2 + 14 * random.random((count, 1)) ** 3
+    probs = np.exp(-((np.arange(5) - random.integers(0, 5, (count, 1))) ** 2) / spread)
+    probs /= probs.sum(axis=1, keepdims=True)
+    return probs, (random.random((count, 1)) > probs.cumsum(axis=1)).sum(axis=1).clip(max=4)
+
+
+def test_answers_at_most_one_stage_off_are_bounded_with_the_stated_probability() -> None:
+    random = np.random.default_rng(7)
+    many, truth = _staged(random, 40_000)
+    hard, off = stage_doubt(many), stages_off(many, truth)
+    risk, delta, trials, failed, kept = 0.1, 0.1, 600, 0, 0
+    subjects = np.arange(120).astype(str)
+    for _ in range(trials):
+        grid = doubt_grid(stage_doubt(_staged(random, 100)[0]), 120, risk=risk, delta=delta)
+        probs, labels = _staged(random, 120)
+        found = Abstention.fit(
+            stage_doubt(probs), stages_off(probs, labels), grid=grid, risk=risk, delta=delta, subjects=subjects,
+            called="more than one stage off",
+        )  # fmt: skip
+        answered = ~found(hard)
+        kept += answered.any()
+        failed += bool(answered.any()) and off[answered].mean() > risk
+    assert off.mean() > risk  # answering everyone would break the promise
+    assert failed / trials <= delta + 3 * math.sqrt(0.09 / trials)
+    assert failed / trials > 0.005  # the bound is not idle
+    assert kept / trials > 0.5
+    assert "at ≤ 10% more than one stage off (90% sure)" in str(found) or found.refused
 
 
 def test_neighbours_equal_a_loop_and_keep_their_false_alarm_rate() -> None:

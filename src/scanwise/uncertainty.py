@@ -11,6 +11,7 @@ from scanwise.errors import DataError, ShapeError
 from scanwise.records import BoolArray, FloatArray, IntArray, StrArray
 from scanwise.risk import (
     check_features,
+    check_labels,
     check_probs,
     clopper_pearson_arrays,
     conformal_quantile,
@@ -70,6 +71,30 @@ def expected_value(probs: FloatArray, values: Sequence[float]) -> tuple[FloatArr
     return mean, np.sqrt(spread)
 
 
+def stages_off(probs: FloatArray, labels: IntArray, allowed: int = 1) -> BoolArray:
+    """(N,) whether the most probable of ordered classes is more than `allowed` stages from the label.
+
+    What `Abstention.fit` takes as `wrong` to bound the share of answers that are more than one stage off.
+
+    >>> stages_off(np.eye(4)[[0, 0, 0]], np.array([0, 1, 2])).tolist()
+    [False, False, True]
+    """
+    probs = check_probs(probs)
+    labels = check_labels(labels, probs.shape[1], len(probs))
+    return np.asarray(np.abs(probs.argmax(axis=1) - labels) > allowed)
+
+
+def stage_doubt(probs: FloatArray, allowed: int = 1) -> FloatArray:
+    """(N,) the probability that the most probable of ordered classes is more than `allowed` stages off.
+
+    >>> stage_doubt(np.array([[0.5, 0.25, 0.125, 0.125]])).tolist()
+    [0.25]
+    """
+    probs = check_probs(probs)
+    away = np.abs(probs.argmax(axis=1)[:, None] - np.arange(probs.shape[1])) > allowed
+    return np.asarray((probs * away).sum(axis=1, dtype=np.float64))
+
+
 def risk_coverage(doubt: FloatArray, wrong: BoolArray) -> tuple[FloatArray, FloatArray]:
     """The risk-coverage curve (El-Yaniv and Wiener 2010): answer the least doubtful scans, leave the rest.
 
@@ -124,6 +149,7 @@ class Abstention:
         count: the subjects that it was learnt on.
         answered: the share of those that it answers.
         refused: why no threshold qualifies; empty where one does.
+        wrong: what is bounded, in words.
     """
 
     threshold: float
@@ -132,6 +158,7 @@ class Abstention:
     count: int
     answered: float
     refused: str = ""
+    wrong: str = "error"
 
     @classmethod
     def fit(
@@ -143,6 +170,7 @@ class Abstention:
         risk: float = 0.1,
         delta: float = 0.1,
         subjects: StrArray,
+        called: str = "error",
     ) -> Self:
         """Learn the most permissive threshold whose error is bounded, by Learn-then-Test (Angelopoulos et al. 2021).
 
@@ -157,6 +185,7 @@ class Abstention:
             risk: the error allowed among the answered.
             delta: the chance that the bound may fail.
             subjects: (N,) each once: pool scans by subject first.
+            called: what `wrong` means, in words: "more than one stage off".
 
         Raises:
             DataError: if a subject has more than one row, or the grid does not rise.
@@ -173,19 +202,17 @@ class Abstention:
             )
         needed = least_answered(risk, delta)
         if len(doubt) < needed:
-            return cls._refuse(risk, delta, len(doubt), f"{len(doubt)} subjects; it takes {needed} without an error")
+            why = f"{len(doubt)} subjects; it takes {needed} without an error"
+            return cls(-math.inf, risk, delta, len(doubt), 0.0, why, called)
         answered = (doubt <= cuts[:, None]).sum(axis=1)
         errors = (wrong & (doubt <= cuts[:, None])).sum(axis=1)
         passed = clopper_pearson_arrays(errors, answered, 1 - 2 * delta)[1] <= risk
         kept = len(passed) if passed.all() else int(np.argmin(passed))
         if kept == 0:
             why = f"the {answered[0]} surest subjects have {errors[0]} errors, too many for a bound of {risk:g}"
-            return cls._refuse(risk, delta, len(doubt), why)
-        return cls(float(cuts[kept - 1]), risk, delta, len(doubt), float(answered[kept - 1] / len(doubt)))
-
-    @classmethod
-    def _refuse(cls, risk: float, delta: float, count: int, why: str) -> Self:
-        return cls(-math.inf, risk, delta, count, 0.0, why)
+            return cls(-math.inf, risk, delta, len(doubt), 0.0, why, called)
+        share = float(answered[kept - 1] / len(doubt))
+        return cls(float(cuts[kept - 1]), risk, delta, len(doubt), share, wrong=called)
 
     def __call__(self, doubt: FloatArray) -> BoolArray:
         """(N,) whether to abstain."""
@@ -194,7 +221,7 @@ class Abstention:
     def __str__(self) -> str:
         if self.refused:
             return f"no threshold qualifies: {self.refused}"
-        return f"answers {self.answered:.0%} of subjects at ≤ {self.risk:.0%} error ({1 - self.delta:.0%} sure)"
+        return f"answers {self.answered:.0%} of subjects at ≤ {self.risk:.0%} {self.wrong} ({1 - self.delta:.0%} sure)"
 
 
 def doubt_grid(doubt: FloatArray, count: int, *, risk: float = 0.1, delta: float = 0.1, steps: int = 50) -> FloatArray:

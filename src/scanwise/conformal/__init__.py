@@ -11,9 +11,11 @@ are exchangeable. With randomised scores and empty sets allowed it is at most 1 
 | `ConditionalSets` | 1 - alpha, in each class or in each group | the same, cell by cell |
 | `WeightedSets` | 1 - alpha, over new scans of another mix | calibration subjects, and weights |
 | `CrossSets` | about 1 - 2 alpha, over everyone | all scans, by cross-validation (CV+) |
+Beside them: `SensitivityFloor`, a cut that misses few of the ill; `diagnose` and `coverage_lines`, what became of sets.
 """
 
 from scanwise.conformal.conditional import ConditionalSets
+from scanwise.conformal.control import SensitivityFloor
 from scanwise.conformal.coverage import Line, coverage_lines, size_lines
 from scanwise.conformal.cross import CrossSets
 from scanwise.conformal.diagnostics import Diagnosis, diagnose
@@ -30,6 +32,7 @@ __all__ = [
     "LikelihoodRatio",
     "Line",
     "Score",
+    "SensitivityFloor",
     "WeightedSets",
     "coverage_lines",
     "diagnose",
