@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cohort_scans import Scans
+from medical_files import dataset, write_dicom, write_nifti
 
 from scanwise import cohort
-from scanwise.cohort import readers, splits
+from scanwise.cohort import nifti, readers, splits
 from scanwise.errors import DataError
 from scanwise.recipe import Recipe, SplitSection
 
@@ -144,3 +145,101 @@ def test_a_cohort_with_odd_names_can_be_saved_and_read(scans: Scans, tmp_path: P
     intake.cohort.save(tmp_path / "cohort.parquet")
     assert cohort.Cohort.load(tmp_path / "cohort.parquet").path.tolist() == intake.cohort.path.tolist()
     "".join(path for path, _ in intake.quarantine).encode()
+
+
+# --- DICOM and volumes ---
+
+VOLUME = np.random.default_rng(0).integers(0, 1000, (12, 14, 6)).astype(np.int16)
+
+
+def hospital(root: Path, people: int = 4) -> Path:
+    """Class folders of DICOM without suffix, two files a person, with a report and notes among them."""
+    random = np.random.default_rng(1)
+    for label in ("NonDemented", "MildDemented"):
+        for person in range(people):
+            tags = {"PatientID": f"HOSP-{label}-{person}", "StudyInstanceUID": f"1.2.{person}"}
+            for number in range(2):
+                frame = random.integers(0, 4096, (20, 16)).astype(np.uint16)
+                write_dicom(root / label / f"E{person}" / f"IM{number}", frame, SliceLocation=number, **tags)
+    (root / "NonDemented" / "notes.txt").write_text("x")
+    report = dataset(np.zeros((2, 2), np.uint8))
+    del report.PixelData
+    report.save_as(root / "NonDemented" / "SR001", enforce_file_format=True)
+    whole = (root / "MildDemented" / "E0" / "IM0").read_bytes()
+    (root / "MildDemented" / "cut").write_bytes(whole[:-200])
+    return root
+
+
+def test_a_folder_of_dicom_and_junk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCANWISE_KEY", "a key")
+    intake = cohort.read(str(hospital(tmp_path / "data")), RECIPE)
+    assert len(intake.cohort) == 16
+    assert len(set(intake.cohort.subject.tolist())) == 8
+    assert intake.cohort.subjects_known
+    assert set(intake.cohort.groups) == {"study", "modality", "series", "position"}
+    told = dict(intake.quarantine)
+    assert set(told) == {"NonDemented/notes.txt", "NonDemented/SR001", "MildDemented/cut"}
+    assert "without pixels" in told["NonDemented/SR001"]
+    assert "truncated" in told["MildDemented/cut"]
+    for row, path in enumerate(intake.cohort.path.tolist()):
+        scan = readers.read_file(tmp_path / "data" / path, RECIPE.data)
+        assert isinstance(scan, readers.Scan)
+        np.testing.assert_array_equal(intake.store.read([row])[0], scan.pixels)
+    for split in splits.make(intake.cohort, SplitSection(), 0):
+        assert splits.check(intake.cohort, split) == []
+
+
+def test_a_header_that_names_nobody_leaves_nobody_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCANWISE_KEY", "a key")
+    root = hospital(tmp_path / "data")
+    write_dicom(root / "NonDemented" / "anonymous", np.arange(20, dtype=np.uint16).reshape(4, 5), PatientID="")
+    intake = cohort.read(str(root), RECIPE)
+    assert not intake.cohort.subjects_known
+    (told,) = [finding.message for finding in intake.findings if finding.check == "cohort.subjects"]
+    assert "1 of 17 scans have no PatientID" in told
+
+
+def test_slices_of_a_volume_are_scans_of_their_own(tmp_path: Path) -> None:
+    for name in ("x/a.nii.gz", "y/b.nii"):
+        write_nifti(tmp_path / "data" / name, VOLUME)
+    intake = cohort.read(str(tmp_path / "data"), RECIPE, r"([ab])\.nii")
+    assert intake.cohort.path.tolist() == [f"{n}#{i:03d}" for n in ("x/a.nii.gz", "y/b.nii") for i in range(6)]
+    assert intake.cohort.subject.tolist() == ["a"] * 6 + ["b"] * 6
+    assert len(set(intake.cohort.sha256.tolist())) == 12
+    assert len(set(intake.cohort.pixels.tolist())) == 6  # two copies of a volume are seen as such
+    for row, path in enumerate(intake.cohort.path.tolist()):
+        scan = readers.read_file(tmp_path / "data" / path, RECIPE.data)
+        assert isinstance(scan, readers.Scan)
+        np.testing.assert_array_equal(intake.store.read([row])[0], scan.pixels)
+        assert (intake.cohort.sha256[row], intake.cohort.pixels[row]) == (scan.sha256, scan.digest)
+
+
+def test_a_slice_with_nan_is_named_and_the_others_are_used(tmp_path: Path) -> None:
+    voxels = VOLUME.astype(np.float32)
+    voxels[3, 3, 2] = np.nan
+    write_nifti(tmp_path / "data" / "x" / "a.nii.gz", voxels)
+    write_nifti(tmp_path / "data" / "y" / "b.nii.gz", VOLUME)
+    intake = cohort.read(str(tmp_path / "data"), RECIPE)
+    assert [path for path, _ in intake.quarantine] == ["x/a.nii.gz#002"]
+    assert "NaN" in intake.quarantine[0][1]
+    assert len(intake.cohort) == 11
+
+
+def test_another_axis_makes_another_store(tmp_path: Path) -> None:
+    for name in ("x/a.nii.gz", "y/b.nii"):
+        write_nifti(tmp_path / "data" / name, VOLUME)
+    counts = []
+    for axis in ("axial", "coronal", "sagittal"):
+        recipe = Recipe.model_validate({"name": "a", "data": {"size": 16, "axis": axis}})
+        counts.append(len(cohort.read(str(tmp_path / "data"), recipe).cohort) // 2)
+    assert counts == [6, 14, 12]
+
+
+def test_a_volume_is_unpacked_once_for_all_its_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+    decode = nifti.decode
+    monkeypatch.setattr(nifti, "decode", lambda data, *more: opened.append(1) or decode(data, *more))
+    for name in ("x/a.nii.gz", "y/b.nii"):
+        write_nifti(tmp_path / "data" / name, VOLUME)
+    cohort.read(str(tmp_path / "data"), RECIPE)
+    assert len(opened) == 2

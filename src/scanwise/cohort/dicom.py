@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scanwise.cohort import apart
 from scanwise.cohort.grays import shade
 from scanwise.cohort.headers import DAMAGED, code, number, numbers, of_frame, text, whole
 from scanwise.cohort.identity import Pseudonyms
@@ -192,12 +193,8 @@ def _syntax(header: "Dataset") -> Any:
 
 
 def _frame(header: "Dataset", index: int, settings: Data) -> Pixels | str:
-    from pydicom.pixels.utils import pixel_array
-
     try:
-        if _syntax(header).is_encapsulated:
-            _refuse_other_size(header, index)
-        values = pixel_array(header, index=index)
+        values = _stored(header, index)
         photometric = text(header, "PhotometricInterpretation")
         if photometric == "PALETTE COLOR":
             from pydicom.pixels.processing import apply_color_lut
@@ -219,6 +216,22 @@ def _frame(header: "Dataset", index: int, settings: Data) -> Pixels | str:
         return f"damaged or truncated ({type(error).__name__} in its pixels)"
 
 
+def _stored(header: "Dataset", index: int) -> NDArray[Any]:
+    """(H, W) or (H, W, 3) values as they are stored, colours as RGB."""
+    from pydicom import uid
+    from pydicom.encaps import get_frame
+    from pydicom.pixels.utils import pixel_array
+
+    syntax = _syntax(header)
+    if not syntax.is_encapsulated or syntax == uid.RLELossless:
+        return pixel_array(header, index=index)
+    frame = get_frame(header.PixelData, index, number_of_frames=whole(header, "NumberOfFrames") or 1)
+    _refuse_large(frame)
+    if syntax in (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit) and whole(header, "BitsStored") == 8:
+        return pixel_array(header, index=index, decoding_plugin="pillow")
+    return apart.decode(frame, header)
+
+
 def _colour(values: NDArray[Any], bits: int) -> Pixels:
     """(H, W, 3) uint8, or (H, W, 1) where all channels are equal."""
     if bits != 8:
@@ -227,11 +240,8 @@ def _colour(values: NDArray[Any], bits: int) -> Pixels:
     return colour[:, :, :1] if (colour == colour[:, :, :1]).all() else colour
 
 
-def _refuse_other_size(header: "Dataset", index: int) -> None:
+def _refuse_large(frame: bytes) -> None:
     """A compressed frame says its size itself; decoders make room for that, whatever the header says."""
-    from pydicom.encaps import get_frame
-
-    frame = get_frame(header.PixelData, index, number_of_frames=whole(header, "NumberOfFrames") or 1)
     claimed = _claimed(frame)
     if claimed is not None and claimed[0] * claimed[1] > MAX_PIXELS:
         raise UnreadableScan(f"its frame claims {claimed[0]} × {claimed[1]} pixels; the limit is {MAX_PIXELS:,}")

@@ -29,10 +29,8 @@ def shade(stored: NDArray[Any], header: "Dataset", index: int, settings: Data) -
     if window is not None:
         share = _windowed(units, *window)
     elif settings.window == "header" and "VOILUTSequence" in header:
-        from pydicom.pixels.processing import apply_voi
-
-        bits = int(header.VOILUTSequence[0].LUTDescriptor[2])
-        share = apply_voi(units, header) / (2.0**bits - 1)
+        table = header.VOILUTSequence[0]
+        share = _looked_up(units, table) / (2.0 ** int(table.LUTDescriptor[2]) - 1)
     elif units is stored and whole(header, "BitsStored") == 8 and stored.dtype == np.uint8:
         share = stored / 255.0
     else:
@@ -46,15 +44,25 @@ def shade(stored: NDArray[Any], header: "Dataset", index: int, settings: Data) -
 def _rescaled(stored: NDArray[Any], header: "Dataset", index: int) -> NDArray[Any]:
     """Values in the units of the modality, such as Hounsfield units."""
     if "ModalityLUTSequence" in header:
-        from pydicom.pixels.processing import apply_modality_lut
-
-        return apply_modality_lut(stored, header)
+        return _looked_up(stored, header.ModalityLUTSequence[0])
     place = of_frame(header, index, "PixelValueTransformationSequence")
     slope, intercept = number(place, "RescaleSlope"), number(place, "RescaleIntercept")
     if slope in (None, 1, 0) and not intercept:  # a slope of 0 would leave nothing to see
         return stored
     scaled: NDArray[Any] = stored.astype(np.float64) * (slope or 1) + (intercept or 0)
     return scaled
+
+
+def _looked_up(values: NDArray[Any], table: "Dataset") -> NDArray[np.float64]:
+    """What a table of the header has for each value; below and above it its ends (PS3.3 C.11.1.1)."""
+    count, lowest, _ = (int(part) for part in table.LUTDescriptor)
+    count = count or 2**16  # which does not fit into the descriptor
+    data = table.LUTData
+    if isinstance(data, bytes):
+        data = np.frombuffer(data, np.uint8 if len(data) < 2 * count else "<u2")
+    entries = np.asarray(data, dtype=np.float64)[:count]
+    found: NDArray[np.float64] = entries[np.clip(np.rint(values) - lowest, 0, len(entries) - 1).astype(np.int64)]
+    return found
 
 
 def _padding(stored: NDArray[Any], header: "Dataset") -> NDArray[np.bool_]:
