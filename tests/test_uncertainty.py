@@ -77,6 +77,13 @@ def test_risk_coverage_ends_at_the_error_rate_and_the_best_order_has_no_excess()
     assert excess_aurc(doubt, wrong) > 0
 
 
+def test_endless_doubt_is_answered_last_and_all_at_once() -> None:
+    doubt, wrong = np.array([-np.inf, 0.0, np.inf, np.inf]), np.array([False, False, True, False])
+    covered, risk = risk_coverage(doubt, wrong)
+    assert (covered.tolist(), risk.tolist()) == ([0.25, 0.5, 1.0], [0, 0, 0.25])
+    assert aurc(doubt, wrong) == pytest.approx((0.5 / 3 + 1 / 4) / 4)
+
+
 def test_least_answered() -> None:
     assert least_answered(0.1, 0.1) == 22
     for risk, delta in [(0.05, 0.1), (0.2, 0.05), (0.5, 0.5)]:

@@ -242,6 +242,15 @@ def common_label(labels: IntArray, of_subject: IntArray, num_classes: int) -> In
     return latest
 
 
+def ends_of_ties(values: FloatArray) -> IntArray:
+    """Of sorted values, where each run of equal ones ends; infinities are equal to each other.
+
+    >>> ends_of_ties(np.array([1.0, 1.0, 2.0, np.inf, np.inf]))
+    array([1, 2, 4])
+    """
+    return np.flatnonzero(np.append(values[1:] != values[:-1], True))
+
+
 def mean_by(values: FloatArray, codes: IntArray, counts: IntArray) -> FloatArray:
     """(K, …) the mean of the rows (N, …) of each code, in float64."""
     order = np.argsort(codes, kind="stable")

@@ -15,6 +15,7 @@ from scanwise.risk import (
     check_probs,
     clopper_pearson_arrays,
     conformal_quantile,
+    ends_of_ties,
     least_answered,
     refuse_rows,
     subject_codes,
@@ -113,7 +114,7 @@ def risk_coverage(doubt: FloatArray, wrong: BoolArray) -> tuple[FloatArray, Floa
     """
     doubt, wrong = _check_doubt(doubt, wrong)
     order = np.argsort(doubt, kind="stable")
-    last = np.flatnonzero(np.diff(doubt[order], append=np.inf))
+    last = ends_of_ties(doubt[order])
     answered = last + 1
     return answered / len(doubt), np.cumsum(wrong[order])[last] / answered
 
@@ -125,9 +126,8 @@ def aurc(doubt: FloatArray, wrong: BoolArray) -> float:
     """
     doubt, wrong = _check_doubt(doubt, wrong)
     order = np.argsort(doubt, kind="stable")
-    first = np.flatnonzero(np.diff(doubt[order], prepend=-np.inf))
-    sizes = np.diff(np.append(first, len(doubt)))
-    share = np.add.reduceat(wrong[order].astype(np.float64), first) / sizes
+    sizes = np.diff(ends_of_ties(doubt[order]), prepend=-1)
+    share = np.add.reduceat(wrong[order].astype(np.float64), np.cumsum(sizes) - sizes) / sizes
     expected = np.cumsum(np.repeat(share, sizes))
     return float((expected / np.arange(1, len(doubt) + 1)).mean())
 

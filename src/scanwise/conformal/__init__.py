@@ -11,7 +11,8 @@ are exchangeable. With randomised scores and empty sets allowed it is at most 1 
 | `ConditionalSets` | 1 - alpha, in each class or in each group | the same, cell by cell |
 | `WeightedSets` | 1 - alpha, over new scans of another mix | calibration subjects, and weights |
 | `CrossSets` | about 1 - 2 alpha, over everyone | all scans, by cross-validation (CV+) |
-Beside them: `SensitivityFloor`, a cut that misses few of the ill; `diagnose` and `coverage_lines`, what became of sets.
+Beside them: `SensitivityFloor`, a cut that misses few of the ill; `diagnose` and `coverage_lines`, what became of sets;
+`compare_scores` and `compare_features`, whether new scans look as if drawn like those of calibration.
 """
 
 from scanwise.conformal.conditional import ConditionalSets
@@ -19,6 +20,7 @@ from scanwise.conformal.control import SensitivityFloor
 from scanwise.conformal.coverage import Line, coverage_lines, size_lines
 from scanwise.conformal.cross import CrossSets
 from scanwise.conformal.diagnostics import Diagnosis, diagnose
+from scanwise.conformal.exchangeability import Difference, compare_features, compare_scores
 from scanwise.conformal.scores import SCORES, Score
 from scanwise.conformal.sets import ConformalSets, draws_from
 from scanwise.conformal.weighted import LikelihoodRatio, WeightedSets
@@ -29,11 +31,14 @@ __all__ = [
     "ConformalSets",
     "CrossSets",
     "Diagnosis",
+    "Difference",
     "LikelihoodRatio",
     "Line",
     "Score",
     "SensitivityFloor",
     "WeightedSets",
+    "compare_features",
+    "compare_scores",
     "coverage_lines",
     "diagnose",
     "draws_from",

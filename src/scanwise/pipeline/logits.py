@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 
 from scanwise import calibration, metrics, risk, run
-from scanwise.conformal import SCORES, ConditionalSets, ConformalSets, Line, coverage_lines, draws_from, size_lines
+from scanwise.conformal import (
+    SCORES,
+    ConditionalSets,
+    ConformalSets,
+    Line,
+    compare_features,
+    compare_scores,
+    coverage_lines,
+    draws_from,
+    size_lines,
+)
 from scanwise.errors import DataError, lookup
 from scanwise.pipeline.logit_files import (
     SIDES,
@@ -25,6 +35,8 @@ from scanwise.pipeline.logit_files import (
 from scanwise.records import BoolArray, FloatArray, Logits, StrArray
 
 Fitted = ConformalSets | ConditionalSets
+MOST_COMPARED = 20_000
+"""Features of more rows than this are not compared: it would take longer than all else together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +73,7 @@ class Covered:
         lines: everyone, then each cell.
         sizes: the rows by the size of their sets.
         promise: what is promised, and to whom.
+        alike: tests of what the promise rests on, in words.
         notes: what must be said.
     """
 
@@ -70,6 +83,7 @@ class Covered:
     lines: list[Line]
     sizes: list[Line]
     promise: str
+    alike: tuple[str, ...]
     notes: tuple[str, ...]
 
     def save(self, path: Path) -> None:
@@ -174,6 +188,7 @@ def conform(
         coverage_lines(sets, labels, rows.subjects, fitted, classes=rows.classes, groups=ready["test"].cells(by)),
         size_lines(sets, labels, rows.subjects),
         f"{100 * (1 - alpha):g} % coverage for {_whom(fitted)}{f', in each {by}' if by else ''}",
+        _compare(ready["calibration"], ready["test"]),
         (*unknown_people(files), *_notes(files, fitted, by, options)),
     )
     run.save(made, out)
@@ -213,6 +228,17 @@ def _fit(known: _Ready, test: _Ready, by: str, options: Mapping[str, Any]) -> tu
     cells = known.cells(by), test.cells(by)
     conditional = ConditionalSets.fit(known.probs, known.given.logits.labels, groups=cells[0], **learn)
     return conditional, conditional(test.probs, test.draws, cells[1])
+
+
+def _compare(known: _Ready, test: _Ready) -> tuple[str, ...]:
+    """Whether test scans look as if drawn like those of calibration; labels are not asked for."""
+    a, b = known.given.logits, test.given.logits
+    options: dict[str, Any] = {"known_subjects": a.subjects, "new_subjects": b.subjects}
+    options["permutations"] = 999 if len(a) + len(b) < 100_000 else 199
+    found = [f"by confidence, {compare_scores(known.probs.max(axis=1), test.probs.max(axis=1), **options)}"]
+    if a.features is not None and b.features is not None and max(len(a), len(b)) <= MOST_COMPARED:
+        found.append(f"by features, {compare_features(a.features, b.features, **options)}")
+    return tuple(found)
 
 
 def _load_calibrator(path: Path | None, files: Mapping[Side, Given], unit: str) -> calibration.Calibrator:
