@@ -296,6 +296,9 @@ def conformal(
     _console().print(_coverage_table("Coverage", made.lines, subject_level, True))
     click.echo()
     _console().print(_coverage_table("By the number of classes in the set", made.sizes, subject_level, False))
+    click.echo("\nWhat the promise rests on:")
+    for line in made.alike:
+        click.echo(f"  {line}")
     _note(made.notes)
     click.echo(f"sets: {click.style(str(out), bold=True)}")
 
