@@ -35,7 +35,8 @@ from scanwise.models import build
 from scanwise.run import Fit
 from scanwise.training import train
 from scanwise.training.augment import augment
-from scanwise.training.module import OPTIMIZERS, channels_first
+from scanwise.training.module import channels_first
+from scanwise.training.schedules import OPTIMIZERS
 
 SHARED = Path(os.environ.get("SCANWISE_SHARED") or Path(__file__).parents[2] / "shared")
 CASES = {  # batches of an epoch, bar, and the recipe

@@ -29,6 +29,16 @@ Moment = Callable[[], None]
 
 PATIENT: dict[str, Any] = {"monitor": "loss", "checkpoint_every": 2}  # whose best epoch is each in turn
 LONG: dict[str, Any] = {"epochs": 8, "optimizer": {"name": "sgd", "lr": 0.05}, "checkpoint_every": 5, "loss": "focal"}
+STAGED: dict[str, Any] = {
+    "epochs": 6,
+    "stages": [
+        {"epochs": 2, "freeze": "backbone", "lr": 1e-2, "views": 2},
+        {"epochs": 2},
+        {"epochs": 2, "freeze": "backbone", "top": 1, "layer_decay": 0.5},
+    ],
+    "ema": 0.9,
+    "monitor": "loss",
+}
 IMPATIENT: dict[str, Any] = {
     "epochs": 30,
     "patience": 2,
@@ -54,13 +64,11 @@ def before(owner: type, name: str, when: Callable[..., bool]) -> None:
 
 
 def step(epoch: int, batch: int) -> Moment:
-    return lambda: before(
-        Classifier, "training_step", lambda module, _, index: (module.current_epoch, index) == (epoch, batch)
-    )
+    return lambda: before(Classifier, "training_step", lambda module, _, index: (module.epoch, index) == (epoch, batch))
 
 
 def validation(epoch: int) -> Moment:
-    return lambda: before(Classifier, "validation_step", lambda module, *_: module.current_epoch == epoch)
+    return lambda: before(Classifier, "validation_step", lambda module, *_: module.epoch == epoch)
 
 
 def half_written(name: str, which: int) -> Moment:
@@ -127,6 +135,19 @@ DEATHS: dict[str, list[Moment]] = {
 }
 
 
+STAGES: list[Moment] = [
+    renamed("train_1.f16", 1, done=False),  # one view is kept, the other about to be
+    renamed("validation_0.f16", 1, done=True),
+    step(1, 2),  # in a stage on features
+    renamed("last.ckpt", 1, done=True),  # of its last epoch: the next stage has not begun
+    step(2, 3),
+    renamed("best.ckpt", 1, done=True),  # of the new stage, while `last` is of the one before
+    step(3, 0),
+    renamed("last.ckpt", 2, done=False),
+    step(4, 1),
+]
+
+
 def fork(work: Callable[[], object]) -> int:
     pid = os.fork()
     if pid == 0:
@@ -180,6 +201,7 @@ def main(folder: Path) -> None:
     ends = {name: die_and_go_on(folder / name, moments, **PATIENT) for name, moments in DEATHS.items()}
     ends["at random"] = die_at_random(folder / "at random", **LONG)
     ends["impatient"] = die_and_go_on(folder / "impatient", [renamed("model.safetensors", 1, done=False)], **IMPATIENT)
+    ends["staged"] = die_and_go_on(folder / "staged", STAGES, **STAGED)
     print(json.dumps(ends))  # noqa: T201
 
 

@@ -23,7 +23,12 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list
     return folder, json.loads(done.stdout)
 
 
-CASES = {**dict.fromkeys(killed.DEATHS, killed.PATIENT), "at random": killed.LONG, "impatient": killed.IMPATIENT}
+CASES = {
+    **dict.fromkeys(killed.DEATHS, killed.PATIENT),
+    "at random": killed.LONG,
+    "impatient": killed.IMPATIENT,
+    "staged": killed.STAGED,
+}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -34,7 +39,8 @@ def test_a_kill_changes_nothing(ends: tuple[Path, dict[str, list[int]]], tmp_pat
     run(tmp_path, **CASES[case])  # never killed, and in another process than those that were
     assert toy.place(folder).model.read_bytes() == toy.place(tmp_path).model.read_bytes()
     assert untimed(history(folder)) == untimed(history(tmp_path))
-    assert all(list(row) == COLUMNS for row in history(folder))
+    columns = [*COLUMNS, "stage"] if case == "staged" else COLUMNS
+    assert all(list(row) == columns for row in history(folder))
     killed_files, files = ({str(file.relative_to(root)) for file in root.rglob("*")} for root in (folder, tmp_path))
     assert killed_files == files  # and leaves nothing behind
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from scanwise.recipe import Schedule
-from scanwise.training.module import OPTIMIZERS, channels_first, schedule_factor, seed_of
+from scanwise.training.module import channels_first
+from scanwise.training.sampling import seed_of
+from scanwise.training.schedules import OPTIMIZERS, schedule_factor
 
 
 def test_a_constant_rate_stays() -> None:

@@ -17,8 +17,12 @@ from scanwise.errors import RunError, TrainingError
 from scanwise.models import weights
 from scanwise.prediction import predict
 from scanwise.training import Outcome, time_steps, train
+from scanwise.training.checkpoints import AtomicCheckpoints
+from scanwise.training.keeper import Keeper, to_csv
+from scanwise.training.loaders import Scans, train_loader
 from scanwise.training.module import Classifier
-from scanwise.training.trainer import AtomicCheckpoints, EpochOrder, Keeper, class_weights, to_csv, train_loader
+from scanwise.training.sampling import EpochOrder
+from scanwise.training.trainer import class_weights
 
 COLUMNS = [
     *("epoch", "train_loss", "train_accuracy"),
@@ -306,14 +310,14 @@ def test_an_order_holds_every_scan_once_and_changes_with_epoch_and_seed() -> Non
 
 @pytest.mark.parametrize(("count", "sizes"), [(32, [16, 16]), (33, [16, 16]), (34, [16, 16, 2]), (3, [3])])
 def test_a_last_batch_of_one_scan_is_left_out(count: int, sizes: list[int]) -> None:
-    loader = train_loader(toy.store(), toy.LABELS, np.arange(count), 16, 0)
+    loader = train_loader(Scans(toy.store(), toy.LABELS, np.arange(count)), EpochOrder(count, 0), 16)
     assert [len(batch[1]) for batch in loader] == sizes
     assert len(loader) == len(sizes)
 
 
 def test_batches_hold_the_pixels_and_labels_of_their_rows() -> None:
     store, rows = toy.store(), np.array([90, 5, 7, 60])
-    (batch,) = train_loader(store, toy.LABELS, rows, 4, 0)
+    (batch,) = train_loader(Scans(store, toy.LABELS, rows), EpochOrder(4, 0), 4)
     order = rows[list(EpochOrder(4, 0))]
     assert batch[0].dtype == torch.uint8
     assert np.array_equal(batch[0].numpy(), store.array[order])

@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from scanwise import training
 from scanwise.cohort.store import Store
 from scanwise.models import Network, build
 from scanwise.recipe import Recipe
 from scanwise.run import Fit
+from scanwise.training import Outcome
 
 SIDE = 16
 ROWS = {"train": np.arange(72), "validation": np.arange(72, 102)}
@@ -52,3 +54,9 @@ def network(made: Recipe) -> Network:
 
 def place(folder: Path) -> Fit:
     return Fit(folder, "honest", 0)
+
+
+def train(made_network: Network, made: Recipe, folder: Path, **more: Any) -> Outcome:
+    """Train in this folder on the CPU."""
+    labels = more.pop("labels", LABELS)
+    return training.train(made_network, made, store(), labels, ROWS, place(folder), device="cpu", **more)

@@ -7,6 +7,7 @@ import numpy as np
 from markupsafe import Markup
 
 from scanwise import evaluation, metrics
+from scanwise.recipe import LOWER_IS_BETTER
 from scanwise.records import FloatArray, IntArray, Predictions, Unit
 from scanwise.reporting import figures, tables
 from scanwise.reporting.answer import protocol_title
@@ -149,7 +150,7 @@ def training(contents: Contents) -> list[tuple[str, Drawing, Table]]:
 def best_epoch(fitted: Fitted, monitor: str) -> int:
     """The first epoch that is best at what the recipe watches."""
     values = fitted.history[f"validation_{monitor}"]
-    place = np.nanargmin(values) if monitor == "loss" else np.nanargmax(values)
+    place = np.nanargmin(values) if monitor in LOWER_IS_BETTER else np.nanargmax(values)
     return int(fitted.history["epoch"][place])
 
 

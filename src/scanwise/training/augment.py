@@ -1,16 +1,44 @@
 """Random changes of training scans, a whole batch at once, on the device that trains.
 
-Shift, zoom and rotation are one affine resampling, so that pixels are interpolated once. Brightness and elastic
-changes are not here on purpose: the reference system measured that both hurt.
+What is drawn (on the CPU, so that every device draws the same) and what is done are two steps: the same changes can be
+made again, of some of the scans. Shift, zoom, rotation and elastic displacement are one resampling, so that pixels are
+interpolated once. Changes of brightness and elastic ones are off unless a recipe asks: the reference system for small
+gray scans measured that both hurt.
 """
 
 import math
+from dataclasses import dataclass, fields
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from scanwise.recipe import Augment
+
+KNOTS = 6  # of the elastic displacement, along each side; between them it is smooth
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What is to be done with each of n scans; None is nothing.
+
+    Attributes:
+        mirrored: (n,) whether left and right change places.
+        tone: (n, 3) what is added (as a share of the range), and by what contrast and gamma are multiplied.
+        affine: (n, 2, 3) matrices that take output to input coordinates in [-1, 1].
+        bend: (n, 2, KNOTS, KNOTS) displacement of input coordinates, across and down.
+    """
+
+    mirrored: Tensor | None = None
+    tone: Tensor | None = None
+    affine: Tensor | None = None
+    bend: Tensor | None = None
+
+    def take(self, rows: Tensor) -> Self:
+        """The changes of these scans alone."""
+        chosen = {field.name: getattr(self, field.name) for field in fields(self)}
+        return type(self)(**{name: None if value is None else value[rows] for name, value in chosen.items()})
 
 
 def augment(images: Tensor, section: Augment, generator: torch.Generator) -> Tensor:
@@ -24,15 +52,36 @@ def augment(images: Tensor, section: Augment, generator: torch.Generator) -> Ten
     Returns:
         (N, C, H, W) float32, still from 0 to 255; what moves in from outside is black.
     """
+    return change(images, draw(len(images), section, generator))
+
+
+def draw(count: int, section: Augment, generator: torch.Generator) -> Changes:
+    """Changes of that many scans. What is not asked for takes nothing from the generator."""
+    mirrored = torch.rand(count, generator=generator) < 0.5 if section.flip else None
+    moves = not section.shift == section.scale == section.rotate == 0
+    affine = draw_affine(count, section, generator) if moves else None
+    toned = not section.brightness == section.contrast == section.gamma == 0
+    tone = _draw_tone(count, section, generator) if toned else None
+    bend = _draw_bend(count, section, generator) if section.elastic else None
+    return Changes(mirrored, tone, affine, bend)
+
+
+def change(images: Tensor, changes: Changes) -> Tensor:
+    """Do to (n, C, H, W) pixels from 0 to 255 what was drawn for them; float32 comes out."""
     images = images.float()
-    if section.flip:
-        mirrored = torch.rand(len(images), generator=generator) < 0.5
-        images = torch.where(mirrored.to(images.device)[:, None, None, None], images.flip(3), images)
-    if section.shift == section.scale == section.rotate == 0:
+    if changes.mirrored is not None:
+        mirrored = changes.mirrored.to(images.device)[:, None, None, None]
+        images = torch.where(mirrored, images.flip(3), images)
+    if changes.tone is not None:
+        images = _tone(images, changes.tone.to(images.device))
+    if changes.affine is None and changes.bend is None:
         return images
-    grid = F.affine_grid(
-        draw_affine(len(images), section, generator).to(images.device), list(images.shape), align_corners=False
-    )
+    shape = list(images.shape)
+    affine = torch.eye(2, 3).expand(len(images), 2, 3) if changes.affine is None else changes.affine
+    grid = F.affine_grid(affine.to(images.device), shape, align_corners=False)
+    if changes.bend is not None:
+        bend = F.interpolate(changes.bend.to(images.device), shape[2:], mode="bicubic", align_corners=True)
+        grid = grid + bend.permute(0, 2, 3, 1)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
@@ -40,7 +89,7 @@ def draw_affine(count: int, section: Augment, generator: torch.Generator) -> Ten
     """(count, 2, 3) matrices that take output to input coordinates in [-1, 1]; some are the identity."""
 
     def uniform(limit: float) -> Tensor:
-        return (2 * torch.rand(count, generator=generator) - 1) * limit
+        return _uniform(count, limit, generator)
 
     angle = uniform(math.radians(section.rotate))
     zoom = 1 / (1 + uniform(section.scale))
@@ -49,3 +98,31 @@ def draw_affine(count: int, section: Augment, generator: torch.Generator) -> Ten
     drawn = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)
     left_alone = torch.rand(count, generator=generator) >= section.probability
     return torch.where(left_alone[:, None, None], torch.eye(2, 3), drawn)
+
+
+def _draw_tone(count: int, section: Augment, generator: torch.Generator) -> Tensor:
+    brightness = _uniform(count, section.brightness, generator)
+    contrast = 1 + _uniform(count, section.contrast, generator)
+    gamma = (_uniform(count, 1, generator) * math.log1p(section.gamma)).exp()  # as often darker as lighter
+    left_alone = torch.rand(count, generator=generator) >= section.probability
+    drawn = torch.stack([brightness, contrast, gamma], 1)
+    return torch.where(left_alone[:, None], torch.tensor([0.0, 1.0, 1.0]), drawn)
+
+
+def _draw_bend(count: int, section: Augment, generator: torch.Generator) -> Tensor:
+    unit = 2 * torch.rand(count, 2, KNOTS, KNOTS, generator=generator) - 1
+    left_alone = torch.rand(count, generator=generator) >= section.probability
+    return torch.where(left_alone[:, None, None, None], 0.0, unit * 2 * section.elastic)  # coordinates span 2
+
+
+def _tone(images: Tensor, tone: Tensor) -> Tensor:
+    brightness, contrast, gamma = (column[:, None, None, None] for column in tone.unbind(1))
+    mean = images.mean((1, 2, 3), keepdim=True)
+    changed = ((images - mean) * contrast + mean + 255 * brightness).clamp(0, 255)
+    changed = 255 * (changed / 255) ** gamma
+    untouched = (tone == tone.new_tensor([0.0, 1.0, 1.0])).all(1)[:, None, None, None]
+    return torch.where(untouched, images, changed)
+
+
+def _uniform(count: int, limit: float, generator: torch.Generator) -> Tensor:
+    return (2 * torch.rand(count, generator=generator) - 1) * limit

@@ -22,4 +22,19 @@ def focal(logits: Tensor, labels: Tensor, weights: Tensor | None, smoothing: flo
     return ((1 - chosen.exp()) ** FOCUS * losses).mean()
 
 
-LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "focal": focal}
+def corn(logits: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+    """CORN (Shi et al. 2021) of the class log-probabilities that an ordinal network gives.
+
+    Its tasks ask, of the scans that reached class k, whether they are beyond it; the sum of a scan's tasks is
+    -log P(label), and the paper divides by the number of questions: a scan of class k answers k + 1, of the last class
+    one fewer. `smoothing` is refused by the recipe.
+    """
+    # The log-probabilities of an ordinal network are normalised already; of another one they are made so.
+    losses = -logits.log_softmax(dim=1).gather(1, labels[:, None])[:, 0]
+    questions = (labels + 1).clamp(max=logits.shape[1] - 1).to(losses.dtype)
+    each = 1.0 if weights is None else weights[labels]
+    total: Tensor = (each * losses).sum() / (each * questions).sum()
+    return total
+
+
+LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "focal": focal, "corn": corn}

@@ -4,9 +4,7 @@ All randomness of an epoch comes from (seed, epoch, step), never from what happe
 killed and resumed is the run that was not.
 """
 
-import hashlib
-import math
-from collections.abc import Callable
+import copy
 from typing import Any
 
 import lightning as L
@@ -17,15 +15,20 @@ from torch import Tensor
 from scanwise import metrics
 from scanwise.errors import TrainingError
 from scanwise.models import Network
-from scanwise.recipe import Schedule, Train
+from scanwise.recipe import Train, TrainingStage
 from scanwise.training.augment import augment
+from scanwise.training.loaders import Batch
 from scanwise.training.losses import LOSSES
+from scanwise.training.mixing import mix
+from scanwise.training.sampling import seed_of
+from scanwise.training.schedules import OPTIMIZERS, follow, schedule_factor
+from scanwise.training.stages import Phase, parameter_groups
 
-Batch = tuple[Tensor, Tensor]
+ALWAYS = ("accuracy", "balanced_accuracy", "macro_f1")  # in every history, whatever is watched
 
 
 class Classifier(L.LightningModule):
-    """A network in training.
+    """A network in one stage of its training.
 
     Args:
         network: takes uint8 scans.
@@ -33,42 +36,77 @@ class Classifier(L.LightningModule):
         class_weights: (C,) weights of the loss, or None.
         seed: of the run.
         steps_per_epoch: optimiser steps in an epoch.
+        phase: the stage; unsaid, one in which everything learns.
     """
 
     class_weights: Tensor | None
 
     def __init__(
-        self, network: Network, train: Train, class_weights: Tensor | None, seed: int, steps_per_epoch: int
+        self,
+        network: Network,
+        train: Train,
+        class_weights: Tensor | None,
+        seed: int,
+        steps_per_epoch: int,
+        phase: Phase | None = None,
     ) -> None:
         super().__init__()
         self.network = network
+        self.average = copy.deepcopy(network).eval() if train.ema else None
         self.train_section = train
+        self.phase = phase or Phase(TrainingStage(epochs=train.epochs))
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.seed = seed
         self.steps_per_epoch = steps_per_epoch
         self.generator = torch.Generator()
         self.seen: list[tuple[Tensor, Tensor]] = []
         self.scores: dict[str, float] = {}
+        self.probs: np.ndarray[Any, np.dtype[np.float64]] = np.empty((0, 0))
+
+    @property
+    def epoch(self) -> int:
+        """Counted over all stages, from 0."""
+        return self.phase.first + self.current_epoch
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        drawn = seed_of(self.seed, self.current_epoch, batch_idx)
+        drawn = seed_of(self.seed, self.epoch, batch_idx)
         self.generator.manual_seed(drawn)
         torch.manual_seed(drawn)  # dropout draws from the global generator
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        images, labels = batch
-        logits = self.network(augment(channels_first(images), self.train_section.augment, self.generator))
+        scans, labels, tokens = unpack(batch)
+        section = self.train_section
+        others, share = labels, 1.0
+        if not self.phase.section.is_cached:
+            scans = augment(channels_first(scans), section.augment, self.generator)
+            if section.mixup or section.cutmix:
+                mixture = mix(scans, labels, section, self.generator)
+                scans, others, share = mixture.images, mixture.others, mixture.share
+        logits = self._answer(scans, tokens)
         loss = self._loss(logits, labels)
+        if share < 1:
+            loss = share * loss + (1 - share) * self._loss(logits, others)
         if not torch.isfinite(loss):
             raise TrainingError(
-                f"The loss is {float(loss.detach())} in epoch {self.current_epoch + 1}, batch {batch_idx + 1}. The last good "
+                f"The loss is {float(loss.detach())} in epoch {self.epoch + 1}, batch {batch_idx + 1}. The last good "
                 "checkpoint is kept. Lower train.optimizer.lr, or set train.clip to 1."
             )
-        return {"loss": loss, "correct": (logits.detach().argmax(1) == labels).sum()}
+        guessed = logits.detach().reshape(len(labels), -1, logits.shape[-1]).softmax(2).mean(1).argmax(1)
+        return {"loss": loss, "correct": (guessed == (labels if share >= 0.5 else others)).sum()}
+
+    def optimizer_step(self, *arguments: Any, **more: Any) -> None:
+        super().optimizer_step(*arguments, **more)
+        if self.average is not None:
+            follow(self.average, self.network, self.train_section.ema, self.trainer.global_step + 1)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        images, labels = batch
-        self.seen.append((self.network(channels_first(images)).float(), labels))
+        scans, labels, tokens = unpack(batch)
+        network = self.network if self.average is None else self.average
+        if self.phase.section.is_cached:
+            logits = network.forward_head(scans.float(), tokens=tokens)
+        else:
+            logits = network(channels_first(scans), *(() if tokens is None else (tokens,)))
+        self.seen.append((logits.float(), labels))
 
     def on_validation_epoch_end(self) -> None:
         logits = torch.cat([pair[0] for pair in self.seen])
@@ -76,61 +114,50 @@ class Classifier(L.LightningModule):
         self.seen.clear()
         if not torch.isfinite(logits).all():
             raise TrainingError(
-                f"After epoch {self.current_epoch + 1} the network gives no finite numbers for the validation scans. The "
+                f"After epoch {self.epoch + 1} the network gives no finite numbers for the validation scans. The "
                 "last good checkpoint is kept. Lower train.optimizer.lr, or set train.clip to 1."
             )
         probs, known = logits.softmax(1).cpu().numpy().astype(np.float64), labels.cpu().numpy()
+        watched = self.train_section.monitor
+        names = ALWAYS if watched in (*ALWAYS, "loss") else (*ALWAYS, watched)
+        self.probs = probs
         self.scores = {
             "validation_loss": float(self._loss(logits, labels)),
-            "validation_accuracy": float(metrics.accuracy(probs, known)),
-            "validation_balanced_accuracy": float(metrics.balanced_accuracy(probs, known)),
-            "validation_macro_f1": float(metrics.macro_f1(probs, known)),
+            **{f"validation_{name}": float(metrics.METRICS[name](probs, known)) for name in names},
         }
 
     def configure_optimizers(self) -> Any:
-        section = self.train_section.optimizer
-        optimizer = OPTIMIZERS[section.name](
-            self.network.parameters(), section.lr, section.momentum, section.weight_decay
-        )
-        factor = schedule_factor(self.train_section.schedule, self.train_section.epochs, self.steps_per_epoch)
+        section, stage = self.train_section.optimizer, self.phase.section
+        lr = stage.lr or section.lr
+        groups = parameter_groups(self.network, self.phase.parts, stage, lr)
+        optimizer = OPTIMIZERS[section.name](groups, lr, section.momentum, section.weight_decay)
+        factor = schedule_factor(stage.schedule or self.train_section.schedule, stage.epochs, self.steps_per_epoch)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def _answer(self, scans: Tensor, tokens: Tensor | None) -> Tensor:
+        """(N, C) logits, or (N, T, C) of the members of a batch ensemble, each of which learns for itself."""
+        network = self.network
+        if self.phase.section.is_cached:
+            head = network.forward_head if network.members == 1 else network.head_members
+            return head(scans.float(), tokens=tokens)
+        whole = network if network.members == 1 else network.forward_members
+        logits: Tensor = whole(scans, *(() if tokens is None else (tokens,)))
+        return logits
+
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         section = self.train_section
+        if logits.ndim == 3:
+            labels, logits = labels.repeat_interleave(logits.shape[1]), logits.flatten(0, 1)
         return LOSSES[section.loss](logits, labels, self.class_weights, section.label_smoothing)
 
 
-Parameters = Any
-OPTIMIZERS: dict[str, Callable[[Parameters, float, float, float], torch.optim.Optimizer]] = {
-    "sgd": lambda p, lr, momentum, decay: torch.optim.SGD(p, lr, momentum, weight_decay=decay),
-    "adam": lambda p, lr, momentum, decay: torch.optim.Adam(p, lr, weight_decay=decay),
-    "adamw": lambda p, lr, momentum, decay: torch.optim.AdamW(p, lr, weight_decay=decay),
-}
+def unpack(batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Scans, labels, and the words where there are some."""
+    scans, labels, *words = batch
+    return scans, labels, words[0] if words else None
 
 
 def channels_first(images: Tensor) -> Tensor:
     """(N, H, W, C) as stored to (N, C, H, W); a view, which is the channels-last memory format."""
     return images.permute(0, 3, 1, 2)
-
-
-def seed_of(*parts: int) -> int:
-    """A 63-bit seed from a few numbers, all of which matter."""
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1
-
-
-def schedule_factor(schedule: Schedule, epochs: int, steps_per_epoch: int) -> Callable[[int], float]:
-    """The learning rate's factor at a step, as a function of the step alone."""
-
-    def factor(step: int) -> float:
-        epoch = step / steps_per_epoch
-        if epoch < schedule.warmup:
-            return (step + 1) / (schedule.warmup * steps_per_epoch + 1)
-        if schedule.name == "step":
-            return float(schedule.factor ** (epoch // schedule.every))
-        if schedule.name == "cosine":
-            done = min(1.0, (epoch - schedule.warmup) / max(epochs - schedule.warmup, 1e-9))
-            return 0.5 * (1 + math.cos(math.pi * done))
-        return 1.0
-
-    return factor

@@ -1,9 +1,10 @@
-"""Train one network on one split, through Lightning: checkpoints, history, early stopping, resume."""
+"""Train one network on one split, stage after stage, through Lightning; a training that was killed goes on."""
 
 import logging
+import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,25 +13,26 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.fabric.plugins.io import TorchCheckpointIO
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
-from tqdm import tqdm
+from torch.utils.data import DataLoader
 
 from scanwise.cohort.store import Store
-from scanwise.errors import RunError
+from scanwise.errors import TrainingError
 from scanwise.models import Network, weights
-from scanwise.recipe import Recipe
-from scanwise.records import IntArray
-from scanwise.run import Fit, spell_time, write_text, writing
-from scanwise.training.augment import augment
-from scanwise.training.losses import cross_entropy
-from scanwise.training.module import Batch, Classifier, channels_first, seed_of
+from scanwise.recipe import Recipe, Train
+from scanwise.records import IntArray, StrArray
+from scanwise.run import Fit
+from scanwise.training import features
+from scanwise.training.checkpoints import BEST, LAST, AtomicCheckpoints, weights_in
+from scanwise.training.keeper import Keeper
+from scanwise.training.loaders import Batch, FeatureScans, Scans, train_loader, validation_loader
+from scanwise.training.module import Classifier
+from scanwise.training.sampling import NOTHING, EpochOrder, oversample, seed_of, weigh
+from scanwise.training.stages import Phase, arrange, phases_of, take_apart
 
 log = logging.getLogger("scanwise")
 
-LAST, BEST = "last.ckpt", "best.ckpt"
+FEATURES = "features"  # beside the checkpoints, as long as the training lasts
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,35 @@ class Outcome:
     checkpoint_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """All that a training looks at and does not change.
+
+    Attributes:
+        recipe: the whole recipe.
+        store: pixels of the cohort.
+        labels: (N,) of the cohort.
+        rows: indices of the train and validation sides.
+        subjects: (N,) who the scans are of, or None if nobody knows.
+        tokens: (N, L) words beside the scans, or None.
+        caching: keep the features of frozen stages; False computes them anew, for comparison.
+    """
+
+    recipe: Recipe
+    store: Store
+    labels: IntArray
+    rows: dict[str, IntArray]
+    subjects: StrArray | None = None
+    tokens: IntArray | None = None
+    caching: bool = True
+
+    def labels_of(self, side: str) -> IntArray:
+        return self.labels[self.rows[side]]
+
+    def tokens_of(self, side: str) -> IntArray | None:
+        return None if self.tokens is None else self.tokens[self.rows[side]]
+
+
 def train(
     network: Network,
     recipe: Recipe,
@@ -52,8 +83,11 @@ def train(
     rows: dict[str, IntArray],
     fit: Fit,
     *,
+    subjects: StrArray | None = None,
+    tokens: IntArray | None = None,
     device: str = "auto",
     progress: bool = False,
+    caching: bool = True,
 ) -> Outcome:
     """Train a network, or go on where the last checkpoint stands, and leave its best weights in `fit.model`.
 
@@ -64,226 +98,158 @@ def train(
         labels: (N,) of the cohort.
         rows: indices of the train and validation sides.
         fit: folder for checkpoints, history and weights.
+        subjects: (N,) of the cohort, for sampling by subject; None if nobody knows.
+        tokens: (N, L) words of the cohort, for a network that takes text.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         progress: show a bar.
+        caching: keep the features of frozen stages; False computes the same ones anew, for comparison.
 
     Raises:
-        TrainingError: if the loss is not finite.
+        TrainingError: if the loss is not finite, or the memory does not suffice.
         RunError: if a checkpoint is damaged.
     """
     section = recipe.train
+    scene = Scene(recipe, store, labels, rows, subjects, tokens, caching)
     started = time.perf_counter()
     for stale in fit.path.rglob(".*.part"):  # of a process that was killed
         stale.unlink()
-    loader = train_loader(store, labels, rows["train"], section.batch, recipe.seed)
-    weighed = class_weights(labels[rows["train"]], _classes(network, recipe)) if section.class_weights else None
-    network.train()  # Lightning leaves the mode as it finds it
-    module = Classifier(network.to(memory_format=torch.channels_last), section, weighed, recipe.seed, len(loader))
-    keeper = Keeper(fit, section.monitor, section.patience, section.checkpoint_every, progress)
-    last = fit.checkpoints / LAST
-    with _quiet():
-        trainer = L.Trainer(
-            max_epochs=section.epochs,
-            accelerator="auto" if device == "auto" else device.split(":")[0],
-            devices=[int(device.split(":")[1])] if ":" in device else 1,
-            callbacks=[keeper],
-            plugins=[AtomicCheckpoints()],
-            gradient_clip_val=section.clip or None,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-        )
-        check = validation_loader(store, labels, rows["validation"], section.batch)
-        try:
-            trainer.fit(module, loader, check, ckpt_path=last if last.is_file() else None, weights_only=True)
-        except SystemExit as stop:  # how Lightning ends on Ctrl-C
-            raise KeyboardInterrupt from stop
-    best = AtomicCheckpoints().load_checkpoint(fit.checkpoints / BEST)["state_dict"]
-    network.cpu().load_state_dict({name.removeprefix("network."): tensor for name, tensor in best.items()})
+    keeper = Keeper(fit, section.monitor, section.patience, section.checkpoint_every, progress, section.epochs)
+    begun = _recall(network, keeper, fit.checkpoints / LAST)
+    weighed = class_weights(scene.labels_of("train"), _classes(network, recipe)) if section.class_weights else None
+    network.to(memory_format=torch.channels_last)
+    stages = phases_of(section)
+    with _quiet(), _memory_told(section):
+        for index, stage in enumerate(stages):
+            if keeper.has_ended(index, stage):
+                continue
+            resumed = begun and index == keeper.stage
+            keeper.begin(index, bool(section.stages))
+            parts = take_apart(network, recipe.data.channels, recipe.data.size) if section.stages else None
+            phase = Phase(stage, index, keeper.began, parts)
+            _run(network, scene, phase, weighed, keeper, device, resumed)
+    shutil.rmtree(fit.path / FEATURES, ignore_errors=True)
+    network.requires_grad_(True)
+    best = AtomicCheckpoints().load_checkpoint(fit.checkpoints / BEST)
+    network.cpu().load_state_dict(weights_in(best, "average" if section.ema else "network"))
     weights.save(network, fit.model)
     return Outcome(
         len(keeper.history), keeper.best_epoch, keeper.best, time.perf_counter() - started, sum(keeper.spent_on_disk)
     )
 
 
-class Keeper(Callback):
-    """At the end of each epoch: history, the best and last checkpoints, every k-th, and whether to stop."""
+def _recall(network: Network, keeper: Keeper, last: Path) -> bool:
+    """Take up weights and history where they were left; False if there is nothing to go on with."""
+    if not last.is_file():
+        return False
+    saved = AtomicCheckpoints().load_checkpoint(last)
+    network.load_state_dict(weights_in(saved))
+    keeper.load_state_dict(saved["callbacks"][keeper.state_key])
+    log.info("going on after epoch %d", len(keeper.history))
+    keeper.write_history()  # it may have been killed before the last row
+    return True
 
-    def __init__(self, fit: Fit, monitor: str, patience: int, every: int, progress: bool) -> None:
-        self.fit = fit
-        self.monitor = monitor
-        self.patience = patience
-        self.every = every
-        self.progress = progress
-        self.history: list[dict[str, float]] = []
-        self.best = -np.inf
-        self.best_epoch = 0
-        self.spent_on_disk: list[float] = []  # not in the history: known only after the checkpoint that holds it
-        self._bar: Any = None
-        self._times: dict[str, float] = {}
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history, "best": float(self.best), "best_epoch": self.best_epoch}
+def _run(
+    network: Network,
+    scene: Scene,
+    phase: Phase,
+    weighed: Tensor | None,
+    keeper: Keeper,
+    device: str,
+    resumed: bool,
+) -> None:
+    """Train one stage to its end."""
+    section = scene.recipe.train
+    if phase.parts is None:
+        network.train()  # Lightning leaves the mode as it finds it
+    else:
+        arrange(network, phase.parts, phase.section)
+    network.to(chosen_device(device))
+    loader, check = _loaders(network, scene, phase, keeper.fit.path / FEATURES)
+    steps = -(-len(loader) // section.accumulate)
+    module = Classifier(network, section, weighed, scene.recipe.seed, steps, phase)
+    if section.compiled:
+        network.compile()
+    trainer = L.Trainer(
+        max_epochs=phase.section.epochs,
+        accelerator="auto" if device == "auto" else device.split(":")[0],
+        devices=[int(device.split(":")[1])] if ":" in device else 1,
+        precision=precision_on(section, device),
+        callbacks=[keeper],
+        plugins=[AtomicCheckpoints()],
+        gradient_clip_val=section.clip or None,
+        accumulate_grad_batches=section.accumulate,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    last = keeper.fit.checkpoints / LAST
+    try:
+        trainer.fit(module, loader, check, ckpt_path=last if resumed else None, weights_only=True)
+    except SystemExit as stop:  # how Lightning ends on Ctrl-C
+        raise KeyboardInterrupt from stop
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.history = state_dict["history"]
-        self.best = state_dict["best"]
-        self.best_epoch = state_dict["best_epoch"]
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.fit.checkpoints.mkdir(parents=True, exist_ok=True)
-        if self.history:
-            log.info("going on after epoch %d", len(self.history))
-            write_text(to_csv(self.history), self.fit.history)  # it may have been killed before the last row
-        if self._is_stale():  # it had stopped early, and was killed before its weights were written
-            trainer.should_stop = True
+def _loaders(
+    network: Network, scene: Scene, phase: Phase, folder: Path
+) -> tuple["DataLoader[Batch]", "DataLoader[Batch]"]:
+    """Batches of pixels; or, where the whole backbone is frozen, of what it makes of them."""
+    section, seed = scene.recipe.train, scene.recipe.seed
+    mine = scene.subjects[scene.rows["train"]] if scene.subjects is not None else None
+    weighed = weigh(section.sampling, scene.labels_of("train"), mine)
+    count = len(scene.rows["train"])
+    if not phase.section.is_cached:
+        sides = {side: Scans(scene.store, scene.labels, scene.rows[side], scene.tokens) for side in scene.rows}
+        order = EpochOrder(count, seed, phase.first, weighed)
+        return train_loader(sides["train"], order, section.batch), validation_loader(sides["validation"], section.batch)
+    sources = _sources(network, scene, phase, folder)
+    made = NOTHING
+    if section.sampling == "smote":
+        made = oversample(features.pooled(sources["train"]), scene.labels_of("train"), seed_of(seed, phase.first))
+    order = EpochOrder(count + len(made), seed, phase.first, weighed)
+    learn = FeatureScans(sources["train"], scene.labels_of("train"), scene.tokens_of("train"), order, made)
+    check = FeatureScans(sources["validation"], scene.labels_of("validation"), scene.tokens_of("validation"))
+    return train_loader(learn, order, section.batch), validation_loader(check, section.batch)
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._times = {"start": time.perf_counter()}
-        self._loss = torch.zeros((), dtype=torch.float64)
-        self._correct = self._count = 0
-        total = int(trainer.num_training_batches)
-        name = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        self._bar = tqdm(total=total, desc=name, unit=" batches", leave=False, disable=not self.progress)
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
-    ) -> None:
-        self._rate = float(trainer.optimizers[0].param_groups[0]["lr"])  # after the batch it is that of the next
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
-        count = len(batch[1])
-        self._loss += float(outputs["loss"]) * count
-        self._correct += int(outputs["correct"])
-        self._count += count
-        self._bar.update()
-
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._times["trained"] = time.perf_counter()
-        self._bar.close()
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._times["validated"] = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        module: Any = pl_module
-        seconds = self._times["trained"] - self._times["start"]
-        row = {
-            "epoch": trainer.current_epoch + 1,
-            "train_loss": float(self._loss) / self._count,
-            "train_accuracy": self._correct / self._count,
-            **module.scores,
-            "lr": self._rate,
-            "seconds": seconds,
-            "validation_seconds": self._times["validated"] - self._times["trained"],
-            "images_per_second": self._count / seconds,
-        }
-        self.history.append(row)
-        score = -row["validation_loss"] if self.monitor == "loss" else row[f"validation_{self.monitor}"]
-        if score > self.best or not self.best_epoch:
-            self.best, self.best_epoch = score, trainer.current_epoch + 1
-            trainer.save_checkpoint(self.fit.checkpoints / BEST, weights_only=True)
-        if self._is_stale():
-            trainer.should_stop = True
-        if self.every and (trainer.current_epoch + 1) % self.every == 0:
-            trainer.save_checkpoint(self.fit.checkpoints / f"epoch_{trainer.current_epoch + 1}.ckpt")
-        trainer.save_checkpoint(self.fit.checkpoints / LAST)  # after all others: a resume does not go back to them
-        self.spent_on_disk.append(time.perf_counter() - self._times["validated"])
-        write_text(to_csv(self.history), self.fit.history)
-        log.info("%s", self._line(row, trainer.max_epochs or 0))
-
-    def _is_stale(self) -> bool:
-        return bool(self.patience) and len(self.history) - self.best_epoch >= self.patience
-
-    def _line(self, row: dict[str, float], epochs: int) -> str:
-        name = self.monitor.replace("_", " ")
-        near = self.history[-5:]
-        spent = sum(past["seconds"] + past["validation_seconds"] for past in near) / len(near) + self.spent_on_disk[-1]
-        left = spent * (epochs - row["epoch"])
-        best = abs(self.best)
-        return (
-            f"epoch {row['epoch']:>3.0f}/{epochs}  loss {row['train_loss']:.3f}  validation {row['validation_loss']:.3f}  "
-            f"{name} {row[f'validation_{self.monitor}']:.3f}  (best {best:.3f} @ {self.best_epoch})  "
-            f"{row['images_per_second']:.0f}/s  {spell_time(left)} left"
+def _sources(network: Network, scene: Scene, phase: Phase, folder: Path) -> dict[str, features.Source]:
+    """What gives the feature maps of both sides: kept on disk, or computed anew."""
+    if phase.parts is None or (network.members > 1 and not network.folds_late):
+        raise TrainingError(
+            "The features of a batch ensemble whose members differ below the head cannot be kept. Set views: 0 in the "
+            "frozen stage, or freeze: none."
         )
+    section, seed = scene.recipe.train, scene.recipe.seed
+    counts = {"train": phase.section.views, "validation": 1}
+    sides = {
+        side: features.Recomputed(
+            network,
+            scene.store,
+            scene.rows[side],
+            features.draw_views(len(scene.rows[side]), views, section.augment, seed),
+        )
+        for side, views in counts.items()
+    }
+    if not scene.caching:
+        return dict(sides)
+    return features.keep(folder, sides, phase.parts.fingerprint(network), section.batch)
 
 
-class AtomicCheckpoints(TorchCheckpointIO):
-    """Checkpoints under their name only once they are whole, and read without executing anything."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        with writing(Path(path)) as temporary:
-            try:
-                with temporary.open("wb") as file:
-                    torch.save(checkpoint, file)
-            except RuntimeError as error:  # torch buries what the disk said
-                buried: BaseException | None = error
-                while buried is not None and not isinstance(buried, OSError):
-                    buried = buried.__context__
-                raise buried or error from None
-
-    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
-        try:
-            found: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
-        except Exception as error:  # a damaged file raises what it likes
-            raise RunError(
-                f"The checkpoint {path} is damaged ({type(error).__name__}). "
-                f"Delete {Path(path).parent} to train this fit anew."
-            ) from error
-        return found
+def chosen_device(device: str) -> str:
+    """The torch device that Lightning will take."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-class Scans(Dataset[Batch]):
-    """Scans of one side, a whole batch in one read."""
-
-    def __init__(self, store: Store, labels: IntArray, rows: IntArray) -> None:
-        self.store, self.labels, self.rows = store, labels, rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Batch:
-        images, labels = self.__getitems__([index])
-        return images[0], labels[0]
-
-    def __getitems__(self, indices: list[int]) -> Batch:
-        rows = self.rows[indices]
-        return torch.from_numpy(self.store.read(rows)), torch.from_numpy(self.labels[rows])
-
-
-class EpochOrder(Sampler[int]):
-    """A new order every epoch, told by the seed and the epoch alone."""
-
-    def __init__(self, count: int, seed: int) -> None:
-        self.count, self.seed, self.epoch = count, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning says which epoch it is."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
-        return iter(torch.randperm(self.count, generator=generator).tolist())
-
-
-def train_loader(store: Store, labels: IntArray, rows: IntArray, batch: int, seed: int) -> "DataLoader[Batch]":
-    """Batches in an order of their own each epoch; a last batch of one scan is dropped (batch norm needs two)."""
-    lonely = len(rows) % batch == 1
-    batches = BatchSampler(EpochOrder(len(rows), seed), batch, drop_last=lonely)
-    return DataLoader(Scans(store, labels, rows), batch_sampler=batches, collate_fn=_as_is)
-
-
-def validation_loader(store: Store, labels: IntArray, rows: IntArray, batch: int) -> "DataLoader[Batch]":
-    """All scans of a side, in order."""
-    return DataLoader(Scans(store, labels, rows), batch_size=batch, collate_fn=_as_is)
+def precision_on(section: Train, device: str) -> Any:
+    """Lightning's name of the precision: 16 bits where asked for and a GPU is there, bfloat16 where it can."""
+    if section.precision == "full" or not chosen_device(device).startswith("cuda"):
+        return "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
 
 
 def class_weights(labels: IntArray, num_classes: int) -> Tensor:
@@ -301,56 +267,23 @@ def _classes(network: Network, recipe: Recipe) -> int:
     return logits.shape[1]
 
 
-def to_csv(rows: list[dict[str, float]]) -> str:
-    """Rows of numbers as CSV text, with full precision."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [",".join(names), *(",".join(repr(row[name]) if name in row else "" for name in names) for row in rows)]
-    return "\n".join(lines) + "\n"
-
-
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """Seconds a scan takes, in training and in prediction."""
-
-    train: float
-    predict: float
-
-
-def time_steps(network: Network, recipe: Recipe, device: str, steps: int = 3) -> Speed:
-    """Time a few steps on random pixels, augmentation included; the weights are changed, so throw the network away."""
-    section, data = recipe.train, recipe.data
-    module = Classifier(network, section, None, recipe.seed, steps).to(device, memory_format=torch.channels_last)
-    optimizer = module.configure_optimizers()["optimizer"]
-    images = torch.randint(
-        0, 256, (section.batch, data.size, data.size, data.channels), dtype=torch.uint8, device=device
-    )
-    labels = torch.zeros(section.batch, dtype=torch.int64, device=device)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        logits = network(augment(channels_first(images), section.augment, module.generator))
-        cross_entropy(logits, labels, None, 0.0).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-
-    return Speed(
-        _seconds(step, steps, device) / section.batch,
-        _seconds(lambda: network(channels_first(images)), steps, device) / section.batch,
-    )
-
-
-def _seconds(work: Callable[[], object], times: int, device: str) -> float:
-    """Mean time of some work after one round of warming up."""
-    work()
-    started = time.perf_counter()
-    for _ in range(times):
-        work()
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-    return (time.perf_counter() - started) / times
-
-
-def _as_is(batch: Any) -> Any:
-    return batch
+@contextmanager
+def _memory_told(section: Train) -> Iterator[None]:
+    """Turn running out of memory into what to do about it."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"The GPU is out of memory. The last good checkpoint is kept. Lower train.batch (now {section.batch}) and raise "
+            "train.accumulate (the batch and these together make one step), set train.precision to mixed, or lower data.size."
+        ) from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
+            raise
+        raise TrainingError(
+            f"This machine is out of memory. The last good checkpoint is kept. Lower train.batch (now {section.batch}) or "
+            "data.size, or close other programs."
+        ) from error
 
 
 @contextmanager

@@ -1,0 +1,100 @@
+"""Batches for training and validation: pixels from the store, or feature maps from the cache."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset
+
+from scanwise.cohort.store import Store
+from scanwise.records import IntArray
+from scanwise.training.features import Source
+from scanwise.training.sampling import NOTHING, EpochOrder, Synthetic
+
+Batch = tuple[Tensor, ...]
+"""Scans (n, H, W, C) uint8 or feature maps (n, …), labels (n,), and the words (n, L) of a network that reads them."""
+
+
+class Scans(Dataset[Batch]):
+    """Scans of one side, a whole batch in one read.
+
+    Args:
+        store: of the cohort.
+        labels: (N,) of the cohort.
+        rows: of the side.
+        tokens: (N, L) of the cohort's words, or None.
+    """
+
+    def __init__(self, store: Store, labels: IntArray, rows: IntArray, tokens: IntArray | None = None) -> None:
+        self.store, self.labels, self.rows, self.tokens = store, labels, rows, tokens
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Batch:
+        return tuple(part[0] for part in self.__getitems__([index]))
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        rows = self.rows[indices]
+        words = () if self.tokens is None else (torch.from_numpy(self.tokens[rows]),)
+        return torch.from_numpy(self.store.read(rows)), torch.from_numpy(self.labels[rows]), *words
+
+
+class FeatureScans(Dataset[Batch]):
+    """Feature maps of one side in the place of its scans, and after them those that SMOTE made.
+
+    Args:
+        source: of the maps.
+        labels: (N,) of the side.
+        tokens: (N, L) of the side's words, or None.
+        order: says which epoch it is, and so which view; None for the first view always.
+        synthetic: what lies between scans.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        labels: IntArray,
+        tokens: IntArray | None = None,
+        order: EpochOrder | None = None,
+        synthetic: Synthetic = NOTHING,
+    ) -> None:
+        self.source, self.labels, self.tokens = source, labels, tokens
+        self.order, self.synthetic = order, synthetic
+
+    def __len__(self) -> int:
+        return len(self.source) + len(self.synthetic)
+
+    def __getitem__(self, index: int) -> Batch:
+        return tuple(part[0] for part in self.__getitems__([index]))
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        view = 0 if self.order is None else (self.order.epoch - self.order.first) % self.source.views
+        chosen = np.asarray(indices, dtype=np.int64)
+        between = chosen[chosen >= len(self.source)] - len(self.source)
+        rows = chosen.copy()
+        rows[chosen >= len(self.source)] = self.synthetic.base[between]
+        maps = self.source.read(view, rows).float()
+        if len(between):
+            made = torch.from_numpy(chosen >= len(self.source)).to(maps.device)
+            others = self.source.read(view, self.synthetic.other[between]).float()
+            share = torch.from_numpy(self.synthetic.share[between]).to(maps).reshape(-1, *[1] * (maps.ndim - 1))
+            maps[made] += share * (others - maps[made])
+        words = () if self.tokens is None else (torch.from_numpy(self.tokens[rows]),)
+        return maps, torch.from_numpy(self.labels[rows]), *words
+
+
+def train_loader(scans: Dataset[Batch], order: EpochOrder, batch: int) -> "DataLoader[Batch]":
+    """Batches in an order of their own each epoch; a last batch of one scan is dropped (batch norm needs two)."""
+    lonely = len(order) % batch == 1
+    return DataLoader(scans, batch_sampler=BatchSampler(order, batch, drop_last=lonely), collate_fn=_as_is)
+
+
+def validation_loader(scans: Dataset[Batch], batch: int) -> "DataLoader[Batch]":
+    """All scans of a side, in order."""
+    return DataLoader(scans, batch_size=batch, collate_fn=_as_is)
+
+
+def _as_is(batch: Any) -> Any:
+    return batch

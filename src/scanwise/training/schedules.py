@@ -1,0 +1,55 @@
+"""How weights move: optimisers, the learning rate's course, and the running mean of the weights."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from scanwise.recipe import Schedule
+
+Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
+
+OPTIMIZERS: dict[str, Callable[[Parameters, float, float, float], torch.optim.Optimizer]] = {
+    "sgd": lambda p, lr, momentum, decay: torch.optim.SGD(p, lr, momentum, weight_decay=decay),
+    "adam": lambda p, lr, momentum, decay: torch.optim.Adam(p, lr, weight_decay=decay),
+    "adamw": lambda p, lr, momentum, decay: torch.optim.AdamW(p, lr, weight_decay=decay),
+}
+
+
+def schedule_factor(schedule: Schedule, epochs: int, steps_per_epoch: int) -> Callable[[int], float]:
+    """The learning rate's factor at a step, as a function of the step alone."""
+
+    def factor(step: int) -> float:
+        epoch = step / steps_per_epoch
+        if epoch < schedule.warmup:
+            return (step + 1) / (schedule.warmup * steps_per_epoch + 1)
+        if schedule.name == "step":
+            return float(schedule.factor ** (epoch // schedule.every))
+        if schedule.name == "cosine":
+            done = min(1.0, (epoch - schedule.warmup) / max(epochs - schedule.warmup, 1e-9))
+            return 0.5 * (1 + math.cos(math.pi * done))
+        return 1.0
+
+    return factor
+
+
+@torch.no_grad()
+def follow(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+    """Move a running mean of the weights one step towards them (Polyak & Juditsky 1992).
+
+    Early on the mean is short, (1 + step) / (10 + step) at most, so that it forgets the start. Buffers (the statistics
+    of batch norm) are means already and are copied.
+
+    Args:
+        average: the mean, a copy of the network; changed in place.
+        network: as it is now.
+        decay: what stays of the mean in a step.
+        step: how many optimiser steps there were, this one included.
+    """
+    kept = min(decay, (1 + step) / (10 + step))
+    for mean, now in zip(average.parameters(), network.parameters(), strict=True):
+        mean.lerp_(now, 1 - kept)
+    for kept_buffer, buffer in zip(average.buffers(), network.buffers(), strict=True):
+        kept_buffer.copy_(buffer)

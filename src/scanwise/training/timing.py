@@ -1,0 +1,54 @@
+"""How long steps take on this machine, for the plan of a fit."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from scanwise.models import Network
+from scanwise.recipe import Recipe
+from scanwise.training.augment import augment
+from scanwise.training.losses import cross_entropy
+from scanwise.training.module import Classifier, channels_first
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Seconds a scan takes, in training and in prediction."""
+
+    train: float
+    predict: float
+
+
+def time_steps(network: Network, recipe: Recipe, device: str, steps: int = 3) -> Speed:
+    """Time a few steps on random pixels, augmentation included; the weights are changed, so throw the network away."""
+    section, data = recipe.train, recipe.data
+    module = Classifier(network, section, None, recipe.seed, steps).to(device, memory_format=torch.channels_last)
+    optimizer = module.configure_optimizers()["optimizer"]
+    images = torch.randint(
+        0, 256, (section.batch, data.size, data.size, data.channels), dtype=torch.uint8, device=device
+    )
+    labels = torch.zeros(section.batch, dtype=torch.int64, device=device)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        logits = network(augment(channels_first(images), section.augment, module.generator))
+        cross_entropy(logits, labels, None, 0.0).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return Speed(
+        _seconds(step, steps, device) / section.batch,
+        _seconds(lambda: network(channels_first(images)), steps, device) / section.batch,
+    )
+
+
+def _seconds(work: Callable[[], object], times: int, device: str) -> float:
+    """Mean time of some work after one round of warming up."""
+    work()
+    started = time.perf_counter()
+    for _ in range(times):
+        work()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    return (time.perf_counter() - started) / times
