@@ -228,6 +228,29 @@ def audit(data: str, subject: str, out: Path, fix: Path | None, as_json: bool, s
     sys.exit(found.exit_code)
 
 
+@cli.command()
+@click.argument("data")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A new folder.")
+@click.option("--per-scan", type=click.IntRange(1), help="Copies of every scan.")
+@click.option("--per-class", type=click.IntRange(1), help="Copies of each class, so that small ones grow most.")
+@click.option("--subject", default="auto", show_default=True, help="Who is who, as in `audit`.")
+@click.option("--like", default="alexnet-gray", show_default=True, help="The recipe whose train.augment is applied.")
+@click.option("--size", default=224, type=click.IntRange(16, 1024), show_default=True, help="Side of the images.")
+@click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
+def augment(
+    data: str, out: Path, per_scan: int | None, per_class: int | None, subject: str, like: str, size: int, seed: int
+) -> None:
+    """Write augmented copies that carry their origin's subject, so that they can never leak."""
+    if (per_scan is None) == (per_class is None):
+        raise click.UsageError("Say how many copies: --per-scan or --per-class, one of the two.")
+    _talk()
+    from scanwise.pipeline import augmenting
+
+    plan = augmenting.Plan(per_scan or 0, per_class or 0)
+    options: dict[str, Any] = {"subject": subject, "like": like, "size": size, "seed": seed}
+    click.echo(f"manifest: {augmenting.augment(data, out, plan, progress=_progress(), **options)}")
+
+
 def _npz(name: str) -> Callable[[F], F]:
     return click.argument(name, type=click.Path(dir_okay=False, exists=True, path_type=Path))
 
@@ -451,7 +474,7 @@ def _print_answer(answer: "Answer") -> None:
 
 
 def _answer_table(predictions: "Predictions", unit: str) -> Any:
-    table = _table("", [unit, "class", "prob.", "prediction set", "entropy", "look"])
+    table = _table("", [unit, "class", "prob.", "prediction set", "entropy", "ood", "look"])
     table.columns[3].min_width = min(24, 1 + max(map(len, predictions.classes)))  # a class name is not broken
     table.columns[0].justify = table.columns[1].justify = table.columns[3].justify = "left"
     names = predictions.subjects if unit == "subject" else predictions.scans
@@ -466,13 +489,22 @@ def _answer_table(predictions: "Predictions", unit: str) -> Any:
             f"{predictions.probs[row, best]:.3f}",
             named,
             f"{predictions.entropy[row]:.2f}",
+            _strangeness(predictions, row),
             "yes" if predictions.abstain[row] else "",
         )
     if predictions.sets is None:
         table.caption = "none: this run has no honest protocol, so no prediction set and no guarantee"
     elif predictions.abstain.any():
         table.caption = "look: the set does not name exactly one class, so a person must look"
+    if predictions.ood_flag is not None and predictions.ood_flag.any():
+        table.caption = f"{table.caption}\nood: marked ! it is unlike the training scans, and its set promises nothing"
     return table
+
+
+def _strangeness(predictions: "Predictions", row: int) -> str:
+    if predictions.ood is None or predictions.ood_flag is None:
+        return ""
+    return f"{min(predictions.ood[row], 99):.1f}{'!' if predictions.ood_flag[row] else ' '}"
 
 
 def _shorten(name: str, most: int = 32) -> str:

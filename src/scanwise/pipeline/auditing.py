@@ -15,7 +15,7 @@ from scanwise.cohort import remote, splits, store
 from scanwise.cohort.readers import Pixels
 from scanwise.errors import DataError, LeakageError, RunError
 from scanwise.recipe import Recipe
-from scanwise.records import Cohort, Finding, Split
+from scanwise.records import Cohort, Finding, IntArray, Split
 from scanwise.reporting import audit as page
 from scanwise.reporting import tables
 from scanwise.reporting.wording import counted
@@ -141,7 +141,9 @@ def _named(one: Noted, split: Split) -> Noted:
     """The finding, with the protocol that it is about."""
     if not one.finding.check.startswith("leakage."):
         return one
-    return replace(one, finding=replace(one.finding, message=f"Under the {split.protocol} split: {one.finding.message}"))
+    return replace(
+        one, finding=replace(one.finding, message=f"Under the {split.protocol} split: {one.finding.message}")
+    )
 
 
 def gather(
@@ -162,7 +164,7 @@ def gather(
         from scanwise.audit import subjects
 
         recovered = subjects.recover(pixels, vectors, known.labels)
-        if recovered.judged:
+        if recovered.sure:
             known = replace(
                 known, subject=recovered.subject, subject_source=f"recovered from pixels, {recovered.reason}"
             )
@@ -219,3 +221,48 @@ def write(found: Audited, folder: Path) -> Path:
 def draw(found: Audited, folder: Path) -> Path:
     """Write the page, `findings.json` and the pictures, beside what else the folder holds."""
     return page.write(folder, found.noted, found.evidence.pixels, found.verdict, found.facts())
+
+
+def fix(found: Audited, file: Path) -> str:
+    """Write a manifest with the people that were given or recovered, without exact copies, with a safe split.
+
+    Of scans with the same pixels the first stays; where they have two labels none does, for nobody knows which is
+    right. Where nobody knows who is who the column `split` stays empty: no split would be safe.
+
+    Returns:
+        what was done, in words.
+    """
+    known = found.evidence.cohort
+    kept, told = _without_copies(known)
+    mended = replace(known.take(kept), given=None)
+    if known.subjects_known:
+        mended = replace(mended, given=splits.make(mended, LOOK.split, found.evidence.seed)[0].side)
+        told.append(f"{counted(len(np.unique(mended.subject)), 'subject')}, split by subject")
+    else:
+        told.append("no split, because nobody knows who is who")
+    from scanwise.cohort import manifest
+
+    manifest.write(mended, file)
+    return "; ".join([counted(len(mended), "scan"), *told])
+
+
+def _without_copies(known: Cohort) -> tuple[IntArray, list[str]]:
+    """Rows that stay, and what was taken out, in words."""
+    labels: dict[str, set[int]] = {}
+    for pixels, label in zip(known.pixels.tolist(), known.labels.tolist(), strict=True):
+        labels.setdefault(pixels, set()).add(label)
+    seen: set[str] = set()
+    kept, again, torn = [], 0, 0
+    for row, pixels in enumerate(known.pixels.tolist()):
+        if pixels and len(labels[pixels]) > 1:
+            torn += 1
+        elif pixels in seen:
+            again += 1
+        else:
+            kept.append(row)
+        if pixels:
+            seen.add(pixels)
+    told = [f"{again:,} exact {'copy' if again == 1 else 'copies'} removed"] if again else []
+    if torn:
+        told.append(f"{counted(torn, 'scan')} removed whose pixels have two labels")
+    return np.array(kept, dtype=np.int64), told
