@@ -1,10 +1,15 @@
 """Prediction gives the network's answers, in order, whatever the batches."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from scanwise.errors import RecipeError
 from scanwise.models import Network, build
+from scanwise.models.dropout import Drawing
 from scanwise.prediction import predict, predict_batches
 from scanwise.recipe import Model
 
@@ -77,3 +82,144 @@ def test_no_scans_give_no_rows(network: Network) -> None:
     logits, features = predict(network, Scans(PIXELS), np.array([], dtype=np.int64))
     assert logits.shape[0] == features.shape[0] == 0
     assert logits.ndim == 3
+
+
+# --- several answers a scan ---
+
+TOP = {"name": "small", "dropout": 0.4}  # dropout and a linear layer on pooled features
+DEEP = {"name": "small", "dropout": 0.4, "hidden": [16, 8]}  # dropout twice
+HEADS: dict[str, dict[str, Any]] = {
+    "top": TOP,
+    "deep": DEEP,
+    "attention": {"name": "small", "dropout": 0.3, "attention": {"width": 8}},
+    "timm": {"name": "test_resnet", "dropout": 0.3},
+    "transformer": {"name": "test_vit", "dropout": 0.3, "options": {"img_size": 16, "pos_drop_rate": 0.1}},
+    "maps": {"name": "small", "dropout": 0.3},  # dropout on feature maps, see `OnMaps`
+}
+
+
+def made(name: str) -> Network:
+    torch.manual_seed(0)
+    network = build(Model(**HEADS[name]), 4, 3).eval()
+    if name == "maps":
+        network.body = OnMaps(network.body)
+    return network
+
+
+class OnMaps(nn.Module):
+    """A head that drops whole channels of the feature map."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body, self.drop = body, nn.Dropout2d(0.3)
+
+    def forward_features(self, images: torch.Tensor) -> torch.Tensor:
+        return self.body.forward_features(images)
+
+    def forward_head(self, features: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        return self.body.forward_head(self.drop(features), pre_logits=pre_logits)
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch, network: Network, step: str) -> list[int]:
+    calls, real = [], getattr(network.body, step)
+    monkeypatch.setattr(network.body, step, lambda values, **said: calls.append(len(values)) or real(values, **said))
+    return calls
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_draws_have_the_moments_of_full_passes_in_training(name: str) -> None:
+    """Against torch's own dropout, the rest in evaluation mode; within five standard errors."""
+    network, scans, count = made(name), Scans(PIXELS[:3]), 400
+    logits, _ = predict(network, scans, np.arange(3), draws=count)
+    assert logits.shape == (3, count, 4)
+    for module in network.modules():
+        if isinstance(module, nn.Dropout | nn.Dropout2d):
+            module.train()
+    network.body.training = True  # timm's networks call dropout as a function
+    torch.manual_seed(5)
+    images = torch.from_numpy(PIXELS[:3]).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        full = network(images.repeat_interleave(count, dim=0)).reshape(3, count, 4).numpy()
+    assert (logits.std(1) > 0).all()
+    error = np.sqrt((logits.var(1) + full.var(1)) / count)
+    assert (np.abs(logits.mean(1) - full.mean(1)) < 5 * error).all()
+    fourth = [((drawn - drawn.mean(1, keepdims=True)) ** 4).mean(1) / drawn.var(1) ** 2 for drawn in (logits, full)]
+    error = np.sqrt((fourth[0] + fourth[1] - 2) / count)  # of the log of a ratio of variances
+    assert (np.abs(np.log(logits.var(1) / full.var(1))) < 5 * error).all()
+    for ours, theirs in zip(logits, full, strict=True):  # and the same dependence between classes
+        np.testing.assert_allclose(np.corrcoef(ours.T), np.corrcoef(theirs.T), atol=5 * np.sqrt(2 / count))
+
+
+@pytest.mark.parametrize("name", ["top", "deep", "attention", "timm"])
+def test_the_trunk_runs_once_and_nothing_is_lost_by_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, scans = made(name), Scans(PIXELS)
+    trunk, head = (count_calls(monkeypatch, network, step) for step in ("forward_features", "forward_head"))
+    logits, _ = predict(network, scans, np.arange(23), draws=30, batch=23)
+    assert trunk == [23]
+    assert sum(head) == 23 + 1 + 23  # features, one scan to see where dropout is, all draws at once
+    monkeypatch.setattr(Drawing, "_top", Drawing._whole)
+    whole, _ = predict(network, scans, np.arange(23), draws=30)
+    np.testing.assert_allclose(logits, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_a_head_that_drops_from_maps_runs_once_a_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = made("maps")
+    trunk, head = (count_calls(monkeypatch, network, step) for step in ("forward_features", "forward_head"))
+    predict(network, Scans(PIXELS), np.arange(23), draws=5)
+    assert trunk == [23]
+    assert sum(head) == 23 + 1 + 5 * 23
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_scan_has_its_draws_in_any_batch_and_order(name: str) -> None:
+    network = made(name)
+    logits, features = predict(network, Scans(PIXELS), np.arange(23), draws=4, seed=3)
+    order = np.array([20, 3, 3, 11])
+    again, _ = predict(network, Scans(PIXELS), order, draws=4, seed=3, batch=3)
+    np.testing.assert_allclose(again, logits[order], rtol=1e-4, atol=1e-5)
+    other, same = predict(network, Scans(PIXELS), np.arange(23), draws=4, seed=4)
+    assert not np.allclose(other, logits)
+    np.testing.assert_array_equal(same, features)  # the features are those of evaluation
+    more, _ = predict(network, Scans(PIXELS), np.arange(23), draws=6, seed=3)
+    np.testing.assert_allclose(more[:, :4], logits, rtol=1e-4, atol=1e-5)
+    one = predict(network, Scans(PIXELS), np.arange(23))[0]
+    assert one.shape == (23, 1, 4)  # and without draws nothing is drawn
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
+def test_masks_are_fair_and_independent(share: float) -> None:
+    from scanwise.models.dropout import Masks
+
+    keys = torch.arange(40)
+    with Masks(keys, torch.arange(25)), torch.inference_mode():
+        first, second = (nn.functional.dropout(torch.ones(40, 203), share, training=False) for _ in range(2))
+    both = torch.stack([first.reshape(25, 40, 203), second.reshape(25, 40, 203)]).numpy()
+    kept = both > 0
+    np.testing.assert_allclose(both[kept], 1 / (1 - share), rtol=1e-3)
+    each = np.sqrt(share * (1 - share))
+    assert abs(kept.mean() - (1 - share)) < 5 * each / np.sqrt(kept.size)
+    for axis in range(4):  # neighbours along layers, draws, scans and units know nothing of each other
+        a, b = (np.delete(kept, at, axis) - (1 - share) for at in (0, -1))
+        assert abs((a * b).mean()) < 5 * each**2 / np.sqrt(a.size)
+    assert len(np.unique(kept[0].reshape(1000, -1), axis=0)) == 1000
+
+
+def test_the_recipe_says_how_many_answers() -> None:
+    torch.manual_seed(0)
+    dropout = build(Model(**TOP, members={"kind": "mc_dropout"}), 4, 3)
+    assert predict(dropout, Scans(PIXELS), np.arange(5))[0].shape == (5, 30, 4)
+    assert predict(dropout, Scans(PIXELS), np.arange(5), draws=0)[0].shape == (5, 1, 4)
+    ensemble = build(Model(name="small", members={"kind": "batch_ensemble", "sigma": 0.3}), 4, 3)
+    logits, features = predict(ensemble, Scans(PIXELS), np.arange(5))
+    assert logits.shape == (5, 4, 4)
+    assert features.shape == (5, 96)
+    images = torch.from_numpy(PIXELS[:5]).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        np.testing.assert_allclose(logits, ensemble.forward_members(images).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_without_dropout_has_no_draws() -> None:
+    with pytest.raises(RecipeError, match=r"no dropout.*model\.dropout"):
+        predict(build(Model(name="small"), 4, 3), Scans(PIXELS), np.arange(3), draws=5)
+    with pytest.raises(ValueError, match="mc_dropout needs dropout"):
+        Model(name="small", members={"kind": "mc_dropout"})

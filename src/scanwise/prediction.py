@@ -1,15 +1,21 @@
 """Network and scans in, Logits out."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from scanwise.cohort.readers import Pixels
 from scanwise.models import Network
+from scanwise.models.dropout import Drawing
 from scanwise.records import FloatArray, IntArray
+
+# Pixels (n, H, W, C); or those and tokens (n, L), where the one or the other may be missing.
+Batch = Pixels | tuple[Pixels | None, IntArray | None]
 
 
 class Readable(Protocol):
@@ -19,40 +25,79 @@ class Readable(Protocol):
 
 
 def predict(
-    network: Network, scans: Readable, rows: IntArray, *, batch: int = 64, device: str = "cpu", progress: bool = False
+    network: Network,
+    scans: Readable | None,
+    rows: IntArray,
+    *,
+    tokens: IntArray | None = None,
+    draws: int | None = None,
+    seed: int = 0,
+    batch: int = 64,
+    device: str = "cpu",
+    progress: bool = False,
 ) -> tuple[FloatArray, FloatArray]:
     """Run a network over some scans of a store.
 
+    Args:
+        network: put in evaluation mode and left there.
+        scans: the store; None for a network of words that shall go without images.
+        rows: which scans.
+        tokens: (M, L) of all scans of the store, for a network that takes text; None to go without words.
+        draws: T draws of dropout, 0 for none; unsaid, as many as the network's recipe says.
+        seed: of the draws. With it a scan has the same draws in any batch and on any device.
+        batch: scans at a time.
+        device: where the network runs.
+        progress: show a bar.
+
     Returns:
-        logits (N, 1, C) and penultimate features (N, D), both float32.
+        logits (N, T, C), T the draws or members, and penultimate features (N, D), both float32.
     """
     starts = range(0, len(rows), batch)
-    batches = (
-        scans.read(rows[start : start + batch])
-        for start in tqdm(starts, "predicting", disable=not progress, leave=False, delay=0.5)
-    )
-    return predict_batches(network, batches, device=device)
+
+    def batches() -> Iterator[Batch]:
+        for start in tqdm(starts, "predicting", disable=not progress, leave=False, delay=0.5):
+            here = rows[start : start + batch]
+            yield (None if scans is None else scans.read(here), None if tokens is None else tokens[here])
+
+    return predict_batches(network, batches(), draws=draws, seed=seed, device=device)
 
 
 def predict_batches(
-    network: Network, batches: Iterable[Pixels], *, device: str = "cpu"
+    network: Network, batches: Iterable[Batch], *, draws: int | None = None, seed: int = 0, device: str = "cpu"
 ) -> tuple[FloatArray, FloatArray]:
-    """The same over batches (n, H, W, C) of pixels; the network is put in evaluation mode and left there.
+    """The same over batches of pixels, or of (pixels, tokens).
 
     No batch at all gives arrays of no rows.
     """
     network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    pairs = list(_forward(network, batches, device))
+    drawing = Drawing(network, count) if (count := network.draws if draws is None else draws) else None
+    pairs = list(_forward(network, batches, drawing, seed, device))
     if not pairs:
         return np.empty((0, 1, 0), np.float32), np.empty((0, 0), np.float32)
-    logits = np.concatenate([pair[0] for pair in pairs])
-    return logits[:, None, :], np.concatenate([pair[1] for pair in pairs])
+    return np.concatenate([pair[0] for pair in pairs]), np.concatenate([pair[1] for pair in pairs])
 
 
 @torch.inference_mode()
-def _forward(network: Network, batches: Iterable[Pixels], device: str) -> Iterator[tuple[FloatArray, FloatArray]]:
-    for pixels in batches:
-        images = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2)
-        maps = network.forward_features(images)
-        features = network.forward_head(maps, pre_logits=True)
-        yield network.forward_head(maps).float().cpu().numpy(), features.float().cpu().numpy()
+def _forward(
+    network: Network, batches: Iterable[Batch], drawing: Drawing | None, seed: int, device: str
+) -> Iterator[tuple[FloatArray, FloatArray]]:
+    trunk = network.forward_features if drawing is None else drawing.forward_features
+    for batch in batches:
+        pixels, words = batch if isinstance(batch, tuple) else (batch, None)
+        images = None if pixels is None else torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2)
+        tokens = None if words is None else torch.from_numpy(np.asarray(words, dtype=np.int64)).to(device)
+        maps = None if images is None else trunk(images)
+        features = network.forward_head(maps, pre_logits=True, tokens=tokens)
+        if drawing is None:
+            logits = network.head_members(maps, tokens)
+        else:
+            logits = drawing(images, maps, tokens, _keys(words if pixels is None else pixels, seed).to(device))
+        yield logits.float().cpu().numpy(), features.float().cpu().numpy()
+
+
+def _keys(scans: Pixels | IntArray | None, seed: int) -> Tensor:
+    """(N,) int64: what each scan's draws depend on, its content and the seed."""
+    start = seed.to_bytes(8, "big", signed=True)
+    rows: Pixels | IntArray | list[Pixels] = [] if scans is None else scans
+    digests = [hashlib.blake2b(start + np.ascontiguousarray(row).tobytes(), digest_size=8).digest() for row in rows]
+    return torch.from_numpy(np.frombuffer(b"".join(digests), dtype="<i8").copy())
