@@ -38,8 +38,9 @@ def read(data: str, recipe: Recipe, subject: str = "", *, progress: bool = False
     Raises:
         DataError: if nothing, or one class only, can be read; with what to do.
     """
-    place = remote.mirror(data, progress=progress) if remote.is_remote(data) else layouts.local(data)
-    listing = layouts.discover(place, subject)
+    away = remote.is_remote(data)
+    place = remote.mirror(data, progress=progress) if away else layouts.local(data)
+    listing = layouts.discover(place, subject, recipe.data.label, anywhere=not away)
     found = classes.resolve(listing.label, recipe)
     used = np.flatnonzero(found.labels >= 0)
     scans, files = expansion.expand(listing.take(used), recipe.data, progress=progress)
