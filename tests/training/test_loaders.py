@@ -1,0 +1,42 @@
+"""Feature maps stand in for scans, and those that SMOTE made lie between two of them."""
+
+import numpy as np
+import torch
+import toy
+
+from scanwise.training.features import Cached
+from scanwise.training.loaders import FeatureScans, Scans
+from scanwise.training.sampling import EpochOrder, Synthetic
+
+VIEWS = Cached(tuple(np.random.default_rng(view).normal(size=(6, 4, 2, 2)).astype(np.float16) for view in range(2)))
+LABELS = np.array([0, 1, 0, 1, 2, 2])
+
+
+def test_synthetic_scans_lie_between_their_two() -> None:
+    made = Synthetic(np.array([4, 1]), np.array([5, 3]), np.array([0.25, 0.0]))
+    scans = FeatureScans(VIEWS, LABELS, np.arange(12).reshape(6, 2), None, made)
+    assert len(scans) == 8
+    maps, labels, words = scans.__getitems__([6, 2, 7])
+    array = VIEWS.arrays[0].astype(np.float32)
+    np.testing.assert_allclose(maps, [0.75 * array[4] + 0.25 * array[5], array[2], array[1]], rtol=1e-5)
+    assert labels.tolist() == [2, 0, 1]
+    assert words.tolist() == [[8, 9], [4, 5], [2, 3]]
+    one = scans[6]
+    assert torch.equal(one[0], maps[0])
+
+
+def test_each_epoch_has_its_view_counted_from_the_stage() -> None:
+    order = EpochOrder(6, 0, first=3)
+    scans = FeatureScans(VIEWS, LABELS, None, order)
+    for epoch in range(4):
+        order.set_epoch(epoch)
+        maps, _ = scans.__getitems__([5, 1])
+        assert np.array_equal(maps.numpy(), VIEWS.arrays[epoch % 2][[5, 1]].astype(np.float32))
+
+
+def test_words_travel_with_their_scans() -> None:
+    rows, words = np.array([7, 3]), np.arange(204).reshape(102, 2)
+    images, labels, tokens = Scans(toy.store(), toy.LABELS, rows, words).__getitems__([1, 0])
+    assert tokens.tolist() == words[[3, 7]].tolist()
+    assert labels.tolist() == toy.LABELS[[3, 7]].tolist()
+    assert np.array_equal(images.numpy(), toy.store().array[[3, 7]])
