@@ -273,7 +273,7 @@ def _identity(people: IntArray, given: Sides | None, random: Sides) -> Noted:
     at_random = random.recognised(people)
     told = f"where scans are dealt at random, for {at_random.percent()}"
     if given is None:
-        advice = " Pixels give the person away, so split by subject." if at_random.low > 0 else ""
+        advice = " Pixels give the person away, so split by subject." if at_random.low > 0.5 else ""
         message = f"The learnt scan that is most alike is of the same subject, {told} (95 % interval).{advice}"
         return note("leakage.identity", "note", message)
     here = given.recognised(people)

@@ -29,12 +29,23 @@ class Estimate:
 
     @classmethod
     def of(
-        cls, value: float, pull: FloatArray, people: IntArray, confidence: float = 0.95, *, concerned: IntArray
+        cls,
+        value: float,
+        pull: FloatArray,
+        people: IntArray,
+        confidence: float = 0.95,
+        *,
+        concerned: IntArray,
+        free: float | None = None,
     ) -> Self:
         """The figure `value`, whose error is the sum of what each subject pulls (Liang and Zeger 1986; Student's t).
 
         Args:
-            pull: (N,). people: (N,) the index of each scan's subject. concerned: the rows that the figure rests on.
+            pull: (N,).
+            people: (N,) the index of each scan's subject.
+            confidence: of the interval.
+            concerned: the rows that the figure rests on.
+            free: degrees of freedom; by default the number of subjects less one.
         """
         from scipy.stats import t
 
@@ -43,7 +54,7 @@ class Estimate:
             return cls(value, math.nan, math.nan, pull)
         together = np.bincount(people, pull)
         error = math.sqrt(count / (count - 1) * float((together**2).sum()))
-        wide = error * float(t.ppf((1 + confidence) / 2, count - 1))
+        wide = error * float(t.ppf((1 + confidence) / 2, free or count - 1))
         return cls(value, value - wide, value + wide, pull)
 
     @classmethod
@@ -87,6 +98,11 @@ def numbered(evidence: Evidence) -> IntArray:
     people = people.reshape(-1).astype(np.int64)
     people[unknown] = people.max() + 1 + np.arange(int(unknown.sum()))
     return np.unique(people, return_inverse=True)[1].reshape(-1)
+
+
+def classes_of(people: IntArray, labels: IntArray, count: int, fewest: int) -> IntArray:
+    """The classes, of `count`, that at least `fewest` subjects have."""
+    return np.flatnonzero(np.bincount(common_label(labels, people, count), minlength=count) >= fewest)
 
 
 def folds(people: IntArray, labels: IntArray, count: int, seed: int) -> IntArray:

@@ -1,0 +1,125 @@
+"""What lies around the body: the border of the picture, and the background, in a few numbers that tell no anatomy."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scanwise.records import BoolArray, FloatArray, IntArray
+
+RING = 4
+"""Width of the border, in thumbnail pixels."""
+PARTS = 6
+"""Pieces of each of the four sides."""
+CELLS = 4
+"""Rows and columns of the grid over the background."""
+CLEAR = 3
+"""Half-size pixels around the body that count as neither: the edge of the body is anatomy."""
+CONTRAST = 12
+"""Gray values by which the body differs from the background."""
+LEAST = 0.05
+"""Share of the picture that must be background to be judged."""
+
+
+def boxes(size: int, count: int, files: Mapping[str, NDArray[Any]]) -> IntArray:
+    """(N, 4) top, left, bottom, right of each scan in its square thumbnail; the rest is padding.
+
+    Args:
+        size: of the thumbnails. count: of the scans. files: of `quality.file_facts`; without it there is no padding.
+    """
+    whole = np.tile([0, 0, size, size], (count, 1))
+    if not {"width", "height"} <= files.keys():
+        return whole
+    width, height = files["width"].astype(np.float64), files["height"].astype(np.float64)
+    known = (width > 0) & (height > 0)
+    longer = np.where(known, np.maximum(width, height), 1)
+    tall = np.maximum(np.rint(size * height / longer), 2 * RING).astype(np.int64)
+    wide = np.maximum(np.rint(size * width / longer), 2 * RING).astype(np.int64)
+    top, left = (size - tall) // 2, (size - wide) // 2
+    return np.where(known[:, None], np.column_stack([top, left, top + tall, left + wide]), whole)
+
+
+def border(pixels: NDArray[np.uint8], boxes: IntArray) -> FloatArray:
+    """(N, D) mean and brightest pixel of pieces of the outer ring.
+
+    Args:
+        pixels: (N, S, S). boxes: (N, 4) of `boxes`.
+    """
+    found = np.zeros((len(pixels), 8 * PARTS))
+    kinds, kind = np.unique(boxes, axis=0, return_inverse=True)
+    for index, (top, left, bottom, right) in enumerate(kinds.tolist()):
+        rows = np.flatnonzero(kind.reshape(-1) == index)
+        inside = pixels[rows, top:bottom, left:right]
+        turned = inside.swapaxes(1, 2)
+        sides = [inside[:, :RING], inside[:, -RING:], turned[:, :RING], turned[:, -RING:]]
+        pieces = [piece for side in sides for piece in np.array_split(side, PARTS, axis=2)]
+        found[rows] = np.column_stack([f(piece, axis=(1, 2)) for piece in pieces for f in (np.mean, np.max)])
+    return found
+
+
+def background(pixels: NDArray[np.uint8], block: int = 1024) -> FloatArray | None:
+    """(N, D) mean, spread and brightest pixel of the background in the cells of a grid; None where most scans have none.
+
+    A cell that the body fills takes the value of the whole background, so that the shape of the body does not show.
+    """
+    found, clear = [], []
+    for start in range(0, len(pixels), block):
+        half = _halved(pixels[start : start + block])
+        around = ~_widened(body(half), CLEAR)
+        enough = around.mean(axis=(1, 2)) >= LEAST
+        clear.append(enough)
+        found.append(np.where(enough[:, None], _cells(half, around), 0))
+    judged = np.concatenate(clear)
+    return np.concatenate(found) if judged.mean() > 0.5 else None
+
+
+def body(half: FloatArray) -> BoolArray:
+    """(n, s, s) the largest piece that differs from the outermost pixels: all else is background.
+
+    Args:
+        half: (n, s, s) thumbnails at half size.
+    """
+    from scipy import ndimage
+
+    rim = np.concatenate([half[:, 0], half[:, -1], half[:, :, 0], half[:, :, -1]], axis=1)
+    differs = np.abs(half - np.median(rim, axis=1)[:, None, None]) > CONTRAST
+    found = np.zeros(differs.shape, dtype=bool)
+    for index, one in enumerate(differs):
+        pieces, count = ndimage.label(one)
+        if count:
+            sizes = np.bincount(pieces.ravel())
+            sizes[0] = 0
+            found[index] = pieces == sizes.argmax()
+    return found
+
+
+def _halved(pixels: NDArray[np.uint8]) -> FloatArray:
+    side = pixels.shape[1] // 2
+    even = pixels[:, : 2 * side, : 2 * side].astype(np.float32)
+    return np.asarray(even.reshape(-1, side, 2, side, 2).mean(axis=(2, 4)))
+
+
+def _widened(mask: BoolArray, by: int) -> BoolArray:
+    from scipy import ndimage
+
+    return np.asarray(ndimage.binary_dilation(mask, np.ones((1, 3, 3), dtype=bool), iterations=by))
+
+
+def _cells(half: FloatArray, around: BoolArray) -> FloatArray:
+    """(n, D) the background in each cell of a grid and as a whole."""
+    side = half.shape[1]
+    lit = np.where(around, half, 0.0)
+    total = np.maximum(around.sum(axis=(1, 2)), 1)
+    mean = lit.sum(axis=(1, 2)) / total
+    spread = np.sqrt(np.maximum((lit**2).sum(axis=(1, 2)) / total - mean**2, 0))
+    columns = [mean, spread, lit.max(axis=(1, 2))]
+    edges = np.linspace(0, side, CELLS + 1).astype(int)
+    for top, bottom in pairwise(edges):
+        for left, right in pairwise(edges):
+            here = around[:, top:bottom, left:right]
+            count = here.sum(axis=(1, 2))
+            sums, most = (f(lit[:, top:bottom, left:right], axis=(1, 2)) for f in (np.sum, np.max))
+            columns += [np.where(count, sums / np.maximum(count, 1), mean), np.where(count, most, mean)]
+    return np.column_stack(columns)
