@@ -8,7 +8,8 @@ are CPU seconds of this process; each figure is the least of the rounds.
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,10 +43,8 @@ def main() -> None:
     wanted = parser.parse_args()
     for name, (side, section) in TOP.items():
         network, rows, scans = build(Model(**section), 4, 3), np.arange(wanted.scans), Memory(wanted.scans, side)
-        one, many = least(
-            [lambda d=draws: predict(network, scans, rows, draws=d) for draws in (0, DRAWS)],  # type: ignore[misc]
-            wanted.rounds,
-        )
+        works = [partial(predict, network, scans, rows, draws=draws) for draws in (0, DRAWS)]
+        one, many = least(works, wanted.rounds)
         print(f"{name:24} one pass {one:6.3f} s, {DRAWS} draws {many:6.3f} s, ratio {many / one:.3f} (bar 1.1)")
     side, section = ALEXNET
     network, rows, scans = build(Model(**section), 4, 3), np.arange(wanted.scans), Memory(wanted.scans, side)
@@ -68,7 +67,7 @@ def steps(network: Network, scans: Memory) -> list[Callable[[], Any]]:
     ]
 
 
-def least(works: list[Callable[[], Any]], rounds: int) -> list[float]:
+def least(works: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
     """The least CPU seconds of each, run in turn so that what else the machine does hits all alike."""
     spent = []
     for _ in range(rounds + 1):  # the first is to warm up
