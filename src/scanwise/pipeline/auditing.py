@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from scanwise import audit, cohort, registration
+from scanwise import audit, cohort, registration, run
+from scanwise.audit import quality
 from scanwise.audit.evidence import Evidence, Noted
-from scanwise.cohort import remote, splits, store
+from scanwise.cohort import manifests, remote, splits, store
+from scanwise.cohort.listing import Listing
 from scanwise.cohort.readers import Pixels
 from scanwise.errors import DataError, LeakageError, RunError
 from scanwise.recipe import Recipe
@@ -169,7 +171,8 @@ def gather(
                 known, subject=recovered.subject, subject_source=f"recovered from pixels, {recovered.reason}"
             )
     who = known.subject if known.subjects_known else None
-    return Evidence(known, pixels, vectors, who, quarantine=quarantine, seed=seed)
+    files = quality.file_facts(remote.local(known.root), known.path)
+    return Evidence(known, pixels, vectors, who, files=files, quarantine=quarantine, seed=seed)
 
 
 def with_subjects(known: Cohort, *, progress: bool = False) -> Cohort:
@@ -240,10 +243,22 @@ def fix(found: Audited, file: Path) -> str:
         told.append(f"{counted(len(np.unique(mended.subject)), 'subject')}, split by subject")
     else:
         told.append("no split, because nobody knows who is who")
-    from scanwise.cohort import manifest
-
-    manifest.write(mended, file)
+    with run.writing(file) as temporary:
+        manifests.write(as_listing(mended), temporary, file)
     return "; ".join([counted(len(mended), "scan"), *told])
+
+
+def as_listing(known: Cohort) -> Listing:
+    """The cohort as a manifest tells it."""
+    return Listing(
+        root=remote.local(known.root),
+        path=known.path,
+        label=np.array(known.classes)[known.labels],
+        subject=known.subject if known.subjects_known else None,
+        groups=dict(known.groups),
+        text=known.text,
+        given=known.given,
+    )
 
 
 def _without_copies(known: Cohort) -> tuple[IntArray, list[str]]:

@@ -1,6 +1,6 @@
 """Augmented copies that carry their origin's subject and side, so that a split can never part a copy from its origin."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from scanwise import cohort, recipe, run
+from scanwise.cohort import manifests
 from scanwise.cohort.store import Store
 from scanwise.errors import DataError
 from scanwise.pipeline import auditing
@@ -83,7 +84,8 @@ def augment(
         paths = _write_scans(folder, known, intake.store, progress)
         copies = _write_copies(folder, known, intake.store, origins, change, seed, progress)
         everyone = np.concatenate([np.arange(len(known)), origins])
-        _write_manifest(folder / "manifest.csv", known.take(everyone), [*paths, *copies])
+        whole = replace(known.take(everyone), root=str(folder), path=np.array([*paths, *copies]))
+        manifests.write(auditing.as_listing(whole), folder / "manifest.csv", folder / "manifest.csv")
         pairs = zip(copies, (paths[row] for row in origins.tolist()), strict=True)
         tables.write_csv(("path", "origin"), pairs, folder / "origins.csv")
     return out / "manifest.csv"
@@ -127,15 +129,3 @@ def _save(image: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]", path: Path) 
     path.parent.mkdir(parents=True, exist_ok=True)
     gray = bool((image == image[:, :, :1]).all())
     Image.fromarray(image[:, :, 0] if gray else image).save(path)
-
-
-def _write_manifest(file: Path, known: Cohort, paths: list[str]) -> None:
-    columns = {
-        "path": paths,
-        "label": [known.classes[label] for label in known.labels.tolist()],
-        "subject": known.subject.tolist(),
-        **({} if known.given is None else {"split": known.given.tolist()}),
-        **{name: values.tolist() for name, values in known.groups.items()},
-        **({} if known.text is None else {"text": known.text.tolist()}),
-    }
-    tables.write_csv(columns, zip(*columns.values(), strict=True), file)
