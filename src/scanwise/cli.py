@@ -347,6 +347,44 @@ def _note(notes: Iterable[str]) -> None:
 
 
 @cli.command()
+@click.argument("data")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A .csv, .tsv, .parquet or .xlsx file.")
+@click.option(
+    "--subject", default="", help="Who is who: a column, a table of path,subject, or a pattern over the path."
+)
+@click.option("--recipe", default="", help="The recipe that says how volumes are cut into slices.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change it, such as data.axis=coronal.")
+@click.option("--pseudonymise", is_flag=True, help="Keyed hashes for names in paths and subjects; leads to no files.")
+def cohort(data: str, out: Path, subject: str, recipe: str, settings: tuple[str, ...], pseudonymise: bool) -> None:
+    """Write the manifest that scanwise understood.
+
+    Edit it and feed it back with --data. Pixels are not read; what cannot be listed is named beside it.
+    """
+    _talk()
+    from scanwise.pipeline import intake
+
+    written = intake.write_manifest(
+        data, out, source=recipe, settings=settings, subject=subject, pseudonymise=pseudonymise, progress=_progress()
+    )
+    _note(written.scans.remarks)
+    click.echo(written.summary)
+    if written.quarantine is not None:
+        click.secho(f"not listed: {len(written.scans.unused)} files, see {written.quarantine}", fg="yellow", err=True)
+    click.echo(f"manifest: {click.style(str(written.manifest), bold=True)}")
+
+
+@cli.command()
+@click.argument("handle")
+@click.option("--out", type=click.Path(path_type=Path), help="Copy it to a new folder.  [default: kagglehub's cache]")
+@click.option("--anew", is_flag=True, help="Ask for the newest version even if the cache has one.")
+def fetch(handle: str, out: Path | None, anew: bool) -> None:
+    """Fetch a data set of Kaggle, OWNER/NAME, and print its folder."""
+    from scanwise.cohort import download
+
+    click.echo(download.fetch(handle, out, anew=anew))
+
+
+@cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
 def report(run: Path) -> None:
     """Write a run's report again, from what lies in its folder."""

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Self
@@ -42,7 +43,7 @@ class Pseudonyms:
         told = hmac.new(self.key, f"{kind}\0{value}".encode(), hashlib.sha256)
         return _MARKS[kind] + told.hexdigest()[:16]
 
-    def path(self, path: str, keep: tuple[str, ...] = ()) -> str:
+    def path(self, path: str, keep: Collection[str] = ()) -> str:
         """A path with a stand-in for each of its parts but those to keep, its endings and the slice."""
         file = file_of(path)
         parts = [part if part in keep else self._part(part) for part in PurePosixPath(file).parts]

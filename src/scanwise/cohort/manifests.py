@@ -70,13 +70,12 @@ def read(file: Path, subject: str, label: str = "", *, labelled: bool = True, an
     )
 
 
-def write(listing: Listing, file: Path) -> None:
-    """Write a table that reads back as this listing, whatever its name ends in.
+def write(listing: Listing, file: Path, name: Path) -> None:
+    """Write to `file` a table that reads back as this listing once it is called `name`.
 
     Paths are relative to its folder where the scans lie below that, and else absolute.
     """
-    below = file.absolute().parent
-    root = listing.root.absolute()
+    below, root = (Path(os.path.abspath(place)) for place in (name.parent, listing.root))  # noqa: PTH100 - without ".."
     prefix = root.relative_to(below) if root.is_relative_to(below) else root
     columns: dict[str, StrArray | Sequence[str]] = {
         "path": [(prefix / path).as_posix() for path in listing.path.tolist()],
@@ -89,7 +88,7 @@ def write(listing: Listing, file: Path) -> None:
     columns.update({name: values for name, values in listing.groups.items() if name not in COLUMNS})
     if listing.text is not None:
         columns["text"] = listing.text
-    tables.write(columns, file)
+    tables.write(columns, file, name)
 
 
 def refuse_missing(table: Table, file: Path, columns: Sequence[str]) -> None:

@@ -151,27 +151,27 @@ def _text(value: Any) -> str:
     return value.isoformat() if isinstance(value, date) else str(value)
 
 
-def write(columns: Mapping[str, StrArray | Sequence[str]], file: Path) -> None:
-    """Write a table by what its name ends in; the caller sees to it that it is whole or not there.
+def write(columns: Mapping[str, StrArray | Sequence[str]], file: Path, name: Path) -> None:
+    """Write to `file` the kind of table that `name` ends in.
 
     Raises:
         DataError: if its name ends in nothing that tables end in.
     """
-    suffix = file.suffix.casefold()
+    suffix = name.suffix.casefold()
     table = pd.DataFrame({name: list(values) for name, values in columns.items()}, dtype=object)
     if suffix in SEPARATORS:
         table.to_csv(file, sep=SEPARATORS[suffix], index=False, lineterminator="\n")
     elif suffix == ".parquet":
         table.astype("str").to_parquet(file, index=False)
     elif suffix == ".xlsx":
-        _write_excel(table, file)
+        _write_excel(table, file, name)
     else:
         raise DataError(
-            f"{file.name} ends in none of {', '.join(SUFFIXES)}, so what kind of table it is to be cannot be told."
+            f"{name} ends in none of {', '.join(SUFFIXES)}, so what kind of table it is to be cannot be told."
         )
 
 
-def _write_excel(table: pd.DataFrame, file: Path) -> None:
+def _write_excel(table: pd.DataFrame, file: Path, name: Path) -> None:
     """Every cell is text, so that Excel makes no numbers of names and no formulas of paths."""
     import openpyxl
     from openpyxl.utils.exceptions import IllegalCharacterError
@@ -184,6 +184,7 @@ def _write_excel(table: pd.DataFrame, file: Path) -> None:
                 if value:
                     cell = sheet.cell(number, place, str(value))
                     cell.data_type, cell.number_format = "s", "@"
-        book.save(file)
+        with file.open("wb") as stream:
+            book.save(stream)
     except (IllegalCharacterError, ValueError) as error:
-        raise DataError(f"{file.name}: Excel cannot hold this table ({error}). Write .csv or .parquet.") from error
+        raise DataError(f"{name}: Excel cannot hold this table ({error}). Write .csv or .parquet.") from error
