@@ -221,6 +221,8 @@ class Model(Section):
     """Widths of hidden layers (linear, ReLU, dropout) between the pooled features and the classifier."""
     attention: Attention | None = None
     """Self-attention between the feature map and the classifier; unsaid, there is none."""
+    ordinal: bool = False
+    """A last layer for classes in order, to be trained with `train.loss: corn`; it too gives one value a class."""
     mean: tuple[float, ...] = (0.5,)
     """Mean to subtract, pixels in [0, 1]: one for all channels, or one a channel."""
     std: tuple[Positive, ...] = (0.5,)
@@ -242,6 +244,8 @@ class Model(Section):
             raise ValueError("class_order tells the classes of a file of weights; name that file in model.weights")
         if self.members.kind == "mc_dropout" and not self.dropout and not any("drop" in key for key in self.options):
             raise ValueError("members.kind mc_dropout needs dropout above 0, or all its draws are one")
+        if self.ordinal and self.members.kind == "batch_ensemble":
+            raise ValueError("ordinal and members.kind batch_ensemble do not go together yet; leave one of them out")
         if self.members.kind == "batch_ensemble" and self.members.start == "signs" and self._pretrained():
             raise ValueError("members.start signs destroys pretrained weights; use normal, or weights none")
         return self
@@ -513,6 +517,12 @@ class Recipe(Section):
     uncertainty: Uncertainty = Uncertainty()
     evaluation: Evaluation = Evaluation()
     rivals: Rivals = Rivals()
+
+    @model_validator(mode="after")
+    def _ordinal_with_corn(self) -> Self:
+        if self.model.ordinal != (self.train.loss == "corn"):
+            raise ValueError("model.ordinal: true and train.loss: corn belong together; set both, or none of them")
+        return self
 
     def to_yaml(self) -> str:
         """The recipe with every default made explicit."""

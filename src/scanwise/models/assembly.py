@@ -1,14 +1,16 @@
 """From the recipe's section to a network: which body, which weights, which head, how many members."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from scanwise.errors import RecipeError
-from scanwise.models import backbones, batch_ensemble, heads, weights
+from scanwise.models import backbones, batch_ensemble, heads, ordinal, weights
 from scanwise.models.alexnet import AlexNet
 from scanwise.models.attention import SelfAttention
+from scanwise.models.fusion import Fusion
 from scanwise.models.hybrid import Hybrid
 from scanwise.models.network import Network
 from scanwise.models.small import Small
@@ -19,7 +21,13 @@ OWN: dict[str, type[AlexNet] | type[Small]] = {"alexnet": AlexNet, "small": Smal
 
 
 def build(
-    model: Model, num_classes: int, channels: int, *, pretrained: bool = True, classes: Sequence[str] = ()
+    model: Model,
+    num_classes: int,
+    channels: int,
+    *,
+    pretrained: bool = True,
+    classes: Sequence[str] = (),
+    encoder: Mapping[str, Any] | None = None,
 ) -> Network:
     """Make the network of a recipe.
 
@@ -29,6 +37,7 @@ def build(
         channels: of the scans that go in.
         pretrained: load the recipe's weights; False where a checkpoint follows anyway.
         classes: the names of the classes, in order; needed where the recipe gives a class_order.
+        encoder: what the vocabulary knows of a Hugging Face encoder; without it its folder or the hub is asked.
 
     Raises:
         RecipeError: for an unknown name, or a mean or std that does not fit the channels.
@@ -40,22 +49,31 @@ def build(
                 f"model.{name} has {len(values)} values for scans of {channels} channels; give 1 or {channels}."
             )
     order = weights.order_of(model.class_order, classes) if pretrained and model.class_order else []
-    body, place = _body(model, num_classes, channels, pretrained, order)
+    body, place = _body(model, num_classes, channels, pretrained, order, encoder)
     draws = model.members.number if model.members.kind == "mc_dropout" else 0
     network = Network(body, model.mean, model.std, classifier=place.classifier if num_classes else "", draws=draws)
+    if model.ordinal and num_classes:
+        ordinal.convert(network)
     if model.members.kind == "batch_ensemble":
         batch_ensemble.convert(network, model.members)
     return network
 
 
 def _body(
-    model: Model, num_classes: int, channels: int, pretrained: bool, order: Sequence[int]
+    model: Model,
+    num_classes: int,
+    channels: int,
+    pretrained: bool,
+    order: Sequence[int],
+    encoder: Mapping[str, Any] | None,
 ) -> tuple[nn.Module, Place]:
     source = model.weights if pretrained else "none"
     if source == "hub" and model.name in OWN:
         raise RecipeError(f"There are no weights for {model.name!r} on a hub; set model.weights to none or a file.")
     if model.name == "hybrid":
         body, place = _hybrid(model, num_classes, channels, source, pretrained)
+    elif model.name in ("text", "fusion"):
+        body, place = _with_words(model, num_classes, channels, source, pretrained, encoder)
     elif model.attention or model.hidden:
         body, place = _headed(model, num_classes, channels, source)
     elif model.name in OWN:
@@ -90,6 +108,28 @@ def _hybrid(model: Model, num_classes: int, channels: int, source: str, pretrain
     convolution, transformer = (_part(part, channels, source, pretrained) for part in parts)
     width = int(convolution.head_hidden_size) + int(transformer.head_hidden_size)  # type: ignore[arg-type]
     body = Hybrid(convolution, transformer, heads.dense(width, model.hidden, num_classes, model.dropout))
+    return body, Place(body.classifier)
+
+
+def _with_words(
+    model: Model,
+    num_classes: int,
+    channels: int,
+    source: str,
+    pretrained: bool,
+    encoder: Mapping[str, Any] | None,
+) -> tuple[nn.Module, Place]:
+    if source == "hub" and model.name == "text" and model.text.encoder == "small":
+        raise RecipeError(
+            "There are no weights for the small text encoder on a hub; set model.weights to none or a file."
+        )
+    words = text.make(model.text, source, pretrained, encoder)
+    section, width = model.fusion, words.width if model.name == "text" else model.fusion.width
+    head = heads.dense(width, model.hidden, num_classes, model.dropout)
+    if model.name == "text":
+        return text.TextNetwork(words, head), Place(f"head.{len(head) - 1}")
+    image = _part(section.image, channels, source, pretrained)
+    body = Fusion(image, words, section.width, section.heads, section.missing, head)
     return body, Place(body.classifier)
 
 
