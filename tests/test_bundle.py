@@ -19,7 +19,7 @@ from scanwise.errors import DataError, RunError
 from scanwise.run import sha256_of
 from tiny import JUNK, Command, Fill, Whole, read_csv, write_csv
 
-FILES = ("bundle.json", "recipe.yaml", "model.safetensors")
+FILES = ("bundle.json", "recipe.yaml", "model.safetensors", "novelty.safetensors")
 
 
 def told(whole: Whole, name: str = "predictions.csv") -> dict[str, dict[str, str]]:
@@ -33,10 +33,11 @@ def same(row: dict[str, Any], own: dict[str, str]) -> None:
     """A prediction says what the run's table says."""
     chances = [name for name in own if name.startswith("p_")]
     assert len(chances) == 4
-    for name in (*chances, "entropy"):
+    for name in (*chances, "entropy", "mutual_information", "ood", "expected_cdr", "cdr_sd"):
         assert float(row[name]) == pytest.approx(float(own[name]), abs=1e-5), name
-    for name in ("predicted", "set", "abstain"):
+    for name in ("predicted", "set", "abstain", "ood_flag", *(["deferred"] if "deferred" in own else [])):
         assert str(row[name]) == own[name], name
+    assert [name for name in row if name != "site"] == [name for name in own if name != "site"]
 
 
 @pytest.fixture
@@ -137,7 +138,16 @@ def test_terminal_shows_names_as_they_are(
     for name in ("[bold]a.png", "[red]b.png", ":brain:.png"):
         assert name in said.out
     assert max(map(len, said.out.splitlines())) <= 80
-    assert said.out.splitlines()[0].split() == ["subject", "class", "prob.", "prediction", "set", "entropy", "look"]
+    assert said.out.splitlines()[0].split() == [
+        "subject",
+        "class",
+        "prob.",
+        "prediction",
+        "set",
+        "entropy",
+        "ood",
+        "look",
+    ]
 
 
 def test_unreadable_row_of_a_manifest_is_listed_by_its_name(whole: Whole, scanwise: Command) -> None:
@@ -285,6 +295,73 @@ def test_bundle_of_a_later_scanwise_is_refused(whole: Whole, tmp_path: Path) -> 
         bundle.load(folder)
 
 
+def as_before(whole: Whole, folder: Path) -> Path:
+    """The bundle as an older scanwise wrote it: without what tells strange scans, and without abstention."""
+    shutil.copytree(whole.run.bundle, folder)
+    (folder / "novelty.safetensors").unlink()
+    about = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    old = {name: value for name, value in about.items() if name not in ("abstention", "novelty")}
+    (folder / "bundle.json").write_text(json.dumps({**old, "format": 1}), encoding="utf-8")
+    sums = "".join(f"{sha256_of(folder / name)}  {name}\n" for name in FILES[:3])
+    (folder / "SHA256SUMS").write_text(sums, encoding="utf-8")
+    return folder
+
+
+def test_bundle_of_an_older_scanwise_answers_without_flags_and_says_so(
+    whole: Whole, tmp_path: Path, scanwise: Command
+) -> None:
+    folder = as_before(whole, tmp_path / "bundle")
+    path, own = next(iter(told(whole).items()))
+    said = scanwise("predict", folder, whole.data.parent / path, "--format", "json")
+    assert said.code == 0, said.err
+    assert "does not tell scans unlike those of training" in said.err
+    (row,) = json.loads(said.out)["scans"]
+    assert (row["ood"], row["ood_flag"]) == ("", "")
+    assert (row["predicted"], row["set"]) == (own["predicted"], own["set"])
+    assert scanwise("predict", folder, whole.data.parent / path).code == 0
+
+
+def test_bundle_whose_list_forgets_the_flags_is_refused(whole: Whole, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(whole.run.bundle, folder)
+    sums = folder / "SHA256SUMS"
+    lines = [line for line in sums.read_text(encoding="utf-8").splitlines(keepends=True) if "novelty" not in line]
+    sums.write_text("".join(lines), encoding="utf-8")
+    with pytest.raises(RunError, match=r"does not list novelty\.safetensors"):
+        bundle.load(folder)
+
+
+# --- scans that are none
+
+
+def test_strange_scans_are_flagged_and_left_to_a_person(whole: Whole, tmp_path: Path, scanwise: Command) -> None:
+    """Of one value, noise and a negative; one person is all strange, another is not."""
+    random = np.random.default_rng(0)
+    Image.new("L", (50, 50), 128).save(tmp_path / "x_blank.png")
+    Image.new("RGB", (50, 50), (0, 0, 0)).save(tmp_path / "x_black.png")
+    Image.fromarray(random.integers(0, 256, (64, 64), dtype=np.uint8)).save(tmp_path / "x_noise.png")
+    good = [whole.data.parent / path for path, row in told(whole).items() if row["ood_flag"] == "False"][:3]
+    with Image.open(good[0]) as image:
+        Image.fromarray(255 - np.asarray(image.convert("L"))).save(tmp_path / "x_negative.png")
+    for place, path in enumerate(good):
+        shutil.copy(path, tmp_path / f"y_{place}.png")
+    said = scanwise("predict", whole.run.path, tmp_path, "--format", "json", "--subject", r"([xy])_")
+    assert said.code == 0, said.err
+    answer = json.loads(said.out)
+    assert {Path(row["path"]).name: row["ood_flag"] for row in answer["scans"]} == {
+        name: name.startswith("x") for name in sorted(f.name for f in tmp_path.iterdir())
+    }
+    assert all(row["abstain"] for row in answer["scans"] if row["ood_flag"])
+    assert all(row["ood"] > 1 for row in answer["scans"] if row["ood_flag"])
+    assert {row["subject"]: (row["ood_flag"], row["ood"] > 1) for row in answer["subjects"]} == {
+        "x": (True, True),
+        "y": (False, False),
+    }
+    table = scanwise("predict", whole.run.path, tmp_path).out
+    assert table.count("!") == 4 + 1  # and once in the words below
+    assert "its set promises nothing" in " ".join(table.split())
+
+
 # --- a run without an honest protocol
 
 
@@ -299,7 +376,10 @@ def test_published_run_predicts_without_sets(fill: Fill, tiny_recipe: Path, tmp_
     answer = json.loads(said.out)
     assert len(answer["scans"]) == 16
     assert len(answer["subjects"]) == 8
-    assert {(row["set"], row["abstain"]) for row in answer["scans"] + answer["subjects"]} == {("", False)}
+    told = {(row["set"], row["abstain"], row["ood"], row["ood_flag"]) for row in answer["scans"] + answer["subjects"]}
+    assert told == {("", False, "", "")}
+    assert {row["deferred"] for row in answer["subjects"]} == {""}
+    assert not (tmp_path / "run" / "bundle" / "novelty.safetensors").exists()
     assert "no guarantee" in scanwise("predict", tmp_path / "run", data / "a").out
 
 

@@ -23,6 +23,8 @@ RUN = """
     fits/honest/0/split.parquet fits/honest/0/model.safetensors fits/honest/0/history.csv
     fits/honest/0/logits/validation.npz fits/honest/0/logits/calibration.npz fits/honest/0/logits/test.npz
     fits/honest/0/calibrator.json fits/honest/0/conformal.json
+    fits/honest/0/abstention.json fits/honest/0/novelty.safetensors bundle/novelty.safetensors
+    fits/honest/0/logits/train.npz fits/honest/0/logits/strange.npz
     fits/published/0/split.parquet fits/published/0/model.safetensors fits/published/0/history.csv
     fits/published/0/logits/validation.npz fits/published/0/logits/test.npz
     tables/published/predictions.csv
@@ -121,6 +123,9 @@ def test_leaky_published_protocol_has_accuracies_alone(whole: Whole) -> None:
     assert Split.load(fit.split).leaky
     assert not fit.calibrator.exists()
     assert not fit.conformal.exists()
+    assert not fit.abstention.exists()
+    assert not fit.novelty.exists()
+    assert not fit.logits("strange").exists()
     assert not fit.logits("calibration").exists()
     names = {m["name"] for m in whole.metrics if m["protocol"] == "published"}
     assert "accuracy" in names

@@ -44,6 +44,7 @@ LOGITS = Logits(
     classes=("healthy", "sick"),
     groups={"site": COHORT.groups["site"]},
     features=np.ones((3, 4), dtype=np.float32),
+    appearance=np.full((3, 5), 0.5, dtype=np.float32),
     split="calibration",
     protocol="honest",
     fold=3,
@@ -164,7 +165,7 @@ def test_logits_that_do_not_fit_are_refused() -> None:
         replace(LOGITS, classes=("a", "b", "c"))
     with pytest.raises(ShapeError):
         replace(LOGITS, logits=LOGITS.logits[:, 0])
-    for column in ("labels", "scans", "subjects", "features"):
+    for column in ("labels", "scans", "subjects", "features", "appearance"):
         with pytest.raises(ShapeError, match="3 scans need 3"):
             replace(LOGITS, **{column: getattr(LOGITS, column)[:2]})
 
@@ -186,11 +187,35 @@ PREDICTIONS = Predictions(
 
 def test_rows_have_the_columns_that_others_read_in_their_order() -> None:
     first, second = PREDICTIONS.rows()
-    assert list(first) == (
-        "path subject site label predicted p_healthy p_sick set entropy abstain correct".split()  # noqa: SIM905
+    columns = (
+        "path subject site label predicted p_healthy p_sick set entropy abstain correct mutual_information ood ood_flag"
     )
-    assert list(first.values()) == ["a.png", "1", "north", "healthy", "healthy", 0.9, 0.1, "healthy", 0.3, False, True]
+    assert list(first) == columns.split()
+    known = ["a.png", "1", "north", "healthy", "healthy", 0.9, 0.1, "healthy", 0.3, False, True]
+    assert list(first.values()) == [*known, "", "", ""]
     assert (second["predicted"], second["set"], second["correct"]) == ("sick", "healthy|sick", False)
+
+
+def test_later_columns_stand_at_the_end() -> None:
+    later = {
+        "mutual_information": np.array([0.0, 0.25]),
+        "ood": np.array([0.5, 2.0]),
+        "ood_flag": np.array([False, True]),
+        "expected_cdr": np.array([0.1, 0.6]),
+        "cdr_sd": np.array([0.3, 0.5]),
+    }
+    said = replace(PREDICTIONS, **later)
+    for row, expected in zip(
+        said.rows(), zip(*(values.tolist() for values in later.values()), strict=True), strict=True
+    ):
+        assert list(row)[-5:] == list(later)
+        assert tuple(row.values())[-5:] == expected
+        assert {type(value) for value in tuple(row.values())[-5:]} == {float, bool}
+    people = replace(said, unit="subject", scans=np.array(["12", "3"]), deferred=np.array([False, True]))
+    assert [row["deferred"] for row in people.rows()] == [False, True]
+    assert list(people.rows()[0])[-1] == "deferred"
+    assert replace(people, deferred=None).rows()[0]["deferred"] == ""
+    np.testing.assert_allclose(said.doubt, [0.1, 0.4])
 
 
 def test_rows_without_truth_or_sets_leave_blanks_and_subjects_count_scans() -> None:

@@ -1,15 +1,18 @@
 """What leaves a run: one folder, hashed, that loads without pickle and predicts. It is the only predictor.
 
-bundle/  bundle.json         classes, calibrators, prediction sets, where it came from
-         recipe.yaml         the recipe that made it
-         model.safetensors   the weights
-         SHA256SUMS          the hash of each of these
+bundle/  bundle.json           classes, calibrators, prediction sets, whom to answer, where it came from
+         recipe.yaml           the recipe that made it
+         model.safetensors     the weights
+         novelty.safetensors   what training scans look like, to tell others from them; of honest fits
+         SHA256SUMS            the hash of each of these
 """
 
 import hashlib
+import logging
+import math
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,32 +21,62 @@ import numpy as np
 from scanwise import calibration, recipe, risk, uncertainty
 from scanwise.conformal import ConformalSets, draws_from
 from scanwise.errors import DataError, RunError
+from scanwise.novelty import Detector, appearance
 from scanwise.recipe import Recipe
-from scanwise.records import Cohort, FloatArray, Logits, Predictions, StrArray, Unit
+from scanwise.records import BoolArray, Cohort, FloatArray, Logits, Predictions, StrArray, Unit
 from scanwise.run import Fit, Run, read_json, sha256_of, write_json, write_text, writing
 
 if TYPE_CHECKING:
     from scanwise.models import Network
 
-FORMAT = 1
+FORMAT = 2
+BEFORE_NOVELTY = 1
 _FILES = ("bundle.json", "recipe.yaml", "model.safetensors")
+_NOVELTY = "novelty.safetensors"
 _BATCH = 64
+
+log = logging.getLogger("scanwise")
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """From logits to answers, for one unit: calibrated probabilities, and sets where a guarantee exists."""
+    """From logits to answers, for one unit: calibrated probabilities, and sets where a guarantee exists.
+
+    Attributes:
+        calibrator: logits to probabilities.
+        sets: probabilities to sets, or None.
+        unit: what a row is.
+        detector: tells scans unlike those of training, or None.
+        abstention: of subjects, whom to leave to a person; None where no threshold qualifies.
+        ratings: the Clinical Dementia Rating of each class, or None.
+    """
 
     calibrator: calibration.Calibrator
     sets: ConformalSets | None
     unit: Unit
+    detector: Detector | None = None
+    abstention: uncertainty.Abstention | None = None
+    ratings: tuple[float, ...] | None = None
 
-    def __call__(self, logits: Logits, hashes: Sequence[str]) -> Predictions:
-        """Judge logits; `hashes` are of the content behind each row, so that the same scan always gets the same set."""
+    def __call__(
+        self, logits: Logits, hashes: Sequence[str], strange: tuple[FloatArray, BoolArray] | None = None
+    ) -> Predictions:
+        """Judge logits.
+
+        Args:
+            logits: a row a unit.
+            hashes: of the content behind each row, so that the same scan always gets the same set.
+            strange: score and flag of each row from the detector; a judge of scans asks its own.
+        """
         probs = self.calibrator(logits.logits)
         sets = None
         if self.sets is not None:
             sets = self.sets(probs, draws_from(hashes) if self.sets.randomised else None)
+        if strange is None and self.detector is not None and self.unit == "scan":
+            strange = self.detector(logits)
+        score, flag = strange or (None, None)
+        look = np.zeros(len(logits), dtype=bool) if sets is None else sets.sum(axis=1) != 1
+        rating, spread = (None, None) if self.ratings is None else uncertainty.expected_value(probs, self.ratings)
         return Predictions(
             scans=logits.scans,
             subjects=logits.subjects,
@@ -51,30 +84,71 @@ class Judge:
             probs=probs,
             sets=sets,
             entropy=uncertainty.predictive_entropy(probs),
-            abstain=np.zeros(len(logits), dtype=bool) if sets is None else sets.sum(axis=1) != 1,
+            abstain=look if flag is None or sets is None else look | flag,
             labels=logits.labels if (logits.labels >= 0).all() else None,
             groups=logits.groups,
             unit=self.unit,
+            mutual_information=self._disagreement(logits.logits),
+            ood=score,
+            ood_flag=flag,
+            expected_cdr=rating,
+            cdr_sd=spread,
+            deferred=None if self.abstention is None else self.abstention(1.0 - probs.max(axis=1)),
         )
 
+    def _disagreement(self, logits: FloatArray) -> FloatArray:
+        """(N,) mutual information of the members of logits (N, T, C)."""
+        members = np.stack([self.calibrator(logits[:, member]) for member in range(logits.shape[1])], axis=1)
+        return uncertainty.mutual_information(members)
 
-def judges_of(fit: Fit) -> dict[Unit, Judge]:
+
+def judges_of(fit: Fit, ratings: tuple[float, ...] | None = None) -> dict[Unit, Judge]:
     """The judges that a fit has learnt; without calibrators (a published protocol) probabilities are the softmax."""
-    calibrators = read_json(fit.calibrator) if fit.calibrator.is_file() else {}
-    sets = read_json(fit.conformal) if fit.conformal.is_file() else {}
-    return _judges(calibrators, sets)
+    calibrators, sets, abstentions = (
+        read_json(path) if path.is_file() else {} for path in (fit.calibrator, fit.conformal, fit.abstention)
+    )
+    detector = Detector.load(fit.novelty) if fit.novelty.is_file() else None
+    return _judges(calibrators, sets, abstentions, detector, ratings)
 
 
-def _judges(calibrators: dict[str, Any], sets: dict[str, Any]) -> dict[Unit, Judge]:
+def _judges(
+    calibrators: Mapping[str, Any],
+    sets: Mapping[str, Any],
+    abstentions: Mapping[str, Any],
+    detector: Detector | None,
+    ratings: tuple[float, ...] | None,
+) -> dict[Unit, Judge]:
     units: tuple[Unit, ...] = ("scan", "subject")
+    chosen = abstention_from(abstentions["chosen"]) if abstentions else None
     return {
         unit: Judge(
             calibration.from_dict(calibrators[unit]) if unit in calibrators else calibration.Temperature(1.0),
             ConformalSets.from_dict(sets[unit]) if unit in sets else None,
             unit,
+            detector,
+            chosen if unit == "subject" and chosen is not None and not chosen.refused else None,
+            ratings,
         )
         for unit in units
     }
+
+
+def abstention_to(learnt: uncertainty.Abstention) -> dict[str, Any]:
+    """What JSON can hold: a threshold that is none is null."""
+    return {**asdict(learnt), "threshold": None if math.isinf(learnt.threshold) else learnt.threshold}
+
+
+def abstention_from(values: Mapping[str, Any]) -> uncertainty.Abstention:
+    """Read what `abstention_to` wrote."""
+    threshold = -math.inf if values["threshold"] is None else float(values["threshold"])
+    return uncertainty.Abstention(**{**values, "threshold": threshold})
+
+
+def ratings_of(made: Recipe, classes: Sequence[str]) -> tuple[float, ...] | None:
+    """The Clinical Dementia Rating of every class, or None where a class has none."""
+    found = [made.stages[name].cdr if name in made.stages else None for name in classes]
+    known = tuple(rating for rating in found if rating is not None)
+    return known if len(known) == len(found) else None
 
 
 def hashes_of_scans(cohort: Cohort, scans: StrArray) -> list[str]:
@@ -93,9 +167,14 @@ def hashes_of_subjects(subjects: StrArray, logits: Logits, hashes: Sequence[str]
 
 def judge_both(judges: dict[Unit, Judge], logits: Logits, hashes: Sequence[str]) -> tuple[Predictions, Predictions]:
     """Answers by scan and, pooled, by subject."""
-    pooled = risk.pool_by_subject(logits)
-    return judges["scan"](logits, hashes), judges["subject"](
-        pooled, hashes_of_subjects(pooled.subjects, logits, hashes)
+    pooled, detector = risk.pool_by_subject(logits), judges["scan"].detector
+    whose = hashes_of_subjects(pooled.subjects, logits, hashes)
+    if detector is None:
+        return judges["scan"](logits, hashes), judges["subject"](pooled, whose)
+    distances = detector.distances(logits)
+    return (
+        judges["scan"](logits, hashes, detector(logits, distances)),
+        judges["subject"](pooled, whose, detector.by_subject(logits, distances)),
     )
 
 
@@ -139,17 +218,24 @@ class Bundle:
         Raises:
             RunError: if a file is missing or differs from what was written.
         """
-        _verify(folder)
+        listed = _verify(folder)
         from scanwise.models import build, weights
 
         about = read_json(folder / "bundle.json")
-        if about.get("format") != FORMAT:
+        if about.get("format") == BEFORE_NOVELTY:
+            log.warning("%s was made by an older scanwise: it does not tell scans unlike those of training.", folder)
+        elif about.get("format") != FORMAT:
             raise RunError(f"{folder} has format {about.get('format')}; this scanwise reads {FORMAT}. Update scanwise.")
+        elif about["novelty"] and _NOVELTY not in listed:
+            raise RunError(f"SHA256SUMS of the bundle {folder} does not list {_NOVELTY}. Copy the whole folder again.")
         made = recipe.load(folder / "recipe.yaml")
-        network = build(made.model, len(about["classes"]), made.data.channels, pretrained=False)
+        classes = tuple(about["classes"])
+        network = build(made.model, len(classes), made.data.channels, pretrained=False)
         weights.load(network, folder / "model.safetensors")
-        judges = _judges(about["calibrators"], about["sets"])
-        return cls(made, tuple(about["classes"]), judges, about, network.eval())
+        detector = Detector.load(folder / _NOVELTY) if about.get("novelty") else None
+        ratings = ratings_of(made, classes)
+        judges = _judges(about["calibrators"], about["sets"], about.get("abstention", {}), detector, ratings)
+        return cls(made, classes, judges, about, network.eval())
 
     def predict(
         self,
@@ -182,7 +268,7 @@ class Bundle:
         quarantine: list[tuple[str, str]] = []
         called = [str(path) for path in paths] if names is None else names.tolist()
         places, rows, shown = self._expand(paths, called)
-        logits = self._logits(places, shown, hashes, kept, quarantine, device, progress)
+        logits, features, looks = self._look(places, shown, hashes, kept, quarantine, device, progress)
         if not kept:
             reasons = "; ".join(f"{path}: {reason}" for path, reason in quarantine[:3])
             raise DataError(f"None of the {len(paths)} files can be read ({reasons}).")
@@ -193,6 +279,8 @@ class Bundle:
             subjects=np.array(["" if subjects is None else subjects[rows[index]] for index in kept], dtype=np.str_),
             classes=self.classes,
             groups={name: values[[rows[index] for index in kept]] for name, values in (groups or {}).items()},
+            features=features,
+            appearance=looks,
         )
         if subjects is None:
             return Answer(self.judges["scan"](found, hashes), None, tuple(quarantine))
@@ -206,7 +294,7 @@ class Bundle:
         shown = [called[row] + name[len(str(paths[row])) :] for row, name in found]
         return [Path(name) for _, name in found], [row for row, _ in found], shown
 
-    def _logits(
+    def _look(
         self,
         paths: Sequence[Path],
         names: Sequence[str],
@@ -215,11 +303,19 @@ class Bundle:
         quarantine: list[tuple[str, str]],
         device: str,
         progress: bool,
-    ) -> FloatArray:
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Logits, features and appearance of the scans that can be read; which they are is added to `kept`."""
         from tqdm import tqdm
 
         from scanwise.cohort.readers import Pixels, Scan, read_files
         from scanwise.prediction import predict_batches
+
+        looks: list[FloatArray] = []
+
+        def stacked(waiting: list[Pixels]) -> Pixels:
+            pixels = np.stack(waiting)
+            looks.append(appearance(pixels))
+            return pixels
 
         def batches() -> Iterator[Pixels]:
             waiting: list[Pixels] = []
@@ -234,12 +330,13 @@ class Bundle:
                 else:
                     quarantine.append((names[index], scan))
                 if len(waiting) == _BATCH:
-                    yield np.stack(waiting)
+                    yield stacked(waiting)
                     waiting.clear()
             if waiting:
-                yield np.stack(waiting)
+                yield stacked(waiting)
 
-        return predict_batches(self.network, batches(), device=device)[0]
+        logits, features = predict_batches(self.network, batches(), device=device)
+        return logits, features, np.concatenate(looks) if looks else np.empty((0, 0), np.float32)
 
 
 def write(run: Run, fit: Fit, made: Recipe, classes: tuple[str, ...], ordered: bool) -> Path:
@@ -253,13 +350,18 @@ def write(run: Run, fit: Fit, made: Recipe, classes: tuple[str, ...], ordered: b
         "fold": fit.fold,
         "calibrators": read_json(fit.calibrator) if fit.calibrator.is_file() else {},
         "sets": read_json(fit.conformal) if fit.conformal.is_file() else {},
+        "abstention": read_json(fit.abstention) if fit.abstention.is_file() else {},
+        "novelty": fit.novelty.is_file(),
     }
     with writing(run.bundle) as folder:
         folder.mkdir()
         write_json(about, folder / "bundle.json")
         write_text(made.to_yaml(), folder / "recipe.yaml")
         shutil.copyfile(fit.model, folder / "model.safetensors")
-        sums = "".join(f"{sha256_of(folder / name)}  {name}\n" for name in _FILES)
+        if fit.novelty.is_file():
+            shutil.copyfile(fit.novelty, folder / _NOVELTY)
+        names = [name for name in (*_FILES, _NOVELTY) if (folder / name).is_file()]
+        sums = "".join(f"{sha256_of(folder / name)}  {name}\n" for name in names)
         write_text(sums, folder / "SHA256SUMS")
     return run.bundle
 
@@ -282,13 +384,14 @@ def load(path: str | Path) -> Bundle:
     )
 
 
-def _verify(folder: Path) -> None:
+def _verify(folder: Path) -> set[str]:
+    """Check every file against its hash; returns the names that are vouched for."""
     try:
         lines = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise RunError(f"The bundle {folder} has no SHA256SUMS, so nothing vouches for it. Make it again.") from error
     told = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    for name in _FILES:
+    for name in (*_FILES, *([_NOVELTY] if _NOVELTY in told else [])):
         file = folder / name
         if not file.is_file():
             raise RunError(f"The bundle {folder} lacks {name}. Copy the whole folder again.")
@@ -297,3 +400,4 @@ def _verify(folder: Path) -> None:
                 f"{file} is not what scanwise wrote: its hash differs from SHA256SUMS. It was altered or damaged; "
                 "copy the bundle again, or make it anew with `scanwise fit … --resume`."
             )
+    return set(told)

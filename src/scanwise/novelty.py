@@ -249,14 +249,20 @@ class Detector:
             )
         return np.asarray(np.max([look(places[name]) for name, look in self.looks.items()], axis=0))
 
-    def __call__(self, scans: Logits) -> tuple[FloatArray, BoolArray]:
-        """(N,) distance over threshold, and (N,) whether the scan is flagged: above 1, or all its pixels are equal."""
-        score = self.distances(scans) / self.cuts["scan"].threshold
+    def __call__(self, scans: Logits, distances: FloatArray | None = None) -> tuple[FloatArray, BoolArray]:
+        """(N,) distance over threshold, and (N,) whether the scan is flagged: above 1, or all its pixels are equal.
+
+        Args:
+            scans: (N) with the features and appearance that training scans had.
+            distances: (N,) of these scans, where they are known already.
+        """
+        score = (self.distances(scans) if distances is None else distances) / self.cuts["scan"].threshold
         return score, (score > 1) | _blanks(scans)
 
-    def by_subject(self, scans: Logits) -> tuple[FloatArray, BoolArray]:
+    def by_subject(self, scans: Logits, distances: FloatArray | None = None) -> tuple[FloatArray, BoolArray]:
         """The same of each subject, in order of first appearance."""
-        pooled, _ = _mean_by_subject(self.distances(scans), scans.subjects)
+        known = self.distances(scans) if distances is None else distances
+        pooled, _ = _mean_by_subject(known, scans.subjects)
         empty, _ = _mean_by_subject(_blanks(scans).astype(np.float64), scans.subjects)
         score = pooled / self.cuts["subject"].threshold
         return score, (score > 1) | (empty == 1)

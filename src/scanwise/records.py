@@ -264,10 +264,18 @@ class Predictions:
         probs: (N, C) calibrated probabilities.
         sets: (N, C) the prediction sets, or None where no guarantee is given.
         entropy: (N,) predictive entropy in nats.
-        abstain: (N,) whether a person must look: the set does not name exactly one class. False without sets.
+        abstain: (N,) whether a person must look: the set does not name exactly one class, or `ood_flag`. False without
+            sets.
         labels: (N,) the true class, or None where it is not known.
         groups: columns that results are broken down by, each (N,).
         unit: what a row is.
+        mutual_information: (N,) doubt of the network, in nats: zero where its members agree, or it has but one.
+        ood: (N,) how unlike the training scans, above 1 an alarm; None where that was not learnt.
+        ood_flag: (N,) whether it is taken for a scan of another kind, for which no guarantee holds; or None.
+        expected_cdr: (N,) mean Clinical Dementia Rating over the probabilities, where every class has one.
+        cdr_sd: (N,) its standard deviation.
+        deferred: (N,) of subjects, whether the doubt is above the threshold under which the error is bounded; None
+            where no threshold qualifies.
     """
 
     scans: StrArray
@@ -280,6 +288,12 @@ class Predictions:
     labels: IntArray | None = None
     groups: Mapping[str, StrArray] = field(default_factory=dict)
     unit: Unit = "scan"
+    mutual_information: FloatArray | None = None
+    ood: FloatArray | None = None
+    ood_flag: BoolArray | None = None
+    expected_cdr: FloatArray | None = None
+    cdr_sd: FloatArray | None = None
+    deferred: BoolArray | None = None
 
     def __len__(self) -> int:
         return len(self.scans)
@@ -290,10 +304,17 @@ class Predictions:
         best: IntArray = self.probs.argmax(axis=1)
         return best
 
-    def rows(self) -> list[dict[str, object]]:
-        """One dictionary a row: path, subject, <groups>, label, predicted, p_<class>…, set, entropy, abstain, correct.
+    @property
+    def doubt(self) -> FloatArray:
+        """(N,) one less the largest probability: what decides who is answered."""
+        return np.asarray(1.0 - self.probs.max(axis=1))
 
-        For subjects `path` gives way to `scans`, their number. A set is its class names joined by "|".
+    def rows(self) -> list[dict[str, object]]:
+        """One dictionary a row: path, subject, <groups>, label, predicted, p_<class>…, set, entropy, abstain, correct,
+        mutual_information, ood, ood_flag; where every class has a rating expected_cdr, cdr_sd; of subjects deferred.
+
+        For subjects `path` gives way to `scans`, their number. A set is its class names joined by "|". What is not
+        known is "".
         """
         first = "path" if self.unit == "scan" else "scans"
         predicted, names = self.predicted, np.array(self.classes)
@@ -312,9 +333,17 @@ class Predictions:
                     "entropy": float(self.entropy[row]),
                     "abstain": bool(self.abstain[row]),
                     "correct": "" if known is None else bool(predicted[row] == known),
+                    **{name: "" if values is None else values[row].item() for name, values in self._later().items()},
                 }
             )
         return found
+
+    def _later(self) -> dict[str, FloatArray | BoolArray | None]:
+        """The columns that stand at the end of a row."""
+        names = ["mutual_information", "ood", "ood_flag"]
+        names += ["expected_cdr", "cdr_sd"] if self.expected_cdr is not None else []
+        names += ["deferred"] if self.unit == "subject" else []
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, slots=True)

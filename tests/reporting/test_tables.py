@@ -26,8 +26,9 @@ def test_predictions_have_the_columns_of_the_design(make_run: Make) -> None:
     run = make_run()
     probs = [f"p_{name}" for name in NAMES]
     tail = ["label", "predicted", *probs, "set", "entropy", "abstain", "correct"]
+    tail += ["mutual_information", "ood", "ood_flag"]
     assert tables.read_csv(run.tables / "predictions.csv")[0] == ["path", "subject", "site", *tail]
-    assert tables.read_csv(run.tables / "predictions_subject.csv")[0] == ["scans", "subject", *tail]
+    assert tables.read_csv(run.tables / "predictions_subject.csv")[0] == ["scans", "subject", *tail, "deferred"]
 
 
 def test_predictions_read_back_to_the_last_bit(tmp_path: Path) -> None:
@@ -37,13 +38,15 @@ def test_predictions_read_back_to_the_last_bit(tmp_path: Path) -> None:
     said = Predictions(
         np.array([f"p/{i}.png" for i in range(40)]), np.array([f"s{i % 7}" for i in range(40)]), classes, probs,
         rng.random((40, 3)) < 0.5, rng.random(40), rng.random(40) < 0.5, rng.integers(0, 3, 40),
-        {"label x": np.array(["n,s"] * 40)},
+        {"label x": np.array(["n,s"] * 40)}, mutual_information=rng.random(40), ood=rng.random(40),
+        ood_flag=rng.random(40) < 0.5, expected_cdr=rng.random(40), cdr_sd=rng.random(40),
     )  # fmt: skip
     run = Run(tmp_path)
     tables.write(run, "honest", said, None)
     back = tables.read(run.tables / "predictions.csv")
-    for name in ("scans", "subjects", "probs", "sets", "entropy", "abstain", "labels"):
+    for name in ("scans", "subjects", "probs", "sets", "entropy", "abstain", "labels", *tables.LATER[:-1]):
         np.testing.assert_array_equal(getattr(back, name), getattr(said, name))
+    assert back.deferred is None
     assert back.classes == classes
     assert back.unit == "scan"
     np.testing.assert_array_equal(back.groups["label x"], said.groups["label x"])

@@ -24,7 +24,7 @@ import numpy as np
 from scanwise import bundle, cohort, recipe, run
 from scanwise.cohort import splits
 from scanwise.errors import DataError, RunError
-from scanwise.pipeline import auditing
+from scanwise.pipeline import auditing, predicting
 from scanwise.pipeline.calibrating import calibrate
 from scanwise.pipeline.judging import Judged, measure, pool, rivals_of
 from scanwise.pipeline.work import Work
@@ -289,11 +289,12 @@ def _fit_one(work: Work, folder: Run, split: Split) -> list[Judged]:
     with _timed(work, f"training {split.protocol} {split.fold}"):
         _train(work, place, split)
     with _timed(work, f"prediction {split.protocol} {split.fold}"):
-        _predict(work, place, split)
+        predicting.predict(work, place, split)
     if split.protocol == "honest":
         calibrate(work, place)
     test = Logits.load(place.logits("test"))
-    judged = bundle.judge_both(bundle.judges_of(place), test, bundle.hashes_of_scans(work.cohort, test.scans))
+    judges = bundle.judges_of(place, bundle.ratings_of(work.recipe, work.cohort.classes))
+    judged = bundle.judge_both(judges, test, bundle.hashes_of_scans(work.cohort, test.scans))
     with _timed(work, f"rivals {split.protocol} {split.fold}"):
         return [Judged("network", split, *judged), *rivals_of(work, split, test)]
 
@@ -301,7 +302,7 @@ def _fit_one(work: Work, folder: Run, split: Split) -> list[Judged]:
 def _train(work: Work, place: Fit, split: Split) -> None:
     if place.model.is_file():
         return
-    for side in SIDES:  # of a network that is gone; a retrained one speaks for itself
+    for side in (*SIDES, predicting.STRANGE):  # of a network that is gone; a retrained one speaks for itself
         place.logits(side).unlink(missing_ok=True)
     import torch
 
@@ -315,35 +316,6 @@ def _train(work: Work, place: Fit, split: Split) -> None:
     training.train(
         network, made, work.store, work.cohort.labels, sides, place, device=work.device, progress=work.progress
     )
-
-
-def _predict(work: Work, place: Fit, split: Split) -> None:
-    """Logits of every side that judges; the training side's are of no use to anyone."""
-    missing = [side for side in SIDES[1:] if len(split.rows(side)) and not place.logits(side).is_file()]
-    if not missing:
-        return
-    from scanwise import prediction
-    from scanwise.models import build, weights
-
-    network = build(work.recipe.model, len(work.cohort.classes), work.recipe.data.channels, pretrained=False)
-    weights.load(network, place.model)
-    for side in missing:
-        rows = split.rows(side)
-        here = work.cohort.take(rows)
-        logits, features = prediction.predict(network, work.store, rows, device=work.device, progress=work.progress)
-        record = Logits(
-            logits=logits,
-            labels=here.labels,
-            scans=here.path,
-            subjects=here.subject,
-            classes=here.classes,
-            groups=here.groups,
-            features=features,
-            split=side,
-            protocol=split.protocol,
-            fold=split.fold,
-        )
-        run.save(record, place.logits(side))
 
 
 def _write_bundle(work: Work, folder: Run) -> None:

@@ -1,22 +1,37 @@
-"""What a fit learns after training: temperatures, and the thresholds of prediction sets."""
+"""What a fit learns after training: temperatures, thresholds of prediction sets, what is strange, whom to answer."""
 
 from typing import Any
 
 from scanwise import bundle, calibration, risk, run
 from scanwise.conformal import ConformalSets, draws_from
+from scanwise.novelty import Detector
 from scanwise.pipeline.work import Work
 from scanwise.records import FloatArray, Logits
 from scanwise.run import Fit
+from scanwise.uncertainty import Abstention, doubt_grid
+
+RISKS = (0.05, 0.1, 0.2, 0.3)
+"""Errors among the answered that a report tells about, besides the one that the recipe allows."""
 
 
 def calibrate(work: Work, place: Fit) -> None:
-    """Temperature and the score's tuning from validation subjects, thresholds from calibration subjects."""
+    """Learn from validation and calibration subjects all that a guarantee needs; only for honest fits."""
     sides = {side: Logits.load(place.logits(side)) for side in ("validation", "calibration")}
+    pooled = {side: risk.pool_by_subject(logits) for side, logits in sides.items()}
+    _calibrate(work, place, sides, pooled)
+    _learn_abstention(work, place, pooled)
+    train = Logits.load(place.logits("train"))
+    false_alarm = work.recipe.uncertainty.false_alarm
+    run.save(Detector.fit(train, sides["validation"], sides["calibration"], false_alarm=false_alarm), place.novelty)
+
+
+def _calibrate(work: Work, place: Fit, sides: dict[str, Logits], pooled: dict[str, Logits]) -> None:
+    """Temperature and the score's tuning from validation subjects, thresholds from calibration subjects."""
     section = work.recipe.conformal
     calibrators: dict[str, Any] = {}
     sets: dict[str, Any] = {}
     for unit in ("scan", "subject"):
-        units = {side: logits if unit == "scan" else risk.pool_by_subject(logits) for side, logits in sides.items()}
+        units = sides if unit == "scan" else pooled
         check = units["validation"]
         calibrator: calibration.Calibrator = calibration.Temperature(1.0)
         if work.recipe.calibration.method == "temperature":
@@ -52,3 +67,20 @@ def _draws(work: Work, scans: Logits, units: Logits) -> FloatArray | None:
         return None
     hashes = bundle.hashes_of_scans(work.cohort, scans.scans)
     return draws_from(hashes if units is scans else bundle.hashes_of_subjects(units.subjects, scans, hashes))
+
+
+def _learn_abstention(work: Work, place: Fit, pooled: dict[str, Logits]) -> None:
+    """Whom to answer so that errors are bounded: thresholds to try from validation subjects, tested on calibration."""
+    calibrator = calibration.from_dict(run.read_json(place.calibrator)["subject"])
+    known = pooled["calibration"]
+    doubts = {side: 1.0 - calibrator(logits.logits).max(axis=1) for side, logits in pooled.items()}
+    wrong = calibrator(known.logits).argmax(axis=1) != known.labels
+    section, learnt = work.recipe.uncertainty, {}
+    for allowed in sorted({*RISKS, section.risk}):
+        grid = doubt_grid(doubts["validation"], len(known), risk=allowed, delta=section.delta)
+        learnt[allowed] = bundle.abstention_to(
+            Abstention.fit(
+                doubts["calibration"], wrong, grid=grid, risk=allowed, delta=section.delta, subjects=known.subjects
+            )
+        )
+    run.write_json({"chosen": learnt[section.risk], "table": list(learnt.values())}, place.abstention)

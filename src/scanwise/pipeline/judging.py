@@ -1,7 +1,7 @@
 """The network beside its trivial rivals, on the same scans: their answers, and the figures of both."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -133,9 +133,9 @@ def _join(parts: Sequence[Predictions]) -> Predictions:
 
     def rows(name: str) -> Any:
         columns = [getattr(part, name) for part in parts]
-        return None if columns[0] is None else np.concatenate(columns)
+        return None if any(column is None for column in columns) else np.concatenate(columns)
 
     first = parts[0]
-    names = ("scans", "subjects", "probs", "sets", "entropy", "abstain", "labels")
+    names = [field.name for field in fields(Predictions) if field.name not in ("classes", "groups", "unit")]
     groups = {name: np.concatenate([part.groups[name] for part in parts]) for name in first.groups}
     return Predictions(**{name: rows(name) for name in names}, classes=first.classes, groups=groups, unit=first.unit)

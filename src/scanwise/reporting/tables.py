@@ -6,6 +6,7 @@ Numbers are written in full precision; a value that cannot be had is an empty ce
 import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,9 @@ from scanwise.run import Run, writing
 Row = Sequence[object]
 REPORT_COLUMNS = ("unit", "kind", "class", "precision", "recall", "specificity", "f1", "support")
 RIVAL_COLUMNS = ("protocol", "fold", "unit", "name", "model", "value", "low", "high", "count")
+LATER = ("mutual_information", "ood", "ood_flag", "expected_cdr", "cdr_sd", "deferred")
+FLAGS = {"ood_flag", "deferred"}
+"""Columns that stand at the end of a table of predictions; an older table lacks them."""
 DIFFERENCE_COLUMNS = ("difference", "difference_low", "difference_high")
 
 
@@ -93,6 +97,7 @@ def read(path: Path) -> Predictions:
             labels=np.array([place[cell] for cell in columns["label"]], dtype=np.int64),
             groups={name: np.array(columns[name], dtype=np.str_) for name in header[2 : start - 2]},
             unit=unit,
+            **{name: _read_later(columns.get(name, []), name in FLAGS) for name in LATER},
         )
     except (ValueError, KeyError, IndexError) as error:
         raise RunError(f"{path} is not a table of predictions that scanwise wrote ({error!r}). {AGAIN}") from error
@@ -179,6 +184,13 @@ def _write_histories(run: Run) -> None:
             cells = dict(zip(names, line, strict=True))
             rows.append((fit.protocol, fit.fold, *(cells.get(name, "") for name in header)))
     write_csv(["protocol", "fold", *header], rows, run.tables / "history.csv")
+
+
+def _read_later(cells: Sequence[str], flag: bool) -> Any:
+    """A column that may be empty, as numbers or as flags; None where it is."""
+    if not any(cells):
+        return None
+    return np.array([cell == "True" for cell in cells]) if flag else np.array([float(cell) for cell in cells])
 
 
 def _read_sets(cells: Sequence[str], classes: tuple[str, ...]) -> BoolArray | None:
