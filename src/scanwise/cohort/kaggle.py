@@ -120,7 +120,7 @@ def _styles(file: Path) -> tuple[list[dict[str, str]], list[tuple[str, str]]]:
                 unused.append((place, f"has {len(values)} values, expected {len(header)}"))
                 continue
             last = len(header) - 1
-            title = ",".join(values[last:]).strip().strip('"').replace('""', '"')
+            title = _unquoted(",".join(values[last:]).strip())
             row = dict(zip(header, [*(value.strip() for value in values[:last]), title], strict=True))
             if not row["id"].isdigit() or not row["articleType"]:
                 unused.append((place, "has no id or no articleType"))
@@ -129,6 +129,10 @@ def _styles(file: Path) -> tuple[list[dict[str, str]], list[tuple[str, str]]]:
             else:
                 rows[row["id"]] = row
     return list(rows.values()), unused
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1].replace('""', '"') if len(text) > 1 and text[0] == text[-1] == '"' else text
 
 
 TREES: tuple[tuple[Callable[[Path], Path | None], Callable[[Path], Listing]], ...] = (
