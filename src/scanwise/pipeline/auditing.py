@@ -60,7 +60,7 @@ class Audited:
         if leaks:
             return f"These scans leak: {counted(leaks, 'finding')}"
         if self.evidence.subject is None:
-            return "Nothing leaks to the eye, but nobody knows who is who"
+            return "No leak was seen, but nobody knows who is who"
         return "Nothing leaks"
 
     def facts(self) -> list[tuple[str, str]]:
