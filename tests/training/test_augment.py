@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from scanwise.recipe import Augment
-from scanwise.training.augment import augment, draw_affine
+from scanwise.training.augment import augment, change, draw, draw_affine
 
 EVERYTHING = Augment(shift=0.1, scale=0.2, rotate=20, probability=1, flip=True)
 
@@ -140,3 +140,73 @@ def test_pixels_stay_within_the_range_they_had() -> None:
 def test_what_comes_in_from_outside_is_black() -> None:
     out = augment(torch.full((20, 1, 16, 16), 255.0), Augment(shift=0.5, probability=1), seeded())
     assert float(out.min()) == 0
+
+
+TONES = Augment(brightness=0.2, contrast=0.3, gamma=0.4, probability=1)
+
+
+def test_tone_is_contrast_then_brightness_then_gamma() -> None:
+    image = scans(1).double()[0, 0].numpy()
+    ((bright, contrast, gamma),) = draw(1, TONES, seeded(4)).tone.double().numpy()
+    out = augment(scans(1), TONES, seeded(4))[0, 0].numpy()
+    expected = np.clip((image - image.mean()) * contrast + image.mean() + 255 * bright, 0, 255)
+    np.testing.assert_allclose(out, 255 * (expected / 255) ** gamma, atol=0.01)
+    assert np.abs(out - image).mean() > 1
+
+
+@pytest.mark.parametrize(
+    ("section", "column", "low", "high"),
+    [({"brightness": 0.2}, 0, -0.2, 0.2), ({"contrast": 0.3}, 1, 0.7, 1.3), ({"gamma": 0.25}, 2, 0.8, 1.25)],
+)
+def test_tones_stay_within_what_the_recipe_says(
+    section: dict[str, float], column: int, low: float, high: float
+) -> None:
+    tone = draw(800, Augment(**section, probability=1), seeded()).tone
+    assert float(tone[:, column].min()) == pytest.approx(low, abs=0.01)
+    assert float(tone[:, column].max()) == pytest.approx(high, abs=0.01)
+    others = [index for index in range(3) if index != column]
+    assert torch.equal(tone[:, others], torch.tensor([0.0, 1.0, 1.0])[others].expand(800, 2))
+
+
+def test_black_and_white_stay_under_gamma() -> None:
+    edges = torch.tensor([0.0, 255.0]).reshape(1, 1, 1, 2)
+    assert torch.equal(augment(edges, Augment(gamma=0.5, probability=1), seeded(1)), edges)
+
+
+def test_scans_whose_tone_is_left_alone_stay_to_the_bit() -> None:
+    images = scans(200, side=16)
+    out = augment(images, TONES.model_copy(update={"probability": 0.5}), seeded())
+    kept = [torch.equal(new, old.float()) for new, old in zip(out, images, strict=True)]
+    assert 70 < sum(kept) < 130
+
+
+def test_an_elastic_change_moves_by_at_most_its_share_smoothly() -> None:
+    side = 64
+    ramp = torch.arange(float(side)).expand(8, 1, side, side)  # the gray value is the place
+    out = augment(ramp, Augment(elastic=0.05, probability=1), seeded())
+    moved = (out - ramp)[:, :, 8:-8, 8:-8]
+    assert float(moved.abs().max()) <= 0.05 * side + 1e-3
+    assert float(moved.abs().max()) > 0.02 * side
+    assert float(moved.diff(dim=3).abs().max()) < 0.5  # no folds, no jumps
+    assert float(moved.std(0).mean()) > 0  # each scan its own
+
+
+def test_no_elastic_probability_changes_nothing() -> None:
+    section = Augment(elastic=0.1, probability=0)
+    torch.testing.assert_close(augment(scans(), section, seeded()), scans().float(), rtol=0, atol=1e-3)
+
+
+def test_drawn_changes_can_be_made_again_of_some() -> None:
+    section = EVERYTHING.model_copy(update={"brightness": 0.1, "elastic": 0.03})
+    drawn, rows = draw(8, section, seeded(2)), torch.tensor([6, 1])
+    whole = augment(scans(), section, seeded(2))
+    torch.testing.assert_close(change(scans()[rows], drawn.take(rows)), whole[rows], rtol=0, atol=1e-3)
+
+
+def test_what_is_off_draws_nothing() -> None:
+    """Else a new kind of change would change the runs of every older recipe."""
+    generator, other = seeded(9), seeded(9)
+    augment(scans(), EVERYTHING, generator)
+    torch.rand(8, generator=other)  # flip
+    draw_affine(8, EVERYTHING, other)
+    assert torch.equal(generator.get_state(), other.get_state())

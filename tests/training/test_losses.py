@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from scanwise.training.losses import LOSSES, cross_entropy, focal
+from scanwise.models.ordinal import class_log_probs
+from scanwise.training.losses import LOSSES, corn, cross_entropy, focal
 
 LOGITS = torch.randn(12, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2
 LABELS = torch.arange(12) % 4
@@ -62,3 +63,23 @@ def test_every_loss_is_a_scalar_that_falls_downhill(name: str) -> None:
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_sure_and_right_answer_costs_nothing(name: str) -> None:
     assert float(LOSSES[name](50 * F.one_hot(LABELS, 4).double(), LABELS, None, 0.0)) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_corn_is_binary_cross_entropy_over_its_conditional_subsets(weights: torch.Tensor | None) -> None:
+    """As the paper has it: task k learns from the scans that reached class k, whether they are beyond it."""
+    questions = LOGITS[:, :3].clone().requires_grad_()
+    total, count = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    for task in range(3):
+        reached = torch.ge(LABELS, task)
+        each = torch.ones(12, dtype=torch.float64) if weights is None else weights[LABELS]
+        beyond = (LABELS[reached] > task).double()
+        losses = F.binary_cross_entropy_with_logits(questions[reached, task], beyond, reduction="none")
+        total = total + (each[reached] * losses).sum()
+        count = count + each[reached].sum()
+    expected = total / count
+    found = corn(class_log_probs(questions), LABELS, weights, 0.0)
+    assert float(found.detach()) == pytest.approx(float(expected.detach()))
+    (one,) = torch.autograd.grad(found, questions, retain_graph=True)
+    (other,) = torch.autograd.grad(expected, questions)
+    torch.testing.assert_close(one, other)

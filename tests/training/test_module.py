@@ -1,68 +1,30 @@
-"""Schedules, seeds and the optimisers of the step."""
+"""What a step makes of a batch, and what a recipe may change about it."""
 
-import math
-from itertools import pairwise
+import copy
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import toy
+from scipy.special import log_softmax, softmax
+from test_trainer import history, run, untimed
 
-from scanwise.recipe import Schedule
-from scanwise.training.module import channels_first
-from scanwise.training.sampling import seed_of
-from scanwise.training.schedules import OPTIMIZERS, schedule_factor
+from scanwise import metrics
+from scanwise.models import weights
+from scanwise.prediction import predict
+from scanwise.recipe import LOWER_IS_BETTER, Recipe, Train
+from scanwise.training.module import Classifier, channels_first
+from scanwise.training.trainer import precision_on
 
-
-def test_a_constant_rate_stays() -> None:
-    factor = schedule_factor(Schedule(), 10, 7)
-    assert {factor(step) for step in range(70)} == {1.0}
-
-
-def test_steps_drop_at_their_epochs() -> None:
-    factor = schedule_factor(Schedule(name="step", every=3, factor=0.1), 10, 7)
-    assert [factor(7 * epoch) for epoch in range(10)] == pytest.approx([1] * 3 + [0.1] * 3 + [0.01] * 3 + [0.001])
-    assert factor(7 * 3 - 1) == 1
-
-
-@pytest.mark.parametrize("warmup", [0, 2])
-def test_cosine_falls_from_one_to_nothing(warmup: int) -> None:
-    epochs, steps = 10, 7
-    factor = schedule_factor(Schedule(name="cosine", warmup=warmup), epochs, steps)
-    rates = [factor(step) for step in range(epochs * steps + 1)]
-    first = warmup * steps
-    expected = [0.5 * (1 + math.cos(math.pi * k / (epochs * steps - first))) for k in range(epochs * steps + 1 - first)]
-    assert rates[first:] == pytest.approx(expected)
-    assert rates[first] == 1
-    assert rates[-1] == pytest.approx(0)
-
-
-@pytest.mark.parametrize("name", ["constant", "cosine", "step"])
-def test_a_warm_up_climbs_evenly_and_never_stands_still_at_nothing(name: str) -> None:
-    factor = schedule_factor(Schedule(name=name, warmup=1.5), 10, 8)
-    rates = [factor(step) for step in range(13)]
-    rises = [b - a for a, b in pairwise(rates)]
-    assert rates[0] > 0
-    assert rises == pytest.approx([rises[0]] * 12)
-    assert rates[12] == 1
-
-
-def test_all_parts_of_a_seed_matter_and_their_order_too() -> None:
-    seeds = {seed_of(a, b, c) for a in range(12) for b in range(12) for c in range(12)} | {
-        seed_of(1, 11),
-        seed_of(11, 1),
-    }
-    assert len(seeds) == 12**3 + 2
-    assert all(0 <= seed < 2**63 for seed in seeds)
-    assert seed_of(1, 2, 3) == 733464669408481064  # else no run of an earlier version could be resumed
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_optimisers_take_what_the_recipe_says(name: str) -> None:
-    made = OPTIMIZERS[name]([torch.nn.Parameter(torch.ones(2))], 0.03, 0.8, 0.01)
-    (group,) = made.param_groups
-    assert type(made).__name__.lower() == name
-    assert group["lr"] == 0.03
-    assert group["weight_decay"] == 0.01
-    assert group.get("momentum", 0.8) == 0.8
+PLAIN: dict[str, Any] = {
+    "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9},
+    "schedule": {},
+    "augment": {},
+    "clip": 0,
+    "epochs": 2,
+}
 
 
 def test_channels_come_first_without_a_copy() -> None:
@@ -72,3 +34,159 @@ def test_channels_come_first_without_a_copy() -> None:
     assert out[1, 2, 0, 3] == images[1, 0, 3, 2]
     assert out.data_ptr() == images.data_ptr()
     assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_everything_that_can_be_measured_can_be_watched() -> None:
+    watched = set(Recipe.model_json_schema()["$defs"]["Train"]["properties"]["monitor"]["enum"])
+    assert watched == {*metrics.METRICS, "loss"}
+    assert set(LOWER_IS_BETTER) < watched
+
+
+@pytest.mark.parametrize("monitor", sorted({*metrics.METRICS} - {"macro_f1", "accuracy", "balanced_accuracy"}))
+def test_the_best_epoch_is_best_at_what_is_watched(tmp_path: Path, monitor: str) -> None:
+    outcome = run(tmp_path, monitor=monitor, epochs=3, optimizer={"name": "adam", "lr": 0.05}, schedule={})
+    values = [row[f"validation_{monitor}"] for row in history(tmp_path)]
+    lower = monitor in ("nll", "brier", "ece")
+    assert outcome.best_epoch == int(np.argmin(values) if lower else np.argmax(values)) + 1
+    made = toy.recipe()
+    network = toy.network(made)
+    weights.load(network, toy.place(tmp_path).model)
+    logits, _ = predict(network, toy.store(), toy.ROWS["validation"])
+    probs = softmax(logits[:, 0].astype(np.float64), 1)
+    assert metrics.METRICS[monitor](probs, toy.LABELS[toy.ROWS["validation"]]) == pytest.approx(
+        values[outcome.best_epoch - 1], abs=1e-5
+    )
+
+
+class WithoutNorm(torch.nn.Module):
+    """A body whose gradient is the mean over scans, whatever the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = torch.nn.Conv2d(1, 4, 5, stride=3), torch.nn.Linear(4, 3)
+
+    def forward_features(self, images: torch.Tensor) -> torch.Tensor:
+        return self.conv(images).relu()
+
+    def forward_head(self, features: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        pooled = features.mean((2, 3))
+        return pooled if pre_logits else self.head(pooled)
+
+
+def trained(folder: Path, **section: Any) -> dict[str, torch.Tensor]:
+    from scanwise.models import Network
+
+    torch.manual_seed(0)
+    network = Network(WithoutNorm(), (0.5,), (0.5,))
+    toy.train(network, toy.recipe(**{**PLAIN, "class_weights": False, "monitor": "loss", **section}), folder)
+    return network.state_dict()
+
+
+def test_accumulated_batches_are_one_large_one(tmp_path: Path) -> None:
+    whole = trained(tmp_path / "whole", batch=24)
+    parts = trained(tmp_path / "parts", batch=8, accumulate=3)
+    small = trained(tmp_path / "small", batch=8)
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, atol=1e-6, rtol=1e-5)
+    assert any(not torch.allclose(small[name], tensor, atol=1e-4) for name, tensor in whole.items())
+    one, other = (history(tmp_path / name) for name in ("whole", "parts"))
+    assert [row["train_loss"] for row in other] == pytest.approx([row["train_loss"] for row in one], rel=0.02)
+
+
+def test_the_gradient_is_clipped(tmp_path: Path) -> None:
+    fresh = trained(tmp_path / "none", epochs=1, optimizer={"name": "sgd", "lr": 1e-12})
+    still = {"name": "sgd", "lr": 1.0, "momentum": 0.0}
+    moved = trained(tmp_path / "clipped", epochs=1, batch=72, clip=0.01, optimizer=still)
+    length = torch.cat([(moved[name] - fresh[name]).flatten() for name in moved]).norm()
+    assert float(length) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_the_running_mean_is_validated_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+    step = Classifier.optimizer_step
+
+    def watch(self: Classifier, *arguments: Any, **more: Any) -> None:
+        step(self, *arguments, **more)
+        seen.append(copy.deepcopy(self.network.state_dict()))
+
+    monkeypatch.setattr(Classifier, "optimizer_step", watch)
+    made = toy.recipe(epochs=1, batch=24, ema=0.9)
+    fresh = toy.network(made).state_dict()
+    network = toy.network(made)
+    toy.train(network, made, tmp_path)
+    expected = fresh["body.head.weight"]
+    for count, state in enumerate(seen, 1):
+        kept = min(0.9, (1 + count) / (10 + count))
+        expected = kept * expected + (1 - kept) * state["body.head.weight"]
+    assert len(seen) == 3
+    torch.testing.assert_close(network.body.head.weight.detach(), expected)
+    logits, _ = predict(network, toy.store(), toy.ROWS["validation"])
+    labels = toy.LABELS[toy.ROWS["validation"]]
+    accuracy = (logits[:, 0].argmax(1) == labels).mean()
+    assert history(tmp_path)[0]["validation_accuracy"] == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize("section", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}])
+def test_mixing_reaches_the_loss(tmp_path: Path, section: dict[str, float]) -> None:
+    run(tmp_path / "mixed", epochs=2, **section)
+    run(tmp_path / "again", epochs=2, **section)
+    run(tmp_path / "plain", epochs=2)
+    assert untimed(history(tmp_path / "mixed")) == untimed(history(tmp_path / "again"))
+    assert untimed(history(tmp_path / "mixed")) != untimed(history(tmp_path / "plain"))
+
+
+def test_a_mixed_batch_costs_its_shares_of_both_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    from scanwise.training import module as place
+    from scanwise.training.mixing import Mixture
+
+    network = toy.network(toy.recipe()).eval()
+    module = Classifier(network, Train(mixup=1.0), None, 0, 1)
+    images, labels = torch.from_numpy(toy.store().read(np.arange(6))), torch.from_numpy(toy.LABELS[:6])
+    others = labels.flip(0)
+    monkeypatch.setattr(place, "mix", lambda scans, *_: Mixture(scans, others, 0.3))
+    found = module.training_step((images, labels), 0)
+    logs = log_softmax(network(channels_first(images)).detach().numpy().astype(np.float64), 1)
+    rows = np.arange(6)
+    expected = -(0.3 * logs[rows, labels] + 0.7 * logs[rows, others]).mean()
+    assert float(found["loss"].detach()) == pytest.approx(expected, rel=1e-5)
+    assert int(found["correct"]) == int((logs.argmax(1) == others.numpy()).sum())
+
+
+def test_the_members_of_a_batch_ensemble_learn_each_for_itself() -> None:
+    made = toy.recipe()
+    model = made.model.model_copy(update={"members": type(made.model.members)(kind="batch_ensemble", count=3)})
+    network = toy.network(made.model_copy(update={"model": model})).eval()
+    module = Classifier(network, Train(), None, 0, 1)
+    images, labels = torch.from_numpy(toy.store().read(np.arange(6))), torch.from_numpy(toy.LABELS[:6])
+    members = network.forward_members(channels_first(images).float())
+    losses = [torch.nn.functional.cross_entropy(members[:, member], labels) for member in range(3)]
+    found = module.training_step((images, labels), 0)["loss"]
+    torch.testing.assert_close(found, torch.stack(losses).mean())
+
+
+def test_corn_trains_and_validates(tmp_path: Path) -> None:
+    train = toy.TRAIN | {"epochs": 6, "loss": "corn", "label_smoothing": 0}
+    model = {"name": "small", "ordinal": True}
+    made = Recipe.model_validate({"name": "toy", "data": {"size": toy.SIDE}, "model": model, "train": train})
+    toy.train(toy.network(made), made, tmp_path)
+    rows = history(tmp_path)
+    assert rows[-1]["train_loss"] < 0.9 * rows[0]["train_loss"]
+    assert rows[-1]["validation_accuracy"] > 0.4
+
+
+def test_16_bits_are_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert precision_on(Train(precision="mixed"), "cpu") == "32-true"
+    assert precision_on(Train(), "cuda:1") == "32-true"
+    for able, expected in ((True, "bf16-mixed"), (False, "16-mixed")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda able=able: able)
+        assert precision_on(Train(precision="mixed"), "cuda:1") == expected
+
+
+def test_a_compiled_network_is_the_same_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, *_: asked.append(self))
+    run(tmp_path / "plain", epochs=1)
+    assert not asked
+    run(tmp_path / "compiled", epochs=1, compiled=True)
+    assert len(asked) == 1
+    assert weights.read(toy.place(tmp_path / "compiled").model).keys() == toy.network(toy.recipe()).state_dict().keys()

@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from scanwise.errors import DataError
-from scanwise.training.sampling import EpochOrder, oversample, weigh
+from scanwise.training.sampling import EpochOrder, oversample, seed_of, weigh
 
 LABELS = np.array([0] * 8 + [1] * 3 + [2] * 1)
 SUBJECTS = np.array(["a"] * 6 + ["b"] * 2 + ["b", "c", "c"] + ["d"])
@@ -91,3 +91,13 @@ def test_smote_follows_its_seed() -> None:
     assert np.array_equal(one.base, again.base)
     assert np.array_equal(one.share, again.share)
     assert not np.array_equal(one.share, another.share)
+
+
+def test_all_parts_of_a_seed_matter_and_their_order_too() -> None:
+    seeds = {seed_of(a, b, c) for a in range(12) for b in range(12) for c in range(12)} | {
+        seed_of(1, 11),
+        seed_of(11, 1),
+    }
+    assert len(seeds) == 12**3 + 2
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert seed_of(1, 2, 3) == 733464669408481064  # else no run of an earlier version could be resumed

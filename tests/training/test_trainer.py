@@ -285,6 +285,45 @@ def test_ctrl_c_gets_out_as_such_and_can_be_pressed_again(tmp_path: Path, monkey
     assert run(tmp_path, epochs=1).epochs == 1
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"),
+            r"GPU is out of memory.*train.batch \(now 16\)",
+        ),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+            r"machine is out of memory",
+        ),
+        (MemoryError(), r"machine is out of memory.*train.batch \(now 16\)"),
+    ],
+)
+def test_too_little_memory_says_what_to_lower_and_keeps_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    loss = Classifier._loss
+
+    def fail(self: Classifier, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        if self.current_epoch == 1:
+            raise error
+        return loss(self, logits, labels)
+
+    monkeypatch.setattr(Classifier, "_loss", fail)
+    with pytest.raises(TrainingError, match=told):
+        run(tmp_path)
+    assert torch.load(toy.place(tmp_path).checkpoints / "last.ckpt", weights_only=True)["epoch"] == 0
+
+
+def test_other_errors_are_told_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("sizes differ")
+
+    monkeypatch.setattr(Classifier, "_loss", fail)
+    with pytest.raises(RuntimeError, match="sizes differ"):
+        run(tmp_path)
+
+
 def test_progress_is_told_an_epoch_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="scanwise"):
         run(tmp_path, epochs=2, monitor="loss")

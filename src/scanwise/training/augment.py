@@ -80,8 +80,10 @@ def change(images: Tensor, changes: Changes) -> Tensor:
     affine = torch.eye(2, 3).expand(len(images), 2, 3) if changes.affine is None else changes.affine
     grid = F.affine_grid(affine.to(images.device), shape, align_corners=False)
     if changes.bend is not None:
-        bend = F.interpolate(changes.bend.to(images.device), shape[2:], mode="bicubic", align_corners=True)
-        grid = grid + bend.permute(0, 2, 3, 1)
+        knots = changes.bend.to(images.device)
+        bend = F.interpolate(knots, shape[2:], mode="bicubic", align_corners=True)
+        most = knots.abs().amax((1, 2, 3), keepdim=True)  # between knots the curve may swing beyond them
+        grid = grid + bend.clamp(-most, most).permute(0, 2, 3, 1)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 

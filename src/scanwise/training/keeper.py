@@ -83,7 +83,7 @@ class Keeper(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         count = len(batch[1])
-        self._loss += float(outputs["loss"]) * count
+        self._loss += float(outputs["cost"]) * count
         self._correct += int(outputs["correct"])
         self._count += count
         self._bar.update()

@@ -92,7 +92,8 @@ class Classifier(L.LightningModule):
                 "checkpoint is kept. Lower train.optimizer.lr, or set train.clip to 1."
             )
         guessed = logits.detach().reshape(len(labels), -1, logits.shape[-1]).softmax(2).mean(1).argmax(1)
-        return {"loss": loss, "correct": (guessed == (labels if share >= 0.5 else others)).sum()}
+        # Lightning divides `loss` by the batches that make a step; `cost` stays what it is.
+        return {"loss": loss, "cost": loss.detach(), "correct": (guessed == (labels if share >= 0.5 else others)).sum()}
 
     def optimizer_step(self, *arguments: Any, **more: Any) -> None:
         super().optimizer_step(*arguments, **more)
