@@ -17,7 +17,7 @@ from pathlib import Path
 from scanwise.errors import DataError, StorageError
 from scanwise.run import writing
 
-_HANDLE = re.compile(r"(?:https?://(?:www\.)?kaggle\.com/datasets/)?([\w.-]+)/([\w.-]+?)(?:/versions/(\d+))?/?")
+_HANDLE = re.compile(r"(?:https?://(?:www\.)?kaggle\.com/datasets/)?(\w[\w.-]*)/(\w[\w.-]*?)(?:/versions/(\d+))?/?")
 _LOGIN = "Log in with KAGGLE_API_TOKEN, or with a token in ~/.kaggle (kaggle.com, Settings, API)."
 
 
