@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from scanwise.errors import RecipeError
-from scanwise.models import backbones, batch_ensemble, heads, ordinal, weights
+from scanwise.models import backbones, batch_ensemble, heads, ordinal, text, weights
 from scanwise.models.alexnet import AlexNet
 from scanwise.models.attention import SelfAttention
 from scanwise.models.fusion import Fusion

@@ -169,10 +169,11 @@ def _vectors(network: nn.Module) -> Iterator[nn.Parameter]:
 
 def _convertible(body: nn.Module) -> list[str]:
     """Names of the layers that can have fast weights, in the order in which they were made: from input to output."""
-    return [
-        name
-        for name, module in body.named_modules()
-        if isinstance(module, nn.Conv2d | nn.Linear)
-        # torch's own attention reads the weights of its last layer without calling it
-        and not isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear)
-    ]
+    return [name for name, module in body.named_modules() if isinstance(module, nn.Conv2d) or _is_linear(module)]
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """Whether it is a linear layer and no more: an ordinal one goes on after it, and torch's own attention reads the
+    weights of its last layer without calling it."""
+    odd = nn.modules.linear.NonDynamicallyQuantizableLinear
+    return type(module).forward is nn.Linear.forward and not isinstance(module, odd)

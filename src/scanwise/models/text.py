@@ -1,0 +1,181 @@
+"""Words beside a scan: a small Transformer of our own, or any Hugging Face encoder; and the network of words alone."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scanwise.errors import DataError, RecipeError, WeightsError
+from scanwise.models.attention import Block
+from scanwise.recipe import Text
+
+
+class SmallEncoder(nn.Module):
+    """A pre-norm Transformer (Vaswani et al. 2017) over word pieces, with learnt positions.
+
+    Args:
+        section: the recipe's; the table of pieces has as many rows as it allows, whatever the vocabulary uses.
+    """
+
+    pad = 0
+
+    def __init__(self, section: Text) -> None:
+        super().__init__()
+        self.width, self.length = section.width, section.length
+        self.pieces = nn.Embedding(section.words, section.width, padding_idx=self.pad)
+        self.places = nn.Parameter(0.02 * torch.randn(section.length, section.width))
+        self.blocks = nn.ModuleList(Block(section.width, section.heads) for _ in range(section.layers))
+        self.norm = nn.LayerNorm(section.width)
+
+    def forward(self, tokens: Tensor, keep: Tensor) -> Tensor:
+        """(N, L) tokens to (N, L, width); `keep` (N, L) is True where there is one, at least once a row."""
+        values = self.pieces(tokens) + self.places[: tokens.shape[1]]
+        for block in self.blocks:
+            values = block(values, keep)
+        normal: Tensor = self.norm(values)
+        return normal
+
+
+class HuggingFace(nn.Module):
+    """An encoder of the `transformers` package.
+
+    Args:
+        encoder: its model.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        config: Any = encoder.config
+        self.encoder = encoder
+        self.width, self.pad = int(config.hidden_size), int(config.pad_token_id or 0)
+
+    def forward(self, tokens: Tensor, keep: Tensor) -> Tensor:
+        """(N, L) tokens to (N, L, width)."""
+        values: Tensor = self.encoder(input_ids=tokens, attention_mask=keep.long()).last_hidden_state
+        return values
+
+
+class Words(nn.Module):
+    """An encoder, and what stands for words that are not there.
+
+    Args:
+        encoder: with `width` and `pad`, called with tokens and which of them to keep.
+    """
+
+    def __init__(self, encoder: SmallEncoder | HuggingFace) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.width, self.pad = encoder.width, encoder.pad
+        self.nothing = nn.Parameter(0.02 * torch.randn(encoder.width))
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, L) tokens to values (N, 1 + L, width) and which to keep (N, 1 + L).
+
+        The first value is learnt; it is kept always, so that a title without words has one too.
+        """
+        there = tokens != self.pad
+        readable = there.clone()
+        readable[:, 0] = True  # a row with nothing to look at would be NaN
+        values = self.encoder(tokens, readable)
+        first = self.nothing.to(values.dtype).expand(len(tokens), 1, -1)
+        return torch.cat([first, values], dim=1), torch.cat([torch.ones_like(there[:, :1]), there], dim=1)
+
+
+class TextNetwork(nn.Module):
+    """The words alone, images unseen; what an image adds is measured against it.
+
+    Args:
+        words: the encoder.
+        head: as `heads.dense` makes it.
+    """
+
+    takes_text = True
+
+    def __init__(self, words: Words, head: nn.Sequential) -> None:
+        super().__init__()
+        self.words = words
+        self.head = head
+        self.classifier = f"head.{len(head) - 1}"
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """(N, 1) of nothing."""
+        return images.new_zeros(len(images), 1)
+
+    def forward_head(self, features: Tensor | None, pre_logits: bool = False, tokens: Tensor | None = None) -> Tensor:
+        if tokens is None:
+            raise DataError("This network reads words alone: give tokens.")
+        hidden: Tensor = self.head[:-1](kept_mean(*self.words(tokens)))
+        return hidden if pre_logits else self.head[-1](hidden)
+
+
+def kept_mean(values: Tensor, keep: Tensor) -> Tensor:
+    """(N, width) mean of those of (N, L, width) that are kept, at least one a row."""
+    weights = keep.to(values.dtype)[:, :, None]
+    return (values * weights).sum(1) / weights.sum(1)
+
+
+def make(section: Text, weights: str, pretrained: bool, config: Mapping[str, Any] | None) -> Words:
+    """Make the encoder of a recipe.
+
+    Args:
+        section: the recipe's.
+        weights: `none`, `hub`, or the file that the whole network comes from.
+        pretrained: False where a checkpoint follows.
+        config: of a Hugging Face encoder, as a vocabulary holds it; None to ask the folder or the hub.
+
+    Raises:
+        RecipeError: if the encoder is not to be had, or a name on the hub comes without model.weights hub.
+        WeightsError: if its weights cannot be read.
+    """
+    if section.encoder == "small":
+        return Words(SmallEncoder(section))
+    known = read_config(section.encoder) if config is None else dict(config)
+    with refuse_absent(section.encoder):
+        from transformers import AutoConfig, AutoModel
+
+        if pretrained and weights in ("none", "hub"):
+            return Words(HuggingFace(_pretrained(section.encoder, weights, AutoModel)))
+        kind = known.pop("model_type")
+        return Words(HuggingFace(AutoModel.from_config(AutoConfig.for_model(kind, **known))))
+
+
+def read_config(name: str) -> dict[str, Any]:
+    """The configuration of a Hugging Face encoder, from its folder or the hub."""
+    with refuse_absent(name):
+        from transformers import AutoConfig
+
+        found: dict[str, Any] = AutoConfig.from_pretrained(name, local_files_only=Path(name).is_dir()).to_diff_dict()
+    return found
+
+
+@contextmanager
+def refuse_absent(name: str) -> Iterator[None]:
+    """Say what to do if `transformers` is not installed, or an encoder cannot be had."""
+    try:
+        yield
+    except ImportError as error:
+        raise RecipeError(
+            f"The encoder {name!r} needs the transformers package: pip install 'scanwise[text]'. "
+            "Or set model.text.encoder to small."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise RecipeError(
+            f"The encoder {name!r} cannot be had, neither as a local folder nor from the hub ({type(error).__name__}). "
+            "Give a folder with config.json, tokenizer.json and model.safetensors, or set model.text.encoder to small."
+        ) from error
+
+
+def _pretrained(name: str, weights: str, models: Any) -> nn.Module:
+    local = Path(name).is_dir()
+    if not local and weights != "hub":
+        raise RecipeError(f"{name!r} is no local folder; to fetch it set model.weights to hub.")
+    if local and not any(Path(name).glob("*.safetensors")):
+        raise WeightsError(f"The folder {name} holds no safetensors, and weights in pickles are not read.")
+    # No code of the folder runs, and no pickle is read.
+    encoder: nn.Module = models.from_pretrained(
+        name, local_files_only=local, use_safetensors=True, trust_remote_code=False
+    )
+    return encoder

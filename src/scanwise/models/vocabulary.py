@@ -1,0 +1,161 @@
+"""From titles to tokens: a vocabulary learnt from the training titles alone, or the one of a Hugging Face encoder.
+
+It is made once, saved as JSON in the run and in the bundle, and turns words into (N, L) integers ever after.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from scanwise.errors import DataError, RecipeError, RunError
+from scanwise.recipe import Text
+from scanwise.records import IntArray, StrArray
+from scanwise.run import write_json
+
+_PAD, _UNKNOWN = "[PAD]", "[UNK]"
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What turns titles into tokens.
+
+    Attributes:
+        tokenizer: JSON of a `tokenizers` tokenizer.
+        length: L, the tokens that each title is cut or filled to.
+        pad: the token that fills; a title of nothing else is a missing one.
+        encoder: configuration of the Hugging Face encoder that it belongs to; None for `small`.
+    """
+
+    tokenizer: str
+    length: int
+    pad: int = 0
+    encoder: Mapping[str, Any] | None = None
+
+    @classmethod
+    def learn(cls, titles: Iterable[str], section: Text) -> Self:
+        """Learn word pieces from the titles of the training side, or take those of the recipe's encoder.
+
+        Args:
+            titles: of the training scans, and of no others.
+            section: the recipe's.
+
+        Raises:
+            DataError: if there is not one title with a word in it.
+            RecipeError: if the encoder cannot be had.
+        """
+        if section.encoder != "small":
+            return cls._of_encoder(section)
+        from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+        spoken = sorted(title for title in titles if title.strip())  # the order of the scans shall not matter
+        if not spoken:
+            raise DataError(
+                "No training scan has a title. Give the table of scans a column `text`, or use images alone."
+            )
+        # Byte-pair encoding (Sennrich et al. 2016), each word's beginning marked. A mark inside words, as WordPiece has,
+        # would make the result depend on the order of a hash table.
+        learnt = Tokenizer(models.BPE(unk_token=_UNKNOWN, fuse_unk=True))
+        learnt.normalizer = normalizers.BertNormalizer(lowercase=True)
+        learnt.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Metaspace(prepend_scheme="always")]
+        )
+        trainer = trainers.BpeTrainer(vocab_size=section.words, special_tokens=[_PAD, _UNKNOWN], show_progress=False)
+        learnt.train_from_iterator(spoken, trainer)
+        if learnt.get_vocab_size() > section.words:
+            raise RecipeError(
+                f"The letters of the titles alone need {learnt.get_vocab_size()} entries, but model.text.words is "
+                f"{section.words}. Raise it."
+            )
+        return cls(learnt.to_str(), section.length)
+
+    @classmethod
+    def _of_encoder(cls, section: Text) -> Self:
+        from scanwise.models.text import read_config, refuse_absent
+
+        with refuse_absent(section.encoder):
+            from transformers import AutoTokenizer
+
+            quick = AutoTokenizer.from_pretrained(section.encoder)
+        config = read_config(section.encoder)
+        if not getattr(quick, "backend_tokenizer", None) or quick.pad_token_id is None:
+            raise RecipeError(f"The encoder {section.encoder!r} has no fast tokenizer with padding. Choose another.")
+        most = int(config.get("max_position_embeddings", section.length))
+        if section.length > most:
+            raise RecipeError(f"{section.encoder!r} reads {most} tokens, but model.text.length is {section.length}.")
+        return cls(quick.backend_tokenizer.to_str(), section.length, int(quick.pad_token_id), config)
+
+    def __call__(self, titles: Sequence[str] | StrArray) -> IntArray:
+        """(N, L) int32 tokens; a title without a word is all `pad`.
+
+        >>> learnt = Vocabulary.learn(["a red shirt", "blue jeans"], Text(length=4))
+        >>> learnt(["red jeans", " "]).shape, learnt([""]).tolist()
+        ((2, 4), [[0, 0, 0, 0]])
+        """
+        from tokenizers import Tokenizer
+
+        reader = Tokenizer.from_str(self.tokenizer)
+        reader.no_padding()
+        reader.enable_truncation(self.length)
+        tokens = np.full((len(titles), self.length), self.pad, dtype=np.int32)
+        for row, title in enumerate(titles):
+            if str(title).strip():
+                found = reader.encode(str(title)).ids
+                tokens[row, : len(found)] = found
+        return tokens
+
+    def __len__(self) -> int:
+        from tokenizers import Tokenizer
+
+        return int(Tokenizer.from_str(self.tokenizer).get_vocab_size())
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON, whole or not at all."""
+        content = {
+            "length": self.length,
+            "pad": self.pad,
+            "encoder": self.encoder,
+            "tokenizer": json.loads(self.tokenizer),
+        }
+        write_json(content, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            RunError: if it is missing or damaged.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            tokenizer = json.dumps(content["tokenizer"], ensure_ascii=False)
+            return cls(tokenizer, int(content["length"]), int(content["pad"]), content["encoder"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"The vocabulary {path} cannot be read ({error}). Copy the whole folder again.") from error
+
+
+def without_words(titles: Sequence[str] | StrArray, words: Iterable[str]) -> list[str]:
+    """Titles less some words, such as those of the class names: what the rest of a title is worth.
+
+    Capitals and a plural s make no difference.
+
+    >>> without_words(["Nike Men Sports Shoes", "a shoe box"], ["Sports Shoe"])
+    ['Nike Men', 'a box']
+    """
+    gone = {form for name in words for word in re.findall(r"\w+", name) for form in _forms(word)}
+    kept = []
+    for title in titles:
+        left = re.sub(r"\w+", lambda word: "" if _forms(word[0]) & gone else word[0], str(title))
+        kept.append(" ".join(left.split()))
+    return kept
+
+
+def _forms(word: str) -> set[str]:
+    """A word in small letters, and what it may be the plural of."""
+    small = word.lower()
+    singular = {small.removesuffix(ending) for ending in ("s", "es")}
+    return {small} | {form for form in singular if len(form) > 2}
