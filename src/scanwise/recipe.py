@@ -339,6 +339,19 @@ class TrainingStage(Section):
         return self
 
 
+class Tracking(Section):
+    """Where the figures of each epoch go besides history.csv. A tracker that cannot be reached does not stop training."""
+
+    names: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    """Each needs its extra, such as `pip install 'scanwise[mlflow]'`."""
+    project: str = "scanwise"
+    """The project of W&B, the experiment of MLflow."""
+    offline: bool = True
+    """Of W&B: write into the run folder alone, nothing leaves the machine; `wandb sync` sends it later."""
+    uri: str = ""
+    """Of MLflow: its server, or a file as `sqlite:///FILE`; unsaid, a file in the folder of the fit."""
+
+
 LOWER_IS_BETTER = ("loss", "nll", "brier", "ece")
 """Of what `train.monitor` may name."""
 
@@ -396,6 +409,7 @@ class Train(Section):
     """Epochs of a stage without a better one before it stops; 0 never stops early."""
     checkpoint_every: Annotated[int, Field(ge=0)] = 0
     """Keep a checkpoint of every k-th epoch besides last and best; 0 keeps those two alone."""
+    tracking: Tracking = Tracking()
 
     @model_validator(mode="before")
     @classmethod

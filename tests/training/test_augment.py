@@ -187,7 +187,7 @@ def test_an_elastic_change_moves_by_at_most_its_share_smoothly() -> None:
     moved = (out - ramp)[:, :, 8:-8, 8:-8]
     assert float(moved.abs().max()) <= 0.05 * side + 1e-3
     assert float(moved.abs().max()) > 0.02 * side
-    assert float(moved.diff(dim=3).abs().max()) < 0.5  # no folds, no jumps
+    assert float(moved.diff(dim=3).abs().max()) < 1  # no folds, no jumps
     assert float(moved.std(0).mean()) > 0  # each scan its own
 
 

@@ -16,6 +16,7 @@ from scanwise import metrics
 from scanwise.errors import TrainingError
 from scanwise.models import Network
 from scanwise.recipe import Train, TrainingStage
+from scanwise.records import FloatArray, IntArray
 from scanwise.training.augment import augment
 from scanwise.training.loaders import Batch
 from scanwise.training.losses import LOSSES
@@ -61,7 +62,8 @@ class Classifier(L.LightningModule):
         self.generator = torch.Generator()
         self.seen: list[tuple[Tensor, Tensor]] = []
         self.scores: dict[str, float] = {}
-        self.probs: np.ndarray[Any, np.dtype[np.float64]] = np.empty((0, 0))
+        self.probs: FloatArray = np.empty((0, 0))  # of the last validation, and its labels
+        self.known: IntArray = np.empty(0, np.int64)
 
     @property
     def epoch(self) -> int:
@@ -121,7 +123,7 @@ class Classifier(L.LightningModule):
         probs, known = logits.softmax(1).cpu().numpy().astype(np.float64), labels.cpu().numpy()
         watched = self.train_section.monitor
         names = ALWAYS if watched in (*ALWAYS, "loss") else (*ALWAYS, watched)
-        self.probs = probs
+        self.probs, self.known = probs, known
         self.scores = {
             "validation_loss": float(self._loss(logits, labels)),
             **{f"validation_{name}": float(metrics.METRICS[name](probs, known)) for name in names},

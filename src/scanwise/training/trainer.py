@@ -4,8 +4,8 @@ import logging
 import shutil
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from scanwise.training.loaders import Batch, FeatureScans, Scans, train_loader, 
 from scanwise.training.module import Classifier
 from scanwise.training.sampling import NOTHING, EpochOrder, oversample, seed_of, weigh
 from scanwise.training.stages import Phase, arrange, phases_of, take_apart
+from scanwise.training.trackers import Trackers
 
 log = logging.getLogger("scanwise")
 
@@ -85,6 +86,7 @@ def train(
     *,
     subjects: StrArray | None = None,
     tokens: IntArray | None = None,
+    classes: Sequence[str] = (),
     device: str = "auto",
     progress: bool = False,
     caching: bool = True,
@@ -100,6 +102,7 @@ def train(
         fit: folder for checkpoints, history and weights.
         subjects: (N,) of the cohort, for sampling by subject; None if nobody knows.
         tokens: (N, L) words of the cohort, for a network that takes text.
+        classes: their names, for the trackers.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         progress: show a bar.
         caching: keep the features of frozen stages; False computes the same ones anew, for comparison.
@@ -118,7 +121,8 @@ def train(
     weighed = class_weights(scene.labels_of("train"), _classes(network, recipe)) if section.class_weights else None
     network.to(memory_format=torch.channels_last)
     stages = phases_of(section)
-    with _quiet(), _memory_told(section):
+    trackers = Trackers(section.tracking, fit, keeper, classes)
+    with _quiet(), _memory_told(section), closing(trackers):
         for index, stage in enumerate(stages):
             if keeper.has_ended(index, stage):
                 continue
@@ -126,7 +130,7 @@ def train(
             keeper.begin(index, bool(section.stages))
             parts = take_apart(network, recipe.data.channels, recipe.data.size) if section.stages else None
             phase = Phase(stage, index, keeper.began, parts)
-            _run(network, scene, phase, weighed, keeper, device, resumed)
+            _run(network, scene, phase, weighed, (keeper, trackers), device, resumed)
     shutil.rmtree(fit.path / FEATURES, ignore_errors=True)
     network.requires_grad_(True)
     best = AtomicCheckpoints().load_checkpoint(fit.checkpoints / BEST)
@@ -154,12 +158,12 @@ def _run(
     scene: Scene,
     phase: Phase,
     weighed: Tensor | None,
-    keeper: Keeper,
+    watchers: tuple[Keeper, Trackers],
     device: str,
     resumed: bool,
 ) -> None:
     """Train one stage to its end."""
-    section = scene.recipe.train
+    keeper, section = watchers[0], scene.recipe.train
     if phase.parts is None:
         network.train()  # Lightning leaves the mode as it finds it
     else:
@@ -175,7 +179,7 @@ def _run(
         accelerator="auto" if device == "auto" else device.split(":")[0],
         devices=[int(device.split(":")[1])] if ":" in device else 1,
         precision=precision_on(section, device),
-        callbacks=[keeper],
+        callbacks=list(watchers),
         plugins=[AtomicCheckpoints()],
         gradient_clip_val=section.clip or None,
         accumulate_grad_batches=section.accumulate,
