@@ -28,6 +28,7 @@ DRAW = {
     "roc": lambda name: figures.roc(name, [ROC], "subject"),
     "reliability": lambda name: figures.reliability(name, {"before": BINS, "after calibration": BINS}),
     "sets": lambda name: figures.set_sizes(name, np.array([0, 5, 3]), np.array([0, 4, 3]), "scan"),
+    "risk": lambda name: figures.risk_coverage(name, np.array([0.5, 1.0]), np.array([0.0, 0.25]), "subject"),
     "forest": lambda name: figures.forest(name, {"On new people": ROWS, "As published": ROWS}, "accuracy"),
 }
 

@@ -16,7 +16,9 @@ PLAIN = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "auroc")
 OVERALL = (*PLAIN, "average_precision", "matthews", "quadratic_kappa", "nll", "brier", "ece")
 BY_CLASS = ("precision", "recall", "f1", "specificity", "auroc")
 OF_SETS = ("coverage", "mean_set_size", "empty_share", "singleton_share", "abstain_share")
+FLAGGED = "ood_flag_share"
 SHARES = {"accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "auroc", "average_precision", *BY_CLASS, *OF_SETS}
+SHARES |= {FLAGGED}
 SHARES -= {"mean_set_size"}
 """Metrics between 0 and 1, whose interval is Clopper and Pearson's where every draw gives 0, or every draw 1."""
 
@@ -127,6 +129,8 @@ def _questions(predictions: Predictions, accuracy_only: bool, ordered: bool) -> 
         asked += [
             Question("coverage", c, _of_sets("coverage", c), _mean, True) for c in range(len(predictions.classes))
         ]
+    if predictions.ood_flag is not None and not accuracy_only:
+        asked.append(Question(FLAGGED, None, _flags, _mean))
     return asked
 
 
@@ -167,6 +171,12 @@ def _of_sets(name: str, index: int | None = None) -> Callable[[Sample], FloatArr
         return np.column_stack([weight, weight * values])
 
     return statistic
+
+
+def _flags(sample: Sample) -> FloatArray:
+    """Which rows are taken for scans of another kind."""
+    flags = sample.predictions.ood_flag
+    return np.column_stack([np.ones(len(sample.labels)), np.zeros(len(sample.labels)) if flags is None else flags])
 
 
 def _mean(sums: FloatArray) -> FloatArray:

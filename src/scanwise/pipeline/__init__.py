@@ -24,7 +24,7 @@ import numpy as np
 from scanwise import bundle, cohort, recipe, run
 from scanwise.cohort import splits
 from scanwise.errors import DataError, RunError
-from scanwise.pipeline import auditing, predicting
+from scanwise.pipeline import auditing, doubting, predicting
 from scanwise.pipeline.calibrating import calibrate
 from scanwise.pipeline.judging import Judged, measure, pool, rivals_of
 from scanwise.pipeline.work import Work
@@ -88,7 +88,7 @@ def fit(
     for split in work.splits:
         judged += _fit_one(work, folder, split)
     with _timed(work, "evaluation"):
-        metrics = measure(work, judged)
+        metrics = [*measure(work, judged), *doubting.measure(work, folder, judged)]
         with run.writing(folder.metrics) as temporary:
             save_metrics(metrics, temporary)
     _write_bundle(work, folder)
@@ -340,6 +340,7 @@ def _report(work: Work, folder: Run, judged: Sequence[Judged]) -> None:
 
 def _examples(known: Cohort, most: int = 4) -> tuple[np.ndarray[Any, np.dtype[np.int64]], list[str]]:
     """A few scans of each class, of different subjects, with their class as title."""
+    doubting.write(folder, judged)
     rows: list[int] = []
     for index in range(len(known.classes)):
         here = np.flatnonzero(known.labels == index)

@@ -220,6 +220,22 @@ def set_sizes(name: str, sizes: IntArray, covered: IntArray, noun: str, start: i
         return _svg(figure, name, "Sizes of the prediction sets", f"{listed(words)}.")
 
 
+def risk_coverage(name: str, covered: FloatArray, risk: FloatArray, noun: str) -> str:
+    """Error among the answered against the share answered; the dotted line is the error of answering everyone."""
+    with _drawing(3.4) as figure:
+        axes = figure.subplots()
+        axes.axhline(risk[-1], color=SOFT, lw=1, ls=":")
+        axes.step(np.append(0, covered), np.append(risk[0], risk), where="pre", color=SERIES[0])
+        top = max(0.05, 1.15 * float(risk.max()))
+        axes.set(xlim=(0, 1.01), ylim=(0, min(1.02, top)), ylabel="answers that are wrong")
+        axes.set_xlabel(f"share of {noun}s answered, the surest first")
+        for one in (axes.xaxis, axes.yaxis):
+            one.set_major_formatter(lambda value, _: f"{value:.0%}")
+        points = [int(np.searchsorted(covered, share - 1e-9)) for share in (0.25, 0.5, 0.75, 1.0)]
+        said = [f"{percent(risk[k], 0)} wrong with {percent(covered[k], 0)} of {noun}s answered" for k in points]
+        return _svg(figure, name, "Error against how many are answered", f"{listed(said)}.")
+
+
 def forest(name: str, panels: Mapping[str, Sequence[Estimate]], measure: str) -> str:
     """The network and its rivals, each with its interval, a panel a protocol."""
     lengths = [len(rows) for rows in panels.values()]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup, escape
 
-from scanwise.reporting import certainty, origins, sections
+from scanwise.reporting import certainty, doubts, origins, sections
 from scanwise.reporting.answer import answer, protocol_title
 from scanwise.reporting.contents import Contents
 from scanwise.run import Run, write_text
@@ -78,6 +78,7 @@ def _values(contents: Contents) -> dict[str, object]:
         "folds": [table for p in contents.protocols if (table := sections.folds(contents, p))],
         "calibration": certainty.calibration(contents) if honest else None,
         "sets": certainty.sets(contents) if honest else [],
+        "doubts": doubts.doubts(contents) if honest else None,
         "forest": figure,
         "rivals": rivals,
         "rival_words": rival_words,

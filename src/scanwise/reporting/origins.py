@@ -19,6 +19,8 @@ FILES = (
     ("findings.json", "the same, to be read by programs"),
     ("metrics.json", "every figure of this page, in full precision"),
     ("tables/summary_statistics.csv", "the same as a table"),
+    ("tables/selective.csv", "whom to answer, for each error that may be allowed"),
+    ("tables/out_of_distribution.csv", "whether made-up scans are noticed"),
     ("tables/predictions.csv", "what was said of each test scan"),
     ("tables/predictions_subject.csv", "what was said of each test subject"),
     ("tables/classification_report.csv", "precision, sensitivity, specificity and F1 of each class"),

@@ -53,6 +53,13 @@ TERMS = {
     ),
     "coverage": Term("Coverage", True, "the share of cases whose prediction set holds the true class"),
     "mean_set_size": Term("Mean set size", False, "how many classes a prediction set names on average"),
+    "ood_flag_share": Term("Flagged", True, "the share of cases taken for scans of another kind"),
+    "answered_share": Term("Answered", True, "the share of subjects that the classifier is sure enough about"),
+    "selective_error": Term("Error among the answered", True, "how often an answer that is given is wrong"),
+    "aurc": Term("Mean error (AURC)", True, "the error among the answered, averaged over every number answered"),
+    "excess_aurc": Term(
+        "Excess over the best order (E-AURC)", True, "what it loses to a doubt that puts every right answer first"
+    ),
     "precision": Term("Precision", True, "of those called this class, the share that truly is"),
     "recall": Term("Sensitivity", True, "of those truly of this class, the share that was called so"),
     "specificity": Term("Specificity", True, "of those truly of another class, the share that was not called this one"),
