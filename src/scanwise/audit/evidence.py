@@ -9,6 +9,37 @@ from numpy.typing import NDArray
 
 from scanwise.records import Cohort, Finding, FloatArray, IntArray, Severity, Split, StrArray
 
+SURE = 0.95
+"""Confidence from which recovered subjects are used where nobody gave any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """Who is who, as far as pixels tell.
+
+    Attributes:
+        subject: (N,) "auto-0001", …; where nothing can be told each scan is a subject of its own.
+        confidence: how well two halves of the evidence, each for itself, agree on who is who (adjusted Rand index).
+        threshold: likeness from which two scans are taken for one subject.
+        judged: whether the pixels can tell at all.
+        reason: why, or why not, in words.
+        values: likeness of the pairs on which the threshold was chosen, for the plot; may be empty.
+        pairs: (P, 2) rows of scans that look most alike, for a look at their names.
+    """
+
+    subject: StrArray
+    confidence: float
+    threshold: float
+    judged: bool
+    reason: str
+    values: FloatArray
+    pairs: IntArray
+
+    @property
+    def sure(self) -> bool:
+        """Whether it may stand in for subjects that somebody knows."""
+        return self.judged and self.confidence >= SURE
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -23,6 +54,7 @@ class Evidence:
         files: facts of the files themselves (`quality.file_facts`), each (N,).
         quarantine: (path, reason) of files that cannot be read.
         seed: of everything random.
+        recovered: what the pixels alone say of who is who, where that was asked already.
     """
 
     cohort: Cohort
@@ -33,6 +65,7 @@ class Evidence:
     files: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
     quarantine: tuple[tuple[str, str], ...] = ()
     seed: int = 0
+    recovered: Recovered | None = None
 
     def __len__(self) -> int:
         return len(self.cohort)
@@ -49,6 +82,7 @@ class Evidence:
             subject=None if self.subject is None else self.subject[rows],
             split=None,
             files={name: values[rows] for name, values in self.files.items()},
+            recovered=None,
         )
 
 

@@ -1,0 +1,194 @@
+"""Which scans hang together: a maximum spanning forest over their likeness, and where its strong edges begin.
+
+Likeness is the correlation of whitened vectors less what either scan has with its nearest ones on average: some scans
+are alike to everybody, and that is taken from them (Conneau et al. 2018 call it CSLS).
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+
+from scanwise.records import FloatArray, IntArray
+from scanwise.registration import neighbours
+
+NEAREST = 10
+"""Neighbours of each scan that are looked at first, and over which its likeness to everybody is averaged."""
+ASKED = 8192
+"""Scans asked in each later round, spread over the trees: all of them in a cohort of that size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forest:
+    """The strongest edges that join scans without a ring.
+
+    Attributes:
+        count: N.
+        rows: (E, 2) scans that an edge joins.
+        values: (E,) their likeness; those known to be the same scan have infinity.
+    """
+
+    count: int
+    rows: IntArray
+    values: FloatArray
+
+    @classmethod
+    def grow(cls, vectors: FloatArray, groups: IntArray | None = None, same: IntArray | None = None) -> Self:
+        """The forest of these scans.
+
+        Args:
+            vectors: (N, D) rows of length 1.
+            groups: (N,) no edge joins two of them, or None.
+            same: (P, 2) rows that are known to belong together.
+        """
+        count = len(vectors)
+        groups = np.zeros(count, dtype=np.int64) if groups is None else groups
+        near, alike = _others(vectors)
+        hub = alike.mean(axis=1) / 2
+        rows = np.stack([np.repeat(np.arange(count), near.shape[1]), near.reshape(-1)], axis=1)
+        values = alike.reshape(-1) - hub[rows[:, 0]] - hub[rows[:, 1]]
+        inside = groups[rows[:, 0]] == groups[rows[:, 1]]
+        rows, values = rows[inside], values[inside]
+        if same is not None and len(same):
+            rows, values = np.concatenate([same, rows]), np.concatenate([np.full(len(same), np.inf), values])
+        rows, values = _tree(count, rows, values)
+        while True:  # Borůvka: every tree that is left takes its strongest edge to another one
+            tree = components(count, rows)
+            more, strength = _outward(vectors, hub, tree, groups)
+            if not len(more):
+                return cls(count, rows, values)
+            rows, values = _tree(count, np.concatenate([rows, more]), np.concatenate([values, strength]))
+
+    @property
+    def judged(self) -> FloatArray:
+        """The values of the edges that are not known beforehand."""
+        return self.values[np.isfinite(self.values)]
+
+    def cut(self, threshold: float) -> IntArray:
+        """(N,) the number of the tree that each scan stands in when weaker edges are cut."""
+        return components(self.count, self.rows[self.values >= threshold])
+
+
+@dataclass(frozen=True, slots=True)
+class TwoKinds:
+    """Two normal kinds of values, the weak and the strong.
+
+    Attributes:
+        share: of the strong.
+        mean: of the weak and of the strong.
+        deviation: of each.
+        threshold: where a value is as likely the one as the other.
+    """
+
+    share: float
+    mean: tuple[float, float]
+    deviation: tuple[float, float]
+    threshold: float
+
+    @classmethod
+    def fit(cls, values: FloatArray) -> Self:
+        """The most likely of what expectation and maximisation find from several beginnings.
+
+        Two kinds around one middle are no answer: they tell heavy tails. They are taken only where nothing else is found.
+        """
+        fits = [_expectation_maximisation(values, start) for start in (0.03, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97)]
+        kinds = [(likelihood, cls._between(*parts)) for likelihood, *parts in fits]
+        apart = [fit for fit in kinds if fit[1].separation >= 1]
+        return max(apart or kinds, key=lambda fit: fit[0])[1]
+
+    @classmethod
+    def _between(cls, weight: FloatArray, mean: FloatArray, deviation: FloatArray) -> Self:
+        weak, strong = np.argsort(mean).tolist()
+        between = np.linspace(mean[weak], mean[strong], 1001)
+        densities = _log_densities(between, weight, mean, deviation)
+        likely = densities[:, strong] >= densities[:, weak]
+        threshold = float(between[likely.argmax()] if likely.any() else mean[strong])
+        means, deviations = mean[[weak, strong]].tolist(), deviation[[weak, strong]].tolist()
+        return cls(float(weight[strong]), (means[0], means[1]), (deviations[0], deviations[1]), threshold)
+
+    @property
+    def separation(self) -> float:
+        """Ashman's D (Ashman et al. 1994): means apart, in deviations; two kinds show as two from 2 on."""
+        spread = np.sqrt((self.deviation[0] ** 2 + self.deviation[1] ** 2) / 2)
+        return (self.mean[1] - self.mean[0]) / float(spread)
+
+
+def components(count: int, rows: IntArray) -> IntArray:
+    """(N,) the number of the tree of each of `count` scans, joined by edges (E, 2)."""
+    graph = coo_array((np.ones(len(rows), dtype=np.int8), (rows[:, 0], rows[:, 1])), shape=(count, count))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+
+
+def _others(vectors: FloatArray) -> tuple[IntArray, FloatArray]:
+    """(N, K) the nearest other scans and their correlations."""
+    near, alike = neighbours(vectors, vectors, NEAREST + 1)
+    alike = np.where(near == np.arange(len(near))[:, None], np.inf, alike)  # a double may stand before the scan itself
+    order = np.argsort(-alike, axis=1, kind="stable")[:, 1:]
+    return np.take_along_axis(near, order, axis=1), np.take_along_axis(alike, order, axis=1)
+
+
+def _tree(count: int, rows: IntArray, values: FloatArray) -> tuple[IntArray, FloatArray]:
+    """The maximum spanning forest of some edges."""
+    order = np.argsort(-values, kind="stable")
+    key = np.sort(rows[order], axis=1) @ np.array([count, 1])
+    first = order[np.unique(key, return_index=True)[1]]
+    rows, values = np.sort(rows[first], axis=1), values[first]
+    rank = np.empty(len(values))
+    rank[np.argsort(-values, kind="stable")] = np.arange(1, len(values) + 1)  # weights must be finite and not zero
+    graph = coo_array((rank, (rows[:, 0], rows[:, 1])), shape=(count, count)).tocsr()
+    kept = np.sort(minimum_spanning_tree(graph).data.astype(np.int64)) - 1
+    chosen = np.argsort(-values, kind="stable")[kept]
+    return rows[chosen], values[chosen]
+
+
+def _outward(vectors: FloatArray, hub: FloatArray, tree: IntArray, groups: IntArray) -> tuple[IntArray, FloatArray]:
+    """The strongest edge of each tree to another one of its group, as far as the scans that are asked can tell."""
+    asked = _spread(tree)
+    place = np.empty(len(asked), dtype=np.int64)
+    value = np.empty(len(asked), dtype=np.float32)
+    for start in range(0, len(asked), 1024):
+        some = asked[start : start + 1024]
+        alike = vectors[some] @ vectors.T - hub
+        alike[tree[some][:, None] == tree] = -np.inf
+        alike[groups[some][:, None] != groups] = -np.inf
+        place[start : start + 1024] = alike.argmax(axis=1)
+        value[start : start + 1024] = alike.max(axis=1) - hub[some]
+    order = np.lexsort((-value, tree[asked]))
+    best = order[np.unique(tree[asked][order], return_index=True)[1]]
+    best = best[np.isfinite(value[best])]
+    return np.stack([asked[best], place[best]], axis=1), value[best]
+
+
+def _spread(tree: IntArray) -> IntArray:
+    """Scans to ask, as many of each tree as `ASKED` allows, spread evenly over its rows; at least one of each."""
+    order = np.argsort(tree, kind="stable")
+    size = np.bincount(tree)
+    each = max(1, ASKED // len(size))
+    rank = np.arange(len(tree)) - np.repeat(np.cumsum(size) - size, size)
+    step = np.repeat(np.maximum(1, -(-size // each)), size)
+    return np.sort(order[rank % step == 0])
+
+
+def _expectation_maximisation(values: FloatArray, start: float) -> tuple[float, FloatArray, FloatArray, FloatArray]:
+    """(log-likelihood a value, weights, means, deviations) from a cut at a quantile on."""
+    upper = (values > np.quantile(values, start)).astype(np.float64)
+    belongs = np.stack([1 - upper, upper], axis=1)
+    floor, likelihood = 1e-3 * max(float(values.std()), 1e-6), -np.inf
+    while True:
+        total = np.maximum(belongs.sum(axis=0), 1e-9)
+        weight, mean = total / len(values), values @ belongs / total
+        deviation = np.sqrt((belongs * (values[:, None] - mean) ** 2).sum(axis=0) / total) + floor
+        densities = _log_densities(values, weight, mean, deviation)
+        together = np.logaddexp(densities[:, 0], densities[:, 1])
+        belongs = np.exp(densities - together[:, None])
+        before, likelihood = likelihood, float(together.mean())
+        if likelihood - before < 1e-6:
+            return likelihood, weight, mean, deviation
+
+
+def _log_densities(values: FloatArray, weight: FloatArray, mean: FloatArray, deviation: FloatArray) -> FloatArray:
+    """(V, 2) the log of each kind's share times its density."""
+    standard = (values[:, None] - mean) / deviation
+    return np.asarray(np.log(weight) - np.log(deviation) - 0.5 * standard**2)
