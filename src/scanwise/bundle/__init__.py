@@ -7,27 +7,51 @@ bundle/  bundle.json           classes, calibrators, prediction sets, whom to an
          SHA256SUMS            the hash of each of these
 """
 
-import hashlib
 import logging
-import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from scanwise import calibration, recipe, risk, uncertainty
-from scanwise.conformal import ConformalSets, draws_from
+from scanwise import recipe
+from scanwise.bundle.judges import (
+    Judge,
+    abstention_from,
+    abstention_to,
+    hashes_of_scans,
+    hashes_of_subjects,
+    judge_both,
+    judges_from,
+    judges_of,
+    ratings_of,
+)
 from scanwise.errors import DataError, RunError
 from scanwise.novelty import Detector, appearance
 from scanwise.recipe import Recipe
-from scanwise.records import BoolArray, Cohort, FloatArray, Logits, Predictions, StrArray, Unit
+from scanwise.records import FloatArray, Logits, Predictions, StrArray, Unit
 from scanwise.run import Fit, Run, read_json, sha256_of, write_json, write_text, writing
 
 if TYPE_CHECKING:
     from scanwise.models import Network
+
+__all__ = [
+    "FORMAT",
+    "Answer",
+    "Bundle",
+    "Judge",
+    "abstention_from",
+    "abstention_to",
+    "hashes_of_scans",
+    "hashes_of_subjects",
+    "judge_both",
+    "judges_of",
+    "load",
+    "ratings_of",
+    "write",
+]
 
 FORMAT = 2
 BEFORE_NOVELTY = 1
@@ -36,146 +60,6 @@ _NOVELTY = "novelty.safetensors"
 _BATCH = 64
 
 log = logging.getLogger("scanwise")
-
-
-@dataclass(frozen=True, slots=True)
-class Judge:
-    """From logits to answers, for one unit: calibrated probabilities, and sets where a guarantee exists.
-
-    Attributes:
-        calibrator: logits to probabilities.
-        sets: probabilities to sets, or None.
-        unit: what a row is.
-        detector: tells scans unlike those of training, or None.
-        abstention: of subjects, whom to leave to a person; None where no threshold qualifies.
-        ratings: the Clinical Dementia Rating of each class, or None.
-    """
-
-    calibrator: calibration.Calibrator
-    sets: ConformalSets | None
-    unit: Unit
-    detector: Detector | None = None
-    abstention: uncertainty.Abstention | None = None
-    ratings: tuple[float, ...] | None = None
-
-    def __call__(
-        self, logits: Logits, hashes: Sequence[str], strange: tuple[FloatArray, BoolArray] | None = None
-    ) -> Predictions:
-        """Judge logits.
-
-        Args:
-            logits: a row a unit.
-            hashes: of the content behind each row, so that the same scan always gets the same set.
-            strange: score and flag of each row from the detector; a judge of scans asks its own.
-        """
-        probs = self.calibrator(logits.logits)
-        sets = None
-        if self.sets is not None:
-            sets = self.sets(probs, draws_from(hashes) if self.sets.randomised else None)
-        if strange is None and self.detector is not None and self.unit == "scan":
-            strange = self.detector(logits)
-        score, flag = strange or (None, None)
-        look = np.zeros(len(logits), dtype=bool) if sets is None else sets.sum(axis=1) != 1
-        rating, spread = (None, None) if self.ratings is None else uncertainty.expected_value(probs, self.ratings)
-        return Predictions(
-            scans=logits.scans,
-            subjects=logits.subjects,
-            classes=logits.classes,
-            probs=probs,
-            sets=sets,
-            entropy=uncertainty.predictive_entropy(probs),
-            abstain=look if flag is None or sets is None else look | flag,
-            labels=logits.labels if (logits.labels >= 0).all() else None,
-            groups=logits.groups,
-            unit=self.unit,
-            mutual_information=self._disagreement(logits.logits),
-            ood=score,
-            ood_flag=flag,
-            expected_cdr=rating,
-            cdr_sd=spread,
-            deferred=None if self.abstention is None else self.abstention(1.0 - probs.max(axis=1)),
-        )
-
-    def _disagreement(self, logits: FloatArray) -> FloatArray:
-        """(N,) mutual information of the members of logits (N, T, C)."""
-        members = np.stack([self.calibrator(logits[:, member]) for member in range(logits.shape[1])], axis=1)
-        return uncertainty.mutual_information(members)
-
-
-def judges_of(fit: Fit, ratings: tuple[float, ...] | None = None) -> dict[Unit, Judge]:
-    """The judges that a fit has learnt; without calibrators (a published protocol) probabilities are the softmax."""
-    calibrators, sets, abstentions = (
-        read_json(path) if path.is_file() else {} for path in (fit.calibrator, fit.conformal, fit.abstention)
-    )
-    detector = Detector.load(fit.novelty) if fit.novelty.is_file() else None
-    return _judges(calibrators, sets, abstentions, detector, ratings)
-
-
-def _judges(
-    calibrators: Mapping[str, Any],
-    sets: Mapping[str, Any],
-    abstentions: Mapping[str, Any],
-    detector: Detector | None,
-    ratings: tuple[float, ...] | None,
-) -> dict[Unit, Judge]:
-    units: tuple[Unit, ...] = ("scan", "subject")
-    chosen = abstention_from(abstentions["chosen"]) if abstentions else None
-    return {
-        unit: Judge(
-            calibration.from_dict(calibrators[unit]) if unit in calibrators else calibration.Temperature(1.0),
-            ConformalSets.from_dict(sets[unit]) if unit in sets else None,
-            unit,
-            detector,
-            chosen if unit == "subject" and chosen is not None and not chosen.refused else None,
-            ratings,
-        )
-        for unit in units
-    }
-
-
-def abstention_to(learnt: uncertainty.Abstention) -> dict[str, Any]:
-    """What JSON can hold: a threshold that is none is null."""
-    return {**asdict(learnt), "threshold": None if math.isinf(learnt.threshold) else learnt.threshold}
-
-
-def abstention_from(values: Mapping[str, Any]) -> uncertainty.Abstention:
-    """Read what `abstention_to` wrote."""
-    threshold = -math.inf if values["threshold"] is None else float(values["threshold"])
-    return uncertainty.Abstention(**{**values, "threshold": threshold})
-
-
-def ratings_of(made: Recipe, classes: Sequence[str]) -> tuple[float, ...] | None:
-    """The Clinical Dementia Rating of every class, or None where a class has none."""
-    found = [made.stages[name].cdr if name in made.stages else None for name in classes]
-    known = tuple(rating for rating in found if rating is not None)
-    return known if len(known) == len(found) else None
-
-
-def hashes_of_scans(cohort: Cohort, scans: StrArray) -> list[str]:
-    """The content hash of each scan, by its path."""
-    known = dict(zip(cohort.path.tolist(), cohort.sha256.tolist(), strict=True))
-    return [known[scan] for scan in scans.tolist()]
-
-
-def hashes_of_subjects(subjects: StrArray, logits: Logits, hashes: Sequence[str]) -> list[str]:
-    """One hash a subject, over those of its scans."""
-    scans: dict[str, list[str]] = {}
-    for subject, content in zip(logits.subjects.tolist(), hashes, strict=True):
-        scans.setdefault(subject, []).append(content)
-    return [hashlib.sha256("".join(sorted(scans[subject])).encode()).hexdigest() for subject in subjects.tolist()]
-
-
-def judge_both(judges: dict[Unit, Judge], logits: Logits, hashes: Sequence[str]) -> tuple[Predictions, Predictions]:
-    """Answers by scan and, pooled, by subject."""
-    pooled, detector = risk.pool_by_subject(logits), judges["scan"].detector
-    whose = hashes_of_subjects(pooled.subjects, logits, hashes)
-    if detector is None:
-        return judges["scan"](logits, hashes), judges["subject"](pooled, whose)
-    distances = detector.distances(logits)
-    return (
-        judges["scan"](logits, hashes, detector(logits, distances)),
-        judges["subject"](pooled, whose, detector.by_subject(logits, distances)),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +118,7 @@ class Bundle:
         weights.load(network, folder / "model.safetensors")
         detector = Detector.load(folder / _NOVELTY) if about.get("novelty") else None
         ratings = ratings_of(made, classes)
-        judges = _judges(about["calibrators"], about["sets"], about.get("abstention", {}), detector, ratings)
+        judges = judges_from(about["calibrators"], about["sets"], about.get("abstention", {}), detector, ratings)
         return cls(made, classes, judges, about, network.eval())
 
     def predict(
