@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scanwise.cohort import classes, expansion, layouts, remote, store
+from scanwise.cohort import classes, expansion, layouts, remote, store, veil
 from scanwise.cohort.listing import Listing
 from scanwise.cohort.store import Store
 from scanwise.errors import DataError
@@ -30,10 +30,11 @@ class Intake:
     findings: tuple[Finding, ...]
 
 
-def read(data: str, recipe: Recipe, subject: str = "", *, progress: bool = False) -> Intake:
+def read(data: str, recipe: Recipe, subject: str = "", *, pseudonymise: bool = False, progress: bool = False) -> Intake:
     """Read the scans that `data` (a folder, a manifest, or an fsspec URL of one) holds.
 
-    Files that cannot be read are listed in the quarantine and the rest goes on.
+    Files that cannot be read are listed in the quarantine and the rest goes on. With `pseudonymise` the cohort knows
+    its scans and subjects by keyed hashes alone.
 
     Raises:
         DataError: if nothing, or one class only, can be read; with what to do.
@@ -42,6 +43,8 @@ def read(data: str, recipe: Recipe, subject: str = "", *, progress: bool = False
     place = remote.mirror(data, progress=progress) if away else layouts.local(data)
     listing = layouts.discover(place, subject, recipe.data.label, anywhere=not away)
     found = classes.resolve(listing.label, recipe)
+    if pseudonymise:
+        listing = veil.cover(listing)
     used = np.flatnonzero(found.labels >= 0)
     scans, files = expansion.expand(listing.take(used), recipe.data, progress=progress)
     labels = found.labels[used][files]
@@ -57,7 +60,7 @@ def read(data: str, recipe: Recipe, subject: str = "", *, progress: bool = False
             raise DataError(
                 f"No scan of the class {name!r} can be read ({_reasons(dict(quarantine))}). Repair or remove it."
             )
-    root = data.rstrip("/") if remote.is_remote(data) else str(scans.root)
+    root = data.rstrip("/") if away and not pseudonymise else str(scans.root)
     scans = scans.take(kept)
     cohort = _cohort(scans, root, found, labels[kept], pixels)
     return Intake(cohort, pixels, quarantine, tuple(_findings(cohort, scans, found, quarantine)))

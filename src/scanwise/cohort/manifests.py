@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from scanwise.cohort import tables
+from scanwise.cohort import tables, veil
 from scanwise.cohort.folders import SIDE_NAMES
 from scanwise.cohort.listing import Listing, first, texts
 from scanwise.cohort.tables import Table
@@ -120,7 +120,9 @@ def _places(file: Path, paths: Sequence[str], anywhere: bool) -> tuple[Path, lis
         if not inside:
             folders = {os.path.dirname(os.path.normpath(path.strip())) for path in paths}  # noqa: PTH120
             root = Path(os.path.commonpath(folders))
-    real = cache(os.path.realpath)
+    # The links that `veil` made lead where they should.
+    resolve: Callable[[str], str] = os.path.normpath if veil.is_cover(root) else os.path.realpath
+    real = cache(resolve)
     return root, [_inside(root, path, file, real) for path in paths]
 
 
@@ -133,7 +135,7 @@ def _inside(root: Path, path: str, file: Path, real: Callable[[str], str]) -> st
     folder = base + os.sep
     within = place.startswith(folder if base != os.sep else base)
     if within and (os.path.islink(place) or real(os.path.dirname(place)) != os.path.dirname(place)):  # noqa: PTH114, PTH120
-        within = Path(place).resolve().is_relative_to(real(base))
+        within = Path(real(place)).is_relative_to(real(base))
     if not within:
         raise DataError(f"{file}: the path {path!r} leads outside {root}. Keep scans below the manifest's folder.")
     return place[len(base) :].lstrip(os.sep).replace(os.sep, "/")

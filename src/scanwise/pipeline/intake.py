@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from scanwise import recipe, run
-from scanwise.cohort import expansion, folders, layouts, manifests, remote
-from scanwise.cohort.folders import SIDE_NAMES
-from scanwise.cohort.identity import Pseudonyms
+from scanwise.cohort import expansion, folders, layouts, manifests, remote, veil
 from scanwise.cohort.listing import Listing, first, texts
 from scanwise.errors import DataError
 
@@ -61,8 +59,8 @@ def write_manifest(
         source: the recipe whose `data` section says how volumes are cut; the defaults if nothing is said.
         settings: `data.axis=coronal` and the like, laid over it.
         subject: as for `fit`.
-        pseudonymise: put keyed hashes in place of subjects and of names in paths; such a table can be shown, and leads
-            to no files.
+        pseudonymise: put keyed hashes in place of subjects and of names in paths; on this machine the table leads to
+            the scans all the same.
         progress: show bars.
 
     Raises:
@@ -72,6 +70,8 @@ def write_manifest(
     away = remote.is_remote(str(data))
     place = remote.mirror(str(data), progress=progress) if away else layouts.local(str(data))
     listing = _list(place, subject, section.label, anywhere=not away)
+    if pseudonymise:
+        listing = veil.cover(listing)
     scans, rows = expansion.expand(listing, section, progress=progress)
     if scans.subject is not None and (scans.subject == "").any():
         remark = "Some headers name no patient, so the table has no subjects; fill in that column yourself."
@@ -80,30 +80,9 @@ def write_manifest(
         raise DataError(
             f"None of the {len(listing)} files in {data} can be read; the first: {': '.join(scans.unused[0])}."
         )
-    if pseudonymise:
-        scans = replace(hide(scans), root=out.absolute().parent)
     with run.writing(out) as temporary:
         manifests.write(scans, temporary, out)
     return Written(out, _write_unused(scans, out), scans, len(np.unique(rows)))
-
-
-def hide(scans: Listing) -> Listing:
-    """A listing with keyed hashes in place of the subjects, and of names in paths; labels and sides stay."""
-    hashes = Pseudonyms.load()
-    keep = {*scans.label.tolist(), *SIDE_NAMES}
-
-    def path(found: str) -> str:
-        return hashes.path(found, keep)
-
-    subject = scans.subject
-    if subject is not None and scans.subject_source != expansion.HEADER:
-        subject = texts(hashes("subject", name) for name in subject.tolist())
-    return replace(
-        scans,
-        path=texts(map(path, scans.path.tolist())),
-        subject=subject,
-        unused=tuple((path(found), reason) for found, reason in scans.unused),
-    )
 
 
 def _list(place: Path, subject: str, label: str, *, anywhere: bool) -> Listing:

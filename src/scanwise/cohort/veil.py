@@ -1,0 +1,76 @@
+"""A cohort under other names, for people whose folders are called after patients.
+
+A folder in the cache holds a link to each file, under a path in which every name but those of classes and sides is a
+keyed hash. Whatever works on the cohort from then on sees these paths alone, so none of the old names can reach a table,
+a log or a report; and as the links lead to the scans, everything works as it does with the scans' own names.
+"""
+
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from filelock import FileLock
+
+from scanwise.cohort.expansion import HEADER
+from scanwise.cohort.folders import SIDE_NAMES
+from scanwise.cohort.identity import Pseudonyms
+from scanwise.cohort.listing import Listing, texts
+from scanwise.cohort.slices import file_of, locate
+from scanwise.cohort.store import cache_folder
+from scanwise.errors import StorageError
+
+
+def cover(listing: Listing) -> Listing:
+    """The same scans under paths, and of subjects, whose names are keyed hashes.
+
+    Raises:
+        StorageError: if the links cannot be made.
+    """
+    hashes = Pseudonyms.load()
+    keep = {*listing.label.tolist(), *SIDE_NAMES}
+    paths = listing.path.tolist()
+    covered = [hashes.path(path.lstrip("/"), keep) for path in paths]
+    subject = listing.subject
+    if subject is not None and listing.subject_source != HEADER:  # those are hashes already
+        subject = texts(hashes("subject", name) for name in subject.tolist())
+    return replace(
+        listing,
+        root=_link(listing.root.absolute(), dict(zip(covered, paths, strict=True)), hashes),
+        path=texts(covered),
+        subject=subject,
+        unused=tuple((hashes.path(path.lstrip("/"), keep), reason) for path, reason in listing.unused),
+    )
+
+
+def is_cover(root: Path) -> bool:
+    """Whether the links in a folder were made here."""
+    return root.absolute().is_relative_to(_covers().absolute())
+
+
+def _covers() -> Path:
+    return cache_folder() / "pseudonyms"
+
+
+def _link(root: Path, files: dict[str, str], hashes: Pseudonyms) -> Path:
+    told = hashlib.sha256(f"{hashes('path', str(root))}".encode()).hexdigest()[:24]
+    folder = _covers() / told
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(str(folder) + ".lock"):
+            for new, old in files.items():
+                _link_one(folder / file_of(new), locate(root / old)[0])
+    except OSError as error:
+        raise StorageError(
+            f"Cannot link scans into {folder}: {error.strerror}. Point SCANWISE_CACHE elsewhere."
+        ) from error
+    return folder
+
+
+def _link_one(link: Path, file: Path) -> None:
+    if link.is_symlink():
+        if os.readlink(link) == str(file):  # noqa: PTH115
+            return
+        link.unlink()
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(file)
