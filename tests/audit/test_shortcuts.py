@@ -58,7 +58,11 @@ def test_without_shortcuts_nothing_is_said(seed: int) -> None:
     files = {"bytes": random.integers(4000, 9000, len(evidence)), "quality": random.integers(70, 95, 60)[people]}
     clean = replace(evidence, cohort=replace(evidence.cohort, groups={"site": site}), files=files)
     assert grave(shortcuts.examine(clean)) == []
-    assert set(areas(clean)) == {"the file size", "the JPEG quality", "the column 'site'"}  # black margins tell nothing
+    assert set(areas(clean)) == {
+        "the file size beyond what the picture explains",
+        "the JPEG quality",
+        "the column 'site'",
+    }  # black margins tell nothing
 
 
 @pytest.mark.parametrize("people", [40, 120])
@@ -254,3 +258,16 @@ def test_a_light_background_is_one_too() -> None:
     assert found is not None
     assert not np.allclose(found[0], found[5])
     assert np.allclose(found[0], found[2])
+
+
+def test_a_larger_file_of_a_fuller_picture_tells_nothing() -> None:
+    random = np.random.default_rng(0)
+    noise = random.integers(0, 255, (60, 48, 48)).astype(float)
+    fullness = random.uniform(0.1, 1, 60)
+    pixels = (noise * fullness[:, None, None]).astype(np.uint8)
+    size = np.round(8000 * np.exp(0.002 * pixels.mean(axis=(1, 2))))
+    assert np.ptp(np.log(size)) > 0.2
+    assert np.ptp(margins.beyond_content(pixels, size)) < 0.01
+    saved = np.where(np.arange(60) % 2, 1.3, 1.0)  # half of them were saved otherwise
+    left = margins.beyond_content(pixels, size * saved)
+    assert left[1::2].min() > left[::2].max()

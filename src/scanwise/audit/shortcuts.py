@@ -89,10 +89,11 @@ def sources(evidence: Evidence) -> Iterator[Source]:
         )
     same = "Save all scans again in the same way, from the originals if there are any."
     if "bytes" in files:
-        yield Source("shortcuts.bytes", "the file size", _numbers(files["bytes"]), same)
+        sizes = margins.beyond_content(evidence.pixels, files["bytes"])
+        yield Source("shortcuts.bytes", "the file size beyond what the picture explains", _numbers(sizes), same)
     if {"width", "height"} <= files.keys():
-        sizes = np.column_stack([_numbers(files["width"]), _numbers(files["height"])])
-        yield Source("shortcuts.size", "width and height", sizes, "Bring all scans to one size before training.")
+        shape = np.column_stack([_numbers(files["width"]), _numbers(files["height"])])
+        yield Source("shortcuts.size", "width and height", shape, "Bring all scans to one size before training.")
     for column, name in (("mode", "the image mode"), ("format", "the file format"), ("has_exif", "the EXIF header")):
         if column in files:
             yield Source(f"shortcuts.{column.removeprefix('has_')}", name, _names(files[column].astype(str)), same)
