@@ -1,0 +1,157 @@
+"""Model versions: the bundle of a run under a name and a number, in a folder of versions or in MLflow's registry.
+
+REGISTRY/NAME/1/   a bundle, as it left its run; never changed, never given again
+         NAME/2/   …
+"""
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from scanwise.errors import RunError, StorageError
+from scanwise.run import writing
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A registered model.
+
+    Attributes:
+        name: of the model.
+        number: from 1 upwards.
+        path: a folder with its bundle, for `scanwise.load`.
+    """
+
+    name: str
+    number: int
+    path: Path
+
+
+def registry_folder() -> Path:
+    """Where versions lie: `SCANWISE_REGISTRY`, or the user's data folder."""
+    from platformdirs import user_data_path
+
+    return Path(os.environ.get("SCANWISE_REGISTRY") or user_data_path("scanwise") / "registry")
+
+
+def register(run: str | Path, name: str, *, registry: str | Path = "") -> Version:
+    """Give the bundle of a run the next version of a name.
+
+    Args:
+        run: a run folder, or a bundle.
+        name: letters, digits, dots, dashes and underscores.
+        registry: a folder (unsaid, that of `registry_folder`), or MLflow's registry as `sqlite:///FILE` or its URL.
+
+    Raises:
+        RunError: if there is no bundle, or the name cannot be one.
+        StorageError: if the registry cannot be reached or written.
+    """
+    _refuse_name(name)
+    bundle = _bundle_of(Path(run))
+    if _is_mlflow(registry):
+        return _register_mlflow(bundle, name, str(registry))
+    folder = Path(registry or registry_folder()) / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"Cannot make {folder}: {error.strerror}. Choose another registry.") from error
+    with FileLock(str(folder.parent / f".{name}.lock")):
+        number = max(_numbers(folder), default=0) + 1
+        with writing(folder / str(number)) as temporary:
+            shutil.copytree(bundle, temporary)
+    return Version(name, number, folder / str(number))
+
+
+def find(name: str, number: int | None = None, *, registry: str | Path = "") -> Version:
+    """Look up a version of a name, the last one unless a number is given.
+
+    Raises:
+        RunError: if there is no such name or version, with those that there are.
+    """
+    _refuse_name(name)
+    if _is_mlflow(registry):
+        return _find_mlflow(name, number, str(registry))
+    folder = Path(registry or registry_folder()) / name
+    known = _numbers(folder)
+    chosen = _choose(name, number, known, str(folder.parent))
+    return Version(name, chosen, folder / str(chosen))
+
+
+def _choose(name: str, number: int | None, known: list[int], place: str) -> int:
+    if not known:
+        raise RunError(f"There is no model {name!r} in the registry {place}. Register a run under that name first.")
+    chosen = max(known) if number is None else number
+    if chosen not in known:
+        told = ", ".join(str(version) for version in sorted(known))
+        raise RunError(f"There is no version {chosen} of {name!r} in the registry {place}; there are {told}.")
+    return chosen
+
+
+def _numbers(folder: Path) -> list[int]:
+    """Whole versions; one that is being written has another name."""
+    return [int(path.name) for path in folder.glob("*") if path.name.isdecimal()]
+
+
+def _refuse_name(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise RunError(f"{name!r} cannot be the name of a model; use letters, digits, dots, dashes and underscores.")
+
+
+def _bundle_of(path: Path) -> Path:
+    for folder in (path, path / "bundle"):
+        if (folder / "bundle.json").is_file():
+            return folder
+    raise RunError(f"{path} holds no bundle to register. Finish the run first with --resume.")
+
+
+def _is_mlflow(registry: str | Path) -> bool:
+    return bool(re.match(r"[a-z0-9+]+://", str(registry)))
+
+
+def _client(uri: str) -> Any:
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    try:
+        from mlflow.tracking import MlflowClient
+    except ImportError as error:
+        raise RunError("MLflow is not installed. Install it with pip install 'scanwise[mlflow]'.") from error
+    return MlflowClient(uri, uri)
+
+
+def _register_mlflow(bundle: Path, name: str, uri: str) -> Version:
+    from mlflow.exceptions import MlflowException
+
+    client = _client(uri)
+    try:
+        if not client.search_registered_models(f"name = '{name}'"):
+            client.create_registered_model(name)
+        found = client.get_experiment_by_name(name)
+        # Of a database in a file, the artifacts lie beside it, not where scanwise happens to be started.
+        beside = (
+            Path(uri.partition(":///")[2]).resolve().parent / "artifacts" / name if uri.startswith("sqlite") else None
+        )
+        place = beside.as_uri() if beside else None
+        experiment = found.experiment_id if found else client.create_experiment(name, artifact_location=place)
+        run = client.create_run(experiment, run_name=bundle.resolve().parent.name)
+        client.log_artifacts(run.info.run_id, str(bundle), "bundle")
+        client.set_terminated(run.info.run_id)
+        made = client.create_model_version(name, f"{run.info.artifact_uri}/bundle", run.info.run_id)
+    except MlflowException as error:
+        raise StorageError(f"MLflow's registry at {uri} refused: {str(error).splitlines()[0][:200]}") from error
+    return find(name, int(made.version), registry=uri)
+
+
+def _find_mlflow(name: str, number: int | None, uri: str) -> Version:
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        versions = {int(version.version): version for version in _client(uri).search_model_versions(f"name = '{name}'")}
+        chosen = _choose(name, number, list(versions), uri)
+        return Version(name, chosen, Path(download_artifacts(artifact_uri=versions[chosen].source, tracking_uri=uri)))
+    except MlflowException as error:
+        raise StorageError(f"MLflow's registry at {uri} refused: {str(error).splitlines()[0][:200]}") from error
