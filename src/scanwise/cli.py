@@ -516,6 +516,7 @@ def _answer_table(predictions: "Predictions", unit: str) -> Any:
     table.columns[3].min_width = min(24, 1 + max(map(len, predictions.classes)))  # a class name is not broken
     table.columns[0].justify = table.columns[1].justify = table.columns[3].justify = "left"
     names = predictions.subjects if unit == "subject" else predictions.scans
+    deferred = [False] * len(predictions) if predictions.deferred is None else predictions.deferred.tolist()
     for row, best in enumerate(predictions.predicted):
         named = "none"
         if predictions.sets is not None:
@@ -528,12 +529,13 @@ def _answer_table(predictions: "Predictions", unit: str) -> Any:
             named,
             f"{predictions.entropy[row]:.2f}",
             _strangeness(predictions, row),
-            "yes" if predictions.abstain[row] else "",
+            "yes" if predictions.abstain[row] or deferred[row] else "",
         )
     if predictions.sets is None:
         table.caption = "none: this run has no honest protocol, so no prediction set and no guarantee"
-    elif predictions.abstain.any():
-        table.caption = "look: the set does not name exactly one class, so a person must look"
+    elif predictions.abstain.any() or any(deferred):
+        unsure = ", or is too unsure for the error allowed" if any(deferred) else ""
+        table.caption = f"look: the set does not name exactly one class{unsure}, so a person must look"
     if predictions.ood_flag is not None and predictions.ood_flag.any():
         table.caption = f"{table.caption}\nood: marked ! it is unlike the training scans, and its set promises nothing"
     return table
