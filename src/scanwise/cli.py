@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -354,7 +355,7 @@ def _note(notes: Iterable[str]) -> None:
 )
 @click.option("--recipe", default="", help="The recipe that says how volumes are cut into slices.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change it, such as data.axis=coronal.")
-@click.option("--pseudonymise", is_flag=True, help="Keyed hashes for names in paths and subjects; leads to no files.")
+@click.option("--pseudonymise", is_flag=True, help="Keyed hashes for subjects and names in paths.")
 def cohort(data: str, out: Path, subject: str, recipe: str, settings: tuple[str, ...], pseudonymise: bool) -> None:
     """Write the manifest that scanwise understood.
 
@@ -447,10 +448,11 @@ def _print_audit(found: "Audited") -> None:
     colours = {"leak": "red", "warning": "yellow", "note": "white"}
     table = _table("", ["", "check", "finding"])
     table.columns[1].justify = table.columns[2].justify = "left"
-    table.columns[1].no_wrap = True
+    table.columns[1].max_width = 22
     for one in sort(found.noted):
-        severity = one.finding.severity
-        table.add_row(severity, one.finding.check, one.finding.message, style=colours[severity])
+        severity, message = one.finding.severity, one.finding.message
+        told = shorten(message, 150, placeholder=" …") if severity == "note" else message
+        table.add_row(severity, one.finding.check, told, style=colours[severity])
     _console().print(table)
     click.echo()
     click.secho(found.verdict + ".", bold=True, fg="red" if found.exit_code == 1 else None)

@@ -62,7 +62,7 @@ def _noted(evidence: Evidence, groups: Sequence[IntArray], kind: str, what: str)
         note(
             f"duplicates.{kind}.{name}",
             severity,
-            f"{sum(map(len, here)):,} scans in {len(here):,} groups {what}{where}. {advice}",
+            f"{sum(map(len, here)):,} scans in {len(here):,} group{'s' * (len(here) > 1)} {what}{where}. {advice}",
             evidence.cohort.path[np.concatenate(here)],
             _pairs(evidence.cohort, side, here),
         )
