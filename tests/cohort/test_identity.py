@@ -78,9 +78,9 @@ def test_no_place_for_a_key(config: Path, tmp_path: Path) -> None:
     ("path", "shape"),
     [
         ("NonDemented/John Doe/scan.png", "NonDemented/*/*.png"),
-        ("train/NonDemented/Doe.nii.gz#045", "train/NonDemented/*.nii.gz#045"),
+        ("train/NonDemented/Doe.nii.gz", "train/NonDemented/*.nii.gz"),
         ("John.Doe", "*"),
-        ("John.Doe.dcm#001", "*.dcm#001"),
+        ("Doe#001", "*"),
         ("IM0001", "*"),
     ],
 )

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Self
 
-from scanwise.cohort.slices import file_of
 from scanwise.errors import StorageError
 
 _MARKS = {"subject": "subject-", "study": "study-", "series": "series-", "path": ""}
@@ -44,10 +43,8 @@ class Pseudonyms:
         return _MARKS[kind] + told.hexdigest()[:16]
 
     def path(self, path: str, keep: Collection[str] = ()) -> str:
-        """A path with a stand-in for each of its parts but those to keep, its endings and the slice."""
-        file = file_of(path)
-        parts = [part if part in keep else self._part(part) for part in PurePosixPath(file).parts]
-        return "/".join(parts) + path[len(file) :]
+        """The path of a file with a stand-in for each of its parts but those to keep, and its endings."""
+        return "/".join(part if part in keep else self._part(part) for part in PurePosixPath(path).parts)
 
     def _part(self, part: str) -> str:
         ending = "".join(suffix for suffix in PurePosixPath(part).suffixes[-2:] if suffix.casefold() in _ENDINGS)

@@ -5,7 +5,6 @@ keyed hash. Whatever works on the cohort from then on sees these paths alone, so
 a log or a report; and as the links lead to the scans, everything works as it does with the scans' own names.
 """
 
-import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -29,15 +28,23 @@ def cover(listing: Listing) -> Listing:
     """
     hashes = Pseudonyms.load()
     keep = {*listing.label.tolist(), *SIDE_NAMES}
-    paths = listing.path.tolist()
-    covered = [hashes.path(path.lstrip("/"), keep) for path in paths]
+    links: dict[str, Path] = {}
+
+    def name(path: str) -> str:
+        file, index = locate(listing.root / path)
+        told = path if index is None else file_of(path)
+        covered = hashes.path(told.lstrip("/"), keep)
+        links[covered] = file
+        return covered + path[len(told) :]
+
+    paths = texts(map(name, listing.path.tolist()))
     subject = listing.subject
     if subject is not None and listing.subject_source != HEADER:  # those are hashes already
         subject = texts(hashes("subject", name) for name in subject.tolist())
     return replace(
         listing,
-        root=_link(listing.root.absolute(), dict(zip(covered, paths, strict=True)), hashes),
-        path=texts(covered),
+        root=_link(links, hashes("path", str(listing.root.absolute()))),
+        path=paths,
         subject=subject,
         unused=tuple((hashes.path(path.lstrip("/"), keep), reason) for path, reason in listing.unused),
     )
@@ -52,14 +59,13 @@ def _covers() -> Path:
     return cache_folder() / "pseudonyms"
 
 
-def _link(root: Path, files: dict[str, str], hashes: Pseudonyms) -> Path:
-    told = hashlib.sha256(f"{hashes('path', str(root))}".encode()).hexdigest()[:24]
-    folder = _covers() / told
+def _link(links: dict[str, Path], name: str) -> Path:
+    folder = _covers() / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(str(folder) + ".lock"):
-            for new, old in files.items():
-                _link_one(folder / file_of(new), locate(root / old)[0])
+            for link, file in links.items():
+                _link_one(folder / link, Path(os.path.abspath(file)))  # noqa: PTH100 - a link's own end stays as it is
     except OSError as error:
         raise StorageError(
             f"Cannot link scans into {folder}: {error.strerror}. Point SCANWISE_CACHE elsewhere."
