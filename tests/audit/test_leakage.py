@@ -1,5 +1,6 @@
 """What a split gives away is found, in the right number of points, and nothing is found where nothing is."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -198,6 +199,21 @@ def test_a_subject_with_two_labels_is_looked_up_under_the_nearer_one() -> None:
     assert labels[others[:, 0]].tolist() == labels[similar.argmax(axis=1)].tolist()
 
 
+def test_the_mean_over_all_splits_is_that_of_each_split_in_turn() -> None:
+    """Four other people, the third of them twice: all sixteen splits by hand."""
+    labels = np.array([0, 1, 0, 1, 0, 1])
+    people = np.array([0, 1, 2, 3, 3, 4])
+    others = np.array([[1, 2, 3, 4, 5]])
+    share, right, known = 0.7, 0.0, 0.0
+    for drawn in itertools.product([False, True], repeat=4):
+        chance = float(np.prod([share if learns else 1 - share for learns in drawn]))
+        first = next((row for row in others[0] if drawn[people[row] - 1]), None)
+        known += chance * (first is not None)
+        right += chance * (first is not None and labels[first] == labels[0])
+    strangers = leakage.Strangers(np.array([0]), others, share)
+    assert strangers.right(labels, people).value == pytest.approx(right / known)
+
+
 def test_intervals_cover_as_often_as_they_say() -> None:
     random = np.random.default_rng(0)
     held, trials = 0, 600
@@ -227,6 +243,13 @@ def test_folds_part_nobody_and_deal_classes_evenly() -> None:
     for label in range(3):
         sizes = [len(set(people[(fold == f) & (labels == label)].tolist())) for f in range(5)]
         assert max(sizes) - min(sizes) <= 1
+
+
+def test_what_is_asked_of_many_scans_does_not_grow() -> None:
+    for count in (100, 4096, 40_000, 1_000_000):
+        asked = leakage.sampled(np.arange(count), count, seed=0)
+        assert len(set(asked.tolist())) == len(asked) == min(count, 4096, leakage.PAIRS // count)
+        assert len(asked) * count <= leakage.PAIRS
 
 
 # --- real scans ---

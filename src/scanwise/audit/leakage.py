@@ -17,7 +17,9 @@ from scanwise.records import SIDES, FloatArray, IntArray, Severity, Split
 from scanwise.risk import common_label
 
 QUERIES = 4096
-"""Scans asked for their neighbour, at most: more would make 40,000 scans slow, and no figure finer than a point."""
+"""Scans asked for their neighbour, at most: more would make no figure finer than a point."""
+PAIRS = 80_000_000
+"""Comparisons for each question, at most: from 20,000 scans on, fewer are asked, and the time grows no more."""
 STRANGERS = 16
 """Other people kept for each scan: that none of them learns has the probability 0.2 to the 16th where 80 % learn."""
 PERMUTATIONS = 400
@@ -36,7 +38,7 @@ class Sides:
 
     Attributes:
         learnt: rows of the training side.
-        judged: (Q,) rows of the side that is judged, at most `QUERIES`.
+        judged: (Q,) rows of the side that is judged; a sample where they are many.
         near: (Q,) for each of them the learnt row that is most alike.
         name: of the judged side; empty where scans are dealt at random.
     """
@@ -48,7 +50,7 @@ class Sides:
 
     @classmethod
     def of(cls, evidence: Evidence, learnt: IntArray, judged: IntArray, name: str) -> Self:
-        some = sampled(judged, evidence.seed)
+        some = sampled(judged, len(learnt), evidence.seed)
         near = nearness.nearest(evidence.pixels, some, learnt)
         return cls(learnt, some, near, name)
 
@@ -78,7 +80,7 @@ class Strangers:
     @classmethod
     def of(cls, evidence: Evidence, people: IntArray) -> Self:
         used, share = _used(evidence)
-        asked = sampled(used, evidence.seed)
+        asked = sampled(used, len(used), evidence.seed)
         others = nearness.strangers(evidence.pixels, asked, used, people, evidence.cohort.labels, STRANGERS)
         return cls(asked, others, share)
 
@@ -137,11 +139,12 @@ def permuted(evidence: Evidence, people: IntArray, given: Sides, strangers: Stra
     return np.array(under_given), np.array(by_subject)
 
 
-def sampled(rows: IntArray, seed: int) -> IntArray:
-    """At most `QUERIES` of these rows, at random."""
-    if len(rows) <= QUERIES:
+def sampled(rows: IntArray, references: int, seed: int) -> IntArray:
+    """At most `QUERIES` of these rows, at random; fewer where each is compared with very many references."""
+    most = max(1, min(QUERIES, PAIRS // references))
+    if len(rows) <= most:
         return rows
-    return np.sort(np.random.default_rng([seed, 3]).choice(rows, QUERIES, replace=False))
+    return np.sort(np.random.default_rng([seed, 3]).choice(rows, most, replace=False))
 
 
 def _given(evidence: Evidence) -> Sides | None:
