@@ -8,7 +8,7 @@ from scanwise.training.features import Cached
 from scanwise.training.loaders import FeatureScans, Scans
 from scanwise.training.sampling import EpochOrder, Synthetic
 
-VIEWS = Cached(tuple(np.random.default_rng(view).normal(size=(6, 4, 2, 2)).astype(np.float16) for view in range(2)))
+VIEWS = Cached(tuple(np.random.default_rng(view).normal(size=(6, 4)).astype(np.float16) for view in range(2)))
 LABELS = np.array([0, 1, 0, 1, 2, 2])
 
 

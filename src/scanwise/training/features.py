@@ -5,6 +5,7 @@
            train_1.f16     of the first augmented view, and so on
            validation_0.f16
 
+Maps of height and width lie with their channels last, as the network computes them and the head reads them.
 Each file is written whole or not at all, so that a training that was killed goes on with those that are there.
 """
 
@@ -81,7 +82,7 @@ class Recomputed:
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """Feature maps on disk: an array (N, …) of float16 a view, memory-mapped."""
+    """Feature maps on disk: an array (N, …) of float16 a view, memory-mapped, channels last."""
 
     arrays: tuple[Half, ...]
 
@@ -93,7 +94,8 @@ class Cached:
         return len(self.arrays[0])
 
     def read(self, view: int, positions: IntArray) -> Tensor:
-        return torch.from_numpy(self.arrays[view][positions])
+        maps = torch.from_numpy(self.arrays[view][positions])
+        return maps.permute(0, 3, 1, 2) if maps.ndim == 4 else maps
 
 
 def draw_views(count: int, views: int, section: Augment, seed: int) -> tuple[Changes, ...]:
@@ -116,7 +118,7 @@ def keep(folder: Path, sides: dict[str, Recomputed], backbone: str, batch: int) 
     Raises:
         TrainingError: if a map does not fit into 16 bits.
     """
-    shape = list(next(iter(sides.values())).read(0, np.arange(1)).shape[1:])
+    shape = list(_halve(next(iter(sides.values())).read(0, np.arange(1))).shape[1:])
     size = 2 * int(np.prod(shape)) * sum(len(side) * side.views for side in sides.values())
     about = {"key": _key(sides, backbone), "shape": shape}
     if not _is_of(folder, about):
@@ -165,7 +167,7 @@ def _halve(maps: Tensor) -> Half:
             "The feature maps of the frozen backbone do not fit into 16 bits (or are no numbers). Check model.weights, "
             "model.mean and model.std, or set views: 0 in this stage."
         )
-    found: Half = half.cpu().contiguous().numpy()
+    found: Half = (half.permute(0, 2, 3, 1) if half.ndim == 4 else half).cpu().contiguous().numpy()
     return found
 
 
