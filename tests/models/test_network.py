@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scanwise.errors import RecipeError, WeightsError
-from scanwise.models import Network, build
+from scanwise.models import Network, build, origin
 from scanwise.recipe import Model
 
 HALVES = {"convolution": {"name": "test_resnet"}, "transformer": {"name": "test_vit", "options": {"img_size": 32}}}
@@ -220,3 +220,25 @@ def test_weights_of_the_hub_are_left_as_they_came(monkeypatch: pytest.MonkeyPatc
 def test_a_wrong_option_with_the_hub_is_not_blamed_on_the_connection() -> None:
     with pytest.raises(RecipeError, match="bogus"):
         make("test_resnet", 1, weights="hub", options={"bogus": 1})
+
+
+@pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        ({"name": "small"}, "random start"),
+        ({"name": "resnet50", "weights": "hub"}, "pretrained, from the hub"),
+        ({"name": "resnet50", "weights": "a/b.pth"}, "pretrained, from b.pth"),
+        (
+            {"name": "hybrid", "hybrid": HALVES, "weights": "hub"},
+            "test_resnet: pretrained, from the hub; test_vit: pret",
+        ),
+        (
+            {"name": "fusion", "fusion": {"image": {"name": "resnet18", "weights": "c.pth"}}},
+            "resnet18: pretrained, from c",
+        ),
+        ({"name": "text", "text": {"encoder": "folder/tiny"}}, "folder/tiny: pretrained, from tiny"),
+        ({"name": "fusion", "weights": "whole.pth"}, "pretrained, from whole.pth"),
+    ],
+)
+def test_where_weights_come_from_is_said(section: dict[str, Any], told: str) -> None:
+    assert origin(Model(**section)).startswith(told)

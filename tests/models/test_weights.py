@@ -226,6 +226,22 @@ def test_real_weights_load_whole(channels: int) -> None:
 @pytest.mark.skipif(
     not MOBILENET.is_file(), reason=f"no {MOBILENET}: set SCANWISE_SHARED to the folder of real weights"
 )
+@torch.inference_mode()
+def test_real_weights_go_under_attention_whole() -> None:
+    """The third reference system, on its real and frozen backbone, in its smallest size."""
+    options = {"pad_type": "same"}
+    section = Model(name="mobilenetv2_035", weights=str(MOBILENET), options=options, attention={"width": 64})
+    body, state = build(section, 4, 3).body.eval(), weights.read(MOBILENET)
+    own = body.backbone.state_dict()
+    assert own.keys() == state.keys()
+    assert all(torch.equal(own[name], tensor) for name, tensor in state.items())
+    maps = body.forward_features(torch.randn(1, 3, 128, 128))
+    assert body.attention.attention_map(maps).shape == (1, 16, 16)
+
+
+@pytest.mark.skipif(
+    not MOBILENET.is_file(), reason=f"no {MOBILENET}: set SCANWISE_SHARED to the folder of real weights"
+)
 def test_real_weights_of_another_network_are_refused() -> None:
     with pytest.raises(WeightsError, match="missing"):
         build(Model(name="test_resnet", weights=str(MOBILENET)), 4, 1)

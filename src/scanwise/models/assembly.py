@@ -59,6 +59,29 @@ def build(
     return network
 
 
+def origin(model: Model) -> str:
+    """Where the weights of a network come from, in words for provenance and report.
+
+    >>> origin(Model(name="hybrid", weights="hub", hybrid={"convolution": {"name": "resnet50", "weights": "none"}}))
+    'resnet50: random start; vit_base_patch16_224: pretrained, from the hub'
+    """
+    words = [] if model.text.encoder == "small" else [(model.text.encoder, model.text.encoder)]
+    table: dict[str, list[tuple[str, str | None]]] = {
+        "hybrid": [(part.name, part.weights) for part in (model.hybrid.convolution, model.hybrid.transformer)],
+        "fusion": [(model.fusion.image.name, model.fusion.image.weights), *words],
+        "text": [*words],
+    }
+    parts = table.get(model.name, [])
+    if _is_file(model.weights) or not parts:
+        return _told(model.weights)
+    return "; ".join(f"{name}: {_told(source or model.weights)}" for name, source in parts)
+
+
+def _told(source: str) -> str:
+    words = {"none": "random start", "hub": "pretrained, from the hub"}
+    return words.get(source, f"pretrained, from {Path(source).name}")
+
+
 def _body(
     model: Model,
     num_classes: int,

@@ -18,7 +18,25 @@ from scanwise.models.network import Network
 from scanwise.recipe import Members
 from scanwise.records import FloatArray
 
-SIGMAS = (0.5, 0.35, 0.25, 0.18, 0.125, 0.09, 0.0625, 0.045, 0.03, 0.02, 0.014, 0.01)
+SIGMAS = (
+    0.5,
+    0.35,
+    0.25,
+    0.18,
+    0.125,
+    0.09,
+    0.0625,
+    0.045,
+    0.03,
+    0.02,
+    0.014,
+    0.01,
+    0.007,
+    0.005,
+    0.0035,
+    0.0025,
+    0.0018,
+)
 
 
 class Fast(nn.Module):

@@ -1,0 +1,53 @@
+"""How far fast weights may stand apart before members of a pretrained network stop naming its classes.
+
+    python benchmarks/batch_ensemble.py WEIGHTS PHOTOS [--name mobilenetv2_100] [--scans 128] [--side 160] [--top 0.125]
+
+For each range of layers: the largest sigma with which each of four members gives the base's class to at least 95 % of
+the photos, before any training; how much those members differ; and what the next sigmas up would do.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from scanwise.models import build
+from scanwise.models.batch_ensemble import SIGMAS, largest_sigma
+from scanwise.recipe import Model
+
+CLASSES = 1000  # of ImageNet
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--name", default="mobilenetv2_100")
+    parser.add_argument("--scans", type=int, default=128)
+    parser.add_argument("--side", type=int, default=160)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--top", type=float, default=0.125, help="the largest sigma to try")
+    wanted = parser.parse_args()
+    files = sorted(wanted.photos.glob("*.jpg"))
+    chosen = np.random.default_rng(0).permutation(len(files))[: wanted.scans]
+    pixels = [np.asarray(Image.open(files[i]).convert("RGB").resize((wanted.side, wanted.side))) for i in chosen]
+    images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
+    section = Model(name=wanted.name, weights=str(wanted.weights), options={"pad_type": "same"})
+    network = build(section, CLASSES, 3)
+    for layers in (0, 10, 1):
+        for seed in range(wanted.seeds):
+            for sigma in (sigma for sigma in SIGMAS if sigma <= wanted.top):
+                (trial,) = largest_sigma(network, images, layers=(layers,), sigmas=(sigma,), least=0, seed=seed)
+                print(
+                    f"last {layers or 'all':>3} layers, seed {seed}, sigma {sigma:<6} agreement {trial.agreement:.3f}, "
+                    f"{trial.diversity}",
+                    flush=True,
+                )
+                if trial.agreement >= 0.95:
+                    break
+
+
+if __name__ == "__main__":
+    main()
