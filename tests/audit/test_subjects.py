@@ -16,7 +16,7 @@ def recover(pixels: np.ndarray, labels: np.ndarray | None = None, same: np.ndarr
     return subjects.recover(pixels, descriptors(pixels), labels, same)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_phantoms_are_told_apart(seed: int) -> None:
     pixels, names, labels = drawn.people(50, 4, seed)
     found = recover(pixels, labels)
@@ -31,7 +31,7 @@ def test_the_order_of_scans_does_not_matter() -> None:
     assert adjusted_rand_score(names[order], recover(pixels[order], labels[order]).subject) > 0.99
 
 
-@pytest.mark.parametrize("count", [100, 200])
+@pytest.mark.parametrize("count", [70, 150])
 def test_one_scan_a_subject_cannot_be_told(count: int) -> None:
     found = recover(drawn.people(count, 1)[0])
     assert not found.judged
@@ -90,7 +90,7 @@ def test_a_histogram_shows_the_threshold() -> None:
 
 
 def test_what_cannot_be_told_is_a_warning() -> None:
-    (noted,) = subjects.examine(drawn.evidence_of(drawn.people(200, 1)[0]))
+    (noted,) = subjects.examine(drawn.evidence_of(drawn.people(150, 1)[0]))
     assert noted.finding.severity == "warning"
     assert "--subject" in noted.finding.message
 
@@ -144,6 +144,9 @@ def test_series_are_told_better_than_by_correlation_and_with_less_confidence() -
     assert found.judged
     assert not found.sure
     assert all(len(np.unique(labels[found.subject == name])) == 1 for name in np.unique(found.subject))
-    told = {noted.finding.check: noted.finding for noted in subjects.examine(drawn.evidence_of(pixels, labels, path=np.array(paths)))}
+    told = {
+        noted.finding.check: noted.finding
+        for noted in subjects.examine(drawn.evidence_of(pixels, labels, path=np.array(paths)))
+    }
     assert r"(\d+) ?\(\d+\)" in told["subjects.names"].message
     assert "66 subjects" in told["subjects.names"].message

@@ -19,6 +19,11 @@ NEAREST = 10
 ASKED = 8192
 """Scans asked in each later round, spread over the trees: all of them in a cohort of that size."""
 
+STARTS = (0.01, 0.03, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97)
+"""Shares of weak values from which their two kinds are looked for."""
+FEWEST = 2.5
+"""Values that make a kind."""
+
 
 @dataclass(frozen=True, slots=True)
 class Forest:
@@ -91,11 +96,13 @@ class TwoKinds:
     def fit(cls, values: FloatArray) -> Self:
         """The most likely of what expectation and maximisation find from several beginnings.
 
-        Two kinds around one middle are no answer: they tell heavy tails. They are taken only where nothing else is found.
+        Two kinds around one middle are no answer, for they tell heavy tails; nor is a kind of hardly any value. Such
+        are taken only where nothing else is found.
         """
-        fits = [_expectation_maximisation(values, start) for start in (0.03, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97)]
+        fits = [_expectation_maximisation(values, start) for start in STARTS]
         kinds = [(likelihood, cls._between(*parts)) for likelihood, *parts in fits]
-        apart = [fit for fit in kinds if fit[1].separation >= 1]
+        fewest = FEWEST / len(values)
+        apart = [fit for fit in kinds if fit[1].separation >= 1 and fewest <= fit[1].share <= 1 - fewest]
         return max(apart or kinds, key=lambda fit: fit[0])[1]
 
     @classmethod

@@ -17,6 +17,8 @@ FEWEST = 60
 """Scans below which nothing is said."""
 SEPARATION = 2.0
 """Ashman's D from which two kinds of likeness are believed to be two."""
+JOINED = 0.1
+"""Least share of strong edges: fewer may be doubles, or the tail of one kind."""
 LIKELY = 0.5
 """Confidence below which nothing is told."""
 CROSSING = 0.05
@@ -94,6 +96,9 @@ def _judge(turned: FloatArray, labels: IntArray | None, same: IntArray | None) -
             f"likeness does not fall into two kinds (they are {kinds.separation:.1f} deviations apart, and "
             f"{SEPARATION:.0f} are needed): there may be one scan a subject, or subjects that look alike"
         )
+        return replace(told, reason=reason), np.arange(count)
+    if kinds.share < JOINED:
+        reason = f"only {100 * kinds.share:.1f} % of the scans look like another one, too few to speak of subjects"
         return replace(told, reason=reason), np.arange(count)
     people = forest.cut(kinds.threshold)
     confidence = _confidence(turned, people, labels)
