@@ -64,19 +64,22 @@ def file_facts(root: Path, paths: StrArray) -> Mapping[str, NDArray[Any]]:
     }
 
 
-def strangeness(vectors: FloatArray, pixels: NDArray[np.uint8], people: IntArray, seed: int = 0) -> FloatArray:
+def strangeness(evidence: Evidence, shows: IntArray) -> FloatArray:
     """(N,) how many robust standard deviations further than usual each scan is from its neighbours of other people.
 
     Distance is by correlation, or by correlation and gray values together where that is more.
 
     Args:
-        vectors: (N, D) of `registration.descriptors`. pixels: (N, S, S). people: (N,) the index of each subject.
+        shows: the rows that show anything; the others are 0, and nothing is compared with them.
     """
-    random = np.random.default_rng([seed, 4])
-    references = np.sort(random.choice(len(vectors), min(REFERENCES, len(vectors)), replace=False))
-    by_shape = _beyond_usual(vectors, references, people)
-    by_gray = _beyond_usual(_grays(pixels), references, people)
-    return np.maximum(by_shape, (by_shape + by_gray) / 2)
+    random = np.random.default_rng([evidence.seed, 4])
+    references = np.sort(random.choice(shows, min(REFERENCES, len(shows)), replace=False))
+    people = numbered(evidence)
+    by_shape = _beyond_usual(evidence.vectors, references, shows, people)
+    by_gray = _beyond_usual(_grays(evidence.pixels), references, shows, people)
+    strange = np.zeros(len(evidence))
+    strange[shows] = np.maximum(by_shape, (by_shape + by_gray) / 2)[shows]
+    return strange
 
 
 def jpeg_quality(tables: Mapping[int, list[int]]) -> float:
@@ -181,10 +184,7 @@ def _out_of_place(evidence: Evidence, lit: FloatArray) -> Noted | None:
     shows = np.flatnonzero(lit >= FEW_LIT)
     if len(shows) < 20:
         return None
-    strange = np.zeros(len(evidence))
-    strange[shows] = strangeness(
-        evidence.vectors[shows], evidence.pixels[shows], numbered(evidence)[shows], evidence.seed
-    )
+    strange = strangeness(evidence, shows)
     far = np.flatnonzero(strange > FAR)
     if not len(far):
         return None
@@ -197,7 +197,7 @@ def _out_of_place(evidence: Evidence, lit: FloatArray) -> Noted | None:
     return note("quality.stranger", "warning", message, evidence.cohort.path[far], picture)
 
 
-def _beyond_usual(rows: FloatArray, references: IntArray, people: IntArray) -> FloatArray:
+def _beyond_usual(rows: FloatArray, references: IntArray, shows: IntArray, people: IntArray) -> FloatArray:
     """(N,) the logarithm of the distance to the k-th reference, in robust standard deviations above the median."""
     near = min(max(5, math.ceil(NEAR * len(references))), len(references))
     distance = np.empty(len(rows))
@@ -206,11 +206,12 @@ def _beyond_usual(rows: FloatArray, references: IntArray, people: IntArray) -> F
         alike[people[start : start + BLOCK, None] == people[references]] = -np.inf
         distance[start : start + BLOCK] = 1 - np.partition(alike, -near, axis=1)[:, -near]
     known = np.isfinite(distance)  # where nearly all scans are of one person there is nobody to be compared with
-    if not known.any():
+    if not known[shows].any():
         return np.zeros(len(rows))
     log = np.log(np.maximum(distance, 1e-6, where=known, out=np.ones(len(rows))))
-    middle = np.median(log[known])
-    spread = 1.4826 * np.median(np.abs(log[known] - middle))
+    usual = log[shows[known[shows]]]
+    middle = np.median(usual)
+    spread = 1.4826 * np.median(np.abs(usual - middle))
     return np.where(known, (log - middle) / max(spread, 1e-3), 0.0)
 
 
