@@ -145,3 +145,16 @@ def test_fit_stops_where_the_given_subjects_hide_a_leak(tiny_recipe, people, tmp
             tiny_recipe, data=data, subject=str(tmp_path / "who.csv"), out=tmp_path / "run", device="cpu", threads=1
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_a_bare_folder_without_classes_is_looked_at(scanwise, people, tmp_path) -> None:
+    (tmp_path / "flat").mkdir()
+    for file in people.rglob("*.png"):
+        shutil.copy(file, tmp_path / "flat" / file.name)
+    shutil.copy(file, tmp_path / "flat" / "again.png")
+    said = scanwise("audit", tmp_path / "flat", "--out", tmp_path / "out")
+    assert said.code == 0
+    findings = {f.check: f for f in load_findings(tmp_path / "out" / "findings.json")}
+    assert "24 subjects" in findings["subjects.recovered"].message
+    assert "again.png" in findings["duplicates.exact.twice"].scans
+    assert "no classes" in findings["audit.classes"].message

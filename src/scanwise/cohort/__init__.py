@@ -30,19 +30,28 @@ class Intake:
     findings: tuple[Finding, ...]
 
 
-def read(data: str, recipe: Recipe, subject: str = "", *, pseudonymise: bool = False, progress: bool = False) -> Intake:
+def read(
+    data: str,
+    recipe: Recipe,
+    subject: str = "",
+    *,
+    pseudonymise: bool = False,
+    bare: bool = False,
+    progress: bool = False,
+) -> Intake:
     """Read the scans that `data` (a folder, a manifest, or an fsspec URL of one) holds.
 
     Files that cannot be read are listed in the quarantine and the rest goes on. With `pseudonymise` the cohort knows
-    its scans and subjects by keyed hashes alone.
+    its scans and subjects by keyed hashes alone. With `bare` one class is enough, and a folder of files without
+    classes has that one.
 
     Raises:
         DataError: if nothing, or one class only, can be read; with what to do.
     """
     away = remote.is_remote(data)
     place = remote.mirror(data, progress=progress) if away else layouts.local(data)
-    listing = layouts.discover(place, subject, recipe.data.label, anywhere=not away)
-    found = classes.resolve(listing.label, recipe)
+    listing = layouts.discover(place, subject, recipe.data.label, anywhere=not away, bare=bare)
+    found = classes.resolve(listing.label, recipe, least=1 if bare else 2)
     if pseudonymise:
         listing = veil.cover(listing)
     used = np.flatnonzero(found.labels >= 0)

@@ -77,11 +77,11 @@ def spelling(label: str) -> str:
     return re.sub(r"[\W_]+", "", bare) + sign
 
 
-def resolve(found: StrArray, recipe: Recipe) -> Classes:
+def resolve(found: StrArray, recipe: Recipe, least: int = 2) -> Classes:
     """Map the labels that the data uses to the classes of the recipe, or to a known scale.
 
     Raises:
-        DataError: if fewer than two classes are left, or the recipe names a label that no scan has.
+        DataError: if fewer than `least` classes are left, or the recipe names a label that no scan has.
     """
     spellings = {label: spelling(label) for label in np.unique(found).tolist()}
     wanted, ordered = _wanted(spellings, recipe)
@@ -94,7 +94,7 @@ def resolve(found: StrArray, recipe: Recipe) -> Classes:
     labels = np.array(
         [place.get(_canonical(spellings[label], set(place)), -1) for label in found.tolist()], dtype=np.int64
     )
-    if len(wanted) < 2:
+    if len(wanted) < least:
         raise DataError(
             f"Found one class ({', '.join(wanted)}); a classifier needs at least two. "
             "Give each class its own folder, or its own value in the manifest's label column."

@@ -20,7 +20,7 @@ def local(data: str) -> Path:
     return Path(data.removeprefix("file://")).expanduser()
 
 
-def discover(data: Path, subject: str = "", label: str = "", *, anywhere: bool = True) -> Listing:
+def discover(data: Path, subject: str = "", label: str = "", *, anywhere: bool = True, bare: bool = False) -> Listing:
     """List the scans of a folder or manifest, with the subject of each where `subject` tells it.
 
     Args:
@@ -29,6 +29,7 @@ def discover(data: Path, subject: str = "", label: str = "", *, anywhere: bool =
         subject: a column of the manifest, a table of path,subject, or a regular expression over the path.
         label: the column that holds the class, where it cannot be told by itself.
         anywhere: whether a manifest may name absolute paths outside its folder.
+        bare: whether scans need no class; a folder that just holds files then has one, `unlabelled`.
 
     Raises:
         DataError: with what to change.
@@ -36,6 +37,8 @@ def discover(data: Path, subject: str = "", label: str = "", *, anywhere: bool =
     if not data.exists():
         raise DataError(f"There is nothing at {data}. Give a folder of class folders, or a CSV manifest, with --data.")
     listing = _of_file(data, subject, label, anywhere) if data.is_file() else _of_folder(data, subject, label)
+    if not len(listing.path) and bare and data.is_dir():
+        listing = _bare(data)
     if not len(listing.path):
         raise DataError(
             f"No scans in {data}: expected one folder a class with images inside, {{train,test}}/class folders, "
@@ -45,6 +48,13 @@ def discover(data: Path, subject: str = "", label: str = "", *, anywhere: bool =
         listing = subjects.add(listing, subject)
     _check_given(listing)
     return listing
+
+
+def _bare(root: Path) -> Listing:
+    found = list(folders.walk(root))
+    files = [path for path, fault in found if not fault]
+    unused = tuple((path, fault) for path, fault in found if fault)
+    return Listing(root, texts(files), texts("unlabelled" for _ in files), unused=unused)
 
 
 def _of_file(data: Path, subject: str, label: str, anywhere: bool) -> Listing:

@@ -11,7 +11,7 @@ import numpy as np
 
 from scanwise import audit, cohort, registration, run
 from scanwise.audit import quality
-from scanwise.audit.evidence import Evidence, Noted
+from scanwise.audit.evidence import Evidence, Noted, note
 from scanwise.cohort import manifests, remote, splits, store
 from scanwise.cohort.listing import Listing
 from scanwise.cohort.readers import Pixels
@@ -28,6 +28,7 @@ Quarantine = tuple[tuple[str, str], ...]
 
 CLEAN, LEAKS, UNJUDGED = 0, 1, 3
 AUTO = "auto"
+NEED_CLASSES = ("leakage", "shortcuts", "evaluability")
 LOOK = Recipe(name="audit", data=registration.THUMBNAIL)
 """How scans are read for an audit."""
 
@@ -86,6 +87,7 @@ def examine(
     subject: str = AUTO,
     checks: Sequence[str] = tuple(audit.CHECKS),
     seed: int = 0,
+    pseudonymise: bool = False,
     progress: bool = False,
 ) -> Audited:
     """Audit a folder, manifest or URL of scans.
@@ -95,15 +97,21 @@ def examine(
         subject: as in `fit`; "auto" or nothing recovers who is who from the pixels where the data does not say it.
         checks: names of `audit.CHECKS`.
         seed: of everything random.
+        pseudonymise: as in `fit`.
         progress: show bars.
 
     Raises:
         DataError: if nothing can be read.
     """
-    intake = cohort.read(str(data), LOOK, "" if subject == AUTO else subject, progress=progress)
+    who = "" if subject == AUTO else subject
+    intake = cohort.read(str(data), LOOK, who, pseudonymise=pseudonymise, bare=True, progress=progress)
     evidence = gather(intake.cohort, _mapped(intake.store), quarantine=intake.quarantine, seed=seed)
     evidence = replace(evidence, split=given_split(evidence.cohort))
-    noted, seconds = audit.examine(evidence, checks, _said(progress))
+    alone = len(evidence.cohort.classes) < 2
+    asked = [name for name in checks if not (alone and name in NEED_CLASSES)]
+    noted, seconds = audit.examine(evidence, asked, _said(progress))
+    if alone:
+        noted.append(note("audit.classes", "note", "These scans have no classes: what needs them is not judged."))
     return Audited(evidence, tuple(noted), seconds)
 
 
