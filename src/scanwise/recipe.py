@@ -186,9 +186,10 @@ class Members(Section):
     """How many; `auto` is 30 draws of dropout, or 4 members."""
     start: Literal["normal", "signs"] = "normal"
     """Of batch_ensemble: fast weights 1 + N(0, sigma), or random signs, which only a random start bears."""
-    sigma: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Of batch_ensemble, start normal: how far the members stand apart at the start."""
-    layers: Literal["all"] | Count = "all"
+    sigma: Annotated[float, Field(ge=0, le=1)] = 0.005
+    """Of batch_ensemble, start normal: how far the members stand apart at the start. This and `layers` are the largest
+    measured at which all four members of a pretrained MobileNetV2 keep naming its class for 95 % of photos."""
+    layers: Literal["all"] | Count = 10
     """Of batch_ensemble: which convolutions and linear layers get fast weights: all, or the last k."""
 
     @property
