@@ -81,6 +81,9 @@ def _running(command: F) -> F:
     )
 
 
+_hiding = click.option("--pseudonymise", is_flag=True, help="Keyed hashes for subjects and names in paths.")
+
+
 @cli.command()
 @click.option(
     "--out", default="demo", type=click.Path(path_type=Path), show_default=True, help="Folder for cohort and run."
@@ -110,6 +113,7 @@ def demo(out: Path, seed: int, device: str, threads: int) -> None:
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--plan", is_flag=True, help="Print subjects per cell, time and disk, and stop.")
+@_hiding
 @_running
 def fit(
     recipe: str,
@@ -119,6 +123,7 @@ def fit(
     settings: tuple[str, ...],
     resume: bool,
     plan: bool,
+    pseudonymise: bool,
     device: str,
     threads: int,
 ) -> None:
@@ -130,6 +135,7 @@ def fit(
     from scanwise import pipeline
 
     options: dict[str, Any] = {"subject": subject, "settings": settings, "device": device, "threads": threads}
+    options["pseudonymise"] = pseudonymise
     if plan:
         from scanwise.pipeline import planning
 
@@ -157,6 +163,7 @@ def fit(
     "--by", type=click.Choice(["scan", "subject"]), default="scan", show_default=True, help="Rows of the CSV."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Write to a file instead of the terminal.")
+@_hiding
 @_running
 def predict(
     run: Path,
@@ -166,6 +173,7 @@ def predict(
     form: str,
     by: str,
     out: Path | None,
+    pseudonymise: bool,
     device: str,
     threads: int,
 ) -> None:
@@ -176,9 +184,8 @@ def predict(
     _talk()
     from scanwise import pipeline
 
-    answer = pipeline.predict(
-        run, scans, manifest=manifest, subject=subject, device=device, threads=threads, progress=_progress()
-    )
+    options: dict[str, Any] = {"device": device, "threads": threads, "pseudonymise": pseudonymise}
+    answer = pipeline.predict(run, scans, manifest=manifest, subject=subject, progress=_progress(), **options)
     for path, reason in answer.quarantine:
         click.secho(f"not used: {path}: {reason}", fg="yellow", err=True)
     if form == "table" and out is None:
@@ -207,7 +214,8 @@ def predict(
 @click.option("--fix", type=click.Path(path_type=Path), help="Write a manifest without copies, with a safe split.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
-def audit(data: str, subject: str, out: Path, fix: Path | None, as_json: bool, seed: int) -> None:
+@_hiding
+def audit(data: str, subject: str, out: Path, fix: Path | None, as_json: bool, seed: int, pseudonymise: bool) -> None:
     """Say what scans give away before anything is trained.
 
     DATA is a folder of scans, a manifest, or a URL. Exit code: 0 clean, 1 something leaks, 2 bad input, 3 could not be
@@ -216,7 +224,7 @@ def audit(data: str, subject: str, out: Path, fix: Path | None, as_json: bool, s
     _talk(logging.WARNING if as_json else logging.INFO)
     from scanwise.pipeline import auditing
 
-    found = auditing.examine(data, subject=subject, seed=seed, progress=_progress())
+    found = auditing.examine(data, subject=subject, seed=seed, pseudonymise=pseudonymise, progress=_progress())
     page = auditing.write(found, out)
     fixed = auditing.fix(found, fix) if fix else None
     if as_json:
@@ -355,7 +363,7 @@ def _note(notes: Iterable[str]) -> None:
 )
 @click.option("--recipe", default="", help="The recipe that says how volumes are cut into slices.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change it, such as data.axis=coronal.")
-@click.option("--pseudonymise", is_flag=True, help="Keyed hashes for subjects and names in paths.")
+@_hiding
 def cohort(data: str, out: Path, subject: str, recipe: str, settings: tuple[str, ...], pseudonymise: bool) -> None:
     """Write the manifest that scanwise understood.
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cohort_scans import Scans
-from medical_files import NAMES, dataset, write_dicom, write_nifti
+from PIL import Image
 
+from medical_files import NAMES, dataset, write_dicom, write_nifti
 from scanwise.cohort import expansion, identity, layouts, readers
 from scanwise.cohort.expansion import expand
 from scanwise.cohort.listing import Listing
@@ -166,9 +167,11 @@ def test_files_without_suffix_beside_junk(tmp_path: Path) -> None:
     made = dataset(FRAME)
     del made.PixelData
     made.save_as(tmp_path / "report", enforce_file_format=True)
-    found, _ = expand(listed(tmp_path, "IM0001", "notes", "report", "gone"), Data())
-    assert found.path.tolist() == ["IM0001", "notes"]  # what notes are, reading them will tell
+    Image.fromarray(FRAME.astype(np.uint8)).save(tmp_path / "picture", "PNG")
+    found, _ = expand(listed(tmp_path, "IM0001", "notes", "report", "gone", "picture"), Data())
+    assert found.path.tolist() == ["IM0001", "picture"]
     assert dict(found.unused) == {
+        "notes": "not an image in a format that scanwise reads",
         "report": "a DICOM file without pixels (modality MR)",
         "gone": "cannot be opened: No such file or directory",
     }

@@ -1,7 +1,7 @@
 """From files to scans: how many each file holds, and what its header says of them.
 
-Volumes and DICOM files are opened, and read no further than their pixels; pictures are not even opened. What a header
-says fills the columns that the listing lacks: the subject (a keyed hash), study, modality, series, and position.
+Volumes and DICOM files are opened, and read no further than their pixels; what is called like a picture is not even
+opened, and what is neither is looked at. What a header says fills the columns that the listing lacks: the subject (a keyed hash), study, modality, series, and position.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from scanwise.cohort import slices
 from scanwise.cohort.identity import Pseudonyms
 from scanwise.cohort.listing import Listing, first, texts
-from scanwise.cohort.readers import HEAD, UnreadableScan, kind_of, workers
+from scanwise.cohort.readers import HEAD, UnreadableScan, identify, kind_of, workers
 from scanwise.errors import DataError
 from scanwise.recipe import Data
 from scanwise.records import IntArray
@@ -132,6 +132,7 @@ def _open(file: Path, settings: Data, pseudonyms: Callable[[], Pseudonyms]) -> C
         if kind == "dicom":
             header = dicom.read_header(file, pseudonyms())
             return Contents(header.frames, header.columns)
+        identify(file)
     except UnreadableScan as reason:
         return str(reason)
     except OSError as error:

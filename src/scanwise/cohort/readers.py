@@ -39,6 +39,8 @@ _DAMAGED = (
     zlib.error,
     Image.DecompressionBombError,
 )
+_EMPTY = "the file is empty (0 bytes)"
+_NO_IMAGE = "not an image in a format that scanwise reads"
 MAX_PIXELS = 100_000_000
 HEAD = 2048  # bytes that tell what a file is: DICOM says so at 128, NIfTI at 344, or there once unpacked
 
@@ -139,7 +141,7 @@ def _unpacked(head: bytes) -> bytes:
 def _decode_slices(data: bytes, slices: Slices, settings: Data) -> Iterator[Scan | str]:
     """Raises `UnreadableScan` for all of them, or gives the reason of one."""
     if not data:
-        raise UnreadableScan("the file is empty (0 bytes)")
+        raise UnreadableScan(_EMPTY)
     content = hashlib.sha256(data).hexdigest()
     for index, image in zip(slices, _images(data, slices, settings), strict=True):
         if isinstance(image, str):
@@ -185,6 +187,26 @@ def workers() -> int:
     return min(8, os.cpu_count() or 1)
 
 
+def identify(file: Path) -> None:
+    """Look at the beginning of a file that should be a picture.
+
+    Raises:
+        UnreadableScan: if it is none that Pillow knows, or empty.
+        OSError: if it cannot be opened.
+    """
+    with file.open("rb") as opened:
+        if not opened.read(1):
+            raise UnreadableScan(_EMPTY)
+        opened.seek(0)
+        try:
+            with Image.open(opened):
+                pass
+        except UnidentifiedImageError as error:
+            raise UnreadableScan(_NO_IMAGE) from error
+        except _DAMAGED as error:
+            raise UnreadableScan(f"damaged or truncated: {error}") from error
+
+
 def decode(data: bytes) -> Pixels:
     """Decode a PNG or JPEG (or what else Pillow reads) of any mode into (H, W, 1) or (H, W, 3) uint8.
 
@@ -194,7 +216,7 @@ def decode(data: bytes) -> Pixels:
         UnreadableScan: empty, truncated, damaged or not an image.
     """
     if not data:
-        raise UnreadableScan("the file is empty (0 bytes)")
+        raise UnreadableScan(_EMPTY)
     try:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -203,7 +225,7 @@ def decode(data: bytes) -> Pixels:
             upright = ImageOps.exif_transpose(image)
             return _to_uint8(upright)
     except UnidentifiedImageError as error:
-        raise UnreadableScan("not an image in a format that scanwise reads") from error
+        raise UnreadableScan(_NO_IMAGE) from error
     except _DAMAGED as error:
         raise UnreadableScan(f"damaged or truncated: {error}") from error
 

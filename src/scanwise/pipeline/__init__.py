@@ -53,6 +53,7 @@ def fit(
     device: str = "auto",
     threads: int = 0,
     resume: bool = False,
+    pseudonymise: bool = False,
     progress: bool = False,
 ) -> Run:
     """The main job: everything from a folder of scans to a report.
@@ -66,6 +67,7 @@ def fit(
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         threads: for the CPU; 0 leaves the choice to torch.
         resume: go on with the run in `out`.
+        pseudonymise: put keyed hashes in place of the subjects and of names in paths, in all that is written.
         progress: show bars.
 
     Returns:
@@ -77,8 +79,9 @@ def fit(
     started = datetime.now(UTC)
     _refuse_taken(Path(out), resume)
     work = prepare(
-        source, data=data, subject=subject, settings=settings, device=device, threads=threads, progress=progress
-    )
+        source, data=data, subject=subject, settings=settings, device=device, threads=threads,
+        pseudonymise=pseudonymise, progress=progress,
+    )  # fmt: skip
     _refuse_network(work, Path(out))
     folder = _open_run(work, Path(out), resume)
     for finding in work.findings:
@@ -105,15 +108,20 @@ def predict(
     subject: str = "",
     device: str = "auto",
     threads: int = 0,
+    pseudonymise: bool = False,
     progress: bool = False,
 ) -> bundle.Answer:
     """Answer for files, folders of files, or the rows of a manifest, with the bundle of a run.
+
+    With `pseudonymise` the answer names scans and subjects by keyed hashes.
 
     Raises:
         DataError: if there is nothing to predict, or nothing that can be read.
     """
     loaded = bundle.load(place)
     files = cohort.layouts.unlabelled(scans, manifest, subject)
+    if pseudonymise:
+        files = cohort.veil.cover(files)
     listing, _ = cohort.expansion.expand(files, loaded.recipe.data, progress=progress)
     if not len(listing):
         raise DataError(f"None of the {len(files)} files can be read; the first: {': '.join(listing.unused[0])}.")
@@ -137,6 +145,7 @@ def prepare(
     settings: Iterable[str] = (),
     device: str = "auto",
     threads: int = 0,
+    pseudonymise: bool = False,
     progress: bool = False,
 ) -> Work:
     """Read the recipe and the scans, settle the classes and make the splits; writes nothing but the cache.
@@ -147,7 +156,8 @@ def prepare(
     made = source if isinstance(source, Recipe) else recipe.load(source, settings)
     times: dict[str, float] = {}
     begun = time.perf_counter()
-    intake = cohort.read(str(data), made, "" if subject == auditing.AUTO else subject, progress=progress)
+    who = "" if subject == auditing.AUTO else subject
+    intake = cohort.read(str(data), made, who, pseudonymise=pseudonymise, progress=progress)
     made = _with_stages(made, intake.cohort.classes)
     evidence = auditing.gather(
         intake.cohort,
@@ -314,7 +324,16 @@ def _train(work: Work, place: Fit, split: Split) -> None:
     network = build(made.model, len(work.cohort.classes), made.data.channels)
     sides = {side: split.rows(side) for side in SIDES}
     training.train(
-        network, made, work.store, work.cohort.labels, sides, place, device=work.device, progress=work.progress
+        network,
+        made,
+        work.store,
+        work.cohort.labels,
+        sides,
+        place,
+        subjects=work.cohort.subject if work.cohort.subjects_known else None,
+        classes=work.cohort.classes,
+        device=work.device,
+        progress=work.progress,
     )
 
 
@@ -331,6 +350,7 @@ def _report(work: Work, folder: Run, judged: Sequence[Judged]) -> None:
         mine = [entry for entry in judged if entry.model == "network" and entry.split.protocol == protocol]
         pooled = mine[0] if len(mine) == 1 else pool(mine)
         tables.write(folder, protocol, pooled.scans, pooled.subjects if work.cohort.subjects_known else None)
+    doubting.write(folder, judged)
     tables.write_overview(folder)
     rows, titles = _examples(work.cohort)
     with run.writing(folder.figures / "scans.png") as temporary:
@@ -340,7 +360,6 @@ def _report(work: Work, folder: Run, judged: Sequence[Judged]) -> None:
 
 def _examples(known: Cohort, most: int = 4) -> tuple[np.ndarray[Any, np.dtype[np.int64]], list[str]]:
     """A few scans of each class, of different subjects, with their class as title."""
-    doubting.write(folder, judged)
     rows: list[int] = []
     for index in range(len(known.classes)):
         here = np.flatnonzero(known.labels == index)

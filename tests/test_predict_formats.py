@@ -1,0 +1,102 @@
+"""Volumes and DICOM are predicted by the same names, and from the same pixels, as they are trained on."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import scanwise
+from medical_files import NAMES, write_dicom, write_nifti
+from scanwise.errors import DataError
+from tiny import Command, Whole
+
+VOLUME = np.random.default_rng(0).integers(0, 1000, (20, 24, 5)).astype(np.int16)
+FRAMES = np.random.default_rng(1).integers(0, 4096, (3, 20, 16)).astype(np.uint16)
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A volume of five slices, DICOM of three frames and of one, and junk."""
+    monkeypatch.setenv("SCANWISE_KEY", "a key")
+    write_nifti(tmp_path / "in" / "a.nii.gz", VOLUME)
+    write_dicom(tmp_path / "in" / "many", FRAMES)
+    write_dicom(tmp_path / "in" / "one", FRAMES[0], PatientID="another")
+    (tmp_path / "in" / "junk").write_text("x")
+    return tmp_path / "in"
+
+
+def names(folder: Path) -> list[str]:
+    slices = [f"{folder}/a.nii.gz#{index:03d}" for index in range(5)]
+    return [*slices, *(f"{folder}/many#{index:03d}" for index in range(3)), f"{folder}/one"]
+
+
+def test_a_file_answers_for_each_of_its_slices(whole: Whole, files: Path) -> None:
+    loaded = scanwise.load(whole.run.path)
+    answer = loaded.predict([files / "a.nii.gz", files / "junk", files / "many", files / "one"])
+    assert answer.scans.scans.tolist() == names(files)
+    assert [path for path, _ in answer.quarantine] == [str(files / "junk")]
+    for row, name in enumerate(names(files)):
+        alone = loaded.predict(name).scans
+        assert alone.scans.tolist() == [name]
+        np.testing.assert_allclose(alone.probs[0], answer.scans.probs[row], atol=1e-6)
+        assert (alone.sets is None) == (answer.scans.sets is None)
+        if alone.sets is not None and answer.scans.sets is not None:
+            np.testing.assert_array_equal(alone.sets[0], answer.scans.sets[row])
+
+
+def test_subjects_groups_and_names_go_with_the_slices(whole: Whole, files: Path) -> None:
+    loaded = scanwise.load(whole.run.path)
+    answer = loaded.predict(
+        [files / "a.nii.gz", files / "one"],
+        ["p", "q"],
+        {"site": np.array(["north", "south"])},
+        names=np.array(["volume", "picture"]),
+    )
+    assert answer.scans.scans.tolist() == [*(f"volume#{index:03d}" for index in range(5)), "picture"]
+    assert answer.scans.subjects.tolist() == ["p"] * 5 + ["q"]
+    assert answer.scans.groups["site"].tolist() == ["north"] * 5 + ["south"]
+    assert answer.subjects is not None
+    assert answer.subjects.scans.tolist() == ["5", "1"]
+
+
+def test_from_the_command_line(whole: Whole, files: Path, scanwise: Command) -> None:
+    said = scanwise("predict", whole.run.path, files, "--format", "csv", "--device", "cpu")
+    assert said.code == 0
+    rows = list(csv.DictReader(io.StringIO(said.out)))
+    assert [row["path"] for row in rows] == names(files)
+    assert "not used" in said.err
+    assert "junk" in said.err
+
+
+def test_headers_tell_who_is_who_and_no_name_gets_out(whole: Whole, files: Path, scanwise: Command) -> None:
+    (files / "a.nii.gz").unlink()
+    said = scanwise("predict", whole.run.path, files, "--format", "json", "--device", "cpu")
+    answer = json.loads(said.out)
+    assert [row["scans"] for row in answer["subjects"]] == [3, 1]
+    assert {row["modality"] for row in answer["scans"]} == {"MR"}
+    assert not any(value in said.out + said.err for value in NAMES.values())
+
+
+def test_nothing_but_files_that_cannot_be_opened(whole: Whole, files: Path, scanwise: Command) -> None:
+    cut = files / "cut"
+    cut.write_bytes((files / "one").read_bytes()[:-300])
+    said = scanwise("predict", whole.run.path, cut)
+    assert said.code == 2
+    assert "cut: damaged or truncated" in said.refusal
+    with pytest.raises(DataError, match="truncated"):
+        __import__("scanwise").load(whole.run.path).predict(cut)
+
+
+def test_names_in_paths_are_hidden_if_asked_for(whole: Whole, files: Path, scanwise: Command) -> None:
+    place = files / "Zenobia"
+    place.mkdir()
+    for file in [file for file in files.iterdir() if file.is_file()]:
+        file.rename(place / file.name)
+    command = ("predict", whole.run.path, files, "--format", "csv", "--device", "cpu")
+    plain, hidden = scanwise(*command), scanwise(*command, "--pseudonymise")
+    assert "Zenobia" in plain.out + plain.err
+    assert "Zenobia" not in hidden.out + hidden.err
+    assert len(hidden.out.splitlines()) == len(plain.out.splitlines())
