@@ -3,11 +3,11 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 from markupsafe import Markup
 
-from scanwise import __version__
 from scanwise.audit.evidence import Noted
 from scanwise.records import Finding, save_findings
 from scanwise.reporting import exhibits, html
@@ -58,7 +58,13 @@ def write(folder: Path, noted: Sequence[Noted], pixels: Pixels, title: str, fact
     with writing(folder / "findings.json") as temporary:
         save_findings(findings, temporary)
     counts = [(word, counted(n, "finding")) for s, word in SEVERITIES.items() if (n := _count(findings, s))]
-    values = {"scanwise": __version__, "title": printable(title), "facts": facts, "entries": entries, "counts": counts}
+    values = {
+        "scanwise": version("scanwise"),
+        "title": printable(title),
+        "facts": facts,
+        "entries": entries,
+        "counts": counts,
+    }
     write_text(html.page("audit.html.jinja", values), folder / "audit.html")
     return folder / "audit.html"
 
