@@ -23,7 +23,7 @@ import numpy as np
 
 from scanwise import bundle, cohort, recipe, run
 from scanwise.cohort import splits
-from scanwise.errors import DataError, RunError
+from scanwise.errors import DataError, RecipeError, RunError
 from scanwise.pipeline import auditing, doubting, predicting
 from scanwise.pipeline.calibrating import calibrate
 from scanwise.pipeline.judging import Judged, measure, pool, rivals_of
@@ -240,7 +240,13 @@ def _refuse_network(work: Work, out: Path) -> None:
         return
     from scanwise.models import build
 
-    build(work.recipe.model, len(work.cohort.classes), work.recipe.data.channels)
+    classes = work.cohort.classes
+    network = build(work.recipe.model, len(classes), work.recipe.data.channels, classes=classes)
+    if network.takes_text:
+        raise RecipeError(
+            f"The network {work.recipe.model.name!r} reads words, and fits do not hand them to it yet. Choose another "
+            "model.name; from Python, scanwise.models.build makes it."
+        )
 
 
 def _open_run(work: Work, out: Path, resume: bool) -> Run:
@@ -321,7 +327,7 @@ def _train(work: Work, place: Fit, split: Split) -> None:
 
     made = work.recipe
     torch.manual_seed(made.seed)
-    network = build(made.model, len(work.cohort.classes), made.data.channels)
+    network = build(made.model, len(work.cohort.classes), made.data.channels, classes=work.cohort.classes)
     sides = {side: split.rows(side) for side in SIDES}
     training.train(
         network,
@@ -372,9 +378,9 @@ def _examples(known: Cohort, most: int = 4) -> tuple[np.ndarray[Any, np.dtype[np
 def _write_provenance(work: Work, folder: Run, started: datetime) -> None:
     import torch
 
+    from scanwise.models import origin
+
     before = run.read_json(folder.provenance) if folder.provenance.is_file() else {}
-    weights = {"none": "random start", "hub": "pretrained, from the hub"}
-    source = work.recipe.model.weights
     run.write_json(
         {
             "environment": run.environment(),
@@ -382,7 +388,7 @@ def _write_provenance(work: Work, folder: Run, started: datetime) -> None:
             "threads": torch.get_num_threads(),
             "seed": work.recipe.seed,
             "data": {"source": work.source, "scans": len(work.cohort), "sha256": _data_hash(work.cohort)},
-            "weights": weights.get(source, f"pretrained, from {Path(source).name}"),
+            "weights": origin(work.recipe.model),
             # A stage that an earlier, interrupted session finished took next to nothing now: keep its time.
             "times": {name: max(spent, before.get("times", {}).get(name, 0)) for name, spent in work.times.items()},
             "started": before.get("started", started.isoformat(timespec="seconds")),

@@ -29,7 +29,7 @@ def plan(work: Work) -> Plan:
     from scanwise.models import build
 
     made = work.recipe
-    network = build(made.model, len(work.cohort.classes), made.data.channels)
+    network = build(made.model, len(work.cohort.classes), made.data.channels, classes=work.cohort.classes)
     speed = training.time_steps(network, made, work.device)
     cells: list[tuple[str, ...]] = []
     seconds = 0.0
