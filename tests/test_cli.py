@@ -335,14 +335,19 @@ def test_place_that_is_no_run(command: list[str], tmp_path: Path, scanwise: Comm
 # --- commands that only tell
 
 
+COMMANDS = (
+    "audit", "augment", "calibrate", "cohort", "conformal", "demo", "fetch", "fit", "predict", "recipes", "report",
+)  # fmt: skip
+
+
 def test_no_command_is_help(scanwise: Command) -> None:
     said = scanwise()
     assert (said.code, said.err) == (0, "")
-    for command in ("demo", "fit", "predict", "recipes", "report"):
+    for command in COMMANDS:
         assert f"\n  {command} " in said.out
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["fit"], ["predict"], ["report"], ["recipes"], ["recipes", "show"]])
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["recipes", "show"]])
 def test_help_fits_a_terminal(
     command: list[str],
     scanwise: Command,

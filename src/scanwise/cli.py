@@ -249,7 +249,10 @@ def audit(data: str, subject: str, out: Path, fix: Path | None, as_json: bool, s
 def augment(
     data: str, out: Path, per_scan: int | None, per_class: int | None, subject: str, like: str, size: int, seed: int
 ) -> None:
-    """Write augmented copies that carry their origin's subject, so that they can never leak."""
+    """Write augmented copies that carry their origin's subject.
+
+    So a split by subject can never part a copy from its origin.
+    """
     if (per_scan is None) == (per_class is None):
         raise click.UsageError("Say how many copies: --per-scan or --per-class, one of the two.")
     _talk()
@@ -276,7 +279,7 @@ def _file(name: str, told: str, **options: Any) -> Callable[[F], F]:
 )
 @click.option("--subject-level", is_flag=True, help="Pool the scans of each subject first.")
 def calibrate(valid: Path, out: Path, method: str, subject_level: bool) -> None:
-    """Learn how sure a network may be, from logits of validation subjects.
+    """Learn how sure a network may be, from validation logits.
 
     VALID is an npz of logits (N, C) and labels (N,); and subjects (N,), where people have several scans.
     """
