@@ -119,19 +119,6 @@ def test_coverage_is_what_was_promised(score: str, randomised: bool, n: int, alp
         assert mean <= 1 - alpha + 1 / (n + 1) + 4 * error
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("num_classes", [4, 100])
-@pytest.mark.parametrize("n", [20, 50, 100, 1000])
-@pytest.mark.parametrize("randomised", [True, False])
-@pytest.mark.parametrize("score", SCORES)
-def test_coverage_over_1000_trials(score: str, randomised: bool, n: int, num_classes: int) -> None:
-    for alpha in (0.1, 0.05):
-        mean, error = _coverage(score, n, num_classes, alpha, randomised=randomised, trials=1000)
-        assert mean >= 1 - alpha - 4 * error
-        if randomised or score == "lac":
-            assert mean <= 1 - alpha + 1 / (n + 1) + 4 * error
-
-
 def test_never_empty_covers_more_and_says_so() -> None:
     allowed, _ = _coverage("lac", 50, 4, 0.2, randomised=False)
     never, _ = _coverage("lac", 50, 4, 0.2, randomised=False, allow_empty=False)
