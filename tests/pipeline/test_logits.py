@@ -322,6 +322,10 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
     ),
     "a class twice": (lambda given: {"classes": np.array(["a", "b", "a"])}, "two classes have one name"),
     "no logits": (lambda given: {"logits": None}, "it lacks ['logits']"),
+    "features of nobody": (lambda given: {"features": np.ones((59, 4))}, "features must be numbers (60, …)"),
+    "features not a number": (lambda given: {"features": np.full((60, 4), np.nan)}, "60 of 60 rows have features"),
+    "features in words": (lambda given: {"features": np.full((60, 4), "a")}, "features must be numbers"),
+    "several folds": (lambda given: {"fold": np.arange(60)}, "fold must be one value"),
     "leaky": (lambda given: {"protocol": "published"}, "protocol 'published', which leaks"),
     "training side": (lambda given: {"split": "train"}, "of the train side"),
 }

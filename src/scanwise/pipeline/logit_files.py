@@ -15,7 +15,7 @@ import numpy as np
 
 from scanwise.errors import DataError, ShapeError, did_you_mean
 from scanwise.records import IntArray, Logits, StrArray, read_arrays
-from scanwise.risk import check_labels, check_logits, pool_by_subject, refuse_rows
+from scanwise.risk import check_features, check_labels, check_logits, pool_by_subject, refuse_rows
 
 Side = Literal["validation", "calibration", "test"]
 SIDES: tuple[Side, ...] = ("validation", "calibration", "test")
@@ -98,6 +98,10 @@ def _filled(arrays: Mapping[str, Any], side: Side) -> dict[str, Any]:
             expected = num_classes if name == "classes" else count
             if values.shape != (expected,):
                 raise ShapeError(f"{name} must be ({expected},) beside logits {logits.shape}; it is {values.shape}.")
+        if name in ("split", "protocol", "fold") and values.shape != ():
+            raise ShapeError(f"{name} must be one value; it is an array {values.shape}.")
+        if name in ("features", "appearance") and (values.dtype.kind not in "fiu" or values.shape[:1] != (count,)):
+            raise ShapeError(f"{name} must be numbers ({count}, …); it is {values.dtype} {values.shape}.")
     if side == "test" and filled["labels"].dtype.kind in "iu" and (filled["labels"] == -1).all():
         return filled
     return {**filled, "labels": check_labels(filled["labels"], num_classes, count)}
@@ -107,6 +111,8 @@ def _check(logits: Logits, side: Side) -> None:
     if len(set(logits.classes)) < len(logits.classes):
         raise DataError(f"two classes have one name: {', '.join(logits.classes)}.")
     refuse_rows(logits.subjects == "", "no subject; who it is decides what may be promised")
+    if logits.features is not None:
+        check_features(logits.features)
     again = np.ones(len(logits), dtype=np.bool_)
     again[np.unique(logits.scans, return_index=True)[1]] = False
     refuse_rows(again, "a scan that an earlier row has as well")
