@@ -235,9 +235,9 @@ def test_the_border_is_that_of_the_scan_and_not_of_its_padding() -> None:
 
 
 def test_the_shape_of_the_body_is_not_in_the_background() -> None:
-    """Two heads of very different size on the same black: the same background."""
+    """Two heads of very different size on the same gray: the same background."""
     y, x = np.mgrid[-1:1:48j, -1:1:48j]
-    pixels = np.stack([np.where(x**2 + y**2 < size**2, 150, 0) for size in (0.3, 0.8)]).astype(np.uint8)
+    pixels = np.stack([np.where(x**2 + y**2 < size**2, 150, 40) for size in (0.3, 0.8)]).astype(np.uint8)
     found = margins.background(pixels)
     assert found is not None
     assert np.allclose(found[0], found[1])
