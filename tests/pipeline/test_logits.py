@@ -1,16 +1,16 @@
-"""`scanwise calibrate` and `scanwise conformal` on files of logits: what they write, say and refuse."""
+"""`scanwise calibrate` and `scanwise conformal` on files of logits: what they write and say."""
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import pytest
+from logit_arrays import CLASSES, Write, arrays
 
 from scanwise import calibration
 from scanwise.cli import cli
@@ -18,43 +18,6 @@ from scanwise.conformal import SCORES, ConditionalSets, ConformalSets, draws_fro
 from scanwise.records import Logits
 from scanwise.risk import pool_by_subject, softmax
 from tiny import Command
-
-Write = Callable[..., Path]
-CLASSES = ("well", "mild", "severe")
-
-
-def arrays(seed: int, count: int, each: int = 1) -> dict[str, Any]:
-    """Logits of an overconfident network, `each` scans of every subject; names say the seed, so that none repeat."""
-    random = np.random.default_rng(seed)
-    labels = (np.arange(count // each) % 3).repeat(each)
-    own = random.normal(size=(count // each, 3)).repeat(each, axis=0)
-    logits = 3 * (own + 0.4 * random.normal(size=(count, 3)) + 1.6 * np.eye(3)[labels])
-    return {
-        "logits": logits.astype(np.float32),
-        "labels": labels,
-        "scans": np.array([f"{seed}/{row}.png" for row in range(count)]),
-        "subjects": np.array([f"{seed}:{row // each}" for row in range(count)]),
-        "classes": np.array(CLASSES),
-        "group_site": np.array(["north", "south"])[np.arange(count) // each % 2],
-    }
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    """Write `NAME.npz` of arrays with some changed; None leaves one out."""
-
-    def put(name: str, given: Mapping[str, Any], **changes: Any) -> Path:
-        kept = {key: value for key, value in {**given, **changes}.items() if value is not None}
-        np.savez(tmp_path / f"{name}.npz", **kept)
-        return tmp_path / f"{name}.npz"
-
-    return put
-
-
-@pytest.fixture
-def files(write: Write) -> dict[str, Path]:
-    """Three sides with one scan a subject."""
-    return {name: write(name, arrays(seed, 120)) for seed, name in enumerate(("valid", "known", "test"))}
 
 
 def test_a_calibrator_is_learnt_written_and_its_worth_on_others_is_shown(
@@ -256,6 +219,24 @@ def test_logits_and_labels_alone_are_enough_and_what_is_not_known_is_said(
         assert (found["labels"] == -1).all()
 
 
+def test_a_test_side_that_looks_otherwise_is_said(scanwise: Command, write: Write, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    known, test = arrays(1, 60), arrays(2, 60)
+    features = {"features": random.normal(size=(60, 5))}
+    for given, shift, told in (
+        (test, 0.0, "are not seen to differ"),
+        ({**test, "logits": test["logits"] / 30}, 3.0, "differ (p = 0.001)"),
+    ):
+        paths = write("known", known, **features), write("test", given, features=random.normal(size=(60, 5)) + shift)
+        said = scanwise("conformal", *paths, "--out", tmp_path / "s.npz")
+        assert said.code == 0, said.err
+        lines = [line for line in said.out.splitlines() if line.startswith("  by ")]
+        assert [line.split(",")[0] for line in lines] == ["  by confidence", "  by features"]
+        assert all(told in line for line in lines)
+    alone = scanwise("conformal", write("known", known), write("test", test), "--out", tmp_path / "s.npz")
+    assert "by features" not in alone.out
+
+
 def test_the_calibrators_of_a_run_are_read(scanwise: Command, files: dict[str, Path], tmp_path: Path) -> None:
     both = {"scan": calibration.Temperature(3.0).to_dict(), "subject": calibration.Temperature(1.0).to_dict()}
     (tmp_path / "calibrator.json").write_text(json.dumps(both), encoding="utf-8")
@@ -290,166 +271,3 @@ def test_a_shell_gets_tables_notes_and_exit_codes(files: dict[str, Path], tmp_pa
     assert bad.stderr.startswith("error: 120 subjects are on both sides")
     assert bad.stderr.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["known.npz", "sets.npz", "test.npz", "valid.npz"]
-
-
-def spoilt(name: str, place: tuple[int, ...], value: float) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    def change(given: dict[str, Any]) -> dict[str, Any]:
-        values = given[name].copy()
-        values[place] = value
-        return {name: values}
-
-    return change
-
-
-BAD: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
-    "not a number": (spoilt("logits", (7, 1), np.nan), "1 of 60 rows have logits that are NaN or infinite. Rows: 7."),
-    "infinite": (spoilt("logits", (9, 0), np.inf), "Rows: 9."),
-    "label out of range": (spoilt("labels", (4,), 3), "1 of 60 rows have a label outside 0…2. Rows: 4."),
-    "label unknown": (spoilt("labels", (4,), -1), "Rows: 4."),
-    "labels not whole": (lambda given: {"labels": given["labels"] * 1.0}, "whole numbers; they are float64"),
-    "labels of another length": (lambda given: {"labels": given["labels"][:-1]}, "labels must be (60,)"),
-    "scans of another length": (lambda given: {"scans": given["scans"][:-1]}, "scans must be (60,)"),
-    "subjects of another length": (lambda given: {"subjects": given["subjects"][:-1]}, "subjects must be (60,)"),
-    "classes of another length": (lambda given: {"classes": given["classes"][:2]}, "classes must be (3,)"),
-    "groups of another length": (lambda given: {"group_site": given["group_site"][:2]}, "group_site must be (60,)"),
-    "no rows": (lambda given: {name: values[:0] for name, values in given.items()}, "N is 0"),
-    "a vector": (lambda given: {"logits": given["logits"][:, 0]}, "two classes or more"),
-    "text": (lambda given: {"logits": given["logits"].astype(str)}, "logits must be numbers"),
-    "no subject": (lambda given: {"subjects": np.where(np.arange(60) == 8, "", given["subjects"])}, "Rows: 8."),
-    "a scan twice": (
-        lambda given: {"scans": np.where(np.arange(60) == 8, given["scans"][2], given["scans"])},
-        "a scan that an earlier row has as well. Rows: 8.",
-    ),
-    "a class twice": (lambda given: {"classes": np.array(["a", "b", "a"])}, "two classes have one name"),
-    "no logits": (lambda given: {"logits": None}, "it lacks ['logits']"),
-    "features of nobody": (lambda given: {"features": np.ones((59, 4))}, "features must be numbers (60, …)"),
-    "features not a number": (lambda given: {"features": np.full((60, 4), np.nan)}, "60 of 60 rows have features"),
-    "features in words": (lambda given: {"features": np.full((60, 4), "a")}, "features must be numbers"),
-    "several folds": (lambda given: {"fold": np.arange(60)}, "fold must be one value"),
-    "leaky": (lambda given: {"protocol": "published"}, "protocol 'published', which leaks"),
-    "training side": (lambda given: {"split": "train"}, "of the train side"),
-}
-
-
-@pytest.mark.parametrize("kind", BAD)
-@pytest.mark.parametrize("side", ["known", "test"])
-def test_bad_rows_are_one_line_that_names_them_and_nothing_is_written(
-    scanwise: Command, write: Write, tmp_path: Path, kind: str, side: str
-) -> None:
-    change, told = BAD[kind]
-    known, test = arrays(1, 60), arrays(2, 60)
-    spoil = change(known if side == "known" else test)
-    paths = [
-        write(name, given, **(spoil if name == side else {})) for name, given in (("known", known), ("test", test))
-    ]
-    said = scanwise("conformal", *paths, "--out", tmp_path / "out" / "s.npz")
-    assert said.code == 2
-    assert told in said.refusal
-    assert f"{side}.npz" in said.refusal
-    assert len(said.refusal.splitlines()) == 1
-    assert said.out == ""
-    assert not (tmp_path / "out").exists()
-    if side == "known":
-        alone = scanwise("calibrate", paths[0], "--out", tmp_path / "out" / "c.json")
-        assert alone.code == 2
-        assert told in alone.refusal
-        assert not (tmp_path / "out").exists()
-
-
-def test_one_class_only_says_nothing(scanwise: Command, write: Write, files: dict[str, Path], tmp_path: Path) -> None:
-    one = write("one", arrays(3, 30), labels=np.ones(30, dtype=int))
-    for command in (["calibrate", one], ["conformal", one, files["test"]]):
-        said = scanwise(*command, "--out", tmp_path / "x")
-        assert said.code == 2
-        assert "30 of 30 rows have the label 'mild' and none another" in said.refusal
-        assert not (tmp_path / "x").exists()
-    test = write("healthy", arrays(4, 30), labels=np.zeros(30, dtype=int))  # a test may hold whom it will
-    assert scanwise("conformal", files["known"], test, "--out", tmp_path / "x").code == 0
-
-
-@pytest.mark.parametrize("alpha", ["0", "1", "-0.1", "nan", "2"])
-def test_alpha_must_lie_between_0_and_1(scanwise: Command, files: dict[str, Path], tmp_path: Path, alpha: str) -> None:
-    said = scanwise("conformal", files["known"], files["test"], "--alpha", alpha, "--out", tmp_path / "s.npz")
-    assert said.code == 2
-    assert "alpha must lie between 0 and 1" in said.refusal
-    assert not (tmp_path / "s.npz").exists()
-
-
-def test_files_that_do_not_belong_together_are_refused(
-    scanwise: Command, write: Write, files: dict[str, Path], tmp_path: Path
-) -> None:
-    def refusal(known: Path, test: Path, *more: object) -> str:
-        said = scanwise("conformal", known, test, "--out", tmp_path / "s.npz", *more)
-        assert said.code == 2, said.err
-        assert not (tmp_path / "s.npz").exists()
-        return said.refusal
-
-    other = write("other", arrays(2, 60), classes=np.array(["mild", "well", "severe"]))
-    assert "They must be the same, in the same order" in refusal(files["known"], other)
-    subjects = arrays(2, 60)["subjects"]
-    subjects[[11, 40]] = "1:3"
-    crossing = write("crossing", arrays(2, 60), subjects=subjects)
-    told = refusal(files["known"], crossing)
-    assert "1 subjects are on both sides, such as '1:3': rows 3 of" in told
-    assert "rows 11, 40 of" in told
-    bare = {"subjects": None, "scans": arrays(1, 120)["scans"]}
-    same = [write("a", arrays(1, 120), **bare), write("b", arrays(2, 120), **bare)]
-    assert "120 scans are on both sides" in refusal(*same)
-    tuned = write("tuned", arrays(2, 60), split="validation")
-    assert "60 subjects are on both sides" in refusal(files["known"], files["test"], "--tune", tuned)
-    folds = [
-        write(f"f{fold}", arrays(6 + fold, 60), split=side, fold=fold)
-        for fold, side in ((0, "calibration"), (1, "test"))
-    ]
-    assert "of fold 1: other networks" in refusal(*folds)
-    assert "has no group column 'sit'; its columns are site" in refusal(files["known"], files["test"], "--by", "sit")
-    assert "lac does not have" in refusal(files["known"], files["test"], "--score", "lac", "--tune", files["valid"])
-    assert "let --tune VALID.npz choose it" in refusal(files["known"], files["test"], "--score", "saps")
-    anonymous = write("anonymous", arrays(7, 60), subjects=None)
-    assert "names no subjects to pool by" in refusal(files["known"], anonymous, "--subject-level")
-
-
-def test_a_calibrator_must_fit_and_know_nobody(
-    scanwise: Command, write: Write, files: dict[str, Path], tmp_path: Path
-) -> None:
-    def refusal(path: Path) -> str:
-        said = scanwise("conformal", files["known"], files["test"], "--calibrator", path, "--out", tmp_path / "s.npz")
-        assert said.code == 2, said.err
-        assert not (tmp_path / "s.npz").exists()
-        return said.refusal
-
-    for name, told in (("known", "learnt from 120 subjects of"), ("test", "rows 0, 1, 2")):
-        assert scanwise("calibrate", files[name], "--out", tmp_path / f"{name}.json").code == 0
-        assert told in refusal(tmp_path / f"{name}.json")
-    four = write("four", {"logits": np.eye(4).repeat(9, axis=0), "labels": np.arange(4).repeat(9)})
-    assert scanwise("calibrate", four, "--method", "vector", "--out", tmp_path / "four.json").code == 0
-    assert "learnt on the classes" in refusal(tmp_path / "four.json")
-    vector = calibration.VectorScaling((1.0, 1.0), (0.0, 0.0)).to_dict()
-    for text, told in (
-        ("{", "is not a calibrator that"), ("[]", "its method is none of"), ('{"method": "platt"}', "its method is none of"),
-        (json.dumps(vector), "learnt on 2 classes"), ('{"method": "temperature"}', "Was the file changed?"),
-    ):  # fmt: skip
-        (tmp_path / "odd.json").write_text(text, encoding="utf-8")
-        assert told in refusal(tmp_path / "odd.json")
-    assert "No such file" in refusal(tmp_path / "nowhere.json")
-
-
-def test_files_that_are_none_are_refused_and_none_is_written_over(
-    scanwise: Command, files: dict[str, Path], tmp_path: Path
-) -> None:
-    whole = files["known"].read_bytes()
-    odd = tmp_path / "odd.npz"
-    for content in (b"", b"junk", whole[:900]):
-        odd.write_bytes(content)
-        said = scanwise("calibrate", odd, "--out", tmp_path / "c.json")
-        assert (said.code, (tmp_path / "c.json").exists()) == (2, False)
-        assert "not a file of logits" in said.refusal
-    np.save(tmp_path / "array.npy", np.zeros((3, 3)))
-    assert "not a file of logits" in scanwise("calibrate", tmp_path / "array.npy", "--out", tmp_path / "c.json").refusal
-    over = scanwise("conformal", files["known"], files["test"], "--out", files["known"])
-    assert over.code == 2
-    assert "it would be lost" in over.refusal
-    assert files["known"].read_bytes() == whole
-    assert scanwise("calibrate", tmp_path / "nothing.npz", "--out", tmp_path / "c.json").code == 2
-    assert scanwise("calibrate", files["valid"], "--out", tmp_path).code == 2
-    assert scanwise("conformal", files["known"], files["test"], "--score", "hps", "--out", tmp_path / "s").code == 2
