@@ -95,7 +95,7 @@ def _components(vectors: FloatArray, rows: IntArray, seed: int) -> FloatArray:
     mean = vectors[some].mean(axis=0)
     count = min(COMPONENTS, len(some) - 1, vectors.shape[1])
     _, _, axes = randomized_svd(vectors[some] - mean, count, n_iter=2, random_state=seed)
-    found = vectors[rows] @ axes.T - mean @ axes.T
+    found = (vectors @ axes.T)[rows] - mean @ axes.T  # in this order, for a copy of 40,000 descriptors is 430 MB
     spread = found.std(axis=0)
     return np.asarray(found / np.where(spread > 0, spread, 1), dtype=np.float64)
 
