@@ -1,5 +1,6 @@
 """Each scan is decoded once, by whoever comes first, and half a store never exists."""
 
+import hashlib
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from cohort_scans import Scans
 
+from medical_files import write_nifti
 from scanwise.cohort import readers, store
 from scanwise.errors import RunError, StorageError
 from scanwise.recipe import Data
@@ -265,3 +267,29 @@ def test_a_cache_that_cannot_be_made(scans: Scans, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("SCANWISE_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(StorageError, match="SCANWISE_CACHE"):
         store.build(root, paths_of(root), SETTINGS)
+
+
+# --- slices of one file ---
+
+
+def test_a_volume_that_changes_makes_another_store(tmp_path: Path, cache: Path) -> None:
+    """The hash of a slice's file is in the key, though no file has the slice's name."""
+    voxels = np.random.default_rng(0).integers(0, 1000, (8, 9, 3)).astype(np.int16)
+    write_nifti(tmp_path / "x.nii", voxels)
+    paths = np.array([f"x.nii#{index:03d}" for index in range(3)])
+    before, refused = store.build(tmp_path, paths, SETTINGS)
+    assert refused == {}
+    write_nifti(tmp_path / "x.nii", voxels[:, ::-1])
+    after, _ = store.build(tmp_path, paths, SETTINGS)
+    assert len(stores(cache)) == 2
+    assert not np.array_equal(before.array, after.array)
+    assert not set(before.sha256.tolist()) & set(after.sha256.tolist())
+
+
+def test_a_file_of_many_slices_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_nifti(tmp_path / "x.nii", np.arange(8 * 9 * 30, dtype=np.int16).reshape(8, 9, 30))
+    hashed: list[int] = []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *given: hashed.append(1) or digest(*given))
+    store.build(tmp_path, np.array([f"x.nii#{index:03d}" for index in range(30)]), SETTINGS)
+    assert len(hashed) == 1
