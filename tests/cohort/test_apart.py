@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from medical_files import NAMES, shipped, write_packed
 from pydicom.encaps import get_frame
 from pydicom.uid import JPEGLSLossless
 
+from medical_files import NAMES, shipped, write_packed
 from scanwise.cohort import apart, readers
 from scanwise.cohort.readers import UnreadableScan
 from scanwise.recipe import Data

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from medical_files import NAMES, dataset, shipped, write_dicom, write_packed
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
@@ -20,6 +19,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from medical_files import NAMES, dataset, shipped, write_dicom, write_packed
 from scanwise.cohort import dicom, readers
 from scanwise.cohort.identity import Pseudonyms
 from scanwise.cohort.readers import UnreadableScan

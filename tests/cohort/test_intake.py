@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cohort_scans import Scans
-from medical_files import dataset, write_dicom, write_nifti
 
+from medical_files import dataset, write_dicom, write_nifti
 from scanwise import cohort
 from scanwise.cohort import nifti, readers, splits
 from scanwise.errors import DataError

@@ -8,8 +8,8 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from medical_files import write_nifti
 
+from medical_files import write_nifti
 from scanwise.cohort import nifti, readers
 from scanwise.cohort.readers import UnreadableScan
 from scanwise.recipe import Data
@@ -92,6 +92,27 @@ def test_a_header_that_says_nothing_of_places_is_taken_as_it_is(tmp_path: Path) 
     file.write_bytes(bytes(header))
     assert not nibabel.load(file).affine[:3].any()
     assert cut(file, 0).shape == (8, 6)
+
+
+@pytest.mark.parametrize(("axis", "size"), [("axial", (8, 6)), ("coronal", (25, 6)), ("sagittal", (25, 8))])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_where_proportions_are_kept_thick_slices_are_as_high_as_they_are(
+    tmp_path: Path, axis: str, size: tuple[int, int], order: tuple[int, ...]
+) -> None:
+    """Voxels of 2 × 2 × 10 mm, in whatever order they are stored."""
+    affine = np.zeros((4, 4))
+    affine[3, 3] = 1
+    for place, world in enumerate(order):
+        affine[world, place] = (2, 2, 10)[world]
+    file = write_nifti(tmp_path / "x.nii", ramp().transpose(order), affine)
+    assert cut(file, 0, axis=axis, shape="pad").shape == size
+    assert cut(file, 0, axis=axis).shape == (8 if axis == "axial" else 5, size[1])
+
+
+@pytest.mark.parametrize("thickness", [1000.0, 1.0])
+def test_sizes_that_cannot_be_change_nothing(tmp_path: Path, thickness: float) -> None:
+    file = write_nifti(tmp_path / "x.nii", ramp(), np.diag([1, 1, thickness, 1]))
+    assert cut(file, 0, axis="coronal", shape="pad").shape == (5, 6)
 
 
 # --- intensities ---

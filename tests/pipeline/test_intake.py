@@ -9,10 +9,10 @@ import pytest
 from medical_files import NAMES, write_dicom, write_nifti
 from scanwise import cohort
 from scanwise.cohort import layouts
-from scanwise.errors import DataError
+from scanwise.errors import DataError, RunError
 from scanwise.pipeline import intake
 from scanwise.recipe import Recipe
-from tiny import Command, Fill
+from tiny import Again, Command, Fill
 
 RECIPE = Recipe.model_validate({"name": "a", "data": {"size": 16}})
 RANDOM = np.random.default_rng(0)
@@ -155,3 +155,15 @@ def test_a_table_of_no_kind_leaves_nothing(mixed: Path, tmp_path: Path, name: st
     with pytest.raises(DataError, match="ends in none of"):
         intake.write_manifest(mixed, tmp_path / name)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["data"]
+
+
+def test_a_run_that_was_begun_before_a_setting_existed_goes_on(again: Again) -> None:
+    """A newer scanwise writes more defaults into recipe.yaml; the recipe is the same."""
+    text = again.run.recipe.read_text(encoding="utf-8")
+    assert "  nan: refuse\n" in text
+    again.run.recipe.write_text(text.replace("  nan: refuse\n", ""), encoding="utf-8")
+    again.resume()
+    assert again.run.recipe.read_text(encoding="utf-8") == text
+    again.run.recipe.write_text(text.replace("nan: refuse", "nan: black"), encoding="utf-8")
+    with pytest.raises(RunError, match=r"it differs in data\.nan"):
+        again.resume()

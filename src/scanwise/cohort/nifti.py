@@ -2,7 +2,8 @@
 
 A volume is brought to the axes right, front, top (nibabel's closest canonical orientation) and cut along the recipe's
 `data.axis`. Slices are shown as radiologists see them: the front or the top of the head above, and the patient's right
-hand on the left side (in sagittal slices the front on the left). Of volumes over time the first is taken.
+hand on the left side (in sagittal slices the front on the left). Where a recipe keeps proportions (`data.shape: pad`),
+voxels that are not cubes are made as high as they are wide. Of volumes over time the first is taken.
 """
 
 import gzip
@@ -16,12 +17,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from scanwise.cohort.readers import MAX_PIXELS, Pixels, Slices, UnreadableScan
 from scanwise.recipe import Data
 
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 MAX_VOXELS = 500_000_000
+_THICKEST = 20  # a slice is at most so many times as thick as its pixels are wide; more is a mistake of the header
 
 _DAMAGED = (OSError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error, zlib.error)
 
@@ -47,8 +50,10 @@ def decode(data: bytes, slices: Slices, settings: Data) -> Iterator[Pixels | str
     wanted = [_index(index, count) for index in slices]
     volume = _volume(image)
     low, high = _range(volume, settings)
+    size = _size(volume, image, settings)
     for index in wanted:
-        yield index if isinstance(index, str) else _cut(volume, index, low, high, settings)
+        found = index if isinstance(index, str) else _cut(volume, index, low, high, settings)
+        yield found if isinstance(found, str) or found.shape[:2] == size else _enlarged(found, size)
 
 
 def _open(raw: Any) -> Any:
@@ -155,6 +160,26 @@ def _cut(volume: NDArray[np.float32], index: int, low: float, high: float, setti
     scale = 255.0 / (high - low) if high > low else 0.0
     gray = np.clip((np.where(holes, low, slab) - low) * scale, 0, 255)
     return np.rint(gray).astype(np.uint8)[::-1, ::-1].T[:, :, None]
+
+
+def _size(volume: NDArray[np.float32], image: Any, settings: Data) -> tuple[int, int]:
+    """(H, W) of a slice; where proportions are to be kept, with pixels as high as they are wide."""
+    axis = AXES[settings.axis]
+    width, height = (length for place, length in enumerate(volume.shape) if place != axis)
+    if settings.shape != "pad":
+        return height, width
+    order = _orientation(image)[:, 0].astype(int)
+    sides = dict(zip(order.tolist(), (*map(float, image.header.get_zooms()[:3]), 1.0), strict=False))
+    across, along = (sides.get(place, 1.0) for place in range(3) if place != axis)
+    ratio = along / across if across > 0 else math.nan
+    if not 1 / _THICKEST <= ratio <= _THICKEST or height * width * max(ratio, 1 / ratio) > MAX_PIXELS:
+        return height, width  # also where it is NaN: a header that says nothing of sizes
+    return (round(height * ratio), width) if ratio > 1 else (height, round(width / ratio))
+
+
+def _enlarged(gray: Pixels, size: tuple[int, int]) -> Pixels:
+    picture = Image.fromarray(gray[:, :, 0]).resize(size[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(picture, dtype=np.uint8)[:, :, None]
 
 
 def _by(shape: Sequence[int]) -> str:
