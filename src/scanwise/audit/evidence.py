@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from scanwise.records import Cohort, Finding, FloatArray, IntArray, Severity, Split, StrArray
+from scanwise.records import BoolArray, Cohort, Finding, FloatArray, IntArray, Severity, Split, StrArray
 
 SURE = 0.95
 """Confidence from which recovered subjects are used where nobody gave any."""
@@ -42,6 +42,36 @@ class Recovered:
 
 
 @dataclass(frozen=True, slots=True)
+class Matches:
+    """Pairs of scans that are one, after a flip, a rotation, a shift, a zoom or a change of intensity.
+
+    Attributes:
+        rows: (P, 2) rows of the cohort, the lower one first; which is the copy is not known.
+        likeness: (P,) share of the detail of one that the other explains.
+        moved: (P,) how far the edge of the subject lies from where it lies in the other, in pixels of the thumbnail.
+        transform: (P, 2, 3) from pixels (y, x) of the first scan's thumbnail to those of the second.
+    """
+
+    rows: IntArray
+    likeness: FloatArray
+    moved: FloatArray
+    transform: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, kept: IntArray | BoolArray) -> Self:
+        """Some of the pairs."""
+        return replace(
+            self,
+            rows=self.rows[kept],
+            likeness=self.likeness[kept],
+            moved=self.moved[kept],
+            transform=self.transform[kept],
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What is known of a cohort before its checks.
 
@@ -55,6 +85,7 @@ class Evidence:
         quarantine: (path, reason) of files that cannot be read.
         seed: of everything random.
         recovered: what the pixels alone say of who is who, where that was asked already.
+        copies: pairs of scans that are one, where that was asked already.
     """
 
     cohort: Cohort
@@ -66,6 +97,7 @@ class Evidence:
     quarantine: tuple[tuple[str, str], ...] = ()
     seed: int = 0
     recovered: Recovered | None = None
+    copies: Matches | None = None
 
     def __len__(self) -> int:
         return len(self.cohort)
@@ -83,6 +115,7 @@ class Evidence:
             split=None,
             files={name: values[rows] for name, values in self.files.items()},
             recovered=None,
+            copies=None,
         )
 
 

@@ -4,13 +4,12 @@ import logging
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from scanwise import audit, cohort, registration, run
-from scanwise.audit import quality
+from scanwise.audit import quality, subjects
 from scanwise.audit.evidence import Evidence, Noted, note
 from scanwise.cohort import manifests, remote, splits, store
 from scanwise.cohort.listing import Listing
@@ -170,14 +169,11 @@ def gather(
     """
     pixels = thumbnails.reshape(thumbnails.shape[:3])
     vectors = registration.descriptors(pixels)
-    if not known.subjects_known and find_spec("scanwise.audit.subjects"):  # TEMPORARY
-        from scanwise.audit import subjects
-
+    if not known.subjects_known:
         recovered = subjects.recover(pixels, vectors, known.labels)
         if recovered.sure:
-            known = replace(
-                known, subject=recovered.subject, subject_source=f"recovered from pixels, {recovered.reason}"
-            )
+            source = f"recovered from pixels, {recovered.reason}"
+            known = replace(known, subject=recovered.subject, subject_source=source)
     who = known.subject if known.subjects_known else None
     files = quality.file_facts(remote.local(known.root), known.path)
     return Evidence(known, pixels, vectors, who, files=files, quarantine=quarantine, seed=seed)

@@ -1,4 +1,4 @@
-"""Scans as pictures that can be compared: thumbnails, descriptors that correlate, nearest neighbours, alignment."""
+"""Scans as vectors: thumbnails, descriptors whose product is their correlation, and nearest neighbours."""
 
 import numpy as np
 from numpy.typing import NDArray
