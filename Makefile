@@ -26,7 +26,7 @@ demo: $(STAMP)  ## synthetic scans to a report, in about a minute: demo/
 	$(BIN)/scanwise demo
 
 test: $(STAMP)  ## all tests but the slow ones; browser tests skip where there is no chromium
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
 
 slow: $(STAMP)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)

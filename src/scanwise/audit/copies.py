@@ -68,7 +68,7 @@ def examine(evidence: Evidence) -> list[Noted]:
     found = found.take(np.argsort(-found.likeness, kind="stable"))
     one, other = found.rows.T
     alike = np.einsum("pd,pd->p", evidence.vectors[one], evidence.vectors[other])
-    doubles = ((known.pixels[one] == known.pixels[other]) & (known.pixels[one] != "")) | (alike >= duplicates.ALIKE)
+    doubles = ((known.pixels[one] == known.pixels[other]) & (known.pixels[one] != "")) | (alike >= ALIKE)
     found = found.take(~doubles)
     one, other = found.rows.T
     nowhere = np.zeros(len(found), dtype=np.bool_)
@@ -332,35 +332,3 @@ def _in_thumbnails(found: Matches) -> Matches:
 
 def _none() -> Matches:
     return Matches(np.empty((0, 2), dtype=np.int64), np.empty(0), np.empty(0), np.empty((0, 2, 3), dtype=np.float32))
-
-
-def examine(evidence: Evidence) -> list[Noted]:
-    """Copies across sides leak; across labels somebody is wrong; the rest are good to know."""
-    known = evidence.cohort
-    sides = known.given if evidence.split is None else evidence.split.side
-    found = find(evidence.pixels, None if sides is None or len(set(sides.tolist())) < 2 else sides)
-    one, other = found.rows.T
-    vectors = evidence.vectors
-    found = found.take((vectors[one] * vectors[other]).sum(axis=1) < ALIKE)  # what lies just so `duplicates` tells
-    one, other = found.rows.T
-    side = np.full(len(known), "") if sides is None else sides
-    parted = (side[one] != side[other]) & (side[one] != "") & (side[other] != "")
-    torn = (known.labels[one] != known.labels[other]) & ~parted
-    return [
-        *_noted(evidence, found.take(parted), "sides", "leak", " on another side of the split", "Give a copy the side of its origin, or leave it out."),
-        *_noted(evidence, found.take(torn), "labels", "warning", " under another label", "One of the labels is wrong: look."),
-        *_noted(evidence, found.take(~parted & ~torn), "within", "note", "", "Keep a copy with its origin: give both one subject."),
-    ]  # fmt: skip
-
-
-def _noted(evidence: Evidence, found: Matches, name: str, severity: Severity, where: str, advice: str) -> list[Noted]:
-    if not len(found):
-        return []
-    known, scans = evidence.cohort, np.unique(found.rows)
-    surest = np.argsort(-found.likeness, kind="stable")[:SHOWN]
-    captions = tuple(
-        " = ".join(known.path[row].rpartition("/")[2] for row in found.rows[pair]) + f": {found.told(int(pair))}"
-        for pair in surest
-    )
-    message = f"{len(scans):,} scans are turned, moved, zoomed or toned copies of another{where}. {advice}"
-    return [note(f"copies.{name}", severity, message, known.path[scans], Pairs(found.rows[surest], captions))]
