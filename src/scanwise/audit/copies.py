@@ -64,7 +64,7 @@ def examine(evidence: Evidence) -> list[Noted]:
     """Copies on two sides, under two labels, and within one side; what `duplicates` has found is left to it."""
     known = evidence.cohort
     side = evidence.split.side if evidence.split is not None else known.given
-    found = evidence.copies or find(evidence.pixels, side)
+    found = find(evidence.pixels, side) if evidence.copies is None else evidence.copies
     found = found.take(np.argsort(-found.likeness, kind="stable"))
     one, other = found.rows.T
     alike = np.einsum("pd,pd->p", evidence.vectors[one], evidence.vectors[other])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from scanwise import audit, cohort, registration, run
-from scanwise.audit import quality, subjects
+from scanwise.audit import copies, quality, subjects
 from scanwise.audit.evidence import Evidence, Noted, note
 from scanwise.cohort import manifests, remote, splits, store
 from scanwise.cohort.listing import Listing
@@ -169,14 +169,25 @@ def gather(
     """
     pixels = thumbnails.reshape(thumbnails.shape[:3])
     vectors = registration.descriptors(pixels)
+    found, recovered = copies.find(pixels, known.given), None
     if not known.subjects_known:
-        recovered = subjects.recover(pixels, vectors, known.labels)
+        recovered = subjects.recover(pixels, vectors, known.labels, found.rows)
         if recovered.sure:
             source = f"recovered from pixels, {recovered.reason}"
             known = replace(known, subject=recovered.subject, subject_source=source)
     who = known.subject if known.subjects_known else None
     files = quality.file_facts(remote.local(known.root), known.path)
-    return Evidence(known, pixels, vectors, who, files=files, quarantine=quarantine, seed=seed)
+    return Evidence(
+        known,
+        pixels,
+        vectors,
+        who,
+        files=files,
+        quarantine=quarantine,
+        seed=seed,
+        recovered=recovered,
+        copies=found,
+    )
 
 
 def with_subjects(known: Cohort, *, progress: bool = False) -> Cohort:
