@@ -11,7 +11,7 @@ import pytest
 
 import scanwise as api
 from scanwise import pipeline, training
-from scanwise.errors import LeakageError, RunError
+from scanwise.errors import LeakageError, RecipeError, RunError
 from scanwise.records import Cohort, Logits, Split, load_findings, load_metrics
 from scanwise.run import Run
 from tiny import JUNK, ODD, SETTINGS, Again, Command, Fill, Whole, read_csv, write_csv
@@ -308,3 +308,23 @@ def test_honest_leak_stops_before_the_folder_is_made(fill: Fill, tiny_recipe: Pa
 def test_unknown_device_is_refused(whole: Whole) -> None:
     with pytest.raises(RunError, match="no device 'gpu'"):
         pipeline.predict(whole.run.path, [whole.data.parent / "few"], device="gpu")
+
+
+@pytest.mark.parametrize("score", ["ordinal", "saps"])
+def test_every_score_goes_from_recipe_to_prediction(score: str, tiny_recipe: Path, fill: Fill, tmp_path: Path) -> None:
+    data = fill(tmp_path / "data", {"nondemented": 14, "verymilddemented": 14, "milddemented": 14})
+    run = api.fit(
+        tiny_recipe, data=data, out=tmp_path / "run", subject=r"(\w+)_\d", settings=[f"conformal.score={score}", "audit.checks=[]"],
+        device="cpu", threads=1,
+    )  # fmt: skip
+    answer = api.load(run.path).predict(sorted(data.rglob("*.png"))[:8])
+    assert answer.scans.sets is not None
+    if score == "ordinal":  # neighbouring stages alone
+        edges = np.abs(np.diff(np.pad(answer.scans.sets.astype(int), ((0, 0), (1, 1))), axis=1)).sum(axis=1)
+        assert (edges <= 2).all()
+
+
+def test_neighbouring_stages_need_an_order(tiny_recipe: Path, fill: Fill, tmp_path: Path) -> None:
+    data = fill(tmp_path / "data", {"cats": 8, "dogs": 8})
+    with pytest.raises(RecipeError, match="clinical order"):
+        api.fit(tiny_recipe, data=data, out=tmp_path / "run", settings=["conformal.score=ordinal"])

@@ -450,11 +450,12 @@ class Calibration(Section):
 class Conformal(Section):
     """Prediction sets with a stated coverage."""
 
-    score: Literal["raps", "aps", "lac"] = "raps"
+    score: Literal["raps", "aps", "lac", "saps", "ordinal"] = "raps"
+    """`ordinal` gives neighbouring stages alone, and needs classes in clinical order."""
     alpha: Fraction = 0.1
     """Allowed miscoverage: 0.1 promises 90 %."""
     penalty: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
-    """Lambda of RAPS; `auto` chooses it on the validation side."""
+    """Lambda of RAPS and SAPS; `auto` chooses it on the validation side."""
     k_reg: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Rank from which RAPS penalises; `auto` chooses it on the validation side."""
 

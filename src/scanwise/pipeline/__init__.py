@@ -159,6 +159,11 @@ def prepare(
     who = "" if subject == auditing.AUTO else subject
     intake = cohort.read(str(data), made, who, pseudonymise=pseudonymise, progress=progress)
     made = _with_stages(made, intake.cohort.classes)
+    if made.conformal.score == "ordinal" and not intake.cohort.ordered:
+        raise RecipeError(
+            f"conformal.score=ordinal needs stages in clinical order, and {', '.join(intake.cohort.classes)} have none. "
+            "List them in order under `classes:` with `ordered: true`, or choose another score."
+        )
     evidence = auditing.gather(
         intake.cohort,
         auditing.thumbnails_of(intake.cohort, progress=progress),

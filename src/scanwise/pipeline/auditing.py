@@ -140,7 +140,10 @@ def before_fit(
         new, spent = audit.examine(replace(evidence, split=split), mine, _said(progress))
         leaks = [one.finding for one in new if one.finding.severity == "leak"]
         if leaks and split.protocol == "honest":
-            raise LeakageError(f"The honest split leaks. {leaks[0].message} `scanwise audit` shows it.")
+            raise LeakageError(
+                f"The honest split leaks. {leaks[0].message} `scanwise audit` shows it. If your eyes say otherwise, leave "
+                f"that check out: --set audit.checks=[{', '.join(n for n in checks if n != leaks[0].check.partition('.')[0])}]"
+            )
         noted += [_named(one, split) for one in new if one.finding.check != "leakage.subjects"]  # splits says so
         seconds |= spent
     return Audited(replace(evidence, split=made[0]), tuple(noted), seconds)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from scanwise import bundle, calibration, risk, run
-from scanwise.conformal import ConformalSets, draws_from
+from scanwise.conformal import SCORES, ConformalSets, draws_from
 from scanwise.novelty import Detector
 from scanwise.pipeline.work import Work
 from scanwise.records import FloatArray, Logits
@@ -39,7 +39,7 @@ def _calibrate(work: Work, place: Fit, sides: dict[str, Logits], pooled: dict[st
         probs = {side: calibrator(logits.logits) for side, logits in units.items()}
         draws = {side: _draws(work, sides[side], units[side]) for side in sides}
         penalty, k_reg = section.penalty, section.k_reg
-        if section.score == "raps" and "auto" in (penalty, k_reg):
+        if SCORES[section.score].regularised and "auto" in (penalty, k_reg):
             tuned = ConformalSets.tune(
                 probs["validation"], check.labels, alpha=section.alpha, score=section.score,
                 subjects=check.subjects, draws=draws["validation"],
