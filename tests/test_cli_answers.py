@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from scanwise.cli import _answer_table
+from scanwise.cli.predicting import _answer_table
 from scanwise.records import Predictions, Unit
 
 NAMES = ("nondemented", "verymilddemented", "milddemented", "moderatedemented")

@@ -11,7 +11,7 @@ from scanwise import recipe
 from scanwise.errors import RecipeError
 from scanwise.recipe import Recipe
 
-SCHEMA = Path(recipe.__file__).parent / "recipes" / "recipe.schema.json"
+SCHEMA = Path(recipe.__file__).parents[1] / "recipes" / "recipe.schema.json"
 
 
 def written(tmp_path: Path, text: str) -> Path:

@@ -1,0 +1,133 @@
+"""Scans before any training: audit, augment, cohort and fetch."""
+
+import logging
+import sys
+from pathlib import Path
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scanwise.cli.options import hiding
+from scanwise.cli.printing import console, make_table, print_notes, progress, talk
+
+if TYPE_CHECKING:
+    from scanwise.pipeline.auditing import Audited
+
+
+@click.command()
+@click.argument("data")
+@click.option(
+    "--subject",
+    default="auto",
+    show_default=True,
+    help="Who is who: a column, a CSV of path,subject, a pattern, or auto: recovered from the pixels.",
+)
+@click.option(
+    "--out", default="audit", type=click.Path(path_type=Path), show_default=True, help="Folder for page and findings."
+)
+@click.option("--fix", type=click.Path(path_type=Path), help="Write a manifest without copies, with a safe split.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
+@hiding
+def audit(data: str, subject: str, out: Path, fix: Path | None, as_json: bool, seed: int, pseudonymise: bool) -> None:
+    """Say what scans give away before anything is trained.
+
+    DATA is a folder of scans, a manifest, or a URL. Exit code: 0 clean, 1 something leaks, 2 bad input, 3 could not be
+    judged because nobody knows who is who.
+    """
+    talk(logging.WARNING if as_json else logging.INFO)
+    from scanwise.pipeline import auditing
+
+    found = auditing.examine(data, subject=subject, seed=seed, pseudonymise=pseudonymise, progress=progress())
+    page = auditing.write(found, out)
+    fixed = auditing.fix(found, fix) if fix else None
+    if as_json:
+        click.echo((out / "findings.json").read_text(encoding="utf-8"), nl=False)
+    else:
+        _print_audit(found)
+        if fixed:
+            click.echo(f"manifest: {click.style(str(fix), bold=True)} ({fixed})")
+        click.echo(f"page: {click.style(str(page), bold=True)}")
+    sys.exit(found.exit_code)
+
+
+def _print_audit(found: "Audited") -> None:
+    """The verdict and every finding, the gravest first."""
+    from scanwise.reporting.audit import sort
+
+    colours = {"leak": "red", "warning": "yellow", "note": "white"}
+    table = make_table("", ["", "check", "finding"])
+    table.columns[1].justify = table.columns[2].justify = "left"
+    table.columns[1].max_width = 22
+    for one in sort(found.noted):
+        severity, message = one.finding.severity, one.finding.message
+        told = shorten(message, 150, placeholder=" …") if severity == "note" else message
+        table.add_row(severity, one.finding.check, told, style=colours[severity])
+    console().print(table)
+    click.echo()
+    click.secho(found.verdict + ".", bold=True, fg="red" if found.exit_code == 1 else None)
+
+
+@click.command()
+@click.argument("data")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A new folder.")
+@click.option("--per-scan", type=click.IntRange(1), help="Copies of every scan.")
+@click.option("--per-class", type=click.IntRange(1), help="Copies of each class, so that small ones grow most.")
+@click.option("--subject", default="auto", show_default=True, help="Who is who, as in `audit`.")
+@click.option("--like", default="alexnet-gray", show_default=True, help="The recipe whose train.augment is applied.")
+@click.option("--size", default=224, type=click.IntRange(16, 1024), show_default=True, help="Side of the images.")
+@click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
+def augment(
+    data: str, out: Path, per_scan: int | None, per_class: int | None, subject: str, like: str, size: int, seed: int
+) -> None:
+    """Write augmented copies that carry their origin's subject.
+
+    So a split by subject can never part a copy from its origin.
+    """
+    if (per_scan is None) == (per_class is None):
+        raise click.UsageError("Say how many copies: --per-scan or --per-class, one of the two.")
+    talk()
+    from scanwise.pipeline import augmenting
+
+    plan = augmenting.Plan(per_scan or 0, per_class or 0)
+    options: dict[str, Any] = {"subject": subject, "like": like, "size": size, "seed": seed}
+    click.echo(f"manifest: {augmenting.augment(data, out, plan, progress=progress(), **options)}")
+
+
+@click.command()
+@click.argument("data")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A .csv, .tsv, .parquet or .xlsx file.")
+@click.option(
+    "--subject", default="", help="Who is who: a column, a table of path,subject, or a pattern over the path."
+)
+@click.option("--recipe", default="", help="The recipe that says how volumes are cut into slices.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change it, such as data.axis=coronal.")
+@hiding
+def cohort(data: str, out: Path, subject: str, recipe: str, settings: tuple[str, ...], pseudonymise: bool) -> None:
+    """Write the manifest that scanwise understood.
+
+    Edit it and feed it back with --data. Pixels are not read; what cannot be listed is named beside it.
+    """
+    talk()
+    from scanwise.pipeline import intake
+
+    written = intake.write_manifest(
+        data, out, source=recipe, settings=settings, subject=subject, pseudonymise=pseudonymise, progress=progress()
+    )
+    print_notes(written.scans.remarks)
+    click.echo(written.summary)
+    if written.quarantine is not None:
+        click.secho(f"not listed: {len(written.scans.unused)} files, see {written.quarantine}", fg="yellow", err=True)
+    click.echo(f"manifest: {click.style(str(written.manifest), bold=True)}")
+
+
+@click.command()
+@click.argument("handle")
+@click.option("--out", type=click.Path(path_type=Path), help="Copy it to a new folder.  [default: kagglehub's cache]")
+@click.option("--anew", is_flag=True, help="Ask for the newest version even if the cache has one.")
+def fetch(handle: str, out: Path | None, anew: bool) -> None:
+    """Fetch a data set of Kaggle, OWNER/NAME, and print its folder."""
+    from scanwise.cohort import download
+
+    click.echo(download.fetch(handle, out, anew=anew))

@@ -1,0 +1,92 @@
+"""The main job: demo, fit and report."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from scanwise.cli.options import hiding, running
+from scanwise.cli.printing import console, make_table, print_report, print_summary, progress, talk
+
+
+@click.command()
+@click.option(
+    "--out", default="demo", type=click.Path(path_type=Path), show_default=True, help="Folder for cohort and run."
+)
+@click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
+@running
+def demo(out: Path, seed: int, device: str, threads: int) -> None:
+    """Synthetic scans to a report, in a minute."""
+    talk()
+    from scanwise.pipeline.demonstration import demo as show_demo
+
+    shown = show_demo(out, seed=seed, device=device, threads=threads, progress=progress())
+    print_summary(shown.run)
+    click.echo(shown.text)
+    print_report(shown.run)
+
+
+@click.command()
+@click.argument("recipe")
+@click.option("--data", required=True, help="Folder of scans, CSV/TSV manifest, or a URL such as s3://bucket/scans.")
+@click.option("--out", type=click.Path(path_type=Path), help="The run folder.  [default: runs/RECIPE]")
+@click.option(
+    "--subject", default="", help="Who is who: a manifest column, a CSV of path,subject, or a pattern over the path."
+)
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the recipe, such as train.epochs=3."
+)
+@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@click.option("--plan", is_flag=True, help="Print subjects per cell, time and disk, and stop.")
+@hiding
+@running
+def fit(
+    recipe: str,
+    data: str,
+    out: Path | None,
+    subject: str,
+    settings: tuple[str, ...],
+    resume: bool,
+    plan: bool,
+    pseudonymise: bool,
+    device: str,
+    threads: int,
+) -> None:
+    """The main job: from a folder of scans to a report.
+
+    RECIPE is the name of a shipped recipe (see `scanwise recipes`) or a YAML file.
+    """
+    talk()
+    from scanwise import pipeline
+
+    options: dict[str, Any] = {"subject": subject, "settings": settings, "device": device, "threads": threads}
+    options["pseudonymise"] = pseudonymise
+    if plan:
+        from scanwise.pipeline import planning
+
+        _print_plan(planning.plan(pipeline.prepare(recipe, data=data, progress=progress(), **options)))
+        return
+    folder = out or Path("runs") / Path(recipe).stem
+    run = pipeline.fit(recipe, data=data, out=folder, resume=resume, progress=progress(), **options)
+    print_summary(run)
+    print_report(run)
+
+
+def _print_plan(plan: Any) -> None:
+    table = make_table("subjects (scans) per cell", ["split", *plan.classes])
+    for row in plan.cells:
+        table.add_row(*row)
+    console().print(table)
+    for line in plan.lines:
+        click.echo(line)
+    click.echo("Nothing was written. Run the command without --plan to start.")
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def report(run: Path) -> None:
+    """Write a run's report again, from what lies in its folder."""
+    from scanwise.reporting import html
+    from scanwise.run import Run
+
+    click.echo(html.write(Run.open(run)))

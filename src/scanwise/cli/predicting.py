@@ -1,0 +1,139 @@
+"""New scans: predict."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scanwise.cli.options import hiding, running
+from scanwise.cli.printing import console, make_table, progress, talk
+from scanwise.errors import DataError
+
+if TYPE_CHECKING:
+    from scanwise.bundle import Answer
+    from scanwise.records import Predictions
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("scans", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--manifest",
+    type=click.Path(path_type=Path),
+    help="CSV/TSV with a column path, and subject, text or group columns.",
+)
+@click.option(
+    "--subject", default="", help="Who is who, to pool by: a column, a CSV of path,subject, or a pattern over the path."
+)
+@click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@click.option(
+    "--by", type=click.Choice(["scan", "subject"]), default="scan", show_default=True, help="Rows of the CSV."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Write to a file instead of the terminal.")
+@hiding
+@running
+def predict(
+    run: Path,
+    scans: tuple[Path, ...],
+    manifest: Path | None,
+    subject: str,
+    form: str,
+    by: str,
+    out: Path | None,
+    pseudonymise: bool,
+    device: str,
+    threads: int,
+) -> None:
+    """Class, probabilities, prediction set and entropy of new scans.
+
+    RUN is a run folder or a bundle; SCANS are image files or folders of them.
+    """
+    talk()
+    from scanwise import pipeline
+
+    options: dict[str, Any] = {"device": device, "threads": threads, "pseudonymise": pseudonymise}
+    answer = pipeline.predict(run, scans, manifest=manifest, subject=subject, progress=progress(), **options)
+    for path, reason in answer.quarantine:
+        click.secho(f"not used: {path}: {reason}", fg="yellow", err=True)
+    if form == "table" and out is None:
+        _print_answer(answer)
+        return
+    text = _as_json(answer) if form == "json" else _as_csv(answer, by)
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        from scanwise.run import write_text
+
+        write_text(text, out)
+
+
+def _print_answer(answer: "Answer") -> None:
+    if answer.subjects is not None:
+        console().print(_answer_table(answer.subjects, "subject"))
+    console().print(_answer_table(answer.scans, "scan"))
+
+
+def _answer_table(predictions: "Predictions", unit: str) -> Any:
+    table = make_table("", [unit, "class", "prob.", "prediction set", "entropy", "ood", "look"])
+    table.columns[3].min_width = min(24, 1 + max(map(len, predictions.classes)))  # a class name is not broken
+    table.columns[0].justify = table.columns[1].justify = table.columns[3].justify = "left"
+    names = predictions.subjects if unit == "subject" else predictions.scans
+    deferred = [False] * len(predictions) if predictions.deferred is None else predictions.deferred.tolist()
+    for row, best in enumerate(predictions.predicted):
+        named = "none"
+        if predictions.sets is not None:
+            inside = [n for n, within in zip(predictions.classes, predictions.sets[row], strict=True) if within]
+            named = ", ".join(inside) or "(empty)"
+        table.add_row(
+            _shorten(str(names[row])),
+            predictions.classes[best],
+            f"{predictions.probs[row, best]:.3f}",
+            named,
+            f"{predictions.entropy[row]:.2f}",
+            _strangeness(predictions, row),
+            "yes" if predictions.abstain[row] or deferred[row] else "",
+        )
+    if predictions.sets is None:
+        table.caption = "none: this run has no honest protocol, so no prediction set and no guarantee"
+    elif predictions.abstain.any() or any(deferred):
+        unsure = ", or is too unsure for the error allowed" if any(deferred) else ""
+        table.caption = f"look: the set does not name exactly one class{unsure}, so a person must look"
+    if predictions.ood_flag is not None and predictions.ood_flag.any():
+        table.caption = f"{table.caption}\nood: marked ! it is unlike the training scans, and its set promises nothing"
+    return table
+
+
+def _strangeness(predictions: "Predictions", row: int) -> str:
+    if predictions.ood is None or predictions.ood_flag is None:
+        return ""
+    return f"{min(predictions.ood[row], 99):.1f}{'!' if predictions.ood_flag[row] else ' '}"
+
+
+def _shorten(name: str, most: int = 32) -> str:
+    return name if len(name) <= most else "…" + name[1 - most :]
+
+
+def _as_json(answer: "Answer") -> str:
+    import json
+
+    told = {
+        "scans": answer.scans.rows(),
+        "subjects": [] if answer.subjects is None else answer.subjects.rows(),
+        "quarantine": [{"path": path, "reason": reason} for path, reason in answer.quarantine],
+    }
+    return json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+
+
+def _as_csv(answer: "Answer", by: str) -> str:
+    import csv
+    import io
+
+    chosen = answer.subjects if by == "subject" else answer.scans
+    if chosen is None:
+        raise DataError("--by subject needs to know who is who: give --subject, or a manifest with that column.")
+    stream = io.StringIO()
+    rows = chosen.rows()
+    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()

@@ -1,0 +1,231 @@
+"""What a recipe may say: frozen sections, YAML in, `--set train.epochs=3` over it, all mistakes reported at once.
+
+A recipe is data: it names entries of tables and can never run code. The descriptions of fields, in the modules of this
+room, are the reference; `scanwise recipes schema` gives them to editors.
+"""
+
+import io
+import json
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Self, get_args
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from scanwise.errors import RecipeError, did_you_mean
+from scanwise.recipe.data import Audit, Data, Published, SplitSection
+from scanwise.recipe.judging import Calibration, Conformal, Evaluation, Rivals, Uncertainty
+from scanwise.recipe.model import Attention, Fusion, Hybrid, Members, Model, Multihead, Part, Text
+from scanwise.recipe.section import Section
+from scanwise.recipe.train import LOWER_IS_BETTER, Augment, Optimizer, Schedule, Tracking, Train, TrainingStage
+
+__all__ = [
+    "LOWER_IS_BETTER",
+    "Attention",
+    "Audit",
+    "Augment",
+    "Calibration",
+    "Conformal",
+    "Data",
+    "Evaluation",
+    "Fusion",
+    "Hybrid",
+    "Members",
+    "Model",
+    "Multihead",
+    "Optimizer",
+    "Part",
+    "Published",
+    "Recipe",
+    "Rivals",
+    "Schedule",
+    "Section",
+    "SplitSection",
+    "Stage",
+    "Text",
+    "Tracking",
+    "Train",
+    "TrainingStage",
+    "Uncertainty",
+    "load",
+    "schema",
+    "shipped",
+]
+
+
+class Stage(Section):
+    """What a class is called in reports."""
+
+    title: str = ""
+    description: str = ""
+    cdr: float | None = None
+    """Clinical Dementia Rating, where the class has one."""
+
+
+class Recipe(Section):
+    """One system, from scans to report."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    """What the run is called in reports."""
+    title: str = ""
+    description: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    classes: tuple[str, ...] | Mapping[str, str | tuple[str, ...]] | None = None
+    """Which labels are used, in which order, under which name: a list, or `name: label`, or `name: [labels to merge]`."""
+    ordered: bool | None = None
+    """Whether the classes are stages in order; unsaid, known scales decide, and any other set of names has no order."""
+    stages: Mapping[str, Stage] = {}
+    data: Data = Data()
+    audit: Audit = Audit()
+    split: SplitSection = SplitSection()
+    model: Model = Model()
+    train: Train = Train()
+    calibration: Calibration = Calibration()
+    conformal: Conformal = Conformal()
+    uncertainty: Uncertainty = Uncertainty()
+    evaluation: Evaluation = Evaluation()
+    rivals: Rivals = Rivals()
+
+    @model_validator(mode="after")
+    def _ordinal_with_corn(self) -> Self:
+        if self.model.ordinal != (self.train.loss == "corn"):
+            raise ValueError("model.ordinal: true and train.loss: corn belong together; set both, or none of them")
+        return self
+
+    def to_yaml(self) -> str:
+        """The recipe with every default made explicit."""
+        from ruamel.yaml import YAML
+
+        yaml = YAML(typ="safe", pure=True)
+        yaml.default_flow_style = False
+        yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+        stream = io.StringIO()
+        yaml.dump(self.model_dump(mode="json"), stream)
+        return stream.getvalue()
+
+
+def shipped() -> dict[str, str]:
+    """The recipes that come with scanwise: name to YAML text."""
+    folder = resources.files("scanwise") / "recipes"
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
+    return {f.name.removesuffix(".yaml"): f.read_text(encoding="utf-8") for f in files}
+
+
+def load(source: str | Path, settings: Iterable[str] = ()) -> Recipe:
+    """Read a shipped recipe by name, or a YAML file, and lay `a.b=value` settings over it.
+
+    Raises:
+        RecipeError: naming every mistake at once.
+    """
+    text = _text_of(str(source))
+    values = _parse_yaml(text, str(source))
+    if not isinstance(values, dict):
+        raise RecipeError(f"{source} holds no recipe: expected `key: value` lines, such as `name: my-recipe`.")
+    mistakes = [mistake for setting in settings if (mistake := _set(values, setting))]
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        mistakes += [_explain(dict(found)) for found in error.errors()]
+    if mistakes:
+        mistakes = list(dict.fromkeys(mistakes))
+        lines = "\n".join(f"  - {mistake}" for mistake in mistakes)
+        raise RecipeError(f"The recipe {source} has {len(mistakes)} mistake{'s' * (len(mistakes) > 1)}:\n{lines}")
+    return recipe
+
+
+def schema() -> str:
+    """The JSON schema of a recipe, for editors."""
+    return json.dumps(Recipe.model_json_schema(), indent=1) + "\n"
+
+
+def _text_of(source: str) -> str:
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"The recipe file {source} cannot be read: {error}.") from error
+    known = shipped()
+    if source not in known:
+        raise RecipeError(
+            f"There is no recipe {source!r}; shipped are {', '.join(known)}.{did_you_mean(source, known)} "
+            "A file of your own must end in .yaml."
+        )
+    return known[source]
+
+
+def _parse_yaml(text: str, source: str) -> Any:
+    """YAML 1.2: duplicate keys are refused, `1e-3` is a number and `no` is a word."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        where = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        problem = (error.problem or "not YAML").splitlines()[0]
+        raise RecipeError(f"{source}{where}: {problem}.") from error
+    except YAMLError as error:
+        raise RecipeError(f"{source} is not YAML: {error}.") from error
+
+
+def _set(values: dict[str, Any], setting: str) -> str:
+    """Lay one `a.b=value` over the values; return what is wrong with it, or nothing."""
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        return f"--set {setting}: expected key=value, such as train.epochs=3"
+    try:
+        value = _parse_yaml(text, f"--set {setting}")
+    except RecipeError as error:
+        return str(error)
+    *parents, last = key.split(".")
+    here = values
+    for parent in parents:
+        if here.get(parent) is None:
+            here[parent] = {}
+        if not isinstance(here[parent], dict):
+            return f"--set {setting}: {parent!r} is a value, not a section"
+        here = here[parent]
+    here[last] = value
+    return ""
+
+
+def _explain(found: dict[str, Any]) -> str:
+    """One mistake that pydantic found, as a line for people."""
+    where = [str(part) for part in found["loc"]]
+    place = ".".join(where) or "recipe"
+    if where[:1] == ["classes"]:  # a union, of which pydantic tells every failed branch
+        return (
+            "classes: expected [label, …], or `name: label` or `name: [label, …]` lines; quote labels that are numbers"
+        )
+    match found["type"]:
+        case "extra_forbidden":
+            siblings = _fields_at(found["loc"][:-1])
+            return (
+                f"{place}: there is no such key.{did_you_mean(where[-1], siblings)} Known here: {', '.join(siblings)}"
+            )
+        case "literal_error":
+            expected = str(found["ctx"]["expected"])
+            words = [word.strip("'") for word in expected.replace(" or ", ", ").split(", ")]
+            return f"{place}: {found['input']!r} is not one of {expected}.{did_you_mean(str(found['input']), words)}"
+        case "missing":
+            return f"{place}: is missing and has no default"
+        case _:
+            return f"{place}: {found['msg'].removeprefix('Value error, ')} (found {found['input']!r})".replace(
+                "\n", " "
+            )[:300]
+
+
+def _fields_at(place: tuple[str | int, ...]) -> list[str]:
+    section: Any = Recipe
+    for part in place:
+        kind = (
+            section.model_fields[part].annotation
+            if isinstance(section, type) and issubclass(section, BaseModel) and part in section.model_fields
+            else section
+        )
+        section = next(
+            (t for t in (kind, *get_args(kind)) if isinstance(t, type) and issubclass(t, BaseModel)), section
+        )
+    return list(section.model_fields)
