@@ -40,6 +40,24 @@ def _macro(score: Callable[..., float], probs: FloatArray, labels: IntArray, wei
     return float(np.mean([score(labels == c, probs[:, c], sample_weight=weights) for c in kept]))
 
 
+def _sensitivity_at_90(is_class: IntArray, scores: FloatArray, sample_weight: FloatArray) -> float:
+    """The best point of scikit-learn's curve among those with at most a tenth of false alarms."""
+    used = sample_weight > 0
+    alarms, caught, _ = reference.roc_curve(
+        is_class[used], scores[used], sample_weight=sample_weight[used], drop_intermediate=False
+    )
+    return float(caught[alarms <= 0.1 + 1e-9].max())
+
+
+def _specificity(probs: FloatArray, labels: IntArray, weights: FloatArray, of_class: FloatArray) -> float:
+    """The recall of "not this class", averaged over the classes that are present and not everybody's."""
+    kept = [c for c in range(probs.shape[1]) if 0 < weights[labels == c].sum() < weights.sum()]
+    recalls = [
+        reference.recall_score(labels != c, probs.argmax(1) != c, sample_weight=weights, zero_division=0) for c in kept
+    ]
+    return float(np.average(recalls, weights=of_class[kept]))
+
+
 def _present(labels: IntArray, weights: FloatArray) -> IntArray:
     return np.unique(labels[weights > 0])
 
@@ -57,6 +75,16 @@ REFERENCES: dict[str, Callable[[FloatArray, IntArray, FloatArray], float]] = {
     ),
     "auroc": lambda p, y, w: _macro(reference.roc_auc_score, p, y, w),
     "average_precision": lambda p, y, w: _macro(reference.average_precision_score, p, y, w),
+    "macro_precision": lambda p, y, w: reference.precision_score(
+        y, p.argmax(1), labels=_present(y, w), average="macro", sample_weight=w, zero_division=0
+    ),
+    "weighted_precision": lambda p, y, w: reference.precision_score(
+        y, p.argmax(1), average="weighted", sample_weight=w, zero_division=0
+    ),
+    "macro_specificity": lambda p, y, w: _specificity(p, y, w, np.ones(p.shape[1])),
+    "weighted_specificity": lambda p, y, w: _specificity(p, y, w, np.bincount(y, w, p.shape[1])),
+    "sensitivity_at_90": lambda p, y, w: _macro(_sensitivity_at_90, p, y, w),
+    "stage_error": lambda p, y, w: reference.mean_absolute_error(y, p.argmax(1), sample_weight=w),
     "matthews": lambda p, y, w: reference.matthews_corrcoef(y, p.argmax(1), sample_weight=w),
     "kappa": lambda p, y, w: reference.cohen_kappa_score(y, p.argmax(1), labels=range(p.shape[1]), sample_weight=w),
     "quadratic_kappa": lambda p, y, w: reference.cohen_kappa_score(

@@ -6,6 +6,7 @@ import numpy as np
 
 from scanwise import metrics
 from scanwise.errors import DataError, ShapeError, lookup
+from scanwise.evaluation import delong
 from scanwise.evaluation.sample import RANKED, Question, Sample
 from scanwise.records import FloatArray, Metric, Predictions, StrArray
 from scanwise.risk import clopper_pearson
@@ -13,12 +14,16 @@ from scanwise.risk import clopper_pearson
 PLAIN = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "auroc")
 """What may be said of a leaky protocol, besides precision and recall; it leaves out all that calls for calibration."""
 
-OVERALL = (*PLAIN, "average_precision", "matthews", "quadratic_kappa", "nll", "brier", "ece")
-BY_CLASS = ("precision", "recall", "f1", "specificity", "auroc")
+MEANS = ("macro_precision", "weighted_precision", "macro_specificity", "weighted_specificity")
+OF_STAGES = ("quadratic_kappa", "stage_error")
+OVERALL = (
+    *PLAIN, *MEANS, "average_precision", "sensitivity_at_90", "matthews", "kappa", *OF_STAGES, "nll", "brier", "ece",
+)  # fmt: skip
+BY_CLASS = ("precision", "recall", "f1", "specificity", "auroc", "average_precision", "sensitivity_at_90")
 OF_SETS = ("coverage", "mean_set_size", "empty_share", "singleton_share", "abstain_share")
 FLAGGED = "ood_flag_share"
-SHARES = {"accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "auroc", "average_precision", *BY_CLASS, *OF_SETS}
-SHARES |= {FLAGGED}
+SHARES = {*PLAIN, *MEANS, *BY_CLASS, *OF_SETS, FLAGGED}
+SHARES |= {"sensitivity", "positive_predictive_value", "negative_predictive_value"}
 SHARES -= {"mean_set_size"}
 """Metrics between 0 and 1, whose interval is Clopper and Pearson's where every draw gives 0, or every draw 1."""
 
@@ -33,14 +38,16 @@ def measure(
     names: Sequence[str] | None = None,
     accuracy_only: bool = False,
     ordered: bool = False,
+    ratings: Sequence[float] | None = None,
 ) -> list[Metric]:
     """Every metric of some predictions, overall and by class, each with an interval over subjects.
 
     Intervals are BCa (Efron 1987) from draws of whole subjects within class, with the acceleration of several
-    samples (Davison and Hinkley 1997, section 5.3) and widened as Student's t is for few subjects (Hesterberg 2015).
+    samples (Davison and Hinkley 1997, section 5.3) and widened as Student's t is for few subjects (Hesterberg 2015);
+    those of areas under the ROC curve are DeLong's over subjects (see `delong`).
     Where every draw gives the same 0 or 1, the interval is Clopper and Pearson's on as many subjects as the metric
-    rests on. They are NaN where no class has two subjects, or every draw gives the same other value. Metrics that are undefined, such
-    as the recall of a class without scans, are left out.
+    rests on. They are NaN where no class has two subjects, or every draw gives the same other value. Metrics that are
+    undefined, such as the recall of a class without scans, are left out.
 
     Args:
         predictions: what is said of some scans, or of some subjects, with labels.
@@ -50,29 +57,44 @@ def measure(
         seed: of the draws; the same seed gives the same intervals.
         names: only these metrics.
         accuracy_only: leave out metrics that rest on probabilities being calibrated, and sets: for leaky protocols.
-        ordered: whether classes are stages in order, so that quadratic kappa means something.
+        ordered: whether classes are stages in order, so that quadratic kappa and stage error mean something.
+        ratings: (C,) the Clinical Dementia Rating of each class; the error of the expected rating is measured then.
 
     Raises:
         DataError: if labels are not known, or a row has no subject.
         ShapeError: if subjects and predictions differ in length.
     """
     sample = Sample.of(predictions, subjects, draws, seed)
-    asked = [q for q in _questions(predictions, accuracy_only, ordered) if names is None or q.name in names]
+    asked = _questions(predictions, accuracy_only, ordered)
+    if ratings is not None and not accuracy_only:
+        asked.append(_of_ratings(ratings))
     found = []
     for question in asked:
-        value, drawn, without = sample.answer(question)
+        if names is not None and question.name not in names:
+            continue
+        value, low, high = estimate(sample, question, confidence)
         if not np.isfinite(value):
             continue
-        low, high = sample.interval(value, drawn, without, confidence)
-        if np.allclose(drawn, value, rtol=0, atol=1e-9):  # resampling only successes says nothing of the next subject
-            low = high = np.nan
-            if question.name in SHARES and value in (0.0, 1.0):
-                size = sample.resting_on(question)
-                low, high = clopper_pearson(size if value else 0, size, confidence)
         group = "" if question.index is None else f"class={predictions.classes[question.index]}"
         count = question.count(sample)
         found.append(Metric(question.name, value, low, high, predictions.unit, count, group))
     return found
+
+
+def estimate(sample: Sample, question: Question, confidence: float) -> tuple[float, float, float]:
+    """The value of one metric and its interval over subjects."""
+    if question.name == "auroc":
+        area = sample.area(question.index)
+        low, high = delong.interval(area, confidence)
+        if np.isfinite(low):
+            return area.value, low, high
+    value, drawn, without = sample.answer(question)
+    if not np.allclose(drawn, value, rtol=0, atol=1e-9):
+        return value, *sample.interval(value, drawn, without, confidence)
+    if question.name in SHARES and value in (0.0, 1.0):  # resampling only successes says nothing of the next subject
+        size = sample.resting_on(question)
+        return value, *clopper_pearson(size if value else 0, size, confidence)
+    return value, np.nan, np.nan
 
 
 def paired_difference(
@@ -120,17 +142,18 @@ def paired_difference(
 def _questions(predictions: Predictions, accuracy_only: bool, ordered: bool) -> list[Question]:
     """All that can be asked of these predictions, in the order of tables."""
     names = PLAIN if accuracy_only else OVERALL
-    asked = [_overall(name) for name in names if name != "quadratic_kappa" or ordered]
+    asked = [_overall(name) for name in names if name not in OF_STAGES or ordered]
     for index in range(len(predictions.classes)):
         by_class = [name for name in BY_CLASS if not accuracy_only or name in ("precision", "recall", "f1", "auroc")]
         asked += [_of_class(name, index) for name in by_class]
     if predictions.sets is not None and not accuracy_only:
-        asked += [Question(name, None, _of_sets(name), _mean) for name in OF_SETS]
+        asked += [Question(name, None, _of_sets(name), mean_of_sums) for name in OF_SETS]
         asked += [
-            Question("coverage", c, _of_sets("coverage", c), _mean, True) for c in range(len(predictions.classes))
+            Question("coverage", c, _of_sets("coverage", c), mean_of_sums, True)
+            for c in range(len(predictions.classes))
         ]
     if predictions.ood_flag is not None and not accuracy_only:
-        asked.append(Question(FLAGGED, None, _flags, _mean))
+        asked.append(Question(FLAGGED, None, _flags, mean_of_sums))
     return asked
 
 
@@ -142,7 +165,7 @@ def _overall(name: str) -> Question:
 
 
 def _of_class(name: str, index: int) -> Question:
-    if name == "auroc":
+    if name in RANKED:
         return Question(name, index, None, lambda of_classes: of_classes[..., index], True)
     finish = {
         "precision": metrics.precision_of,
@@ -152,6 +175,17 @@ def _of_class(name: str, index: int) -> Question:
     }[name]
     cells = metrics.of_confusion(lambda matrix: np.where(matrix.sum(-1) > 0, finish(matrix), np.nan)[..., index])
     return Question(name, index, lambda sample: cells.statistic(sample.probs, sample.labels), cells.finish, True)
+
+
+def _of_ratings(ratings: Sequence[float]) -> Question:
+    """How far the expected rating (the mean over the probabilities) is from that of the true class."""
+    known = np.asarray(ratings, dtype=np.float64)
+
+    def statistic(sample: Sample) -> FloatArray:
+        error = np.abs(sample.probs @ known - known[sample.labels])
+        return np.column_stack([np.ones(len(error)), error])
+
+    return Question("cdr_error", None, statistic, mean_of_sums)
 
 
 def _of_sets(name: str, index: int | None = None) -> Callable[[Sample], FloatArray]:
@@ -179,7 +213,8 @@ def _flags(sample: Sample) -> FloatArray:
     return np.column_stack([np.ones(len(sample.labels)), np.zeros(len(sample.labels)) if flags is None else flags])
 
 
-def _mean(sums: FloatArray) -> FloatArray:
+def mean_of_sums(sums: FloatArray) -> FloatArray:
+    """(…,) the second of two sums over the first; NaN where that is zero."""
     means = np.full(sums.shape[:-1], np.nan)
     np.divide(sums[..., 1], sums[..., 0], out=means, where=sums[..., 0] > 0)
     return means

@@ -8,10 +8,15 @@ import numpy as np
 
 from scanwise import metrics
 from scanwise.errors import DataError
-from scanwise.records import FloatArray, IntArray, Predictions, StrArray
+from scanwise.evaluation import delong
+from scanwise.records import BoolArray, FloatArray, IntArray, Predictions, StrArray
 from scanwise.risk import common_label, exact, subject_codes
 
-RANKED = {"auroc": metrics.class_auroc, "average_precision": metrics.class_average_precision}
+RANKED = {
+    "auroc": metrics.class_auroc,
+    "average_precision": metrics.class_average_precision,
+    "sensitivity_at_90": metrics.class_sensitivity_at_90,
+}
 
 LEAVES = 500
 """At most so many groups of subjects are left out, one at a time, to learn how skewed an estimate is."""
@@ -27,6 +32,7 @@ class Question:
         statistic: sample to (N, D), of which sums suffice; None for metrics that rank.
         finish: (…, D) sums, or for metrics that rank their values of each class (…, C), to values (…).
         within: whether only rows of the class count.
+        among: (N,) of a share, the rows that it is a share of, where these are not told by its name.
     """
 
     name: str
@@ -34,6 +40,7 @@ class Question:
     statistic: Callable[["Sample"], FloatArray] | None
     finish: Callable[[FloatArray], FloatArray]
     within: bool = False
+    among: BoolArray | None = None
 
     def count(self, sample: "Sample") -> int:
         """Units that the metric is about."""
@@ -90,6 +97,13 @@ class Sample:
         split = 1 + len(self.drawn)
         return float(values[0]), values[1:split], values[split:]
 
+    def area(self, index: int | None) -> delong.Area:
+        """The area under the ROC curve of a class, or of all, taken apart by subject."""
+        of_subject, count = self.of_subject, len(self.classes)
+        if index is None:
+            return delong.macro_area(self.probs, self.labels, of_subject, count)
+        return delong.area_of(self.probs[:, index], self.labels == index, of_subject, count)
+
     def _by_class(self, name: str) -> FloatArray:
         """(1 + B + L, C) a metric that ranks, of each class against the rest."""
         if name not in self.ranked:
@@ -116,15 +130,21 @@ class Sample:
         low, high = np.quantile(drawn, share)
         return float(min(low, value)), float(max(high, value))
 
+    def _of_second(self, question: Question) -> bool:
+        """Whether an overall metric is, of two classes, that of the second."""
+        return question.name == "sensitivity_at_90" and self.probs.shape[1] == 2
+
     def resting_on(self, question: Question) -> int:
         """The subjects that a share of 0 or 1 rests on: for ranks the rarer side, for a class those in its denominator."""
         index, classes = question.index, self.classes
-        if question.name == "auroc":
+        if question.among is not None:
+            return len(np.unique(self.of_subject[question.among]))
+        if question.name in ("auroc", "average_precision"):
             sizes = np.bincount(classes, minlength=self.probs.shape[1])
             sides = [min(n, len(classes) - n) for n in (sizes if index is None else sizes[[index]]) if n]
             return int(min(sides))
         if index is None:
-            return len(classes)
+            return len(np.unique(self.of_subject[self.labels == 1])) if self._of_second(question) else len(classes)
         if question.name == "precision":
             rows = self.probs.argmax(axis=1) == index
         elif question.name == "specificity":

@@ -1,9 +1,9 @@
 """How good a classifier is, in numbers that equal scikit-learn's and that a bootstrap can take by the thousand.
 
 Every metric takes `probs` (N, C), `labels` (N,) and optionally `weights`: (N,) gives one number, (B, N) gives (B,), one
-for each row of weights, in one vectorised call. An integer weight counts a row that many times. All but the two
-that rank (AUROC, average precision) need only sums over rows: `ADDITIVE` says which, so that sums over the rows of a
-subject are enough to resample subjects.
+for each row of weights, in one vectorised call. An integer weight counts a row that many times. All but those that
+rank (AUROC, average precision, sensitivity at a specificity) need only sums over rows: `ADDITIVE` says which, so that
+sums over the rows of a subject are enough to resample subjects.
 
 A class is *absent* when no row of positive weight has it as its label. Absent classes are left out of macro averages:
 these equal scikit-learn's with `labels=` the classes that are present. NaN says that a metric is undefined.
@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from scanwise.errors import DataError, ShapeError
-from scanwise.metrics.ranks import precision_steps, roc_area
+from scanwise.metrics.ranks import precision_steps, roc_area, sensitivity_at
 from scanwise.metrics.sums import (
     ADDITIVE,
     Additive,
@@ -29,6 +29,7 @@ from scanwise.metrics.sums import (
     ratio,
     recall_of,
     specificity_of,
+    stage_error_of,
 )
 from scanwise.records import FloatArray, IntArray
 from scanwise.risk import check_labels, check_probs
@@ -48,6 +49,7 @@ __all__ = [
     "check",
     "class_auroc",
     "class_average_precision",
+    "class_sensitivity_at_90",
     "classwise_calibration_error",
     "confusion_matrix",
     "expected_calibration_error",
@@ -56,6 +58,8 @@ __all__ = [
     "kappa",
     "macro_f1",
     "macro_of_classes",
+    "macro_precision",
+    "macro_specificity",
     "matthews",
     "nll",
     "of_confusion",
@@ -64,10 +68,15 @@ __all__ = [
     "quadratic_kappa",
     "recall",
     "recall_of",
+    "sensitivity_at_90",
     "specificity",
     "specificity_of",
     "squared_calibration_error",
+    "stage_error",
+    "stage_error_of",
     "weighted_f1",
+    "weighted_precision",
+    "weighted_specificity",
 ]
 
 Value = float | FloatArray
@@ -102,6 +111,26 @@ def weighted_f1(probs: FloatArray, labels: IntArray, weights: FloatArray | None 
     return _additive("weighted_f1", probs, labels, weights)
 
 
+def macro_precision(probs: FloatArray, labels: IntArray, weights: FloatArray | None = None) -> Value:
+    """Mean precision of the classes that are present; the mean recall is the balanced accuracy."""
+    return _additive("macro_precision", probs, labels, weights)
+
+
+def weighted_precision(probs: FloatArray, labels: IntArray, weights: FloatArray | None = None) -> Value:
+    """Mean precision, each class as heavy as its rows; the mean recall so weighted is the accuracy."""
+    return _additive("weighted_precision", probs, labels, weights)
+
+
+def macro_specificity(probs: FloatArray, labels: IntArray, weights: FloatArray | None = None) -> Value:
+    """Mean specificity of the classes that are present and have rows outside them."""
+    return _additive("macro_specificity", probs, labels, weights)
+
+
+def weighted_specificity(probs: FloatArray, labels: IntArray, weights: FloatArray | None = None) -> Value:
+    """Mean specificity, each class as heavy as its rows."""
+    return _additive("weighted_specificity", probs, labels, weights)
+
+
 def matthews(probs: FloatArray, labels: IntArray, weights: FloatArray | None = None) -> Value:
     """Matthews correlation for any number of classes (Gorodkin 2004); 0 where labels or predictions are all one class."""
     return _additive("matthews", probs, labels, weights)
@@ -115,6 +144,15 @@ def kappa(probs: FloatArray, labels: IntArray, weights: FloatArray | None = None
 def quadratic_kappa(probs: FloatArray, labels: IntArray, weights: FloatArray | None = None) -> Value:
     """Cohen's kappa with quadratic weights over class indices: for ordered classes only."""
     return _additive("quadratic_kappa", probs, labels, weights)
+
+
+def stage_error(probs: FloatArray, labels: IntArray, weights: FloatArray | None = None) -> Value:
+    """Mean number of stages between the predicted and the true class: for ordered classes only.
+
+    >>> stage_error(np.array([[0.9, 0.1, 0.0], [0.6, 0.4, 0.0]]), np.array([0, 2]))
+    1.0
+    """
+    return _additive("stage_error", probs, labels, weights)
 
 
 def nll(probs: FloatArray, labels: IntArray, weights: FloatArray | None = None) -> Value:
@@ -189,6 +227,21 @@ def class_average_precision(probs: FloatArray, labels: IntArray, weights: FloatA
     """(C,) or (B, C): average precision of each class against the rest; NaN where it is absent."""
     probs, labels, weights = check(probs, labels, weights)
     return np.stack([precision_steps(probs[:, c], labels == c, weights) for c in range(probs.shape[1])], axis=-1)
+
+
+def sensitivity_at_90(probs: FloatArray, labels: IntArray, weights: FloatArray | None = None) -> Value:
+    """Sensitivity of the threshold that leaves 90 % of the others alone; of class 1 for two classes, else the mean.
+
+    The threshold is found on these very rows, so it flatters a little; `evaluation.operating` carries one over from
+    other rows.
+    """
+    return _plain(macro_of_classes(class_sensitivity_at_90(probs, labels, weights)))
+
+
+def class_sensitivity_at_90(probs: FloatArray, labels: IntArray, weights: FloatArray | None = None) -> FloatArray:
+    """(C,) or (B, C): sensitivity at 90 % specificity of each class against the rest; NaN where undefined."""
+    probs, labels, weights = check(probs, labels, weights)
+    return np.stack([sensitivity_at(probs[:, c], labels == c, weights, 0.9) for c in range(probs.shape[1])], axis=-1)
 
 
 def macro_of_classes(values: FloatArray) -> FloatArray:
@@ -303,9 +356,15 @@ METRICS: dict[str, Callable[..., Value]] = {
     "weighted_f1": weighted_f1,
     "auroc": auroc,
     "average_precision": average_precision,
+    "sensitivity_at_90": sensitivity_at_90,
+    "macro_precision": macro_precision,
+    "weighted_precision": weighted_precision,
+    "macro_specificity": macro_specificity,
+    "weighted_specificity": weighted_specificity,
     "matthews": matthews,
     "kappa": kappa,
     "quadratic_kappa": quadratic_kappa,
+    "stage_error": stage_error,
     "nll": nll,
     "brier": brier,
     "ece": expected_calibration_error,

@@ -37,6 +37,26 @@ def precision_steps(scores: FloatArray, positive: BoolArray, weights: FloatArray
     return np.concatenate(found).reshape(weights.shape[:-1])
 
 
+def sensitivity_at(scores: FloatArray, positive: BoolArray, weights: FloatArray, specificity: float) -> FloatArray:
+    """(…,) the largest share of positives caught by a threshold that lets at least `specificity` of the negatives pass.
+
+    A row is caught where its score is as high as the threshold, which is one of the scores, or above them all.
+    """
+    hits, misses = _rising(scores, positive), _rising(scores, ~positive)
+    caught_from = np.searchsorted(scores[hits], scores[misses], side="right")
+    found = []
+    for block in _blocks(weights):
+        passed, caught = _running(block[misses]), _running(block[hits])
+        needed = specificity * passed[-1] - 1e-9 * np.maximum(passed[-1], 1.0)
+        # The threshold stands just above the negative that makes the share that passes large enough.
+        place = np.minimum((passed[1:] < needed).sum(axis=0), len(misses) - 1)
+        above = np.zeros(block.shape[1])
+        if len(misses):
+            above = caught[-1] - np.take_along_axis(caught, caught_from[place][None], axis=0)[0]
+        found.append(np.where(passed[-1] > 0, ratio(above, caught[-1]), np.nan))
+    return np.concatenate(found).reshape(weights.shape[:-1])
+
+
 def _rising(scores: FloatArray, among: BoolArray) -> IntArray:
     """The rows among these, lowest score first."""
     rows = np.flatnonzero(among)

@@ -61,6 +61,12 @@ def specificity_of(matrix: FloatArray) -> FloatArray:
     return ratio(others - matrix.sum(axis=-2) + _hits(matrix), others)
 
 
+def stage_error_of(matrix: FloatArray, ratings: FloatArray) -> FloatArray:
+    """(…,) mean distance between the rating of the predicted and of the true class, from (…, C, C) confusion matrices."""
+    distance = np.abs(ratings[:, None] - ratings)
+    return ratio((matrix * distance).sum(axis=(-2, -1)), matrix.sum(axis=(-2, -1)))
+
+
 def bins_of(confidence: FloatArray, num_bins: int, equal_mass: bool = False) -> IntArray:
     """(N,) the bin of each confidence, from 0; each bin holds its upper edge."""
     if num_bins < 1:
@@ -121,6 +127,20 @@ def _weighted_f1(matrix: FloatArray) -> FloatArray:
     return ratio((np.nan_to_num(f1_of(matrix)) * support).sum(axis=-1), support.sum(axis=-1))
 
 
+def _mean_of(of_classes: Callable[[FloatArray], FloatArray], *, weighted: bool) -> Additive:
+    """The mean of a figure of each class over the classes that are present, plain or each as heavy as its rows."""
+
+    def finish(matrix: FloatArray) -> FloatArray:
+        support = matrix.sum(axis=-1)
+        values = np.where(support > 0, of_classes(matrix), np.nan)
+        if not weighted:
+            return mean_of_known(values)
+        known = ~np.isnan(values)
+        return ratio((np.where(known, values, 0.0) * support).sum(axis=-1), (known * support).sum(axis=-1))
+
+    return of_confusion(finish)
+
+
 def _matthews(matrix: FloatArray) -> FloatArray:
     total, labels, predicted = matrix.sum(axis=(-2, -1)), matrix.sum(axis=-1), matrix.sum(axis=-2)
     covariance = _hits(matrix).sum(axis=-1) * total - (labels * predicted).sum(axis=-1)
@@ -162,9 +182,14 @@ ADDITIVE: dict[str, Additive] = {
     "balanced_accuracy": of_confusion(lambda matrix: mean_of_known(recall_of(matrix))),
     "macro_f1": of_confusion(lambda matrix: mean_of_known(f1_of(matrix))),
     "weighted_f1": of_confusion(_weighted_f1),
+    "macro_precision": _mean_of(precision_of, weighted=False),
+    "weighted_precision": _mean_of(precision_of, weighted=True),
+    "macro_specificity": _mean_of(specificity_of, weighted=False),
+    "weighted_specificity": _mean_of(specificity_of, weighted=True),
     "matthews": of_confusion(_matthews),
     "kappa": of_confusion(_kappa),
     "quadratic_kappa": of_confusion(lambda matrix: _kappa(matrix, power=2)),
+    "stage_error": of_confusion(lambda matrix: stage_error_of(matrix, np.arange(float(matrix.shape[-1])))),
     "nll": _of_mean(_surprise),
     "brier": _of_mean(_distance),
     "ece": Additive(_top_bins, lambda sums: gap_of_bins(sums[..., 1:])),

@@ -1,0 +1,138 @@
+"""The interval of an area under the ROC curve without a draw: DeLong's, for scans that belong to subjects."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scanwise import metrics
+from scanwise.records import BoolArray, FloatArray, IntArray
+from scanwise.risk import exact, subject_codes
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """An area under the ROC curve and how far each subject pulls it.
+
+    Attributes:
+        value: the area.
+        positive: (K,) the share of each of K subjects in the error, from its rows that are of the class.
+        negative: (K,) the same from its rows that are not.
+        sides: how many subjects have rows of the class, and how many have others.
+    """
+
+    value: float
+    positive: FloatArray
+    negative: FloatArray
+    sides: tuple[int, int]
+
+    @property
+    def parts(self) -> tuple[float, float, float]:
+        """The variance that the positive and the negative subjects bring, and twice the covariance of both."""
+        few, many = (np.sqrt(n / (n - 1)) if n > 1 else np.inf for n in self.sides)
+        if not np.isfinite(few + many):
+            return np.nan, np.nan, np.nan
+        return (
+            float(few**2 * (self.positive**2).sum()),
+            float(many**2 * (self.negative**2).sum()),
+            float(2 * few * many * (self.positive * self.negative).sum()),
+        )
+
+    @property
+    def variance(self) -> float:
+        """Of the area; NaN where one subject alone is on a side."""
+        return max(0.0, sum(self.parts)) if np.isfinite(self.parts[0]) else np.nan
+
+
+def area_of(scores: FloatArray, positive: BoolArray, of_subject: IntArray, num_subjects: int) -> Area:
+    """The area under the ROC curve of a score, taken apart by subject (Obuchowski 1997; DeLong et al. 1988).
+
+    Where a subject has rows on both sides the covariance takes the geometric mean of the two corrections for few
+    subjects, where Obuchowski has that of all subjects; where none has, and each row is a subject, this is DeLong's.
+
+    Args:
+        scores: (N,) higher is more like the class.
+        positive: (N,) whether the row is of the class.
+        of_subject: (N,) the index of each row's subject.
+        num_subjects: K.
+
+    Returns:
+        The area with NaN as value where a side has no rows.
+    """
+    hits, misses = scores[positive], scores[~positive]
+    if not (len(hits) and len(misses)):
+        return Area(np.nan, np.zeros(num_subjects), np.zeros(num_subjects), (0, 0))
+    above = _placed(hits, misses)
+    below = 1 - _placed(misses, hits)
+    value = float(above.mean())
+    shares = [
+        np.bincount(of_subject[rows], weights=placed - value, minlength=num_subjects) / len(placed)
+        for rows, placed in ((positive, above), (~positive, below))
+    ]
+    sides = len(np.unique(of_subject[positive])), len(np.unique(of_subject[~positive]))
+    return Area(value, shares[0], shares[1], sides)
+
+
+def macro_area(probs: FloatArray, labels: IntArray, of_subject: IntArray, num_subjects: int) -> Area:
+    """The mean of the one-vs-rest areas of the classes present (of class 1 where there are two), as one area."""
+    places = [1] if probs.shape[1] == 2 else range(probs.shape[1])
+    found = [area_of(probs[:, c], labels == c, of_subject, num_subjects) for c in places]
+    known = [area for area in found if np.isfinite(area.value)]
+    if not known:
+        return found[0]
+    return Area(
+        float(np.mean([area.value for area in known])),
+        np.mean([area.positive for area in known], axis=0),
+        np.mean([area.negative for area in known], axis=0),
+        (min(area.sides[0] for area in known), min(area.sides[1] for area in known)),
+    )
+
+
+def interval(area: Area, confidence: float = 0.95) -> tuple[float, float]:
+    """The interval of an area, on the scale of its log-odds and widened as Student's t is for few subjects.
+
+    The log-odds keep it inside 0 and 1. The degrees of freedom are Welch's (Satterthwaite 1946), one side being the
+    subjects with the class and the other those without. NaN where a side has one subject, or the area is 0 or 1.
+    """
+    from scipy.special import expit, logit, stdtrit
+
+    variance = area.variance
+    if not (np.isfinite(variance) and 0 < area.value < 1) or variance == 0:
+        return np.nan, np.nan
+    first, second, _ = area.parts
+    spread = first**2 / (area.sides[0] - 1) + second**2 / (area.sides[1] - 1)
+    freedom = max(1.0, (first + second) ** 2 / spread) if spread > 0 else np.inf
+    reach = stdtrit(freedom, (1 + float(exact(confidence, "confidence"))) / 2) * np.sqrt(variance)
+    middle, scale = logit(area.value), area.value * (1 - area.value)
+    return float(expit(middle - reach / scale)), float(expit(middle + reach / scale))
+
+
+def auroc_interval(
+    probs: FloatArray, labels: IntArray, subjects: IntArray, *, confidence: float = 0.95, index: int | None = None
+) -> tuple[float, float, float]:
+    """(area, low, high) of a class against the rest, or of all classes, over subjects.
+
+    Args:
+        probs: (N, C).
+        labels: (N,).
+        subjects: (N,) the subject of each row.
+        confidence: of the interval.
+        index: the class; None is `metrics.auroc`'s choice.
+
+    >>> probs = np.array([[0.9, 0.1], [0.6, 0.4], [0.7, 0.3], [0.2, 0.8], [0.3, 0.7], [0.65, 0.35]])
+    >>> area, low, high = auroc_interval(probs, np.array([0, 0, 0, 1, 1, 1]), np.array(list("abcdef")))
+    >>> round(area, 3), low < area < high
+    (0.889, True)
+    """
+    probs, labels, _ = metrics.check(probs, labels, None)
+    of_subject, names = subject_codes(np.asarray(subjects), len(labels))
+    if index is None:
+        area = macro_area(probs, labels, of_subject, len(names))
+    else:
+        area = area_of(probs[:, index], labels == index, of_subject, len(names))
+    return (area.value, *interval(area, confidence))
+
+
+def _placed(rows: FloatArray, among: FloatArray) -> FloatArray:
+    """(n,) for each of the rows the share of `among` below it, ties half."""
+    among = np.sort(among)
+    return (np.searchsorted(among, rows, "left") + np.searchsorted(among, rows, "right")) / (2 * len(among))

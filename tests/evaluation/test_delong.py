@@ -1,0 +1,115 @@
+"""DeLong's interval over subjects: against the textbook formulas pair by pair, and against what it promises."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from scanwise import metrics
+from scanwise.evaluation import delong
+from scanwise.records import BoolArray, FloatArray, IntArray
+from scanwise.risk import softmax
+
+
+def _scores(random: np.random.Generator, ties: bool) -> tuple[FloatArray, BoolArray]:
+    count = int(random.integers(6, 40))
+    positive = np.arange(count) % 3 == 0
+    scores = random.normal(size=count) + positive
+    return (np.round(scores) if ties else scores), positive
+
+
+def _pairs(scores: FloatArray, positive: BoolArray) -> FloatArray:
+    """(M, N) one where the positive is above the negative, a half where they tie."""
+    gap = scores[positive][:, None] - scores[~positive][None, :]
+    return (gap > 0) + 0.5 * (gap == 0)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_one_scan_a_subject_is_the_classic_formula(ties: bool) -> None:
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        scores, positive = _scores(random, ties)
+        pairs = _pairs(scores, positive)
+        area = delong.area_of(scores, positive, np.arange(len(scores)), len(scores))
+        classic = pairs.mean(axis=1).var(ddof=1) / pairs.shape[0] + pairs.mean(axis=0).var(ddof=1) / pairs.shape[1]
+        assert area.value == pytest.approx(pairs.mean(), abs=1e-12)
+        assert area.variance == pytest.approx(classic, abs=1e-12)
+
+
+def test_scans_of_subjects_follow_obuchowski() -> None:
+    """Subjects of one class each: her sums over clusters, written out."""
+    random = np.random.default_rng(1)
+    for _ in range(10):
+        subjects = np.repeat(np.arange(14), random.integers(1, 6, 14))
+        positive = subjects % 2 == 0
+        scores = np.round(random.normal(size=14)[subjects] + 0.3 * random.normal(size=len(subjects)) + positive, 1)
+        pairs = _pairs(scores, positive)
+        theta, total = pairs.mean(), 0.0
+        for placed, owners in ((pairs.mean(axis=1), subjects[positive]), (pairs.mean(axis=0), subjects[~positive])):
+            sums = np.array([(placed[owners == s] - theta).sum() for s in np.unique(owners)])
+            total += len(sums) / (len(sums) - 1) * (sums**2).sum() / len(placed) ** 2
+        area = delong.area_of(scores, positive, subjects, 14)
+        assert area.variance == pytest.approx(total, abs=1e-12)
+
+
+def test_copies_of_a_scan_tell_nothing_new() -> None:
+    scores, positive = _scores(np.random.default_rng(2), False)
+    once = delong.area_of(scores, positive, np.arange(len(scores)), len(scores))
+    owners = np.arange(len(scores)).repeat(5)
+    often = delong.area_of(scores.repeat(5), positive.repeat(5), owners, len(scores))
+    assert often.variance == pytest.approx(once.variance)
+    assert delong.interval(often) == pytest.approx(delong.interval(once))
+
+
+def test_the_mean_of_classes_is_that_of_the_metric() -> None:
+    random = np.random.default_rng(3)
+    probs, labels = random.dirichlet([1, 1, 1], 60), np.arange(60) % 3
+    area, low, high = delong.auroc_interval(probs, labels, np.arange(60))
+    assert area == pytest.approx(metrics.auroc(probs, labels))
+    assert low < area < high
+    whole = delong.macro_area(probs, labels, np.arange(60), 60)
+    left_out = [metrics.auroc(np.delete(probs, i, 0), np.delete(labels, i)) for i in range(60)]
+    jackknife = 59 / 60 * ((left_out - np.mean(left_out)) ** 2).sum()
+    assert whole.variance == pytest.approx(jackknife, rel=0.1)
+
+
+def test_what_cannot_be_had_is_nan() -> None:
+    probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.2, 0.8], [0.3, 0.7]])
+    labels = np.array([0, 0, 1, 1])
+    assert np.isnan(delong.auroc_interval(probs, labels, np.arange(4))[1])  # nothing is out of order
+    assert np.isnan(delong.auroc_interval(probs[:, ::-1], labels, np.array([0, 1, 2, 2]))[1])  # one subject on a side
+    area, low, _ = delong.auroc_interval(probs, np.zeros(4, dtype=int), np.arange(4))
+    assert np.isnan([area, low]).all()
+
+
+def _covered(subjects: int, trials: int, num_classes: int = 2) -> float:
+    """How often the interval holds the area in an endless population of ten alike scans a subject."""
+    random = np.random.default_rng(subjects)
+
+    def drawn(count: int, scans: int) -> tuple[FloatArray, IntArray]:
+        labels = (np.arange(count) % num_classes).repeat(scans)
+        own = random.normal(size=(count, num_classes)).repeat(scans, axis=0)
+        noise = 0.4 * random.normal(size=(len(labels), num_classes))
+        return softmax(own + noise + np.eye(num_classes)[labels]), labels
+
+    truth = float(metrics.auroc(*drawn(60_000, 2)))
+    hits = 0
+    for _ in range(trials):
+        probs, labels = drawn(subjects, 10)
+        _, low, high = delong.auroc_interval(probs, labels, np.arange(subjects).repeat(10))
+        hits += low <= truth <= high
+    return hits / trials
+
+
+def test_intervals_hold_the_truth() -> None:
+    share = _covered(60, 300)
+    assert stats.binomtest(round(share * 300), 300, 0.95).pvalue > 0.001
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("subjects", "low", "high"), [(10, 0.9, 1), (30, 0.9, 1), (60, 0.935, 0.965), (200, 0.935, 0.965)]
+)
+def test_intervals_hold_the_truth_over_5000_trials(subjects: int, low: float, high: float) -> None:
+    share = _covered(subjects, 5000)
+    print(f"auroc {subjects}: {share:.4f}")  # noqa: T201
+    assert low - 0.006 <= share <= high + 0.006

@@ -1,0 +1,97 @@
+"""Cuts that are chosen on some people and tried on others, and what acting on a probability is worth."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn import metrics as reference
+
+from scanwise.errors import DataError, RecipeError, ShapeError
+from scanwise.evaluation import operating
+from scanwise.records import Predictions
+from scanwise.risk import clopper_pearson, softmax
+
+
+def _said(seed: int, subjects: int = 40, scans: int = 3, num_classes: int = 2, skill: float = 1.0) -> Predictions:
+    random = np.random.default_rng(seed)
+    labels = (np.arange(subjects) % num_classes).repeat(scans)
+    own = random.normal(size=(subjects, num_classes)).repeat(scans, axis=0)
+    probs = softmax(own + 0.3 * random.normal(size=own.shape) + skill * np.eye(num_classes)[labels])
+    count = len(labels)
+    return Predictions(
+        np.array([f"{row}.png" for row in range(count)]), np.arange(subjects).repeat(scans).astype(str),
+        tuple("abcd"[:num_classes]), probs, None, np.zeros(count), np.zeros(count, dtype=bool), labels,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_cuts_are_the_best_points_of_scikit_learns_curve(seed: int) -> None:
+    said = _said(seed)
+    alarms, caught, _ = reference.roc_curve(said.labels, said.probs[:, 1], drop_intermediate=False)
+    expected = {
+        "youden": (caught - alarms).max(),
+        "specificity 90 %": caught[1 - alarms >= 0.9 - 1e-9].max(),
+        "sensitivity 90 %": (1 - alarms)[caught >= 0.9 - 1e-9].max(),
+    }
+    for rule, best in expected.items():
+        cut = operating.Cut.choose(said, 1, rule)
+        assert cut is not None
+        found = {m.name: m.value for m in operating.rates(said, cut, draws=100)}
+        reached = {
+            "youden": found["sensitivity"] + found["specificity"] - 1,
+            "specificity 90 %": found["sensitivity"],
+            "sensitivity 90 %": found["specificity"],
+        }
+        assert reached[rule] == pytest.approx(best)
+
+
+def test_rates_are_those_of_the_confusion_matrix() -> None:
+    said, cut = _said(7), operating.Cut("b", "youden", 1, 0.4)
+    (true_low, alarms), (missed, caught) = reference.confusion_matrix(said.labels, said.probs[:, 1] >= 0.4)
+    found = {m.name: m for m in operating.rates(said, cut, draws=200)}
+    assert found["sensitivity"].value == pytest.approx(caught / (caught + missed))
+    assert found["specificity"].value == pytest.approx(true_low / (true_low + alarms))
+    assert found["positive_predictive_value"].value == pytest.approx(caught / (caught + alarms))
+    assert found["negative_predictive_value"].value == pytest.approx(true_low / (true_low + missed))
+    assert found["sensitivity"].count == caught + missed
+    assert all(m.low <= m.value <= m.high for m in found.values())
+
+
+def test_a_perfect_rate_rests_on_its_own_subjects() -> None:
+    said = _said(0, subjects=12, skill=50)
+    cut = operating.Cut("b", "youden", 1, 0.5)
+    found = {m.name: m for m in operating.rates(said, cut, draws=100)}
+    assert (found["sensitivity"].low, found["sensitivity"].high) == clopper_pearson(6, 6)
+
+
+def test_transport_says_what_was_promised_and_what_held() -> None:
+    here, there = _said(1, num_classes=3, skill=1.5), _said(2, num_classes=3, skill=0.2)
+    rows = operating.transport(here, there, draws=100)
+    assert {row["class"] for row in rows} == {"a", "b", "c"}
+    promised = [row for row in rows if row["rule"] == "specificity 90 %" and row["rate"] == "specificity"]
+    assert all(row["chosen"] >= 0.9 for row in promised)
+    youden = [row for row in rows if row["rule"] == "youden" and row["rate"] == "sensitivity"]
+    assert np.mean([row["value"] for row in youden]) < np.mean([row["chosen"] for row in youden])
+
+
+def test_net_benefit_by_hand() -> None:
+    said = _said(3, subjects=30)
+    curve = operating.decision_curve(said, 1)
+    for place in (4, 49, 89):
+        p = curve["threshold"][place]
+        called = said.probs[:, 1] >= p
+        by_hand = ((called & (said.labels == 1)).sum() - (called & (said.labels == 0)).sum() * p / (1 - p)) / len(said)
+        assert curve["network"][place] == pytest.approx(by_hand, abs=1e-12)
+    assert curve["everybody"][49] == pytest.approx(0, abs=1e-12)  # half of the rows are of the class
+
+
+def test_what_cannot_be_chosen() -> None:
+    said = _said(4)
+    assert said.labels is not None
+    assert operating.Cut.choose(replace(said, labels=np.zeros_like(said.labels)), 1, "youden") is None
+    with pytest.raises(RecipeError, match="no rule 'yuden'"):
+        operating.Cut.choose(said, 1, "yuden")
+    with pytest.raises(DataError, match="another class"):
+        operating.Cut("c", "youden", 1, 0.5).calls(said)
+    with pytest.raises(ShapeError, match="between 0 and 1"):
+        operating.decision_curve(said, 1, np.array([0.0]))
