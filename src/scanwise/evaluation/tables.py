@@ -7,7 +7,7 @@ import numpy as np
 from scanwise import metrics
 from scanwise.evaluation.sample import labels_of
 from scanwise.records import FloatArray, IntArray, Predictions
-from scanwise.risk import clopper_pearson_arrays
+from scanwise.risk import clopper_pearson_arrays, ends_of_ties
 
 
 def classification_report(predictions: Predictions) -> list[dict[str, Any]]:
@@ -60,6 +60,24 @@ def roc_curve(probs: FloatArray, labels: IntArray, index: int) -> tuple[FloatArr
     bend[1:-1] = np.diff(hits[1:]) * np.diff(misses[:-1]) != np.diff(hits[:-1]) * np.diff(misses[1:])
     fpr, tpr = (counts[bend] / counts[-1] if counts[-1] else np.full(bend.sum(), np.nan) for counts in (misses, hits))
     return fpr, tpr
+
+
+def precision_recall_curve(probs: FloatArray, labels: IntArray, index: int) -> tuple[FloatArray, FloatArray]:
+    """Recall and precision of one class at every cut on its probability, from the highest; NaN where it is absent.
+
+    The area under the steps is `metrics.class_average_precision`.
+
+    >>> recall, precision = precision_recall_curve(np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]]), np.array([0, 0, 1]), 1)
+    >>> recall.tolist(), precision.round(2).tolist()
+    ([1.0, 1.0, 1.0], [1.0, 0.5, 0.33])
+    """
+    probs, labels, _ = metrics.check(probs, labels, None)
+    scores, positive = probs[:, index], labels == index
+    order = np.argsort(-scores, kind="stable")
+    ends = ends_of_ties(scores[order])
+    hits = np.cumsum(positive[order])[ends].astype(np.float64)
+    recall = hits / hits[-1] if hits[-1] else np.full(len(hits), np.nan)
+    return recall, hits / (ends + 1)
 
 
 def reliability(
