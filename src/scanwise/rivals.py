@@ -5,10 +5,13 @@ share one signature, so that a report can call them by name:
 
     rival(train_pixels, train_labels, train_subjects, test_pixels, num_classes) -> probs
 
-with pixels (N, H, W, C) uint8, or for `frozen_features` the (N, D) features of a pretrained network. No rival answers
+with pixels (N, H, W, C) uint8, for `frozen_features` the (N, D) features of a pretrained network, or for `words` the (N,)
+titles. No rival answers
 with a probability of exactly 0 or 1 (see `FLOOR` and `DOUBT`), so its likelihood is finite even where it is wrong.
 """
 
+import contextlib
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -119,13 +122,49 @@ def mean_by_subject(
     return sums / np.bincount(row)[:, None], pairs[:, 1], names[pairs[:, 0]]
 
 
+def words(
+    train_titles: StrArray,
+    train_labels: IntArray,
+    train_subjects: StrArray,
+    test_titles: StrArray,
+    num_classes: int,
+) -> FloatArray:
+    """Logistic regression on the words and pairs of words of a title, weighed by rarity (tf-idf), without the image.
+
+    Args:
+        train_titles, test_titles: (N,) of text in place of pixels; an empty title gives what is known without it.
+    """
+    from scipy.sparse import hstack
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    _check(train_titles, train_labels, train_subjects, test_titles, num_classes)
+    if len(present := np.unique(train_labels)) == 1 or not any(re.search(r"\w", title) for title in train_titles):
+        nothing = np.zeros((len(train_titles) + len(test_titles), 1, 1, 1), dtype=np.uint8)
+        seen, asked = nothing[: len(train_titles)], nothing[len(train_titles) :]
+        return majority(seen, train_labels, train_subjects, asked, num_classes)
+    counters = [TfidfVectorizer(ngram_range=(n, n), analyzer="word", sublinear_tf=True, min_df=n) for n in (1, 2)]
+    kept = []
+    for counter in counters:
+        with contextlib.suppress(ValueError):  # no pair of words stands in two titles
+            counter.fit(train_titles)
+            kept.append(counter)
+    train, test = (hstack([c.transform(titles) for c in kept]).tocsr() for titles in (train_titles, test_titles))
+    probs = np.zeros((len(test_titles), num_classes))
+    if len(test_titles):
+        probs[:, present] = LogisticRegression(C=10.0, max_iter=2000).fit(train, train_labels).predict_proba(test)
+    probs = np.maximum(probs, FLOOR)
+    return np.asarray(probs / probs.sum(axis=1, keepdims=True))
+
+
 RIVALS: dict[str, Rival] = {
     "majority": majority,
     "nearest_neighbour": nearest_neighbour,
     "pca_logistic": pca_logistic,
     "frozen_features": frozen_features,
+    "words": words,
 }
-"""By name, as recipes list them; all but `frozen_features` look at pixels."""
+"""By name, as recipes list them; all but `frozen_features` and `words` look at pixels."""
 
 
 def shrink(pixels: PixelArray, size: tuple[int, int]) -> FloatArray:

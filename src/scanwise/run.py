@@ -4,6 +4,7 @@ runs/NAME/
   recipe.yaml  provenance.json  cohort.parquet  findings.json  quarantine.csv
   fits/PROTOCOL/FOLD/   split.parquet  checkpoints/  model.safetensors  history.csv  logits/*.npz
                         calibrator.json  conformal.json  abstention.json  novelty.safetensors
+                        vocabulary.json (of networks that read words)  members/ (of deep ensembles)
   metrics.json  tables/  figures/  report.html  bundle/
 """
 
@@ -129,6 +130,14 @@ class Fit:
     def novelty(self) -> Path:
         return self.path / "novelty.safetensors"
 
+    @property
+    def vocabulary(self) -> Path:
+        return self.path / "vocabulary.json"
+
+    def member(self, index: int) -> "Fit":
+        """The folder of one network of a deep ensemble."""
+        return Fit(self.path / "members" / str(index), self.protocol, self.fold)
+
     def logits(self, side: str) -> Path:
         return self.path / "logits" / f"{side}.npz"
 
@@ -226,6 +235,21 @@ class Run:
         """Every fit that has a split, honest ones first, folds in order."""
         found = [(p.parent.parent.name, int(p.parent.name)) for p in self.path.glob("fits/*/*/split.parquet")]
         return [self.fit(protocol, fold) for protocol, fold in sorted(found)]
+
+
+def rank() -> int:
+    """Which of several processes this is, counted from 0; torchrun, or `scanwise fit --processes`, says it."""
+    return int(os.environ.get("RANK", "0")) if processes() > 1 else 0
+
+
+def processes() -> int:
+    """How many processes train together; 1 unless somebody started several."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_writer() -> bool:
+    """Whether this process writes the run folder: the first one, and no other."""
+    return rank() == 0
 
 
 PACKAGES = ("scanwise", "torch", "torchvision", "timm", "lightning", "numpy", "scipy", "scikit-learn", "pillow")

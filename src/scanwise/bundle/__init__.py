@@ -4,6 +4,7 @@ bundle/  bundle.json           classes, calibrators, prediction sets, whom to an
          recipe.yaml           the recipe that made it
          model.safetensors     the weights
          novelty.safetensors   what training scans look like, to tell others from them; of honest fits
+         vocabulary.json       what turns words into tokens; of networks that read them
          SHA256SUMS            the hash of each of these
 """
 
@@ -31,11 +32,12 @@ from scanwise.bundle.judges import (
 from scanwise.errors import DataError, RunError
 from scanwise.novelty import Detector, appearance
 from scanwise.recipe import Recipe
-from scanwise.records import FloatArray, Logits, Predictions, StrArray, Unit
+from scanwise.records import FloatArray, IntArray, Logits, Predictions, StrArray, Unit
 from scanwise.run import Fit, Run, read_json, sha256_of, write_json, write_text, writing
 
 if TYPE_CHECKING:
     from scanwise.models import Network
+    from scanwise.models.vocabulary import Vocabulary
 
 __all__ = [
     "FORMAT",
@@ -56,7 +58,7 @@ __all__ = [
 FORMAT = 2
 BEFORE_NOVELTY = 1
 _FILES = ("bundle.json", "recipe.yaml", "model.safetensors")
-_NOVELTY = "novelty.safetensors"
+_NOVELTY, _VOCABULARY = "novelty.safetensors", "vocabulary.json"
 _BATCH = 64
 
 log = logging.getLogger("scanwise")
@@ -87,6 +89,7 @@ class Bundle:
         judges: by unit.
         about: where it came from.
         network: on the CPU, in evaluation mode.
+        vocabulary: of a network that reads words, else None.
     """
 
     recipe: Recipe
@@ -94,6 +97,7 @@ class Bundle:
     judges: dict[Unit, Judge]
     about: dict[str, Any]
     network: "Network" = field(repr=False)
+    vocabulary: "Vocabulary | None" = field(default=None, repr=False)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -114,12 +118,14 @@ class Bundle:
             raise RunError(f"SHA256SUMS of the bundle {folder} does not list {_NOVELTY}. Copy the whole folder again.")
         made = recipe.load(folder / "recipe.yaml")
         classes = tuple(about["classes"])
-        network = build(made.model, len(classes), made.data.channels, pretrained=False)
+        vocabulary = _vocabulary(folder, made, listed)
+        encoder = None if vocabulary is None else vocabulary.encoder
+        network = build(made.model, len(classes), made.data.channels, pretrained=False, encoder=encoder)
         weights.load(network, folder / "model.safetensors")
         detector = Detector.load(folder / _NOVELTY) if about.get("novelty") else None
         ratings = ratings_of(made, classes)
         judges = judges_from(about["calibrators"], about["sets"], about.get("abstention", {}), detector, ratings)
-        return cls(made, classes, judges, about, network.eval())
+        return cls(made, classes, judges, about, network.eval(), vocabulary)
 
     def predict(
         self,
@@ -127,6 +133,7 @@ class Bundle:
         subjects: Sequence[str] | None = None,
         groups: dict[str, StrArray] | None = None,
         *,
+        words: Sequence[str] | None = None,
         names: StrArray | None = None,
         device: str = "cpu",
         progress: bool = False,
@@ -137,6 +144,7 @@ class Bundle:
             scans: paths of files, or one; of a file with many slices all that the recipe uses, or one by `file#slice`.
             subjects: the subject of each path, to pool by.
             groups: columns to carry along.
+            words: the text beside each path, for a network that reads it; "" where there is none.
             names: what to call the paths in the answer; as they are if nothing is said.
             device: where the network runs.
             progress: show a bar.
@@ -147,12 +155,15 @@ class Bundle:
         paths = [Path(scans)] if isinstance(scans, str | Path) else [Path(scan) for scan in scans]
         if subjects is not None and len(subjects) != len(paths):
             raise DataError(f"{len(paths)} scans need as many subjects, not {len(subjects)}.")
+        if words is not None and len(words) != len(paths):
+            raise DataError(f"{len(paths)} scans need as many texts, not {len(words)}.")
         hashes: list[str] = []
         kept: list[int] = []
         quarantine: list[tuple[str, str]] = []
         called = [str(path) for path in paths] if names is None else names.tolist()
         places, rows, shown = self._expand(paths, called)
-        logits, features, looks = self._look(places, shown, hashes, kept, quarantine, device, progress)
+        tokens = self._tokens(words, rows)
+        logits, features, looks = self._look(places, shown, tokens, hashes, kept, quarantine, device, progress)
         if not kept:
             reasons = "; ".join(f"{path}: {reason}" for path, reason in quarantine[:3])
             raise DataError(f"None of the {len(paths)} files can be read ({reasons}).")
@@ -170,6 +181,21 @@ class Bundle:
             return Answer(self.judges["scan"](found, hashes), None, tuple(quarantine))
         return Answer(*judge_both(self.judges, found, hashes), tuple(quarantine))
 
+    def _tokens(self, words: Sequence[str] | None, rows: Sequence[int]) -> IntArray | None:
+        """(N, L) tokens of the scans in these rows; None for a network that reads no words."""
+        if self.vocabulary is None:
+            return None
+        if words is None or not any(str(text).strip() for text in words):
+            told = "A network of words alone cannot answer" if self.recipe.model.name == "text" else ""
+            if told:
+                raise DataError(f"{told} without text. Give a manifest with a column text.")
+            log.warning("No text is given: the answers rest on the images alone. A manifest can have a column text.")
+            words = [""] * (max(rows, default=-1) + 1)
+        from scanwise.models.vocabulary import without_words
+
+        read = without_words(words, self.classes) if self.recipe.model.text.hide_classes else list(words)
+        return self.vocabulary([read[row] for row in rows])
+
     def _expand(self, paths: Sequence[Path], called: Sequence[str]) -> tuple[list[Path], list[int], list[str]]:
         """The scans that the paths hold, the path that each is from, and what each is called."""
         from scanwise.cohort.expansion import names_of
@@ -182,6 +208,7 @@ class Bundle:
         self,
         paths: Sequence[Path],
         names: Sequence[str],
+        tokens: IntArray | None,
         hashes: list[str],
         kept: list[int],
         quarantine: list[tuple[str, str]],
@@ -192,16 +219,16 @@ class Bundle:
         from tqdm import tqdm
 
         from scanwise.cohort.readers import Pixels, Scan, read_files
-        from scanwise.prediction import predict_batches
+        from scanwise.prediction import Batch, predict_batches
 
         looks: list[FloatArray] = []
 
-        def stacked(waiting: list[Pixels]) -> Pixels:
+        def stacked(waiting: list[Pixels]) -> Batch:
             pixels = np.stack(waiting)
             looks.append(appearance(pixels))
-            return pixels
+            return pixels if tokens is None else (pixels, tokens[kept[-len(waiting) :]])
 
-        def batches() -> Iterator[Pixels]:
+        def batches() -> Iterator[Batch]:
             waiting: list[Pixels] = []
             reading = read_files(paths, self.recipe.data)
             for index, scan in enumerate(
@@ -244,7 +271,9 @@ def write(run: Run, fit: Fit, made: Recipe, classes: tuple[str, ...], ordered: b
         shutil.copyfile(fit.model, folder / "model.safetensors")
         if fit.novelty.is_file():
             shutil.copyfile(fit.novelty, folder / _NOVELTY)
-        names = [name for name in (*_FILES, _NOVELTY) if (folder / name).is_file()]
+        if fit.vocabulary.is_file():
+            shutil.copyfile(fit.vocabulary, folder / _VOCABULARY)
+        names = [name for name in (*_FILES, _NOVELTY, _VOCABULARY) if (folder / name).is_file()]
         sums = "".join(f"{sha256_of(folder / name)}  {name}\n" for name in names)
         write_text(sums, folder / "SHA256SUMS")
     return run.bundle
@@ -268,6 +297,16 @@ def load(path: str | Path) -> Bundle:
     )
 
 
+def _vocabulary(folder: Path, made: Recipe, listed: set[str]) -> "Vocabulary | None":
+    if not made.model.reads_words:
+        return None
+    if _VOCABULARY not in listed:
+        raise RunError(f"SHA256SUMS of the bundle {folder} does not list {_VOCABULARY}. Copy the whole folder again.")
+    from scanwise.models.vocabulary import Vocabulary
+
+    return Vocabulary.load(folder / _VOCABULARY)
+
+
 def _verify(folder: Path) -> set[str]:
     """Check every file against its hash; returns the names that are vouched for."""
     try:
@@ -275,7 +314,7 @@ def _verify(folder: Path) -> set[str]:
     except OSError as error:
         raise RunError(f"The bundle {folder} has no SHA256SUMS, so nothing vouches for it. Make it again.") from error
     told = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    for name in (*_FILES, *([_NOVELTY] if _NOVELTY in told else [])):
+    for name in (*_FILES, *(name for name in (_NOVELTY, _VOCABULARY) if name in told)):
         file = folder / name
         if not file.is_file():
             raise RunError(f"The bundle {folder} lacks {name}. Copy the whole folder again.")

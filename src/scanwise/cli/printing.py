@@ -17,6 +17,10 @@ MODELS = {
     "nearest_neighbour": "nearest neighbour",
     "pca_logistic": "PCA + logistic",
     "frozen_features": "frozen features + logistic",
+    "words": "words + logistic",
+    "network_without_words": "network, no words",
+    "network_without_image": "network, no image",
+    "network_without_class_words": "network, class words hidden",
 }
 
 

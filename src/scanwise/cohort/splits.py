@@ -42,7 +42,7 @@ def settle_small_classes(cohort: Cohort, section: SplitSection) -> tuple[Cohort,
     Raises:
         DataError: if fewer than two classes would be left to judge, or a class that is one single person is to be kept.
     """
-    small, needed = too_small(cohort, section), _needed(section)
+    small, needed = too_small(cohort, section), max(_needed(section), section.fewest)
     told = tuple(f"{name} has {count} subjects of the {needed} needed" for name, count in small.items())
     if len(cohort.classes) - len(small) < 2:
         raise DataError(
@@ -74,9 +74,9 @@ def settle_small_classes(cohort: Cohort, section: SplitSection) -> tuple[Cohort,
 
 
 def too_small(cohort: Cohort, section: SplitSection) -> dict[str, int]:
-    """Classes with fewer subjects than the honest split has sides (or folds), and how many subjects they have."""
+    """Classes with fewer subjects than the honest split (or the recipe) needs, and how many subjects they have."""
     counts = subjects_per_class(cohort)
-    return {name: count for name, count in counts.items() if count < _needed(section)}
+    return {name: count for name, count in counts.items() if count < max(_needed(section), section.fewest)}
 
 
 def subjects_per_class(cohort: Cohort) -> dict[str, int]:

@@ -10,12 +10,13 @@ from scanwise.errors import RecipeError
 from scanwise.models import backbones, batch_ensemble, heads, ordinal, text, weights
 from scanwise.models.alexnet import AlexNet
 from scanwise.models.attention import SelfAttention
+from scanwise.models.deep_ensemble import DeepEnsemble
 from scanwise.models.fusion import Fusion
 from scanwise.models.hybrid import Hybrid
 from scanwise.models.network import Network
 from scanwise.models.small import Small
 from scanwise.models.weights import Place
-from scanwise.recipe import Model, Part
+from scanwise.recipe import Members, Model, Part
 
 OWN: dict[str, type[AlexNet] | type[Small]] = {"alexnet": AlexNet, "small": Small}
 
@@ -48,6 +49,10 @@ def build(
             raise RecipeError(
                 f"model.{name} has {len(values)} values for scans of {channels} channels; give 1 or {channels}."
             )
+    if model.members.kind == "deep_ensemble":
+        one = model.model_copy(update={"members": Members()})
+        shared: dict[str, Any] = {"pretrained": pretrained, "classes": classes, "encoder": encoder}
+        return DeepEnsemble([build(one, num_classes, channels, **shared) for _ in range(model.members.number)])
     order = weights.order_of(model.class_order, classes) if pretrained and model.class_order else []
     body, place = _body(model, num_classes, channels, pretrained, order, encoder)
     draws = model.members.number if model.members.kind == "mc_dropout" else 0

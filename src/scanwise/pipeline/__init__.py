@@ -5,8 +5,9 @@
 
 Each stage reads and writes the run folder, and what a fit has already left there is not done again: a run that was
 killed at any moment goes on, and deleting a stage's output is how to do it anew. Beside this file lie `work` (what the
-stages share), `auditing` (whether the scans can be trusted), `calibrating` (what is learnt after training), `judging` (rivals and figures), `planning` (what a fit
-would cost) and `demonstration`.
+stages share), `auditing` (whether the scans can be trusted), `titles` (the words beside them), `learning` (training),
+`predicting`, `calibrating` (what is learnt after training), `judging` (rivals and figures), `doubting`, `planning`
+(what a fit would cost) and `demonstration`.
 """
 
 import hashlib
@@ -24,13 +25,12 @@ import numpy as np
 from scanwise import bundle, cohort, recipe, run
 from scanwise.cohort import splits
 from scanwise.errors import DataError, RecipeError, RunError
-from scanwise.pipeline import auditing, doubting, predicting
+from scanwise.pipeline import auditing, doubting, learning, predicting, titles
 from scanwise.pipeline.calibrating import calibrate
-from scanwise.pipeline.judging import Judged, measure, pool, rivals_of
+from scanwise.pipeline.judging import Judged, measure, pool, rivals_of, with_less
 from scanwise.pipeline.work import Work
 from scanwise.recipe import Recipe
 from scanwise.records import (
-    SIDES,
     Cohort,
     Finding,
     Logits,
@@ -38,7 +38,7 @@ from scanwise.records import (
     save_metrics,
 )
 from scanwise.reporting import tables
-from scanwise.run import Fit, Run
+from scanwise.run import Run
 
 log = logging.getLogger("scanwise")
 
@@ -130,6 +130,7 @@ def predict(
         [listing.root / path for path in listing.path.tolist()],
         listing.subject.tolist() if known and listing.subject is not None else None,
         listing.groups,
+        words=None if listing.text is None else listing.text.tolist(),
         names=listing.path,
         device=_device(device, threads),
         progress=progress,
@@ -246,12 +247,9 @@ def _refuse_network(work: Work, out: Path) -> None:
     from scanwise.models import build
 
     classes = work.cohort.classes
-    network = build(work.recipe.model, len(classes), work.recipe.data.channels, classes=classes)
-    if network.takes_text:
-        raise RecipeError(
-            f"The network {work.recipe.model.name!r} reads words, and fits do not hand them to it yet. Choose another "
-            "model.name; from Python, scanwise.models.build makes it."
-        )
+    if work.recipe.model.reads_words:
+        titles.titles_of(work.cohort, work.recipe)
+    build(work.recipe.model, len(classes), work.recipe.data.channels, classes=classes)
 
 
 def _open_run(work: Work, out: Path, resume: bool) -> Run:
@@ -308,7 +306,7 @@ def _fit_one(work: Work, folder: Run, split: Split) -> list[Judged]:
     place = folder.fit(split.protocol, split.fold)
     log.info("%s protocol: %s%s", split.protocol, split.rule, " (leaked)" if split.leaky else "")
     with _timed(work, f"training {split.protocol} {split.fold}"):
-        _train(work, place, split)
+        learning.train(work, place, split)
     with _timed(work, f"prediction {split.protocol} {split.fold}"):
         predicting.predict(work, place, split)
     if split.protocol == "honest":
@@ -317,35 +315,8 @@ def _fit_one(work: Work, folder: Run, split: Split) -> list[Judged]:
     judges = bundle.judges_of(place, bundle.ratings_of(work.recipe, work.cohort.classes))
     judged = bundle.judge_both(judges, test, bundle.hashes_of_scans(work.cohort, test.scans))
     with _timed(work, f"rivals {split.protocol} {split.fold}"):
-        return [Judged("network", split, *judged), *rivals_of(work, split, test)]
-
-
-def _train(work: Work, place: Fit, split: Split) -> None:
-    if place.model.is_file():
-        return
-    for side in (*SIDES, predicting.STRANGE):  # of a network that is gone; a retrained one speaks for itself
-        place.logits(side).unlink(missing_ok=True)
-    import torch
-
-    from scanwise import training
-    from scanwise.models import build
-
-    made = work.recipe
-    torch.manual_seed(made.seed)
-    network = build(made.model, len(work.cohort.classes), made.data.channels, classes=work.cohort.classes)
-    sides = {side: split.rows(side) for side in SIDES}
-    training.train(
-        network,
-        made,
-        work.store,
-        work.cohort.labels,
-        sides,
-        place,
-        subjects=work.cohort.subject if work.cohort.subjects_known else None,
-        classes=work.cohort.classes,
-        device=work.device,
-        progress=work.progress,
-    )
+        mine = [Judged("network", split, *judged), *with_less(place, split, work.recipe)]
+        return [*mine, *rivals_of(work, split, test)]
 
 
 def _write_bundle(work: Work, folder: Run) -> None:

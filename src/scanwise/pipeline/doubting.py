@@ -20,6 +20,7 @@ from scanwise.run import Fit, Run
 SELECTIVE = (
     "fold", "chosen", "risk", "delta", "refused", "calibration", "calibration_answered", "test", "answered", "wrong",
 )  # fmt: skip
+MEMBERS = ("protocol", "fold", "members", "disagreement", "kl", "told")
 STRANGE_COLUMNS = ("fold", "kind", "scans", "subjects", "score", "auroc", "flagged")
 SCORES = ("default", "features", "mahalanobis", "energy")
 """How unlike, by what: the default, and beside it neighbours in the bare features, Mahalanobis and the energy."""
@@ -102,7 +103,7 @@ def _summed(rows: Sequence[Row]) -> Row:
 
 
 def write(folder: Run, judged: Sequence[Judged]) -> None:
-    """Write `tables/selective.csv` and `tables/out_of_distribution.csv` of the honest fits."""
+    """Write `tables/selective.csv` and `out_of_distribution.csv` of the honest fits, `members.csv` of ensembles."""
     selective: list[Row] = []
     strange: list[Row] = []
     for entry in judged:
@@ -112,9 +113,26 @@ def write(folder: Run, judged: Sequence[Judged]) -> None:
             strange += told_apart(place)
     for columns, rows, name in (
         (SELECTIVE, selective, "selective.csv"), (STRANGE_COLUMNS, strange, "out_of_distribution.csv"),
+        (MEMBERS, _diversity(folder, judged), "members.csv"),
     ):  # fmt: skip
         if rows:
             tables.write_csv(columns, [[row[column] for column in columns] for row in rows], folder.tables / name)
+
+
+def _diversity(folder: Run, judged: Sequence[Judged]) -> list[Row]:
+    """How much the members of each network differ on its test scans; of networks that have several."""
+    from scanwise.models.diversity import Diversity
+
+    rows = []
+    for entry in judged:
+        if entry.model == "network":
+            logits = Logits.load(folder.fit(entry.split.protocol, entry.split.fold).logits("test")).logits
+            if logits.shape[1] > 1:
+                apart = logits.astype(np.float64) - logits.max(2, keepdims=True)
+                found = Diversity.of(np.exp(apart) / np.exp(apart).sum(2, keepdims=True))
+                counts = {"members": found.members, "disagreement": found.disagreement, "kl": found.kl}
+                rows.append({"protocol": entry.split.protocol, "fold": entry.split.fold, **counts, "told": str(found)})
+    return rows
 
 
 def told_apart(place: Fit) -> list[Row]:

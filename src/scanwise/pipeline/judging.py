@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from scanwise import calibration, cohort, evaluation, recipe, risk, rivals
+from scanwise import bundle, calibration, cohort, evaluation, recipe, risk, rivals
 from scanwise.bundle import Judge
 from scanwise.cohort.readers import Pixels
 from scanwise.cohort.store import Store
+from scanwise.pipeline import titles
 from scanwise.pipeline.work import Work
 from scanwise.records import FloatArray, IntArray, Logits, Metric, Predictions, Split, Unit
+from scanwise.run import Fit
 
 PLAIN: dict[Unit, Judge] = {  # no calibrator, no guarantee
     "scan": Judge(calibration.Temperature(1.0), None, "scan"),
@@ -40,7 +42,11 @@ def rivals_of(work: Work, split: Split, test: Logits) -> list[Judged]:
     pooled = risk.pool_by_subject(test)
     judged = []
     for name in work.recipe.rivals.names:
-        given: dict[str, Any] | None = _features(work, train, rows) if name == "frozen_features" else pixels
+        given: dict[str, Any] | None = pixels
+        if name == "frozen_features":
+            given = _features(work, train, rows)
+        elif name == "words":
+            given = _titles(work, train, rows)
         if given is None:
             continue
         rival, count = rivals.RIVALS[name], len(work.cohort.classes)
@@ -53,6 +59,26 @@ def rivals_of(work: Work, split: Split, test: Logits) -> list[Judged]:
             people = _as_logits(rival(*means, asked[order], count), pooled)
         judged.append(Judged(name, split, PLAIN["scan"](scans, []), PLAIN["subject"](people, [])))
     return judged
+
+
+def with_less(place: Fit, split: Split, made: recipe.Recipe) -> list[Judged]:
+    """The network's own answers where a part of what it reads is gone; without sets, for nothing was promised there."""
+    judges = bundle.judges_of(place)
+    plain: dict[Unit, Judge] = {unit: replace(judge, sets=None, detector=None) for unit, judge in judges.items()}
+    found = []
+    for part in titles.parts_of(made):
+        logits = Logits.load(place.logits(part))
+        said, people = bundle.judge_both(plain, logits, logits.scans.tolist())
+        found.append(Judged(f"network_{part}", split, said, people))
+    return found
+
+
+def _titles(work: Work, train: IntArray, test: IntArray) -> dict[str, Any] | None:
+    """The words as the network reads them; None for one that reads none."""
+    if not work.recipe.model.reads_words:
+        return None
+    read = titles.titles_of(work.cohort, work.recipe)
+    return {"train": read[train], "test": read[test]}
 
 
 def _as_logits(probs: FloatArray, like: Logits) -> Logits:

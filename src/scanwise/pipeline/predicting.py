@@ -10,6 +10,7 @@ import numpy as np
 from scanwise import novelty, run
 from scanwise.cohort.readers import Pixels
 from scanwise.cohort.store import Store
+from scanwise.pipeline import titles
 from scanwise.pipeline.work import Work
 from scanwise.records import SIDES, FloatArray, IntArray, Logits, Split
 from scanwise.run import Fit
@@ -58,19 +59,26 @@ def predict(work: Work, place: Fit, split: Split) -> None:
         train, test = split.rows("train"), asked["test"]
         asked["train"] = train[novelty.representatives(work.cohort.subject[train])]
         asked[STRANGE] = test[novelty.representatives(work.cohort.subject[test], MOST_STRANGE)]
+    asked |= dict.fromkeys(titles.parts_of(work.recipe), asked["test"])
     missing = {name: rows for name, rows in asked.items() if len(rows) and not _is_there(place, name)}
     if not missing:
         return
     from scanwise.models import build, weights
 
-    network = build(work.recipe.model, len(work.cohort.classes), work.recipe.data.channels, pretrained=False)
+    made, vocabulary = work.recipe, titles.vocabulary_of(work, place, split)
+    tokens, encoder = titles.tokens_of(work, vocabulary), None if vocabulary is None else vocabulary.encoder
+    network = build(made.model, len(work.cohort.classes), made.data.channels, pretrained=False, encoder=encoder)
     weights.load(network, place.model)
     for name, rows in missing.items():
         if name == STRANGE:
-            parts = {kind: _ask(work, network, split, Changed(work.store, KINDS[kind]), rows) for kind in KINDS}
+            changed = {kind: Changed(work.store, change) for kind, change in KINDS.items()}
+            parts = {kind: _ask(work, network, split, scans, rows, tokens) for kind, scans in changed.items()}
             run.save(_together(parts), place.logits(name))
+        elif vocabulary is not None and tokens is not None and name in titles.PARTS:
+            said = _ask(work, network, split, *titles.less(name, work, vocabulary, tokens, rows))
+            run.save(replace(said, split="test"), place.logits(name))
         else:
-            run.save(replace(_ask(work, network, split, work.store, rows), split=name), place.logits(name))
+            run.save(replace(_ask(work, network, split, work.store, rows, tokens), split=name), place.logits(name))
 
 
 def _is_there(place: Fit, name: str) -> bool:
@@ -84,10 +92,19 @@ def _is_there(place: Fit, name: str) -> bool:
         return "appearance.npy" in file.namelist()
 
 
-def _ask(work: Work, network: Any, split: Split, scans: Store | Changed, rows: IntArray) -> Logits:
+def _ask(
+    work: Work,
+    network: Any,
+    split: Split,
+    scans: Store | Changed | None,
+    rows: IntArray,
+    tokens: IntArray | None = None,
+) -> Logits:
     from scanwise import prediction
 
-    logits, features = prediction.predict(network, scans, rows, device=work.device, progress=work.progress)
+    logits, features = prediction.predict(
+        network, scans, rows, tokens=tokens, device=work.device, progress=work.progress
+    )
     here = work.cohort.take(rows)
     return Logits(
         logits=logits,
@@ -99,7 +116,7 @@ def _ask(work: Work, network: Any, split: Split, scans: Store | Changed, rows: I
         features=features,
         protocol=split.protocol,
         fold=split.fold,
-        appearance=_appearance(scans, rows),
+        appearance=_appearance(work.store if scans is None else scans, rows),
     )
 
 

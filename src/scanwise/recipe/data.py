@@ -75,6 +75,8 @@ class SplitSection(Section):
     """Cross-validation by subject with this many folds; 1 is a single split."""
     small_classes: Literal["keep", "merge", "drop"] = "keep"
     """A class with too few subjects for every side: kept in training only, merged with its neighbour stage, or dropped."""
+    fewest: Count = 1
+    """Fewest subjects that a class needs not to be one of `small_classes`; at least one a side is needed anyway."""
     published: Published = Published()
 
     @model_validator(mode="after")

@@ -50,12 +50,14 @@ class Evaluation(Section):
 class Rivals(Section):
     """The trivial classifiers that a network must beat."""
 
-    names: tuple[Literal["majority", "nearest_neighbour", "pca_logistic", "frozen_features"], ...] = (
+    names: tuple[Literal["majority", "nearest_neighbour", "pca_logistic", "frozen_features", "words"], ...] = (
         "majority",
         "nearest_neighbour",
         "pca_logistic",
         "frozen_features",
+        "words",
     )
+    """`words`, a regression on the words of titles, runs beside networks that read them."""
     backbone: str = "tf_efficientnet_lite0"
     """timm backbone of `frozen_features`."""
     weights: str = "none"

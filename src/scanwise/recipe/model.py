@@ -60,6 +60,8 @@ class Text(Multihead):
     """Of `small`."""
     heads: Count = 4
     """Of `small`."""
+    hide_classes: bool = False
+    """Take the words of the class names out of every title: what the rest of a title is worth."""
 
 
 class Fusion(Multihead):
@@ -76,9 +78,10 @@ class Fusion(Multihead):
 class Members(Section):
     """Several answers for each scan: how much they differ is what the network does not know."""
 
-    kind: Literal["one", "mc_dropout", "batch_ensemble"] = "one"
-    """One answer, draws of dropout (Gal & Ghahramani 2016), or members that share all but rank-one weights (Wen et al.
-    2020)."""
+    kind: Literal["one", "mc_dropout", "batch_ensemble", "deep_ensemble"] = "one"
+    """One answer, draws of dropout (Gal & Ghahramani 2016), members that share all but rank-one weights (Wen et al.
+    2020), or networks trained one after the other from seeds of their own (Lakshminarayanan et al. 2017): the reference,
+    at as many times the cost."""
     count: Annotated[int, Field(ge=1, le=1000)] | Literal["auto"] = "auto"
     """How many; `auto` is 30 draws of dropout, or 4 members."""
     start: Literal["normal", "signs"] = "normal"
@@ -92,14 +95,20 @@ class Members(Section):
     @property
     def number(self) -> int:
         """T: the members of each answer."""
-        return {"one": 1, "mc_dropout": 30, "batch_ensemble": 4}[self.kind] if self.count == "auto" else self.count
+        return (
+            {"one": 1, "mc_dropout": 30, "batch_ensemble": 4, "deep_ensemble": 4}[self.kind]
+            if self.count == "auto"
+            else self.count
+        )
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
         if self.kind == "one" and self.count not in ("auto", 1):
             raise ValueError(
-                f"members.count is {self.count} but members.kind is one; name mc_dropout or batch_ensemble"
+                f"members.count is {self.count} but members.kind is one; name mc_dropout, batch_ensemble or deep_ensemble"
             )
+        if self.kind == "deep_ensemble" and self.number < 2:
+            raise ValueError("members.kind deep_ensemble needs a count of at least 2")
         return self
 
 
@@ -131,6 +140,11 @@ class Model(Section):
     text: Text = Text()
     fusion: Fusion = Fusion()
     members: Members = Members()
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether it takes the words beside a scan."""
+        return self.name in ("text", "fusion")
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:

@@ -67,9 +67,19 @@ class Numbers:
             m
             for m in self.metrics
             if (m.name, m.protocol, m.unit, m.fold, m.group, m.split) == ("accuracy", protocol, unit, fold, "", "test")
-            and m.model != "network"
+            and not m.model.startswith("network")
         ]
         return sorted(found, key=lambda m: -m.value)
+
+    def parts(self, protocol: str, unit: str) -> list[Metric]:
+        """The accuracy of the network itself where a part of its input is gone, in the order of measuring."""
+        fold = self.fold(protocol)
+        wanted = ("accuracy", protocol, unit, fold, "", "test")
+        return [
+            m
+            for m in self.metrics
+            if (m.name, m.protocol, m.unit, m.fold, m.group, m.split) == wanted and m.model.startswith("network_")
+        ]
 
 
 @dataclass(frozen=True, slots=True)

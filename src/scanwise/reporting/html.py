@@ -80,6 +80,8 @@ def _values(contents: Contents) -> dict[str, object]:
         "sets": certainty.sets(contents) if honest else [],
         "doubts": doubts.doubts(contents) if honest else None,
         "forest": figure,
+        "parts": sections.parts(contents),
+        "members": sections.members(contents),
         "rivals": rivals,
         "rival_words": rival_words,
         "left_out": origins.left_out(contents),

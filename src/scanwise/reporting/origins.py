@@ -90,7 +90,8 @@ def provenance(contents: Contents) -> list[Table]:
 def left_out(contents: Contents) -> str:
     """Which rivals the recipe names that were not run; empty when none is missing."""
     run = {metric.model for metric in contents.numbers.metrics}
-    missing = [name for name in contents.recipe.rivals.names if name not in run]
+    asked = [n for n in contents.recipe.rivals.names if n != "words" or contents.recipe.model.reads_words]
+    missing = [name for name in asked if name not in run]
     if missing == ["frozen_features"]:
         return "The rival on generic features was left out: no pretrained weights were at hand (recipe key rivals.weights)."
     return (

@@ -250,8 +250,8 @@ def rivals(contents: Contents) -> tuple[Drawing | None, list[Table], list[tuple[
                 if unit == contents.unit(protocol):
                     stamp = " (leaked)" if contents.leaky(protocol) else ""
                     panels[f"{title}{stamp}, by {unit}"] = bars
-    used = {m.model for m in contents.numbers.metrics if m.model != "network"}
-    words = [(title, meaning) for name, (title, meaning) in MODELS.items() if name in used]
+    used = {m.model for m in contents.numbers.metrics}
+    words = [(title, meaning) for name, (title, meaning) in MODELS.items() if name in used and name != "network"]
     if not panels:
         return None, found, words
     svg = figures.forest("forest", panels, "accuracy")
@@ -272,6 +272,35 @@ def _rival_rows(contents: Contents, protocol: str, unit: str) -> tuple[list[tupl
         low, high = (metric.value if np.isnan(end) else end for end in (metric.low, metric.high))
         bars.append(figures.Estimate(title, metric.value, low, high, metric.count, metric.model == "network"))
     return rows, bars
+
+
+def parts(contents: Contents) -> list[Table]:
+    """What the network still knows without the text, without the scan, or with the class words hidden."""
+    numbers, found = contents.numbers, []
+    for protocol in contents.protocols:
+        unit = contents.unit(protocol)
+        mine = numbers.find("accuracy", protocol, unit)
+        less = numbers.parts(protocol, unit)
+        rows = []
+        for metric in [*([mine] if mine and less else []), *less]:
+            f1, gap = (numbers.find(name, protocol, unit, metric.model) for name in ("macro_f1", "accuracy difference"))
+            shown = (with_interval(f1) if f1 else "–", lead(gap) if gap else "–")
+            rows.append((model_title(metric.model), with_interval(metric), *shown))
+        if rows:
+            columns = ("Given", "Accuracy", "Macro F1", "All of it minus this, accuracy")
+            title = f"{protocol_title(contents, protocol)}: what each part of the input gives, by {unit}"
+            found.append(Table(title, columns, tuple(rows), "tables/rivals.csv"))
+    return found
+
+
+def members(contents: Contents) -> list[str]:
+    """Whether the members of each network are several opinions, or one that is counted several times."""
+    place = contents.run.tables / "members.csv"
+    if not place.is_file():
+        return []
+    header, rows = tables.read_csv(place)
+    told = [dict(zip(header, row, strict=True)) for row in rows]
+    return [f"Members, {row['protocol']}, fold {int(row['fold']) + 1}, on test scans: {row['told']}." for row in told]
 
 
 def folds(contents: Contents, protocol: str) -> Table | None:

@@ -81,6 +81,16 @@ MODELS = {
         "Generic features",
         "logistic regression on features of a network that was never trained on scans",
     ),
+    "words": ("Words of the text", "logistic regression on the words beside the scan, without the scan (tf-idf)"),
+}
+
+PARTS = {
+    "network_without_words": ("This network without the text", "the same network, given the scan alone"),
+    "network_without_image": ("This network without the scan", "the same network, given the text alone"),
+    "network_without_class_words": (
+        "This network, class words hidden",
+        "the same network, the words of the class names taken out of the text",
+    ),
 }
 
 SIDES = {
@@ -101,7 +111,8 @@ def term(name: str) -> Term:
 
 def model_title(name: str) -> str:
     """What a model is called; one that is not known is named as it is."""
-    return MODELS[name][0] if name in MODELS else name.replace("_", " ").capitalize()
+    known = {**MODELS, **PARTS}
+    return known[name][0] if name in known else name.replace("_", " ").capitalize()
 
 
 def fixed(value: float, decimals: int) -> str:

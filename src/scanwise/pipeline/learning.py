@@ -1,0 +1,89 @@
+"""The network of a fit: trained, or of a deep ensemble several, one after the other."""
+
+from pathlib import Path
+
+import numpy as np
+
+from scanwise.models.vocabulary import Vocabulary
+from scanwise.pipeline import predicting, titles
+from scanwise.pipeline.work import Work
+from scanwise.recipe import Members, Model, Recipe
+from scanwise.records import SIDES, IntArray, Split
+from scanwise.reporting import tables
+from scanwise.run import Fit
+
+
+def train(work: Work, place: Fit, split: Split) -> None:
+    """Leave the weights of a fit in its folder; what an earlier session left there is kept."""
+    if place.model.is_file():
+        return
+    for side in (
+        *SIDES,
+        predicting.STRANGE,
+        *titles.PARTS,
+    ):  # of a network that is gone; a retrained one speaks for itself
+        place.logits(side).unlink(missing_ok=True)
+    vocabulary = titles.vocabulary_of(work, place, split)
+    tokens = titles.tokens_of(work, vocabulary)
+    made = work.recipe
+    if made.model.members.kind != "deep_ensemble":
+        _train_one(work, made, place, split, vocabulary, tokens)
+        return
+    members = [place.member(index) for index in range(made.model.members.number)]
+    alone = made.model.model_copy(update={"members": Members()})
+    for index, member in enumerate(members):
+        if not member.model.is_file():
+            own = made.model_copy(update={"model": alone, "seed": made.seed + index})
+            _train_one(work, own, member, split, vocabulary, tokens)
+    _join(work, alone, members, place, vocabulary)
+
+
+def _train_one(
+    work: Work, made: Recipe, place: Fit, split: Split, vocabulary: Vocabulary | None, tokens: IntArray | None
+) -> None:
+    import torch
+
+    from scanwise import training
+    from scanwise.models import build
+
+    known = work.cohort
+    torch.manual_seed(made.seed)
+    encoder = None if vocabulary is None else vocabulary.encoder
+    network = build(made.model, len(known.classes), made.data.channels, classes=known.classes, encoder=encoder)
+    training.train(
+        network,
+        made,
+        work.store,
+        known.labels,
+        {side: split.rows(side) for side in SIDES},
+        place,
+        subjects=known.subject if known.subjects_known else None,
+        tokens=tokens,
+        classes=known.classes,
+        device=work.device,
+        progress=work.progress,
+    )
+
+
+def _join(work: Work, alone: Model, members: list[Fit], place: Fit, vocabulary: Vocabulary | None) -> None:
+    """Put trained networks into one file of weights, and the mean of their histories beside it."""
+    from scanwise.models import DeepEnsemble, build, weights
+
+    shape = (alone, len(work.cohort.classes), work.recipe.data.channels)
+    encoder = None if vocabulary is None else vocabulary.encoder
+    networks = [build(*shape, pretrained=False, encoder=encoder) for _ in members]
+    for network, member in zip(networks, members, strict=True):
+        weights.load(network, member.model)
+    _average([member.history for member in members], place.history)
+    weights.save(DeepEnsemble(networks), place.model)
+
+
+def _average(histories: list[Path], out: Path) -> None:
+    """The mean over the members of each figure, for the epochs that all of them have."""
+    header, _ = tables.read_csv(histories[0])
+    rows = [tables.read_csv(path)[1] for path in histories]
+    shortest = min(map(len, rows))
+    cells = np.array([[[float(cell or "nan") for cell in row] for row in one[:shortest]] for one in rows])
+    means = cells.mean(0)
+    counted = [[int(row[0]), *row[1:].tolist()] for row in means]
+    tables.write_csv(header, counted, out)

@@ -1,0 +1,66 @@
+"""A deep ensemble: networks trained one after the other, and asked together."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.tiny import RECIPE, read_csv, run_command, write_scans
+
+import scanwise
+from scanwise.records import Logits
+from scanwise.run import Run
+
+ENSEMBLE = RECIPE.replace("model: {name: small}", "model: {name: small, members: {kind: deep_ensemble, count: 2}}")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    place = tmp_path_factory.mktemp("ensemble")
+    (place / "tiny.yaml").write_text(ENSEMBLE + "audit: {checks: []}\n")
+    data = write_scans(place / "scans", {"nondemented": 14, "milddemented": 14})
+    said = run_command("fit", place / "tiny.yaml", "--data", data, "--subject", r"(\w+)_\d", "--out", place / "run")
+    assert said.code == 0, said.err
+    return Run.open(place / "run")
+
+
+def test_each_member_is_a_network_of_its_own(run: Run) -> None:
+    from safetensors.numpy import load_file
+
+    fit = run.fit("honest", 0)
+    first, second = (load_file(fit.member(index).model) for index in (0, 1))
+    whole = load_file(fit.model)
+    assert any(not np.array_equal(first[name], second[name]) for name in first)
+    for index, member in enumerate((first, second)):
+        for name, values in member.items():
+            np.testing.assert_array_equal(whole[f"body.{index}.{name}"], values)
+
+
+def test_the_members_are_answered_together(run: Run) -> None:
+    logits = Logits.load(run.fit("honest", 0).logits("test"))
+    assert logits.logits.shape[1] == 2
+    scan = run.path.parent / "scans" / logits.scans[0]
+    answer = scanwise.load(run.path).predict(scan)
+    told = {row["path"]: row for row in read_csv(run.tables_of("honest") / "predictions.csv")}
+    expected = told[logits.scans[0]]
+    np.testing.assert_allclose(
+        answer.scans.probs[0], [float(expected[f"p_{name}"]) for name in logits.classes], atol=1e-5
+    )
+
+
+def test_the_report_says_how_much_they_differ(run: Run) -> None:
+    row = read_csv(run.tables / "members.csv")[0]
+    assert (row["protocol"], row["members"]) == ("honest", "2")
+    assert float(row["kl"]) > 0
+    assert row["told"] in run.report.read_text(encoding="utf-8")
+
+
+def test_a_killed_ensemble_keeps_its_finished_members(run: Run, tmp_path: Path) -> None:
+    fit = run.fit("honest", 0)
+    before = fit.member(0).model.stat().st_mtime_ns
+    fit.model.unlink()
+    data = run.path.parent / "scans"
+    said = run_command(
+        "fit", run.path.parent / "tiny.yaml", "--data", data, "--subject", r"(\w+)_\d", "--out", run.path, "--resume"
+    )
+    assert said.code == 0, said.err
+    assert fit.member(0).model.stat().st_mtime_ns == before
