@@ -130,7 +130,7 @@ def paired_difference(
     other = Sample.of(rival, rival.subjects, draws, seed)
     found = []
     for name in names:
-        question = _overall(name)
+        question = overall(name)
         mine, theirs = sample.answer(question), other.answer(question)
         value, drawn, without = mine[0] - theirs[0], mine[1] - theirs[1], mine[2] - theirs[2]
         if np.isfinite(value):
@@ -142,7 +142,7 @@ def paired_difference(
 def _questions(predictions: Predictions, accuracy_only: bool, ordered: bool) -> list[Question]:
     """All that can be asked of these predictions, in the order of tables."""
     names = PLAIN if accuracy_only else OVERALL
-    asked = [_overall(name) for name in names if name not in OF_STAGES or ordered]
+    asked = [overall(name) for name in names if name not in OF_STAGES or ordered]
     for index in range(len(predictions.classes)):
         by_class = [name for name in BY_CLASS if not accuracy_only or name in ("precision", "recall", "f1", "auroc")]
         asked += [_of_class(name, index) for name in by_class]
@@ -157,7 +157,8 @@ def _questions(predictions: Predictions, accuracy_only: bool, ordered: bool) -> 
     return asked
 
 
-def _overall(name: str) -> Question:
+def overall(name: str) -> Question:
+    """The question of one entry of `metrics.METRICS` about all rows."""
     if name in RANKED:
         return Question(name, None, None, metrics.macro_of_classes)
     metric = lookup(metrics.ADDITIVE, name, "metric")
