@@ -114,8 +114,8 @@ def check(cohort: Cohort, split: Split) -> list[Finding]:
     ]
     if findings and split.protocol == "honest":
         raise LeakageError(
-            f"The honest split leaks: {findings[0].message} Give each subject one side, give copies of one scan one "
-            "subject (or remove them), or leave the split to scanwise."
+            f"The honest split leaks: {findings[0].message} Give each subject one side and copies of one scan one "
+            "subject. `scanwise audit DATA --fix FIXED.csv` writes a manifest without exact copies, for --data."
         )
     return findings
 
