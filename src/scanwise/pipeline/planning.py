@@ -1,11 +1,16 @@
 """What a fit would do, before it does it: cells, time and disk."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from scanwise.cohort import splits
 from scanwise.pipeline.work import Work
+from scanwise.recipe import Train, TrainingStage
 from scanwise.records import SIDES
 from scanwise.run import spell_time
+
+if TYPE_CHECKING:
+    from scanwise.training import Speed
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,7 @@ def plan(work: Work) -> Plan:
             cells.append((f"{split.protocol}{fold} {side}", *here))
         learn, check = len(split.rows("train")), len(split.rows("validation"))
         rest = len(split.rows("calibration")) + len(split.rows("test")) + check
-        seconds += made.train.epochs * (learn * speed.train + check * speed.predict) + rest * speed.predict
+        seconds += _training(made.train, learn, check, speed) + rest * speed.predict
     size = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
     # best weights, weights and bundle count once each, a full checkpoint about three times (weights and two moments)
     kept = 3 + 3 * (1 + (made.train.epochs // made.train.checkpoint_every if made.train.checkpoint_every else 0))
@@ -53,3 +58,16 @@ def plan(work: Work) -> Plan:
         *(f"{finding.severity}: {finding.message}" for finding in work.findings),
     )
     return Plan(work.cohort.classes, tuple(cells), lines)
+
+
+def _training(section: Train, learn: int, check: int, speed: "Speed") -> float:
+    """Seconds of all stages; a head on kept features is taken to cost a tenth of a pass through the backbone."""
+    stages = section.stages or (TrainingStage(epochs=section.epochs),)
+    seconds = 0.0
+    for stage in stages:
+        if stage.is_cached:
+            seconds += (stage.views * learn + check) * speed.predict
+            seconds += stage.epochs * (learn + check) * speed.predict / 10
+        else:
+            seconds += stage.epochs * (learn * speed.train + check * speed.predict)
+    return seconds

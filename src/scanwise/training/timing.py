@@ -30,16 +30,18 @@ def time_steps(network: Network, recipe: Recipe, device: str, steps: int = 3) ->
         0, 256, (section.batch, data.size, data.size, data.channels), dtype=torch.uint8, device=device
     )
     labels = torch.zeros(section.batch, dtype=torch.int64, device=device)
+    words = torch.ones((section.batch, recipe.model.text.length), dtype=torch.int64, device=device)
+    tokens = (words,) if network.takes_text else ()
 
     def step() -> None:
         optimizer.zero_grad()
-        logits = network(augment(channels_first(images), section.augment, module.generator))
+        logits = network(augment(channels_first(images), section.augment, module.generator), *tokens)
         cross_entropy(logits, labels, None, 0.0).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return Speed(
         _seconds(step, steps, device) / section.batch,
-        _seconds(lambda: network(channels_first(images)), steps, device) / section.batch,
+        _seconds(lambda: network(channels_first(images), *tokens), steps, device) / section.batch,
     )
 
 
