@@ -25,7 +25,7 @@ import numpy as np
 from scanwise import bundle, cohort, recipe, run
 from scanwise.cohort import splits
 from scanwise.errors import DataError, RecipeError, RunError
-from scanwise.pipeline import auditing, doubting, learning, predicting, titles
+from scanwise.pipeline import auditing, doubting, learning, points, predicting, titles
 from scanwise.pipeline.calibrating import calibrate
 from scanwise.pipeline.judging import Judged, measure, pool, rivals_of, with_less
 from scanwise.pipeline.work import Work
@@ -326,17 +326,21 @@ def _write_bundle(work: Work, folder: Run) -> None:
 
 
 def _report(work: Work, folder: Run, judged: Sequence[Judged]) -> None:
-    from scanwise.reporting import figures, html
+    from scanwise.reporting import figures, html, results, seals
 
     for protocol in dict.fromkeys(split.protocol for split in work.splits):
         mine = [entry for entry in judged if entry.model == "network" and entry.split.protocol == protocol]
         pooled = mine[0] if len(mine) == 1 else pool(mine)
         tables.write(folder, protocol, pooled.scans, pooled.subjects if work.cohort.subjects_known else None)
+        results.write(folder, work.recipe.name, protocol, pooled.scans)
     doubting.write(folder, judged)
+    points.write(work, folder, judged)
     tables.write_overview(folder)
+    results.write_breakdowns(folder)
     rows, titles = _examples(work.cohort)
     with run.writing(folder.figures / "scans.png") as temporary:
         temporary.write_bytes(figures.montage(work.store.read(rows), titles))
+    seals.seal(folder)
     html.write(folder)
 
 

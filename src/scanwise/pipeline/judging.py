@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from scanwise import bundle, calibration, cohort, evaluation, recipe, risk, rivals
-from scanwise.bundle import Judge
+from scanwise.bundle import Judge, ratings_of
 from scanwise.cohort.readers import Pixels
 from scanwise.cohort.store import Store
 from scanwise.pipeline import titles
@@ -127,8 +127,15 @@ def measure(work: Work, judged: Sequence[Judged]) -> list[Metric]:
             for entry in group:
                 theirs: Predictions = getattr(entry, unit)
                 measured = evaluation.measure(
-                    theirs, subjects=theirs.subjects, accuracy_only=leaked, ordered=work.cohort.ordered, **shared
+                    theirs,
+                    subjects=theirs.subjects,
+                    accuracy_only=leaked,
+                    ordered=work.cohort.ordered,
+                    ratings=ratings_of(work.recipe, work.cohort.classes),
+                    **shared,
                 )
+                if entry is network:
+                    measured += evaluation.break_down(theirs, accuracy_only=leaked, **shared)
                 if entry is not network:
                     measured += evaluation.paired_difference(mine, theirs, model=entry.model, **shared)
                 found += [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup, escape
 
-from scanwise.reporting import certainty, doubts, origins, sections
+from scanwise.reporting import certainty, doubts, origins, seals, sections
 from scanwise.reporting.answer import answer, protocol_title
 from scanwise.reporting.contents import Contents
 from scanwise.run import Run, write_text
@@ -25,7 +25,12 @@ def write(run: Run) -> Path:
 
 
 def build(run: Run) -> str:
-    """The page as text; nothing is written."""
+    """The page as text; nothing is written.
+
+    Raises:
+        RunError: if a file of the run was changed since it was written.
+    """
+    seals.check(run)
     return page("report.html.jinja", _values(Contents.of(run)))
 
 

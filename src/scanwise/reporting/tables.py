@@ -32,6 +32,8 @@ RIVAL_COLUMNS = ("protocol", "fold", "unit", "name", "model", "value", "low", "h
 LATER = ("mutual_information", "ood", "ood_flag", "expected_cdr", "cdr_sd", "deferred")
 FLAGS = {"ood_flag", "deferred"}
 """Columns that stand at the end of a table of predictions; an older table lacks them."""
+NUMBERS = ("value", "low", "high", "difference", "difference_low", "difference_high", "chosen")
+"""Columns of numbers, also where no cell has one."""
 DIFFERENCE_COLUMNS = ("difference", "difference_low", "difference_high")
 
 
@@ -50,25 +52,25 @@ def write(run: Run, protocol: str, predictions: Predictions, by_subject: Predict
         name = "predictions.csv" if said.unit == "scan" else "predictions_subject.csv"
         rows = said.rows()
         header = list(rows[0]) if rows else []
-        write_csv(header, ([row[column] for column in header] for row in rows), folder / name)
-    write_csv(
+        write_table(header, ([row[column] for column in header] for row in rows), folder / name)
+    write_table(
         REPORT_COLUMNS, [row for said in units for row in report_rows(said)], folder / "classification_report.csv"
     )
     header = ["unit", "label", *(f"predicted_{name}" for name in predictions.classes)]
-    write_csv(header, [row for said in units for row in _confusion_rows(said)], folder / "confusion_matrix.csv")
+    write_table(header, [row for said in units for row in _confusion_rows(said)], folder / "confusion_matrix.csv")
 
 
 def write_overview(run: Run) -> None:
     """Write the tables that span protocols, from what already lies in the run folder."""
     metrics = load_metrics(run.metrics)
     rows = ([getattr(metric, column) for column in METRIC_COLUMNS] for metric in metrics)
-    write_csv(METRIC_COLUMNS, rows, run.tables / "summary_statistics.csv")
-    write_csv((*RIVAL_COLUMNS, *DIFFERENCE_COLUMNS), _rival_rows(metrics), run.tables / "rivals.csv")
+    write_table(METRIC_COLUMNS, rows, run.tables / "summary_statistics.csv")
+    write_table((*RIVAL_COLUMNS, *DIFFERENCE_COLUMNS), _rival_rows(metrics), run.tables / "rivals.csv")
     cohort = Cohort.load(run.cohort)
     header = ("protocol", "fold", "side", "class", "scans", "subjects")
     splits = [Split.load(fit.split) for fit in run.fits()]
     counts = [row for split in splits for row in distribution(cohort, split)]
-    write_csv(header, counts, run.tables / "class_distribution.csv")
+    write_table(header, counts, run.tables / "class_distribution.csv")
     _write_histories(run)
 
 
@@ -124,6 +126,38 @@ def write_csv(header: Iterable[str], rows: Iterable[Row], path: Path) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows([_cell(value) for value in row] for row in rows)
+
+
+def write_table(header: Iterable[str], rows: Iterable[Row], path: Path) -> None:
+    """Write a CSV file and beside it the same table as Parquet, where every column has one type.
+
+    A column of numbers is `double` (whole ones `int64`, flags `bool`) with null where the CSV has an empty cell; any
+    other column is `string`.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names, lines = list(header), [list(row) for row in rows]
+    write_csv(names, lines, path)
+    columns = [_typed(name, [line[place] for line in lines]) for place, name in enumerate(names)]
+    arrays = [pa.array(values, getattr(pa, kind)()) for kind, values in columns]
+    with writing(path.with_suffix(".parquet")) as temporary:
+        pq.write_table(pa.Table.from_arrays(arrays, names=names), temporary)
+
+
+def _typed(name: str, cells: Sequence[object]) -> tuple[str, list[object]]:
+    """The type of a column and its values, None where a cell is empty or NaN."""
+    values: list[object] = [None if cell is None or cell == "" or cell != cell else cell for cell in cells]
+    known = [value for value in values if value is not None]
+    if not known and name in (*LATER, *NUMBERS):  # nothing was measured; the type stays
+        return ("bool_" if name in FLAGS else "float64"), list(values)
+    if known and all(isinstance(value, bool | np.bool_) for value in known):
+        return "bool_", [None if value is None else bool(value) for value in values]
+    if known and all(isinstance(value, int | np.integer) and not isinstance(value, bool) for value in known):
+        return "int64", [None if value is None else int(str(value)) for value in values]
+    if known and all(isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in known):
+        return "float64", [None if value is None else float(str(value)) for value in values]
+    return "string", ["" if value is None else str(value) for value in values]
 
 
 def report_rows(said: Predictions) -> list[Row]:
@@ -182,8 +216,16 @@ def _write_histories(run: Run) -> None:
     for fit, names, lines in found:
         for line in lines:
             cells = dict(zip(names, line, strict=True))
-            rows.append((fit.protocol, fit.fold, *(cells.get(name, "") for name in header)))
-    write_csv(["protocol", "fold", *header], rows, run.tables / "history.csv")
+            rows.append((fit.protocol, fit.fold, *(_number(cells.get(name, "")) for name in header)))
+    write_table(["protocol", "fold", *header], rows, run.tables / "history.csv")
+
+
+def _number(cell: str) -> object:
+    """A cell of a history as the number that it is."""
+    try:
+        return int(cell) if cell.isdigit() else float(cell)
+    except ValueError:
+        return cell
 
 
 def _read_later(cells: Sequence[str], flag: bool) -> Any:

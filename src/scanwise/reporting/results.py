@@ -1,0 +1,98 @@
+"""Files under the names that the published projects gave them, and one table a column that results are broken down by.
+
+docs/files.md tells every column. Each file is written as CSV and as Parquet.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from scanwise.evaluation import confusion
+from scanwise.evaluation.sample import labels_of
+from scanwise.metrics import METRICS
+from scanwise.records import Metric, Predictions, load_metrics
+from scanwise.reporting.tables import Row, write_table
+from scanwise.run import Run
+
+BREAKDOWN = ("protocol", "fold", "unit", "group", "class", "name", "value", "low", "high", "count")
+CURVE = ("unit", "class", "threshold", "network", "everybody")
+POINTS = ("fold", "unit", "class", "rule", "threshold", "rate", "chosen", "value", "low", "high", "count")
+
+
+def prefix(name: str) -> str:
+    """What stands before the names of a recipe's files: the stroke project's own word, else the recipe's name."""
+    return "stroke" if name.startswith("stroke") else name
+
+
+def write(run: Run, name: str, protocol: str, said: Predictions) -> None:
+    """Write `NAME_classification_results` and `NAME_summary_statistics` of the test scans of one protocol.
+
+    Args:
+        run: the run folder.
+        name: of the recipe.
+        protocol: "honest" or "published".
+        said: the test scans, with labels, folds already concatenated.
+    """
+    folder, first = run.tables_of(protocol), prefix(name)
+    header = ["image_path", "image_type", "true_label", "prediction", *(f"p_{c}" for c in said.classes)]
+    rows = [_result(said, row) for row in range(len(said))]
+    write_table([*header, "correct_prediction"], rows, folder / f"{first}_classification_results.csv")
+    summary = _summary(said)
+    write_table(list(summary), [list(summary.values())], folder / f"{first}_summary_statistics.csv")
+
+
+def _result(said: Predictions, row: int) -> Row:
+    path, truly, called = str(said.scans[row]), int(labels_of(said)[row]), int(said.predicted[row])
+    kind = path.split("/")[-2] if "/" in path else said.classes[truly]
+    probs = [float(p) for p in said.probs[row]]
+    return (path, kind, said.classes[truly], said.classes[called], *probs, truly == called)
+
+
+def _summary(said: Predictions) -> dict[str, Any]:
+    """One row: how many images, accuracy, AUROC, average precision, and every cell of the confusion matrix."""
+    matrix, labels = confusion(said), labels_of(said)
+    found: dict[str, Any] = {"images": len(said)}
+    found |= {name: float(METRICS[name](said.probs, labels)) for name in ("accuracy", "auroc", "average_precision")}
+    for truly, called in np.ndindex(*matrix.shape):
+        found[f"true_{said.classes[truly]}_called_{said.classes[called]}"] = int(matrix[truly, called])
+    return found
+
+
+def write_breakdowns(run: Run) -> list[str]:
+    """Write `breakdown_COLUMN` of every column that metrics.json has groups of; returns their columns."""
+    found: dict[str, list[Row]] = {}
+    for m in load_metrics(run.metrics):
+        column, group, of_class = group_of(m)
+        if column and m.model == "network" and m.split == "test":
+            row = (m.protocol, m.fold, m.unit, group, of_class, m.name, m.value, m.low, m.high, m.count)
+            found.setdefault(column, []).append(row)
+    for column, rows in found.items():
+        write_table(BREAKDOWN, rows, run.tables / f"{file_of(column)}.csv")
+    return list(found)
+
+
+def file_of(column: str) -> str:
+    """The name of a column's file, of letters that every disk takes.
+
+    >>> file_of("Scanner / site")
+    'breakdown_Scanner_site'
+    """
+    return f"breakdown_{re.sub(r'[^0-9A-Za-z-]+', '_', column).strip('_') or 'column'}"
+
+
+def group_of(metric: Metric) -> tuple[str, str, str]:
+    """(column, value, class) that a metric is about; no column where it is about everybody or a class alone."""
+    column, equals, rest = metric.group.partition("=")
+    if not equals or column in ("class", "risk"):
+        return "", "", ""
+    group, _, of_class = rest.partition(" · class=")
+    return column, group, of_class
+
+
+def write_points(run: Run, points: Sequence[dict[str, Any]], curves: Sequence[dict[str, Any]]) -> None:
+    """Write `operating_points` and `decision_curve` of the honest protocol."""
+    for columns, rows, name in ((POINTS, points, "operating_points"), (CURVE, curves, "decision_curve")):
+        if rows:
+            write_table(columns, [[row[column] for column in columns] for row in rows], run.tables / f"{name}.csv")
