@@ -27,7 +27,7 @@ from scanwise.errors import TrainingError
 from scanwise.models import Network
 from scanwise.recipe import Augment
 from scanwise.records import FloatArray, IntArray
-from scanwise.run import read_json, write_json, writing
+from scanwise.run import is_writer, read_json, write_json, writing
 from scanwise.training.augment import Changes, change, draw
 from scanwise.training.sampling import seed_of
 
@@ -122,6 +122,8 @@ def keep(folder: Path, sides: dict[str, Recomputed], backbone: str, batch: int) 
     size = 2 * int(np.prod(shape)) * sum(len(side) * side.views for side in sides.values())
     about = {"key": _key(sides, backbone), "shape": shape}
     if not _is_of(folder, about):
+        if not is_writer():  # of several processes, the first has found no room
+            return dict(sides)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         free = shutil.disk_usage(folder).free

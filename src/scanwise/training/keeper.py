@@ -11,7 +11,8 @@ from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
 
 from scanwise.recipe import LOWER_IS_BETTER, TrainingStage
-from scanwise.run import Fit, spell_time, write_text
+from scanwise.run import Fit, is_writer, spell_time, write_text
+from scanwise.training import processes
 from scanwise.training.checkpoints import BEST, LAST
 from scanwise.training.loaders import Batch
 
@@ -61,7 +62,8 @@ class Keeper(Callback):
         return len(self.history) - self.began >= stage.epochs or self._is_stale()
 
     def write_history(self) -> None:
-        write_text(to_csv(self.history), self.fit.history)
+        if is_writer():
+            write_text(to_csv(self.history), self.fit.history)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.fit.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -82,10 +84,9 @@ class Keeper(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        count = len(batch[1])
-        self._loss += float(outputs["cost"]) * count
+        self._loss += float(outputs["cost"]) * outputs["weight"]
         self._correct += int(outputs["correct"])
-        self._count += count
+        self._count += outputs["count"]
         self._bar.update()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -97,16 +98,18 @@ class Keeper(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module: Any = pl_module
+        sums = torch.tensor([float(self._loss), self._correct, self._count], dtype=torch.float64)
+        loss, correct, count = processes.total(sums).tolist()
         seconds = self._times["trained"] - self._times["start"]
         row = {
             "epoch": self._epoch(trainer),
-            "train_loss": float(self._loss) / self._count,
-            "train_accuracy": self._correct / self._count,
+            "train_loss": loss / count,
+            "train_accuracy": correct / count,
             **module.scores,
             "lr": self._rate,
             "seconds": seconds,
             "validation_seconds": self._times["validated"] - self._times["trained"],
-            "images_per_second": self._count / seconds,
+            "images_per_second": count / seconds,
             **({"stage": self.stage + 1} if self.staged else {}),
         }
         self.history.append(row)
@@ -122,7 +125,8 @@ class Keeper(Callback):
         trainer.save_checkpoint(self.fit.checkpoints / LAST)  # after all others: a resume does not go back to them
         self.spent_on_disk.append(time.perf_counter() - self._times["validated"])
         self.write_history()
-        log.info("%s", self._line(row, self.epochs or trainer.max_epochs or 0))
+        if is_writer():
+            log.info("%s", self._line(row, self.epochs or trainer.max_epochs or 0))
 
     def _is_stale(self) -> bool:
         return bool(self.patience) and len(self.history) - max(self.best_epoch, self.began) >= self.patience

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from scanwise.cohort.store import Store
 from scanwise.records import IntArray
 from scanwise.training.features import Source
-from scanwise.training.sampling import NOTHING, EpochOrder, Synthetic
+from scanwise.training.sampling import NOTHING, EpochOrder, Share, SharedBatches, Synthetic
 
 Batch = tuple[Tensor, ...]
 """Scans (n, H, W, C) uint8 or feature maps (n, …), labels (n,), and the words (n, L) of a network that reads them."""
@@ -85,15 +85,24 @@ class FeatureScans(Dataset[Batch]):
         return maps, torch.from_numpy(self.labels[rows]), *words
 
 
-def train_loader(scans: Dataset[Batch], order: EpochOrder, batch: int) -> "DataLoader[Batch]":
-    """Batches in an order of their own each epoch; a last batch of one scan is dropped (batch norm needs two)."""
+ALONE = Share()
+
+
+def train_loader(scans: Dataset[Batch], order: EpochOrder, batch: int, share: Share = ALONE) -> "DataLoader[Batch]":
+    """Batches in an order of their own each epoch; a last batch of one scan is dropped (batch norm needs two).
+
+    With several processes `batch` is what they have together, and each loads its share alone.
+    """
     lonely = len(order) % batch == 1
-    return DataLoader(scans, batch_sampler=BatchSampler(order, batch, drop_last=lonely), collate_fn=_as_is)
+    return DataLoader(scans, batch_sampler=SharedBatches(order, batch, lonely, share), collate_fn=_as_is)
 
 
-def validation_loader(scans: Dataset[Batch], batch: int) -> "DataLoader[Batch]":
-    """All scans of a side, in order."""
-    return DataLoader(scans, batch_size=batch, collate_fn=_as_is)
+def validation_loader(scans: Dataset[Batch], batch: int, share: Share = ALONE) -> "DataLoader[Batch]":
+    """All scans of a side in order; with several processes, the share of this one."""
+    if share.size == 1:
+        return DataLoader(scans, batch_size=batch, collate_fn=_as_is)
+    mine = share.evenly(len(scans))  # type: ignore[arg-type]
+    return DataLoader(scans, batch_size=-(-batch // share.size), sampler=mine, collate_fn=_as_is)
 
 
 def _as_is(batch: Any) -> Any:

@@ -37,4 +37,24 @@ def corn(logits: Tensor, labels: Tensor, weights: Tensor | None, smoothing: floa
     return total
 
 
+def _weight_of(labels: Tensor, weights: Tensor | None, num_classes: int) -> Tensor:
+    return labels.new_tensor(len(labels)).double() if weights is None else weights[labels].double().sum()
+
+
+def _count_of(labels: Tensor, weights: Tensor | None, num_classes: int) -> Tensor:
+    return labels.new_tensor(len(labels)).double()
+
+
+def _questions_of(labels: Tensor, weights: Tensor | None, num_classes: int) -> Tensor:
+    questions = (labels + 1).clamp(max=num_classes - 1).double()
+    return (questions if weights is None else weights[labels] * questions).sum()
+
+
 LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "focal": focal, "corn": corn}
+
+DIVISORS: dict[str, Callable[[Tensor, Tensor | None, int], Tensor]] = {
+    "cross_entropy": _weight_of,
+    "focal": _count_of,
+    "corn": _questions_of,
+}
+"""What each loss divides its sum by, told from (labels, weights, classes): so that the parts of a batch can be put together."""

@@ -17,11 +17,12 @@ from scanwise.errors import TrainingError
 from scanwise.models import Network
 from scanwise.recipe import Train, TrainingStage
 from scanwise.records import FloatArray, IntArray
-from scanwise.training.augment import augment
-from scanwise.training.loaders import Batch
-from scanwise.training.losses import LOSSES
+from scanwise.training import processes
+from scanwise.training.augment import change, draw
+from scanwise.training.loaders import ALONE, Batch
+from scanwise.training.losses import DIVISORS, LOSSES
 from scanwise.training.mixing import mix
-from scanwise.training.sampling import seed_of
+from scanwise.training.sampling import Share, seed_of
 from scanwise.training.schedules import OPTIMIZERS, follow, schedule_factor
 from scanwise.training.stages import Phase, parameter_groups
 
@@ -38,6 +39,7 @@ class Classifier(L.LightningModule):
         seed: of the run.
         steps_per_epoch: optimiser steps in an epoch.
         phase: the stage; unsaid, one in which everything learns.
+        share: what this process takes of every batch.
     """
 
     class_weights: Tensor | None
@@ -50,10 +52,12 @@ class Classifier(L.LightningModule):
         seed: int,
         steps_per_epoch: int,
         phase: Phase | None = None,
+        share: Share = ALONE,
     ) -> None:
         super().__init__()
         self.network = network
-        self.average = copy.deepcopy(network).eval() if train.ema else None
+        self.average = copy.deepcopy(network).eval().requires_grad_(False) if train.ema else None
+        self.share = share
         self.train_section = train
         self.phase = phase or Phase(TrainingStage(epochs=train.epochs))
         self.register_buffer("class_weights", class_weights, persistent=False)
@@ -73,29 +77,29 @@ class Classifier(L.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         drawn = seed_of(self.seed, self.epoch, batch_idx)
         self.generator.manual_seed(drawn)
-        torch.manual_seed(drawn)  # dropout draws from the global generator
+        # Dropout draws from the global generator; processes must not drop alike.
+        torch.manual_seed(seed_of(drawn, self.share.rank) if self.share.rank else drawn)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        scans, labels, tokens = unpack(batch)
-        section = self.train_section
-        others, share = labels, 1.0
-        if not self.phase.section.is_cached:
-            scans = augment(channels_first(scans), section.augment, self.generator)
-            if section.mixup or section.cutmix:
-                mixture = mix(scans, labels, section, self.generator)
-                scans, others, share = mixture.images, mixture.others, mixture.share
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        whole = self._whole(batch, batch_idx)
+        scans, labels, others, share, tokens = self._changed(batch, whole)
         logits = self._answer(scans, tokens)
-        loss = self._loss(logits, labels)
+        loss = self._loss(logits, labels) * self._balance(labels, logits, whole)
         if share < 1:
-            loss = share * loss + (1 - share) * self._loss(logits, others)
+            loss = share * loss + (1 - share) * self._loss(logits, others) * self._balance(others, logits, whole)
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"The loss is {float(loss.detach())} in epoch {self.epoch + 1}, batch {batch_idx + 1}. The last good "
                 "checkpoint is kept. Lower train.optimizer.lr, or set train.clip to 1."
             )
         guessed = logits.detach().reshape(len(labels), -1, logits.shape[-1]).softmax(2).mean(1).argmax(1)
+        right = (guessed == (labels if share >= 0.5 else others)).sum()
         # Lightning divides `loss` by the batches that make a step; `cost` stays what it is.
-        return {"loss": loss, "cost": loss.detach(), "correct": (guessed == (labels if share >= 0.5 else others)).sum()}
+        own = len(labels) if self.share.counts(whole) else 0
+        return {
+            "loss": loss, "cost": loss.detach(), "weight": whole / self.share.size, "correct": right if own else 0 * right,
+            "count": own,
+        }  # fmt: skip
 
     def optimizer_step(self, *arguments: Any, **more: Any) -> None:
         super().optimizer_step(*arguments, **more)
@@ -114,6 +118,9 @@ class Classifier(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         logits = torch.cat([pair[0] for pair in self.seen])
         labels = torch.cat([pair[1] for pair in self.seen])
+        if self.share.size > 1:
+            loader: Any = self.trainer.val_dataloaders
+            logits, labels = (processes.gather(rows, len(loader.dataset)) for rows in (logits, labels))
         self.seen.clear()
         if not torch.isfinite(logits).all():
             raise TrainingError(
@@ -137,6 +144,44 @@ class Classifier(L.LightningModule):
         factor = schedule_factor(stage.schedule or self.train_section.schedule, stage.epochs, self.steps_per_epoch)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _whole(self, batch: Batch, batch_idx: int) -> int:
+        """How many scans all processes together have in a batch."""
+        if self.share.size == 1:
+            return len(batch[1])
+        loader: Any = self.trainer.train_dataloader
+        return int(loader.batch_sampler.whole(batch_idx))
+
+    def _changed(self, batch: Batch, whole: int) -> tuple[Tensor, Tensor, Tensor, float, Tensor | None]:
+        """This process's scans (or features) as they are to be learnt, their labels, those mixed in and their share, words.
+
+        What is drawn is drawn for the whole batch, so that the processes change it as one would.
+        """
+        scans, labels, tokens = unpack(batch)
+        section = self.train_section
+        if self.phase.section.is_cached:
+            return scans, labels, labels, 1.0, tokens
+        changes = draw(whole, section.augment, self.generator)
+        mine = torch.tensor(self.share.of(whole), device=labels.device) if self.share.size > 1 else None
+        if not (section.mixup or section.cutmix):
+            if mine is not None:
+                changes = changes.take(mine.cpu())
+            return change(channels_first(scans), changes), labels, labels, 1.0, tokens
+        # Whom a scan is mixed with may be another process's: then the batch comes whole.
+        mixture = mix(change(channels_first(scans), changes), labels, section, self.generator)
+        images, others = mixture.images, mixture.others
+        if mine is not None:
+            images, labels, others = images[mine], labels[mine], others[mine]
+            tokens = None if tokens is None else tokens[mine]
+        return images, labels, others, mixture.share, tokens
+
+    def _balance(self, labels: Tensor, logits: Tensor, whole: int) -> Tensor | float:
+        """What makes the mean of the processes' losses that of the whole batch: they may have unlike shares of it."""
+        if self.share.size == 1:
+            return 1.0
+        amount = DIVISORS[self.train_section.loss](labels, self.class_weights, logits.shape[-1])
+        amount = amount * self.share.counts(whole)
+        return float(amount.cpu() * self.share.size / processes.total(amount))
 
     def _answer(self, scans: Tensor, tokens: Tensor | None) -> Tensor:
         """(N, C) logits, or (N, T, C) of the members of a batch ensemble, each of which learns for itself."""

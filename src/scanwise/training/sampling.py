@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import BatchSampler, Sampler
 
 from scanwise.errors import DataError
 from scanwise.records import FloatArray, IntArray, StrArray
@@ -45,6 +45,61 @@ class EpochOrder(Sampler[int]):
         if self.weights is None:
             return iter(torch.randperm(self.count, generator=generator).tolist())
         return iter(torch.multinomial(self.weights, self.count, replacement=True, generator=generator).tolist())
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one of several processes takes of every batch, so that together they learn from the batch of one.
+
+    Attributes:
+        rank: of the process, from 0.
+        size: how many processes there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    def of(self, count: int) -> list[int]:
+        """Positions of this process in a batch of that many scans; never none, since all must make the step together.
+
+        >>> Share(1, 2).of(5), Share(3, 4).of(2)
+        ([1, 3], [0])
+        """
+        return list(range(self.rank, count, self.size)) or [0]
+
+    def counts(self, count: int) -> bool:
+        """Whether what it takes of such a batch is its own; else it only keeps step with the others."""
+        return self.rank < count
+
+    def evenly(self, count: int) -> list[int]:
+        """Positions among all scans of a side, as many in every process: the last one is repeated where they do not go round.
+
+        >>> [Share(rank, 2).evenly(5) for rank in range(2)]
+        [[0, 2, 4], [1, 3, 4]]
+        """
+        return [min(first + self.rank, count - 1) for first in range(0, count, self.size)]
+
+
+class SharedBatches(BatchSampler):
+    """The batches of an order, and of each the share of this process.
+
+    Args:
+        order: of all scans.
+        batch: scans in one step of all processes together.
+        drop_last: leave out a last batch that is not whole.
+        share: of this process.
+    """
+
+    def __init__(self, order: EpochOrder, batch: int, drop_last: bool, share: Share) -> None:
+        super().__init__(order, batch, drop_last)
+        self.share = share
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return ([batch[position] for position in self.share.of(len(batch))] for batch in super().__iter__())
+
+    def whole(self, index: int) -> int:
+        """How many scans all processes together have in a batch."""
+        return min(self.batch_size, len(self.sampler) - index * self.batch_size)  # type: ignore[arg-type]
 
 
 def weigh(sampling: str, labels: IntArray, subjects: StrArray | None) -> FloatArray | None:

@@ -13,19 +13,21 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from scanwise.cohort.store import Store
 from scanwise.errors import TrainingError
 from scanwise.models import Network, weights
-from scanwise.recipe import Recipe, Train
+from scanwise.recipe import Recipe, Tracking, Train
 from scanwise.records import IntArray, StrArray
-from scanwise.run import Fit
-from scanwise.training import features
+from scanwise.run import Fit, is_writer
+from scanwise.training import features, processes
 from scanwise.training.checkpoints import BEST, LAST, AtomicCheckpoints, weights_in
 from scanwise.training.keeper import Keeper
-from scanwise.training.loaders import Batch, FeatureScans, Scans, train_loader, validation_loader
+from scanwise.training.loaders import ALONE, Batch, FeatureScans, Scans, train_loader, validation_loader
 from scanwise.training.module import Classifier
 from scanwise.training.sampling import NOTHING, EpochOrder, oversample, seed_of, weigh
 from scanwise.training.stages import Phase, arrange, phases_of, take_apart
@@ -114,14 +116,18 @@ def train(
     section = recipe.train
     scene = Scene(recipe, store, labels, rows, subjects, tokens, caching)
     started = time.perf_counter()
-    for stale in fit.path.rglob(".*.part"):  # of a process that was killed
-        stale.unlink()
+    processes.join()
+    if is_writer():
+        for stale in fit.path.rglob(".*.part"):  # of a process that was killed
+            stale.unlink()
+    progress = progress and is_writer()
     keeper = Keeper(fit, section.monitor, section.patience, section.checkpoint_every, progress, section.epochs)
     begun = _recall(network, keeper, fit.checkpoints / LAST)
+    processes.wait()
     weighed = class_weights(scene.labels_of("train"), _classes(network, recipe)) if section.class_weights else None
     network.to(memory_format=torch.channels_last)
     stages = phases_of(section)
-    trackers = Trackers(section.tracking, fit, keeper, classes)
+    trackers = Trackers(section.tracking if is_writer() else Tracking(), fit, keeper, classes)
     with _quiet(), _memory_told(section), closing(trackers):
         for index, stage in enumerate(stages):
             if keeper.has_ended(index, stage):
@@ -131,11 +137,14 @@ def train(
             parts = take_apart(network, recipe.data.channels, recipe.data.size) if section.stages else None
             phase = Phase(stage, index, keeper.began, parts)
             _run(network, scene, phase, weighed, (keeper, trackers), device, resumed)
-    shutil.rmtree(fit.path / FEATURES, ignore_errors=True)
+    processes.wait()
+    if is_writer():
+        shutil.rmtree(fit.path / FEATURES, ignore_errors=True)
     network.requires_grad_(True)
     best = AtomicCheckpoints().load_checkpoint(fit.checkpoints / BEST)
     network.cpu().load_state_dict(weights_in(best, "average" if section.ema else "network"))
-    weights.save(network, fit.model)
+    if is_writer():
+        weights.save(network, fit.model)
     return Outcome(
         len(keeper.history), keeper.best_epoch, keeper.best, time.perf_counter() - started, sum(keeper.spent_on_disk)
     )
@@ -168,19 +177,17 @@ def _run(
         network.train()  # Lightning leaves the mode as it finds it
     else:
         arrange(network, phase.parts, phase.section)
-    network.to(chosen_device(device))
+    network.to(processes.device_here(chosen_device(device)))
     loader, check = _loaders(network, scene, phase, keeper.fit.path / FEATURES)
     steps = -(-len(loader) // section.accumulate)
-    module = Classifier(network, section, weighed, scene.recipe.seed, steps, phase)
+    module = Classifier(network, section, weighed, scene.recipe.seed, steps, phase, processes.share())
     if section.compiled:
         network.compile()
     trainer = L.Trainer(
         max_epochs=phase.section.epochs,
-        accelerator="auto" if device == "auto" else device.split(":")[0],
-        devices=[int(device.split(":")[1])] if ":" in device else 1,
+        **_places(device, network),
         precision=precision_on(section, device),
         callbacks=list(watchers),
-        plugins=[AtomicCheckpoints()],
         gradient_clip_val=section.clip or None,
         accumulate_grad_batches=section.accumulate,
         logger=False,
@@ -201,14 +208,18 @@ def _loaders(
     network: Network, scene: Scene, phase: Phase, folder: Path
 ) -> tuple["DataLoader[Batch]", "DataLoader[Batch]"]:
     """Batches of pixels; or, where the whole backbone is frozen, of what it makes of them."""
-    section, seed = scene.recipe.train, scene.recipe.seed
+    section, seed, share = scene.recipe.train, scene.recipe.seed, processes.share()
     mine = scene.subjects[scene.rows["train"]] if scene.subjects is not None else None
     weighed = weigh(section.sampling, scene.labels_of("train"), mine)
     count = len(scene.rows["train"])
     if not phase.section.is_cached:
         sides = {side: Scans(scene.store, scene.labels, scene.rows[side], scene.tokens) for side in scene.rows}
         order = EpochOrder(count, seed, phase.first, weighed)
-        return train_loader(sides["train"], order, section.batch), validation_loader(sides["validation"], section.batch)
+        taken = ALONE if section.mixup or section.cutmix else share  # to mix scans, the batch must come whole
+        return (
+            train_loader(sides["train"], order, section.batch, taken),
+            validation_loader(sides["validation"], section.batch, share),
+        )
     sources = _sources(network, scene, phase, folder)
     made = NOTHING
     if section.sampling == "smote":
@@ -216,7 +227,7 @@ def _loaders(
     order = EpochOrder(count + len(made), seed, phase.first, weighed)
     learn = FeatureScans(sources["train"], scene.labels_of("train"), scene.tokens_of("train"), order, made)
     check = FeatureScans(sources["validation"], scene.labels_of("validation"), scene.tokens_of("validation"))
-    return train_loader(learn, order, section.batch), validation_loader(check, section.batch)
+    return train_loader(learn, order, section.batch, share), validation_loader(check, section.batch, share)
 
 
 def _sources(network: Network, scene: Scene, phase: Phase, folder: Path) -> dict[str, features.Source]:
@@ -239,7 +250,27 @@ def _sources(network: Network, scene: Scene, phase: Phase, folder: Path) -> dict
     }
     if not scene.caching:
         return dict(sides)
-    return features.keep(folder, sides, phase.parts.fingerprint(network), section.batch)
+    told = phase.parts.fingerprint(network)
+    found = features.keep(folder, sides, told, section.batch) if is_writer() else {}
+    processes.wait()  # the others read what the first has written
+    return found or features.keep(folder, sides, told, section.batch)
+
+
+def _places(device: str, network: Network) -> dict[str, Any]:
+    """Where Lightning trains: on one device, or with several processes on one each, gradients averaged over all."""
+    accelerator = "auto" if device == "auto" else device.split(":")[0]
+    one = [int(device.split(":")[1])] if ":" in device else 1
+    if processes.share().size == 1:
+        return {"accelerator": accelerator, "devices": one, "plugins": [AtomicCheckpoints()]}
+    here = processes.on_this_machine()
+    return {
+        "accelerator": accelerator,
+        "devices": here,
+        "num_nodes": processes.share().size // here,
+        # An encoder of words brings layers that no loss reaches.
+        "strategy": DDPStrategy(find_unused_parameters=network.takes_text, timeout=processes.PATIENCE),
+        "plugins": [AtomicCheckpoints(), TorchElasticEnvironment()],
+    }
 
 
 def chosen_device(device: str) -> str:
@@ -300,6 +331,7 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning\..*")
+            warnings.filterwarnings("ignore", "Grad strides do not match")  # advice on speed, of DDP
             yield
     finally:
         for logger, level in zip(loggers, before, strict=True):

@@ -1,0 +1,92 @@
+"""Several processes that train one network: who is there, waiting for each other, sums and tables over all.
+
+Who is there stands in the environment, as torchrun and `scanwise fit --processes` set it. Lightning's DDP averages
+gradients over the same process group. Whatever is said here about all processes costs nothing where there is one.
+"""
+
+import os
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from scanwise import run
+from scanwise.errors import TrainingError
+from scanwise.training.sampling import Share
+
+# The others wait while the first one audits and predicts; if it dies, who started them ends them.
+PATIENCE = timedelta(days=1)
+
+
+def share() -> Share:
+    """The part of every batch that this process takes."""
+    return Share(run.rank(), run.processes())
+
+
+def local_rank() -> int:
+    """Which of the processes on this machine this is."""
+    return int(os.environ.get("LOCAL_RANK", run.rank()))
+
+
+def on_this_machine() -> int:
+    """How many of the processes are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", run.processes()))
+
+
+def device_here(device: str) -> str:
+    """The device of this process, where several share a machine: the first takes the first GPU, and so on.
+
+    Raises:
+        TrainingError: if there are more processes than GPUs, or all were sent to one.
+    """
+    if run.processes() == 1 or not device.startswith("cuda"):
+        return device
+    if ":" in device:
+        raise TrainingError(
+            f"{run.processes()} processes cannot all train on {device}. Leave the number out: each takes a GPU of its own."
+        )
+    if on_this_machine() > torch.cuda.device_count():
+        raise TrainingError(
+            f"{on_this_machine()} processes need as many GPUs, and this machine shows {torch.cuda.device_count()}. "
+            "Start fewer, or use --device cpu."
+        )
+    return f"cuda:{local_rank()}"
+
+
+def join() -> None:
+    """Meet the other processes; does nothing where there is one, or where they have met."""
+    if run.processes() == 1 or dist.is_initialized():
+        return
+    with_gpu = torch.cuda.is_available() and on_this_machine() <= torch.cuda.device_count()
+    if with_gpu:
+        torch.cuda.set_device(local_rank())
+    dist.init_process_group("cpu:gloo,cuda:nccl" if with_gpu else "gloo", timeout=PATIENCE)
+
+
+def wait() -> None:
+    """Go on when all are here."""
+    total(torch.zeros(1))
+
+
+def leave() -> None:
+    """Part from the others."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def total(values: Tensor) -> Tensor:
+    """The sum of a small tensor over all processes, on the CPU."""
+    summed = values.detach().cpu().clone()
+    if run.processes() > 1:
+        dist.all_reduce(summed)
+    return summed
+
+
+def gather(rows: Tensor, count: int) -> Tensor:
+    """(count, …) rows of all processes in the order that `Share.evenly` dealt them out."""
+    if run.processes() == 1:
+        return rows
+    parts = [torch.empty_like(rows) for _ in range(run.processes())]
+    dist.all_gather(parts, rows.contiguous())
+    return torch.stack(parts, 1).flatten(0, 1)[:count]
