@@ -1,5 +1,8 @@
 """The main job: demo, fit and report."""
 
+import logging
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,7 @@ def demo(out: Path, seed: int, device: str, threads: int) -> None:
 @click.command()
 @click.argument("recipe")
 @click.option("--data", required=True, help="Folder of scans, CSV/TSV manifest, or a URL such as s3://bucket/scans.")
-@click.option("--out", type=click.Path(path_type=Path), help="The run folder.  [default: runs/RECIPE]")
+@click.option("--out", help="The run folder, or a URL such as s3://bucket/run.  [default: runs/RECIPE]")
 @click.option(
     "--subject", default="", help="Who is who: a manifest column, a CSV of path,subject, or a pattern over the path."
 )
@@ -37,16 +40,20 @@ def demo(out: Path, seed: int, device: str, threads: int) -> None:
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the recipe, such as train.epochs=3."
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@click.option(
+    "--processes", default=1, type=click.IntRange(1), help="Train in several, each on a GPU of its own (or on the CPU)."
+)
 @click.option("--plan", is_flag=True, help="Print subjects per cell, time and disk, and stop.")
 @hiding
 @running
 def fit(
     recipe: str,
     data: str,
-    out: Path | None,
+    out: str | None,
     subject: str,
     settings: tuple[str, ...],
     resume: bool,
+    processes: int,
     plan: bool,
     pseudonymise: bool,
     device: str,
@@ -56,7 +63,13 @@ def fit(
 
     RECIPE is the name of a shipped recipe (see `scanwise recipes`) or a YAML file.
     """
-    talk()
+    from scanwise.run import is_writer
+
+    if processes > 1 and not plan and "RANK" not in os.environ:  # those that are started come here again, and have one
+        from scanwise.launch import several
+
+        sys.exit(several.run(sys.argv[1:], processes))
+    talk(logging.INFO if is_writer() else logging.ERROR)
     from scanwise import pipeline
 
     options: dict[str, Any] = {"subject": subject, "settings": settings, "device": device, "threads": threads}
@@ -66,10 +79,13 @@ def fit(
 
         _print_plan(planning.plan(pipeline.prepare(recipe, data=data, progress=progress(), **options)))
         return
-    folder = out or Path("runs") / Path(recipe).stem
-    run = pipeline.fit(recipe, data=data, out=folder, resume=resume, progress=progress(), **options)
-    print_summary(run)
-    print_report(run)
+    folder = out or str(Path("runs") / Path(recipe).stem)
+    run = pipeline.fit(recipe, data=data, out=folder, resume=resume, progress=progress() and is_writer(), **options)
+    if is_writer():
+        print_summary(run)
+        print_report(run)
+        if "://" in folder:
+            click.echo(f"sent to: {folder}")
 
 
 def _print_plan(plan: Any) -> None:

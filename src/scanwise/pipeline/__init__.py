@@ -25,7 +25,7 @@ import numpy as np
 from scanwise import bundle, cohort, recipe, run
 from scanwise.cohort import splits
 from scanwise.errors import DataError, RecipeError, RunError
-from scanwise.pipeline import auditing, doubting, learning, points, predicting, titles
+from scanwise.pipeline import auditing, bucket, doubting, following, learning, points, predicting, titles
 from scanwise.pipeline.calibrating import calibrate
 from scanwise.pipeline.judging import Judged, measure, pool, rivals_of, with_less
 from scanwise.pipeline.work import Work
@@ -61,7 +61,7 @@ def fit(
     Args:
         source: a shipped recipe's name, a YAML file, or a Recipe.
         data: folder, manifest, or fsspec URL.
-        out: the run folder; must be new or empty unless `resume`.
+        out: the run folder, or an fsspec URL of one; must be new or empty unless `resume`.
         subject: manifest column, CSV of path,subject, or pattern over the path that tells who is who.
         settings: `a.b=value` laid over the recipe.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
@@ -71,19 +71,31 @@ def fit(
         progress: show bars.
 
     Returns:
-        the run folder; `scanwise.load(run.path)` predicts with it.
+        the run folder (of a URL, the copy here); `scanwise.load(run.path)` predicts with it.
 
     Raises:
         ScanwiseError: with what happened and what to do.
     """
     started = datetime.now(UTC)
-    _refuse_taken(Path(out), resume)
+    if not run.is_writer():
+        return following.follow(
+            bucket.folder_of(out),
+            data=str(data),
+            subject=subject,
+            device=_device(device, threads),
+            pseudonymise=pseudonymise,
+        )
+    away = bucket.Bucket.open(str(out), resume=resume) if cohort.remote.is_remote(str(out)) else None
+    place = away.folder if away else Path(out)
+    _refuse_taken(place, resume)
     work = prepare(
         source, data=data, subject=subject, settings=settings, device=device, threads=threads,
         pseudonymise=pseudonymise, progress=progress,
     )  # fmt: skip
-    _refuse_network(work, Path(out))
-    folder = _open_run(work, Path(out), resume)
+    work = replace(work, send=away.send if away else None)
+    _refuse_network(work, place)
+    folder = _open_run(work, place, resume)
+    following.call_in()
     for finding in work.findings:
         if finding.severity != "note":
             log.warning("%s: %s", finding.severity, finding.message)
@@ -97,6 +109,8 @@ def fit(
     _write_bundle(work, folder)
     _write_provenance(work, folder, started)
     _report(work, folder, judged)
+    if away:
+        away.finish()
     return folder
 
 
@@ -311,6 +325,8 @@ def _fit_one(work: Work, folder: Run, split: Split) -> list[Judged]:
         predicting.predict(work, place, split)
     if split.protocol == "honest":
         calibrate(work, place)
+    if work.send:
+        work.send()
     test = Logits.load(place.logits("test"))
     judges = bundle.judges_of(place, bundle.ratings_of(work.recipe, work.cohort.classes))
     judged = bundle.judge_both(judges, test, bundle.hashes_of_scans(work.cohort, test.scans))

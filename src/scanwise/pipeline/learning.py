@@ -10,7 +10,7 @@ from scanwise.pipeline.work import Work
 from scanwise.recipe import Members, Model, Recipe
 from scanwise.records import SIDES, IntArray, Split
 from scanwise.reporting import tables
-from scanwise.run import Fit
+from scanwise.run import Fit, is_writer
 
 
 def train(work: Work, place: Fit, split: Split) -> None:
@@ -23,7 +23,9 @@ def train(work: Work, place: Fit, split: Split) -> None:
         *titles.PARTS,
     ):  # of a network that is gone; a retrained one speaks for itself
         place.logits(side).unlink(missing_ok=True)
-    vocabulary = titles.vocabulary_of(work, place, split)
+    from scanwise.training import processes
+
+    vocabulary = processes.in_turn(lambda: titles.vocabulary_of(work, place, split))
     tokens = titles.tokens_of(work, vocabulary)
     made = work.recipe
     if made.model.members.kind != "deep_ensemble":
@@ -35,7 +37,8 @@ def train(work: Work, place: Fit, split: Split) -> None:
         if not member.model.is_file():
             own = made.model_copy(update={"model": alone, "seed": made.seed + index})
             _train_one(work, own, member, split, vocabulary, tokens)
-    _join(work, alone, members, place, vocabulary)
+    if is_writer():
+        _join(work, alone, members, place, vocabulary)
 
 
 def _train_one(
@@ -62,6 +65,7 @@ def _train_one(
         classes=known.classes,
         device=work.device,
         progress=work.progress,
+        after=work.send,
     )
 
 

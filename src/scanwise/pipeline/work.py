@@ -1,5 +1,6 @@
 """What all stages of a fit share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,8 @@ class Work:
     progress: bool = False
     times: dict[str, float] = field(default_factory=dict)
     memo: dict[str, Any] = field(default_factory=dict)
+    send: Callable[[], None] | None = None
+    """Called when something worth keeping was written, where the run folder stands at a URL."""
 
     @property
     def findings(self) -> tuple[Finding, ...]:

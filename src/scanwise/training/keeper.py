@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -22,9 +23,19 @@ log = logging.getLogger("scanwise")
 class Keeper(Callback):
     """At the end of each epoch: history, the best and last checkpoints, every k-th, and whether to stop."""
 
-    def __init__(self, fit: Fit, monitor: str, patience: int, every: int, progress: bool, epochs: int = 0) -> None:
+    def __init__(
+        self,
+        fit: Fit,
+        monitor: str,
+        patience: int,
+        every: int,
+        progress: bool,
+        epochs: int = 0,
+        after: Callable[[], None] | None = None,
+    ) -> None:
         self.fit = fit
         self.epochs = epochs
+        self.after = after
         self.monitor = monitor
         self.patience = patience
         self.every = every
@@ -125,6 +136,8 @@ class Keeper(Callback):
         trainer.save_checkpoint(self.fit.checkpoints / LAST)  # after all others: a resume does not go back to them
         self.spent_on_disk.append(time.perf_counter() - self._times["validated"])
         self.write_history()
+        if self.after is not None and is_writer():
+            self.after()
         if is_writer():
             log.info("%s", self._line(row, self.epochs or trainer.max_epochs or 0))
 

@@ -5,7 +5,9 @@ gradients over the same process group. Whatever is said here about all processes
 """
 
 import os
+from collections.abc import Callable
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -14,6 +16,8 @@ from torch import Tensor
 from scanwise import run
 from scanwise.errors import TrainingError
 from scanwise.training.sampling import Share
+
+T = TypeVar("T")
 
 # The others wait while the first one audits and predicts; if it dies, who started them ends them.
 PATIENCE = timedelta(days=1)
@@ -67,6 +71,15 @@ def join() -> None:
 def wait() -> None:
     """Go on when all are here."""
     total(torch.zeros(1))
+
+
+def in_turn(work: Callable[[], T]) -> T:
+    """Let the first process do what writes files, and then the others, who find them written."""
+    if run.processes() == 1:
+        return work()
+    found = [work()] if run.is_writer() else []
+    wait()
+    return found[0] if found else work()
 
 
 def leave() -> None:

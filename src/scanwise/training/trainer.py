@@ -4,7 +4,7 @@ import logging
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +92,7 @@ def train(
     device: str = "auto",
     progress: bool = False,
     caching: bool = True,
+    after: Callable[[], None] | None = None,
 ) -> Outcome:
     """Train a network, or go on where the last checkpoint stands, and leave its best weights in `fit.model`.
 
@@ -108,6 +109,7 @@ def train(
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         progress: show a bar.
         caching: keep the features of frozen stages; False computes the same ones anew, for comparison.
+        after: called after each epoch, when its checkpoint and history are on disk.
 
     Raises:
         TrainingError: if the loss is not finite, or the memory does not suffice.
@@ -121,14 +123,14 @@ def train(
         for stale in fit.path.rglob(".*.part"):  # of a process that was killed
             stale.unlink()
     progress = progress and is_writer()
-    keeper = Keeper(fit, section.monitor, section.patience, section.checkpoint_every, progress, section.epochs)
+    keeper = Keeper(fit, section.monitor, section.patience, section.checkpoint_every, progress, section.epochs, after)
     begun = _recall(network, keeper, fit.checkpoints / LAST)
     processes.wait()
     weighed = class_weights(scene.labels_of("train"), _classes(network, recipe)) if section.class_weights else None
     network.to(memory_format=torch.channels_last)
     stages = phases_of(section)
     trackers = Trackers(section.tracking if is_writer() else Tracking(), fit, keeper, classes)
-    with _quiet(), _memory_told(section), closing(trackers):
+    with _quiet(), _flushing(), _memory_told(section), closing(trackers):
         for index, stage in enumerate(stages):
             if keeper.has_ended(index, stage):
                 continue
@@ -251,9 +253,7 @@ def _sources(network: Network, scene: Scene, phase: Phase, folder: Path) -> dict
     if not scene.caching:
         return dict(sides)
     told = phase.parts.fingerprint(network)
-    found = features.keep(folder, sides, told, section.batch) if is_writer() else {}
-    processes.wait()  # the others read what the first has written
-    return found or features.keep(folder, sides, told, section.batch)
+    return processes.in_turn(lambda: features.keep(folder, sides, told, section.batch))
 
 
 def _places(device: str, network: Network) -> dict[str, Any]:
@@ -319,6 +319,17 @@ def _memory_told(section: Train) -> Iterator[None]:
             f"This machine is out of memory. The last good checkpoint is kept. Lower train.batch (now {section.batch}) or "
             "data.size, or close other programs."
         ) from error
+
+
+@contextmanager
+def _flushing() -> Iterator[None]:
+    """Take numbers below 1e-38 for zero: gradients of a head that has learnt its scans are full of them, and a CPU needs
+    ten times as long for each."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Starting a fit elsewhere than in this process: in several processes here, or on SageMaker."""

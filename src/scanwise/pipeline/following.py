@@ -1,0 +1,63 @@
+"""What all processes but the first do in a fit: learn with it, and leave everything else to it."""
+
+from pathlib import Path
+
+import numpy as np
+
+from scanwise import cohort, recipe
+from scanwise.audit.evidence import Evidence
+from scanwise.errors import RunError
+from scanwise.pipeline import learning
+from scanwise.pipeline.auditing import Audited
+from scanwise.pipeline.work import Work
+from scanwise.records import Cohort, Split
+from scanwise.run import Run, processes
+
+
+def call_in() -> None:
+    """Let the other processes, if there are some, begin: cohort and splits are written."""
+    if processes() > 1:
+        from scanwise.training import processes as company
+
+        company.join()
+        company.wait()
+
+
+def follow(out: Path, *, data: str, subject: str, device: str, pseudonymise: bool) -> Run:
+    """Wait until the first process has written cohort and splits, then train every fit with it.
+
+    All processes must see the run folder; each reads the data for itself, the pixels from the store that the first has
+    filled where they are on one machine.
+    """
+    from scanwise.training import processes as company
+
+    call_in()
+    folder = Run.open(out)
+    work = _take_up(folder, data, subject, device, pseudonymise)
+    for split in work.splits:
+        learning.train(work, folder.fit(split.protocol, split.fold), split)
+    company.leave()
+    return folder
+
+
+def _take_up(folder: Run, data: str, subject: str, device: str, pseudonymise: bool) -> Work:
+    made = recipe.load(folder.recipe)
+    known = Cohort.load(folder.cohort)
+    intake = cohort.read(data, made, subject, pseudonymise=pseudonymise)
+    where = {path: row for row, path in enumerate(intake.cohort.path.tolist())}
+    missing = [path for path in known.path.tolist() if path not in where]
+    if missing:
+        raise RunError(
+            f"This process finds {len(missing)} scans fewer in {data} than the first; it lacks {missing[0]}."
+        )
+    rows = np.array([where[path] for path in known.path.tolist()])
+    return Work(
+        recipe=made,
+        cohort=known,
+        store=intake.store.take(rows),
+        splits=tuple(Split.load(fit.split) for fit in folder.fits()),
+        audited=Audited(Evidence(known, np.empty((0, 0, 0), np.uint8), np.empty((0, 0))), (), {}),
+        quarantine=(),
+        source=data,
+        device=device,
+    )
