@@ -11,6 +11,7 @@ from scanwise.audit import copies
 from scanwise.audit.evidence import Evidence
 from scanwise.cohort import phantom, readers
 from scanwise.records import Cohort, Split
+from tiny import picture
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +99,21 @@ def test_too_few_scans_and_blank_ones_are_no_copies() -> None:
     blank = np.zeros((3, 104, 104), dtype=np.uint8)
     assert len(copies.find(blank)) == 0
     assert len(copies.find(blank[:1])) == 0
+
+
+def test_simple_pictures_that_explain_each_other_are_no_copies() -> None:
+    blobs = np.stack([thumbnail(picture(kind, 100 * kind + index)) for kind in range(3) for index in range(12)])
+    found = copies.find(blobs)
+    assert len(found) == 0
+    assert found.least > copies.LEAST  # and it is known why: any two of them leave hardly anything unexplained
+
+
+def test_noise_that_is_laid_over_one_spot_is_no_copy() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 104, 104), dtype=np.uint8)
+    assert len(copies.find(noise)) == 0
+
+
+def test_what_stands_out_is_said_where_pictures_are_simple() -> None:
+    blobs = [thumbnail(picture(kind, 100 * kind + index)) for kind in range(3) for index in range(12)]
+    (told,) = copies.examine(evidence(blobs, [0] * 36, None))
+    assert (told.finding.check, told.finding.severity) == ("copies.simple", "note")

@@ -5,7 +5,7 @@ explains nearly all detail of its origin. Neighbouring slices of a person come n
 already; so the more a scan had to be moved, the less it must explain. Different people do not come near.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 from scanwise import registration
 from scanwise.audit.duplicates import ALIKE
 from scanwise.audit.evidence import Evidence, Matches, Noted, Pairs, note
+from scanwise.audit.posed import SIDE, Posed, begun_at, in_thumbnails, laid, second_poses
 from scanwise.records import BoolArray, FloatArray, IntArray, Severity, StrArray
 
-SIDE = 48
-"""Of canonical pictures; half of that on the first try."""
-COMPONENTS = 256
 CANDIDATES = 6
 """Scans that each one is laid over, of all or of another side; of its own side half of that."""
 SAME = 0.99
@@ -27,20 +25,24 @@ PER_PIXEL = 0.04
 LEAST = 0.8
 """… down to this; different people of the public MRI set reach 0.754, and of copies that were cut, noised and saved at low
 quality 1 % lie below 0.874."""
-COARSE = 0.88
+COARSE = 0.8
 """The same on the first try at half the resolution, on which everything explains more."""
 WORSE, SLACK = 2.5, 0.005
 """By how much more may be unexplained than in the best pair of a scan."""
 TRIES = 3
 """Candidates of each scan that are tried in full."""
-BLOCK = 512
-"""Pairs laid over each other at once."""
+FIRST, SECOND = (SIDE // 2, 4), (SIDE, 5)
+"""Side of the canonical picture and steps, on the first try and in full."""
+DRAWN = 300
+"""Pairs at random that tell how well any two scans explain each other."""
+FAR, NARROWEST = 5.0, 0.1
+"""By how many robust deviations a copy must lie off those, and the least that a deviation is taken for."""
+UNSEEN = 1e-4
+"""Share of the detail that is rounding error."""
+SIMPLE = 0.85
+"""What a pair must explain from which it is said that little can be told."""
 SHOWN = 24
 """Pairs in a picture."""
-CORNERS = np.array([[-0.4, -0.4, 0.4, 0.4], [-0.4, 0.4, -0.4, 0.4]], dtype=np.float32)
-"""Canonical places near the edge of the subject, whose way tells how far a scan was moved."""
-MIRRORS = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]], dtype=np.float32)
-"""Signs of the four kinds of symmetry: as it is, mirrored sideways, upside down, both."""
 
 
 def find(pixels: NDArray[np.uint8], sides: StrArray | None = None) -> Matches:
@@ -53,7 +55,7 @@ def find(pixels: NDArray[np.uint8], sides: StrArray | None = None) -> Matches:
     shown = np.flatnonzero(pixels.reshape(len(pixels), -1).min(axis=1) < pixels.reshape(len(pixels), -1).max(axis=1))
     if len(shown) < 2:
         return _none()
-    scans = _Posed.of(pixels[shown])
+    scans = Posed.of(pixels[shown])
     sides = None if sides is None else sides[shown]
     rows, mirrors = _candidates(scans, sides)
     found = _verified(scans, rows, mirrors, sides)
@@ -89,9 +91,21 @@ def examine(evidence: Evidence) -> list[Noted]:
             "among the rest. They are no further people: whoever splits must keep them with their origin.",
         ),
     )
-    return [
+    noted = [
         _noted(evidence, found.take(here), name, severity, told) for name, severity, here, told in cases if here.any()
     ]
+    return noted + _simple(found)
+
+
+def _simple(found: Matches) -> list[Noted]:
+    """That little can be told, where any two scans explain each other well."""
+    if found.least < SIMPLE:
+        return []
+    message = (
+        "These scans are so alike that any two of them, turned to fit, explain most of each other. Only pairs that explain "
+        f"{100 * found.least:.1f} % are called copies here; copies that were changed more cannot be told."
+    )
+    return [note("copies.simple", "note", message)]
 
 
 def _noted(evidence: Evidence, found: Matches, name: str, severity: Severity, where: str) -> Noted:
@@ -128,86 +142,7 @@ def told(found: Matches, pair: int) -> str:
     return ", ".join(words) or "hardly moved"
 
 
-@dataclass(frozen=True, slots=True)
-class _Posed:
-    """Scans at half the size, with what finds and aligns them.
-
-    Attributes:
-        small: (N, S, S) uint8, softened.
-        masks: (N, S, S) where the subject is.
-        poses: (N, 2, 3) from the canonical frame to pixels of `small`.
-        boxes: (N, 4) of `registration.frames`.
-        vectors: (N, D) rows of length 1, whose product tells how alike two scans are in one pose.
-        signs: (4, D) what each of `MIRRORS` makes of them.
-    """
-
-    small: NDArray[np.uint8]
-    masks: BoolArray
-    poses: FloatArray
-    boxes: FloatArray
-    vectors: FloatArray
-    signs: FloatArray
-
-    @classmethod
-    def of(cls, pixels: NDArray[np.uint8]) -> "_Posed":
-        masks = registration.foreground(pixels)
-        poses = registration.poses(pixels, masks)
-        vectors, signs = _symmetric(registration.pictures(pixels, poses, SIDE))
-        half = np.concatenate([poses[:, :, :2] / 2, (poses[:, :, 2:] - 0.5) / 2], axis=2)
-        small = _halved(pixels)
-        return cls(small, masks, half, registration.frames(small), vectors, signs)
-
-    def picture(self, rows: IntArray, poses: FloatArray, side: int) -> FloatArray:
-        return registration.sample(self.small[rows].astype(np.float32), poses, registration.grid(side))
-
-    def mask(self, rows: IntArray, poses: FloatArray, side: int) -> BoolArray:
-        return registration.sample(self.masks[rows].astype(np.float32), poses, registration.grid(side)) > 0.5
-
-
-def _halved(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(N, S // 2, S // 2), each pixel the mean of a softened 2 × 2."""
-    from scipy.ndimage import gaussian_filter
-
-    side = pixels.shape[1] // 2
-    small = np.empty((len(pixels), side, side), dtype=np.uint8)
-    for start in range(0, len(pixels), BLOCK):
-        block = pixels[start : start + BLOCK, : 2 * side, : 2 * side].astype(np.float32)
-        soft = gaussian_filter(block, (0, 0.8, 0.8), truncate=2.5).reshape(-1, side, 2, side, 2).mean(axis=(2, 4))
-        small[start : start + BLOCK] = np.rint(soft)
-    return small
-
-
-def _symmetric(pictures: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Principal components that a mirror changes in sign alone: (N, D) rows of length 1 and (4, D) signs.
-
-    A picture is the sum of four, each even or odd sideways and upright, and each with components of its own. Large
-    components weigh less (the fourth root of their variance is taken from each), or all scans would look alike.
-    """
-    from scipy.linalg import eigh
-
-    half = SIDE // 2
-    square = pictures.reshape(-1, SIDE, SIDE)
-    a, b = square[:, :half, :half], square[:, :half, : half - 1 : -1]
-    c, d = square[:, : half - 1 : -1, :half], square[:, : half - 1 : -1, : half - 1 : -1]
-    folded = [(signs[:, None, None, None] * np.stack([a, b, c, d])).sum(axis=0) / 2 for signs in MIRRORS]
-    some = slice(None, None, -(-len(pictures) // 10_000))
-    powers, axes, kinds = [], [], []
-    for kind, part in enumerate(folded):
-        flat = part[some].reshape(-1, half * half)
-        power, axis = eigh(flat.T @ flat / len(flat), subset_by_index=(half * half - COMPONENTS, half * half - 1))
-        powers.append(power)
-        axes.append(axis.astype(np.float32))
-        kinds.append(np.full(len(power), kind))
-    power, kind_of = np.concatenate(powers), np.concatenate(kinds)
-    kept = np.argsort(-power)[: min(COMPONENTS, len(pictures))]
-    weight = np.maximum(power, 1e-6 * power.max()) ** -0.25
-    turned = [part.reshape(len(part), -1) @ axis for part, axis in zip(folded, axes, strict=True)]
-    vectors = (np.concatenate(turned, axis=1) * weight.astype(np.float32))[:, kept]
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
-    return vectors, MIRRORS[:, kind_of[kept]]
-
-
-def _candidates(scans: _Posed, sides: StrArray | None) -> tuple[IntArray, IntArray]:
+def _candidates(scans: Posed, sides: StrArray | None) -> tuple[IntArray, IntArray]:
     """(P, 2) pairs that look alike, and which of `MIRRORS` the second one needs."""
     everyone = np.arange(len(scans.vectors))
     groups = [everyone] if sides is None else [np.flatnonzero(sides == side) for side in np.unique(sides)]
@@ -223,7 +158,7 @@ def _candidates(scans: _Posed, sides: StrArray | None) -> tuple[IntArray, IntArr
     return rows[first], mirrors[first]
 
 
-def _alike(scans: _Posed, one: IntArray, other: IntArray, count: int) -> tuple[IntArray, IntArray, FloatArray]:
+def _alike(scans: Posed, one: IntArray, other: IntArray, count: int) -> tuple[IntArray, IntArray, FloatArray]:
     """The best `count` of `other` for each of `one`: pairs, mirrors and likeness."""
     found = [
         registration.neighbours(scans.vectors[one] * signs, scans.vectors[other], count + 1) for signs in scans.signs
@@ -239,24 +174,53 @@ def _alike(scans: _Posed, one: IntArray, other: IntArray, count: int) -> tuple[I
     return pairs[kept.reshape(-1)], mirrors[best][kept], value[kept]
 
 
-def _verified(scans: _Posed, rows: IntArray, mirrors: IntArray, sides: StrArray | None) -> Matches:
+def _verified(scans: Posed, rows: IntArray, mirrors: IntArray, sides: StrArray | None) -> Matches:
     """Of these pairs those that are one scan; each scan is tried in full with its most promising partners alone."""
-    begun = scans.poses[rows[:, 1]].copy()
-    begun[:, :, :2] *= MIRRORS[mirrors][:, None, [2, 1]]  # signs of y and x
-    coarse = _laid(scans, rows, begun, SIDE // 2, 4)
+    least = max(LEAST, _standing_out(scans))
+    coarse = laid(scans, rows, begun_at(scans, rows, mirrors), *FIRST)
     hopeful = coarse.likeness >= _needed(coarse.moved, COARSE)
     across = np.zeros(len(rows), dtype=np.bool_) if sides is None else sides[rows[:, 0]] != sides[rows[:, 1]]
     hopeful &= _rank(coarse, hopeful, across) < TRIES
-    rows, begun = rows[hopeful], _second_poses(scans, coarse.take(hopeful))
-    fine = _laid(scans, rows, begun, SIDE, 5)
-    believed = fine.likeness >= _needed(fine.moved, LEAST)
+    rows, begun = rows[hopeful], second_poses(scans, coarse.take(hopeful))
+    fine = laid(scans, rows, begun, *SECOND)
+    believed = fine.likeness >= _needed(fine.moved, least)
     fine = fine.take(believed)
-    return _in_thumbnails(fine.take(_nearly_best(fine)))
+    return replace(in_thumbnails(fine.take(_nearly_best(fine))), least=least)
+
+
+def _standing_out(scans: Posed) -> float:
+    """What a pair must explain to stand out among pairs drawn at random, nearly none of which are copies.
+
+    Simple pictures (a blob in noise) explain each other well, whoever they are of. What random pairs leave unexplained
+    tells it: its logarithm is about normal, and a copy must lie `FAR` robust deviations below the median.
+    """
+    rows = _drawn(len(scans.vectors))
+    alike = np.stack(
+        [((scans.vectors[rows[:, 0]] * sign) * scans.vectors[rows[:, 1]]).sum(axis=1) for sign in scans.signs]
+    )
+    coarse = laid(scans, rows, begun_at(scans, rows, alike.argmax(axis=0)), *FIRST)
+    fine = laid(scans, rows, second_poses(scans, coarse), *SECOND)
+    left = np.log(np.maximum(1 - fine.likeness[fine.likeness > 0], UNSEEN))
+    if not len(left):
+        return 0.0
+    middle = float(np.median(left))
+    spread = 1.4826 * float(np.median(np.abs(left - middle)))
+    return 1 - float(np.exp(middle - FAR * max(spread, NARROWEST)))
+
+
+def _drawn(count: int) -> IntArray:
+    """(P, 2) different pairs of `count` scans at random, `DRAWN` or all."""
+    random = np.random.default_rng(0)
+    if count * (count - 1) // 2 <= DRAWN:
+        return np.stack(np.triu_indices(count, 1), axis=1)
+    rows = np.sort(random.integers(0, count, (4 * DRAWN, 2)), axis=1)
+    rows = np.unique(rows[rows[:, 0] < rows[:, 1]], axis=0)
+    return random.permutation(rows)[:DRAWN]
 
 
 def _needed(moved: FloatArray, least: float) -> FloatArray:
     """What a pair must explain, by how far one was moved."""
-    return np.asarray(np.maximum(SAME - PER_PIXEL * moved, LEAST))
+    return np.asarray(np.maximum(SAME - PER_PIXEL * moved, least))
 
 
 def _nearly_best(found: Matches) -> BoolArray:
@@ -282,52 +246,6 @@ def _rank(found: Matches, hopeful: BoolArray, across: BoolArray) -> IntArray:
         place = np.arange(len(order)) - np.repeat(start, np.diff(np.append(start, len(order))))
         best[order] = np.minimum(best[order], place)
     return best
-
-
-def _laid(scans: _Posed, rows: IntArray, begun: FloatArray, side: int, iterations: int) -> Matches:
-    """The second scan of each pair laid over the first; transforms are between scans of half the size."""
-    likeness, moved = np.empty(len(rows)), np.empty(len(rows))
-    transform = np.empty((len(rows), 2, 3), dtype=np.float32)
-    for start in range(0, len(rows), BLOCK):
-        block = slice(start, start + BLOCK)
-        one, other = rows[block].T
-        own = scans.poses[one]
-        fixed = scans.picture(one, own, side)
-        aligned = registration.align(
-            fixed,
-            scans.small[other].astype(np.float32),
-            begun[block],
-            iterations,
-            boxes=scans.boxes[other],
-            shown=registration.inside(scans.boxes[one], own, registration.grid(side)),
-        ).poses
-        both = scans.mask(one, own, side) & scans.mask(other, aligned, side)
-        likeness[block] = registration.explained(fixed, scans.picture(other, aligned, side), both)
-        moved[block] = 2 * np.linalg.norm(_at(own) - _at(aligned), axis=1).max(axis=1)
-        transform[block] = _between(own, aligned)
-    return Matches(rows, likeness, moved, transform)
-
-
-def _at(poses: FloatArray) -> FloatArray:
-    return np.asarray(poses[:, :, :2] @ CORNERS + poses[:, :, 2:])
-
-
-def _between(own: FloatArray, other: FloatArray) -> FloatArray:
-    """(B, 2, 3) from where one pose leads to where the other one does."""
-    linear = other[:, :, :2] @ np.linalg.inv(own[:, :, :2])
-    return np.concatenate([linear, other[:, :, 2:] - linear @ own[:, :, 2:]], axis=2)
-
-
-def _second_poses(scans: _Posed, found: Matches) -> FloatArray:
-    own, linear = scans.poses[found.rows[:, 0]], found.transform[:, :, :2]
-    return np.concatenate([linear @ own[:, :, :2], linear @ own[:, :, 2:] + found.transform[:, :, 2:]], axis=2)
-
-
-def _in_thumbnails(found: Matches) -> Matches:
-    """Transforms between thumbnails, of those between scans of half the size."""
-    linear, shift = found.transform[:, :, :2], 2 * found.transform[:, :, 2:] + 0.5
-    shift = shift - 0.5 * linear.sum(axis=2, keepdims=True)
-    return replace(found, transform=np.concatenate([linear, shift], axis=2))
 
 
 def _none() -> Matches:

@@ -50,12 +50,14 @@ class Matches:
         likeness: (P,) share of the detail of one that the other explains.
         moved: (P,) how far the edge of the subject lies from where it lies in the other, in pixels of the thumbnail.
         transform: (P, 2, 3) from pixels (y, x) of the first scan's thumbnail to those of the second.
+        least: what a pair had to explain at least; near 1 where any two scans explain each other well.
     """
 
     rows: IntArray
     likeness: FloatArray
     moved: FloatArray
     transform: FloatArray
+    least: float = 0.0
 
     def __len__(self) -> int:
         return len(self.rows)
