@@ -6,10 +6,12 @@ import click
 
 from scanwise import __version__
 from scanwise.cli.data import audit, augment, cohort, fetch
+from scanwise.cli.evaluating import compare
 from scanwise.cli.fitting import demo, fit, report
 from scanwise.cli.logits import calibrate, conformal
 from scanwise.cli.predicting import predict
 from scanwise.cli.recipes import recipes
+from scanwise.cli.registering import register
 from scanwise.errors import ScanwiseError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -57,5 +59,19 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (audit, augment, calibrate, cohort, conformal, demo, fetch, fit, predict, recipes, report):
+for command in (
+    audit,
+    augment,
+    calibrate,
+    cohort,
+    compare,
+    conformal,
+    demo,
+    fetch,
+    fit,
+    predict,
+    recipes,
+    register,
+    report,
+):
     cli.add_command(command)

@@ -13,7 +13,7 @@ from scanwise import metrics
 from scanwise.errors import DataError
 from scanwise.evaluation.estimates import overall
 from scanwise.evaluation.sample import Sample, labels_of
-from scanwise.records import FloatArray, Metric, Predictions
+from scanwise.records import FloatArray, Predictions
 
 LOWER_IS_BETTER = ("nll", "brier", "ece", "stage_error")
 NAMES = (
@@ -147,10 +147,9 @@ def ranking(
     return sorted(found, key=lambda rank: rank.place)
 
 
-def averaged(parts: Sequence[Metric]) -> tuple[float, float]:
+def averaged(values: Sequence[float]) -> tuple[float, float]:
     """Mean and standard deviation of one metric over several seeds; the deviation of one seed is NaN."""
-    values = np.array([part.value for part in parts], dtype=np.float64)
-    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
 def refuse_others(parts: Sequence[Predictions]) -> None:

@@ -38,12 +38,44 @@ TERMS = {
         "how well the score ranks a case above a case of another class: 0.5 is tossing a coin, 1 is perfect",
     ),
     "average_precision": Term("Average precision", False, "the area under precision against sensitivity; 1 is perfect"),
+    "sensitivity_at_90": Term(
+        "Sensitivity at 90\u00a0% specificity",
+        True,
+        "the share of cases caught by the cut that leaves 90 in 100 of the others alone; that cut was found on these cases",
+    ),
+    "macro_precision": Term(
+        "Mean precision", True, "of those called a class, the share that truly is, averaged over classes"
+    ),
+    "weighted_precision": Term("Weighted precision", True, "the same, each class as heavy as its cases"),
+    "macro_specificity": Term(
+        "Mean specificity",
+        True,
+        "of those truly of other classes, the share not called this one, averaged over classes",
+    ),
+    "weighted_specificity": Term("Weighted specificity", True, "the same, each class as heavy as its cases"),
     "matthews": Term("Matthews correlation", False, "agreement beyond chance: 0 is chance, 1 is perfect"),
     "quadratic_kappa": Term(
         "Weighted kappa",
         False,
         "agreement beyond chance, where being off by two stages counts four times as much as by one",
     ),
+    "kappa": Term("Cohen’s kappa", False, "agreement beyond chance, every mistake alike; 1 is perfect"),
+    "stage_error": Term("Stage error", False, "how many stages the answer is off, on average; 0 is perfect"),
+    "cdr_error": Term(
+        "Error of the expected CDR",
+        False,
+        "how far the expected Clinical Dementia Rating is from that of the true class, on average",
+    ),
+    "accuracy gap": Term(
+        "Accuracy, less that of the others", True, "the group’s accuracy less that of all other groups"
+    ),
+    "positive_predictive_value": Term(
+        "Positive predictive value", True, "of those called the class, the share that is"
+    ),
+    "negative_predictive_value": Term(
+        "Negative predictive value", True, "of those not called it, the share that is not"
+    ),
+    "sensitivity": Term("Sensitivity", True, "of those truly of the class, the share that was called so"),
     "nll": Term("Log loss", False, "punishes confident mistakes; lower is better"),
     "brier": Term("Brier score", False, "squared gap between probabilities and what was true; lower is better"),
     "ece": Term(
