@@ -32,11 +32,11 @@ class Version:
     path: Path
 
 
-def registry_folder() -> Path:
-    """Where versions lie: `SCANWISE_REGISTRY`, or the user's data folder."""
+def registry_place() -> str:
+    """Where versions lie: `SCANWISE_REGISTRY` (a folder, or MLflow's registry), or the user's data folder."""
     from platformdirs import user_data_path
 
-    return Path(os.environ.get("SCANWISE_REGISTRY") or user_data_path("scanwise") / "registry")
+    return os.environ.get("SCANWISE_REGISTRY") or str(user_data_path("scanwise") / "registry")
 
 
 def register(run: str | Path, name: str, *, registry: str | Path = "") -> Version:
@@ -45,17 +45,17 @@ def register(run: str | Path, name: str, *, registry: str | Path = "") -> Versio
     Args:
         run: a run folder, or a bundle.
         name: letters, digits, dots, dashes and underscores.
-        registry: a folder (unsaid, that of `registry_folder`), or MLflow's registry as `sqlite:///FILE` or its URL.
+        registry: a folder (unsaid, that of `registry_place`), or MLflow's registry as `sqlite:///FILE` or its URL.
 
     Raises:
         RunError: if there is no bundle, or the name cannot be one.
         StorageError: if the registry cannot be reached or written.
     """
     _refuse_name(name)
-    bundle = _bundle_of(Path(run))
-    if _is_mlflow(registry):
-        return _register_mlflow(bundle, name, str(registry))
-    folder = Path(registry or registry_folder()) / name
+    bundle, place = _bundle_of(Path(run)), str(registry or registry_place())
+    if _is_mlflow(place):
+        return _register_mlflow(bundle, name, place)
+    folder = Path(place) / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -74,9 +74,10 @@ def find(name: str, number: int | None = None, *, registry: str | Path = "") -> 
         RunError: if there is no such name or version, with those that there are.
     """
     _refuse_name(name)
-    if _is_mlflow(registry):
-        return _find_mlflow(name, number, str(registry))
-    folder = Path(registry or registry_folder()) / name
+    place = str(registry or registry_place())
+    if _is_mlflow(place):
+        return _find_mlflow(name, number, place)
+    folder = Path(place) / name
     known = _numbers(folder)
     chosen = _choose(name, number, known, str(folder.parent))
     return Version(name, chosen, folder / str(chosen))
@@ -109,8 +110,8 @@ def _bundle_of(path: Path) -> Path:
     raise RunError(f"{path} holds no bundle to register. Finish the run first with --resume.")
 
 
-def _is_mlflow(registry: str | Path) -> bool:
-    return bool(re.match(r"[a-z0-9+]+://", str(registry)))
+def _is_mlflow(place: str) -> bool:
+    return bool(re.match(r"[a-z0-9+]+://", place))
 
 
 def _client(uri: str) -> Any:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run")
 @click.argument("scans", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--manifest",
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @hiding
 @running
 def predict(
-    run: Path,
+    run: str,
     scans: tuple[Path, ...],
     manifest: Path | None,
     subject: str,
@@ -46,13 +46,14 @@ def predict(
 ) -> None:
     """Class, probabilities, prediction set and entropy of new scans.
 
-    RUN is a run folder or a bundle; SCANS are image files or folders of them.
+    RUN is a run folder or its URL, a bundle, or NAME:VERSION of a registered model; SCANS are image files or folders of them.
     """
     talk()
     from scanwise import pipeline
+    from scanwise.pipeline.naming import locate
 
     options: dict[str, Any] = {"device": device, "threads": threads, "pseudonymise": pseudonymise}
-    answer = pipeline.predict(run, scans, manifest=manifest, subject=subject, progress=progress(), **options)
+    answer = pipeline.predict(locate(run), scans, manifest=manifest, subject=subject, progress=progress(), **options)
     for path, reason in answer.quarantine:
         click.secho(f"not used: {path}: {reason}", fg="yellow", err=True)
     if form == "table" and out is None:

@@ -24,6 +24,9 @@ log = logging.getLogger("scanwise")
 LEFT_HERE = ("features",)
 """Folders that are large, quick to make again, and gone when the training ends."""
 
+WITHOUT_FOLDERS = ("s3", "s3a", "gs", "gcs", "abfs", "az")
+"""Stores that need none; asked for one, some would make a bucket, and a mistyped name must not."""
+
 
 @dataclass(slots=True)
 class Bucket:
@@ -98,13 +101,14 @@ class Bucket:
             del self.sent[name]
         changed = [name for name, stamp in stamps.items() if self.sent.get(name) != stamp]
         for name in sorted(changed, key=lambda name: stamps[name][1]):
+            self._make_folder_of(f"{self.root}/{name}")
             self.filesystem.put_file(str(files[name]), f"{self.root}/{name}")
             self.sent[name] = stamps[name]
 
     def _prove(self) -> None:
         place = f"{self.root}/.scanwise-was-here"
         try:
-            self.filesystem.makedirs(self.root, exist_ok=True)
+            self._make_folder_of(place)
             self.filesystem.pipe_file(place, b"scanwise")
             self.filesystem.rm_file(place)
         except Exception as error:
@@ -112,6 +116,10 @@ class Bucket:
                 f"{self.url} cannot be written: {_told(error)}. Check the address, the credentials and what they allow; "
                 "nothing was computed yet."
             ) from error
+
+    def _make_folder_of(self, name: str) -> None:
+        if not set(_protocols(self.filesystem)) & set(WITHOUT_FOLDERS):
+            self.filesystem.makedirs(name.rpartition("/")[0], exist_ok=True)
 
     def _fetch(self, names: list[str]) -> None:
         try:
@@ -159,6 +167,11 @@ def _reach(url: str) -> tuple[Any, str]:
     except Exception as error:
         raise StorageError(f"{url} cannot be reached: {_told(error)}. Check the address and credentials.") from error
     return filesystem, str(root).rstrip("/")
+
+
+def _protocols(filesystem: Any) -> tuple[str, ...]:
+    told = filesystem.protocol
+    return (told,) if isinstance(told, str) else tuple(told)
 
 
 def _list(filesystem: Any, root: str, url: str) -> list[str]:

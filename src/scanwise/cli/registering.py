@@ -1,0 +1,23 @@
+"""Versions of models: register."""
+
+import click
+
+
+@click.command()
+@click.argument("run")
+@click.option("--name", required=True, help="Letters, digits, dots, dashes and underscores.")
+@click.option(
+    "--registry",
+    default="",
+    help="A folder, or MLflow's registry as sqlite:///FILE or its URL.  [default: SCANWISE_REGISTRY, or your own folder]",
+)
+def register(run: str, name: str, registry: str) -> None:
+    """Give the bundle of a run the next version of a name.
+
+    `scanwise predict NAME:VERSION SCANS…` answers with it, NAME:latest with the last one. A version never changes.
+    """
+    from scanwise import registry as versions
+    from scanwise.pipeline.naming import locate
+
+    made = versions.register(locate(run), name, registry=registry)
+    click.echo(f"registered: {click.style(f'{made.name}:{made.number}', bold=True)}  {made.path}")
