@@ -6,7 +6,7 @@ listed as found, and nothing downstream may treat them as stages.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,6 +101,23 @@ def resolve(found: StrArray, recipe: Recipe, least: int = 2) -> Classes:
         )
     left_out = tuple(sorted({label for label, index in zip(found.tolist(), labels, strict=True) if index < 0}))
     return Classes(tuple(wanted), recipe.ordered if recipe.ordered is not None else ordered, labels, left_out)
+
+
+def known_as(labels: Iterable[str], recipe: Recipe, names: Sequence[str]) -> dict[str, str]:
+    """Which of a trained network's classes each label of other data means; labels that mean none are left out.
+
+    >>> from scanwise.recipe import Recipe
+    >>> known_as(["Non Demented", "Mild", "alien"], Recipe(name="a"), ["nondemented", "milddemented"])
+    {'Non Demented': 'nondemented', 'Mild': 'milddemented'}
+    """
+    gathered = recipe.classes if isinstance(recipe.classes, Mapping) else {}
+    meant: dict[str, str] = {}
+    for name in names:
+        found = gathered.get(name, ())
+        for label in (name, *((found,) if isinstance(found, str) else found)):
+            meant[_canonical(spelling(label), _scale_names())] = name
+    keys = {label: _canonical(spelling(label), _scale_names()) for label in labels}
+    return {label: meant[key] for label, key in keys.items() if key in meant}
 
 
 def _wanted(spellings: Mapping[str, str], recipe: Recipe) -> tuple[dict[str, tuple[str, ...]], bool]:
