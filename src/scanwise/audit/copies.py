@@ -160,12 +160,11 @@ def _candidates(scans: Posed, sides: StrArray | None) -> tuple[IntArray, IntArra
 
 def _alike(scans: Posed, one: IntArray, other: IntArray, count: int) -> tuple[IntArray, IntArray, FloatArray]:
     """The best `count` of `other` for each of `one`: pairs, mirrors and likeness."""
-    found = [
-        registration.neighbours(scans.vectors[one] * signs, scans.vectors[other], count + 1) for signs in scans.signs
-    ]
-    places = np.concatenate([other[place] for place, _ in found], axis=1)
-    values = np.concatenate([value for _, value in found], axis=1)
-    mirrors = np.repeat(np.arange(4), found[0][0].shape[1])
+    asked = np.concatenate([scans.vectors[one] * signs for signs in scans.signs])  # at once, for an index is made once
+    near, alike = registration.neighbours(asked, scans.vectors[other], count + 1)
+    places = np.concatenate(np.split(other[near], 4), axis=1)
+    values = np.concatenate(np.split(alike, 4), axis=1)
+    mirrors = np.repeat(np.arange(4), near.shape[1])
     values = np.where(places == one[:, None], -np.inf, values)
     best = np.argsort(-values, axis=1, kind="stable")[:, :count]
     value = np.take_along_axis(values, best, axis=1)

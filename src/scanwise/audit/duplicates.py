@@ -11,11 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanwise.audit.evidence import Evidence, Noted, Pairs, note
-from scanwise.records import Cohort, IntArray, Severity, Split
+from scanwise.records import Cohort, FloatArray, IntArray, Severity, Split
 from scanwise.registration import neighbours
 
-NEIGHBOURS = 4
+NEIGHBOURS = 8
 """Scans that each one is compared with: itself among them, and a few where there are more than two copies."""
+BLOCK = 4
+"""Side of the blocks of pixels whose means scans are looked up by: all pairs then cost a sixteenth."""
+POOLED = 0.995
+"""Correlation of those means from which two scans are compared in full. A pair that reaches `ALIKE` differs by 0.0004 of its
+variance at most, and so do its means: this holds while they keep a twenty-fifth of the variance."""
 ALIKE = 0.9998
 """Correlation of blurred thumbnails from which two scans are one: JPEG at quality 40, and half the size, leave at least that
 much on scans. Neighbouring slices and different people correlate 0.9991 at most on four cohorts."""
@@ -39,10 +44,32 @@ def near(evidence: Evidence, same: Sequence[IntArray] = ()) -> list[IntArray]:
     group = np.arange(len(evidence))
     for rows in same:
         group[rows] = rows[0]
-    places, values = neighbours(evidence.vectors, evidence.vectors, NEIGHBOURS)
-    one, rank = np.nonzero(values >= ALIKE)
+    coarse = _pooled(evidence.vectors)
+    places, values = neighbours(coarse, coarse, NEIGHBOURS)
+    one, rank = np.nonzero(values >= POOLED)
     pairs = np.unique(np.sort(np.stack([one, places[one, rank]], axis=1), axis=1), axis=0)
+    pairs = pairs[_likeness(evidence.vectors, pairs) >= ALIKE]
     return list(pairs[group[pairs[:, 0]] != group[pairs[:, 1]]])
+
+
+def _pooled(vectors: FloatArray) -> FloatArray:
+    """(N, D // 16) means of blocks of four pixels, in rows of length 1: what two scans are looked up by."""
+    side = round(vectors.shape[1] ** 0.5)
+    kept = max(side // BLOCK * BLOCK, 1)
+    step = min(BLOCK, kept)
+    square = vectors.reshape(-1, side, side)[:, :kept, :kept]
+    small = square.reshape(-1, kept // step, step, kept // step, step).mean(axis=(2, 4)).reshape(len(vectors), -1)
+    norm = np.linalg.norm(small, axis=1, keepdims=True)
+    return np.asarray(small / np.where(norm > 0, norm, 1), dtype=np.float32)
+
+
+def _likeness(vectors: FloatArray, pairs: IntArray) -> FloatArray:
+    """(P,) products of the rows of each pair."""
+    found = np.empty(len(pairs), dtype=np.float32)
+    for start in range(0, len(pairs), 4096):
+        one, other = pairs[start : start + 4096].T
+        found[start : start + 4096] = np.einsum("pd,pd->p", vectors[one], vectors[other])
+    return found
 
 
 def _noted(evidence: Evidence, groups: Sequence[IntArray], kind: str, what: str) -> list[Noted]:
