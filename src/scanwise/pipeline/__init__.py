@@ -189,7 +189,7 @@ def prepare(
     known, rows, told = splits.settle_small_classes(evidence.cohort, made.split)
     evidence = replace(evidence.take(rows), cohort=known)
     made_splits = splits.make(known, made.split, made.seed)
-    findings = [*intake.findings, *(Finding("split.classes", "warning", text + ".") for text in told)]
+    findings = [*intake.findings, *_small_classes(told)]
     if known.subjects_known:  # they may have been recovered since
         findings = [finding for finding in findings if finding.check != "cohort.subjects"]
     for split in made_splits:
@@ -217,6 +217,14 @@ def _with_stages(made: Recipe, names: Sequence[str]) -> Recipe:
     """The recipe with the clinical titles of the classes that a known scale has and the recipe does not name itself."""
     known = {name: cohort.classes.STAGES[name] for name in names if name in cohort.classes.STAGES}
     return made.model_copy(update={"stages": {**known, **made.stages}})
+
+
+def _small_classes(told: Sequence[str], most: int = 6) -> list[Finding]:
+    """What was done with classes that are too small, in one line however many they are."""
+    if not told:
+        return []
+    more = f"; and {len(told) - most} more like these" if len(told) > most else ""
+    return [Finding("split.classes", "warning", f"{'; '.join(told[:most])}{more}.")]
 
 
 def _not_evaluable(made: Sequence[Split]) -> list[Finding]:
