@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.tiny import RECIPE, read_csv, run_command, write_scans
+from tiny import RECIPE, read_csv, run_command, write_scans
 
 import scanwise
 from scanwise.records import Logits

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.tiny import picture, read_csv, run_command, write_csv
+from tiny import picture, read_csv, run_command, write_csv
 
 import scanwise
 from scanwise import recipe
