@@ -1,0 +1,42 @@
+"""The notebooks run from top to bottom, and what is committed was run."""
+
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NAMES = sorted(path.name for path in FOLDER.glob("*.ipynb"))
+
+
+def test_there_are_notebooks() -> None:
+    assert NAMES == ["dementia_with_uncertainty.ipynb", "fashion_fusion.ipynb"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_committed_was_run_in_order_and_tells_nothing_of_the_machine(name: str) -> None:
+    book = nbformat.read(FOLDER / name, as_version=4)
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert any(output.get("data", {}).get("image/png") for cell in code for output in cell.outputs)
+    said = nbformat.writes(book)
+    assert str(FOLDER.parent) not in said
+    assert "/site-packages/" not in said
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_notebook_runs_from_top_to_bottom(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "2"))
+    book = nbformat.read(FOLDER / name, as_version=4)
+    before = [cell.outputs for cell in book.cells if cell.cell_type == "code"]
+    for cell in book.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    NotebookClient(book, timeout=540, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    after = [cell.outputs for cell in book.cells if cell.cell_type == "code"]
+    kinds = [[output.output_type for output in outputs if output.output_type != "stream"] for outputs in after]
+    assert kinds == [[output.output_type for output in outputs if output.output_type != "stream"] for outputs in before]
