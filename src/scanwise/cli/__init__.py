@@ -6,7 +6,7 @@ import click
 
 from scanwise import __version__
 from scanwise.cli.data import audit, augment, cohort, fetch
-from scanwise.cli.evaluating import compare
+from scanwise.cli.evaluating import compare, evaluate
 from scanwise.cli.fitting import demo, fit, report
 from scanwise.cli.logits import calibrate, conformal
 from scanwise.cli.predicting import predict
@@ -67,6 +67,7 @@ for command in (
     compare,
     conformal,
     demo,
+    evaluate,
     fetch,
     fit,
     predict,

@@ -1,10 +1,46 @@
-"""What to believe: compare runs with each other."""
+"""What to believe: a run on other people, and runs beside each other."""
 
 from pathlib import Path
 
 import click
 
-from scanwise.cli.printing import console, make_table, percent, talk
+from scanwise.cli.options import hiding, running
+from scanwise.cli.printing import console, make_table, percent, print_notes, progress, talk
+
+SHOWN = ("accuracy", "balanced_accuracy", "auroc", "coverage")
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--data", required=True, help="Other people's scans, with labels: a folder, a manifest, or a URL.")
+@click.option("--subject", default="", help="Who is who there, as in `fit`.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of tables and page.  [default: RUN/external]")
+@click.option("--draws", default=2000, type=click.IntRange(100), show_default=True, help="Draws behind each interval.")
+@hiding
+@running
+def evaluate(
+    run: Path, data: str, subject: str, out: Path | None, draws: int, pseudonymise: bool, device: str, threads: int
+) -> None:
+    """External validation: a frozen run on other people, nothing re-tuned.
+
+    RUN is a run folder. Data that holds scans which the run learnt from, or copies of them, is refused.
+    """
+    talk()
+    from scanwise import pipeline
+    from scanwise.pipeline import evaluating
+
+    found = evaluating.evaluate(
+        run, data=data, subject=subject, draws=draws, device=pipeline.device_of(device, threads),
+        pseudonymise=pseudonymise, progress=progress(),
+    )  # fmt: skip
+    page = evaluating.write(found, out or run / "external")
+    print_notes(f.message for f in found.findings if f.severity != "note")
+    table = make_table(f"By {found.main.unit}, on {len(found.main)}", ["", "value", "95 % interval"])
+    for m in found.metrics:
+        if m.unit == found.main.unit and not m.group and m.name in SHOWN:
+            table.add_row(m.name.replace("_", " "), percent(m.value), percent(m.low, m.high))
+    console().print(table)
+    click.echo(f"page: {click.style(str(page), bold=True)}")
 
 
 @click.command()

@@ -82,7 +82,7 @@ def fit(
             bucket.folder_of(out),
             data=str(data),
             subject=subject,
-            device=_device(device, threads),
+            device=device_of(device, threads),
             pseudonymise=pseudonymise,
         )
     away = bucket.Bucket.open(str(out), resume=resume) if cohort.remote.is_remote(str(out)) else None
@@ -146,7 +146,7 @@ def predict(
         listing.groups,
         words=None if listing.text is None else listing.text.tolist(),
         names=listing.path,
-        device=_device(device, threads),
+        device=device_of(device, threads),
         progress=progress,
     )
     return replace(answer, quarantine=(*answer.quarantine, *listing.unused))
@@ -207,7 +207,7 @@ def prepare(
         audited=audited,
         quarantine=intake.quarantine,
         source=str(data),
-        device=_device(device, threads),
+        device=device_of(device, threads),
         progress=progress,
         times=times,
     )
@@ -240,7 +240,8 @@ def _not_evaluable(made: Sequence[Split]) -> list[Finding]:
     ]
 
 
-def _device(device: str, threads: int) -> str:
+def device_of(device: str, threads: int) -> str:
+    """The device that is meant by `auto` or a name, after setting the threads of the CPU."""
     import torch
 
     if threads:

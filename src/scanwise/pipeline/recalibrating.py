@@ -1,0 +1,76 @@
+"""What a hospital would gain by recalibrating with some people of its own, tried on the others."""
+
+from typing import Any
+
+import numpy as np
+
+from scanwise import calibration, metrics
+from scanwise.conformal import ConformalSets
+from scanwise.evaluation.sample import labels_of
+from scanwise.records import FloatArray, Predictions
+
+SIZES = (10, 20, 30, 50, 100, 200)
+REPEATS = 40
+NAMES = ("nll", "brier", "ece")
+
+
+def learning_curve(
+    said: Predictions, *, alpha: float | None = None, repeats: int = REPEATS, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Figures on the remaining subjects after a temperature, and thresholds of sets, were learnt from n local ones.
+
+    The frozen network's probabilities stay as they are but for one number, the temperature; sets are LAC, learnt anew.
+    Which n subjects are local is drawn `repeats` times; at least half of the subjects always stay to judge on.
+
+    Args:
+        said: answers with labels; rows of one subject stay together.
+        alpha: allowed miscoverage of the sets, or None for no sets.
+        repeats: draws of local subjects.
+        seed: of the draws.
+
+    Returns:
+        dictionaries of `subjects` (0 is the run as it came), `name`, `mean`, `low` and `high` (5th and 95th percentile
+        over draws), `repeats`; names are `NAMES` and, with sets, `coverage` and `mean_set_size`.
+    """
+    random = np.random.default_rng(seed)
+    people, of_subject = np.unique(said.subjects, return_inverse=True)
+    odds, labels = np.log(np.clip(said.probs, 1e-12, None)), labels_of(said)
+    rows = _rows(0, [_figures(said.probs, labels)])
+    for size in (size for size in SIZES if 2 * size <= len(people)):
+        found = []
+        for _ in range(repeats):
+            local = np.isin(of_subject, random.permutation(len(people))[:size])
+            learnt = calibration.Temperature.fit(odds[local], labels[local], said.subjects[local])
+            probs = learnt(odds[~local])
+            figures = _figures(probs, labels[~local])
+            if alpha is not None:
+                sets = ConformalSets.fit(
+                    learnt(odds[local]), labels[local], alpha=alpha, score="lac", subjects=said.subjects[local]
+                )(probs)
+                figures["coverage"] = float(sets[np.arange(len(sets)), labels[~local]].mean())
+                figures["mean_set_size"] = float(sets.sum(axis=1).mean())
+            found.append(figures)
+        rows += _rows(size, found)
+    return rows
+
+
+def _figures(probs: FloatArray, labels: Any) -> dict[str, float]:
+    return {name: float(metrics.METRICS[name](probs, labels)) for name in NAMES}
+
+
+def _rows(size: int, found: list[dict[str, float]]) -> list[dict[str, Any]]:
+    rows = []
+    for name in found[0]:
+        values = np.array([figures[name] for figures in found])
+        low, high = (float(end) for end in np.percentile(values, [5, 95]))
+        rows.append(
+            {
+                "subjects": size,
+                "name": name,
+                "mean": float(values.mean()),
+                "low": low,
+                "high": high,
+                "repeats": len(values),
+            }
+        )
+    return rows
