@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 import scanwise as package
 from scanwise.cohort import phantom
@@ -112,6 +113,67 @@ def test_fix_writes_a_manifest_with_people_and_a_safe_split(scanwise, sided, tmp
     assert set.union(*sides.values()) == {"train", "validation", "calibration", "test"}
     again = scanwise("audit", tmp_path / "safe.csv", "--out", tmp_path / "out2")
     assert again.code == 0, again.out
+
+
+KAGGLE = {"nondemented": "NonDemented", "verymilddemented": "VeryMildDemented", "milddemented": "MildDemented"}
+
+
+@pytest.fixture
+def augmented(people, tmp_path) -> tuple[Path, dict[str, str]]:
+    """The tree of the augmented Kaggle set: the people as originals, copies of every third scan, and whom each copy shows."""
+    random, who = np.random.default_rng(0), {}
+    for index, file in enumerate(sorted(people.rglob("*.png"))):
+        label = KAGGLE[file.parent.name]
+        place = tmp_path / "kaggle" / "OriginalDataset" / label / file.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, place)
+        who[f"OriginalDataset/{label}/{file.name}"] = file.name[:5]
+        if index % 3 == 0:
+            name = f"AugmentedAlzheimerDataset/{label}/{random.integers(10**12):012d}.png"
+            (tmp_path / "kaggle" / name).parent.mkdir(parents=True, exist_ok=True)
+            with Image.open(file) as scan:
+                turned = ImageOps.mirror(scan).rotate(random.uniform(-15, 15), Image.Resampling.BILINEAR)
+            turned.save(tmp_path / "kaggle" / name)
+            who[name] = file.name[:5]
+    return tmp_path / "kaggle", who
+
+
+def test_training_on_augmented_copies_of_the_test_scans_is_a_leak(scanwise, augmented, tmp_path) -> None:
+    data, who = augmented
+    said = scanwise("audit", data, "--out", tmp_path / "out")
+    assert said.code == 1
+    findings = {f.check: f for f in load_findings(tmp_path / "out" / "findings.json")}
+    assert findings["copies.sides"].severity == "leak"
+    copied = [path for path in who if path.startswith("Augmented")]
+    assert len(set(copied) & set(findings["copies.sides"].scans)) >= 0.9 * len(copied)
+
+
+def test_fix_gives_copies_the_subject_and_the_side_of_their_origin(scanwise, augmented, tmp_path) -> None:
+    """Whoever was asked did not know the copies, and gave each of them a name of its own."""
+    data, who = augmented
+    with (tmp_path / "who.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["path", "subject"])
+        writer.writerows((path, f"unknown{row}" if path.startswith("A") else who[path]) for row, path in enumerate(who))
+    first = next(iter(sorted(who)))
+    shutil.copy(data / first, (data / first).with_name("again.png"))
+    with (tmp_path / "who.csv").open("a", newline="") as stream:
+        csv.writer(stream).writerow([(Path(first).parent / "again.png").as_posix(), "someone"])
+    said = scanwise(
+        "audit", data, "--subject", tmp_path / "who.csv", "--out", tmp_path / "out", "--fix", tmp_path / "safe.csv"
+    )
+    assert said.code == 1
+    assert "1 exact copy removed" in said.out
+    assert "joined" in said.out
+    rows = {row["path"].rpartition("kaggle/")[2]: row for row in table(tmp_path / "safe.csv")}
+    assert len(rows) == len(who)
+    known = {path: row for path, row in rows.items() if path.startswith("Original")}
+    side_of = {row["subject"]: row["split"] for row in known.values()}
+    assert len(side_of) == 24
+    copied = [path for path in rows if path.startswith("A") and path in who]
+    right = [path for path in copied if rows[path]["subject"] == who[path]]
+    assert len(right) >= 0.9 * len(copied)
+    assert all(rows[path]["split"] == side_of[who[path]] for path in right)
 
 
 def test_fit_recovers_who_is_who_and_splits_by_it(tiny_recipe, people, tmp_path) -> None:

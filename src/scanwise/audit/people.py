@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 
 from scanwise.audit.evidence import Evidence
-from scanwise.records import FloatArray, IntArray
+from scanwise.records import FloatArray, IntArray, StrArray
 from scanwise.risk import clopper_pearson, common_label
 
 
@@ -98,6 +98,31 @@ def numbered(evidence: Evidence) -> IntArray:
     people = people.reshape(-1).astype(np.int64)
     people[unknown] = people.max() + 1 + np.arange(int(unknown.sum()))
     return np.unique(people, return_inverse=True)[1].reshape(-1)
+
+
+def joined(subject: StrArray, same: IntArray) -> StrArray:
+    """(N,) the subjects, of whom those that share a scan are one, under the name that most of their scans have.
+
+    Args:
+        subject: (N,) names; empty where a scan's subject is not known.
+        same: (P, 2) rows that are one scan, such as copies.
+
+    >>> joined(np.array(["a", "a", "b", "c"]), np.array([[1, 2]])).tolist()
+    ['a', 'a', 'a', 'c']
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    names, people, sizes = np.unique(subject, return_inverse=True, return_counts=True)
+    place = np.where(subject == "", len(names) + np.arange(len(subject)), people.reshape(-1))
+    count = len(names) + len(subject)
+    edges = (np.ones(len(same)), (place[same[:, 0]], place[same[:, 1]]))
+    group = connected_components(coo_array(edges, shape=(count, count)), directed=False)[1]
+    order = np.argsort(sizes, kind="stable")
+    order = order[names[order] != ""]
+    name_of = np.full(count, "", dtype=subject.dtype)
+    name_of[group[order]] = names[order]  # the largest comes last, and stays
+    return name_of[group[place]]
 
 
 def classes_of(people: IntArray, labels: IntArray, count: int, fewest: int) -> IntArray:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from scanwise import audit, cohort, registration, run
-from scanwise.audit import copies, quality, subjects
+from scanwise.audit import copies, people, quality, subjects
 from scanwise.audit.evidence import Evidence, Noted, note
 from scanwise.cohort import manifests, remote, splits, store
 from scanwise.cohort.listing import Listing
@@ -251,13 +251,15 @@ def fix(found: Audited, file: Path) -> str:
     """Write a manifest with the people that were given or recovered, without exact copies, with a safe split.
 
     Of scans with the same pixels the first stays; where they have two labels none does, for nobody knows which is
-    right. Where nobody knows who is who the column `split` stays empty: no split would be safe.
+    right. Augmented copies stay, under the subject of their origin. Where nobody knows who is who the column `split`
+    stays empty: no split would be safe.
 
     Returns:
         what was done, in words.
     """
-    known = found.evidence.cohort
+    known, joined = _joined(found.evidence)
     kept, told = _without_copies(known)
+    told += joined
     mended = replace(known.take(kept), given=None)
     if known.subjects_known:
         mended = replace(mended, given=splits.make(mended, LOOK.split, found.evidence.seed)[0].side)
@@ -280,6 +282,17 @@ def as_listing(known: Cohort) -> Listing:
         text=known.text,
         given=known.given,
     )
+
+
+def _joined(evidence: Evidence) -> tuple[Cohort, list[str]]:
+    """The cohort with one subject for all scans that are copies of each other, and what was joined, in words."""
+    known = evidence.cohort
+    if not known.subjects_known or evidence.copies is None:
+        return known, []
+    subject = people.joined(known.subject, evidence.copies.rows)
+    fewer = len(np.unique(known.subject)) - len(np.unique(subject))
+    told = [f"{counted(fewer, 'subject')} joined to others, whose scans they copy"] if fewer else []
+    return replace(known, subject=subject), told
 
 
 def _without_copies(known: Cohort) -> tuple[IntArray, list[str]]:
