@@ -7,6 +7,7 @@ ScanwiseError                 every error that scanwise raises on purpose       
 ├── LeakageError              a split that claims to be honest is not              exit code 1
 ├── RunError                  a run folder is missing, taken, damaged or altered
 ├── StorageError              the disk is full or cannot be written
+├── LaunchError               a job cannot be handed over, or a container was given what it cannot use
 ├── TrainingError             training cannot go on; the last good checkpoint is kept
 └── WeightsError              weights that do not fit the network, or cannot be had
 """
@@ -48,6 +49,10 @@ class RunError(ScanwiseError):
 
 class StorageError(ScanwiseError):
     """The disk is full or cannot be written."""
+
+
+class LaunchError(ScanwiseError):
+    """A job cannot be handed over, or a container was given what it cannot use."""
 
 
 class TrainingError(ScanwiseError):

@@ -8,6 +8,7 @@ from scanwise import __version__
 from scanwise.cli.data import audit, augment, cohort, fetch
 from scanwise.cli.evaluating import compare, evaluate
 from scanwise.cli.fitting import demo, fit, report
+from scanwise.cli.launching import launch, train, verdict
 from scanwise.cli.logits import calibrate, conformal
 from scanwise.cli.predicting import predict
 from scanwise.cli.recipes import recipes
@@ -70,9 +71,12 @@ for command in (
     evaluate,
     fetch,
     fit,
+    launch,
     predict,
     recipes,
     register,
     report,
+    train,
+    verdict,
 ):
     cli.add_command(command)

@@ -1,0 +1,98 @@
+"""Fits elsewhere: launch, and what the container of a job runs."""
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def launch() -> None:
+    """Hand a fit to a cluster."""
+
+
+@launch.command()
+@click.argument("recipe")
+@click.option("--data", required=True, help="S3 URL of the scans, as --data of a fit.")
+@click.option("--out", required=True, help="S3 URL for the model and what else comes out.")
+@click.option("--checkpoints", default="", help="S3 URL for the run while it is made.  [default: OUT/checkpoints/NAME]")
+@click.option("--image", required=True, help="URI of the container image, made from the Dockerfile.")
+@click.option("--role", required=True, help="ARN of the role that the job runs under.")
+@click.option("--instance", default="ml.g5.xlarge", show_default=True)
+@click.option("--name", default="", help="Of the job or pipeline.  [default: scanwise-RECIPE]")
+@click.option("--subject", default="", help="As of a fit; a table lies in the data.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the recipe, such as train.epochs=3."
+)
+@click.option(
+    "--spot", is_flag=True, help="Spare machines, which cost less and may be taken back; the job goes on by itself."
+)
+@click.option(
+    "--hours", default=24.0, type=click.FloatRange(0.1), show_default=True, help="After which the job is ended."
+)
+@click.option("--disk", default=50, type=click.IntRange(1), show_default=True, help="Gigabytes.")
+@click.option("--region", default="", help="Of AWS.  [default: as your environment has it]")
+@click.option(
+    "--pipeline", "group", default="", metavar="GROUP", help="Make a pipeline that registers a better model in GROUP."
+)
+@click.option("--metric", default="balanced_accuracy", show_default=True, help="In which it must be better.")
+@click.option("--wait", is_flag=True, help="Until the job has ended; of a pipeline, start it.")
+@click.option(
+    "--python", default=sys.executable, help="Python of the environment that has the SDK.  [default: this one]"
+)
+def sagemaker(
+    recipe: str, data: str, out: str, checkpoints: str, image: str, role: str, instance: str, name: str, subject: str,
+    settings: tuple[str, ...], spot: bool, hours: float, disk: int, region: str, group: str, metric: str, wait: bool, python: str,
+) -> None:  # fmt: skip
+    """Train on SageMaker: build a job (or a pipeline) and submit it.
+
+    RECIPE is a shipped one or a YAML file. The SDK, `sagemaker` 3 or later, may have an environment of its own.
+    """
+    from scanwise.launch import job
+
+    title = name or f"scanwise-{Path(recipe).stem}"[:41].rstrip("-")
+    made = job.submit(
+        job.Job(
+            name=title,
+            image=image,
+            role=role,
+            instance=instance,
+            channels={"data": data},
+            output=out.rstrip("/"),
+            checkpoints=checkpoints or f"{out.rstrip('/')}/checkpoints/{title}",
+            hyperparameters=job.hyperparameters(recipe, settings, subject),
+            spot=spot,
+            seconds=int(3600 * hours),
+            disk=disk,
+            region=region,
+            wait=wait,
+            group=group,
+            metric=metric,
+        ),
+        python,
+    )
+    for what, value in made.items():
+        click.echo(f"{what}: {click.style(value, bold=True)}")
+
+
+@click.command(hidden=True)
+def train() -> None:
+    """What SageMaker calls in the container of a job: fit as /opt/ml/input says."""
+    from scanwise.launch import container
+
+    sys.exit(container.main())
+
+
+@click.command(hidden=True)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path))
+@click.option("--group", required=True)
+@click.option("--metric", required=True)
+def verdict(model: Path, out: Path, group: str, metric: str) -> None:
+    """What the pipeline calls after training: whether the model beats the last one of its group."""
+    from scanwise.launch import verdict as judging
+
+    told = judging.judge(model, group, metric, out)
+    click.echo(
+        f"{told.metric} {told.value} against {told.previous}: {'beats it' if told.beats else 'does not beat it'}"
+    )

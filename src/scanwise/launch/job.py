@@ -1,0 +1,136 @@
+"""A fit as a SageMaker job or pipeline: described here, handed over by a child process that has the SDK.
+
+The SDK pins versions of its own, so it lives in an environment of its own; `docs/launch.md` says how to make it.
+"""
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from scanwise import recipe as recipes
+from scanwise.errors import LaunchError, RecipeError
+
+PIECE = 2500
+"""The most characters that a value of a SageMaker hyperparameter may have."""
+RECIPE_TEXT = "recipe_text"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that SageMaker must know.
+
+    Attributes:
+        name: of the job (a time is added) or the pipeline.
+        image: URI of the container image, made from this repository's Dockerfile.
+        role: ARN of the role that the job runs under.
+        instance: its type, such as ml.g5.xlarge.
+        channels: channel to S3 URL; `data` is what `--data` is to a fit.
+        output: S3 URL for what comes out.
+        checkpoints: S3 URL for the run while it is made: a job that is stopped, such as on spot, goes on from there.
+        hyperparameters: what `container` reads.
+        spot: take spare machines, which may be taken back at any time.
+        seconds: after which the job is ended.
+        disk: gigabytes.
+        region: of AWS; unsaid, as the environment has it.
+        tags: of the job.
+        wait: until it has ended (of a pipeline: start it at once).
+        group: of model packages; if given, a pipeline is made instead of a job.
+        metric: that a new model must beat the last one of the group in.
+        judge: type of the instance that compares them.
+    """
+
+    name: str
+    image: str
+    role: str
+    instance: str
+    channels: Mapping[str, str]
+    output: str
+    checkpoints: str
+    hyperparameters: Mapping[str, str]
+    spot: bool = False
+    seconds: int = 86_400
+    disk: int = 50
+    region: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    wait: bool = False
+    group: str = ""
+    metric: str = "balanced_accuracy"
+    judge: str = "ml.m5.large"
+
+    def __post_init__(self) -> None:
+        for what, url in {"--data": self.channels.get("data", ""), "--out": self.output}.items():
+            if not re.fullmatch(r"s3://[^/]+(/.*)?", url):
+                raise LaunchError(
+                    f"{what} is {url!r}; SageMaker reads and writes S3 alone. Give a URL such as s3://bucket/folder."
+                )
+        if not re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,40}", self.name):
+            raise LaunchError(f"{self.name!r} cannot be the name of a job; use up to 41 letters, digits and dashes.")
+
+
+def hyperparameters(recipe: str, settings: Sequence[str], subject: str) -> dict[str, str]:
+    """What tells the container the fit. The recipe is checked here, before anything costs money.
+
+    Args:
+        recipe: the name of a shipped one, or a YAML file, which travels as text.
+        settings: `a.b=value` laid over it.
+        subject: who is who; a path is relative to the data.
+
+    Raises:
+        RecipeError: if the recipe, or a setting, says what it may not.
+    """
+    recipes.load(recipe, settings)
+    told = {"recipe": Path(recipe).stem}
+    if recipe not in recipes.shipped():
+        text = Path(recipe).read_text(encoding="utf-8")
+        pieces = [text[start : start + PIECE] for start in range(0, len(text), PIECE)]
+        if len(pieces) > 50:
+            raise RecipeError(f"{recipe} is too long for SageMaker's hyperparameters; shorten its comments.")
+        told |= {f"{RECIPE_TEXT}_{index}": piece for index, piece in enumerate(pieces)}
+    told |= dict(setting.split("=", 1) for setting in settings)
+    return told | ({"subject": subject} if subject else {})
+
+
+def submit(job: Job, python: str | Path = sys.executable) -> dict[str, str]:
+    """Hand a job over, through the Python of an environment that has the SDK.
+
+    Returns:
+        `job` and its name, or `pipeline` and its ARN.
+
+    Raises:
+        LaunchError: if there is no SDK, or SageMaker refuses.
+    """
+    _refuse_without_sdk(str(python))
+    script = Path(__file__).with_name("submission.py")
+    done = subprocess.run(  # noqa: S603
+        [str(python), "-I", str(script)], input=json.dumps(asdict(job)), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
+        raise LaunchError(f"SageMaker was not given the job: {said[:600]}")
+    made: dict[str, str] = json.loads(done.stdout.strip().splitlines()[-1])
+    return made
+
+
+def _refuse_without_sdk(python: str) -> None:
+    told = (
+        f"{python} has no SageMaker SDK. Make an environment for it, `python3 -m venv sagemaker && sagemaker/bin/pip install "
+        "'sagemaker>=3'`, and name its Python: --python sagemaker/bin/python."
+    )
+    if python == sys.executable:
+        if importlib.util.find_spec("sagemaker") is None:
+            raise LaunchError(told)
+        return
+    try:
+        look = "import importlib.util as i, sys; sys.exit(i.find_spec('sagemaker') is None)"
+        done = subprocess.run([python, "-I", "-c", look], capture_output=True, check=False)  # noqa: S603
+    except OSError as error:
+        raise LaunchError(
+            f"{python} cannot be run: {error.strerror}. --python names the Python that has the SDK."
+        ) from error
+    if done.returncode:
+        raise LaunchError(told)

@@ -1,0 +1,123 @@
+"""A job is checked here before it costs money, and what SageMaker is told is what was asked for."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scanwise import recipe
+from scanwise.errors import LaunchError, RecipeError
+from scanwise.launch import job
+from scanwise.launch.container import Contract, command
+from tiny import Command
+
+ROLE = "arn:aws:iam::123456789012:role/scanwise"
+IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/scanwise:1"
+ASKED = [
+    "launch", "sagemaker", "alexnet-gray", "--data", "s3://bucket/scans", "--out", "s3://bucket/out", "--image", IMAGE,
+    "--role", ROLE, "--set", "train.epochs=3",
+]  # fmt: skip
+
+
+def client(name: str = "sagemaker") -> Any:
+    return pytest.importorskip("botocore.session").get_session().create_client(name)
+
+
+@pytest.mark.slow
+def test_a_job_is_submitted_as_asked(aws: str, sdk: Path, scanwise: Command) -> None:
+    said = scanwise(
+        *ASKED, "--spot", "--hours", 2, "--subject", "who.csv", "--instance", "ml.g5.2xlarge", "--python", sdk
+    )
+    assert said.code == 0, said.err
+    (summary,) = client().list_training_jobs()["TrainingJobSummaries"]
+    name = summary["TrainingJobName"]
+    assert name in said.out
+    assert name.startswith("scanwise-alexnet-gray-")
+    found = client().describe_training_job(TrainingJobName=name)
+    assert found["RoleArn"] == ROLE
+    assert found["AlgorithmSpecification"]["TrainingImage"] == IMAGE
+    assert found["HyperParameters"] == {"recipe": "alexnet-gray", "train.epochs": "3", "subject": "who.csv"}
+    assert found["ResourceConfig"] == {"InstanceType": "ml.g5.2xlarge", "InstanceCount": 1, "VolumeSizeInGB": 50}
+    (channel,) = found["InputDataConfig"]
+    assert (channel["ChannelName"], channel["DataSource"]["S3DataSource"]["S3Uri"]) == ("data", "s3://bucket/scans")
+    assert found["OutputDataConfig"]["S3OutputPath"] == "s3://bucket/out"
+    assert found["EnableManagedSpotTraining"]
+    assert found["StoppingCondition"] == {"MaxRuntimeInSeconds": 7200, "MaxWaitTimeInSeconds": 14400}
+    where = {"S3Uri": "s3://bucket/out/checkpoints/scanwise-alexnet-gray", "LocalPath": "/opt/ml/checkpoints"}
+    assert found["CheckpointConfig"] == where
+
+
+@pytest.mark.slow
+def test_a_pipeline_trains_judges_and_registers_what_is_better(aws: str, sdk: Path, scanwise: Command) -> None:
+    said = scanwise(*ASKED, "--pipeline", "brains", "--metric", "auroc", "--python", sdk)
+    assert said.code == 0, said.err
+    found = client().describe_pipeline(PipelineName="scanwise-alexnet-gray")
+    assert found["PipelineArn"] in said.out
+    steps = {step["Name"]: step for step in json.loads(found["PipelineDefinition"])["Steps"]}
+    assert list(steps) == ["Train", "Judge", "Beats"]
+    assert steps["Train"]["Type"] == "Training"
+    assert steps["Train"]["Arguments"]["HyperParameters"]["train.epochs"] == "3"
+    judge = steps["Judge"]["Arguments"]
+    assert judge["AppSpecification"]["ContainerEntrypoint"] == ["scanwise", "verdict"]
+    assert judge["AppSpecification"]["ContainerArguments"][-4:] == ["--group", "brains", "--metric", "auroc"]
+    artifacts = {"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"}
+    assert judge["ProcessingInputs"][0]["S3Input"]["S3Uri"] == artifacts
+    (condition,) = steps["Beats"]["Arguments"]["Conditions"]
+    assert condition["Type"] == "Equals"
+    assert condition["LeftValue"] == {
+        "Std:JsonGet": {"PropertyFile": {"Get": "Steps.Judge.PropertyFiles.Verdict"}, "Path": "beats"}
+    }
+    (register,) = steps["Beats"]["Arguments"]["IfSteps"]
+    assert register["Type"] == "RegisterModel"
+    assert register["Arguments"]["ModelPackageGroupName"] == "brains"
+    assert register["Arguments"]["InferenceSpecification"]["Containers"][0]["ModelDataUrl"] == artifacts
+
+
+@pytest.mark.slow
+def test_what_sagemaker_refuses_is_one_line(aws: str, sdk: Path, scanwise: Command) -> None:
+    said = scanwise(*ASKED, "--instance", "no-such-instance", "--image", "", "--python", sdk)
+    assert said.code == 2
+    assert "SageMaker was not given the job" in said.refusal
+    assert "\n" not in said.refusal
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (["--data", "/scans"], "S3 alone"),
+        (["--out", "bucket/out"], "S3 alone"),
+        (["--set", "train.epoch=3"], "Did you mean 'epochs'"),
+        (["--name", "no spaces"], "letters, digits and dashes"),
+        (["--python", "/no/such/python"], "cannot be run"),
+        (["--python", sys.executable], "no SageMaker SDK"),
+    ],
+)
+def test_mistakes_are_said_before_anything_is_asked_of_aws(scanwise: Command, changed: list[str], told: str) -> None:
+    said = scanwise(*ASKED, *changed)
+    assert said.code == 2
+    assert told in said.refusal
+
+
+def test_a_recipe_of_ones_own_travels_as_text(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: mine\n" + "# why\n" * 900 + "train: {epochs: 7}\n", encoding="utf-8")
+    told = job.hyperparameters(str(file), ["train.batch=4"], "who.csv")
+    assert all(len(value) <= job.PIECE for value in told.values())
+    place = tmp_path / "ml"
+    (place / "input" / "config").mkdir(parents=True)
+    (place / "input" / "data" / "data").mkdir(parents=True)
+    (place / "input" / "config" / "hyperparameters.json").write_text(json.dumps(told), encoding="utf-8")
+    made = command(Contract(place, {"SM_NUM_GPUS": "4"}))
+    again = recipe.load(made[1], [made[made.index("--set") + 1]])
+    assert (again.name, again.train.epochs, again.train.batch) == ("mine", 7, 4)
+    assert made[-2:] == ["--processes", "4"]
+    file.write_text("name: Not A Name\n", encoding="utf-8")
+    with pytest.raises(RecipeError):
+        job.hyperparameters(str(file), [], "")
+
+
+def test_a_job_needs_a_place_in_s3() -> None:
+    with pytest.raises(LaunchError, match="--data is ''"):
+        job.Job("a", IMAGE, ROLE, "ml.m5.large", {}, "s3://bucket/out", "s3://bucket/c", {})
