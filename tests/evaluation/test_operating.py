@@ -64,6 +64,15 @@ def test_a_perfect_rate_rests_on_its_own_subjects() -> None:
     assert (found["sensitivity"].low, found["sensitivity"].high) == clopper_pearson(6, 6)
 
 
+def test_a_rate_of_one_subject_does_not_look_certain() -> None:
+    said = _said(0, scans=1)
+    highest = said.probs[:, 1].max()
+    owner = said.labels[said.probs[:, 1].argmax()]  # type: ignore[index]
+    found = {m.name: m for m in operating.rates(said, operating.Cut("b", "youden", 1, float(highest)), draws=200)}
+    value = found["positive_predictive_value"]
+    assert (value.low, value.high) == clopper_pearson(int(owner), 1)
+
+
 def test_transport_says_what_was_promised_and_what_held() -> None:
     here, there = _said(1, num_classes=3, skill=1.5), _said(2, num_classes=3, skill=0.2)
     rows = operating.transport(here, there, draws=100)

@@ -47,6 +47,15 @@ def test_a_network_that_is_too_sure_has_a_slope_below_one() -> None:
     assert sure["calibration_slope"].value == pytest.approx(honest["calibration_slope"].value / 2.5, abs=1e-6)
 
 
+def test_intervals_of_the_intercept_hold_the_truth() -> None:
+    """How common the class is is part of the luck: draws within class would be far too narrow."""
+    hits = 0
+    for seed in range(200):
+        found = {m.name: m for m in shift.calibration_lines(_said(1000 + seed, 80), draws=200, seed=seed)}
+        hits += found["calibration_in_the_large"].low <= 0 <= found["calibration_in_the_large"].high
+    assert hits >= 178  # of 200 at 95 %; within class about 120 hold
+
+
 def test_classes_that_nothing_can_be_fitted_to_are_left_out() -> None:
     said = _said(3)
     assert shift.calibration_lines(replace(said, labels=np.zeros(len(said), dtype=int)), draws=50) == []

@@ -16,10 +16,19 @@ SHOWN = ("accuracy", "balanced_accuracy", "auroc", "coverage")
 @click.option("--subject", default="", help="Who is who there, as in `fit`.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of tables and page.  [default: RUN/external]")
 @click.option("--draws", default=2000, type=click.IntRange(100), show_default=True, help="Draws behind each interval.")
+@click.option("--accept-copies", is_flag=True, help="Go on where scans seem to be changed copies, after a look.")
 @hiding
 @running
 def evaluate(
-    run: Path, data: str, subject: str, out: Path | None, draws: int, pseudonymise: bool, device: str, threads: int
+    run: Path,
+    data: str,
+    subject: str,
+    out: Path | None,
+    draws: int,
+    accept_copies: bool,
+    pseudonymise: bool,
+    device: str,
+    threads: int,
 ) -> None:
     """External validation: a frozen run on other people, nothing re-tuned.
 
@@ -31,7 +40,7 @@ def evaluate(
 
     found = evaluating.evaluate(
         run, data=data, subject=subject, draws=draws, device=pipeline.device_of(device, threads),
-        pseudonymise=pseudonymise, progress=progress(),
+        pseudonymise=pseudonymise, accept_copies=accept_copies, progress=progress(),
     )  # fmt: skip
     page = evaluating.write(found, out or run / "external")
     print_notes(f.message for f in found.findings if f.severity != "note")

@@ -89,7 +89,8 @@ def estimate(sample: Sample, question: Question, confidence: float) -> tuple[flo
         if np.isfinite(low):
             return area.value, low, high
     value, drawn, without = sample.answer(question)
-    if not np.allclose(drawn, value, rtol=0, atol=1e-9):
+    known = drawn[np.isfinite(drawn)]  # a draw may hold no row that the metric is about
+    if not np.allclose(known, value, rtol=0, atol=1e-9):
         return value, *sample.interval(value, drawn, without, confidence)
     if question.name in SHARES and value in (0.0, 1.0):  # resampling only successes says nothing of the next subject
         size = sample.resting_on(question)

@@ -74,12 +74,16 @@ class Sample:
     ranked: dict[str, FloatArray] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, predictions: Predictions, subjects: StrArray, draws: int, seed: int) -> Self:
+    def of(
+        cls, predictions: Predictions, subjects: StrArray, draws: int, seed: int, *, within_class: bool = True
+    ) -> Self:
+        """Rows with their draws: within class, or over all subjects where how common a class is is itself in question."""
         if draws < 2:
             raise DataError(f"An interval needs draws; {draws} are too few. The default is 2000.")
         probs, labels, _ = metrics.check(predictions.probs, labels_of(predictions), None)
         of_subject, _ = subject_codes(subjects, len(labels))
         classes = common_label(labels, of_subject, probs.shape[1])
+        classes = classes if within_class else np.zeros_like(classes)
         without, left = _left_out(classes)
         drawn = _draw(classes, draws, np.random.default_rng(seed))
         return cls(probs, labels, predictions, of_subject, classes, drawn, without, left)

@@ -26,7 +26,7 @@ def drift(
         share of each true and each predicted class, the mean confidence and doubt, the share flagged as unlike the
         training scans; and, without `before`, the AUROC that tells the two sets apart by how unlike they are.
     """
-    samples = [Sample.of(said, said.subjects, draws, seed) for said in (before, now)]
+    samples = [Sample.of(said, said.subjects, draws, seed, within_class=False) for said in (before, now)]
     asked: list[tuple[str, str, Callable[[Predictions], FloatArray]]] = []
     for index, name in enumerate(now.classes):
         asked.append(("share truly", name, partial(_of_label, index)))
@@ -64,10 +64,11 @@ def calibration_lines(said: Predictions, *, draws: int = 500, confidence: float 
     """Calibration-in-the-large and slope of each class's probability (Cox 1958; Van Calster et al. 2016).
 
     Of the log-odds of a class: in the large, the intercept with slope one (below 0: said too often); the slope of a
-    logistic regression of the truth on them (below 1: too sure). Intervals resample subjects. Classes that all rows
+    logistic regression of the truth on them (below 1: too sure). Intervals resample all subjects alike, not within
+    class, for how common a class is decides the intercept. Classes that all rows
     have, or none, and fits that separate the classes perfectly have none.
     """
-    sample = Sample.of(said, said.subjects, draws, seed)
+    sample = Sample.of(said, said.subjects, draws, seed, within_class=False)
     weights = np.concatenate([np.ones((1, len(sample.classes))), sample.drawn, sample.without])[:, sample.of_subject]
     found = []
     for index in [1] if len(said.classes) == 2 else range(len(said.classes)):

@@ -25,7 +25,7 @@ import numpy as np
 from scanwise import bundle, cohort, recipe, run
 from scanwise.cohort import splits
 from scanwise.errors import DataError, RecipeError, RunError
-from scanwise.pipeline import auditing, bucket, doubting, following, learning, points, predicting, titles
+from scanwise.pipeline import auditing, bucket, doubting, following, galleries, learning, points, predicting, titles
 from scanwise.pipeline.calibrating import calibrate
 from scanwise.pipeline.judging import Judged, measure, pool, rivals_of, with_less
 from scanwise.pipeline.work import Work
@@ -360,6 +360,8 @@ def _report(work: Work, folder: Run, judged: Sequence[Judged]) -> None:
         results.write(folder, work.recipe.name, protocol, pooled.scans)
     doubting.write(folder, judged)
     points.write(work, folder, judged)
+    first = [entry.scans for entry in judged if entry.model == "network" and entry.split is work.splits[0]]
+    galleries.write(work, folder, first[0])
     tables.write_overview(folder)
     results.write_breakdowns(folder)
     rows, titles = _examples(work.cohort)

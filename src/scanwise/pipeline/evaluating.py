@@ -83,6 +83,7 @@ def evaluate(
     seed: int = 0,
     device: str = "cpu",
     pseudonymise: bool = False,
+    accept_copies: bool = False,
     progress: bool = False,
 ) -> External:
     """Judge the bundle of a run on other people's scans.
@@ -95,6 +96,7 @@ def evaluate(
         seed: of the draws.
         device: where the network runs.
         pseudonymise: keyed hashes in place of names, as in `fit`.
+        accept_copies: say changed copies of scans that the run learnt from, and go on: for eyes that have looked.
         progress: show bars.
 
     Raises:
@@ -106,7 +108,7 @@ def evaluate(
     known, findings, quarantine = _read(loaded, data, subject, pseudonymise, progress)
     fit = folder.fit(str(loaded.about["protocol"]), int(loaded.about["fold"]))
     learnt = _learnt(Cohort.load(folder.cohort), Split.load(fit.split))
-    findings += refuse_overlap(learnt, known, progress=progress)
+    findings += refuse_overlap(learnt, known, accept_copies=accept_copies, progress=progress)
     scans, subjects, refused = _answer(loaded, known, device, progress)
     main = scans if subjects is None else subjects
     before = tables.read(
@@ -172,7 +174,9 @@ def _learnt(mine: Cohort, split: Split) -> Cohort:
     return mine.take(np.isin(split.side, LEARNT))
 
 
-def refuse_overlap(learnt: Cohort, other: Cohort, *, progress: bool = False) -> list[Finding]:
+def refuse_overlap(
+    learnt: Cohort, other: Cohort, *, accept_copies: bool = False, progress: bool = False
+) -> list[Finding]:
     """Say what could be checked, after refusing scans that the run learnt from: same files, same pixels, changed copies.
 
     Raises:
@@ -204,16 +208,20 @@ def refuse_overlap(learnt: Cohort, other: Cohort, *, progress: bool = False) -> 
     pairs = copies.find(pixels, np.repeat(["learnt", EXTERNAL], [len(mine), len(theirs)])).rows
     across = pairs[(pairs < len(mine)).sum(axis=1) == 1].max(axis=1, initial=0)
     rows = np.unique(across[across >= len(mine)]) - len(mine)
-    _refuse(other.path[rows], len(other), "are turned, shifted or brightened copies of scans that this run learnt from")
+    what = "seem to be turned, shifted or brightened copies of scans that this run learnt from"
+    if len(rows) and accept_copies:
+        told = f"{len(rows):,} of {len(other):,} scans {what}; somebody looked, and goes on."
+        return [*found, Finding("external.copies", "warning", told, tuple(other.path[rows].tolist()))]
+    _refuse(other.path[rows], len(other), what, " If your eyes say otherwise, go on with --accept-copies.")
     text = f"None of {len(other):,} scans is a copy of the {len(learnt):,} that the run learnt from, exact or changed."
     return [*found, Finding("external.copies", "note", text)]
 
 
-def _refuse(paths: StrArray, count: int, what: str) -> None:
+def _refuse(paths: StrArray, count: int, what: str, escape: str = "") -> None:
     if len(paths):
         raise LeakageError(
             f"{len(paths):,} of {count:,} scans {what}; figures on them would flatter. Take them out: "
-            f"`scanwise audit` shows copies. First: {', '.join(paths[:3].tolist())}"
+            f"`scanwise audit` shows copies. First: {', '.join(paths[:3].tolist())}.{escape}"
         )
 
 

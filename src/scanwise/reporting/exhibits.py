@@ -1,5 +1,6 @@
-"""The pictures of an audit: scans side by side, named values with intervals, a threshold among values."""
+"""Pictures of scans: those of an audit (side by side, named values, a threshold among values), and the surest mistakes."""
 
+import base64
 import io
 import textwrap
 
@@ -7,8 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanwise.audit.evidence import Bars, Histogram, Pairs, Picture, Strip
+from scanwise.reporting import tables
+from scanwise.reporting.contents import Contents
 from scanwise.reporting.figures import INK, SERIES, SOFT, _drawing, _svg, _wrapped
-from scanwise.reporting.wording import counted, fixed, listed, printable
+from scanwise.reporting.sections import Table
+from scanwise.reporting.wording import counted, fixed, listed, percent, printable
 
 SHOWN = 12  # scans or pairs on one sheet
 Pixels = NDArray[np.uint8]
@@ -31,6 +35,32 @@ def draw(name: str, picture: Picture, pixels: Pixels) -> tuple[str, bytes]:
     if isinstance(picture, Bars):
         return "svg", _bars(name, picture).encode()
     return "svg", _histogram(name, picture).encode()
+
+
+def gallery(pixels: Pixels, captions: tuple[str, ...]) -> bytes:
+    """Scans (N, H, W, 1 or 3) in rows of four, each with its caption below, as PNG bytes."""
+    return _sheet(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, captions, 4)
+
+
+def failures(contents: Contents) -> tuple[str, Table] | None:
+    """The sheet of the surest mistakes as a data URI, and what each was taken for; None where the run has none."""
+    sheet, told = contents.run.figures / "failures.png", contents.run.tables / "failures.csv"
+    if not (sheet.is_file() and told.is_file()):
+        return None
+    header, lines = tables.read_csv(told)
+    rows = [dict(zip(header, line, strict=True)) for line in lines]
+    cells = tuple(
+        (
+            printable(row["path"]),
+            contents.title(row["label"]),
+            contents.title(row["predicted"]),
+            percent(float(row["probability"]), 0),
+        )
+        for row in rows
+    )
+    caption = "The surest mistakes on the test side, one a subject"
+    table = Table(caption, ("Scan", "Truly", "Called", "Sure"), cells, "tables/failures.csv")
+    return f"data:image/png;base64,{base64.b64encode(sheet.read_bytes()).decode('ascii')}", table
 
 
 def describe(picture: Picture) -> str:

@@ -10,8 +10,8 @@ from scanwise import evaluation, metrics
 from scanwise.evaluation.sample import labels_of
 from scanwise.records import Finding, Metric, Predictions
 from scanwise.reporting import curves, figures, tables
+from scanwise.reporting.groups import breakdown_tables, transport_table
 from scanwise.reporting.html import page
-from scanwise.reporting.results import group_of
 from scanwise.reporting.sections import Drawing, Table, drawing, roc_curves
 from scanwise.reporting.wording import (
     SPACE,
@@ -34,13 +34,6 @@ LINES = {
     "calibration_in_the_large": "Calibration in the large (0 is right; below, the class is said too often)",
     "calibration_slope": "Calibration slope (1 is right; below, the network is too sure)",
 }
-RATES = {
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "positive_predictive_value": "Positive predictive value",
-    "negative_predictive_value": "Negative predictive value",
-}
-
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -202,56 +195,6 @@ def _mean(row: Mapping[str, Any] | None) -> str:
         return "–"
     text = fixed(float(row["mean"]), 3)
     return text if row["repeats"] == 1 else f"{text} ({fixed(float(row['low']), 3)} to {fixed(float(row['high']), 3)})"
-
-
-def transport_table(rows: Rows, where: str) -> Table:
-    """Each cut with what it promised where it was chosen and what it does elsewhere."""
-    keys = list(dict.fromkeys((row["class"], row["rule"]) for row in rows))
-    known = {(row["class"], row["rule"], row["rate"]): row for row in rows}
-    cells, notes = [], []
-    for name, rule in keys:
-        mine = [known.get((name, rule, rate)) for rate in RATES]
-        first = next(row for row in mine if row)
-        cells.append((f"{printable(str(name))}: {rule}", *(_rate(row) for row in mine)))
-        promised = [f"{RATES[row['rate']].lower()} {percent(float(row['chosen']), 100)}" for row in mine[:2] if row]
-        notes.append(f"at {fixed(float(first['threshold']), 3)}; promised {', '.join(promised)}")
-    columns = ("Cut", *RATES.values())
-    return Table(f"Operating points, {where}", columns, tuple(cells), "tables/operating_points.csv", tuple(notes))
-
-
-def _rate(row: Mapping[str, Any] | None) -> str:
-    if row is None:
-        return "–"
-    nan = float("nan")
-    low, high = (float(row[end]) if row[end] == row[end] else nan for end in ("low", "high"))
-    return with_interval(Metric("recall", float(row["value"]), low, high, "subject", int(row["count"])))
-
-
-def breakdown_tables(measured: Sequence[Metric], folder: str) -> list[Table]:
-    """One table a column: every group's figures, and how far it is from the others."""
-    names = ("accuracy", "balanced_accuracy", "auroc", "coverage", "accuracy gap")
-    columns: dict[str, dict[str, dict[str, Metric]]] = {}
-    for m in measured:
-        column, group, of_class = group_of(m)
-        if column and not of_class:
-            columns.setdefault(column, {}).setdefault(group, {})[m.name] = m
-    found = []
-    for column, groups in columns.items():
-        used = [name for name in names if any(name in part for part in groups.values())]
-        rows, notes = [], []
-        for group, part in groups.items():
-            rows.append((printable(group), *(with_interval(part[n]) if n in part else "–" for n in used)))
-            small = part.get("not_reported")
-            notes.append(f"{counted(small.count, 'subject')}: too few to report" if small else _count(part))
-        title = f"By “{printable(column)}”"
-        heads = ("Group", *(term(name).title for name in used))
-        found.append(Table(title, heads, tuple(rows), folder, tuple(notes)))
-    return found
-
-
-def _count(part: Mapping[str, Metric]) -> str:
-    m = part.get("accuracy") or next(iter(part.values()))
-    return counted(m.count, m.unit)
 
 
 def _drawings(said: Predictions) -> list[Drawing]:

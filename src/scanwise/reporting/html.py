@@ -8,7 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup, escape
 
-from scanwise.reporting import certainty, doubts, origins, seals, sections
+from scanwise.reporting import certainty, doubts, exhibits, groups, origins, seals, sections
 from scanwise.reporting.answer import answer, protocol_title
 from scanwise.reporting.contents import Contents
 from scanwise.run import Run, write_text
@@ -84,6 +84,9 @@ def _values(contents: Contents) -> dict[str, object]:
         "calibration": certainty.calibration(contents) if honest else None,
         "sets": certainty.sets(contents) if honest else [],
         "doubts": doubts.doubts(contents) if honest else None,
+        "breakdowns": groups.breakdowns(contents) if honest else ([], []),
+        "points": groups.points(contents) if honest else ([], []),
+        "failures": exhibits.failures(contents),
         "forest": figure,
         "parts": sections.parts(contents),
         "members": sections.members(contents),

@@ -28,8 +28,15 @@ FILES = (
     ("tables/rivals.csv", "the network beside its trivial rivals"),
     ("tables/class_distribution.csv", "scans and subjects of each class on each side"),
     ("tables/history.csv", "every epoch of the training"),
+    ("tables/operating_points.csv", "cuts chosen on validation subjects, and what they do on test ones"),
+    ("tables/decision_curve.csv", "what acting on each probability is worth"),
+    ("tables/failures.csv", "the surest mistakes"),
     ("tables/published/predictions.csv", "what was said of each test scan under the published protocol"),
     ("figures/scans.png", "the sheet of example scans"),
+    ("figures/failures.png", "the sheet of the surest mistakes"),
+    ("model_card.md", "the same in short, as model hubs show it"),
+    ("checklists.html", "CLAIM 2024 and TRIPOD+AI, each item with the file that supports it"),
+    ("SHA256SUMS", "the hash of every file that this page is made from"),
 )
 
 
@@ -104,6 +111,13 @@ def left_out(contents: Contents) -> str:
 def files(contents: Contents) -> list[tuple[str, str]]:
     """(path, what it holds) of the files that stand behind this page."""
     found = [(path, about) for path, about in FILES if (contents.run.path / path).is_file()]
+    patterns = {
+        "breakdown_*.csv": "figures of each group of a column",
+        "*_classification_results.csv": "a row a test image, under the names that the published projects used",
+        "*_summary_statistics.csv": "the same project's summary in one row",
+    }
+    for pattern, about in patterns.items():
+        found += [(f"tables/{path.name}", about) for path in sorted(contents.run.tables.glob(pattern))]
     for fitted in contents.fits:
         place = fitted.fit.path.relative_to(contents.run.path).as_posix()
         found.append(

@@ -9,7 +9,7 @@ from scanwise.run import Run, sha256_of, write_text
 NAME = "SHA256SUMS"
 SEALED = (
     "recipe.yaml", "provenance.json", "cohort.parquet", "findings.json", "quarantine.csv", "metrics.json",
-    "tables/**/*.csv", "tables/**/*.parquet", "figures/scans.png",
+    "tables/**/*.csv", "tables/**/*.parquet", "figures/*.png",
     "fits/*/*/*.json", "fits/*/*/history.csv", "fits/*/*/split.parquet", "fits/*/*/logits/test.npz",
 )  # fmt: skip
 

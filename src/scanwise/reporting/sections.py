@@ -9,6 +9,7 @@ from markupsafe import Markup
 from scanwise import evaluation, metrics
 from scanwise.recipe import LOWER_IS_BETTER
 from scanwise.records import FloatArray, IntArray, Predictions, Unit
+from scanwise.reporting import curves as lines_of
 from scanwise.reporting import figures, tables
 from scanwise.reporting.answer import protocol_title
 from scanwise.reporting.contents import POOLED, Contents, Fitted
@@ -28,7 +29,11 @@ from scanwise.reporting.wording import (
 )
 
 SHOWN = 20  # of a list that may be long, this many; the file has the rest
-OVERALL = (*evaluation.PLAIN, "average_precision", "matthews", "quadratic_kappa")
+OVERALL = (
+    *evaluation.PLAIN, "macro_precision", "weighted_precision", "macro_specificity", "weighted_specificity",
+    "average_precision", "sensitivity_at_90", "matthews", "kappa", "quadratic_kappa", "stage_error", "cdr_error",
+)  # fmt: skip
+MOST_HISTOGRAMS = 6  # classes; with more, the page would be all histograms
 PER_CLASS = ("precision", "recall", "specificity", "f1")
 
 
@@ -194,6 +199,10 @@ def discrimination(contents: Contents, protocol: str) -> tuple[list[Drawing], li
         if curves and protocol == "honest":
             figure = figures.roc(f"roc-{name}", curves, unit)
             drawings.append(drawing(figure, f"{where}, by {unit}: each class against all others, with its AUROC."))
+            figure = lines_of.precision_recall(f"recall-{name}", recall_curves(said, titles), unit)
+            rare = "Dotted: the precision of calling everybody."
+            drawings.append(drawing(figure, f"{where}, by {unit}: precision against sensitivity. {rare}"))
+            drawings += histograms(said, titles, name)
         lines = tables.report_rows(said)
         rows = tuple(_report_cells(contents, row, protocol, unit) for row in lines)
         counts = tuple(counted(int(str(row[-1])), unit) for row in lines)
@@ -216,6 +225,37 @@ def roc_curves(said: Predictions, titles: Sequence[str]) -> list[figures.Roc]:
         figures.Roc(titles[index], *evaluation.roc_curve(said.probs, labels, index), float(areas[index]))
         for index in ([1] if len(titles) == 2 else range(len(titles)))
         if np.isfinite(areas[index])
+    ]
+
+
+def recall_curves(said: Predictions, titles: Sequence[str]) -> list[lines_of.Curve]:
+    """A precision-recall curve of each class that has one of `roc_curves`."""
+    labels, areas = labels_of(said), metrics.class_auroc(said.probs, labels_of(said))
+    precise = metrics.class_average_precision(said.probs, labels)
+    return [
+        lines_of.Curve(
+            titles[index],
+            *evaluation.precision_recall_curve(said.probs, labels, index),
+            float(precise[index]),
+            float((labels == index).mean()),
+        )
+        for index in ([1] if len(titles) == 2 else range(len(titles)))
+        if np.isfinite(areas[index])
+    ]
+
+
+def histograms(said: Predictions, titles: Sequence[str], name: str) -> list[Drawing]:
+    """The probability of each class by true class; of the second where there are two, of none where there are many."""
+    if len(titles) > MOST_HISTOGRAMS:
+        return []
+    labels = labels_of(said)
+    return [
+        drawing(
+            lines_of.probabilities(f"chances-{name}-{index}", said.probs[:, index], labels, index, titles, said.unit),
+            f"The probability of “{titles[index]}”, by true class: the further apart, the better.",
+        )
+        for index in ([1] if len(titles) == 2 else range(len(titles)))
+        if (labels == index).any()
     ]
 
 

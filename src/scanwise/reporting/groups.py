@@ -1,0 +1,135 @@
+"""What a report says of groups (site, sex, modality, range of slices) and of cuts that a clinic could work at."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from scanwise.evaluation import breakdown
+from scanwise.records import Metric, Unit
+from scanwise.reporting import curves, tables
+from scanwise.reporting.contents import Contents
+from scanwise.reporting.results import file_of, group_of
+from scanwise.reporting.sections import Drawing, Table, drawing
+from scanwise.reporting.wording import counted, fixed, percent, printable, term, with_interval
+
+Rows = Sequence[Mapping[str, Any]]
+RULES = {
+    "youden": "most right on both sides (Youden)",
+    "specificity 90 %": "at least 90\u00a0% specificity",
+    "sensitivity 90 %": "at least 90\u00a0% sensitivity",
+}
+RATES = {
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "positive_predictive_value": "Positive predictive value",
+    "negative_predictive_value": "Negative predictive value",
+}
+
+
+def breakdowns(contents: Contents) -> tuple[list[Table], list[str]]:
+    """One table a column, by subject where that was measured, and why other columns have none."""
+    unit = contents.unit("honest")
+    fold = contents.numbers.fold("honest")
+    mine = [
+        m
+        for m in contents.numbers.metrics
+        if (m.model, m.protocol, m.unit, m.fold, m.split) == ("network", "honest", unit, fold, "test")
+    ]
+    found = breakdown_tables(mine)
+    said = contents.predictions["honest", unit]
+    told = [
+        f"“{printable(column.name)}” is not broken down: {column.refused}."
+        for column in breakdown.columns_of(said.groups)
+        if column.refused
+    ]
+    return found, told
+
+
+def points(contents: Contents) -> tuple[list[Table], list[Drawing]]:
+    """Cuts chosen on validation subjects and tried on test ones, and what acting on a probability is worth."""
+    unit = contents.unit("honest")
+    cuts = [row for row in _rows(contents, "operating_points.csv") if row["unit"] == unit]
+    folds = sorted({row["fold"] for row in cuts})
+    found = []
+    for fold in folds[:1]:
+        which = f" (fold {int(fold) + 1} of {len(folds)})" if len(folds) > 1 else ""
+        here = [row for row in cuts if row["fold"] == fold]
+        found.append(transport_table(here, f"chosen on validation {unit}s, tried on test ones{which}", contents))
+    return found, _curves(contents, unit)
+
+
+def _curves(contents: Contents, unit: Unit) -> list[Drawing]:
+    rows = [row for row in _rows(contents, "decision_curve.csv") if row["unit"] == unit]
+    found = []
+    for index, name in enumerate(dict.fromkeys(row["class"] for row in rows)):
+        here = [row for row in rows if row["class"] == name]
+        curve = {key: np.array([float(row[key]) for row in here]) for key in ("threshold", "network", "everybody")}
+        title = contents.title(name)
+        svg = curves.net_benefit(f"benefit-{index}", curve, title, unit)
+        found.append(drawing(svg, f"“{title}”: what acting is worth, in cases caught less false alarms so weighed."))
+    return found
+
+
+def _rows(contents: Contents, name: str) -> list[dict[str, str]]:
+    path = contents.run.tables / name
+    if not path.is_file():
+        return []
+    header, lines = tables.read_csv(path)
+    return [dict(zip(header, line, strict=True)) for line in lines]
+
+
+def transport_table(rows: Rows, where: str, contents: Contents | None = None) -> Table:
+    """Each cut with what it promised where it was chosen and what it does elsewhere."""
+    keys = list(dict.fromkeys((row["class"], row["rule"]) for row in rows))
+    known = {(row["class"], row["rule"], row["rate"]): row for row in rows}
+    cells, notes = [], []
+    for name, rule in keys:
+        mine = [known.get((name, rule, rate)) for rate in RATES]
+        first = next(row for row in mine if row)
+        title = contents.title(str(name)) if contents else printable(str(name))
+        cells.append((f"{title}: {RULES.get(str(rule), rule)}", *(_rate(row) for row in mine)))
+        promised = [f"{RATES[row['rate']].lower()} {percent(_number(row['chosen']), 100)}" for row in mine[:2] if row]
+        notes.append(f"at {fixed(float(first['threshold']), 3)}; promised {', '.join(promised)}")
+    columns = ("Cut", *RATES.values())
+    return Table(f"Operating points, {where}", columns, tuple(cells), "tables/operating_points.csv", tuple(notes))
+
+
+def _number(cell: object) -> float:
+    return float("nan") if cell == "" else float(str(cell))
+
+
+def _rate(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return "–"
+    nan = float("nan")
+    low, high = (nan if row[end] == "" else float(row[end]) for end in ("low", "high"))
+    return with_interval(Metric("recall", float(row["value"]), low, high, "subject", int(row["count"])))
+
+
+def breakdown_tables(measured: Sequence[Metric], folder: str = "tables/") -> list[Table]:
+    """One table a column: every group's figures, and how far it is from the others."""
+    names = ("accuracy", "balanced_accuracy", "auroc", "coverage", "accuracy gap")
+    columns: dict[str, dict[str, dict[str, Metric]]] = {}
+    for m in measured:
+        column, group, of_class = group_of(m)
+        if column and not of_class:
+            columns.setdefault(column, {}).setdefault(group, {})[m.name] = m
+    found = []
+    for column, groups in columns.items():
+        used = [name for name in names if any(name in part for part in groups.values())]
+        rows, notes = [], []
+        for group, part in groups.items():
+            rows.append((printable(group), *(with_interval(part[n]) if n in part else "–" for n in used)))
+            small = part.get("not_reported")
+            notes.append(f"{counted(small.count, 'subject')}: too few to report" if small else _count(part))
+        title = f"By “{printable(column)}”"
+        heads = ("Group", *(term(name).title for name in used))
+        file = f"{folder}{file_of(column)}.csv" if folder else "metrics.json"
+        found.append(Table(title, heads, tuple(rows), file, tuple(notes)))
+    return found
+
+
+def _count(part: Mapping[str, Metric]) -> str:
+    m = part.get("accuracy") or next(iter(part.values()))
+    return counted(m.count, m.unit)
