@@ -382,6 +382,29 @@ class Finding:
     figure: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Heatmap:
+    """Which pixels of a scan speak for a class.
+
+    Attributes:
+        scan: its name.
+        target: index of the class that is explained.
+        values: (H, W) float32, at the size of the scan as the network sees it; 0 is nothing, and more is more.
+        method: that made it.
+        prob: what the network gives the target.
+        passed: whether the method passed its checks on this network; None where none were made.
+        reason: why it did not pass; empty where it did.
+    """
+
+    scan: str
+    target: int
+    values: FloatArray
+    method: str
+    prob: float
+    passed: bool | None = None
+    reason: str = ""
+
+
 def save_metrics(metrics: Sequence[Metric], path: Path) -> None:
     """Write `metrics.json`: a list of objects with the keys of `METRIC_COLUMNS`; NaN is null."""
     rows = [{name: getattr(metric, name) for name in METRIC_COLUMNS} for metric in metrics]

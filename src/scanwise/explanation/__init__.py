@@ -1,0 +1,303 @@
+"""Why this answer: heatmaps of what a network looks at, and the checks that each must pass before it is shown.
+
+`explain` is the door: any network of `models`, scans as the store has them, one map a scan and target. The other modules
+hold the methods (`cam`, `gradients`, `attention`), the checks (`sanity`), what the parts of a network say (`components`,
+`words`), how far members differ (`uncertainty_map`), and pictures (`drawing`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from scanwise.errors import DataError, RecipeError, ShapeError, lookup
+from scanwise.explanation import attention, cam, gradients
+from scanwise.explanation.asking import Asked
+from scanwise.explanation.layers import Place, finest_last, lent, named, places
+from scanwise.models import DeepEnsemble
+from scanwise.records import FloatArray, Heatmap, IntArray, StrArray
+
+if TYPE_CHECKING:
+    from scanwise.models import Network
+
+__all__ = ["AUTO", "DEFAULT", "METHODS", "Explainer", "Heatmap", "explain", "maps"]
+
+AUTO = "auto"
+DEFAULT = "pooled_gradients"
+"""The method of `auto`: it needs no layer, so a last map of a single place does it no harm."""
+
+METHODS: dict[str, Callable[[Asked], Tensor]] = {
+    "pooled_gradients": gradients.pooled_gradients,
+    "integrated_gradients": gradients.integrated_gradients,
+    "occlusion": gradients.occlusion,
+    **{name: partial(cam.class_maps, name=name) for name in cam.CAMS},
+    "rollout": attention.rollout,
+    "gradient_rollout": attention.gradient_rollout,
+    "query_key": attention.query_key,
+}
+
+Targets = int | Sequence[int] | IntArray | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explainer:
+    """One method, ready for one network: where it looks is found once.
+
+    Attributes:
+        networks: of a deep ensemble all, else one.
+        method: a name of `METHODS`.
+        read: for each network the layer that is read, or None.
+        half: the type to compute in under autocast, or None.
+    """
+
+    networks: tuple["Network", ...]
+    method: str
+    read: tuple[Place | None, ...]
+    half: torch.dtype | None = None
+
+    @classmethod
+    def of(
+        cls,
+        network: "Network",
+        image: Tensor,
+        *,
+        method: str = AUTO,
+        layer: str = "",
+        tokens: Tensor | None = None,
+        half: torch.dtype | None = None,
+    ) -> Self:
+        """Settle method and layer.
+
+        Args:
+            network: any.
+            image: (1, C, H, W), to ask the network with.
+            method: of `METHODS`, or `auto`.
+            layer: for class activation maps; unsaid, the last one with at least 7 × 7 places.
+            tokens: (1, L), for a network that takes text.
+            half: to compute in under autocast.
+
+        Raises:
+            RecipeError: for an unknown method or layer, or a method that this network has nothing for.
+        """
+        chosen = DEFAULT if method == AUTO else method
+        lookup(METHODS, chosen, "method of explanation")
+        if layer and chosen not in cam.CAMS:
+            raise RecipeError(f"{chosen} reads no layer; leave the layer out, or choose one of {', '.join(cam.CAMS)}.")
+        parts = tuple(network.networks) if isinstance(network, DeepEnsemble) else (network,)
+        read: list[Place | None] = []
+        for part in parts:
+            known = places(part, image, tokens)
+            if not known and not _sees(part):
+                raise RecipeError(
+                    "This network reads words alone, so no heatmap of a scan explains it. "
+                    "What each word gives is told by scanwise.explanation.words."
+                )
+            if chosen in cam.CAMS and not known:
+                raise RecipeError(
+                    f"{chosen} reads a layer with a map, and this network has none. These apply to it: "
+                    "pooled_gradients, integrated_gradients, occlusion."
+                )
+            place = (named(known, layer) if layer else finest_last(known)) if chosen in cam.CAMS else None
+            read.append(place)
+        return cls(parts, chosen, tuple(read), half)
+
+    def __call__(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        tokens: Tensor | None = None,
+        *,
+        member: int | None = None,
+        draw: int | None = None,
+    ) -> Tensor:
+        """(N, K, H, W) float32 maps at the size of the scans; 0 is nothing.
+
+        Args:
+            images: (N, C, H, W), 0 to 255.
+            targets: (N, K).
+            tokens: (N, L), or None.
+            member: of an ensemble, the one to explain; None for all together.
+            draw: of dropout, the one to explain; None for none.
+        """
+        whole = len(self.networks) > 1
+        chosen = [member] if whole and member is not None else range(len(self.networks))
+        total: Tensor | None = None
+        for index in chosen:
+            network = self.networks[index]
+            asked = Asked(
+                network,
+                images.float().clone(),
+                targets,
+                tokens,
+                self.read[index],
+                None if whole else member,
+                draw,
+                self.half,
+            )
+            with lent(network):
+                found = METHODS[self.method](asked).detach().float()
+            total = found if total is None else total + found
+        if total is None:
+            raise ShapeError("An ensemble without networks has nothing to explain.")
+        mean = total / len(chosen)
+        if mean.shape[2:] != images.shape[2:]:
+            mean = torch.nn.functional.interpolate(mean, size=images.shape[2:], mode="bilinear", align_corners=False)
+        return mean
+
+
+def explain(
+    network: "Network",
+    scans: Any,
+    *,
+    targets: Targets = None,
+    method: str = AUTO,
+    layer: str = "",
+    tokens: IntArray | None = None,
+    names: StrArray | None = None,
+    batch: int = 16,
+    device: str = "cpu",
+    half: torch.dtype | None = None,
+    progress: bool = False,
+) -> tuple[Heatmap, ...]:
+    """Heatmaps of scans, one a scan and target; the network is left as it was found.
+
+    Args:
+        network: of `models`, in whatever mode.
+        scans: (N, H, W, C) uint8, as a store gives them.
+        targets: the class to explain: None for the predicted one, one for all scans, several for all scans, or (N, K).
+        method: a name of `METHODS`, or `auto`.
+        layer: for class activation maps; unsaid, the last one with at least 7 × 7 places.
+        tokens: (N, L), for a network that takes text.
+        names: (N,) of the scans.
+        batch: scans at a time; the maps do not depend on it.
+        device: where the network runs.
+        half: the type to compute in under autocast, such as `torch.bfloat16`.
+        progress: show a bar.
+
+    Raises:
+        RecipeError: for an unknown method or layer, or one that this network has nothing for.
+        DataError: for a target that is no class.
+        ShapeError: for scans that the network cannot take.
+    """
+    values, asked, probs = maps(
+        network, scans, targets=targets, method=method, layer=layer, tokens=tokens, batch=batch, device=device,
+        half=half, progress=progress,
+    )  # fmt: skip
+    called = [str(row) for row in range(len(scans))] if names is None else [str(name) for name in names]
+    chosen = DEFAULT if method == AUTO else method
+    return tuple(
+        Heatmap(called[row], int(asked[row, k]), values[row, k], chosen, float(probs[row, asked[row, k]]))
+        for row in range(len(asked))
+        for k in range(asked.shape[1])
+    )
+
+
+def maps(
+    network: "Network",
+    scans: Any,
+    *,
+    targets: Targets = None,
+    method: str = AUTO,
+    layer: str = "",
+    tokens: IntArray | None = None,
+    batch: int = 16,
+    device: str = "cpu",
+    half: torch.dtype | None = None,
+    member: int | None = None,
+    draw: int | None = None,
+    progress: bool = False,
+) -> tuple[FloatArray, IntArray, FloatArray]:
+    """What `explain` gives, as arrays: maps (N, K, H, W), targets (N, K), the network's own probabilities (N, C).
+
+    `member` and `draw` ask one member of an ensemble, or one draw of dropout.
+    """
+    pixels = _pixels(scans)
+    network.to(device)
+    found, asked, told = [], [], []
+    ready: Explainer | None = None
+    for start in tqdm(range(0, len(pixels), batch), "explaining", disable=not progress, leave=False, delay=0.5):
+        here = slice(start, start + batch)
+        images = torch.from_numpy(pixels[here]).to(device).permute(0, 3, 1, 2).contiguous()
+        words = None if tokens is None else torch.from_numpy(np.asarray(tokens[here], np.int64)).to(device)
+        if ready is None:
+            first = None if words is None else words[:1]
+            ready = Explainer.of(network, images[:1], method=method, layer=layer, tokens=first, half=half)
+        probs = probabilities(network, images, words)
+        wanted = _targets(targets, here, probs)
+        found.append(ready(images, wanted, words, member=member, draw=draw).cpu().numpy())
+        asked.append(wanted.cpu().numpy())
+        told.append(probs.cpu().numpy())
+    return np.concatenate(found), np.concatenate(asked), np.concatenate(told)
+
+
+def probabilities(network: "Network", images: Tensor, tokens: Tensor | None = None) -> Tensor:
+    """(N, C) what the network says, uncalibrated, whatever mode it is in."""
+    with lent(network), torch.no_grad():
+        logits = network(images, tokens) if network.takes_text else network(images)
+    found: Tensor = logits.float().softmax(1)
+    return found
+
+
+def predicted(
+    network: "Network", scans: Any, *, tokens: IntArray | None = None, batch: int = 64, device: str = "cpu"
+) -> IntArray:
+    """(N, 1) the class that the network names for each scan."""
+    said = chances(network, scans, tokens=tokens, batch=batch, device=device)
+    return np.asarray(said.argmax(axis=1))[:, None]
+
+
+def chances(
+    network: "Network", scans: Any, *, tokens: IntArray | None = None, batch: int = 64, device: str = "cpu"
+) -> FloatArray:
+    """(N, C) what the network says of scans, uncalibrated."""
+    pixels, found = np.asarray(scans), []
+    for start in range(0, len(pixels), batch):
+        here = slice(start, start + batch)
+        words = None if tokens is None else torch.from_numpy(np.asarray(tokens[here], np.int64)).to(device)
+        images = torch.from_numpy(pixels[here]).to(device).permute(0, 3, 1, 2)
+        found.append(probabilities(network, images, words).cpu().numpy())
+    return np.concatenate(found)
+
+
+def judged(heatmap: Heatmap, reasons: Sequence[str]) -> Heatmap:
+    """The map with its badge: passed, or the reasons why not."""
+    empty = ["the map is empty: nothing in the scan speaks for the class"] if not heatmap.values.any() else []
+    told = [*reasons, *empty]
+    return replace(heatmap, passed=not told, reason="; ".join(told))
+
+
+def _sees(network: "Network") -> bool:
+    from scanwise.explanation.layers import trunk_of
+
+    return bool(trunk_of(network))
+
+
+def _pixels(scans: Any) -> Any:
+    pixels = np.asarray(scans)
+    if pixels.ndim != 4 or not len(pixels) or pixels.shape[3] not in (1, 3):
+        raise ShapeError(f"Scans must be (N, H, W, channels), at least one, with 1 or 3 channels; got {pixels.shape}.")
+    if pixels.dtype != np.uint8:
+        raise DataError(f"Scans must be bytes from 0 to 255, as a store gives them; got {pixels.dtype}.")
+    return pixels
+
+
+def _targets(targets: Targets, here: slice, probs: Tensor) -> Tensor:
+    """(N, K) of a batch, each a class that there is."""
+    count, classes = probs.shape
+    if targets is None:
+        return probs.argmax(1, keepdim=True)
+    given = np.asarray(targets)
+    if not np.issubdtype(given.dtype, np.integer) or given.ndim > 2:
+        raise DataError("Targets are class numbers: one, several, or a row of them for each scan.")
+    rows = given[here] if given.ndim == 2 else np.broadcast_to(np.atleast_1d(given), (count, given.size))
+    if rows.shape[0] != count or not rows.shape[1]:
+        raise ShapeError(f"Targets of {rows.shape[0]} scans were given for {count} scans; give a row for each.")
+    if rows.min() < 0 or rows.max() >= classes:
+        wrong = int(rows.max() if rows.max() >= classes else rows.min())
+        raise DataError(f"There is no class {wrong}: the network tells {classes} classes, 0 to {classes - 1}.")
+    return torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64)).to(probs.device)

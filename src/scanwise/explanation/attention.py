@@ -1,0 +1,175 @@
+"""Where transformers look, read from their attention itself: rollout, gradient-weighted rollout, the query–key map.
+
+Fast attention never writes its weights down. While `Looking` is on, every call of torch's fused kernel is answered by the
+plain formula, and the weights are kept. What does not call the kernel is made to; a network whose attention is still not
+seen is refused, for a map of nothing would look like an answer.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from scanwise.errors import RecipeError
+from scanwise.explanation.asking import Asked
+from scanwise.explanation.layers import grid_of
+from scanwise.models.attention import SelfAttention
+from scanwise.models.fusion import Fusion
+from scanwise.models.heads import Headed
+from scanwise.models.hybrid import Hybrid
+from scanwise.models.network import Network
+
+
+class Looking(TorchFunctionMode):
+    """While it is on, the fused kernel computes plainly.
+
+    Attributes:
+        seen: the weights (N, heads, Q, K) of each call, in order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+        return self._plainly(**{**dict(zip(names, args, strict=False)), **(kwargs or {})})
+
+    def _plainly(
+        self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
+        is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
+    ) -> Tensor:  # fmt: skip
+        if is_causal or enable_gqa:
+            raise RecipeError("This network's attention is causal or grouped, which rollout does not read.")
+        likeness = query @ key.transpose(-2, -1) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+        if attn_mask is not None:
+            masked = attn_mask.dtype is torch.bool
+            likeness = likeness.masked_fill(~attn_mask, -math.inf) if masked else likeness + attn_mask
+        weights = likeness.softmax(-1)
+        self.seen.append(weights)
+        return F.dropout(weights, dropout_p) @ value
+
+
+def transformer_of(network: Network) -> nn.Module:
+    """The part of a network that is a transformer over patches.
+
+    Raises:
+        RecipeError: if none is.
+    """
+    body = network.body
+    part: nn.Module = body
+    if isinstance(body, Hybrid):
+        part = body.transformer
+    elif isinstance(body, Fusion):
+        part = body.image
+    elif isinstance(body, Headed):
+        part = body.backbone
+    if grid_of(part)[0] is None:
+        raise RecipeError(
+            "Rollout reads a vision transformer, and this network has none. Class activation maps, pooled_gradients, "
+            "integrated_gradients and occlusion apply to it."
+        )
+    return part
+
+
+def rollout(asked: Asked) -> Tensor:
+    """(N, K, h, w): which patches reach the answer, if each block passes on half of what it looked at (Abnar & Zuidema
+    2020); one map for all targets."""
+    part = transformer_of(asked.network)
+    with _unfused(part), torch.no_grad():
+        blocks = _looked(asked, part)[1]
+    joined = None
+    for weights in blocks:
+        mean = weights.float().mean(1)
+        mixed = 0.5 * mean + 0.5 * torch.eye(mean.shape[1], device=mean.device)
+        mixed = mixed / mixed.sum(2, keepdim=True)
+        joined = mixed if joined is None else mixed @ joined
+    found = _patches(joined, part, asked)
+    return found[:, None].expand(-1, asked.targets.shape[1], -1, -1)
+
+
+def gradient_rollout(asked: Asked) -> Tensor:
+    """(N, K, h, w): the same, of each block only what speaks for the target: attention times its positive gradient, the
+    mean over heads (Chefer et al. 2021)."""
+    part = transformer_of(asked.network)
+    with _unfused(part):
+        logits, blocks = _looked(asked, part)
+        found = []
+        for gradients in asked.gradients(logits, blocks):
+            joined = torch.eye(blocks[0].shape[2], device=logits.device).expand(len(blocks[0]), -1, -1)
+            for weights, gradient in zip(blocks, gradients, strict=True):
+                joined = joined + torch.relu(gradient * weights.detach().float()).mean(1) @ joined
+            here = joined - torch.eye(joined.shape[1], device=logits.device)
+            found.append(_patches(here, part, asked))
+    return torch.stack(found, dim=1)
+
+
+def query_key(asked: Asked) -> Tensor:
+    """(N, K, h, w): how much the places of the feature map are looked at, the mean over all that look; one map for all
+    targets.
+
+    Raises:
+        RecipeError: if the network has no attention of its own over a map.
+    """
+    body = asked.network.body
+    look = body.attention if isinstance(body, Headed) else None
+    if not isinstance(look, SelfAttention):
+        raise RecipeError("query_key reads the attention of model.attention, and this network has none of it.")
+    with torch.no_grad(), asked.computing():
+        maps = asked.network.forward_features(asked.images)
+        if asked.network.folds_late:  # its members share the map
+            maps = maps.repeat(asked.network.members, *[1] * (maps.ndim - 1))
+        looked = look.attention_map(maps).float().mean(1)
+    sides = maps.shape[2:] if maps.shape[1] == look.features else maps.shape[1:3]
+    if maps.ndim == 3:
+        sides = torch.Size(grid_of(body.get_submodule("backbone"))[0] or ())
+        looked = looked[:, -sides.numel() :]
+    found = asked.own_rows(looked.reshape(len(looked), *sides))
+    return found[:, None].expand(-1, asked.targets.shape[1], -1, -1)
+
+
+@contextmanager
+def _unfused(part: nn.Module) -> Iterator[None]:
+    """Every attention of a transformer calls the kernel, so that it can be seen; afterwards as it was found."""
+    before = [(module, module.fused_attn) for module in part.modules() if hasattr(module, "fused_attn")]
+    try:
+        for module, _ in before:
+            module.fused_attn = True  # type: ignore[assignment]
+        yield
+    finally:
+        for module, was in before:
+            module.fused_attn = was
+
+
+def _looked(asked: Asked, part: nn.Module) -> tuple[Tensor, list[Tensor]]:
+    """Logits, and the attention of each block of the transformer."""
+    looking = Looking()
+    with looking:
+        logits = asked.logits()
+    grid, prefix = grid_of(part)
+    count = prefix + math.prod(grid or ())
+    blocks = [weights for weights in looking.seen if weights.shape[-2:] == (count, count)]
+    wanted = len(part.blocks)  # type: ignore[arg-type]
+    if len(blocks) != wanted:
+        raise RecipeError(
+            f"Of the {wanted} blocks of this transformer {len(blocks)} showed attention over all patches; rollout needs "
+            "every one. Class activation maps, pooled_gradients and occlusion apply to it."
+        )
+    return logits, blocks
+
+
+def _patches(joined: Tensor | None, part: nn.Module, asked: Asked) -> Tensor:
+    """(N, h, w): what the token that is read out got from each patch."""
+    if joined is None:
+        raise RecipeError("This transformer has no blocks to read.")
+    grid, prefix = grid_of(part)
+    pooled = str(getattr(part, "global_pool", "token"))
+    read = joined[:, 0] if prefix and pooled == "token" else joined[:, prefix:].mean(1)
+    return asked.own_rows(read[:, prefix:].reshape(len(read), *(grid or (1, 1))))

@@ -1,0 +1,107 @@
+"""What changes the answer, pixel by pixel: integrated gradients and occlusion (by Captum), and gradients pooled.
+
+A scan is held against itself without its small structures: each pixel is replaced by the median around it. Against black,
+the usual choice, all that is bright would count and all that is dark (a ventricle in MRI) could not.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from scanwise.explanation.asking import Asked
+
+STEPS = 4
+"""On the way from the plain scan to the scan; 12 gave the same maps on the phantom."""
+WINDOW = 4.5
+"""Sides of the median's window that fit into a scan."""
+WORKED = 64
+"""Side at which the median is taken; what it leaves is coarse anyway."""
+NEAR, SOFT = 2 / 64, 0.7 / 64
+"""Sigma of the gradients' pool, and of the finished map, in sides of the scan."""
+PATCHES = 16
+"""Strides of the occluding patch that fit into a side; the patch is two strides wide."""
+
+
+def plain(images: Tensor) -> Tensor:
+    """(N, C, H, W) scans without structures smaller than about a tenth of their side."""
+    side = min(WORKED, *images.shape[2:])
+    small = torch.nn.functional.adaptive_avg_pool2d(images.float(), side).cpu().numpy()
+    window = max(3, int(side / WINDOW))
+    calm = torch.from_numpy(ndimage.median_filter(small, size=(1, 1, window, window), mode="nearest"))
+    if small.shape[2:] == images.shape[2:]:
+        return calm.to(images.device)
+    return torch.nn.functional.interpolate(calm, size=images.shape[2:], mode="bilinear").to(images.device)
+
+
+def integrated_gradients(asked: Asked, steps: int = 16) -> Tensor:
+    """(N, K, H, W): how much each pixel's departure from the plain scan moves the log-odds, up or down.
+
+    Sundararajan et al. 2017, by Captum.
+    """
+    base = plain(asked.images)
+    return _each(asked, lambda target: (_path(asked, base, target, steps) * (asked.images - base)).abs().sum(1))
+
+
+def pooled_gradients(asked: Asked, steps: int = STEPS) -> Tensor:
+    """(N, K, H, W): integrated gradients in two looks: what the scan shows beyond the plain one, where the answer hangs
+    on it.
+
+    A network reads a structure at a few of its pixels, and gradients are as sparse; their mean along the path is pooled
+    over a small neighbourhood before it meets the difference, so that the structure is shown and not its rim alone. It
+    counts squared: what stands out but is hardly looked at shall not show.
+    """
+    base = plain(asked.images)
+    beyond = (asked.images - base).abs().sum(1)
+
+    def one(target: Tensor) -> Tensor:
+        looked = _path(asked, base, target, steps).abs().sum(1)
+        return _blurred(_blurred(looked, NEAR) ** 2 * beyond, SOFT)
+
+    return _each(asked, one)
+
+
+def occlusion(asked: Asked) -> Tensor:
+    """(N, K, H, W): how much the log-odds fall when a patch is replaced by the plain scan (Zeiler & Fergus 2014, by Captum)."""
+    from captum.attr import Occlusion
+
+    base = plain(asked.images)
+    channels, height, width = asked.images.shape[1:]
+    stride = max(1, height // PATCHES), max(1, width // PATCHES)
+    window = (channels, min(2 * stride[0], height), min(2 * stride[1], width))
+
+    def one(target: Tensor) -> Tensor:
+        with torch.no_grad():
+            fallen = Occlusion(lambda images: asked.odds(images, target)).attribute(
+                asked.images, sliding_window_shapes=window, strides=(channels, *stride), baselines=base
+            )
+        mean: Tensor = fallen.mean(1)
+        return torch.relu(mean)
+
+    return _each(asked, one)
+
+
+def _path(asked: Asked, base: Tensor, target: Tensor, steps: int) -> Tensor:
+    """(N, C, H, W): the mean gradient of the log-odds between the plain scan and the scan."""
+    from captum.attr import IntegratedGradients
+
+    def score(images: Tensor) -> Tensor:
+        return asked.scale * asked.odds(images, target)
+
+    method = IntegratedGradients(score, multiply_by_inputs=False)
+    mean: Tensor = method.attribute(asked.images, baselines=base, n_steps=steps)
+    return mean.detach().float() / asked.scale
+
+
+def _each(asked: Asked, one: Any) -> Tensor:
+    """(N, K, H, W) from a method that answers for one target a scan."""
+    return torch.stack([one(asked.targets[:, k]) for k in range(asked.targets.shape[1])], dim=1)
+
+
+def _blurred(maps: Tensor, sigma: float) -> Tensor:
+    """(N, H, W), blurred by so many sides."""
+    side = maps.shape[1]
+    soft = ndimage.gaussian_filter(maps.detach().cpu().numpy(), (0, sigma * side, sigma * side))
+    return torch.from_numpy(np.asarray(soft, dtype=np.float32)).to(maps.device)

@@ -1,0 +1,217 @@
+"""Where a network keeps its maps, found by asking it once; and the network lent out, then left as it was found."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from scanwise.errors import RecipeError, ShapeError, did_you_mean
+from scanwise.models.fusion import Fusion
+from scanwise.models.heads import Headed
+from scanwise.models.hybrid import Hybrid
+from scanwise.models.network import Network
+
+LEAST = 7
+"""A map of fewer places a side tells no more than the side of the head that was looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A layer whose output is a map of the scan.
+
+    Attributes:
+        name: of the module in the network.
+        height, width: of the map.
+        layout: where the channels are: (N, C, h, w), (N, h, w, C), or tokens (N, prefix + h · w, C).
+        prefix: tokens that stand for no place.
+    """
+
+    name: str
+    height: int
+    width: int
+    layout: Literal["first", "last", "tokens"]
+    prefix: int = 0
+
+    def maps(self, values: Tensor) -> Tensor:
+        """What the layer gives as (N, C, h, w)."""
+        if self.layout == "first":
+            return values
+        if self.layout == "last":
+            return values.permute(0, 3, 1, 2)
+        patches = values[:, self.prefix :].transpose(1, 2)
+        return patches.reshape(*patches.shape[:2], self.height, self.width)
+
+
+@contextmanager
+def lent(network: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode and without gradients for its weights; afterwards every part is as it was found.
+
+    Gradients for what goes in are on, whatever the caller has switched off.
+    """
+    modes = [(module, module.training) for module in network.modules()]
+    wanted = [(weight, weight.requires_grad) for weight in network.parameters()]
+    try:
+        network.eval()
+        for weight, _ in wanted:
+            weight.requires_grad_(False)
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        for weight, want in wanted:
+            weight.requires_grad_(want)
+        for module, mode in modes:
+            module.training = mode
+
+
+class Caught:
+    """What a watched layer gave."""
+
+    def __init__(self) -> None:
+        self.values: Tensor | None = None
+
+    @property
+    def there(self) -> Tensor:
+        if self.values is None:
+            raise ShapeError("The layer was not reached when the network ran; choose another layer.")
+        return self.values
+
+
+@contextmanager
+def watched(network: nn.Module, place: Place) -> Iterator[Caught]:
+    """Catch what a layer gives; while gradients are on they begin there, and all before runs without.
+
+    What is caught is a leaf: `torch.autograd.grad(value, caught.there)` stops at it.
+    """
+    caught = Caught()
+
+    def catch(_: nn.Module, __: Any, values: Tensor) -> Tensor:
+        caught.values = values.detach().requires_grad_(torch.is_grad_enabled())
+        return caught.values.clone()  # what comes after may write into its input
+
+    handle = network.get_submodule(place.name).register_forward_hook(catch)
+    try:
+        yield caught
+    finally:
+        handle.remove()
+
+
+def trunk_of(network: Network) -> str:
+    """The name of the part that turns the scan into a map; empty for a network that looks at no scan."""
+    if isinstance(network.body, Hybrid):
+        return "body.convolution"
+    if isinstance(network.body, Fusion):
+        return "body.image"
+    if isinstance(network.body, Headed):
+        return "body.backbone"
+    if network.takes_text:
+        return ""
+    return "body"
+
+
+def places(network: Network, image: Tensor, tokens: Tensor | None = None) -> tuple[Place, ...]:
+    """Every layer of the trunk with a map larger than one place, in the order in which they finish.
+
+    Args:
+        network: any but an ensemble of whole networks.
+        image: (1, C, H, W).
+        tokens: (1, L), for a network that takes text.
+
+    Raises:
+        ShapeError: if the network cannot take such a scan.
+    """
+    trunk = trunk_of(network)
+    if not trunk:
+        return ()
+    found: dict[str, Place] = {}
+    grid, prefix = grid_of(network.get_submodule(trunk))
+    handles = []
+
+    def note(name: str) -> Any:
+        def hook(_: nn.Module, __: Any, values: Any) -> None:
+            place = _place(name, values, grid, prefix)
+            if place is not None:
+                found.pop(name, None)
+                found[name] = place
+
+        return hook
+
+    for name, module in network.get_submodule(trunk).named_modules():
+        handles.append(module.register_forward_hook(note(f"{trunk}.{name}" if name else trunk)))
+    try:
+        with lent(network), torch.no_grad():
+            network(image, tokens) if network.takes_text else network(image)
+    except RuntimeError as error:
+        shape = " × ".join(map(str, image.shape[1:]))
+        raise ShapeError(
+            f"The network cannot take scans of {shape} (channels, height, width): {str(error).splitlines()[0]}. Give them "
+            "as it was trained: with the size and channels of the recipe's data section."
+        ) from error
+    except AssertionError as error:  # timm's own way to say that the size is another
+        raise ShapeError(
+            f"The network cannot take scans of this size: {error}. Give them as it was trained."
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    return tuple(found.values())
+
+
+def named(known: Sequence[Place], name: str) -> Place:
+    """The layer of this name, with or without `body.`.
+
+    Raises:
+        RecipeError: if there is none; the nearest name is told.
+    """
+    by_name = {place.name: place for place in known}
+    for spelled in (name, f"body.{name}"):
+        if spelled in by_name:
+            return by_name[spelled]
+    last = [place.name for place in deepest(known)]
+    raise RecipeError(
+        f"The network has no layer {name!r} with a map.{did_you_mean(name, by_name)} The last ones of each size: "
+        f"{', '.join(last)}."
+    )
+
+
+def deepest(known: Sequence[Place]) -> list[Place]:
+    """The last layer of each size, from the finest map to the coarsest."""
+    last = {(place.height, place.width): place for place in known if place.layout != "tokens" or _is_norm(place)}
+    return sorted(last.values(), key=lambda place: -place.height * place.width)
+
+
+def finest_last(known: Sequence[Place], least: int = LEAST) -> Place | None:
+    """The last layer whose map has at least so many places a side; the finest one where all are smaller."""
+    enough = [place for place in deepest(known) if min(place.height, place.width) >= least]
+    return enough[-1] if enough else next(iter(deepest(known)), None)
+
+
+def grid_of(trunk: nn.Module) -> tuple[tuple[int, int] | None, int]:
+    """Of a transformer over patches: their rows and columns, and how many tokens stand for no place."""
+    embed = getattr(trunk, "patch_embed", None)
+    grid = getattr(embed, "grid_size", None)
+    if grid is None or not hasattr(trunk, "blocks"):
+        return None, 0
+    return (int(grid[0]), int(grid[1])), int(getattr(trunk, "num_prefix_tokens", 0))
+
+
+def _place(name: str, values: Any, grid: tuple[int, int] | None, prefix: int) -> Place | None:
+    if not isinstance(values, Tensor):
+        return None
+    if grid is not None:  # its maps are its tokens
+        if values.ndim == 3 and values.shape[1] == prefix + grid[0] * grid[1]:
+            return Place(name, *grid, "tokens", prefix)
+        return None
+    if values.ndim != 4:
+        return None
+    _, first, middle, last = values.shape
+    if middle != last and first == middle:
+        return Place(name, first, middle, "last") if first > 1 else None
+    return Place(name, middle, last, "first") if middle * last > 1 else None
+
+
+def _is_norm(place: Place) -> bool:
+    # After the last attention the class token alone is read: the patches' gradient is zero there.
+    return place.name.endswith(".norm1")

@@ -1,0 +1,291 @@
+"""The checks that a method must pass on a network before its maps are shown as answers.
+
+    weights      on a network whose weights are random, layer by layer from the top, the map must change (Adebayo et al. 2018)
+    repeat       a little noise in the scan must not change it
+    faith        the answer must hang on what it shows: more than on random places and, at least as much, on the centre
+    foreground   it must lie on the head, not beside it
+    labels       a network trained on shuffled labels must not give the same map       (needs another training)
+    seed         a network trained from another seed must give much the same           (needs another training)
+    truth        where the truth is planted, it must be found                          (synthetic cohorts)
+
+Each gives one `Check`; a map keeps its badge only where all passed.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from scanwise.explanation import AUTO, DEFAULT, chances, maps
+from scanwise.explanation.gradients import plain
+from scanwise.explanation.measures import (
+    Faith,
+    auprc,
+    centre_blob,
+    faith,
+    inside,
+    overlap,
+    pointing_game,
+    random_maps,
+)
+from scanwise.records import BoolArray, Finding, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from scanwise.models import Network
+
+STAGES = (0.34, 0.67, 1.0)
+"""Shares of the layers, from the top, whose weights are made random one after another."""
+NOISE = 3.0
+"""Standard deviation of the noise of `repeat`, of 255."""
+UNTRAINED = 0.6
+"""Most that the strongest pixels may share with those of a network of random weights."""
+STEADY = 0.6
+"""Least that they must share with those of the same scan with noise."""
+BESIDE = 1.5
+"""Least ratio of the share of a map on the head to the share of the scan that the head takes, up to `MOSTLY`."""
+MOSTLY = 0.8
+"""Share of a map on the head that is always enough."""
+SHUFFLED = 0.6
+SEEDS = 0.3
+HITS, TIMES = 0.9, 2.0
+"""Bars of `truth`: hits of the pointing game, and AUPRC over the best map that has not seen the scan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one check found.
+
+    Attributes:
+        name: of the check.
+        passed: whether the maps may be shown as far as it is concerned.
+        message: with the figures.
+        figures: by name.
+    """
+
+    name: str
+    passed: bool
+    message: str
+    figures: dict[str, float]
+
+    def finding(self, method: str) -> Finding:
+        told = (
+            self.message
+            if self.passed
+            else f"{self.message} Maps of {method} are drawn grey and left out of summaries."
+        )
+        return Finding(f"explanation.{self.name}", "note" if self.passed else "warning", f"{method}: {told}")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is checked: a network, a method, and scans with the class that is explained.
+
+    Attributes:
+        network: any that looks at scans.
+        scans: (N, H, W, C) uint8.
+        values: (N, H, W) the maps.
+        targets: (N, 1).
+        options: of `maps`: method, layer, tokens, batch, device.
+    """
+
+    network: "Network"
+    scans: Any
+    values: FloatArray
+    targets: IntArray
+    options: dict[str, Any]
+
+    @classmethod
+    def of(cls, network: "Network", scans: Any, **options: Any) -> "Subject":
+        values, targets, _ = maps(network, scans, **options)
+        return cls(network, np.asarray(scans), values[:, 0], targets, options)
+
+    def again(self, network: "Network", scans: Any = None) -> FloatArray:
+        """The maps of another network, or of changed scans, about the same classes."""
+        shown = self.scans if scans is None else scans
+        return maps(network, shown, **{**self.options, "targets": self.targets})[0][:, 0]
+
+
+def check(
+    network: "Network",
+    scans: Any,
+    *,
+    masks: BoolArray | None = None,
+    seed: int = 0,
+    progress: bool = False,
+    **options: Any,
+) -> list[Check]:
+    """Every check that needs no other training.
+
+    Args:
+        network: any that looks at scans; it is left as it was found.
+        scans: (N, H, W, C) uint8; a few dozen tell as much as all.
+        masks: (N, H, W) where the head is; None leaves that check out.
+        seed: of random weights, noise and maps.
+        progress: show a bar.
+        options: method, layer, tokens, batch and device, as of `explain`.
+    """
+    steps: list[Callable[[Subject], Check]] = [
+        lambda subject: weights(subject, seed),
+        lambda subject: repeat(subject, seed),
+        lambda subject: faithful(subject, seed),
+    ]
+    if masks is not None:
+        steps.append(lambda subject: foreground(subject, masks))
+    subject = Subject.of(network, scans, **options)
+    return [step(subject) for step in tqdm(steps, "checking maps", disable=not progress, leave=False)]
+
+
+def reasons(checks: Sequence[Check]) -> list[str]:
+    """Why a method fails, a sentence a failed check; none where it passes."""
+    return [one.message.rstrip(".") for one in checks if not one.passed]
+
+
+def weights(subject: Subject, seed: int = 0) -> Check:
+    """Cascading randomisation: what is left of the map as ever more weights, from the top down, are drawn anew."""
+    left = [float(overlap(subject.values, subject.again(other)).mean()) for other in randomised(subject.network, seed)]
+    passed = left[-1] <= UNTRAINED
+    told = ", ".join(f"{value:.2f}" for value in left)
+    said = "falls" if passed else "hardly falls"
+    return Check(
+        "weights",
+        passed,
+        f"the strongest 5 % of the map {said} when weights are made random: overlap {told} for the top third, two thirds and all "
+        f"(at most {UNTRAINED:g} wanted).",
+        {f"overlap_{share:g}": value for share, value in zip(STAGES, left, strict=True)},
+    )
+
+
+def randomised(network: "Network", seed: int = 0) -> Iterator["Network"]:
+    """Copies of a network, of which the layers of each of `STAGES` have weights as before training."""
+    changed = copy.deepcopy(network)
+    layers = [module for module in changed.modules() if any(True for _ in module.parameters(recurse=False))]
+    layers.reverse()  # made from input to output
+    done = 0
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for share in STAGES:
+            for module in layers[done : round(share * len(layers))]:
+                _randomise(module)
+            done = round(share * len(layers))
+            yield changed
+
+
+@torch.no_grad()
+def _randomise(module: nn.Module) -> None:
+    """Draw a layer's weights anew, with the spread that layers start with; norms become plain."""
+    reset = getattr(module, "reset_parameters", None)
+    if callable(reset):
+        reset()
+        return
+    for value in module.parameters(recurse=False):
+        value.normal_(0, float(value.std()) if value.numel() > 1 else 0.02)
+
+
+def repeat(subject: Subject, seed: int = 0) -> Check:
+    """The same scans with a little noise."""
+    noise = np.random.default_rng(seed).normal(0, NOISE, subject.scans.shape)
+    noisy = np.clip(np.rint(subject.scans + noise), 0, 255).astype(np.uint8)
+    shared = float(overlap(subject.values, subject.again(subject.network, noisy)).mean())
+    return Check(
+        "repeat",
+        shared >= STEADY,
+        f"with noise of {NOISE:g} gray values the strongest 5 % of the map overlap by {shared:.2f} (at least {STEADY:g} wanted).",
+        {"overlap": shared},
+    )
+
+
+def faithful(subject: Subject, seed: int = 0) -> Check:
+    """Deletion, insertion and ROAD, beside random maps and a centre blob; two of three must be won against both."""
+    count, height, width = subject.values.shape
+    mine = _faith(subject, subject.values, seed)
+    rivals = {
+        "random": _faith(subject, random_maps(count, height, width, seed), seed),
+        "centre": _faith(subject, centre_blob(count, height, width), seed),
+    }
+    names = ("deletion", "insertion", "road")
+    won = [name for name in names if getattr(mine, name) > max(getattr(rival, name) for rival in rivals.values())]
+    told = "; ".join(
+        f"{name} {getattr(mine, name):.2f} (random {getattr(rivals['random'], name):.2f}, "
+        f"centre {getattr(rivals['centre'], name):.2f})"
+        for name in names
+    )
+    figures = {name: getattr(mine, name) for name in names}
+    figures |= {f"{name}_{rival}": getattr(values, name) for rival, values in rivals.items() for name in names}
+    return Check(
+        "faith",
+        len(won) >= 2,
+        f"the answer hangs on it, in log-odds: {told}; {len(won)} of 3 beat both (2 wanted).",
+        figures,
+    )
+
+
+def _faith(subject: Subject, values: FloatArray, seed: int) -> Faith:
+    images = torch.from_numpy(subject.scans).permute(0, 3, 1, 2)
+    calm = plain(images).permute(0, 2, 3, 1).numpy()
+    given: dict[str, Any] = {name: subject.options[name] for name in ("tokens", "device") if name in subject.options}
+
+    def ask(pixels: FloatArray) -> FloatArray:
+        probs = chances(subject.network, np.asarray(pixels, dtype=np.float32), **given)
+        own = np.take_along_axis(probs, subject.targets, axis=1)[:, 0].astype(np.float64)
+        return np.asarray(np.log(np.maximum(own, 1e-9)) - np.log(np.maximum(1 - own, 1e-9)))
+
+    return faith(ask, subject.scans, calm, values, seed)
+
+
+def foreground(subject: Subject, masks: BoolArray) -> Check:
+    """How much of the map lies on the head."""
+    share, size = float(inside(subject.values, masks).mean()), float(masks.mean())
+    return Check(
+        "foreground",
+        share >= min(MOSTLY, BESIDE * size),
+        f"{100 * share:.0f} % of the map lies on the foreground, which takes {100 * size:.0f} % of the scan "
+        f"(at least {100 * min(MOSTLY, BESIDE * size):.0f} % wanted).",
+        {"inside": share, "size": size},
+    )
+
+
+def labels(subject: Subject, other: "Network") -> Check:
+    """Beside a network that was trained in the same way on labels shuffled between people."""
+    shared = float(overlap(subject.values, subject.again(other)).mean())
+    return Check(
+        "labels",
+        shared <= SHUFFLED,
+        f"a network trained on shuffled labels shares {shared:.2f} of the strongest 5 % (at most {SHUFFLED:g} wanted).",
+        {"overlap": shared},
+    )
+
+
+def seeds(subject: Subject, other: "Network") -> Check:
+    """Beside a network that was trained in the same way from another seed."""
+    shared = float(overlap(subject.values, subject.again(other)).mean())
+    return Check(
+        "seed",
+        shared >= SEEDS,
+        f"a network trained from another seed shares {shared:.2f} of the strongest 5 % (at least {SEEDS:g} wanted).",
+        {"overlap": shared},
+    )
+
+
+def truth(subject: Subject, planted: BoolArray) -> Check:
+    """Against the planted truth of a synthetic cohort, (N, H, W)."""
+    hits, area = pointing_game(subject.values, planted), auprc(subject.values, planted)
+    count, height, width = subject.values.shape
+    blind = max(auprc(centre_blob(count, height, width), planted), auprc(random_maps(count, height, width), planted))
+    return Check(
+        "truth",
+        hits >= HITS and area >= TIMES * blind,
+        f"the strongest pixel lies in the planted truth in {100 * hits:.0f} % of scans ({100 * HITS:.0f} wanted); AUPRC {area:.3f}, "
+        f"{area / blind:.2f} times the best of random and centre ({TIMES:g} wanted).",
+        {"hits": hits, "auprc": area, "blind": blind},
+    )
+
+
+def method_of(options: dict[str, Any]) -> str:
+    """The name of the method that options ask for."""
+    chosen = str(options.get("method", AUTO))
+    return DEFAULT if chosen == AUTO else chosen
