@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scanwise import recipe
+from scanwise import evaluation, recipe
 from scanwise.records import Cohort, Finding, Logits, Metric, Predictions, Split, Unit, save_findings, save_metrics
-from scanwise.reporting import figures, html, tables
+from scanwise.reporting import exhibits, figures, html, results, seals, tables
 from scanwise.run import Run, save, write_json, write_text
 
 CLASSES = ("nondemented", "verymilddemented", "milddemented", "moderatedemented")
@@ -93,8 +93,10 @@ def synthesise(path: Path, wish: Wish) -> Run:
         metrics += _protocol(run, cohort, wish, protocol, rng)
     save_metrics(metrics, _ready(run.metrics))
     tables.write_overview(run)
+    results.write_breakdowns(run)
     images = np.stack([_slice(rng, index) for index in range(2 * len(wish.classes))])
     _ready(run.figures / "scans.png").write_bytes(figures.montage(images, [n for n in wish.classes for _ in range(2)]))
+    seals.seal(run)
     return run
 
 
@@ -155,7 +157,32 @@ def _protocol(run: Run, cohort: Cohort, wish: Wish, protocol: str, rng: np.rando
         for model, said in joined.items():
             metrics += _measure(said, joined["network"], model, protocol, -1, wish.known)
     tables.write(run, protocol, joined["network"][0], joined["network"][1] if wish.known else None)
+    results.write(run, "alexnet-gray", protocol, joined["network"][0])
+    if protocol == "honest":
+        metrics += _groups_and_points(run, joined["network"], folds, wish.known)
     return metrics
+
+
+def _groups_and_points(run: Run, said: tuple[Predictions, Predictions], folds: int, known: bool) -> list[Metric]:
+    """Figures of each site, cuts and their worth, and the surest mistakes."""
+    fold = 0 if folds == 1 else -1
+    units = said if known else said[:1]
+    found = [replace(m, protocol="honest", fold=fold) for part in units for m in evaluation.break_down(part, draws=100)]
+    chosen = [{"fold": 0, **row} for part in units for row in evaluation.transport(part, part, draws=100)]
+    curves = []
+    for part in units:
+        curve = evaluation.decision_curve(part, 1)
+        shared = {"unit": part.unit, "class": part.classes[1]}
+        curves += [{**shared, **{k: float(v[row]) for k, v in curve.items()}} for row in range(99)]
+    results.write_points(run, chosen, curves)
+    names = said[0].classes
+    lines = [(f"a/{row}.png", f"p{row}", names[0], names[1], 0.97, 0.01) for row in range(5)]
+    header = ("path", "subject", "label", "predicted", "probability", "probability_of_label")
+    tables.write_table(header, lines, run.tables / "failures.csv")
+    images = np.stack([_slice(np.random.default_rng(row), row) for row in range(5)])
+    captions = tuple(f"truly {truly}, called {called}" for _, _, truly, called, *_ in lines)
+    _ready(run.figures / "failures.png").write_bytes(exhibits.gallery(images, captions))
+    return found
 
 
 def _split(cohort: Cohort, wish: Wish, protocol: str, fold: int, rng: np.random.Generator) -> Split:

@@ -10,6 +10,8 @@ import pytest
 CHROMIUM = shutil.which("chromium")
 ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 
+AXE = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here; `apt-get install chromium` brings it"),
@@ -70,3 +72,27 @@ def test_keyboard_reaches_links_and_wide_tables(browser: Any, report: Path) -> N
     assert "scroll" in reached
     assert "#data" in reached
     page.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "light"), (1280, "dark")])
+def test_axe_finds_nothing(browser: Any, report: Path, width: int, scheme: str) -> None:
+    """WCAG 2.2 A and AA and axe's best practices, as far as a machine can check them."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page = context.new_page()
+    page.goto(report.as_uri())
+    found = axe.Axe().run(page, options={"runOnly": AXE}).response
+    context.close()
+    assert len(found["passes"]) > 20
+    assert [(v["id"], v["nodes"][0]["html"][:200], v["nodes"][0]["failureSummary"]) for v in found["violations"]] == []
+
+
+def test_axe_would_find_something(browser: Any, tmp_path: Path) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    bad = tmp_path / "bad.html"
+    bad.write_text("<html><body><img src='data:,'><p style='color:#ddd'>pale</p></body></html>", encoding="utf-8")
+    page = browser.new_page()
+    page.goto(bad.as_uri())
+    found = {v["id"] for v in axe.Axe().run(page, options={"runOnly": AXE}).response["violations"]}
+    page.close()
+    assert {"image-alt", "color-contrast", "html-has-lang"} <= found

@@ -29,20 +29,24 @@ RATES = {
 
 def breakdowns(contents: Contents) -> tuple[list[Table], list[str]]:
     """One table a column, by subject where that was measured, and why other columns have none."""
-    unit = contents.unit("honest")
-    fold = contents.numbers.fold("honest")
-    mine = [
-        m
-        for m in contents.numbers.metrics
-        if (m.model, m.protocol, m.unit, m.fold, m.split) == ("network", "honest", unit, fold, "test")
-    ]
-    found = breakdown_tables(mine)
-    said = contents.predictions["honest", unit]
-    told = [
-        f"“{printable(column.name)}” is not broken down: {column.refused}."
-        for column in breakdown.columns_of(said.groups)
-        if column.refused
-    ]
+    fold, unit = contents.numbers.fold("honest"), contents.unit("honest")
+    asked = {unit: breakdown.columns_of(contents.predictions["honest", unit].groups)}
+    if unit == "subject":  # a column that differs between the scans of a person, such as the slice
+        torn = {column.name for column in asked[unit] if column.refused}
+        columns = breakdown.columns_of(contents.predictions["honest", "scan"].groups)
+        asked["scan"] = [column for column in columns if column.name in torn]
+    found: list[Table] = []
+    for kind, columns in asked.items():
+        names = {column.name for column in columns if not column.refused}
+        mine = [
+            m
+            for m in contents.numbers.metrics
+            if (m.model, m.protocol, m.unit, m.fold, m.split) == ("network", "honest", kind, fold, "test")
+            and group_of(m)[0] in names
+        ]
+        found += breakdown_tables(mine)
+    last = asked["scan" if "scan" in asked else unit]
+    told = [f"“{printable(column.name)}” is not broken down: {column.refused}." for column in last if column.refused]
     return found, told
 
 
@@ -123,7 +127,8 @@ def breakdown_tables(measured: Sequence[Metric], folder: str = "tables/") -> lis
             rows.append((printable(group), *(with_interval(part[n]) if n in part else "–" for n in used)))
             small = part.get("not_reported")
             notes.append(f"{counted(small.count, 'subject')}: too few to report" if small else _count(part))
-        title = f"By “{printable(column)}”"
+        kind = next(iter(next(iter(groups.values())).values())).unit
+        title = f"By “{printable(column)}”, counting {kind}s"
         heads = ("Group", *(term(name).title for name in used))
         file = f"{folder}{file_of(column)}.csv" if folder else "metrics.json"
         found.append(Table(title, heads, tuple(rows), file, tuple(notes)))
