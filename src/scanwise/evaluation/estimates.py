@@ -8,6 +8,7 @@ from scanwise import metrics
 from scanwise.errors import DataError, ShapeError, lookup
 from scanwise.evaluation import delong
 from scanwise.evaluation.sample import RANKED, Question, Sample
+from scanwise.metrics.sums import cells
 from scanwise.records import FloatArray, Metric, Predictions, StrArray
 from scanwise.risk import clopper_pearson
 
@@ -20,6 +21,7 @@ OVERALL = (
     *PLAIN, *MEANS, "average_precision", "sensitivity_at_90", "matthews", "kappa", *OF_STAGES, "nll", "brier", "ece",
 )  # fmt: skip
 BY_CLASS = ("precision", "recall", "f1", "specificity", "auroc", "average_precision", "sensitivity_at_90")
+CONFUSION = "confusion"
 OF_SETS = ("coverage", "mean_set_size", "empty_share", "singleton_share", "abstain_share")
 FLAGGED = "ood_flag_share"
 SHARES = {*PLAIN, *MEANS, *BY_CLASS, *OF_SETS, FLAGGED}
@@ -38,6 +40,7 @@ def measure(
     names: Sequence[str] | None = None,
     accuracy_only: bool = False,
     ordered: bool = False,
+    by_class: bool = True,
     ratings: Sequence[float] | None = None,
 ) -> list[Metric]:
     """Every metric of some predictions, overall and by class, each with an interval over subjects.
@@ -58,6 +61,7 @@ def measure(
         names: only these metrics.
         accuracy_only: leave out metrics that rest on probabilities being calibrated, and sets: for leaky protocols.
         ordered: whether classes are stages in order, so that quadratic kappa and stage error mean something.
+        by_class: measure each class besides; of many classes that takes the longest.
         ratings: (C,) the Clinical Dementia Rating of each class; the error of the expected rating is measured then.
 
     Raises:
@@ -65,7 +69,9 @@ def measure(
         ShapeError: if subjects and predictions differ in length.
     """
     sample = Sample.of(predictions, subjects, draws, seed)
-    asked = _questions(predictions, accuracy_only, ordered)
+    asked = [
+        question for question in _questions(predictions, accuracy_only, ordered) if by_class or question.index is None
+    ]
     if ratings is not None and not accuracy_only:
         asked.append(_of_ratings(ratings))
     found = []
@@ -163,7 +169,9 @@ def overall(name: str) -> Question:
     if name in RANKED:
         return Question(name, None, None, metrics.macro_of_classes)
     metric = lookup(metrics.ADDITIVE, name, "metric")
-    return Question(name, None, lambda sample: metric.statistic(sample.probs, sample.labels), metric.finish)
+    shared = CONFUSION if metric.statistic is cells else ""
+    statistic = lambda sample: metric.statistic(sample.probs, sample.labels)  # noqa: E731
+    return Question(name, None, statistic, metric.finish, shared=shared)
 
 
 def _of_class(name: str, index: int) -> Question:
@@ -175,8 +183,10 @@ def _of_class(name: str, index: int) -> Question:
         "f1": metrics.f1_of,
         "specificity": metrics.specificity_of,
     }[name]
-    cells = metrics.of_confusion(lambda matrix: np.where(matrix.sum(-1) > 0, finish(matrix), np.nan)[..., index])
-    return Question(name, index, lambda sample: cells.statistic(sample.probs, sample.labels), cells.finish, True)
+    sums = metrics.of_confusion(lambda matrix: np.where(matrix.sum(-1) > 0, finish(matrix), np.nan)[..., index])
+    return Question(
+        name, index, lambda sample: sums.statistic(sample.probs, sample.labels), sums.finish, True, CONFUSION
+    )
 
 
 def _of_ratings(ratings: Sequence[float]) -> Question:

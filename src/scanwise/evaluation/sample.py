@@ -32,6 +32,7 @@ class Question:
         statistic: sample to (N, D), of which sums suffice; None for metrics that rank.
         finish: (…, D) sums, or for metrics that rank their values of each class (…, C), to values (…).
         within: whether only rows of the class count.
+        shared: the name of its statistic where other questions have the same one, so that it is summed once.
         among: (N,) of a share, the rows that it is a share of, where these are not told by its name.
     """
 
@@ -40,6 +41,7 @@ class Question:
     statistic: Callable[["Sample"], FloatArray] | None
     finish: Callable[[FloatArray], FloatArray]
     within: bool = False
+    shared: str = ""
     among: BoolArray | None = None
 
     def count(self, sample: "Sample") -> int:
@@ -60,7 +62,7 @@ class Sample:
         drawn: (B, K) how often each draw has each subject.
         without: (L, K) weights with one group of subjects left out, the others of its class made up for it.
         left: (L,) the class of that group.
-        ranked: what metrics that rank gave, for they take the longest and more than one question needs them.
+        kept: what took long and more than one question needs: metrics that rank, and sums that are shared.
     """
 
     probs: FloatArray
@@ -71,7 +73,7 @@ class Sample:
     drawn: FloatArray
     without: FloatArray
     left: IntArray
-    ranked: dict[str, FloatArray] = field(default_factory=dict)
+    kept: dict[str, FloatArray] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -93,13 +95,21 @@ class Sample:
         if question.statistic is None:
             values = question.finish(self._by_class(question.name))
         else:
-            rows = question.statistic(self)
-            sums = np.zeros((len(self.classes), rows.shape[1]))
-            np.add.at(sums, self.of_subject, rows)
-            everyone = sums.sum(axis=0, keepdims=True)
-            values = question.finish(np.concatenate([everyone, self.drawn @ sums, self.without @ sums]))
+            values = question.finish(self._sums(question.statistic, question.shared))
         split = 1 + len(self.drawn)
         return float(values[0]), values[1:split], values[split:]
+
+    def _sums(self, statistic: Callable[["Sample"], FloatArray], shared: str) -> FloatArray:
+        """(1 + B + L, D) a statistic summed over all rows, over each draw, and with each group left out."""
+        if shared in self.kept:
+            return self.kept[shared]
+        rows = statistic(self)
+        sums = np.zeros((len(self.classes), rows.shape[1]))
+        np.add.at(sums, self.of_subject, rows)
+        found = np.concatenate([sums.sum(axis=0, keepdims=True), self.drawn @ sums, self.without @ sums])
+        if shared:
+            self.kept[shared] = found
+        return found
 
     def area(self, index: int | None) -> delong.Area:
         """The area under the ROC curve of a class, or of all, taken apart by subject."""
@@ -110,12 +120,12 @@ class Sample:
 
     def _by_class(self, name: str) -> FloatArray:
         """(1 + B + L, C) a metric that ranks, of each class against the rest."""
-        if name not in self.ranked:
+        if name not in self.kept:
             of_classes = RANKED[name]
             weights = np.concatenate([self.drawn, self.without]).astype(np.float32)[:, self.of_subject]
             value = of_classes(self.probs, self.labels)[None]
-            self.ranked[name] = np.concatenate([value, of_classes(self.probs, self.labels, weights)])
-        return self.ranked[name]
+            self.kept[name] = np.concatenate([value, of_classes(self.probs, self.labels, weights)])
+        return self.kept[name]
 
     def interval(self, value: float, drawn: FloatArray, without: FloatArray, confidence: float) -> tuple[float, float]:
         """The BCa interval, widened for few subjects; NaN where no class has two subjects."""

@@ -132,11 +132,12 @@ def measure(work: Work, judged: Sequence[Judged]) -> list[Metric]:
                     accuracy_only=leaked,
                     ordered=work.cohort.ordered,
                     ratings=ratings_of(work.recipe, work.cohort.classes),
+                    by_class=entry is network,  # of rivals the whole is enough
                     **shared,
                 )
                 if entry is network:
                     measured += evaluation.break_down(theirs, accuracy_only=leaked, **shared)
-                if entry is not network:
+                else:
                     measured += evaluation.paired_difference(mine, theirs, model=entry.model, **shared)
                 found += [
                     replace(m, model=entry.model, protocol=entry.split.protocol, fold=entry.split.fold)
