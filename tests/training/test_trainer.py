@@ -270,6 +270,45 @@ def test_a_damaged_checkpoint_is_told(tmp_path: Path, name: str, content: bytes)
         run(tmp_path, epochs=1)
 
 
+def test_a_checkpoint_of_other_classes_is_told_and_a_bomb_does_not_go_off(tmp_path: Path) -> None:
+    run(tmp_path, epochs=1)
+    file = toy.place(tmp_path).checkpoints / "last.ckpt"
+    saved = torch.load(file, weights_only=True)
+    saved["state_dict"]["network.body.head.weight"] = torch.zeros(5, 7)
+    torch.save(saved, file)
+    with pytest.raises(RunError, match=r"of another network.*head\.weight.*Delete"):
+        run(tmp_path, epochs=2)
+    torch.save({"state_dict": Bomb(tmp_path / "exploded")}, file)
+    with pytest.raises(RunError, match="damaged"):
+        run(tmp_path, epochs=2)
+    assert not (tmp_path / "exploded").exists()
+    torch.load(file, weights_only=False)
+    assert (tmp_path / "exploded").exists(), "else this proves nothing"
+
+
+class Bomb:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_plain_state_dicts_are_written_on_request(tmp_path: Path, ema: float) -> None:
+    run(tmp_path, epochs=5, export_every=2, checkpoint_every=2, ema=ema)
+    place = toy.place(tmp_path)
+    files = {file.name for file in place.checkpoints.glob("*.pth")}
+    assert files == {"model_epoch_2.pth", "model_epoch_4.pth"}
+    plain = torch.load(place.checkpoints / "model_epoch_4.pth", weights_only=True)
+    kept = torch.load(place.checkpoints / "epoch_4.ckpt", weights_only=True)["state_dict"]
+    part = "average" if ema else "network"
+    assert plain
+    assert all(torch.equal(tensor, kept[f"{part}.body.{name}"]) for name, tensor in plain.items())
+
+
 def test_ctrl_c_gets_out_as_such_and_can_be_pressed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def press(*_: object) -> None:
         raise KeyboardInterrupt
@@ -407,8 +446,9 @@ def test_the_speed_of_a_step_is_measured() -> None:
 
 
 def test_the_state_of_the_keeper_is_plain(tmp_path: Path) -> None:
-    keeper = Keeper(toy.place(tmp_path), "loss", 3, 0, False)
+    section = toy.recipe(monitor="loss", patience=3).train
+    keeper = Keeper(toy.place(tmp_path), section)
     keeper.history, keeper.best, keeper.best_epoch = [{"epoch": 1}], -0.5, 1
-    other = Keeper(toy.place(tmp_path), "loss", 3, 0, False)
+    other = Keeper(toy.place(tmp_path), section)
     other.load_state_dict(keeper.state_dict())
     assert (other.history, other.best, other.best_epoch) == ([{"epoch": 1}], -0.5, 1)

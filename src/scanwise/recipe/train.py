@@ -157,6 +157,8 @@ class Train(Section):
     """Epochs of a stage without a better one before it stops; 0 never stops early."""
     checkpoint_every: Annotated[int, Field(ge=0)] = 0
     """Keep a checkpoint of every k-th epoch besides last and best; 0 keeps those two alone."""
+    export_every: Annotated[int, Field(ge=0)] = 0
+    """Write `model_epoch_N.pth`, a plain state dict for other programs, after every k-th epoch; 0 writes none."""
     tracking: Tracking = Tracking()
 
     @model_validator(mode="before")

@@ -11,7 +11,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
 
-from scanwise.recipe import LOWER_IS_BETTER, TrainingStage
+from scanwise.models import weights
+from scanwise.recipe import LOWER_IS_BETTER, Train, TrainingStage
 from scanwise.run import Fit, is_writer, spell_time, write_text
 from scanwise.training import processes
 from scanwise.training.checkpoints import BEST, LAST
@@ -21,24 +22,25 @@ log = logging.getLogger("scanwise")
 
 
 class Keeper(Callback):
-    """At the end of each epoch: history, the best and last checkpoints, every k-th, and whether to stop."""
+    """At the end of each epoch: history, the best and last checkpoints, every k-th, and whether to stop.
+
+    Args:
+        fit: whose training it is.
+        section: of the recipe.
+        progress: show a bar.
+        after: called when the checkpoint and the history of an epoch are on disk.
+    """
 
     def __init__(
-        self,
-        fit: Fit,
-        monitor: str,
-        patience: int,
-        every: int,
-        progress: bool,
-        epochs: int = 0,
-        after: Callable[[], None] | None = None,
+        self, fit: Fit, section: Train, progress: bool = False, after: Callable[[], None] | None = None
     ) -> None:
         self.fit = fit
-        self.epochs = epochs
+        self.epochs = section.epochs
         self.after = after
-        self.monitor = monitor
-        self.patience = patience
-        self.every = every
+        self.monitor = section.monitor
+        self.patience = section.patience
+        self.every = section.checkpoint_every
+        self.exports = section.export_every
         self.progress = progress
         self.history: list[dict[str, float]] = []
         self.best = -np.inf
@@ -133,6 +135,8 @@ class Keeper(Callback):
             trainer.should_stop = True
         if self.every and self._epoch(trainer) % self.every == 0:
             trainer.save_checkpoint(self.fit.checkpoints / f"epoch_{self._epoch(trainer)}.ckpt")
+        if self.exports and self._epoch(trainer) % self.exports == 0 and is_writer():
+            weights.export(module.judged, self.fit.checkpoints, self._epoch(trainer))
         trainer.save_checkpoint(self.fit.checkpoints / LAST)  # after all others: a resume does not go back to them
         self.spent_on_disk.append(time.perf_counter() - self._times["validated"])
         self.write_history()

@@ -74,6 +74,11 @@ class Classifier(L.LightningModule):
         """Counted over all stages, from 0."""
         return self.phase.first + self.current_epoch
 
+    @property
+    def judged(self) -> Network:
+        """What is validated and kept: the running mean where there is one."""
+        return self.network if self.average is None else self.average
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         drawn = seed_of(self.seed, self.epoch, batch_idx)
         self.generator.manual_seed(drawn)
@@ -108,7 +113,7 @@ class Classifier(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         scans, labels, tokens = unpack(batch)
-        network = self.network if self.average is None else self.average
+        network = self.judged
         if self.phase.section.is_cached:
             logits = network.forward_head(scans.float(), tokens=tokens)
         else:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from scanwise.cohort.store import Store
-from scanwise.errors import TrainingError
+from scanwise.errors import RunError, TrainingError
 from scanwise.models import Network, weights
 from scanwise.recipe import Recipe, Tracking, Train
 from scanwise.records import IntArray, StrArray
@@ -122,8 +122,7 @@ def train(
     if is_writer():
         for stale in fit.path.rglob(".*.part"):  # of a process that was killed
             stale.unlink()
-    progress = progress and is_writer()
-    keeper = Keeper(fit, section.monitor, section.patience, section.checkpoint_every, progress, section.epochs, after)
+    keeper = Keeper(fit, section, progress and is_writer(), after)
     begun = _recall(network, keeper, fit.checkpoints / LAST)
     processes.wait()
     weighed = class_weights(scene.labels_of("train"), _classes(network, recipe)) if section.class_weights else None
@@ -157,7 +156,13 @@ def _recall(network: Network, keeper: Keeper, last: Path) -> bool:
     if not last.is_file():
         return False
     saved = AtomicCheckpoints().load_checkpoint(last)
-    network.load_state_dict(weights_in(saved))
+    try:
+        network.load_state_dict(weights_in(saved))
+    except RuntimeError as error:
+        raise RunError(
+            f"The checkpoint {last} is of another network, perhaps for other classes: "
+            f"{str(error).splitlines()[-1].strip()} Delete {last.parent} to train this fit anew."
+        ) from error
     keeper.load_state_dict(saved["callbacks"][keeper.state_key])
     log.info("going on after epoch %d", len(keeper.history))
     keeper.write_history()  # it may have been killed before the last row
