@@ -100,9 +100,15 @@ def _print_plan(plan: Any) -> None:
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-def report(run: Path) -> None:
+@click.option("--pdf", is_flag=True, help="Print it as PDF as well; needs a Chromium.")
+def report(run: Path, pdf: bool) -> None:
     """Write a run's report again, from what lies in its folder."""
     from scanwise.reporting import html
     from scanwise.run import Run
 
-    click.echo(html.write(Run.open(run)))
+    page = html.write(Run.open(run))
+    click.echo(page)
+    if pdf:
+        from scanwise.reporting import pdf as paper
+
+        click.echo(paper.write(page))

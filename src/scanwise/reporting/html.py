@@ -15,12 +15,18 @@ from scanwise.run import Run, write_text
 
 
 def write(run: Run) -> Path:
-    """Write `report.html` into the run folder, whole or not at all.
+    """Write `report.html`, and what goes with it (`model_card.md`, `checklists.html`), each whole or not at all.
 
     Raises:
         RunError: naming the file of the run that is missing or damaged.
     """
-    write_text(build(run), run.report)
+    from scanwise.reporting import card, checklists
+
+    seals.check(run)
+    contents = Contents.of(run)
+    card.write(run, contents)
+    checklists.write(run, contents)
+    write_text(_page_of(contents), run.report)
     return run.report
 
 
@@ -31,7 +37,11 @@ def build(run: Run) -> str:
         RunError: if a file of the run was changed since it was written.
     """
     seals.check(run)
-    return page("report.html.jinja", _values(Contents.of(run)))
+    return _page_of(Contents.of(run))
+
+
+def _page_of(contents: Contents) -> str:
+    return page("report.html.jinja", _values(contents))
 
 
 def page(template: str, values: Mapping[str, object]) -> str:

@@ -1,0 +1,318 @@
+"""The reporting checklists CLAIM 2024 and TRIPOD+AI, filled from what a run can show.
+
+Each item says which file supports it, with the hash that `SHA256SUMS` vouches for. What no run can know (ethics, funding,
+how the labels came about) or this one lacks is red, with what the authors must add: never blank, never claimed.
+
+CLAIM 2024: Tejani et al., Radiology: Artificial Intelligence 2024. TRIPOD+AI: Collins et al., BMJ 2024. The wording of
+items is ours, and short; the checklists themselves have it in full.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from scanwise.reporting import seals
+from scanwise.reporting.contents import Contents
+from scanwise.reporting.wording import counted, in_full, listed, printable
+from scanwise.run import Run, write_text
+
+Told = Callable[[Contents], str]
+FILE = "checklists.html"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item of a checklist.
+
+    Attributes:
+        number: in the checklist.
+        asks: what it asks for, in short.
+        told: what the run says about it; "" where it says nothing.
+        files: where that stands; the item is supported if the run has them.
+        missing: what the authors must add where the run cannot support it.
+        rest: what they must add even where it does: the item is then supported in part.
+    """
+
+    number: str
+    asks: str
+    told: Told | None = None
+    files: tuple[str, ...] = ()
+    missing: str = "A run cannot know this: the authors must say it."
+    rest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """An item with its evidence: what is said and (file, hash) pairs, what the authors must still add, or what is missing."""
+
+    number: str
+    asks: str
+    supported: bool
+    text: str
+    rest: str
+    evidence: tuple[tuple[str, str], ...]
+
+
+def _aim(contents: Contents) -> str:
+    return f"Image classification by a neural network ({contents.recipe.model.name}) into {listed(contents.titles())}."
+
+
+def _summary(contents: Contents) -> str:
+    return "The first screen of report.html says what was built, on whom, how good it is and what not to use it for."
+
+
+def _sources(contents: Contents) -> str:
+    return f"{counted(len(contents.cohort), 'scan')}, each with its hash."
+
+
+def _excluded(contents: Contents) -> str:
+    return f"{counted(len(contents.quarantine), 'file')} set aside, each with its reason. Clinical criteria are not known here."
+
+
+def _preparation(contents: Contents) -> str:
+    data = contents.recipe.data
+    return f"Scans become {data.size} × {data.size} pixels, {data.channels} channel(s), {data.shape}; section data of the recipe."
+
+
+def _missing_data(contents: Contents) -> str:
+    return "Files that cannot be read are set aside and listed; nothing is imputed."
+
+
+def _partition(contents: Contents) -> str:
+    return listed([f"{f.split.protocol}: {printable(f.split.rule)}" for f in contents.fits[:2]]) + "."
+
+
+def _disjoint(contents: Contents) -> str:
+    if not contents.cohort.subjects_known or "honest" not in contents.protocols:
+        return ""
+    return "No subject stands on two sides of the honest split, and copies were looked for between sides."
+
+
+def _size(contents: Contents) -> str:
+    protocol = contents.protocols[0]
+    scans, people = contents.side(protocol, "test")
+    return f"{counted(scans, 'test scan')} of {counted(people, 'subject')}; no sample size was planned by this program."
+
+
+def _model(contents: Contents) -> str:
+    return f"Network {contents.recipe.model.name}, every option in the recipe; its weights are in bundle/."
+
+
+def _software(contents: Contents) -> str:
+    packages = contents.provenance.get("environment", {}).get("packages", {})
+    return listed([f"{name} {version}" for name, version in packages.items()]) if packages else ""
+
+
+def _start(contents: Contents) -> str:
+    return f"Started from: {printable(str(contents.provenance.get('weights', 'not recorded')))}."
+
+
+def _training(contents: Contents) -> str:
+    train = contents.recipe.train
+    return f"{counted(train.epochs, 'epoch')}, {train.optimizer.name} at {train.optimizer.lr:g}, loss {train.loss}, seed {contents.recipe.seed}."
+
+
+def _selection(contents: Contents) -> str:
+    return f"The epoch that was best at {contents.recipe.train.monitor} on validation subjects; test scans were looked at once."
+
+
+def _ensemble(contents: Contents) -> str:
+    members = contents.recipe.model.members
+    return f"Members: {members.kind}, {members.number}."
+
+
+def _performance(contents: Contents) -> str:
+    found = contents.numbers.find("accuracy", contents.protocols[0], contents.unit(contents.protocols[0]))
+    return f"Accuracy {in_full(found)}, and every other figure with its interval over subjects." if found else ""
+
+
+def _by_class(contents: Contents) -> str:
+    return "Sensitivity, specificity, precision and AUROC of each class, with intervals over subjects."
+
+
+def _uncertainty(contents: Contents) -> str:
+    section = contents.recipe.evaluation
+    return (
+        f"{100 * section.confidence:g} % intervals: BCa from {section.draws:,} draws of subjects within class, DeLong over "
+        "subjects for AUROC; paired differences to trivial rivals."
+    )
+
+
+def _robustness(contents: Contents) -> str:
+    return "Made-up and changed scans, and how each is told from test scans."
+
+
+def _groups(contents: Contents) -> str:
+    names = {printable(name) for name in contents.cohort.groups}
+    found = sorted(contents.run.tables.glob("breakdown_*.csv"))
+    return f"Figures of each group of {listed(sorted(names))}." if found else ""
+
+
+def _failures(contents: Contents) -> str:
+    return "The surest mistakes are shown with their scans."
+
+
+def _classes(contents: Contents) -> str:
+    return "Scans and subjects of each class on each side; age, sex and the like only where the data had such columns."
+
+
+def _output(contents: Contents) -> str:
+    return "Calibrated probabilities, a prediction set, doubt, and whether a person must look; for each test scan and subject."
+
+
+def _imbalance(contents: Contents) -> str:
+    train = contents.recipe.train
+    return f"Sampling: {train.sampling}; class weights: {'yes' if train.class_weights else 'no'}."
+
+
+def _limits(contents: Contents) -> str:
+    return "The report lists what it must not be used for, and every warning of the audit."
+
+
+def _poor_input(contents: Contents) -> str:
+    return "Unreadable files are refused; scans unlike those of training are flagged and left to a person."
+
+
+def _protocol(contents: Contents) -> str:
+    return "The recipe holds every choice, and the command of the run is in its provenance."
+
+
+def _flow(contents: Contents) -> str:
+    return "Files found, set aside and used; scans and subjects on each side."
+
+
+_EXTERNAL = ("external/metrics.json",)
+_RUN_EXTERNAL = "Not tested on other people: run `scanwise evaluate RUN --data OTHER`."
+_HEAT = "Not explained in this run: run `scanwise explain`."
+
+CLAIM = (
+    Item("1", "Title: a study of artificial intelligence, and which kind", _aim, ("recipe.yaml",), rest="The wording of the title is the authors’."),
+    Item("2", "Structured summary", _summary, ("metrics.json",), rest="The abstract itself is the authors’."),
+    Item("3", "Background, intended use and role"),
+    Item("4", "Aims and hypotheses"),
+    Item("5", "Prospective or retrospective"),
+    Item("6", "Goal of the study", _aim, ("recipe.yaml",), rest="The goal of the study is the authors’."),
+    Item("7", "Sources of the data", _sources, ("cohort.parquet", "provenance.json"), rest="Hospitals, dates and permission are not known to the run."),
+    Item("8", "Who was included and excluded", _excluded, ("quarantine.csv",), rest="Clinical criteria are not known to the run."),
+    Item("9", "Preparation of the data", _preparation, ("recipe.yaml",)),
+    Item("10", "Selection of parts of the data", _excluded, ("quarantine.csv", "cohort.parquet"), rest="Clinical criteria are not known to the run."),
+    Item("11", "De-identification"),
+    Item("12", "How missing data were handled", _missing_data, ("quarantine.csv",)),
+    Item("13", "How the images were acquired"),
+    Item("14", "How the reference standard was obtained"),
+    Item("15", "Why that reference standard"),
+    Item("16", "Where the annotations come from"),
+    Item("17", "Annotation of the test set"),
+    Item("18", "Agreement between and within raters"),
+    Item("19", "How data were assigned to partitions", _partition, ("tables/class_distribution.csv",)),
+    Item(
+        "20", "Level at which partitions are disjoint", _disjoint, ("findings.json",),
+        "Who is who was not known, or nothing was split by subject: name the subjects and fit again.",
+    ),
+    Item("21", "Intended sample size"),
+    Item("22", "Description of the model", _model, ("recipe.yaml",)),
+    Item("23", "Software and versions", _software, ("provenance.json",)),
+    Item("24", "How parameters were initialised", _start, ("provenance.json",)),
+    Item("25", "Training", _training, ("recipe.yaml", "tables/history.csv")),
+    Item("26", "How the final model was selected", _selection, ("tables/history.csv",)),
+    Item("27", "Ensembles", _ensemble, ("recipe.yaml",)),
+    Item("28", "Measures of performance", _by_class, ("tables/summary_statistics.csv",)),
+    Item("29", "Significance and uncertainty", _uncertainty, ("metrics.json",)),
+    Item("30", "Robustness", _robustness, ("tables/out_of_distribution.csv",)),
+    Item("31", "Explainability", lambda _: "Heatmaps that passed their checks.", ("explanations.json",), _HEAT),
+    Item("32", "Evaluation on internal data", _performance, ("metrics.json", "tables/predictions.csv")),
+    Item("33", "Testing on external data", lambda _: "A frozen run on other people.", _EXTERNAL, _RUN_EXTERNAL),
+    Item("34", "Registration of a trial"),
+    Item("35", "Numbers included and excluded", _flow, ("cohort.parquet", "quarantine.csv"), rest="Clinical criteria are not known to the run."),
+    Item("36", "Characteristics of cases in each partition", _classes, ("tables/class_distribution.csv",), rest="Clinical characteristics are not known to the run."),
+    Item("37", "Performance and its uncertainty", _performance, ("tables/summary_statistics.csv",)),
+    Item("38", "Diagnostic performance and its precision", _by_class, ("tables/classification_report.csv",)),
+    Item("39", "Analysis of failures", _failures, ("tables/failures.csv",)),
+    Item("40", "Limitations", _limits, ("findings.json",), rest="Limits of the study’s design are the authors’ to state."),
+    Item("41", "Implications for practice"),
+    Item("42", "Full protocol or technical details", _protocol, ("recipe.yaml", "provenance.json")),
+    Item("43", "Availability of software, model and data"),
+    Item("44", "Funding, and the role of funders"),
+)  # fmt: skip
+
+TRIPOD = (
+    Item("1", "Title: a prediction model, for whom and of what", _aim, ("recipe.yaml",), rest="The wording of the title is the authors’."),
+    Item("2", "Abstract", _summary, ("metrics.json",), rest="The abstract itself is the authors’."),
+    Item("3a", "Context and rationale"),
+    Item("3b", "Target population and intended purpose"),
+    Item("3c", "Known inequalities between groups"),
+    Item("4", "Objectives"),
+    Item("5a", "Sources of the data", _sources, ("cohort.parquet", "provenance.json"), rest="Hospitals and permission are not known to the run."),
+    Item("5b", "Dates of the data"),
+    Item("6a", "Setting"),
+    Item("6b", "Eligibility", _excluded, ("quarantine.csv",), rest="Clinical criteria are not known to the run."),
+    Item("6c", "Treatments"),
+    Item("7", "Preparation of the data", _preparation, ("recipe.yaml",)),
+    Item("8a", "Outcome and how it was assessed"),
+    Item("8b", "Who assessed it"),
+    Item("8c", "Whether assessors were blinded"),
+    Item("9a", "Choice of predictors", _preparation, ("recipe.yaml",), rest="Why these predictors is the authors’ to say."),
+    Item("9b", "Definition of predictors", _preparation, ("recipe.yaml",)),
+    Item("9c", "Who assessed predictors", lambda _: "Nobody: pixels alone, read by a program.", ("recipe.yaml",)),
+    Item("10", "Sample size"),
+    Item("11", "Missing data", _missing_data, ("quarantine.csv",)),
+    Item("12a", "How data were divided", _partition, ("tables/class_distribution.csv",)),
+    Item("12b", "How predictors were handled", _preparation, ("recipe.yaml",)),
+    Item("12c", "Type of model, building and internal validation", _training, ("recipe.yaml", "tables/history.csv")),
+    Item("12d", "Differences between clusters", _groups, ("metrics.json",), "The data has no group column to break results down by."),
+    Item("12e", "Measures of performance", _uncertainty, ("metrics.json",)),
+    Item("12f", "Updating of the model", lambda _: "None: what recalibration would give is in the external validation.", _EXTERNAL, _RUN_EXTERNAL),
+    Item("12g", "How predictions are calculated", _output, ("tables/predictions.csv",)),
+    Item("13", "Imbalance of classes", _imbalance, ("recipe.yaml",)),
+    Item("14", "Fairness", _groups, ("metrics.json",), "The data has no group column to break results down by.", rest="Whether the differences are fair is the authors’ to judge."),
+    Item("15", "Output of the model", _output, ("tables/predictions.csv",)),
+    Item("16", "Differences between training and evaluation", _partition, ("tables/class_distribution.csv",), rest="Differences of setting are not known to the run."),
+    Item("17", "Ethical approval"),
+    Item("18a", "Funding"),
+    Item("18b", "Conflicts of interest"),
+    Item("18c", "Protocol", _protocol, ("recipe.yaml", "provenance.json"), rest="A protocol written beforehand is the authors’ to name."),
+    Item("18d", "Registration"),
+    Item("18e", "Sharing of data"),
+    Item("18f", "Sharing of code", _software, ("provenance.json",), rest="Where code and model can be had is the authors’ to say."),
+    Item("19", "Involvement of patients and the public"),
+    Item("20a", "Flow of participants", _flow, ("cohort.parquet", "quarantine.csv"), rest="Clinical criteria are not known to the run."),
+    Item("20b", "Characteristics of participants", _classes, ("tables/class_distribution.csv",), rest="Clinical characteristics are not known to the run."),
+    Item("20c", "Development beside evaluation data", lambda _: "Drift of inputs and answers.", ("external/tables/drift.csv",), _RUN_EXTERNAL),
+    Item("21", "Participants and events in each analysis", _size, ("tables/class_distribution.csv",)),
+    Item("22", "The full model", _model, ("recipe.yaml",)),
+    Item("23a", "Performance with intervals", _performance, ("tables/summary_statistics.csv",)),
+    Item("23b", "Heterogeneity of performance", _groups, ("metrics.json",), "The data has no group column to break results down by."),
+    Item("24", "Results of updating", lambda _: "What recalibrating with local subjects would give.", ("external/tables/recalibration.csv",), _RUN_EXTERNAL),
+    Item("25", "Interpretation"),
+    Item("26", "Limitations", _limits, ("findings.json",), rest="Limits of the study’s design are the authors’ to state."),
+    Item("27a", "Poor or missing input in use", _poor_input, ("tables/out_of_distribution.csv",)),
+    Item("27b", "Interaction with users and their expertise"),
+    Item("27c", "Next steps"),
+)  # fmt: skip
+
+LISTS = {"CLAIM 2024": CLAIM, "TRIPOD+AI": TRIPOD}
+
+
+def fill(contents: Contents, items: tuple[Item, ...]) -> list[Filled]:
+    """Each item with the evidence that the run has, or with what is missing."""
+    sums = seals.digests(contents.run)
+    found = []
+    for item in items:
+        there = item.told is not None and all((contents.run.path / name).is_file() for name in item.files)
+        text = item.told(contents) if there and item.told is not None else ""
+        evidence = tuple((name, sums.get(name, "")) for name in item.files) if text else ()
+        rest = item.rest if text else ""
+        found.append(Filled(item.number, item.asks, bool(text), text or item.missing, rest, evidence))
+    return found
+
+
+def write(run: Run, contents: Contents) -> None:
+    """Write `checklists.html` into the run folder."""
+    from scanwise.reporting.html import page
+
+    lists = [(name, fill(contents, items)) for name, items in LISTS.items()]
+    values: dict[str, object] = {
+        "lists": [(name, items, sum(item.supported and not item.rest for item in items)) for name, items in lists],
+        "recipe": contents.recipe.name,
+        "scanwise": contents.provenance.get("environment", {}).get("packages", {}).get("scanwise", ""),
+    }
+    write_text(page("checklists.html.jinja", values), run.path / FILE)
