@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from scanwise.evaluation.estimates import PLAIN, estimate, mean_of_sums, measure
-from scanwise.evaluation.sample import Question, Sample, labels_of
+from scanwise.evaluation.sample import RANKED, Question, Sample, labels_of
 from scanwise.records import BoolArray, FloatArray, Metric, Predictions, StrArray
 
 SMALLEST = 5
 MOST = 20
 RANGES = 4
 LONGEST = 40
+MANY = 12
 NAMES = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "coverage", "precision", "recall", "f1", "specificity")
 GAP = "accuracy gap"
 UNREPORTED = "not_reported"
@@ -113,9 +114,12 @@ def break_down(
 
     Returns:
         metrics with the group `COLUMN=VALUE` (`COLUMN=VALUE · class=NAME` for a class), among them `GAP`: the group's
-        accuracy less that of all other groups.
+        accuracy less that of all other groups. Of more than `MANY` classes none of single classes and none that
+        ranks: their cells are near empty, and they take the longest.
     """
     found: list[Metric] = []
+    many = len(predictions.classes) > MANY
+    names = [name for name in NAMES if not (many and name in RANKED)]
     for column in columns_of(predictions.groups):
         if column.refused:
             continue
@@ -132,8 +136,8 @@ def break_down(
             part = take(predictions, column.values == group)
             measured = measure(
                 part, subjects=part.subjects, draws=draws, confidence=confidence, seed=seed,
-                names=[name for name in NAMES if not accuracy_only or name in (*PLAIN, "precision", "recall", "f1")],
-                accuracy_only=accuracy_only,
+                names=[name for name in names if not accuracy_only or name in (*PLAIN, "precision", "recall", "f1")],
+                accuracy_only=accuracy_only, by_class=not many,
             )  # fmt: skip
             found += [replace(m, group=_named(column.name, group, m.group)) for m in measured]
         if len(kept) > 1:
