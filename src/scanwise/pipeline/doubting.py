@@ -116,7 +116,7 @@ def write(folder: Run, judged: Sequence[Judged]) -> None:
         (MEMBERS, _diversity(folder, judged), "members.csv"),
     ):  # fmt: skip
         if rows:
-            tables.write_csv(columns, [[row[column] for column in columns] for row in rows], folder.tables / name)
+            tables.write_table(columns, [[row[column] for column in columns] for row in rows], folder.tables / name)
 
 
 def _diversity(folder: Run, judged: Sequence[Judged]) -> list[Row]:
