@@ -3,12 +3,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+SDK := .venv-sagemaker/.installed
 
 # Tests on real scans look here, and skip with a reason where there are none.
 export SCANWISE_SHARED ?= $(abspath ../shared)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow check clean
+.PHONY: help demo sdk test slow check clean
 
 help:  ## say what there is
 	@grep -E '^[a-z.]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */:/' | awk -F: '{ printf "make %-7s %s\n", $$1, $$2 }'
@@ -28,7 +29,14 @@ demo: $(STAMP)  ## synthetic scans to a report, in about a minute: demo/
 test: $(STAMP)  ## all tests but the slow ones; browser tests skip where there is no chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
 
-slow: $(STAMP)  ## the tests that take minutes
+sdk: $(SDK)  ## the SageMaker SDK, in an environment of its own (1 GB), for the tests that submit jobs
+
+$(SDK): constraints-sagemaker.txt
+	test -x .venv-sagemaker/bin/python || $(PYTHON) -m venv .venv-sagemaker
+	.venv-sagemaker/bin/python -m pip install --disable-pip-version-check -c constraints-sagemaker.txt sagemaker
+	@touch $@
+
+slow: $(STAMP) $(SDK)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 check: $(STAMP)  ## format, lint, types, import contracts

@@ -14,7 +14,7 @@ SDK = Path(os.environ.get("SCANWISE_SAGEMAKER_PYTHON") or Path(__file__).parents
 def sdk() -> Path:
     """The Python of the environment that has the SDK."""
     if not SDK.exists():
-        pytest.skip(f"there is no {SDK}; `make .venv-sagemaker` brings the SageMaker SDK")
+        pytest.skip(f"there is no {SDK}; `make sdk` brings the SageMaker SDK")
     return SDK
 
 
