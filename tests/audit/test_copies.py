@@ -80,10 +80,7 @@ def test_copies_on_two_sides_leak_and_within_one_are_a_note(originals) -> None:
     sides = ["train"] * 45 + ["test", "train"]
     found = {one.finding.check: one for one in copies.examine(evidence(pixels, [0] * 47, sides))}
     assert found["copies.sides"].finding.severity == "leak"
-    scans = set(found["copies.sides"].finding.scans)
-    assert (
-        {"012.png", "045.png"} <= scans <= {"012.png", "013.png", "014.png", "045.png"}
-    )  # slices of one person at most
+    assert set(found["copies.sides"].finding.scans) == {"012.png", "045.png"}  # and not the slices beside it
     assert "mirrored" in found["copies.sides"].picture.captions[0]
     assert found["copies.within"].finding.severity == "note"
     assert {"040.png", "046.png"} <= set(found["copies.within"].finding.scans)

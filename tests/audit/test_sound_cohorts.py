@@ -9,8 +9,8 @@ import pytest
 from judged import grave
 from PIL import Image, ImageDraw
 
-from scanwise import cohort
-from scanwise.audit import evaluability, leakage, quality, shortcuts
+from scanwise import audit, cohort
+from scanwise.audit import quality
 from scanwise.audit.evidence import Evidence, Noted
 from scanwise.cohort import phantom, splits
 from scanwise.recipe import Recipe, SplitSection
@@ -32,7 +32,7 @@ def evidence_from(folder: Path, seed: int = 0) -> Evidence:
 
 
 def judged(evidence: Evidence) -> list[Noted]:
-    return [one for check in (leakage, shortcuts, quality, evaluability) for one in check.examine(evidence)]
+    return audit.examine(evidence)[0]
 
 
 def drawn(folder: Path, seed: int, subjects: int = 60, stages: int = 3, slices: int = 3) -> Path:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scanwise import registration
 from scanwise.audit.duplicates import ALIKE
 from scanwise.audit.evidence import Evidence, Matches, Noted, Pairs, note
-from scanwise.audit.posed import SIDE, Posed, begun_at, in_thumbnails, laid, second_poses
+from scanwise.audit.posed import SIDE, Posed, begun_at, directed, in_thumbnails, joined, laid, second_poses
 from scanwise.records import BoolArray, FloatArray, IntArray, Severity, StrArray
 
 CANDIDATES = 6
@@ -29,6 +29,8 @@ COARSE = 0.8
 """The same on the first try at half the resolution, on which everything explains more."""
 WORSE, SLACK = 2.5, 0.005
 """By how much more may be unexplained than in the best pair of a scan."""
+STILL = 3.0
+"""Pixels of 104 that a scan may be moved to be said to lie just so."""
 TRIES = 3
 """Candidates of each scan that are tried in full."""
 FIRST, SECOND = (SIDE // 2, 4), (SIDE, 5)
@@ -184,7 +186,7 @@ def _verified(scans: Posed, rows: IntArray, mirrors: IntArray, sides: StrArray |
     fine = laid(scans, rows, begun, *SECOND)
     believed = fine.likeness >= _needed(fine.moved, least)
     fine = fine.take(believed)
-    return replace(in_thumbnails(fine.take(_nearly_best(fine))), least=least)
+    return replace(in_thumbnails(fine.take(_kept(scans, fine))), least=least)
 
 
 def _standing_out(scans: Posed) -> float:
@@ -222,16 +224,39 @@ def _needed(moved: FloatArray, least: float) -> FloatArray:
     return np.asarray(np.maximum(SAME - PER_PIXEL * moved, least))
 
 
-def _nearly_best(found: Matches) -> BoolArray:
-    """(P,) whether a pair is among the best of one of its scans: a copy of the neighbouring slice is not, where the origin is."""
+def _kept(scans: Posed, found: Matches) -> BoolArray:
+    """(P,) whether a pair is among the best of one of its scans, and the best one of the other does not deny it.
+
+    Where A is B, and C is B even more, A is C. So these two are tried as well. Where they lie just so and are not one,
+    they are neighbouring slices, and B, a copy of C, is no more than like A.
+    """
     left = 1 - found.likeness
-    kept = np.zeros(len(found), dtype=np.bool_)
-    for column in (0, 1):
-        least = np.full(int(found.rows.max(initial=0)) + 1, np.inf)
-        np.minimum.at(least, found.rows[:, 0], left)
-        np.minimum.at(least, found.rows[:, 1], left)
-        kept |= left <= WORSE * least[found.rows[:, column]] + SLACK
+    best = _best(found.rows, left)
+    least = left[best[found.rows]]
+    kept: BoolArray = np.asarray((left[:, None] <= WORSE * least + SLACK).any(axis=1))
+    asked = np.flatnonzero(kept & (left > least.min(axis=1)))
+    second = (
+        least[asked, 1] < least[asked, 0]
+    )  # whether B, which has the better partner, is the second scan of its pair
+    one, middle = np.where(second[:, None], found.rows[asked], found.rows[asked][:, ::-1]).T
+    better = best[middle]
+    onward = found.rows[better, 0] == middle
+    other = np.where(onward, found.rows[better, 1], found.rows[better, 0])
+    way = joined(directed(found.transform[asked], second), directed(found.transform[better], onward))
+    tried = Matches(np.stack([one, other], axis=1), left[asked], left[asked], way)
+    tried = laid(scans, tried.rows, second_poses(scans, tried), *SECOND)
+    kept[asked[(tried.moved < STILL) & (tried.likeness < _needed(tried.moved, 0))]] = False
     return kept
+
+
+def _best(rows: IntArray, left: FloatArray) -> IntArray:
+    """(N,) the pair of each scan that leaves least unexplained."""
+    scan, pair = rows.T.reshape(-1), np.tile(np.arange(len(rows)), 2)
+    order = np.lexsort((left[pair], scan))
+    first = order[np.flatnonzero(np.diff(scan[order], prepend=-1))]
+    found = np.zeros(int(rows.max(initial=0)) + 1, dtype=np.int64)
+    found[scan[first]] = pair[first]
+    return found
 
 
 def _rank(found: Matches, hopeful: BoolArray, across: BoolArray) -> IntArray:

@@ -151,6 +151,20 @@ def _between(own: FloatArray, other: FloatArray) -> FloatArray:
     return np.concatenate([linear, other[:, :, 2:] - linear @ own[:, :, 2:]], axis=2)
 
 
+def directed(transform: FloatArray, forth: BoolArray) -> FloatArray:
+    """(B, 2, 3) these transforms, or the way back where it is not `forth`."""
+    back = np.linalg.inv(transform[:, :, :2])
+    back = np.concatenate([back, -back @ transform[:, :, 2:]], axis=2)
+    return np.where(forth[:, None, None], transform, back)
+
+
+def joined(first: FloatArray, second: FloatArray) -> FloatArray:
+    """(B, 2, 3) the first way, and then the second."""
+    return np.concatenate(
+        [second[:, :, :2] @ first[:, :, :2], second[:, :, :2] @ first[:, :, 2:] + second[:, :, 2:]], axis=2
+    )
+
+
 def begun_at(scans: Posed, rows: IntArray, mirrors: IntArray) -> FloatArray:
     """(P, 2, 3) the poses of the second scans of pairs, mirrored as `MIRRORS` says."""
     begun = scans.poses[rows[:, 1]].copy()
@@ -160,8 +174,7 @@ def begun_at(scans: Posed, rows: IntArray, mirrors: IntArray) -> FloatArray:
 
 def second_poses(scans: Posed, found: Matches) -> FloatArray:
     """(P, 2, 3) the poses of the second scans of pairs that were laid over each other."""
-    own, linear = scans.poses[found.rows[:, 0]], found.transform[:, :, :2]
-    return np.concatenate([linear @ own[:, :, :2], linear @ own[:, :, 2:] + found.transform[:, :, 2:]], axis=2)
+    return joined(scans.poses[found.rows[:, 0]], found.transform).astype(np.float32)
 
 
 def in_thumbnails(found: Matches) -> Matches:
