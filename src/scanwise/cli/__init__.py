@@ -6,7 +6,7 @@ import click
 
 from scanwise import __version__
 from scanwise.cli.data import audit, augment, cohort, fetch
-from scanwise.cli.evaluating import compare, evaluate
+from scanwise.cli.evaluating import compare, evaluate, fold
 from scanwise.cli.fitting import demo, fit, report
 from scanwise.cli.launching import launch, train, verdict
 from scanwise.cli.logits import calibrate, conformal
@@ -33,6 +33,13 @@ def main() -> None:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         sys.stdout = None
         sys.exit(141)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_for_memory(error):
+            raise
+        _fail(
+            "Out of memory. Lower train.batch or data.size, or close other programs; on a GPU, --device cpu has more.",
+            2,
+        )
     except OSError as error:
         if error.errno is None:
             raise
@@ -43,6 +50,12 @@ def _fail(message: str, code: int) -> None:
     click.secho("error: ", fg="red", bold=True, err=True, nl=False)
     click.echo(message, err=True)
     sys.exit(code)
+
+
+def _is_for_memory(error: MemoryError | RuntimeError) -> bool:
+    """Whether there was no memory, on a GPU or here; torch, which has errors of its own, may not be imported."""
+    named = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return named or isinstance(error, MemoryError)
 
 
 def _usage(error: click.ClickException) -> str:
@@ -71,6 +84,7 @@ for command in (
     evaluate,
     fetch,
     fit,
+    fold,
     launch,
     predict,
     recipes,

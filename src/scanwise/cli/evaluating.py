@@ -89,5 +89,58 @@ def compare(runs: tuple[Path, ...], out: Path, draws: int, seed: int) -> None:
     click.echo(f"page: {click.style(str(page), bold=True)}")
 
 
+@click.command()
+@click.argument("recipe")
+@click.option("--data", required=True, help="As in `fit`.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder; each candidate is a run in it.")
+@click.option("--folds", default=5, type=click.IntRange(2), show_default=True)
+@click.option("--subject", default="", help="Who is who, as in `fit`.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the recipe, for all candidates.")
+@click.option(
+    "--try",
+    "tries",
+    multiple=True,
+    metavar="'KEY=VALUE …'",
+    help="A candidate: its settings. Name several to choose between.",
+)
+@click.option("--by", "criterion", default="nll", show_default=True, help="Metric on validation subjects that chooses.")
+@click.option("--resume", is_flag=True, help="Go on with what lies in --out.")
+@running
+def fold(
+    recipe: str,
+    data: str,
+    out: Path,
+    folds: int,
+    subject: str,
+    settings: tuple[str, ...],
+    tries: tuple[str, ...],
+    criterion: str,
+    resume: bool,
+    device: str,
+    threads: int,
+) -> None:
+    """K-fold by subject: every subject is tested once; with several --try, nested.
+
+    Each fold chooses among the candidates by its own validation subjects; only the chosen one answers for its test.
+    """
+    talk()
+    from scanwise.pipeline import folding
+
+    found = folding.fold(
+        recipe, data=data, out=out, folds=folds, subject=subject, settings=settings, criterion=criterion, resume=resume,
+        tries=[one.split() for one in tries], device=device, threads=threads, progress=progress(),
+    )  # fmt: skip
+    units = {m.unit for m in found.metrics}
+    unit = "subject" if "subject" in units else "scan"
+    table = make_table(f"By {unit} (with interval, given the networks that were fitted)", ["fold", "chosen", *SHOWN])
+    chosen = {one.fold: one.candidate for one in found.choices if one.chosen}
+    for number in [*sorted(chosen), -1]:
+        here = {m.name: m for m in found.metrics if (m.fold, m.unit, m.group) == (number, unit, "")}
+        cells = [f"{percent(here[n].value)} ({percent(here[n].low, here[n].high)})" if n in here else "" for n in SHOWN]
+        table.add_row("all" if number < 0 else str(number), chosen.get(number, ""), *cells)
+    console().print(table)
+    click.echo(f"tables: {click.style(str(out / 'nested' / 'tables'), bold=True)}")
+
+
 def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
