@@ -197,6 +197,7 @@ def explain(
     )
 
 
+@torch.inference_mode(False)
 def maps(
     network: "Network",
     scans: Any,
@@ -251,6 +252,7 @@ def predicted(
     return np.asarray(said.argmax(axis=1))[:, None]
 
 
+@torch.inference_mode(False)
 def chances(
     network: "Network", scans: Any, *, tokens: IntArray | None = None, batch: int = 64, device: str = "cpu"
 ) -> FloatArray:
@@ -300,4 +302,4 @@ def _targets(targets: Targets, here: slice, probs: Tensor) -> Tensor:
     if rows.min() < 0 or rows.max() >= classes:
         wrong = int(rows.max() if rows.max() >= classes else rows.min())
         raise DataError(f"There is no class {wrong}: the network tells {classes} classes, 0 to {classes - 1}.")
-    return torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64)).to(probs.device)
+    return torch.from_numpy(np.array(rows, dtype=np.int64)).to(probs.device)

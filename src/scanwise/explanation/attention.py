@@ -100,7 +100,7 @@ def gradient_rollout(asked: Asked) -> Tensor:
     mean over heads (Chefer et al. 2021)."""
     part = transformer_of(asked.network)
     with _unfused(part):
-        logits, blocks = _looked(asked, part)
+        logits, blocks = _looked(asked, part, asked.images.detach().requires_grad_())  # weights ask for no gradient
         found = []
         for gradients in asked.gradients(logits, blocks):
             joined = torch.eye(blocks[0].shape[2], device=logits.device).expand(len(blocks[0]), -1, -1)
@@ -148,11 +148,11 @@ def _unfused(part: nn.Module) -> Iterator[None]:
             module.fused_attn = was
 
 
-def _looked(asked: Asked, part: nn.Module) -> tuple[Tensor, list[Tensor]]:
+def _looked(asked: Asked, part: nn.Module, images: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
     """Logits, and the attention of each block of the transformer."""
     looking = Looking()
     with looking:
-        logits = asked.logits()
+        logits = asked.logits(images)
     grid, prefix = grid_of(part)
     count = prefix + math.prod(grid or ())
     blocks = [weights for weights in looking.seen if weights.shape[-2:] == (count, count)]

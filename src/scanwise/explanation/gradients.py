@@ -21,7 +21,7 @@ WORKED = 64
 """Side at which the median is taken; what it leaves is coarse anyway."""
 NEAR, SOFT = 2 / 64, 0.7 / 64
 """Sigma of the gradients' pool, and of the finished map, in sides of the scan."""
-PATCHES = 16
+PATCHES = 12
 """Strides of the occluding patch that fit into a side; the patch is two strides wide."""
 
 

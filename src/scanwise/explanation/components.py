@@ -1,0 +1,156 @@
+"""What each half of the hybrid looks at and gives, and the two maps combined."""
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from scanwise.errors import RecipeError
+from scanwise.explanation import Targets, chances, maps
+from scanwise.explanation.layers import lent
+from scanwise.explanation.measures import overlap
+from scanwise.models.hybrid import Hybrid
+from scanwise.records import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from scanwise.models import Network
+
+SHARED = 0.2
+"""Of the pixels, the strongest, of which the overlap of the halves is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """The maps of both halves about one class a scan.
+
+    Attributes:
+        convolution: (N, H, W) Grad-CAM of the convolutional half.
+        transformer: (N, H, W) gradient-weighted rollout of the transformer.
+        combined: (N, H, W) both, each scaled to a sum of one, weighed by what its half adds to the first linear layer.
+        targets: (N,) the class.
+        probs: (N, C) the network's own.
+        norms: (N, 2) of what each half sees, convolution first.
+        contributions: (N, 2) of what each adds to the first linear layer.
+    """
+
+    convolution: FloatArray
+    transformer: FloatArray
+    combined: FloatArray
+    targets: IntArray
+    probs: FloatArray
+    norms: FloatArray
+    contributions: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One scan's summary: a row of `components.csv`. Places are shares of the side, from the top and from the left.
+
+    Attributes:
+        scan: its name.
+        predicted: the class.
+        probability: that the network gives it.
+        overlap: share of the strongest fifth of pixels that the halves have in common.
+        convolution_row, convolution_column: centre of what the convolutional half looks at.
+        convolution_spread: root of its mean squared distance from there.
+        transformer_row, transformer_column, transformer_spread: the same of the other half.
+        convolution_norm, transformer_norm: of what each half sees.
+        convolution_contribution, transformer_contribution: of what it adds to the first linear layer.
+        convolution_share: of the two contributions.
+    """
+
+    scan: str
+    predicted: str
+    probability: float
+    overlap: float
+    convolution_row: float
+    convolution_column: float
+    convolution_spread: float
+    transformer_row: float
+    transformer_column: float
+    transformer_spread: float
+    convolution_norm: float
+    transformer_norm: float
+    convolution_contribution: float
+    transformer_contribution: float
+    convolution_share: float
+
+    def row(self) -> dict[str, object]:
+        """For a CSV."""
+        return asdict(self)
+
+
+def look(network: "Network", scans: Any, *, targets: Targets = None, batch: int = 16, device: str = "cpu") -> Looks:
+    """Explain both halves of a hybrid about the same classes.
+
+    Args:
+        network: a hybrid.
+        scans: (N, H, W, C) uint8.
+        targets: one class for all scans or (N, 1); None for the predicted one.
+
+    Raises:
+        RecipeError: if the network is no hybrid.
+    """
+    body = network.body
+    if not isinstance(body, Hybrid):
+        raise RecipeError("The component summary is about the two halves of model.name hybrid; this network has none.")
+    options: dict[str, Any] = {"batch": batch, "device": device}
+    first, asked, _ = maps(network, scans, targets=targets, method="grad_cam", **options)
+    second, _, _ = maps(network, scans, targets=asked, method="gradient_rollout", **options)
+    probs = chances(network, scans, **options)
+    norms, parts = _norms(network, scans, batch, device)
+    weights = parts / np.maximum(parts.sum(axis=1, keepdims=True), 1e-12)
+    one, other = first[:, 0], second[:, 0]
+    combined = weights[:, 0, None, None] * _shares(one) + weights[:, 1, None, None] * _shares(other)
+    return Looks(one, other, combined.astype(np.float32), asked[:, 0], probs, norms, parts)
+
+
+def summarise(looks: Looks, names: list[str], classes: tuple[str, ...]) -> tuple[Component, ...]:
+    """Where each half looks, the norm it gives, and the prediction: one a scan."""
+    shared = overlap(looks.convolution, looks.transformer, SHARED)
+    centres = [_centre(values) for values in (looks.convolution, looks.transformer)]
+    share = looks.contributions[:, 0] / np.maximum(looks.contributions.sum(axis=1), 1e-12)
+    best = looks.probs.argmax(axis=1)
+    parts = ("convolution", "transformer")
+    found = []
+    for row, name in enumerate(names):
+        told: dict[str, float] = {"convolution_share": float(share[row])}
+        for half, part in enumerate(parts):
+            middle = zip(("row", "column", "spread"), centres[half][row].tolist(), strict=True)
+            told |= {f"{part}_{what}": value for what, value in middle}
+            told[f"{part}_norm"] = float(looks.norms[row, half])
+            told[f"{part}_contribution"] = float(looks.contributions[row, half])
+        probability = float(looks.probs[row, best[row]])
+        found.append(Component(name, classes[best[row]], probability, float(shared[row]), **told))
+    return tuple(found)
+
+
+def _norms(network: "Network", scans: Any, batch: int, device: str) -> tuple[FloatArray, FloatArray]:
+    """(N, 2) norms and (N, 2) contributions; of a batch ensemble the mean of its members."""
+    pixels, found = np.asarray(scans), []
+    body: Any = network.body
+    with lent(network), torch.no_grad():
+        for start in range(0, len(pixels), batch):
+            images = torch.from_numpy(pixels[start : start + batch]).to(device).permute(0, 3, 1, 2)
+            features = network.forward_features(images)
+            both = torch.stack([body.norms(features), body.contributions(features)])
+            found.append(both.reshape(2, -1, len(images), 2).mean(1).float().cpu().numpy())
+    joined = np.concatenate(found, axis=1)
+    return joined[0], joined[1]
+
+
+def _shares(values: FloatArray) -> FloatArray:
+    total = values.sum(axis=(1, 2), keepdims=True)
+    return np.asarray(values / np.where(total > 0, total, 1))
+
+
+def _centre(values: FloatArray) -> FloatArray:
+    """(N, 3): row and column of the centre of each map, and the spread around it; the middle for an empty map."""
+    height, width = values.shape[1:]
+    weights = _shares(values.astype(np.float64) + 1e-12)
+    y, x = np.mgrid[:height, :width]
+    down, right = (y + 0.5) / height, (x + 0.5) / width
+    middle = np.stack([(weights * down).sum(axis=(1, 2)), (weights * right).sum(axis=(1, 2))], axis=1)
+    away = (down - middle[:, 0, None, None]) ** 2 + (right - middle[:, 1, None, None]) ** 2
+    return np.column_stack([middle, np.sqrt((weights * away).sum(axis=(1, 2)))])

@@ -1,0 +1,215 @@
+"""Heatmaps for people: the scan bare, with the map laid over it, and with its outline; sheets by class; means; regions.
+
+The colours (cividis) are perceptually uniform and much the same to people who see few colours. A map that did not pass its
+checks is drawn gray, with the reason.
+"""
+
+import io
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scanwise import registration
+from scanwise.records import FloatArray, Heatmap, IntArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Pixels = NDArray[np.uint8]
+COLOURS = "cividis"
+SHEET = "#0b0d0f"
+WORDS = "#e8ebee"
+WARNING = "#ffb454"
+CONTOURS = (0.5, 0.8)
+"""Of the brightest, at which outlines run."""
+BRIGHTEST = 99.5
+"""Percentile of a map that is drawn as the brightest."""
+SIDE = 64
+"""Of the canonical frame in which maps of different people are averaged."""
+REGIONS = (
+    "ventricles and centre", "cortex, left of the picture", "cortex, right of the picture", "front", "back", "outside the head",
+)  # fmt: skip
+
+
+def levels(values: FloatArray) -> FloatArray:
+    """A map as 0 to 1, its brightest half per cent all 1; an empty map stays 0."""
+    top = float(np.percentile(values, BRIGHTEST)) or float(values.max())
+    return np.clip(values / top, 0, 1) if top > 0 else np.zeros_like(values)
+
+
+def overlay(scan: Pixels, values: FloatArray, *, opacity: float = 0.6, passed: bool | None = None) -> Pixels:
+    """(H, W, 3): the scan with the map over it, the more opaque the higher the map.
+
+    Args:
+        scan: (H, W, 1) or (H, W, 3).
+        values: (H, W).
+        opacity: of the brightest, 0 to 1.
+        passed: False draws it gray.
+    """
+    import matplotlib as mpl
+
+    shown = levels(values)
+    colours = mpl.colormaps["gray" if passed is False else COLOURS](shown)[..., :3] * 255
+    below = np.broadcast_to(scan, (*scan.shape[:2], 3)).astype(np.float64)
+    cover = (opacity * shown)[..., None]
+    return np.asarray(np.rint(below * (1 - cover) + colours * cover), dtype=np.uint8)
+
+
+def panel(scan: Pixels, heatmap: Heatmap, classes: Sequence[str], *, opacity: float = 0.6, truth: str = "") -> bytes:
+    """One map as PNG: the bare scan, the overlay and the outline beside each other, class and probability above."""
+    with _figure(7.2, 3.1) as figure:
+        _row(figure, 1, 0, scan, heatmap, opacity)
+        figure.suptitle(title(heatmap, classes, truth), color=WORDS, fontsize=10, x=0.01, ha="left")
+        _badge(figure, [heatmap])
+        return _png(figure)
+
+
+def title(heatmap: Heatmap, classes: Sequence[str], truth: str = "") -> str:
+    """What stands above a map."""
+    known = f", in truth {truth}" if truth else ""
+    return f"{classes[heatmap.target]} {100 * heatmap.prob:.0f} %{known} · {heatmap.method.replace('_', ' ')}"
+
+
+def mosaic(
+    scans: Sequence[Pixels], heatmaps: Sequence[Heatmap], captions: Sequence[str], heading: str, *, opacity: float = 0.6
+) -> bytes:
+    """Several maps under one heading, each as bare scan, overlay and outline with its caption, as PNG."""
+    with _figure(7.2, 0.6 + 2.4 * len(scans)) as figure:
+        for place, (scan, heatmap, caption) in enumerate(zip(scans, heatmaps, captions, strict=True)):
+            first = _row(figure, len(scans), place, scan, heatmap, opacity)
+            first.set_title(textwrap.fill(caption, 90), color=WORDS, fontsize=8, loc="left")
+        figure.suptitle(heading, color=WORDS, fontsize=11, x=0.01, ha="left")
+        _badge(figure, heatmaps)
+        return _png(figure)
+
+
+def sheet(images: Mapping[str, FloatArray], heading: str) -> bytes:
+    """Maps without scans, such as the mean of each class, or mean and variance, as PNG."""
+    with _figure(max(2.4, 2.0 * len(images)), 2.5) as figure:
+        for place, (name, values) in enumerate(images.items()):
+            axes = figure.add_subplot(1, len(images), place + 1)
+            axes.imshow(levels(values), cmap=COLOURS, vmin=0, vmax=1)
+            axes.set_title(textwrap.fill(name, 24), color=WORDS, fontsize=8)
+            axes.set_axis_off()
+        figure.suptitle(heading, color=WORDS, fontsize=10, x=0.01, ha="left")
+        return _png(figure)
+
+
+def pick(labels: IntArray, probs: FloatArray, of: int, count: int = 3) -> dict[str, IntArray]:
+    """Rows of one true class that are worth a look: the surest right, the surest wrong, the most uncertain.
+
+    Args:
+        labels: (N,) the true class. probs: (N, C). of: the class. count: of each kind.
+    """
+    best = probs.argmax(axis=1)
+    order = np.argsort(-probs.max(axis=1), kind="stable")
+    mine = order[labels[order] == of]
+    entropy = -(probs * np.log(np.maximum(probs, 1e-12))).sum(axis=1)
+    return {
+        "surest right": mine[best[mine] == of][:count],
+        "surest wrong": mine[best[mine] != of][:count],
+        "most uncertain": mine[np.argsort(-entropy[mine], kind="stable")][:count],
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """Maps and heads of several scans in one frame.
+
+    Attributes:
+        maps: (N, S, S), each with a sum of one.
+        head: (S, S) how often there is head.
+    """
+
+    maps: FloatArray
+    head: FloatArray
+
+
+def lay(scans: Pixels, values: FloatArray) -> Laid:
+    """Bring maps of different people into one frame, each head upright, in the middle and of one size.
+
+    Args:
+        scans: (N, H, W, C). values: (N, H, W).
+    """
+    side = scans.shape[1] // 2 * 2  # poses are found on half the size
+    gray = np.rint(scans[:, :side, :side].mean(axis=3)).astype(np.uint8)
+    masks = registration.foreground(gray)
+    poses = registration.poses(gray, masks)
+    if len(scans) > 1:
+        _turn_upright(poses)
+    grid = registration.grid(SIDE)
+    maps = registration.sample(values[:, :side, :side].astype(np.float32), poses, grid)
+    heads = registration.sample(masks.repeat(2, axis=1).repeat(2, axis=2).astype(np.float32), poses, grid)
+    total = maps.sum(axis=1, keepdims=True)
+    maps = maps / np.where(total > 0, total, 1)
+    return Laid(maps.reshape(-1, SIDE, SIDE), heads.mean(axis=0).reshape(SIDE, SIDE))
+
+
+def regions(laid: Laid) -> dict[str, float]:
+    """Which parts of the head carry the maps, in shares that sum to one; left and right are those of the picture."""
+    y, x = (np.mgrid[:SIDE, :SIDE] + 0.5) / SIDE - 0.5
+    head = laid.head > 0.5
+    centre = head & (np.hypot(x / 0.20, y / 0.26) < 1)
+    rest = head & ~centre
+    front, back = rest & (y < -np.abs(x)), rest & (y > np.abs(x))
+    sides = rest & ~front & ~back
+    masks = (centre, sides & (x < 0), sides & (x >= 0), front, back, ~head)
+    mean = laid.maps.mean(axis=0)
+    total = float(mean.sum()) or 1.0
+    return {name: float((mean * mask).sum()) / total for name, mask in zip(REGIONS, masks, strict=True)}
+
+
+def _turn_upright(poses: FloatArray) -> None:
+    """The frame of the mean scan may lie on its head, or be mirrored: turn it as most scans lie."""
+    down = np.median(poses[:, 0, 0])
+    if down < 0:
+        poses[:, :, 0] *= -1
+    if np.median(poses[:, 1, 1]) < 0:
+        poses[:, :, 1] *= -1
+
+
+def _row(figure: "Figure", rows: int, row: int, scan: Pixels, heatmap: Heatmap, opacity: float) -> Any:
+    shown = scan.squeeze(-1) if scan.shape[-1] == 1 else scan
+    gray: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
+    axes = [figure.add_subplot(rows, 3, 3 * row + column + 1) for column in range(3)]
+    axes[0].imshow(shown, **gray)
+    axes[1].imshow(overlay(scan, heatmap.values, opacity=opacity, passed=heatmap.passed))
+    axes[2].imshow(shown, **gray)
+    if heatmap.values.any():
+        colour = "#9aa0a6" if heatmap.passed is False else "#ffd43b"
+        axes[2].contour(levels(heatmap.values), levels=CONTOURS, colors=colour, linewidths=1.0)
+    for one in axes:
+        one.set_axis_off()
+    return axes[0]
+
+
+def _badge(figure: "Figure", heatmaps: Sequence[Heatmap]) -> None:
+    """Below the maps: whether the method passed."""
+    failed = [heatmap for heatmap in heatmaps if heatmap.passed is False]
+    if failed:
+        text = f"Did not pass its checks: {failed[0].reason}. Do not read it as an answer."
+    elif all(heatmap.passed for heatmap in heatmaps):
+        text = "Passed its checks on this network."
+    else:
+        text = "Not checked on this network."
+    figure.supxlabel(textwrap.fill(text, 110), color=WARNING if failed else WORDS, fontsize=7, x=0.01, ha="left")
+
+
+@contextmanager
+def _figure(width: float, height: float) -> "Iterator[Figure]":
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({"font.family": "DejaVu Sans", "text.parse_math": False}):
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+def _png(figure: "Figure") -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=110, facecolor=SHEET, metadata={"Software": None})
+    return stream.getvalue()

@@ -1,0 +1,166 @@
+"""The same questions to every network and method: is the map there, of the right shape, and is the network left alone?"""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from networks import KINDS, make, scans
+
+from scanwise.errors import DataError, RecipeError, ShapeError
+from scanwise.explanation import METHODS, explain, maps
+
+OF_TRANSFORMERS = ("rollout", "gradient_rollout")
+EVERYWHERE = ("pooled_gradients", "integrated_gradients", "occlusion")
+
+
+def methods(kind: str) -> list[str]:
+    found = [*EVERYWHERE, "grad_cam", "grad_cam_plus_plus", "layer_cam", "eigen_cam"]
+    found += OF_TRANSFORMERS if "vit" in kind or kind == "hybrid" else ()
+    return found + (["query_key"] if kind == "attention" else [])
+
+
+CASES = [(kind, method) for kind in KINDS if kind != "alexnet" for method in methods(kind)]
+CASES = [(kind, method) for kind, method in CASES if method != "occlusion" or kind in ("small", "vit", "members")]
+
+
+def state(network: Any) -> tuple[Any, ...]:
+    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in network.modules()]
+    return (
+        [m.training for m in network.modules()],
+        [p.requires_grad for p in network.parameters()],
+        [p.grad for p in network.parameters()],
+        hooks,
+        [getattr(m, "fused_attn", None) for m in network.modules()],
+        [value.sum().item() for value in network.state_dict().values()],
+    )
+
+
+@pytest.mark.parametrize(("kind", "method"), CASES)
+def test_every_method_gives_a_map_and_leaves_the_network_alone(kind: str, method: str) -> None:
+    network = make(kind).train()
+    for weight in list(network.parameters())[::2]:
+        weight.requires_grad_(False)
+    before = state(network)
+    found = explain(network, scans(3), targets=[0, 2], method=method)
+    assert state(network) == before
+    assert [(one.scan, one.target) for one in found] == [(str(n), t) for n in range(3) for t in (0, 2)]
+    for one in found:
+        assert one.values.shape == (32, 32)
+        assert one.values.dtype == np.float32
+        assert np.isfinite(one.values).all()
+        assert (one.values >= 0).all()
+    assert any(one.values.any() for one in found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"), [(k, m) for k, m in CASES if k in ("vit", "members")]
+)
+def test_maps_do_not_depend_on_the_batch(kind: str, method: str) -> None:
+    network, pixels = make(kind), scans(5)
+    whole, _, _ = maps(network, pixels, targets=1, method=method, batch=5)
+    for batch in (1, 2):
+        parts, _, _ = maps(network, pixels, targets=1, method=method, batch=batch)
+        np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-5 * whole.max())
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in (*OF_TRANSFORMERS, "query_key")])
+def test_several_targets_are_each_as_one_alone(method: str) -> None:
+    network, pixels = make("small"), scans(2)
+    both, _, _ = maps(network, pixels, targets=[2, 0], method=method)
+    for place, target in enumerate((2, 0)):
+        alone, _, _ = maps(network, pixels, targets=target, method=method)
+        np.testing.assert_allclose(both[:, place], alone[:, 0], rtol=1e-4, atol=1e-5 * alone.max())
+
+
+def test_the_predicted_class_is_explained_unless_another_is_named() -> None:
+    network, pixels = make("small"), scans(6)
+    found = explain(network, pixels)
+    probs = torch.softmax(network(torch.from_numpy(pixels).permute(0, 3, 1, 2)), 1)
+    assert [one.target for one in found] == probs.argmax(1).tolist()
+    np.testing.assert_allclose([one.prob for one in found], probs.amax(1).tolist(), rtol=1e-5)
+    own = np.array([[0], [1], [2], [0], [1], [2]])
+    assert [one.target for one in explain(network, pixels, targets=own, batch=4)] == [0, 1, 2, 0, 1, 2]
+
+
+def test_it_works_where_the_caller_has_switched_gradients_off() -> None:
+    network, pixels = make("small"), scans(2)
+    expected, _, _ = maps(network, pixels, targets=0, method="grad_cam")
+    with torch.no_grad():
+        np.testing.assert_allclose(maps(network, pixels, targets=0, method="grad_cam")[0], expected)
+    with torch.inference_mode():
+        np.testing.assert_allclose(maps(network, pixels, targets=0, method="grad_cam")[0], expected)
+
+
+@pytest.mark.parametrize("kind", ["small", "vit"])
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_half_precision_gives_much_the_same_map(kind: str, half: torch.dtype) -> None:
+    network, pixels = make(kind), scans(3)
+    method = "gradient_rollout" if kind == "vit" else "layer_cam"
+    fine, _, _ = maps(network, pixels, targets=0, method=method)
+    rough, _, _ = maps(network, pixels, targets=0, method=method, half=half)
+    assert rough.dtype == np.float32
+    for one, other in zip(fine[:, 0], rough[:, 0], strict=True):
+        assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.98
+
+
+def test_a_last_map_of_one_place_does_no_harm() -> None:
+    network = make("alexnet")
+    values, _, _ = maps(network, scans(2), targets=0, method="grad_cam")
+    assert len(np.unique(values[0, 0])) > 16  # not one value all over
+
+
+def test_a_layer_can_be_named() -> None:
+    network = make("small")
+    one, _, _ = maps(network, scans(2), targets=0, method="layer_cam", layer="blocks.0.2")
+    same, _, _ = maps(network, scans(2), targets=0, method="layer_cam", layer="body.blocks.0.2")
+    other, _, _ = maps(network, scans(2), targets=0, method="layer_cam", layer="blocks.2.2")
+    np.testing.assert_array_equal(one, same)
+    assert not np.allclose(one, other)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "error", "told"),
+    [
+        ("small", {"method": "gradcam"}, RecipeError, "Did you mean 'grad_cam'"),
+        ("small", {"method": "layer_cam", "layer": "blocks.2.3x"}, RecipeError, "Did you mean 'body.blocks.2.3'"),
+        ("small", {"layer": "blocks.2.2"}, RecipeError, "reads no layer"),
+        ("small", {"method": "rollout"}, RecipeError, "Class activation maps"),
+        ("small", {"method": "query_key"}, RecipeError, r"model\.attention"),
+        ("small", {"targets": 3}, DataError, "There is no class 3"),
+        ("small", {"targets": -1}, DataError, "There is no class -1"),
+        ("small", {"targets": [0.5]}, DataError, "class numbers"),
+    ],
+)
+def test_what_cannot_be_explained_is_refused(
+    kind: str, options: dict[str, Any], error: type[Exception], told: str
+) -> None:
+    network = make(kind)
+    before = state(network)
+    with pytest.raises(error, match=told):
+        explain(network, scans(2), **options)
+    assert state(network) == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "pixels", "error"),
+    [
+        ("small", scans(2).astype(np.float32) / 255, DataError),
+        ("small", scans(2)[..., 0], ShapeError),
+        ("small", scans(0), ShapeError),
+        ("small", np.repeat(scans(2), 3, axis=3), ShapeError),  # colour for a gray network
+        ("vit", scans(2, side=48), ShapeError),
+    ],
+)
+def test_scans_of_another_kind_are_refused(kind: str, pixels: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        explain(make(kind), pixels)
+
+
+def test_a_network_of_words_alone_has_no_heatmap() -> None:
+    from scanwise.models import build
+    from scanwise.recipe import Model
+
+    network = build(Model(name="text"), 3, 1)
+    with pytest.raises(RecipeError, match="words alone"):
+        explain(network, scans(2), tokens=np.ones((2, 4), np.int64))
