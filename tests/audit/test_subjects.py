@@ -107,6 +107,18 @@ def test_given_subjects_are_held_against_the_pixels() -> None:
     assert isinstance(wrong.picture, Pairs)
 
 
+def test_one_subject_that_looks_like_another_is_said_and_several_are_a_warning() -> None:
+    """Two names for one person, or two people who look alike: of one such pair the pixels are not the judge."""
+    pixels, names, labels = drawn.people(50, 4)
+    for parted, severity in ((1, "note"), (4, "warning")):
+        given = names.astype("<U9")
+        for person in np.unique(names)[:parted]:
+            given[np.flatnonzero(names == person)[:1]] = f"{person}b"
+        (noted,) = subjects.examine(drawn.evidence_of(pixels, labels, subject=given))
+        assert noted.finding.severity == severity
+        assert f"({parted} in all)" in noted.finding.message
+
+
 def test_what_was_recovered_already_is_not_recovered_again(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels, _, labels = drawn.people(50, 4)
     evidence = drawn.evidence_of(pixels, labels)

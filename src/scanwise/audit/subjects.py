@@ -27,6 +27,8 @@ ASKED = 8_000
 """Scans, in whole subjects, on which the confidence is measured."""
 SHOWN = 24
 """Pairs in a picture."""
+MERGED = 3
+"""Subjects that pixels take, with all their scans, for somebody else before it is a warning: one may look like another."""
 TORN = 0.01
 """Share of the scans that pixels may put to somebody else than the names do before it is a warning."""
 
@@ -201,7 +203,12 @@ def _compared(evidence: Evidence, recovered: Recovered) -> Noted:
         f"The given subjects and those that the pixels tell agree with an adjusted Rand index of {both:.3f} "
         f"({len(np.unique(given)):,} subjects given; the pixels tell {recovered.reason})."
     )
-    if not recovered.sure or len(torn) <= TORN * len(given):
+    moved = torn[~np.isin(given[torn], np.setdiff1d(given[torn], np.delete(given, torn)))]
+    merged = np.unique(given[np.setdiff1d(torn, moved)])
+    if len(merged):
+        names = ", ".join(merged[:3].tolist()) + (", …" if len(merged) > 3 else "")
+        message += f" Taken for one with another, with all their scans: {names} ({len(merged)} in all)."
+    if not recovered.sure or (len(moved) <= TORN * len(given) and len(merged) < MERGED):
         return note("subjects.given", "note", message, picture=_plot(recovered))
     message += f" {len(torn):,} scans look like somebody else than their subject says: check who is who."
     shown = torn[:SHOWN]
