@@ -1,13 +1,16 @@
 """A fit in two processes leaves what a fit in one leaves, and its exit code is that of what went wrong."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from scanwise.launch import several
 from tiny import Fill, read_csv
 
 SETTINGS = ["--device", "cpu", "--threads", "1", "--set", "split.protocols=[honest, published]"]
@@ -52,6 +55,53 @@ def test_torchrun_does_as_well(fit: list[str], tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("report:") == 1
     assert (tmp_path / "two" / "bundle" / "bundle.json").is_file()
+
+
+DEAF = (
+    "import pathlib, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    "pathlib.Path('ready').touch(); time.sleep(600)"
+)
+DUTIFUL = "import time; time.sleep(600)"
+
+
+def start(monkeypatch: pytest.MonkeyPatch, *programs: str) -> list["subprocess.Popen[bytes]"]:
+    """Have these programs stand in for the processes of a fit, and little patience with them."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def instead(_: object, rank: int, *__: object) -> "subprocess.Popen[bytes]":
+        started.append(subprocess.Popen([sys.executable, "-c", programs[rank]]))
+        return started[-1]
+
+    monkeypatch.setattr(several, "_start", instead)
+    monkeypatch.setattr(several, "GRACE", 1.0)
+    return started
+
+
+def test_the_first_to_fail_gives_the_code_and_the_others_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = start(monkeypatch, DUTIFUL, "raise SystemExit(7)", DEAF)
+    assert several.run([], 3) == 7
+    assert all(process.poll() is not None for process in started)
+
+
+def test_a_request_to_end_reaches_all_and_the_deaf_are_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    started = start(monkeypatch, DUTIFUL, DEAF)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def ask() -> None:
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=ask).start()
+    assert several.run([], 2) == 128 + signal.SIGTERM
+    assert {process.returncode for process in started} == {-signal.SIGTERM, -signal.SIGKILL}
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_all_that_end_well_end_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    start(monkeypatch, "", "")
+    assert several.run([], 2) == 0
 
 
 def test_what_went_wrong_is_said_once_and_ends_them_all(tmp_path: Path, tiny_recipe: Path) -> None:
