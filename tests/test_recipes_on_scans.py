@@ -30,13 +30,15 @@ SMALL = {
         "train.stages=[{epochs: 12, freeze: backbone, views: 2, lr: 1e-3}]", "train.monitor=loss",
     ),
     "resnet50-two-stage": (
-        "model.name=resnet18", "model.weights=none", "data.size=64", "split.test=0.35",
-        "train.stages=[{epochs: 1, freeze: backbone, views: 1, lr: 1e-3}, {epochs: 8, lr: 1e-3}]",
+        TWO, "model.name=mobilenetv2_100", "model.weights={weights}/mobilenetv2_100.pth", "model.options={pad_type: same}",
+        "model.mean=[0.5]", "model.std=[0.5]", "data.size=96", "split.test=0.35", "train.monitor=loss",
+        "train.stages=[{epochs: 4, freeze: backbone, views: 1, lr: 1e-3}, {epochs: 2, lr: 1e-4}]",
     ),
     "alexnet-gray": ("train.epochs=20", "train.optimizer.lr=1e-2", "train.patience=0", "split.test=0.35"),
     "stroke-hybrid": (
-        "model.hybrid.convolution.name=resnet18", "model.hybrid.transformer.name=vit_tiny_patch16_224",
-        "model.hybrid.transformer.options={img_size: 64}", "model.weights=none", "data.size=64", "train.epochs=6",
+        "model.hybrid.convolution.name=mobilenetv2_100", "model.hybrid.convolution.weights={weights}/mobilenetv2_100.pth",
+        "model.hybrid.convolution.options={pad_type: same}", "model.hybrid.transformer.name=vit_tiny_patch16_224",
+        "model.hybrid.transformer.options={img_size: 96}", "model.weights=none", "data.size=96", "train.epochs=3",
         "split.test=0.35",
     ),
     "fashion-fusion": (
@@ -50,7 +52,7 @@ SMALL = {
 DATA = {
     "efficientnet-uncertainty": "slices",
     "mobilenet-attention": "slices",
-    "resnet50-two-stage": "heads",
+    "resnet50-two-stage": "slices",
     "alexnet-gray": "heads",
     "stroke-hybrid": "heads",
     "fashion-fusion": "goods",
