@@ -25,7 +25,18 @@ import numpy as np
 from scanwise import bundle, cohort, recipe, run
 from scanwise.cohort import splits
 from scanwise.errors import DataError, RecipeError, RunError
-from scanwise.pipeline import auditing, bucket, doubting, following, galleries, learning, points, predicting, titles
+from scanwise.pipeline import (
+    auditing,
+    bucket,
+    doubting,
+    explaining,
+    following,
+    galleries,
+    learning,
+    points,
+    predicting,
+    titles,
+)
 from scanwise.pipeline.calibrating import calibrate
 from scanwise.pipeline.judging import Judged, measure, pool, rivals_of, with_less
 from scanwise.pipeline.work import Work
@@ -106,6 +117,8 @@ def fit(
         metrics = [*measure(work, judged), *doubting.measure(work, folder, judged)]
         with run.writing(folder.metrics) as temporary:
             save_metrics(metrics, temporary)
+    with _timed(work, "explanation"):
+        explaining.explain(work, folder, judged)
     _write_bundle(work, folder)
     _write_provenance(work, folder, started)
     _report(work, folder, judged)
@@ -184,6 +197,7 @@ def prepare(
         auditing.thumbnails_of(intake.cohort, progress=progress),
         quarantine=intake.quarantine,
         seed=made.seed,
+        seek="copies" in made.audit.checks,
         progress=progress,
     )
     known, rows, told = splits.settle_small_classes(evidence.cohort, made.split)

@@ -162,7 +162,13 @@ def _named(one: Noted, split: Split) -> Noted:
 
 
 def gather(
-    known: Cohort, thumbnails: Pixels, *, quarantine: Quarantine = (), seed: int = 0, progress: bool = False
+    known: Cohort,
+    thumbnails: Pixels,
+    *,
+    quarantine: Quarantine = (),
+    seed: int = 0,
+    seek: bool = True,
+    progress: bool = False,
 ) -> Evidence:
     """What all checks look at; who is who is recovered from the pixels where it is not given, if they can tell.
 
@@ -171,12 +177,14 @@ def gather(
         thumbnails: (N, S, S, 1) in the convention of `registration.THUMBNAIL`.
         quarantine: what could not be read.
         seed: of everything random.
+        seek: look for augmented copies, which takes the longest; where nobody knows who is who they are needed anyway.
         progress: say what is looked for.
     """
     pixels = thumbnails.reshape(thumbnails.shape[:3])
     vectors = registration.descriptors(pixels)
-    found, recovered = copies.find(pixels, known.given), None
-    if not known.subjects_known:
+    found = copies.find(pixels, known.given) if seek or not known.subjects_known else None
+    recovered = None
+    if found is not None and not known.subjects_known:
         recovered = subjects.recover(pixels, vectors, known.labels, found.rows)
         if recovered.sure:
             source = f"recovered from pixels, {recovered.reason}"
