@@ -27,6 +27,7 @@ model: {name: small}
 train: {epochs: 2, batch: 32, optimizer: {lr: 3e-3}}
 evaluation: {draws: 100}
 rivals: {names: [majority, nearest_neighbour]}
+explain: {scans: 0}
 """
 
 

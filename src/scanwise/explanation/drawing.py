@@ -88,12 +88,16 @@ def mosaic(
         return _png(figure)
 
 
-def sheet(images: Mapping[str, FloatArray], heading: str) -> bytes:
-    """Maps without scans, such as the mean of each class, or mean and variance, as PNG."""
-    with _figure(max(2.4, 2.0 * len(images)), 2.5) as figure:
+def sheet(images: Mapping[str, FloatArray], heading: str, *, scan: Pixels | None = None, columns: int = 4) -> bytes:
+    """Maps beside each other, such as the mean of each class, as PNG; over their scan, if they have one."""
+    rows = -(-len(images) // columns)
+    with _figure(max(4.0, 1.8 * min(columns, len(images))), 0.5 + 2.0 * rows) as figure:
         for place, (name, values) in enumerate(images.items()):
-            axes = figure.add_subplot(1, len(images), place + 1)
-            axes.imshow(levels(values), cmap=COLOURS, vmin=0, vmax=1)
+            axes = figure.add_subplot(rows, min(columns, len(images)), place + 1)
+            if scan is None:
+                axes.imshow(levels(values), cmap=COLOURS, vmin=0, vmax=1)
+            else:
+                axes.imshow(overlay(scan, values))
             axes.set_title(textwrap.fill(name, 24), color=WORDS, fontsize=8)
             axes.set_axis_off()
         figure.suptitle(heading, color=WORDS, fontsize=10, x=0.01, ha="left")
@@ -211,5 +215,5 @@ def _figure(width: float, height: float) -> "Iterator[Figure]":
 
 def _png(figure: "Figure") -> bytes:
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110, facecolor=SHEET, metadata={"Software": None})
+    figure.savefig(stream, format="png", dpi=90, facecolor=SHEET, metadata={"Software": None})
     return stream.getvalue()

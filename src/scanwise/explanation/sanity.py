@@ -129,6 +129,13 @@ def check(
         progress: show a bar.
         options: method, layer, tokens, batch and device, as of `explain`.
     """
+    return check_subject(Subject.of(network, scans, **options), masks=masks, seed=seed, progress=progress)
+
+
+def check_subject(
+    subject: Subject, *, masks: BoolArray | None = None, seed: int = 0, progress: bool = False
+) -> list[Check]:
+    """The same of maps that are there already."""
     steps: list[Callable[[Subject], Check]] = [
         lambda subject: weights(subject, seed),
         lambda subject: repeat(subject, seed),
@@ -136,7 +143,6 @@ def check(
     ]
     if masks is not None:
         steps.append(lambda subject: foreground(subject, masks))
-    subject = Subject.of(network, scans, **options)
     return [step(subject) for step in tqdm(steps, "checking maps", disable=not progress, leave=False)]
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from scanwise.errors import RecipeError, did_you_mean
 from scanwise.recipe.data import Audit, Data, Published, SplitSection
+from scanwise.recipe.explain import Explain
 from scanwise.recipe.judging import Calibration, Conformal, Evaluation, Rivals, Uncertainty
 from scanwise.recipe.model import Attention, Fusion, Hybrid, Members, Model, Multihead, Part, Text
 from scanwise.recipe.section import Section
@@ -29,6 +30,7 @@ __all__ = [
     "Conformal",
     "Data",
     "Evaluation",
+    "Explain",
     "Fusion",
     "Hybrid",
     "Members",
@@ -85,6 +87,7 @@ class Recipe(Section):
     conformal: Conformal = Conformal()
     uncertainty: Uncertainty = Uncertainty()
     evaluation: Evaluation = Evaluation()
+    explain: Explain = Explain()
     rivals: Rivals = Rivals()
 
     @model_validator(mode="after")
