@@ -28,6 +28,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "weighed": (PLAIN, LEARNT | {"class_weights": True, "accumulate": 2, "sampling": "classes", "ema": 0.9}),
     "focal": (PLAIN, LEARNT | {"loss": "focal", "class_weights": True, "sampling": "classes_and_subjects"}),
     "ordinal": (PLAIN | {"ordinal": True}, LEARNT | {"loss": "corn", "label_smoothing": 0.0}),
+    "resumed": (PLAIN, LEARNT | {"sampling": "subjects", "accumulate": 2}),
     "brief": (PLAIN, LEARNT | {"class_weights": True, "epochs": 1}),
     "mixed": (PLAIN, LEARNT | {"mixup": 0.4, "cutmix": 0.4}),
     "cached": ({"name": "small"}, LEARNT | {"stages": STAGES, "epochs": 3}),
@@ -39,8 +40,9 @@ SUBJECTS = toy.np.array([f"s{row // 4}" for row in range(len(toy.LABELS))])
 LABELS = toy.np.where(toy.np.arange(len(toy.LABELS)) % 5 == 4, 0, toy.LABELS)  # unlike shares of the classes
 
 
-def train(folder: Path, case: str) -> None:
+def train(folder: Path, case: str, **changed: Any) -> None:
     model, section = CASES[case]
+    section = section | changed
     made = Recipe.model_validate(
         {"name": "toy", "seed": 3, "data": {"size": toy.SIDE}, "model": model} | {"train": toy.TRAIN | section}
     )
@@ -59,6 +61,9 @@ def fork(rank: int, size: int, port: int, folder: Path, cases: list[str]) -> int
     try:
         torch.set_num_threads(1)
         for case in cases:
+            if case == "resumed":
+                train(folder, case, epochs=1)
+                toy.place(folder / case).model.unlink(missing_ok=True)
             train(folder, case)
         os._exit(0)
     finally:
