@@ -62,6 +62,7 @@ def write(run: Run, name: str, columns: tuple[str, ...], rows: list[dict[str, ob
 @pytest.fixture
 def run(make_run: Make, tmp_path: Path) -> Run:
     shutil.copytree(make_run().path, tmp_path / "run")
+    (tmp_path / "run" / "SHA256SUMS").unlink()
     return Run(tmp_path / "run")
 
 
@@ -128,6 +129,7 @@ def test_a_real_run_refuses_and_says_why(whole: Whole) -> None:
 
 def test_leaked_protocol_alone_has_no_such_section(make_run: Make, tmp_path: Path) -> None:
     shutil.copytree(make_run().path, tmp_path / "leaked")
+    (tmp_path / "leaked" / "SHA256SUMS").unlink()
     run = Run(tmp_path / "leaked")
     shutil.rmtree(run.path / "fits" / "honest")
     for name in ("predictions.csv", "predictions_subject.csv"):

@@ -34,10 +34,14 @@ FILES = (
     ("tables/published/predictions.csv", "what was said of each test scan under the published protocol"),
     ("figures/scans.png", "the sheet of example scans"),
     ("figures/failures.png", "the sheet of the surest mistakes"),
-    ("model_card.md", "the same in short, as model hubs show it"),
-    ("checklists.html", "CLAIM 2024 and TRIPOD+AI, each item with the file that supports it"),
     ("SHA256SUMS", "the hash of every file that this page is made from"),
 )
+
+WITH_THE_PAGE = (
+    ("model_card.md", "the same in short, as model hubs show it"),
+    ("checklists.html", "CLAIM 2024 and TRIPOD+AI, each item with the file that supports it"),
+)
+"""Written with the page itself, so listed whether or not they are there yet."""
 
 
 def findings(contents: Contents) -> list[tuple[str, str, str, str]]:
@@ -123,6 +127,7 @@ def files(contents: Contents) -> list[tuple[str, str]]:
         found.append(
             (f"{place}/", f"weights, split, history and logits of {fitted.split.protocol}, {contents.label(fitted)}")
         )
+    found += WITH_THE_PAGE
     return [*found, ("bundle/", "the classifier itself, as “scanwise predict” loads it")]
 
 
