@@ -7,6 +7,7 @@ import click
 from scanwise import __version__
 from scanwise.cli.data import audit, augment, cohort, fetch
 from scanwise.cli.evaluating import compare, evaluate, fold
+from scanwise.cli.explaining import explain
 from scanwise.cli.fitting import demo, fit, report
 from scanwise.cli.launching import launch, train, verdict
 from scanwise.cli.logits import calibrate, conformal
@@ -82,6 +83,7 @@ for command in (
     conformal,
     demo,
     evaluate,
+    explain,
     fetch,
     fit,
     fold,

@@ -222,10 +222,11 @@ def faithful(subject: Subject, seed: int = 0) -> Check:
     )
     figures = {name: getattr(mine, name) for name in names}
     figures |= {f"{name}_{rival}": getattr(values, name) for rival, values in rivals.items() for name in names}
+    hangs = "hangs" if len(won) >= 2 else "does not hang"
     return Check(
         "faith",
         len(won) >= 2,
-        f"the answer hangs on it, in log-odds: {told}; {len(won)} of 3 beat both (2 wanted).",
+        f"the answer {hangs} on it, in falls of log-odds: {told}; it beats both in {len(won)} of 3 (2 wanted).",
         figures,
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup, escape
 
-from scanwise.reporting import certainty, doubts, exhibits, groups, origins, seals, sections
+from scanwise.reporting import certainty, doubts, exhibits, explanations, groups, origins, seals, sections
 from scanwise.reporting.answer import answer, protocol_title
 from scanwise.reporting.contents import Contents
 from scanwise.run import Run, write_text
@@ -97,6 +97,7 @@ def _values(contents: Contents) -> dict[str, object]:
         "breakdowns": groups.breakdowns(contents) if honest else ([], []),
         "points": groups.points(contents) if honest else ([], []),
         "failures": exhibits.failures(contents),
+        "explanations": explanations.explanations(contents),
         "forest": figure,
         "parts": sections.parts(contents),
         "members": sections.members(contents),

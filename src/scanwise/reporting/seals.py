@@ -10,6 +10,7 @@ NAME = "SHA256SUMS"
 SEALED = (
     "recipe.yaml", "provenance.json", "cohort.parquet", "findings.json", "quarantine.csv", "metrics.json",
     "tables/**/*.csv", "tables/**/*.parquet", "figures/*.png",
+    "heatmaps/*.json", "heatmaps/*.csv", "heatmaps/*.png",
     "fits/*/*/*.json", "fits/*/*/history.csv", "fits/*/*/split.parquet", "fits/*/*/logits/test.npz",
 )  # fmt: skip
 
