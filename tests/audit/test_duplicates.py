@@ -2,7 +2,10 @@
 
 import io
 from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
 
+import drawn
 import numpy as np
 import pytest
 from PIL import Image
@@ -88,3 +91,18 @@ def test_a_scan_that_no_side_uses_leaks_nothing(originals) -> None:
 def test_blank_scans_are_no_duplicates_of_each_other() -> None:
     blank = saved(np.zeros((64, 64), np.uint8), "png")
     assert duplicates.examine(evidence([blank] * 3, [0] * 3)) == []
+
+
+def test_photos_that_are_called_exactly_the_same_are_equal_pixel_by_pixel() -> None:
+    """The digest is of decoded pixels; each pair is held against the pixels themselves, and no equal pair is missed."""
+    folder = drawn.real("fashion") / "images"
+    by_size: dict[int, list[Path]] = {}
+    for file in sorted(folder.glob("*.jpg")):
+        by_size.setdefault(file.stat().st_size, []).append(file)
+    several = [file for files in by_size.values() if len(files) > 1 for file in files][:240]
+    found = duplicates.exact(evidence([file.read_bytes() for file in several], [0] * len(several)).cohort)
+    pixels = [np.asarray(Image.open(file).convert("RGB")) for file in several]
+    told = {pair for rows in found for pair in combinations(rows.tolist(), 2)}
+    assert told
+    pairs = combinations(range(len(several)), 2)
+    assert told == {(one, other) for one, other in pairs if np.array_equal(pixels[one], pixels[other])}

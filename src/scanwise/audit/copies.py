@@ -36,9 +36,11 @@ TRIES = 3
 FIRST, SECOND = (SIDE // 2, 4), (SIDE, 5)
 """Side of the canonical picture and steps, on the first try and in full."""
 DRAWN = 300
-"""Pairs at random that tell how well any two scans explain each other."""
-FAR, NARROWEST = 5.0, 0.1
-"""By how many robust deviations a copy must lie off those, and the least that a deviation is taken for."""
+"""Pairs that tell how well scans explain each other that are no copies."""
+RANKS = ((6, 0.005), (20, 0.05))
+"""From and to which place of its neighbours the other scan of these is drawn: at least, and as a share of all scans."""
+FAR, NARROWEST, MOST = 5.0, 0.1, 0.99
+"""By how many robust deviations a copy must lie off those; the least that a deviation is taken for; the most that is asked."""
 UNSEEN = 1e-4
 """Share of the detail that is rounding error."""
 SIMPLE = 0.85
@@ -190,33 +192,33 @@ def _verified(scans: Posed, rows: IntArray, mirrors: IntArray, sides: StrArray |
 
 
 def _standing_out(scans: Posed) -> float:
-    """What a pair must explain to stand out among pairs drawn at random, nearly none of which are copies.
+    """What a pair must explain to stand out among pairs that look alike and are, nearly all of them, no copies.
 
-    Simple pictures (a blob in noise) explain each other well, whoever they are of. What random pairs leave unexplained
-    tells it: its logarithm is about normal, and a copy must lie `FAR` robust deviations below the median.
+    Simple pictures (a blob in noise, the ring of a skull) explain each other well, whoever they are of. What such pairs
+    leave unexplained tells it: its logarithm is about normal, and a copy must lie `FAR` robust deviations below the median.
     """
-    rows = _drawn(len(scans.vectors))
-    alike = np.stack(
-        [((scans.vectors[rows[:, 0]] * sign) * scans.vectors[rows[:, 1]]).sum(axis=1) for sign in scans.signs]
-    )
-    coarse = laid(scans, rows, begun_at(scans, rows, alike.argmax(axis=0)), *FIRST)
+    rows, mirrors = _lookalikes(scans)
+    coarse = laid(scans, rows, begun_at(scans, rows, mirrors), *FIRST)
     fine = laid(scans, rows, second_poses(scans, coarse), *SECOND)
     left = np.log(np.maximum(1 - fine.likeness[fine.likeness > 0], UNSEEN))
     if not len(left):
         return 0.0
     middle = float(np.median(left))
     spread = 1.4826 * float(np.median(np.abs(left - middle)))
-    return 1 - float(np.exp(middle - FAR * max(spread, NARROWEST)))
+    return min(1 - float(np.exp(middle - FAR * max(spread, NARROWEST))), MOST)
 
 
-def _drawn(count: int) -> IntArray:
-    """(P, 2) different pairs of `count` scans at random, `DRAWN` or all."""
+def _lookalikes(scans: Posed) -> tuple[IntArray, IntArray]:
+    """`DRAWN` scans, each with one that is near it, but not so near as copies are; and the mirror that this one needs."""
+    count = len(scans.vectors)
     random = np.random.default_rng(0)
-    if count * (count - 1) // 2 <= DRAWN:
-        return np.stack(np.triu_indices(count, 1), axis=1)
-    rows = np.sort(random.integers(0, count, (4 * DRAWN, 2)), axis=1)
-    rows = np.unique(rows[rows[:, 0] < rows[:, 1]], axis=0)
-    return random.permutation(rows)[:DRAWN]
+    one = np.resize(random.permutation(count)[:DRAWN], min(DRAWN, count * (count - 1)))
+    alike = np.stack([(scans.vectors[one] * signs) @ scans.vectors.T for signs in scans.signs])
+    alike[:, np.arange(len(one)), one] = -np.inf
+    order = np.argsort(-alike.max(axis=0), axis=1, kind="stable")
+    low, high = (min(max(least, int(share * count)), count - 2) for least, share in RANKS)
+    other = order[np.arange(len(one)), random.integers(low, high + 1, len(one))]
+    return np.stack([one, other], axis=1), alike[:, np.arange(len(one)), other].argmax(axis=0)
 
 
 def _needed(moved: FloatArray, least: float) -> FloatArray:
