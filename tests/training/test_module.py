@@ -15,7 +15,7 @@ from scanwise import metrics
 from scanwise.models import weights
 from scanwise.prediction import predict
 from scanwise.recipe import LOWER_IS_BETTER, Recipe, Train
-from scanwise.training.module import Classifier, channels_first
+from scanwise.training.module import Classifier, channels_first, seed_global
 from scanwise.training.trainer import precision_on
 
 PLAIN: dict[str, Any] = {
@@ -190,3 +190,10 @@ def test_a_compiled_network_is_the_same_one(tmp_path: Path, monkeypatch: pytest.
     run(tmp_path / "compiled", epochs=1, compiled=True)
     assert len(asked) == 1
     assert weights.read(toy.place(tmp_path / "compiled").model).keys() == toy.network(toy.recipe()).state_dict().keys()
+
+
+def test_a_step_is_seeded_as_torch_would() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    seed_global(5, torch.device("cpu"))
+    assert torch.equal(torch.rand(3), expected)
