@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scanwise.errors import DataError, ShapeError
+from scanwise import risk
+from scanwise.errors import DataError, RecipeError, ShapeError
 from scanwise.records import Logits
 from scanwise.risk import (
     check_labels,
@@ -199,3 +200,22 @@ def test_bad_rows_are_named() -> None:
     for check in (check_probs, check_logits):
         with pytest.raises(DataError, match="N is 0"):
             check(np.empty((0, 2)))
+
+
+def test_ways_to_pool_scans_of_a_subject() -> None:
+    random = np.random.default_rng(0)
+    logits = 3 * random.normal(size=(7, 2, 3))
+    scans = np.array([f"{row}.png" for row in range(7)])
+    who = np.array(list("aabbbbc"))
+    given = Logits(logits, np.array([0, 0, 1, 1, 1, 1, 2]), scans, who, ("x", "y", "z"))
+    probs = softmax(logits)
+    by_prob = softmax(risk.pool_by_subject(given, "mean_prob").logits)
+    np.testing.assert_allclose(by_prob[1], probs[2:6].mean(axis=0), atol=1e-9)
+    votes = softmax(risk.pool_by_subject(given, "majority").logits)
+    named = (logits[2:6].argmax(axis=-1)[..., None] == np.arange(3)).sum(axis=0)
+    np.testing.assert_allclose(votes[1], (named + 0.5) / (named + 0.5).sum(axis=-1, keepdims=True), atol=1e-9)
+    alone = risk.pool_by_subject(given, "mean_prob")
+    np.testing.assert_allclose(softmax(alone.logits)[2], probs[6], atol=1e-9)  # one scan is its own mean
+    np.testing.assert_array_equal(risk.pool_by_subject(given).logits, risk.pool_by_subject(given, "mean_logit").logits)
+    with pytest.raises(RecipeError, match="no pooling 'mean_probs'"):
+        risk.pool_by_subject(given, "mean_probs")

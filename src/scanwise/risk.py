@@ -4,14 +4,14 @@ What several stages share about risk lies here, and the checks of arrays that co
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from scanwise.errors import DataError, ShapeError
+from scanwise.errors import DataError, ShapeError, lookup
 from scanwise.records import BoolArray, FloatArray, IntArray, Logits, StrArray
 
 SLACK = 1e-9
@@ -181,10 +181,33 @@ def softmax(logits: FloatArray) -> FloatArray:
     return shifted
 
 
-def pool_by_subject(logits: Logits) -> Logits:
-    """One row a subject, in order of first appearance: the mean over its scans of log-softmax logits, member by member.
+def _mean_of_logits(values: FloatArray, of_subject: IntArray, counts: IntArray) -> FloatArray:
+    return mean_by(log_softmax(values), of_subject, counts)
 
-    A subject's label is its most common one, the later class where two are as common; -1 is an unknown label. `scans` becomes the number of
+
+def _mean_of_probs(values: FloatArray, of_subject: IntArray, counts: IntArray) -> FloatArray:
+    return np.asarray(np.log(np.clip(mean_by(softmax(values), of_subject, counts), 1e-12, None)))
+
+
+def _votes(values: FloatArray, of_subject: IntArray, counts: IntArray) -> FloatArray:
+    """Log-shares of the scans that name each class, half a vote added to each so that none is impossible."""
+    named = values.argmax(axis=-1)[..., None] == np.arange(values.shape[-1])
+    votes = mean_by(named.astype(np.float64), of_subject, counts) * counts.reshape(-1, *[1] * (values.ndim - 1)) + 0.5
+    return np.asarray(np.log(votes / votes.sum(axis=-1, keepdims=True)))
+
+
+POOLINGS: dict[str, Callable[[FloatArray, IntArray, IntArray], FloatArray]] = {
+    "mean_logit": _mean_of_logits,
+    "mean_prob": _mean_of_probs,
+    "majority": _votes,
+}
+"""How the scans of a subject become one answer: (logits (N, T, C), subject codes, counts) to logits (K, T, C)."""
+
+
+def pool_by_subject(logits: Logits, how: str = "mean_logit") -> Logits:
+    """One row a subject, in order of first appearance, by one of `POOLINGS`, member by member.
+
+    Unsaid, it is the mean over its scans of log-softmax logits. A subject's label is its most common one, the later class where two are as common; -1 is an unknown label. `scans` becomes the number of
     scans, as text; a group keeps its value where all scans of the subject agree, and is "" where not; features are
     averaged.
 
@@ -200,7 +223,7 @@ def pool_by_subject(logits: Logits) -> Logits:
     values = check_logits(logits.logits)
     of_subject, names = subject_codes(logits.subjects, len(logits))
     counts = np.bincount(of_subject, minlength=len(names))
-    pooled = mean_by(log_softmax(values), of_subject, counts).astype(values.dtype)
+    pooled = lookup(POOLINGS, how, "pooling")(values, of_subject, counts).astype(values.dtype)
     features = logits.features
     return replace(
         logits,

@@ -27,6 +27,7 @@ class Judge:
         detector: tells scans unlike those of training, or None.
         abstention: of subjects, whom to leave to a person; None where no threshold qualifies.
         ratings: the Clinical Dementia Rating of each class, or None.
+        pooling: of subjects, how their scans become one answer (`risk.POOLINGS`).
     """
 
     calibrator: calibration.Calibrator
@@ -35,6 +36,7 @@ class Judge:
     detector: Detector | None = None
     abstention: uncertainty.Abstention | None = None
     ratings: tuple[float, ...] | None = None
+    pooling: str = "mean_logit"
 
     def __call__(
         self, logits: Logits, hashes: Sequence[str], strange: tuple[FloatArray, BoolArray] | None = None
@@ -107,6 +109,7 @@ def judges_from(
             detector,
             chosen if unit == "subject" and chosen is not None and not chosen.refused else None,
             ratings,
+            str(calibrators.get(unit, {}).get("pooling", "mean_logit")),
         )
         for unit in units
     }
@@ -146,7 +149,8 @@ def hashes_of_subjects(subjects: StrArray, logits: Logits, hashes: Sequence[str]
 
 def judge_both(judges: dict[Unit, Judge], logits: Logits, hashes: Sequence[str]) -> tuple[Predictions, Predictions]:
     """Answers by scan and, pooled, by subject."""
-    pooled, detector = risk.pool_by_subject(logits), judges["scan"].detector
+    pooled = risk.pool_by_subject(logits, judges["subject"].pooling)
+    detector = judges["scan"].detector
     whose = hashes_of_subjects(pooled.subjects, logits, hashes)
     if detector is None:
         return judges["scan"](logits, hashes), judges["subject"](pooled, whose)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from scanwise import bundle, calibration, risk, run
+from scanwise import bundle, calibration, metrics, risk, run
 from scanwise.conformal import SCORES, ConformalSets, draws_from
 from scanwise.novelty import Detector
 from scanwise.pipeline.work import Work
@@ -17,15 +17,32 @@ RISKS = (0.05, 0.1, 0.2, 0.3)
 def calibrate(work: Work, place: Fit) -> None:
     """Learn from validation and calibration subjects all that a guarantee needs; only for honest fits."""
     sides = {side: Logits.load(place.logits(side)) for side in ("validation", "calibration")}
-    pooled = {side: risk.pool_by_subject(logits) for side, logits in sides.items()}
-    _calibrate(work, place, sides, pooled)
+    how = choose_pooling(sides["validation"], work.recipe.evaluation.pooling)
+    pooled = {side: risk.pool_by_subject(logits, how) for side, logits in sides.items()}
+    _calibrate(work, place, sides, pooled, how)
     _learn_abstention(work, place, pooled)
     train = Logits.load(place.logits("train"))
     false_alarm = work.recipe.uncertainty.false_alarm
     run.save(Detector.fit(train, sides["validation"], sides["calibration"], false_alarm=false_alarm), place.novelty)
 
 
-def _calibrate(work: Work, place: Fit, sides: dict[str, Logits], pooled: dict[str, Logits]) -> None:
+def choose_pooling(validation: Logits, asked: str) -> str:
+    """How scans of a subject become one answer; `auto` is what has the lowest NLL on validation subjects.
+
+    Each way gets its own temperature first, so that none loses by being too sure alone. Of equals the first is taken.
+    """
+    if asked != "auto":
+        return asked
+
+    def loss(how: str) -> float:
+        known = risk.pool_by_subject(validation, how)
+        learnt = calibration.Temperature.fit(known.logits, known.labels, known.subjects)
+        return float(metrics.nll(learnt(known.logits), known.labels))
+
+    return min(risk.POOLINGS, key=loss)
+
+
+def _calibrate(work: Work, place: Fit, sides: dict[str, Logits], pooled: dict[str, Logits], pooling: str) -> None:
     """Temperature and the score's tuning from validation subjects, thresholds from calibration subjects."""
     section = work.recipe.conformal
     calibrators: dict[str, Any] = {}
@@ -57,6 +74,7 @@ def _calibrate(work: Work, place: Fit, sides: dict[str, Logits], pooled: dict[st
             draws=draws["calibration"],
         )
         calibrators[unit], sets[unit] = calibrator.to_dict(), fitted.to_dict()
+    calibrators["subject"]["pooling"] = pooling
     run.write_json(calibrators, place.calibrator)
     run.write_json(sets, place.conformal)
 

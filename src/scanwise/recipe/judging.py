@@ -45,6 +45,8 @@ class Evaluation(Section):
     """Bootstrap draws of subjects behind each interval."""
     confidence: Fraction = 0.95
     """Of every interval."""
+    pooling: Literal["mean_logit", "mean_prob", "majority", "auto"] = "mean_logit"
+    """How the scans of a subject become one answer; `auto` chooses on the validation side."""
 
 
 class Rivals(Section):
