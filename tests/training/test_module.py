@@ -46,7 +46,7 @@ def test_everything_that_can_be_measured_can_be_watched() -> None:
 def test_the_best_epoch_is_best_at_what_is_watched(tmp_path: Path, monitor: str) -> None:
     outcome = run(tmp_path, monitor=monitor, epochs=3, optimizer={"name": "adam", "lr": 0.05}, schedule={})
     values = [row[f"validation_{monitor}"] for row in history(tmp_path)]
-    lower = monitor in ("nll", "brier", "ece")
+    lower = monitor in ("nll", "brier", "ece", "stage_error")
     assert outcome.best_epoch == int(np.argmin(values) if lower else np.argmax(values)) + 1
     made = toy.recipe()
     network = toy.network(made)

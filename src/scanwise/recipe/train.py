@@ -100,7 +100,7 @@ class Tracking(Section):
     """Of MLflow: its server, or a file as `sqlite:///FILE`; unsaid, a file in the folder of the fit."""
 
 
-LOWER_IS_BETTER = ("loss", "nll", "brier", "ece")
+LOWER_IS_BETTER = ("loss", "nll", "brier", "ece", "stage_error")
 """Of what `train.monitor` may name."""
 
 
@@ -143,11 +143,17 @@ class Train(Section):
         "balanced_accuracy",
         "loss",
         "weighted_f1",
+        "macro_precision",
+        "weighted_precision",
+        "macro_specificity",
+        "weighted_specificity",
+        "sensitivity_at_90",
         "auroc",
         "average_precision",
         "matthews",
         "kappa",
         "quadratic_kappa",
+        "stage_error",
         "nll",
         "brier",
         "ece",
