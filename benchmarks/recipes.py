@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,9 +99,9 @@ def main() -> int:
             row("bare step", f"{statistics.median(bare for _, bare in rates):9.2f} images/s")
             row("training / bare step", f"{ratio:9.3f}  {'missed' if ratio < BAR else 'met'}")
             if options.data.is_dir() and not case.made.model.reads_words:
-                beside_notebook(case, options.data, options.batches)
+                beside_notebook(case, options.data, options.batches, options.rounds)
             if name == "backbone" and options.data.is_dir():
-                beside_timm(options.data, options.batches, options.batch, options.timm)
+                beside_timm(options.data, options.batches, options.batch, options.rounds, options.timm)
             print(flush=True)
     return int(missed)
 
@@ -224,8 +225,8 @@ class Bare:
         return LOSSES[self.section.loss](logits, labels, self.weights, self.section.label_smoothing)
 
 
-def beside_notebook(case: Case, data: Path, batches: int) -> None:
-    """One epoch on real JPEGs after one that warms up, ours and the notebook's."""
+def beside_notebook(case: Case, data: Path, batches: int, rounds: int) -> None:
+    """Epochs on real JPEGs, ours and the notebook's in turn; the first ones warm up."""
     made, count = case.made, batches * case.made.train.batch
     size, section = made.data.size, made.train.augment
     change = transforms.Compose(
@@ -242,10 +243,13 @@ def beside_notebook(case: Case, data: Path, batches: int) -> None:
     chosen = np.random.default_rng(0).permutation(len(folder))[:count].tolist()
     loader = DataLoader(Subset(folder, chosen), made.train.batch, shuffle=True)
     bare = Bare(case, *blank(made))
-    theirs = [epoch_of(loader, bare) for _ in range(2)][1]
-    ours = on_files(case, data, [folder.samples[index] for index in chosen])
-    row("notebook's loop", f"{theirs:9.2f} images/s")
-    row("training / notebook", f"{ours / theirs:9.2f}")
+    samples = [folder.samples[index] for index in chosen]
+    tell("notebook's loop", on_files(case, data, samples, rounds, lambda: epoch_of(loader, bare)))
+
+
+def tell(what: str, rates: list[tuple[float, float]]) -> None:
+    row(what, f"{statistics.median(theirs for _, theirs in rates):9.2f} images/s")
+    row(f"training / {what}", f"{statistics.median(ours / theirs for ours, theirs in rates):9.2f}")
 
 
 def blank(made: Recipe, count: int = 2) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -267,31 +271,38 @@ def epoch_of(loader: Any, bare: Bare) -> float:
     return count / (time.perf_counter() - begun)
 
 
-def on_files(case: Case, data: Path, samples: list[tuple[str, int]]) -> float:
-    """Images a second of our second epoch on these files; that they are decoded once is not in it."""
+def on_files(
+    case: Case, data: Path, samples: list[tuple[str, int]], rounds: int, theirs: Callable[[], float]
+) -> list[tuple[float, float]]:
+    """(ours, theirs) images a second of epochs on these files; that ours are decoded once is not in it."""
     paths = np.array([str(Path(path).relative_to(data)) for path, _ in samples])
     labels = np.array([label for _, label in samples])
+    rates: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as cache:
         os.environ["SCANWISE_CACHE"] = cache
         store, _ = stores.build(data, paths, case.made.data)
-        made, place = lasting(case, 2), Fit(Path(cache) / "fit", "honest", 0)
+        made, place = lasting(case, rounds + 1), Fit(Path(cache) / "fit", "honest", 0)
         rows = {"train": np.arange(len(labels)), "validation": np.arange(2)}
-        train(network_of(made), made, store, labels, rows, place, device="cpu")
-        return last_rate(place)
+
+        def measure() -> None:
+            rates.append((last_rate(place), theirs()))
+
+        train(network_of(made), made, store, labels, rows, place, device="cpu", after=measure)
+    return rates[1:]
 
 
-def beside_timm(data: Path, batches: int, most: int, script: Path | None) -> None:
+def beside_timm(data: Path, batches: int, most: int, rounds: int, script: Path | None) -> None:
     """The recipe `backbone` with zoom and flip, by us and by timm."""
     made = smaller(recipes.load("backbone", ZOOM_AND_FLIP), most)
     case = Case("backbone", made, phases_of(made.train)[0])
     folder = datasets.ImageFolder(data / "train")
     chosen = np.random.default_rng(0).permutation(len(folder))[: batches * made.train.batch]
     samples = [folder.samples[index] for index in chosen]
-    ours = on_files(case, data, samples)
-    what = "timm's train script" if script else "timm's loader"
-    theirs = by_script(script, made, samples) if script else by_loader(case, samples)
-    row(f"{what}, zoom and flip", f"{theirs:9.2f} images/s")
-    row(f"training / {what}", f"{ours / theirs:9.2f}")
+    with tempfile.TemporaryDirectory() as files:
+        place = linked(samples, Path(files))
+        theirs = by_loader(case, place) if script is None else lambda: by_script(script, made, place)
+        what = "timm's loader" if script is None else "timm's train script"
+        tell(f"{what}, zoom and flip", on_files(case, data, samples, rounds, theirs))
 
 
 def linked(samples: list[tuple[str, int]], folder: Path) -> Path:
@@ -303,56 +314,52 @@ def linked(samples: list[tuple[str, int]], folder: Path) -> Path:
     return folder
 
 
-def by_loader(case: Case, samples: list[tuple[str, int]]) -> float:
-    """timm's dataset, transforms and loader, in this process, before a bare step; the second epoch counts."""
+def by_loader(case: Case, place: Path) -> Callable[[], float]:
+    """timm's dataset, transforms and loader, in this process, before a bare step."""
     from timm.data import create_dataset, create_loader
 
     made = case.made
-    with tempfile.TemporaryDirectory() as folder:
-        dataset = create_dataset("", root=linked(samples, Path(folder)), split="train")
-        loader = create_loader(
-            dataset, (3, made.data.size, made.data.size), made.train.batch, is_training=True, scale=(0.8, 1.0),
-            ratio=(1.0, 1.0), hflip=0.5, color_jitter=None, mean=(0.5,) * 3, std=(0.5,) * 3, num_workers=0,
-            device=torch.device("cpu"), persistent_workers=False,
-        )  # fmt: skip
-        bare = Bare(case, *blank(made))
-        return [epoch_of(loader, bare) for _ in range(2)][1]
+    loader = create_loader(
+        create_dataset("", root=place, split="train"), (3, made.data.size, made.data.size), made.train.batch,
+        is_training=True, scale=(0.8, 1.0), ratio=(1.0, 1.0), hflip=0.5, color_jitter=None, mean=(0.5,) * 3, std=(0.5,) * 3,
+        num_workers=0, device=torch.device("cpu"), persistent_workers=False,
+    )  # fmt: skip
+    bare = Bare(case, *blank(made))
+    return lambda: epoch_of(loader, bare)
 
 
-def by_script(script: Path, made: Recipe, samples: list[tuple[str, int]]) -> float:
+def by_script(script: Path, made: Recipe, place: Path) -> float:
     """What timm's train.py says of its second epoch, the loading of images included."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = linked(samples, Path(folder))
-        told = [
-            *(
-                place,
-                "--train-split",
-                "train",
-                "--val-split",
-                "train",
-                "--model",
-                made.model.name,
-                "--num-classes",
-                CLASSES,
-            ),
-            *(
-                "--img-size",
-                made.data.size,
-                "-b",
-                made.train.batch,
-                "--epochs",
-                2,
-                "--opt",
-                "adamw",
-                "--lr",
-                3e-4,
-                "--device",
-                "cpu",
-            ),
-            *("--scale", 0.8, 1.0, "--ratio", 1.0, 1.0, "--hflip", 0.5, "--color-jitter", 0, "--workers", 0),
-            *("--warmup-epochs", 0, "--log-interval", 1, "--output", place / "out"),
-        ]
-        done = subprocess.run([sys.executable, script, *map(str, told)], capture_output=True, text=True, check=True)
+    told = [
+        *(
+            place,
+            "--train-split",
+            "train",
+            "--val-split",
+            "train",
+            "--model",
+            made.model.name,
+            "--num-classes",
+            CLASSES,
+        ),
+        *(
+            "--img-size",
+            made.data.size,
+            "-b",
+            made.train.batch,
+            "--epochs",
+            2,
+            "--opt",
+            "adamw",
+            "--lr",
+            3e-4,
+            "--device",
+            "cpu",
+        ),
+        *("--scale", 0.8, 1.0, "--ratio", 1.0, 1.0, "--hflip", 0.5, "--color-jitter", 0, "--workers", 0),
+        *("--warmup-epochs", 0, "--log-interval", 1, "--output", place / "out"),
+    ]
+    done = subprocess.run([sys.executable, script, *map(str, told)], capture_output=True, text=True, check=True)
     lines = [line for line in (done.stdout + done.stderr).splitlines() if line.lstrip().startswith("Train: 1 ")]
     return float(re.findall(r"\(\s*[\d.]+s?,\s*([\d.]+)/s\)", lines[-1])[0])
 
