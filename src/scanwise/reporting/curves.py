@@ -94,7 +94,7 @@ def probabilities(
             told.append(f"truly {titles[index]}: median {middle}, {high} at 0.5 or above")
         stack[-1].set_xlabel(f"probability of “{_short(titles[asked], 30)}”")
         title = f"Probability of {titles[asked]}, by true class"
-        return _svg(figure, name, title, f"{'; '.join(told)}.".capitalize())
+        return _svg(figure, name, title, f"By true class: {'; '.join(told)}.")
 
 
 def net_benefit(name: str, curve: Mapping[str, FloatArray], title: str, noun: str) -> str:

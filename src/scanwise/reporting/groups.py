@@ -11,19 +11,19 @@ from scanwise.reporting import curves, tables
 from scanwise.reporting.contents import Contents
 from scanwise.reporting.results import file_of, group_of
 from scanwise.reporting.sections import Drawing, Table, drawing
-from scanwise.reporting.wording import counted, fixed, percent, printable, term, with_interval
+from scanwise.reporting.wording import counted, fixed, listed, percent, printable, term, with_interval
 
 Rows = Sequence[Mapping[str, Any]]
 RULES = {
-    "youden": "most right on both sides (Youden)",
-    "specificity 90 %": "at least 90\u00a0% specificity",
-    "sensitivity 90 %": "at least 90\u00a0% sensitivity",
+    "youden": "most right on both sides",
+    "specificity 90 %": "specificity 90\u00a0%",
+    "sensitivity 90 %": "sensitivity 90\u00a0%",
 }
 RATES = {
     "sensitivity": "Sensitivity",
     "specificity": "Specificity",
-    "positive_predictive_value": "Positive predictive value",
-    "negative_predictive_value": "Negative predictive value",
+    "positive_predictive_value": "PPV",
+    "negative_predictive_value": "NPV",
 }
 
 
@@ -32,9 +32,9 @@ def breakdowns(contents: Contents) -> tuple[list[Table], list[str]]:
     fold, unit = contents.numbers.fold("honest"), contents.unit("honest")
     asked = {unit: breakdown.columns_of(contents.predictions["honest", unit].groups)}
     if unit == "subject":  # a column that differs between the scans of a person, such as the slice
-        torn = {column.name for column in asked[unit] if column.refused}
+        used = {column.name for column in asked[unit] if not column.refused}
         columns = breakdown.columns_of(contents.predictions["honest", "scan"].groups)
-        asked["scan"] = [column for column in columns if column.name in torn]
+        asked["scan"] = [column for column in columns if column.name not in used]
     found: list[Table] = []
     for kind, columns in asked.items():
         names = {column.name for column in columns if not column.refused}
@@ -93,8 +93,8 @@ def transport_table(rows: Rows, where: str, contents: Contents | None = None) ->
         first = next(row for row in mine if row)
         title = contents.title(str(name)) if contents else printable(str(name))
         cells.append((f"{title}: {RULES.get(str(rule), rule)}", *(_rate(row) for row in mine)))
-        promised = [f"{RATES[row['rate']].lower()} {percent(_number(row['chosen']), 100)}" for row in mine[:2] if row]
-        notes.append(f"at {fixed(float(first['threshold']), 3)}; promised {', '.join(promised)}")
+        promised = [percent(_number(row["chosen"]), 100) for row in mine[:2] if row]
+        notes.append(f"cut {fixed(float(first['threshold']), 2)}; promised {listed(promised)}")
     columns = ("Cut", *RATES.values())
     return Table(f"Operating points, {where}", columns, tuple(cells), "tables/operating_points.csv", tuple(notes))
 
