@@ -53,9 +53,7 @@ def test_every_method_gives_a_map_and_leaves_the_network_alone(kind: str, method
     assert any(one.values.any() for one in found)
 
 
-@pytest.mark.parametrize(
-    ("kind", "method"), [(k, m) for k, m in CASES if k in ("vit", "members")]
-)
+@pytest.mark.parametrize(("kind", "method"), [(k, m) for k, m in CASES if k in ("vit", "members")])
 def test_maps_do_not_depend_on_the_batch(kind: str, method: str) -> None:
     network, pixels = make(kind), scans(5)
     whole, _, _ = maps(network, pixels, targets=1, method=method, batch=5)

@@ -4,6 +4,8 @@
     repeat       a little noise in the scan must not change it
     faith        the answer must hang on what it shows: more than on random places and, at least as much, on the centre
     foreground   it must lie on the head, not beside it
+    learnt       the network must know the classes better than shuffled labels do: a map of one that learnt nothing, or from
+                 wrong labels, explains nothing
     labels       a network trained on shuffled labels must not give the same map       (needs another training)
     seed         a network trained from another seed must give much the same           (needs another training)
     truth        where the truth is planted, it must be found                          (synthetic cohorts)
@@ -51,7 +53,11 @@ BESIDE = 1.5
 MOSTLY = 0.8
 """Share of a map on the head that is always enough."""
 SHUFFLED = 0.6
+"""Most that they may share with those of a network trained on shuffled labels."""
 SEEDS = 0.3
+"""Least that they must share with those of a network trained from another seed."""
+CHANCE = 0.05
+"""Largest share of shuffled labels that may fit the answers as well as the true ones."""
 HITS, TIMES = 0.9, 2.0
 """Bars of `truth`: hits of the pointing game, and AUPRC over the best map that has not seen the scan."""
 
@@ -253,6 +259,26 @@ def foreground(subject: Subject, masks: BoolArray) -> Check:
         f"{100 * share:.0f} % of the map lies on the foreground, which takes {100 * size:.0f} % of the scan "
         f"(at least {100 * min(MOSTLY, BESIDE * size):.0f} % wanted).",
         {"inside": share, "size": size},
+    )
+
+
+def learnt(predicted: IntArray, true: IntArray, seed: int = 0, draws: int = 999) -> Check:
+    """Whether the answers fit the labels better than the same labels shuffled.
+
+    Args:
+        predicted, true: (N,) one scan a subject, none that was learnt from.
+        seed: of the shuffles. draws: how many.
+    """
+    rng = np.random.default_rng(seed)
+    right = int((predicted == true).sum())
+    shuffled = np.array([(predicted == rng.permutation(true)).sum() for _ in range(draws)])
+    share = float((1 + (shuffled >= right).sum()) / (1 + draws))
+    return Check(
+        "learnt",
+        share <= CHANCE,
+        f"{right} of {len(true)} subjects are told right, {shuffled.mean():.1f} by shuffled labels; {100 * share:.1f} % of shuffles "
+        f"do as well (at most {100 * CHANCE:g} % wanted).",
+        {"right": right / len(true), "shuffled": float(shuffled.mean()) / len(true), "share": share},
     )
 
 

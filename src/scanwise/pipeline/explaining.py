@@ -82,6 +82,9 @@ def _make(work: Work, place: Fit, split: Split, said: Predictions, others: dict[
     options["tokens"] = None if tokens is None else tokens[rows[some]]
     subject = sanity.Subject.of(network, work.store.read(rows[some]), **options)
     checks = _check(work, split, subject, others)
+    if said.labels is not None:
+        first = np.unique(said.subjects, return_index=True)[1]
+        checks.append(sanity.learnt(said.predicted[first], said.labels[first], work.recipe.seed))
     reasons = sanity.reasons(checks)
     probs = said.probs[some, subject.targets[:, 0]]
     method = sanity.method_of(options)

@@ -16,6 +16,7 @@ TITLES = {
     "repeat": ("Repeatability", "a little noise in the scan must not change the map"),
     "faith": ("Faithfulness", "the answer must fall when what the map shows is taken out, more than with random or central places"),
     "foreground": ("Foreground", "the map must lie on what is scanned, not beside it"),
+    "learnt": ("Something learnt", "the answers must fit the labels better than shuffled labels do"),
     "labels": ("Shuffled labels", "a network trained on shuffled labels must not give the same map"),
     "seed": ("Second seed", "a network trained from another seed must give much the same map"),
 }  # fmt: skip

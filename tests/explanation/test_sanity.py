@@ -1,0 +1,109 @@
+"""Checks pass where a network has learnt what it should, and fail where it has not, or where a map says nothing of it."""
+
+import numpy as np
+import pytest
+import torch
+from networks import make, scans
+from trained import held_out, network
+
+from scanwise.explanation import chances, sanity
+from scanwise.explanation.sanity import Subject
+
+
+@pytest.fixture(scope="module")
+def learnt() -> Subject:
+    return Subject.of(network(), held_out(24).scans)
+
+
+def test_a_network_that_learnt_passes(learnt: Subject) -> None:
+    before = {name: value.clone() for name, value in learnt.network.state_dict().items()}
+    checks = sanity.check(learnt.network, learnt.scans, masks=held_out(24).head)
+    assert [one.name for one in checks] == ["weights", "repeat", "faith", "foreground"]
+    assert not sanity.reasons(checks), sanity.reasons(checks)
+    assert all(one.finding("grad_cam").severity == "note" for one in checks)
+    assert all(torch.equal(value, before[name]) for name, value in learnt.network.state_dict().items())
+
+
+def test_a_network_trained_on_shuffled_labels_fails() -> None:
+    other, seen = network(shuffled=True), held_out(80)
+    checks = [
+        sanity.learnt(chances(other, seen.scans).argmax(axis=1)[::2], seen.labels[::2]),
+        sanity.truth(Subject.of(other, seen.scans[:24]), seen.truth[:24]),
+    ]
+    assert [one.passed for one in checks] == [False, False], [one.message for one in checks]
+    found = checks[0].finding("pooled_gradients")
+    assert found.severity == "warning"
+    assert found.check == "explanation.learnt"
+    assert "drawn grey" in found.message
+
+
+def test_a_network_that_learnt_is_told_from_chance() -> None:
+    seen = held_out(80)
+    said = chances(network(), seen.scans).argmax(axis=1)
+    assert sanity.learnt(said[::2], seen.labels[::2]).passed
+
+
+def test_shuffled_labels_give_another_map_and_the_same_network_does_not(learnt: Subject) -> None:
+    assert sanity.labels(learnt, network(shuffled=True)).passed
+    assert not sanity.labels(learnt, learnt.network).passed
+    assert sanity.seeds(learnt, learnt.network).passed
+    upside = Subject(learnt.network, learnt.scans, -learnt.values, learnt.targets, learnt.options)
+    assert not sanity.seeds(upside, learnt.network).passed
+
+
+def test_a_map_that_does_not_ask_the_network_fails(learnt: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An edge detector: it depends on the scan alone, whatever the weights."""
+    down, right = np.gradient(learnt.scans[..., 0].astype(float), axis=(1, 2))
+    edges = np.hypot(down, right)
+    blind = Subject(learnt.network, learnt.scans, edges, learnt.targets, learnt.options)
+    monkeypatch.setattr(Subject, "again", lambda self, network, scans=None: edges)
+    assert not sanity.weights(blind).passed
+    assert not sanity.faithful(blind).passed
+
+
+def test_a_map_beside_the_head_fails(learnt: Subject) -> None:
+    head = held_out(24).head
+    beside = Subject(learnt.network, learnt.scans, (~head).astype(float), learnt.targets, learnt.options)
+    assert not sanity.foreground(beside, head).passed
+
+
+def test_a_method_that_jumps_with_noise_fails(learnt: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        Subject, "again", lambda self, network, scans=None: np.random.default_rng(3).random(self.values.shape)
+    )
+    assert not sanity.repeat(learnt).passed
+
+
+def test_the_planted_truth_itself_passes_and_a_centre_blob_does_not(learnt: Subject) -> None:
+    from scanwise.explanation.measures import centre_blob
+
+    truth = held_out(24).truth
+    known = Subject(learnt.network, learnt.scans, truth.astype(float), learnt.targets, learnt.options)
+    assert sanity.truth(known, truth).passed
+    blob = Subject(learnt.network, learnt.scans, centre_blob(*truth.shape), learnt.targets, learnt.options)
+    assert not sanity.truth(blob, truth).passed
+
+
+def test_weights_are_drawn_anew_from_the_top() -> None:
+    plain = make("small")
+    before = {name: value.clone() for name, value in plain.named_parameters()}
+    changed = [
+        {name for name, value in other.named_parameters() if not torch.equal(value, before[name])}
+        for other in sanity.randomised(plain)
+    ]
+    assert changed[0] < changed[1] < changed[2]
+    assert any("head" in name for name in changed[0])
+    assert not any("blocks.0" in name for name in changed[0])
+    assert {name for name in before if "weight" in name and "head" not in name} - changed[2] <= {
+        f"body.blocks.{block}.1.weight"
+        for block in range(4)  # norms start at one
+    }
+    assert all(torch.equal(value, before[name]) for name, value in plain.named_parameters())
+
+
+@pytest.mark.parametrize("kind", ["vit", "attention", "members"])
+def test_every_network_can_be_checked(kind: str) -> None:
+    method = "gradient_rollout" if kind == "vit" else "layer_cam"
+    checks = sanity.check(make(kind), scans(3), masks=np.ones((3, 32, 32), dtype=bool), method=method)
+    assert len(checks) == 4
+    assert all(np.isfinite(list(one.figures.values())).all() for one in checks)
