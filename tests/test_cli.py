@@ -336,7 +336,8 @@ def test_place_that_is_no_run(command: list[str], tmp_path: Path, scanwise: Comm
 
 
 COMMANDS = (
-    "audit", "augment", "calibrate", "cohort", "conformal", "demo", "fetch", "fit", "predict", "recipes", "report",
+    "audit", "augment", "calibrate", "cohort", "conformal", "demo", "fetch", "fit", "launch", "predict", "recipes", "register",
+    "report",
 )  # fmt: skip
 
 
@@ -347,7 +348,7 @@ def test_no_command_is_help(scanwise: Command) -> None:
         assert f"\n  {command} " in said.out
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["recipes", "show"]])
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["recipes", "show"], ["launch", "sagemaker"]])
 def test_help_fits_a_terminal(
     command: list[str],
     scanwise: Command,
