@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import drawn
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
@@ -114,3 +115,43 @@ def test_what_stands_out_is_said_where_pictures_are_simple() -> None:
     blobs = [thumbnail(picture(kind, 100 * kind + index)) for kind in range(3) for index in range(12)]
     (told,) = copies.examine(evidence(blobs, [0] * 36, None))
     assert (told.finding.check, told.finding.severity) == ("copies.simple", "note")
+
+
+def test_real_copies_are_found_and_other_people_are_left_alone() -> None:
+    """Copies of half of twelve people, made in a way of our own: an affine map, gamma, and a JPEG."""
+    paths, names, _ = drawn.alzheimer(12)
+    folder, random = drawn.real("alzheimer"), np.random.default_rng(0)
+    originals = drawn.read(folder, paths)
+    copied = np.isin(names, np.unique(names)[::2])
+    origin = random.choice(np.flatnonzero(copied), 100)
+    made = [thumbnail(bent(Image.open(folder / paths[row]).convert("L"), random)) for row in origin]
+    found = copies.find(np.concatenate([originals, made]), np.array(["test"] * len(originals) + ["train"] * len(made)))
+    across = found.take((found.rows[:, 0] < len(paths)) & (found.rows[:, 1] >= len(paths)))
+    best = {
+        int(other): int(one) for one, other in across.rows[np.argsort(across.likeness)]
+    }  # the most alike comes last
+    told = np.array([best.get(len(paths) + index, -1) for index in range(len(made))])
+    assert ((told >= 0) & (names[told] == names[origin])).mean() >= 0.98
+    assert (told == origin).mean() >= 0.95
+    assert not np.isin(np.flatnonzero(~copied), found.rows).any()
+
+
+def bent(scan: Image.Image, random: np.random.Generator) -> Image.Image:
+    """Mirrored or not, turned, zoomed, sheared, shifted, of another gamma, and saved."""
+    scan = ImageOps.mirror(scan) if random.random() < 0.5 else scan
+    turn, zoom, shear = np.radians(random.uniform(-18, 18)), random.uniform(0.87, 1.15), random.uniform(-0.05, 0.05)
+    linear = np.array([[np.cos(turn), -np.sin(turn) + shear], [np.sin(turn), np.cos(turn)]]) / zoom
+    middle = np.array(scan.size) / 2
+    shift = middle - linear @ (middle + random.uniform(-0.06, 0.06, 2) * scan.size)
+    data = (*linear[0], shift[0], *linear[1], shift[1])
+    scan = scan.transform(scan.size, Image.Transform.AFFINE, data, Image.Resampling.BICUBIC)
+    gamma = random.uniform(0.75, 1.3)
+    scan = scan.point([round(255 * (value / 255) ** gamma) for value in range(256)])
+    return Image.fromarray(drawn.saved(np.asarray(scan), int(random.integers(50, 95))))
+
+
+@pytest.mark.slow
+def test_slices_of_head_scans_that_share_the_ring_of_the_skull_are_no_copies() -> None:
+    paths, _, _ = drawn.stroke()
+    found = copies.find(drawn.read(drawn.real("stroke"), paths[::3]))
+    assert len(found) == 0

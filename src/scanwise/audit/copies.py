@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from scanwise import registration
 from scanwise.audit.duplicates import ALIKE
-from scanwise.audit.evidence import Evidence, Matches, Noted, Pairs, note
+from scanwise.audit.evidence import Evidence, Matches, Noted, Pairs, called, note
 from scanwise.audit.posed import SIDE, Posed, begun_at, directed, in_thumbnails, joined, laid, second_poses
 from scanwise.records import BoolArray, FloatArray, IntArray, Severity, StrArray
 
@@ -122,12 +122,12 @@ def _noted(evidence: Evidence, found: Matches, name: str, severity: Severity, wh
     )
     shown = found.take(np.arange(min(SHOWN, len(found))))
 
-    def called(row: int) -> str:
+    def named(row: int) -> str:
         sided = "" if side is None else str(side[row])
-        return f"{sided} {known.classes[known.labels[row]]} {known.path[row].rpartition('/')[2]}".strip()
+        return f"{sided} {known.classes[known.labels[row]]} {called(known.path[row])}".strip()
 
     captions = tuple(
-        f"{called(one)} = {called(other)}, {told(shown, pair)}" for pair, (one, other) in enumerate(shown.rows.tolist())
+        f"{told(shown, pair)}: {named(one)} = {named(other)}" for pair, (one, other) in enumerate(shown.rows.tolist())
     )
     return note(f"copies.{name}", severity, message, known.path[rows], Pairs(shown.rows, captions))
 

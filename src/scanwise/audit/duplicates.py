@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from scanwise.audit.evidence import Evidence, Noted, Pairs, note
+from scanwise.audit.evidence import Evidence, Noted, Pairs, called, note
 from scanwise.records import Cohort, FloatArray, IntArray, Severity, Split
 from scanwise.registration import neighbours
 
@@ -101,10 +101,10 @@ def _noted(evidence: Evidence, groups: Sequence[IntArray], kind: str, what: str)
 def _pairs(known: Cohort, side: NDArray[np.str_], groups: Sequence[IntArray]) -> Pairs:
     rows = [pair for group in groups for pair in pairwise(group.tolist())]
 
-    def called(row: int) -> str:
-        return f"{side[row]} {known.classes[known.labels[row]]} {known.path[row].rpartition('/')[2]}".strip()
+    def named(row: int) -> str:
+        return f"{side[row]} {known.classes[known.labels[row]]} {called(known.path[row])}".strip()
 
-    return Pairs(np.array(rows), tuple(f"{called(one)} = {called(other)}" for one, other in rows))
+    return Pairs(np.array(rows), tuple(f"{named(one)} = {named(other)}" for one, other in rows))
 
 
 def _sides(known: Cohort, split: Split | None) -> NDArray[np.str_]:

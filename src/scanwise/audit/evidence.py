@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from scanwise.records import BoolArray, Cohort, Finding, FloatArray, IntArray, Severity, Split, StrArray
 
+LONGEST = 20
+"""Letters of a name that a caption shows in full."""
 SURE = 0.95
 """Confidence from which recovered subjects are used where nobody gave any."""
 
@@ -169,6 +171,16 @@ class Noted:
 
     finding: Finding
     picture: Picture | None = None
+
+
+def called(path: str) -> str:
+    """What a caption calls a scan: the name of its file, the middle of a long one left out.
+
+    >>> called("train/mild/2340ed54-235f-b831-ff8d-0c9b4292982.jpg")
+    '2340ed54…982.jpg'
+    """
+    name = path.rpartition("/")[2]
+    return name if len(name) <= LONGEST else f"{name[:8]}…{name[-7:]}"
 
 
 def note(
