@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from scanwise.reporting import seals
 from scanwise.reporting.contents import Contents
 from scanwise.reporting.wording import counted, in_full, listed, printable
-from scanwise.run import Run, write_text
+from scanwise.run import Run, read_json, write_text
 
 Told = Callable[[Contents], str]
 FILE = "checklists.html"
@@ -168,6 +168,12 @@ def _limits(contents: Contents) -> str:
     return "The report lists what it must not be used for, and every warning of the audit."
 
 
+def _heatmaps(contents: Contents) -> str:
+    """Whether the maps passed the checks that a run makes of them."""
+    reasons = read_json(contents.run.path / "heatmaps" / "checks.json").get("reasons", [])
+    return f"Heatmaps, which {'failed' if reasons else 'passed'} their sanity checks."
+
+
 def _poor_input(contents: Contents) -> str:
     return "Unreadable files are refused; scans unlike those of training are flagged and left to a person."
 
@@ -182,7 +188,7 @@ def _flow(contents: Contents) -> str:
 
 _EXTERNAL = ("external/metrics.json",)
 _RUN_EXTERNAL = "Not tested on other people: run `scanwise evaluate RUN --data OTHER`."
-_HEAT = "Not explained in this run: run `scanwise explain`."
+_HEAT = "This run has no heatmaps."
 
 CLAIM = (
     Item("1", "Title: a study of artificial intelligence, and which kind", _aim, ("recipe.yaml",), rest="The wording of the title is the authors’."),
@@ -218,7 +224,7 @@ CLAIM = (
     Item("28", "Measures of performance", _by_class, ("tables/summary_statistics.csv",)),
     Item("29", "Significance and uncertainty", _uncertainty, ("metrics.json",)),
     Item("30", "Robustness", _robustness, ("tables/out_of_distribution.csv",)),
-    Item("31", "Explainability", lambda _: "Heatmaps that passed their checks.", ("explanations.json",), _HEAT),
+    Item("31", "Explainability", _heatmaps, ("heatmaps/checks.json",), _HEAT),
     Item("32", "Evaluation on internal data", _performance, ("metrics.json", "tables/predictions.csv")),
     Item("33", "Testing on external data", lambda _: "A frozen run on other people.", _EXTERNAL, _RUN_EXTERNAL),
     Item("34", "Registration of a trial"),
