@@ -33,7 +33,8 @@ def test_the_two_halves_are_told_of_and_combined() -> None:
     features = network.forward_features(tensors(scans(3)))
     np.testing.assert_allclose(looks.norms, network.body.norms(features).detach(), rtol=1e-4)
     np.testing.assert_allclose(looks.contributions, network.body.contributions(features).detach(), rtol=1e-4)
-    parts = [one / one.sum(axis=(1, 2), keepdims=True) for one in (looks.convolution, looks.transformer)]
+    sums = [one.sum(axis=(1, 2), keepdims=True) for one in (looks.convolution, looks.transformer)]
+    parts = [first[:, 0] / np.where(sums[0] > 0, sums[0], 1), second[:, 0] / np.where(sums[1] > 0, sums[1], 1)]
     share = looks.contributions / looks.contributions.sum(axis=1, keepdims=True)
     expected = sum(share[:, half, None, None] * parts[half] for half in range(2))
     np.testing.assert_allclose(looks.combined, expected, rtol=1e-4, atol=1e-7)
@@ -67,6 +68,7 @@ def test_words_fall_by_what_the_answer_loses_without_them() -> None:
     less[0, 1] = 0
     images = tensors(scans(3))
 
+    @torch.no_grad()
     def odds(tokens: np.ndarray) -> float:
         logits = network(images, torch.from_numpy(tokens))[0]
         return float(logits[0] - logits[1:].logsumexp(0))
@@ -94,7 +96,7 @@ def test_fusion_is_explained_by_heatmaps_with_its_words() -> None:
     found, _, _ = maps(fusion(), scans(3, side=64), targets=0, tokens=TOKENS, batch=2)
     other, _, _ = maps(fusion(), scans(3, side=64), targets=0, tokens=TOKENS + 1, batch=2)
     assert found.any()
-    assert not np.allclose(found, other)
+    assert np.abs(found - other).max() > 0.01 * found.max()
 
 
 @pytest.mark.parametrize("kind", ["members", "late_members", "deep", "draws"])

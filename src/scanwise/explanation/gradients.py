@@ -58,7 +58,9 @@ def pooled_gradients(asked: Asked, steps: int = STEPS) -> Tensor:
 
     def one(target: Tensor) -> Tensor:
         looked = _path(asked, base, target, steps).abs().sum(1)
-        return _blurred(_blurred(looked, NEAR) ** 2 * beyond, SOFT)
+        near = _blurred(looked, NEAR)
+        level = near.mean((1, 2), keepdim=True).clamp(min=torch.finfo(near.dtype).tiny)  # or squares would underflow
+        return _blurred(near * (near / level) * beyond, SOFT)
 
     return _each(asked, one)
 
