@@ -37,8 +37,9 @@ FIRST, SECOND = (SIDE // 2, 4), (SIDE, 5)
 """Side of the canonical picture and steps, on the first try and in full."""
 DRAWN = 300
 """Pairs that tell how well scans explain each other that are no copies."""
-RANKS = ((6, 0.005), (20, 0.05))
-"""From and to which place of its neighbours the other scan of these is drawn: at least, and as a share of all scans."""
+RANKS = ((6, 0.05), (20, 0.2))
+"""From and to which place of its neighbours the other scan of these is drawn: at least, and as a share of all scans. Nearer
+places would be copies where all scans have many."""
 FAR, NARROWEST, MOST = 5.0, 0.1, 0.99
 """By how many robust deviations a copy must lie off those; the least that a deviation is taken for; the most that is asked."""
 UNSEEN = 1e-4
@@ -237,9 +238,7 @@ def _kept(scans: Posed, found: Matches) -> BoolArray:
     least = left[best[found.rows]]
     kept: BoolArray = np.asarray((left[:, None] <= WORSE * least + SLACK).any(axis=1))
     asked = np.flatnonzero(kept & (left > least.min(axis=1)))
-    second = (
-        least[asked, 1] < least[asked, 0]
-    )  # whether B, which has the better partner, is the second scan of its pair
+    second = least[asked, 1] < least[asked, 0]  # whether B, with the better partner, is the second scan of its pair
     one, middle = np.where(second[:, None], found.rows[asked], found.rows[asked][:, ::-1]).T
     better = best[middle]
     onward = found.rows[better, 0] == middle
