@@ -30,9 +30,9 @@ def evaluate(
     device: str,
     threads: int,
 ) -> None:
-    """External validation: a frozen run on other people, nothing re-tuned.
+    """External validation: a frozen run on other people.
 
-    RUN is a run folder. Data that holds scans which the run learnt from, or copies of them, is refused.
+    Nothing is re-tuned. RUN is a run folder. Data that holds scans which the run learnt from, or copies of them, is refused.
     """
     talk()
     from scanwise import pipeline
@@ -53,16 +53,16 @@ def evaluate(
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("runs", metavar="RUN [RUN]...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--out", default="comparison", type=click.Path(path_type=Path), show_default=True, help="Folder of tables and page."
 )
 @click.option("--draws", default=2000, type=click.IntRange(100), show_default=True, help="Draws behind each interval.")
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True, help="Of the draws.")
 def compare(runs: tuple[Path, ...], out: Path, draws: int, seed: int) -> None:
-    """Compare runs on the people that all were tested on: differences, McNemar, ranks.
+    """Compare runs on the people that all were tested on.
 
-    RUNS are run folders. Runs whose recipes differ in the seed alone are one system, averaged over its seeds.
+    Differences, McNemar's test and ranks. Runs whose recipes differ in the seed alone are one system, averaged over its seeds.
     """
     talk()
     from scanwise.pipeline import comparing
@@ -119,9 +119,9 @@ def fold(
     device: str,
     threads: int,
 ) -> None:
-    """K-fold by subject: every subject is tested once; with several --try, nested.
+    """K-fold by subject, nested where candidates compete.
 
-    Each fold chooses among the candidates by its own validation subjects; only the chosen one answers for its test.
+    Every subject is tested once. Each fold chooses among the candidates by its own validation subjects; only the chosen one answers for its test.
     """
     talk()
     from scanwise.pipeline import folding
