@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import RECIPE, read_csv, run_command, write_scans
 
 import scanwise
 from scanwise.records import Logits
 from scanwise.run import Run
+from tiny import RECIPE, read_csv, run_command, write_scans
 
 ENSEMBLE = RECIPE.replace("model: {name: small}", "model: {name: small, members: {kind: deep_ensemble, count: 2}}")
 

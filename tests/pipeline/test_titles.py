@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import picture, read_csv, run_command, write_csv
 
 import scanwise
 from scanwise import recipe
@@ -13,6 +12,7 @@ from scanwise.errors import DataError
 from scanwise.models.vocabulary import Vocabulary
 from scanwise.records import Cohort, Logits, Split, load_metrics
 from scanwise.run import Run
+from tiny import picture, read_csv, run_command, write_csv
 
 RECIPE = """\
 name: worded
