@@ -13,7 +13,7 @@ from scanwise.evaluation import breakdown, comparison
 from scanwise.records import Cohort, Metric, Predictions, Unit
 from scanwise.reporting import comparison as page
 from scanwise.reporting import seals, tables
-from scanwise.reporting.wording import counted
+from scanwise.reporting.wording import FEW, counted
 from scanwise.run import Run
 
 RANKED_BY = ("accuracy", "balanced_accuracy", "auroc", "nll")
@@ -101,7 +101,12 @@ def compare(runs: Sequence[Path], *, draws: int = 2000, confidence: float = 0.95
             differences += evaluation.paired_difference(
                 stacked[one], stacked[other], names=names, model=f"{one} − {other}", **shared
             )
-    if len(first) != len(np.unique(first.subjects)) and unit == "subject":
+    people = len(np.unique(first.subjects))
+    if people < FEW:
+        notes.append(
+            f"Only {counted(people, 'subject')}: below {FEW}, intervals are wide and rough; read figures as a hint."
+        )
+    if len(first) != people and unit == "subject":
         notes.append("Several seeds tested the same subject: intervals and tests count each subject once.")
     return Compared(
         unit,

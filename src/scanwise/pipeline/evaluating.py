@@ -28,6 +28,7 @@ from scanwise.records import (
 )
 from scanwise.reporting import external as page
 from scanwise.reporting import tables
+from scanwise.reporting.wording import FEW, counted
 from scanwise.risk import common_label
 from scanwise.run import Run
 
@@ -111,6 +112,7 @@ def evaluate(
     findings += refuse_overlap(learnt, known, accept_copies=accept_copies, progress=progress)
     scans, subjects, refused = _answer(loaded, known, device, progress)
     main = scans if subjects is None else subjects
+    findings += _few(main)
     before = tables.read(
         folder.tables_of(fit.protocol) / ("predictions.csv" if subjects is None else "predictions_subject.csv")
     )
@@ -168,6 +170,14 @@ def _read(
         )
         found.append(Finding("external.classes", "warning", text))
     return known, found, list(intake.quarantine)
+
+
+def _few(said: Predictions) -> list[Finding]:
+    people = len(np.unique(said.subjects))
+    if people >= FEW:
+        return []
+    text = f"Only {counted(people, 'subject')} here: below {FEW}, intervals are wide and rough; read figures as a hint."
+    return [Finding("external.few", "warning", text)]
 
 
 def _learnt(mine: Cohort, split: Split) -> Cohort:
