@@ -33,7 +33,9 @@ def explain(
     device: str,
     threads: int,
 ) -> None:
-    """Heatmaps of new scans: pictures, and arrays on the grid of each file.
+    """Heatmaps of new scans, as pictures and as arrays.
+
+    Arrays lie on the grid of each file.
 
     RUN is a run folder or its URL, a bundle, or NAME:VERSION of a registered model; SCANS are image files or folders of
     them.

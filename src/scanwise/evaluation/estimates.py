@@ -169,7 +169,7 @@ def overall(name: str) -> Question:
     if name in RANKED:
         return Question(name, None, None, metrics.macro_of_classes)
     metric = lookup(metrics.ADDITIVE, name, "metric")
-    shared = CONFUSION if metric.statistic is cells else ""
+    shared = CONFUSION if metric.rows is cells else ""
     statistic = lambda sample: metric.statistic(sample.probs, sample.labels)  # noqa: E731
     return Question(name, None, statistic, metric.finish, shared=shared)
 
