@@ -87,6 +87,19 @@ def test_copies_on_two_sides_leak_and_within_one_are_a_note(originals) -> None:
     assert {"040.png", "046.png"} <= set(found["copies.within"].finding.scans)
 
 
+def test_without_sides_copies_of_strangers_are_a_warning_and_those_of_one_person_a_note(originals) -> None:
+    pixels = [thumbnail(picture) for picture in originals] + [thumbnail(changed(originals[12], "turned"))]
+    known = evidence(pixels, [0] * 46, None)
+    people = np.array([f"p{row}" for row in range(45)] + ["p12"])
+    for subject, severity in (
+        (None, "warning"),
+        (np.array([f"p{row}" for row in range(46)]), "warning"),
+        (people, "note"),
+    ):
+        (found,) = copies.examine(replace(known, subject=subject))
+        assert (found.finding.check, found.finding.severity) == ("copies.within", severity)
+
+
 def test_a_copy_under_another_label_is_a_warning(originals) -> None:
     pixels = [thumbnail(picture) for picture in originals] + [thumbnail(changed(originals[12], "turned"))]
     (found,) = copies.examine(evidence(pixels, [0] * 45 + [1], None))

@@ -81,6 +81,9 @@ def examine(evidence: Evidence) -> list[Noted]:
     nowhere = np.zeros(len(found), dtype=np.bool_)
     across = nowhere if side is None else (side[one] != side[other]) & (side[one] != "") & (side[other] != "")
     torn = (known.labels[one] != known.labels[other]) & ~across
+    within = ~across & ~torn
+    # Two scans of one person stay together whatever is done; then it is no matter whether they are one.
+    strangers = ~nowhere if evidence.subject is None else evidence.subject[one] != evidence.subject[other]
     cases: tuple[tuple[str, Severity, BoolArray, str], ...] = (
         (
             "sides",
@@ -91,8 +94,8 @@ def examine(evidence: Evidence) -> list[Noted]:
         ("labels", "warning", torn, "under another label. One of the labels is wrong: look, or remove both."),
         (
             "within",
-            "warning" if side is None else "note",
-            ~across & ~torn,
+            "warning" if side is None and (within & strangers).any() else "note",
+            within,
             "among the rest. They are no further people: whoever splits must keep them with their origin.",
         ),
     )
