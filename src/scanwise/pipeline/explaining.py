@@ -20,7 +20,7 @@ import numpy as np
 
 from scanwise import novelty, registration, run
 from scanwise.errors import RecipeError
-from scanwise.pipeline import learning, titles
+from scanwise.pipeline import learning, predicting
 from scanwise.pipeline.judging import Judged
 from scanwise.pipeline.work import Work
 from scanwise.records import Finding, Heatmap, IntArray, Predictions, Split, load_findings, save_findings
@@ -60,22 +60,10 @@ def options_of(work_recipe: Any, device: str, progress: bool) -> dict[str, Any]:
     return {"method": section.method, "layer": section.layer, "device": device, "progress": progress}
 
 
-def load_network(work: Work, place: Fit, split: Split) -> "tuple[Network, IntArray | None]":
-    """The network of a fit, and the tokens of all scans where it reads words."""
-    from scanwise.models import build, weights
-
-    vocabulary = titles.vocabulary_of(work, place, split)
-    encoder = None if vocabulary is None else vocabulary.encoder
-    made, count = work.recipe, len(work.cohort.classes)
-    network = build(made.model, count, made.data.channels, pretrained=False, encoder=encoder)
-    weights.load(network, place.model)
-    return network, titles.tokens_of(work, vocabulary)
-
-
 def _make(work: Work, place: Fit, split: Split, said: Predictions, others: dict[str, Fit], out: Path) -> None:
     from scanwise.explanation import judged, sanity
 
-    network, tokens = load_network(work, place, split)
+    network, _, tokens = predicting.load_network(work, place, split)
     rows = split.rows("test")
     some = novelty.representatives(work.cohort.subject[rows], work.recipe.explain.scans)
     options = options_of(work.recipe, work.device, work.progress)
@@ -115,7 +103,7 @@ def _check(work: Work, split: Split, subject: "Subject", others: dict[str, Fit])
     checks = sanity.check_subject(subject, masks=masks, seed=work.recipe.seed, progress=work.progress)
     kinds = {"labels": sanity.labels, "seed": sanity.seeds}
     for name, place in others.items():
-        network, _ = load_network(work, place, split)
+        network, _, _ = predicting.load_network(work, place, split)
         checks.append(kinds[name](subject, network))
     return checks
 

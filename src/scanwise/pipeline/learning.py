@@ -17,11 +17,8 @@ def train(work: Work, place: Fit, split: Split) -> None:
     """Leave the weights of a fit in its folder; what an earlier session left there is kept."""
     if place.model.is_file():
         return
-    for side in (
-        *SIDES,
-        predicting.STRANGE,
-        *titles.PARTS,
-    ):  # of a network that is gone; a retrained one speaks for itself
+    # What was said by a network that is gone goes too; a retrained one speaks for itself.
+    for side in (*SIDES, predicting.STRANGE, *titles.PARTS):
         place.logits(side).unlink(missing_ok=True)
     from scanwise.training import processes
 

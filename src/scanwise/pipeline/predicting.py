@@ -3,7 +3,7 @@
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,10 @@ from scanwise.pipeline import titles
 from scanwise.pipeline.work import Work
 from scanwise.records import SIDES, FloatArray, IntArray, Logits, Split
 from scanwise.run import Fit
+
+if TYPE_CHECKING:
+    from scanwise.models import Network
+    from scanwise.models.vocabulary import Vocabulary
 
 STRANGE = "strange"
 """The name of the logits of made-up scans, beside those of the sides."""
@@ -63,12 +67,7 @@ def predict(work: Work, place: Fit, split: Split) -> None:
     missing = {name: rows for name, rows in asked.items() if len(rows) and not _is_there(place, name)}
     if not missing:
         return
-    from scanwise.models import build, weights
-
-    made, vocabulary = work.recipe, titles.vocabulary_of(work, place, split)
-    tokens, encoder = titles.tokens_of(work, vocabulary), None if vocabulary is None else vocabulary.encoder
-    network = build(made.model, len(work.cohort.classes), made.data.channels, pretrained=False, encoder=encoder)
-    weights.load(network, place.model)
+    network, vocabulary, tokens = load_network(work, place, split)
     for name, rows in missing.items():
         if name == STRANGE:
             changed = {kind: Changed(work.store, change) for kind, change in KINDS.items()}
@@ -79,6 +78,18 @@ def predict(work: Work, place: Fit, split: Split) -> None:
             run.save(replace(said, split="test"), place.logits(name))
         else:
             run.save(replace(_ask(work, network, split, work.store, rows, tokens), split=name), place.logits(name))
+
+
+def load_network(work: Work, place: Fit, split: Split) -> "tuple[Network, Vocabulary | None, IntArray | None]":
+    """The network of a fit; where it reads words, its vocabulary and the tokens of all scans."""
+    from scanwise.models import build, weights
+
+    vocabulary = titles.vocabulary_of(work, place, split)
+    encoder = None if vocabulary is None else vocabulary.encoder
+    made, count = work.recipe, len(work.cohort.classes)
+    network = build(made.model, count, made.data.channels, pretrained=False, encoder=encoder)
+    weights.load(network, place.model)
+    return network, vocabulary, titles.tokens_of(work, vocabulary)
 
 
 def _is_there(place: Fit, name: str) -> bool:
