@@ -141,6 +141,10 @@ class Fit:
     def logits(self, side: str) -> Path:
         return self.path / "logits" / f"{side}.npz"
 
+    def rival(self, name: str, unit: str) -> Path:
+        """What a trivial rival said of the test side."""
+        return self.path / "rivals" / f"{name}_{unit}.npz"
+
 
 @dataclass(frozen=True, slots=True)
 class Run:

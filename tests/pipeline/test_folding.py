@@ -20,7 +20,8 @@ from tiny import Command
 def folded(hospital: Path, tiny_recipe: Path, scanwise: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("folds") / "out"
     said = scanwise(
-        "fold", tiny_recipe, "--data", hospital, "--out", out, "--folds", 2, "--set", "rivals.names=[majority]",
+        "fold", tiny_recipe, "--data", hospital, "--out", out, "--folds", 2,
+        "--set", "rivals.names=[majority, pca_logistic]",
         "--try", "train.epochs=1", "--try", "train.epochs=2 model.dropout=0.1", "--device", "cpu", "--threads", 1,
     )  # fmt: skip
     assert said.code == 0, said.err
@@ -60,12 +61,35 @@ def test_the_chosen_one_answers_for_its_fold(folded: Path) -> None:
 
 
 def test_figures_are_told_fold_by_fold_and_pooled(folded: Path) -> None:
-    found = {(m.fold, m.unit, m.name): m for m in load_metrics(folded / "nested" / "metrics.json") if not m.group}
+    everything = load_metrics(folded / "nested" / "metrics.json")
+    found = {(m.fold, m.unit, m.name): m for m in everything if not m.group and m.model == "network"}
     assert {fold for fold, _, _ in found} == {0, 1, -1}
     said = tables.read(folded / "nested" / "tables" / "predictions_subject.csv")
     pooled = found[-1, "subject", "accuracy"]
     assert pooled.value == pytest.approx(metrics.accuracy(said.probs, said.labels))  # type: ignore[arg-type]
     assert pooled.count == sum(found[fold, "subject", "accuracy"].count for fold in (0, 1))
+
+
+def test_the_procedure_is_compared_with_the_rivals_person_by_person(folded: Path) -> None:
+    pooled = [m for m in load_metrics(folded / "nested" / "metrics.json") if m.fold == -1 and not m.group]
+    found = {(m.unit, m.model, m.name): m for m in pooled}
+    lead = found["subject", "pca_logistic", "auroc difference"]
+    mine, theirs = (found["subject", model, "auroc"].value for model in ("network", "pca_logistic"))
+    assert lead.value == pytest.approx(mine - theirs)
+    assert lead.low <= lead.value <= lead.high
+    kept = Logits.load(Run(folded / "candidate-1").fit("honest", 0).rival("pca_logistic", "scan"))
+    tested = Logits.load(Run(folded / "candidate-1").fit("honest", 0).logits("test"))
+    assert kept.scans.tolist() == tested.scans.tolist()
+    rows = pd.read_csv(folded / "nested" / "tables" / "rivals.csv")
+    assert {"network", "majority", "pca_logistic"} == set(rows["model"])
+    assert not (folded / "candidate-2" / "fits" / "honest" / "0" / "rivals" / "pca_logistic_scan.npz").exists()
+
+
+def test_a_setting_may_hold_spaces() -> None:
+    from scanwise.cli.evaluating import _settings_in
+
+    said = "train.stages=[{epochs: 2, lr: 1e-3}] model.dropout=0.1"
+    assert _settings_in(said) == ["train.stages=[{epochs: 2, lr: 1e-3}]", "model.dropout=0.1"]
 
 
 def test_what_is_refused(tmp_path: Path, folded: Path) -> None:

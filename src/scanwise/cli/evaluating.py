@@ -1,5 +1,6 @@
 """What to believe: a run on other people, and runs beside each other."""
 
+import re
 from pathlib import Path
 
 import click
@@ -128,18 +129,26 @@ def fold(
 
     found = folding.fold(
         recipe, data=data, out=out, folds=folds, subject=subject, settings=settings, criterion=criterion, resume=resume,
-        tries=[one.split() for one in tries], device=device, threads=threads, progress=progress(),
+        tries=[_settings_in(one) for one in tries], device=device, threads=threads, progress=progress(),
     )  # fmt: skip
     units = {m.unit for m in found.metrics}
     unit = "subject" if "subject" in units else "scan"
     table = make_table(f"By {unit} (with interval, given the networks that were fitted)", ["fold", "chosen", *SHOWN])
     chosen = {one.fold: one.candidate for one in found.choices if one.chosen}
     for number in [*sorted(chosen), -1]:
-        here = {m.name: m for m in found.metrics if (m.fold, m.unit, m.group) == (number, unit, "")}
+        asked = ("network", number, unit, "")
+        here = {m.name: m for m in found.metrics if (m.model, m.fold, m.unit, m.group) == asked}
         cells = [f"{percent(here[n].value)} ({percent(here[n].low, here[n].high)})" if n in here else "" for n in SHOWN]
         table.add_row("all" if number < 0 else str(number), chosen.get(number, ""), *cells)
     console().print(table)
+    for m in (m for m in found.metrics if (m.name, m.unit) == ("auroc difference", unit)):
+        click.echo(f"AUROC, all folds: the network less {m.model} {m.value:+.3f} ({m.low:+.3f} to {m.high:+.3f})")
     click.echo(f"tables: {click.style(str(out / 'nested' / 'tables'), bold=True)}")
+
+
+def _settings_in(text: str) -> list[str]:
+    """The settings of one candidate: a value may hold spaces, a new setting begins at `word.word=`."""
+    return [part.strip() for part in re.split(r"\s+(?=[a-z_][a-z_.]*=)", text.strip()) if part.strip()]
 
 
 def _p(value: float) -> str:

@@ -108,7 +108,7 @@ def paired_difference(
     network: Predictions,
     rival: Predictions,
     *,
-    names: Sequence[str] = ("accuracy", "balanced_accuracy", "macro_f1"),
+    names: Sequence[str] = ("accuracy", "balanced_accuracy", "macro_f1", "auroc"),
     draws: int = 2000,
     confidence: float = 0.95,
     seed: int = 0,

@@ -355,7 +355,7 @@ def _fit_one(work: Work, folder: Run, split: Split) -> list[Judged]:
     judged = bundle.judge_both(judges, test, bundle.hashes_of_scans(work.cohort, test.scans))
     with _timed(work, f"rivals {split.protocol} {split.fold}"):
         mine = [Judged("network", split, *judged), *with_less(place, split, work.recipe)]
-        return [*mine, *rivals_of(work, split, test)]
+        return [*mine, *rivals_of(work, place, split, test)]
 
 
 def _write_bundle(work: Work, folder: Run) -> None:

@@ -2,7 +2,8 @@
 
 Every subject is tested once, by a network that saw no scan of theirs. Where candidates compete, each fold chooses among them
 by its own validation subjects alone, and only the chosen one answers for that fold's test subjects: the figures that come
-out are those of the whole procedure, the choice included.
+out are those of the whole procedure, the choice included. The trivial rivals answer once, beside the first candidate, and
+the procedure is compared with them person by person.
 """
 
 import logging
@@ -17,7 +18,7 @@ from scanwise import bundle, evaluation, metrics, pipeline, recipe, run
 from scanwise.errors import RecipeError, RunError
 from scanwise.evaluation.comparison import LOWER_IS_BETTER
 from scanwise.evaluation.sample import labels_of
-from scanwise.pipeline.judging import POOLED, Judged, pool
+from scanwise.pipeline.judging import POOLED, Judged, kept_rivals, pool
 from scanwise.pipeline.points import validation_of
 from scanwise.recipe import Recipe
 from scanwise.records import METRIC_COLUMNS, Cohort, Logits, Metric, Predictions, Split, save_metrics
@@ -47,7 +48,7 @@ class Folded:
         folder: where it lies.
         candidates: name to the settings that make it; one without settings where there was no choice.
         choices: of every fold and candidate.
-        metrics: of the chosen networks, fold by fold and pooled (fold -1).
+        metrics: of the chosen networks, fold by fold and pooled (fold -1); of the rivals and their paired differences, pooled.
     """
 
     folder: Path
@@ -95,42 +96,51 @@ def fold(
     runs: dict[str, Run] = {}
     for name, own in candidates.items():
         log.info("%s of %d: %s", name, len(candidates), ", ".join(own) or "the recipe as it is")
-        place = out / name
+        place, lone = out / name, ["rivals.names=[majority]"] if runs else []  # the first one's rivals are everybody's
         runs[name] = pipeline.fit(
             source, data=data, out=place, subject=subject, resume=resume and place.is_dir(),
-            settings=[*settings, *own, f"split.folds={folds}", "split.protocols=[honest]"], **options,
+            settings=[*settings, *own, *lone, f"split.folds={folds}", "split.protocols=[honest]"], **options,
         )  # fmt: skip
     return _judge(out, candidates, runs, criterion)
 
 
 def _judge(out: Path, candidates: Mapping[str, tuple[str, ...]], runs: Mapping[str, Run], criterion: str) -> Folded:
     """Choose in every fold, pool what the chosen ones say, and write `nested/`."""
-    first = next(iter(runs.values()))
+    first = next(iter(runs))
     fits = {name: [fit for fit in folder.fits() if fit.protocol == "honest"] for name, folder in runs.items()}
     _refuse_other_splits(fits)
-    made, known = recipe.load(first.recipe), Cohort.load(first.cohort)
+    made, known = recipe.load(runs[first].recipe), Cohort.load(runs[first].cohort)
     place = 1 if known.subjects_known else 0
     choices: list[Choice] = []
     judged: list[Judged] = []
-    for number in range(len(fits[next(iter(fits))])):
+    rivals: list[list[Judged]] = []
+    for number, beside in enumerate(fits[first]):
         values = {name: _worth(parts[number], criterion, place) for name, parts in fits.items()}
         best = _best(values, criterion)
         choices += [Choice(number, name, value, name == best) for name, value in values.items()]
         judged.append(_answers(runs[best], fits[best][number]))
-    section = made.evaluation
-    shared: dict[str, Any] = {"draws": section.draws, "confidence": section.confidence, "seed": made.seed}
-    ratings = bundle.ratings_of(made, known.classes)
-    found: list[Metric] = []
+        rivals.append(kept_rivals(beside, judged[-1].split, made.rivals.names))
     whole = pool(judged)
-    for entry, number in [*((one, one.split.fold) for one in judged), (whole, POOLED)]:
-        for said in [entry.scans, *([entry.subjects] if known.subjects_known else [])]:
-            measured = evaluation.measure(
-                said, subjects=said.subjects, ordered=known.ordered, ratings=ratings, **shared
-            )
-            found += [replace(m, protocol="honest", fold=number) for m in measured]
+    found = _measure(made, known, [*judged, whole], [pool(list(entries)) for entries in zip(*rivals, strict=True)])
     folded = Folded(out, dict(candidates), tuple(choices), tuple(found))
     _write(folded, whole, criterion, "subject" if place else "scan", known.subjects_known)
     return folded
+
+
+def _measure(made: Recipe, known: Cohort, chosen: Sequence[Judged], rivals: Sequence[Judged]) -> list[Metric]:
+    """Figures of the chosen networks, all folds together last; then of the rivals, with its lead over each."""
+    section = made.evaluation
+    shared: dict[str, Any] = {"draws": section.draws, "confidence": section.confidence, "seed": made.seed}
+    asked: dict[str, Any] = {"ordered": known.ordered, "ratings": bundle.ratings_of(made, known.classes), **shared}
+    found: list[Metric] = []
+    for entry in [*chosen, *rivals]:
+        for unit in ["scans", *(["subjects"] if known.subjects_known else [])]:
+            said: Predictions = getattr(entry, unit)
+            measured = evaluation.measure(said, subjects=said.subjects, by_class=entry.model == "network", **asked)
+            if entry.model != "network":
+                measured += evaluation.paired_difference(getattr(chosen[-1], unit), said, **shared)
+            found += [replace(m, model=entry.model, protocol="honest", fold=entry.split.fold) for m in measured]
+    return found
 
 
 def _refuse_other_splits(fits: Mapping[str, Sequence[Fit]]) -> None:
@@ -176,3 +186,4 @@ def _write(found: Folded, whole: Judged, criterion: str, unit: str, known: bool)
     tables.write(folder, "honest", whole.scans, whole.subjects if known else None)
     values = [[getattr(m, column) for column in METRIC_COLUMNS] for m in found.metrics]
     tables.write_table(METRIC_COLUMNS, values, folder.tables / "summary_statistics.csv")
+    tables.write_rivals(folder, found.metrics)

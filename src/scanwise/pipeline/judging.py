@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from scanwise import bundle, calibration, cohort, evaluation, recipe, risk, rivals
+from scanwise import bundle, calibration, cohort, evaluation, recipe, risk, rivals, run
 from scanwise.bundle import Judge, ratings_of
 from scanwise.cohort.readers import Pixels
 from scanwise.cohort.store import Store
@@ -34,13 +34,12 @@ class Judged:
     subjects: Predictions
 
 
-def rivals_of(work: Work, split: Split, test: Logits) -> list[Judged]:
-    """The trivial classifiers on the same split."""
+def rivals_of(work: Work, place: Fit, split: Split, test: Logits) -> list[Judged]:
+    """The trivial classifiers on the same split; what they say is kept beside the network's logits."""
     train, rows = split.rows("train"), split.rows("test")
     labels, subjects = work.cohort.labels[train], work.cohort.subject[train]
     pixels = {"train": _small(work.store, train), "test": _small(work.store, rows)}
     pooled = risk.pool_by_subject(test)
-    judged = []
     for name in work.recipe.rivals.names:
         given: dict[str, Any] | None = pixels
         if name == "frozen_features":
@@ -57,8 +56,19 @@ def rivals_of(work: Work, split: Split, test: Logits) -> list[Judged]:
             asked, _, names = rivals.mean_by_subject(given["test"], np.zeros_like(test.labels), test.subjects)
             order = [names.tolist().index(subject) for subject in pooled.subjects.tolist()]
             people = _as_logits(rival(*means, asked[order], count), pooled)
-        judged.append(Judged(name, split, PLAIN["scan"](scans, []), PLAIN["subject"](people, [])))
-    return judged
+        for unit, said in (("scan", scans), ("subject", people)):
+            run.save(said, place.rival(name, unit))
+    return kept_rivals(place, split, work.recipe.rivals.names)
+
+
+def kept_rivals(place: Fit, split: Split, names: Sequence[str]) -> list[Judged]:
+    """Those of the named rivals that answered in a fit, as `rivals_of` kept them."""
+    found = []
+    for name in names:
+        if place.rival(name, "scan").is_file():
+            scans, people = (Logits.load(place.rival(name, unit)) for unit in ("scan", "subject"))
+            found.append(Judged(name, split, PLAIN["scan"](scans, []), PLAIN["subject"](people, [])))
+    return found
 
 
 def with_less(place: Fit, split: Split, made: recipe.Recipe) -> list[Judged]:

@@ -285,7 +285,7 @@ def rivals(contents: Contents) -> tuple[Drawing | None, list[Table], list[tuple[
         for unit in units(contents, protocol):
             rows, bars = _rival_rows(contents, protocol, unit)
             if len(rows) > 1:
-                columns = ("Model", "Accuracy", "Balanced accuracy", "Network minus this, accuracy")
+                columns = ("Model", "Accuracy", "Balanced accuracy", "AUROC", *_LEADS)
                 found.append(Table(f"{title}, by {unit}", columns, tuple(rows), "tables/rivals.csv"))
                 if unit == contents.unit(protocol):
                     stamp = " (leaked)" if contents.leaky(protocol) else ""
@@ -298,17 +298,19 @@ def rivals(contents: Contents) -> tuple[Drawing | None, list[Table], list[tuple[
     return drawing(svg, "Accuracy of the network (diamond) and of its trivial rivals, with intervals."), found, words
 
 
+_LEADS = ("Network minus this, accuracy", "Network minus this, AUROC")
+
+
 def _rival_rows(contents: Contents, protocol: str, unit: str) -> tuple[list[tuple[str, ...]], list[figures.Estimate]]:
     numbers, bars = contents.numbers, []
     rows: list[tuple[str, ...]] = []
     mine = numbers.find("accuracy", protocol, unit)
     for metric in [*([mine] if mine else []), *numbers.rivals(protocol, unit)]:
-        gap = numbers.find("accuracy difference", protocol, unit, metric.model)
-        balanced = numbers.find("balanced_accuracy", protocol, unit, metric.model)
         title = model_title(metric.model)
-        rows.append(
-            (title, with_interval(metric), with_interval(balanced) if balanced else "–", lead(gap) if gap else "–")
-        )
+        others = [numbers.find(name, protocol, unit, metric.model) for name in ("balanced_accuracy", "auroc")]
+        gaps = [numbers.find(f"{name} difference", protocol, unit, metric.model) for name in ("accuracy", "auroc")]
+        cells = [*(with_interval(m) if m else "–" for m in others), *(lead(m) if m else "–" for m in gaps)]
+        rows.append((title, with_interval(metric), *cells))
         low, high = (metric.value if np.isnan(end) else end for end in (metric.low, metric.high))
         bars.append(figures.Estimate(title, metric.value, low, high, metric.count, metric.model == "network"))
     return rows, bars

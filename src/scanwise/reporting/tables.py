@@ -65,13 +65,18 @@ def write_overview(run: Run) -> None:
     metrics = load_metrics(run.metrics)
     rows = ([getattr(metric, column) for column in METRIC_COLUMNS] for metric in metrics)
     write_table(METRIC_COLUMNS, rows, run.tables / "summary_statistics.csv")
-    write_table((*RIVAL_COLUMNS, *DIFFERENCE_COLUMNS), _rival_rows(metrics), run.tables / "rivals.csv")
+    write_rivals(run, metrics)
     cohort = Cohort.load(run.cohort)
     header = ("protocol", "fold", "side", "class", "scans", "subjects")
     splits = [Split.load(fit.split) for fit in run.fits()]
     counts = [row for split in splits for row in distribution(cohort, split)]
     write_table(header, counts, run.tables / "class_distribution.csv")
     _write_histories(run)
+
+
+def write_rivals(run: Run, metrics: Sequence[Metric]) -> None:
+    """Write what the trivial rivals are worth, and the network's lead over each."""
+    write_table((*RIVAL_COLUMNS, *DIFFERENCE_COLUMNS), _rival_rows(metrics), run.tables / "rivals.csv")
 
 
 def read(path: Path) -> Predictions:

@@ -208,17 +208,20 @@ def in_full(metric: Metric) -> str:
 
 
 def lead(metric: Metric) -> str:
-    """A paired difference of shares, in points: "+5.0 points (−3.1 to +13.0)"."""
-    decimals = 1 if metric.count >= MANY else 0
+    """A paired difference, of shares in points: "+5.0 points (−3.1 to +13.0)", else as it is: "+0.04 (−0.01 to +0.09)"."""
+    share = term(metric.name.removesuffix(" difference")).percent
+    decimals = (1 if metric.count >= MANY else 0) + (0 if share else 2)
+    times = 100 if share else 1
 
-    def points(value: float) -> str:
-        text = fixed(value * 100, decimals)
+    def signed(value: float) -> str:
+        text = fixed(value * times, decimals)
         return text if value <= 0 or text.strip("0.") == "" else f"+{text}"
 
     interval = ""
     if math.isfinite(metric.low) and math.isfinite(metric.high):
-        interval = f" ({points(metric.low)} to {points(metric.high)})"
-    return f"{points(metric.value)}{SPACE}{'point' if abs(metric.value * 100) == 1 else 'points'}{interval}"
+        interval = f" ({signed(metric.low)} to {signed(metric.high)})"
+    points = f"{SPACE}{'point' if abs(metric.value * 100) == 1 else 'points'}" if share else ""
+    return f"{signed(metric.value)}{points}{interval}"
 
 
 def counted(count: int, noun: str) -> str:
