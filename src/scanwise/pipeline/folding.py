@@ -18,7 +18,7 @@ from scanwise import bundle, evaluation, metrics, pipeline, recipe, run
 from scanwise.errors import RecipeError, RunError
 from scanwise.evaluation.comparison import LOWER_IS_BETTER
 from scanwise.evaluation.sample import labels_of
-from scanwise.pipeline.judging import POOLED, Judged, kept_rivals, pool
+from scanwise.pipeline.judging import Judged, kept_rivals, pool
 from scanwise.pipeline.points import validation_of
 from scanwise.recipe import Recipe
 from scanwise.records import METRIC_COLUMNS, Cohort, Logits, Metric, Predictions, Split, save_metrics
