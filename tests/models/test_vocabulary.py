@@ -75,3 +75,31 @@ def test_class_words_are_masked_whatever_their_form() -> None:
     assert not {"sports", "shoes"} & set(left[0].lower().split())
     assert left[1:] == ["rack", "Sportswear top", "glasses and a", "bus"]
     assert titles[1] == "Shoe rack"
+
+
+def test_tokens_are_told_apart_by_the_words_they_are_of() -> None:
+    vocabulary = learnt(length=16)
+    titles = ["Men's RED-blue shirt", "", "Übergröße", " ".join(["shirt"] * 20)]
+    words, places = vocabulary.words(titles)
+    assert words[:3] == [("Men's", "RED-blue", "shirt"), (), ("Übergröße",)]
+    tokens = vocabulary(titles)
+    np.testing.assert_array_equal(places >= 0, tokens != 0)
+    assert np.unique(places[0][places[0] >= 0]).tolist() == [0, 1, 2]
+    assert (np.diff(places[0][places[0] >= 0]) >= 0).all()
+    assert set(places[2].tolist()) <= {0, -1}  # all its pieces are one word
+    alone = vocabulary([words[0][1]])[0]
+    np.testing.assert_array_equal(tokens[0][places[0] == 1], alone[alone != 0])
+    assert len(words[3]) == 20
+    assert places[3].max() < 19  # the last words are beyond the length
+
+
+def test_what_a_tokenizer_adds_is_of_no_word() -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    known = {name: index for index, name in enumerate(["[PAD]", "[UNK]", "<s>", "</s>", "red", "Ġ", "shirt"])}
+    bert = Tokenizer(models.WordLevel(known, unk_token="[UNK]"))  # noqa: S106 - no password
+    bert.pre_tokenizer = pre_tokenizers.Whitespace()
+    bert.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 2), ("</s>", 3)])
+    words, places = Vocabulary(bert.to_str(), 6).words(["red  new shirt"])
+    assert words == [("red", "new", "shirt")]
+    assert places.tolist() == [[-1, 0, 1, 2, -1, -1]]

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scanwise.errors import DataError, RecipeError
+from scanwise.errors import DataError, RecipeError, ShapeError
 from scanwise.explanation.layers import lent, places
+from scanwise.models import DeepEnsemble
 from scanwise.models.fusion import Fusion
 from scanwise.records import FloatArray, IntArray
 
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """What each part of a title and of an image gave, about one class a scan.
+    """What each word of a title and each part of an image gave, about one class a scan.
 
     Attributes:
-        fall: (N, L) by how much the log-odds of the class fall when the token is taken out; 0 where there is none.
-        looked: (N, L) how much the image looks at each token, rows that sum to at most one; None for words alone.
+        fall: (N, W) by how much the log-odds of the class fall when the word is taken out; 0 where there is none.
+        looked: (N, W) how much the image looks at each word, rows that sum to at most one; None for words alone.
         regions: (N, h, w) how much the words look at each place of the image; None for words alone.
         shares: (N, 2) of what the head sees, from the image and from the words; None for words alone.
         targets: (N,) the class.
@@ -40,72 +41,103 @@ def spoken(
     scans: Any,
     tokens: IntArray,
     *,
+    words: IntArray | None = None,
     targets: IntArray | None = None,
     batch: int = 16,
     device: str = "cpu",
 ) -> Spoken:
-    """What words and regions give.
+    """What words and regions give; the network is left as it was found.
 
     Args:
-        network: `text` or `fusion`.
+        network: `text` or `fusion`; of a deep ensemble attention and shares are the mean of its networks.
         scans: (N, H, W, C) uint8; None for `text`.
         tokens: (N, L).
+        words: (N, L) the word that each token is a piece of, as `Vocabulary.words` gives it, -1 for none; all pieces of a
+            word are taken out at once. None takes each token for a word.
         targets: (N,) the class of each scan; None for the predicted one.
+        batch: scans at a time; nothing depends on it.
 
     Raises:
         RecipeError: if the network reads no words.
+        DataError: if there are no scans for a network that reads both.
+        ShapeError: if `words` is not as `tokens`.
     """
     if not network.takes_text:
         raise RecipeError("This network reads no words; explain it with heatmaps.")
-    fuses = isinstance(network.body, Fusion)
+    parts = tuple(network.networks) if isinstance(network, DeepEnsemble) else (network,)
+    fuses = isinstance(parts[0].body, Fusion)
     if fuses and scans is None:
         raise DataError("A network of image and words is explained with both: give the scans.")
-    parts: list[tuple[Any, ...]] = []
+    groups = _groups(tokens, words, int(parts[0].body.words.pad))  # type: ignore[union-attr, arg-type]
+    count = tokens.shape[1] if words is None else int(groups.max(initial=-1)) + 1  # of all scans: batches are joined
+    found: list[tuple[Any, ...]] = []
     network.to(device)
     with lent(network), torch.no_grad():
         for start in range(0, len(tokens), batch):
             here = slice(start, start + batch)
-            words = torch.from_numpy(np.asarray(tokens[here], np.int64)).to(device)
+            read, of = (torch.from_numpy(np.asarray(one[here], np.int64)).to(device) for one in (tokens, groups))
             images = torch.from_numpy(np.asarray(scans[here])).to(device).permute(0, 3, 1, 2) if fuses else None
-            parts.append(_batch(network, images, words, None if targets is None else targets[here]))
-    columns = [None if column[0] is None else np.concatenate(column) for column in zip(*parts, strict=True)]
+            asked = None if targets is None else torch.from_numpy(np.asarray(targets[here], np.int64)).to(device)
+            found.append(_batch(network, parts, images, read, of, asked, count))
+    columns = [None if column[0] is None else np.concatenate(column) for column in zip(*found, strict=True)]
     return Spoken(*columns)  # type: ignore[arg-type]
 
 
-def _batch(network: "Network", images: Tensor | None, words: Tensor, targets: IntArray | None) -> tuple[Any, ...]:
+def _groups(tokens: IntArray, words: IntArray | None, pad: int) -> IntArray:
+    """(N, L) the word of each token, -1 for none."""
+    tokens = np.asarray(tokens)
+    if words is None:
+        return np.where(tokens != pad, np.arange(tokens.shape[1]), -1)
+    if words.shape != tokens.shape:
+        raise ShapeError(f"Tokens are {tokens.shape} and the words that they are of {words.shape}; give one for each.")
+    return words
+
+
+def _batch(
+    network: "Network",
+    parts: "tuple[Network, ...]",
+    images: Tensor | None,
+    tokens: Tensor,
+    groups: Tensor,
+    targets: Tensor | None,
+    count: int,
+) -> tuple[Any, ...]:
     features = None if images is None else network.forward_features(images)
-    logits = network.forward_head(features, tokens=words)
-    asked = logits.argmax(1) if targets is None else torch.from_numpy(np.asarray(targets, np.int64)).to(words.device)
-    pad = int(_words_of(network).pad)
+    logits = network.forward_head(features, tokens=tokens)
+    asked = logits.argmax(1) if targets is None else targets
+    pad = int(parts[0].body.words.pad)  # type: ignore[union-attr, arg-type]
     whole = _odds(logits, asked)
-    fall = torch.zeros(words.shape, device=words.device)
-    for place in range(words.shape[1]):
-        there = words[:, place] != pad
+    fall = torch.zeros(len(tokens), count, device=tokens.device)
+    for word in range(count):
+        mine = groups == word
+        there = mine.any(1)
         if there.any():
-            less = words.clone()
-            less[:, place] = pad
-            without = _odds(network.forward_head(features, tokens=less), asked)
-            fall[:, place] = torch.where(there, whole - without, 0)
-    told = [fall.cpu().numpy(), None, None, None, asked.cpu().numpy()]
-    body = network.body
-    if isinstance(body, Fusion) and features is not None and images is not None:
-        told[1:4] = _fused(network, body, features, images, words)
+            less = tokens.masked_fill(mine, pad)
+            fall[:, word] = torch.where(there, whole - _odds(network.forward_head(features, tokens=less), asked), 0)
+    told: list[Any] = [fall.cpu().numpy(), None, None, None, asked.cpu().numpy()]
+    if images is not None and features is not None:
+        each = features if isinstance(features, tuple) else (features,)
+        fused = [_fused(part, one, images, tokens) for part, one in zip(parts, each, strict=True)]
+        looked, regions, shares = (torch.stack(column).mean(0) for column in zip(*fused, strict=True))
+        of_words = torch.zeros_like(fall).scatter_add_(1, groups.clamp(min=0), looked * (groups >= 0))
+        told[1:4] = (one.float().cpu().numpy() for one in (of_words, regions, shares))
     return tuple(told)
 
 
-def _fused(network: "Network", body: Fusion, features: Tensor, images: Tensor, words: Tensor) -> list[Any]:
-    """What image and words look at in each other, and the share of each; of a batch ensemble the mean of its members."""
-    count, members = len(words), network.members
-    tokens = words.repeat(members, 1)
+def _fused(network: "Network", features: Tensor, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What image and words look at in each other, (N, L) and (N, h, w), and the share of each (N, 2); of a batch ensemble
+    the mean of its members."""
+    body: Any = network.body
+    count, members = len(tokens), network.members
+    words = tokens.repeat(members, 1)
     maps = features.repeat(members, *[1] * (features.ndim - 1)) if network.folds_late else features
-    image_looks, words_look = body.attention_maps(maps, tokens)
-    said = (tokens != int(body.words.pad)).float()
+    image_looks, words_look = body.attention_maps(maps, words)
+    said = (words != int(body.words.pad)).float()
     looked = image_looks[:, 1:, 1:].mean(1)
     seen = (words_look[:, 1:, 1:] * said[:, :, None]).sum(1) / said.sum(1, keepdim=True).clamp(min=1)
-    height, width = _sides(network, images, words, seen.shape[1])
-    both = [looked, seen, body.shares(maps, tokens)]
-    mean = [one.reshape(members, count, -1).mean(0).float().cpu().numpy() for one in both]
-    return [mean[0], mean[1].reshape(count, height, width), mean[2]]
+    height, width = _sides(network, images, tokens, seen.shape[1])
+    looked, seen, shares = (one.reshape(members, count, -1).mean(0) for one in (looked, seen, body.shares(maps, words)))
+    return looked, seen.reshape(count, height, width), shares
 
 
 def _sides(network: "Network", images: Tensor, words: Tensor, count: int) -> tuple[int, int]:
@@ -115,10 +147,6 @@ def _sides(network: "Network", images: Tensor, words: Tensor, count: int) -> tup
             return place.height, place.width
     side = round(count**0.5)
     return (side, side) if side * side == count else (1, count)
-
-
-def _words_of(network: "Network") -> Any:
-    return network.body.words
 
 
 def _odds(logits: Tensor, target: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 It is made once, saved as JSON in the run and in the bundle, and turns words into (N, L) integers ever after.
 """
 
+import bisect
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -107,6 +108,34 @@ class Vocabulary:
                 found = reader.encode(str(title)).ids
                 tokens[row, : len(found)] = found
         return tokens
+
+    def words(self, titles: Sequence[str] | StrArray) -> tuple[list[tuple[str, ...]], IntArray]:
+        """The words of titles as they are written, and (N, L) which of its title's words each token belongs to.
+
+        Words are parted by blanks. -1 stands for filling and for what a tokenizer adds of itself; a word that no token
+        belongs to is beyond the length, and the network does not read it.
+
+        >>> learnt = Vocabulary.learn(["a red shirt", "blue jeans"], Text(length=4))
+        >>> learnt.words(["Red jeans", " "])[0]
+        [('Red', 'jeans'), ()]
+        """
+        from tokenizers import Tokenizer
+
+        reader = Tokenizer.from_str(self.tokenizer)
+        reader.no_padding()
+        reader.enable_truncation(self.length)
+        spoken: list[tuple[str, ...]] = []
+        places = np.full((len(titles), self.length), -1, dtype=np.int32)
+        for row, title in enumerate(titles):
+            parts = list(re.finditer(r"\S+", str(title)))
+            spoken.append(tuple(part[0] for part in parts))
+            if not parts:
+                continue
+            ends, read = [part.end() for part in parts], reader.encode(str(title))
+            for place, ((start, end), added) in enumerate(zip(read.offsets, read.special_tokens_mask, strict=True)):
+                if not added and end > start:  # some tokenizers count the blank before a word to it: so its end tells
+                    places[row, place] = bisect.bisect_left(ends, end)
+        return spoken, places
 
     def __len__(self) -> int:
         from tokenizers import Tokenizer
