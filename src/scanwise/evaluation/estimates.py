@@ -7,7 +7,7 @@ import numpy as np
 from scanwise import metrics
 from scanwise.errors import DataError, ShapeError, lookup
 from scanwise.evaluation import delong
-from scanwise.evaluation.sample import RANKED, Question, Sample
+from scanwise.evaluation.sample import ANYWHERE, RANKED, Bounds, Question, Sample
 from scanwise.metrics.sums import cells
 from scanwise.records import FloatArray, Metric, Predictions, StrArray
 from scanwise.risk import clopper_pearson
@@ -28,6 +28,8 @@ SHARES = {*PLAIN, *MEANS, *BY_CLASS, *OF_SETS, FLAGGED}
 SHARES |= {"sensitivity", "positive_predictive_value", "negative_predictive_value"}
 SHARES -= {"mean_set_size"}
 """Metrics between 0 and 1, whose interval is Clopper and Pearson's where every draw gives 0, or every draw 1."""
+AGREEMENTS = ("matthews", "kappa", "quadratic_kappa")
+LOSSES = ("nll", "brier", "stage_error", "cdr_error", "mean_set_size")
 
 
 def measure(
@@ -46,9 +48,8 @@ def measure(
     """Every metric of some predictions, overall and by class, each with an interval over subjects.
 
     Intervals are BCa (Efron 1987) from draws of whole subjects within class, with the acceleration of several
-    samples (Davison and Hinkley 1997, section 5.3) and widened as Student's t is for few subjects (Hesterberg 2015);
-    those of areas under the ROC curve are DeLong's over subjects (see `delong`).
-    Where every draw gives the same 0 or 1, the interval is Clopper and Pearson's on as many subjects as the metric
+    samples (Davison and Hinkley 1997, section 5.3), stretched for few subjects (see `Sample.interval`); those of areas
+    under the ROC curve are DeLong's over subjects (see `delong`). Where every draw gives the same 0 or 1, the interval is Clopper and Pearson's on as many subjects as the metric
     rests on. They are NaN where no class has two subjects, or every draw gives the same other value. Metrics that are
     undefined, such as the recall of a class without scans, are left out.
 
@@ -97,11 +98,20 @@ def estimate(sample: Sample, question: Question, confidence: float) -> tuple[flo
     value, drawn, without = sample.answer(question)
     known = drawn[np.isfinite(drawn)]  # a draw may hold no row that the metric is about
     if not np.allclose(known, value, rtol=0, atol=1e-9):
-        return value, *sample.interval(value, drawn, without, confidence)
+        return value, *sample.interval(value, drawn, without, confidence, bounds_of(question.name))
     if question.name in SHARES and value in (0.0, 1.0):  # resampling only successes says nothing of the next subject
         size = sample.resting_on(question)
         return value, *clopper_pearson(size if value else 0, size, confidence)
     return value, np.nan, np.nan
+
+
+def bounds_of(name: str) -> Bounds:
+    """Where a metric can lie at all."""
+    if name in SHARES or name in ("ece", "share"):
+        return 0.0, 1.0
+    if name in AGREEMENTS:
+        return -1.0, 1.0
+    return (0.0, np.inf) if name in LOSSES else ANYWHERE
 
 
 def paired_difference(

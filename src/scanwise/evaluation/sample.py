@@ -22,6 +22,10 @@ LEAVES = 500
 """At most so many groups of subjects are left out, one at a time, to learn how skewed an estimate is."""
 
 
+Bounds = tuple[float, float]
+ANYWHERE: Bounds = (-np.inf, np.inf)
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """One metric to be estimated.
@@ -127,21 +131,30 @@ class Sample:
             self.kept[name] = np.concatenate([value, of_classes(self.probs, self.labels, weights)])
         return self.kept[name]
 
-    def interval(self, value: float, drawn: FloatArray, without: FloatArray, confidence: float) -> tuple[float, float]:
-        """The BCa interval, widened for few subjects; NaN where no class has two subjects."""
+    def interval(
+        self, value: float, drawn: FloatArray, without: FloatArray, confidence: float, bounds: Bounds = ANYWHERE
+    ) -> tuple[float, float]:
+        """The BCa interval, stretched for few subjects and kept within bounds; NaN where no class has two subjects.
+
+        Draws of n subjects in k classes spread too little, by the root of (n - k) / n, and a spread that is itself
+        estimated calls for Student's t in place of the normal. Hesterberg (2015) takes wider percentiles for both. But
+        no percentile lies beyond the worst draw, and of ten subjects with a heavy tail that is too near; so it is the
+        distance from the value that is stretched here.
+        """
         from scipy.special import ndtr, ndtri, stdtrit
 
-        free = len(self.classes) - len(np.unique(self.classes))
+        groups = len(np.unique(self.classes))
+        free = len(self.classes) - groups
         drawn = drawn[np.isfinite(drawn)]
         if free < 1 or not len(drawn):
             return np.nan, np.nan
-        tail = (1 - float(exact(confidence, "confidence"))) / 2
+        level = 1 - (1 - float(exact(confidence, "confidence"))) / 2
         below = ((drawn < value).mean() + (drawn <= value).mean()) / 2
         bias = ndtri(np.clip(below, 1 / (len(drawn) + 1), 1 - 1 / (len(drawn) + 1)))
-        wide = stdtrit(free, 1 - tail) * np.sqrt(1 + len(np.unique(self.classes)) / free)
-        z = bias + np.array([-wide, wide])
+        z = bias + ndtri(level) * np.array([-1, 1])
         share = ndtr(bias + z / np.maximum(1 - _acceleration(without, self.left) * z, 0.1))
-        low, high = np.quantile(drawn, share)
+        stretch = stdtrit(free, level) / ndtri(level) * np.sqrt(1 + groups / free)
+        low, high = np.clip(value + stretch * (np.quantile(drawn, share) - value), *bounds)
         return float(min(low, value)), float(max(high, value))
 
     def _of_second(self, question: Question) -> bool:

@@ -39,7 +39,8 @@ def drift(
         asked.append(("share flagged as strange", "", _flagged))
     rows = []
     for what, name, values in asked:
-        found = [_mean(sample, values(sample.predictions), confidence) for sample in samples]
+        kind = "mean" if what == "mean entropy" else "share"
+        found = [_mean(kind, sample, values(sample.predictions), confidence) for sample in samples]
         ends = {f"{when}{end}": v for when, part in zip(("before", "now"), found, strict=True) for end, v in zip(("", "_low", "_high"), part, strict=True)}  # fmt: skip
         rows.append({"what": what, "class": name, **ends})
     if before.ood is not None and now.ood is not None:
@@ -126,9 +127,9 @@ def _squashed(odds: FloatArray) -> FloatArray:
     return chances
 
 
-def _mean(sample: Sample, values: FloatArray, confidence: float) -> tuple[float, float, float]:
+def _mean(kind: str, sample: Sample, values: FloatArray, confidence: float) -> tuple[float, float, float]:
     rows = np.column_stack([np.ones(len(values)), values])
-    return estimate(sample, Question("mean", None, partial(_rows, rows), mean_of_sums), confidence)
+    return estimate(sample, Question(kind, None, partial(_rows, rows), mean_of_sums), confidence)
 
 
 def _rows(rows: FloatArray, _: Sample) -> FloatArray:
