@@ -83,6 +83,48 @@ def test_transport_says_what_was_promised_and_what_held() -> None:
     assert np.mean([row["value"] for row in youden]) < np.mean([row["chosen"] for row in youden])
 
 
+def test_over_folds_each_row_is_tried_by_the_cut_of_its_own_fold() -> None:
+    """The second fold says twice the odds of the first: one cut for both would call other rows."""
+    chosen, tried = [_said(1), _sharper(_said(2))], [_said(3), _sharper(_said(4))]
+    joined = {
+        name: np.concatenate([getattr(said, name) for said in tried])
+        for name in ("scans", "probs", "labels", "entropy", "abstain")
+    }
+    who = np.concatenate([np.char.add(f"{fold}-", said.subjects) for fold, said in enumerate(tried)])
+    together = replace(tried[0], subjects=who, **joined)
+    rows = operating.transport_folds(chosen, tried, together, draws=100)
+    found = {row["rate"]: row for row in rows if row["rule"] == "youden"}
+    cuts = [cut for said in chosen if (cut := operating.Cut.choose(said, 1, "youden"))]
+    assert cuts[1].threshold > cuts[0].threshold + 0.02
+    called = np.concatenate([cut.calls(said) for cut, said in zip(cuts, tried, strict=True)])
+    positive = together.labels == 1
+    assert found["sensitivity"]["value"] == pytest.approx(called[positive].mean())
+    assert found["positive_predictive_value"]["value"] == pytest.approx(positive[called].mean())
+    assert found["sensitivity"]["count"] == positive.sum()
+    promised = np.concatenate([cut.calls(said)[said.labels == 1] for cut, said in zip(cuts, chosen, strict=True)])
+    assert found["sensitivity"]["chosen"] == pytest.approx(promised.mean())
+    assert np.isnan(found["sensitivity"]["threshold"])
+
+
+def test_a_class_that_a_fold_cannot_choose_a_cut_for_is_left_out() -> None:
+    whole, lacking = _said(1, num_classes=3), _said(2, num_classes=3)
+    lacking = replace(lacking, labels=np.minimum(np.asarray(lacking.labels), 1))
+    tried = _said(3, num_classes=3)
+    assert {
+        row["class"] for row in operating.transport_folds([whole, lacking], [tried, tried], _twice(tried), draws=50)
+    } == {"a", "b"}
+
+
+def _twice(said: Predictions) -> Predictions:
+    names = ("scans", "subjects", "probs", "labels", "entropy", "abstain")
+    return replace(said, **{name: np.concatenate([getattr(said, name)] * 2) for name in names})
+
+
+def _sharper(said: Predictions) -> Predictions:
+    probs = said.probs * np.array([0.4, 1.6])
+    return replace(said, probs=probs / probs.sum(axis=1, keepdims=True))
+
+
 def test_net_benefit_by_hand() -> None:
     said = _said(3, subjects=30)
     curve = operating.decision_curve(said, 1)

@@ -7,7 +7,7 @@ that a rare class cannot vanish from a draw, or, of areas under the ROC curve, b
 from scanwise.evaluation.breakdown import break_down
 from scanwise.evaluation.delong import auroc_interval
 from scanwise.evaluation.estimates import PLAIN, measure, paired_difference
-from scanwise.evaluation.operating import decision_curve, transport
+from scanwise.evaluation.operating import decision_curve, transport, transport_folds
 from scanwise.evaluation.tables import classification_report, confusion, precision_recall_curve, reliability, roc_curve
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "reliability",
     "roc_curve",
     "transport",
+    "transport_folds",
 ]

@@ -4,8 +4,8 @@ A ROC curve promises every trade of sensitivity against false alarms; a clinic w
 validation rows and then held: what it does on other rows, with intervals, is what may be believed.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from scanwise.records import BoolArray, FloatArray, Metric, Predictions
 from scanwise.risk import ends_of_ties
 
 Rule = Callable[[FloatArray, FloatArray], FloatArray]
+Part = tuple[BoolArray, BoolArray]
+"""The rows that a rate is a share of, and the rows that would be right."""
 
 RULES: dict[str, Rule] = {
     "youden": lambda sensitivity, specificity: sensitivity + specificity,
@@ -67,19 +69,23 @@ def rates(
 ) -> list[Metric]:
     """What a cut does on these rows: sensitivity, specificity and predictive values, each with its interval over subjects; undefined ones are left out."""
     sample = Sample.of(predictions, predictions.subjects, draws, seed)
+    found = _rates(sample, _parts(predictions, cut.index, cut.calls(predictions)), confidence)
+    return [replace(m, group=f"class={cut.name} · {cut.rule}") for m in found]
+
+
+def _rates(sample: Sample, parts: Mapping[str, Part], confidence: float) -> list[Metric]:
     found = []
-    for name, (among, right) in _parts(predictions, cut).items():
+    for name, (among, right) in parts.items():
         question = Question(name, None, _share_of(among, right), mean_of_sums, among=among)
         value, low, high = estimate(sample, question, confidence)
         if np.isfinite(value):
-            group = f"class={cut.name} · {cut.rule}"
-            found.append(Metric(name, value, low, high, predictions.unit, int(among.sum()), group))
+            found.append(Metric(name, value, low, high, sample.predictions.unit, int(among.sum())))
     return found
 
 
-def _parts(predictions: Predictions, cut: Cut) -> dict[str, tuple[BoolArray, BoolArray]]:
+def _parts(predictions: Predictions, index: int, called: BoolArray) -> dict[str, Part]:
     """Of each rate the rows that it is a share of, and those that are right."""
-    positive, called = labels_of(predictions) == cut.index, cut.calls(predictions)
+    positive = labels_of(predictions) == index
     return {
         "sensitivity": (positive, called),
         "specificity": (~positive, ~called),
@@ -133,17 +139,48 @@ def transport(
         dictionaries of `unit`, `class`, `rule`, `threshold`, `rate`, `chosen` (the rate where the cut was chosen),
         `value`, `low`, `high` and `count` (where it was tried).
     """
+    return transport_folds([chosen_on], [tried_on], tried_on, draws=draws, confidence=confidence, seed=seed)
+
+
+def transport_folds(
+    chosen_on: Sequence[Predictions],
+    tried_on: Sequence[Predictions],
+    together: Predictions,
+    *,
+    draws: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """The same over folds: each fold's cut is chosen on its own rows and tried on its own others, then calls are pooled.
+
+    What was promised is pooled in the same way. A class is left out where a fold has nothing to choose its cut by.
+
+    Args:
+        chosen_on: rows that choose, a fold each.
+        tried_on: rows that judge, a fold each.
+        together: the rows of `tried_on`, one fold after another.
+        draws: behind each interval.
+        confidence: of every interval.
+        seed: of the draws.
+
+    Returns:
+        rows as of `transport`; `threshold` is NaN where there are several.
+    """
+    sample = Sample.of(together, together.subjects, draws, seed)
     rows: list[dict[str, Any]] = []
-    places = [1] if len(chosen_on.classes) == 2 else range(len(chosen_on.classes))
-    for index in places:
+    for index in [1] if len(together.classes) == 2 else range(len(together.classes)):
         for rule in RULES:
-            cut = Cut.choose(chosen_on, index, rule)
-            if cut is None:
+            cuts = [cut for said in chosen_on if (cut := Cut.choose(said, index, rule))]
+            if len(cuts) < len(chosen_on):
                 continue
-            before = _parts(chosen_on, cut)
-            for m in rates(tried_on, cut, draws=draws, confidence=confidence, seed=seed):
-                about = {"unit": m.unit, "class": cut.name, "rule": rule, "threshold": cut.threshold, "rate": m.name}
-                kept = {"value": m.value, "low": m.low, "high": m.high, "count": m.count}
-                among, right = before[m.name]
-                rows.append({**about, "chosen": float(right[among].mean()) if among.any() else np.nan, **kept})
+            promised = [_parts(s, index, cut.calls(s)) for s, cut in zip(chosen_on, cuts, strict=True)]
+            called = np.concatenate([cut.calls(s) for s, cut in zip(tried_on, cuts, strict=True)])
+            threshold = cuts[0].threshold if len(cuts) == 1 else float("nan")
+            for m in _rates(sample, _parts(together, index, called), confidence):
+                about = {"unit": m.unit, "class": cuts[0].name, "rule": rule, "threshold": threshold, "rate": m.name}
+                among, right = (np.concatenate([part[m.name][k] for part in promised]) for k in (0, 1))
+                chosen = float(right[among].mean()) if among.any() else float("nan")
+                rows.append(
+                    {**about, "chosen": chosen, "value": m.value, "low": m.low, "high": m.high, "count": m.count}
+                )
     return rows

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from scanwise import bundle, evaluation
-from scanwise.pipeline.judging import Judged, pool
+from scanwise.pipeline.judging import POOLED, Judged, pool
 from scanwise.pipeline.work import Work
 from scanwise.records import Logits, Predictions
 from scanwise.reporting import results
@@ -14,29 +14,39 @@ from scanwise.run import Fit, Run
 
 ANONYMOUS = "0" * 64
 """Cuts look at probabilities alone, never at randomised sets, so no hash of a scan is needed."""
+UNITS = ("scans", "subjects")
 
 
 def write(work: Work, folder: Run, judged: Sequence[Judged]) -> None:
-    """Write `tables/operating_points` and `tables/decision_curve` of the honest fits."""
+    """Write `tables/operating_points` and `tables/decision_curve` of the honest fits.
+
+    Of several folds each has rows of its own, and all together have the fold -1: every fold's cut is chosen on its own
+    validation people and tried on its own test people, and what it called is pooled.
+    """
     honest = [entry for entry in judged if entry.model == "network" and entry.split.protocol == "honest"]
     if not honest:
         return
-    points: list[dict[str, Any]] = []
-    for entry in honest:
-        place = folder.fit("honest", entry.split.fold)
-        for chosen, tried in zip(validation_of(place), (entry.scans, entry.subjects), strict=True):
-            if tried.unit == "scan" or work.cohort.subjects_known:
-                points += [{"fold": place.fold, **row} for row in _transport(work, chosen, tried)]
+    chosen = [validation_of(folder.fit("honest", entry.split.fold)) for entry in honest]
     whole = pool(honest) if len(honest) > 1 else honest[0]
-    said = [whole.scans, *([whole.subjects] if work.cohort.subjects_known else [])]
-    results.write_points(folder, points, [row for one in said for row in curves(one)])
+    points: list[dict[str, Any]] = []
+    curved: list[dict[str, Any]] = []
+    for place, unit in enumerate(UNITS if work.cohort.subjects_known else UNITS[:1]):
+        choosing = [both[place] for both in chosen]
+        trying: list[Predictions] = [getattr(entry, unit) for entry in honest]
+        for entry, one, other in zip(honest, choosing, trying, strict=True):
+            points += _transport(work, entry.split.fold, [one], [other], other)
+        if len(honest) > 1:
+            points += _transport(work, POOLED, choosing, trying, getattr(whole, unit))
+        curved += curves(getattr(whole, unit))
+    results.write_points(folder, points, curved)
 
 
-def _transport(work: Work, chosen: Predictions, tried: Predictions) -> list[dict[str, Any]]:
+def _transport(
+    work: Work, fold: int, chosen: Sequence[Predictions], tried: Sequence[Predictions], together: Predictions
+) -> list[dict[str, Any]]:
     section = work.recipe.evaluation
-    return evaluation.transport(
-        chosen, tried, draws=section.draws, confidence=section.confidence, seed=work.recipe.seed
-    )
+    asked: dict[str, Any] = {"draws": section.draws, "confidence": section.confidence, "seed": work.recipe.seed}
+    return [{"fold": fold, **row} for row in evaluation.transport_folds(chosen, tried, together, **asked)]
 
 
 def validation_of(place: Fit) -> tuple[Predictions, Predictions]:
