@@ -4,7 +4,7 @@
 
 Every stage of a recipe is trained by `training.train` with its own network (random weights), size, augmentation, loss and
 optimiser on random pixels in the store. After each epoch the bare step, zero_grad, changes, forward, loss, backward, clip,
-optimiser, runs as often on one batch of tensors in memory: image tensors, or of a stage on kept features, those. So both
+optimiser, runs as often on one batch of tensors in memory: bytes of images, or of a stage on kept features, their 16 bits. So both
 meet the same load of the machine; the figure is the median of the rounds' ratios. The bar is 0.95; exit code 1 where one
 is missed. `--batch` caps the batch, for machines that have not the memory or the patience.
 
@@ -191,7 +191,7 @@ class Bare:
         self.weights = torch.ones(CLASSES) if self.section.class_weights else None
         self.generator = torch.Generator()
         with torch.no_grad():
-            self.maps = self.network.forward_features(channels_first(self.images)) if case.cached else None
+            self.maps = self.network.forward_features(channels_first(self.images)).half() if case.cached else None
 
     def __call__(self, batches: int) -> float:
         begun = time.perf_counter()
@@ -214,7 +214,7 @@ class Bare:
     def answer(self) -> tuple[Tensor, Tensor, float]:
         words = () if self.tokens is None else (self.tokens,)
         if self.maps is not None:
-            return self.network.forward_head(self.maps, tokens=self.tokens), self.labels, 1.0
+            return self.network.forward_head(self.maps.float(), tokens=self.tokens), self.labels, 1.0
         images = augment(channels_first(self.images), self.section.augment, self.generator)
         if not (self.section.mixup or self.section.cutmix):
             return self.network(images, *words), self.labels, 1.0

@@ -94,7 +94,7 @@ class Cached:
         return len(self.arrays[0])
 
     def read(self, view: int, positions: IntArray) -> Tensor:
-        maps = torch.from_numpy(self.arrays[view][positions])
+        maps = torch.from_numpy(self.arrays[view]).index_select(0, torch.from_numpy(positions))
         return maps.permute(0, 3, 1, 2) if maps.ndim == 4 else maps
 
 
@@ -159,7 +159,7 @@ def _keep_side(folder: Path, name: str, side: Recomputed, shape: list[int], batc
                 for rows in _chunks(len(side), batch):
                     out.write(_halve(side.read(view, rows)).tobytes())  # no memory map: a full disk must be an error
     dims = (len(side), *shape)
-    return Cached(tuple(np.memmap(file, np.float16, "r", shape=dims) for file in files))
+    return Cached(tuple(np.memmap(file, np.float16, "c", shape=dims) for file in files))
 
 
 def _halve(maps: Tensor) -> Half:

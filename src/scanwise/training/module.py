@@ -69,6 +69,14 @@ class Classifier(L.LightningModule):
         self.probs: FloatArray = np.empty((0, 0))  # of the last validation, and its labels
         self.known: IntArray = np.empty(0, np.int64)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes some sixty times a step which hook it is in; torch would look each time whether that is a weight,
+        # which takes a tenth of a step on kept features.
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     @property
     def epoch(self) -> int:
         """Counted over all stages, from 0."""
@@ -97,7 +105,7 @@ class Classifier(L.LightningModule):
                 f"The loss is {float(loss.detach())} in epoch {self.epoch + 1}, batch {batch_idx + 1}. The last good "
                 "checkpoint is kept. Lower train.optimizer.lr, or set train.clip to 1."
             )
-        guessed = logits.detach().reshape(len(labels), -1, logits.shape[-1]).softmax(2).mean(1).argmax(1)
+        guessed = _joint(logits.detach()).argmax(1)
         right = (guessed == (labels if share >= 0.5 else others)).sum()
         # Lightning divides `loss` by the batches that make a step; `cost` stays what it is.
         own = len(labels) if self.share.counts(whole) else 0
@@ -216,6 +224,11 @@ def seed_global(seed: int, device: torch.device) -> None:
         torch.cuda.manual_seed(seed)
     elif device.type == "mps":
         torch.mps.manual_seed(seed)
+
+
+def _joint(logits: Tensor) -> Tensor:
+    """(N, C) scores whose largest is the answer; the mean probability of members (N, T, C)."""
+    return logits if logits.ndim == 2 else logits.softmax(2).mean(1)
 
 
 def unpack(batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
