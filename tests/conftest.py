@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from tiny import (
     Fill,
     Whole,
     picture,
+    post,
     read_csv,
     run_command,
     write_csv,
@@ -103,6 +105,39 @@ def whole(hospital: Path, tiny_recipe: Path, tmp_path_factory: pytest.TempPathFa
     )
     assert said.code == 0, said.err
     return Whole(hospital, Run.open(out), said, json.loads((out / "metrics.json").read_text(encoding="utf-8")))
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """A server that speaks for AWS, over HTTP."""
+    moto = pytest.importorskip("moto.server")
+    running = moto.ThreadedMotoServer(port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    yield f"http://{host}:{port}"
+    running.stop()
+
+
+@pytest.fixture
+def aws(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty account there, which everything finds by the environment."""
+    about = {"ENDPOINT_URL": server, "ACCESS_KEY_ID": "k", "SECRET_ACCESS_KEY": "s", "DEFAULT_REGION": "us-east-1"}
+    for name, value in about.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    post(f"{server}/moto-api/reset")
+    return server
+
+
+@pytest.fixture
+def s3(aws: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    """A file system on an empty bucket of that account, and a cache of its own."""
+    s3fs = pytest.importorskip("s3fs")
+    monkeypatch.setenv("SCANWISE_CACHE", str(tmp_path / "cache"))
+    s3fs.S3FileSystem.clear_instance_cache()
+    filesystem = s3fs.S3FileSystem()
+    filesystem.mkdir("bucket")
+    yield filesystem
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture

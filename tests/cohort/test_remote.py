@@ -1,6 +1,5 @@
 """A bucket is read as a folder is, once; checked against a real S3 protocol over HTTP."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +15,6 @@ from scanwise.recipe import Recipe
 RECIPE = Recipe.model_validate({"name": "a", "data": {"size": 16}})
 
 s3fs = pytest.importorskip("s3fs")
-moto = pytest.importorskip("moto.server")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    running = moto.ThreadedMotoServer(port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    yield f"http://{host}:{port}"
-    running.stop()
-
-
-@pytest.fixture
-def s3(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A file system on an empty S3 of our own, which scanwise will find by the environment."""
-    for name, value in {
-        "AWS_ENDPOINT_URL": server,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    import urllib.request
-
-    urllib.request.urlopen(  # noqa: S310
-        urllib.request.Request(f"{server}/moto-api/reset", method="POST")  # noqa: S310
-    ).close()
-    s3fs.S3FileSystem.clear_instance_cache()
-    filesystem = s3fs.S3FileSystem()
-    filesystem.mkdir("bucket")
-    yield filesystem
-    s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
-"""Where the SageMaker SDK is, and a server that speaks for AWS."""
+"""Where the SageMaker SDK is, and an account for it."""
 
 import os
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,22 +16,8 @@ def sdk() -> Path:
     return SDK
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    moto = pytest.importorskip("moto.server")
-    running = moto.ThreadedMotoServer(port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    yield f"http://{host}:{port}"
-    running.stop()
-
-
 @pytest.fixture
-def aws(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An empty account that everything finds by the environment."""
-    about = {"ENDPOINT_URL": server, "ACCESS_KEY_ID": "k", "SECRET_ACCESS_KEY": "s", "DEFAULT_REGION": "us-east-1"}
-    for name, value in about.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("SAGEMAKER_VALIDATE_ROLE", "false")  # moto cannot simulate policies
-    urllib.request.urlopen(urllib.request.Request(f"{server}/moto-api/reset", method="POST")).close()  # noqa: S310
-    return server
+def sagemaker(aws: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty account in which roles are not looked at: the server cannot simulate policies."""
+    monkeypatch.setenv("SAGEMAKER_VALIDATE_ROLE", "false")
+    return aws

@@ -26,7 +26,7 @@ def client(name: str = "sagemaker") -> Any:
 
 
 @pytest.mark.slow
-def test_a_job_is_submitted_as_asked(aws: str, sdk: Path, scanwise: Command) -> None:
+def test_a_job_is_submitted_as_asked(sagemaker: str, sdk: Path, scanwise: Command) -> None:
     said = scanwise(
         *ASKED, "--spot", "--hours", 2, "--subject", "who.csv", "--instance", "ml.g5.2xlarge", "--python", sdk
     )
@@ -50,7 +50,7 @@ def test_a_job_is_submitted_as_asked(aws: str, sdk: Path, scanwise: Command) -> 
 
 
 @pytest.mark.slow
-def test_a_pipeline_trains_judges_and_registers_what_is_better(aws: str, sdk: Path, scanwise: Command) -> None:
+def test_a_pipeline_trains_judges_and_registers_what_is_better(sagemaker: str, sdk: Path, scanwise: Command) -> None:
     said = scanwise(*ASKED, "--pipeline", "brains", "--metric", "auroc", "--python", sdk)
     assert said.code == 0, said.err
     found = client().describe_pipeline(PipelineName="scanwise-alexnet-gray")
@@ -76,7 +76,7 @@ def test_a_pipeline_trains_judges_and_registers_what_is_better(aws: str, sdk: Pa
 
 
 @pytest.mark.slow
-def test_what_sagemaker_refuses_is_one_line(aws: str, sdk: Path, scanwise: Command) -> None:
+def test_what_sagemaker_refuses_is_one_line(sagemaker: str, sdk: Path, scanwise: Command) -> None:
     said = scanwise(*ASKED, "--instance", "no-such-instance", "--image", "", "--python", sdk)
     assert said.code == 2
     assert "SageMaker was not given the job" in said.refusal

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,43 +15,13 @@ import pytest
 from scanwise.cohort.remote import mirror
 from scanwise.errors import DataError, RunError, StorageError
 from scanwise.pipeline import bucket
-from tiny import Command, Fill
+from tiny import Command, Fill, post
 
 s3fs = pytest.importorskip("s3fs")
-moto = pytest.importorskip("moto.server")
 
 URL = "s3://bucket/runs/a"
 CHECKPOINTS = f"{URL}/fits/honest/0/checkpoints"
 PATIENT = "train.epochs=4"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    running = moto.ThreadedMotoServer(port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    yield f"http://{host}:{port}"
-    running.stop()
-
-
-@pytest.fixture
-def s3(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
-    """An empty bucket over HTTP that scanwise finds by the environment, and a cache of its own."""
-    about = {"ENDPOINT_URL": server, "ACCESS_KEY_ID": "k", "SECRET_ACCESS_KEY": "s", "DEFAULT_REGION": "us-east-1"}
-    for name, value in about.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("SCANWISE_CACHE", str(tmp_path / "cache"))
-    post(f"{server}/moto-api/reset")
-    s3fs.S3FileSystem.clear_instance_cache()
-    filesystem = s3fs.S3FileSystem()
-    filesystem.mkdir("bucket")
-    yield filesystem
-    s3fs.S3FileSystem.clear_instance_cache()
-
-
-def post(url: str, body: bytes = b"") -> None:
-    asked = urllib.request.Request(url, data=body, method="POST", headers={"Content-Type": "text/plain"})  # noqa: S310
-    urllib.request.urlopen(asked).close()  # noqa: S310
 
 
 def names(s3: Any) -> set[str]:
