@@ -34,10 +34,13 @@ def contents(folder: Path) -> set[str]:
 
 
 @pytest.mark.slow
-def test_two_processes_leave_one_run(fit: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["one", "deep_ensemble"])
+def test_two_processes_leave_one_run(fit: list[str], tmp_path: Path, kind: str) -> None:
+    fit += ["--set", f"model.members={{kind: {kind}, count: 2}}"]
     two = scanwise(sys.executable, *fit, "--out", tmp_path / "two", "--processes", 2)
     assert two.returncode == 0, two.stderr
-    assert two.stderr.count("epoch   1/2") == 2, "one line an epoch and protocol"
+    networks = 2 if kind == "one" else 4
+    assert two.stderr.count("epoch   1/2") == networks, "one line an epoch and network"
     assert two.stdout.count("report:") == 1
     assert scanwise(sys.executable, *fit, "--out", tmp_path / "one").returncode == 0
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
