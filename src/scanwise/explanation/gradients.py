@@ -23,6 +23,8 @@ NEAR, SOFT = 2 / 64, 0.7 / 64
 """Sigma of the gradients' pool, and of the finished map, in sides of the scan."""
 PATCHES = 12
 """Strides of the occluding patch that fit into a side; the patch is two strides wide."""
+TOGETHER = 64
+"""Scans with one patch replaced that the network sees at a time."""
 
 
 def plain(images: Tensor) -> Tensor:
@@ -73,11 +75,16 @@ def occlusion(asked: Asked) -> Tensor:
     channels, height, width = asked.images.shape[1:]
     stride = max(1, height // PATCHES), max(1, width // PATCHES)
     window = (channels, min(2 * stride[0], height), min(2 * stride[1], width))
+    together = max(1, TOGETHER // len(asked.images))
 
     def one(target: Tensor) -> Tensor:
         with torch.no_grad():
             fallen = Occlusion(lambda images: asked.odds(images, target)).attribute(
-                asked.images, sliding_window_shapes=window, strides=(channels, *stride), baselines=base
+                asked.images,
+                sliding_window_shapes=window,
+                strides=(channels, *stride),
+                baselines=base,
+                perturbations_per_eval=together,
             )
         mean: Tensor = fallen.mean(1)
         return torch.relu(mean)

@@ -93,7 +93,15 @@ class Faith:
     road: float
 
 
-def faith(ask: Ask, scans: FloatArray, plain: FloatArray, maps: FloatArray, seed: int = 0) -> Faith:
+def faith(
+    ask: Ask,
+    scans: FloatArray,
+    plain: FloatArray,
+    maps: FloatArray,
+    seed: int = 0,
+    *,
+    ends: tuple[FloatArray, FloatArray] | None = None,
+) -> Faith:
     """Take the strongest pixels out, put them in, and fill them; the mean over `SHARES`.
 
     Args:
@@ -101,8 +109,9 @@ def faith(ask: Ask, scans: FloatArray, plain: FloatArray, maps: FloatArray, seed
         scans: (N, H, W, C). plain: the same without small structures.
         maps: (N, H, W).
         seed: of ROAD's noise.
+        ends: (N,) what the network says of the scans and of the plain ones, where it has been asked already.
     """
-    whole, empty = ask(scans), ask(plain)
+    whole, empty = ends or (ask(scans), ask(plain))
     falls: list[tuple[float, float, float]] = []
     for share in SHARES:
         chosen = strongest(maps, share)[..., None]

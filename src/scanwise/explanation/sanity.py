@@ -15,7 +15,7 @@ Each gives one `Check`; a map keeps its badge only where all passed.
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -142,6 +142,7 @@ def check_subject(
     subject: Subject, *, masks: BoolArray | None = None, seed: int = 0, progress: bool = False
 ) -> list[Check]:
     """The same of maps that are there already."""
+    subject = replace(subject, network=_swift(subject.network))
     steps: list[Callable[[Subject], Check]] = [
         lambda subject: weights(subject, seed),
         lambda subject: repeat(subject, seed),
@@ -150,6 +151,12 @@ def check_subject(
     if masks is not None:
         steps.append(lambda subject: foreground(subject, masks))
     return [step(subject) for step in tqdm(steps, "checking maps", disable=not progress, leave=False)]
+
+
+def _swift(network: "Network") -> "Network":
+    """A copy whose weights lie in memory as convolutions and pools on a CPU read them quickest: AlexNet's forward pass
+    takes two thirds of its time."""
+    return copy.deepcopy(network).to(memory_format=torch.channels_last)
 
 
 def reasons(checks: Sequence[Check]) -> list[str]:
@@ -214,11 +221,10 @@ def repeat(subject: Subject, seed: int = 0) -> Check:
 def faithful(subject: Subject, seed: int = 0) -> Check:
     """Deletion, insertion and ROAD, beside random maps and a centre blob; two of three must be won against both."""
     count, height, width = subject.values.shape
-    mine = _faith(subject, subject.values, seed)
-    rivals = {
-        "random": _faith(subject, random_maps(count, height, width, seed), seed),
-        "centre": _faith(subject, centre_blob(count, height, width), seed),
-    }
+    mine, *others = _faiths(
+        subject, [subject.values, random_maps(count, height, width, seed), centre_blob(count, height, width)], seed
+    )
+    rivals = dict(zip(("random", "centre"), others, strict=True))
     names = ("deletion", "insertion", "road")
     won = [name for name in names if getattr(mine, name) > max(getattr(rival, name) for rival in rivals.values())]
     told = "; ".join(
@@ -237,7 +243,8 @@ def faithful(subject: Subject, seed: int = 0) -> Check:
     )
 
 
-def _faith(subject: Subject, values: FloatArray, seed: int) -> Faith:
+def _faiths(subject: Subject, candidates: Sequence[FloatArray], seed: int) -> list[Faith]:
+    """Of several maps of the same scans; what does not depend on the map is asked once."""
     images = torch.from_numpy(subject.scans).permute(0, 3, 1, 2)
     calm = plain(images).permute(0, 2, 3, 1).numpy()
     given: dict[str, Any] = {name: subject.options[name] for name in ("tokens", "device") if name in subject.options}
@@ -247,7 +254,8 @@ def _faith(subject: Subject, values: FloatArray, seed: int) -> Faith:
         own = np.take_along_axis(probs, subject.targets, axis=1)[:, 0].astype(np.float64)
         return np.asarray(np.log(np.maximum(own, 1e-9)) - np.log(np.maximum(1 - own, 1e-9)))
 
-    return faith(ask, subject.scans, calm, values, seed)
+    ends = ask(subject.scans), ask(calm)
+    return [faith(ask, subject.scans, calm, values, seed, ends=ends) for values in candidates]
 
 
 def foreground(subject: Subject, masks: BoolArray) -> Check:
