@@ -49,6 +49,7 @@ from scanwise.records import (
     save_metrics,
 )
 from scanwise.reporting import tables
+from scanwise.reporting.blocks import MOST
 from scanwise.run import Run
 
 log = logging.getLogger("scanwise")
@@ -385,10 +386,11 @@ def _report(work: Work, folder: Run, judged: Sequence[Judged]) -> None:
     html.write(folder)
 
 
-def _examples(known: Cohort, most: int = 4) -> tuple[np.ndarray[Any, np.dtype[np.int64]], list[str]]:
-    """A few scans of each class, of different subjects, with their class as title."""
+def _examples(known: Cohort) -> tuple[np.ndarray[Any, np.dtype[np.int64]], list[str]]:
+    """Four scans of each class, of different subjects, with their class as title; one where classes are many."""
     rows: list[int] = []
-    for index in range(len(known.classes)):
+    most = 4 if len(known.classes) <= MOST else 1
+    for index in range(min(len(known.classes), 10 * MOST)):
         here = np.flatnonzero(known.labels == index)
         _, first = np.unique(known.subject[here], return_index=True)
         middle = [np.flatnonzero(known.subject[here] == known.subject[here][i]) for i in first[:most]]

@@ -1,9 +1,10 @@
 """The first screen of a report: what was built, on whom, how good it is on new people, and what it must not be used for."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from scanwise.records import Metric
+from scanwise.records import Metric, Unit
 from scanwise.reporting.contents import Contents
 from scanwise.reporting.wording import (
     FEW,
@@ -75,7 +76,7 @@ def answer(contents: Contents) -> Answer:
         summary=_summary(contents),
         alarms=_alarms(contents),
         cards=tuple(card(contents, protocol) for protocol in contents.protocols),
-        heads=tuple((protocol_title(contents, p), contents.leaky(p)) for p in contents.protocols),
+        heads=_heads(contents),
         comparison=_comparison(contents),
         glossary=tuple((term(name).title, term(name).meaning) for name in HEADLINES),
         misuse=_misuse(contents),
@@ -140,7 +141,7 @@ def _summary(contents: Contents) -> tuple[str, ...]:
         else "an unknown number of people"
     )
     built = (
-        f"A classifier of scans into {counted(len(cohort.classes), 'class')} ({listed(contents.titles())}), "
+        f"A classifier of scans into {counted(len(cohort.classes), 'class')} ({_named(contents.titles())}), "
         f"from {counted(len(cohort), 'scan')} of {people}."
     )
     if "honest" not in contents.protocols:
@@ -160,6 +161,11 @@ def _summary(contents: Contents) -> tuple[str, ...]:
         f"It learnt from {counted(trained[0], 'scan')} of {counted(trained[1], 'subject')} and was judged on "
         f"{counted(tested[0], 'scan')} of {tested[1]:,} other people, whom it had never seen.",
     )
+
+
+def _named(titles: list[str], most: int = 8) -> str:
+    """Names as a sentence lists them; of many the first, and how many more there are."""
+    return listed(titles if len(titles) <= most else [*titles[: most - 2], f"{len(titles) - most + 2} more"])
 
 
 def _alarms(contents: Contents) -> tuple[str, ...]:
@@ -208,24 +214,47 @@ def _tested(metric: Metric) -> str:
     return counted(metric.count, metric.unit)
 
 
+def _heads(contents: Contents) -> tuple[tuple[str, bool], ...]:
+    """What stands over the columns: the protocols; of one alone, by whom it was judged."""
+    if len(contents.protocols) > 1:
+        return tuple((protocol_title(contents, p), contents.leaky(p)) for p in contents.protocols)
+    only = contents.protocols[0]
+    return tuple(
+        (f"{protocol_title(contents, only)}, by {unit}", contents.leaky(only)) for unit in contents.units(only)
+    )
+
+
 def _comparison(contents: Contents) -> tuple[tuple[str, str, tuple[Cell | None, ...]], ...]:
-    """Rows of metric and unit with a cell a protocol, and the best trivial rival of each below the network."""
-    rows = []
-    for unit in ("subject", "scan"):
-        for name in HEADLINES:
-            found = [contents.numbers.find(name, protocol, unit) for protocol in contents.protocols]
-            if any(found):
-                cells = tuple(_cell(contents, p, m) for p, m in zip(contents.protocols, found, strict=True))
-                rows.append((term(name).title, f"by {unit}", cells))
-        rivals = [contents.numbers.rivals(protocol, unit)[:1] for protocol in contents.protocols]
-        if any(rivals):
-            best = [r[0] if r else None for r in rivals]
-            cells = tuple(
-                _cell(contents, p, m, model_title(m.model) if m else "")
-                for p, m in zip(contents.protocols, best, strict=True)
-            )
-            rows.append(("Best trivial rival: accuracy", f"by {unit}", cells))
-    return tuple(rows)
+    """Rows of metric and unit with a cell a protocol, and the best trivial rival of each below the network.
+
+    Of one protocol alone the units are the columns.
+    """
+    kinds: tuple[Unit, ...] = ("subject", "scan")
+    asked = [(p, unit) for p in contents.protocols for unit in contents.units(p)]
+    if len(contents.protocols) == 1:
+        return tuple(_compared(contents, asked, ""))
+    return tuple(
+        row
+        for unit in kinds
+        if any(unit == other for _, other in asked)
+        for row in _compared(contents, [(p, unit) for p in contents.protocols], f"by {unit}")
+    )
+
+
+def _compared(
+    contents: Contents, places: list[tuple[str, Unit]], about: str
+) -> Iterator[tuple[str, str, tuple[Cell | None, ...]]]:
+    """A row each headline figure, and one of the best rival, with a cell each of these protocols and units."""
+    for name in HEADLINES:
+        found = [contents.numbers.find(name, protocol, unit) for protocol, unit in places]
+        if any(found):
+            yield term(name).title, about, tuple(_cell(contents, p, m) for (p, _), m in zip(places, found, strict=True))
+    best = [next(iter(contents.numbers.rivals(protocol, unit)), None) for protocol, unit in places]
+    if any(best):
+        cells = (
+            _cell(contents, p, m, model_title(m.model) if m else "") for (p, _), m in zip(places, best, strict=True)
+        )
+        yield "Best trivial rival: accuracy", about, tuple(cells)
 
 
 def _cell(contents: Contents, protocol: str, metric: Metric | None, who: str = "") -> Cell | None:

@@ -8,8 +8,9 @@ import numpy as np
 from scanwise import evaluation, metrics
 from scanwise.records import BoolArray, IntArray, Metric, Predictions, Unit
 from scanwise.reporting import figures
+from scanwise.reporting.blocks import MOST, Drawing, Table, chosen, drawing, pick, shortened
 from scanwise.reporting.contents import Contents
-from scanwise.reporting.sections import Drawing, Table, drawing, labels_of, units
+from scanwise.reporting.sections import labels_of, units
 from scanwise.reporting.wording import SPACE, counted, fixed, in_full, listed, percent, printable, term, with_interval
 from scanwise.risk import softmax
 
@@ -56,10 +57,10 @@ def _temperatures(contents: Contents) -> list[str]:
     found, learnt = [], contents.learnt("calibrator")
     for unit in units(contents, "honest"):
         parts = [part[unit] for part in learnt if "temperature" in part.get(unit, {})]
+        refused = sorted({printable(str(part["refused"])).rstrip(".") for part in parts if part.get("refused")})
+        why = f" (left alone, for {listed(refused)})" if refused else ""
         if parts:
-            found.append(f"{_spread([float(part['temperature']) for part in parts])} by {unit}")
-        refused = sorted({printable(str(part["refused"])) for part in parts if part.get("refused")})
-        found += [f"left alone because {reason.rstrip('.')}" for reason in refused]
+            found.append(f"{_spread([float(part['temperature']) for part in parts])} by {unit}{why}")
     return found
 
 
@@ -98,6 +99,11 @@ def _sets(contents: Contents, unit: Unit, said: Predictions, named: BoolArray) -
     counts = [len(said), *np.bincount(labels_of(said), minlength=len(said.classes)).tolist()]
     notes = tuple(counted(count, unit) for count in counts)
     title = f"By {unit}: how often the set held the true class"
+    table = Table(title, columns, rows, "metrics.json", notes)
+    if len(said.classes) > MOST:
+        held = [float(inside[labels_of(said) == index].mean()) if n else np.nan for index, n in enumerate(counts[1:])]
+        kept_rows = [0, *(1 + row for row in pick(counts[1:], held))]
+        table = shortened(table, kept_rows, chosen(len(said.classes), "with the lowest coverage"))
     outcome, kept = _outcome(contents, float((size == 1).mean()), len(said), unit)
     return Sets(
         unit,
@@ -105,7 +111,7 @@ def _sets(contents: Contents, unit: Unit, said: Predictions, named: BoolArray) -
         outcome,
         kept,
         drawing(figure, caption),
-        Table(title, columns, rows, "metrics.json", notes),
+        table,
     )
 
 

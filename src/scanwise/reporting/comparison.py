@@ -6,8 +6,8 @@ from importlib import metadata
 from scanwise.evaluation import comparison
 from scanwise.records import Metric
 from scanwise.reporting import curves, figures
+from scanwise.reporting.blocks import Table, drawing
 from scanwise.reporting.html import page
-from scanwise.reporting.sections import Table, drawing
 from scanwise.reporting.wording import counted, fixed, lead, percent, printable, term, with_interval
 
 SHARES = ("accuracy", "balanced_accuracy", "macro_f1")

@@ -142,6 +142,13 @@ class Contents:
         """Whether any fold of a protocol has a subject, or the same pixels, on two sides."""
         return any(fitted.split.leaky for fitted in self.fits_of(protocol))
 
+    def units(self, protocol: str) -> list[Unit]:
+        """By whom a protocol was judged, people first; where each has one scan, counting scans would say it all again."""
+        kinds: tuple[Unit, ...] = ("subject", "scan")
+        found = [unit for unit in kinds if (protocol, unit) in self.predictions]
+        alike = len(found) == len(kinds) and len({len(self.predictions[protocol, unit]) for unit in found}) == 1
+        return [self.unit(protocol)] if alike else found
+
     def unit(self, protocol: str) -> Unit:
         """By whom the answer is counted: people where that was measured; scans where nobody is known, or as published."""
         by_people = protocol == "honest" and self.numbers.find("accuracy", protocol, "subject")

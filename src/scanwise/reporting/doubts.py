@@ -9,8 +9,9 @@ from scanwise import uncertainty
 from scanwise.novelty import Cut, Detector
 from scanwise.records import Predictions, Unit
 from scanwise.reporting import figures, tables
+from scanwise.reporting.blocks import Drawing, Table, drawing
 from scanwise.reporting.contents import Contents
-from scanwise.reporting.sections import Drawing, Table, drawing, labels_of, units
+from scanwise.reporting.sections import labels_of, units
 from scanwise.reporting.wording import (
     SPACE,
     counted,

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from scanwise.audit.evidence import Bars, Histogram, Pairs, Picture, Strip
 from scanwise.reporting import tables
+from scanwise.reporting.blocks import Table
 from scanwise.reporting.contents import Contents
 from scanwise.reporting.figures import INK, SERIES, SOFT, _drawing, _svg, _wrapped
-from scanwise.reporting.sections import Table
 from scanwise.reporting.wording import counted, fixed, listed, percent, printable
 
 SHOWN = 12  # scans or pairs on one sheet

@@ -10,9 +10,10 @@ from scanwise import evaluation, metrics
 from scanwise.evaluation.sample import labels_of
 from scanwise.records import Finding, Metric, Predictions
 from scanwise.reporting import curves, figures, tables
+from scanwise.reporting.blocks import MOST, Drawing, Table, drawing, shortened
 from scanwise.reporting.groups import breakdown_tables, transport_table
 from scanwise.reporting.html import page
-from scanwise.reporting.sections import Drawing, Table, drawing, roc_curves
+from scanwise.reporting.sections import roc_curves, worst_by_f1
 from scanwise.reporting.wording import (
     SPACE,
     between,
@@ -129,13 +130,15 @@ def _side_by_side(measured: Sequence[Metric], before: Predictions) -> Table:
 
 def _per_class(said: Predictions) -> Table:
     rows, notes = [], []
-    for unit, kind, name, *scores, support in tables.report_rows(said):
+    lines = tables.report_rows(said)
+    for unit, kind, name, *scores, support in lines:
         title = {"macro": "Mean of classes", "weighted": "Mean weighted by size"}.get(str(kind), str(name))
         count = int(str(support))
         rows.append((printable(title), *(percent(float(str(score)), count) if count else "–" for score in scores)))
         notes.append(counted(count, str(unit)))
     columns = ("Class", *(term(m).title for m in ("precision", "recall", "specificity", "f1")))
-    return Table("Each class", columns, tuple(rows), "tables/classification_report.csv", tuple(notes))
+    table = Table("Each class", columns, tuple(rows), "tables/classification_report.csv", tuple(notes))
+    return worst_by_f1(table, lines)
 
 
 def _drift(rows: Rows) -> Table:
@@ -146,7 +149,17 @@ def _drift(rows: Rows) -> Table:
             f": {printable(row['class'])}" if row["class"] else ""
         )
         cells.append((what, *(_with(row, when, plain) for when in ("before", "now"))))
-    return Table("What drifted", ("What", "Test side of the run", "Here"), tuple(cells), "tables/drift.csv")
+    table = Table("What drifted", ("What", "Test side of the run", "Here"), tuple(cells), "tables/drift.csv")
+    if len({row["class"] for row in rows} - {""}) <= MOST:
+        return table
+    moved = sorted(range(len(rows)), key=lambda place: -_moved(rows[place]))[:MOST]
+    kept = sorted({*moved, *(place for place, row in enumerate(rows) if not row["class"])})
+    return shortened(table, kept, f"of classes the {MOST} shares that moved most")
+
+
+def _moved(row: Mapping[str, Any]) -> float:
+    """How far the share of a class went; below all others for what is about no class."""
+    return abs(float(row["now"]) - float(row["before"])) if row["class"] else -1.0
 
 
 def _with(row: Mapping[str, Any], when: str, plain: bool) -> str:
@@ -164,11 +177,11 @@ def _lines(measured: Sequence[Metric]) -> Table | None:
         for m in measured
         if m.name in LINES
     ]
-    return (
-        Table("Do probabilities still mean what they say?", ("Class", "Here"), tuple(rows), "metrics.json")
-        if rows
-        else None
-    )
+    if not rows:
+        return None
+    table = Table("Do probabilities still mean what they say?", ("Class", "Here"), tuple(rows), "metrics.json")
+    common = 2 * MOST
+    return shortened(table, range(common), f"the first {MOST} classes") if len(rows) > common else table
 
 
 def _plain(m: Metric) -> str:

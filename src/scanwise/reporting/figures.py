@@ -203,15 +203,21 @@ def set_sizes(name: str, sizes: IntArray, covered: IntArray, noun: str, start: i
     """How many classes the prediction sets name, and how many of those sets hold the true class."""
     with _drawing(3.2) as figure:
         axes = figure.subplots()
-        sizes, covered = sizes[start:], covered[start:]
-        place = np.arange(start, start + len(sizes))
+        end = max(int(np.flatnonzero(sizes).max(initial=0)) + 1, min(len(sizes), MANY_CLASSES))
+        sizes, covered = sizes[start:end], covered[start:end]
+        place = np.arange(start, end)
         axes.bar(place, covered, color=SERIES[0], width=0.62, label="holds the true class")
         axes.bar(
             place, sizes - covered, bottom=covered, color=SERIES[1], width=0.62, label="does not", hatch="///", ec=PAPER
         )
-        for x, count in zip(place.tolist(), sizes.tolist(), strict=True):
-            axes.text(x, count, f"{percent(count / max(1, sizes.sum()), int(sizes.sum()))}", ha="center", va="bottom")
-        axes.set(xlabel="classes named by the set", ylabel=f"{noun}s", xticks=place, ylim=(0, 1.12 * sizes.max()))
+        axes.set(xlabel="classes named by the set", ylabel=f"{noun}s", ylim=(0, 1.12 * sizes.max()))
+        if len(sizes) <= MANY_CLASSES + 1:
+            axes.set_xticks(place)
+            for x, count in zip(place.tolist(), sizes.tolist(), strict=True):
+                share = percent(count / max(1, sizes.sum()), int(sizes.sum()))
+                axes.text(x, count, share, ha="center", va="bottom")
+        else:
+            axes.locator_params(axis="x", integer=True)
         axes.grid(visible=False, axis="x")
         figure.legend(loc="outside upper left", ncols=2)
         words = [

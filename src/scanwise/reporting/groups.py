@@ -8,9 +8,9 @@ import numpy as np
 from scanwise.evaluation import breakdown
 from scanwise.records import Metric, Unit
 from scanwise.reporting import curves, tables
-from scanwise.reporting.contents import Contents
+from scanwise.reporting.blocks import MOST, Drawing, Table, chosen, drawing, pick, shortened
+from scanwise.reporting.contents import POOLED, Contents
 from scanwise.reporting.results import file_of, group_of
-from scanwise.reporting.sections import Drawing, Table, drawing
 from scanwise.reporting.wording import counted, fixed, listed, percent, printable, term, with_interval
 
 Rows = Sequence[Mapping[str, Any]]
@@ -51,22 +51,57 @@ def breakdowns(contents: Contents) -> tuple[list[Table], list[str]]:
 
 
 def points(contents: Contents) -> tuple[list[Table], list[Drawing]]:
-    """Cuts chosen on validation subjects and tried on test ones, and what acting on a probability is worth."""
+    """Cuts chosen on validation subjects and tried on test ones, and what acting on a probability is worth.
+
+    Of several folds all together speak: each fold's cuts are its own, and what they called is pooled.
+    """
     unit = contents.unit("honest")
     cuts = [row for row in _rows(contents, "operating_points.csv") if row["unit"] == unit]
-    folds = sorted({row["fold"] for row in cuts})
-    found = []
-    for fold in folds[:1]:
-        which = f" (fold {int(fold) + 1} of {len(folds)})" if len(folds) > 1 else ""
-        here = [row for row in cuts if row["fold"] == fold]
-        found.append(transport_table(here, f"chosen on validation {unit}s, tried on test ones{which}", contents))
-    return found, _curves(contents, unit)
+    folds = sorted({int(row["fold"]) for row in cuts} - {POOLED})
+    pooled = [row for row in cuts if int(row["fold"]) == POOLED]
+    where = f"chosen on validation {unit}s, tried on test ones"
+    if pooled:
+        told = f"{where}: all {len(folds)} folds together, each by its own cut"
+        found = [transport_table(_with_cuts(pooled, cuts), told, contents)]
+    else:  # one fold, or a run of an older scanwise, which has no row of all
+        which = f" (fold {folds[0] + 1} of {len(folds)})" if len(folds) > 1 else ""
+        here = [row for row in cuts if int(row["fold"]) == folds[0]]
+        found = [transport_table(here, f"{where}{which}", contents)] if here else []
+    shown = _shown(pooled or cuts)
+    return found, _curves(contents, unit, shown)
 
 
-def _curves(contents: Contents, unit: Unit) -> list[Drawing]:
+def _with_cuts(pooled: Sequence[dict[str, str]], cuts: Rows) -> list[dict[str, Any]]:
+    """The rows of all folds together, with the least and the greatest cut of the folds."""
+    own: dict[tuple[str, str], list[float]] = {}
+    for row in cuts:
+        if int(row["fold"]) != POOLED:
+            own.setdefault((row["class"], row["rule"]), []).append(float(row["threshold"]))
+    return [
+        {**row, "threshold": "", "cuts": (min(mine), max(mine))}
+        for row in pooled
+        for mine in [own[row["class"], row["rule"]]]
+    ]
+
+
+def _shown(cuts: Rows) -> list[str]:
+    """The classes that stand open: all where they are few, else the commonest and those whose cut is worth least."""
+    best = {(row["class"], row["rate"]): row for row in cuts if row["rule"] == "youden"}
+    names = list(dict.fromkeys(row["class"] for row in cuts))
+    if len(names) <= MOST:
+        return names
+    rates = [[best.get((name, rate)) for rate in ("sensitivity", "specificity")] for name in names]
+    sizes = [int(pair[0]["count"]) if pair[0] else 0 for pair in rates]
+    worth = [sum(_number(row["value"]) if row else np.nan for row in pair) for pair in rates]
+    return [names[place] for place in pick(sizes, worth)]
+
+
+def _curves(contents: Contents, unit: Unit, shown: Sequence[str]) -> list[Drawing]:
     rows = [row for row in _rows(contents, "decision_curve.csv") if row["unit"] == unit]
     found = []
     for index, name in enumerate(dict.fromkeys(row["class"] for row in rows)):
+        if shown and name not in shown:
+            continue
         here = [row for row in rows if row["class"] == name]
         curve = {key: np.array([float(row[key]) for row in here]) for key in ("threshold", "network", "everybody")}
         title = contents.title(name)
@@ -94,9 +129,25 @@ def transport_table(rows: Rows, where: str, contents: Contents | None = None) ->
         title = contents.title(str(name)) if contents else printable(str(name))
         cells.append((f"{title}: {RULES.get(str(rule), rule)}", *(_rate(row) for row in mine)))
         promised = [percent(_number(row["chosen"]), 100) for row in mine[:2] if row]
-        notes.append(f"cut {fixed(float(first['threshold']), 2)}; promised {listed(promised)}")
+        notes.append(f"{_cut(first)}; promised {listed(promised)}")
     columns = ("Cut", *RATES.values())
-    return Table(f"Operating points, {where}", columns, tuple(cells), "tables/operating_points.csv", tuple(notes))
+    table = Table(f"Operating points, {where}", columns, tuple(cells), "tables/operating_points.csv", tuple(notes))
+    shown, count = _shown(rows), len({name for name, _ in keys})
+    if len(shown) == count:
+        return table
+    kept = [place for place, (name, rule) in enumerate(keys) if name in shown and rule == "youden"]
+    return shortened(table, kept, f"{chosen(count, 'whose cut is worth least')}, one cut each")
+
+
+def _cut(row: Mapping[str, Any]) -> str:
+    if "cuts" in row:
+        low, high = (_place(end) for end in row["cuts"])
+        return f"cut {low}" if low == high else f"cuts {low} to {high}, fold by fold"
+    return f"cut {_place(float(row['threshold']))}"
+
+
+def _place(threshold: float) -> str:
+    return fixed(threshold, 2) if threshold >= 0.005 else "below 0.01"
 
 
 def _number(cell: object) -> float:

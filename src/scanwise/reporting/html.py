@@ -103,7 +103,7 @@ def _values(contents: Contents) -> dict[str, object]:
         "members": sections.members(contents),
         "rivals": rivals,
         "rival_words": rival_words,
-        "left_out": origins.left_out(contents),
+        "left_out": " ".join(filter(None, (origins.left_out(contents), origins.pooling(contents)))),
         "provenance": origins.provenance(contents),
         "files": origins.files(contents),
     }

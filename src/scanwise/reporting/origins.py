@@ -4,8 +4,9 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from scanwise.reporting.blocks import Table
 from scanwise.reporting.contents import Contents
-from scanwise.reporting.sections import SHOWN, Table
+from scanwise.reporting.sections import SHOWN
 from scanwise.reporting.wording import counted, duration, listed, printable, without_secrets
 
 SEVERITIES = {"leak": "Leak", "warning": "Warning", "note": "Note"}
@@ -109,6 +110,27 @@ def left_out(contents: Contents) -> str:
         f"Not run, though the recipe names them: {listed([name.replace('_', ' ') for name in missing])}."
         if missing
         else ""
+    )
+
+
+POOLINGS = {
+    "mean_logit": "the mean of their logits",
+    "mean_prob": "the mean of their probabilities",
+    "majority": "the majority of their answers",
+}
+
+
+def pooling(contents: Contents) -> str:
+    """How the scans of a subject became one answer, of the network and of its rivals; empty where nobody is counted."""
+    if "honest" not in contents.protocols or contents.units("honest")[0] != "subject":
+        return ""
+    learnt = [str(part.get("subject", {}).get("pooling", "mean_logit")) for part in contents.learnt("calibrator")]
+    rules = [POOLINGS.get(name, name) for name in dict.fromkeys(learnt or ["mean_logit"])]
+    chosen = "chosen on validation subjects" if contents.recipe.evaluation.pooling == "auto" else "as the recipe says"
+    return (
+        f"A subject’s scans become one answer by {listed(rules, 'or')} for the network, {chosen}. For rivals it is always "
+        "the mean of logits (for generic features, the mean of the features): they answer no validation subjects by whom "
+        "to choose."
     )
 
 

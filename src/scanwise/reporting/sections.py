@@ -1,10 +1,8 @@
 """What stands below the first screen, one function a section: tables and drawings for the template to place."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from markupsafe import Markup
 
 from scanwise import evaluation, metrics
 from scanwise.recipe import LOWER_IS_BETTER
@@ -12,6 +10,8 @@ from scanwise.records import FloatArray, IntArray, Predictions, Unit
 from scanwise.reporting import curves as lines_of
 from scanwise.reporting import figures, tables
 from scanwise.reporting.answer import protocol_title
+from scanwise.reporting.blocks import MOST, Drawing, chosen, drawing, pick, shortened
+from scanwise.reporting.blocks import Table as Table
 from scanwise.reporting.contents import POOLED, Contents, Fitted
 from scanwise.reporting.wording import (
     MODELS,
@@ -33,32 +33,7 @@ OVERALL = (
     *evaluation.PLAIN, "macro_precision", "weighted_precision", "macro_specificity", "weighted_specificity",
     "average_precision", "sensitivity_at_90", "matthews", "kappa", "quadratic_kappa", "stage_error", "cdr_error",
 )  # fmt: skip
-MOST_HISTOGRAMS = 6  # classes; with more, the page would be all histograms
 PER_CLASS = ("precision", "recall", "specificity", "f1")
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table with a caption; the first cell of a row is its heading, with a small note below where there is one."""
-
-    caption: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    file: str = ""
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """A figure and what it shows."""
-
-    svg: Markup
-    caption: str
-
-
-def drawing(svg: str, caption: str) -> Drawing:
-    """A drawing of ours: its text was escaped where it was made."""
-    return Drawing(Markup(svg), caption)  # noqa: S704
 
 
 # --- data ---
@@ -72,7 +47,7 @@ def cohort_table(contents: Contents) -> Table:
         ("Source", printable(without_secrets(str(data["source"])))),
         ("Scans used", f"{len(cohort):,}"),
         ("Scans set aside (quarantine)", f"{len(contents.quarantine):,}"),
-        ("Subjects", f"{len(np.unique(cohort.subject)):,}" if source else "not known"),
+        ("Subjects", _people(len(np.unique(cohort.subject)), len(cohort)) if source else "not known"),
         (
             "How subjects are known",
             printable(without_secrets(source)) if source else "they are not: each scan stands for itself",
@@ -87,6 +62,10 @@ def cohort_table(contents: Contents) -> Table:
     return Table("The scans of this run", ("What", "Value"), tuple(rows), "cohort.parquet")
 
 
+def _people(count: int, scans: int) -> str:
+    return f"{count:,}" + (", one scan each" if count == scans else "")
+
+
 def class_table(contents: Contents) -> Table:
     """The classes with their clinical meaning."""
     cohort, rows = contents.cohort, []
@@ -97,7 +76,15 @@ def class_table(contents: Contents) -> Table:
         if stage and stage.cdr is not None:
             about = f"{about} (CDR {stage.cdr:g})".strip()
         rows.append((contents.title(name), about or "no description given", f"{int(here.sum()):,}", people))
-    return Table("The classes", ("Class", "Meaning", "Scans", "Subjects"), tuple(rows))
+    table = Table("The classes", ("Class", "Meaning", "Scans", "Subjects"), tuple(rows))
+    return _commonest_and_rarest(contents, table)
+
+
+def _commonest_and_rarest(contents: Contents, table: Table) -> Table:
+    """A table with a row a class, short where classes are many."""
+    count = len(contents.cohort.classes)
+    scans = np.bincount(contents.cohort.labels, minlength=count).tolist()
+    return shortened(table, pick(scans, scans), chosen(count, "rarest")) if count > MOST else table
 
 
 def split_tables(contents: Contents) -> list[tuple[Table, Drawing]]:
@@ -118,9 +105,11 @@ def _split_table(contents: Contents, protocol: str) -> tuple[Table, Drawing]:
     which = f", {contents.label(fits[0])} of {len(fits)}" if len(fits) > 1 else ""
     title = f"{PROTOCOLS.get(protocol, protocol)} split{which}: {'scans (subjects)' if by_people else 'scans'}"
     table = Table(title, ("Class", *(SIDES[s] for s in sides)), tuple(rows), "tables/class_distribution.csv")
+    table = _commonest_and_rarest(contents, table)
     drawn = {SIDES[side]: np.array([cells[side, name][0] for name in cohort.classes]) for side in sides}
     figure = figures.class_distribution(f"classes-{protocol}", contents.titles(), drawn, "scan")
-    return table, drawing(figure, f"{title.split(':')[0]}: scans of each class on each side.")
+    caption = f"{title.split(':')[0]}: scans of each class on each side."
+    return table, drawing(figure, caption, folded=len(cohort.classes) > MOST)
 
 
 def _scans_and_people(scans: int, people: int, known: bool) -> str:
@@ -198,24 +187,36 @@ def discrimination(contents: Contents, protocol: str) -> tuple[list[Drawing], li
         curves = roc_curves(said, titles)
         if curves and protocol == "honest":
             figure = figures.roc(f"roc-{name}", curves, unit)
-            drawings.append(drawing(figure, f"{where}, by {unit}: each class against all others, with its AUROC."))
+            areas = ", with its AUROC" if len(curves) <= figures.MANY_CLASSES else ""
+            drawings.append(drawing(figure, f"{where}, by {unit}: each class against all others{areas}."))
             figure = lines_of.precision_recall(f"recall-{name}", recall_curves(said, titles), unit)
-            rare = "Dotted: the precision of calling everybody."
-            drawings.append(drawing(figure, f"{where}, by {unit}: precision against sensitivity. {rare}"))
-            drawings += histograms(said, titles, name)
+            rare = " Dotted: the precision of calling everybody." if areas else ""
+            drawings.append(drawing(figure, f"{where}, by {unit}: precision against sensitivity.{rare}"))
+            if unit == contents.unit(protocol):
+                drawings += histograms(said, titles, name)
         lines = tables.report_rows(said)
         rows = tuple(_report_cells(contents, row, protocol, unit) for row in lines)
         counts = tuple(counted(int(str(row[-1])), unit) for row in lines)
         columns = ("Class", *(term(m).title for m in PER_CLASS))
         title = f"{where}, by {unit}: per class"
-        found.append(Table(title, columns, rows, f"{folder}classification_report.csv", counts))
+        table = Table(title, columns, rows, f"{folder}classification_report.csv", counts)
+        found.append(worst_by_f1(table, lines))
     return drawings, found
 
 
+def worst_by_f1(table: Table, lines: Sequence[tables.Row]) -> Table:
+    """A table with the rows of `tables.report_rows`, short where classes are many: some of them, and the means."""
+    classes = [float(str(line[-2])) for line in lines if line[1] == "class"], [int(str(line[-1])) for line in lines]
+    count = len(classes[0])
+    if count <= MOST:
+        return table
+    rows = [*pick(classes[1][:count], classes[0]), *range(count, len(lines))]
+    return shortened(table, rows, chosen(count, "with the lowest F1"))
+
+
 def units(contents: Contents, protocol: str) -> list[Unit]:
-    """By whom a protocol was judged, people first."""
-    kinds: tuple[Unit, ...] = ("subject", "scan")
-    return [unit for unit in kinds if (protocol, unit) in contents.predictions]
+    """As `Contents.units`."""
+    return contents.units(protocol)
 
 
 def roc_curves(said: Predictions, titles: Sequence[str]) -> list[figures.Roc]:
@@ -246,7 +247,7 @@ def recall_curves(said: Predictions, titles: Sequence[str]) -> list[lines_of.Cur
 
 def histograms(said: Predictions, titles: Sequence[str], name: str) -> list[Drawing]:
     """The probability of each class by true class; of the second where there are two, of none where there are many."""
-    if len(titles) > MOST_HISTOGRAMS:
+    if len(titles) > MOST:
         return []
     labels = labels_of(said)
     return [

@@ -1,0 +1,103 @@
+"""The pages beside the report, each made in a moment of believable content."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from scanwise import evaluation
+from scanwise.audit.evidence import Bars, Histogram, Pairs, Strip, note
+from scanwise.evaluation import comparison, shift
+from scanwise.records import Finding, Predictions
+from scanwise.reporting import audit, checklists, external, html, tables
+from scanwise.reporting import comparison as comparing
+from scanwise.reporting.contents import Contents
+from scanwise.run import Run
+
+Make = Callable[..., Run]
+MANY = {
+    "classes": tuple(f"kind {letter}" for letter in "abcdefg"),
+    "subjects": (40, 30, 20, 20, 16, 14, 12),
+    "not_evaluable": (),
+    "stages": False,
+    "published": False,
+}
+
+
+def audited(_: Make, folder: Path) -> Path:
+    """An audit with a finding of each gravity, and a picture of each kind."""
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 24, 24), dtype=np.uint8)
+    rows, three = np.arange(30).reshape(15, 2), np.array([0.5, 0.6, 0.7])
+    found = [
+        note("copies", "leak", "Copies on two sides.", ("c.png",), Pairs(rows, tuple(f"pair {i}" for i in range(15)))),
+        note("shortcut", "warning", "The border tells.", (), Bars(("a", "b", "c"), three, three - 0.1, three + 0.1, "AUROC", 0.5)),
+        note("subjects", "note", "200 people.", (), Histogram({"nearest": np.linspace(0, 1, 50)}, "correlation", 0.9)),
+        note("blank", "note", "Two are blank.", ("a.png", "b.png"), Strip(rows[:, 0], ("blank",) * 15)),
+    ]  # fmt: skip
+    return audit.write(folder, found, pixels, "These scans leak", [("Scans", "40")])
+
+
+def listed(make: Make, folder: Path) -> Path:
+    """The checklists of a run."""
+    shutil.copytree(make().path, folder / "run")
+    run = Run.open(folder / "run")
+    checklists.write(run, Contents.of(run))
+    return run.path / checklists.FILE
+
+
+def compared(make: Make, folder: Path) -> Path:
+    """A run beside itself with some noise."""
+    one = _said(make)
+    noise = np.random.default_rng(1).dirichlet(np.ones(one.probs.shape[1]), len(one))
+    said = {"network": one, "with noise": replace(one, probs=(one.probs + noise) / 2)}
+    metrics = [
+        replace(m, model=name)
+        for name, part in said.items()
+        for m in evaluation.measure(part, subjects=part.subjects, draws=50, by_class=False)
+    ]
+    gaps = evaluation.paired_difference(*said.values(), draws=50, model="network − with noise")
+    spreads = {(m.model, m.name): (m.value, float("nan")) for m in metrics}
+    ranks = [rank for name in ("accuracy", "nll") for rank in comparison.ranking(said, name, draws=50)]
+    text = comparing.build(
+        "subject", ["Few people."], dict.fromkeys(said, 1), metrics, spreads, gaps, comparison.discordances(said), ranks
+    )
+    return _written(text, folder)
+
+
+def judged_elsewhere(make: Make, folder: Path) -> Path:
+    """A frozen run on other people."""
+    said = _said(make, **MANY)
+    measured = [*evaluation.measure(said, subjects=said.subjects, draws=50), *shift.calibration_lines(said, draws=50)]
+    drift = shift.drift(said, said, draws=50)
+    transport = evaluation.transport(said, said, draws=50)
+    learnt = [
+        {"subjects": n, "name": "nll", "mean": 0.5, "low": 0.4, "high": 0.6, "repeats": 20 if n else 1} for n in (0, 50)
+    ]
+    found = [Finding("external.few", "warning", "Only few."), Finding("external.copies", "note", "None is a copy.")]
+    return _written(external.build("elsewhere", said, said, measured, drift, learnt, transport, found, 0.1), folder)
+
+
+def reported(make: Make, folder: Path) -> Path:
+    """The report of a run of seven classes, where much is folded away."""
+    return _written(html.build(make(**MANY)), folder)
+
+
+PAGES: dict[str, Callable[[Make, Path], Path]] = {
+    "audit": audited,
+    "checklists": listed,
+    "comparison": compared,
+    "external validation": judged_elsewhere,
+    "report of many classes": reported,
+}
+
+
+def _said(make: Make, **wishes: object) -> Predictions:
+    return tables.read(make(**wishes).tables / "predictions_subject.csv")
+
+
+def _written(text: str, folder: Path) -> Path:
+    path = folder / "page.html"
+    path.write_text(text, encoding="utf-8")
+    return path
