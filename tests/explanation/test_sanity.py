@@ -7,6 +7,7 @@ from networks import make, scans
 from trained import held_out, network
 
 from scanwise.explanation import chances, sanity
+from scanwise.explanation.measures import SHARES
 from scanwise.explanation.sanity import Subject
 
 
@@ -31,7 +32,7 @@ def test_a_network_trained_on_shuffled_labels_fails() -> None:
         sanity.truth(Subject.of(other, seen.scans[:24]), seen.truth[:24]),
     ]
     assert [one.passed for one in checks] == [False, False], [one.message for one in checks]
-    found = checks[0].finding("pooled_gradients")
+    found = checks[0].finding(sanity.method_of({}))
     assert found.severity == "warning"
     assert found.check == "explanation.learnt"
     assert "drawn grey" in found.message
@@ -59,6 +60,28 @@ def test_a_map_that_does_not_ask_the_network_fails(learnt: Subject, monkeypatch:
     monkeypatch.setattr(Subject, "again", lambda self, network, scans=None: edges)
     assert not sanity.weights(blind).passed
     assert not sanity.faithful(blind).passed
+
+
+def test_what_depends_on_no_map_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject, asked = Subject.of(make("small"), scans(2), method="grad_cam"), []
+
+    def counted(network: object, pixels: np.ndarray, **given: object) -> np.ndarray:
+        asked.append(pixels)
+        return chances(subject.network, pixels)
+
+    monkeypatch.setattr(sanity, "chances", counted)
+    sanity.faithful(subject)
+    assert len(asked) == 2 + 3 * 3 * len(SHARES)  # scan and plain scan; then three maps, three ways to change the scan
+    assert len({pixels.tobytes() for pixels in asked}) == len(asked)
+
+
+def test_the_copy_that_is_checked_answers_as_the_network_does() -> None:
+    """It lies in memory in another order, and the network itself stays in its own."""
+    plain = make("small")
+    other = sanity._swift(plain)
+    assert all(weight.is_contiguous() for weight in plain.parameters())
+    assert any(not weight.is_contiguous() for weight in other.parameters())
+    np.testing.assert_allclose(chances(other, scans(3)), chances(plain, scans(3)), atol=1e-5)
 
 
 def test_a_map_beside_the_head_fails(learnt: Subject) -> None:
