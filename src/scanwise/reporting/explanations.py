@@ -1,16 +1,19 @@
 """The section on heatmaps: the badge first, then what the checks found, then the pictures."""
 
-import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scanwise.reporting import tables
+from scanwise.reporting import parts, tables
 from scanwise.reporting.contents import Contents
+from scanwise.reporting.parts import Picture, data
 from scanwise.reporting.sections import Table
 from scanwise.reporting.wording import counted, percent, printable
 from scanwise.run import read_json
 
+WORDS = "words"
+"""Stands for the method where there are no heatmaps."""
 TITLES = {
     "weights": ("Random weights", "on a network of random weights the map must change"),
     "repeat": ("Repeatability", "a little noise in the scan must not change the map"),
@@ -27,21 +30,16 @@ NAMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture inside the page, and what it shows."""
-
-    source: str
-    about: str
-
-
-@dataclass(frozen=True, slots=True)
 class Explanations:
     """The parts of the section; tables and pictures that are not there are left out."""
 
+    title: str
     passed: bool
     badge: str
     tables: tuple[Table, ...]
     pictures: tuple[Picture, ...]
+    halves: parts.Halves | None
+    spoken: parts.Spoken | None
 
 
 def explanations(contents: Contents) -> Explanations | None:
@@ -50,16 +48,34 @@ def explanations(contents: Contents) -> Explanations | None:
     if not (folder / "checks.json").is_file():
         return None
     told = read_json(folder / "checks.json")
-    made = [_checks(told), *_regions(folder), *_components(folder)]
-    return Explanations(not told["reasons"], _badge(told), tuple(made), tuple(_pictures(contents, folder)))
+    asked = "May these words be believed?" if told["method"] == WORDS else "May these maps be believed?"
+    made = [_checks(asked, told["checks"]), *_regions(folder)] if told["checks"] else []
+    title = "words" if told["method"] == WORDS else "heatmaps"
+    return Explanations(
+        f"Why these answers: {title}, and whether they may be believed",
+        not told["reasons"],
+        _badge(told),
+        tuple(made),
+        tuple(_pictures(contents, folder)),
+        parts.halves(contents, folder, told, _checks),
+        parts.spoken(contents, folder, told),
+    )
 
 
 def _badge(told: dict[str, Any]) -> str:
     method, scans = printable(told["method"].replace("_", " ")), counted(int(told["scans"]), "test scan")
+    reasons = printable("; ".join(told["reasons"]))
+    if told["method"] == WORDS:
+        if told["reasons"]:
+            return f"What the words give is not coloured, and should not be read as reasons: {reasons}."
+        return (
+            f"This network reads words alone. Each word was taken out of its title ({scans}) and the network asked again: what "
+            "its answer hangs on need not be what the class hangs on."
+        )
     if told["reasons"]:
         return (
             f"The maps (method: {method}, {scans}) did not pass every check, so they are drawn gray and left out of the "
-            f"summaries. Do not read them as reasons: {printable('; '.join(told['reasons']))}."
+            f"summaries. Do not read them as reasons: {reasons}."
         )
     return (
         f"The maps (method: {method}) passed every check that was made, on {scans}. They show what the network's answer "
@@ -67,19 +83,13 @@ def _badge(told: dict[str, Any]) -> str:
     )
 
 
-def _checks(told: dict[str, Any]) -> Table:
+def _checks(caption: str, checks: Sequence[dict[str, Any]]) -> Table:
     rows, notes = [], []
-    for one in told["checks"]:
+    for one in checks:
         title, about = TITLES.get(one["name"], (one["name"], ""))
         rows.append((title, "passed" if one["passed"] else "failed", printable(one["message"])))
         notes.append(about)
-    return Table(
-        "May these maps be believed?",
-        ("Check", "Outcome", "What was found"),
-        tuple(rows),
-        "heatmaps/checks.json",
-        tuple(notes),
-    )
+    return Table(caption, ("Check", "Outcome", "What was found"), tuple(rows), "heatmaps/checks.json", tuple(notes))
 
 
 def _regions(folder: Path) -> list[Table]:
@@ -92,32 +102,12 @@ def _regions(folder: Path) -> list[Table]:
     return [Table("Which regions carry the maps", columns, tuple(rows), "heatmaps/regions.csv", ())]
 
 
-def _components(folder: Path) -> list[Table]:
-    """Of a hybrid: the means over scans of what each half looks at and gives."""
-    if not (folder / "components.csv").is_file():
-        return []
-    header, lines = tables.read_csv(folder / "components.csv")
-    names = {
-        "overlap": "Overlap of what the halves look at",
-        "convolution_norm": "Norm, convolution",
-        "transformer_norm": "Norm, transformer",
-        "convolution_share": "Share of the convolution in the first linear layer",
-    }
-    cells = {name: [float(line[header.index(name)]) for line in lines] for name in names}
-    rows = [(title, f"{sum(cells[name]) / len(lines):.3g}") for name, title in names.items()]
-    return [Table("The two halves", ("Mean over scans", "Value"), tuple(rows), "heatmaps/components.csv", ())]
-
-
 def _pictures(contents: Contents, folder: Path) -> list[Picture]:
     found = []
     for index, name in enumerate(contents.cohort.classes):
         path = folder / f"class-{index}.png"
         if path.is_file():
             about = f"Test scans that are {name} in truth: bare, with the map, with its outline."
-            found.append(Picture(_data(path), printable(about)))
-    found += [Picture(_data(folder / name), about) for name, about in NAMES.items() if (folder / name).is_file()]
+            found.append(Picture(data(path), printable(about)))
+    found += [Picture(data(folder / name), about) for name, about in NAMES.items() if (folder / name).is_file()]
     return found
-
-
-def _data(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
