@@ -87,6 +87,17 @@ def test_copies_on_two_sides_leak_and_within_one_are_a_note(originals) -> None:
     assert {"040.png", "046.png"} <= set(found["copies.within"].finding.scans)
 
 
+def test_a_few_strangers_are_held_against_the_others_alone(originals) -> None:
+    """The copy within the others goes unsought, the one across is found, as where all pairs are sought."""
+    pixels = np.array([thumbnail(one) for one in originals[:45]])
+    learnt = np.concatenate([pixels[:40], pixels[5:6, :, ::-1]])
+    strangers = np.concatenate([pixels[41:45], pixels[12:13, :, ::-1]])
+    both, sides = np.concatenate([learnt, strangers]), np.repeat(["learnt", "external"], [41, 5])
+    assert copies.find(both, sides, "external").rows.tolist() == [[12, 45]]
+    assert sorted(copies.find(both, sides).rows.tolist()) == [[5, 40], [12, 45]]
+    assert len(copies.find(both, np.full(46, "learnt"), "external")) == 0
+
+
 def test_without_sides_copies_of_strangers_are_a_warning_and_those_of_one_person_a_note(originals) -> None:
     pixels = [thumbnail(picture) for picture in originals] + [thumbnail(changed(originals[12], "turned"))]
     known = evidence(pixels, [0] * 46, None)

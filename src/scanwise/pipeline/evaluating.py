@@ -215,7 +215,7 @@ def refuse_overlap(
     vectors = registration.descriptors(pixels)
     alike = registration.neighbours(vectors[len(mine) :], vectors[: len(mine)], 1)[1][:, 0] >= ALIKE
     _refuse(other.path[alike], len(other), "look just like scans that this run learnt from")
-    pairs = copies.find(pixels, np.repeat(["learnt", EXTERNAL], [len(mine), len(theirs)])).rows
+    pairs = copies.find(pixels, np.repeat(["learnt", EXTERNAL], [len(mine), len(theirs)]), EXTERNAL).rows
     across = pairs[(pairs < len(mine)).sum(axis=1) == 1].max(axis=1, initial=0)
     rows = np.unique(across[across >= len(mine)]) - len(mine)
     what = "seem to be turned, shifted or brightened copies of scans that this run learnt from"
