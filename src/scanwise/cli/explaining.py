@@ -35,7 +35,7 @@ def explain(
 ) -> None:
     """Heatmaps of new scans, as pictures and as arrays.
 
-    Arrays lie on the grid of each file.
+    Arrays lie on the grid of each file. Of a network that reads titles, words.csv says what each word gave.
 
     RUN is a run folder or its URL, a bundle, or NAME:VERSION of a registered model; SCANS are image files or folders of
     them.
@@ -45,7 +45,7 @@ def explain(
     from scanwise.pipeline.naming import locate
 
     asked: dict[str, Any] = {"method": method, "target": target, "layer": layer, "opacity": opacity}
-    maps, pictures, quarantine = showing.show(
+    maps, files, quarantine = showing.show(
         locate(run), scans, out, manifest=manifest, device=device, threads=threads, progress=progress(), **asked
     )
     for path, reason in quarantine:
@@ -57,5 +57,5 @@ def explain(
         )
     elif any(one.passed is None for one in maps):
         click.secho(f"{maps[0].method} was not checked on this run.", fg="yellow", err=True)
-    for picture in pictures:
-        click.echo(str(picture))
+    for file in files:
+        click.echo(str(file))

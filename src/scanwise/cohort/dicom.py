@@ -50,6 +50,43 @@ class Header:
     columns: dict[str, tuple[str, ...]]
 
 
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Where the pixels of one frame lie (PS3.3, C.7.6.2).
+
+    Attributes:
+        rows, columns: of the frame.
+        affine: (4, 4) from (column, row, 0) to millimetres right, front, top, as NIfTI counts them; None where the header
+            does not say. Its third column is as long as the slice is thick.
+    """
+
+    rows: int
+    columns: int
+    affine: NDArray[np.float64] | None
+
+
+def read_geometry(file: Path, index: int = 0) -> Geometry:
+    """Read where a frame lies in the patient.
+
+    Raises:
+        UnreadableScan: if the header cannot be read.
+    """
+    with file.open("rb") as stream:
+        header, _ = _read(stream, stop=True)
+    measures = of_frame(header, index, "PixelMeasuresSequence")
+    spacing = numbers(measures, "PixelSpacing", 2)
+    place = numbers(of_frame(header, index, "PlanePositionSequence"), "ImagePositionPatient", 3)
+    turn = numbers(of_frame(header, index, "PlaneOrientationSequence"), "ImageOrientationPatient", 6)
+    affine = None
+    if spacing is not None and place is not None and turn is not None:
+        thick = number(measures, "SliceThickness") or number(measures, "SpacingBetweenSlices") or 1.0
+        along, down = np.array(turn[:3]), np.array(turn[3:])  # of a growing column and of a growing row
+        affine = np.eye(4)
+        affine[:3] = np.column_stack([along * spacing[1], down * spacing[0], np.cross(along, down) * thick, place])
+        affine[:2] *= -1  # DICOM counts to the left and to the back
+    return Geometry(whole(header, "Rows"), whole(header, "Columns"), affine)
+
+
 def read_header(file: Path, pseudonyms: Pseudonyms) -> Header:
     """Read what stands before the pixels.
 

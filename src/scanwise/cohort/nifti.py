@@ -50,7 +50,7 @@ def decode(data: bytes, slices: Slices, settings: Data) -> Iterator[Pixels | str
     wanted = [_index(index, count) for index in slices]
     volume = _volume(image)
     low, high = _range(volume, settings)
-    size = _size(volume, image, settings)
+    size = shown_size(volume.shape, image, settings)
     for index in wanted:
         found = index if isinstance(index, str) else _cut(volume, index, low, high, settings)
         yield found if isinstance(found, str) or found.shape[:2] == size else _enlarged(found, size)
@@ -91,7 +91,7 @@ def _check(image: Any) -> None:
         raise UnreadableScan("holds colours or complex numbers; expected one number a voxel")
 
 
-def _orientation(image: Any) -> NDArray[np.float64]:
+def orientation_of(image: Any) -> NDArray[np.float64]:
     """(3, 2) which canonical axis each axis of the file is, and whether it runs the other way."""
     from nibabel.orientations import io_orientation
 
@@ -105,7 +105,7 @@ def _orientation(image: Any) -> NDArray[np.float64]:
 
 def _count(image: Any, settings: Data) -> int:
     shape = (*image.shape[:3], 1)[:3]
-    axis = int(np.flatnonzero(_orientation(image)[:, 0] == AXES[settings.axis])[0])
+    axis = int(np.flatnonzero(orientation_of(image)[:, 0] == AXES[settings.axis])[0])
     if math.prod(shape) // shape[axis] > MAX_PIXELS:
         raise UnreadableScan(f"claims slices of a volume of {_by(shape)}; the limit is {MAX_PIXELS:,} pixels a slice")
     return int(shape[axis])
@@ -128,7 +128,7 @@ def _volume(image: Any) -> NDArray[np.float32]:
     except _DAMAGED as error:
         raise UnreadableScan(f"damaged or truncated: {error}") from error
     canonical: NDArray[np.float32] = apply_orientation(  # type: ignore[no-untyped-call]
-        np.atleast_3d(values), _orientation(image)
+        np.atleast_3d(values), orientation_of(image)
     )
     return canonical
 
@@ -162,13 +162,13 @@ def _cut(volume: NDArray[np.float32], index: int, low: float, high: float, setti
     return np.rint(gray).astype(np.uint8)[::-1, ::-1].T[:, :, None]
 
 
-def _size(volume: NDArray[np.float32], image: Any, settings: Data) -> tuple[int, int]:
-    """(H, W) of a slice; where proportions are to be kept, with pixels as high as they are wide."""
+def shown_size(shape: Sequence[int], image: Any, settings: Data) -> tuple[int, int]:
+    """(H, W) of a slice of a canonical volume; where proportions are to be kept, with pixels as high as they are wide."""
     axis = AXES[settings.axis]
-    width, height = (length for place, length in enumerate(volume.shape) if place != axis)
+    width, height = (length for place, length in enumerate(shape) if place != axis)
     if settings.shape != "pad":
         return height, width
-    order = _orientation(image)[:, 0].astype(int)
+    order = orientation_of(image)[:, 0].astype(int)
     sides = dict(zip(order.tolist(), (*map(float, image.header.get_zooms()[:3]), 1.0), strict=False))
     across, along = (sides.get(place, 1.0) for place in range(3) if place != axis)
     ratio = along / across if across > 0 else math.nan

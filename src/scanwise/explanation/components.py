@@ -16,6 +16,8 @@ from scanwise.records import FloatArray, IntArray
 if TYPE_CHECKING:
     from scanwise.models import Network
 
+METHODS = {"convolution": "grad_cam", "transformer": "gradient_rollout"}
+"""What each half is explained with."""
 SHARED = 0.2
 """Of the pixels, the strongest, of which the overlap of the halves is told."""
 
@@ -80,6 +82,14 @@ class Component:
         """For a CSV."""
         return asdict(self)
 
+    @property
+    def marks(self) -> dict[str, tuple[float, float, float]]:
+        """Row, column and spread of what each half looks at, by its name."""
+        return {
+            "convolution": (self.convolution_row, self.convolution_column, self.convolution_spread),
+            "transformer": (self.transformer_row, self.transformer_column, self.transformer_spread),
+        }
+
 
 def look(network: "Network", scans: Any, *, targets: Targets = None, batch: int = 16, device: str = "cpu") -> Looks:
     """Explain both halves of a hybrid about the same classes.
@@ -96,8 +106,8 @@ def look(network: "Network", scans: Any, *, targets: Targets = None, batch: int 
     if not isinstance(body, Hybrid):
         raise RecipeError("The component summary is about the two halves of model.name hybrid; this network has none.")
     options: dict[str, Any] = {"batch": batch, "device": device}
-    first, asked, _ = maps(network, scans, targets=targets, method="grad_cam", **options)
-    second, _, _ = maps(network, scans, targets=asked, method="gradient_rollout", **options)
+    first, asked, _ = maps(network, scans, targets=targets, method=METHODS["convolution"], **options)
+    second, _, _ = maps(network, scans, targets=asked, method=METHODS["transformer"], **options)
     probs = chances(network, scans, **options)
     norms, parts = _norms(network, scans, batch, device)
     weights = parts / np.maximum(parts.sum(axis=1, keepdims=True), 1e-12)

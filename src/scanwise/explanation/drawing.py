@@ -51,22 +51,78 @@ def overlay(scan: Pixels, values: FloatArray, *, opacity: float = 0.6, passed: b
         opacity: of the brightest, 0 to 1.
         passed: False draws it gray.
     """
-    import matplotlib as mpl
-
-    shown = levels(values)
-    colours = mpl.colormaps["gray" if passed is False else COLOURS](shown)[..., :3] * 255
-    below = np.broadcast_to(scan, (*scan.shape[:2], 3)).astype(np.float64)
-    cover = (opacity * shown)[..., None]
-    return np.asarray(np.rint(below * (1 - cover) + colours * cover), dtype=np.uint8)
+    return _over(scan, levels(values), opacity, passed)
 
 
-def panel(scan: Pixels, heatmap: Heatmap, classes: Sequence[str], *, opacity: float = 0.6, truth: str = "") -> bytes:
-    """One map as PNG: the bare scan, the overlay and the outline beside each other, class and probability above."""
-    with _figure(7.2, 3.1) as figure:
-        _row(figure, 1, 0, scan, heatmap, opacity)
+def panel(
+    scan: Pixels, heatmap: Heatmap, classes: Sequence[str], *, opacity: float = 0.6, truth: str = "", note: str = ""
+) -> bytes:
+    """One map as PNG: the bare scan, the overlay and the outline beside each other; above them class and probability, and
+    a note, such as which words spoke."""
+    told = textwrap.fill(note, 100)
+    with _figure(7.2, 3.1 + 0.17 * len(told.splitlines())) as figure:
+        first = _row(figure, 1, 0, scan, heatmap, opacity)
+        if told:
+            first.set_title(told, color=WORDS, fontsize=8, loc="left")
         figure.suptitle(title(heatmap, classes, truth), color=WORDS, fontsize=10, x=0.01, ha="left")
         _badge(figure, [heatmap])
         return _png(figure)
+
+
+def halves(
+    scan: Pixels,
+    maps: Mapping[str, FloatArray],
+    heading: str,
+    *,
+    marks: Mapping[str, tuple[float, float, float]],
+    reasons: Mapping[str, Sequence[str]],
+) -> bytes:
+    """The bare scan and the map of each half of a network over it, as PNG; a cross marks the centre of a map, a circle its
+    spread.
+
+    Args:
+        scan: (H, W, 1) or (H, W, 3).
+        maps: (H, W) each, by the name of the half.
+        heading: above all.
+        marks: row and column of the centre and the spread, in shares of the side, of some of the maps.
+        reasons: of the maps that were checked, why they did not pass; empty where they did.
+    """
+    with _figure(7.2, 2.75) as figure:
+        axes = figure.subplots(1, 1 + len(maps))
+        axes[0].imshow(scan.squeeze(-1) if scan.shape[-1] == 1 else scan, cmap="gray", vmin=0, vmax=255)
+        axes[0].set_title("scan", color=WORDS, fontsize=8)
+        for one, (name, values) in zip(axes[1:], maps.items(), strict=True):
+            one.imshow(overlay(scan, values, passed=not reasons[name] if name in reasons else None))
+            one.set_title(name, color=WORDS, fontsize=8)
+            if name in marks and values.any():
+                _mark(one, *marks[name], side=scan.shape[0])
+        for one in axes:
+            one.set_axis_off()
+        figure.suptitle(textwrap.fill(heading, 95), color=WORDS, fontsize=9, x=0.01, ha="left")
+        _told(figure, *_of_halves(maps, reasons))
+        return _png(figure)
+
+
+def beside(scan: Pixels, shown: FloatArray, *, side: int = 160, passed: bool | None = None) -> bytes:
+    """A small PNG: the bare scan, and beside it the scan with a map over it.
+
+    Args:
+        scan: (H, W, 1) or (H, W, 3).
+        shown: (h, w) of any size, 0 to 1 as they are to be drawn.
+        side: height of the picture.
+        passed: False draws it gray.
+    """
+    from PIL import Image
+
+    high, wide = scan.shape[:2]
+    smooth = Image.fromarray(np.asarray(shown, dtype=np.float32)).resize((wide, high), Image.Resampling.BICUBIC)
+    both = [np.broadcast_to(scan, (high, wide, 3)), _over(scan, np.clip(np.asarray(smooth), 0, 1), 0.6, passed)]
+    size = (max(1, round(side * wide / high)), side)
+    sized = [np.asarray(Image.fromarray(np.ascontiguousarray(one)).resize(size)) for one in both]
+    gap = np.full((side, 4, 3), 11, dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(np.concatenate([sized[0], gap, sized[1]], axis=1)).save(stream, format="png")
+    return stream.getvalue()
 
 
 def title(heatmap: Heatmap, classes: Sequence[str], truth: str = "") -> str:
@@ -177,6 +233,16 @@ def _turn_upright(poses: FloatArray) -> None:
         poses[:, :, 1] *= -1
 
 
+def _over(scan: Pixels, shown: FloatArray, opacity: float, passed: bool | None) -> Pixels:
+    """(H, W, 3): the scan under what is shown (H, W), 0 to 1."""
+    import matplotlib as mpl
+
+    colours = mpl.colormaps["gray" if passed is False else COLOURS](shown)[..., :3] * 255
+    below = np.broadcast_to(scan, (*scan.shape[:2], 3)).astype(np.float64)
+    cover = (opacity * shown)[..., None]
+    return np.asarray(np.rint(below * (1 - cover) + colours * cover), dtype=np.uint8)
+
+
 def _row(figure: "Figure", rows: int, row: int, scan: Pixels, heatmap: Heatmap, opacity: float) -> Any:
     shown = scan.squeeze(-1) if scan.shape[-1] == 1 else scan
     gray: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
@@ -201,7 +267,32 @@ def _badge(figure: "Figure", heatmaps: Sequence[Heatmap]) -> None:
         text = "Passed its checks on this network."
     else:
         text = "Not checked on this network."
+    _told(figure, text, bool(failed))
+
+
+def _told(figure: "Figure", text: str, failed: bool) -> None:
     figure.supxlabel(textwrap.fill(text, 110), color=WARNING if failed else WORDS, fontsize=7, x=0.01, ha="left")
+
+
+def _of_halves(maps: Mapping[str, FloatArray], reasons: Mapping[str, Sequence[str]]) -> tuple[str, bool]:
+    """What stands below the maps of the halves, and whether it is a warning."""
+    if not reasons:
+        return "Not checked on this network.", False
+    failed = {name: told for name, told in reasons.items() if told and name in maps}
+    if not failed:
+        return "Passed their checks on this network.", False
+    told = "; ".join(f"{name}: {'; '.join(why)}" for name, why in failed.items())
+    return f"Drawn gray, for they did not pass their checks: {textwrap.shorten(told, 230, placeholder=' …')}", True
+
+
+def _mark(axes: Any, row: float, column: float, spread: float, *, side: int) -> None:
+    """A cross and a circle that are seen on dark and on bright."""
+    from matplotlib.patches import Circle
+
+    place = (column * side - 0.5, row * side - 0.5)
+    for colour, wide in (("black", 2.6), ("white", 1.2)):
+        axes.plot(*place, marker="+", ms=9, mew=wide, color=colour)
+        axes.add_patch(Circle(place, spread * side, fill=False, ec=colour, lw=wide, ls="--" if wide < 2 else "-"))
 
 
 @contextmanager

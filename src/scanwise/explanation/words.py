@@ -36,6 +36,18 @@ class Spoken:
     targets: IntArray
 
 
+def more_than_evenly(regions: FloatArray) -> FloatArray:
+    """(h, w) from 0 to 1: where one title's words look more than at all places alike; 1 is twice as much, or the most there
+    is. A faint preference is thus drawn faint.
+
+    >>> more_than_evenly(np.array([[0.25, 0.25], [0.25, 0.25]])).max(), more_than_evenly(np.array([[0.3, 0.2]])).round(1)
+    (np.float64(0.0), array([[0.2, 0. ]]))
+    """
+    even = float(regions.mean())
+    beyond = np.maximum(regions - even, 0)
+    return np.asarray(beyond / max(even, float(beyond.max()), 1e-12))
+
+
 def spoken(
     network: "Network",
     scans: Any,

@@ -4,15 +4,14 @@ RUN/heatmaps/  checks.json      what each check found, and the badge
                maps.npz         the maps of the scans that were checked
                CLASS.png        surest right, surest wrong, most uncertain
                mean.png  regions.csv        over registered scans; where the method passed
-               components.csv  components/  the halves of a hybrid
-               uncertainty.png  spread.npz  where members disagree
-               words.csv                    what the words gave
+               components.csv  words.csv …  what the parts of a network say (`parts`)
 RUN/retrained/ labels/ seed/    two more trainings, where the recipe asks for them
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,36 +19,43 @@ import numpy as np
 
 from scanwise import novelty, registration, run
 from scanwise.errors import RecipeError
-from scanwise.pipeline import learning, predicting
+from scanwise.pipeline import learning, parts, predicting, titles
 from scanwise.pipeline.judging import Judged
 from scanwise.pipeline.work import Work
-from scanwise.records import Finding, Heatmap, IntArray, Predictions, Split, load_findings, save_findings
+from scanwise.records import BoolArray, Finding, Heatmap, IntArray, Predictions, Split, load_findings, save_findings
 from scanwise.reporting import tables
 from scanwise.run import Fit, Run
 
 if TYPE_CHECKING:
     from scanwise.explanation.sanity import Check, Subject
     from scanwise.models import Network
+    from scanwise.models.vocabulary import Vocabulary
 
 log = logging.getLogger("scanwise")
 
 CHECKS = "checks.json"
+WORDS = "words"
+"""What stands for the method where there are no heatmaps: words are taken out one by one."""
 PREFIX = "explanation."
 
 
 def explain(work: Work, folder: Run, judged: Sequence[Judged]) -> None:
     """Leave the heatmaps of the first fit in the run folder, and what the checks found among its findings."""
     section, split = work.recipe.explain, work.splits[0]
-    if not section.scans or work.recipe.model.name == "text":
+    if not section.scans:
         return
     out = folder.path / "heatmaps"
     said = next(entry.scans for entry in judged if entry.model == "network" and entry.split is split)
     if not (out / CHECKS).is_file() and len(said):
         place = folder.fit(split.protocol, split.fold)
-        others = _retrained(work, folder, split) if section.retrain else {}
+        if work.recipe.model.name == "text":
+            make = partial(_make_words, work, place, split, said)
+        else:
+            others = _retrained(work, folder, split) if section.retrain else {}
+            make = partial(_make, work, place, split, said, others)
         with run.writing(out) as temporary:
             temporary.mkdir()
-            _make(work, place, split, said, others, temporary)
+            make(temporary)
     if (out / CHECKS).is_file():
         _note(folder, out)
 
@@ -62,44 +68,116 @@ def options_of(work_recipe: Any, device: str, progress: bool) -> dict[str, Any]:
 
 def _make(work: Work, place: Fit, split: Split, said: Predictions, others: dict[str, Fit], out: Path) -> None:
     from scanwise.explanation import judged, sanity
+    from scanwise.models.hybrid import Hybrid
 
-    network, _, tokens = predicting.load_network(work, place, split)
+    network, vocabulary, tokens = predicting.load_network(work, place, split)
     rows = split.rows("test")
     some = novelty.representatives(work.cohort.subject[rows], work.recipe.explain.scans)
     options = options_of(work.recipe, work.device, work.progress)
     options["tokens"] = None if tokens is None else tokens[rows[some]]
     subject = sanity.Subject.of(network, work.store.read(rows[some]), **options)
-    checks = _check(work, split, subject, others)
-    if said.labels is not None:
-        first = np.unique(said.subjects, return_index=True)[1]
-        checks.append(sanity.learnt(said.predicted[first], said.labels[first], work.recipe.seed))
-    reasons = sanity.reasons(checks)
-    probs = said.probs[some, subject.targets[:, 0]]
+    masks = _masks(subject.scans)
+    checks = _check(work, split, subject, masks, others)
+    known = _learnt(work, said)
+    reasons = sanity.reasons([*checks, *known])
+    told = _told(work, said, some, rows, subject.targets[:, 0])
     method = sanity.method_of(options)
     maps = [
-        judged(Heatmap(str(said.scans[row]), int(target), values, method, float(prob)), reasons)
-        for row, target, values, prob in zip(some, subject.targets[:, 0], subject.values, probs, strict=True)
+        judged(Heatmap(name, int(target), values, method, float(prob)), reasons)
+        for name, target, values, prob in zip(told.names, told.targets, subject.values, told.probs, strict=True)
     ]
     save_maps(maps, out / "maps.npz")
-    _mosaics(work, network, rows, said, tokens, method, reasons, out)
+    examples = _examples(work, said)
+    _mosaics(work, network, rows, said, tokens, examples, method, reasons, out)
     if not reasons:
-        _summary(work, subject, said.labels if said.labels is None else said.labels[some], out)
-    _parts(work, network, subject, [str(name) for name in said.scans[some]], out)
-    told = [{"name": one.name, "passed": one.passed, "message": one.message, "figures": one.figures} for one in checks]
-    findings = [asdict(one.finding(method)) for one in checks]
-    run.write_json(
-        {"method": method, "scans": len(some), "reasons": reasons, "checks": told, "findings": findings}, out / CHECKS
+        _summary(work, subject, out)
+    halves: dict[str, list[Check]] = {}
+    if isinstance(network.body, Hybrid):
+        halves = parts.write_components(network, told, out, device=work.device, masks=masks, seed=work.recipe.seed)
+    if vocabulary is not None:
+        _words(work, network, vocabulary, said, some, rows, examples, sanity.reasons(known), out)
+    if network.members > 1 or network.draws > 1:
+        parts.write_spread(subject, out)
+    _write_checks(out, method, len(some), [*checks, *known], halves, {} if vocabulary is None else {"words": known})
+
+
+def _make_words(work: Work, place: Fit, split: Split, said: Predictions, out: Path) -> None:
+    """Of a network that reads words alone: what each word gave."""
+    from scanwise.explanation import sanity
+
+    network, vocabulary, _ = predicting.load_network(work, place, split)
+    rows, known = split.rows("test"), _learnt(work, said)
+    some = novelty.representatives(work.cohort.subject[rows], work.recipe.explain.scans)
+    if vocabulary is not None:
+        _words(work, network, vocabulary, said, some, rows, _examples(work, said), sanity.reasons(known), out)
+    _write_checks(out, WORDS, len(some), known, {}, {"words": known})
+
+
+def _learnt(work: Work, said: Predictions) -> "list[Check]":
+    """Whether the network tells the classes at all, one scan a subject."""
+    from scanwise.explanation import sanity
+
+    if said.labels is None:
+        return []
+    first = np.unique(said.subjects, return_index=True)[1]
+    return [sanity.learnt(said.predicted[first], said.labels[first], work.recipe.seed)]
+
+
+def _write_checks(
+    out: Path,
+    method: str,
+    count: int,
+    checks: "Sequence[Check]",
+    halves: "Mapping[str, Sequence[Check]]",
+    others: "Mapping[str, Sequence[Check]]",
+) -> None:
+    """What was found of the default method, of the maps of each half, and of the words."""
+    from scanwise.explanation import components, sanity
+
+    findings = [one.finding(method) for one in checks]
+    findings += [one.finding(components.METHODS[name]) for name, found in halves.items() for one in found]
+    content = {
+        "method": method,
+        "scans": count,
+        "reasons": sanity.reasons(checks),
+        "checks": [_of(one) for one in checks],
+        "halves": {name: [_of(one) for one in found] for name, found in halves.items()},
+        **{name: {"reasons": sanity.reasons(found)} for name, found in others.items()},
+        "findings": [asdict(one) for one in findings],
+    }
+    run.write_json(content, out / CHECKS)
+
+
+def _of(one: "Check") -> dict[str, Any]:
+    return {"name": one.name, "passed": one.passed, "message": one.message, "figures": one.figures}
+
+
+def _told(work: Work, said: Predictions, some: IntArray, rows: IntArray, targets: IntArray) -> parts.Told:
+    """Some of the scans that were judged, with pixels and titles."""
+    classes, reads = work.cohort.classes, work.recipe.model.reads_words
+    return parts.Told(
+        names=[str(name) for name in said.scans[some]],
+        scans=None if work.recipe.model.name == "text" else work.store.read(rows[some]),
+        targets=targets,
+        probs=said.probs[some, targets],
+        classes=classes,
+        truth=[""] * len(some) if said.labels is None else [classes[label] for label in said.labels[some]],
+        titles=[str(one) for one in titles.titles_of(work.cohort, work.recipe)[rows[some]]] if reads else (),
     )
 
 
-def _check(work: Work, split: Split, subject: "Subject", others: dict[str, Fit]) -> "list[Check]":
+def _masks(scans: Any) -> BoolArray:
+    """(N, H, W) where there is something in a scan, found at half its size."""
+    side = scans.shape[1] // 2 * 2
+    gray = np.rint(scans[:, :side, :side].mean(axis=3)).astype(np.uint8)
+    masks = np.zeros(scans.shape[:3], dtype=np.bool_)
+    masks[:, :side, :side] = registration.foreground(gray).repeat(2, axis=1).repeat(2, axis=2)
+    return masks
+
+
+def _check(work: Work, split: Split, subject: "Subject", masks: BoolArray, others: dict[str, Fit]) -> "list[Check]":
     from scanwise.explanation import sanity
 
-    side = subject.scans.shape[1] // 2 * 2
-    gray = np.rint(subject.scans[:, :side, :side].mean(axis=3)).astype(np.uint8)
-    small = registration.foreground(gray).repeat(2, axis=1).repeat(2, axis=2)
-    masks = np.zeros(subject.scans.shape[:3], dtype=np.bool_)
-    masks[:, :side, :side] = small
     checks = sanity.check_subject(subject, masks=masks, seed=work.recipe.seed, progress=work.progress)
     kinds = {"labels": sanity.labels, "seed": sanity.seeds}
     for name, place in others.items():
@@ -128,12 +206,26 @@ def shuffle(work: Work, seed: int) -> IntArray:
     return np.asarray(work.cohort.labels[first][order][mine])
 
 
+def _examples(work: Work, said: Predictions) -> list[tuple[int, str]]:
+    """Rows of what was said that are worth a look, class by class, and of what each is an example."""
+    from scanwise.explanation import drawing
+
+    if said.labels is None:
+        return []
+    found = []
+    for index in range(len(work.cohort.classes)):
+        picked = drawing.pick(said.labels, said.probs, index, work.recipe.explain.examples)
+        found += [(int(row), kind) for kind, mine in picked.items() for row in mine]
+    return found
+
+
 def _mosaics(
     work: Work,
     network: "Network",
     rows: IntArray,
     said: Predictions,
     tokens: IntArray | None,
+    examples: Sequence[tuple[int, str]],
     method: str,
     reasons: Sequence[str],
     out: Path,
@@ -141,15 +233,12 @@ def _mosaics(
     """A sheet for each class: what the network was surest of, rightly and wrongly, and least sure of."""
     from scanwise.explanation import drawing, judged, maps
 
-    section, classes = work.recipe.explain, work.cohort.classes
-    if said.labels is None:
-        return
+    classes = work.cohort.classes
     for index, name in enumerate(classes):
-        picked = drawing.pick(said.labels, said.probs, index, section.examples)
-        chosen = [int(row) for kind in picked.values() for row in kind]
-        if not chosen:
+        mine = [(row, kind) for row, kind in examples if said.labels is not None and said.labels[row] == index]
+        if not mine:
             continue
-        kinds = [kind for kind, found in picked.items() for _ in found]
+        chosen = [row for row, _ in mine]
         scans, predicted = work.store.read(rows[chosen]), said.predicted[chosen]
         words = None if tokens is None else tokens[rows[chosen]]
         options = options_of(work.recipe, work.device, False) | {"tokens": words}
@@ -158,12 +247,43 @@ def _mosaics(
             judged(Heatmap(str(said.scans[row]), int(p), v[0], method, float(said.probs[row, p])), reasons)
             for row, p, v in zip(chosen, predicted, values, strict=True)
         ]
-        captions = [f"{kind}: {drawing.title(one, classes, name)}" for kind, one in zip(kinds, shown, strict=True)]
-        sheet = drawing.mosaic(list(scans), shown, captions, f"In truth {name}", opacity=section.opacity)
+        captions = [f"{kind}: {drawing.title(one, classes, name)}" for (_, kind), one in zip(mine, shown, strict=True)]
+        sheet = drawing.mosaic(list(scans), shown, captions, f"In truth {name}", opacity=work.recipe.explain.opacity)
         (out / f"class-{index}.png").write_bytes(sheet)
 
 
-def _summary(work: Work, subject: "Subject", labels: IntArray | None, out: Path) -> None:
+def _words(
+    work: Work,
+    network: "Network",
+    vocabulary: "Vocabulary",
+    said: Predictions,
+    some: IntArray,
+    rows: IntArray,
+    examples: Sequence[tuple[int, str]],
+    reasons: Sequence[str],
+    out: Path,
+) -> None:
+    """Words of the examples first, then of the scans that were checked."""
+    kinds: dict[int, list[str]] = {}
+    for row, kind in examples:
+        kinds.setdefault(row, []).append(kind)
+    drawn = {int(row) for row in some}
+    chosen = np.array([*kinds, *sorted(drawn - set(kinds))], dtype=np.int64)
+    told = _told(work, said, chosen, rows, said.predicted[chosen])
+    parts.write_words(
+        network,
+        vocabulary,
+        told,
+        out,
+        device=work.device,
+        pictures=[f"words/{index:03d}.png" if row in kinds else "" for index, row in enumerate(chosen.tolist())],
+        examples=["; ".join(kinds.get(row, [])) for row in chosen.tolist()],
+        checked=[row in drawn for row in chosen.tolist()],
+        failed=bool(reasons),
+    )
+
+
+def _summary(work: Work, subject: "Subject", out: Path) -> None:
     """The mean map of each class that is named, over registered scans, and which regions carry it."""
     from scanwise.explanation import drawing
 
@@ -177,78 +297,6 @@ def _summary(work: Work, subject: "Subject", labels: IntArray | None, out: Path)
             lines.append((name, int(mine.sum()), *(round(share, 4) for share in drawing.regions(here).values())))
     tables.write_csv(("class", "scans", *drawing.REGIONS), lines, out / "regions.csv")
     (out / "mean.png").write_bytes(drawing.sheet(means, "Mean map of each predicted class, heads laid over each other"))
-
-
-def _parts(work: Work, network: "Network", subject: "Subject", names: list[str], out: Path) -> None:
-    """What the parts of a network say, where it has such parts."""
-    from scanwise.models.hybrid import Hybrid
-
-    if isinstance(network.body, Hybrid):
-        _components(work, network, subject, names, out)
-    if subject.options.get("tokens") is not None:
-        _words(work, network, subject, names, out)
-    if network.members > 1 or network.draws > 1:
-        _spread(work, network, subject, out)
-
-
-def _components(work: Work, network: "Network", subject: "Subject", names: list[str], out: Path) -> None:
-    from scanwise.explanation import components, drawing
-
-    looks = components.look(network, subject.scans, targets=subject.targets, device=work.device)
-    rows = [one.row() for one in components.summarise(looks, names, work.cohort.classes)]
-    tables.write_csv(tuple(rows[0]), [tuple(row.values()) for row in rows], out / "components.csv")
-    (out / "components").mkdir()
-    for index, row in enumerate(rows):
-        images = {
-            "convolution": looks.convolution[index], "transformer": looks.transformer[index], "combined": looks.combined[index],
-        }  # fmt: skip
-        share = float(looks.contributions[index, 0] / max(looks.contributions[index].sum(), 1e-12))
-        heading = (
-            f"{row['predicted']} {100 * looks.probs[index].max():.0f} %, convolution {100 * share:.0f} % of the norm"
-        )
-        picture = drawing.sheet(images, heading, scan=subject.scans[index])
-        (out / "components" / f"{index:03d}.png").write_bytes(picture)
-
-
-def _words(work: Work, network: "Network", subject: "Subject", names: list[str], out: Path) -> None:
-    from scanwise.explanation import words
-
-    found = words.spoken(
-        network, subject.scans, subject.options["tokens"], targets=subject.targets[:, 0], device=work.device
-    )
-    lines = [
-        (
-            names[row],
-            work.cohort.classes[found.targets[row]],
-            place,
-            int(token),
-            round(float(found.fall[row, place]), 4),
-            "" if found.looked is None else round(float(found.looked[row, place]), 4),
-            "" if found.shares is None else round(float(found.shares[row, 0]), 4),
-        )
-        for row, tokens in enumerate(subject.options["tokens"])
-        for place, token in enumerate(tokens)
-        if token
-    ]
-    header = ("path", "target", "place", "token", "fall_of_log_odds", "looked_at", "share_of_image")
-    tables.write_csv(header, lines, out / "words.csv")
-
-
-def _spread(work: Work, network: "Network", subject: "Subject", out: Path, most: int = 4) -> None:
-    """Mean map and variance over members, of a few scans."""
-    from scanwise.explanation import drawing
-    from scanwise.explanation.uncertainty_map import spread
-
-    options = {name: value for name, value in subject.options.items() if name in ("method", "layer", "device")}
-    tokens = subject.options.get("tokens")
-    options["tokens"] = None if tokens is None else tokens[:most]
-    found = spread(network, subject.scans[:most], targets=subject.targets[:most], **options)
-    np.savez(out / "spread.npz", mean=found.mean[:, 0], variance=found.variance[:, 0], targets=found.targets)
-    pairs = {f"scan {row + 1}: mean of {found.members}": found.mean[row, 0] for row in range(len(found.mean))}
-    pairs |= {f"scan {row + 1}: variance": found.variance[row, 0] for row in range(len(found.mean))}
-    (out / "uncertainty.png").write_bytes(
-        drawing.sheet(pairs, "Where the members agree to look, and where they differ")
-    )
 
 
 def save_maps(maps: Sequence[Heatmap], path: Path) -> None:

@@ -1,8 +1,10 @@
 """Heatmaps of new scans: a picture for people, and arrays on the grid of the file for machines.
 
 OUT/NAME-CLASS.png      the scan bare, with the map, with its outline
-OUT/NAME-CLASS.npz      values (size, size), aligned (rows and columns of the file), target, method, badge
-OUT/NAME-CLASS.nii.gz   of a NIfTI volume: the map in its slice, in the volume's own space
+OUT/NAME-CLASS.npz      values (size, size), aligned (rows and columns of the file), affine and spacing, target, method, badge
+OUT/NAME-CLASS.nii.gz   of a NIfTI volume, or of a DICOM file that says where it lies: the map in its place
+OUT/words.csv           of a network that reads words: what each gave; NAME-CLASS-words.png where they look
+OUT/components.csv      of a hybrid: what each half looks at and gives; NAME-CLASS-halves.png
 """
 
 import logging
@@ -14,17 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from scanwise import bundle, cohort, run
 from scanwise.errors import DataError, did_you_mean
-from scanwise.pipeline import device_of, titles
+from scanwise.pipeline import device_of, grids, parts, titles
 from scanwise.pipeline.explaining import CHECKS, options_of
 from scanwise.recipe import Data
-from scanwise.records import FloatArray, Heatmap, IntArray
+from scanwise.records import Heatmap, IntArray
 
 if TYPE_CHECKING:
     from scanwise.cohort.readers import Pixels
+    from scanwise.models import Network
 
 log = logging.getLogger("scanwise")
 
@@ -58,62 +60,102 @@ def show(
         manifest: with a column path, and text for a network that reads it.
 
     Returns:
-        the maps, the pictures, and (path, reason) of files that cannot be read.
+        the maps, the pictures and tables, and (path, reason) of files that cannot be read.
 
     Raises:
         DataError: for a target that is no class, or if no file can be read.
     """
-    from scanwise.explanation import drawing, explain
-    from scanwise.explanation.sanity import method_of
-
     loaded = bundle.load(place)
-    made = loaded.recipe
+    made, used = loaded.recipe, device_of(device, threads)
     listing, _ = cohort.expansion.expand(cohort.layouts.unlabelled(scans, manifest, ""), made.data, progress=progress)
     pixels, kept, quarantine = _read(listing, made.data)
     if not kept:
         raise DataError(f"None of the {len(listing.path)} files can be read; {_first([*quarantine, *listing.unused])}")
     names = [str(listing.path[row]) for row in kept]
-    words = ["" if listing.text is None else str(listing.text[row]) for row in kept]
+    read = np.array(["" if listing.text is None else str(listing.text[row]) for row in kept], dtype=np.str_)
+    spoken = None if loaded.vocabulary is None else titles.as_read(read, made, loaded.classes)
+    answer = loaded.predict(
+        [listing.root / name for name in names], words=None if spoken is None else read.tolist(), device=used
+    )
+    wanted = _targets(target, loaded.classes, answer.scans.predicted)
+    asked = {name: value for name, value in (("method", method), ("layer", layer)) if value}
+    options = options_of(made, used, progress) | asked
+    opaque = made.explain.opacity if opacity is None else opacity
+    rows = np.arange(len(names)).repeat(wanted.shape[1])
+    told = parts.Told(
+        names=[names[row] for row in rows],
+        scans=None if made.model.name == "text" else pixels[rows],
+        targets=wanted.ravel(),
+        probs=answer.scans.probs[rows, wanted.ravel()],
+        classes=loaded.classes,
+        truth=[""] * len(rows),
+        titles=() if spoken is None else [str(spoken[row]) for row in rows],
+    )
+    stems = _stems(told)
+    notes, files = _words(loaded, told, stems, out, used)
+    maps: tuple[Heatmap, ...] = ()
+    if told.scans is not None:
+        maps = _maps(loaded, place, pixels, told, wanted, options)
+        for index, (one, stem) in enumerate(zip(maps, stems, strict=True)):
+            files.append(_draw(one, told, index, notes[index], opaque, out / stem))
+            _write_arrays(one, loaded.classes, listing.root / one.scan, made.data, out / stem)
+        files += _halves(loaded.network, told, stems, out, used)
+    return maps, files, (*quarantine, *listing.unused)
+
+
+def _stems(told: parts.Told) -> list[str]:
+    """The names of what is written of each scan and class."""
+    shared = os.path.commonpath([os.path.dirname(name) for name in told.names])  # noqa: PTH120 - names are text
+    classes = (told.classes[target] for target in told.targets)
+    return [f"{_safe(name.removeprefix(shared))}-{_safe(of)}" for name, of in zip(told.names, classes, strict=True)]
+
+
+def _maps(
+    loaded: bundle.Bundle, place: Path, pixels: "Pixels", told: parts.Told, wanted: IntArray, options: dict[str, Any]
+) -> tuple[Heatmap, ...]:
+    """A map of each scan and class, with the badge that its method has on this run."""
+    from scanwise.explanation import explain
+    from scanwise.explanation.sanity import method_of
+
     tokens = None
     if loaded.vocabulary is not None:
-        tokens = loaded.vocabulary(titles.as_read(np.array(words, dtype=np.str_), made, loaded.classes))
-    files = [listing.root / name for name in names]
-    answer = loaded.predict(files, words=words if tokens is not None else None, device=device_of(device, threads))
-    asked = {name: value for name, value in (("method", method), ("layer", layer)) if value}
-    options = options_of(made, device_of(device, threads), progress) | asked
-    wanted = _targets(target, loaded.classes, answer.scans.predicted)
-    found = explain(loaded.network, pixels, targets=wanted, tokens=tokens, names=np.array(names), **options)
+        tokens = loaded.vocabulary(told.titles[:: wanted.shape[1]])
+    names = np.array(told.names[:: wanted.shape[1]])
+    found = explain(loaded.network, pixels, targets=wanted, tokens=tokens, names=names, **options)
     passed, reason = _badge(place, method_of(options))
-    probs = dict(zip(names, answer.scans.probs, strict=True))
-    maps = tuple(replace(one, prob=float(probs[one.scan][one.target]), passed=passed, reason=reason) for one in found)
-    opaque = made.explain.opacity if opacity is None else opacity
-    pictures = []
-    shared = os.path.commonpath([os.path.dirname(name) for name in names])  # noqa: PTH120 - names are text
-    rows = {name: row for row, name in enumerate(names)}
-    for one in maps:
-        stem = out / f"{_safe(one.scan.removeprefix(shared))}-{_safe(loaded.classes[one.target])}"
-        picture = drawing.panel(pixels[rows[one.scan]], one, loaded.classes, opacity=opaque)
-        with run.writing(stem.with_name(stem.name + ".png")) as temporary:
-            temporary.write_bytes(picture)
-        _write_arrays(one, loaded.classes, listing.root / one.scan, made.data, stem)
-        pictures.append(stem.with_name(stem.name + ".png"))
-    return maps, pictures, (*quarantine, *listing.unused)
+    badged = zip(found, told.probs, strict=True)
+    return tuple(replace(one, prob=float(prob), passed=passed, reason=reason) for one, prob in badged)
 
 
-def align(values: FloatArray, rows: int, columns: int, settings: Data) -> FloatArray:
-    """A map on the grid of its file: what `readers.resize` did is undone.
+def _draw(one: Heatmap, told: parts.Told, index: int, note: str, opacity: float, stem: Path) -> Path:
+    from scanwise.explanation import drawing
 
-    >>> align(np.ones((4, 4), np.float32), 6, 3, Data(size=16, shape="pad")).shape
-    (6, 3)
-    """
-    side = values.shape[0]
-    if settings.shape == "pad":
-        scale = side / max(rows, columns)
-        high, wide = max(1, round(rows * scale)), max(1, round(columns * scale))
-        top, left = (side - high) // 2, (side - wide) // 2
-        values = values[top : top + high, left : left + wide]
-    picture = Image.fromarray(np.asarray(values, dtype=np.float32))
-    return np.asarray(picture.resize((columns, rows), Image.Resampling.BILINEAR), dtype=np.float32)
+    path = stem.with_name(stem.name + ".png")
+    with run.writing(path) as temporary:
+        temporary.write_bytes(drawing.panel(told.scans[index], one, told.classes, opacity=opacity, note=note))
+    return path
+
+
+def _words(
+    loaded: bundle.Bundle, told: parts.Told, stems: Sequence[str], out: Path, device: str
+) -> tuple[list[str], list[Path]]:
+    """What the words gave, a line a scan and class, and the files that tell it; nothing for a network that reads none."""
+    if loaded.vocabulary is None:
+        return [""] * len(stems), []
+    pictures = [f"{stem}-words.png" for stem in stems]
+    notes = parts.write_words(loaded.network, loaded.vocabulary, told, out, device=device, pictures=pictures)
+    return notes, [out / "words.csv"]
+
+
+def _halves(network: "Network", told: parts.Told, stems: Sequence[str], out: Path, device: str) -> list[Path]:
+    """The maps of the two halves of a hybrid, and what each gives; nothing for any other network."""
+    from scanwise.models.hybrid import Hybrid
+
+    if not isinstance(network.body, Hybrid):
+        return []
+    pictures = [f"{stem}-halves.png" for stem in stems]
+    parts.write_components(network, told, out, device=device, pictures=pictures)
+    return [*(out / name for name in pictures), out / "components.csv"]
 
 
 def _read(listing: Any, settings: Data) -> "tuple[Pixels, list[int], list[tuple[str, str]]]":
@@ -158,17 +200,15 @@ def _badge(place: Path, method: str) -> tuple[bool | None, str]:
 
 
 def _write_arrays(one: Heatmap, classes: Sequence[str], file: Path, settings: Data, stem: Path) -> None:
-    from scanwise.cohort.slices import locate
-
-    path, index = locate(file)
-    volume = _volume(path, settings)
-    rows, columns = _grid(path, index, settings) if volume is None else volume.grid
-    aligned = align(one.values, rows, columns, settings)
+    grid = grids.grid_of(file, settings)
+    aligned = grid.align(one.values, settings)
     with run.writing(stem.with_name(stem.name + ".npz")) as temporary, temporary.open("wb") as stream:
         np.savez(
             stream,
             values=one.values,
             aligned=aligned,
+            affine=grid.affine,
+            spacing=grid.spacing,
             scan=np.array(one.scan),
             target=np.array(one.target),
             target_name=np.array(classes[one.target]),
@@ -177,63 +217,10 @@ def _write_arrays(one: Heatmap, classes: Sequence[str], file: Path, settings: Da
             passed=np.array("not checked" if one.passed is None else str(one.passed)),
             reason=np.array(one.reason),
         )
+    volume = grid.holding(aligned)
     if volume is not None:
         with run.writing(stem.with_name(stem.name + ".nii.gz")) as temporary:
-            temporary.write_bytes(volume.holding(aligned, 0 if index is None else index))
-
-
-class _Volume:
-    """The space of a NIfTI volume, brought to the axes right, front, top as the reader brings it."""
-
-    def __init__(self, image: Any, settings: Data) -> None:
-        import nibabel
-
-        self.image = nibabel.as_closest_canonical(image)  # type: ignore[no-untyped-call]
-        self.axis = {"sagittal": 0, "coronal": 1, "axial": 2}[settings.axis]
-        self.shape = (*self.image.shape[:3], 1)[:3]
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of a slice as it is shown."""
-        width, height = (length for place, length in enumerate(self.shape) if place != self.axis)
-        return height, width
-
-    def holding(self, aligned: FloatArray, index: int) -> bytes:
-        """A gzipped volume of nothing but this map in its slice."""
-        import gzip
-
-        import nibabel
-
-        values = np.zeros(self.shape, dtype=np.float32)
-        place: list[Any] = [slice(None)] * 3
-        place[self.axis] = index
-        values[tuple(place)] = aligned.T[::-1, ::-1]  # as `nifti` turned it, the other way
-        return gzip.compress(nibabel.Nifti1Image(values, self.image.affine).to_bytes(), mtime=0)  # type: ignore[no-untyped-call]
-
-
-def _volume(path: Path, settings: Data) -> _Volume | None:
-    import nibabel
-
-    from scanwise.cohort.readers import HEAD, kind_of
-
-    with path.open("rb") as stream:
-        if kind_of(stream.read(HEAD)) != "nifti":
-            return None
-    return _Volume(nibabel.load(path), settings)
-
-
-def _grid(path: Path, index: int | None, settings: Data) -> tuple[int, int]:
-    """Rows and columns of a file that was read before."""
-    from scanwise.cohort import dicom, readers
-
-    data = path.read_bytes()
-    if readers.kind_of(data[: readers.HEAD]) == "dicom":
-        frame = next(iter(dicom.decode(data, [index], settings)))
-        if isinstance(frame, str):
-            raise DataError(f"{path}: {frame}.")
-        return frame.shape[0], frame.shape[1]
-    found = readers.decode(data)
-    return found.shape[0], found.shape[1]
+            temporary.write_bytes(volume)
 
 
 def _safe(name: str) -> str:

@@ -14,6 +14,8 @@ from scanwise.run import read_json
 
 WORDS = "words"
 """Stands for the method where there are no heatmaps."""
+SHEETS = 8
+"""Classes whose sheet stands on the page; each is some hundred kB."""
 TITLES = {
     "weights": ("Random weights", "on a network of random weights the map must change"),
     "repeat": ("Repeatability", "a little noise in the scan must not change the map"),
@@ -38,6 +40,7 @@ class Explanations:
     badge: str
     tables: tuple[Table, ...]
     pictures: tuple[Picture, ...]
+    left: str
     halves: parts.Halves | None
     spoken: parts.Spoken | None
 
@@ -50,13 +53,15 @@ def explanations(contents: Contents) -> Explanations | None:
     told = read_json(folder / "checks.json")
     asked = "May these words be believed?" if told["method"] == WORDS else "May these maps be believed?"
     made = [_checks(asked, told["checks"]), *_regions(folder)] if told["checks"] else []
+    pictures, left = _pictures(contents, folder)
     title = "words" if told["method"] == WORDS else "heatmaps"
     return Explanations(
         f"Why these answers: {title}, and whether they may be believed",
         not told["reasons"],
         _badge(told),
         tuple(made),
-        tuple(_pictures(contents, folder)),
+        tuple(pictures),
+        left,
         parts.halves(contents, folder, told, _checks),
         parts.spoken(contents, folder, told),
     )
@@ -102,12 +107,17 @@ def _regions(folder: Path) -> list[Table]:
     return [Table("Which regions carry the maps", columns, tuple(rows), "heatmaps/regions.csv", ())]
 
 
-def _pictures(contents: Contents, folder: Path) -> list[Picture]:
-    found = []
-    for index, name in enumerate(contents.cohort.classes):
-        path = folder / f"class-{index}.png"
-        if path.is_file():
-            about = f"Test scans that are {name} in truth: bare, with the map, with its outline."
-            found.append(Picture(data(path), printable(about)))
+def _pictures(contents: Contents, folder: Path) -> tuple[list[Picture], str]:
+    """The sheets of the first classes and what sums them up; and where the other sheets are."""
+    sheets = [(name, folder / f"class-{index}.png") for index, name in enumerate(contents.cohort.classes)]
+    sheets = [(name, path) for name, path in sheets if path.is_file()]
+    found = [
+        Picture(
+            data(path), f"Test scans that are {contents.title(name)} in truth: bare, with the map, with its outline."
+        )
+        for name, path in sheets[:SHEETS]
+    ]
     found += [Picture(data(folder / name), about) for name, about in NAMES.items() if (folder / name).is_file()]
-    return found
+    others = len(sheets) - SHEETS
+    left = f"The sheets of the other {others} classes are files: heatmaps/class-N.png." if others > 0 else ""
+    return found, left

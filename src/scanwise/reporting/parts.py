@@ -148,7 +148,9 @@ def _scans(contents: Contents, folder: Path, rows: Sequence[Row]) -> Iterable[Pi
                 f"{percent(float(row['overlap']), 0)} of the strongest fifth. A cross marks a centre, a circle the spread."
             )
             yield Picture(
-                data(folder / row["picture"]), about, "The scan bare, and under the map of each half and of both."
+                data(folder / row["picture"]),
+                about,
+                f"{printable(row['scan'])}: the scan bare, and under the map of each half and of both.",
             )
 
 

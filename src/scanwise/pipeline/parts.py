@@ -1,0 +1,246 @@
+"""What the parts of a network say: the halves of a hybrid, words beside images, members that differ.
+
+HEATMAPS/  components.csv  components/NNN.png   a row and a picture a scan: where each half looks and what it gives
+           words.csv  words/NNN.png             a row a word: what it gave; where the words look in the scan
+           uncertainty.png  spread.npz          where members disagree
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scanwise import run
+from scanwise.records import BoolArray, FloatArray, IntArray
+from scanwise.reporting import tables
+
+if TYPE_CHECKING:
+    from scanwise.explanation.components import Component, Looks
+    from scanwise.explanation.sanity import Check, Subject
+    from scanwise.explanation.words import Spoken
+    from scanwise.models import Network
+    from scanwise.models.vocabulary import Vocabulary
+
+CHECKED = 8
+"""Scans that the maps of each half are checked on: the default method is checked on all of them already."""
+WORD_COLUMNS = (
+    "path", "truth", "target", "probability", "example", "checked", "place", "word", "fall_of_log_odds", "looked_at",
+    "share_of_image", "picture",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Scans that are explained, and what is known of each.
+
+    Attributes:
+        names: of the scans.
+        scans: (N, H, W, C) uint8; None for a network that reads words alone.
+        targets: (N,) the class that is explained.
+        probs: (N,) what the network gives it.
+        classes: all their names.
+        truth: the name of the true class of each; "" where it is not known.
+        titles: as the network reads them; empty for one that reads none.
+    """
+
+    names: Sequence[str]
+    scans: Any
+    targets: IntArray
+    probs: FloatArray
+    classes: Sequence[str]
+    truth: Sequence[str]
+    titles: Sequence[str] = ()
+
+
+# --- the halves of a hybrid ---
+
+
+def write_components(
+    network: "Network",
+    told: Told,
+    out: Path,
+    *,
+    device: str,
+    pictures: Sequence[str] = (),
+    masks: BoolArray | None = None,
+    seed: int = 0,
+) -> dict[str, "list[Check]"]:
+    """A picture and a row for each scan; where `masks` (N, H, W) of the foreground are given, the halves' maps are checked.
+
+    Args:
+        pictures: their names below `out`; unsaid, `components/NNN.png`.
+
+    Returns:
+        what the checks of each half found, by its name; empty where none were made.
+    """
+    from scanwise.explanation import components, sanity
+
+    looks = components.look(network, told.scans, targets=told.targets[:, None], device=device)
+    checks = {} if masks is None else _check_halves(network, told, looks, masks, seed, device)
+    reasons = {name: sanity.reasons(found) for name, found in checks.items()}
+    found = components.summarise(looks, list(told.names), tuple(told.classes))
+    rows = []
+    for index, one in enumerate(found):
+        picture = pictures[index] if pictures else f"components/{index:03d}.png"
+        with run.writing(out / picture) as temporary:
+            temporary.write_bytes(draw_halves(told, looks, one, index, reasons))
+        rows.append({**one.row(), "truth": told.truth[index], "picture": picture})
+    with run.writing(out / "components.csv") as temporary:
+        tables.write_csv(tuple(rows[0]), [tuple(row.values()) for row in rows], temporary)
+    return checks
+
+
+def draw_halves(
+    told: Told, looks: "Looks", one: "Component", index: int, reasons: Mapping[str, Sequence[str]]
+) -> bytes:
+    """The maps of both halves and the two combined, over one scan."""
+    from scanwise.explanation import drawing
+
+    maps = {name: getattr(looks, name)[index] for name in ("convolution", "transformer", "combined")}
+    known = f", in truth {told.truth[index]}" if told.truth[index] else ""
+    target = told.classes[told.targets[index]]
+    heading = (
+        f"{target} {100 * told.probs[index]:.0f} %{known} · convolution {100 * one.convolution_share:.0f} % of what the "
+        f"first layer of the classifier gets · overlap {100 * one.overlap:.0f} %"
+    )
+    why = dict(reasons)
+    if why:  # the two combined are as good as the worse of them
+        why["combined"] = [text for told_of in reasons.values() for text in told_of]
+    return drawing.halves(told.scans[index], maps, heading, marks=one.marks, reasons=why)
+
+
+def _check_halves(
+    network: "Network", told: Told, looks: "Looks", masks: BoolArray, seed: int, device: str
+) -> dict[str, "list[Check]"]:
+    from scanwise.explanation import components, sanity
+
+    some = slice(0, CHECKED)
+    found = {}
+    for name, method in components.METHODS.items():
+        options = {"method": method, "device": device}
+        values = getattr(looks, name)[some]
+        subject = sanity.Subject(network, told.scans[some], values, told.targets[some, None], options)
+        found[name] = sanity.check_subject(subject, masks=masks[some], seed=seed)
+    return found
+
+
+# --- words ---
+
+
+def speak(
+    network: "Network", vocabulary: "Vocabulary", told: Told, *, device: str
+) -> "tuple[Spoken, list[tuple[str, ...]]]":
+    """What each word of the titles gave, and the words as they are written."""
+    from scanwise.explanation import words
+
+    spelled, places = vocabulary.words(told.titles)
+    tokens = vocabulary(told.titles)
+    found = words.spoken(network, told.scans, tokens, words=places, targets=told.targets, device=device)
+    return found, spelled
+
+
+def write_words(
+    network: "Network",
+    vocabulary: "Vocabulary",
+    told: Told,
+    out: Path,
+    *,
+    device: str,
+    pictures: Sequence[str],
+    examples: Sequence[str] = (),
+    checked: Sequence[bool] = (),
+    failed: bool = False,
+) -> list[str]:
+    """`words.csv`, and pictures of where the words look.
+
+    Args:
+        pictures: their names below `out`, "" for none; without words, or a map of more than one place, there is none.
+        examples: what each scan is an example of; "" for none.
+        checked: whether each scan was drawn as one of a person, and not chosen for its answer.
+        failed: whether pictures are to be gray.
+
+    Returns:
+        the words that speak most in each title, in a line.
+    """
+    from scanwise.explanation import drawing, words
+
+    found, spelled = speak(network, vocabulary, told, device=device)
+    drawn = list(pictures)
+    for index, name in enumerate(pictures):
+        if not name or found.regions is None or found.regions[index].size == 1 or not spelled[index]:
+            drawn[index] = ""
+            continue
+        with run.writing(out / name) as temporary:
+            shown = words.more_than_evenly(found.regions[index])
+            picture = drawing.beside(told.scans[index], shown, passed=False if failed else None)
+            temporary.write_bytes(picture)
+    read = vocabulary.words(told.titles)[1].max(axis=1, initial=-1)
+    lines = [
+        line
+        for index in range(len(told.names))
+        for line in _lines(told, found, spelled[index], int(read[index]), index, examples, checked, drawn[index])
+    ]
+    with run.writing(out / "words.csv") as temporary:
+        tables.write_csv(WORD_COLUMNS, lines, temporary)
+    return [strongest(found, words, index) for index, words in enumerate(spelled)]
+
+
+def _lines(
+    told: Told,
+    found: "Spoken",
+    spelled: Sequence[str],
+    last: int,
+    index: int,
+    examples: Sequence[str],
+    checked: Sequence[bool],
+    picture: str,
+) -> list[tuple[object, ...]]:
+    """A row a word of one title; an empty row for a scan without one. A word that is not read has nothing to tell."""
+    share = "" if found.shares is None else round(float(found.shares[index, 0]), 4)
+    before = (
+        told.names[index],
+        told.truth[index],
+        told.classes[told.targets[index]],
+        round(float(told.probs[index]), 4),
+        examples[index] if examples else "",
+        int(checked[index]) if checked else "",
+    )
+    rows: list[tuple[object, ...]] = []
+    for place, word in enumerate(spelled):
+        fall = round(float(found.fall[index, place]), 4) if place <= last else ""
+        looked = "" if found.looked is None or place > last else round(float(found.looked[index, place]), 4)
+        rows.append((*before, place, word, fall, looked, share, picture))
+    return rows or [(*before, "", "", "", "", share, picture)]
+
+
+def strongest(found: "Spoken", spelled: Sequence[str], index: int, most: int = 4) -> str:
+    """In one line: the words that speak most, and the share of each part."""
+    fall = found.fall[index, : len(spelled)]
+    order = [int(place) for place in np.argsort(-np.abs(fall), kind="stable")[:most] if abs(fall[place]) >= 0.01]
+    told = ", ".join(f"{spelled[place]} {fall[place]:+.1f}" for place in order) or "none"
+    share = "" if found.shares is None else (
+        f"; image {100 * found.shares[index, 0]:.0f} %, words {100 * found.shares[index, 1]:.0f} %"
+    )  # fmt: skip
+    return f"words (log-odds lost without them): {told}{share}"
+
+
+# --- members ---
+
+
+def write_spread(subject: "Subject", out: Path, *, most: int = 4) -> None:
+    """Mean map and variance over members, of a few scans."""
+    from scanwise.explanation import drawing
+    from scanwise.explanation.uncertainty_map import spread
+
+    options = {name: value for name, value in subject.options.items() if name in ("method", "layer", "device")}
+    tokens = subject.options.get("tokens")
+    options["tokens"] = None if tokens is None else tokens[:most]
+    found = spread(subject.network, subject.scans[:most], targets=subject.targets[:most], **options)
+    np.savez(out / "spread.npz", mean=found.mean[:, 0], variance=found.variance[:, 0], targets=found.targets)
+    pairs = {f"scan {row + 1}: mean of {found.members}": found.mean[row, 0] for row in range(len(found.mean))}
+    pairs |= {f"scan {row + 1}: variance": found.variance[row, 0] for row in range(len(found.mean))}
+    (out / "uncertainty.png").write_bytes(
+        drawing.sheet(pairs, "Where the members agree to look, and where they differ")
+    )
