@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from other_pages import MANY
 
 from scanwise.errors import RunError
 from scanwise.records import load_metrics, save_metrics
@@ -271,3 +272,32 @@ def test_long_quarantine_is_cut_and_counted(page_of: Page) -> None:
     assert "57 files set aside, the first 20 of 57" in text
     assert "bad/019.png" in text
     assert "bad/020.png" not in text
+
+
+def test_cuts_of_all_folds_speak_together_with_the_range_of_their_places(page_of: Page) -> None:
+    told = section(page_of(folds=3, published=False), "points")
+    assert "all 3 folds together, each by its own cut" in told
+    assert re.search(r"cuts 0\.\d\d to 0\.\d\d, fold by fold; promised \d+", told)
+    alone = section(page_of(published=False), "points")
+    assert "fold" not in alone
+
+
+def test_where_classes_are_many_some_stand_open_and_all_are_folded_away(page_of: Page) -> None:
+    tree = ElementTree.fromstring(page_of(**MANY))  # noqa: S314
+    folded = [list(each.iter("table")) for each in tree.iter("details")]
+    inside = {id(table) for tables in folded for table in tables}
+    opened = [table for table in tree.iter("table") if id(table) not in inside]
+    captions = {"".join(table.find("caption").itertext()) for table in opened}  # type: ignore[union-attr]
+    assert any("3 commonest and the 3 with the lowest F1" in caption for caption in captions)
+    assert any("3 commonest and the 3 rarest" in caption for caption in captions)
+    for table in opened:
+        heads = ["".join(row.find("th").itertext()) for row in table.findall("tbody/tr")]  # type: ignore[union-attr]
+        assert len({head for head in heads if head.startswith("kind ")}) <= 6, heads
+    whole = ["".join(tables[0].itertext()) for tables in folded if tables]
+    assert all(f"kind {letter}" in text for text in whole for letter in "abcdefg")
+
+
+def test_how_scans_of_a_subject_are_pooled_is_said_of_rivals_too(page: str) -> None:
+    assert "by the mean of their logits for the network, as the recipe says. For rivals it is always" in section(
+        page, "rivals"
+    )
