@@ -94,7 +94,7 @@ def halves(
         for one, (name, values) in zip(axes[1:], maps.items(), strict=True):
             one.imshow(overlay(scan, values, passed=not reasons[name] if name in reasons else None))
             one.set_title(name, color=WORDS, fontsize=8)
-            if name in marks and values.any():
+            if name in marks and values.any() and not reasons.get(name):  # a failed map has no place to tell
                 _mark(one, *marks[name], side=scan.shape[0])
         for one in axes:
             one.set_axis_off()

@@ -3,7 +3,7 @@
 import base64
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ CLASSES = 4
 """Columns of the table about the halves; with more classes it tells of all scans together."""
 STEPS = (0.2, 1.0, 3.0)
 """Log-odds from which a word is shown as weak, clear, strong: the odds change 1.2, 2.7 and 20 times."""
+HALVES = ("convolution", "transformer")
+LEFT_OUT = "left out: failed"
 KINDS = ("surest right", "surest wrong", "most uncertain")
 Row = dict[str, str]
 
@@ -89,11 +91,12 @@ def halves(contents: Contents, folder: Path, told: dict[str, Any], checks: Any) 
     if 1 < len(names) <= CLASSES:
         groups |= {contents.title(name): [row for row in rows if row["predicted"] == name] for name in names}
     columns = ("Mean over scans", *(name if name == "All scans" else f"Told {name}" for name in groups))
-    cells = zip(*(_summary(mine) for mine in groups.values()), strict=True)
+    failed = {name for name, one in told.get("halves", {}).items() if not all(check["passed"] for check in one)}
+    cells = zip(*(_summary(mine, failed) for mine in groups.values()), strict=True)
     lines = tuple((title, *line) for title, line in zip(_ASKED, cells, strict=True))
     about = "Places are shares of the side of a scan, from its top and from its left"
     table = Table(f"What each half looks at and gives. {about}", columns, lines, "heatmaps/components.csv")
-    return Halves((*found, table), tuple(_scans(contents, folder, rows)))
+    return Halves((*found, table), tuple(_scans(contents, folder, rows, failed)))
 
 
 _ASKED = (
@@ -110,8 +113,8 @@ _ASKED = (
 )
 
 
-def _summary(rows: Sequence[Row]) -> list[str]:
-    """The cells of one column, in the order of `_ASKED`."""
+def _summary(rows: Sequence[Row], failed: Collection[str]) -> list[str]:
+    """The cells of one column, in the order of `_ASKED`; where a half's map failed, nothing is said of where it looks."""
     count = len(rows)
 
     def mean(name: str) -> float:
@@ -122,14 +125,19 @@ def _summary(rows: Sequence[Row]) -> list[str]:
 
     known = [row for row in rows if row.get("truth")]
     right = sum(row["truth"] == row["predicted"] for row in known)
-    told = [f"{count}", percent(right / len(known), len(known)) if known else "not known", share("overlap")]
-    for half in ("convolution", "transformer"):
-        told += [f"{share(f'{half}_row')}, {share(f'{half}_column')}", share(f"{half}_spread")]
-    told += [f"{mean(f'{half}_norm'):.3g}" for half in ("convolution", "transformer")]
+    told = [f"{count}", percent(right / len(known), len(known)) if known else "not known"]
+    told.append(LEFT_OUT if failed else share("overlap"))
+    for half in HALVES:
+        told += (
+            [LEFT_OUT] * 2
+            if half in failed
+            else [f"{share(f'{half}_row')}, {share(f'{half}_column')}", share(f"{half}_spread")]
+        )
+    told += [f"{mean(f'{half}_norm'):.3g}" for half in HALVES]
     return [*told, share("convolution_share")]
 
 
-def _scans(contents: Contents, folder: Path, rows: Sequence[Row]) -> Iterable[Picture]:
+def _scans(contents: Contents, folder: Path, rows: Sequence[Row], failed: Collection[str]) -> Iterable[Picture]:
     """Of each true class the surest right and the surest wrong among the scans that were checked."""
     sure = sorted(rows, key=lambda row: -float(row["probability"]))
     for name in contents.cohort.classes:
@@ -137,21 +145,29 @@ def _scans(contents: Contents, folder: Path, rows: Sequence[Row]) -> Iterable[Pi
         right = [row for row in mine if row["predicted"] == name][:1]
         wrong = [row for row in mine if row["predicted"] != name][:1]
         for kind, row in [("Surest right", row) for row in right] + [("Surest wrong", row) for row in wrong]:
-            where = "; ".join(
-                f"the {half} looks around {percent(float(row[f'{half}_row']), 0)} from the top and "
-                f"{percent(float(row[f'{half}_column']), 0)} from the left (spread {percent(float(row[f'{half}_spread']), 0)})"
-                for half in ("convolution", "transformer")
-            )
             about = (
                 f"{kind}: {contents.title(row['predicted'])} {percent(float(row['probability']), 0)}, in truth "
-                f"{contents.title(name)} ({printable(row['scan'])}). {where[0].upper()}{where[1:]}; they share "
-                f"{percent(float(row['overlap']), 0)} of the strongest fifth. A cross marks a centre, a circle the spread."
+                f"{contents.title(name)} ({printable(row['scan'])}). {_where(row, failed)}"
             )
             yield Picture(
                 data(folder / row["picture"]),
                 about,
                 f"{printable(row['scan'])}: the scan bare, and under the map of each half and of both.",
             )
+
+
+def _where(row: Row, failed: Collection[str]) -> str:
+    """Where each half looks in one scan, as sentences."""
+    told = []
+    for half in HALVES:
+        if half in failed:
+            told.append(f"The map of the {half} did not pass its checks.")
+            continue
+        down, right, spread = (percent(float(row[f"{half}_{what}"]), 0) for what in ("row", "column", "spread"))
+        told.append(f"The {half} looks around {down} from the top and {right} from the left (spread {spread}).")
+    if not failed:
+        told.append(f"They share {percent(float(row['overlap']), 0)} of the strongest fifth.")
+    return f"{' '.join(told)} A cross marks a centre, a circle the spread."
 
 
 # --- words ---
