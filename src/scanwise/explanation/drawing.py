@@ -289,6 +289,7 @@ def _mark(axes: Any, row: float, column: float, spread: float, *, side: int) -> 
     """A cross and a circle that are seen on dark and on bright."""
     from matplotlib.patches import Circle
 
+    axes.autoscale(False)  # the scan fills its place whatever is drawn upon it
     place = (column * side - 0.5, row * side - 0.5)
     for colour, wide in (("black", 2.6), ("white", 1.2)):
         axes.plot(*place, marker="+", ms=9, mew=wide, color=colour)
