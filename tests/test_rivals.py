@@ -155,13 +155,23 @@ def test_shrink_averages_areas_as_torch_does_where_it_can(rows: int, columns: in
     assert np.allclose(small, exact.permute(0, 2, 3, 1).numpy(), atol=0.05)
 
 
-def test_frozen_features_is_logistic_regression_on_standardised_features() -> None:
+def test_frozen_features_is_logistic_regression_whose_strength_is_cross_validated() -> None:
+    from sklearn.model_selection import GridSearchCV
+
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 200)
-    features = rng.standard_normal((200, 12)) * 40 + labels[:, None] * np.linspace(0, 30, 12)
-    reference = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(features[:150], labels[:150])
-    probs = rivals.frozen_features(features[:150], labels[:150], np.arange(150).astype(str), features[150:], 3)
+    features = rng.standard_normal((200, 60)) * 40 + labels[:, None] * np.linspace(0, 8, 60)
+    known, names = features[:150], np.array([f"{row:03d}" for row in range(150)])
+    regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    searched = GridSearchCV(regression, {"logisticregression__C": rivals.STRENGTHS}, scoring="neg_log_loss")
+    reference = searched.fit(known, labels[:150])
+    assert reference.best_params_["logisticregression__C"] < 1.0
+    probs = rivals.frozen_features(known, labels[:150], names, features[150:], 3)
     assert np.allclose(probs, reference.predict_proba(features[150:]), atol=1e-4)
+    twice = rivals.frozen_features(
+        np.repeat(known, 2, axis=0), np.repeat(labels[:150], 2), np.repeat(names, 2), features[150:], 3
+    )
+    assert np.allclose(probs, twice, atol=1e-4), "two equal scans of a person weigh as one"
 
 
 def test_mean_by_subject_is_a_pandas_group_mean_and_keeps_changing_labels_apart() -> None:

@@ -28,6 +28,10 @@ FLOOR = 1e-6
 """Smallest probability of a fitted model."""
 DOUBT = 0.05
 """A neighbour has one label and no probabilities: its class gets 1 - DOUBT, and all classes share DOUBT evenly."""
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""What `frozen_features` chooses from: scikit-learn's C, for standardised features of one row a subject."""
+MOST_SUBJECTS = 400
+"""As many are asked, evenly over all, when it chooses."""
 COMPONENTS = 20
 SMALL = (26, 22)  # rows and columns: the pixels of ANCHORS' spreadsheet baseline
 
@@ -94,13 +98,39 @@ def frozen_features(
 ) -> FloatArray:
     """Logistic regression on the features of a pretrained network that never saw these scans.
 
-    For rows of scans give the features of scans; for rows of subjects give both sides through `mean_by_subject`.
+    For rows of scans give the features of scans; for rows of subjects give both sides through `mean_by_subject`. There are
+    more features than people, so all depends on how strongly weights are held to zero: that is chosen by cross-validation
+    over training subjects, on the mean feature of each.
 
     Args:
         train_features: (N, D). test_features: (M, D).
     """
     _check(train_features, train_labels, train_subjects, test_features, num_classes)
-    return _logistic(train_features, train_labels, test_features, num_classes)
+    means, labels, _ = mean_by_subject(train_features, train_labels, train_subjects)
+    chosen = _strength(means, labels) * len(means) / len(train_features)  # the scans of one person weigh as one
+    return _logistic(train_features, train_labels, test_features, num_classes, chosen)
+
+
+def _strength(features: FloatArray, labels: IntArray) -> float:
+    """The entry of `STRENGTHS` with the least cross-validated loss; the middle one where too few people are to be had."""
+    from sklearn.metrics import log_loss
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    some = np.unique(np.linspace(0, len(labels) - 1, MOST_SUBJECTS).astype(np.int64))
+    counts = np.bincount(labels[some])
+    some = some[counts[labels[some]] > 1]
+    counts = counts[counts > 1]
+    if len(counts) < 2:
+        return STRENGTHS[len(STRENGTHS) // 2]
+    folds = StratifiedKFold(min(5, int(counts.min())))
+    losses = [
+        log_loss(
+            labels[some],
+            cross_val_predict(_regression(strength), features[some], labels[some], cv=folds, method="predict_proba"),
+        )
+        for strength in STRENGTHS
+    ]
+    return STRENGTHS[int(np.argmin(losses))]
 
 
 def mean_by_subject(
@@ -208,21 +238,28 @@ def _nearest(train: FloatArray, test: FloatArray, block: int = 1024) -> IntArray
     return np.concatenate(best) if best else np.zeros(0, dtype=np.int64)
 
 
-def _logistic(train: FloatArray, labels: IntArray, test: FloatArray, num_classes: int) -> FloatArray:
+def _logistic(
+    train: FloatArray, labels: IntArray, test: FloatArray, num_classes: int, strength: float = 1.0
+) -> FloatArray:
     """Standardise, fit and predict; column c is class c, also where the training side lacks a class."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-
     probs = np.zeros((len(test), num_classes))
     present = np.unique(labels)
     if len(present) == 1:
         probs[:, present[0]] = 1.0
     elif len(test):
-        scaler = StandardScaler().fit(train)
-        model = LogisticRegression(max_iter=2000).fit(scaler.transform(train), labels)
-        probs[:, model.classes_] = model.predict_proba(scaler.transform(test))
+        model = _regression(strength).fit(train, labels)
+        probs[:, model.classes_] = model.predict_proba(test)
     probs = np.maximum(probs, FLOOR)
     return np.asarray(probs / probs.sum(axis=1, keepdims=True))
+
+
+def _regression(strength: float) -> Any:
+    """Logistic regression on standardised features."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
 
 
 def _flat(pixels: FloatArray) -> FloatArray:
