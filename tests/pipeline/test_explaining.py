@@ -1,6 +1,7 @@
 """A fit explains itself: maps, badge, findings and pages; new scans are explained on the grid of their file."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from PIL import Image
 
 import scanwise as package
 from scanwise.cohort import phantom
+from scanwise.cohort.readers import read_slices
 from scanwise.explanation import drawing
-from scanwise.pipeline import explaining, showing
+from scanwise.pipeline import explaining, grids
 from scanwise.recipe import Data
 from scanwise.records import load_findings
 from scanwise.run import Run
-from tiny import RECIPE, Command, read_csv
+from tiny import RECIPE, Command, read_csv, run_command
 
 STEPS = ["train.epochs=2", "explain.scans=6", "explain.examples=1", "audit.checks=[]", "rivals.names=[majority]"]
 
@@ -122,34 +124,173 @@ def test_new_scans_are_explained_on_their_own_grid(explained: Run, tmp_path: Pat
     assert "Did you mean" in scanwise("explain", explained.path, wide, "--method", "layercam").refusal
 
 
-def test_a_map_of_a_volume_lies_in_the_volumes_space(explained: Run, tmp_path: Path) -> None:
-    """A file whose axes run otherwise than the reader's: the map must come back to where the voxels are."""
-    shown = np.zeros((20, 30, 4), np.float32)
-    shown[14:18, 3:7, 2] = 1  # right, back
-    affine = np.diag([-2.0, 3.0, 4.0, 1.0])  # the first axis runs to the left
-    volume = nibabel.Nifti1Image(shown[::-1].copy(), affine)
+@pytest.mark.parametrize("axis", ["axial", "coronal", "sagittal"])
+@pytest.mark.parametrize("axes", ["RAS", "LPI", "SAL"])
+def test_a_map_of_a_volume_lies_on_the_volumes_own_voxels(axis: str, axes: str, tmp_path: Path) -> None:
+    """Files whose axes run otherwise than the reader's and whose voxels are no cubes: the map comes back to the spot."""
+    from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+
+    settings = Data(size=64, channels=1, axis=axis, shape="pad", percentiles=(0, 100))
+    shown = np.zeros((20, 26, 16), np.float32)
+    shown[13:17, 4:8, 9:12] = 1  # right, back, top
+    plain = nibabel.Nifti1Image(shown, np.array([[2.0, 0, 0, -7], [0, 3.0, 0, 5], [0, 0, 4.0, 1], [0, 0, 0, 1]]))
+    volume = plain.as_reoriented(ornt_transform(io_orientation(plain.affine), axcodes2ornt(axes)))
     nibabel.save(volume, tmp_path / "x.nii.gz")
-    loaded = showing._volume(tmp_path / "x.nii.gz", Data(axis="axial"))
-    assert loaded is not None
-    from scanwise.cohort.readers import read_slices
-
-    scan = read_slices(tmp_path / "x.nii.gz", [2], Data(size=64, channels=1))[0]
+    index = {"axial": 10, "coronal": 6, "sagittal": 15}[axis]
+    scan = read_slices(tmp_path / "x.nii.gz", [index], settings)[0]
     assert not isinstance(scan, str)
-    aligned = showing.align(scan.pixels[..., 0].astype(np.float32), *loaded.grid, Data(size=64))
-    (tmp_path / "map.nii.gz").write_bytes(loaded.holding(aligned, 2))
+    grid = grids.grid_of(tmp_path / f"x.nii.gz#{index:03d}", settings)
+    aligned = grid.align(scan.pixels[..., 0].astype(np.float32), settings)
+    content = grid.holding(aligned)
+    assert content is not None
+    (tmp_path / "map.nii.gz").write_bytes(content)
     back = nibabel.load(tmp_path / "map.nii.gz")
-    here = np.array(np.unravel_index(back.get_fdata().argmax(), back.shape))
-    there = [back.affine @ [*here, 1], affine @ [*np.argwhere(shown[::-1] > 0).mean(0), 1]]
-    assert np.abs(there[0][:3] - there[1][:3]).max() <= 6
+    assert back.shape == volume.shape
+    np.testing.assert_allclose(back.affine, volume.affine)
+    assert back.header.get_zooms() == volume.header.get_zooms()
+    values, spot = back.get_fdata(), volume.get_fdata() > 0
+    there = spot & (values > 0)
+    centre = (np.indices(values.shape) * values).sum(axis=(1, 2, 3)) / values.sum()
+    np.testing.assert_allclose(centre, np.argwhere(there).mean(axis=0), atol=0.1)
+    row, column = (np.indices(aligned.shape) * aligned).sum(axis=(1, 2)) / aligned.sum()
+    middle = volume.affine @ [*np.argwhere(there).mean(axis=0), 1]
+    np.testing.assert_allclose(grid.affine @ [column, row, 0, 1], middle, atol=0.3)
 
 
+@pytest.mark.parametrize("columns", [20, 40, 90])
 @pytest.mark.parametrize("shape", ["pad", "stretch"])
-def test_aligning_undoes_what_the_reader_did(shape: str) -> None:
+def test_aligning_undoes_what_the_reader_did(shape: str, columns: int) -> None:
     from scanwise.cohort.readers import resize
 
     settings = Data(size=64, shape=shape)
-    image = np.zeros((60, 90, 1), np.uint8)
-    image[20:30, 60:75] = 255
-    back = showing.align(resize(image, settings)[..., 0].astype(np.float32), 60, 90, settings)
-    assert back.shape == (60, 90)
-    assert np.corrcoef(back.ravel(), image[..., 0].ravel())[0, 1] > 0.9
+    image = np.zeros((39, columns, 1), np.uint8)
+    image[20:30, columns // 2 : columns // 2 + 6] = 255
+    grid = grids.Grid(39, columns, (39, columns), np.full((4, 4), np.nan))
+    back = grid.align(resize(image, settings)[..., 0].astype(np.float32), settings)
+    assert back.shape == (39, columns)
+    centres = [
+        (np.indices(one.shape) * one).sum(axis=(1, 2)) / one.sum() for one in (back, image[..., 0].astype(float))
+    ]
+    np.testing.assert_allclose(*centres, atol=0.2)
+    assert grid.holding(back) is None  # a picture lies nowhere
+    assert np.isnan(grid.spacing).all()
+
+
+DICOMS = ("CT_small.dcm", "MR_small.dcm")  # real ones, that pydicom brings along
+
+
+def real(name: str) -> Path:
+    from pydicom.data import get_testdata_file
+
+    found = get_testdata_file(name, download=False)
+    assert found
+    return Path(str(found))
+
+
+@pytest.mark.parametrize("name", DICOMS)
+def test_a_map_of_a_real_dicom_lies_in_the_patients_space(name: str) -> None:
+    import pydicom
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nibabel calls its own reader experimental
+        from nibabel.nicom.dicomwrappers import wrapper_from_data
+
+    settings, header = Data(size=96, channels=1, shape="pad"), pydicom.dcmread(real(name))
+    scan = read_slices(real(name), [None], settings)[0]
+    assert not isinstance(scan, str)
+    grid = grids.grid_of(real(name), settings)
+    aligned = grid.align(scan.pixels[..., 0].astype(np.float32), settings)
+    assert aligned.shape == header.pixel_array.shape
+    assert (
+        np.corrcoef(np.argsort(np.argsort(aligned.ravel())), np.argsort(np.argsort(header.pixel_array.ravel())))[0, 1]
+        > 0.9
+    )
+    np.testing.assert_allclose(grid.spacing, header.PixelSpacing)
+    other = np.diag([-1, -1, 1, 1]) @ wrapper_from_data(header).affine  # it counts to the left, and rows first
+    for row, column in ((0, 0), (5, 60), (40, 3)):
+        np.testing.assert_allclose(grid.affine @ [column, row, 0, 1], other @ [row, column, 0, 1], atol=1e-6)
+
+
+HYBRID = (
+    "split.protocols=[honest]", "data.size=32", "model.weights=none", "model.hidden=[16]", "train.epochs=1", "train.schedule.warmup=0", "evaluation.draws=100",
+    "model.hybrid.convolution.name=resnet10t", "model.hybrid.transformer.name=vit_tiny_patch16_224",
+    "model.hybrid.transformer.options={img_size: 32, patch_size: 8, embed_dim: 32, depth: 2, num_heads: 2}",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def hybrid(ventricles: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """`scanwise fit stroke-hybrid`, with halves that are small."""
+    out = tmp_path_factory.mktemp("hybrid") / "run"
+    settings = [part for text in (*STEPS[1:], *HYBRID) for part in ("--set", text)]
+    said = run_command(
+        "fit", "stroke-hybrid", "--data", ventricles / "scans", "--subject", ventricles / "truth.csv", "--out", out,
+        "--device", "cpu", "--threads", 1, *settings,
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    return Run.open(out)
+
+
+def test_the_halves_of_a_hybrid_are_in_the_report(hybrid: Run) -> None:
+    folder = hybrid.path / "heatmaps"
+    rows = read_csv(folder / "components.csv")
+    assert len(rows) == 6
+    for row in rows:
+        assert (folder / row["picture"]).is_file()
+        assert 0 <= float(row["convolution_share"]) <= 1
+        assert row["truth"] in ("well", "ill")
+    halves = told(hybrid)["halves"]
+    names = {half: [one["name"] for one in checks] for half, checks in halves.items()}
+    made = ["weights", "repeat", "faith", "foreground"]
+    assert names == {"convolution": made, "transformer": made}
+    messages = [one.message for one in load_findings(hybrid.findings) if one.check == "explanation.repeat"]
+    assert [message.split(":")[0] for message in messages] == ["pooled_gradients", "grad_cam", "gradient_rollout"]
+    page = hybrid.report.read_text(encoding="utf-8")
+    assert "What each half looks at, and what it gives" in page
+    assert "Centre of the transformer’s map" in page
+    mean = np.mean([float(row["convolution_norm"]) for row in rows])
+    assert f"<td>{mean:.3g}</td>" in page
+    kinds = {(row["truth"], row["truth"] == row["predicted"]) for row in rows}
+    assert page.count(': the scan bare, and under the map of each half and of both."/>') == len(kinds)
+
+
+def test_a_real_dicom_is_explained_on_its_own_grid(hybrid: Run, tmp_path: Path, scanwise: Command) -> None:
+    import pydicom
+
+    files = [real(name) for name in DICOMS]
+    said = scanwise("explain", hybrid.path, *files, "--target", "ill", "--out", tmp_path / "maps")
+    assert said.code == 0, said.err
+    for file in files:
+        header, stem = pydicom.dcmread(file), f"{file.name}-ill"
+        maps = np.load(tmp_path / "maps" / f"{stem}.npz")
+        assert maps["aligned"].shape == (header.Rows, header.Columns)
+        np.testing.assert_allclose(maps["spacing"], header.PixelSpacing)
+        image = nibabel.load(tmp_path / "maps" / f"{stem}.nii.gz")
+        assert image.shape == (header.Columns, header.Rows, 1)
+        np.testing.assert_allclose(image.get_fdata()[:, :, 0].T, maps["aligned"], rtol=1e-6)
+        np.testing.assert_allclose(image.affine, maps["affine"], rtol=1e-6)
+        np.testing.assert_allclose(
+            image.header.get_zooms(), (*header.PixelSpacing[::-1], header.SliceThickness), rtol=1e-6
+        )
+        np.testing.assert_allclose(image.affine[:3, 3] * [-1, -1, 1], header.ImagePositionPatient, rtol=1e-6)
+        assert (tmp_path / "maps" / f"{stem}-halves.png").is_file()
+    assert [row["scan"] for row in read_csv(tmp_path / "maps" / "components.csv")] == [str(file) for file in files]
+    assert str(tmp_path / "maps" / "components.csv") in said.out
+
+
+@pytest.mark.slow
+def test_a_recipes_network_is_trained_twice_more_for_its_checks(ventricles: Path, tmp_path: Path) -> None:
+    settings = [part for text in (*STEPS[1:], "train.epochs=1", "explain.retrain=true", "split.protocols=[honest]", "evaluation.draws=100")
+                for part in ("--set", text)]  # fmt: skip
+    said = run_command(
+        "fit", "alexnet-gray", "--data", ventricles / "scans", "--subject", ventricles / "truth.csv", "--out", tmp_path / "run",
+        "--device", "cpu", "--threads", 1, *settings,
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    run = Run.open(tmp_path / "run")
+    checks = {one["name"]: one for one in told(run)["checks"]}
+    assert {"labels", "seed"} <= set(checks)
+    for name in ("labels", "seed"):
+        assert 0 <= checks[name]["figures"]["overlap"] <= 1
+        assert (run.path / "retrained" / name / "honest" / "0" / "model.safetensors").is_file()
+    assert "Shuffled labels" in run.report.read_text(encoding="utf-8")
