@@ -49,6 +49,43 @@ def test_panels_and_sheets_are_pictures(passed: bool | None, channels: int) -> N
         assert Image.open(io.BytesIO(picture)).size[0] > 200
 
 
+def test_a_faint_preference_is_drawn_faint() -> None:
+    """Beside the bare scan, a map of few places; 1 is opaque, 0 leaves the scan."""
+    strong = np.zeros((4, 4))
+    strong[1, 3] = 1
+    for channels in (1, 3):
+        scan = np.repeat(GRAY, channels, axis=2)
+        bright, faint, none = (
+            np.asarray(Image.open(io.BytesIO(drawing.beside(scan, share * strong, side=32)))).astype(int)
+            for share in (1, 0.1, 0)
+        )
+        assert bright.shape == (32, 68, 3)
+        assert (none[:, :32] == 100).all()
+        assert (none[:, 36:] == 100).all()
+        change, little = (np.abs(one[:, 36:] - 100).sum(axis=2) for one in (bright, faint))
+        assert np.unravel_index(change.argmax(), change.shape)[0] in range(8, 16)
+        assert np.unravel_index(change.argmax(), change.shape)[1] in range(24, 32)
+        assert 0 < little.max() < 0.3 * change.max()
+
+
+@pytest.mark.parametrize("failed", [True, False])
+def test_the_halves_are_drawn_with_their_marks(failed: bool) -> None:
+    """A cross where each half looks, seen on the scan; what did not pass is gray and unmarked."""
+    maps = {"convolution": heatmap().values, "combined": heatmap().values}
+    reasons = {"convolution": ["it jumps"] if failed else [], "combined": []}
+    marks = {"convolution": (12 / 32, 22 / 32, 0.1)}
+    made = np.asarray(
+        Image.open(io.BytesIO(drawing.halves(GRAY, maps, "ill", marks=marks, reasons=reasons))).convert("RGB")
+    )
+    bare = np.asarray(
+        Image.open(io.BytesIO(drawing.halves(GRAY, maps, "ill", marks={}, reasons=reasons))).convert("RGB")
+    )
+    assert made.shape == bare.shape
+    assert (made != bare).any() != failed
+    other = drawing.halves(GRAY, maps, "ill", marks=marks, reasons={name: [] for name in maps})
+    assert (np.asarray(Image.open(io.BytesIO(other)).convert("RGB")) != made).any() == failed
+
+
 def test_the_title_says_class_and_probability() -> None:
     assert drawing.title(heatmap(), ("well", "ill"), "well") == "ill 75 %, in truth well · grad cam"
 
