@@ -126,10 +126,11 @@ KINDS = {
         {
             "name": "hybrid", "hidden": [512], "dropout": 0.5,
             "hybrid": {
-                "convolution": {"name": "resnet10t"},
+                "convolution": {"name": "mobilenetv2_035", **SAME},
                 "transformer": {"name": "vit_tiny_patch16_224", "options": VIT},
             },
         },
+        10, weights="mobilenetv2_035.pth",
     ),
     "fashion-fusion": Kind(
         {
@@ -186,13 +187,14 @@ def _cohort(people: int, seed: int) -> tuple[Any, Any, Any, float]:
 
 
 def _section(kind: Kind) -> recipe.Model:
-    """The section of the recipe, with its file of weights: of fusion, that of its image."""
+    """The section of the recipe, with its file of weights: of fusion for the image, of the hybrid for its convolution."""
     shared = Path(os.environ.get("SCANWISE_SHARED") or Path(__file__).parents[2] / "shared")
     weights = {"weights": str(shared / "weights" / kind.weights)} if kind.weights else {}
-    image = kind.model.get("fusion", {}).get("image")
-    if image is None:
-        return recipe.Model(**kind.model, **weights)
-    return recipe.Model(**{**kind.model, "fusion": {"image": {**image, **weights}}})
+    for name, part in (("fusion", "image"), ("hybrid", "convolution")):
+        if name == kind.model["name"]:
+            parts = kind.model[name]
+            return recipe.Model(**{**kind.model, name: {**parts, part: {**parts[part], **weights}}})
+    return recipe.Model(**kind.model, **weights)
 
 
 def _titles(section: recipe.Model, count: int, seed: int) -> Any:
