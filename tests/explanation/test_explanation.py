@@ -20,6 +20,12 @@ def methods(kind: str) -> list[str]:
     return found + (["query_key"] if kind == "attention" else [])
 
 
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A patch that steps a quarter of the scan, and not a twelfth, asks the network a ninth as often."""
+    monkeypatch.setattr("scanwise.explanation.gradients.PATCHES", 4)
+
+
 CASES = [(kind, method) for kind in KINDS if kind != "alexnet" for method in methods(kind)]
 CASES = [(kind, method) for kind, method in CASES if method != "occlusion" or kind in ("small", "vit", "members")]
 
@@ -51,15 +57,6 @@ def test_every_method_gives_a_map_and_leaves_the_network_alone(kind: str, method
         assert np.isfinite(one.values).all()
         assert (one.values >= 0).all()
     assert any(one.values.any() for one in found)
-
-
-@pytest.mark.parametrize(("kind", "method"), [(k, m) for k, m in CASES if k in ("vit", "members")])
-def test_maps_do_not_depend_on_the_batch(kind: str, method: str) -> None:
-    network, pixels = make(kind), scans(5)
-    whole, _, _ = maps(network, pixels, targets=1, method=method, batch=5)
-    for batch in (1, 2):
-        parts, _, _ = maps(network, pixels, targets=1, method=method, batch=batch)
-        np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-5 * whole.max())
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in (*OF_TRANSFORMERS, "query_key")])
