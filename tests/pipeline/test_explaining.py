@@ -241,10 +241,13 @@ def test_the_halves_of_a_hybrid_are_in_the_report(hybrid: Run) -> None:
         assert row["truth"] in ("well", "ill")
     halves = told(hybrid)["halves"]
     names = {half: [one["name"] for one in checks] for half, checks in halves.items()}
-    made = ["weights", "repeat", "faith", "foreground"]
+    made = ["weights", "repeat", "faith", "foreground", "learnt"]
     assert names == {"convolution": made, "transformer": made}
     messages = [one.message for one in load_findings(hybrid.findings) if one.check == "explanation.repeat"]
     assert [message.split(":")[0] for message in messages] == ["pooled_gradients", "grad_cam", "gradient_rollout"]
+    assert (
+        sum(one.check == "explanation.learnt" for one in load_findings(hybrid.findings)) == 1
+    )  # of the network, said once
     page = hybrid.report.read_text(encoding="utf-8")
     assert "What each half looks at, and what it gives" in page
     assert "Centre of the transformer’s map" in page

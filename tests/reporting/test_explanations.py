@@ -152,9 +152,12 @@ def test_the_halves_are_shown_for_each_class_and_summed_up(explained: Explained)
     assert page.count("<img") == 3  # right and wrong of the first class, right of the second
     assert "Surest wrong: Very Mild Dementia 71 %, in truth Cognitively Normal (a/1.png)" in told
     assert "The transformer looks around 50 % from the top and 40 % from the left (spread 25 %)." in told
-    assert "Centre of the transformer’s map 50 %, 40 % 50 %, 40 % 50 %, 40 %" in told
+    assert "Centre of the transformer’s map, from the top and from the left 50 %, 40 % 50 %, 40 % 50 %, 40 %" in told
     assert "The map of the convolution did not pass its checks." in told
-    assert "Centre of the convolution’s map left out: failed left out: failed left out: failed" in told
+    assert (
+        "Centre of the convolution’s map, from the top and from the left left out: failed left out: failed left out: failed"
+        in told
+    )
     assert "looks around 30 %" not in told
     assert "Norm of what the convolution sees 13.5 12 14" in told
     assert "Told right 75 % 100 % 67 %" in told

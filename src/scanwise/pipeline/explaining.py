@@ -93,7 +93,9 @@ def _make(work: Work, place: Fit, split: Split, said: Predictions, others: dict[
         _summary(work, subject, out)
     halves: dict[str, list[Check]] = {}
     if isinstance(network.body, Hybrid):
-        halves = parts.write_components(network, told, out, device=work.device, masks=masks, seed=work.recipe.seed)
+        halves = parts.write_components(
+            network, told, out, device=work.device, masks=masks, known=known, seed=work.recipe.seed
+        )
     if vocabulary is not None:
         _words(work, network, vocabulary, said, some, rows, examples, sanity.reasons(known), out)
     if network.members > 1 or network.draws > 1:
@@ -135,7 +137,8 @@ def _write_checks(
     from scanwise.explanation import components, sanity
 
     findings = [one.finding(method) for one in checks]
-    findings += [one.finding(components.METHODS[name]) for name, found in halves.items() for one in found]
+    of_halves = [(name, one) for name, found in halves.items() for one in found if one not in checks]
+    findings += [one.finding(components.METHODS[name]) for name, one in of_halves]
     content = {
         "method": method,
         "scans": count,

@@ -65,12 +65,14 @@ def write_components(
     device: str,
     pictures: Sequence[str] = (),
     masks: BoolArray | None = None,
+    known: "Sequence[Check]" = (),
     seed: int = 0,
 ) -> dict[str, "list[Check]"]:
     """A picture and a row for each scan; where `masks` (N, H, W) of the foreground are given, the halves' maps are checked.
 
     Args:
         pictures: their names below `out`; unsaid, `components/NNN.png`.
+        known: checks of the network that every map of it must pass.
 
     Returns:
         what the checks of each half found, by its name; empty where none were made.
@@ -79,6 +81,7 @@ def write_components(
 
     looks = components.look(network, told.scans, targets=told.targets[:, None], device=device)
     checks = {} if masks is None else _check_halves(network, told, looks, masks, seed, device)
+    checks = {name: [*found, *known] for name, found in checks.items()}
     reasons = {name: sanity.reasons(found) for name, found in checks.items()}
     found = components.summarise(looks, list(told.names), tuple(told.classes))
     rows = []
@@ -101,9 +104,10 @@ def draw_halves(
     maps = {name: getattr(looks, name)[index] for name in ("convolution", "transformer", "combined")}
     known = f", in truth {told.truth[index]}" if told.truth[index] else ""
     target = told.classes[told.targets[index]]
+    shared = "" if any(reasons.values()) else f" · overlap {100 * one.overlap:.0f} %"
     heading = (
         f"{target} {100 * told.probs[index]:.0f} %{known} · convolution {100 * one.convolution_share:.0f} % of what the "
-        f"first layer of the classifier gets · overlap {100 * one.overlap:.0f} %"
+        f"classifier gets{shared}"
     )
     why = dict(reasons)
     if why:  # the two combined are as good as the worse of them

@@ -94,8 +94,7 @@ def halves(contents: Contents, folder: Path, told: dict[str, Any], checks: Any) 
     failed = {name for name, one in told.get("halves", {}).items() if not all(check["passed"] for check in one)}
     cells = zip(*(_summary(mine, failed) for mine in groups.values()), strict=True)
     lines = tuple((title, *line) for title, line in zip(_ASKED, cells, strict=True))
-    about = "Places are shares of the side of a scan, from its top and from its left"
-    table = Table(f"What each half looks at and gives. {about}", columns, lines, "heatmaps/components.csv")
+    table = Table("What each half looks at and gives", columns, lines, "heatmaps/components.csv")
     return Halves((*found, table), tuple(_scans(contents, folder, rows, failed)))
 
 
@@ -103,9 +102,9 @@ _ASKED = (
     "Scans",
     "Told right",
     "Overlap of what the halves look at",
-    "Centre of the convolution’s map",
+    "Centre of the convolution’s map, from the top and from the left",
     "Spread of the convolution’s map",
-    "Centre of the transformer’s map",
+    "Centre of the transformer’s map, from the top and from the left",
     "Spread of the transformer’s map",
     "Norm of what the convolution sees",
     "Norm of what the transformer sees",
@@ -167,7 +166,9 @@ def _where(row: Row, failed: Collection[str]) -> str:
         told.append(f"The {half} looks around {down} from the top and {right} from the left (spread {spread}).")
     if not failed:
         told.append(f"They share {percent(float(row['overlap']), 0)} of the strongest fifth.")
-    return f"{' '.join(told)} A cross marks a centre, a circle the spread."
+    if len(failed) < len(HALVES):
+        told.append("A cross marks a centre, a circle the spread.")
+    return " ".join(told)
 
 
 # --- words ---
