@@ -32,14 +32,18 @@ SMALL = {
     "resnet50-two-stage": (
         TWO, "model.name=mobilenetv2_100", "model.weights={weights}/mobilenetv2_100.pth", "model.options={pad_type: same}",
         "model.mean=[0.5]", "model.std=[0.5]", "data.size=96", "split.test=0.35", "train.monitor=loss",
-        "train.stages=[{epochs: 4, freeze: backbone, views: 1, lr: 1e-3}, {epochs: 2, lr: 1e-4}]",
+        "train.stages=[{epochs: 6, freeze: backbone, views: 2, lr: 1e-3}, {epochs: 1, lr: 1e-5}]",
     ),
-    "alexnet-gray": ("train.epochs=20", "train.optimizer.lr=1e-2", "train.patience=0", "split.test=0.35"),
+    "alexnet-gray": (
+        TWO, "train.epochs=20", "train.optimizer.lr=1e-2", "train.patience=0", "train.monitor=loss", "split.test=0.35",
+    ),
     "stroke-hybrid": (
+        TWO,
         "model.hybrid.convolution.name=mobilenetv2_100", "model.hybrid.convolution.weights={weights}/mobilenetv2_100.pth",
         "model.hybrid.convolution.options={pad_type: same}", "model.hybrid.transformer.name=vit_tiny_patch16_224",
-        "model.hybrid.transformer.options={img_size: 96}", "model.weights=none", "data.size=96", "train.epochs=3",
-        "split.test=0.35",
+        "model.hybrid.transformer.options={img_size: 96}", "model.weights=none", "data.size=96", "split.test=0.35",
+        "model.mean=[0.5]", "model.std=[0.5]", "train.monitor=loss", "train.epochs=7",
+        "train.stages=[{epochs: 6, freeze: backbone, views: 2, lr: 1e-3}, {epochs: 1, lr: 1e-5}]",
     ),
     "fashion-fusion": (
         "model.weights=none", "model.fusion.image.weights={weights}/mobilenetv2_035.pth",
@@ -53,8 +57,8 @@ DATA = {
     "efficientnet-uncertainty": "slices",
     "mobilenet-attention": "slices",
     "resnet50-two-stage": "slices",
-    "alexnet-gray": "heads",
-    "stroke-hybrid": "heads",
+    "alexnet-gray": "slices",
+    "stroke-hybrid": "slices",
     "fashion-fusion": "goods",
 }
 
