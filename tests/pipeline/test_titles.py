@@ -28,6 +28,7 @@ train: {epochs: 12, batch: 16, optimizer: {lr: 5e-3}}
 evaluation: {draws: 100}
 rivals: {names: [majority, words]}
 audit: {checks: []}
+explain: {scans: 8, examples: 1}
 """
 CLASSES = ("boot", "shirt", "watch")
 KINDS = ("canvas leather", "cotton printed", "analog dial")
@@ -69,6 +70,42 @@ def test_the_words_are_learnt_and_their_part_is_told(run: Run) -> None:
     page = run.report.read_text(encoding="utf-8")
     assert "This network without the text" in page
     assert "what each part of the input gives" in page
+
+
+def test_words_are_named_with_what_they_gave(run: Run) -> None:
+    """The titles of the test side, word by word as they are written; that of the class speaks for it."""
+    rows, cohort = read_csv(run.path / "heatmaps" / "words.csv"), Cohort.load(run.cohort)
+    assert cohort.text is not None
+    titles = dict(zip(cohort.path.tolist(), cohort.text.tolist(), strict=True))
+    told: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        told.setdefault(row["path"], []).append(row)
+    assert sum(mine[0]["checked"] == "1" for mine in told.values()) == 8
+    for path, mine in told.items():
+        assert titles[path].split() == [row["word"] for row in mine]
+        assert {row["target"] for row in mine} <= set(CLASSES)
+        assert 0 <= float(mine[0]["share_of_image"]) <= 1
+        assert sum(float(row["looked_at"] or 0) for row in mine) <= 1.001
+        assert mine[0]["picture"] == ""  # of so small a scan the map has a single place: words look nowhere else
+    read = [row for row in rows if row["fall_of_log_odds"]]
+    falls = {row["word"]: float(row["fall_of_log_odds"]) for row in read if row["target"] == row["truth"]}
+    assert np.mean([fall for word, fall in falls.items() if word in CLASSES]) > 0
+    page = run.report.read_text(encoding="utf-8")
+    assert "Which words spoke" in page
+    assert "of what the classifier gets" in page
+
+
+def test_explain_names_the_words_of_new_scans(run: Run, manifest: Path, tmp_path: Path) -> None:
+    few = write_csv(
+        manifest.parent / "few.csv", [row for row in read_csv(manifest) if row["path"] in ("0.png", "4.png")]
+    )
+    said = run_command("explain", run.path, "--manifest", few, "--target", "boot", "--out", tmp_path / "maps")
+    assert said.code == 0, said.err
+    rows = read_csv(tmp_path / "maps" / "words.csv")
+    assert [row["word"] for row in rows] == ["Maker0", "canvas", "boot", "Maker4", "cotton", "shirt"]
+    assert {row["target"] for row in rows} == {"boot"}
+    names = {path.name for path in (tmp_path / "maps").iterdir()}
+    assert names == {"words.csv", *(f"{n}.png-boot{end}" for n in (0, 4) for end in (".png", ".npz"))}
 
 
 def test_a_part_that_is_gone_is_no_rival(run: Run) -> None:
@@ -122,5 +159,13 @@ def test_a_network_of_words_alone(tmp_path: Path, manifest: Path) -> None:
     assert _accuracy(Run.open(tmp_path / "run"), "network") > 0.6
     titles = Vocabulary.load(Run.open(tmp_path / "run").fit("honest", 0).vocabulary)
     assert not any(name in titles.tokenizer for name in CLASSES)
+    rows = read_csv(tmp_path / "run" / "heatmaps" / "words.csv")
+    assert {row["share_of_image"] for row in rows} == {""}
+    assert not {row["word"] for row in rows} & set(CLASSES)  # as the network reads them
+    assert any(float(row["fall_of_log_odds"] or 0) > 0.2 for row in rows)
+    assert "Why these answers: words" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    said = run_command("explain", tmp_path / "run", "--manifest", manifest, "--out", tmp_path / "maps")
+    assert said.code == 0, said.err
+    assert [path.name for path in (tmp_path / "maps").iterdir()] == ["words.csv"]
     with pytest.raises(DataError, match="cannot answer without text"):
         scanwise.load(tmp_path / "run").predict(manifest.parent / "0.png")
