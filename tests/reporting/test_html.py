@@ -292,7 +292,7 @@ def test_where_classes_are_many_some_stand_open_and_all_are_folded_away(page_of:
     assert any("3 commonest and the 3 rarest" in caption for caption in captions)
     for table in opened:
         heads = ["".join(row.find("th").itertext()) for row in table.findall("tbody/tr")]  # type: ignore[union-attr]
-        assert len({head for head in heads if head.startswith("kind ")}) <= 6, heads
+        assert len({head[:6] for head in heads if head.startswith("kind ")}) <= 6, heads
     whole = ["".join(tables[0].itertext()) for tables in folded if tables]
     assert all(f"kind {letter}" in text for text in whole for letter in "abcdefg")
 
