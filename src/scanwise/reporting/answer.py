@@ -95,7 +95,10 @@ def card(contents: Contents, protocol: str) -> Card:
     """The accuracy of one protocol, large, with its interval and the verdict against the rivals."""
     unit = contents.unit(protocol)
     metric = contents.numbers.find("accuracy", protocol, unit)
-    rule = printable(contents.fits_of(protocol)[0].split.rule)
+    fits = contents.fits_of(protocol)
+    rule = printable(fits[0].split.rule)
+    if len(fits) > 1:  # each rule names its own fold
+        rule = f"{rule.partition(', fold ')[0]}, {len(fits)} folds"
     if metric is None:
         value, detail = "–", "The accuracy was not measured."
     else:
