@@ -1,6 +1,7 @@
 """What a report says of groups (site, sex, modality, range of slices) and of cuts that a clinic could work at."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -136,7 +137,10 @@ def transport_table(rows: Rows, where: str, contents: Contents | None = None) ->
     if len(shown) == count:
         return table
     kept = [place for place, (name, rule) in enumerate(keys) if name in shown and rule == "youden"]
-    return shortened(table, kept, f"{chosen(count, 'whose cut is worth least')}, one cut each")
+    which = f"{chosen(count, 'whose cut is worth least')}, one cut each ({RULES['youden']})"
+    rule = f": {RULES['youden']}"
+    short = replace(table, rows=tuple((row[0].removesuffix(rule), *row[1:]) for row in table.rows))
+    return replace(table, short=shortened(short, kept, which).short)
 
 
 def _cut(row: Mapping[str, Any]) -> str:
