@@ -122,11 +122,12 @@ def query_key(asked: Asked) -> Tensor:
     look = body.attention if isinstance(body, Headed) else None
     if not isinstance(look, SelfAttention):
         raise RecipeError("query_key reads the attention of model.attention, and this network has none of it.")
-    with torch.no_grad(), asked.computing():
-        maps = asked.network.forward_features(asked.images)
+    with torch.no_grad():
+        with asked.computing():
+            maps = asked.network.forward_features(asked.images).float()
         if asked.network.folds_late:  # its members share the map
             maps = maps.repeat(asked.network.members, *[1] * (maps.ndim - 1))
-        looked = look.attention_map(maps).float().mean(1)
+        looked = look.attention_map(maps).mean(1)  # in full precision: half would round an even look to one value
     sides = maps.shape[2:] if maps.shape[1] == look.features else maps.shape[1:3]
     if maps.ndim == 3:
         sides = torch.Size(grid_of(body.get_submodule("backbone"))[0] or ())
