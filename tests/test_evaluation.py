@@ -198,10 +198,11 @@ def test_intervals_hold_the_truth_over_5000_trials(subjects: int, low: float, hi
 @pytest.mark.slow
 @pytest.mark.parametrize("subjects", [10, 30, 60, 200])
 def test_a_bootstrap_of_scans_holds_the_truth_in_under_60_percent_of_trials(subjects: int) -> None:
+    """The margin of 0.03 is two standard errors of a share of 0.6 over so many trials."""
     names = ("accuracy", "macro_f1", "nll")
-    shares = _shares_covered(names, subjects, 400, clustered=False, draws=200)
+    shares = _shares_covered(names, subjects, 1000, clustered=False, draws=200)
     print(f"{subjects} subjects, scans resampled: {shares}")  # noqa: T201
-    assert max(shares.values()) < 0.6
+    assert max(shares.values()) < 0.6 + 0.03
 
 
 def test_differences_are_paired() -> None:
