@@ -191,9 +191,9 @@ class Bundle:
                 raise DataError(f"{told} without text. Give a manifest with a column text.")
             log.warning("No text is given: the answers rest on the images alone. A manifest can have a column text.")
             words = [""] * (max(rows, default=-1) + 1)
-        from scanwise.models.vocabulary import without_words
+        from scanwise.models.vocabulary import as_read
 
-        read = without_words(words, self.classes) if self.recipe.model.text.hide_classes else list(words)
+        read = as_read(words, self.recipe.model.text, self.classes)
         return self.vocabulary([read[row] for row in rows])
 
     def _expand(self, paths: Sequence[Path], called: Sequence[str]) -> tuple[list[Path], list[int], list[str]]:

@@ -167,6 +167,11 @@ class Vocabulary:
             raise RunError(f"The vocabulary {path} cannot be read ({error}). Copy the whole folder again.") from error
 
 
+def as_read(titles: Sequence[str] | StrArray, section: Text, classes: Sequence[str]) -> list[str]:
+    """Titles as a network reads them: less the words of the class names where its recipe hides these."""
+    return without_words(titles, classes) if section.hide_classes else [str(title) for title in titles]
+
+
 def without_words(titles: Sequence[str] | StrArray, words: Iterable[str]) -> list[str]:
     """Titles less some words, such as those of the class names: what the rest of a title is worth.
 

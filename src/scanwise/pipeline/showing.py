@@ -19,7 +19,8 @@ import numpy as np
 
 from scanwise import bundle, cohort, run
 from scanwise.errors import DataError, did_you_mean
-from scanwise.pipeline import device_of, grids, parts, titles
+from scanwise.models.vocabulary import as_read
+from scanwise.pipeline import device_of, grids, parts
 from scanwise.pipeline.explaining import CHECKS, options_of
 from scanwise.recipe import Data
 from scanwise.records import Heatmap, IntArray
@@ -72,10 +73,10 @@ def show(
     if not kept:
         raise DataError(f"None of the {len(listing.path)} files can be read; {_first([*quarantine, *listing.unused])}")
     names = [str(listing.path[row]) for row in kept]
-    read = np.array(["" if listing.text is None else str(listing.text[row]) for row in kept], dtype=np.str_)
-    spoken = None if loaded.vocabulary is None else titles.as_read(read, made, loaded.classes)
+    titles = ["" if listing.text is None else str(listing.text[row]) for row in kept]
+    spoken = None if loaded.vocabulary is None else as_read(titles, made.model.text, loaded.classes)
     answer = loaded.predict(
-        [listing.root / name for name in names], words=None if spoken is None else read.tolist(), device=used
+        [listing.root / name for name in names], words=None if spoken is None else titles, device=used
     )
     wanted = _targets(target, loaded.classes, answer.scans.predicted)
     asked = {name: value for name, value in (("method", method), ("layer", layer)) if value}
@@ -89,7 +90,7 @@ def show(
         probs=answer.scans.probs[rows, wanted.ravel()],
         classes=loaded.classes,
         truth=[""] * len(rows),
-        titles=() if spoken is None else [str(spoken[row]) for row in rows],
+        titles=() if spoken is None else [spoken[row] for row in rows],
     )
     stems = _stems(told)
     notes, files = _words(loaded, told, stems, out, used)

@@ -1,12 +1,11 @@
 """The words beside the scans: what turns them into tokens, and what the network answers when a part of its input is gone."""
 
-from collections.abc import Sequence
 
 import numpy as np
 
 from scanwise.cohort.store import Store
 from scanwise.errors import DataError
-from scanwise.models.vocabulary import Vocabulary, without_words
+from scanwise.models.vocabulary import Vocabulary, as_read, without_words
 from scanwise.pipeline.work import Work
 from scanwise.recipe import Recipe
 from scanwise.records import Cohort, IntArray, Split, StrArray
@@ -35,12 +34,7 @@ def titles_of(cohort: Cohort, made: Recipe) -> StrArray:
             f"The network {made.model.name!r} reads words, and these scans have none. Give a manifest with a column text, "
             "or choose another model.name."
         )
-    return as_read(cohort.text, made, cohort.classes)
-
-
-def as_read(titles: StrArray, made: Recipe, classes: Sequence[str]) -> StrArray:
-    """Titles, less the words of the class names where the recipe hides them."""
-    return np.array(without_words(titles, classes), dtype=np.str_) if made.model.text.hide_classes else titles
+    return np.array(as_read(cohort.text, made.model.text, cohort.classes), dtype=np.str_)
 
 
 def vocabulary_of(work: Work, place: Fit, split: Split) -> Vocabulary | None:
