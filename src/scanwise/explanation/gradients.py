@@ -14,12 +14,12 @@ from torch import Tensor
 from scanwise.explanation.asking import Asked
 
 STEPS = 4
-"""On the way from the plain scan to the scan; 12 gave the same maps on the phantom."""
+"""Halts of `pooled_gradients` on the way from the plain scan to the scan; six find a planted truth little better."""
 WINDOW = 4.5
 """Sides of the median's window that fit into a scan."""
 WORKED = 64
 """Side at which the median is taken; what it leaves is coarse anyway."""
-NEAR, SOFT = 2 / 64, 0.7 / 64
+NEAR, SOFT = 3 / 64, 0.7 / 64
 """Sigma of the gradients' pool, and of the finished map, in sides of the scan."""
 PATCHES = 12
 """Strides of the occluding patch that fit into a side; the patch is two strides wide."""
@@ -51,15 +51,16 @@ def pooled_gradients(asked: Asked, steps: int = STEPS) -> Tensor:
     """(N, K, H, W): integrated gradients in two looks: what the scan shows beyond the plain one, where the answer hangs
     on it.
 
-    A network reads a structure at a few of its pixels, and gradients are as sparse; their mean along the path is pooled
-    over a small neighbourhood before it meets the difference, so that the structure is shown and not its rim alone. It
-    counts squared: what stands out but is hardly looked at shall not show.
+    A network reads a structure at a few of its pixels, and gradients are as sparse; their root mean square along the path
+    (what first speaks for the answer and then against it was looked at, and shall not cancel) is pooled over a small
+    neighbourhood before it meets the difference, so that the structure is shown and not its rim alone. It counts squared:
+    what stands out but is hardly looked at shall not show.
     """
     base = plain(asked.images)
     beyond = (asked.images - base).abs().sum(1)
 
     def one(target: Tensor) -> Tensor:
-        looked = _path(asked, base, target, steps).abs().sum(1)
+        looked = _looked(asked, base, target, steps).sum(1)
         near = _blurred(looked, NEAR)
         level = near.mean((1, 2), keepdim=True).clamp(min=torch.finfo(near.dtype).tiny)  # or squares would underflow
         return _blurred(near * (near / level) * beyond, SOFT)
@@ -102,6 +103,17 @@ def _path(asked: Asked, base: Tensor, target: Tensor, steps: int) -> Tensor:
     method = IntegratedGradients(score, multiply_by_inputs=False)
     mean: Tensor = method.attribute(asked.images, baselines=base, n_steps=steps)
     return mean.detach().float() / asked.scale
+
+
+def _looked(asked: Asked, base: Tensor, target: Tensor, steps: int) -> Tensor:
+    """(N, C, H, W): the root mean square of the gradient of the log-odds, in the middle of each step on the way."""
+    squares = torch.zeros_like(base, dtype=torch.float32)
+    for step in range(steps):
+        images = (base + (step + 0.5) / steps * (asked.images - base)).detach().requires_grad_()
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad((asked.scale * asked.odds(images, target)).sum(), images)
+        squares += (gradient.detach().float() / asked.scale).square()
+    return (squares / steps).sqrt()
 
 
 def _each(asked: Asked, one: Any) -> Tensor:
