@@ -1,6 +1,5 @@
 """The words beside the scans: what turns them into tokens, and what the network answers when a part of its input is gone."""
 
-
 import numpy as np
 
 from scanwise.cohort.store import Store
