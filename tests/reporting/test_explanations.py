@@ -3,7 +3,7 @@
 import io
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from test_browser import ARGS, AXE, CHROMIUM
+from test_browser import AXE
 
 from scanwise.reporting import explanations, html, parts, tables
 from scanwise.reporting.contents import Contents
@@ -213,17 +213,7 @@ def pages(explained: Explained, tmp_path_factory: pytest.TempPathFactory) -> dic
     return found
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=ARGS)
-        yield chromium
-        chromium.close()
-
-
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here; `apt-get install chromium` brings it")
 @pytest.mark.parametrize(
     ("name", "width", "scheme"), [("words", 390, "light"), ("words", 1280, "dark"), ("halves", 390, "dark")]
 )

@@ -49,9 +49,10 @@ def measure(
 
     Intervals are BCa (Efron 1987) from draws of whole subjects within class, with the acceleration of several
     samples (Davison and Hinkley 1997, section 5.3), stretched for few subjects (see `Sample.interval`); those of areas
-    under the ROC curve are DeLong's over subjects (see `delong`). Where every draw gives the same 0 or 1, the interval is Clopper and Pearson's on as many subjects as the metric
-    rests on. They are NaN where no class has two subjects, or every draw gives the same other value. Metrics that are
-    undefined, such as the recall of a class without scans, are left out.
+    under the ROC curve are DeLong's over subjects (see `delong`). Where every draw gives the same 0 or 1, the interval is
+    Clopper and Pearson's on as many subjects as the metric rests on. They are NaN where no class has two subjects, or
+    every draw gives the same other value. Metrics that are undefined, such as the recall of a class without scans, are
+    left out.
 
     Args:
         predictions: what is said of some scans, or of some subjects, with labels.

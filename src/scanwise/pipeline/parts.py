@@ -133,18 +133,6 @@ def _check_halves(
 # --- words ---
 
 
-def speak(
-    network: "Network", vocabulary: "Vocabulary", told: Told, *, device: str
-) -> "tuple[Spoken, list[tuple[str, ...]]]":
-    """What each word of the titles gave, and the words as they are written."""
-    from scanwise.explanation import words
-
-    spelled, places = vocabulary.words(told.titles)
-    tokens = vocabulary(told.titles)
-    found = words.spoken(network, told.scans, tokens, words=places, targets=told.targets, device=device)
-    return found, spelled
-
-
 def write_words(
     network: "Network",
     vocabulary: "Vocabulary",
@@ -170,7 +158,9 @@ def write_words(
     """
     from scanwise.explanation import drawing, words
 
-    found, spelled = speak(network, vocabulary, told, device=device)
+    spelled, places = vocabulary.words(told.titles)
+    tokens = vocabulary(told.titles)
+    found = words.spoken(network, told.scans, tokens, words=places, targets=told.targets, device=device)
     drawn = list(pictures)
     for index, name in enumerate(pictures):
         if not name or found.regions is None or found.regions[index].size == 1 or not spelled[index]:
@@ -180,7 +170,7 @@ def write_words(
             shown = words.more_than_evenly(found.regions[index])
             picture = drawing.beside(told.scans[index], shown, passed=False if failed else None)
             temporary.write_bytes(picture)
-    read = vocabulary.words(told.titles)[1].max(axis=1, initial=-1)
+    read = places.max(axis=1, initial=-1)
     lines = [
         line
         for index in range(len(told.names))
@@ -188,7 +178,7 @@ def write_words(
     ]
     with run.writing(out / "words.csv") as temporary:
         tables.write_csv(WORD_COLUMNS, lines, temporary)
-    return [strongest(found, words, index) for index, words in enumerate(spelled)]
+    return [strongest(found, written, index) for index, written in enumerate(spelled)]
 
 
 def _lines(

@@ -10,7 +10,7 @@ from scanwise.records import BoolArray, IntArray, Metric, Predictions, Unit
 from scanwise.reporting import figures
 from scanwise.reporting.blocks import MOST, Drawing, Table, chosen, drawing, pick, shortened
 from scanwise.reporting.contents import Contents
-from scanwise.reporting.sections import labels_of, units
+from scanwise.reporting.sections import labels_of
 from scanwise.reporting.wording import SPACE, counted, fixed, in_full, listed, percent, printable, term, with_interval
 from scanwise.risk import softmax
 
@@ -55,7 +55,7 @@ def _plain(name: str, value: metrics.Value, count: int) -> Metric:
 def _temperatures(contents: Contents) -> list[str]:
     """The temperature of each unit, over folds, and why it was left at 1 where it was."""
     found, learnt = [], contents.learnt("calibrator")
-    for unit in units(contents, "honest"):
+    for unit in contents.units("honest"):
         parts = [part[unit] for part in learnt if "temperature" in part.get(unit, {})]
         refused = sorted({printable(str(part["refused"])).rstrip(".") for part in parts if part.get("refused")})
         why = f" (left alone, for {listed(refused)})" if refused else ""
@@ -84,7 +84,7 @@ class Sets:
 
 def sets(contents: Contents) -> list[Sets]:
     """What the sets promise and what they did, by subject and by scan."""
-    found = [(unit, contents.predictions["honest", unit]) for unit in units(contents, "honest")]
+    found = [(unit, contents.predictions["honest", unit]) for unit in contents.units("honest")]
     return [_sets(contents, unit, said, said.sets) for unit, said in found if said.sets is not None]
 
 

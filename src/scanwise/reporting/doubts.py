@@ -11,7 +11,7 @@ from scanwise.records import Predictions, Unit
 from scanwise.reporting import figures, tables
 from scanwise.reporting.blocks import Drawing, Table, drawing
 from scanwise.reporting.contents import Contents
-from scanwise.reporting.sections import labels_of, units
+from scanwise.reporting.sections import labels_of
 from scanwise.reporting.wording import (
     SPACE,
     counted,
@@ -53,7 +53,7 @@ class Doubts:
 
 def doubts(contents: Contents) -> Doubts | None:
     """What the honest fits learnt about their own doubt, and what came of it on the test side."""
-    kinds = units(contents, "honest")
+    kinds = contents.units("honest")
     if not kinds:
         return None
     said = contents.predictions["honest", kinds[0]]

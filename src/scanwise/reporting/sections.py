@@ -6,7 +6,7 @@ import numpy as np
 
 from scanwise import evaluation, metrics
 from scanwise.recipe import LOWER_IS_BETTER
-from scanwise.records import FloatArray, IntArray, Predictions, Unit
+from scanwise.records import FloatArray, IntArray, Predictions
 from scanwise.reporting import curves as lines_of
 from scanwise.reporting import figures, tables
 from scanwise.reporting.answer import protocol_title
@@ -161,7 +161,7 @@ def _history_row(title: str, history: Mapping[str, FloatArray], epoch: int) -> t
 def overall(contents: Contents, protocol: str) -> Table | None:
     """Every figure of one protocol that is about all test cases, by subject and by scan; accuracy alone where not honest."""
     names = OVERALL if protocol == "honest" else OVERALL[:5]
-    kinds, rows, notes = units(contents, protocol), [], []
+    kinds, rows, notes = contents.units(protocol), [], []
     for name in names:
         found = [contents.numbers.find(name, protocol, unit) for unit in kinds]
         if any(found):
@@ -177,7 +177,7 @@ def discrimination(contents: Contents, protocol: str) -> tuple[list[Drawing], li
     drawings, found = [], []
     where = protocol_title(contents, protocol)
     folder = "tables/" if protocol == "honest" else f"tables/{protocol}/"
-    for unit in units(contents, protocol):
+    for unit in contents.units(protocol):
         said, name = contents.predictions[protocol, unit], f"{protocol}-{unit}"
         titles = [contents.title(c) for c in said.classes]
         matrix = evaluation.confusion(said)
@@ -212,11 +212,6 @@ def worst_by_f1(table: Table, lines: Sequence[tables.Row]) -> Table:
         return table
     rows = [*pick(classes[1][:count], classes[0]), *range(count, len(lines))]
     return shortened(table, rows, chosen(count, "with the lowest F1"))
-
-
-def units(contents: Contents, protocol: str) -> list[Unit]:
-    """As `Contents.units`."""
-    return contents.units(protocol)
 
 
 def roc_curves(said: Predictions, titles: Sequence[str]) -> list[figures.Roc]:
@@ -283,7 +278,7 @@ def rivals(contents: Contents) -> tuple[Drawing | None, list[Table], list[tuple[
     panels, found = {}, []
     for protocol in contents.protocols:
         title = protocol_title(contents, protocol)
-        for unit in units(contents, protocol):
+        for unit in contents.units(protocol):
             rows, bars = _rival_rows(contents, protocol, unit)
             if len(rows) > 1:
                 columns = ("Model", "Accuracy", "Balanced accuracy", "AUROC", *_LEADS)
