@@ -62,9 +62,9 @@ def test_every_method_gives_a_map_and_leaves_the_network_alone(kind: str, method
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in (*OF_TRANSFORMERS, "query_key")])
 def test_several_targets_are_each_as_one_alone(method: str) -> None:
     network, pixels = make("small"), scans(2)
-    both, _, _ = maps(network, pixels, targets=[2, 0], method=method)
+    both, _ = maps(network, pixels, targets=[2, 0], method=method)
     for place, target in enumerate((2, 0)):
-        alone, _, _ = maps(network, pixels, targets=target, method=method)
+        alone, _ = maps(network, pixels, targets=target, method=method)
         np.testing.assert_allclose(both[:, place], alone[:, 0], rtol=1e-4, atol=1e-5 * alone.max())
 
 
@@ -80,7 +80,7 @@ def test_the_predicted_class_is_explained_unless_another_is_named() -> None:
 
 def test_it_works_where_the_caller_has_switched_gradients_off() -> None:
     network, pixels = make("small"), scans(2)
-    expected, _, _ = maps(network, pixels, targets=0, method="grad_cam")
+    expected, _ = maps(network, pixels, targets=0, method="grad_cam")
     with torch.no_grad():
         np.testing.assert_allclose(maps(network, pixels, targets=0, method="grad_cam")[0], expected)
     with torch.inference_mode():
@@ -92,8 +92,8 @@ def test_it_works_where_the_caller_has_switched_gradients_off() -> None:
 def test_half_precision_gives_much_the_same_map(kind: str, half: torch.dtype) -> None:
     network, pixels = make(kind), scans(3)
     method = "gradient_rollout" if kind == "vit" else "layer_cam"
-    fine, _, _ = maps(network, pixels, targets=0, method=method)
-    rough, _, _ = maps(network, pixels, targets=0, method=method, half=half)
+    fine, _ = maps(network, pixels, targets=0, method=method)
+    rough, _ = maps(network, pixels, targets=0, method=method, half=half)
     assert rough.dtype == np.float32
     for one, other in zip(fine[:, 0], rough[:, 0], strict=True):
         assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.98
@@ -101,15 +101,15 @@ def test_half_precision_gives_much_the_same_map(kind: str, half: torch.dtype) ->
 
 def test_a_last_map_of_one_place_does_no_harm() -> None:
     network = make("alexnet")
-    values, _, _ = maps(network, scans(2), targets=0, method="grad_cam")
+    values, _ = maps(network, scans(2), targets=0, method="grad_cam")
     assert len(np.unique(values[0, 0])) > 16  # not one value all over
 
 
 def test_a_layer_can_be_named() -> None:
     network = make("small")
-    one, _, _ = maps(network, scans(2), targets=0, method="layer_cam", layer="blocks.0.2")
-    same, _, _ = maps(network, scans(2), targets=0, method="layer_cam", layer="body.blocks.0.2")
-    other, _, _ = maps(network, scans(2), targets=0, method="layer_cam", layer="blocks.2.2")
+    one, _ = maps(network, scans(2), targets=0, method="layer_cam", layer="blocks.0.2")
+    same, _ = maps(network, scans(2), targets=0, method="layer_cam", layer="body.blocks.0.2")
+    other, _ = maps(network, scans(2), targets=0, method="layer_cam", layer="blocks.2.2")
     np.testing.assert_array_equal(one, same)
     assert not np.allclose(one, other)
 

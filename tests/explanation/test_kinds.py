@@ -78,8 +78,8 @@ def state(found: Network) -> list[Any]:
 def test_maps_do_not_depend_on_the_batch_and_nothing_is_left_behind(kind: str, method: str) -> None:
     pixels, more = seen(kind)
     before = state(network(kind))
-    whole, _, _ = maps(network(kind), pixels, targets=[0, 2], method=method, batch=3, **more)
-    parts, _, _ = maps(network(kind), pixels, targets=[0, 2], method=method, batch=1, **more)
+    whole, _ = maps(network(kind), pixels, targets=[0, 2], method=method, batch=3, **more)
+    parts, _ = maps(network(kind), pixels, targets=[0, 2], method=method, batch=1, **more)
     assert state(network(kind)) == before
     assert np.isfinite(whole).all()
     assert whole.any()
@@ -92,8 +92,8 @@ def test_maps_do_not_depend_on_the_batch_and_nothing_is_left_behind(kind: str, m
 def test_half_precision_gives_much_the_same_map(kind: str, method: str) -> None:
     pixels, more = seen(kind)
     before = state(network(kind))
-    fine, _, _ = maps(network(kind), pixels, targets=[0, 2], method=method, **more)
-    rough, _, _ = maps(network(kind), pixels, targets=[0, 2], method=method, half=torch.bfloat16, **more)
+    fine, _ = maps(network(kind), pixels, targets=[0, 2], method=method, **more)
+    rough, _ = maps(network(kind), pixels, targets=[0, 2], method=method, half=torch.bfloat16, **more)
     assert state(network(kind)) == before
     assert rough.dtype == np.float32
     assert np.corrcoef(fine.ravel(), rough.ravel())[0, 1] > 0.9

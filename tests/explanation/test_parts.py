@@ -26,8 +26,8 @@ def fusion(**members: object) -> Network:
 def test_the_two_halves_are_told_of_and_combined() -> None:
     network = make("hybrid")
     looks = components.look(network, scans(3), batch=2)
-    first, _, _ = maps(network, scans(3), targets=looks.targets[:, None], method="grad_cam")
-    second, _, _ = maps(network, scans(3), targets=looks.targets[:, None], method="gradient_rollout")
+    first, _ = maps(network, scans(3), targets=looks.targets[:, None], method="grad_cam")
+    second, _ = maps(network, scans(3), targets=looks.targets[:, None], method="gradient_rollout")
     np.testing.assert_allclose(looks.convolution, first[:, 0], rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(looks.transformer, second[:, 0], rtol=1e-4, atol=1e-7)
     features = network.forward_features(tensors(scans(3)))
@@ -93,8 +93,8 @@ def test_a_network_without_words_has_none_to_tell_of() -> None:
 
 
 def test_fusion_is_explained_by_heatmaps_with_its_words() -> None:
-    found, _, _ = maps(fusion(), scans(3, side=64), targets=0, tokens=TOKENS, batch=2)
-    other, _, _ = maps(fusion(), scans(3, side=64), targets=0, tokens=TOKENS + 1, batch=2)
+    found, _ = maps(fusion(), scans(3, side=64), targets=0, tokens=TOKENS, batch=2)
+    other, _ = maps(fusion(), scans(3, side=64), targets=0, tokens=TOKENS + 1, batch=2)
     assert found.any()
     assert np.abs(found - other).max() > 0.01 * found.max()
 

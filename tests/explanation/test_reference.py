@@ -170,7 +170,7 @@ def test_the_query_key_map_is_where_the_places_look() -> None:
     look = network.body.attention.look
     query, key = (part(places_).reshape(2, -1, 2, 8).transpose(1, 2) for part in (look.query, look.key))
     expected = torch.softmax(query @ key.transpose(2, 3) / math.sqrt(8), 3).mean((1, 2)).reshape(2, 1, 2, 2)
-    found, _, _ = maps(network, scans(2), targets=0, method="query_key")
+    found, _ = maps(network, scans(2), targets=0, method="query_key")
     up = torch.nn.functional.interpolate(expected.detach(), size=(32, 32), mode="bilinear", align_corners=False)
     np.testing.assert_allclose(found, up.numpy(), atol=1e-5)
 

@@ -184,10 +184,11 @@ def explain(
         DataError: for a target that is no class.
         ShapeError: for scans that the network cannot take.
     """
-    values, asked, probs = maps(
+    values, asked = maps(
         network, scans, targets=targets, method=method, layer=layer, tokens=tokens, batch=batch, device=device,
         half=half, progress=progress,
     )  # fmt: skip
+    probs = chances(network, scans, tokens=tokens, batch=batch, device=device)
     called = [str(row) for row in range(len(scans))] if names is None else [str(name) for name in names]
     chosen = DEFAULT if method == AUTO else method
     return tuple(
@@ -212,28 +213,30 @@ def maps(
     member: int | None = None,
     draw: int | None = None,
     progress: bool = False,
-) -> tuple[FloatArray, IntArray, FloatArray]:
-    """What `explain` gives, as arrays: maps (N, K, H, W), targets (N, K), the network's own probabilities (N, C).
+) -> tuple[FloatArray, IntArray]:
+    """What `explain` gives, as arrays: maps (N, K, H, W) and targets (N, K).
 
     `member` and `draw` ask one member of an ensemble, or one draw of dropout.
     """
     pixels = _pixels(scans)
     network.to(device)
-    found, asked, told = [], [], []
-    ready: Explainer | None = None
+
+    def shown(here: slice) -> tuple[Tensor, Tensor | None]:
+        words = None if tokens is None else torch.from_numpy(np.asarray(tokens[here], np.int64)).to(device)
+        return torch.from_numpy(pixels[here]).to(device).permute(0, 3, 1, 2).contiguous(), words
+
+    first, few = shown(slice(1))
+    ready = Explainer.of(network, first, method=method, layer=layer, tokens=few, half=half)
+    known = slice(len(pixels) if targets is None else 1)  # the network is asked what it says only where that is wanted
+    words = None if tokens is None else tokens[known]
+    asked = _targets(targets, len(pixels), chances(network, pixels[known], tokens=words, batch=batch, device=device))
+    found = []
     for start in tqdm(range(0, len(pixels), batch), "explaining", disable=not progress, leave=False, delay=0.5):
         here = slice(start, start + batch)
-        images = torch.from_numpy(pixels[here]).to(device).permute(0, 3, 1, 2).contiguous()
-        words = None if tokens is None else torch.from_numpy(np.asarray(tokens[here], np.int64)).to(device)
-        if ready is None:
-            first = None if words is None else words[:1]
-            ready = Explainer.of(network, images[:1], method=method, layer=layer, tokens=first, half=half)
-        probs = probabilities(network, images, words)
-        wanted = _targets(targets, here, probs)
-        found.append(ready(images, wanted, words, member=member, draw=draw).cpu().numpy())
-        asked.append(wanted.cpu().numpy())
-        told.append(probs.cpu().numpy())
-    return np.concatenate(found), np.concatenate(asked), np.concatenate(told)
+        images, read = shown(here)
+        wanted = torch.from_numpy(asked[here]).to(device)
+        found.append(ready(images, wanted, read, member=member, draw=draw).cpu().numpy())
+    return np.concatenate(found), asked
 
 
 def probabilities(network: "Network", images: Tensor, tokens: Tensor | None = None) -> Tensor:
@@ -258,6 +261,7 @@ def chances(
 ) -> FloatArray:
     """(N, C) what the network says of scans, uncalibrated."""
     pixels, found = np.asarray(scans), []
+    network.to(device)
     for start in range(0, len(pixels), batch):
         here = slice(start, start + batch)
         words = None if tokens is None else torch.from_numpy(np.asarray(tokens[here], np.int64)).to(device)
@@ -288,18 +292,18 @@ def _pixels(scans: Any) -> Any:
     return pixels
 
 
-def _targets(targets: Targets, here: slice, probs: Tensor) -> Tensor:
-    """(N, K) of a batch, each a class that there is."""
-    count, classes = probs.shape
+def _targets(targets: Targets, count: int, probs: FloatArray) -> IntArray:
+    """(N, K) of as many scans, each a class that there is; those of the highest probability where none are given."""
+    classes = probs.shape[1]
     if targets is None:
-        return probs.argmax(1, keepdim=True)
+        return np.asarray(probs.argmax(axis=1))[:, None]
     given = np.asarray(targets)
     if not np.issubdtype(given.dtype, np.integer) or given.ndim > 2:
         raise DataError("Targets are class numbers: one, several, or a row of them for each scan.")
-    rows = given[here] if given.ndim == 2 else np.broadcast_to(np.atleast_1d(given), (count, given.size))
+    rows = given if given.ndim == 2 else np.broadcast_to(np.atleast_1d(given), (count, given.size))
     if rows.shape[0] != count or not rows.shape[1]:
         raise ShapeError(f"Targets of {rows.shape[0]} scans were given for {count} scans; give a row for each.")
     if rows.min() < 0 or rows.max() >= classes:
         wrong = int(rows.max() if rows.max() >= classes else rows.min())
         raise DataError(f"There is no class {wrong}: the network tells {classes} classes, 0 to {classes - 1}.")
-    return torch.from_numpy(np.array(rows, dtype=np.int64)).to(probs.device)
+    return np.array(rows, dtype=np.int64)

@@ -106,8 +106,8 @@ def look(network: "Network", scans: Any, *, targets: Targets = None, batch: int 
     if not isinstance(body, Hybrid):
         raise RecipeError("The component summary is about the two halves of model.name hybrid; this network has none.")
     options: dict[str, Any] = {"batch": batch, "device": device}
-    first, asked, _ = maps(network, scans, targets=targets, method=METHODS["convolution"], **options)
-    second, _, _ = maps(network, scans, targets=asked, method=METHODS["transformer"], **options)
+    first, asked = maps(network, scans, targets=targets, method=METHODS["convolution"], **options)
+    second, _ = maps(network, scans, targets=asked, method=METHODS["transformer"], **options)
     probs = chances(network, scans, **options)
     norms, parts = _norms(network, scans, batch, device)
     weights = parts / np.maximum(parts.sum(axis=1, keepdims=True), 1e-12)

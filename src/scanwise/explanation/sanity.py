@@ -107,7 +107,7 @@ class Subject:
 
     @classmethod
     def of(cls, network: "Network", scans: Any, **options: Any) -> "Subject":
-        values, targets, _ = maps(network, scans, **options)
+        values, targets = maps(network, scans, **options)
         return cls(network, np.asarray(scans), values[:, 0], targets, options)
 
     def again(self, network: "Network", scans: Any = None) -> FloatArray:

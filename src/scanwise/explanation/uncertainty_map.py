@@ -73,7 +73,7 @@ def spread(
     asked: IntArray = np.empty((0, 0), np.int64)
     name = "member" if network.members > 1 else "draw"
     for index in range(count):
-        values, asked, _ = maps(network, scans, targets=targets, **{**options, name: index})
+        values, asked = maps(network, scans, targets=targets, **{**options, name: index})
         level = np.maximum(values.mean(axis=(2, 3), keepdims=True), 1e-12)
         scaled = values.astype(np.float64) / level
         total, square = total + scaled, square + scaled**2

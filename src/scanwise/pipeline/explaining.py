@@ -245,7 +245,7 @@ def _mosaics(
         scans, predicted = work.store.read(rows[chosen]), said.predicted[chosen]
         words = None if tokens is None else tokens[rows[chosen]]
         options = options_of(work.recipe, work.device, False) | {"tokens": words}
-        values, _, _ = maps(network, scans, targets=predicted[:, None], **options)
+        values, _ = maps(network, scans, targets=predicted[:, None], **options)
         shown = [
             judged(Heatmap(str(said.scans[row]), int(p), v[0], method, float(said.probs[row, p])), reasons)
             for row, p, v in zip(chosen, predicted, values, strict=True)
