@@ -206,6 +206,16 @@ def test_a_hub_out_of_reach_says_what_to_do(monkeypatch: pytest.MonkeyPatch, err
         make("test_resnet.r160_in1k", 1, weights="hub")
 
 
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "mobilenetv2_035", "mobilenetv3_small_050"])
+def test_the_first_answers_are_unsure(name: str) -> None:
+    """timm draws the classifier of an EfficientNet by the number of classes, so large that it answers at random and surely."""
+    network = build(Model(name=name), CLASSES, 3)
+    weight = network.get_submodule(network.classifier).weight
+    bound = weight.shape[1] ** -0.5
+    assert weight.abs().max() <= bound
+    assert weight.std() > 0.5 * bound
+
+
 def test_weights_of_the_hub_are_left_as_they_came(monkeypatch: pytest.MonkeyPatch) -> None:
     import timm.models._builder as builder
 

@@ -50,9 +50,22 @@ def create(
             f"The pretrained weights of {name!r} cannot be fetched from the hub ({type(error).__name__}). Connect to "
             "it, or set model.weights to a file of weights or to none."
         ) from error
+    _draw_classifier(model)
     if source not in ("none", "hub"):
         load_foreign(model, Path(source), place_of(model))
     return model
+
+
+def _draw_classifier(model: Any) -> None:
+    """Draw the classifier's weights by how many values come in, as torch does.
+
+    timm draws those of an EfficientNet or MobileNet by how many go out: with three classes its first answers are log-odds of
+    thirty, and training spends its first epochs on taking them back.
+    """
+    found = model.get_classifier()
+    for part in found if isinstance(found, (tuple, list)) else (found,):
+        if isinstance(part, nn.Linear):
+            part.reset_parameters()
 
 
 def place_of(model: nn.Module) -> Place:
