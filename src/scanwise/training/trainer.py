@@ -16,7 +16,6 @@ import torch
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from scanwise.cohort.store import Store
 from scanwise.errors import RunError, TrainingError
@@ -27,7 +26,7 @@ from scanwise.run import Fit, is_writer
 from scanwise.training import features, processes
 from scanwise.training.checkpoints import BEST, LAST, AtomicCheckpoints, weights_in
 from scanwise.training.keeper import Keeper
-from scanwise.training.loaders import ALONE, Batch, FeatureScans, Scans, train_loader, validation_loader
+from scanwise.training.loaders import ALONE, Ahead, FeatureScans, Scans, train_loader, validation_loader
 from scanwise.training.module import Classifier
 from scanwise.training.sampling import NOTHING, EpochOrder, oversample, seed_of, weigh
 from scanwise.training.stages import Phase, arrange, phases_of, take_apart
@@ -211,9 +210,7 @@ def _run(
         raise KeyboardInterrupt from stop
 
 
-def _loaders(
-    network: Network, scene: Scene, phase: Phase, folder: Path
-) -> tuple["DataLoader[Batch]", "DataLoader[Batch]"]:
+def _loaders(network: Network, scene: Scene, phase: Phase, folder: Path) -> tuple[Ahead, Ahead]:
     """Batches of pixels; or, where the whole backbone is frozen, of what it makes of them."""
     section, seed, share = scene.recipe.train, scene.recipe.seed, processes.share()
     mine = scene.subjects[scene.rows["train"]] if scene.subjects is not None else None
