@@ -228,8 +228,8 @@ def faithful(subject: Subject, seed: int = 0) -> Check:
     names = ("deletion", "insertion", "road")
     won = [name for name in names if getattr(mine, name) > max(getattr(rival, name) for rival in rivals.values())]
     told = "; ".join(
-        f"{name} {getattr(mine, name):.2f} (random {getattr(rivals['random'], name):.2f}, "
-        f"centre {getattr(rivals['centre'], name):.2f})"
+        f"{name} {getattr(mine, name):z.2f} (random {getattr(rivals['random'], name):.2f}, "
+        f"centre {getattr(rivals['centre'], name):z.2f})"
         for name in names
     )
     figures = {name: getattr(mine, name) for name in names}

@@ -54,6 +54,8 @@ from scanwise.run import Run
 
 log = logging.getLogger("scanwise")
 
+PICTURED = 60  # classes at most of which the report shows a scan
+
 
 def fit(
     source: str | Path | Recipe,
@@ -390,7 +392,7 @@ def _examples(known: Cohort) -> tuple[np.ndarray[Any, np.dtype[np.int64]], list[
     """Four scans of each class, of different subjects, with their class as title; one where classes are many."""
     rows: list[int] = []
     most = 4 if len(known.classes) <= MOST else 1
-    for index in range(min(len(known.classes), 10 * MOST)):
+    for index in range(len(known.classes[:PICTURED])):
         here = np.flatnonzero(known.labels == index)
         _, first = np.unique(known.subject[here], return_index=True)
         middle = [np.flatnonzero(known.subject[here] == known.subject[here][i]) for i in first[:most]]
