@@ -228,6 +228,11 @@ class Run:
         return self.path / "report.html"
 
     @property
+    def heatmaps(self) -> Path:
+        """What was explained, and `checks.json` about it."""
+        return self.path / "heatmaps"
+
+    @property
     def bundle(self) -> Path:
         return self.path / "bundle"
 

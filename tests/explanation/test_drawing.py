@@ -44,7 +44,7 @@ def test_panels_and_sheets_are_pictures(passed: bool | None, channels: int) -> N
     for picture in (
         drawing.panel(scan, heatmap(passed), ("well", "ill"), truth="well"),
         drawing.mosaic([scan, scan], [heatmap(passed)] * 2, ["surest right", "surest wrong"], "ill"),
-        drawing.sheet({"mean": heatmap().values, "variance": heatmap().values}, "members", scan=scan),
+        drawing.sheet({"mean": heatmap().values, "variance": heatmap().values}, "members"),
     ):
         assert Image.open(io.BytesIO(picture)).size[0] > 200
 
@@ -126,3 +126,11 @@ def test_regions_of_heads_that_lie_elsewhere_are_the_same() -> None:
     corner = np.zeros((4, 64, 64), np.float32)
     corner[:, :8, :8] = 1
     assert drawing.regions(drawing.lay(pixels, corner))["outside the head"] > 0.8
+
+
+@pytest.mark.parametrize("reasons", [None, [], ["it jumps"]])
+def test_members_are_drawn_over_their_scans_and_gray_where_the_method_failed(reasons: list[str] | None) -> None:
+    maps = np.stack([heatmap().values] * 2)
+    drawn = drawing.members(np.stack([GRAY] * 2), maps, 0 * maps, ["a", "b"], 3, reasons=reasons)
+    shown = np.asarray(Image.open(io.BytesIO(drawn)).convert("RGB")).astype(int)
+    assert (np.ptp(shown[70:-60], axis=2) > 60).any() == (not reasons)

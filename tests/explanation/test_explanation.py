@@ -1,5 +1,6 @@
 """The same questions to every network and method: is the map there, of the right shape, and is the network left alone?"""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,8 @@ import torch
 from networks import KINDS, make, scans
 
 from scanwise.errors import DataError, RecipeError, ShapeError
-from scanwise.explanation import METHODS, explain, maps
+from scanwise.explanation import METHODS, explain, judged, maps
+from scanwise.records import FloatArray, Heatmap
 
 OF_TRANSFORMERS = ("rollout", "gradient_rollout")
 EVERYWHERE = ("pooled_gradients", "integrated_gradients", "occlusion")
@@ -68,6 +70,30 @@ def test_several_targets_are_each_as_one_alone(method: str) -> None:
         np.testing.assert_allclose(both[:, place], alone[:, 0], rtol=1e-4, atol=1e-5 * alone.max())
 
 
+@pytest.mark.parametrize("method", ["pooled_gradients", "occlusion", "grad_cam", "eigen_cam"])
+def test_several_targets_take_one_pass(method: str) -> None:
+    network, pixels, passes = make("small"), scans(2), []
+    network.register_forward_hook(lambda *_: passes.append(1))
+    counts = []
+    for targets in ([0], [0, 1, 2]):
+        passes.clear()
+        maps(network, pixels, targets=targets, method=method)
+        counts.append(len(passes))
+    assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize("values", [np.zeros((4, 4), np.float32), np.full((4, 4), np.nan, np.float32)])
+def test_a_map_that_shows_nothing_passes_no_check(values: FloatArray) -> None:
+    one = Heatmap("scan", 0, values, "grad_cam", 0.9)
+    for reasons in (None, []):
+        assert judged(one, reasons).passed is False
+        assert judged(one, reasons).reason.startswith("the map")
+    good = replace(one, values=np.ones((4, 4), np.float32))
+    assert judged(good, None).passed is None
+    assert judged(good, []).passed is True
+    assert judged(good, ["it jumps"]).passed is False
+
+
 def test_the_predicted_class_is_explained_unless_another_is_named() -> None:
     network, pixels = make("small"), scans(6)
     found = explain(network, pixels)
@@ -125,6 +151,9 @@ def test_a_layer_can_be_named() -> None:
         ("small", {"targets": 3}, DataError, "There is no class 3"),
         ("small", {"targets": -1}, DataError, "There is no class -1"),
         ("small", {"targets": [0.5]}, DataError, "class numbers"),
+        ("small", {"batch": 0}, DataError, "at least one scan"),
+        ("small", {"names": ["one"]}, ShapeError, "1 names were given for 2 scans"),
+        ("small", {"tokens": np.ones((1, 4), np.int64), "targets": 0}, ShapeError, "a row for each of the 2 scans"),
     ],
 )
 def test_what_cannot_be_explained_is_refused(

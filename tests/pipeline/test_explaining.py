@@ -1,6 +1,7 @@
 """A fit explains itself: maps, badge, findings and pages; new scans are explained on the grid of their file."""
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from PIL import Image
 import scanwise as package
 from scanwise.cohort import phantom
 from scanwise.cohort.readers import read_slices
+from scanwise.errors import RecipeError
 from scanwise.explanation import drawing
+from scanwise.explanation.components import METHODS
 from scanwise.pipeline import explaining, grids
 from scanwise.recipe import Data
 from scanwise.records import load_findings
@@ -122,6 +125,93 @@ def test_new_scans_are_explained_on_their_own_grid(explained: Run, tmp_path: Pat
     assert str(maps["target_name"]) == "ill"
     assert scanwise("explain", explained.path, wide, "--target", "il").refusal.endswith("Did you mean 'ill'?")
     assert "Did you mean" in scanwise("explain", explained.path, wide, "--method", "layercam").refusal
+
+
+def picture(path: Path, *, gray: int | None = None) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
+    Image.fromarray(pixels if gray is None else np.full_like(pixels, gray)).save(path)
+    return path
+
+
+def test_the_verdict_travels_with_the_bundle(explained: Run, tmp_path: Path, scanwise: Command) -> None:
+    reasons = told(explained)["reasons"]
+    for place in (explained.path, explained.bundle):
+        loaded = package.load(place)
+        assert loaded.verdict("pooled_gradients") == reasons
+        assert loaded.verdict("pooled_gradients", "another") is None
+        assert loaded.verdict("grad_cam") is None
+    alone = tmp_path / "alone"
+    shutil.copytree(explained.bundle, alone)
+    said = scanwise("explain", alone, picture(tmp_path / "a.png"), "--target", "ill", "--out", tmp_path / "maps")
+    assert said.code == 0, said.err
+    assert str(np.load(tmp_path / "maps" / "a.png-ill.npz")["passed"]) == str(not reasons)
+    assert ("did not pass the checks" in said.err) == bool(reasons)
+
+
+@pytest.mark.parametrize("reasons", [None, [], ["it jumps"]])
+def test_the_badge_is_on_every_map(
+    reasons: list[str] | None, explained: Run, tmp_path: Path, scanwise: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a scan on which nothing stands out the map is empty, which no check of the method can make good."""
+    monkeypatch.setattr("scanwise.bundle.Bundle.verdict", lambda *_: reasons)
+    scans = [picture(tmp_path / "scan.png"), picture(tmp_path / "black.png", gray=0)]
+    said = scanwise("explain", explained.path, *scans, "--target", "ill", "--out", tmp_path / "maps")
+    assert said.code == 0, said.err
+    drawn, empty = (np.load(tmp_path / "maps" / f"{name}.png-ill.npz") for name in ("scan", "black"))
+    assert (
+        str(drawn["passed"])
+        == {None: "not checked", True: "True", False: "False"}[None if reasons is None else not reasons]
+    )
+    assert not empty["values"].any()
+    assert str(empty["passed"]) == "False"
+    assert "the map is empty" in str(empty["reason"])
+    assert "the map is empty" in said.err
+    shown = np.asarray(Image.open(tmp_path / "maps" / "scan.png-ill.png").convert("RGB")).astype(int)
+    colourful = (np.ptp(shown[70:-60], axis=2) > 60).any()
+    assert colourful == (not reasons)
+
+
+def test_no_two_scans_are_written_over_each_other(explained: Run, tmp_path: Path, scanwise: Command) -> None:
+    scans = [picture(tmp_path / name) for name in ("a b.png", "a_b.png")]
+    said = scanwise(
+        "explain", explained.path, *scans, "--target", "ill", "--target", "well", "--out", tmp_path / "maps"
+    )
+    assert said.code == 0, said.err
+    found = {
+        str(np.load(path)["scan"]) + str(np.load(path)["target_name"]) for path in (tmp_path / "maps").glob("*.npz")
+    }
+    assert len(found) == 4
+
+
+def test_where_the_draws_differ_is_shown_of_new_scans(
+    explained: Run, hybrid: Run, tmp_path: Path, scanwise: Command
+) -> None:
+    scan = picture(tmp_path / "a.png")
+    said = scanwise("explain", explained.path, scan, "--target", "ill", "--uncertainty", "--out", tmp_path / "maps")
+    assert said.code == 0, said.err
+    assert str(tmp_path / "maps" / "a.png-ill-members.png") in said.out
+    members = np.load(tmp_path / "maps" / "a.png-ill-members.npz")
+    assert members["variance"].shape == (1, 32, 32)
+    assert (members["variance"] > 0).any()
+    assert members["scans"].tolist() == [str(scan)]
+    refused = scanwise("explain", hybrid.path, scan, "--uncertainty", "--out", tmp_path / "none")
+    assert "model.members.kind" in refused.refusal
+
+
+def test_a_method_that_does_not_apply_is_refused_before_training(ventricles: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="Rollout reads"):
+        fit(ventricles, tmp_path / "run", "explain.method=rollout")
+    with pytest.raises(RecipeError, match="no layer"):
+        fit(ventricles, tmp_path / "run", "explain.method=grad_cam", "explain.layer=nowhere")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_no_head_has_no_regions(ventricles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scanwise.explanation.sanity.reasons", lambda checks: [])
+    run = fit(ventricles, tmp_path / "run", "explain.heads=false", "explain.scans=2")
+    assert (run.heatmaps / "maps.npz").is_file()
+    assert not (run.heatmaps / "regions.csv").exists()
+    assert not (run.heatmaps / "mean.png").exists()
 
 
 @pytest.mark.parametrize("axis", ["axial", "coronal", "sagittal"])
@@ -251,6 +341,10 @@ def test_the_halves_of_a_hybrid_are_in_the_report(hybrid: Run) -> None:
     page = hybrid.report.read_text(encoding="utf-8")
     assert "What each half looks at, and what it gives" in page
     assert "Centre of the transformer’s map" in page
+    for half, method in METHODS.items():
+        reasons = [one["message"].rstrip(".") for one in halves[half] if not one["passed"]]
+        assert package.load(hybrid.path).verdict(method) == reasons
+        assert {row[f"{half}_passed"] for row in rows} == {str(int(not reasons))}
     mean = np.mean([float(row["convolution_norm"]) for row in rows])
     assert f"<td>{mean:.3g}</td>" in page
     kinds = {(row["truth"], row["truth"] == row["predicted"]) for row in rows}

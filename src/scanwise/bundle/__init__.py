@@ -99,6 +99,16 @@ class Bundle:
     network: "Network" = field(repr=False)
     vocabulary: "Vocabulary | None" = field(default=None, repr=False)
 
+    def verdict(self, method: str, layer: str = "") -> list[str] | None:
+        """Why heatmaps of a method may not be believed: nothing where it passed its checks, None where nobody checked it.
+
+        Args:
+            method: of `explanation.METHODS`, or `words`.
+            layer: that class activation maps read, "" for the usual one.
+        """
+        told = self.about.get("explained", {}).get(method)
+        return None if told is None or told["layer"] != layer else list(told["reasons"])
+
     @classmethod
     def open(cls, folder: Path) -> Self:
         """Load a bundle, after checking every hash.
@@ -263,6 +273,7 @@ def write(run: Run, fit: Fit, made: Recipe, classes: tuple[str, ...], ordered: b
         "sets": read_json(fit.conformal) if fit.conformal.is_file() else {},
         "abstention": read_json(fit.abstention) if fit.abstention.is_file() else {},
         "novelty": fit.novelty.is_file(),
+        "explained": _explained(run.heatmaps / "checks.json"),
     }
     with writing(run.bundle) as folder:
         folder.mkdir()
@@ -295,6 +306,12 @@ def load(path: str | Path) -> Bundle:
     raise RunError(
         f"{folder} holds no bundle. Finish the run first: scanwise fit RECIPE --data DATA --out {folder} --resume."
     )
+
+
+def _explained(checks: Path) -> dict[str, Any]:
+    """Which ways to explain were checked on this network, and why those that failed did."""
+    found: dict[str, Any] = read_json(checks)["verdicts"] if checks.is_file() else {}
+    return found
 
 
 def _vocabulary(folder: Path, made: Recipe, listed: set[str]) -> "Vocabulary | None":

@@ -12,12 +12,17 @@ from scanwise.cli.printing import progress, talk
 @click.command()
 @click.argument("run")
 @click.argument("scans", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--method", default="", help="Of explanation; unsaid, the recipe's.")
+@click.option("--method", default="", help="Of explanation, such as grad_cam; unsaid, the recipe's.")
 @click.option(
-    "--target", default="predicted", show_default=True, help="A class by name or number, `predicted`, or `all`."
+    "--target",
+    multiple=True,
+    default=["predicted"],
+    show_default=True,
+    help="A class by name or number, `predicted`, or `all`; several if repeated.",
 )
 @click.option("--layer", default="", help="Of class activation maps: the layer to read.")
 @click.option("--opacity", type=click.FloatRange(0, 1), help="Of the map over the scan; unsaid, the recipe's.")
+@click.option("--uncertainty", is_flag=True, help="Also show where the members of the network, or its draws, differ.")
 @click.option("--manifest", type=click.Path(path_type=Path), help="CSV/TSV with a column path, and text.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("heatmaps"), show_default=True, help="A folder.")
 @running
@@ -25,9 +30,10 @@ def explain(
     run: str,
     scans: tuple[Path, ...],
     method: str,
-    target: str,
+    target: tuple[str, ...],
     layer: str,
     opacity: float | None,
+    uncertainty: bool,
     manifest: Path | None,
     out: Path,
     device: str,
@@ -44,18 +50,23 @@ def explain(
     from scanwise.pipeline import showing
     from scanwise.pipeline.naming import locate
 
-    asked: dict[str, Any] = {"method": method, "target": target, "layer": layer, "opacity": opacity}
+    asked: dict[str, Any] = {
+        "method": method, "target": target, "layer": layer, "opacity": opacity, "uncertainty": uncertainty,
+    }  # fmt: skip
     maps, files, quarantine = showing.show(
         locate(run), scans, out, manifest=manifest, device=device, threads=threads, progress=progress(), **asked
     )
     for path, reason in quarantine:
         click.secho(f"not used: {path}: {reason}", fg="yellow", err=True)
-    failed = [one for one in maps if one.passed is False]
-    if failed:
+    reasons = dict.fromkeys(one.reason for one in maps if one.passed is False)
+    for reason in reasons:
+        count = sum(one.reason == reason for one in maps)
         click.secho(
-            f"{failed[0].method} did not pass its checks on this run: {failed[0].reason}.", fg="yellow", err=True
+            f"{count} of {len(maps)} heatmaps did not pass the checks of {maps[0].method}: {reason}.",
+            fg="yellow",
+            err=True,
         )
-    elif any(one.passed is None for one in maps):
+    if any(one.passed is None for one in maps):
         click.secho(f"{maps[0].method} was not checked on this run.", fg="yellow", err=True)
     for file in files:
         click.echo(str(file))

@@ -160,7 +160,7 @@ def explain(
     tokens: IntArray | None = None,
     names: StrArray | None = None,
     batch: int = 16,
-    device: str = "cpu",
+    device: str | None = None,
     half: torch.dtype | None = None,
     progress: bool = False,
 ) -> tuple[Heatmap, ...]:
@@ -175,7 +175,7 @@ def explain(
         tokens: (N, L), for a network that takes text.
         names: (N,) of the scans.
         batch: scans at a time; the maps do not depend on it.
-        device: where the network runs.
+        device: where the network runs for this; unsaid, where it is.
         half: the type to compute in under autocast, such as `torch.bfloat16`.
         progress: show a bar.
 
@@ -190,6 +190,8 @@ def explain(
     )  # fmt: skip
     probs = chances(network, scans, tokens=tokens, batch=batch, device=device)
     called = [str(row) for row in range(len(scans))] if names is None else [str(name) for name in names]
+    if len(called) != len(asked):
+        raise ShapeError(f"{len(called)} names were given for {len(asked)} scans; give one for each.")
     chosen = DEFAULT if method == AUTO else method
     return tuple(
         Heatmap(called[row], int(asked[row, k]), values[row, k], chosen, float(probs[row, asked[row, k]]))
@@ -208,7 +210,7 @@ def maps(
     layer: str = "",
     tokens: IntArray | None = None,
     batch: int = 16,
-    device: str = "cpu",
+    device: str | None = None,
     half: torch.dtype | None = None,
     member: int | None = None,
     draw: int | None = None,
@@ -219,23 +221,25 @@ def maps(
     `member` and `draw` ask one member of an ensemble, or one draw of dropout.
     """
     pixels = _pixels(scans)
-    network.to(device)
+    _refuse(network, len(pixels), tokens, batch, member)
+    with lent(network, device) as place:
 
-    def shown(here: slice) -> tuple[Tensor, Tensor | None]:
-        words = None if tokens is None else torch.from_numpy(np.asarray(tokens[here], np.int64)).to(device)
-        return torch.from_numpy(pixels[here]).to(device).permute(0, 3, 1, 2).contiguous(), words
+        def shown(here: slice) -> tuple[Tensor, Tensor | None]:
+            return _images(pixels[here], place), None if tokens is None else _numbers(tokens[here], place)
 
-    first, few = shown(slice(1))
-    ready = Explainer.of(network, first, method=method, layer=layer, tokens=few, half=half)
-    known = slice(len(pixels) if targets is None else 1)  # the network is asked what it says only where that is wanted
-    words = None if tokens is None else tokens[known]
-    asked = _targets(targets, len(pixels), chances(network, pixels[known], tokens=words, batch=batch, device=device))
-    found = []
-    for start in tqdm(range(0, len(pixels), batch), "explaining", disable=not progress, leave=False, delay=0.5):
-        here = slice(start, start + batch)
-        images, read = shown(here)
-        wanted = torch.from_numpy(asked[here]).to(device)
-        found.append(ready(images, wanted, read, member=member, draw=draw).cpu().numpy())
+        first, few = shown(slice(1))
+        ready = Explainer.of(network, first, method=method, layer=layer, tokens=few, half=half)
+        known = slice(
+            len(pixels) if targets is None else 1
+        )  # the network is asked what it says only where that is wanted
+        words = None if tokens is None else tokens[known]
+        asked = _targets(targets, len(pixels), chances(network, pixels[known], tokens=words, batch=batch))
+        found = []
+        for start in tqdm(range(0, len(pixels), batch), "explaining", disable=not progress, leave=False, delay=0.5):
+            here = slice(start, start + batch)
+            images, read = shown(here)
+            wanted = _numbers(asked[here], place)
+            found.append(ready(images, wanted, read, member=member, draw=draw).cpu().numpy())
     return np.concatenate(found), asked
 
 
@@ -248,7 +252,7 @@ def probabilities(network: "Network", images: Tensor, tokens: Tensor | None = No
 
 
 def predicted(
-    network: "Network", scans: Any, *, tokens: IntArray | None = None, batch: int = 64, device: str = "cpu"
+    network: "Network", scans: Any, *, tokens: IntArray | None = None, batch: int = 64, device: str | None = None
 ) -> IntArray:
     """(N, 1) the class that the network names for each scan."""
     said = chances(network, scans, tokens=tokens, batch=batch, device=device)
@@ -257,30 +261,55 @@ def predicted(
 
 @torch.inference_mode(False)
 def chances(
-    network: "Network", scans: Any, *, tokens: IntArray | None = None, batch: int = 64, device: str = "cpu"
+    network: "Network", scans: Any, *, tokens: IntArray | None = None, batch: int = 64, device: str | None = None
 ) -> FloatArray:
     """(N, C) what the network says of scans, uncalibrated."""
     pixels, found = np.asarray(scans), []
-    network.to(device)
-    for start in range(0, len(pixels), batch):
-        here = slice(start, start + batch)
-        words = None if tokens is None else torch.from_numpy(np.asarray(tokens[here], np.int64)).to(device)
-        images = torch.from_numpy(pixels[here]).to(device).permute(0, 3, 1, 2)
-        found.append(probabilities(network, images, words).cpu().numpy())
+    with lent(network, device) as place:
+        for start in range(0, len(pixels), batch):
+            here = slice(start, start + batch)
+            words = None if tokens is None else _numbers(tokens[here], place)
+            found.append(probabilities(network, _images(pixels[here], place), words).cpu().numpy())
     return np.concatenate(found)
 
 
-def judged(heatmap: Heatmap, reasons: Sequence[str]) -> Heatmap:
-    """The map with its badge: passed, or the reasons why not."""
-    empty = ["the map is empty: nothing in the scan speaks for the class"] if not heatmap.values.any() else []
-    told = [*reasons, *empty]
-    return replace(heatmap, passed=not told, reason="; ".join(told))
+def judged(heatmap: Heatmap, reasons: Sequence[str] | None) -> Heatmap:
+    """The map with its badge: passed, or the reasons why not.
+
+    Args:
+        reasons: of its method; None where that was not checked, and then nothing but an empty map fails.
+    """
+    told = list(reasons or ())
+    if not np.isfinite(heatmap.values).all():
+        told.append("the map has values that are no numbers")
+    elif not heatmap.values.any():
+        told.append("the map is empty: nothing in the scan speaks for the class")
+    return replace(heatmap, passed=None if reasons is None and not told else not told, reason="; ".join(told))
 
 
 def _sees(network: "Network") -> bool:
     from scanwise.explanation.layers import trunk_of
 
     return bool(trunk_of(network))
+
+
+def _refuse(network: "Network", count: int, tokens: IntArray | None, batch: int, member: int | None) -> None:
+    """What would end in an error of somebody else's, or in a wrong map, is told here."""
+    if batch < 1:
+        raise DataError(f"A batch has at least one scan; got {batch}.")
+    if tokens is not None and (np.ndim(tokens) != 2 or len(tokens) != count):
+        raise ShapeError(f"Tokens are a row for each of the {count} scans; got {np.shape(tokens)}.")
+    if member is not None and not 0 <= member < network.members:
+        raise DataError(f"There is no member {member}: the network has {network.members}, counted from 0.")
+
+
+def _images(pixels: Any, place: torch.device) -> Tensor:
+    """(N, C, H, W) of scans (N, H, W, C)."""
+    return torch.from_numpy(pixels).to(place).permute(0, 3, 1, 2).contiguous()
+
+
+def _numbers(values: IntArray, place: torch.device) -> Tensor:
+    return torch.from_numpy(np.asarray(values, np.int64)).to(place)
 
 
 def _pixels(scans: Any) -> Any:

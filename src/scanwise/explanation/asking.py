@@ -67,10 +67,7 @@ class Asked:
 
     def odds(self, images: Tensor, target: Tensor) -> Tensor:
         """(N,) log-odds of each scan's class against all others; what all logits share falls out."""
-        logits = self.logits(images)
-        target = target.repeat(len(images) // len(target))[:, None]
-        others = logits.scatter(1, target, -torch.inf).logsumexp(1)
-        return logits.gather(1, target)[:, 0] - others
+        return odds_of(self.logits(images), target)
 
     def gradients(self, logits: Tensor, there: Tensor | list[Tensor]) -> list[tuple[Tensor, ...]]:
         """For each of the K targets the gradients of its logit; one forward pass serves them all."""
@@ -90,6 +87,13 @@ class Asked:
         apart = values.reshape(self.network.members, len(self.images), *values.shape[1:])
         own: Tensor = apart.mean(0) if self.member is None else apart[self.member]
         return own
+
+
+def odds_of(logits: Tensor, target: Tensor) -> Tensor:
+    """(N,) log-odds of (N, C) logits for one class a scan; of changed scans, several rows a scan, a change at a time."""
+    target = target.repeat(len(logits) // len(target))[:, None]
+    others = logits.scatter(1, target, -torch.inf).logsumexp(1)
+    return logits.gather(1, target)[:, 0] - others
 
 
 def _keys(images: Tensor) -> Tensor:

@@ -91,7 +91,9 @@ class Component:
         }
 
 
-def look(network: "Network", scans: Any, *, targets: Targets = None, batch: int = 16, device: str = "cpu") -> Looks:
+def look(
+    network: "Network", scans: Any, *, targets: Targets = None, batch: int = 16, device: str | None = None
+) -> Looks:
     """Explain both halves of a hybrid about the same classes.
 
     Args:
@@ -136,13 +138,13 @@ def summarise(looks: Looks, names: list[str], classes: tuple[str, ...]) -> tuple
     return tuple(found)
 
 
-def _norms(network: "Network", scans: Any, batch: int, device: str) -> tuple[FloatArray, FloatArray]:
+def _norms(network: "Network", scans: Any, batch: int, device: str | None) -> tuple[FloatArray, FloatArray]:
     """(N, 2) norms and (N, 2) contributions; of a batch ensemble the mean of its members."""
     pixels, found = np.asarray(scans), []
     body: Any = network.body
-    with lent(network), torch.no_grad():
+    with lent(network, device) as place, torch.no_grad():
         for start in range(0, len(pixels), batch):
-            images = torch.from_numpy(pixels[start : start + batch]).to(device).permute(0, 3, 1, 2)
+            images = torch.from_numpy(pixels[start : start + batch]).to(place).permute(0, 3, 1, 2)
             features = network.forward_features(images)
             both = torch.stack([body.norms(features), body.contributions(features)])
             found.append(both.reshape(2, -1, len(images), 2).mean(1).float().cpu().numpy())

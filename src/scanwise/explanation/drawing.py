@@ -76,6 +76,7 @@ def halves(
     *,
     marks: Mapping[str, tuple[float, float, float]],
     reasons: Mapping[str, Sequence[str]],
+    opacity: float = 0.6,
 ) -> bytes:
     """The bare scan and the map of each half of a network over it, as PNG; a cross marks the centre of a map, a circle its
     spread.
@@ -86,13 +87,15 @@ def halves(
         heading: above all.
         marks: row and column of the centre and the spread, in shares of the side, of some of the maps.
         reasons: of the maps that were checked, why they did not pass; empty where they did.
+        opacity: of the brightest, 0 to 1.
     """
     with _figure(7.2, 2.75) as figure:
         axes = figure.subplots(1, 1 + len(maps))
         axes[0].imshow(scan.squeeze(-1) if scan.shape[-1] == 1 else scan, cmap="gray", vmin=0, vmax=255)
         axes[0].set_title("scan", color=WORDS, fontsize=8)
         for one, (name, values) in zip(axes[1:], maps.items(), strict=True):
-            one.imshow(overlay(scan, values, passed=not reasons[name] if name in reasons else None))
+            passed = not reasons[name] if name in reasons else None
+            one.imshow(overlay(scan, values, opacity=opacity, passed=passed))
             one.set_title(name, color=WORDS, fontsize=8)
             if name in marks and values.any() and not reasons.get(name):  # a failed map has no place to tell
                 _mark(one, *marks[name], side=scan.shape[0])
@@ -103,20 +106,23 @@ def halves(
         return _png(figure)
 
 
-def beside(scan: Pixels, shown: FloatArray, *, side: int = 160, passed: bool | None = None) -> bytes:
+def beside(
+    scan: Pixels, shown: FloatArray, *, side: int = 160, opacity: float = 0.6, passed: bool | None = None
+) -> bytes:
     """A small PNG: the bare scan, and beside it the scan with a map over it.
 
     Args:
         scan: (H, W, 1) or (H, W, 3).
         shown: (h, w) of any size, 0 to 1 as they are to be drawn.
         side: height of the picture.
+        opacity: of the brightest, 0 to 1.
         passed: False draws it gray.
     """
     from PIL import Image
 
     high, wide = scan.shape[:2]
     smooth = Image.fromarray(np.asarray(shown, dtype=np.float32)).resize((wide, high), Image.Resampling.BICUBIC)
-    both = [np.broadcast_to(scan, (high, wide, 3)), _over(scan, np.clip(np.asarray(smooth), 0, 1), 0.6, passed)]
+    both = [np.broadcast_to(scan, (high, wide, 3)), _over(scan, np.clip(np.asarray(smooth), 0, 1), opacity, passed)]
     size = (max(1, round(side * wide / high)), side)
     sized = [np.asarray(Image.fromarray(np.ascontiguousarray(one)).resize(size)) for one in both]
     gap = np.full((side, 4, 3), 11, dtype=np.uint8)
@@ -144,16 +150,47 @@ def mosaic(
         return _png(figure)
 
 
-def sheet(images: Mapping[str, FloatArray], heading: str, *, scan: Pixels | None = None, columns: int = 4) -> bytes:
-    """Maps beside each other, such as the mean of each class, as PNG; over their scan, if they have one."""
+def members(
+    scans: Pixels,
+    means: FloatArray,
+    variances: FloatArray,
+    captions: Sequence[str],
+    count: int,
+    *,
+    reasons: Sequence[str] | None,
+    opacity: float = 0.6,
+) -> bytes:
+    """The bare scan, where the members of a network look in the mean, and where they differ, a row a scan, as PNG.
+
+    Args:
+        scans: (N, H, W, C). means, variances: (N, H, W). captions: of the scans. count: of members.
+        reasons: why maps of the method may not be believed, nothing where it passed; None where it was not checked.
+        opacity: of the brightest, 0 to 1.
+    """
+    passed = None if reasons is None else not reasons
+    with _figure(7.2, 0.6 + 2.4 * len(scans)) as figure:
+        for row, (scan, mean, variance, caption) in enumerate(zip(scans, means, variances, captions, strict=True)):
+            axes = [figure.add_subplot(len(scans), 3, 3 * row + column + 1) for column in range(3)]
+            for one, values in zip(axes, (np.zeros_like(mean), mean, variance), strict=True):
+                one.imshow(overlay(scan, values, opacity=opacity, passed=passed))
+                one.set_axis_off()
+            axes[0].set_title(textwrap.fill(caption, 40), color=WORDS, fontsize=8, loc="left")
+            axes[1].set_title(f"mean of {count}", color=WORDS, fontsize=8)
+            told = "variance" if variance.any() else "no variance: this method does not see the members"
+            axes[2].set_title(textwrap.fill(told, 28), color=WORDS, fontsize=8)
+        heading = "Where the members agree to look, and where they differ"
+        figure.suptitle(heading, color=WORDS, fontsize=11, x=0.01, ha="left")
+        _verdict(figure, passed, "; ".join(reasons or ()))
+        return _png(figure)
+
+
+def sheet(images: Mapping[str, FloatArray], heading: str, *, columns: int = 4) -> bytes:
+    """Maps beside each other, such as the mean of each class, as PNG."""
     rows = -(-len(images) // columns)
     with _figure(max(4.0, 1.8 * min(columns, len(images))), 0.5 + 2.0 * rows) as figure:
         for place, (name, values) in enumerate(images.items()):
             axes = figure.add_subplot(rows, min(columns, len(images)), place + 1)
-            if scan is None:
-                axes.imshow(levels(values), cmap=COLOURS, vmin=0, vmax=1)
-            else:
-                axes.imshow(overlay(scan, values))
+            axes.imshow(levels(values), cmap=COLOURS, vmin=0, vmax=1)
             axes.set_title(textwrap.fill(name, 24), color=WORDS, fontsize=8)
             axes.set_axis_off()
         figure.suptitle(heading, color=WORDS, fontsize=10, x=0.01, ha="left")
@@ -251,8 +288,9 @@ def _row(figure: "Figure", rows: int, row: int, scan: Pixels, heatmap: Heatmap, 
     axes[1].imshow(overlay(scan, heatmap.values, opacity=opacity, passed=heatmap.passed))
     axes[2].imshow(shown, **gray)
     if heatmap.values.any():
-        colour = "#9aa0a6" if heatmap.passed is False else "#ffd43b"
-        axes[2].contour(levels(heatmap.values), levels=CONTOURS, colors=colour, linewidths=1.0)
+        colour = "#c3c8cd" if heatmap.passed is False else "#ffd43b"
+        for line, width in (("black", 2.2), (colour, 1.0)):  # seen on dark and on bright
+            axes[2].contour(levels(heatmap.values), levels=CONTOURS, colors=line, linewidths=width)
     for one in axes:
         one.set_axis_off()
     return axes[0]
@@ -261,13 +299,17 @@ def _row(figure: "Figure", rows: int, row: int, scan: Pixels, heatmap: Heatmap, 
 def _badge(figure: "Figure", heatmaps: Sequence[Heatmap]) -> None:
     """Below the maps: whether the method passed."""
     failed = [heatmap for heatmap in heatmaps if heatmap.passed is False]
-    if failed:
-        text = f"Did not pass its checks: {failed[0].reason}. Do not read it as an answer."
-    elif all(heatmap.passed for heatmap in heatmaps):
-        text = "Passed its checks on this network."
-    else:
-        text = "Not checked on this network."
-    _told(figure, text, bool(failed))
+    unknown = None if any(heatmap.passed is None for heatmap in heatmaps) else True
+    _verdict(figure, False if failed else unknown, failed[0].reason if failed else "")
+
+
+def _verdict(figure: "Figure", passed: bool | None, reason: str) -> None:
+    told = {
+        False: f"Did not pass its checks: {reason}. Do not read it as an answer.",
+        True: "Passed its checks on this network.",
+        None: "Not checked on this network.",
+    }
+    _told(figure, told[passed], passed is False)
 
 
 def _told(figure: "Figure", text: str, failed: bool) -> None:

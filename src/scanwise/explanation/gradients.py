@@ -4,6 +4,7 @@ A scan is held against itself without its small structures: each pixel is replac
 the usual choice, all that is bright would count and all that is dark (a ventricle in MRI) could not.
 """
 
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from scanwise.explanation.asking import Asked
+from scanwise.explanation.asking import Asked, odds_of
 
 STEPS = 4
 """Halts of `pooled_gradients` on the way from the plain scan to the scan; six find a planted truth little better."""
@@ -58,14 +59,12 @@ def pooled_gradients(asked: Asked, steps: int = STEPS) -> Tensor:
     """
     base = plain(asked.images)
     beyond = (asked.images - base).abs().sum(1)
-
-    def one(target: Tensor) -> Tensor:
-        looked = _looked(asked, base, target, steps).sum(1)
-        near = _blurred(looked, NEAR)
+    found = []
+    for looked in _looked(asked, base, steps):
+        near = _blurred(looked.sum(1), NEAR)
         level = near.mean((1, 2), keepdim=True).clamp(min=torch.finfo(near.dtype).tiny)  # or squares would underflow
-        return _blurred(near * (near / level) * beyond, SOFT)
-
-    return _each(asked, one)
+        found.append(_blurred(near * (near / level) * beyond, SOFT))
+    return torch.stack(found, dim=1)
 
 
 def occlusion(asked: Asked) -> Tensor:
@@ -77,10 +76,19 @@ def occlusion(asked: Asked) -> Tensor:
     stride = max(1, height // PATCHES), max(1, width // PATCHES)
     window = (channels, min(2 * stride[0], height), min(2 * stride[1], width))
     together = max(1, TOGETHER // len(asked.images))
+    said: list[Tensor] = []  # of every change in its turn; for the next target the changes are the same
 
     def one(target: Tensor) -> Tensor:
+        turns = count()
+
+        def fall(images: Tensor) -> Tensor:
+            turn = next(turns)
+            if turn == len(said):
+                said.append(asked.logits(images))
+            return odds_of(said[turn], target)
+
         with torch.no_grad():
-            fallen = Occlusion(lambda images: asked.odds(images, target)).attribute(
+            fallen = Occlusion(fall).attribute(
                 asked.images,
                 sliding_window_shapes=window,
                 strides=(channels, *stride),
@@ -105,15 +113,20 @@ def _path(asked: Asked, base: Tensor, target: Tensor, steps: int) -> Tensor:
     return mean.detach().float() / asked.scale
 
 
-def _looked(asked: Asked, base: Tensor, target: Tensor, steps: int) -> Tensor:
-    """(N, C, H, W): the root mean square of the gradient of the log-odds, in the middle of each step on the way."""
-    squares = torch.zeros_like(base, dtype=torch.float32)
+def _looked(asked: Asked, base: Tensor, steps: int) -> list[Tensor]:
+    """(N, C, H, W) for each target: the root mean square of the gradient of the log-odds, in the middle of each step on the
+    way; one forward pass a step serves all targets."""
+    targets = asked.targets.unbind(1)
+    squares = [torch.zeros_like(base, dtype=torch.float32) for _ in targets]
     for step in range(steps):
         images = (base + (step + 0.5) / steps * (asked.images - base)).detach().requires_grad_()
         with torch.enable_grad():
-            (gradient,) = torch.autograd.grad((asked.scale * asked.odds(images, target)).sum(), images)
-        squares += (gradient.detach().float() / asked.scale).square()
-    return (squares / steps).sqrt()
+            logits = asked.logits(images)
+            for k, target in enumerate(targets):
+                score = (asked.scale * odds_of(logits, target)).sum()
+                (gradient,) = torch.autograd.grad(score, images, retain_graph=k < len(targets) - 1)
+                squares[k] += (gradient.detach().float() / asked.scale).square()
+    return [(sums / steps).sqrt() for sums in squares]
 
 
 def _each(asked: Asked, one: Any) -> Tensor:

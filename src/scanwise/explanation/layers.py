@@ -46,20 +46,22 @@ class Place:
 
 
 @contextmanager
-def lent(network: nn.Module) -> Iterator[None]:
+def lent(network: nn.Module, device: str | None = None) -> Iterator[torch.device]:
     """The network in evaluation mode and without gradients for its weights; afterwards every part is as it was found.
 
-    Gradients for what goes in are on, whatever the caller has switched off.
+    Gradients for what goes in are on, whatever the caller has switched off. It runs on `device`, unsaid where it is.
     """
+    before = next(network.parameters()).device
     modes = [(module, module.training) for module in network.modules()]
     wanted = [(weight, weight.requires_grad) for weight in network.parameters()]
     try:
-        network.eval()
+        network.eval().to(device or before)
         for weight, _ in wanted:
             weight.requires_grad_(False)
         with torch.inference_mode(False), torch.enable_grad():
-            yield
+            yield next(network.parameters()).device
     finally:
+        network.to(before)
         for weight, want in wanted:
             weight.requires_grad_(want)
         for module, mode in modes:

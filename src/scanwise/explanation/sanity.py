@@ -167,7 +167,7 @@ def reasons(checks: Sequence[Check]) -> list[str]:
 def weights(subject: Subject, seed: int = 0) -> Check:
     """Cascading randomisation: what is left of the map as ever more weights, from the top down, are drawn anew."""
     left = [float(overlap(subject.values, subject.again(other)).mean()) for other in randomised(subject.network, seed)]
-    passed = left[-1] <= UNTRAINED
+    passed = left[-1] <= UNTRAINED and bool(np.isfinite(subject.values).all())
     told = ", ".join(f"{value:.2f}" for value in left)
     said = "falls" if passed else "hardly falls"
     return Check(
@@ -185,7 +185,7 @@ def randomised(network: "Network", seed: int = 0) -> Iterator["Network"]:
     layers = [module for module in changed.modules() if any(True for _ in module.parameters(recurse=False))]
     layers.reverse()  # made from input to output
     done = 0
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         for share in STAGES:
             for module in layers[done : round(share * len(layers))]:
@@ -228,7 +228,7 @@ def faithful(subject: Subject, seed: int = 0) -> Check:
     names = ("deletion", "insertion", "road")
     won = [name for name in names if getattr(mine, name) > max(getattr(rival, name) for rival in rivals.values())]
     told = "; ".join(
-        f"{name} {getattr(mine, name):z.2f} (random {getattr(rivals['random'], name):.2f}, "
+        f"{name} {getattr(mine, name):z.2f} (random {getattr(rivals['random'], name):z.2f}, "
         f"centre {getattr(rivals['centre'], name):z.2f})"
         for name in names
     )

@@ -43,7 +43,8 @@ def spread(
     tokens: IntArray | None = None,
     draws: int | None = None,
     batch: int = 16,
-    device: str = "cpu",
+    device: str | None = None,
+    progress: bool = False,
 ) -> Spread:
     """Explain each member of an ensemble, or several draws of dropout, about the same targets.
 
@@ -51,7 +52,7 @@ def spread(
 
     Args:
         network: a batch ensemble, a deep ensemble, or one with dropout.
-        scans, targets, method, layer, tokens, batch, device: as of `explain`.
+        scans, targets, method, layer, tokens, batch, device, progress: as of `explain`.
         draws: of dropout; unsaid, the recipe's number, at most 10.
 
     Raises:
@@ -63,7 +64,14 @@ def spread(
             "An uncertainty heatmap needs members that can disagree: set model.members.kind to mc_dropout, batch_ensemble "
             "or deep_ensemble."
         )
-    options: dict[str, Any] = {"method": method, "layer": layer, "tokens": tokens, "batch": batch, "device": device}
+    options: dict[str, Any] = {
+        "method": method,
+        "layer": layer,
+        "tokens": tokens,
+        "batch": batch,
+        "device": device,
+        "progress": progress,
+    }
     if targets is None:  # the class that all together name, for every member the same
         from scanwise.explanation import predicted
 

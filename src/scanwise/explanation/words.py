@@ -56,7 +56,7 @@ def spoken(
     words: IntArray | None = None,
     targets: IntArray | None = None,
     batch: int = 16,
-    device: str = "cpu",
+    device: str | None = None,
 ) -> Spoken:
     """What words and regions give; the network is left as it was found.
 
@@ -83,13 +83,12 @@ def spoken(
     groups = _groups(tokens, words, int(parts[0].body.words.pad))  # type: ignore[union-attr, arg-type]
     count = tokens.shape[1] if words is None else int(groups.max(initial=-1)) + 1  # of all scans: batches are joined
     found: list[tuple[Any, ...]] = []
-    network.to(device)
-    with lent(network), torch.no_grad():
+    with lent(network, device) as place, torch.no_grad():
         for start in range(0, len(tokens), batch):
             here = slice(start, start + batch)
-            read, of = (torch.from_numpy(np.asarray(one[here], np.int64)).to(device) for one in (tokens, groups))
-            images = torch.from_numpy(np.asarray(scans[here])).to(device).permute(0, 3, 1, 2) if fuses else None
-            asked = None if targets is None else torch.from_numpy(np.asarray(targets[here], np.int64)).to(device)
+            read, of = (torch.from_numpy(np.asarray(one[here], np.int64)).to(place) for one in (tokens, groups))
+            images = torch.from_numpy(np.asarray(scans[here])).to(place).permute(0, 3, 1, 2) if fuses else None
+            asked = None if targets is None else torch.from_numpy(np.asarray(targets[here], np.int64)).to(place)
             found.append(_batch(network, parts, images, read, of, asked, count))
     columns = [None if column[0] is None else np.concatenate(column) for column in zip(*found, strict=True)]
     return Spoken(*columns)  # type: ignore[arg-type]

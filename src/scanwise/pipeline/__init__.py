@@ -108,6 +108,7 @@ def fit(
     )  # fmt: skip
     work = replace(work, send=away.send if away else None)
     _refuse_network(work, place)
+    explaining.refuse(work)
     folder = _open_run(work, place, resume)
     following.call_in()
     for finding in work.findings:

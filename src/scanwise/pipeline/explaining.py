@@ -37,6 +37,8 @@ CHECKS = "checks.json"
 WORDS = "words"
 """What stands for the method where there are no heatmaps: words are taken out one by one."""
 PREFIX = "explanation."
+SPREAD = 4
+"""Scans of which members are compared."""
 
 
 def explain(work: Work, folder: Run, judged: Sequence[Judged]) -> None:
@@ -44,7 +46,7 @@ def explain(work: Work, folder: Run, judged: Sequence[Judged]) -> None:
     section, split = work.recipe.explain, work.splits[0]
     if not section.scans:
         return
-    out = folder.path / "heatmaps"
+    out = folder.heatmaps
     said = next(entry.scans for entry in judged if entry.model == "network" and entry.split is split)
     if not (out / CHECKS).is_file() and len(said):
         place = folder.fit(split.protocol, split.fold)
@@ -60,6 +62,24 @@ def explain(work: Work, folder: Run, judged: Sequence[Judged]) -> None:
         _note(folder, out)
 
 
+def refuse(work: Work) -> None:
+    """Ask the method of the recipe once, of an untrained network and a blank scan: it may not apply, and training is long.
+
+    Raises:
+        RecipeError: if there is no such layer, or nothing of this network that the method reads.
+    """
+    from scanwise.explanation import AUTO, maps
+    from scanwise.models import build
+
+    section, data = work.recipe.explain, work.recipe.data
+    if not section.scans or (section.method == AUTO and not section.layer) or work.recipe.model.name == "text":
+        return
+    network = build(work.recipe.model, len(work.cohort.classes), data.channels, pretrained=False)
+    blank = np.zeros((1, data.size, data.size, data.channels), np.uint8)
+    tokens = np.ones((1, work.recipe.model.text.length), np.int64) if network.takes_text else None
+    maps(network, blank, method=section.method, layer=section.layer, tokens=tokens)
+
+
 def options_of(work_recipe: Any, device: str, progress: bool) -> dict[str, Any]:
     """What a recipe says of how to explain, for `explanation.maps`."""
     section = work_recipe.explain
@@ -67,7 +87,7 @@ def options_of(work_recipe: Any, device: str, progress: bool) -> dict[str, Any]:
 
 
 def _make(work: Work, place: Fit, split: Split, said: Predictions, others: dict[str, Fit], out: Path) -> None:
-    from scanwise.explanation import judged, sanity
+    from scanwise.explanation import judged, sanity, uncertainty_map
     from scanwise.models.hybrid import Hybrid
 
     network, vocabulary, tokens = predicting.load_network(work, place, split)
@@ -89,18 +109,25 @@ def _make(work: Work, place: Fit, split: Split, said: Predictions, others: dict[
     save_maps(maps, out / "maps.npz")
     examples = _examples(work, said)
     _mosaics(work, network, rows, said, tokens, examples, method, reasons, out)
-    if not reasons:
+    if not reasons and work.recipe.explain.heads:
         _summary(work, subject, out)
     halves: dict[str, list[Check]] = {}
     if isinstance(network.body, Hybrid):
-        halves = parts.write_components(
-            network, told, out, device=work.device, masks=masks, known=known, seed=work.recipe.seed
-        )
+        looks = parts.look(network, told, work.device)
+        halves = {
+            half: [*found, *known]
+            for half, found in parts.check_halves(network, told, looks, masks, work.recipe.seed).items()
+        }
+        parts.write_components(told, looks, out, {half: sanity.reasons(found) for half, found in halves.items()})
     if vocabulary is not None:
         _words(work, network, vocabulary, said, some, rows, examples, sanity.reasons(known), out)
     if network.members > 1 or network.draws > 1:
-        parts.write_spread(subject, out)
-    _write_checks(out, method, len(some), [*checks, *known], halves, {} if vocabulary is None else {"words": known})
+        few = slice(0, SPREAD)
+        options["tokens"] = None if tokens is None else tokens[rows[some]][few]
+        members = uncertainty_map.spread(network, subject.scans[few], targets=subject.targets[few], **options)
+        parts.write_spread(members, told, few, reasons, arrays=out / "spread.npz", picture=out / "uncertainty.png")
+    spoken = None if vocabulary is None else known
+    _write_checks(out, method, work.recipe.explain.layer, len(some), [*checks, *known], halves, spoken)
 
 
 def _make_words(work: Work, place: Fit, split: Split, said: Predictions, out: Path) -> None:
@@ -112,7 +139,7 @@ def _make_words(work: Work, place: Fit, split: Split, said: Predictions, out: Pa
     some = novelty.representatives(work.cohort.subject[rows], work.recipe.explain.scans)
     if vocabulary is not None:
         _words(work, network, vocabulary, said, some, rows, _examples(work, said), sanity.reasons(known), out)
-    _write_checks(out, WORDS, len(some), known, {}, {"words": known})
+    _write_checks(out, WORDS, "", len(some), known, {}, known)
 
 
 def _learnt(work: Work, said: Predictions) -> "list[Check]":
@@ -128,14 +155,17 @@ def _learnt(work: Work, said: Predictions) -> "list[Check]":
 def _write_checks(
     out: Path,
     method: str,
+    layer: str,
     count: int,
     checks: "Sequence[Check]",
     halves: "Mapping[str, Sequence[Check]]",
-    others: "Mapping[str, Sequence[Check]]",
+    spoken: "Sequence[Check] | None",
 ) -> None:
-    """What was found of the default method, of the maps of each half, and of the words."""
+    """What was found of the method of the recipe, of the maps of each half, and of the words; and a verdict on each."""
     from scanwise.explanation import components, sanity
 
+    judged = {components.METHODS[name]: ("", found) for name, found in halves.items()}
+    judged |= {method: (layer, checks)} | ({} if spoken is None else {WORDS: ("", spoken)})
     findings = [one.finding(method) for one in checks]
     of_halves = [(name, one) for name, found in halves.items() for one in found if one not in checks]
     findings += [one.finding(components.METHODS[name]) for name, one in of_halves]
@@ -145,7 +175,8 @@ def _write_checks(
         "reasons": sanity.reasons(checks),
         "checks": [_of(one) for one in checks],
         "halves": {name: [_of(one) for one in found] for name, found in halves.items()},
-        **{name: {"reasons": sanity.reasons(found)} for name, found in others.items()},
+        **({} if spoken is None else {WORDS: {"reasons": sanity.reasons(spoken)}}),
+        "verdicts": {name: {"layer": at, "reasons": sanity.reasons(found)} for name, (at, found) in judged.items()},
         "findings": [asdict(one) for one in findings],
     }
     run.write_json(content, out / CHECKS)
@@ -162,10 +193,11 @@ def _told(work: Work, said: Predictions, some: IntArray, rows: IntArray, targets
         names=[str(name) for name in said.scans[some]],
         scans=None if work.recipe.model.name == "text" else work.store.read(rows[some]),
         targets=targets,
-        probs=said.probs[some, targets],
+        said=said.probs[some],
         classes=classes,
         truth=[""] * len(some) if said.labels is None else [classes[label] for label in said.labels[some]],
         titles=[str(one) for one in titles.titles_of(work.cohort, work.recipe)[rows[some]]] if reads else (),
+        opacity=work.recipe.explain.opacity,
     )
 
 

@@ -6,7 +6,7 @@ HEATMAPS/  components.csv  components/NNN.png   a row and a picture a scan: wher
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,8 @@ from scanwise.reporting import tables
 
 if TYPE_CHECKING:
     from scanwise.explanation.components import Component, Looks
-    from scanwise.explanation.sanity import Check, Subject
+    from scanwise.explanation.sanity import Check
+    from scanwise.explanation.uncertainty_map import Spread
     from scanwise.explanation.words import Spoken
     from scanwise.models import Network
     from scanwise.models.vocabulary import Vocabulary
@@ -39,60 +40,78 @@ class Told:
         names: of the scans.
         scans: (N, H, W, C) uint8; None for a network that reads words alone.
         targets: (N,) the class that is explained.
-        probs: (N,) what the network gives it.
+        said: (N, C) calibrated probabilities of all classes.
         classes: all their names.
         truth: the name of the true class of each; "" where it is not known.
         titles: as the network reads them; empty for one that reads none.
+        opacity: of the brightest of a map over its scan.
     """
 
     names: Sequence[str]
     scans: Any
     targets: IntArray
-    probs: FloatArray
+    said: FloatArray
     classes: Sequence[str]
     truth: Sequence[str]
     titles: Sequence[str] = ()
+    opacity: float = 0.6
+
+    @property
+    def probs(self) -> FloatArray:
+        """(N,) of the class that is explained."""
+        return np.asarray(np.take_along_axis(self.said, self.targets[:, None], axis=1)[:, 0])
 
 
 # --- the halves of a hybrid ---
 
 
-def write_components(
-    network: "Network",
-    told: Told,
-    out: Path,
-    *,
-    device: str,
-    pictures: Sequence[str] = (),
-    masks: BoolArray | None = None,
-    known: "Sequence[Check]" = (),
-    seed: int = 0,
-) -> dict[str, "list[Check]"]:
-    """A picture and a row for each scan; where `masks` (N, H, W) of the foreground are given, the halves' maps are checked.
-
-    Args:
-        pictures: their names below `out`; unsaid, `components/NNN.png`.
-        known: checks of the network that every map of it must pass.
-
-    Returns:
-        what the checks of each half found, by its name; empty where none were made.
-    """
-    from scanwise.explanation import components, sanity
+def look(network: "Network", told: Told, device: str) -> "Looks":
+    """The maps of both halves, with the probabilities that everybody else is told."""
+    from scanwise.explanation import components
 
     looks = components.look(network, told.scans, targets=told.targets[:, None], device=device)
-    checks = {} if masks is None else _check_halves(network, told, looks, masks, seed, device)
-    checks = {name: [*found, *known] for name, found in checks.items()}
-    reasons = {name: sanity.reasons(found) for name, found in checks.items()}
-    found = components.summarise(looks, list(told.names), tuple(told.classes))
+    return replace(looks, probs=told.said)
+
+
+def check_halves(
+    network: "Network", told: Told, looks: "Looks", masks: BoolArray, seed: int
+) -> dict[str, "list[Check]"]:
+    """What the checks of the map of each half find, by its name; `masks` (N, H, W) say where the foreground is."""
+    from scanwise.explanation import components, sanity
+
+    some = slice(0, CHECKED)
+    found = {}
+    for name, method in components.METHODS.items():
+        values = getattr(looks, name)[some]
+        subject = sanity.Subject(network, told.scans[some], values, told.targets[some, None], {"method": method})
+        found[name] = sanity.check_subject(subject, masks=masks[some], seed=seed)
+    return found
+
+
+def write_components(
+    told: Told,
+    looks: "Looks",
+    out: Path,
+    reasons: Mapping[str, Sequence[str]],
+    pictures: Sequence[str] = (),
+) -> None:
+    """A picture and a row for each scan.
+
+    Args:
+        reasons: of each half that was checked, why its map may not be believed.
+        pictures: their names below `out`; unsaid, `components/NNN.png`.
+    """
+    from scanwise.explanation import components
+
+    passed = {f"{half}_passed": int(not reasons[half]) if half in reasons else "" for half in components.METHODS}
     rows = []
-    for index, one in enumerate(found):
+    for index, one in enumerate(components.summarise(looks, list(told.names), tuple(told.classes))):
         picture = pictures[index] if pictures else f"components/{index:03d}.png"
         with run.writing(out / picture) as temporary:
             temporary.write_bytes(draw_halves(told, looks, one, index, reasons))
-        rows.append({**one.row(), "truth": told.truth[index], "picture": picture})
+        rows.append({**one.row(), **passed, "truth": told.truth[index], "picture": picture})
     with run.writing(out / "components.csv") as temporary:
         tables.write_csv(tuple(rows[0]), [tuple(row.values()) for row in rows], temporary)
-    return checks
 
 
 def draw_halves(
@@ -112,22 +131,7 @@ def draw_halves(
     why = dict(reasons)
     if why:  # the two combined are as good as the worse of them
         why["combined"] = [text for told_of in reasons.values() for text in told_of]
-    return drawing.halves(told.scans[index], maps, heading, marks=one.marks, reasons=why)
-
-
-def _check_halves(
-    network: "Network", told: Told, looks: "Looks", masks: BoolArray, seed: int, device: str
-) -> dict[str, "list[Check]"]:
-    from scanwise.explanation import components, sanity
-
-    some = slice(0, CHECKED)
-    found = {}
-    for name, method in components.METHODS.items():
-        options = {"method": method, "device": device}
-        values = getattr(looks, name)[some]
-        subject = sanity.Subject(network, told.scans[some], values, told.targets[some, None], options)
-        found[name] = sanity.check_subject(subject, masks=masks[some], seed=seed)
-    return found
+    return drawing.halves(told.scans[index], maps, heading, marks=one.marks, reasons=why, opacity=told.opacity)
 
 
 # --- words ---
@@ -168,7 +172,7 @@ def write_words(
             continue
         with run.writing(out / name) as temporary:
             shown = words.more_than_evenly(found.regions[index])
-            picture = drawing.beside(told.scans[index], shown, passed=False if failed else None)
+            picture = drawing.beside(told.scans[index], shown, opacity=told.opacity, passed=False if failed else None)
             temporary.write_bytes(picture)
     read = places.max(axis=1, initial=-1)
     lines = [
@@ -223,18 +227,27 @@ def strongest(found: "Spoken", spelled: Sequence[str], index: int, most: int = 4
 # --- members ---
 
 
-def write_spread(subject: "Subject", out: Path, *, most: int = 4) -> None:
-    """Mean map and variance over members, of a few scans."""
-    from scanwise.explanation import drawing
-    from scanwise.explanation.uncertainty_map import spread
+def write_spread(
+    found: "Spread", told: Told, rows: slice, reasons: Sequence[str] | None, *, arrays: Path, picture: Path
+) -> None:
+    """Mean map and variance over members, of some of the scans.
 
-    options = {name: value for name, value in subject.options.items() if name in ("method", "layer", "device")}
-    tokens = subject.options.get("tokens")
-    options["tokens"] = None if tokens is None else tokens[:most]
-    found = spread(subject.network, subject.scans[:most], targets=subject.targets[:most], **options)
-    np.savez(out / "spread.npz", mean=found.mean[:, 0], variance=found.variance[:, 0], targets=found.targets)
-    pairs = {f"scan {row + 1}: mean of {found.members}": found.mean[row, 0] for row in range(len(found.mean))}
-    pairs |= {f"scan {row + 1}: variance": found.variance[row, 0] for row in range(len(found.mean))}
-    (out / "uncertainty.png").write_bytes(
-        drawing.sheet(pairs, "Where the members agree to look, and where they differ")
+    Args:
+        rows: of the scans.
+        reasons: why maps of the method may not be believed; None where it was not checked.
+        arrays: an npz: mean and variance (N, H, W), targets (N, 1), scans (N,).
+    """
+    from scanwise.explanation import drawing
+
+    mean, variance, names = found.mean[rows, 0], found.variance[rows, 0], list(told.names[rows])
+    with run.writing(arrays) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, mean=mean, variance=variance, targets=found.targets[rows], scans=np.array(names))
+    captions = [
+        f"{name} · {told.classes[target]} {100 * prob:.0f} %"
+        for name, target, prob in zip(names, told.targets[rows], told.probs[rows], strict=True)
+    ]
+    drawn = drawing.members(
+        told.scans[rows], mean, variance, captions, found.members, reasons=reasons, opacity=told.opacity
     )
+    with run.writing(picture) as temporary:
+        temporary.write_bytes(drawn)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scanwise.cohort import splits
+from scanwise.pipeline import explaining
 from scanwise.pipeline.work import Work
 from scanwise.recipe import Train, TrainingStage
 from scanwise.records import SIDES
@@ -35,6 +36,7 @@ def plan(work: Work) -> Plan:
 
     made = work.recipe
     network = build(made.model, len(work.cohort.classes), made.data.channels, classes=work.cohort.classes)
+    explaining.refuse(work)
     speed = training.time_steps(network, made, work.device)
     cells: list[tuple[str, ...]] = []
     seconds = 0.0

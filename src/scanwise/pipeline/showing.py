@@ -5,6 +5,7 @@ OUT/NAME-CLASS.npz      values (size, size), aligned (rows and columns of the fi
 OUT/NAME-CLASS.nii.gz   of a NIfTI volume, or of a DICOM file that says where it lies: the map in its place
 OUT/words.csv           of a network that reads words: what each gave; NAME-CLASS-words.png where they look
 OUT/components.csv      of a hybrid: what each half looks at and gives; NAME-CLASS-halves.png
+OUT/NAME-CLASS-members.png .npz   where members look and differ, if that is asked for
 """
 
 import logging
@@ -12,6 +13,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +23,12 @@ from scanwise import bundle, cohort, run
 from scanwise.errors import DataError, did_you_mean
 from scanwise.models.vocabulary import as_read
 from scanwise.pipeline import device_of, grids, parts
-from scanwise.pipeline.explaining import CHECKS, options_of
+from scanwise.pipeline.explaining import WORDS, options_of
 from scanwise.recipe import Data
 from scanwise.records import Heatmap, IntArray
 
 if TYPE_CHECKING:
     from scanwise.cohort.readers import Pixels
-    from scanwise.models import Network
 
 log = logging.getLogger("scanwise")
 
@@ -40,9 +41,10 @@ def show(
     out: Path,
     *,
     method: str = "",
-    target: str = PREDICTED,
+    target: Sequence[str] = (PREDICTED,),
     layer: str = "",
     opacity: float | None = None,
+    uncertainty: bool = False,
     manifest: Path | None = None,
     device: str = "auto",
     threads: int = 0,
@@ -55,9 +57,10 @@ def show(
         scans: files, or folders of them.
         out: the folder to write to.
         method: of `explanation.METHODS`; unsaid, the recipe's.
-        target: a class by name or number, `predicted`, or `all`.
+        target: classes by name or number, `predicted`, or `all`.
         layer: for class activation maps.
         opacity: of the map over the scan; unsaid, the recipe's.
+        uncertainty: also show where the members of the network differ.
         manifest: with a column path, and text for a network that reads it.
 
     Returns:
@@ -65,6 +68,7 @@ def show(
 
     Raises:
         DataError: for a target that is no class, or if no file can be read.
+        RecipeError: for a method that does not apply, or members of a network that has none.
     """
     loaded = bundle.load(place)
     made, used = loaded.recipe, device_of(device, threads)
@@ -79,43 +83,52 @@ def show(
         [listing.root / name for name in names], words=None if spoken is None else titles, device=used
     )
     wanted = _targets(target, loaded.classes, answer.scans.predicted)
-    asked = {name: value for name, value in (("method", method), ("layer", layer)) if value}
-    options = options_of(made, used, progress) | asked
-    opaque = made.explain.opacity if opacity is None else opacity
+    options = options_of(made, used, progress)
+    if method or layer:
+        options |= {"method": method or options["method"], "layer": layer}
     rows = np.arange(len(names)).repeat(wanted.shape[1])
     told = parts.Told(
         names=[names[row] for row in rows],
         scans=None if made.model.name == "text" else pixels[rows],
         targets=wanted.ravel(),
-        probs=answer.scans.probs[rows, wanted.ravel()],
+        said=answer.scans.probs[rows],
         classes=loaded.classes,
         truth=[""] * len(rows),
         titles=() if spoken is None else [spoken[row] for row in rows],
+        opacity=made.explain.opacity if opacity is None else opacity,
     )
     stems = _stems(told)
     notes, files = _words(loaded, told, stems, out, used)
     maps: tuple[Heatmap, ...] = ()
     if told.scans is not None:
-        maps = _maps(loaded, place, pixels, told, wanted, options)
+        maps = _maps(loaded, pixels, told, wanted, options)
         for index, (one, stem) in enumerate(zip(maps, stems, strict=True)):
-            files.append(_draw(one, told, index, notes[index], opaque, out / stem))
+            files.append(_draw(one, told, index, notes[index], out / stem))
             _write_arrays(one, loaded.classes, listing.root / one.scan, made.data, out / stem)
-        files += _halves(loaded.network, told, stems, out, used)
+        files += _halves(loaded, told, stems, out, used)
+        files += _members(loaded, told, stems, out, options) if uncertainty else []
     return maps, files, (*quarantine, *listing.unused)
 
 
 def _stems(told: parts.Told) -> list[str]:
-    """The names of what is written of each scan and class."""
+    """The names of what is written of each scan and class, no two alike in any letters."""
     shared = os.path.commonpath([os.path.dirname(name) for name in told.names])  # noqa: PTH120 - names are text
-    classes = (told.classes[target] for target in told.targets)
-    return [f"{_safe(name.removeprefix(shared))}-{_safe(of)}" for name, of in zip(told.names, classes, strict=True)]
+    taken: set[str] = set()
+    stems = []
+    for name, target in zip(told.names, told.targets, strict=True):
+        wanted = f"{_safe(name.removeprefix(shared))}-{_safe(told.classes[target])}"
+        numbered = (f"{wanted}-{number}" for number in count(2))
+        stem = next(one for one in chain([wanted], numbered) if one.casefold() not in taken)
+        taken.add(stem.casefold())
+        stems.append(stem)
+    return stems
 
 
 def _maps(
-    loaded: bundle.Bundle, place: Path, pixels: "Pixels", told: parts.Told, wanted: IntArray, options: dict[str, Any]
+    loaded: bundle.Bundle, pixels: "Pixels", told: parts.Told, wanted: IntArray, options: dict[str, Any]
 ) -> tuple[Heatmap, ...]:
     """A map of each scan and class, with the badge that its method has on this run."""
-    from scanwise.explanation import explain
+    from scanwise.explanation import explain, judged
     from scanwise.explanation.sanity import method_of
 
     tokens = None
@@ -123,17 +136,16 @@ def _maps(
         tokens = loaded.vocabulary(told.titles[:: wanted.shape[1]])
     names = np.array(told.names[:: wanted.shape[1]])
     found = explain(loaded.network, pixels, targets=wanted, tokens=tokens, names=names, **options)
-    passed, reason = _badge(place, method_of(options))
-    badged = zip(found, told.probs, strict=True)
-    return tuple(replace(one, prob=float(prob), passed=passed, reason=reason) for one, prob in badged)
+    reasons = loaded.verdict(method_of(options), options["layer"])
+    return tuple(judged(replace(one, prob=float(p)), reasons) for one, p in zip(found, told.probs, strict=True))
 
 
-def _draw(one: Heatmap, told: parts.Told, index: int, note: str, opacity: float, stem: Path) -> Path:
+def _draw(one: Heatmap, told: parts.Told, index: int, note: str, stem: Path) -> Path:
     from scanwise.explanation import drawing
 
     path = stem.with_name(stem.name + ".png")
     with run.writing(path) as temporary:
-        temporary.write_bytes(drawing.panel(told.scans[index], one, told.classes, opacity=opacity, note=note))
+        temporary.write_bytes(drawing.panel(told.scans[index], one, told.classes, opacity=told.opacity, note=note))
     return path
 
 
@@ -144,19 +156,43 @@ def _words(
     if loaded.vocabulary is None:
         return [""] * len(stems), []
     pictures = [f"{stem}-words.png" for stem in stems]
-    notes = parts.write_words(loaded.network, loaded.vocabulary, told, out, device=device, pictures=pictures)
+    failed = bool(loaded.verdict(WORDS))
+    notes = parts.write_words(
+        loaded.network, loaded.vocabulary, told, out, device=device, pictures=pictures, failed=failed
+    )
     return notes, [out / "words.csv"]
 
 
-def _halves(network: "Network", told: parts.Told, stems: Sequence[str], out: Path, device: str) -> list[Path]:
+def _halves(loaded: bundle.Bundle, told: parts.Told, stems: Sequence[str], out: Path, device: str) -> list[Path]:
     """The maps of the two halves of a hybrid, and what each gives; nothing for any other network."""
+    from scanwise.explanation.components import METHODS
     from scanwise.models.hybrid import Hybrid
 
-    if not isinstance(network.body, Hybrid):
+    if not isinstance(loaded.network.body, Hybrid):
         return []
     pictures = [f"{stem}-halves.png" for stem in stems]
-    parts.write_components(network, told, out, device=device, pictures=pictures)
+    verdicts = {half: loaded.verdict(method) for half, method in METHODS.items()}
+    reasons = {half: told_of for half, told_of in verdicts.items() if told_of is not None}
+    parts.write_components(told, parts.look(loaded.network, told, device), out, reasons, pictures)
     return [*(out / name for name in pictures), out / "components.csv"]
+
+
+def _members(
+    loaded: bundle.Bundle, told: parts.Told, stems: Sequence[str], out: Path, options: dict[str, Any]
+) -> list[Path]:
+    """Where members agree to look and where they differ, a picture and arrays a scan and class."""
+    from scanwise.explanation.sanity import method_of
+    from scanwise.explanation.uncertainty_map import spread
+
+    tokens = None if loaded.vocabulary is None else loaded.vocabulary(told.titles)
+    found = spread(loaded.network, told.scans, targets=told.targets[:, None], tokens=tokens, **options)
+    reasons = loaded.verdict(method_of(options), options["layer"])
+    files = []
+    for row, stem in enumerate(stems):
+        arrays, picture = (out / f"{stem}-members.{kind}" for kind in ("npz", "png"))
+        parts.write_spread(found, told, slice(row, row + 1), reasons, arrays=arrays, picture=picture)
+        files.append(picture)
+    return files
 
 
 def _read(listing: Any, settings: Data) -> "tuple[Pixels, list[int], list[tuple[str, str]]]":
@@ -173,31 +209,24 @@ def _read(listing: Any, settings: Data) -> "tuple[Pixels, list[int], list[tuple[
     return np.stack(pixels) if pixels else np.empty((0, 1, 1, 1), np.uint8), kept, quarantine
 
 
-def _targets(target: str, classes: Sequence[str], predicted: IntArray) -> IntArray:
-    """(N, K) classes to explain."""
-    if target == PREDICTED:
-        return np.asarray(predicted)[:, None]
-    if target == EVERY:
-        return np.tile(np.arange(len(classes)), (len(predicted), 1))
-    if target in classes:
-        return np.full((len(predicted), 1), list(classes).index(target))
-    if target.isdecimal() and int(target) < len(classes):
-        return np.full((len(predicted), 1), int(target))
-    raise DataError(
-        f"There is no class {target!r}; choose {PREDICTED}, {EVERY}, a number below {len(classes)}, or one of "
-        f"{', '.join(classes)}.{did_you_mean(target, classes)}"
-    )
-
-
-def _badge(place: Path, method: str) -> tuple[bool | None, str]:
-    """What the checks of the run said of this method; None where it was not checked there."""
-    path = place / "heatmaps" / CHECKS
-    if not path.is_file():
-        return None, ""
-    told = run.read_json(path)
-    if told.get("method") != method:
-        return None, ""
-    return not told["reasons"], "; ".join(told["reasons"])
+def _targets(asked: Sequence[str], classes: Sequence[str], predicted: IntArray) -> IntArray:
+    """(N, K) classes to explain, each once."""
+    columns: list[IntArray] = []
+    for target in asked:
+        if target == EVERY:
+            columns += [np.full(len(predicted), index) for index in range(len(classes))]
+        elif target == PREDICTED:
+            columns.append(np.asarray(predicted))
+        elif target in classes:
+            columns.append(np.full(len(predicted), list(classes).index(target)))
+        elif target.isdecimal() and int(target) < len(classes):
+            columns.append(np.full(len(predicted), int(target)))
+        else:
+            raise DataError(
+                f"There is no class {target!r}; choose {PREDICTED}, {EVERY}, a number below {len(classes)}, or one of "
+                f"{', '.join(classes)}.{did_you_mean(target, classes)}"
+            )
+    return np.unique(np.stack(columns, axis=1), axis=1)
 
 
 def _write_arrays(one: Heatmap, classes: Sequence[str], file: Path, settings: Data, stem: Path) -> None:

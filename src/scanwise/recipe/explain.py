@@ -32,5 +32,7 @@ class Explain(Section):
     """Pictures of each kind (surest right, surest wrong, most uncertain) for each class."""
     opacity: Share = 0.6
     """Of the brightest of a map over its scan."""
+    heads: bool = True
+    """Whether scans are of heads: then mean maps over registered heads and a table of their regions are made."""
     retrain: bool = False
     """Whether to train twice more, on labels shuffled between people and from another seed, for the checks that need it."""

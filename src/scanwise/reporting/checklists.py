@@ -170,7 +170,7 @@ def _limits(contents: Contents) -> str:
 
 def _heatmaps(contents: Contents) -> str:
     """Whether the maps passed the checks that a run makes of them."""
-    reasons = read_json(contents.run.path / "heatmaps" / "checks.json").get("reasons", [])
+    reasons = read_json(contents.run.heatmaps / "checks.json").get("reasons", [])
     return f"Heatmaps, which {'failed' if reasons else 'passed'} their sanity checks."
 
 

@@ -47,7 +47,7 @@ class Explanations:
 
 def explanations(contents: Contents) -> Explanations | None:
     """What lies in `heatmaps/`; None where there is nothing."""
-    folder = contents.run.path / "heatmaps"
+    folder = contents.run.heatmaps
     if not (folder / "checks.json").is_file():
         return None
     told = read_json(folder / "checks.json")
