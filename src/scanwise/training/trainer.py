@@ -19,7 +19,7 @@ from torch import Tensor
 
 from scanwise.cohort.store import Store
 from scanwise.errors import RunError, TrainingError
-from scanwise.models import Network, weights
+from scanwise.models import Network, trial, weights
 from scanwise.recipe import Recipe, Tracking, Train
 from scanwise.records import IntArray, StrArray
 from scanwise.run import Fit, is_writer
@@ -124,7 +124,9 @@ def train(
     keeper = Keeper(fit, section, progress and is_writer(), after)
     begun = _recall(network, keeper, fit.checkpoints / LAST)
     processes.wait()
-    weighed = class_weights(scene.labels_of("train"), _classes(network, recipe)) if section.class_weights else None
+    # Labels may lack the last class: so the network tells how many there are.
+    count = trial.answer(network, recipe).shape[1] if section.class_weights else 0
+    weighed = class_weights(scene.labels_of("train"), count) if count else None
     network.to(memory_format=torch.channels_last)
     stages = phases_of(section)
     trackers = Trackers(section.tracking if is_writer() else Tracking(), fit, keeper, classes)
@@ -294,14 +296,6 @@ def class_weights(labels: IntArray, num_classes: int) -> Tensor:
     counts = np.bincount(labels, minlength=num_classes).astype(np.float64)
     weighted = np.divide(len(labels) / (counts > 0).sum(), counts, out=np.zeros_like(counts), where=counts > 0)
     return torch.tensor(weighted, dtype=torch.float32)
-
-
-def _classes(network: Network, recipe: Recipe) -> int:
-    """How many values come out of a network; labels may lack the last class."""
-    data = recipe.data
-    with torch.inference_mode():
-        logits: Tensor = network.eval()(torch.zeros(1, data.channels, data.size, data.size))
-    return logits.shape[1]
 
 
 @contextmanager
