@@ -1,5 +1,6 @@
 """What a stage holds still stays as it is, to the bit; what learns, learns at its own rate."""
 
+import shlex
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 import toy
 from test_trainer import history, run, untimed
 
+from scanwise import recipe
 from scanwise.errors import RecipeError
 from scanwise.models import Network, build
 from scanwise.recipe import Model, TrainingStage
@@ -135,6 +137,55 @@ def test_more_blocks_than_there_are_are_refused() -> None:
     network = make("small")
     with pytest.raises(RecipeError, match="top is 9, but the backbone has 4 blocks"):
         arrange(network, take_apart(network, 1, 16), TrainingStage(epochs=1, freeze="backbone", top=9))
+
+
+def variants(name: str) -> dict[str, list[str]]:
+    """The settings that a shipped recipe's comment gives for each of its variants."""
+    found, last = {}, ""
+    for line in recipe.shipped()[name].partition("# Variants")[2].splitlines():
+        if line.startswith("#     --set"):
+            found[last] = [word for word in shlex.split(line) if word not in ("#", "--set")]
+        last = line.removeprefix("#").strip().partition(" (")[0]
+    return found
+
+
+def test_every_variant_that_a_recipe_names_is_one() -> None:
+    told = variants("fashion-fusion")
+    assert len(told) == 5
+    for settings in told.values():
+        assert recipe.load("fashion-fusion", settings) != recipe.load("fashion-fusion")
+
+
+@pytest.mark.parametrize(
+    ("name", "smaller"),
+    [
+        ("text alone", ("model.text={words: 16, length: 4, width: 8, layers: 1, heads: 2}", "train.epochs=2")),
+        (
+            "photo alone",
+            (
+                "model.weights=none", "model.name=test_efficientnet",
+                "train.stages=[{epochs: 1, freeze: backbone, views: 2}, {epochs: 1, freeze: backbone, top: 3}]",
+            ),
+        ),
+    ],
+)  # fmt: skip
+def test_a_part_of_the_fusion_learns_alone(tmp_path: Path, name: str, smaller: tuple[str, ...]) -> None:
+    size = ("data.size=16", "data.channels=1", "model.mean=[0.5]", "model.std=[0.5]", "train.class_weights=true")
+    made = recipe.load("fashion-fusion", [*variants("fashion-fusion")[name], *size, *smaller])
+    tokens = np.stack([toy.LABELS + 1] * 4, axis=1) if made.model.reads_words else None
+    toy.train(toy.network(made), made, tmp_path, tokens=tokens)
+    assert len(history(tmp_path)) == 2
+
+
+def test_a_network_of_words_is_head_throughout() -> None:
+    """Its feature maps are made of nothing that learns: a frozen stage trains it all the same."""
+    torch.manual_seed(0)
+    network = build(Model(name="text", text={"words": 16, "width": 8, "layers": 1, "heads": 2}), 3, 1)
+    parts = take_apart(network, 1, 16)
+    assert parts.blocks == 0
+    arrange(network, parts, TrainingStage(epochs=1, freeze="backbone"))
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    assert all(module.training for module in network.modules())
 
 
 @pytest.fixture(scope="module")

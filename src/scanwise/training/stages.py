@@ -74,6 +74,8 @@ def phases_of(train: Train) -> tuple[TrainingStage, ...]:
 def take_apart(network: Network, channels: int, size: int) -> Parts:
     """Tell backbone from head, and the backbone's blocks from each other, with one scan of zeros.
 
+    A network that makes its feature maps of nothing that learns, as one of words alone, is head throughout.
+
     Args:
         network: left as it was, with all its parameters set to learn.
         channels: of the scans.
@@ -82,9 +84,9 @@ def take_apart(network: Network, channels: int, size: int) -> Parts:
     network.requires_grad_(True)
     names, parameters = zip(*network.named_parameters(), strict=True)
     walked, maps = _walk(network, torch.zeros(1, channels, size, size, device=network.mean.device))
-    total = sum((part.float().sum() for part in tensors_of(maps)), torch.zeros((), device=network.mean.device))
-    gradients = torch.autograd.grad(total, parameters, allow_unused=True)
-    backbone = [name for name, found in zip(names, gradients, strict=True) if found is not None]
+    learnt = [part.float().sum() for part in tensors_of(maps) if part.requires_grad]
+    gradients = torch.autograd.grad(learnt, parameters, allow_unused=True) if learnt else ()
+    backbone = [name for name, found in zip(names, gradients, strict=False) if found is not None]
     depths = dict.fromkeys(names, 0)
     for blocks in _backbones(network, backbone):
         for depth, block in enumerate(reversed(blocks), 1):
