@@ -282,15 +282,15 @@ def _refuse_taken(out: Path, resume: bool) -> None:
 
 
 def _refuse_network(work: Work, out: Path) -> None:
-    """Build the network once before anything is written: its name, options or weights may be wrong."""
+    """Build the network once before anything is written: its name, options, weights or the size of scans may be wrong."""
     if all(Run(out).fit(split.protocol, split.fold).model.is_file() for split in work.splits):
         return
-    from scanwise.models import build
+    from scanwise.models import build, trial
 
-    classes = work.cohort.classes
-    if work.recipe.model.reads_words:
-        titles.titles_of(work.cohort, work.recipe)
-    build(work.recipe.model, len(classes), work.recipe.data.channels, classes=classes)
+    made, classes = work.recipe, work.cohort.classes
+    if made.model.reads_words:
+        titles.titles_of(work.cohort, made)
+    trial.refuse_size(build(made.model, len(classes), made.data.channels, classes=classes), made)
 
 
 def _open_run(work: Work, out: Path, resume: bool) -> Run:

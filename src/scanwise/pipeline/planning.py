@@ -32,11 +32,12 @@ class Plan:
 def plan(work: Work) -> Plan:
     """Count the cells, time a few steps of the network on random pixels, and add up the disk; writes nothing."""
     from scanwise import training
-    from scanwise.models import build
+    from scanwise.models import build, trial
 
     made = work.recipe
     network = build(made.model, len(work.cohort.classes), made.data.channels, classes=work.cohort.classes)
     explaining.refuse(work)
+    trial.refuse_size(network, made)
     speed = training.time_steps(network, made, work.device)
     cells: list[tuple[str, ...]] = []
     seconds = 0.0
