@@ -107,6 +107,13 @@ def test_a_split_must_leave_something_to_do(tmp_path: Path, text: str) -> None:
     assert "split: " in mistakes(written(tmp_path, f"name: a\nsplit: {text}"))[1]
 
 
+@pytest.mark.parametrize("name", ["text", "fusion"])
+@pytest.mark.parametrize("mixing", ["mixup", "cutmix"])
+def test_pixels_are_not_mixed_where_words_are_read(tmp_path: Path, name: str, mixing: str) -> None:
+    text = f"name: a\nmodel: {{name: {name}}}\ntrain: {{{mixing}: 0.2}}"
+    assert "set train.mixup and train.cutmix to 0" in "\n".join(mistakes(written(tmp_path, text)))
+
+
 def test_an_unknown_recipe_names_those_there_are() -> None:
     (line,) = mistakes("alexnet-grey")
     assert "Did you mean 'alexnet-gray" in line

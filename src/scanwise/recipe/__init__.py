@@ -96,6 +96,15 @@ class Recipe(Section):
             raise ValueError("model.ordinal: true and train.loss: corn belong together; set both, or none of them")
         return self
 
+    @model_validator(mode="after")
+    def _words_unmixed(self) -> Self:
+        if self.model.reads_words and (self.train.mixup or self.train.cutmix):
+            raise ValueError(
+                f"mixup and cutmix mix pixels, and the words that model.name: {self.model.name} reads cannot be mixed with "
+                "them; set train.mixup and train.cutmix to 0"
+            )
+        return self
+
     def to_yaml(self) -> str:
         """The recipe with every default made explicit."""
         from ruamel.yaml import YAML
