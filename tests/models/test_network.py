@@ -206,6 +206,13 @@ def test_a_hub_out_of_reach_says_what_to_do(monkeypatch: pytest.MonkeyPatch, err
         make("test_resnet.r160_in1k", 1, weights="hub")
 
 
+@pytest.mark.parametrize("name", ["mobilenetv2_035", "efficientnet_b6"])
+def test_a_network_without_published_weights_is_not_blamed_on_the_connection(name: str) -> None:
+    with pytest.raises(WeightsError, match=rf"no pretrained weights for '{name}'.*none or a file") as caught:
+        make(name, 1, weights="hub")
+    assert "Connect" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "mobilenetv2_035", "mobilenetv3_small_050"])
 def test_the_first_answers_are_unsure(name: str) -> None:
     """timm draws the classifier of an EfficientNet by the number of classes, so large that it answers at random and surely."""

@@ -363,6 +363,17 @@ def test_other_errors_are_told_as_they_are(tmp_path: Path, monkeypatch: pytest.M
         run(tmp_path)
 
 
+def test_a_monitor_that_is_never_defined_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """AUROC of a validation side with a single class: no epoch is better than another."""
+    labels = np.where(np.arange(102) < 72, toy.LABELS, 0)
+    made = toy.recipe(epochs=2, monitor="auroc")
+    with caplog.at_level(logging.WARNING, "scanwise"):
+        outcome = toy.train(toy.network(made), made, tmp_path, labels=labels)
+    assert outcome.best_epoch == 1
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "auroc is not defined" in told
+
+
 def test_progress_is_told_an_epoch_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="scanwise"):
         run(tmp_path, epochs=2, monitor="loss")

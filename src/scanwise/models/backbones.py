@@ -38,6 +38,11 @@ def create(
     tags = timm.models.get_arch_pretrained_cfgs(bare)
     if name != bare and name not in tags:
         raise RecipeError(f"timm's {bare!r} has no weights {name!r}.{did_you_mean(name, tags)}")
+    if source == "hub" and not timm.models.is_model_pretrained(name):
+        raise WeightsError(
+            f"timm knows no pretrained weights for {name!r}. Set model.weights to none or a file of weights, or choose a "
+            f"network that has some.{did_you_mean(bare, {known.split('.')[0] for known in timm.list_models(pretrained=True)})}"
+        )
     arguments = {"num_classes": num_classes, "in_chans": channels, "drop_rate": dropout, **options}
     try:
         model: nn.Module = timm.create_model(name, pretrained=source == "hub", **arguments)

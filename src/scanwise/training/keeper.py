@@ -127,6 +127,11 @@ class Keeper(Callback):
         }
         self.history.append(row)
         score = (-1 if self.monitor in LOWER_IS_BETTER else 1) * row[f"validation_{self.monitor}"]
+        if np.isnan(score) and not self.best_epoch and is_writer():
+            log.warning(
+                "train.monitor: %s is not defined on this validation side, which may lack a class. As long as it is not, "
+                "epoch 1 counts as the best and is what is kept. Choose another monitor, such as loss.", self.monitor,
+            )  # fmt: skip
         # A metric that is undefined (NaN) at first gives way to any number.
         if score > self.best or not self.best_epoch or (np.isnan(self.best) and not np.isnan(score)):
             self.best, self.best_epoch = score, self._epoch(trainer)
