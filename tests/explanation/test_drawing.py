@@ -43,7 +43,7 @@ def test_panels_and_sheets_are_pictures(passed: bool | None, channels: int) -> N
     scan = np.repeat(GRAY, channels, axis=2)
     for picture in (
         drawing.panel(scan, heatmap(passed), ("well", "ill"), truth="well"),
-        drawing.mosaic([scan, scan], [heatmap(passed)] * 2, ["surest right", "surest wrong"], "ill"),
+        drawing.mosaic([scan, scan], [heatmap(passed)] * 2, ["surest right", "surest wrong"], "ill").whole,
         drawing.sheet({"mean": heatmap().values, "variance": heatmap().values}, "members"),
     ):
         assert Image.open(io.BytesIO(picture)).size[0] > 200

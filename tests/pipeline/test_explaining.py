@@ -52,6 +52,11 @@ def told(run: Run) -> Any:
     return json.loads((run.path / "heatmaps" / "checks.json").read_text(encoding="utf-8"))
 
 
+def faint(image: Image.Image, opacity: float) -> Image.Image:
+    image.putalpha(image.getchannel("A").point(lambda value: round(opacity * value)))
+    return image
+
+
 def test_every_check_is_a_finding_and_decides_the_badge(explained: Run) -> None:
     checks = told(explained)["checks"]
     assert [one["name"] for one in checks] == ["weights", "repeat", "faith", "foreground", "labels", "seed", "learnt"]
@@ -71,7 +76,11 @@ def test_what_failed_is_left_out_of_the_summary_and_said_in_the_report(explained
     failed = bool(told(explained)["reasons"])
     assert (folder / "mean.png").is_file() != failed
     assert (folder / "regions.csv").is_file() != failed
-    assert (folder / "class-0.png").is_file()
+    scans, maps = (Image.open(folder / f"class-0{part}.png") for part in ("-scans", "-maps"))
+    assert scans.size == maps.size
+    laid = Image.alpha_composite(scans.convert("RGBA"), faint(maps.convert("RGBA"), 0.6))
+    whole = np.asarray(Image.open(folder / "class-0.png").convert("RGBA")).astype(int)
+    assert np.abs(whole - np.asarray(laid)).max() <= 3
     assert (folder / "uncertainty.png").is_file()
     page = explained.report.read_text(encoding="utf-8")
     assert 'id="explanations"' in page

@@ -18,7 +18,9 @@ from scanwise import registration
 from scanwise.records import FloatArray, Heatmap, IntArray
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 Pixels = NDArray[np.uint8]
 COLOURS = "cividis"
@@ -61,7 +63,7 @@ def panel(
     a note, such as which words spoke."""
     told = textwrap.fill(note, 100)
     with _figure(7.2, 3.1 + 0.17 * len(told.splitlines())) as figure:
-        first = _row(figure, 1, 0, scan, heatmap, opacity)
+        first, _ = _row(figure, 1, 0, scan, heatmap, opacity)
         if told:
             first.set_title(told, color=WORDS, fontsize=8, loc="left")
         figure.suptitle(title(heatmap, classes, truth), color=WORDS, fontsize=10, x=0.01, ha="left")
@@ -137,17 +139,34 @@ def title(heatmap: Heatmap, classes: Sequence[str], truth: str = "") -> str:
     return f"{classes[heatmap.target]} {100 * heatmap.prob:.0f} %{known} · {heatmap.method.replace('_', ' ')}"
 
 
+@dataclass(frozen=True, slots=True)
+class Mosaic:
+    """One sheet as three PNGs of one size.
+
+    Attributes:
+        whole: with the maps over their scans.
+        below: the same without the maps.
+        above: the maps alone, as opaque as can be; laid over `below` at any opacity.
+    """
+
+    whole: bytes
+    below: bytes
+    above: bytes
+
+
 def mosaic(
     scans: Sequence[Pixels], heatmaps: Sequence[Heatmap], captions: Sequence[str], heading: str, *, opacity: float = 0.6
-) -> bytes:
-    """Several maps under one heading, each as bare scan, overlay and outline with its caption, as PNG."""
+) -> Mosaic:
+    """Several maps under one heading, each as bare scan, overlay and outline with its caption."""
+    covers = []
     with _figure(7.2, 0.6 + 2.4 * len(scans)) as figure:
         for place, (scan, heatmap, caption) in enumerate(zip(scans, heatmaps, captions, strict=True)):
-            first = _row(figure, len(scans), place, scan, heatmap, opacity)
+            first, cover = _row(figure, len(scans), place, scan, heatmap, opacity)
+            covers.append(cover)
             first.set_title(textwrap.fill(caption, 90), color=WORDS, fontsize=8, loc="left")
         figure.suptitle(heading, color=WORDS, fontsize=11, x=0.01, ha="left")
         _badge(figure, heatmaps)
-        return _png(figure)
+        return _apart(figure, covers)
 
 
 def members(
@@ -272,20 +291,31 @@ def _turn_upright(poses: FloatArray) -> None:
 
 def _over(scan: Pixels, shown: FloatArray, opacity: float, passed: bool | None) -> Pixels:
     """(H, W, 3): the scan under what is shown (H, W), 0 to 1."""
+    colours = _coloured(shown, passed)
+    below = np.broadcast_to(scan, (*scan.shape[:2], 3)).astype(np.float64)
+    cover = opacity * colours[..., 3:]
+    return np.asarray(np.rint(below * (1 - cover) + 255 * colours[..., :3] * cover), dtype=np.uint8)
+
+
+def _coloured(shown: FloatArray, passed: bool | None) -> FloatArray:
+    """(H, W, 4) of what is shown, 0 to 1: the more opaque the higher."""
     import matplotlib as mpl
 
-    colours = mpl.colormaps["gray" if passed is False else COLOURS](shown)[..., :3] * 255
-    below = np.broadcast_to(scan, (*scan.shape[:2], 3)).astype(np.float64)
-    cover = (opacity * shown)[..., None]
-    return np.asarray(np.rint(below * (1 - cover) + colours * cover), dtype=np.uint8)
+    colours = np.array(mpl.colormaps["gray" if passed is False else COLOURS](shown), dtype=np.float64)
+    colours[..., 3] = shown
+    return colours
 
 
-def _row(figure: "Figure", rows: int, row: int, scan: Pixels, heatmap: Heatmap, opacity: float) -> Any:
+def _row(
+    figure: "Figure", rows: int, row: int, scan: Pixels, heatmap: Heatmap, opacity: float
+) -> "tuple[Axes, AxesImage]":
+    """The bare scan's place, and the map over the scan."""
     shown = scan.squeeze(-1) if scan.shape[-1] == 1 else scan
     gray: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
     axes = [figure.add_subplot(rows, 3, 3 * row + column + 1) for column in range(3)]
     axes[0].imshow(shown, **gray)
-    axes[1].imshow(overlay(scan, heatmap.values, opacity=opacity, passed=heatmap.passed))
+    axes[1].imshow(shown, **gray)
+    cover = axes[1].imshow(_coloured(levels(heatmap.values), heatmap.passed), alpha=opacity)
     axes[2].imshow(shown, **gray)
     if heatmap.values.any():
         colour = "#c3c8cd" if heatmap.passed is False else "#ffd43b"
@@ -293,7 +323,7 @@ def _row(figure: "Figure", rows: int, row: int, scan: Pixels, heatmap: Heatmap, 
             axes[2].contour(levels(heatmap.values), levels=CONTOURS, colors=line, linewidths=width)
     for one in axes:
         one.set_axis_off()
-    return axes[0]
+    return axes[0], cover
 
 
 def _badge(figure: "Figure", heatmaps: Sequence[Heatmap]) -> None:
@@ -347,7 +377,27 @@ def _figure(width: float, height: float) -> "Iterator[Figure]":
         yield Figure(figsize=(width, height), layout="constrained")
 
 
-def _png(figure: "Figure") -> bytes:
+def _apart(figure: "Figure", covers: "Sequence[AxesImage]") -> Mosaic:
+    """The figure whole, without its covers, and the covers alone; each thing in its place in all three."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+    figure.set_layout_engine("none")  # or what is hidden would leave its place to others
+    whole = _png(figure)
+    for cover in covers:
+        cover.set_visible(False)
+    below = _png(figure)
+    for axes in figure.axes:
+        for artist in axes.get_children():
+            artist.set_visible(artist in covers)
+    for text in figure.texts:
+        text.set_visible(False)
+    for cover in covers:
+        cover.set_alpha(1)
+    return Mosaic(whole, below, _png(figure, "none"))
+
+
+def _png(figure: "Figure", ground: str = SHEET) -> bytes:
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=90, facecolor=SHEET, metadata={"Software": None})
+    figure.savefig(stream, format="png", dpi=90, facecolor=ground, metadata={"Software": None})
     return stream.getvalue()

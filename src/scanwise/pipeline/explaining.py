@@ -2,7 +2,7 @@
 
 RUN/heatmaps/  checks.json      what each check found, and the badge
                maps.npz         the maps of the scans that were checked
-               CLASS.png        surest right, surest wrong, most uncertain
+               class-N.png      surest right, surest wrong, most uncertain; class-N-scans.png and -maps.png to lay over it
                mean.png  regions.csv        over registered scans; where the method passed
                components.csv  words.csv …  what the parts of a network say (`parts`)
 RUN/retrained/ labels/ seed/    two more trainings, where the recipe asks for them
@@ -284,7 +284,8 @@ def _mosaics(
         ]
         captions = [f"{kind}: {drawing.title(one, classes, name)}" for (_, kind), one in zip(mine, shown, strict=True)]
         sheet = drawing.mosaic(list(scans), shown, captions, f"In truth {name}", opacity=work.recipe.explain.opacity)
-        (out / f"class-{index}.png").write_bytes(sheet)
+        for part, name in (("whole", ""), ("below", "-scans"), ("above", "-maps")):
+            (out / f"class-{index}{name}.png").write_bytes(getattr(sheet, part))
 
 
 def _words(

@@ -33,7 +33,10 @@ NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Explanations:
-    """The parts of the section; tables and pictures that are not there are left out."""
+    """The parts of the section; tables and pictures that are not there are left out.
+
+    `opacity` is that of the maps over their scans, in tens of per cent, until the reader chooses another.
+    """
 
     title: str
     passed: bool
@@ -41,8 +44,14 @@ class Explanations:
     tables: tuple[Table, ...]
     pictures: tuple[Picture, ...]
     left: str
+    opacity: int
     halves: parts.Halves | None
     spoken: parts.Spoken | None
+
+    @property
+    def opacities(self) -> list[int]:
+        """What a reader can choose from, in per cent."""
+        return sorted({0, 30, 60, 100, self.opacity})
 
 
 def explanations(contents: Contents) -> Explanations | None:
@@ -62,6 +71,7 @@ def explanations(contents: Contents) -> Explanations | None:
         tuple(made),
         tuple(pictures),
         left,
+        10 * round(10 * contents.recipe.explain.opacity),
         parts.halves(contents, folder, told, _checks),
         parts.spoken(contents, folder, told),
     )
@@ -109,11 +119,13 @@ def _regions(folder: Path) -> list[Table]:
 
 def _pictures(contents: Contents, folder: Path) -> tuple[list[Picture], str]:
     """The sheets of the first classes and what sums them up; and where the other sheets are."""
-    sheets = [(name, folder / f"class-{index}.png") for index, name in enumerate(contents.cohort.classes)]
+    sheets = [(name, folder / f"class-{index}-scans.png") for index, name in enumerate(contents.cohort.classes)]
     sheets = [(name, path) for name, path in sheets if path.is_file()]
     found = [
         Picture(
-            data(path), f"Test scans that are {contents.title(name)} in truth: bare, with the map, with its outline."
+            data(path),
+            f"Test scans that are {contents.title(name)} in truth: bare, with the map, with its outline.",
+            above=data(path.with_name(path.name.replace("-scans", "-maps"))),
         )
         for name, path in sheets[:SHEETS]
     ]

@@ -27,11 +27,15 @@ Row = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture inside the page, what it shows, and where that is long, a short word in its place."""
+    """A picture inside the page, what it shows, and where that is long, a short word in its place.
+
+    `above` is what is laid over it, as opaque as the reader wants.
+    """
 
     source: str
     about: str
     short: str = ""
+    above: str = ""
 
     @property
     def alt(self) -> str:
