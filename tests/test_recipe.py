@@ -172,6 +172,18 @@ def test_shipped_recipes_load_under_their_own_name_and_survive_yaml(tmp_path: Pa
     assert recipe.load(written(tmp_path, made.to_yaml())) == made
 
 
+@pytest.mark.parametrize("name", [name for name in recipe.shipped() if name != "stroke-hybrid"])
+def test_weights_of_the_hub_see_pixels_as_they_were_trained(name: str) -> None:
+    """Of a network of one backbone; the two halves of stroke-hybrid were trained differently."""
+    import timm
+
+    section = recipe.load(name).model
+    if section.weights == "hub":
+        backbone = section.fusion.image.name if section.name == "fusion" else section.name
+        about = timm.get_pretrained_cfg(backbone)
+        assert (section.mean, section.std) == (about.mean, about.std)
+
+
 def test_yaml_says_every_default_and_loses_nothing(tmp_path: Path) -> None:
     made = Recipe.model_validate(
         {

@@ -28,6 +28,7 @@ SMALL = {
     "mobilenet-attention": (
         TWO, "model.weights={weights}/mobilenetv2_100.pth", "model.options={pad_type: same}", "split.test=0.35",
         "train.stages=[{epochs: 12, freeze: backbone, views: 2, lr: 1e-3}]", "train.monitor=loss",
+        "model.mean=[0.5]", "model.std=[0.5]",
     ),
     "resnet50-two-stage": (
         TWO, "model.name=mobilenetv2_100", "model.weights={weights}/mobilenetv2_100.pth", "model.options={pad_type: same}",
@@ -48,6 +49,7 @@ SMALL = {
     "fashion-fusion": (
         "model.weights=none", "model.fusion.image.weights={weights}/mobilenetv2_035.pth",
         "model.fusion.image.name=mobilenetv2_035", "model.fusion.image.options={pad_type: same}", "split.fewest=50",
+        "model.mean=[0.5]", "model.std=[0.5]",
         "train.stages=[{epochs: 6, freeze: backbone, views: 1, lr: 1e-3}, {epochs: 1, freeze: backbone, top: 1, lr: 1e-4}]",
     ),
 }  # fmt: skip
