@@ -78,5 +78,6 @@ def test_each_half_has_weights_of_its_own(network: Network, tmp_path: Any) -> No
     build(section, 2, 3, pretrained=False)  # a checkpoint follows: the file is not needed
     whole = tmp_path / "whole.pth"
     torch.save(network.body.state_dict(), whole)
-    same = build(Model(name="hybrid", hybrid=HALVES, hidden=[16], weights=str(whole)), 2, 3).body
+    own = Model(name="hybrid", hybrid=HALVES, hidden=[16], weights=str(whole), class_order=("a", "b"))
+    same = build(own, 2, 3, classes=("a", "b")).body
     assert all(torch.equal(a, b) for a, b in zip(same.parameters(), network.body.parameters(), strict=True))

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from scanwise.errors import WeightsError
-from scanwise.models import build, weights
+from scanwise.models import build, origin, weights
 from scanwise.recipe import Model
 
 SHARED = Path(os.environ.get("SCANWISE_SHARED") or Path(__file__).parents[3] / "shared")
+ABC = ("a", "b", "c")
 MOBILENET = SHARED / "weights" / "mobilenetv2_035.pth"
 
 
@@ -136,7 +137,8 @@ def test_foreign_weights_owe_every_key_but_the_classifier_of_another_size(small:
     body = build(Model(name="small", weights=str(tmp_path / "three.pth")), 5, 1).body
     assert body.head.weight.shape == (5, 96)
     assert torch.equal(body.blocks[3][0].weight, state["blocks.3.0.weight"])
-    same = build(Model(name="small", weights=str(tmp_path / "three.pth")), 3, 1).body
+    said = {"weights": str(tmp_path / "three.pth"), "class_order": ABC}
+    same = build(Model(name="small", **said), 3, 1, classes=ABC).body
     assert torch.equal(same.head.weight, state["head.weight"])
     headless = build(Model(name="small", weights=str(tmp_path / "three.pth")), 0, 1).body
     assert torch.equal(headless.blocks[0][0].weight, state["blocks.0.0.weight"])
@@ -284,7 +286,7 @@ def test_a_published_checkpoint_gives_its_own_logits(published: tuple[nn.Module,
     image = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     normalise = torchvision.transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     expected = theirs(normalise(image / 255))
-    ours = build(two_stage(file), 4, 3).eval()
+    ours = build(two_stage(file, class_order=PUBLISHED), 4, 3, classes=PUBLISHED).eval()
     torch.testing.assert_close(ours(image), expected, rtol=0, atol=1e-5)
     ordered = build(two_stage(file, class_order=PUBLISHED), 4, 3, classes=CLINICAL).eval()
     torch.testing.assert_close(ordered(image), expected[:, [2, 3, 0, 1]], rtol=0, atol=1e-5)
@@ -305,7 +307,7 @@ def test_a_backbone_alone_goes_under_our_head(published: tuple[nn.Module, Path],
 
 
 def test_a_head_of_another_width_is_told(published: tuple[nn.Module, Path]) -> None:
-    with pytest.raises(WeightsError, match=r"of another shape \(head\.0\.bias, head\.0\.weight, head\.3\.weight"):
+    with pytest.raises(WeightsError, match=r"of another shape \(head\.0\.bias, head\.0\.weight"):
         build(two_stage(published[1]).model_copy(update={"hidden": (256,)}), 4, 3)
 
 
@@ -322,7 +324,8 @@ def test_every_kind_of_backbone_goes_under_our_head(name: str, tmp_path: Path) -
         assert mine
         assert all(torch.equal(state[key], tensor) for key, tensor in mine.items())
         torch.save(body.state_dict(), tmp_path / "own.pth")
-        again = build(Model(**bare, **said, weights=str(tmp_path / "own.pth")), 3, 3).body
+        own = Model(**bare, **said, weights=str(tmp_path / "own.pth"), class_order=ABC)
+        again = build(own, 3, 3, classes=ABC).body
         assert_equal(body, again)
 
 
@@ -373,5 +376,88 @@ def test_an_export_is_a_plain_state_dict_that_comes_back(small: nn.Module, tmp_p
     assert file == tmp_path / "checkpoints" / "model_epoch_10.pth"
     state = torch.load(file, weights_only=True)
     small.body.load_state_dict(state)
-    assert_equal(build(Model(name="small", weights=str(file)), 3, 1).body, small.body)
+    own = Model(name="small", weights=str(file), class_order=ABC)
+    assert_equal(build(own, 3, 1, classes=ABC).body, small.body)
     assert [found.name for found in file.parent.iterdir()] == [file.name]
+
+
+MEMBERS = {"kind": "batch_ensemble", "count": 2, "sigma": 0.3, "layers": 3}
+EXPORTED = {
+    "batch ensemble": {"members": MEMBERS},
+    "ordinal": {"ordinal": True},
+    "ensemble with attention": {"members": MEMBERS, "attention": {"width": 8}, "hidden": (8,)},
+}
+
+
+@pytest.mark.parametrize("kind", EXPORTED)
+@torch.inference_mode()
+def test_an_export_of_a_converted_network_comes_back(kind: str, tmp_path: Path) -> None:
+    """Members and the questions about stages are made after a plain network's weights are in, but theirs come after."""
+    torch.manual_seed(0)
+    network = build(Model(name="small", **EXPORTED[kind]), 3, 1).eval()
+    said = {"name": "small", **EXPORTED[kind], "weights": str(weights.export(network, tmp_path, 1))}
+    again = build(Model(**said, class_order=ABC), 3, 1, classes=ABC).eval()
+    assert_equal(again.body, network.body)
+    images = torch.randint(0, 256, (2, 1, 32, 32), dtype=torch.uint8)
+    fresh_head = build(Model(**said), 3, 1).eval()
+    assert torch.equal(fresh_head.forward_features(images), network.forward_features(images))
+    assert not torch.equal(fresh_head(images), network(images))
+    order = ("c", "a", "b")
+    if kind == "ordinal":
+        with pytest.raises(WeightsError, match="asks 2 questions about 3 classes in their order"):
+            build(Model(**said, class_order=order), 3, 1, classes=ABC)
+    else:
+        turned = build(Model(**said, class_order=order), 3, 1, classes=ABC).eval()
+        torch.testing.assert_close(turned(images), network(images)[:, [1, 2, 0]])
+
+
+def test_a_plain_classifier_answers_no_ordinal_questions(small: nn.Module, tmp_path: Path) -> None:
+    said = {"name": "small", "ordinal": True, "weights": str(weights.export(small, tmp_path, 1))}
+    with pytest.raises(WeightsError, match=r"Leave model\.class_order out"):
+        build(Model(**said, class_order=ABC), 3, 1, classes=ABC)
+    assert build(Model(**said), 3, 1).body.head.weight.shape == (2, 96)
+
+
+# --- what became of a file's classifier is said ---
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_a_classifier_whose_classes_nobody_names_is_not_used(
+    small: nn.Module, tmp_path: Path, num_classes: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As many classes are not the same classes: the published file has them by the alphabet, the scans by severity."""
+    file = weights.export(small, tmp_path, 1)
+    section = Model(name="small", weights=str(file), members={"kind": "deep_ensemble", "count": 2})
+    for network in build(section, num_classes, 1).networks:
+        assert not torch.equal(network.body.head.weight[:2], small.body.head.weight[:2])
+        assert torch.equal(network.body.blocks[3][0].weight, small.body.blocks[3][0].weight)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert re.search(r"model_epoch_1\.pth, for 3 classes, is not used.*model\.class_order", record.getMessage())
+    assert origin(section).endswith("with a fresh classifier")
+
+
+def test_a_classifier_that_is_used_or_not_there_is_a_note(
+    small: nn.Module, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    section = Model(name="small", weights=str(weights.export(small, tmp_path, 1)), class_order=ABC)
+    with caplog.at_level("INFO", "scanwise"):
+        build(section, 3, 1, classes=ABC)
+        assert "its 3 classes mapped by name" in caplog.text
+        assert origin(section).endswith("with its classifier")
+        state = {name: tensor for name, tensor in small.body.state_dict().items() if not name.startswith("head.")}
+        torch.save(state, tmp_path / "bare.pth")
+        caplog.clear()
+        bare = Model(name="small", weights=str(tmp_path / "bare.pth"))
+        build(bare, 3, 1)
+        assert "has no classifier" in caplog.text
+        caplog.clear()
+        build(bare, 0, 1)  # features only: there is none to speak of
+        build(bare, 3, 1, tell=False)
+    assert not caplog.records
+
+
+def test_the_classifier_under_a_head_of_ours_is_told_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    torch.save(build(Model(name="test_resnet"), 7, 3).body.state_dict(), tmp_path / "seven.pth")
+    build(Model(name="test_resnet", hidden=(8,), weights=str(tmp_path / "seven.pth")), 3, 3)
+    assert "for 7 classes, is not used" in caplog.text

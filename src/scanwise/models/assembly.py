@@ -29,6 +29,7 @@ def build(
     pretrained: bool = True,
     classes: Sequence[str] = (),
     encoder: Mapping[str, Any] | None = None,
+    tell: bool = True,
 ) -> Network:
     """Make the network of a recipe.
 
@@ -39,6 +40,7 @@ def build(
         pretrained: load the recipe's weights; False where a checkpoint follows anyway.
         classes: the names of the classes, in order; needed where the recipe gives a class_order.
         encoder: what the vocabulary knows of a Hugging Face encoder; without it its folder or the hub is asked.
+        tell: log what became of the classifier of a file of weights.
 
     Raises:
         RecipeError: for an unknown name, or a mean or std that does not fit the channels.
@@ -52,15 +54,25 @@ def build(
     if model.members.kind == "deep_ensemble":
         one = model.model_copy(update={"members": Members()})
         shared: dict[str, Any] = {"pretrained": pretrained, "classes": classes, "encoder": encoder}
-        return DeepEnsemble([build(one, num_classes, channels, **shared) for _ in range(model.members.number)])
+        members = range(model.members.number)
+        return DeepEnsemble([build(one, num_classes, channels, tell=tell and not i, **shared) for i in members])
     order = weights.order_of(model.class_order, classes) if pretrained and model.class_order else []
-    body, place = _body(model, num_classes, channels, pretrained, order, encoder)
+    body, place = _body(model, num_classes, channels, pretrained, encoder)
     draws = model.members.number if model.members.kind == "mc_dropout" else 0
     network = Network(body, model.mean, model.std, classifier=place.classifier if num_classes else "", draws=draws)
     if model.ordinal and num_classes:
         ordinal.convert(network)
-    if model.members.kind == "batch_ensemble":
+    ensemble, file = model.members.kind == "batch_ensemble", None
+    if pretrained and _is_file(model.weights):
+        file = Path(model.weights)
+    # Weights of one network go in before the members part, those of a batch ensemble when they have.
+    apart = ensemble and file is not None and batch_ensemble.wrote(weights.read(file))
+    if file is not None and not apart:
+        weights.load_foreign(body, file, place, order, tell=tell)
+    if ensemble:
         batch_ensemble.convert(network, model.members)
+    if file is not None and apart:
+        weights.load_foreign(body, file, place, order, tell=tell)
     return network
 
 
@@ -77,7 +89,9 @@ def origin(model: Model) -> str:
         "text": [*words],
     }
     parts = table.get(model.name, [])
-    if _is_file(model.weights) or not parts:
+    if _is_file(model.weights):
+        return f"{_told(model.weights)}, with {'its' if model.class_order else 'a fresh'} classifier"
+    if not parts:
         return _told(model.weights)
     return "; ".join(f"{name}: {_told(source or model.weights)}" for name, source in parts)
 
@@ -92,9 +106,9 @@ def _body(
     num_classes: int,
     channels: int,
     pretrained: bool,
-    order: Sequence[int],
     encoder: Mapping[str, Any] | None,
 ) -> tuple[nn.Module, Place]:
+    """The body without the weights of a file, and where its parts are."""
     source = model.weights if pretrained else "none"
     if source == "hub" and model.name in OWN:
         raise RecipeError(f"There are no weights for {model.name!r} on a hub; set model.weights to none or a file.")
@@ -110,8 +124,6 @@ def _body(
     else:
         body = backbones.create(model.name, _hub_or_none(source), num_classes, channels, model.dropout, model.options)
         place = backbones.place_of(body)
-    if _is_file(source):
-        weights.load_foreign(body, Path(source), place, order)
     return body, place
 
 

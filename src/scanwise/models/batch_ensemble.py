@@ -6,7 +6,7 @@ converted network keeps its pretrained weights, and each member begins near it.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -96,6 +96,15 @@ def convert(network: Network, section: Members) -> None:
     last = network.classifier.removeprefix("body.")
     network.folds_late = all(name == last or name.startswith(("head.", "attention.")) for name in chosen)
     _start(network, section)
+
+
+def wrote(state: Mapping[str, Tensor]) -> bool:
+    """Whether weights are those of a batch ensemble: they have fast ones.
+
+    >>> wrote({"fc.base.weight": torch.ones(2, 3), "fc.into": torch.ones(4, 3)}), wrote({"fc.weight": torch.ones(2, 3)})
+    (True, False)
+    """
+    return any(name.endswith(".base.weight") and name.replace("base.weight", "into") in state for name in state)
 
 
 def spread(network: nn.Module, sigma: float) -> None:

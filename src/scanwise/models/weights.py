@@ -1,6 +1,7 @@
 """Weights on disk: our own as safetensors, foreign ones read without executing anything."""
 
 import io
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,10 @@ from torch import Tensor, nn
 from scanwise.errors import WeightsError
 from scanwise.run import writing
 
+log = logging.getLogger("scanwise")
+
 _WRAPPERS = ("module", "_orig_mod")
+_CLASSES_ON = {"weight": 0, "base.weight": 0, "bias": -1, "out": -1}  # the axis of a classifier's tensors, by name
 
 
 def save(network: nn.Module, path: Path) -> None:
@@ -29,7 +33,8 @@ def save(network: nn.Module, path: Path) -> None:
 def export(network: nn.Module, folder: Path, epoch: int) -> Path:
     """Write `model_epoch_N.pth`: a plain state dict of the network inside, without our normalisation.
 
-    It is what other programs read with `torch.load(..., weights_only=True)`, and what `model.weights` reads back.
+    It is what other programs read with `torch.load(..., weights_only=True)`, and what `model.weights` reads back into a
+    network of the same recipe: all but the classifier, and that too where `model.class_order` names its classes.
     """
     body = getattr(network, "body", network)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in body.state_dict().items()}
@@ -97,17 +102,19 @@ class Place:
     old_classifier: str = ""
 
 
-def load_foreign(body: nn.Module, path: Path, place: Place, order: Sequence[int] = ()) -> None:
+def load_foreign(body: nn.Module, path: Path, place: Place, order: Sequence[int] = (), *, tell: bool = True) -> None:
     """Load weights trained elsewhere, by timm, torchvision or us.
 
-    A colour input is adapted to gray by the sum of its weights. A classifier of another size is left fresh, unless
-    `order` says that it is to be used. Where the network has a head of ours, weights of the backbone alone will do.
+    A colour input is adapted to gray by the sum of its weights. The classifier of the file is used where `order` says which
+    of its classes is which of ours; without that nobody knows, and ours starts fresh. Where the network has a head of ours,
+    weights of the backbone alone will do, unless the classifier is to be used.
 
     Args:
         body: the network to fill.
         path: the file.
         place: where its parts are.
         order: for each of our classes, which class of the file it is, as `order_of` gives it; empty to leave them.
+        tell: log what became of the file's classifier.
 
     Raises:
         WeightsError: with the keys that differ.
@@ -115,21 +122,24 @@ def load_foreign(body: nn.Module, path: Path, place: Place, order: Sequence[int]
     import timm.models
 
     state, own = read(path), dict(body.state_dict())
+    count = _classes_in(state, place.old_classifier)
     if place.backbone and not any(name.startswith(f"{place.backbone}.") for name in state):
         state = _moved(state, place)
-    last = {f"{place.classifier}.weight", f"{place.classifier}.bias"} if place.classifier else set()
+    last = {name for name in own.keys() | state.keys() if name.startswith(f"{place.classifier}.") and place.classifier}
+    count = _classes_in(state, place.classifier) or count
     if order:
-        _reorder(state, last, order, path)
-    other_size = any(name in own and name in state and len(own[name]) != len(state[name]) for name in last)
-    if (other_size and not order) or not last & own.keys():
+        _reorder(state, own, place.classifier, order, path)
+    else:
         state = {name: tensor for name, tensor in state.items() if name not in last}
     first = f"{place.first_conv}.weight"
     if first in own and first in state and own[first].shape[1] != state[first].shape[1]:
         state[first] = timm.models.adapt_input_conv(own[first].shape[1], state[first])
-    may_lack = last if last & own.keys() and not order else set()
-    if place.backbone:
+    may_lack = set() if order else last & own.keys()
+    if place.backbone and not order:
         may_lack |= {name for part in ("head.", "attention.") for name in _all_or_none(part, own, state)}
     _install(body, state, path, may_lack, place.classifier)
+    if tell and last & own.keys():
+        _tell_classifier(path, count, used=bool(order))
 
 
 def order_of(theirs: Sequence[str], ours: Sequence[str]) -> list[int]:
@@ -166,18 +176,46 @@ def _moved(state: Mapping[str, Tensor], place: Place) -> dict[str, Tensor]:
     return moved
 
 
-def _reorder(state: dict[str, Tensor], last: set[str], order: Sequence[int], path: Path) -> None:
-    found = sorted(last & state.keys())
-    if not found:
+def _classes_in(state: Mapping[str, Tensor], classifier: str) -> int:
+    """For how many classes a file's last layer of this name is; 0 if it has none."""
+    found = [state[name] for end in ("weight", "base.weight") if (name := f"{classifier}.{end}") in state]
+    return len(found[0]) if classifier and found else 0
+
+
+def _reorder(
+    state: dict[str, Tensor], own: Mapping[str, Tensor], classifier: str, order: Sequence[int], path: Path
+) -> None:
+    """Put the classes of a file's last layer into our order."""
+    count = _classes_in(state, classifier)
+    if not count:
         raise WeightsError(
             f"{path} has no trained classifier, so model.class_order has nothing to order; leave it out."
         )
-    for name in found:
-        if len(state[name]) != len(order):
+    if _classes_in(own, classifier) == len(order) - 1:  # ours is ordinal
+        if count != len(order) - 1 or list(order) != sorted(order):
             raise WeightsError(
-                f"The weights in {path} are for {len(state[name])} classes, but model.class_order names {len(order)}."
+                f"An ordinal last layer asks {len(order) - 1} questions about {len(order)} classes in their order, and the "
+                f"classifier in {path} answers {count} of others. Leave model.class_order out to train a fresh one."
             )
-        state[name] = state[name][torch.tensor(order)]
+        return
+    if count != len(order):
+        raise WeightsError(f"The weights in {path} are for {count} classes, but model.class_order names {len(order)}.")
+    for end, axis in _CLASSES_ON.items():
+        if (name := f"{classifier}.{end}") in state:
+            state[name] = state[name].index_select(axis, torch.tensor(order))
+
+
+def _tell_classifier(path: Path, count: int, *, used: bool) -> None:
+    """Say what became of a file's classifier, for a report does not show whether the last layer was trained before."""
+    if used:
+        log.info("the classifier of %s is used, its %d classes mapped by name", path.name, count)
+    elif count:
+        log.warning(
+            "The classifier of %s, for %d classes, is not used: that of this network starts fresh. To use it, name its "
+            "classes in its order under model.class_order.", path.name, count,
+        )  # fmt: skip
+    else:
+        log.info("%s has no classifier: that of this network starts fresh", path.name)
 
 
 def _all_or_none(part: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> set[str]:

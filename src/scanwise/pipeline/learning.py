@@ -49,7 +49,9 @@ def _train_one(
     known = work.cohort
     torch.manual_seed(made.seed)
     encoder = None if vocabulary is None else vocabulary.encoder
-    network = build(made.model, len(known.classes), made.data.channels, classes=known.classes, encoder=encoder)
+    network = build(
+        made.model, len(known.classes), made.data.channels, classes=known.classes, encoder=encoder, tell=False
+    )  # what became of a file's classifier was told when the network was tried
     training.train(
         network,
         made,

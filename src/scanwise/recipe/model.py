@@ -121,7 +121,8 @@ class Model(Section):
     weights: str = "none"
     """`none`, `hub` (timm's pretrained weights), or a file of weights."""
     class_order: tuple[str, ...] = ()
-    """Of a file of weights with a trained classifier: the names of its classes in its order, where that is not ours."""
+    """Of a file of weights with a trained classifier: the names of its classes in its order. Without them the classifier of
+    the file is not used, and that of the network starts fresh."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout before the classifier (and between the hidden layers of alexnet, or of `hidden`)."""
     hidden: tuple[Count, ...] = ()
