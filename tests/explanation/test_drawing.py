@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scanwise.explanation import drawing, judged
+from scanwise.explanation import drawing, judged, regions
 from scanwise.records import Heatmap
 
 
@@ -117,15 +117,15 @@ def test_regions_of_heads_that_lie_elsewhere_are_the_same() -> None:
         middle.append(np.hypot(y - 32 - down, x - 32 - right) < 3)
         front.append(np.hypot(y - 12 - down, x - 32 - right) < 2)
     pixels = np.stack(scans)[..., None]
-    laid = drawing.lay(pixels, np.stack(middle).astype(np.float32))
-    shares = drawing.regions(laid)
+    laid = regions.lay(pixels, np.stack(middle).astype(np.float32))
+    shares = regions.shares(laid)
     assert sum(shares.values()) == pytest.approx(1, abs=1e-6)
     assert shares["ventricles and centre"] > 0.95
-    laid = drawing.lay(pixels, np.stack(front).astype(np.float32))
-    assert drawing.regions(laid)["front"] > 0.8
+    laid = regions.lay(pixels, np.stack(front).astype(np.float32))
+    assert regions.shares(laid)["front"] > 0.8
     corner = np.zeros((4, 64, 64), np.float32)
     corner[:, :8, :8] = 1
-    assert drawing.regions(drawing.lay(pixels, corner))["outside the head"] > 0.8
+    assert regions.shares(regions.lay(pixels, corner))["outside the head"] > 0.8
 
 
 @pytest.mark.parametrize("reasons", [None, [], ["it jumps"]])

@@ -47,7 +47,8 @@ def test_a_network_that_learnt_is_told_from_chance() -> None:
 def test_shuffled_labels_give_another_map_and_the_same_network_does_not(learnt: Subject) -> None:
     assert sanity.labels(learnt, network(shuffled=True)).passed
     assert not sanity.labels(learnt, learnt.network).passed
-    assert sanity.seeds(learnt, learnt.network).passed
+    assert sanity.seeds(learnt, network(seed=1)).passed
+    assert not sanity.seeds(learnt, make("small", 2)).passed  # it has learnt nothing
     upside = Subject(learnt.network, learnt.scans, -learnt.values, learnt.targets, learnt.options)
     assert not sanity.seeds(upside, learnt.network).passed
 

@@ -48,14 +48,14 @@ def held_out(count: int = 40) -> Seen:
 
 
 @cache
-def network(shuffled: bool = False) -> Network:
+def network(shuffled: bool = False, seed: int = 0) -> Network:
     seen = cohort().take(np.arange(TRAIN * PHANTOM.slices))
     labels, epochs = seen.labels, 14
     if shuffled:  # there is nothing to learn, so there is no need to learn it long
         epochs = 6
         people = np.random.default_rng(0).permutation(labels[:: PHANTOM.slices])
         labels = np.repeat(people, PHANTOM.slices)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     made = build(Model(name="small"), 2, 1).to(memory_format=torch.channels_last)  # its pools are quicker so
     images, wanted = torch.from_numpy(seen.scans).permute(0, 3, 1, 2), torch.from_numpy(labels)
     optimizer = torch.optim.AdamW(made.parameters(), lr=4e-3, weight_decay=1e-2)

@@ -15,8 +15,8 @@ import scanwise as package
 from scanwise.cohort import phantom
 from scanwise.cohort.readers import read_slices
 from scanwise.errors import RecipeError
-from scanwise.explanation import drawing
 from scanwise.explanation.components import METHODS
+from scanwise.explanation.regions import REGIONS
 from scanwise.pipeline import explaining, grids
 from scanwise.recipe import Data
 from scanwise.records import load_findings
@@ -92,7 +92,7 @@ def test_a_passing_method_is_summarised(ventricles: Path, tmp_path: Path, monkey
     run = fit(ventricles, tmp_path / "run")
     rows = read_csv(run.path / "heatmaps" / "regions.csv")
     for row in rows:
-        assert sum(float(row[name]) for name in drawing.REGIONS) == pytest.approx(1, abs=0.01)
+        assert sum(float(row[name]) for name in REGIONS) == pytest.approx(1, abs=0.01)
     assert sum(int(row["scans"]) for row in rows) == 6
     assert "passed every check" in run.report.read_text(encoding="utf-8")
     before = (run.path / "heatmaps" / "maps.npz").stat().st_mtime_ns

@@ -1,4 +1,4 @@
-"""Heatmaps for people: the scan bare, with the map laid over it, and with its outline; sheets by class; means; regions.
+"""Heatmaps for people: the scan bare, with the map laid over it, and with its outline; sheets by class; means.
 
 The colours (cividis) are perceptually uniform and much the same to people who see few colours. A map that did not pass its
 checks is drawn gray, with the reason.
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scanwise import registration
 from scanwise.records import FloatArray, Heatmap, IntArray
 
 if TYPE_CHECKING:
@@ -31,11 +30,6 @@ CONTOURS = (0.5, 0.8)
 """Of the brightest, at which outlines run."""
 BRIGHTEST = 99.5
 """Percentile of a map that is drawn as the brightest."""
-SIDE = 64
-"""Of the canonical frame in which maps of different people are averaged."""
-REGIONS = (
-    "ventricles and centre", "cortex, left of the picture", "cortex, right of the picture", "front", "back", "outside the head",
-)  # fmt: skip
 
 
 def levels(values: FloatArray) -> FloatArray:
@@ -63,9 +57,8 @@ def panel(
     a note, such as which words spoke."""
     told = textwrap.fill(note, 100)
     with _figure(7.2, 3.1 + 0.17 * len(told.splitlines())) as figure:
-        first, _ = _row(figure, 1, 0, scan, heatmap, opacity)
-        if told:
-            first.set_title(told, color=WORDS, fontsize=8, loc="left")
+        axes, _ = _row(figure, 1, 0, scan, heatmap, opacity)
+        _caption(axes, told)
         figure.suptitle(title(heatmap, classes, truth), color=WORDS, fontsize=10, x=0.01, ha="left")
         _badge(figure, [heatmap])
         return _png(figure)
@@ -161,9 +154,9 @@ def mosaic(
     covers = []
     with _figure(7.2, 0.6 + 2.4 * len(scans)) as figure:
         for place, (scan, heatmap, caption) in enumerate(zip(scans, heatmaps, captions, strict=True)):
-            first, cover = _row(figure, len(scans), place, scan, heatmap, opacity)
+            axes, cover = _row(figure, len(scans), place, scan, heatmap, opacity)
             covers.append(cover)
-            first.set_title(textwrap.fill(caption, 90), color=WORDS, fontsize=8, loc="left")
+            _caption(axes, textwrap.fill(caption, 90))
         figure.suptitle(heading, color=WORDS, fontsize=11, x=0.01, ha="left")
         _badge(figure, heatmaps)
         return _apart(figure, covers)
@@ -233,62 +226,6 @@ def pick(labels: IntArray, probs: FloatArray, of: int, count: int = 3) -> dict[s
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Laid:
-    """Maps and heads of several scans in one frame.
-
-    Attributes:
-        maps: (N, S, S), each with a sum of one.
-        head: (S, S) how often there is head.
-    """
-
-    maps: FloatArray
-    head: FloatArray
-
-
-def lay(scans: Pixels, values: FloatArray) -> Laid:
-    """Bring maps of different people into one frame, each head upright, in the middle and of one size.
-
-    Args:
-        scans: (N, H, W, C). values: (N, H, W).
-    """
-    side = scans.shape[1] // 2 * 2  # poses are found on half the size
-    gray = np.rint(scans[:, :side, :side].mean(axis=3)).astype(np.uint8)
-    masks = registration.foreground(gray)
-    poses = registration.poses(gray, masks)
-    if len(scans) > 1:
-        _turn_upright(poses)
-    grid = registration.grid(SIDE)
-    maps = registration.sample(values[:, :side, :side].astype(np.float32), poses, grid)
-    heads = registration.sample(masks.repeat(2, axis=1).repeat(2, axis=2).astype(np.float32), poses, grid)
-    total = maps.sum(axis=1, keepdims=True)
-    maps = maps / np.where(total > 0, total, 1)
-    return Laid(maps.reshape(-1, SIDE, SIDE), heads.mean(axis=0).reshape(SIDE, SIDE))
-
-
-def regions(laid: Laid) -> dict[str, float]:
-    """Which parts of the head carry the maps, in shares that sum to one; left and right are those of the picture."""
-    y, x = (np.mgrid[:SIDE, :SIDE] + 0.5) / SIDE - 0.5
-    head = laid.head > 0.5
-    centre = head & (np.hypot(x / 0.20, y / 0.26) < 1)
-    rest = head & ~centre
-    front, back = rest & (y < -np.abs(x)), rest & (y > np.abs(x))
-    sides = rest & ~front & ~back
-    masks = (centre, sides & (x < 0), sides & (x >= 0), front, back, ~head)
-    mean = laid.maps.mean(axis=0)
-    total = float(mean.sum()) or 1.0
-    return {name: float((mean * mask).sum()) / total for name, mask in zip(REGIONS, masks, strict=True)}
-
-
-def _turn_upright(poses: FloatArray) -> None:
-    """The frame of the mean scan may lie on its head, or be mirrored: turn it as most scans lie."""
-    down = np.median(poses[:, 0, 0])
-    if down < 0:
-        poses[:, :, 0] *= -1
-    if np.median(poses[:, 1, 1]) < 0:
-        poses[:, :, 1] *= -1
-
-
 def _over(scan: Pixels, shown: FloatArray, opacity: float, passed: bool | None) -> Pixels:
     """(H, W, 3): the scan under what is shown (H, W), 0 to 1."""
     colours = _coloured(shown, passed)
@@ -308,8 +245,8 @@ def _coloured(shown: FloatArray, passed: bool | None) -> FloatArray:
 
 def _row(
     figure: "Figure", rows: int, row: int, scan: Pixels, heatmap: Heatmap, opacity: float
-) -> "tuple[Axes, AxesImage]":
-    """The bare scan's place, and the map over the scan."""
+) -> "tuple[list[Axes], AxesImage]":
+    """The three places of a row, and the map over the scan."""
     shown = scan.squeeze(-1) if scan.shape[-1] == 1 else scan
     gray: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
     axes = [figure.add_subplot(rows, 3, 3 * row + column + 1) for column in range(3)]
@@ -323,7 +260,15 @@ def _row(
             axes[2].contour(levels(heatmap.values), levels=CONTOURS, colors=line, linewidths=width)
     for one in axes:
         one.set_axis_off()
-    return axes[0], cover
+    return axes, cover
+
+
+def _caption(axes: "Sequence[Axes]", text: str) -> None:
+    """Above a row from its left; only its height counts, or a long one would push the places apart."""
+    if text:
+        written = axes[0].text(0, 1.03, text, color=WORDS, fontsize=8, va="bottom", transform=axes[0].transAxes)
+        written.set_in_layout(False)
+        axes[1].set_title("\n".join(" " for _ in text.splitlines()), fontsize=8)
 
 
 def _badge(figure: "Figure", heatmaps: Sequence[Heatmap]) -> None:

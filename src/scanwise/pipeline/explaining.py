@@ -321,17 +321,17 @@ def _words(
 
 def _summary(work: Work, subject: "Subject", out: Path) -> None:
     """The mean map of each class that is named, over registered scans, and which regions carry it."""
-    from scanwise.explanation import drawing
+    from scanwise.explanation import drawing, regions
 
-    laid = drawing.lay(subject.scans, subject.values)
+    laid = regions.lay(subject.scans, subject.values)
     means, lines = {}, []
     for index, name in enumerate(work.cohort.classes):
         mine = subject.targets[:, 0] == index
         if mine.any():
             here = replace(laid, maps=laid.maps[mine])
             means[f"{name} ({int(mine.sum())} scans)"] = here.maps.mean(axis=0)
-            lines.append((name, int(mine.sum()), *(round(share, 4) for share in drawing.regions(here).values())))
-    tables.write_csv(("class", "scans", *drawing.REGIONS), lines, out / "regions.csv")
+            lines.append((name, int(mine.sum()), *(round(share, 4) for share in regions.shares(here).values())))
+    tables.write_csv(("class", "scans", *regions.REGIONS), lines, out / "regions.csv")
     (out / "mean.png").write_bytes(drawing.sheet(means, "Mean map of each predicted class, heads laid over each other"))
 
 
