@@ -17,7 +17,7 @@ from scanwise.models import build
 from scanwise.models.batch_ensemble import SIGMAS, largest_sigma
 from scanwise.recipe import Model
 
-CLASSES = 1000  # of ImageNet
+CLASSES = tuple(map(str, range(1000)))  # of ImageNet, in the order of the file, whose classifier is to be kept
 
 
 def main() -> None:
@@ -34,8 +34,8 @@ def main() -> None:
     chosen = np.random.default_rng(0).permutation(len(files))[: wanted.scans]
     pixels = [np.asarray(Image.open(files[i]).convert("RGB").resize((wanted.side, wanted.side))) for i in chosen]
     images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
-    section = Model(name=wanted.name, weights=str(wanted.weights), options={"pad_type": "same"})
-    network = build(section, CLASSES, 3)
+    section = Model(name=wanted.name, weights=str(wanted.weights), options={"pad_type": "same"}, class_order=CLASSES)
+    network = build(section, len(CLASSES), 3, classes=CLASSES)
     for layers in (0, 10, 1):
         for seed in range(wanted.seeds):
             for sigma in (sigma for sigma in SIGMAS if sigma <= wanted.top):

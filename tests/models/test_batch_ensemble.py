@@ -88,8 +88,10 @@ def test_a_member_is_the_network_with_its_own_weights() -> None:
 def test_pretrained_weights_are_all_there_after_conversion(tmp_path: Path) -> None:
     network = base_of({"name": "small"})
     torch.save(network.body.state_dict(), tmp_path / "base.pth")
-    section = {"name": "small", "weights": str(tmp_path / "base.pth")}
-    converted = build(Model(**section, members={"kind": "batch_ensemble", "sigma": 0}), 3, 3).eval()
+    names = ("a", "b", "c")
+    section = {"name": "small", "weights": str(tmp_path / "base.pth"), "class_order": names}
+    plain = {"kind": "batch_ensemble", "sigma": 0}
+    converted = build(Model(**section, members=plain), 3, 3, classes=names).eval()
     images = pixels()
     torch.testing.assert_close(converted(images), network(images).log_softmax(1), rtol=1e-4, atol=1e-5)
     signs = {"kind": "batch_ensemble", "start": "signs"}
@@ -177,10 +179,17 @@ def test_members_that_are_one_are_not_called_an_ensemble() -> None:
 )
 @torch.no_grad()
 def test_real_pretrained_weights_survive() -> None:
-    section = {"name": "mobilenetv2_100", "weights": str(MOBILENET), "options": {"pad_type": "same"}}
+    names = tuple(map(str, range(1000)))  # of its own classes, for its classifier is to be kept
+    section = {
+        "name": "mobilenetv2_100",
+        "weights": str(MOBILENET),
+        "options": {"pad_type": "same"},
+        "class_order": names,
+    }
     images = pixels(2, 64)
-    expected = build(Model(**section), 1000, 3).eval()(images)
-    converted = build(Model(**section, members={"kind": "batch_ensemble", "sigma": 0}), 1000, 3).eval()
+    expected = build(Model(**section), 1000, 3, classes=names).eval()(images)
+    members = {"kind": "batch_ensemble", "sigma": 0}
+    converted = build(Model(**section, members=members), 1000, 3, classes=names).eval()
     found = converted.forward_members(images)
     torch.testing.assert_close(
         found, expected[:, None].expand_as(found), rtol=0, atol=1e-5 * float(expected.abs().max())
