@@ -1,25 +1,41 @@
 """A registered run is found again by name and number, as it was, and is never overwritten."""
 
 import importlib.util
-from collections.abc import Callable
+import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from scanwise import registry
-from scanwise.errors import RunError
+from scanwise.errors import RunError, StorageError
+from tiny import Command
 
 mlflow = pytest.mark.skipif(
     importlib.util.find_spec("mlflow") is None or importlib.util.find_spec("sqlalchemy") is None,
     reason="mlflow is not installed",
 )
-PLACES = {
-    "folder": lambda folder: folder / "registry",
-    "mlflow": lambda folder: f"sqlite:///{folder / 'registry.db'}",
-}
-everywhere = pytest.mark.parametrize("place", ["folder", pytest.param("mlflow", marks=mlflow)])
+LACKING = "mysql+pymysql://localhost/models"
+everywhere = pytest.mark.parametrize("where", ["folder", pytest.param("mlflow", marks=mlflow)], indirect=True)
 pytestmark = pytest.mark.filterwarnings("ignore")  # of MLflow and its database
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry of MLflow with nothing in it; making one takes seconds, copying it none."""
+    from mlflow import MlflowClient
+
+    file = tmp_path_factory.mktemp("mlflow") / "registry.db"
+    MlflowClient(f"sqlite:///{file}", f"sqlite:///{file}").search_registered_models()
+    return file
+
+
+@pytest.fixture
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
+    if request.param == "folder":
+        return tmp_path / "registry"
+    return f"sqlite:///{shutil.copy(request.getfixturevalue('empty'), tmp_path)}"
 
 
 def run_of(folder: Path, content: str) -> Path:
@@ -31,21 +47,19 @@ def run_of(folder: Path, content: str) -> Path:
 
 
 @everywhere
-def test_versions_count_up_and_are_found_by_name_and_number(tmp_path: Path, place: str) -> None:
-    where: Callable[[Path], str | Path] = PLACES[place]
-    first = registry.register(run_of(tmp_path, "one"), "brains", registry=where(tmp_path))
-    second = registry.register(run_of(tmp_path, "two") / "bundle", "brains", registry=where(tmp_path))
-    other = registry.register(tmp_path / "one", "hearts", registry=where(tmp_path))
+def test_versions_count_up_and_are_found_by_name_and_number(tmp_path: Path, where: str | Path) -> None:
+    first = registry.register(run_of(tmp_path, "one"), "brains", registry=where)
+    second = registry.register(run_of(tmp_path, "two") / "bundle", "brains", registry=where)
+    other = registry.register(tmp_path / "one", "hearts", registry=where)
     assert [version.number for version in (first, second, other)] == [1, 2, 1]
     for number, content in ((1, "one"), (2, "two"), (None, "two")):
-        found = registry.find("brains", number, registry=where(tmp_path))
+        found = registry.find("brains", number, registry=where)
         assert (found.path / "bundle.json").read_text() == content
         assert (found.path / "model.safetensors").read_bytes() == content.encode() * 9
 
 
 @everywhere
-def test_what_is_not_there_is_told(tmp_path: Path, place: str) -> None:
-    where = PLACES[place](tmp_path)
+def test_what_is_not_there_is_told(tmp_path: Path, where: str | Path) -> None:
     registry.register(run_of(tmp_path, "one"), "brains", registry=where)
     with pytest.raises(RunError, match=r"no version 7 of 'brains'.*there are 1"):
         registry.find("brains", 7, registry=where)
@@ -82,6 +96,27 @@ def test_a_name_is_no_path(tmp_path: Path, name: str) -> None:
 def test_a_run_without_a_bundle_is_told(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="holds no bundle"):
         registry.register(tmp_path, "brains", registry=tmp_path)
+
+
+@pytest.mark.parametrize("place", ["s3://bucket/models", "GS://bucket/models", "ftp://host/models"])
+def test_what_mlflow_has_no_registry_at_is_refused(tmp_path: Path, scanwise: Command, place: str) -> None:
+    said = scanwise("register", run_of(tmp_path, "one"), "--name", "brains", "--registry", place)
+    assert said.code == 2
+    assert f"MLflow has none at {place.partition(':')[0].lower()}://. Give a folder" in said.refusal
+    with pytest.raises(StorageError, match="cannot be a registry"):
+        registry.find("brains", registry=place)
+
+
+@mlflow
+def test_what_a_database_lacks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pymysql", None)
+    run = run_of(tmp_path, "one")
+    for ask in (
+        lambda: registry.register(run, "brains", registry=LACKING),
+        lambda: registry.find("brains", registry=LACKING),
+    ):
+        with pytest.raises(StorageError, match="needs the package pymysql"):
+            ask()
 
 
 def test_the_folder_may_be_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

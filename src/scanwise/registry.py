@@ -7,6 +7,8 @@ REGISTRY/NAME/1/   a bundle, as it left its run; never changed, never given agai
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,9 @@ from filelock import FileLock
 
 from scanwise.errors import RunError, StorageError
 from scanwise.run import writing
+
+SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks", "databricks-uc", "uc", "file")
+"""Of URLs where MLflow can have a registry; those of databases may add +DRIVER."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +54,10 @@ def register(run: str | Path, name: str, *, registry: str | Path = "") -> Versio
 
     Raises:
         RunError: if there is no bundle, or the name cannot be one.
-        StorageError: if the registry cannot be reached or written.
+        StorageError: if the registry is of a kind that there is not, or cannot be reached or written.
     """
     _refuse_name(name)
-    bundle, place = _bundle_of(Path(run)), str(registry or registry_place())
+    bundle, place = _bundle_of(Path(run)), _place(registry)
     if _is_mlflow(place):
         return _register_mlflow(bundle, name, place)
     folder = Path(place) / name
@@ -72,9 +77,10 @@ def find(name: str, number: int | None = None, *, registry: str | Path = "") -> 
 
     Raises:
         RunError: if there is no such name or version, with those that there are.
+        StorageError: if the registry is of a kind that there is not, or cannot be reached.
     """
     _refuse_name(name)
-    place = str(registry or registry_place())
+    place = _place(registry)
     if _is_mlflow(place):
         return _find_mlflow(name, number, place)
     folder = Path(place) / name
@@ -110,24 +116,45 @@ def _bundle_of(path: Path) -> Path:
     raise RunError(f"{path} holds no bundle to register. Finish the run first with --resume.")
 
 
+def _place(registry: str | Path) -> str:
+    place = str(registry or registry_place())
+    if (scheme := _scheme(place)) and scheme.partition("+")[0] not in SCHEMES:
+        raise StorageError(
+            f"{place} cannot be a registry: MLflow has none at {scheme}://. Give a folder, MLflow's registry in a file as "
+            "sqlite:///FILE, or the http(s) URL of its server."
+        )
+    return place
+
+
 def _is_mlflow(place: str) -> bool:
-    return bool(re.match(r"[a-z0-9+]+://", place))
+    return bool(_scheme(place))
 
 
-def _client(uri: str) -> Any:
+def _scheme(place: str) -> str:
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", place)
+    return found[1].lower() if found else ""
+
+
+@contextmanager
+def _mlflow(uri: str) -> Iterator[Any]:
+    """A client of MLflow; what goes wrong with MLflow in the block is told in one line."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     try:
+        from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
     except ImportError as error:
         raise RunError("MLflow is not installed. Install it with pip install 'scanwise[mlflow]'.") from error
-    return MlflowClient(uri, uri)
+    try:
+        yield MlflowClient(uri, uri)
+    except MlflowException as error:
+        said = str(error).strip().split("\n", 1)[0][:200]
+        raise StorageError(f"MLflow's registry at {uri} refused: {said}") from error
+    except ModuleNotFoundError as error:
+        raise StorageError(f"MLflow's registry at {uri} needs the package {error.name}. Install it.") from error
 
 
 def _register_mlflow(bundle: Path, name: str, uri: str) -> Version:
-    from mlflow.exceptions import MlflowException
-
-    client = _client(uri)
-    try:
+    with _mlflow(uri) as client:
         if not client.search_registered_models(f"name = '{name}'"):
             client.create_registered_model(name)
         found = client.get_experiment_by_name(name)
@@ -141,18 +168,13 @@ def _register_mlflow(bundle: Path, name: str, uri: str) -> Version:
         client.log_artifacts(run.info.run_id, str(bundle), "bundle")
         client.set_terminated(run.info.run_id)
         made = client.create_model_version(name, f"{run.info.artifact_uri}/bundle", run.info.run_id)
-    except MlflowException as error:
-        raise StorageError(f"MLflow's registry at {uri} refused: {str(error).splitlines()[0][:200]}") from error
     return find(name, int(made.version), registry=uri)
 
 
 def _find_mlflow(name: str, number: int | None, uri: str) -> Version:
-    from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
+    with _mlflow(uri) as client:
+        from mlflow.artifacts import download_artifacts
 
-    try:
-        versions = {int(version.version): version for version in _client(uri).search_model_versions(f"name = '{name}'")}
+        versions = {int(version.version): version for version in client.search_model_versions(f"name = '{name}'")}
         chosen = _choose(name, number, list(versions), uri)
         return Version(name, chosen, Path(download_artifacts(artifact_uri=versions[chosen].source, tracking_uri=uri)))
-    except MlflowException as error:
-        raise StorageError(f"MLflow's registry at {uri} refused: {str(error).splitlines()[0][:200]}") from error
