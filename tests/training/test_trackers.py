@@ -11,6 +11,8 @@ import toy
 from test_trainer import history, run, untimed
 
 from scanwise.errors import RecipeError, TrainingError
+from scanwise.recipe import Tracking
+from scanwise.run import Run
 from scanwise.training import trackers
 from scanwise.training.module import Classifier
 
@@ -123,6 +125,42 @@ def test_mlflow_keeps_figures_and_goes_on_in_the_same_run(tmp_path: Path) -> Non
     assert {"validation_confusion.png", "validation_confusion.json"} <= names
     (table,) = (tmp_path / "tracking").rglob("validation_confusion.json")
     assert json.loads(table.read_text())["columns"] == ["label", "predicted", "scans"]
+
+
+class Opened:
+    """What stands in for Lightning's logger of MLflow, and remembers what it was asked for."""
+
+    run_id = "r"
+
+    def __init__(self, project: str, title: str, uri: str, artifact_location: str | None, run_id: str | None) -> None:
+        self.title, self.uri, self.place = title, uri, artifact_location
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning.pytorch.loggers.MLFlowLogger", Opened)
+
+
+def test_only_an_experiment_of_one_fit_keeps_its_files_in_the_fit(tmp_path: Path, opened: None) -> None:
+    fit = Run(tmp_path / "a").fit("honest", 0)
+    beside = (tmp_path / "shared" / "artifacts" / "tests").as_uri()
+    places = {
+        "": (fit.path / "tracking" / "artifacts").as_uri(),
+        f"sqlite:///{tmp_path / 'shared' / 'all.db'}": beside,
+        "https://tracking.example": None,
+        "postgresql://host/all": None,
+    }
+    for uri, place in places.items():
+        made: Any = trackers.OPENERS["mlflow"](Tracking(names=("mlflow",), project="tests", uri=uri), fit)
+        assert made.place == place
+
+
+def test_each_network_of_a_deep_ensemble_has_its_own_title(tmp_path: Path, opened: None) -> None:
+    fit = Run(tmp_path / "a").fit("honest", 3)
+    made: list[Any] = [
+        trackers.OPENERS["mlflow"](Tracking(names=("mlflow",)), each) for each in (fit, fit.member(0), fit.member(1))
+    ]
+    assert [logger.title for logger in made] == ["a-honest-3", "a-honest-3-0", "a-honest-3-1"]
 
 
 @installed("mlflow", "sqlalchemy")

@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -129,15 +130,28 @@ def _open_mlflow(section: Tracking, fit: Fit) -> Logger:
     known = place / "mlflow-run.txt"  # a training that goes on writes into the same run
     uri = section.uri or f"sqlite:///{(place / 'mlflow.db').resolve()}"
     logger = MLFlowLogger(
-        section.project, _title(fit), uri, artifact_location=(place / "artifacts").resolve().as_uri(),
+        section.project, _title(fit), uri, artifact_location=_artifacts(section, place),
         run_id=known.read_text(encoding="utf-8") if known.is_file() else None,
     )  # fmt: skip
     write_text(str(logger.run_id), known)
     return logger
 
 
+def _artifacts(section: Tracking, place: Path) -> str | None:
+    """Where a new experiment keeps its files: in the fit only if no other fit can be in it; of a server, where that says."""
+    if not section.uri:
+        return (place / "artifacts").resolve().as_uri()
+    if section.uri.startswith("sqlite"):
+        return (Path(section.uri.partition(":///")[2]).resolve().parent / "artifacts" / section.project).as_uri()
+    return None
+
+
 def _title(fit: Fit) -> str:
-    return f"{fit.path.resolve().parents[2].name}-{fit.protocol}-{fit.fold}"
+    """RUN-PROTOCOL-FOLD, and which network of a deep ensemble it is."""
+    path, member = fit.path.resolve(), ""
+    if path.parent.name == "members":
+        path, member = path.parents[1], f"-{path.name}"
+    return f"{path.parents[2].name}-{fit.protocol}-{fit.fold}{member}"
 
 
 def _identity(fit: Fit) -> str:
