@@ -60,6 +60,17 @@ def test_only_a_better_model_beats_the_last(aws: str, tmp_path: Path, value: flo
     assert (found.previous, found.beats) == (0.8, beats)
 
 
+@pytest.mark.parametrize("default", ["", "eu-west-1"])
+def test_the_registry_is_that_of_the_region_which_sagemaker_names(
+    aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, default: str
+) -> None:
+    register(0.8)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_DEFAULT_REGION", default)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    assert judge(leave(tmp_path / "model", figure(0.9)), "brains", "auroc", tmp_path / "v.json").previous == 0.8
+
+
 def test_less_is_better_of_a_loss(aws: str, tmp_path: Path) -> None:
     client = boto.get_session().create_client("sagemaker")
     client.create_model_package_group(ModelPackageGroupName="brains")

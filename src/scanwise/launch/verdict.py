@@ -4,6 +4,7 @@ Both figures are those of honest test sides. A model that has none, because its 
 """
 
 import math
+import os
 import tarfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -102,7 +103,8 @@ def _previous(group: str, metric: str) -> float | None:
             "The registry is asked through botocore. Install it with pip install 'scanwise[s3]'."
         ) from error
     try:
-        client = get_session().create_client("sagemaker")
+        # SageMaker's containers set AWS_REGION; botocore itself heeds AWS_DEFAULT_REGION alone.
+        client = get_session().create_client("sagemaker", region_name=os.environ.get("AWS_REGION") or None)
         listed = client.list_model_packages(ModelPackageGroupName=group, SortBy="CreationTime", SortOrder="Descending")
         for package in listed["ModelPackageSummaryList"]:
             if package.get("ModelApprovalStatus") != "Rejected":
