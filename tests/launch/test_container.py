@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scanwise import bundle
+from scanwise import bundle, recipe
 from scanwise.errors import LaunchError
 from scanwise.launch.container import Contract, command
 from scanwise.launch.job import hyperparameters
@@ -92,7 +92,38 @@ def test_hyperparameters_become_a_command(tmp_path: Path) -> None:
         "--subject",
         str(data / "who.csv"),
     ]
-    assert made[8:] == ["--set", "train.epochs=3", "--set", "seed=4"]
+    assert made[8:] == ["--set", "seed=4", "--set", "train.epochs=3"]
+
+
+def test_every_setting_that_a_job_takes_in_the_container_gives_out(tmp_path: Path) -> None:
+    given = ["classes=[a, b]", "ordered=true", "seed=3", "title=a = b", "stages={a: {title: A}}", "train.epochs=7"]
+    give(tmp_path, hyperparameters("demo", given, "who", "lists/scans.csv"))
+    made = command(Contract(tmp_path, {"SM_NUM_GPUS": "0"}))
+    settings = [made[place + 1] for place, word in enumerate(made) if word == "--set"]
+    assert sorted(settings) == sorted(given)
+    assert recipe.load(made[1], settings) == recipe.load("demo", given)
+    assert made[made.index("--subject") + 1] == "who"
+    assert made[made.index("--data") + 1] == str(tmp_path / "input" / "data" / "data" / "lists" / "scans.csv")
+
+
+def test_a_section_is_set_before_what_is_in_it_in_whichever_order_they_come(tmp_path: Path) -> None:
+    give(tmp_path, {"model.dropout": "0.3", "recipe": "demo", "model": "{name: small}"})
+    made = command(Contract(tmp_path, {"SM_NUM_GPUS": "0"}))
+    assert made[-4:] == ["--set", "model={name: small}", "--set", "model.dropout=0.3"]
+
+
+def test_what_sagemaker_adds_for_itself_is_no_setting(tmp_path: Path) -> None:
+    give(tmp_path, {"recipe": "demo", "_tuning_objective_metric": "auroc", "sagemaker_region": "us-east-1"})
+    assert "--set" not in command(Contract(tmp_path, {"SM_NUM_GPUS": "0"}))
+
+
+def test_a_job_that_finds_its_own_run_goes_on_with_it(tmp_path: Path) -> None:
+    give(tmp_path, {"recipe": "demo"})
+    contract = Contract(tmp_path, {"SM_NUM_GPUS": "0"})
+    assert "--resume" not in command(contract)
+    contract.run.mkdir(parents=True)
+    (contract.run / "recipe.yaml").touch()
+    assert "--resume" in command(contract)
 
 
 def test_channels_are_found_by_their_variable_or_their_folder(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A job is checked here before it costs money, and what SageMaker is told is what was asked for."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ ASKED = [
     "launch", "sagemaker", "alexnet-gray", "--data", "s3://bucket/scans", "--out", "s3://bucket/out", "--image", IMAGE,
     "--role", ROLE, "--set", "train.epochs=3",
 ]  # fmt: skip
+EXECUTION = {"Get": "Execution.PipelineExecutionId"}
 
 
 def client(name: str = "sagemaker") -> Any:
@@ -45,8 +47,10 @@ def test_a_job_is_submitted_as_asked(sagemaker: str, sdk: Path, scanwise: Comman
     assert found["OutputDataConfig"]["S3OutputPath"] == "s3://bucket/out"
     assert found["EnableManagedSpotTraining"]
     assert found["StoppingCondition"] == {"MaxRuntimeInSeconds": 7200, "MaxWaitTimeInSeconds": 14400}
-    where = {"S3Uri": "s3://bucket/out/checkpoints/scanwise-alexnet-gray", "LocalPath": "/opt/ml/checkpoints"}
-    assert found["CheckpointConfig"] == where
+    kept = found["CheckpointConfig"]
+    assert re.fullmatch(r"s3://bucket/out/checkpoints/scanwise-alexnet-gray-\d{20}", kept["S3Uri"])
+    assert kept["LocalPath"] == "/opt/ml/checkpoints"
+    assert f"checkpoints: {kept['S3Uri']}" in said.out
 
 
 @pytest.mark.slow
@@ -59,7 +63,13 @@ def test_a_pipeline_trains_judges_and_registers_what_is_better(sagemaker: str, s
     assert list(steps) == ["Train", "Judge", "Beats"]
     assert steps["Train"]["Type"] == "Training"
     assert steps["Train"]["Arguments"]["HyperParameters"]["train.epochs"] == "3"
+    assert steps["Train"]["Arguments"]["CheckpointConfig"] == {
+        "S3Uri": {"Std:Join": {"On": "/", "Values": ["s3://bucket/out/checkpoints/scanwise-alexnet-gray", EXECUTION]}},
+        "LocalPath": "/opt/ml/checkpoints",
+    }
     judge = steps["Judge"]["Arguments"]
+    (left,) = judge["ProcessingOutputConfig"]["Outputs"]
+    assert left["S3Output"]["S3Uri"] == {"Std:Join": {"On": "/", "Values": ["s3://bucket/out/verdict", EXECUTION]}}
     assert judge["AppSpecification"]["ContainerEntrypoint"] == ["scanwise", "verdict"]
     assert judge["AppSpecification"]["ContainerArguments"][-4:] == ["--group", "brains", "--metric", "auroc"]
     artifacts = {"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"}
@@ -88,6 +98,13 @@ def test_what_sagemaker_refuses_is_one_line(sagemaker: str, sdk: Path, scanwise:
     [
         (["--data", "/scans"], "S3 alone"),
         (["--out", "bucket/out"], "S3 alone"),
+        (["--checkpoints", "kept"], "S3 alone"),
+        (["--data", "s3://bucket/scans/all.csv"], "--data s3://bucket/scans --manifest all.csv"),
+        (["--data", "s3://bucket/all.XLSX"], "--data s3://bucket --manifest all.XLSX"),
+        (["--manifest", "s3://bucket/scans/all.csv"], "in the folder that --data names"),
+        (["--manifest", "/scans/all.csv"], "in the folder that --data names"),
+        (["--manifest", "../all.csv"], "in the folder that --data names"),
+        (["--manifest", "scans"], "in the folder that --data names"),
         (["--set", "train.epoch=3"], "Did you mean 'epochs'"),
         (["--name", "no spaces"], "letters, digits and dashes"),
         (["--python", "/no/such/python"], "cannot be run"),
@@ -98,6 +115,36 @@ def test_mistakes_are_said_before_anything_is_asked_of_aws(scanwise: Command, ch
     said = scanwise(*ASKED, *changed)
     assert said.code == 2
     assert told in said.refusal
+
+
+@pytest.fixture
+def submitted(monkeypatch: pytest.MonkeyPatch) -> list[job.Job]:
+    """The jobs that would have been handed over."""
+    jobs: list[job.Job] = []
+
+    def keep(made: job.Job, _: object) -> dict[str, str]:
+        jobs.append(made)
+        return {"job": made.name}
+
+    monkeypatch.setattr(job, "submit", keep)
+    return jobs
+
+
+def test_no_two_jobs_share_checkpoints_unless_told_to(submitted: list[job.Job], scanwise: Command) -> None:
+    said = [scanwise(*ASKED) for _ in range(2)]
+    assert all(found.code == 0 for found in said), said
+    first, second = (made.checkpoints for made in submitted)
+    assert first != second
+    assert f"checkpoints: {first}" in said[0].out
+    assert first.startswith("s3://bucket/out/checkpoints/scanwise-alexnet-gray-")
+    assert scanwise(*ASKED, "--checkpoints", first).code == 0
+    assert submitted[-1].checkpoints == first
+
+
+def test_a_manifest_in_the_data_is_told_to_the_container(submitted: list[job.Job], scanwise: Command) -> None:
+    assert scanwise(*ASKED, "--manifest", "lists/all.csv").code == 0
+    assert submitted[0].hyperparameters["manifest"] == "lists/all.csv"
+    assert submitted[0].channels == {"data": "s3://bucket/scans"}
 
 
 def test_a_recipe_of_ones_own_travels_as_text(tmp_path: Path) -> None:

@@ -15,12 +15,17 @@ def launch() -> None:
 @click.argument("recipe")
 @click.option("--data", required=True, help="S3 URL of the scans, as --data of a fit.")
 @click.option("--out", required=True, help="S3 URL for the model and what else comes out.")
-@click.option("--checkpoints", default="", help="S3 URL for the run while it is made.  [default: OUT/checkpoints/NAME]")
+@click.option(
+    "--checkpoints",
+    default="",
+    help="S3 URL for the run while it is made; that of an earlier job goes on from it.  [default: OUT/checkpoints/NAME-TIME]",
+)
 @click.option("--image", required=True, help="URI of the container image, made from the Dockerfile.")
 @click.option("--role", required=True, help="ARN of the role that the job runs under.")
 @click.option("--instance", default="ml.g5.xlarge", show_default=True)
 @click.option("--name", default="", help="Of the job or pipeline.  [default: scanwise-RECIPE]")
 @click.option("--subject", default="", help="As of a fit; a table lies in the data.")
+@click.option("--manifest", default="", help="The table of the scans, by its path in the data, such as scans.csv.")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the recipe, such as train.epochs=3."
 )
@@ -42,7 +47,8 @@ def launch() -> None:
 )
 def sagemaker(
     recipe: str, data: str, out: str, checkpoints: str, image: str, role: str, instance: str, name: str, subject: str,
-    settings: tuple[str, ...], spot: bool, hours: float, disk: int, region: str, group: str, metric: str, wait: bool, python: str,
+    manifest: str, settings: tuple[str, ...], spot: bool, hours: float, disk: int, region: str, group: str, metric: str, wait: bool,
+    python: str,
 ) -> None:  # fmt: skip
     """Train on SageMaker: build a job (or a pipeline) and submit it.
 
@@ -51,6 +57,8 @@ def sagemaker(
     from scanwise.launch import job
 
     title = name or f"scanwise-{Path(recipe).stem}"[:41].rstrip("-")
+    place = out.rstrip("/")
+    kept = checkpoints.rstrip("/") or (f"{place}/checkpoints/{title}" if group else job.own_checkpoints(place, title))
     made = job.submit(
         job.Job(
             name=title,
@@ -58,9 +66,9 @@ def sagemaker(
             role=role,
             instance=instance,
             channels={"data": data},
-            output=out.rstrip("/"),
-            checkpoints=checkpoints or f"{out.rstrip('/')}/checkpoints/{title}",
-            hyperparameters=job.hyperparameters(recipe, settings, subject),
+            output=place,
+            checkpoints=kept,
+            hyperparameters=job.hyperparameters(recipe, settings, subject, manifest),
             spot=spot,
             seconds=int(3600 * hours),
             disk=disk,
@@ -71,6 +79,7 @@ def sagemaker(
         ),
         python,
     )
+    made["checkpoints"] = f"{kept}/EXECUTION" if group else kept
     for what, value in made.items():
         click.echo(f"{what}: {click.style(value, bold=True)}")
 

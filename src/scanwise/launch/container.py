@@ -22,10 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scanwise.errors import LaunchError
-from scanwise.launch.job import RECIPE_TEXT
+from scanwise.launch.job import OWN, RECIPE_TEXT
 from scanwise.run import Run, read_json
 
 CHANNELS = ("data", "training", "train")
+SAGEMAKERS = ("_", "sagemaker_")
+"""How hyperparameters begin that tuning jobs and the SDK add for themselves, such as _tuning_objective_metric."""
 KEPT = (
     "tables",
     "figures",
@@ -112,7 +114,7 @@ def command(contract: Contract) -> list[str]:
     """The arguments of `scanwise` that do what the job asks for."""
     given = contract.hyperparameters()
     pieces = sorted(
-        (name for name in given if name.startswith(RECIPE_TEXT)), key=lambda name: int(name.rpartition("_")[2])
+        (name for name in given if name.startswith(f"{RECIPE_TEXT}_")), key=lambda name: int(name.rpartition("_")[2])
     )
     recipe = given["recipe"]
     if pieces:
@@ -126,9 +128,10 @@ def command(contract: Contract) -> list[str]:
     made = ["fit", recipe, "--data", str(place), "--out", str(contract.run)]
     if subject := given.get("subject"):
         made += ["--subject", str(data / subject) if (data / subject).is_file() else subject]
-    for name, value in given.items():
-        if "." in name or name in ("seed", "name", "title"):
-            made += ["--set", f"{name}={value}"]
+    # SageMaker keeps no order; a section comes before what is set in it.
+    for name in sorted(given.keys() - {*OWN, *pieces}):
+        if not name.startswith(SAGEMAKERS):
+            made += ["--set", f"{name}={given[name]}"]
     if (contract.run / "recipe.yaml").is_file():
         made.append("--resume")
     return made + (["--processes", str(contract.gpus)] if contract.gpus > 1 else [])

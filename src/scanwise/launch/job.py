@@ -10,14 +10,18 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
 
 from scanwise import recipe as recipes
+from scanwise.cohort import tables
 from scanwise.errors import LaunchError, RecipeError
 
 PIECE = 2500
 """The most characters that a value of a SageMaker hyperparameter may have."""
 RECIPE_TEXT = "recipe_text"
+OWN = ("recipe", "subject", "manifest")
+"""Hyperparameters that are the launcher's own, besides the pieces of the text; every other is a setting of the recipe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,8 @@ class Job:
         instance: its type, such as ml.g5.xlarge.
         channels: channel to S3 URL; `data` is what `--data` is to a fit.
         output: S3 URL for what comes out.
-        checkpoints: S3 URL for the run while it is made: a job that is stopped, such as on spot, goes on from there.
+        checkpoints: S3 URL for the run while it is made. A job that is stopped, such as on spot, goes on from there, and so
+            does any other job that is given the same URL; each execution of a pipeline has a folder of its own below it.
         hyperparameters: what `container` reads.
         spot: take spare machines, which may be taken back at any time.
         seconds: after which the job is ended.
@@ -63,27 +68,42 @@ class Job:
     judge: str = "ml.m5.large"
 
     def __post_init__(self) -> None:
-        for what, url in {"--data": self.channels.get("data", ""), "--out": self.output}.items():
+        data = self.channels.get("data", "")
+        for what, url in {"--data": data, "--out": self.output, "--checkpoints": self.checkpoints}.items():
             if not re.fullmatch(r"s3://[^/]+(/.*)?", url):
                 raise LaunchError(
                     f"{what} is {url!r}; SageMaker reads and writes S3 alone. Give a URL such as s3://bucket/folder."
                 )
+        folder, _, last = data.rpartition("/")
+        if tables.is_table(Path(last)):
+            raise LaunchError(
+                f"--data is the table {data}; SageMaker gives a job the folder that --data names, and nothing beside it. "
+                f"Give the folder, and the table by its path in it: --data {folder} --manifest {last}."
+            )
         if not re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,40}", self.name):
             raise LaunchError(f"{self.name!r} cannot be the name of a job; use up to 41 letters, digits and dashes.")
 
 
-def hyperparameters(recipe: str, settings: Sequence[str], subject: str) -> dict[str, str]:
+def own_checkpoints(output: str, name: str) -> str:
+    """A place below the output that no other job has: one that found the run of another would go on from it."""
+    return f"{output}/checkpoints/{name}-{datetime.now(UTC):%Y%m%d%H%M%S%f}"
+
+
+def hyperparameters(recipe: str, settings: Sequence[str], subject: str, manifest: str = "") -> dict[str, str]:
     """What tells the container the fit. The recipe is checked here, before anything costs money.
 
     Args:
         recipe: the name of a shipped one, or a YAML file, which travels as text.
         settings: `a.b=value` laid over it.
         subject: who is who; a path is relative to the data.
+        manifest: the table of the scans, if there is one; its path is relative to the data.
 
     Raises:
         RecipeError: if the recipe, or a setting, says what it may not.
+        LaunchError: if the manifest is no table in the data.
     """
     recipes.load(recipe, settings)
+    _refuse_manifest(manifest)
     told = {"recipe": Path(recipe).stem}
     if recipe not in recipes.shipped():
         text = Path(recipe).read_text(encoding="utf-8")
@@ -92,7 +112,18 @@ def hyperparameters(recipe: str, settings: Sequence[str], subject: str) -> dict[
             raise RecipeError(f"{recipe} is too long for SageMaker's hyperparameters; shorten its comments.")
         told |= {f"{RECIPE_TEXT}_{index}": piece for index, piece in enumerate(pieces)}
     told |= dict(setting.split("=", 1) for setting in settings)
-    return told | ({"subject": subject} if subject else {})
+    return told | {name: value for name, value in (("subject", subject), ("manifest", manifest)) if value}
+
+
+def _refuse_manifest(manifest: str) -> None:
+    place = PurePosixPath(manifest)
+    if manifest and (
+        not tables.is_table(Path(manifest)) or "://" in manifest or place.is_absolute() or ".." in place.parts
+    ):
+        raise LaunchError(
+            f"--manifest is {manifest!r}; it must be the path of a table ({', '.join(tables.SUFFIXES)}) in the folder that "
+            "--data names, such as scans.csv. Put the table there, and give its path in that folder."
+        )
 
 
 def submit(job: Job, python: str | Path = sys.executable) -> dict[str, str]:

@@ -25,15 +25,17 @@ def submit(job: dict[str, Any]) -> dict[str, str]:
     from sagemaker.core.helper.session_helper import Session
     from sagemaker.core.workflow.pipeline_context import PipelineSession
 
-    boto = boto3.Session(region_name=job["region"] or None)
+    # boto3 itself heeds AWS_DEFAULT_REGION alone.
+    boto = boto3.Session(region_name=job["region"] or os.environ.get("AWS_REGION") or None)
     if job["group"]:
         return _make_pipeline(job, PipelineSession(boto_session=boto, default_bucket=job["output"].split("/")[2]))
-    trainer = _trainer(job, Session(boto_session=boto, default_bucket=job["output"].split("/")[2]))
+    session = Session(boto_session=boto, default_bucket=job["output"].split("/")[2])
+    trainer = _trainer(job, session, job["checkpoints"])
     trainer.train(wait=job["wait"], logs=job["wait"])
     return {"job": str(trainer._latest_training_job.training_job_name)}
 
 
-def _trainer(job: dict[str, Any], session: Any) -> Any:
+def _trainer(job: dict[str, Any], session: Any, checkpoints: Any) -> Any:
     from sagemaker.core.training import configs
     from sagemaker.train import ModelTrainer
 
@@ -53,7 +55,7 @@ def _trainer(job: dict[str, Any], session: Any) -> Any:
             max_runtime_in_seconds=job["seconds"], max_wait_time_in_seconds=2 * job["seconds"] if spot else None
         ),
         output_data_config=configs.OutputDataConfig(s3_output_path=job["output"], compression_type="GZIP"),
-        checkpoint_config=configs.CheckpointConfig(s3_uri=job["checkpoints"], local_path="/opt/ml/checkpoints"),
+        checkpoint_config=configs.CheckpointConfig(s3_uri=checkpoints, local_path="/opt/ml/checkpoints"),
         hyperparameters=job["hyperparameters"],
         input_data_config=[
             configs.InputData(channel_name=name, data_source=url) for name, url in job["channels"].items()
@@ -70,7 +72,7 @@ def _make_pipeline(job: dict[str, Any], session: Any) -> dict[str, str]:
     from sagemaker.mlops.workflow.pipeline import Pipeline
     from sagemaker.mlops.workflow.steps import TrainingStep
 
-    train = TrainingStep("Train", step_args=_trainer(job, session).train())
+    train = TrainingStep("Train", step_args=_trainer(job, session, _of_execution(job["checkpoints"])).train())
     artifacts = train.properties.ModelArtifacts.S3ModelArtifacts
     judge, told = _judging(job, session, artifacts)
     figure = JsonGet(step_name=judge.name, property_file=told, json_path="text")
@@ -82,6 +84,14 @@ def _make_pipeline(job: dict[str, Any], session: Any) -> dict[str, str]:
     if job["wait"]:
         pipeline.start()
     return {"pipeline": str(made["PipelineArn"])}
+
+
+def _of_execution(url: str) -> Any:
+    """A folder below a URL that each execution of the pipeline has for itself; one that starts a step again finds it again."""
+    from sagemaker.core.workflow.execution_variables import ExecutionVariables
+    from sagemaker.core.workflow.functions import Join
+
+    return Join(on="/", values=[url.rstrip("/"), ExecutionVariables.PIPELINE_EXECUTION_ID])
 
 
 def _judging(job: dict[str, Any], session: Any, artifacts: Any) -> tuple[Any, Any]:
@@ -100,7 +110,9 @@ def _judging(job: dict[str, Any], session: Any, artifacts: Any) -> tuple[Any, An
         entrypoint=["scanwise", "verdict"], sagemaker_session=session,
     )  # fmt: skip
     given = ProcessingS3Input(s3_uri=artifacts, local_path=MODEL, s3_data_type="S3Prefix", s3_input_mode="File")
-    left = ProcessingS3Output(s3_uri=f"{job['output']}/verdict", local_path=VERDICT, s3_upload_mode="EndOfJob")
+    left = ProcessingS3Output(
+        s3_uri=_of_execution(f"{job['output']}/verdict"), local_path=VERDICT, s3_upload_mode="EndOfJob"
+    )
     arguments = [MODEL, "--out", f"{VERDICT}/{PREVIOUS}", "--group", job["group"], "--metric", job["metric"]]
     told = PropertyFile(name="Verdict", output_name="verdict", path=PREVIOUS)
     step_args = processor.run(
