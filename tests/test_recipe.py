@@ -114,6 +114,28 @@ def test_pixels_are_not_mixed_where_words_are_read(tmp_path: Path, name: str, mi
     assert "set train.mixup and train.cutmix to 0" in "\n".join(mistakes(written(tmp_path, text)))
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("{name: small}", "the whole network must come from a file"),
+        ("{name: resnet18, weights: hub}", "the whole network must come from a file"),
+        ("{name: small, weights: a.pth}", "model.class_order to the names"),
+        ("{name: fusion, weights: a.pth, class_order: [x, y]}", "vocabulary every run learns anew"),
+        ("{name: small, weights: a.pth, class_order: [x, y], members: {kind: deep_ensemble}}", "members.kind to one"),
+    ],
+)
+def test_no_epochs_need_a_finished_network(tmp_path: Path, said: str, told: str) -> None:
+    assert told in mistakes(written(tmp_path, f"name: a\ntrain: {{epochs: 0}}\nmodel: {said}"))[1]
+
+
+def test_no_epochs_have_no_stages_and_no_retraining(tmp_path: Path) -> None:
+    network = "{name: small, weights: a.pth, class_order: [x, y]}"
+    text = f"name: a\ntrain: {{epochs: 0, stages: [{{epochs: 2}}]}}\nmodel: {network}"
+    assert "set stages: [] too" in mistakes(written(tmp_path, text))[1]
+    text = f"name: a\ntrain: {{epochs: 0}}\nexplain: {{retrain: true}}\nmodel: {network}"
+    assert "explain.retrain" in mistakes(written(tmp_path, text))[1]
+
+
 def test_an_unknown_recipe_names_those_there_are() -> None:
     (line,) = mistakes("alexnet-grey")
     assert "Did you mean 'alexnet-gray" in line
@@ -223,7 +245,7 @@ def test_the_schema_takes_what_is_shipped_and_every_default(name: str) -> None:
     jsonschema.validate(YAML(typ="safe", pure=True).load(recipe.load(name).to_yaml()), schema)
 
 
-@pytest.mark.parametrize("wrong", [{}, {"name": "a", "trian": {}}, {"name": "a", "train": {"epochs": 0}}])
+@pytest.mark.parametrize("wrong", [{}, {"name": "a", "trian": {}}, {"name": "a", "train": {"epochs": -1}}])
 def test_the_schema_refuses_what_loading_refuses(wrong: dict[str, object]) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(wrong, json.loads(recipe.schema()))

@@ -212,7 +212,7 @@ def prepare(
         findings = [finding for finding in findings if finding.check != "cohort.subjects"]
     for split in made_splits:
         findings += [f for f in splits.check(known, split) if f not in findings]
-    findings += _not_evaluable(made_splits)
+    findings += [*_not_evaluable(made_splits), *learning.untrained(made)]
     times["reading"] = time.perf_counter() - begun
     begun = time.perf_counter()
     audited = auditing.before_fit(evidence, made_splits, findings, made.audit.checks, progress=progress)

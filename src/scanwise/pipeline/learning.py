@@ -8,7 +8,7 @@ from scanwise.models.vocabulary import Vocabulary
 from scanwise.pipeline import predicting, titles
 from scanwise.pipeline.work import Work
 from scanwise.recipe import Members, Model, Recipe
-from scanwise.records import SIDES, IntArray, Split
+from scanwise.records import SIDES, Finding, IntArray, Split
 from scanwise.reporting import tables
 from scanwise.run import Fit, is_writer
 
@@ -36,6 +36,21 @@ def train(work: Work, place: Fit, split: Split) -> None:
             _train_one(work, own, member, split, vocabulary, tokens)
     if is_writer():
         _join(work, alone, members, place, vocabulary)
+
+
+def untrained(made: Recipe) -> list[Finding]:
+    """What is to be known of a network that is taken as it came."""
+    if made.train.epochs:
+        return []
+    return [
+        Finding(
+            "model.weights",
+            "warning",
+            f"Nothing was trained here (train.epochs is 0): the weights are those of {Path(made.model.weights).name}, and "
+            "nobody knows whether they have seen these scans or these people. If they have, no split makes the figures "
+            "honest; only scans that their makers never had would.",
+        )
+    ]
 
 
 def _train_one(

@@ -65,7 +65,7 @@ def plan(work: Work) -> Plan:
 
 def _training(section: Train, learn: int, check: int, speed: "Speed") -> float:
     """Seconds of all stages; a head on kept features is taken to cost a tenth of a pass through the backbone."""
-    stages = section.stages or (TrainingStage(epochs=section.epochs),)
+    stages = section.stages or ((TrainingStage(epochs=section.epochs),) if section.epochs else ())
     seconds = 0.0
     for stage in stages:
         if stage.is_cached:

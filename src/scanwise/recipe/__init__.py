@@ -105,6 +105,29 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _finished_without_training(self) -> Self:
+        model = self.model
+        if self.train.epochs:
+            return self
+        if model.weights in ("none", "hub") or not model.class_order:
+            raise ValueError(
+                "train.epochs: 0 learns nothing, so the whole network must come from a file: set model.weights to it, and "
+                "model.class_order to the names of its classes in its order"
+            )
+        if model.members.kind == "deep_ensemble":
+            raise ValueError(
+                "train.epochs: 0 makes all members of a deep_ensemble one network; set members.kind to one"
+            )
+        if model.reads_words and model.text.encoder == "small":
+            raise ValueError(
+                "train.epochs: 0 does not go with text.encoder: small, whose vocabulary every run learns anew; the weights "
+                "know another one"
+            )
+        if self.explain.retrain:
+            raise ValueError("explain.retrain trains twice more, and with train.epochs: 0 nothing is; leave it out")
+        return self
+
     def to_yaml(self) -> str:
         """The recipe with every default made explicit."""
         from ruamel.yaml import YAML

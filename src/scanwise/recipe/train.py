@@ -107,8 +107,9 @@ LOWER_IS_BETTER = ("loss", "nll", "brier", "ece", "stage_error")
 class Train(Section):
     """How the network learns."""
 
-    epochs: Count = 20
-    """Of the whole training; with stages, their sum."""
+    epochs: Annotated[int, Field(ge=0)] = 20
+    """Of the whole training; with stages, their sum. 0 trains nothing: model.weights and model.class_order then give a
+    finished network, which is judged, calibrated and bundled as it is."""
     batch: Count = 64
     stages: tuple[TrainingStage, ...] = ()
     """One after the other, each from the weights that the one before ended with; none is one stage that trains all."""
@@ -180,6 +181,8 @@ class Train(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         total = sum(stage.epochs for stage in self.stages)
+        if self.stages and not self.epochs:
+            raise ValueError("epochs is 0, so nothing is trained, but there are stages; set stages: [] too")
         if self.stages and total != self.epochs:
             raise ValueError(
                 f"epochs is {self.epochs} but the stages have {total}; leave epochs out, or make them agree"

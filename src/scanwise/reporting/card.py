@@ -104,13 +104,20 @@ def _words(contents: Contents) -> str:
         "## Training",
         "",
         f"- **Data:** {counted(len(contents.cohort), 'scan')}, {_people(contents)}; where they come from: {NOT_SAID}",
-        f"- **Procedure:** {counted(made.train.epochs, 'epoch')}, {made.train.optimizer.name} at {made.train.optimizer.lr:g}, "
-        f"loss {made.train.loss}, seed {made.seed}; every choice is in recipe.yaml",
+        f"- **Procedure:** {_procedure(contents)}; every choice is in recipe.yaml",
         "",
         "## Evaluation",
         "",
     ]
     return "\n".join([*lines, *_evaluation(contents), ""])
+
+
+def _procedure(contents: Contents) -> str:
+    train = contents.recipe.train
+    if not train.epochs:
+        return "none here, the weights came from a file and were left as they are"
+    told = f"{counted(train.epochs, 'epoch')}, {train.optimizer.name} at {train.optimizer.lr:g}"
+    return f"{told}, loss {train.loss}, seed {contents.recipe.seed}"
 
 
 def _people(contents: Contents) -> str:

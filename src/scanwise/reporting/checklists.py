@@ -108,10 +108,14 @@ def _start(contents: Contents) -> str:
 
 def _training(contents: Contents) -> str:
     train = contents.recipe.train
+    if not train.epochs:
+        return "None here: the weights came from a file and were left as they are."
     return f"{counted(train.epochs, 'epoch')}, {train.optimizer.name} at {train.optimizer.lr:g}, loss {train.loss}, seed {contents.recipe.seed}."
 
 
 def _selection(contents: Contents) -> str:
+    if not contents.recipe.train.epochs:
+        return "None here: the network came as it is; test scans were looked at once."
     return f"The epoch that was best at {contents.recipe.train.monitor} on validation subjects; test scans were looked at once."
 
 

@@ -59,7 +59,9 @@ class Classifier(L.LightningModule):
         self.average = copy.deepcopy(network).eval().requires_grad_(False) if train.ema else None
         self.share = share
         self.train_section = train
-        self.phase = phase or Phase(TrainingStage(epochs=train.epochs))
+        self.phase = phase or Phase(
+            TrainingStage(epochs=train.epochs or 1)
+        )  # of none, a step can be timed all the same
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.seed = seed
         self.steps_per_epoch = steps_per_epoch

@@ -67,8 +67,8 @@ class Phase:
 
 
 def phases_of(train: Train) -> tuple[TrainingStage, ...]:
-    """The stages of a recipe; without any, one in which everything learns."""
-    return train.stages or (TrainingStage(epochs=train.epochs),)
+    """The stages of a recipe; without any, one in which everything learns, or none where nothing shall."""
+    return train.stages or ((TrainingStage(epochs=train.epochs),) if train.epochs else ())
 
 
 def take_apart(network: Network, channels: int, size: int) -> Parts:

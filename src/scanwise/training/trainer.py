@@ -95,6 +95,8 @@ def train(
 ) -> Outcome:
     """Train a network, or go on where the last checkpoint stands, and leave its best weights in `fit.model`.
 
+    Where the recipe has no epochs, the network's weights are left there as they are, and there is no history.
+
     Args:
         network: as built, on the CPU; holds the best weights at the end.
         recipe: the whole recipe.
@@ -121,6 +123,10 @@ def train(
     if is_writer():
         for stale in fit.path.rglob(".*.part"):  # of a process that was killed
             stale.unlink()
+    if not section.epochs:
+        if is_writer():
+            weights.save(network, fit.model)
+        return Outcome(0, 0, np.nan, time.perf_counter() - started, 0.0)
     keeper = Keeper(fit, section, progress and is_writer(), after)
     begun = _recall(network, keeper, fit.checkpoints / LAST)
     processes.wait()
