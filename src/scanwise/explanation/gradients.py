@@ -20,7 +20,7 @@ WINDOW = 4.5
 """Sides of the median's window that fit into a scan."""
 WORKED = 64
 """Side at which the median is taken; what it leaves is coarse anyway."""
-NEAR, SOFT = 3 / 64, 0.7 / 64
+NEAR, SOFT = 4 / 64, 0.7 / 64
 """Sigma of the gradients' pool, and of the finished map, in sides of the scan."""
 PATCHES = 12
 """Strides of the occluding patch that fit into a side; the patch is two strides wide."""

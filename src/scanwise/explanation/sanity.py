@@ -54,7 +54,7 @@ MOSTLY = 0.8
 """Share of a map on the head that is always enough."""
 SHUFFLED = 0.6
 """Most that they may share with those of a network trained on shuffled labels."""
-SEEDS = 0.3
+SEEDS = 0.4
 """Least that they must share with those of a network trained from another seed."""
 CHANCE = 0.05
 """Largest share of shuffled labels that may fit the answers as well as the true ones."""
