@@ -151,7 +151,8 @@ def test_scans_without_words_are_refused_before_training(tmp_path: Path, manifes
 
 def test_a_network_of_words_alone(tmp_path: Path, manifest: Path) -> None:
     (tmp_path / "worded.yaml").write_text(RECIPE)
-    words = ("--set", "model.name=text", "--set", "model.text.hide_classes=true", "--set", "train.epochs=8")
+    said_too = ("model.name=text", "model.text.hide_classes=true", "train.epochs=8", "train.class_weights=true")
+    words = [part for setting in said_too for part in ("--set", setting)]
     said = run_command(
         "fit", tmp_path / "worded.yaml", "--data", manifest, "--out", tmp_path / "run", *words, "--threads", 1
     )
