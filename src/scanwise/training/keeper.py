@@ -101,9 +101,9 @@ class Keeper(Callback):
         self._correct += int(outputs["correct"])
         self._count += outputs["count"]
         self._bar.update()
+        self._times["trained"] = time.perf_counter()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._times["trained"] = time.perf_counter()
         self._bar.close()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -1,7 +1,5 @@
 """Batches for training and validation: pixels from the store, or feature maps from the cache."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -87,36 +85,24 @@ class FeatureScans(Dataset[Batch]):
         return maps, torch.from_numpy(self.labels[rows]), *words
 
 
-class Ahead(DataLoader[Batch]):
-    """Reads the next batch while the network learns from this one: in a thread, for the scans are in memory already."""
-
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        batches = iter(super().__iter__())
-        with ThreadPoolExecutor(1, "batches") as reader:
-            coming = reader.submit(next, batches, None)
-            while (batch := coming.result()) is not None:
-                coming = reader.submit(next, batches, None)
-                yield batch
-
-
 ALONE = Share()
 
 
-def train_loader(scans: Dataset[Batch], order: EpochOrder, batch: int, share: Share = ALONE) -> Ahead:
+def train_loader(scans: Dataset[Batch], order: EpochOrder, batch: int, share: Share = ALONE) -> "DataLoader[Batch]":
     """Batches in an order of their own each epoch; a last batch of one scan is dropped (batch norm needs two).
 
     With several processes `batch` is what they have together, and each loads its share alone.
     """
     lonely = len(order) % batch == 1
-    return Ahead(scans, batch_sampler=SharedBatches(order, batch, lonely, share), collate_fn=_as_is)
+    return DataLoader(scans, batch_sampler=SharedBatches(order, batch, lonely, share), collate_fn=_as_is)
 
 
-def validation_loader(scans: Dataset[Batch], batch: int, share: Share = ALONE) -> Ahead:
+def validation_loader(scans: Dataset[Batch], batch: int, share: Share = ALONE) -> "DataLoader[Batch]":
     """All scans of a side in order; with several processes, the share of this one."""
     if share.size == 1:
-        return Ahead(scans, batch_size=batch, collate_fn=_as_is)
+        return DataLoader(scans, batch_size=batch, collate_fn=_as_is)
     mine = share.evenly(len(scans))  # type: ignore[arg-type]
-    return Ahead(scans, batch_size=-(-batch // share.size), sampler=mine, collate_fn=_as_is)
+    return DataLoader(scans, batch_size=-(-batch // share.size), sampler=mine, collate_fn=_as_is)
 
 
 def _as_is(batch: Any) -> Any:

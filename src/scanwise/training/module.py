@@ -156,7 +156,10 @@ class Classifier(L.LightningModule):
         lr = stage.lr or section.lr
         groups = parameter_groups(self.network, self.phase.parts, stage, lr)
         optimizer = OPTIMIZERS[section.name](groups, lr, section.momentum, section.weight_decay)
-        factor = schedule_factor(stage.schedule or self.train_section.schedule, stage.epochs, self.steps_per_epoch)
+        wanted = stage.schedule or self.train_section.schedule
+        if wanted.name == "constant" and not wanted.warmup:
+            return {"optimizer": optimizer}
+        factor = schedule_factor(wanted, stage.epochs, self.steps_per_epoch)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -16,6 +16,7 @@ import torch
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from scanwise.cohort.store import Store
 from scanwise.errors import RunError, TrainingError
@@ -26,7 +27,7 @@ from scanwise.run import Fit, is_writer
 from scanwise.training import features, processes
 from scanwise.training.checkpoints import BEST, LAST, AtomicCheckpoints, weights_in
 from scanwise.training.keeper import Keeper
-from scanwise.training.loaders import ALONE, Ahead, FeatureScans, Scans, train_loader, validation_loader
+from scanwise.training.loaders import ALONE, Batch, FeatureScans, Scans, train_loader, validation_loader
 from scanwise.training.module import Classifier
 from scanwise.training.sampling import NOTHING, EpochOrder, oversample, seed_of, weigh
 from scanwise.training.stages import Phase, arrange, phases_of, take_apart
@@ -144,7 +145,8 @@ def train(
             keeper.begin(index, bool(section.stages))
             parts = take_apart(network, recipe.data.channels, recipe.data.size) if section.stages else None
             phase = Phase(stage, index, keeper.began, parts)
-            _run(network, scene, phase, weighed, (keeper, trackers), device, resumed)
+            watchers = (keeper, trackers) if trackers.loggers else (keeper,)  # each costs some time in every step
+            _run(network, scene, phase, weighed, watchers, device, resumed)
     processes.wait()
     if is_writer():
         shutil.rmtree(fit.path / FEATURES, ignore_errors=True)
@@ -181,7 +183,7 @@ def _run(
     scene: Scene,
     phase: Phase,
     weighed: Tensor | None,
-    watchers: tuple[Keeper, Trackers],
+    watchers: tuple[Keeper] | tuple[Keeper, Trackers],
     device: str,
     resumed: bool,
 ) -> None:
@@ -218,7 +220,9 @@ def _run(
         raise KeyboardInterrupt from stop
 
 
-def _loaders(network: Network, scene: Scene, phase: Phase, folder: Path) -> tuple[Ahead, Ahead]:
+def _loaders(
+    network: Network, scene: Scene, phase: Phase, folder: Path
+) -> tuple["DataLoader[Batch]", "DataLoader[Batch]"]:
     """Batches of pixels; or, where the whole backbone is frozen, of what it makes of them."""
     section, seed, share = scene.recipe.train, scene.recipe.seed, processes.share()
     mine = scene.subjects[scene.rows["train"]] if scene.subjects is not None else None
