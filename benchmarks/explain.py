@@ -113,11 +113,11 @@ KINDS = {
     "alexnet-gray": Kind({"name": "alexnet", "dropout": 0.2}, side=32, channels=1),
     "efficientnet-uncertainty": Kind(
         {"name": "tf_efficientnet_lite0", "dropout": 0.3, "members": {"kind": "mc_dropout"}},
-        24, 1e-3, weights="tf_efficientnet_lite0.pth",
+        24, 3e-3, weights="tf_efficientnet_lite0.pth",
     ),
     "efficientnet-members": Kind(
         {"name": "tf_efficientnet_lite0", "dropout": 0.3, "members": {"kind": "batch_ensemble", "layers": 1}},
-        24, 1e-3, weights="tf_efficientnet_lite0.pth",
+        24, 3e-3, weights="tf_efficientnet_lite0.pth",
     ),
     "mobilenet-attention": Kind(
         {"name": "mobilenetv2_035", "attention": {"width": 64}, "hidden": [128], "dropout": 0.3, **SAME},
