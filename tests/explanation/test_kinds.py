@@ -83,7 +83,8 @@ def test_maps_do_not_depend_on_the_batch_and_nothing_is_left_behind(kind: str, m
     assert state(network(kind)) == before
     assert np.isfinite(whole).all()
     assert whole.any()
-    np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-4 * whole.max())
+    rounding = 5e-7 if method == "occlusion" else 0.0  # it shows differences of log-odds, which have seven digits
+    np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-4 * whole.max() + rounding)
 
 
 @pytest.mark.parametrize(
