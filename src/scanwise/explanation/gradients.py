@@ -109,7 +109,9 @@ def _path(asked: Asked, base: Tensor, target: Tensor, steps: int) -> Tensor:
         return asked.scale * asked.odds(images, target)
 
     method = IntegratedGradients(score, multiply_by_inputs=False)
-    mean: Tensor = method.attribute(asked.images, baselines=base, n_steps=steps)
+    # A step at a time: all of them together would need the memory of as many batches.
+    together = len(asked.images)
+    mean: Tensor = method.attribute(asked.images, baselines=base, n_steps=steps, internal_batch_size=together)
     return mean.detach().float() / asked.scale
 
 
