@@ -114,10 +114,8 @@ def _make(work: Work, place: Fit, split: Split, said: Predictions, others: dict[
     halves: dict[str, list[Check]] = {}
     if isinstance(network.body, Hybrid):
         looks = parts.look(network, told, work.device)
-        halves = {
-            half: [*found, *known]
-            for half, found in parts.check_halves(network, told, looks, masks, work.recipe.seed).items()
-        }
+        alone = parts.check_halves(network, told, looks, masks, work.recipe.seed, work.device)
+        halves = {half: [*found, *known] for half, found in alone.items()}
         parts.write_components(told, looks, out, {half: sanity.reasons(found) for half, found in halves.items()})
     if vocabulary is not None:
         _words(work, network, vocabulary, said, some, rows, examples, sanity.reasons(known), out)

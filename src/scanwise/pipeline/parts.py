@@ -74,7 +74,7 @@ def look(network: "Network", told: Told, device: str) -> "Looks":
 
 
 def check_halves(
-    network: "Network", told: Told, looks: "Looks", masks: BoolArray, seed: int
+    network: "Network", told: Told, looks: "Looks", masks: BoolArray, seed: int, device: str
 ) -> dict[str, "list[Check]"]:
     """What the checks of the map of each half find, by its name; `masks` (N, H, W) say where the foreground is."""
     from scanwise.explanation import components, sanity
@@ -82,8 +82,8 @@ def check_halves(
     some = slice(0, CHECKED)
     found = {}
     for name, method in components.METHODS.items():
-        values = getattr(looks, name)[some]
-        subject = sanity.Subject(network, told.scans[some], values, told.targets[some, None], {"method": method})
+        values, options = getattr(looks, name)[some], {"method": method, "device": device}
+        subject = sanity.Subject(network, told.scans[some], values, told.targets[some, None], options)
         found[name] = sanity.check_subject(subject, masks=masks[some], seed=seed)
     return found
 
