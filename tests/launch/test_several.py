@@ -80,7 +80,10 @@ def start(monkeypatch: pytest.MonkeyPatch, *programs: str) -> list["subprocess.P
     return started
 
 
-def test_the_first_to_fail_gives_the_code_and_the_others_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_to_fail_gives_the_code_and_the_others_are_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the deaf one says that it is ready
     started = start(monkeypatch, DUTIFUL, "raise SystemExit(7)", DEAF)
     assert several.run([], 3) == 7
     assert all(process.poll() is not None for process in started)
