@@ -6,7 +6,7 @@ import torch
 from networks import make, scans, tensors
 
 from scanwise.errors import DataError, RecipeError
-from scanwise.explanation import components, maps, words
+from scanwise.explanation import chances, components, maps, words
 from scanwise.explanation.uncertainty_map import spread
 from scanwise.models import Network, build
 from scanwise.recipe import Model
@@ -45,8 +45,8 @@ def test_a_summary_tells_where_each_half_looks() -> None:
     looks = components.look(network, scans(2))
     spot = np.zeros((2, 32, 32))
     spot[:, 7, 23] = 1
-    looks = components.Looks(spot, spot, spot, looks.targets, looks.probs, looks.norms, looks.contributions)
-    rows = [one.row() for one in components.summarise(looks, ["a", "b"], ("x", "y", "z"))]
+    looks = components.Looks(spot, spot, spot, looks.targets, looks.norms, looks.contributions)
+    rows = [one.row() for one in components.summarise(looks, chances(network, scans(2)), ["a", "b"], ("x", "y", "z"))]
     assert [row["scan"] for row in rows] == ["a", "b"]
     for row in rows:
         assert row["overlap"] == 1

@@ -229,9 +229,8 @@ def maps(
 
         first, few = shown(slice(1))
         ready = Explainer.of(network, first, method=method, layer=layer, tokens=few, half=half)
-        known = slice(
-            len(pixels) if targets is None else 1
-        )  # the network is asked what it says only where that is wanted
+        # What the network says is asked where it is wanted; one scan tells how many classes there are.
+        known = slice(len(pixels) if targets is None else 1)
         words = None if tokens is None else tokens[known]
         asked = _targets(targets, len(pixels), chances(network, pixels[known], tokens=words, batch=batch))
         found = []

@@ -1,5 +1,6 @@
 """What each half of the hybrid looks at and gives, and the two maps combined."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 
 from scanwise.errors import RecipeError
-from scanwise.explanation import Targets, chances, maps
+from scanwise.explanation import Targets, maps
 from scanwise.explanation.layers import lent
 from scanwise.explanation.measures import overlap
 from scanwise.models.hybrid import Hybrid
@@ -31,7 +32,6 @@ class Looks:
         transformer: (N, H, W) gradient-weighted rollout of the transformer.
         combined: (N, H, W) both, each scaled to a sum of one, weighed by what its half adds to the first linear layer.
         targets: (N,) the class.
-        probs: (N, C) the network's own.
         norms: (N, 2) of what each half sees, convolution first.
         contributions: (N, 2) of what each adds to the first linear layer.
     """
@@ -40,7 +40,6 @@ class Looks:
     transformer: FloatArray
     combined: FloatArray
     targets: IntArray
-    probs: FloatArray
     norms: FloatArray
     contributions: FloatArray
 
@@ -110,20 +109,19 @@ def look(
     options: dict[str, Any] = {"batch": batch, "device": device}
     first, asked = maps(network, scans, targets=targets, method=METHODS["convolution"], **options)
     second, _ = maps(network, scans, targets=asked, method=METHODS["transformer"], **options)
-    probs = chances(network, scans, **options)
     norms, parts = _norms(network, scans, batch, device)
     weights = parts / np.maximum(parts.sum(axis=1, keepdims=True), 1e-12)
     one, other = first[:, 0], second[:, 0]
     combined = weights[:, 0, None, None] * _shares(one) + weights[:, 1, None, None] * _shares(other)
-    return Looks(one, other, combined.astype(np.float32), asked[:, 0], probs, norms, parts)
+    return Looks(one, other, combined.astype(np.float32), asked[:, 0], norms, parts)
 
 
-def summarise(looks: Looks, names: list[str], classes: tuple[str, ...]) -> tuple[Component, ...]:
-    """Where each half looks, the norm it gives, and the prediction: one a scan."""
+def summarise(looks: Looks, probs: FloatArray, names: Sequence[str], classes: Sequence[str]) -> tuple[Component, ...]:
+    """Where each half looks, the norm it gives, and the prediction, by probabilities (N, C): one a scan."""
     shared = overlap(looks.convolution, looks.transformer, SHARED)
     centres = [_centre(values) for values in (looks.convolution, looks.transformer)]
     share = looks.contributions[:, 0] / np.maximum(looks.contributions.sum(axis=1), 1e-12)
-    best = looks.probs.argmax(axis=1)
+    best = probs.argmax(axis=1)
     parts = ("convolution", "transformer")
     found = []
     for row, name in enumerate(names):
@@ -133,7 +131,7 @@ def summarise(looks: Looks, names: list[str], classes: tuple[str, ...]) -> tuple
             told |= {f"{part}_{what}": value for what, value in middle}
             told[f"{part}_norm"] = float(looks.norms[row, half])
             told[f"{part}_contribution"] = float(looks.contributions[row, half])
-        probability = float(looks.probs[row, best[row]])
+        probability = float(probs[row, best[row]])
         found.append(Component(name, classes[best[row]], probability, float(shared[row]), **told))
     return tuple(found)
 

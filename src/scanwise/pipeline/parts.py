@@ -6,7 +6,7 @@ HEATMAPS/  components.csv  components/NNN.png   a row and a picture a scan: wher
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,11 +66,10 @@ class Told:
 
 
 def look(network: "Network", told: Told, device: str) -> "Looks":
-    """The maps of both halves, with the probabilities that everybody else is told."""
+    """The maps of both halves about the classes that are explained."""
     from scanwise.explanation import components
 
-    looks = components.look(network, told.scans, targets=told.targets[:, None], device=device)
-    return replace(looks, probs=told.said)
+    return components.look(network, told.scans, targets=told.targets[:, None], device=device)
 
 
 def check_halves(
@@ -105,7 +104,7 @@ def write_components(
 
     passed = {f"{half}_passed": int(not reasons[half]) if half in reasons else "" for half in components.METHODS}
     rows = []
-    for index, one in enumerate(components.summarise(looks, list(told.names), tuple(told.classes))):
+    for index, one in enumerate(components.summarise(looks, told.said, told.names, told.classes)):
         picture = pictures[index] if pictures else f"components/{index:03d}.png"
         with run.writing(out / picture) as temporary:
             temporary.write_bytes(draw_halves(told, looks, one, index, reasons))
