@@ -1,11 +1,13 @@
 """Images a second of every shipped recipe in training, over those of its bare step; beside a notebook's loop and timm.
 
-    OMP_NUM_THREADS=1 python benchmarks/recipes.py [RECIPE …] [--rounds 3] [--batches 3] [--batch 8] [--data FOLDER] [--timm train.py] [--busy]
+    OMP_NUM_THREADS=1 python benchmarks/recipes.py [RECIPE …] [--rounds 3] [--batches 3] [--batch 8] [--fused] [--busy]
+        [--data FOLDER] [--timm train.py]
 
 Every stage of a recipe is trained by `training.train` with its own network (random weights), size, augmentation, loss and
 optimiser on random pixels in the store. After each epoch the bare step, zero_grad, changes, forward, loss, backward, clip,
-optimiser, runs as often on one batch of tensors in memory: bytes of images, or of a stage on kept features, their 16 bits. So both
-meet the same load of the machine; the figure is the median of the rounds' ratios. The bar is 0.95; exit code 1 where one
+optimiser as torch makes it unasked, runs as often on one batch of tensors in memory: bytes of images, or of a stage on kept
+features, their 16 bits. So both meet the same load of the machine; the figure is the median of the rounds' ratios. Training
+itself has the fused optimiser on a CPU: `--fused` gives it to the bare step as well. The bar is 0.95; exit code 1 where one
 is missed. `--batch` caps the batch, for machines that have not the memory or the patience.
 
 With `--data`, a folder `{train,test}/CLASS/*.jpg` (default $SCANWISE_SHARED/data/alzheimer), each recipe that reads images
@@ -46,7 +48,7 @@ from scanwise.training.augment import augment
 from scanwise.training.losses import LOSSES
 from scanwise.training.mixing import mix
 from scanwise.training.module import channels_first
-from scanwise.training.schedules import OPTIMIZERS
+from scanwise.training.schedules import optimizer_of
 from scanwise.training.stages import arrange, parameter_groups, phases_of, take_apart
 
 SHARED = Path(os.environ.get("SCANWISE_SHARED") or Path(__file__).parents[2] / "shared")
@@ -80,7 +82,9 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=SHARED / "data" / "alzheimer")
     parser.add_argument("--timm", type=Path, help="timm's train.py")
     parser.add_argument("--busy", action="store_true", help="count CPU time, where others use the machine too")
+    parser.add_argument("--fused", action="store_true", help="give the bare step the fused optimiser that training has")
     options = parser.parse_args()
+    Bare.fused = options.fused or None
     if options.busy:
         time.perf_counter = time.process_time  # of the training's own clock as well
     logging.getLogger("lightning").setLevel(logging.ERROR)
@@ -176,6 +180,8 @@ def last_rate(place: Fit) -> float:
 class Bare:
     """The step alone, on one batch in memory."""
 
+    fused: bool | None = None
+
     def __init__(self, case: Case, pixels: np.ndarray, labels: np.ndarray, tokens: np.ndarray | None) -> None:
         self.case, self.section, made = case, case.made.train, case.made
         self.network = network_of(made).to(memory_format=torch.channels_last).train()
@@ -185,7 +191,7 @@ class Bare:
             arrange(self.network, parts, case.stage)
         told = self.section.optimizer
         groups = parameter_groups(self.network, parts, case.stage, told.lr)
-        self.optimizer = OPTIMIZERS[told.name](groups, told.lr, told.momentum, told.weight_decay)
+        self.optimizer = optimizer_of(told, groups, told.lr, self.fused)
         self.images, self.labels = torch.from_numpy(pixels), torch.from_numpy(labels)
         self.tokens = None if tokens is None else torch.from_numpy(tokens)
         self.weights = torch.ones(CLASSES) if self.section.class_weights else None

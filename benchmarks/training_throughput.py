@@ -36,7 +36,7 @@ from scanwise.run import Fit
 from scanwise.training import train
 from scanwise.training.augment import augment
 from scanwise.training.module import channels_first
-from scanwise.training.schedules import OPTIMIZERS
+from scanwise.training.schedules import optimizer_of
 
 SHARED = Path(os.environ.get("SCANWISE_SHARED") or Path(__file__).parents[2] / "shared")
 CASES = {  # batches of an epoch, bar, and the recipe
@@ -113,7 +113,7 @@ class Bare:
         self.section = made.train
         self.network = build(made.model, CLASSES, 1).to(memory_format=torch.channels_last).train()
         told = made.train.optimizer
-        self.optimizer = OPTIMIZERS[told.name](self.network.parameters(), told.lr, told.momentum, told.weight_decay)
+        self.optimizer = optimizer_of(told, self.network.parameters(), told.lr)
         self.images, self.labels = torch.from_numpy(store.read(batch)), torch.from_numpy(labels[batch])
         self.generator = torch.Generator()
 
@@ -201,7 +201,7 @@ class Notebook:
         self.loader = DataLoader(scans, made.train.batch, shuffle=True, num_workers=workers)
         self.body = build(made.model, CLASSES, 1).body.train()
         told = made.train.optimizer
-        self.optimizer = OPTIMIZERS[told.name](self.body.parameters(), told.lr, told.momentum, told.weight_decay)
+        self.optimizer = optimizer_of(told, self.body.parameters(), told.lr)
 
     def __call__(self, _: int) -> float:
         begun, count = time.perf_counter(), 0

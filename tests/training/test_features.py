@@ -90,12 +90,22 @@ def test_what_was_kept_is_float16_and_the_same_maps(tmp_path: Path) -> None:
     kept = keep(tmp_path / "features", computed, "backbone", 16)
     rows = np.array([70, 3, 3])
     found = kept["train"].read(1, rows)
-    assert found.dtype == torch.float16
-    torch.testing.assert_close(found.float(), computed["train"].read(1, rows), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(found, computed["train"].read(1, rows), rtol=1e-3, atol=1e-3)
+    assert torch.equal(found, found.half().float())
+    assert (tmp_path / "features" / "train_1.f16").stat().st_size == 2 * 72 * found[0].numel()
     assert (len(kept["train"]), kept["train"].views, kept["validation"].views) == (72, 2, 1)
     assert sorted(file.name for file in (tmp_path / "features").iterdir()) == [
         *("about.json", "train_0.f16", "train_1.f16", "validation_0.f16")
     ]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_maps_are_read_into_the_place_of_earlier_ones(tmp_path: Path, kept: bool) -> None:
+    source = keep(tmp_path / "features", sides(), "backbone", 16)["train"] if kept else sides()["train"]
+    first, expected = source.read(0, np.array([5, 9, 1])), source.read(1, np.array([2, 8]))
+    found = source.read(1, np.array([2, 8]), first[:2])
+    assert found.data_ptr() == first.data_ptr()
+    assert torch.equal(found, expected)
 
 
 def test_what_is_there_is_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,9 +115,9 @@ def test_what_is_there_is_not_computed_again(tmp_path: Path, monkeypatch: pytest
     written: list[str] = []
     read = Recomputed.read
 
-    def watch(self: Recomputed, view: int, positions: Any) -> torch.Tensor:
+    def watch(self: Recomputed, view: int, positions: Any, out: Any = None) -> torch.Tensor:
         written.append(f"{len(self)}/{view}")
-        return read(self, view, positions)
+        return read(self, view, positions, out)
 
     monkeypatch.setattr(Recomputed, "read", watch)
     keep(folder, sides(), "backbone", 72)

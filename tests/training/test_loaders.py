@@ -5,7 +5,7 @@ import torch
 import toy
 
 from scanwise.training.features import Cached
-from scanwise.training.loaders import FeatureScans, Scans
+from scanwise.training.loaders import FeatureScans, Runs, Scans, train_loader
 from scanwise.training.sampling import EpochOrder, Synthetic
 
 VIEWS = Cached(tuple(np.random.default_rng(view).normal(size=(6, 4)).astype(np.float16) for view in range(2)))
@@ -32,6 +32,40 @@ def test_each_epoch_has_its_view_counted_from_the_stage() -> None:
         order.set_epoch(epoch)
         maps, _ = scans.__getitems__([5, 1])
         assert np.array_equal(maps.numpy(), VIEWS.arrays[epoch % 2][[5, 1]].astype(np.float32))
+
+
+def test_batches_in_turn_take_the_same_memory() -> None:
+    made = Synthetic(np.array([4, 1]), np.array([5, 3]), np.array([0.25, 0.5]))
+    scans = FeatureScans(VIEWS, LABELS, None, None, made)
+    batches = [[0, 6], [3, 7], [2]]
+    places = []
+    for indices, (maps, labels) in zip(batches, scans.in_turn(batches), strict=True):
+        places.append(maps.data_ptr())
+        expected = scans.__getitems__(indices)
+        assert torch.equal(maps, expected[0])
+        assert torch.equal(labels, expected[1])
+    assert len(set(places)) == 1
+
+
+def test_runs_are_the_batches_of_the_loader_and_hear_of_the_epoch() -> None:
+    order = EpochOrder(36, 0)
+    source = Cached((np.arange(36, dtype=np.float16)[:, None],))
+    loader = train_loader(FeatureScans(source, np.arange(36), None, order), order, 2)
+    runs = Runs(loader)
+    seen = []
+    for epoch in (0, 1):
+        order.set_epoch(epoch)
+        assert runs.batch_sampler.sampler is order
+        lengths, labels = [], []
+        for run in runs:
+            found = [batch[1].tolist() for batch in run]
+            lengths.append(len(found))
+            labels += found
+        assert lengths == [16, 2]
+        assert len(runs) == 2
+        assert labels == [batch[1].tolist() for batch in loader]
+        seen.append(labels)
+    assert seen[0] != seen[1]
 
 
 def test_words_travel_with_their_scans() -> None:

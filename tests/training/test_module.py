@@ -12,10 +12,13 @@ from scipy.special import log_softmax, softmax
 from test_trainer import history, run, untimed
 
 from scanwise import metrics
+from scanwise.errors import TrainingError
 from scanwise.models import weights
 from scanwise.prediction import predict
 from scanwise.recipe import LOWER_IS_BETTER, Recipe, Train
+from scanwise.training import trainer
 from scanwise.training.module import Classifier, channels_first, seed_global
+from scanwise.training.stages import Phase
 from scanwise.training.trainer import precision_on
 
 PLAIN: dict[str, Any] = {
@@ -172,6 +175,70 @@ def test_corn_trains_and_validates(tmp_path: Path) -> None:
     rows = history(tmp_path)
     assert rows[-1]["train_loss"] < 0.9 * rows[0]["train_loss"]
     assert rows[-1]["validation_accuracy"] > 0.4
+
+
+RUNS: dict[str, Any] = {
+    "batch": 4,  # 18 steps an epoch: a whole run and one that is not
+    "epochs": 3,
+    "stages": [{"epochs": 3, "freeze": "backbone", "views": 2}],
+    "checkpoint_every": 1,
+}
+
+
+@pytest.mark.parametrize(
+    "section",
+    [{}, {"ema": 0.9, "clip": 0.01}, {"sampling": "smote", "class_weights": False}, {"schedule": {}}],
+    ids=["plain", "mean and clip", "smote", "constant"],
+)
+def test_runs_of_steps_lead_where_single_steps_do(
+    tmp_path: Path, section: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = np.where(np.arange(102) % 5 == 0, 1, 0)  # unlike in number, so that SMOTE has something to do
+    for name in ("runs", "single"):
+        if name == "single":
+            monkeypatch.setattr(trainer, "_takes_runs", lambda *_: False)
+        made = toy.recipe(**RUNS | section)
+        toy.train(toy.network(made), made, tmp_path / name, labels=labels)
+    for name in ("epoch_1.ckpt", "epoch_3.ckpt"):
+        ours, theirs = (
+            torch.load(toy.place(tmp_path / kind).checkpoints / name, weights_only=True) for kind in ("runs", "single")
+        )
+        assert list(ours["state_dict"]) == list(theirs["state_dict"])
+        assert all(torch.equal(ours["state_dict"][part], tensor) for part, tensor in theirs["state_dict"].items())
+    rows = zip(untimed(history(tmp_path / "runs")), untimed(history(tmp_path / "single")), strict=True)
+    for ours, theirs in rows:
+        assert ours == pytest.approx(theirs, rel=1e-12)
+
+
+def test_single_steps_are_taken_where_a_run_would_not_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(precision: str = "32-true", **section: Any) -> bool:
+        made = toy.recipe(**RUNS | section)
+        scene = trainer.Scene(made, toy.store(), toy.LABELS, toy.ROWS)
+        return trainer._takes_runs(scene, Phase(made.train.stages[0]), precision)
+
+    assert asked()
+    assert not asked(precision="bf16-mixed")
+    assert not asked(accumulate=2)
+    assert not asked(stages=[{"epochs": 3, "freeze": "backbone", "views": 0}])
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert not asked()
+
+
+def test_a_loss_that_is_no_number_is_told_of_its_batch_in_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss, steps = Classifier._loss, iter(range(1000))
+
+    def fail(self: Classifier, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        found = loss(self, logits, labels)
+        return found * torch.nan if self.trainer.training and next(steps) == 18 + 16 else found
+
+    monkeypatch.setattr(Classifier, "_loss", fail)
+    with pytest.raises(TrainingError, match=r"loss is nan in epoch 2, batch 17\b.*lr"):
+        run(tmp_path, **RUNS)
+    found = torch.load(toy.place(tmp_path).checkpoints / "last.ckpt", weights_only=True)
+    assert all(torch.isfinite(tensor).all() for tensor in found["state_dict"].values())
+    assert len(history(tmp_path)) == 1
 
 
 def test_16_bits_are_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

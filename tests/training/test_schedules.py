@@ -3,12 +3,13 @@
 import copy
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 
-from scanwise.recipe import Schedule
-from scanwise.training.schedules import OPTIMIZERS, follow, schedule_factor
+from scanwise.recipe import Optimizer, Schedule
+from scanwise.training.schedules import KINDS, follow, optimizer_of, schedule_factor
 
 
 def test_a_constant_rate_stays() -> None:
@@ -44,14 +45,32 @@ def test_a_warm_up_climbs_evenly_and_never_stands_still_at_nothing(name: str) ->
     assert rates[12] == 1
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_optimisers_take_what_the_recipe_says(name: str) -> None:
-    made = OPTIMIZERS[name]([torch.nn.Parameter(torch.ones(2))], 0.03, 0.8, 0.01)
+@pytest.mark.parametrize("fused", [True, None])
+@pytest.mark.parametrize("name", KINDS)
+def test_optimisers_take_what_the_recipe_says(name: Any, fused: bool | None) -> None:
+    section = Optimizer(name=name, momentum=0.8, weight_decay=0.01)
+    made = optimizer_of(section, [torch.nn.Parameter(torch.ones(2))], 0.03, fused)
     (group,) = made.param_groups
+    assert group["fused"] is fused
     assert type(made).__name__.lower() == name
     assert group["lr"] == 0.03
     assert group["weight_decay"] == 0.01
     assert group.get("momentum", 0.8) == 0.8
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_fused_or_not_the_steps_are_the_same(name: Any) -> None:
+    section = Optimizer(name=name, momentum=0.8, weight_decay=0.01)
+    ends = []
+    for fused in (True, False):
+        random = torch.Generator().manual_seed(0)
+        weight = torch.nn.Parameter(torch.randn(40, generator=random))
+        made = optimizer_of(section, [weight], 0.03, fused)
+        for _ in range(5):
+            weight.grad = torch.randn(40, generator=random)
+            made.step()
+        ends.append(weight.detach())
+    torch.testing.assert_close(ends[0], ends[1], atol=1e-6, rtol=1e-5)
 
 
 def test_the_running_mean_is_the_sum_of_its_steps() -> None:

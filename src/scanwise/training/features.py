@@ -45,8 +45,9 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, view: int, positions: IntArray) -> Tensor:
-        """(n, …) maps of these scans of the side, in one of its views."""
+    def read(self, view: int, positions: IntArray, out: Tensor | None = None) -> Tensor:
+        """(n, …) maps of these scans of the side, in one of its views, as float32; written into `out` where it is given,
+        which is (n, …) of an earlier read."""
         ...
 
 
@@ -74,10 +75,11 @@ class Recomputed:
         return len(self.rows)
 
     @torch.no_grad()
-    def read(self, view: int, positions: IntArray) -> Tensor:
+    def read(self, view: int, positions: IntArray, out: Tensor | None = None) -> Tensor:
         images = torch.from_numpy(self.store.read(self.rows[positions])).to(self.network.mean.device)
         changed = change(images.permute(0, 3, 1, 2), self.changes[view].take(torch.from_numpy(positions)))
-        return self.network.forward_features(changed)
+        maps = self.network.forward_features(changed)
+        return maps if out is None else out.copy_(maps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +95,14 @@ class Cached:
     def __len__(self) -> int:
         return len(self.arrays[0])
 
-    def read(self, view: int, positions: IntArray) -> Tensor:
-        maps = torch.from_numpy(self.arrays[view]).index_select(0, torch.from_numpy(positions))
+    def read(self, view: int, positions: IntArray, out: Tensor | None = None) -> Tensor:
+        kept = torch.from_numpy(self.arrays[view])
+        if out is None:
+            maps = torch.empty(len(positions), *kept.shape[1:])
+        else:
+            maps = out.permute(0, 2, 3, 1) if out.ndim == 4 else out
+        # Taken and widened in one go: first to gather 16 bits would pass twice through memory.
+        torch._foreach_copy_(maps.unbind(), [kept[row] for row in positions.tolist()])
         return maps.permute(0, 3, 1, 2) if maps.ndim == 4 else maps
 
 
@@ -141,7 +149,7 @@ def keep(folder: Path, sides: dict[str, Recomputed], backbone: str, batch: int) 
 def pooled(source: Source, batch: int = 256) -> FloatArray:
     """(N, D) means over the positions of each scan's first view, for finding neighbours."""
     maps = (source.read(0, rows) for rows in _chunks(len(source), batch))
-    return np.concatenate([_pool(part.float().cpu()).numpy() for part in maps]).astype(np.float64)
+    return np.concatenate([_pool(part.cpu()).numpy() for part in maps]).astype(np.float64)
 
 
 def _pool(maps: Tensor) -> Tensor:

@@ -83,24 +83,18 @@ class Keeper(Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._times = {"start": time.perf_counter()}
-        self._loss = torch.zeros((), dtype=torch.float64)
-        self._correct = self._count = 0
-        total = int(trainer.num_training_batches)
+        self._sums = {"cost": 0.0, "correct": 0.0, "count": 0.0}
+        loader: Any = trainer.train_dataloader
+        total = len(loader.batch_sampler)
         name = f"epoch {self._epoch(trainer)}/{self.epochs or trainer.max_epochs}"
         self._bar = tqdm(total=total, desc=name, unit=" batches", leave=False, disable=not self.progress)
-
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
-    ) -> None:
-        self._rate = float(trainer.optimizers[0].param_groups[0]["lr"])  # after the batch it is that of the next
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        self._loss += float(outputs["cost"]) * outputs["weight"]
-        self._correct += int(outputs["correct"])
-        self._count += outputs["count"]
-        self._bar.update()
+        for name in self._sums:
+            self._sums[name] += outputs[name]
+        self._bar.update(outputs["batches"])
         self._times["trained"] = time.perf_counter()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -111,15 +105,14 @@ class Keeper(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module: Any = pl_module
-        sums = torch.tensor([float(self._loss), self._correct, self._count], dtype=torch.float64)
-        loss, correct, count = processes.total(sums).tolist()
+        loss, correct, count = processes.total(torch.tensor(list(self._sums.values()), dtype=torch.float64)).tolist()
         seconds = self._times["trained"] - self._times["start"]
         row = {
             "epoch": self._epoch(trainer),
             "train_loss": loss / count,
             "train_accuracy": correct / count,
             **module.scores,
-            "lr": self._rate,
+            "lr": module.rate,
             "seconds": seconds,
             "validation_seconds": self._times["validated"] - self._times["trained"],
             "images_per_second": count / seconds,

@@ -1,5 +1,7 @@
 """Batches for training and validation: pixels from the store, or feature maps from the cache."""
 
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -70,15 +72,27 @@ class FeatureScans(Dataset[Batch]):
         return tuple(part[0] for part in self.__getitems__([index]))
 
     def __getitems__(self, indices: list[int]) -> Batch:
+        return self._batch(indices, None)
+
+    def in_turn(self, batches: Iterable[list[int]]) -> Iterator[Batch]:
+        """One batch after the other in the same memory, which spares a good part of reading: use each before the next."""
+        place = torch.empty(0)
+        for indices in batches:
+            out = place[: len(indices)] if len(place) >= len(indices) else None
+            batch = self._batch(indices, out)
+            place = batch[0] if out is None else place
+            yield batch
+
+    def _batch(self, indices: list[int], out: Tensor | None) -> Batch:
         view = 0 if self.order is None else (self.order.epoch - self.order.first) % self.source.views
         chosen = np.asarray(indices, dtype=np.int64)
         between = chosen[chosen >= len(self.source)] - len(self.source)
         rows = chosen.copy()
         rows[chosen >= len(self.source)] = self.synthetic.base[between]
-        maps = self.source.read(view, rows).float()
+        maps = self.source.read(view, rows, out)
         if len(between):
             made = torch.from_numpy(chosen >= len(self.source)).to(maps.device)
-            others = self.source.read(view, self.synthetic.other[between]).float()
+            others = self.source.read(view, self.synthetic.other[between])
             share = torch.from_numpy(self.synthetic.share[between]).to(maps).reshape(-1, *[1] * (maps.ndim - 1))
             maps[made] += share * (others - maps[made])
         words = () if self.tokens is None else (torch.from_numpy(self.tokens[rows]),)
@@ -95,6 +109,29 @@ def train_loader(scans: Dataset[Batch], order: EpochOrder, batch: int, share: Sh
     """
     lonely = len(order) % batch == 1
     return DataLoader(scans, batch_sampler=SharedBatches(order, batch, lonely, share), collate_fn=_as_is)
+
+
+class Runs:
+    """Batches of kept features, several together: a step on them is so short that what Lightning does around each would show.
+
+    A run reads a batch when it is asked for, in the place of the one before.
+
+    Args:
+        loader: of single batches.
+    """
+
+    LENGTH = 16
+
+    def __init__(self, loader: "DataLoader[Batch]") -> None:
+        self.scans: Any = loader.dataset
+        self.batch_sampler: Any = loader.batch_sampler  # where Lightning looks for what must know the epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.batch_sampler) // self.LENGTH)
+
+    def __iter__(self) -> Iterator[Iterator[Batch]]:
+        batches = self.scans.in_turn(self.batch_sampler)
+        return (islice(batches, self.LENGTH) for _ in range(len(self)))
 
 
 def validation_loader(scans: Dataset[Batch], batch: int, share: Share = ALONE) -> "DataLoader[Batch]":

@@ -5,6 +5,8 @@ killed and resumed is the run that was not.
 """
 
 import copy
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
@@ -19,14 +21,33 @@ from scanwise.recipe import Train, TrainingStage
 from scanwise.records import FloatArray, IntArray
 from scanwise.training import processes
 from scanwise.training.augment import change, draw
-from scanwise.training.loaders import ALONE, Batch
+from scanwise.training.loaders import ALONE, Batch, Runs
 from scanwise.training.losses import DIVISORS, LOSSES
 from scanwise.training.mixing import mix
 from scanwise.training.sampling import Share, seed_of
-from scanwise.training.schedules import OPTIMIZERS, follow, schedule_factor
+from scanwise.training.schedules import follow, optimizer_of, schedule_factor
 from scanwise.training.stages import Phase, parameter_groups
 
 ALWAYS = ("accuracy", "balanced_accuracy", "macro_f1")  # in every history, whatever is watched
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the network said of a batch.
+
+    Attributes:
+        loss: a scalar, to be learnt from.
+        logits: (n, C), or (n, T, C) of the members of a batch ensemble; without gradients.
+        labels: (n,) the answers that would be right; of mixed scans, those of the larger share.
+        weight: scans that the loss stands for.
+        count: scans that are this process's own.
+    """
+
+    loss: Tensor
+    logits: Tensor
+    labels: Tensor
+    weight: float
+    count: int
 
 
 class Classifier(L.LightningModule):
@@ -66,6 +87,7 @@ class Classifier(L.LightningModule):
         self.seed = seed
         self.steps_per_epoch = steps_per_epoch
         self.generator = torch.Generator()
+        self.rate = 0.0  # of the last step
         self.seen: list[tuple[Tensor, Tensor]] = []
         self.scores: dict[str, float] = {}
         self.probs: FloatArray = np.empty((0, 0))  # of the last validation, and its labels
@@ -90,31 +112,48 @@ class Classifier(L.LightningModule):
         return self.network if self.average is None else self.average
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        self._prepare(batch_idx, self.trainer.optimizers[0])
+
+    def _prepare(self, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
+        """What comes before each step: its seeds, and its learning rate written down, which afterwards is that of the next."""
         drawn = seed_of(self.seed, self.epoch, batch_idx)
         self.generator.manual_seed(drawn)
         # Dropout draws from the global generator; processes must not drop alike.
         seed_global(seed_of(drawn, self.share.rank) if self.share.rank else drawn, self.device)
+        self.rate = float(optimizer.param_groups[0]["lr"])
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        answer = self._learn(batch, batch_idx)
+        # Lightning divides `loss` by the batches that make a step; `cost` stays what it is.
+        return {"loss": answer.loss, **self._sum_up([answer], batch_idx)}
+
+    def _learn(self, batch: Batch, batch_idx: int) -> Answer:
         whole = self._whole(batch, batch_idx)
         scans, labels, others, share, tokens = self._changed(batch, whole)
         logits = self._answer(scans, tokens)
         loss = self._loss(logits, labels) * self._balance(labels, logits, whole)
         if share < 1:
             loss = share * loss + (1 - share) * self._loss(logits, others) * self._balance(others, logits, whole)
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"The loss is {float(loss.detach())} in epoch {self.epoch + 1}, batch {batch_idx + 1}. The last good "
-                "checkpoint is kept. Lower train.optimizer.lr, or set train.clip to 1."
-            )
-        guessed = _joint(logits.detach()).argmax(1)
-        right = (guessed == (labels if share >= 0.5 else others)).sum()
-        # Lightning divides `loss` by the batches that make a step; `cost` stays what it is.
         own = len(labels) if self.share.counts(whole) else 0
+        return Answer(loss, logits.detach(), labels if share >= 0.5 else others, whole / self.share.size, own)
+
+    def _sum_up(self, answers: list[Answer], first: int) -> dict[str, float]:
+        """Loss times scans, right answers, scans and batches, over the batches from the first one on."""
+        costs = torch.stack([answer.loss.detach() for answer in answers]).tolist()
+        for index, cost in enumerate(costs, first):
+            if not math.isfinite(cost):
+                raise TrainingError(
+                    f"The loss is {cost} in epoch {self.epoch + 1}, batch {index + 1}. The last good checkpoint is kept. "
+                    "Lower train.optimizer.lr, or set train.clip to 1."
+                )
+        own = [answer for answer in answers if answer.count]
+        right = [_joint(answer.logits).argmax(1) == answer.labels for answer in own]
         return {
-            "loss": loss, "cost": loss.detach(), "weight": whole / self.share.size, "correct": right if own else 0 * right,
-            "count": own,
-        }  # fmt: skip
+            "cost": sum(cost * answer.weight for cost, answer in zip(costs, answers, strict=True)),
+            "correct": int(torch.cat(right).sum()) if right else 0,
+            "count": sum(answer.count for answer in own),
+            "batches": len(answers),
+        }
 
     def optimizer_step(self, *arguments: Any, **more: Any) -> None:
         super().optimizer_step(*arguments, **more)
@@ -125,7 +164,7 @@ class Classifier(L.LightningModule):
         scans, labels, tokens = unpack(batch)
         network = self.judged
         if self.phase.section.is_cached:
-            logits = network.forward_head(scans.float(), tokens=tokens)
+            logits = network.forward_head(scans, tokens=tokens)
         else:
             logits = network(channels_first(scans), *(() if tokens is None else (tokens,)))
         self.seen.append((logits.float(), labels))
@@ -155,7 +194,8 @@ class Classifier(L.LightningModule):
         section, stage = self.train_section.optimizer, self.phase.section
         lr = stage.lr or section.lr
         groups = parameter_groups(self.network, self.phase.parts, stage, lr)
-        optimizer = OPTIMIZERS[section.name](groups, lr, section.momentum, section.weight_decay)
+        # On a GPU, a fused optimiser and clipped 16-bit gradients exclude each other.
+        optimizer = optimizer_of(section, groups, lr, fused=True if self.device.type == "cpu" else None)
         wanted = stage.schedule or self.train_section.schedule
         if wanted.name == "constant" and not wanted.warmup:
             return {"optimizer": optimizer}
@@ -206,7 +246,7 @@ class Classifier(L.LightningModule):
         network = self.network
         if self.phase.section.is_cached:
             head = network.forward_head if network.members == 1 else network.head_members
-            return head(scans.float(), tokens=tokens)
+            return head(scans, tokens=tokens)
         whole = network if network.members == 1 else network.forward_members
         logits: Tensor = whole(scans, *(() if tokens is None else (tokens,)))
         return logits
@@ -216,6 +256,44 @@ class Classifier(L.LightningModule):
         if logits.ndim == 3:
             labels, logits = labels.repeat_interleave(logits.shape[1]), logits.flatten(0, 1)
         return LOSSES[section.loss](logits, labels, self.class_weights, section.label_smoothing)
+
+
+class RunClassifier(Classifier):
+    """A classifier that takes the steps on a run of kept features by itself, without what Lightning does around each.
+
+    The weights are those that single steps lead to, to the last bit. For one process in full precision, one batch a step.
+    """
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.automatic_optimization = False
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Nothing: it is not a batch that starts, but a run of them."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        first = batch_idx * Runs.LENGTH
+        return self._sum_up([self._step(one, index) for index, one in enumerate(batch, first)], first)
+
+    def _step(self, batch: Batch, index: int) -> Answer:
+        optimizer, schedules = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs
+        self._prepare(index, optimizer)
+        answer = self._learn(tuple(part.to(self.device) for part in batch), index)
+        optimizer.zero_grad()
+        answer.loss.backward()  # type: ignore[no-untyped-call]
+        if self.train_section.clip:
+            torch.nn.utils.clip_grad_norm_(_learning(optimizer), self.train_section.clip)
+        optimizer.step()
+        for told in schedules:
+            told.scheduler.step()  # type: ignore[call-arg]
+        if self.average is not None:
+            steps = self.current_epoch * self.steps_per_epoch + index + 1
+            follow(self.average, self.network, self.train_section.ema, steps)
+        return answer
+
+
+def _learning(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [weights for group in optimizer.param_groups for weights in group["params"]]
 
 
 def seed_global(seed: int, device: torch.device) -> None:

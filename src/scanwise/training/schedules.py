@@ -7,15 +7,29 @@ from typing import Any
 import torch
 from torch import nn
 
-from scanwise.recipe import Schedule
+from scanwise.recipe import Optimizer, Schedule
 
 Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
 
-OPTIMIZERS: dict[str, Callable[[Parameters, float, float, float], torch.optim.Optimizer]] = {
-    "sgd": lambda p, lr, momentum, decay: torch.optim.SGD(p, lr, momentum, weight_decay=decay),
-    "adam": lambda p, lr, momentum, decay: torch.optim.Adam(p, lr, weight_decay=decay),
-    "adamw": lambda p, lr, momentum, decay: torch.optim.AdamW(p, lr, weight_decay=decay),
-}
+KINDS: dict[str, Any] = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+def optimizer_of(
+    section: Optimizer, parameters: Parameters, lr: float, fused: bool | None = None
+) -> torch.optim.Optimizer:
+    """The optimiser that a recipe names.
+
+    Args:
+        section: of the recipe.
+        parameters: to be learnt, or groups of them.
+        lr: of those groups that have none of their own.
+        fused: do all of a step's arithmetic in one kernel, which on a CPU takes half the time; None as torch does unasked.
+    """
+    momentum = {"momentum": section.momentum} if section.name == "sgd" else {}
+    made: torch.optim.Optimizer = KINDS[section.name](
+        parameters, lr, weight_decay=section.weight_decay, fused=fused, **momentum
+    )
+    return made
 
 
 def schedule_factor(schedule: Schedule, epochs: int, steps_per_epoch: int) -> Callable[[int], float]:

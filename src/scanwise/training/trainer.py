@@ -27,8 +27,8 @@ from scanwise.run import Fit, is_writer
 from scanwise.training import features, processes
 from scanwise.training.checkpoints import BEST, LAST, AtomicCheckpoints, weights_in
 from scanwise.training.keeper import Keeper
-from scanwise.training.loaders import ALONE, Batch, FeatureScans, Scans, train_loader, validation_loader
-from scanwise.training.module import Classifier
+from scanwise.training.loaders import ALONE, Batch, FeatureScans, Runs, Scans, train_loader, validation_loader
+from scanwise.training.module import Classifier, RunClassifier
 from scanwise.training.sampling import NOTHING, EpochOrder, oversample, seed_of, weigh
 from scanwise.training.stages import Phase, arrange, phases_of, take_apart
 from scanwise.training.trackers import Trackers
@@ -195,16 +195,18 @@ def _run(
         arrange(network, phase.parts, phase.section)
     network.to(processes.device_here(chosen_device(device)))
     loader, check = _loaders(network, scene, phase, keeper.fit.path / FEATURES)
-    steps = -(-len(loader) // section.accumulate)
-    module = Classifier(network, section, weighed, scene.recipe.seed, steps, phase, processes.share())
+    steps, precision = -(-len(loader) // section.accumulate), precision_on(section, device)
+    in_runs = _takes_runs(scene, phase, precision)
+    kind = RunClassifier if in_runs else Classifier
+    module = kind(network, section, weighed, scene.recipe.seed, steps, phase, processes.share())
     if section.compiled:
         network.compile()
     trainer = L.Trainer(
         max_epochs=phase.section.epochs,
         **_places(device, network),
-        precision=precision_on(section, device),
+        precision=precision,
         callbacks=list(watchers),
-        gradient_clip_val=section.clip or None,
+        gradient_clip_val=None if in_runs else section.clip or None,
         accumulate_grad_batches=section.accumulate,
         logger=False,
         enable_checkpointing=False,
@@ -215,9 +217,17 @@ def _run(
     )
     last = keeper.fit.checkpoints / LAST
     try:
-        trainer.fit(module, loader, check, ckpt_path=last if resumed else None, weights_only=True)
+        trainer.fit(
+            module, Runs(loader) if in_runs else loader, check, ckpt_path=last if resumed else None, weights_only=True
+        )
     except SystemExit as stop:  # how Lightning ends on Ctrl-C
         raise KeyboardInterrupt from stop
+
+
+def _takes_runs(scene: Scene, phase: Phase, precision: str) -> bool:
+    """Whether steps are so short that several are taken at a time, and none needs what Lightning does for it."""
+    plain = scene.recipe.train.accumulate == 1 and precision == "32-true" and processes.share().size == 1
+    return phase.section.is_cached and plain
 
 
 def _loaders(
