@@ -41,7 +41,8 @@ SMALL = {
     "stroke-hybrid": (
         TWO,
         "model.hybrid.convolution.name=mobilenetv2_100", "model.hybrid.convolution.weights={weights}/mobilenetv2_100.pth",
-        "model.hybrid.convolution.options={pad_type: same}", "model.hybrid.transformer.name=vit_tiny_patch16_224",
+        "model.hybrid.convolution.options={pad_type: same}", "model.hybrid.convolution.mean=[0.5]",
+        "model.hybrid.convolution.std=[0.5]", "model.hybrid.transformer.name=vit_tiny_patch16_224",
         "model.hybrid.transformer.options={img_size: 96}", "model.weights=none", "data.size=96", "split.test=0.35",
         "model.mean=[0.5]", "model.std=[0.5]", "train.monitor=loss", "train.epochs=7",
         "train.stages=[{epochs: 6, freeze: backbone, views: 2, lr: 1e-3}, {epochs: 1, lr: 1e-5}]",

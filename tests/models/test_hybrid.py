@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from scanwise.errors import RecipeError
 from scanwise.models import Network, build
 from scanwise.recipe import Model
 
@@ -40,6 +41,19 @@ def test_features_are_the_pooled_map_and_the_class_token(network: Network, image
     kinds = [type(layer).__name__ for layer in body.head]
     assert kinds == ["Linear", "ReLU", "Dropout", "Linear"]
     assert not any(isinstance(m, torch.nn.Linear) and m.out_features == 1000 for m in body.modules())
+
+
+@torch.no_grad()
+def test_each_half_may_want_pixels_of_its_own(images: torch.Tensor) -> None:
+    halves = {**HALVES, "convolution": {**HALVES["convolution"], "mean": [0.5, 0.4, 0.3], "std": [0.2]}}
+    made = build(Model(name="hybrid", hybrid=halves, hidden=[16]), 2, 3).eval()
+    own = (images / 255 - torch.tensor([0.5, 0.4, 0.3])[:, None, None]) / 0.2
+    pooled = made.body.convolution.forward_features(own).mean((2, 3))
+    token = made.body.transformer.forward_features((images / 255 - 0.5) / 0.5)[:, 0]
+    torch.testing.assert_close(made.forward_features(images), torch.cat([pooled, token], 1), rtol=1e-4, atol=1e-5)
+    assert not any("change" in name for name in made.state_dict())
+    with pytest.raises(RecipeError, match=r"model\.hybrid\.convolution\.mean has 3 values for scans of 1 channels"):
+        build(Model(name="hybrid", hybrid=halves), 2, 1)
 
 
 @torch.no_grad()

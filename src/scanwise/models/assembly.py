@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from scanwise.errors import RecipeError
 from scanwise.models import backbones, batch_ensemble, heads, ordinal, text, weights
@@ -16,7 +17,7 @@ from scanwise.models.hybrid import Hybrid
 from scanwise.models.network import Network
 from scanwise.models.small import Small
 from scanwise.models.weights import Place
-from scanwise.recipe import Members, Model, Part
+from scanwise.recipe import Half, Members, Model, Part
 
 OWN: dict[str, type[AlexNet] | type[Small]] = {"alexnet": AlexNet, "small": Small}
 
@@ -46,11 +47,7 @@ def build(
         RecipeError: for an unknown name, or a mean or std that does not fit the channels.
         WeightsError: if the weights cannot be had, or do not fit.
     """
-    for name, values in (("mean", model.mean), ("std", model.std)):
-        if len(values) not in (1, channels):
-            raise RecipeError(
-                f"model.{name} has {len(values)} values for scans of {channels} channels; give 1 or {channels}."
-            )
+    _refuse_normalisation(model, channels)
     if model.members.kind == "deep_ensemble":
         one = model.model_copy(update={"members": Members()})
         shared: dict[str, Any] = {"pretrained": pretrained, "classes": classes, "encoder": encoder}
@@ -101,6 +98,18 @@ def _told(source: str) -> str:
     return words.get(source, f"pretrained, from {Path(source).name}")
 
 
+def _refuse_normalisation(model: Model, channels: int) -> None:
+    told: dict[str, tuple[float, ...]] = {"mean": model.mean, "std": model.std}
+    if model.name == "hybrid":
+        for name, half in (("convolution", model.hybrid.convolution), ("transformer", model.hybrid.transformer)):
+            told |= {f"hybrid.{name}.mean": half.mean or model.mean, f"hybrid.{name}.std": half.std or model.std}
+    for name, values in told.items():
+        if len(values) not in (1, channels):
+            raise RecipeError(
+                f"model.{name} has {len(values)} values for scans of {channels} channels; give 1 or {channels}."
+            )
+
+
 def _body(
     model: Model,
     num_classes: int,
@@ -147,8 +156,17 @@ def _hybrid(model: Model, num_classes: int, channels: int, source: str, pretrain
     parts = (model.hybrid.convolution, model.hybrid.transformer)
     convolution, transformer = (_part(part, channels, source, pretrained) for part in parts)
     width = int(convolution.head_hidden_size) + int(transformer.head_hidden_size)  # type: ignore[arg-type]
-    body = Hybrid(convolution, transformer, heads.dense(width, model.hidden, num_classes, model.dropout))
+    head = heads.dense(width, model.hidden, num_classes, model.dropout)
+    body = Hybrid(convolution, transformer, head, [_change(model, part) for part in parts])
     return body, Place(body.classifier)
+
+
+def _change(model: Model, half: Half) -> Tensor:
+    """(2, 1 or C): factor and shift from pixels normalised as model.mean and model.std say to those of a half with its own."""
+    mean, std = torch.tensor(model.mean), torch.tensor(model.std)
+    own_mean, own_std = torch.tensor(half.mean or model.mean), torch.tensor(half.std or model.std)
+    values = torch.broadcast_tensors(std / own_std, (mean - own_mean) / own_std)  # type: ignore[no-untyped-call]
+    return torch.stack(values)
 
 
 def _with_words(

@@ -3,8 +3,13 @@
 The one sees texture, the other sees how far places belong together; the classifier gets the features of both.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+HALVES = ("convolution", "transformer")
 
 
 class Hybrid(nn.Module):
@@ -14,19 +19,26 @@ class Hybrid(nn.Module):
         convolution: a backbone without classifier.
         transformer: another.
         head: as `heads.dense` makes it, for the features of both.
+        changes: (2, 1 or C) of each half: a factor and a shift, which turn the pixels of the network into those that the
+            weights of the half have learnt from.
     """
 
-    def __init__(self, convolution: nn.Module, transformer: nn.Module, head: nn.Sequential) -> None:
+    def __init__(
+        self, convolution: nn.Module, transformer: nn.Module, head: nn.Sequential, changes: Sequence[Tensor]
+    ) -> None:
         super().__init__()
         self.convolution = convolution
         self.transformer = transformer
         self.head = head
         self.classifier = f"head.{len(head) - 1}"
+        for name, values in zip(HALVES, changes, strict=True):
+            # The recipe says them; weights of published hybrids have no such thing.
+            self.register_buffer(f"{name}_change", values[..., None, None], persistent=False)
         self.widths = [int(half.head_hidden_size) for half in (convolution, transformer)]  # type: ignore[arg-type]
 
     def forward_features(self, images: Tensor) -> Tensor:
         """(N, D): what both halves see, convolution first."""
-        return torch.cat([_features(half, images) for half in (self.convolution, self.transformer)], dim=1)
+        return torch.cat([self._seen_by(name, images) for name in HALVES], dim=1)
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         hidden: Tensor = self.head[:-1](features)
@@ -50,7 +62,8 @@ class Hybrid(nn.Module):
         )
         return torch.stack([(half @ weight.T).norm(dim=1) for half, weight in pairs], dim=1)
 
-
-def _features(half: nn.Module, images: Tensor) -> Tensor:
-    pooled: Tensor = half.forward_head(half.forward_features(images), pre_logits=True)  # type: ignore[operator]
-    return pooled
+    def _seen_by(self, name: str, images: Tensor) -> Tensor:
+        half: Any = getattr(self, name)
+        factor, shift = getattr(self, f"{name}_change")
+        pooled: Tensor = half.forward_head(half.forward_features(images * factor + shift), pre_logits=True)
+        return pooled

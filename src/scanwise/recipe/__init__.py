@@ -17,7 +17,7 @@ from scanwise.errors import RecipeError, did_you_mean
 from scanwise.recipe.data import Audit, Data, Published, SplitSection
 from scanwise.recipe.explain import Explain
 from scanwise.recipe.judging import Calibration, Conformal, Evaluation, Rivals, Uncertainty
-from scanwise.recipe.model import Attention, Fusion, Hybrid, Members, Model, Multihead, Part, Text
+from scanwise.recipe.model import Attention, Fusion, Half, Hybrid, Members, Model, Multihead, Part, Text
 from scanwise.recipe.section import Section
 from scanwise.recipe.train import LOWER_IS_BETTER, Augment, Optimizer, Schedule, Tracking, Train, TrainingStage
 
@@ -32,6 +32,7 @@ __all__ = [
     "Evaluation",
     "Explain",
     "Fusion",
+    "Half",
     "Hybrid",
     "Members",
     "Model",

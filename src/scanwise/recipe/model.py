@@ -37,11 +37,20 @@ class Part(Section):
     """Further keyword arguments of `timm.create_model`, such as `img_size: 128` of a vision transformer."""
 
 
+class Half(Part):
+    """One half of a hybrid, whose weights may have learnt from pixels normalised in their own way."""
+
+    mean: tuple[float, ...] = ()
+    """As model.mean, for this half; unsaid, model.mean itself."""
+    std: tuple[Positive, ...] = ()
+    """As model.std, for this half; unsaid, model.std itself."""
+
+
 class Hybrid(Section):
     """Of `hybrid`: its two halves, whose features are put side by side."""
 
-    convolution: Part = Part(name="resnet50")
-    transformer: Part = Part(name="vit_base_patch16_224")
+    convolution: Half = Half(name="resnet50")
+    transformer: Half = Half(name="vit_base_patch16_224")
 
 
 class Text(Multihead):
