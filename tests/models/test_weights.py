@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from scanwise.errors import WeightsError
+from scanwise.errors import RecipeError, WeightsError
 from scanwise.models import build, origin, weights
 from scanwise.recipe import Model
 
@@ -208,6 +208,14 @@ def test_colour_weights_become_gray_ones_by_their_sum(tmp_path: Path) -> None:
     image = torch.rand(2, 1, 32, 32)
     with torch.no_grad():  # a gray scan looks as it did in three equal channels
         torch.testing.assert_close(gray(image), colour(image.repeat(1, 3, 1, 1)), rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_with_two_last_layers_takes_no_file(tmp_path: Path) -> None:
+    section = Model(name="deit_tiny_distilled_patch16_224", options={"img_size": 32, "depth": 1})
+    file = tmp_path / "two.pth"
+    torch.save(build(section, 4, 3).body.state_dict(), file)
+    with pytest.raises(RecipeError, match=r"not one last layer but several.*two\.pth.*hub"):
+        build(section.model_copy(update={"weights": str(file)}), 4, 3)
 
 
 @pytest.mark.skipif(

@@ -62,6 +62,11 @@ def build(
     ensemble, file = model.members.kind == "batch_ensemble", None
     if pretrained and _is_file(model.weights):
         file = Path(model.weights)
+        if num_classes and not place.classifier:
+            raise RecipeError(
+                f"{model.name} has not one last layer but several, so nobody can tell which class of {file.name} is which of "
+                "yours. Take a network with one, or set model.weights to hub, where they start fresh."
+            )
     # Weights of one network go in before the members part, those of a batch ensemble when they have.
     apart = ensemble and file is not None and batch_ensemble.wrote(weights.read(file))
     if file is not None and not apart:
