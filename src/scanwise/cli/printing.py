@@ -50,6 +50,7 @@ def make_table(title: str, headings: list[str]) -> Any:
 
     table = Table(
         title=title or None,
+        min_width=len(title),  # else a title is folded into the width of a narrow table
         box=box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,

@@ -54,7 +54,7 @@ def follow(average: nn.Module, network: nn.Module, decay: float, step: int) -> N
     """Move a running mean of the weights one step towards them (Polyak & Juditsky 1992).
 
     Early on the mean is short, (1 + step) / (10 + step) at most, so that it forgets the start. Buffers (the statistics
-    of batch norm) are means already and are copied.
+    of batch norm) are means already and are copied. What is frozen, or held in evaluation mode, is left alone.
 
     Args:
         average: the mean, a copy of the network; changed in place.
@@ -64,6 +64,9 @@ def follow(average: nn.Module, network: nn.Module, decay: float, step: int) -> N
     """
     kept = min(decay, (1 + step) / (10 + step))
     for mean, now in zip(average.parameters(), network.parameters(), strict=True):
-        mean.lerp_(now, 1 - kept)
-    for kept_buffer, buffer in zip(average.buffers(), network.buffers(), strict=True):
-        kept_buffer.copy_(buffer)
+        if now.requires_grad:
+            mean.lerp_(now, 1 - kept)
+    for there, here in zip(average.modules(), network.modules(), strict=True):
+        if here.training:
+            for kept_buffer, buffer in zip(there.buffers(recurse=False), here.buffers(recurse=False), strict=True):
+                kept_buffer.copy_(buffer)
