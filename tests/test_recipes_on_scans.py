@@ -25,6 +25,10 @@ SMALL = {
         TWO, "data.size=96", "model.name=tf_efficientnet_lite0", "model.weights={weights}/tf_efficientnet_lite0.pth",
         "model.mean=[0.5]", "model.std=[0.5]", "train.epochs=4", "split.test=0.35",
     ),
+    "efficientnet-uncertainty, batch ensemble": (
+        TWO, "data.size=96", "model.name=tf_efficientnet_lite0", "model.weights={weights}/tf_efficientnet_lite0.pth",
+        "model.mean=[0.5]", "model.std=[0.5]", "train.epochs=4", "split.test=0.35", "model.members={kind: batch_ensemble}",
+    ),
     "mobilenet-attention": (
         TWO, "model.weights={weights}/mobilenetv2_100.pth", "model.options={pad_type: same}", "split.test=0.35",
         "train.stages=[{epochs: 12, freeze: backbone, views: 2, lr: 1e-3}]", "train.monitor=loss",
@@ -58,6 +62,7 @@ SMALL = {
 
 DATA = {
     "efficientnet-uncertainty": "slices",
+    "efficientnet-uncertainty, batch ensemble": "slices",
     "mobilenet-attention": "slices",
     "resnet50-two-stage": "slices",
     "alexnet-gray": "slices",
@@ -111,13 +116,14 @@ def _data(name: str) -> Path:
     return place
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_a_system_learns_from_real_scans(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    data: Path = request.getfixturevalue(DATA[name])
+@pytest.mark.parametrize("case", SMALL)
+def test_a_system_learns_from_real_scans(case: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    name = case.split(",")[0]
+    data: Path = request.getfixturevalue(DATA[case])
     weights = (SHARED / "weights").resolve()
-    if any("{weights}" in setting for setting in SMALL[name]) and not weights.is_dir():
+    if any("{weights}" in setting for setting in SMALL[case]) and not weights.is_dir():
         pytest.skip(f"no weights in {SHARED}: set SCANWISE_SHARED")
-    settings = [part for text in (*QUICK, *SMALL[name]) for part in ("--set", text.replace("{weights}", str(weights)))]
+    settings = [part for text in (*QUICK, *SMALL[case]) for part in ("--set", text.replace("{weights}", str(weights)))]
     said = run_command("fit", name, "--data", data, "--subject", "subject", "--out", tmp_path / "run", *settings)
     assert said.code == 0, said.err
     run = Run.open(tmp_path / "run")
@@ -126,7 +132,7 @@ def test_a_system_learns_from_real_scans(name: str, tmp_path: Path, request: pyt
         for m in load_metrics(run.metrics)
         if (m.name, m.model, m.unit, m.group, m.split) == ("auroc", "network", "scan", "", "test")
     )
-    print(f"{name}: AUROC by scan {area.value:.3f} ({area.low:.3f}-{area.high:.3f}), n = {area.count}")  # noqa: T201
+    print(f"{case}: AUROC by scan {area.value:.3f} ({area.low:.3f}-{area.high:.3f}), n = {area.count}")  # noqa: T201
     assert area.low > 0.5
     assert run.report.stat().st_size > 100_000
     assert (run.bundle / "bundle.json").is_file()
