@@ -1,6 +1,7 @@
 """What a step makes of a batch, and what a recipe may change about it."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from scanwise import metrics
 from scanwise.errors import TrainingError
 from scanwise.models import weights
 from scanwise.prediction import predict
-from scanwise.recipe import LOWER_IS_BETTER, Recipe, Train
+from scanwise.recipe import LOWER_IS_BETTER, Model, Recipe, Train
 from scanwise.training import trainer
 from scanwise.training.module import Classifier, channels_first, seed_global
 from scanwise.training.stages import Phase
@@ -249,14 +250,47 @@ def test_16_bits_are_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
         assert precision_on(Train(precision="mixed"), "cuda:1") == expected
 
 
-def test_a_compiled_network_is_the_same_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[object] = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, *_: asked.append(self))
-    run(tmp_path / "plain", epochs=1)
-    assert not asked
-    run(tmp_path / "compiled", epochs=1, compiled=True)
-    assert len(asked) == 1
-    assert weights.read(toy.place(tmp_path / "compiled").model).keys() == toy.network(toy.recipe()).state_dict().keys()
+MEMBERS = {"name": "small", "dropout": 0.2, "members": {"kind": "batch_ensemble", "count": 2}}
+FROZEN = {"stages": [{"epochs": 1, "freeze": "backbone"}]}
+
+
+@pytest.mark.parametrize(
+    ("model", "section"), [({}, {}), (MEMBERS, {}), ({}, FROZEN)], ids=["whole", "members", "head"]
+)
+def test_what_is_compiled_is_what_learns(
+    tmp_path: Path, model: dict[str, Any], section: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[object] = []
+
+    def compiled(asked: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        return lambda *arguments, **more: steps.append(asked) or asked(*arguments, **more)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    plain, other = (
+        toy.recipe(epochs=1, compiled=wanted, **section).model_copy(
+            update={"model": Model.model_validate(model)} if model else {}
+        )
+        for wanted in (False, True)
+    )
+    toy.train(toy.network(plain), plain, tmp_path / "plain")
+    assert not steps
+    toy.train(toy.network(other), other, tmp_path / "compiled")
+    assert len(steps) == 5
+    assert toy.place(tmp_path / "plain").model.read_bytes() == toy.place(tmp_path / "compiled").model.read_bytes()
+
+
+def test_who_goes_on_with_single_steps_counts_as_runs_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = toy.recipe(**RUNS | {"ema": 0.99})
+    toy.train(toy.network(made), made, tmp_path / "whole")
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        toy.train(toy.network(made), made, tmp_path / "both", after=stop)
+    monkeypatch.setattr(trainer, "_takes_runs", lambda *_: False)
+    toy.train(toy.network(made), made, tmp_path / "both")
+    assert toy.place(tmp_path / "whole").model.read_bytes() == toy.place(tmp_path / "both").model.read_bytes()
 
 
 def test_a_step_is_seeded_as_torch_would() -> None:

@@ -28,15 +28,16 @@ class Memory:
     def __init__(self, fails_from: int = 99) -> None:
         self.rows: list[tuple[int, dict[str, float]]] = []
         self.pictures: list[Any] = []
-        self.ended, self.fails_from = 0, fails_from
+        self.ended: list[str] = []
+        self.fails_from = fails_from
 
     def log_metrics(self, row: dict[str, float], step: int) -> None:
         if step >= self.fails_from:
             raise ConnectionError("the line is dead\nand more")
         self.rows.append((step, row))
 
-    def finalize(self, _: str) -> None:
-        self.ended += 1
+    def finalize(self, status: str) -> None:
+        self.ended.append(status)
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_a_tracker_is_told_each_row_and_the_confusion_matrix(tmp_path: Path, mem
     assert names == ("a", "b", "c")
     assert matrix.sum(1).tolist() == [10, 10, 10]
     assert matrix.trace() / 30 == pytest.approx(history(tmp_path)[-1]["validation_accuracy"])
-    assert memory.ended == 1
+    assert memory.ended == ["success"]
 
 
 def test_a_tracker_that_breaks_is_told_of_once_and_training_goes_on(
@@ -87,7 +88,7 @@ def test_a_tracker_is_closed_when_training_breaks(
     monkeypatch.setattr(Classifier, "training_step", fail)
     with pytest.raises(TrainingError):
         run(tmp_path, tracking=ONE)
-    assert memory.ended == 1
+    assert memory.ended == ["failed"]
 
 
 @pytest.mark.parametrize("name", trackers.OPENERS)

@@ -6,6 +6,7 @@ killed and resumed is the run that was not.
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +88,7 @@ class Classifier(L.LightningModule):
         self.seed = seed
         self.steps_per_epoch = steps_per_epoch
         self.generator = torch.Generator()
+        self.ask = self._asked()
         self.rate = 0.0  # of the last step
         self.seen: list[tuple[Tensor, Tensor]] = []
         self.scores: dict[str, float] = {}
@@ -130,7 +132,7 @@ class Classifier(L.LightningModule):
     def _learn(self, batch: Batch, batch_idx: int) -> Answer:
         whole = self._whole(batch, batch_idx)
         scans, labels, others, share, tokens = self._changed(batch, whole)
-        logits = self._answer(scans, tokens)
+        logits = self.ask(scans, **({} if tokens is None else {"tokens": tokens}))
         loss = self._loss(logits, labels) * self._balance(labels, logits, whole)
         if share < 1:
             loss = share * loss + (1 - share) * self._loss(logits, others) * self._balance(others, logits, whole)
@@ -155,10 +157,15 @@ class Classifier(L.LightningModule):
             "batches": len(answers),
         }
 
-    def optimizer_step(self, *arguments: Any, **more: Any) -> None:
-        super().optimizer_step(*arguments, **more)
+    def optimizer_step(self, epoch: int, batch_idx: int, *arguments: Any, **more: Any) -> None:
+        super().optimizer_step(epoch, batch_idx, *arguments, **more)
+        self._follow(batch_idx)
+
+    def _follow(self, batch_idx: int) -> None:
+        """Move the running mean after a step; told by epoch and batch alone, so that whoever goes on counts as before."""
         if self.average is not None:
-            follow(self.average, self.network, self.train_section.ema, self.trainer.global_step + 1)
+            steps = self.current_epoch * self.steps_per_epoch + batch_idx // self.train_section.accumulate + 1
+            follow(self.average, self.network, self.train_section.ema, steps)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         scans, labels, tokens = unpack(batch)
@@ -241,15 +248,15 @@ class Classifier(L.LightningModule):
         amount = amount * self.share.counts(whole)
         return float(amount.cpu() * self.share.size / processes.total(amount))
 
-    def _answer(self, scans: Tensor, tokens: Tensor | None) -> Tensor:
-        """(N, C) logits, or (N, T, C) of the members of a batch ensemble, each of which learns for itself."""
+    def _asked(self) -> Callable[..., Tensor]:
+        """What gives (N, C) logits, or (N, T, C) of the members of a batch ensemble, each of which learns for itself."""
         network = self.network
+        asked: Callable[..., Tensor]
         if self.phase.section.is_cached:
-            head = network.forward_head if network.members == 1 else network.head_members
-            return head(scans, tokens=tokens)
-        whole = network if network.members == 1 else network.forward_members
-        logits: Tensor = whole(scans, *(() if tokens is None else (tokens,)))
-        return logits
+            asked = network.forward_head if network.members == 1 else network.head_members
+        else:
+            asked = network.forward if network.members == 1 else network.forward_members
+        return torch.compile(asked) if self.train_section.compiled else asked
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         section = self.train_section
@@ -286,9 +293,7 @@ class RunClassifier(Classifier):
         optimizer.step()
         for told in schedules:
             told.scheduler.step()  # type: ignore[call-arg]
-        if self.average is not None:
-            steps = self.current_epoch * self.steps_per_epoch + index + 1
-            follow(self.average, self.network, self.train_section.ema, steps)
+        self._follow(index)
         return answer
 
 

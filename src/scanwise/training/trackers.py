@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
@@ -65,10 +65,13 @@ class Trackers(Callback):
         for name, logger in list(self.loggers.items()):
             self._attempt(name, partial(PICTURES[name], logger, matrix, names))
 
-    def close(self) -> None:
-        """Let every tracker write what it still holds."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Let every tracker write what it still holds, and know whether the training came to its end."""
         for name, logger in list(self.loggers.items()):
-            self._attempt(name, partial(_close, name, logger))
+            self._attempt(name, partial(_close, name, logger, broken=kind is not None))
 
     def _open(self, name: str, section: Tracking, fit: Fit) -> None:
         self.loggers[name] = OPENERS[name](section, fit)
@@ -213,10 +216,10 @@ def _picture_mlflow(logger: Any, matrix: FloatArray, names: Sequence[str]) -> No
     logger.experiment.log_table(logger.run_id, columns, "validation_confusion.json")
 
 
-def _close(name: str, logger: Any) -> None:
-    logger.finalize("success")
+def _close(name: str, logger: Any, *, broken: bool) -> None:
+    logger.finalize("failed" if broken else "success")
     if name == "wandb":
-        logger.experiment.finish()
+        logger.experiment.finish(exit_code=int(broken))
 
 
 OPENERS: dict[str, Callable[[Tracking, Fit], Logger]] = {

@@ -5,7 +5,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,7 +137,7 @@ def train(
     network.to(memory_format=torch.channels_last)
     stages = phases_of(section)
     trackers = Trackers(section.tracking if is_writer() else Tracking(), fit, keeper, classes)
-    with _quiet(), _flushing(), _memory_told(section), closing(trackers):
+    with _quiet(), _flushing(), _memory_told(section), trackers:
         for index, stage in enumerate(stages):
             if keeper.has_ended(index, stage):
                 continue
@@ -199,8 +199,6 @@ def _run(
     in_runs = _takes_runs(scene, phase, precision)
     kind = RunClassifier if in_runs else Classifier
     module = kind(network, section, weighed, scene.recipe.seed, steps, phase, processes.share())
-    if section.compiled:
-        network.compile()
     trainer = L.Trainer(
         max_epochs=phase.section.epochs,
         **_places(device, network),
