@@ -1,5 +1,6 @@
 """Networks that read words: the contract of all networks, and what fusion adds to it: either alone is enough."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -237,17 +238,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.parametrize("name", ["text", "fusion"])
-def test_an_encoder_from_a_folder(folder: Path, name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "stored"), [("text", "float32"), ("fusion", "float32"), ("text", "float16"), ("fusion", "bfloat16")]
+)
+def test_an_encoder_from_a_folder(folder: Path, name: str, stored: str, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
+    if stored != "float32":
+        transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+        half = shutil.copytree(folder, tmp_path / "half")
+        transformers.BertModel.from_pretrained(folder).to(getattr(torch, stored)).save_pretrained(half)
+        folder = half
     section = Model(**{**NETWORKS[name], "text": {"encoder": str(folder), "length": 6}})
     vocabulary = Vocabulary.learn([], section.text)
     tokens = torch.from_numpy(vocabulary(["red jeans", "", "blue"]).astype(np.int64))
     torch.manual_seed(3)
     network = build(section, 3, 3).eval()
     state = network.body.words.encoder.encoder.state_dict()
-    assert all(torch.equal(state[key], tensor) for key, tensor in load_file(folder / "model.safetensors").items())
+    found = load_file(folder / "model.safetensors")
+    assert {tensor.dtype for tensor in found.values()} == {getattr(torch, stored)}
+    assert all(torch.equal(state[key], tensor.float()) for key, tensor in found.items())
+    assert {weight.dtype for weight in network.parameters()} == {torch.float32}
     with torch.inference_mode():
         logits = network(pixels(count=3), tokens)
         assert torch.isfinite(logits).all()
@@ -258,9 +269,13 @@ def test_an_encoder_from_a_folder(folder: Path, name: str, tmp_path: Path) -> No
     known = Vocabulary.load(tmp_path / "vocabulary.json").encoder
     gone = section.model_copy(update={"text": section.text.model_copy(update={"encoder": str(tmp_path / "gone")})})
     again = build(gone, 3, 3, pretrained=False, encoder=known).eval()
-    again.load_state_dict(network.state_dict())
+    trained = {
+        key: tensor * 1.001 if tensor.is_floating_point() else tensor for key, tensor in network.state_dict().items()
+    }
+    network.load_state_dict(trained)  # values that half precision does not hold
+    again.load_state_dict(trained)
     with torch.inference_mode():
-        torch.testing.assert_close(again(pixels(count=3), tokens), logits, rtol=0, atol=0)
+        torch.testing.assert_close(again(pixels(count=3), tokens), network(pixels(count=3), tokens), rtol=0, atol=0)
 
 
 def test_an_encoder_that_cannot_be_had_says_what_to_do(folder: Path, tmp_path: Path) -> None:

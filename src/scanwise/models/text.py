@@ -43,13 +43,13 @@ class HuggingFace(nn.Module):
     """An encoder of the `transformers` package.
 
     Args:
-        encoder: its model.
+        encoder: its model; one that its folder, or its configuration, has in half precision becomes float32.
     """
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         config: Any = encoder.config
-        self.encoder = encoder
+        self.encoder = encoder.float()  # as all else is: transformers takes the precision of the folder
         self.width, self.pad = int(config.hidden_size), int(config.pad_token_id or 0)
 
     def forward(self, tokens: Tensor, keep: Tensor) -> Tensor:
