@@ -32,6 +32,7 @@ from scanwise.models import Network, build
 from scanwise.recipe import Recipe
 from scanwise.run import Fit
 from scanwise.training import train
+from scanwise.training.schedules import optimizer_of
 
 EPOCHS, ANEW, CLASSES, BATCH = 50, 2, 4, 32
 CASES = {  # head, views, and bar on (ratio, ratio over bound)
@@ -126,9 +127,8 @@ def step_times(made: Recipe) -> tuple[float, float]:
         maps = network.forward_features(images)
         forward = typical(lambda: network.forward_features(images))
     head = [parameter for name, parameter in network.named_parameters() if not name.startswith("body.backbone.")]
-    optimizer = torch.optim.AdamW(
-        head if made.model.attention else network.get_submodule(network.classifier).parameters()
-    )
+    last = network.get_submodule(network.classifier).parameters()
+    optimizer = optimizer_of(made.train.optimizer, head if made.model.attention else last, 1e-3, fused=True)
     network.train()
 
     def step() -> None:

@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/training_throughput.py [--rounds 4] [--data FOLDER]
 
 The bare step is zero_grad, forward, cross-entropy, backward and optimiser step on one batch that lies in memory: the same
-network, batch and optimiser. Against it stand whole training epochs (the store's read, the order, Lightning, history);
+network, batch and optimiser, but as torch makes it unasked, where training has the fused one on a CPU. Against it stand whole training epochs (the store's read, the order, Lightning, history);
 validation and checkpoints have lines of their own. Each side in turn, round after round in one process, so that another
 program's load meets all alike; the figure is the median of the rounds' ratios. `--data` is a folder
 `{train,test}/CLASS/*.jpg` (default $SCANWISE_SHARED/data/alzheimer): the notebook's loop is torchvision's ImageFolder and
