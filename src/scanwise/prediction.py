@@ -12,7 +12,11 @@ from tqdm import tqdm
 from scanwise.cohort.readers import Pixels
 from scanwise.models import Network
 from scanwise.models.dropout import Drawing
+from scanwise.recipe import Recipe
 from scanwise.records import FloatArray, IntArray
+
+MOST = 64
+"""Scans that a network sees at a time."""
 
 # Pixels (n, H, W, C); or those and tokens (n, L), where the one or the other may be missing.
 Batch = Pixels | tuple[Pixels | None, IntArray | None]
@@ -24,6 +28,15 @@ class Readable(Protocol):
     def read(self, indices: IntArray) -> Pixels: ...
 
 
+def batch_of(made: Recipe) -> int:
+    """Scans at a time: never more than in training, so that whoever lowers `train.batch` for want of memory is heard here.
+
+    >>> batch_of(Recipe(name="a", train={"batch": 4})), batch_of(Recipe(name="a", train={"batch": 128}))
+    (4, 64)
+    """
+    return min(MOST, made.train.batch)
+
+
 def predict(
     network: Network,
     scans: Readable | None,
@@ -32,7 +45,7 @@ def predict(
     tokens: IntArray | None = None,
     draws: int | None = None,
     seed: int = 0,
-    batch: int = 64,
+    batch: int = MOST,
     device: str = "cpu",
     progress: bool = False,
 ) -> tuple[FloatArray, FloatArray]:

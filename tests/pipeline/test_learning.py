@@ -1,25 +1,55 @@
 """A deep ensemble: networks trained one after the other, and asked together."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import scanwise
+from scanwise.models import Network
 from scanwise.records import Logits
 from scanwise.run import Run
 from tiny import RECIPE, read_csv, run_command, write_scans
 
-ENSEMBLE = RECIPE.replace("model: {name: small}", "model: {name: small, members: {kind: deep_ensemble, count: 2}}")
+BATCH = 3
+ENSEMBLE = RECIPE.replace("batch: 32", f"batch: {BATCH}").replace(
+    "model: {name: small}", "model: {name: small, members: {kind: deep_ensemble, count: 2}}"
+)
+
+
+@contextmanager
+def watched() -> Iterator[list[int]]:
+    """How many scans a network sees at a time."""
+    seen: list[int] = []
+    forward = Network.forward_features
+
+    def watch(self: Network, images: torch.Tensor) -> torch.Tensor:
+        seen.append(len(images))
+        return forward(self, images)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Network, "forward_features", watch)
+        yield seen
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def seen() -> list[int]:
+    """How many scans the networks of the run saw at a time, from the first step of training to the report."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, seen: list[int]) -> Run:
     place = tmp_path_factory.mktemp("ensemble")
     (place / "tiny.yaml").write_text(ENSEMBLE + "audit: {checks: []}\n")
     data = write_scans(place / "scans", {"nondemented": 14, "milddemented": 14})
-    said = run_command("fit", place / "tiny.yaml", "--data", data, "--subject", r"(\w+)_\d", "--out", place / "run")
+    with watched() as sizes:
+        said = run_command("fit", place / "tiny.yaml", "--data", data, "--subject", r"(\w+)_\d", "--out", place / "run")
     assert said.code == 0, said.err
+    seen += sizes
     return Run.open(place / "run")
 
 
@@ -64,3 +94,12 @@ def test_a_killed_ensemble_keeps_its_finished_members(run: Run, tmp_path: Path) 
     )
     assert said.code == 0, said.err
     assert fit.member(0).model.stat().st_mtime_ns == before
+
+
+def test_no_network_sees_more_scans_at_a_time_than_in_training(run: Run, seen: list[int]) -> None:
+    """So whoever lowers `train.batch` for want of memory is heard to the end, and in the bundle as well."""
+    assert max(seen) == BATCH
+    scans = sorted((run.path.parent / "scans").rglob("*.png"))[: 2 * BATCH + 1]
+    with watched() as sizes:
+        scanwise.load(run.path).predict(scans)
+    assert max(sizes) == BATCH

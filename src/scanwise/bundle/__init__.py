@@ -59,7 +59,6 @@ FORMAT = 2
 BEFORE_NOVELTY = 1
 _FILES = ("bundle.json", "recipe.yaml", "model.safetensors")
 _NOVELTY, _VOCABULARY = "novelty.safetensors", "vocabulary.json"
-_BATCH = 64
 
 log = logging.getLogger("scanwise")
 
@@ -229,9 +228,10 @@ class Bundle:
         from tqdm import tqdm
 
         from scanwise.cohort.readers import Pixels, Scan, read_files
-        from scanwise.prediction import Batch, predict_batches
+        from scanwise.prediction import Batch, batch_of, predict_batches
 
         looks: list[FloatArray] = []
+        most = batch_of(self.recipe)
 
         def stacked(waiting: list[Pixels]) -> Batch:
             pixels = np.stack(waiting)
@@ -250,7 +250,7 @@ class Bundle:
                     waiting.append(scan.pixels)
                 else:
                     quarantine.append((names[index], scan))
-                if len(waiting) == _BATCH:
+                if len(waiting) == most:
                     yield stacked(waiting)
                     waiting.clear()
             if waiting:

@@ -114,8 +114,9 @@ def _ask(
     from scanwise import prediction
 
     logits, features = prediction.predict(
-        network, scans, rows, tokens=tokens, device=work.device, progress=work.progress
-    )
+        network, scans, rows, tokens=tokens, batch=prediction.batch_of(work.recipe), device=work.device,
+        progress=work.progress,
+    )  # fmt: skip
     here = work.cohort.take(rows)
     return Logits(
         logits=logits,
