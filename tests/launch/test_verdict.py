@@ -60,6 +60,18 @@ def test_only_a_better_model_beats_the_last(aws: str, tmp_path: Path, value: flo
     assert (found.previous, found.beats) == (0.8, beats)
 
 
+def test_the_last_that_nobody_rejected_is_found_behind_many_that_were(aws: str, tmp_path: Path) -> None:
+    register(0.8)
+    client = boto.get_session().create_client("sagemaker")
+    for _ in range(100):  # a page of the server
+        client.create_model_package(ModelPackageGroupName="brains", ModelApprovalStatus="Rejected")
+    asked = {"ModelPackageGroupName": "brains", "SortBy": "CreationTime", "SortOrder": "Descending"}
+    listed = client.list_model_packages(**asked)
+    assert {found["ModelApprovalStatus"] for found in listed["ModelPackageSummaryList"]} == {"Rejected"}
+    found = judge(leave(tmp_path / "model", figure(0.7)), "brains", "auroc", tmp_path / "v.json")
+    assert (found.previous, found.beats) == (0.8, 0)
+
+
 @pytest.mark.parametrize("default", ["", "eu-west-1"])
 def test_the_registry_is_that_of_the_region_which_sagemaker_names(
     aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, default: str

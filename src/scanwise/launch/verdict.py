@@ -105,8 +105,11 @@ def _previous(group: str, metric: str) -> float | None:
     try:
         # SageMaker's containers set AWS_REGION; botocore itself heeds AWS_DEFAULT_REGION alone.
         client = get_session().create_client("sagemaker", region_name=os.environ.get("AWS_REGION") or None)
-        listed = client.list_model_packages(ModelPackageGroupName=group, SortBy="CreationTime", SortOrder="Descending")
-        for package in listed["ModelPackageSummaryList"]:
+        # SageMaker lists ten at a time, and all of the first may be rejected.
+        pages = client.get_paginator("list_model_packages").paginate(
+            ModelPackageGroupName=group, SortBy="CreationTime", SortOrder="Descending"
+        )
+        for package in (found for page in pages for found in page["ModelPackageSummaryList"]):
             if package.get("ModelApprovalStatus") != "Rejected":
                 return _told(client.describe_model_package(ModelPackageName=package["ModelPackageArn"]), metric)
     except ClientError as error:
