@@ -1,7 +1,9 @@
 """Recipes: strict, frozen, and every mistake told at once with what was probably meant."""
 
 import json
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -194,16 +196,56 @@ def test_shipped_recipes_load_under_their_own_name_and_survive_yaml(tmp_path: Pa
     assert recipe.load(written(tmp_path, made.to_yaml())) == made
 
 
-@pytest.mark.parametrize("name", [name for name in recipe.shipped() if name != "stroke-hybrid"])
+PUBLISHED: dict[str, dict[str, Any]] = {  # what the six projects tell of their settings
+    "efficientnet-uncertainty": {"conformal.score": "raps", "model.members.number": 30},
+    "fashion-fusion": {"model.name": "fusion", "model.fusion.heads": 4},
+    "mobilenet-attention": {
+        "data.size": 128, "model.name": "mobilenetv2_100", "train.optimizer.name": "adam", "split.published.validation": 0.2,
+        "split.published.by": "folders",
+    },
+    "resnet50-two-stage": {
+        "data.size": 224, "model.name": "resnet50", "model.hidden": (512,), "model.dropout": 0.3,
+        "model.mean": (0.485, 0.456, 0.406), "model.std": (0.229, 0.224, 0.225),
+    },
+    "alexnet-gray": {
+        "data.size": 32, "data.channels": 1, "model.mean": (0.5,), "model.std": (0.5,), "model.dropout": 0.5,
+        "split.published.validation": 0.15, "split.published.test": 0.15, "train.optimizer.name": "sgd",
+        "train.optimizer.lr": 1e-4, "train.optimizer.momentum": 0.9, "train.optimizer.weight_decay": 1e-4,
+        "train.batch": 128, "train.epochs": 100, "train.monitor": "macro_f1", "train.augment.brightness": 0,
+        "train.augment.elastic": 0,
+    },
+    "stroke-hybrid": {
+        "data.size": 224, "model.hybrid.convolution.name": "resnet50", "train.optimizer.name": "adamw",
+        "model.hybrid.transformer.name": "vit_base_patch16_224", "train.optimizer.lr": 3e-4, "train.batch": 32,
+        "train.optimizer.weight_decay": 1e-4, "train.epochs": 35, "train.checkpoint_every": 10,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "place"), [(name, place) for name, told in PUBLISHED.items() for place in told])
+def test_recipes_have_the_settings_of_their_projects(name: str, place: str) -> None:
+    assert attrgetter(place)(recipe.load(name)) == PUBLISHED[name][place]
+
+
+def test_stages_of_the_projects() -> None:
+    (frozen,) = recipe.load("mobilenet-attention").train.stages
+    assert (frozen.freeze, frozen.epochs) == ("backbone", 50)
+    head, everything = recipe.load("resnet50-two-stage").train.stages
+    assert (head.freeze, everything.freeze, everything.lr) == ("backbone", "none", 1e-5)
+
+
+@pytest.mark.parametrize("name", recipe.shipped())
 def test_weights_of_the_hub_see_pixels_as_they_were_trained(name: str) -> None:
-    """Of a network of one backbone; the two halves of stroke-hybrid were trained differently."""
     import timm
 
     section = recipe.load(name).model
-    if section.weights == "hub":
-        backbone = section.fusion.image.name if section.name == "fusion" else section.name
-        about = timm.get_pretrained_cfg(backbone)
-        assert (section.mean, section.std) == (about.mean, about.std)
+    halves = (section.hybrid.convolution, section.hybrid.transformer) if section.name == "hybrid" else ()
+    seen = {half.name: (half.mean or section.mean, half.std or section.std) for half in halves}
+    backbone = section.fusion.image.name if section.name == "fusion" else section.name
+    for network, (mean, std) in (seen or {backbone: (section.mean, section.std)}).items():
+        if section.weights == "hub":
+            about = timm.get_pretrained_cfg(network)
+            assert (mean * (3 // len(mean)), std * (3 // len(std))) == (about.mean, about.std)
 
 
 def test_yaml_says_every_default_and_loses_nothing(tmp_path: Path) -> None:
