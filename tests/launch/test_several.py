@@ -1,6 +1,7 @@
 """A fit in two processes leaves what a fit in one leaves, and its exit code is that of what went wrong."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,13 +52,39 @@ def test_two_processes_leave_one_run(fit: list[str], tmp_path: Path, kind: str) 
     assert "epoch" not in again.stderr
 
 
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
+
+
 @pytest.mark.slow
 def test_torchrun_does_as_well(fit: list[str], tmp_path: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
-    done = scanwise(*torchrun, *fit, "--out", tmp_path / "two")
+    done = scanwise(*TORCHRUN, *fit, "--out", tmp_path / "two")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("report:") == 1
     assert (tmp_path / "two" / "bundle" / "bundle.json").is_file()
+
+
+@pytest.mark.slow
+def test_one_fit_may_follow_another(fit: list[str], tmp_path: Path) -> None:
+    fold = ["fold" if word == "fit" else word for word in fit]
+    tries = ["--folds", 2, "--try", "train.epochs=1", "--try", "train.epochs=2"]
+    done = scanwise(*TORCHRUN, *fold, *tries, "--out", tmp_path / "folds")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("tables:") == 1
+    assert done.stderr.count("epoch   1/2") == 2, "one line an epoch and fold"
+
+
+@pytest.mark.slow
+def test_both_train_what_the_checks_of_heatmaps_need(fit: list[str], tmp_path: Path) -> None:
+    fit += ["--set", "explain.scans=2", "--set", "explain.retrain=true", "--set", "split.protocols=[honest]"]
+    fit += ["--out", str(tmp_path / "two"), "--processes", "2"]
+    done = scanwise(sys.executable, *fit)
+    assert done.returncode == 0, done.stderr
+    for name in ("heatmaps", "retrained"):
+        shutil.rmtree(tmp_path / "two" / name)
+    again = scanwise(sys.executable, *fit, "--resume")
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("epoch   1/2") == 2, "of what is trained once more, and nothing else"
+    assert (tmp_path / "two" / "heatmaps" / "checks.json").is_file()
 
 
 DEAF = (

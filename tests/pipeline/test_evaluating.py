@@ -79,7 +79,7 @@ def test_scans_that_the_run_learnt_from_are_refused(whole: Whole, strangers: Pat
 
 def test_a_class_that_nobody_has_is_said(whole: Whole, strangers: Path, tmp_path: Path) -> None:
     found = evaluating.evaluate(
-        whole.run.path, data=str(_others(strangers, tmp_path / "scans", kinds=(0, 1))), draws=100
+        whole.run.path, data=str(_others(strangers, tmp_path / "scans", kinds=(0, 1))), subject="auto", draws=100
     )
     told = {finding.check: finding.message for finding in found.findings}
     assert "Nobody here has milddemented" in told["external.classes"]

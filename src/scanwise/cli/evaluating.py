@@ -1,5 +1,6 @@
 """What to believe: a run on other people, and runs beside each other."""
 
+import logging
 import re
 from pathlib import Path
 
@@ -124,13 +125,18 @@ def fold(
 
     Every subject is tested once. Each fold chooses among the candidates by its own validation subjects; only the chosen one answers for its test.
     """
-    talk()
+    from scanwise.run import is_writer
+
+    talk(logging.INFO if is_writer() else logging.ERROR)  # torchrun may have started several
     from scanwise.pipeline import folding
 
     found = folding.fold(
         recipe, data=data, out=out, folds=folds, subject=subject, settings=settings, criterion=criterion, resume=resume,
-        tries=[_settings_in(one) for one in tries], device=device, threads=threads, progress=progress(),
+        tries=[_settings_in(one) for one in tries], device=device, threads=threads,
+        progress=progress() and is_writer(),
     )  # fmt: skip
+    if not is_writer():
+        return
     units = {m.unit for m in found.metrics}
     unit = "subject" if "subject" in units else "scan"
     table = make_table(f"By {unit} (with interval, given the networks that were fitted)", ["fold", "chosen", *SHOWN])

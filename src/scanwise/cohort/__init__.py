@@ -12,6 +12,9 @@ from scanwise.errors import DataError
 from scanwise.recipe import Recipe
 from scanwise.records import Cohort, Finding, IntArray, StrArray
 
+AUTO = "auto"
+"""In place of who is who: nobody says it, and the pixels may tell."""
+
 
 @dataclass(frozen=True, slots=True)
 class Intake:
@@ -43,14 +46,15 @@ def read(
 
     Files that cannot be read are listed in the quarantine and the rest goes on. With `pseudonymise` the cohort knows
     its scans and subjects by keyed hashes alone. With `bare` one class is enough, and a folder of files without
-    classes has that one.
+    classes has that one. `AUTO` as `subject` says no more than nothing does.
 
     Raises:
         DataError: if nothing, or one class only, can be read; with what to do.
     """
     away = remote.is_remote(data)
     place = remote.mirror(data, progress=progress) if away else layouts.local(data)
-    listing = layouts.discover(place, subject, recipe.data.label, anywhere=not away, bare=bare)
+    who = "" if subject == AUTO else subject
+    listing = layouts.discover(place, who, recipe.data.label, anywhere=not away, bare=bare)
     found = classes.resolve(listing.label, recipe, least=1 if bare else 2)
     if pseudonymise:
         listing = veil.cover(listing)

@@ -24,7 +24,7 @@ import numpy as np
 
 from scanwise import bundle, cohort, recipe, run
 from scanwise.cohort import splits
-from scanwise.errors import DataError, RecipeError, RunError
+from scanwise.errors import DataError, RunError
 from scanwise.pipeline import (
     auditing,
     bucket,
@@ -128,6 +128,7 @@ def fit(
     _report(work, folder, judged)
     if away:
         away.finish()
+    following.part()
     return folder
 
 
@@ -188,14 +189,10 @@ def prepare(
     made = source if isinstance(source, Recipe) else recipe.load(source, settings)
     times: dict[str, float] = {}
     begun = time.perf_counter()
-    who = "" if subject == auditing.AUTO else subject
-    intake = cohort.read(str(data), made, who, pseudonymise=pseudonymise, progress=progress)
+    intake = cohort.read(str(data), made, subject, pseudonymise=pseudonymise, progress=progress)
     made = _with_stages(made, intake.cohort.classes)
-    if made.conformal.score == "ordinal" and not intake.cohort.ordered:
-        raise RecipeError(
-            f"conformal.score=ordinal needs stages in clinical order, and {', '.join(intake.cohort.classes)} have none. "
-            "List them in order under `classes:` with `ordered: true`, or choose another score."
-        )
+    if not intake.cohort.ordered:
+        cohort.classes.refuse_stages(made, intake.cohort.classes)
     evidence = auditing.gather(
         intake.cohort,
         auditing.thumbnails_of(intake.cohort, progress=progress),
@@ -285,12 +282,12 @@ def _refuse_network(work: Work, out: Path) -> None:
     """Build the network once before anything is written: its name, options, weights or the size of scans may be wrong."""
     if all(Run(out).fit(split.protocol, split.fold).model.is_file() for split in work.splits):
         return
-    from scanwise.models import build, trial
+    from scanwise.models import build
 
     made, classes = work.recipe, work.cohort.classes
     if made.model.reads_words:
         titles.titles_of(work.cohort, made)
-    trial.refuse_size(build(made.model, len(classes), made.data.channels, classes=classes), made)
+    learning.refuse(build(made.model, len(classes), made.data.channels, classes=classes), made)
 
 
 def _open_run(work: Work, out: Path, resume: bool) -> Run:

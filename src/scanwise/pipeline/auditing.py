@@ -26,7 +26,6 @@ log = logging.getLogger("scanwise")
 Quarantine = tuple[tuple[str, str], ...]
 
 CLEAN, LEAKS, UNJUDGED = 0, 1, 3
-AUTO = "auto"
 CERTAIN = ("duplicates.", "leakage.")
 """Checks whose leaks stop an honest fit. That two scans are turned copies is inferred, and simple pictures may look so: it is
 said, in red, and does not stop."""
@@ -86,7 +85,7 @@ class Audited:
 def examine(
     data: str | Path,
     *,
-    subject: str = AUTO,
+    subject: str = cohort.AUTO,
     checks: Sequence[str] = tuple(audit.CHECKS),
     seed: int = 0,
     pseudonymise: bool = False,
@@ -105,8 +104,7 @@ def examine(
     Raises:
         DataError: if nothing can be read.
     """
-    who = "" if subject == AUTO else subject
-    intake = cohort.read(str(data), LOOK, who, pseudonymise=pseudonymise, bare=True, progress=progress)
+    intake = cohort.read(str(data), LOOK, subject, pseudonymise=pseudonymise, bare=True, progress=progress)
     evidence = gather(intake.cohort, _mapped(intake.store), quarantine=intake.quarantine, seed=seed)
     evidence = replace(evidence, split=given_split(evidence.cohort))
     alone = len(evidence.cohort.classes) < 2

@@ -42,7 +42,7 @@ def augment(
     out: Path,
     plan: Plan,
     *,
-    subject: str = auditing.AUTO,
+    subject: str = cohort.AUTO,
     like: str = "alexnet-gray",
     size: int = 224,
     seed: int = 0,
@@ -70,7 +70,7 @@ def augment(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} already holds something. Choose another folder with --out.")
     shape = Recipe(name="augment", data=Data(size=size, channels=3, shape="pad"))
-    intake = cohort.read(str(data), shape, "" if subject == auditing.AUTO else subject, progress=progress)
+    intake = cohort.read(str(data), shape, subject, progress=progress)
     known = auditing.with_subjects(intake.cohort, progress=progress)
     if not known.subjects_known:
         raise DataError(

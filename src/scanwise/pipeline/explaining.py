@@ -43,23 +43,33 @@ SPREAD = 4
 
 def explain(work: Work, folder: Run, judged: Sequence[Judged]) -> None:
     """Leave the heatmaps of the first fit in the run folder, and what the checks found among its findings."""
-    section, split = work.recipe.explain, work.splits[0]
-    if not section.scans:
+    if not work.recipe.explain.scans:
         return
-    out = folder.heatmaps
-    said = next(entry.scans for entry in judged if entry.model == "network" and entry.split is split)
-    if not (out / CHECKS).is_file() and len(said):
+    out, split = folder.heatmaps, work.splits[0]
+    if _is_due(work, folder):
+        said = next(entry.scans for entry in judged if entry.model == "network" and entry.split is split)
         place = folder.fit(split.protocol, split.fold)
         if work.recipe.model.name == "text":
             make = partial(_make_words, work, place, split, said)
         else:
-            others = _retrained(work, folder, split) if section.retrain else {}
-            make = partial(_make, work, place, split, said, others)
+            make = partial(_make, work, place, split, said, _retrained(work, folder, split))
         with run.writing(out) as temporary:
             temporary.mkdir()
             make(temporary)
     if (out / CHECKS).is_file():
         _note(folder, out)
+
+
+def follow(work: Work, folder: Run) -> None:
+    """What the other of several processes do of it: train with the first one what the checks need."""
+    if _is_due(work, folder):
+        _retrained(work, folder, work.splits[0])
+
+
+def _is_due(work: Work, folder: Run) -> bool:
+    """Whether there is anything to explain that is not yet; all processes find the same."""
+    wanted = bool(work.recipe.explain.scans) and len(work.splits[0].rows("test")) > 0
+    return wanted and not (folder.heatmaps / CHECKS).is_file()
 
 
 def refuse(work: Work) -> None:
@@ -220,8 +230,10 @@ def _check(work: Work, split: Split, subject: "Subject", masks: BoolArray, other
 
 
 def _retrained(work: Work, folder: Run, split: Split) -> dict[str, Fit]:
-    """The same training on labels shuffled between people, and from another seed; what is there is kept."""
-    found = {}
+    """Where asked for, the same training on labels shuffled between people, and from another seed; what is there is kept."""
+    found: dict[str, Fit] = {}
+    if not work.recipe.explain.retrain or work.recipe.model.name == "text":
+        return found
     shuffled = replace(work, cohort=replace(work.cohort, labels=shuffle(work, work.recipe.seed)), send=None)
     seeded = replace(work, recipe=work.recipe.model_copy(update={"seed": work.recipe.seed + 1}), send=None)
     for name, other in (("labels", shuffled), ("seed", seeded)):

@@ -123,7 +123,8 @@ def _judge(out: Path, candidates: Mapping[str, tuple[str, ...]], runs: Mapping[s
     whole = pool(judged)
     found = _measure(made, known, [*judged, whole], [pool(list(entries)) for entries in zip(*rivals, strict=True)])
     folded = Folded(out, dict(candidates), tuple(choices), tuple(found))
-    _write(folded, whole, criterion, "subject" if place else "scan", known.subjects_known)
+    if run.is_writer():
+        _write(folded, whole, criterion, "subject" if place else "scan", known.subjects_known)
     return folded
 
 

@@ -1,5 +1,6 @@
 """What all processes but the first do in a fit: learn with it, and leave everything else to it."""
 
+import atexit
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from scanwise import cohort, recipe
 from scanwise.audit.evidence import Evidence
 from scanwise.errors import RunError
-from scanwise.pipeline import learning
+from scanwise.pipeline import explaining, learning
 from scanwise.pipeline.auditing import Audited
 from scanwise.pipeline.work import Work
 from scanwise.records import Cohort, Split
@@ -23,20 +24,31 @@ def call_in() -> None:
         company.wait()
 
 
+def part() -> None:
+    """Wait, where there are several processes, until the first has written all: then every one of them may read it.
+
+    They stay together until they end, since they may be asked for another fit, and cannot meet a second time.
+    """
+    if processes() > 1:
+        from scanwise.training import processes as company
+
+        company.wait()
+        atexit.register(company.leave)
+
+
 def follow(out: Path, *, data: str, subject: str, device: str, pseudonymise: bool) -> Run:
-    """Wait until the first process has written cohort and splits, then train every fit with it.
+    """Wait until the first process has written cohort and splits, train with it all that it trains, and wait for the rest.
 
     All processes must see the run folder; each reads the data for itself, the pixels from the store that the first has
     filled where they are on one machine.
     """
-    from scanwise.training import processes as company
-
     call_in()
     folder = Run.open(out)
     work = _take_up(folder, data, subject, device, pseudonymise)
     for split in work.splits:
         learning.train(work, folder.fit(split.protocol, split.fold), split)
-    company.leave()
+    explaining.follow(work, folder)
+    part()
     return folder
 
 
