@@ -326,7 +326,13 @@ def test_every_score_goes_from_recipe_to_prediction(score: str, tiny_recipe: Pat
         assert (edges <= 2).all()
 
 
-def test_neighbouring_stages_need_an_order(tiny_recipe: Path, fill: Fill, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "settings", [["conformal.score=ordinal"], ["model.ordinal=true", "train.loss=corn"], ["train.monitor=stage_error"]]
+)
+def test_what_only_stages_have_needs_an_order(
+    settings: list[str], tiny_recipe: Path, fill: Fill, tmp_path: Path
+) -> None:
     data = fill(tmp_path / "data", {"cats": 8, "dogs": 8})
     with pytest.raises(RecipeError, match="clinical order"):
-        api.fit(tiny_recipe, data=data, out=tmp_path / "run", settings=["conformal.score=ordinal"])
+        api.fit(tiny_recipe, data=data, out=tmp_path / "run", settings=settings)
+    assert not (tmp_path / "run").exists()

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from scanwise.cohort.classes import SCALES, STAGES, Classes, resolve, spelling
-from scanwise.errors import DataError
+from scanwise.cohort.classes import SCALES, STAGES, Classes, refuse_stages, resolve, spelling
+from scanwise.errors import DataError, RecipeError
+from scanwise.evaluation.estimates import OF_STAGES
 from scanwise.recipe import Recipe
 
 STAGED = ("nondemented", "verymilddemented", "milddemented", "moderatedemented")
@@ -145,3 +146,20 @@ def test_a_label_that_no_scan_has_gets_a_hint() -> None:
 def test_a_label_belongs_to_one_class() -> None:
     with pytest.raises(DataError, match="to two classes"):
         resolved("tumor", "cyst", classes={"a": ["tumor", "cyst"], "b": "Tumor"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"model": {"ordinal": True}, "train": {"loss": "corn"}}, r"model\.ordinal=true and train\.loss=corn"),
+        *(({"train": {"monitor": name}}, rf"train\.monitor={name}") for name in OF_STAGES),
+        ({"conformal": {"score": "ordinal"}}, r"conformal\.score=ordinal"),
+    ],
+)
+def test_what_only_stages_have_is_refused_without_an_order(settings: dict[str, object], told: str) -> None:
+    made = Recipe.model_validate({"name": "a", **settings})
+    with pytest.raises(
+        RecipeError, match=rf"aorta, brain, chest have no clinical order, which {told} would .*`classes:`"
+    ):
+        refuse_stages(made, ("aorta", "brain", "chest"))
+    refuse_stages(Recipe(name="a"), ("aorta", "brain", "chest"))

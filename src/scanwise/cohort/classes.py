@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scanwise.errors import DataError, did_you_mean
+from scanwise.errors import DataError, RecipeError, did_you_mean
 from scanwise.recipe import Recipe, Stage
 from scanwise.records import IntArray, StrArray
 
@@ -101,6 +101,27 @@ def resolve(found: StrArray, recipe: Recipe, least: int = 2) -> Classes:
         )
     left_out = tuple(sorted({label for label, index in zip(found.tolist(), labels, strict=True) if index < 0}))
     return Classes(tuple(wanted), recipe.ordered if recipe.ordered is not None else ordered, labels, left_out)
+
+
+def refuse_stages(recipe: Recipe, names: Sequence[str]) -> None:
+    """See that a recipe asks for nothing that only stages have, where the classes have no order.
+
+    Raises:
+        RecipeError: with every setting that does, and what to do.
+    """
+    train, score = recipe.train, recipe.conformal.score
+    asked = {
+        "model.ordinal=true": recipe.model.ordinal,
+        f"train.loss={train.loss}": train.loss == "corn",
+        f"train.monitor={train.monitor}": train.monitor in ("quadratic_kappa", "stage_error"),
+        f"conformal.score={score}": score == "ordinal",
+    }
+    if any(asked.values()):
+        told = " and ".join(setting for setting, found in asked.items() if found)
+        raise RecipeError(
+            f"The classes {', '.join(names)} have no clinical order, which {told} would make up. List them in order under "
+            "`classes:` with `ordered: true`, or leave that out."
+        )
 
 
 def known_as(labels: Iterable[str], recipe: Recipe, names: Sequence[str]) -> dict[str, str]:

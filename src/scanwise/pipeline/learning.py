@@ -1,9 +1,11 @@
 """The network of a fit: trained, or of a deep ensemble several, one after the other."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scanwise.errors import RecipeError
 from scanwise.models.vocabulary import Vocabulary
 from scanwise.pipeline import predicting, titles
 from scanwise.pipeline.work import Work
@@ -11,6 +13,9 @@ from scanwise.recipe import Members, Model, Recipe
 from scanwise.records import SIDES, Finding, IntArray, Split
 from scanwise.reporting import tables
 from scanwise.run import Fit, is_writer
+
+if TYPE_CHECKING:
+    from scanwise.models import Network
 
 
 def train(work: Work, place: Fit, split: Split) -> None:
@@ -36,6 +41,30 @@ def train(work: Work, place: Fit, split: Split) -> None:
             _train_one(work, own, member, split, vocabulary, tokens)
     if is_writer():
         _join(work, alone, members, place, vocabulary)
+
+
+def refuse(network: "Network", made: Recipe) -> None:
+    """See that a network can be trained as its recipe says, before anything is written: the stages take hours.
+
+    Args:
+        network: as built, on the CPU; left in evaluation mode.
+        made: its recipe.
+
+    Raises:
+        RecipeError: if scans of the recipe's size do not go through, or a frozen stage would keep features that the members
+            of a batch ensemble do not share.
+    """
+    from scanwise.models import trial
+
+    trial.refuse_size(network, made)
+    kept = [number for number, stage in enumerate(made.train.stages, 1) if stage.is_cached]
+    ensemble = made.model.members.kind == "batch_ensemble" and network.members > 1
+    if kept and ensemble and not network.folds_late:
+        raise RecipeError(
+            f"Stage {kept[0]} of train.stages keeps the features of a frozen backbone, but members of this batch ensemble "
+            f"differ below the head (model.members.layers={made.model.members.layers}), so each has features of its own. "
+            "Lower model.members.layers (1 is the last layer alone), or set views: 0 or freeze: none in that stage."
+        )
 
 
 def untrained(made: Recipe) -> list[Finding]:
