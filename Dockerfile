@@ -11,7 +11,8 @@ ENV HOME=/home/scanwise XDG_CACHE_HOME=/tmp/cache MPLCONFIGDIR=/tmp/matplotlib
 WORKDIR /opt/scanwise
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY src ./src
-RUN pip install -c constraints.txt '.[s3]' \
+# With the packages of everything that a recipe may name: trackers, and encoders of titles.
+RUN pip install -c constraints.txt '.[s3,text,tensorboard,wandb,mlflow]' \
     && useradd --create-home --uid 1000 scanwise \
     && install -d -o scanwise /data
 

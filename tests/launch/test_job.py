@@ -4,7 +4,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -20,6 +20,12 @@ ASKED = [
     "launch", "sagemaker", "alexnet-gray", "--data", "s3://bucket/scans", "--out", "s3://bucket/out", "--image", IMAGE,
     "--role", ROLE, "--set", "train.epochs=3",
 ]  # fmt: skip
+CHANNEL = "/opt/ml/input/data/weights"
+HYBRID = [
+    "--set", "model={name: hybrid, hybrid: {convolution: {name: test_resnet}, transformer: {name: test_vit, options: "
+    "{img_size: 32}}}}",
+]  # fmt: skip
+FUSION = ["--set", "model={name: fusion, fusion: {image: {name: test_resnet}}}"]
 EXECUTION = {"Get": "Execution.PipelineExecutionId"}
 
 
@@ -30,8 +36,9 @@ def client(name: str = "sagemaker") -> Any:
 @pytest.mark.slow
 def test_a_job_is_submitted_as_asked(sagemaker: str, sdk: Path, scanwise: Command) -> None:
     said = scanwise(
-        *ASKED, "--spot", "--hours", 2, "--subject", "who.csv", "--instance", "ml.g5.2xlarge", "--python", sdk
-    )
+        *ASKED, "--spot", "--hours", 2, "--subject", "who.csv", "--instance", "ml.g5.2xlarge", "--python", sdk,
+        "--channel", "weights=s3://bucket/w.pth",
+    )  # fmt: skip
     assert said.code == 0, said.err
     (summary,) = client().list_training_jobs()["TrainingJobSummaries"]
     name = summary["TrainingJobName"]
@@ -42,8 +49,10 @@ def test_a_job_is_submitted_as_asked(sagemaker: str, sdk: Path, scanwise: Comman
     assert found["AlgorithmSpecification"]["TrainingImage"] == IMAGE
     assert found["HyperParameters"] == {"recipe": "alexnet-gray", "train.epochs": "3", "subject": "who.csv"}
     assert found["ResourceConfig"] == {"InstanceType": "ml.g5.2xlarge", "InstanceCount": 1, "VolumeSizeInGB": 50}
-    (channel,) = found["InputDataConfig"]
-    assert (channel["ChannelName"], channel["DataSource"]["S3DataSource"]["S3Uri"]) == ("data", "s3://bucket/scans")
+    channels = {
+        given["ChannelName"]: given["DataSource"]["S3DataSource"]["S3Uri"] for given in found["InputDataConfig"]
+    }
+    assert channels == {"data": "s3://bucket/scans", "weights": "s3://bucket/w.pth"}
     assert found["OutputDataConfig"]["S3OutputPath"] == "s3://bucket/out"
     assert found["EnableManagedSpotTraining"]
     assert found["StoppingCondition"] == {"MaxRuntimeInSeconds": 7200, "MaxWaitTimeInSeconds": 14400}
@@ -105,7 +114,29 @@ def test_what_sagemaker_refuses_is_one_line(sagemaker: str, sdk: Path, scanwise:
         (["--manifest", "/scans/all.csv"], "in the folder that --data names"),
         (["--manifest", "../all.csv"], "in the folder that --data names"),
         (["--manifest", "scans"], "in the folder that --data names"),
+        (["--subject", "/home/me/who.csv"], "in the folder that --data names"),
         (["--set", "train.epoch=3"], "Did you mean 'epochs'"),
+        (["--set", "model.name=resnet5"], "There is no network 'resnet5'"),
+        (["--set", "model.weights=hub"], "no weights for 'alexnet'"),
+        (["--set", "model.weights=/home/me/local.pth"], "set model.weights=/opt/ml/input/data/weights/local.pth"),
+        (["--set", "model.weights=s3://bucket/local.pth"], "--channel weights=s3://bucket/folder"),
+        (["--set", f"model.weights={CHANNEL}/w.pth"], "no channel 'weights' (it has data)"),
+        (["--set", "model.weights=/opt/ml/input/data/data/../../w.pth"], "the container does not have"),
+        (["--set", "rivals.weights=local.pth"], "rivals.weights is 'local.pth', which the container does not have"),
+        (["--set", "rivals.weights=hub", "--set", "rivals.backbone=resnet5"], "There is no network 'resnet5'"),
+        ([*HYBRID, "--set", "model.hybrid.transformer.weights=v.pth"], "model.hybrid.transformer.weights is 'v.pth'"),
+        (["--set", "model={name: vit_tiny_patch16_224}"], "cannot take scans of 32 × 32 pixels"),
+        ([*FUSION, "--set", "model.fusion.image.weights=i.pth"], "model.fusion.image.weights is 'i.pth'"),
+        ([*FUSION, "--set", "model.text.encoder=/home/me/bert"], "model.text.encoder is '/home/me/bert'"),
+        ([*FUSION, "--set", "model.text.encoder=some/bert"], "model.weights is none. Set model.weights to hub"),
+        (["--channel", "weights"], "no NAME=URL"),
+        (["--channel", "data=s3://bucket/more"], "no NAME=URL"),
+        (["--channel", "weights=/home/me"], "S3 alone"),
+        (["--channel", "my weights=s3://bucket/w"], "name of a channel"),
+        (["--pipeline", "g", "--metric", "balanced_acuracy"], "Did you mean 'balanced_accuracy'"),
+        (["--pipeline", "g", "--metric", "mean_set_size"], "There is no metric to compare models in"),
+        (["--pipeline", "g", "--metric", "stage_error"], "Set ordered=true"),
+        (["--pipeline", "g", "--set", "split.protocols=[published]"], "Add honest to it"),
         (["--name", "no spaces"], "letters, digits and dashes"),
         (["--python", "/no/such/python"], "cannot be run"),
         (["--python", sys.executable], "no SageMaker SDK"),
@@ -145,6 +176,31 @@ def test_a_manifest_in_the_data_is_told_to_the_container(submitted: list[job.Job
     assert scanwise(*ASKED, "--manifest", "lists/all.csv").code == 0
     assert submitted[0].hyperparameters["manifest"] == "lists/all.csv"
     assert submitted[0].channels == {"data": "s3://bucket/scans"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [f"model.weights={CHANNEL}/w.pth", f"rivals.weights={CHANNEL}/r.safetensors"],
+        [FUSION[1], f"model.weights={CHANNEL}/w.pth", "model.text.encoder=some/bert"],
+        [FUSION[1], f"model.text.encoder={CHANNEL}/bert", "model.text.length=24"],
+        ["model={name: text, weights: hub, text: {encoder: bert}}"],
+    ],
+)
+def test_what_a_channel_brings_is_there_for_the_container(
+    submitted: list[job.Job], scanwise: Command, settings: list[str]
+) -> None:
+    more = [word for setting in settings for word in ("--set", setting)]
+    said = scanwise(*ASKED, *more, "--channel", "weights=s3://bucket/w", "--pipeline", "g", "--metric", "nll")
+    assert said.code == 0, said.err
+    assert submitted[0].channels == {"data": "s3://bucket/scans", "weights": "s3://bucket/w"}
+    assert submitted[0].hyperparameters.items() >= dict(setting.split("=", 1) for setting in settings).items()
+
+
+def test_the_image_has_the_packages_of_every_recipe() -> None:
+    (extras,) = re.findall(r"'\.\[(.+)\]'", (Path(__file__).parents[2] / "Dockerfile").read_text(encoding="utf-8"))
+    trackers = get_args(get_args(recipe.Tracking.model_fields["names"].annotation)[0])
+    assert set(extras.split(",")) == {"s3", "text", *trackers}
 
 
 def test_a_recipe_of_ones_own_travels_as_text(tmp_path: Path) -> None:

@@ -27,6 +27,13 @@ def launch() -> None:
 @click.option("--subject", default="", help="As of a fit; a table lies in the data.")
 @click.option("--manifest", default="", help="The table of the scans, by its path in the data, such as scans.csv.")
 @click.option(
+    "--channel",
+    "channels",
+    multiple=True,
+    metavar="NAME=URL",
+    help="S3 URL of more that the job needs, such as weights; it is at /opt/ml/input/data/NAME there.",
+)
+@click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the recipe, such as train.epochs=3."
 )
 @click.option(
@@ -47,8 +54,8 @@ def launch() -> None:
 )
 def sagemaker(
     recipe: str, data: str, out: str, checkpoints: str, image: str, role: str, instance: str, name: str, subject: str,
-    manifest: str, settings: tuple[str, ...], spot: bool, hours: float, disk: int, region: str, group: str, metric: str, wait: bool,
-    python: str,
+    manifest: str, channels: tuple[str, ...], settings: tuple[str, ...], spot: bool, hours: float, disk: int, region: str,
+    group: str, metric: str, wait: bool, python: str,
 ) -> None:  # fmt: skip
     """Train on SageMaker: build a job (or a pipeline) and submit it.
 
@@ -59,16 +66,19 @@ def sagemaker(
     title = name or f"scanwise-{Path(recipe).stem}"[:41].rstrip("-")
     place = out.rstrip("/")
     kept = checkpoints.rstrip("/") or (f"{place}/checkpoints/{title}" if group else job.own_checkpoints(place, title))
+    brought = job.read_channels(data, channels)
     made = job.submit(
         job.Job(
             name=title,
             image=image,
             role=role,
             instance=instance,
-            channels={"data": data},
+            channels=brought,
             output=place,
             checkpoints=kept,
-            hyperparameters=job.hyperparameters(recipe, settings, subject, manifest),
+            hyperparameters=job.hyperparameters(
+                recipe, settings, subject, manifest, channels=brought, metric=metric if group else ""
+            ),
             spot=spot,
             seconds=int(3600 * hours),
             disk=disk,

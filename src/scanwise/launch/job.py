@@ -8,14 +8,15 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from scanwise import recipe as recipes
 from scanwise.cohort import tables
 from scanwise.errors import LaunchError, RecipeError
+from scanwise.launch import foresight
 
 PIECE = 2500
 """The most characters that a value of a SageMaker hyperparameter may have."""
@@ -69,7 +70,9 @@ class Job:
 
     def __post_init__(self) -> None:
         data = self.channels.get("data", "")
-        for what, url in {"--data": data, "--out": self.output, "--checkpoints": self.checkpoints}.items():
+        places = {"--data": data, "--out": self.output, "--checkpoints": self.checkpoints}
+        places |= {f"--channel {name}": url for name, url in self.channels.items() if name != "data"}
+        for what, url in places.items():
             if not re.fullmatch(r"s3://[^/]+(/.*)?", url):
                 raise LaunchError(
                     f"{what} is {url!r}; SageMaker reads and writes S3 alone. Give a URL such as s3://bucket/folder."
@@ -80,6 +83,11 @@ class Job:
                 f"--data is the table {data}; SageMaker gives a job the folder that --data names, and nothing beside it. "
                 f"Give the folder, and the table by its path in it: --data {folder} --manifest {last}."
             )
+        for name in self.channels:
+            if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
+                raise LaunchError(
+                    f"{name!r} cannot be the name of a channel; use up to 64 letters, digits, dots and dashes."
+                )
         if not re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,40}", self.name):
             raise LaunchError(f"{self.name!r} cannot be the name of a job; use up to 41 letters, digits and dashes.")
 
@@ -89,21 +97,59 @@ def own_checkpoints(output: str, name: str) -> str:
     return f"{output}/checkpoints/{name}-{datetime.now(UTC):%Y%m%d%H%M%S%f}"
 
 
-def hyperparameters(recipe: str, settings: Sequence[str], subject: str, manifest: str = "") -> dict[str, str]:
-    """What tells the container the fit. The recipe is checked here, before anything costs money.
+def read_channels(data: str, further: Sequence[str]) -> dict[str, str]:
+    """Channel to URL, of the scans and of what `NAME=URL` adds.
+
+    >>> read_channels("s3://bucket/scans", ["weights=s3://bucket/weights"])
+    {'data': 's3://bucket/scans', 'weights': 's3://bucket/weights'}
+
+    Raises:
+        LaunchError: if one has no name or no URL, or there are two of a name.
+    """
+    channels = {"data": data}
+    for said in further:
+        name, _, url = said.partition("=")
+        if not name or not url or name in channels:
+            raise LaunchError(
+                f"--channel {said} is no NAME=URL with a name of its own, such as weights=s3://bucket/weights; the scans "
+                "are the channel data, which --data names."
+            )
+        channels[name] = url
+    return channels
+
+
+def hyperparameters(
+    recipe: str,
+    settings: Sequence[str],
+    subject: str,
+    manifest: str = "",
+    *,
+    channels: Collection[str] = ("data",),
+    metric: str = "",
+) -> dict[str, str]:
+    """What tells the container the fit. All that can be known to fail there is refused here, before it costs money.
 
     Args:
         recipe: the name of a shipped one, or a YAML file, which travels as text.
         settings: `a.b=value` laid over it.
         subject: who is who; a path is relative to the data.
         manifest: the table of the scans, if there is one; its path is relative to the data.
+        channels: names of those that the job has.
+        metric: of a pipeline: what its models are compared in.
 
     Raises:
-        RecipeError: if the recipe, or a setting, says what it may not.
-        LaunchError: if the manifest is no table in the data.
+        RecipeError: if the recipe, or a setting, says what it may not, or there is no such network or metric.
+        LaunchError: if the container cannot have a file, or models of the recipe have no such figure.
     """
-    recipes.load(recipe, settings)
-    _refuse_manifest(manifest)
+    made = recipes.load(recipe, settings)
+    if manifest:
+        foresight.refuse_table("--manifest", manifest)
+    if tables.is_table(Path(subject)):
+        foresight.refuse_table("--subject", subject)
+    foresight.refuse_files(made, channels)
+    if metric:
+        foresight.refuse_metric(metric, made)
+    foresight.refuse_network(made)
     told = {"recipe": Path(recipe).stem}
     if recipe not in recipes.shipped():
         text = Path(recipe).read_text(encoding="utf-8")
@@ -113,17 +159,6 @@ def hyperparameters(recipe: str, settings: Sequence[str], subject: str, manifest
         told |= {f"{RECIPE_TEXT}_{index}": piece for index, piece in enumerate(pieces)}
     told |= dict(setting.split("=", 1) for setting in settings)
     return told | {name: value for name, value in (("subject", subject), ("manifest", manifest)) if value}
-
-
-def _refuse_manifest(manifest: str) -> None:
-    place = PurePosixPath(manifest)
-    if manifest and (
-        not tables.is_table(Path(manifest)) or "://" in manifest or place.is_absolute() or ".." in place.parts
-    ):
-        raise LaunchError(
-            f"--manifest is {manifest!r}; it must be the path of a table ({', '.join(tables.SUFFIXES)}) in the folder that "
-            "--data names, such as scans.csv. Put the table there, and give its path in that folder."
-        )
 
 
 def submit(job: Job, python: str | Path = sys.executable) -> dict[str, str]:
