@@ -2,10 +2,14 @@
 
 import json
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
@@ -35,6 +39,42 @@ def test_what_is_committed_was_run_in_order_and_tells_nothing_of_the_machine(nam
     said = nbformat.writes(book)
     assert str(FOLDER.parent) not in said
     assert "/site-packages/" not in said
+
+
+class Shell:
+    """What a cell's magic commands go to; pip brings a package if there is a release or a wheel."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, space: dict[str, Any], released: bool) -> None:
+        self.asked: list[str] = []
+        self.space, self.released, self.monkeypatch = space, released, monkeypatch
+
+    def run_line_magic(self, name: str, line: str) -> None:
+        self.asked.append(f"{name} {line}".replace("$source", self.space["source"]))
+        if self.released or self.asked[-1].endswith(".whl"):
+            self.monkeypatch.setitem(sys.modules, "scanwise", ModuleType("scanwise"))
+
+
+@pytest.mark.parametrize("released", [False, True])
+@pytest.mark.parametrize("wheel", ["", "scanwise-0.1.0-py3-none-any.whl"])
+@pytest.mark.parametrize("name", NAMES)
+def test_without_scanwise_a_notebook_installs_it_or_says_how(
+    name: str, wheel: str, released: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = next(cell for cell in nbformat.read(FOLDER / name, as_version=4).cells if cell.cell_type == "code")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "scanwise", None)
+    if wheel:
+        (tmp_path / wheel).touch()
+    space: dict[str, Any] = {}
+    shell = Shell(monkeypatch, space, released)
+    space["get_ipython"] = lambda: shell
+    work = compile(TransformerManager().transform_cell(first.source), name, "exec")
+    if wheel or released:
+        exec(work, space)  # noqa: S102
+    else:
+        with pytest.raises(ImportError, match=r"no release on PyPI yet.*pip wheel.*run this cell again"):
+            exec(work, space)  # noqa: S102
+    assert shell.asked == [f"pip install -q {wheel or 'scanwise'}"]
 
 
 @pytest.mark.parametrize("name", NAMES)
