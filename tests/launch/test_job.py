@@ -134,7 +134,7 @@ def test_what_sagemaker_refuses_is_one_line(sagemaker: str, sdk: Path, scanwise:
         (["--channel", "weights=/home/me"], "S3 alone"),
         (["--channel", "my weights=s3://bucket/w"], "name of a channel"),
         (["--pipeline", "g", "--metric", "balanced_acuracy"], "Did you mean 'balanced_accuracy'"),
-        (["--pipeline", "g", "--metric", "mean_set_size"], "There is no metric to compare models in"),
+        (["--pipeline", "g", "--metric", "mean_set_size"], "There is no metric 'mean_set_size'"),
         (["--pipeline", "g", "--metric", "stage_error"], "Set ordered=true"),
         (["--pipeline", "g", "--set", "split.protocols=[published]"], "Add honest to it"),
         (["--name", "no spaces"], "letters, digits and dashes"),

@@ -97,7 +97,7 @@ def refuse_metric(name: str, made: Recipe) -> None:
     from scanwise.evaluation.estimates import OF_STAGES
     from scanwise.metrics import METRICS
 
-    lookup(METRICS, name, "metric to compare models in")
+    lookup(METRICS, name, "metric")
     if name in OF_STAGES and not made.ordered:
         raise LaunchError(
             f"--metric {name} is for classes in order, and the recipe does not say that they are. Set ordered=true, or "
