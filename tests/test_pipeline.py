@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 import scanwise as api
-from scanwise import pipeline, training
+from scanwise import pipeline, recipe, training
 from scanwise.errors import LeakageError, RecipeError, RunError
 from scanwise.records import Cohort, Logits, Split, load_findings, load_metrics
-from scanwise.run import Run
+from scanwise.run import Run, read_json
 from tiny import JUNK, ODD, SETTINGS, Again, Command, Fill, Whole, read_csv, write_csv
 
 RUN = """
@@ -244,8 +244,13 @@ def test_retrained_network_speaks_for_itself(again: Again) -> None:
     with np.load(fit.logits("test")) as file:
         arrays = {**file, "logits": file["logits"] + 1.0}
     np.savez(fit.logits("test"), **arrays)
-    again.resume()
+    again.resume(settings=[*SETTINGS, "train.clip=1"])  # too late for a network whose epochs are all there
     assert np.array_equal(Logits.load(fit.logits("test")).logits, true)
+    (said,) = [one.message for one in load_findings(again.run.findings) if one.check == "train.changed"]
+    assert "train.clip 1.0 instead of 0.0 after epoch 2 of honest/0, epoch 2 of published/0" in said
+    assert recipe.load(again.run.recipe).train.clip == 1
+    (change,) = read_json(again.run.provenance)["changes"]
+    assert change == {"settings": {"train.clip": [0.0, 1.0]}, "epochs": {"honest/0": 2, "published/0": 2}}
 
 
 def test_resume_with_another_recipe_is_refused(again: Again) -> None:

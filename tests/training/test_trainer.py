@@ -354,6 +354,31 @@ def test_too_little_memory_says_what_to_lower_and_keeps_the_checkpoint(
     assert torch.load(toy.place(tmp_path).checkpoints / "last.ckpt", weights_only=True)["epoch"] == 0
 
 
+@pytest.mark.parametrize("stages", [[], [{"epochs": 4, "freeze": "backbone", "views": 1}]])
+def test_smaller_batches_go_on_with_the_steps_of_larger_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stages: list[dict[str, Any]]
+) -> None:
+    """As the advice where memory runs out says."""
+    asked: dict[str, Any] = {"epochs": 4, "schedule": {"name": "cosine"}, "stages": stages}
+    run(tmp_path / "whole", **asked)
+    loss = Classifier._loss
+
+    def fail(self: Classifier, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        if self.current_epoch == 2:
+            raise MemoryError
+        return loss(self, logits, labels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Classifier, "_loss", fail)
+        with pytest.raises(TrainingError, match=r"--resume.*train.accumulate \(now 1\)"):
+            run(tmp_path, **asked)
+    run(tmp_path, **asked, batch=8, accumulate=2, clip=1.0)
+    whole, went_on = untimed(history(tmp_path / "whole")), untimed(history(tmp_path))
+    assert went_on[:2] == whole[:2]
+    assert [row["lr"] for row in went_on] == [row["lr"] for row in whole]
+    assert went_on[2:] != whole[2:]
+
+
 def test_other_errors_are_told_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("sizes differ")

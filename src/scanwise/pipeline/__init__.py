@@ -7,10 +7,9 @@ Each stage reads and writes the run folder, and what a fit has already left ther
 killed at any moment goes on, and deleting a stage's output is how to do it anew. Beside this file lie `work` (what the
 stages share), `auditing` (whether the scans can be trusted), `titles` (the words beside them), `learning` (training),
 `predicting`, `calibrating` (what is learnt after training), `judging` (rivals and figures), `doubting`, `planning`
-(what a fit would cost) and `demonstration`.
+(what a fit would cost), `resuming` (what a run goes on with), `following` (several processes) and `demonstration`.
 """
 
-import hashlib
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,6 +34,7 @@ from scanwise.pipeline import (
     learning,
     points,
     predicting,
+    resuming,
     titles,
 )
 from scanwise.pipeline.calibrating import calibrate
@@ -46,6 +46,8 @@ from scanwise.records import (
     Finding,
     Logits,
     Split,
+    load_findings,
+    save_findings,
     save_metrics,
 )
 from scanwise.reporting import tables
@@ -293,50 +295,17 @@ def _refuse_network(work: Work, out: Path) -> None:
 def _open_run(work: Work, out: Path, resume: bool) -> Run:
     """Make the run folder and write what is known before training."""
     folder = Run.create(out, resume=resume)
-    text = work.recipe.to_yaml()
-    if folder.recipe.is_file():
-        _refuse_other(folder, work, text)
-    run.write_text(text, folder.recipe)
+    changes = resuming.go_on(folder, work)
+    run.write_text(work.recipe.to_yaml(), folder.recipe)
     run.save(work.cohort, folder.cohort)
     auditing.draw(work.audited, folder.path)
+    if changes:
+        with run.writing(folder.findings) as temporary:
+            save_findings([*load_findings(folder.findings), *changes], temporary)
     tables.write_csv(("path", "reason"), work.quarantine, folder.quarantine)
     for split in work.splits:
         run.save(split, folder.fit(split.protocol, split.fold).split)
     return folder
-
-
-def _refuse_other(folder: Run, work: Work, text: str) -> None:
-    """A run goes on only with the recipe and the scans that it began with."""
-    if recipe.load(folder.recipe).to_yaml() != text:  # not the file's own text: a newer scanwise has more defaults
-        before, now = _flat(recipe.load(folder.recipe).model_dump()), _flat(work.recipe.model_dump())
-        changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-        raise RunError(
-            f"{folder.path} was begun with another recipe; it differs in {', '.join(changed[:5])}. "
-            "Use that recipe again, or choose another --out."
-        )
-    if folder.cohort.is_file() and (other := _changed(Cohort.load(folder.cohort), work.cohort)):
-        raise RunError(f"{folder.path} was begun with other {other}. Restore them, or choose another --out.")
-    for split in work.splits:
-        kept = folder.fit(split.protocol, split.fold).split
-        if kept.is_file() and not np.array_equal(Split.load(kept).side, split.side):
-            raise RunError(
-                f"{folder.path} was begun with another {split.protocol} split: a scan that was learnt from could be "
-                "tested now. Restore the split of the data, or choose another --out."
-            )
-
-
-def _changed(before: Cohort, now: Cohort) -> str:
-    """What of the data is not as it was, in words; empty when all that matters is."""
-    if _data_hash(before) == _data_hash(now):
-        return ""
-    if before.classes != now.classes:
-        return "classes"
-    if not np.array_equal(before.path, now.path):
-        return f"scans ({len(before)} then, {len(now)} now)"
-    parts = {"pixels": "sha256", "labels": "labels", "subjects": "subject"}
-    return " and ".join(
-        word for word, name in parts.items() if not np.array_equal(getattr(before, name), getattr(now, name))
-    )
 
 
 def _fit_one(work: Work, folder: Run, split: Split) -> list[Judged]:
@@ -410,31 +379,16 @@ def _write_provenance(work: Work, folder: Run, started: datetime) -> None:
             "device": torch.cuda.get_device_name(work.device) if work.device.startswith("cuda") else work.device,
             "threads": torch.get_num_threads(),
             "seed": work.recipe.seed,
-            "data": {"source": work.source, "scans": len(work.cohort), "sha256": _data_hash(work.cohort)},
+            "data": {"source": work.source, "scans": len(work.cohort), "sha256": resuming.data_hash(work.cohort)},
             "weights": origin(work.recipe.model),
             # A stage that an earlier, interrupted session finished took next to nothing now: keep its time.
             "times": {name: max(spent, before.get("times", {}).get(name, 0)) for name, spent in work.times.items()},
             "started": before.get("started", started.isoformat(timespec="seconds")),
+            "changes": before.get("changes", []),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         },
         folder.provenance,
     )
-
-
-def _data_hash(known: Cohort) -> str:
-    """One hash over all scans, their labels and subjects."""
-    told = hashlib.sha256(repr(known.classes).encode())
-    for row in zip(
-        known.path.tolist(), known.sha256.tolist(), known.labels.tolist(), known.subject.tolist(), strict=True
-    ):
-        told.update(repr(row).encode())
-    return told.hexdigest()
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(values, dict):
-        return {prefix: values}
-    return {k: v for name, inner in values.items() for k, v in _flat(inner, f"{prefix}.{name}".lstrip(".")).items()}
 
 
 @contextmanager

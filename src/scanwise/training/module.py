@@ -30,6 +30,11 @@ from scanwise.training.schedules import follow, optimizer_of, schedule_factor
 from scanwise.training.stages import Phase, parameter_groups
 
 ALWAYS = ("accuracy", "balanced_accuracy", "macro_f1")  # in every history, whatever is watched
+ADVICE = (
+    "Go on with --resume --set train.clip=1 (or less), or begin anew with another --out and a lower train.optimizer.lr, "
+    "which cannot change within a run."
+)
+"""Where numbers are not finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +151,7 @@ class Classifier(L.LightningModule):
             if not math.isfinite(cost):
                 raise TrainingError(
                     f"The loss is {cost} in epoch {self.epoch + 1}, batch {index + 1}. The last good checkpoint is kept. "
-                    "Lower train.optimizer.lr, or set train.clip to 1."
+                    f"{ADVICE}"
                 )
         own = [answer for answer in answers if answer.count]
         right = [_joint(answer.logits).argmax(1) == answer.labels for answer in own]
@@ -186,7 +191,7 @@ class Classifier(L.LightningModule):
         if not torch.isfinite(logits).all():
             raise TrainingError(
                 f"After epoch {self.epoch + 1} the network gives no finite numbers for the validation scans. The "
-                "last good checkpoint is kept. Lower train.optimizer.lr, or set train.clip to 1."
+                f"last good checkpoint is kept. {ADVICE}"
             )
         probs, known = logits.softmax(1).cpu().numpy().astype(np.float64), labels.cpu().numpy()
         watched = self.train_section.monitor

@@ -323,16 +323,24 @@ def _memory_told(section: Train) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise TrainingError(
-            f"The GPU is out of memory. The last good checkpoint is kept. Lower train.batch (now {section.batch}) and raise "
-            "train.accumulate (the batch and these together make one step), set train.precision to mixed, or lower data.size."
+            f"The GPU is out of memory. The last good checkpoint is kept. {_smaller(section)} With "
+            "train.precision=mixed it needs less as well; with a lower data.size begin anew, in another --out."
         ) from error
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
             raise
         raise TrainingError(
-            f"This machine is out of memory. The last good checkpoint is kept. Lower train.batch (now {section.batch}) or "
-            "data.size, or close other programs."
+            f"This machine is out of memory. The last good checkpoint is kept. {_smaller(section)} Or close other "
+            "programs, or begin anew with a lower data.size and another --out."
         ) from error
+
+
+def _smaller(section: Train) -> str:
+    """How to go on with less memory: in smaller batches, of which as many scans make one step."""
+    return (
+        f"Go on with --resume and a lower train.batch (now {section.batch}), and train.accumulate (now "
+        f"{section.accumulate}) as much higher: their product must stay."
+    )
 
 
 @contextmanager
