@@ -1,5 +1,7 @@
 """Checks pass where a network has learnt what it should, and fail where it has not, or where a map says nothing of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from trained import held_out, network
 from scanwise.explanation import chances, sanity
 from scanwise.explanation.measures import SHARES
 from scanwise.explanation.sanity import Subject
+from scanwise.models import Network
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +26,23 @@ def test_a_network_that_learnt_passes(learnt: Subject) -> None:
     assert not sanity.reasons(checks), sanity.reasons(checks)
     assert all(one.finding("grad_cam").severity == "note" for one in checks)
     assert all(torch.equal(value, before[name]) for name, value in learnt.network.state_dict().items())
+
+
+def test_checks_ask_about_as_many_scans_at_a_time_as_the_maps(learnt: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    forward = Network.forward_features
+
+    def watch(self: Network, images: torch.Tensor) -> torch.Tensor:
+        seen.append(len(images))
+        return forward(self, images)
+
+    monkeypatch.setattr(Network, "forward_features", watch)
+    sanity.faithful(
+        replace(
+            learnt, scans=learnt.scans[:6], values=learnt.values[:6], targets=learnt.targets[:6], options={"batch": 4}
+        )
+    )
+    assert max(seen) == 4
 
 
 def test_a_network_trained_on_shuffled_labels_fails() -> None:

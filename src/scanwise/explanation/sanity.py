@@ -247,7 +247,9 @@ def _faiths(subject: Subject, candidates: Sequence[FloatArray], seed: int) -> li
     """Of several maps of the same scans; what does not depend on the map is asked once."""
     images = torch.from_numpy(subject.scans).permute(0, 3, 1, 2)
     calm = plain(images).permute(0, 2, 3, 1).numpy()
-    given: dict[str, Any] = {name: subject.options[name] for name in ("tokens", "device") if name in subject.options}
+    given: dict[str, Any] = {
+        name: subject.options[name] for name in ("tokens", "batch", "device") if name in subject.options
+    }
 
     def ask(pixels: FloatArray) -> FloatArray:
         probs = chances(subject.network, np.asarray(pixels, dtype=np.float32), **given)

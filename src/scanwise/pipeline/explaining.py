@@ -39,6 +39,8 @@ WORDS = "words"
 PREFIX = "explanation."
 SPREAD = 4
 """Scans of which members are compared."""
+MOST = 16
+"""Scans explained at a time."""
 
 
 def explain(work: Work, folder: Run, judged: Sequence[Judged]) -> None:
@@ -92,8 +94,8 @@ def refuse(work: Work) -> None:
 
 def options_of(work_recipe: Any, device: str, progress: bool) -> dict[str, Any]:
     """What a recipe says of how to explain, for `explanation.maps`."""
-    section = work_recipe.explain
-    return {"method": section.method, "layer": section.layer, "device": device, "progress": progress}
+    section, batch = work_recipe.explain, min(MOST, work_recipe.train.batch)  # gradients take the memory of training
+    return {"method": section.method, "layer": section.layer, "batch": batch, "device": device, "progress": progress}
 
 
 def _make(work: Work, place: Fit, split: Split, said: Predictions, others: dict[str, Fit], out: Path) -> None:
@@ -123,8 +125,9 @@ def _make(work: Work, place: Fit, split: Split, said: Predictions, others: dict[
         _summary(work, subject, out)
     halves: dict[str, list[Check]] = {}
     if isinstance(network.body, Hybrid):
-        looks = parts.look(network, told, work.device)
-        alone = parts.check_halves(network, told, looks, masks, work.recipe.seed, work.device)
+        where = {name: options[name] for name in ("batch", "device")}
+        looks = parts.look(network, told, **where)
+        alone = parts.check_halves(network, told, looks, masks, work.recipe.seed, **where)
         halves = {half: [*found, *known] for half, found in alone.items()}
         parts.write_components(told, looks, out, {half: sanity.reasons(found) for half, found in halves.items()})
     if vocabulary is not None:

@@ -116,7 +116,14 @@ def _features(work: Work, train: IntArray, test: IntArray) -> dict[str, Any] | N
         network = build(recipe.Model(name=section.backbone, weights=section.weights, **options), 0, 3)
         pixels, _ = store.build(cohort.remote.local(work.cohort.root), work.cohort.path, shape, progress=work.progress)
         everyone = np.arange(len(work.cohort))
-        found = prediction.predict(network, pixels, everyone, device=work.device, progress=work.progress)
+        found = prediction.predict(
+            network,
+            pixels,
+            everyone,
+            batch=prediction.batch_of(work.recipe),
+            device=work.device,
+            progress=work.progress,
+        )
         work.memo["features"] = found[1]
     features = work.memo["features"]
     return {"train": features[train], "test": features[test]}

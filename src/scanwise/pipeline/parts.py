@@ -65,15 +65,15 @@ class Told:
 # --- the halves of a hybrid ---
 
 
-def look(network: "Network", told: Told, device: str) -> "Looks":
-    """The maps of both halves about the classes that are explained."""
+def look(network: "Network", told: Told, batch: int, device: str) -> "Looks":
+    """The maps of both halves about the classes that are explained, `batch` scans at a time."""
     from scanwise.explanation import components
 
-    return components.look(network, told.scans, targets=told.targets[:, None], device=device)
+    return components.look(network, told.scans, targets=told.targets[:, None], batch=batch, device=device)
 
 
 def check_halves(
-    network: "Network", told: Told, looks: "Looks", masks: BoolArray, seed: int, device: str
+    network: "Network", told: Told, looks: "Looks", masks: BoolArray, seed: int, batch: int, device: str
 ) -> dict[str, "list[Check]"]:
     """What the checks of the map of each half find, by its name; `masks` (N, H, W) say where the foreground is."""
     from scanwise.explanation import components, sanity
@@ -81,7 +81,7 @@ def check_halves(
     some = slice(0, CHECKED)
     found = {}
     for name, method in components.METHODS.items():
-        values, options = getattr(looks, name)[some], {"method": method, "device": device}
+        values, options = getattr(looks, name)[some], {"method": method, "batch": batch, "device": device}
         subject = sanity.Subject(network, told.scans[some], values, told.targets[some, None], options)
         found[name] = sanity.check_subject(subject, masks=masks[some], seed=seed)
     return found

@@ -173,7 +173,8 @@ def _halves(loaded: bundle.Bundle, told: parts.Told, stems: Sequence[str], out: 
     pictures = [f"{stem}-halves.png" for stem in stems]
     verdicts = {half: loaded.verdict(method) for half, method in METHODS.items()}
     reasons = {half: told_of for half, told_of in verdicts.items() if told_of is not None}
-    parts.write_components(told, parts.look(loaded.network, told, device), out, reasons, pictures)
+    looks = parts.look(loaded.network, told, options_of(loaded.recipe, device, False)["batch"], device)
+    parts.write_components(told, looks, out, reasons, pictures)
     return [*(out / name for name in pictures), out / "components.csv"]
 
 
