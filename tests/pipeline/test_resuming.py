@@ -67,14 +67,6 @@ def test_what_changes_the_course_of_the_training_is_refused(
     assert not unfinished.exists()
 
 
-def test_a_running_mean_on_kept_features_lets_clip_change_alone(go_on: GoOn, unfinished: Path, again: Again) -> None:
-    kept = ["train.ema=0.9", "train.stages=[{epochs: 2, freeze: backbone}]"]
-    again.run.recipe.write_text(recipe.load(again.run.recipe, kept).to_yaml(), encoding="utf-8")
-    with pytest.raises(RunError, match=r"train\.clip alone"):
-        go_on("train.batch=16", "train.accumulate=2")
-    assert go_on("train.clip=1")
-
-
 def test_a_run_whose_networks_are_trained_is_as_its_recipe_says(go_on: GoOn) -> None:
     with pytest.raises(RunError, match=r"differs in train\.clip\."):
         go_on("train.clip=1")

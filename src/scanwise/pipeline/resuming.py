@@ -75,17 +75,13 @@ def _refuse_settings(folder: Run, work: Work, changed: Changed) -> None:
             strict=True,
         )
     ]
-    # On kept features one batch a step in full precision is a training loop of its own, which counts the steps of a running
-    # mean for itself.
-    counted = bool(train.ema) and any(stage.is_cached for stage in train.stages) and changed.keys() != {"train.clip"}
     left = any(not folder.fit(split.protocol, split.fold).model.is_file() for split in work.splits)
-    if left and changed and changed.keys() <= FREE and steps[0] == steps[1] and not counted:
+    if left and changed and changed.keys() <= FREE and steps[0] == steps[1]:
         return
     raise RunError(
         f"{folder.path} was begun with another recipe; it differs in {', '.join(sorted(changed)[:5])}. "
         "Use that recipe again, or choose another --out. While a network is left to train, train.clip and train.precision "
-        "may change, and train.batch with train.accumulate so that their product stays"
-        f"{'; with train.ema on kept features train.clip alone' if counted else ''}."
+        "may change, and train.batch with train.accumulate so that their product stays."
     )
 
 
