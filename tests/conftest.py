@@ -144,3 +144,19 @@ def s3(aws: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[An
 def again(whole: Whole, tiny_recipe: Path, tmp_path: Path) -> Again:
     shutil.copytree(whole.run.path, tmp_path / "again")
     return Again(Run.open(tmp_path / "again"), tiny_recipe, whole.data)
+
+
+@pytest.fixture
+def batches_seen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many scans a backbone has seen at a time, one number each time, from now on."""
+    from scanwise.models import Network
+
+    seen: list[int] = []
+    forward = Network.forward_features
+
+    def watch(self: Network, images: Any) -> Any:
+        seen.append(len(images))
+        return forward(self, images)
+
+    monkeypatch.setattr(Network, "forward_features", watch)
+    return seen

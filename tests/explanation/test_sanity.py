@@ -11,7 +11,6 @@ from trained import held_out, network
 from scanwise.explanation import chances, sanity
 from scanwise.explanation.measures import SHARES
 from scanwise.explanation.sanity import Subject
-from scanwise.models import Network
 
 
 @pytest.fixture(scope="module")
@@ -28,21 +27,13 @@ def test_a_network_that_learnt_passes(learnt: Subject) -> None:
     assert all(torch.equal(value, before[name]) for name, value in learnt.network.state_dict().items())
 
 
-def test_checks_ask_about_as_many_scans_at_a_time_as_the_maps(learnt: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[int] = []
-    forward = Network.forward_features
-
-    def watch(self: Network, images: torch.Tensor) -> torch.Tensor:
-        seen.append(len(images))
-        return forward(self, images)
-
-    monkeypatch.setattr(Network, "forward_features", watch)
+def test_checks_ask_about_as_many_scans_at_a_time_as_the_maps(learnt: Subject, batches_seen: list[int]) -> None:
     sanity.faithful(
         replace(
             learnt, scans=learnt.scans[:6], values=learnt.values[:6], targets=learnt.targets[:6], options={"batch": 4}
         )
     )
-    assert max(seen) == 4
+    assert max(batches_seen) == 4
 
 
 def test_a_network_trained_on_shuffled_labels_fails() -> None:

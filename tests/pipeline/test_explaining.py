@@ -9,7 +9,6 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import scanwise as package
@@ -18,7 +17,6 @@ from scanwise.cohort.readers import read_slices
 from scanwise.errors import RecipeError
 from scanwise.explanation.components import METHODS
 from scanwise.explanation.regions import REGIONS
-from scanwise.models import Network
 from scanwise.pipeline import explaining, grids
 from scanwise.recipe import Data, load
 from scanwise.records import load_findings
@@ -363,23 +361,20 @@ def test_the_halves_of_a_hybrid_are_in_the_report(hybrid: Run) -> None:
 
 
 def test_scans_are_explained_a_few_at_a_time(
-    hybrid: Run, ventricles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scanwise: Command
+    hybrid: Run,
+    ventricles: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scanwise: Command,
+    batches_seen: list[int],
 ) -> None:
     """Gradients take as much memory as training does, so at most as many as it was given."""
-    seen: list[int] = []
-    forward = Network.forward_features
-
-    def watch(self: Network, images: torch.Tensor) -> torch.Tensor:
-        seen.append(len(images))
-        return forward(self, images)
-
-    monkeypatch.setattr(Network, "forward_features", watch)
     for room in ("pipeline.explaining", "prediction"):
         monkeypatch.setattr(f"scanwise.{room}.MOST", 2)
     scans = sorted((ventricles / "scans").rglob("*.png"))[:3]
     said = scanwise("explain", hybrid.path, *scans, "--target", "ill", "--out", tmp_path / "maps")
     assert said.code == 0, said.err
-    assert max(seen) == 2
+    assert max(batches_seen) == 2
     learnt = load("demo", ["train.batch=2"])
     assert explaining.options_of(learnt, "cpu", False)["batch"] == 2
 

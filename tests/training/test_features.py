@@ -13,7 +13,6 @@ import toy
 from test_trainer import history
 
 from scanwise.errors import TrainingError
-from scanwise.models import Network
 from scanwise.recipe import Augment
 from scanwise.training import features
 from scanwise.training.augment import augment
@@ -51,20 +50,12 @@ def test_kept_features_train_as_those_computed_anew(tmp_path: Path, views: int, 
     assert losses[0][-1][0] < losses[0][0][0]
 
 
-def test_the_backbone_sees_each_view_of_each_scan_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[int] = []
-    forward = Network.forward_features
-
-    def watch(self: Network, images: torch.Tensor) -> torch.Tensor:
-        seen.append(len(images))
-        return forward(self, images)
-
-    monkeypatch.setattr(Network, "forward_features", watch)
+def test_the_backbone_sees_each_view_of_each_scan_once(tmp_path: Path, batches_seen: list[int]) -> None:
     made = toy.recipe(epochs=6, stages=[STAGE | {"views": 3}])
     network = toy.network(made)
     toy.train(network, made, tmp_path)
     few = 3  # of no scan at all: the number of classes, the parts, the shape of a map
-    assert sum(seen) <= 3 * 72 + 30 + few
+    assert sum(batches_seen) <= 3 * 72 + 30 + few
 
 
 def test_the_first_view_is_the_scan_and_further_ones_are_changed_each_in_its_own_way() -> None:
