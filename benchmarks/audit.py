@@ -118,7 +118,7 @@ def by_scanwise(folder: Path) -> Told:
     from scanwise import cohort, registration
     from scanwise.audit import copies, duplicates
     from scanwise.audit.evidence import Evidence
-    from scanwise.pipeline.auditing import LOOK
+    from scanwise.pipeline.stages.audit import LOOK
 
     intake = cohort.read(str(folder), LOOK, bare=True)
     known = intake.cohort

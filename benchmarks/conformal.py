@@ -17,8 +17,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from scanwise.arrays import softmax
 from scanwise.conformal import ConformalSets
-from scanwise.risk import softmax
 
 ALPHA, PENALTY, K_REG = 0.1, 0.01, 2
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}

@@ -12,9 +12,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from scanwise import risk
+from scanwise import pooling, risk
 from scanwise.cohort import phantom
-from scanwise.pipeline.demonstration import demo
+from scanwise.pipeline.commands.demo import demo
 from scanwise.records import Logits, load_metrics
 
 
@@ -38,7 +38,7 @@ def main() -> None:
         best = max(accuracy, key=lambda name: accuracy[name])
         coverage = next(m.value for m in found if m.name == "coverage" and m.model == "network")
         sides = [
-            risk.pool_by_subject(Logits.load(run.fit("honest", 0).logits(side))) for side in ("calibration", "test")
+            pooling.pool_by_subject(Logits.load(run.fit("honest", 0).logits(side))) for side in ("calibration", "test")
         ]
         band = risk.coverage_band(len(sides[0]), len(sides[1]), 0.1, 0.01)
         made = replace(phantom.DEMO, seed=seed)

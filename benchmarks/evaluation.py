@@ -15,10 +15,10 @@ import numpy as np
 from sklearn import metrics as theirs
 
 from scanwise import metrics
+from scanwise.arrays import softmax
 from scanwise.evaluation.estimates import overall
 from scanwise.evaluation.sample import Sample
 from scanwise.records import FloatArray, IntArray, Predictions
-from scanwise.risk import softmax
 
 NAMES = (
     "accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "auroc", "average_precision", "matthews", "kappa",

@@ -22,8 +22,8 @@ import numpy as np
 
 from scanwise.calibration import Temperature
 from scanwise.conformal import ConformalSets, draws_from
+from scanwise.pooling import pool_by_subject
 from scanwise.records import Logits
-from scanwise.risk import pool_by_subject
 
 ALPHA = 0.1
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from scanwise import calibration, metrics
+from scanwise.arrays import softmax
 from scanwise.calibration import CALIBRATORS, COLDEST, HOTTEST, Temperature
 from scanwise.errors import DataError, RecipeError, ShapeError
 from scanwise.records import FloatArray, IntArray, StrArray
-from scanwise.risk import softmax
 
 
 def _drawn(random: np.random.Generator, count: int, num_classes: int, factor: float) -> tuple[FloatArray, IntArray]:

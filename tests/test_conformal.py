@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from scanwise.arrays import softmax
 from scanwise.conformal import SCORES, ConditionalSets, ConformalSets, diagnose, draws_from
 from scanwise.errors import DataError, RecipeError, ShapeError
 from scanwise.records import BoolArray, FloatArray, IntArray
-from scanwise.risk import clopper_pearson, coverage_band, softmax
+from scanwise.risk import clopper_pearson, coverage_band
 
 
 def _network(random: np.random.Generator, count: int, num_classes: int) -> tuple[FloatArray, IntArray]:

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-ROOMS, NUMBERS = PROJECT["tool"]["importlinter"]["contracts"]
+ROOMS, NUMBERS, CIRCLES = PROJECT["tool"]["importlinter"]["contracts"]
 LAYERS = [layer.split(" | ") for layer in ROOMS["layers"]]
 SIBLINGS = [pair for layer in LAYERS if len(layer) > 1 for pair in itertools.pairwise(layer)]
 LINT = Path(sys.executable).with_name("lint-imports")
@@ -53,6 +53,7 @@ def test_untouched_house_keeps_its_contracts(house: Path) -> None:
     assert code == 0, told
     assert f"{ROOMS['name']} KEPT" in told
     assert f"{NUMBERS['name']} KEPT" in told
+    assert f"{CIRCLES['name']} KEPT" in told
 
 
 def test_no_room_imports_a_higher_one(house: Path) -> None:
@@ -100,3 +101,10 @@ def test_numbers_reach_no_torch_through_another_room(house: Path) -> None:
     assert code == 1, told
     assert f"{NUMBERS['name']} BROKEN" in told
     assert "scanwise.metrics is not allowed to import torch" in told
+
+
+def test_no_room_has_a_circle(house: Path) -> None:
+    add(house, "cohort/decoding/dicom", "from scanwise.cohort.decoding import readers")
+    code, told = lint(house)
+    assert code == 1, told
+    assert f"{CIRCLES['name']} BROKEN" in told

@@ -11,6 +11,7 @@ from scipy import stats
 from sklearn import metrics as reference
 
 from scanwise import metrics
+from scanwise.arrays import softmax
 from scanwise.errors import DataError, ShapeError
 from scanwise.evaluation import (
     classification_report,
@@ -21,7 +22,7 @@ from scanwise.evaluation import (
     roc_curve,
 )
 from scanwise.records import Metric, Predictions
-from scanwise.risk import clopper_pearson, softmax
+from scanwise.risk import clopper_pearson
 
 
 def _predictions(

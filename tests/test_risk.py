@@ -7,23 +7,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scanwise import risk
+from scanwise import pooling
+from scanwise.arrays import check_labels, check_logits, check_probs, log_softmax, softmax
 from scanwise.errors import DataError, RecipeError, ShapeError
+from scanwise.pooling import pool_by_subject, subject_codes
 from scanwise.records import Logits
-from scanwise.risk import (
-    check_labels,
-    check_logits,
-    check_probs,
-    clopper_pearson,
-    conformal_quantile,
-    conformal_rank,
-    coverage_band,
-    log_softmax,
-    minimum_count,
-    pool_by_subject,
-    softmax,
-    subject_codes,
-)
+from scanwise.risk import clopper_pearson, conformal_quantile, conformal_rank, coverage_band, minimum_count
 
 
 @pytest.mark.parametrize(("alpha", "least"), [(0.1, 9), (0.05, 19), (0.01, 99), (1 - 0.9, 9), (0.5, 1), (0.3, 3)])
@@ -209,13 +198,15 @@ def test_ways_to_pool_scans_of_a_subject() -> None:
     who = np.array(list("aabbbbc"))
     given = Logits(logits, np.array([0, 0, 1, 1, 1, 1, 2]), scans, who, ("x", "y", "z"))
     probs = softmax(logits)
-    by_prob = softmax(risk.pool_by_subject(given, "mean_prob").logits)
+    by_prob = softmax(pooling.pool_by_subject(given, "mean_prob").logits)
     np.testing.assert_allclose(by_prob[1], probs[2:6].mean(axis=0), atol=1e-9)
-    votes = softmax(risk.pool_by_subject(given, "majority").logits)
+    votes = softmax(pooling.pool_by_subject(given, "majority").logits)
     named = (logits[2:6].argmax(axis=-1)[..., None] == np.arange(3)).sum(axis=0)
     np.testing.assert_allclose(votes[1], (named + 0.5) / (named + 0.5).sum(axis=-1, keepdims=True), atol=1e-9)
-    alone = risk.pool_by_subject(given, "mean_prob")
+    alone = pooling.pool_by_subject(given, "mean_prob")
     np.testing.assert_allclose(softmax(alone.logits)[2], probs[6], atol=1e-9)  # one scan is its own mean
-    np.testing.assert_array_equal(risk.pool_by_subject(given).logits, risk.pool_by_subject(given, "mean_logit").logits)
+    np.testing.assert_array_equal(
+        pooling.pool_by_subject(given).logits, pooling.pool_by_subject(given, "mean_logit").logits
+    )
     with pytest.raises(RecipeError, match="no pooling 'mean_probs'"):
-        risk.pool_by_subject(given, "mean_probs")
+        pooling.pool_by_subject(given, "mean_probs")

@@ -11,10 +11,11 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import numpy as np
 
+from scanwise.arrays import check_labels, check_logits, log_softmax, number_from, softmax
 from scanwise.errors import DataError, ShapeError, lookup
 from scanwise.metrics import nll
+from scanwise.pooling import common_label, subject_codes
 from scanwise.records import FloatArray, IntArray, StrArray
-from scanwise.risk import check_labels, check_logits, common_label, log_softmax, number_from, softmax, subject_codes
 
 COLDEST, HOTTEST = 0.05, 100.0
 """Bounds of the temperature: beyond them lie separable and inverted logits, where likelihood alone diverges."""

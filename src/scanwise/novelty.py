@@ -21,9 +21,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from scanwise.arrays import check_features
 from scanwise.errors import DataError, RunError, ShapeError
+from scanwise.pooling import mean_by, subject_codes
 from scanwise.records import BoolArray, FloatArray, IntArray, Logits, StrArray, Unit
-from scanwise.risk import check_features, conformal_quantile, mean_by, minimum_count, subject_codes
+from scanwise.risk import conformal_quantile, minimum_count
 from scanwise.rivals import shrink
 
 K = 5

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from scanwise.cohort.readers import Pixels
+from scanwise.cohort.decoding.pixels import Pixels
 from scanwise.models import Network
 from scanwise.models.dropout import Drawing
 from scanwise.recipe import Recipe

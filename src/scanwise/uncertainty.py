@@ -7,19 +7,11 @@ from typing import Self
 
 import numpy as np
 
+from scanwise.arrays import check_features, check_labels, check_probs, ends_of_ties, refuse_rows
 from scanwise.errors import DataError, ShapeError
+from scanwise.pooling import subject_codes
 from scanwise.records import BoolArray, FloatArray, IntArray, StrArray
-from scanwise.risk import (
-    check_features,
-    check_labels,
-    check_probs,
-    clopper_pearson_arrays,
-    conformal_quantile,
-    ends_of_ties,
-    least_answered,
-    refuse_rows,
-    subject_codes,
-)
+from scanwise.risk import clopper_pearson_arrays, conformal_quantile, least_answered
 
 
 def predictive_entropy(probs: FloatArray) -> FloatArray:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from scanwise.audit.evidence import Evidence
-from scanwise.cohort import phantom, readers
+from scanwise.cohort import phantom
+from scanwise.cohort.decoding import readers
 from scanwise.records import Cohort, Split
 from scanwise.registration import THUMBNAIL, descriptors
 

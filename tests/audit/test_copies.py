@@ -10,7 +10,8 @@ from PIL import Image, ImageEnhance, ImageOps
 from scanwise import registration
 from scanwise.audit import copies
 from scanwise.audit.evidence import Evidence
-from scanwise.cohort import phantom, readers
+from scanwise.cohort import phantom
+from scanwise.cohort.decoding import readers
 from scanwise.records import Cohort, Split
 from tiny import picture
 

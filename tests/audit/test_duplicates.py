@@ -13,7 +13,8 @@ from PIL import Image
 from scanwise import registration
 from scanwise.audit import duplicates
 from scanwise.audit.evidence import Evidence
-from scanwise.cohort import phantom, readers
+from scanwise.cohort import phantom
+from scanwise.cohort.decoding import readers
 from scanwise.records import Cohort, Split
 
 

@@ -8,9 +8,9 @@ import pytest
 from judged import ALZHEIMER, evidence_of, grave, only, split_of
 
 from scanwise import cohort
-from scanwise.audit import leakage, nearness
+from scanwise.audit import leakage, nearest_scans
 from scanwise.audit.evidence import Bars, Evidence, Histogram
-from scanwise.audit.people import Estimate, folds, numbered
+from scanwise.audit.subject_statistics import Estimate, folds, numbered
 from scanwise.recipe import Recipe
 from scanwise.registration import THUMBNAIL, descriptors
 
@@ -174,14 +174,16 @@ def test_scans_of_whom_nobody_knows_stand_for_themselves() -> None:
 
 
 def test_neighbours_are_those_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nearness, "BLOCK", 23)
+    monkeypatch.setattr(nearest_scans, "BLOCK", 23)
     evidence = evidence_of(people=30)
     people, labels, alike = numbered(evidence), evidence.cohort.labels, patterns(evidence)
     random = np.random.default_rng(1).permutation(len(evidence))
     queries, references = random[:40], random[40:]
     similar = alike[queries] @ alike[references].T
-    assert nearness.nearest(evidence.pixels, queries, references).tolist() == references[similar.argmax(1)].tolist()
-    others = nearness.strangers(evidence.pixels, queries, references, people, labels, 8)
+    assert (
+        nearest_scans.nearest(evidence.pixels, queries, references).tolist() == references[similar.argmax(1)].tolist()
+    )
+    others = nearest_scans.strangers(evidence.pixels, queries, references, people, labels, 8)
     for row, query in enumerate(queries.tolist()):
         ranked = [int(people[r]) for r in references[np.argsort(-similar[row])] if people[r] != people[query]]
         found = [int(people[r]) for r in others[row]]
@@ -194,7 +196,7 @@ def test_a_subject_with_two_labels_is_looked_up_under_the_nearer_one() -> None:
     labels[2::6] = 1 - labels[2::6]
     people, alike = numbered(evidence), patterns(evidence)
     rows = np.arange(len(evidence))
-    others = nearness.strangers(evidence.pixels, rows, rows, people, labels, 4)
+    others = nearest_scans.strangers(evidence.pixels, rows, rows, people, labels, 4)
     similar = np.where(people[:, None] == people, -2, alike @ alike.T)
     assert labels[others[:, 0]].tolist() == labels[similar.argmax(axis=1)].tolist()
 

@@ -10,9 +10,9 @@ from judged import evidence_of, grave, heads, only
 from numpy.typing import NDArray
 from PIL import Image
 
-from scanwise.audit import mislabelled, quality
+from scanwise.audit import label_errors, quality
 from scanwise.audit.evidence import Evidence, Strip
-from scanwise.audit.people import numbered
+from scanwise.audit.subject_statistics import numbered
 from scanwise.registration import descriptors
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (24, 40), dtype=np.uint8)
@@ -244,13 +244,13 @@ def test_doubts_come_from_people_who_were_not_learnt_from() -> None:
     evidence = evidence_of(people=30, slices=4, signal=20.0)
     people, classes = numbered(evidence), evidence.cohort.labels
     rows = np.arange(len(evidence))
-    before = mislabelled.out_of_fold(evidence, rows, classes, people)
+    before = label_errors.out_of_fold(evidence, rows, classes, people)
     assert np.allclose(before.sum(axis=1), 1)
     mine = people == 11
     random = np.random.default_rng(0)
     other = evidence.vectors.copy()
     other[~mine] = descriptors(np.concatenate([heads(random, 4) for _ in range(29)]).astype(np.uint8))
-    after = mislabelled.out_of_fold(replace(evidence, vectors=other), rows, classes, people)
+    after = label_errors.out_of_fold(replace(evidence, vectors=other), rows, classes, people)
     assert not np.allclose(before[mine], after[mine])
 
 
@@ -260,6 +260,6 @@ def test_confident_errors_follow_the_paper() -> None:
     labels = np.array([0, 0, 0, 1, 1, 1])
     usual = [probs[labels == c, c].mean() for c in (0, 1)]
     assert usual == pytest.approx([0.6, 2 / 3])
-    assert mislabelled.confident_errors(probs, labels).tolist() == [1]
+    assert label_errors.confident_errors(probs, labels).tolist() == [1]
     probs[4] = 0.7, 0.3
-    assert mislabelled.confident_errors(probs, labels).tolist() == [1, 4]
+    assert label_errors.confident_errors(probs, labels).tolist() == [1, 4]

@@ -9,9 +9,9 @@ from judged import evidence_of, grave, only
 from numpy.typing import NDArray
 
 from scanwise import metrics
-from scanwise.audit import margins, shortcuts
+from scanwise.audit import border_features, shortcuts
 from scanwise.audit.evidence import Bars, Evidence
-from scanwise.audit.people import folds, numbered
+from scanwise.audit.subject_statistics import folds, numbered
 
 
 def warned(evidence: Evidence) -> list[str]:
@@ -223,22 +223,24 @@ def test_scores_never_saw_the_person() -> None:
 
 def test_the_border_is_that_of_the_scan_and_not_of_its_padding() -> None:
     files = {"width": np.array([100, 200, 0]), "height": np.array([200, 100, 0])}
-    boxes = margins.boxes(48, 3, files)
+    boxes = border_features.boxes(48, 3, files)
     assert boxes.tolist() == [[0, 12, 48, 36], [12, 0, 36, 48], [0, 0, 48, 48]]
     pixels = np.zeros((3, 48, 48), dtype=np.uint8)
     pixels[0, :, 12:14] = 200
-    assert margins.border(pixels, boxes)[0].max() == 200
-    assert margins.border(pixels, margins.boxes(48, 3, {}))[0].max() == 200  # on the upper and lower edge
+    assert border_features.border(pixels, boxes)[0].max() == 200
+    assert (
+        border_features.border(pixels, border_features.boxes(48, 3, {}))[0].max() == 200
+    )  # on the upper and lower edge
     pixels[0, :4], pixels[0, -4:] = 0, 0
-    assert margins.border(pixels, margins.boxes(48, 3, {}))[0].max() == 0
-    assert margins.border(pixels, boxes)[0].max() == 200
+    assert border_features.border(pixels, border_features.boxes(48, 3, {}))[0].max() == 0
+    assert border_features.border(pixels, boxes)[0].max() == 200
 
 
 def test_the_shape_of_the_body_is_not_in_the_background() -> None:
     """Two heads of very different size on the same gray: the same background."""
     y, x = np.mgrid[-1:1:48j, -1:1:48j]
     pixels = np.stack([np.where(x**2 + y**2 < size**2, 150, 40) for size in (0.3, 0.8)]).astype(np.uint8)
-    found = margins.background(pixels)
+    found = border_features.background(pixels)
     assert found is not None
     assert np.allclose(found[0], found[1])
 
@@ -247,14 +249,14 @@ def test_scans_that_fill_the_picture_have_no_background() -> None:
     pixels = np.full((30, 48, 48), 180, dtype=np.uint8)
     pixels[:, :, 20:28] = 60
     pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1] = 10, 10, 10, 10
-    assert margins.background(pixels) is None
+    assert border_features.background(pixels) is None
 
 
 def test_a_light_background_is_one_too() -> None:
     pixels = np.full((6, 48, 48), 255, dtype=np.uint8)
     pixels[:, 15:33, 15:33] = 60
     pixels[:3, 4:8, 4:8] = 0
-    found = margins.background(pixels)
+    found = border_features.background(pixels)
     assert found is not None
     assert not np.allclose(found[0], found[5])
     assert np.allclose(found[0], found[2])
@@ -267,7 +269,7 @@ def test_a_larger_file_of_a_fuller_picture_tells_nothing() -> None:
     pixels = (noise * fullness[:, None, None]).astype(np.uint8)
     size = np.round(8000 * np.exp(0.002 * pixels.mean(axis=(1, 2))))
     assert np.ptp(np.log(size)) > 0.2
-    assert np.ptp(margins.beyond_content(pixels, size)) < 0.01
+    assert np.ptp(border_features.beyond_content(pixels, size)) < 0.01
     saved = np.where(np.arange(60) % 2, 1.3, 1.0)  # half of them were saved otherwise
-    left = margins.beyond_content(pixels, size * saved)
+    left = border_features.beyond_content(pixels, size * saved)
     assert left[1::2].min() > left[::2].max()

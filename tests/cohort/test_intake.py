@@ -9,7 +9,8 @@ from cohort_scans import Scans
 
 from medical_files import dataset, write_dicom, write_nifti
 from scanwise import cohort
-from scanwise.cohort import nifti, readers, splits
+from scanwise.cohort import splits
+from scanwise.cohort.decoding import nifti, readers
 from scanwise.errors import DataError
 from scanwise.recipe import Recipe, SplitSection
 

@@ -16,7 +16,9 @@ import pytest
 from cohort_scans import Scans
 
 from medical_files import write_nifti
-from scanwise.cohort import readers, store
+from scanwise.cohort import store
+from scanwise.cohort.decoding import readers
+from scanwise.cohort.decoding.pixels import Slices
 from scanwise.errors import RunError, StorageError
 from scanwise.recipe import Data
 
@@ -39,7 +41,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
     original = readers.read_slices
 
-    def counted(file: Path, slices: readers.Slices, settings: Data) -> list[readers.Scan | str]:
+    def counted(file: Path, slices: Slices, settings: Data) -> list[readers.Scan | str]:
         calls.extend([1] * len(slices))
         return original(file, slices, settings)
 

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from scanwise.arrays import softmax
 from scanwise.conformal import ConditionalSets, ConformalSets, coverage_lines, size_lines
 from scanwise.errors import ShapeError
-from scanwise.risk import clopper_pearson, coverage_band, softmax
+from scanwise.risk import clopper_pearson, coverage_band
 
 NAMES = np.array([f"s{row}" for row in range(90)])
 

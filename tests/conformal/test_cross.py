@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from scanwise.arrays import softmax
 from scanwise.conformal import CrossSets
 from scanwise.errors import DataError, ShapeError
 from scanwise.records import FloatArray, IntArray
-from scanwise.risk import softmax
 
 
 def _network(random: np.random.Generator, count: int, num_classes: int) -> tuple[FloatArray, IntArray]:

@@ -12,9 +12,9 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import StratifiedShuffleSplit
 
+from scanwise.arrays import softmax
 from scanwise.conformal import SCORES, ConformalSets
 from scanwise.records import BoolArray, FloatArray, IntArray
-from scanwise.risk import softmax
 
 SEED, KNOWN = 7, 240
 

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from scanwise.arrays import softmax
 from scanwise.calibration import CALIBRATORS, Temperature
 from scanwise.conformal import SCORES, ConditionalSets, ConformalSets, CrossSets, WeightedSets
 from scanwise.errors import DataError
 from scanwise.records import BoolArray, FloatArray, IntArray
-from scanwise.risk import conformal_quantile, conformal_rank, minimum_count, softmax
+from scanwise.risk import conformal_quantile, conformal_rank, minimum_count
 from scanwise.uncertainty import aurc, risk_coverage
 
 every = settings(max_examples=50, deadline=None, derandomize=True, database=None)

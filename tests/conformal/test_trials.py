@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from scanwise.arrays import softmax
 from scanwise.conformal import SCORES, ConditionalSets, ConformalSets
 from scanwise.records import BoolArray, FloatArray, IntArray
-from scanwise.risk import minimum_count, softmax
+from scanwise.risk import minimum_count
 
 TRIALS, FRESH = 1000, 40
 COUNTS, CLASSES, ALPHAS = (20, 50, 100, 1000), (4, 100), (0.1, 0.05)

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from scanwise.arrays import softmax
 from scanwise.conformal import SCORES, ConformalSets, LikelihoodRatio, WeightedSets
 from scanwise.errors import DataError, ShapeError
 from scanwise.records import FloatArray, IntArray
-from scanwise.risk import softmax
 
 SHIFT = np.array([0.0, 1.2])
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from scanwise import metrics
+from scanwise.arrays import softmax
 from scanwise.evaluation import break_down, breakdown
 from scanwise.records import Metric, Predictions
-from scanwise.risk import softmax
 
 
 def _said(seed: int = 0, subjects: int = 60, scans: int = 2, bad_site: float = 0.0) -> Predictions:

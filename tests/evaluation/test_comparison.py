@@ -8,11 +8,11 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as reference
 from statsmodels.stats.multitest import multipletests
 
+from scanwise.arrays import softmax
 from scanwise.errors import DataError
 from scanwise.evaluation import comparison
 from scanwise.evaluation.estimates import measure
 from scanwise.records import Predictions
-from scanwise.risk import softmax
 
 
 def _said(seed: int, skill: float, subjects: int = 60, scans: int = 1) -> Predictions:

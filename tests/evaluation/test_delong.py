@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 
 from scanwise import metrics
+from scanwise.arrays import softmax
 from scanwise.evaluation import delong
 from scanwise.records import BoolArray, FloatArray, IntArray
-from scanwise.risk import softmax
 
 
 def _scores(random: np.random.Generator, ties: bool) -> tuple[FloatArray, BoolArray]:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
+from scanwise.arrays import softmax
 from scanwise.errors import DataError, RecipeError, ShapeError
 from scanwise.evaluation import operating
 from scanwise.records import Predictions
-from scanwise.risk import clopper_pearson, softmax
+from scanwise.risk import clopper_pearson
 
 
 def _said(seed: int, subjects: int = 40, scans: int = 3, num_classes: int = 2, skill: float = 1.0) -> Predictions:

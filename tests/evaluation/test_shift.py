@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
+from scanwise.arrays import softmax
 from scanwise.evaluation import shift
 from scanwise.records import Predictions
-from scanwise.risk import softmax
 
 
 def _said(seed: int, subjects: int = 150, sharpness: float = 1.0, strange: float = 0.0) -> Predictions:

@@ -9,10 +9,10 @@ import torch
 from networks import VIT, make, scans, tensors
 
 from scanwise.explanation import maps
-from scanwise.explanation.asking import Asked
 from scanwise.explanation.attention import gradient_rollout, rollout
 from scanwise.explanation.cam import CAMS, class_maps
 from scanwise.explanation.layers import lent, named, places
+from scanwise.explanation.query import Asked
 
 TARGET = 1
 

@@ -11,9 +11,10 @@ from scanwise import evaluation
 from scanwise.audit.evidence import Bars, Histogram, Pairs, Strip, note
 from scanwise.evaluation import comparison, shift
 from scanwise.records import Finding, Predictions
-from scanwise.reporting import audit, checklists, external, html, tables
-from scanwise.reporting import comparison as comparing
-from scanwise.reporting.contents import Contents
+from scanwise.reporting import audit_page, checklists, external_page, tables
+from scanwise.reporting import comparison_page as comparing
+from scanwise.reporting import report as report_page
+from scanwise.reporting.run_data import RunData
 from scanwise.run import Run
 
 Make = Callable[..., Run]
@@ -36,14 +37,14 @@ def audited(_: Make, folder: Path) -> Path:
         note("subjects", "note", "200 people.", (), Histogram({"nearest": np.linspace(0, 1, 50)}, "correlation", 0.9)),
         note("blank", "note", "Two are blank.", ("a.png", "b.png"), Strip(rows[:, 0], ("blank",) * 15)),
     ]  # fmt: skip
-    return audit.write(folder, found, pixels, "These scans leak", [("Scans", "40")])
+    return audit_page.write(folder, found, pixels, "These scans leak", [("Scans", "40")])
 
 
 def listed(make: Make, folder: Path) -> Path:
     """The checklists of a run."""
     shutil.copytree(make().path, folder / "run")
     run = Run.open(folder / "run")
-    checklists.write(run, Contents.of(run))
+    checklists.write(run, RunData.of(run))
     return run.path / checklists.FILE
 
 
@@ -76,12 +77,14 @@ def judged_elsewhere(make: Make, folder: Path) -> Path:
         {"subjects": n, "name": "nll", "mean": 0.5, "low": 0.4, "high": 0.6, "repeats": 20 if n else 1} for n in (0, 50)
     ]
     found = [Finding("external.few", "warning", "Only few."), Finding("external.copies", "note", "None is a copy.")]
-    return _written(external.build("elsewhere", said, said, measured, drift, learnt, transport, found, 0.1), folder)
+    return _written(
+        external_page.build("elsewhere", said, said, measured, drift, learnt, transport, found, 0.1), folder
+    )
 
 
 def reported(make: Make, folder: Path) -> Path:
     """The report of a run of seven classes, where much is folded away."""
-    return _written(html.build(make(**MANY)), folder)
+    return _written(report_page.build(make(**MANY)), folder)
 
 
 PAGES: dict[str, Callable[[Make, Path], Path]] = {

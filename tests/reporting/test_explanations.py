@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 from test_browser import AXE
 
-from scanwise.reporting import explanations, html, parts, tables
-from scanwise.reporting.contents import Contents
+from scanwise.reporting import explanation_parts, explanations, tables
+from scanwise.reporting.page import page
+from scanwise.reporting.run_data import RunData
 from scanwise.run import Run, write_json
 
 CLASSES = ("nondemented", "verymilddemented")
@@ -90,7 +91,7 @@ Explained = Callable[..., str]
 @pytest.fixture(scope="module")
 def explained(make_run: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory) -> Explained:
     """The section on explanations of a run that left this in `heatmaps/`."""
-    contents = Contents.of(make_run())
+    contents = RunData.of(make_run())
 
     def build(**wishes: bool) -> str:
         place = tmp_path_factory.mktemp("explained")
@@ -100,9 +101,9 @@ def explained(make_run: Callable[..., Run], tmp_path_factory: pytest.TempPathFac
     return build
 
 
-def section(contents: Contents, place: Path) -> str:
+def section(contents: RunData, place: Path) -> str:
     found = explanations.explanations(replace(contents, run=Run(place)))
-    return html.page("explanations.html.jinja", {"explanations": found})
+    return page("explanations.html.jinja", {"explanations": found})
 
 
 def plain(page: str) -> str:
@@ -169,7 +170,7 @@ def test_the_halves_are_shown_for_each_class_and_summed_up(explained: Explained)
 def test_files_of_an_older_scanwise_are_left_out(make_run: Callable[..., Run], tmp_path: Path) -> None:
     fill(tmp_path / "heatmaps")
     tables.write_csv(("path", "token"), [("a/0.png", 7)], tmp_path / "heatmaps" / "words.csv")
-    page = section(Contents.of(make_run()), tmp_path)
+    page = section(RunData.of(make_run()), tmp_path)
     assert "May these maps be believed?" in page
     assert "Which words spoke" not in page
 
@@ -183,18 +184,18 @@ def test_of_many_titles_each_class_shows_its_surest_first() -> None:
         for name in Few.cohort.classes
         for place, kind in enumerate(("surest right", "surest right", "surest wrong", "most uncertain"))
     }
-    chosen = parts._chosen(Few, scans)  # type: ignore[arg-type]
-    assert len(chosen) == parts.MOST
+    chosen = explanation_parts._chosen(Few, scans)  # type: ignore[arg-type]
+    assert len(chosen) == explanation_parts.MOST
     assert [mine[0]["truth"] for mine in chosen] == [name for name in Few.cohort.classes for _ in range(2)]
     assert {mine[0]["example"] for mine in chosen} == {"surest right", "surest wrong"}
 
 
 @pytest.mark.parametrize("fall", [0.2, 0.7, 2.5, 4.0, 6.9])
 def test_figures_below_words_are_odds(fall: float) -> None:
-    told = float(parts.odds(fall).split("\u00a0")[1])
+    told = float(explanation_parts.odds(fall).split("\u00a0")[1])
     assert told == pytest.approx(math.exp(fall), rel=0.05)
-    assert parts.odds(-fall)[0] == "×"
-    assert parts.odds(fall)[0] == "÷"
+    assert explanation_parts.odds(-fall)[0] == "×"
+    assert explanation_parts.odds(fall)[0] == "÷"
 
 
 # --- in a browser ---

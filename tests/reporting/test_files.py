@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from scanwise.reporting import results
+from scanwise.reporting import legacy_tables
 from scanwise.reporting.tables import read_csv
 from scanwise.run import Run
 
@@ -57,7 +57,7 @@ def test_types_do_not_hang_on_what_happens_to_be_there(make_run: Callable[..., R
 
 
 def test_the_stroke_project_keeps_its_names(make_run: Callable[..., Run]) -> None:
-    assert (results.prefix("stroke-hybrid"), results.prefix("alexnet-gray")) == ("stroke", "alexnet-gray")
+    assert (legacy_tables.prefix("stroke-hybrid"), legacy_tables.prefix("alexnet-gray")) == ("stroke", "alexnet-gray")
     header, lines = read_csv(make_run().tables / "alexnet-gray_classification_results.csv")
     assert {"image_type", "correct_prediction"} <= set(header)
     row = dict(zip(header, lines[0], strict=True))

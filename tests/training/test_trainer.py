@@ -18,7 +18,7 @@ from scanwise.models import weights
 from scanwise.prediction import predict
 from scanwise.training import Outcome, time_steps, train
 from scanwise.training.checkpoints import AtomicCheckpoints
-from scanwise.training.keeper import Keeper, to_csv
+from scanwise.training.history import Keeper, to_csv
 from scanwise.training.loaders import Scans, train_loader
 from scanwise.training.module import Classifier
 from scanwise.training.sampling import EpochOrder

@@ -21,6 +21,8 @@ CHECKS: Mapping[str, str] = {
 }
 """Every check, in the order in which they run: a module of this room, and what it looks for."""
 
+_MODULES = {"evaluability": "sample_size"}
+
 
 def examine(
     evidence: Evidence, checks: Iterable[str] = tuple(CHECKS), said: Callable[[str], None] = lambda _: None
@@ -40,6 +42,6 @@ def examine(
     for name in checks:
         said(lookup(CHECKS, name, "check"))
         begun = time.perf_counter()
-        noted += import_module(f"scanwise.audit.{name}").examine(evidence)
+        noted += import_module(f"scanwise.audit.{_MODULES.get(name, name)}").examine(evidence)
         seconds[name] = time.perf_counter() - begun
     return noted, seconds

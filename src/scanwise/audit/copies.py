@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scanwise import registration
 from scanwise.audit.duplicates import ALIKE
 from scanwise.audit.evidence import Evidence, Matches, Noted, Pairs, called, note
-from scanwise.audit.posed import SIDE, Posed, begun_at, directed, in_thumbnails, joined, laid, second_poses
+from scanwise.audit.pose_matching import SIDE, Posed, begun_at, directed, in_thumbnails, joined, laid, second_poses
 from scanwise.records import BoolArray, FloatArray, IntArray, Severity, StrArray
 
 CANDIDATES = 6

@@ -10,11 +10,11 @@ from typing import Self
 
 import numpy as np
 
-from scanwise.audit import nearness
+from scanwise.audit import nearest_scans
 from scanwise.audit.evidence import Bars, Evidence, Histogram, Noted, note
-from scanwise.audit.people import Estimate, numbered
+from scanwise.audit.subject_statistics import Estimate, numbered
+from scanwise.pooling import common_label
 from scanwise.records import SIDES, FloatArray, IntArray, Severity, Split
-from scanwise.risk import common_label
 
 QUERIES = 4096
 """Scans asked for their neighbour, at most: more would make no figure finer than a point."""
@@ -51,7 +51,7 @@ class Sides:
     @classmethod
     def of(cls, evidence: Evidence, learnt: IntArray, judged: IntArray, name: str) -> Self:
         some = sampled(judged, len(learnt), evidence.seed)
-        near = nearness.nearest(evidence.pixels, some, learnt)
+        near = nearest_scans.nearest(evidence.pixels, some, learnt)
         return cls(learnt, some, near, name)
 
     def right(self, labels: IntArray, people: IntArray) -> Estimate:
@@ -81,7 +81,7 @@ class Strangers:
     def of(cls, evidence: Evidence, people: IntArray) -> Self:
         used, share = _used(evidence)
         asked = sampled(used, len(used), evidence.seed)
-        others = nearness.strangers(evidence.pixels, asked, used, people, evidence.cohort.labels, STRANGERS)
+        others = nearest_scans.strangers(evidence.pixels, asked, used, people, evidence.cohort.labels, STRANGERS)
         return cls(asked, others, share)
 
     def right(self, labels: IntArray, people: IntArray) -> Estimate:

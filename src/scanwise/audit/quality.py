@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from scanwise.audit import mislabelled
+from scanwise.audit import label_errors
 from scanwise.audit.evidence import Evidence, Noted, Strip, note
-from scanwise.audit.people import numbered
-from scanwise.cohort import slices
+from scanwise.audit.subject_statistics import numbered
+from scanwise.cohort.decoding import slice_names
 from scanwise.records import FloatArray, IntArray, StrArray
 
 SHOWN = 12
@@ -38,7 +38,7 @@ def examine(evidence: Evidence) -> list[Noted]:
     """Everything that is wrong with single scans, the plainest first."""
     blank = _blank(evidence)
     found = [_unreadable(evidence), *_empty(evidence, blank), *_odd(evidence), _out_of_place(evidence, blank)]
-    return [one for one in found if one is not None] + mislabelled.examine(evidence)
+    return [one for one in found if one is not None] + label_errors.examine(evidence)
 
 
 def file_facts(root: Path, paths: StrArray) -> Mapping[str, NDArray[Any]]:
@@ -52,7 +52,7 @@ def file_facts(root: Path, paths: StrArray) -> Mapping[str, NDArray[Any]]:
         `bytes`, `width` and `height` (as a viewer shows them; 0 where unknown), `mode` ("" where unknown) and `format`
         (the file's ending where unknown), `quality` of a JPEG (1 to 100; NaN for others), `has_exif`: each (N,).
     """
-    places = [slices.locate(root / path)[0] for path in paths.tolist()]
+    places = [slice_names.locate(root / path)[0] for path in paths.tolist()]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # only the header is read
         known = {place: _facts(place) for place in dict.fromkeys(places)}

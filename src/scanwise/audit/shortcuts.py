@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scanwise.audit import margins
+from scanwise.audit import border_features
 from scanwise.audit.evidence import Bars, Evidence, Noted, note
-from scanwise.audit.people import Estimate, classes_of, folds, numbered
+from scanwise.audit.subject_statistics import Estimate, classes_of, folds, numbered
+from scanwise.pooling import common_label
 from scanwise.records import FloatArray, IntArray, Severity, StrArray
-from scanwise.risk import common_label
 
 FAMILY = 0.99
 """Confidence in all intervals together: a hospital audits many cohorts, and a false alarm costs trust each time."""
@@ -72,14 +72,14 @@ def examine(evidence: Evidence) -> list[Noted]:
 def sources(evidence: Evidence) -> Iterator[Source]:
     """All that may tell the class; features that are the same in all scans are left in."""
     files = evidence.files
-    boxes = margins.boxes(evidence.pixels.shape[1], len(evidence), files)
+    boxes = border_features.boxes(evidence.pixels.shape[1], len(evidence), files)
     yield Source(
         "shortcuts.border",
         "the border",
-        margins.border(evidence.pixels, boxes),
+        border_features.border(evidence.pixels, boxes),
         "Look at the edges of the scans for marks, frames and collimation, and crop or mask them.",
     )
-    background = margins.background(evidence.pixels)
+    background = border_features.background(evidence.pixels)
     if background is not None:
         yield Source(
             "shortcuts.background",
@@ -89,7 +89,7 @@ def sources(evidence: Evidence) -> Iterator[Source]:
         )
     same = "Save all scans again in the same way, from the originals if there are any."
     if "bytes" in files:
-        sizes = margins.beyond_content(evidence.pixels, files["bytes"])
+        sizes = border_features.beyond_content(evidence.pixels, files["bytes"])
         yield Source("shortcuts.bytes", "the file size beyond what the picture explains", _numbers(sizes), same)
     if {"width", "height"} <= files.keys():
         shape = np.column_stack([_numbers(files["width"]), _numbers(files["height"])])

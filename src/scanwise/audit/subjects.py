@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from scanwise.audit import names
+from scanwise.audit import filename_patterns
 from scanwise.audit.evidence import SURE, Evidence, Histogram, Noted, Pairs, Recovered, note
-from scanwise.audit.forest import Forest, TwoKinds
+from scanwise.audit.subject_clustering import Forest, TwoKinds
 from scanwise.records import FloatArray, IntArray, StrArray
 from scanwise.registration import whiten
 
@@ -172,7 +172,7 @@ def _proposed(evidence: Evidence, recovered: Recovered) -> list[Noted]:
     """What names say, beside what pixels say; never used unasked."""
     from sklearn.metrics import adjusted_rand_score
 
-    found = names.guesses(evidence.cohort.path, evidence.cohort.labels, recovered.pairs)
+    found = filename_patterns.guesses(evidence.cohort.path, evidence.cohort.labels, recovered.pairs)
     if not found:
         return []
     best = found[0]

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from scanwise import recipe
-from scanwise.bundle.judges import (
-    Judge,
+from scanwise.bundle.predictors import (
+    Predictor,
     abstention_from,
     abstention_to,
     hashes_of_scans,
@@ -43,7 +43,7 @@ __all__ = [
     "FORMAT",
     "Answer",
     "Bundle",
-    "Judge",
+    "Predictor",
     "abstention_from",
     "abstention_to",
     "hashes_of_scans",
@@ -93,7 +93,7 @@ class Bundle:
 
     recipe: Recipe
     classes: tuple[str, ...]
-    judges: dict[Unit, Judge]
+    judges: dict[Unit, Predictor]
     about: dict[str, Any]
     network: "Network" = field(repr=False)
     vocabulary: "Vocabulary | None" = field(default=None, repr=False)
@@ -207,7 +207,7 @@ class Bundle:
 
     def _expand(self, paths: Sequence[Path], called: Sequence[str]) -> tuple[list[Path], list[int], list[str]]:
         """The scans that the paths hold, the path that each is from, and what each is called."""
-        from scanwise.cohort.expansion import names_of
+        from scanwise.cohort.slice_expansion import names_of
 
         found = [(row, name) for row, path in enumerate(paths) for name in names_of(path, self.recipe.data)]
         shown = [called[row] + name[len(str(paths[row])) :] for row, name in found]
@@ -227,7 +227,8 @@ class Bundle:
         """Logits, features and appearance of the scans that can be read; which they are is added to `kept`."""
         from tqdm import tqdm
 
-        from scanwise.cohort.readers import Pixels, Scan, read_files
+        from scanwise.cohort.decoding.pixels import Pixels
+        from scanwise.cohort.decoding.readers import Scan, read_files
         from scanwise.prediction import Batch, batch_of, predict_batches
 
         looks: list[FloatArray] = []

@@ -12,7 +12,7 @@ from scanwise.cli.options import hiding
 from scanwise.cli.printing import console, make_table, print_notes, progress, talk
 
 if TYPE_CHECKING:
-    from scanwise.pipeline.auditing import Audited
+    from scanwise.pipeline.context import AuditResult
 
 
 @click.command()
@@ -37,11 +37,11 @@ def audit(data: str, subject: str, out: Path, fix: Path | None, as_json: bool, s
     judged because nobody knows who is who.
     """
     talk(logging.WARNING if as_json else logging.INFO)
-    from scanwise.pipeline import auditing
+    from scanwise.pipeline.stages import audit as audit_stage
 
-    found = auditing.examine(data, subject=subject, seed=seed, pseudonymise=pseudonymise, progress=progress())
-    page = auditing.write(found, out)
-    fixed = auditing.fix(found, fix) if fix else None
+    found = audit_stage.examine(data, subject=subject, seed=seed, pseudonymise=pseudonymise, progress=progress())
+    page = audit_stage.write(found, out)
+    fixed = audit_stage.fix(found, fix) if fix else None
     if as_json:
         click.echo((out / "findings.json").read_text(encoding="utf-8"), nl=False)
     else:
@@ -52,9 +52,9 @@ def audit(data: str, subject: str, out: Path, fix: Path | None, as_json: bool, s
     sys.exit(found.exit_code)
 
 
-def _print_audit(found: "Audited") -> None:
+def _print_audit(found: "AuditResult") -> None:
     """The verdict and every finding, the gravest first."""
-    from scanwise.reporting.audit import sort
+    from scanwise.reporting.audit_page import sort
 
     colours = {"leak": "red", "warning": "yellow", "note": "white"}
     table = make_table("", ["", "check", "finding"])
@@ -88,11 +88,11 @@ def augment(
     if (per_scan is None) == (per_class is None):
         raise click.UsageError("Say how many copies: --per-scan or --per-class, one of the two.")
     talk()
-    from scanwise.pipeline import augmenting
+    from scanwise.pipeline.commands import augmentation as augmentation_command
 
-    plan = augmenting.Plan(per_scan or 0, per_class or 0)
+    plan = augmentation_command.Plan(per_scan or 0, per_class or 0)
     options: dict[str, Any] = {"subject": subject, "like": like, "size": size, "seed": seed}
-    click.echo(f"manifest: {augmenting.augment(data, out, plan, progress=progress(), **options)}")
+    click.echo(f"manifest: {augmentation_command.augment(data, out, plan, progress=progress(), **options)}")
 
 
 @click.command()
@@ -110,9 +110,9 @@ def cohort(data: str, out: Path, subject: str, recipe: str, settings: tuple[str,
     Edit it and feed it back with --data. Pixels are not read; what cannot be listed is named beside it.
     """
     talk()
-    from scanwise.pipeline import intake
+    from scanwise.pipeline.commands import manifest as manifest_command
 
-    written = intake.write_manifest(
+    written = manifest_command.write_manifest(
         data, out, source=recipe, settings=settings, subject=subject, pseudonymise=pseudonymise, progress=progress()
     )
     print_notes(written.scans.remarks)
@@ -128,6 +128,6 @@ def cohort(data: str, out: Path, subject: str, recipe: str, settings: tuple[str,
 @click.option("--anew", is_flag=True, help="Ask for the newest version even if the cache has one.")
 def fetch(handle: str, out: Path | None, anew: bool) -> None:
     """Fetch a data set of Kaggle, OWNER/NAME, and print its folder."""
-    from scanwise.cohort import download
+    from scanwise.cohort import kaggle_download
 
-    click.echo(download.fetch(handle, out, anew=anew))
+    click.echo(kaggle_download.fetch(handle, out, anew=anew))

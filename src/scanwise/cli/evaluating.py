@@ -38,13 +38,13 @@ def evaluate(
     """
     talk()
     from scanwise import pipeline
-    from scanwise.pipeline import evaluating
+    from scanwise.pipeline.commands import external_validation
 
-    found = evaluating.evaluate(
+    found = external_validation.evaluate(
         run, data=data, subject=subject, draws=draws, device=pipeline.device_of(device, threads),
         pseudonymise=pseudonymise, accept_copies=accept_copies, progress=progress(),
     )  # fmt: skip
-    page = evaluating.write(found, out or run / "external")
+    page = external_validation.write(found, out or run / "external")
     print_notes(f.message for f in found.findings if f.severity != "note")
     table = make_table(f"By {found.main.unit}, on {len(found.main)}", ["", "value", "95 % interval"])
     for m in found.metrics:
@@ -67,10 +67,10 @@ def compare(runs: tuple[Path, ...], out: Path, draws: int, seed: int) -> None:
     Differences, McNemar's test and ranks. Runs whose recipes differ in the seed alone are one system, averaged over its seeds.
     """
     talk()
-    from scanwise.pipeline import comparing
+    from scanwise.pipeline.commands import comparison as comparison_command
 
-    found = comparing.compare(runs, draws=draws, seed=seed)
-    page = comparing.write(found, out)
+    found = comparison_command.compare(runs, draws=draws, seed=seed)
+    page = comparison_command.write(found, out)
     for note in found.notes:
         click.secho(f"note: {note}", fg="yellow", err=True)
     table = make_table(
@@ -128,9 +128,9 @@ def fold(
     from scanwise.run import is_writer
 
     talk(logging.INFO if is_writer() else logging.ERROR)  # torchrun may have started several
-    from scanwise.pipeline import folding
+    from scanwise.pipeline.commands import cross_validation
 
-    found = folding.fold(
+    found = cross_validation.fold(
         recipe, data=data, out=out, folds=folds, subject=subject, settings=settings, criterion=criterion, resume=resume,
         tries=[_settings_in(one) for one in tries], device=device, threads=threads,
         progress=progress() and is_writer(),

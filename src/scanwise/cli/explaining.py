@@ -47,13 +47,13 @@ def explain(
     them.
     """
     talk()
-    from scanwise.pipeline import showing
-    from scanwise.pipeline.naming import locate
+    from scanwise.pipeline.commands import explain_scans
+    from scanwise.pipeline.model_reference import locate
 
     asked: dict[str, Any] = {
         "method": method, "target": target, "layer": layer, "opacity": opacity, "uncertainty": uncertainty,
     }  # fmt: skip
-    maps, files, quarantine = showing.show(
+    maps, files, quarantine = explain_scans.show(
         locate(run), scans, out, manifest=manifest, device=device, threads=threads, progress=progress(), **asked
     )
     for path, reason in quarantine:

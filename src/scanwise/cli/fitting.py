@@ -21,7 +21,7 @@ from scanwise.cli.printing import console, make_table, print_report, print_summa
 def demo(out: Path, seed: int, device: str, threads: int) -> None:
     """Synthetic scans to a report, in a minute."""
     talk()
-    from scanwise.pipeline.demonstration import demo as show_demo
+    from scanwise.pipeline.commands.demo import demo as show_demo
 
     shown = show_demo(out, seed=seed, device=device, threads=threads, progress=progress())
     print_summary(shown.run)
@@ -66,18 +66,18 @@ def fit(
     from scanwise.run import is_writer
 
     if processes > 1 and not plan and "RANK" not in os.environ:  # those that are started come here again, and have one
-        from scanwise.launch import several
+        from scanwise.launch import local_processes
 
-        sys.exit(several.run(sys.argv[1:], processes))
+        sys.exit(local_processes.run(sys.argv[1:], processes))
     talk(logging.INFO if is_writer() else logging.ERROR)
     from scanwise import pipeline
 
     options: dict[str, Any] = {"subject": subject, "settings": settings, "device": device, "threads": threads}
     options["pseudonymise"] = pseudonymise
     if plan:
-        from scanwise.pipeline import planning
+        from scanwise.pipeline.commands import plan as plan_command
 
-        _print_plan(planning.plan(pipeline.prepare(recipe, data=data, progress=progress(), **options)))
+        _print_plan(plan_command.plan(pipeline.prepare(recipe, data=data, progress=progress(), **options)))
         return
     folder = out or str(Path("runs") / Path(recipe).stem)
     run = pipeline.fit(recipe, data=data, out=folder, resume=resume, progress=progress() and is_writer(), **options)
@@ -103,10 +103,10 @@ def _print_plan(plan: Any) -> None:
 @click.option("--pdf", is_flag=True, help="Print it as PDF as well; needs a Chromium.")
 def report(run: Path, pdf: bool) -> None:
     """Write a run's report again, from what lies in its folder."""
-    from scanwise.reporting import html
+    from scanwise.reporting import report as report_page
     from scanwise.run import Run
 
-    page = html.write(Run.open(run))
+    page = report_page.write(Run.open(run))
     click.echo(page)
     if pdf:
         from scanwise.reporting import pdf as paper

@@ -109,7 +109,7 @@ def train() -> None:
 @click.option("--metric", required=True)
 def verdict(model: Path, out: Path, group: str, metric: str) -> None:
     """What the pipeline calls after training: whether the model beats the last one of its group."""
-    from scanwise.launch import verdict as judging
+    from scanwise.launch import model_gate as judging
 
     told = judging.judge(model, group, metric, out)
     click.echo(

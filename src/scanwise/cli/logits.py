@@ -24,9 +24,9 @@ def calibrate(valid: Path, out: Path, method: str, subject_level: bool) -> None:
 
     VALID is an npz of logits (N, C) and labels (N,); and subjects (N,), where people have several scans.
     """
-    from scanwise.pipeline import logits
+    from scanwise.pipeline.commands import posthoc
 
-    made = logits.calibrate(valid, out, method=method, by_subject=subject_level)
+    made = posthoc.calibrate(valid, out, method=method, by_subject=subject_level)
     table = make_table("Subjects held out, five folds", ["", "without", f"with {method}"])
     for name, before, after in made.figures:
         table.add_row(name, f"{before:.4f}", f"{after:.4f}")
@@ -63,9 +63,9 @@ def conformal(
     KNOWN and TEST are npz files of logits (N, C) and labels (N,), which TEST may lack; and subjects (N,), where people
     have several scans. Thresholds are learnt on KNOWN, sets made of TEST.
     """
-    from scanwise.pipeline import logits
+    from scanwise.pipeline.commands import posthoc
 
-    made = logits.conform(
+    made = posthoc.conform(
         known, test, out, score=score, alpha=alpha, by=by, by_subject=subject_level, calibrator=calibrator, tune=tune
     )
     click.echo(f"Promised: {made.promise}.\n")

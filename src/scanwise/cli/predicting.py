@@ -50,7 +50,7 @@ def predict(
     """
     talk()
     from scanwise import pipeline
-    from scanwise.pipeline.naming import locate
+    from scanwise.pipeline.model_reference import locate
 
     options: dict[str, Any] = {"device": device, "threads": threads, "pseudonymise": pseudonymise}
     answer = pipeline.predict(locate(run), scans, manifest=manifest, subject=subject, progress=progress(), **options)

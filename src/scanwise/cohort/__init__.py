@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scanwise.cohort import classes, expansion, layouts, remote, store, veil
+from scanwise.cohort import classes, layouts, pseudonymised_paths, remote, slice_expansion, store
 from scanwise.cohort.listing import Listing
 from scanwise.cohort.store import Store
 from scanwise.errors import DataError
@@ -57,9 +57,9 @@ def read(
     listing = layouts.discover(place, who, recipe.data.label, anywhere=not away, bare=bare)
     found = classes.resolve(listing.label, recipe, least=1 if bare else 2)
     if pseudonymise:
-        listing = veil.cover(listing)
+        listing = pseudonymised_paths.cover(listing)
     used = np.flatnonzero(found.labels >= 0)
-    scans, files = expansion.expand(listing.take(used), recipe.data, progress=progress)
+    scans, files = slice_expansion.expand(listing.take(used), recipe.data, progress=progress)
     labels = found.labels[used][files]
     pixels, refused = store.build(scans.root, scans.path, recipe.data, progress=progress)
     kept = store.kept_rows(scans.path, refused)

@@ -7,7 +7,15 @@ from typing import Self
 
 import numpy as np
 
-from scanwise.records import IntArray, StrArray
+from scanwise.records import SIDES, IntArray, StrArray
+
+SIDE_NAMES = {
+    **{side: side for side in SIDES},
+    **dict.fromkeys(("training", "tr"), "train"),
+    **dict.fromkeys(("val", "valid", "dev"), "validation"),
+    **dict.fromkeys(("cal", "calib"), "calibration"),
+    **dict.fromkeys(("testing",), "test"),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,9 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from scanwise.cohort.readers import Pixels, read_files, workers
-from scanwise.cohort.slices import locate
+from scanwise.cohort.decoding.pixels import Pixels
+from scanwise.cohort.decoding.readers import read_files, workers
+from scanwise.cohort.decoding.slice_names import locate
 from scanwise.errors import RunError, StorageError
 from scanwise.recipe import Data
 from scanwise.records import IntArray, StrArray

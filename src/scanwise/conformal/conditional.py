@@ -6,10 +6,12 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from scanwise.arrays import check_probs
 from scanwise.conformal.sets import ConformalSets, check_rows
 from scanwise.errors import DataError
+from scanwise.pooling import subject_codes
 from scanwise.records import BoolArray, FloatArray, IntArray, StrArray
-from scanwise.risk import check_probs, minimum_count, subject_codes
+from scanwise.risk import minimum_count
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,11 @@ from typing import Self
 
 import numpy as np
 
+from scanwise.arrays import refuse_rows
 from scanwise.errors import DataError, ShapeError
+from scanwise.pooling import subject_codes
 from scanwise.records import BoolArray, FloatArray, StrArray
-from scanwise.risk import clopper_pearson, exact, least_answered, refuse_rows, subject_codes
+from scanwise.risk import clopper_pearson, exact, least_answered
 
 
 @dataclass(frozen=True, slots=True)

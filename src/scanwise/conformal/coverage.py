@@ -9,8 +9,9 @@ from scanwise.conformal.conditional import ConditionalSets
 from scanwise.conformal.diagnostics import summarise
 from scanwise.conformal.sets import ConformalSets
 from scanwise.errors import ShapeError
+from scanwise.pooling import subject_codes
 from scanwise.records import BoolArray, IntArray, StrArray
-from scanwise.risk import coverage_band, subject_codes
+from scanwise.risk import coverage_band
 
 UNKNOWN = (np.nan, np.nan)
 

@@ -6,11 +6,12 @@ from typing import Self
 
 import numpy as np
 
+from scanwise.arrays import check_probs
 from scanwise.conformal.scores import SCORES
 from scanwise.conformal.sets import check_rows, draws_or_ones
 from scanwise.errors import DataError, ShapeError, lookup
 from scanwise.records import BoolArray, FloatArray, IntArray
-from scanwise.risk import check_probs, exact
+from scanwise.risk import exact
 
 
 @dataclass(frozen=True, slots=True)

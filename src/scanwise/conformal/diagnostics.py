@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from scanwise.arrays import check_labels
 from scanwise.errors import ShapeError
+from scanwise.pooling import subject_codes
 from scanwise.records import BoolArray, FloatArray, IntArray, StrArray
-from scanwise.risk import check_labels, clopper_pearson, coverage_band, subject_codes
+from scanwise.risk import clopper_pearson, coverage_band
 
 
 @dataclass(frozen=True, slots=True)

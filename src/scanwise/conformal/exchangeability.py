@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scanwise.arrays import check_features, ends_of_ties, refuse_rows
 from scanwise.errors import DataError, ShapeError
+from scanwise.pooling import mean_by, subject_codes
 from scanwise.records import BoolArray, FloatArray, IntArray, StrArray
-from scanwise.risk import check_features, ends_of_ties, mean_by, refuse_rows, subject_codes
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,19 +8,12 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from scanwise.arrays import check_draws, check_labels, check_probs, number_from
 from scanwise.conformal.scores import SCORES
 from scanwise.errors import DataError, lookup
+from scanwise.pooling import subject_codes
 from scanwise.records import BoolArray, FloatArray, IntArray, StrArray
-from scanwise.risk import (
-    check_draws,
-    check_labels,
-    check_probs,
-    conformal_quantile,
-    exact,
-    minimum_count,
-    number_from,
-    subject_codes,
-)
+from scanwise.risk import conformal_quantile, exact, minimum_count
 
 Guarantee = Literal["new scan", "new subject", "random scan of a new subject", "every scan of a new subject"]
 GUARANTEES: tuple[Guarantee, ...] = (

@@ -10,11 +10,13 @@ from typing import Self
 
 import numpy as np
 
+from scanwise.arrays import check_features, check_probs, refuse_rows
 from scanwise.conformal.scores import ROUNDING, SCORES
 from scanwise.conformal.sets import check_rows, draws_or_ones
 from scanwise.errors import DataError, ShapeError, lookup
+from scanwise.pooling import subject_codes
 from scanwise.records import BoolArray, FloatArray, IntArray, StrArray
-from scanwise.risk import check_features, check_probs, exact, minimum_count, refuse_rows, subject_codes
+from scanwise.risk import exact, minimum_count
 
 
 @dataclass(frozen=True, slots=True)

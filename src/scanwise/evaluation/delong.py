@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from scanwise import metrics
+from scanwise.pooling import subject_codes
 from scanwise.records import BoolArray, FloatArray, IntArray
-from scanwise.risk import exact, subject_codes
+from scanwise.risk import exact
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from scanwise.arrays import ends_of_ties
 from scanwise.errors import DataError, ShapeError, lookup
 from scanwise.evaluation.estimates import estimate, mean_of_sums
 from scanwise.evaluation.sample import Question, Sample, labels_of
 from scanwise.records import BoolArray, FloatArray, Metric, Predictions
-from scanwise.risk import ends_of_ties
 
 Rule = Callable[[FloatArray, FloatArray], FloatArray]
 Part = tuple[BoolArray, BoolArray]

@@ -9,8 +9,9 @@ import numpy as np
 from scanwise import metrics
 from scanwise.errors import DataError
 from scanwise.evaluation import delong
+from scanwise.pooling import common_label, subject_codes
 from scanwise.records import BoolArray, FloatArray, IntArray, Predictions, StrArray
-from scanwise.risk import common_label, exact, subject_codes
+from scanwise.risk import exact
 
 RANKED = {
     "auroc": metrics.class_auroc,

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 
 from scanwise import metrics
+from scanwise.arrays import ends_of_ties
 from scanwise.evaluation.sample import labels_of
 from scanwise.records import FloatArray, IntArray, Predictions
-from scanwise.risk import clopper_pearson_arrays, ends_of_ties
+from scanwise.risk import clopper_pearson_arrays
 
 
 def classification_report(predictions: Predictions) -> list[dict[str, Any]]:

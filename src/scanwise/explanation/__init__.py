@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from scanwise.errors import DataError, RecipeError, ShapeError, lookup
 from scanwise.explanation import attention, cam, gradients
-from scanwise.explanation.asking import Asked
 from scanwise.explanation.layers import Place, finest_last, lent, named, places
+from scanwise.explanation.query import Asked
 from scanwise.models import DeepEnsemble
 from scanwise.records import FloatArray, Heatmap, IntArray, StrArray
 

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from scanwise.errors import RecipeError
-from scanwise.explanation.asking import Asked
 from scanwise.explanation.layers import grid_of
+from scanwise.explanation.query import Asked
 from scanwise.models.attention import SelfAttention
 from scanwise.models.fusion import Fusion
 from scanwise.models.heads import Headed

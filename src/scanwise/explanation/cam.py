@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from scanwise.errors import RecipeError
-from scanwise.explanation.asking import Asked
 from scanwise.explanation.layers import watched
+from scanwise.explanation.query import Asked
 
 
 def grad_cam(maps: Tensor, gradients: Tensor) -> Tensor:

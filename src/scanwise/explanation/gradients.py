@@ -12,7 +12,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from scanwise.explanation.asking import Asked, odds_of
+from scanwise.explanation.query import Asked, odds_of
 
 STEPS = 4
 """Halts of `pooled_gradients` on the way from the plain scan to the scan; six find a planted truth little better."""

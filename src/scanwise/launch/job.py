@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from scanwise import recipe as recipes
-from scanwise.cohort import tables
+from scanwise.cohort import table_files
 from scanwise.errors import LaunchError, RecipeError
-from scanwise.launch import foresight
+from scanwise.launch import preflight
 
 PIECE = 2500
 """The most characters that a value of a SageMaker hyperparameter may have."""
@@ -78,7 +78,7 @@ class Job:
                     f"{what} is {url!r}; SageMaker reads and writes S3 alone. Give a URL such as s3://bucket/folder."
                 )
         folder, _, last = data.rpartition("/")
-        if tables.is_table(Path(last)):
+        if table_files.is_table(Path(last)):
             raise LaunchError(
                 f"--data is the table {data}; SageMaker gives a job the folder that --data names, and nothing beside it. "
                 f"Give the folder, and the table by its path in it: --data {folder} --manifest {last}."
@@ -143,13 +143,13 @@ def hyperparameters(
     """
     made = recipes.load(recipe, settings)
     if manifest:
-        foresight.refuse_table("--manifest", manifest)
-    if tables.is_table(Path(subject)):
-        foresight.refuse_table("--subject", subject)
-    foresight.refuse_files(made, channels)
+        preflight.refuse_table("--manifest", manifest)
+    if table_files.is_table(Path(subject)):
+        preflight.refuse_table("--subject", subject)
+    preflight.refuse_files(made, channels)
     if metric:
-        foresight.refuse_metric(metric, made)
-    foresight.refuse_network(made)
+        preflight.refuse_metric(metric, made)
+    preflight.refuse_network(made)
     told = {"recipe": Path(recipe).stem}
     if recipe not in recipes.shipped():
         text = Path(recipe).read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from scanwise.arrays import check_labels, check_probs
 from scanwise.errors import DataError, ShapeError
 from scanwise.metrics.ranks import precision_steps, roc_area, sensitivity_at
 from scanwise.metrics.sums import (
@@ -32,7 +33,6 @@ from scanwise.metrics.sums import (
     stage_error_of,
 )
 from scanwise.records import FloatArray, IntArray
-from scanwise.risk import check_labels, check_probs
 
 __all__ = [
     "ADDITIVE",

@@ -24,22 +24,32 @@ import numpy as np
 from scanwise import bundle, cohort, recipe, run
 from scanwise.cohort import splits
 from scanwise.errors import DataError, RunError
-from scanwise.pipeline import (
-    auditing,
-    bucket,
-    doubting,
-    explaining,
-    following,
-    galleries,
-    learning,
-    points,
-    predicting,
-    resuming,
-    titles,
+from scanwise.pipeline import remote_run
+from scanwise.pipeline.context import Context
+from scanwise.pipeline.stages import (
+    audit as audit_stage,
 )
-from scanwise.pipeline.calibrating import calibrate
-from scanwise.pipeline.judging import Judged, measure, pool, rivals_of, with_less
-from scanwise.pipeline.work import Work
+from scanwise.pipeline.stages import (
+    explanation as explanation_stage,
+)
+from scanwise.pipeline.stages import (
+    failures,
+    operating_points,
+    selective,
+    text_inputs,
+    worker,
+)
+from scanwise.pipeline.stages import (
+    prediction as prediction_stage,
+)
+from scanwise.pipeline.stages import (
+    resume as resume_stage,
+)
+from scanwise.pipeline.stages import (
+    training as training_stage,
+)
+from scanwise.pipeline.stages.calibration import calibrate
+from scanwise.pipeline.stages.evaluation import ModelPredictions, measure, pool, rivals_of, with_less
 from scanwise.recipe import Recipe
 from scanwise.records import (
     Cohort,
@@ -51,7 +61,7 @@ from scanwise.records import (
     save_metrics,
 )
 from scanwise.reporting import tables
-from scanwise.reporting.blocks import MOST
+from scanwise.reporting.components import MOST
 from scanwise.run import Run
 
 log = logging.getLogger("scanwise")
@@ -94,14 +104,14 @@ def fit(
     """
     started = datetime.now(UTC)
     if not run.is_writer():
-        return following.follow(
-            bucket.folder_of(out),
+        return worker.follow(
+            remote_run.folder_of(out),
             data=str(data),
             subject=subject,
             device=device_of(device, threads),
             pseudonymise=pseudonymise,
         )
-    away = bucket.Bucket.open(str(out), resume=resume) if cohort.remote.is_remote(str(out)) else None
+    away = remote_run.Bucket.open(str(out), resume=resume) if cohort.remote.is_remote(str(out)) else None
     place = away.folder if away else Path(out)
     _refuse_taken(place, resume)
     work = prepare(
@@ -110,27 +120,27 @@ def fit(
     )  # fmt: skip
     work = replace(work, send=away.send if away else None)
     _refuse_network(work, place)
-    explaining.refuse(work)
+    explanation_stage.refuse(work)
     folder = _open_run(work, place, resume)
-    following.call_in()
+    worker.call_in()
     for finding in work.findings:
         if finding.severity != "note":
             log.warning("%s: %s", finding.severity, finding.message)
-    judged: list[Judged] = []
+    judged: list[ModelPredictions] = []
     for split in work.splits:
         judged += _fit_one(work, folder, split)
     with _timed(work, "evaluation"):
-        metrics = [*measure(work, judged), *doubting.measure(work, folder, judged)]
+        metrics = [*measure(work, judged), *selective.measure(work, folder, judged)]
         with run.writing(folder.metrics) as temporary:
             save_metrics(metrics, temporary)
     with _timed(work, "explanation"):
-        explaining.explain(work, folder, judged)
+        explanation_stage.explain(work, folder, judged)
     _write_bundle(work, folder)
     _write_provenance(work, folder, started)
     _report(work, folder, judged)
     if away:
         away.finish()
-    following.part()
+    worker.part()
     return folder
 
 
@@ -155,8 +165,8 @@ def predict(
     loaded = bundle.load(place)
     files = cohort.layouts.unlabelled(scans, manifest, subject)
     if pseudonymise:
-        files = cohort.veil.cover(files)
-    listing, _ = cohort.expansion.expand(files, loaded.recipe.data, progress=progress)
+        files = cohort.pseudonymised_paths.cover(files)
+    listing, _ = cohort.slice_expansion.expand(files, loaded.recipe.data, progress=progress)
     if not len(listing):
         raise DataError(f"None of the {len(files)} files can be read; the first: {': '.join(listing.unused[0])}.")
     known = listing.subject is not None and bool((listing.subject != "").all())
@@ -182,7 +192,7 @@ def prepare(
     threads: int = 0,
     pseudonymise: bool = False,
     progress: bool = False,
-) -> Work:
+) -> Context:
     """Read the recipe and the scans, settle the classes and make the splits; writes nothing but the cache.
 
     Raises:
@@ -195,9 +205,9 @@ def prepare(
     made = _with_stages(made, intake.cohort.classes)
     if not intake.cohort.ordered:
         cohort.classes.refuse_stages(made, intake.cohort.classes)
-    evidence = auditing.gather(
+    evidence = audit_stage.gather(
         intake.cohort,
-        auditing.thumbnails_of(intake.cohort, progress=progress),
+        audit_stage.thumbnails_of(intake.cohort, progress=progress),
         quarantine=intake.quarantine,
         seed=made.seed,
         seek="copies" in made.audit.checks,
@@ -211,12 +221,12 @@ def prepare(
         findings = [finding for finding in findings if finding.check != "cohort.subjects"]
     for split in made_splits:
         findings += [f for f in splits.check(known, split) if f not in findings]
-    findings += [*_not_evaluable(made_splits), *learning.untrained(made)]
+    findings += [*_not_evaluable(made_splits), *training_stage.untrained(made)]
     times["reading"] = time.perf_counter() - begun
     begun = time.perf_counter()
-    audited = auditing.before_fit(evidence, made_splits, findings, made.audit.checks, progress=progress)
+    audited = audit_stage.before_fit(evidence, made_splits, findings, made.audit.checks, progress=progress)
     times["audit"] = time.perf_counter() - begun
-    return Work(
+    return Context(
         recipe=made,
         cohort=known,
         store=intake.store.take(rows),
@@ -280,7 +290,7 @@ def _refuse_taken(out: Path, resume: bool) -> None:
         Run.create(out, resume=resume)
 
 
-def _refuse_network(work: Work, out: Path) -> None:
+def _refuse_network(work: Context, out: Path) -> None:
     """Build the network once before anything is written: its name, options, weights or the size of scans may be wrong."""
     if all(Run(out).fit(split.protocol, split.fold).model.is_file() for split in work.splits):
         return
@@ -288,17 +298,17 @@ def _refuse_network(work: Work, out: Path) -> None:
 
     made, classes = work.recipe, work.cohort.classes
     if made.model.reads_words:
-        titles.titles_of(work.cohort, made)
-    learning.refuse(build(made.model, len(classes), made.data.channels, classes=classes), made)
+        text_inputs.titles_of(work.cohort, made)
+    training_stage.refuse(build(made.model, len(classes), made.data.channels, classes=classes), made)
 
 
-def _open_run(work: Work, out: Path, resume: bool) -> Run:
+def _open_run(work: Context, out: Path, resume: bool) -> Run:
     """Make the run folder and write what is known before training."""
     folder = Run.create(out, resume=resume)
-    changes = resuming.go_on(folder, work)
+    changes = resume_stage.go_on(folder, work)
     run.write_text(work.recipe.to_yaml(), folder.recipe)
     run.save(work.cohort, folder.cohort)
-    auditing.draw(work.audited, folder.path)
+    audit_stage.draw(work.audited, folder.path)
     if changes:
         with run.writing(folder.findings) as temporary:
             save_findings([*load_findings(folder.findings), *changes], temporary)
@@ -308,14 +318,14 @@ def _open_run(work: Work, out: Path, resume: bool) -> Run:
     return folder
 
 
-def _fit_one(work: Work, folder: Run, split: Split) -> list[Judged]:
+def _fit_one(work: Context, folder: Run, split: Split) -> list[ModelPredictions]:
     """Train, predict, calibrate and judge one fit, then its rivals; returns their answers on the test side."""
     place = folder.fit(split.protocol, split.fold)
     log.info("%s protocol: %s%s", split.protocol, split.rule, " (leaked)" if split.leaky else "")
     with _timed(work, f"training {split.protocol} {split.fold}"):
-        learning.train(work, place, split)
+        training_stage.train(work, place, split)
     with _timed(work, f"prediction {split.protocol} {split.fold}"):
-        predicting.predict(work, place, split)
+        prediction_stage.predict(work, place, split)
     if split.protocol == "honest":
         calibrate(work, place)
     if work.send:
@@ -324,35 +334,36 @@ def _fit_one(work: Work, folder: Run, split: Split) -> list[Judged]:
     judges = bundle.judges_of(place, bundle.ratings_of(work.recipe, work.cohort.classes))
     judged = bundle.judge_both(judges, test, bundle.hashes_of_scans(work.cohort, test.scans))
     with _timed(work, f"rivals {split.protocol} {split.fold}"):
-        mine = [Judged("network", split, *judged), *with_less(place, split, work.recipe)]
+        mine = [ModelPredictions("network", split, *judged), *with_less(place, split, work.recipe)]
         return [*mine, *rivals_of(work, place, split, test)]
 
 
-def _write_bundle(work: Work, folder: Run) -> None:
+def _write_bundle(work: Context, folder: Run) -> None:
     """The first honest fit is what leaves; where there is none, the published one, without guarantees."""
     first = work.splits[0]
     bundle.write(folder, folder.fit(first.protocol, first.fold), work.recipe, work.cohort.classes, work.cohort.ordered)
 
 
-def _report(work: Work, folder: Run, judged: Sequence[Judged]) -> None:
-    from scanwise.reporting import figures, html, results, seals
+def _report(work: Context, folder: Run, judged: Sequence[ModelPredictions]) -> None:
+    from scanwise.reporting import checksums, figures, legacy_tables
+    from scanwise.reporting import report as report_page
 
     for protocol in dict.fromkeys(split.protocol for split in work.splits):
         mine = [entry for entry in judged if entry.model == "network" and entry.split.protocol == protocol]
         pooled = mine[0] if len(mine) == 1 else pool(mine)
         tables.write(folder, protocol, pooled.scans, pooled.subjects if work.cohort.subjects_known else None)
-        results.write(folder, work.recipe.name, protocol, pooled.scans)
-    doubting.write(folder, judged)
-    points.write(work, folder, judged)
+        legacy_tables.write(folder, work.recipe.name, protocol, pooled.scans)
+    selective.write(folder, judged)
+    operating_points.write(work, folder, judged)
     first = [entry.scans for entry in judged if entry.model == "network" and entry.split is work.splits[0]]
-    galleries.write(work, folder, first[0])
+    failures.write(work, folder, first[0])
     tables.write_overview(folder)
-    results.write_breakdowns(folder)
+    legacy_tables.write_breakdowns(folder)
     rows, titles = _examples(work.cohort)
     with run.writing(folder.figures / "scans.png") as temporary:
         temporary.write_bytes(figures.montage(work.store.read(rows), titles))
-    seals.seal(folder)
-    html.write(folder)
+    checksums.seal(folder)
+    report_page.write(folder)
 
 
 def _examples(known: Cohort) -> tuple[np.ndarray[Any, np.dtype[np.int64]], list[str]]:
@@ -367,7 +378,7 @@ def _examples(known: Cohort) -> tuple[np.ndarray[Any, np.dtype[np.int64]], list[
     return np.array(rows), [known.classes[known.labels[row]] for row in rows]
 
 
-def _write_provenance(work: Work, folder: Run, started: datetime) -> None:
+def _write_provenance(work: Context, folder: Run, started: datetime) -> None:
     import torch
 
     from scanwise.models import origin
@@ -379,7 +390,7 @@ def _write_provenance(work: Work, folder: Run, started: datetime) -> None:
             "device": torch.cuda.get_device_name(work.device) if work.device.startswith("cuda") else work.device,
             "threads": torch.get_num_threads(),
             "seed": work.recipe.seed,
-            "data": {"source": work.source, "scans": len(work.cohort), "sha256": resuming.data_hash(work.cohort)},
+            "data": {"source": work.source, "scans": len(work.cohort), "sha256": resume_stage.data_hash(work.cohort)},
             "weights": origin(work.recipe.model),
             # A stage that an earlier, interrupted session finished took next to nothing now: keep its time.
             "times": {name: max(spent, before.get("times", {}).get(name, 0)) for name, spent in work.times.items()},
@@ -392,7 +403,7 @@ def _write_provenance(work: Work, folder: Run, started: datetime) -> None:
 
 
 @contextmanager
-def _timed(work: Work, stage: str) -> Iterator[None]:
+def _timed(work: Context, stage: str) -> Iterator[None]:
     begun = time.perf_counter()
     yield
     work.times[stage] = work.times.get(stage, 0.0) + time.perf_counter() - begun

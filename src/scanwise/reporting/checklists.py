@@ -10,12 +10,12 @@ items is ours, and short; the checklists themselves have it in full.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scanwise.reporting import seals
-from scanwise.reporting.contents import Contents
+from scanwise.reporting import checksums
+from scanwise.reporting.run_data import RunData
 from scanwise.reporting.wording import counted, in_full, listed, printable
 from scanwise.run import Run, read_json, write_text
 
-Told = Callable[[Contents], str]
+Told = Callable[[RunData], str]
 FILE = "checklists.html"
 
 
@@ -52,88 +52,88 @@ class Filled:
     evidence: tuple[tuple[str, str], ...]
 
 
-def _aim(contents: Contents) -> str:
+def _aim(contents: RunData) -> str:
     return f"Image classification by a neural network ({contents.recipe.model.name}) into {listed(contents.titles())}."
 
 
-def _summary(contents: Contents) -> str:
+def _summary(contents: RunData) -> str:
     return "The first screen of report.html says what was built, on whom, how good it is and what not to use it for."
 
 
-def _sources(contents: Contents) -> str:
+def _sources(contents: RunData) -> str:
     return f"{counted(len(contents.cohort), 'scan')}, each with its hash."
 
 
-def _excluded(contents: Contents) -> str:
+def _excluded(contents: RunData) -> str:
     return f"{counted(len(contents.quarantine), 'file')} set aside, each with its reason. Clinical criteria are not known here."
 
 
-def _preparation(contents: Contents) -> str:
+def _preparation(contents: RunData) -> str:
     data = contents.recipe.data
     return f"Scans become {data.size} × {data.size} pixels, {data.channels} channel(s), {data.shape}; section data of the recipe."
 
 
-def _missing_data(contents: Contents) -> str:
+def _missing_data(contents: RunData) -> str:
     return "Files that cannot be read are set aside and listed; nothing is imputed."
 
 
-def _partition(contents: Contents) -> str:
+def _partition(contents: RunData) -> str:
     return listed([f"{f.split.protocol}: {printable(f.split.rule)}" for f in contents.fits[:2]]) + "."
 
 
-def _disjoint(contents: Contents) -> str:
+def _disjoint(contents: RunData) -> str:
     if not contents.cohort.subjects_known or "honest" not in contents.protocols:
         return ""
     return "No subject stands on two sides of the honest split, and copies were looked for between sides."
 
 
-def _size(contents: Contents) -> str:
+def _size(contents: RunData) -> str:
     protocol = contents.protocols[0]
     scans, people = contents.side(protocol, "test")
     return f"{counted(scans, 'test scan')} of {counted(people, 'subject')}; no sample size was planned by this program."
 
 
-def _model(contents: Contents) -> str:
+def _model(contents: RunData) -> str:
     return f"Network {contents.recipe.model.name}, every option in the recipe; its weights are in bundle/."
 
 
-def _software(contents: Contents) -> str:
+def _software(contents: RunData) -> str:
     packages = contents.provenance.get("environment", {}).get("packages", {})
     return listed([f"{name} {version}" for name, version in packages.items()]) if packages else ""
 
 
-def _start(contents: Contents) -> str:
+def _start(contents: RunData) -> str:
     return f"Started from: {printable(str(contents.provenance.get('weights', 'not recorded')))}."
 
 
-def _training(contents: Contents) -> str:
+def _training(contents: RunData) -> str:
     train = contents.recipe.train
     if not train.epochs:
         return "None here: the weights came from a file and were left as they are."
     return f"{counted(train.epochs, 'epoch')}, {train.optimizer.name} at {train.optimizer.lr:g}, loss {train.loss}, seed {contents.recipe.seed}."
 
 
-def _selection(contents: Contents) -> str:
+def _selection(contents: RunData) -> str:
     if not contents.recipe.train.epochs:
         return "None here: the network came as it is; test scans were looked at once."
     return f"The epoch that was best at {contents.recipe.train.monitor} on validation subjects; test scans were looked at once."
 
 
-def _ensemble(contents: Contents) -> str:
+def _ensemble(contents: RunData) -> str:
     members = contents.recipe.model.members
     return f"Members: {members.kind}, {members.number}."
 
 
-def _performance(contents: Contents) -> str:
+def _performance(contents: RunData) -> str:
     found = contents.numbers.find("accuracy", contents.protocols[0], contents.unit(contents.protocols[0]))
     return f"Accuracy {in_full(found)}, and every other figure with its interval over subjects." if found else ""
 
 
-def _by_class(contents: Contents) -> str:
+def _by_class(contents: RunData) -> str:
     return "Sensitivity, specificity, precision and AUROC of each class, with intervals over subjects."
 
 
-def _uncertainty(contents: Contents) -> str:
+def _uncertainty(contents: RunData) -> str:
     section = contents.recipe.evaluation
     return (
         f"{100 * section.confidence:g} % intervals: BCa from {section.draws:,} draws of subjects within class, DeLong over "
@@ -141,52 +141,52 @@ def _uncertainty(contents: Contents) -> str:
     )
 
 
-def _robustness(contents: Contents) -> str:
+def _robustness(contents: RunData) -> str:
     return "Made-up and changed scans, and how each is told from test scans."
 
 
-def _groups(contents: Contents) -> str:
+def _groups(contents: RunData) -> str:
     names = {printable(name) for name in contents.cohort.groups}
     found = sorted(contents.run.tables.glob("breakdown_*.csv"))
     return f"Figures of each group of {listed(sorted(names))}." if found else ""
 
 
-def _failures(contents: Contents) -> str:
+def _failures(contents: RunData) -> str:
     return "The surest mistakes are shown with their scans."
 
 
-def _classes(contents: Contents) -> str:
+def _classes(contents: RunData) -> str:
     return "Scans and subjects of each class on each side; age, sex and the like only where the data had such columns."
 
 
-def _output(contents: Contents) -> str:
+def _output(contents: RunData) -> str:
     return "Calibrated probabilities, a prediction set, doubt, and whether a person must look; for each test scan and subject."
 
 
-def _imbalance(contents: Contents) -> str:
+def _imbalance(contents: RunData) -> str:
     train = contents.recipe.train
     return f"Sampling: {train.sampling}; class weights: {'yes' if train.class_weights else 'no'}."
 
 
-def _limits(contents: Contents) -> str:
+def _limits(contents: RunData) -> str:
     return "The report lists what it must not be used for, and every warning of the audit."
 
 
-def _heatmaps(contents: Contents) -> str:
+def _heatmaps(contents: RunData) -> str:
     """Whether the maps passed the checks that a run makes of them."""
     reasons = read_json(contents.run.heatmaps / "checks.json").get("reasons", [])
     return f"Heatmaps, which {'failed' if reasons else 'passed'} their sanity checks."
 
 
-def _poor_input(contents: Contents) -> str:
+def _poor_input(contents: RunData) -> str:
     return "Unreadable files are refused; scans unlike those of training are flagged and left to a person."
 
 
-def _protocol(contents: Contents) -> str:
+def _protocol(contents: RunData) -> str:
     return "The recipe holds every choice, and the command of the run is in its provenance."
 
 
-def _flow(contents: Contents) -> str:
+def _flow(contents: RunData) -> str:
     return "Files found, set aside and used; scans and subjects on each side."
 
 
@@ -302,9 +302,9 @@ TRIPOD = (
 LISTS = {"CLAIM 2024": CLAIM, "TRIPOD+AI": TRIPOD}
 
 
-def fill(contents: Contents, items: tuple[Item, ...]) -> list[Filled]:
+def fill(contents: RunData, items: tuple[Item, ...]) -> list[Filled]:
     """Each item with the evidence that the run has, or with what is missing."""
-    sums = seals.digests(contents.run)
+    sums = checksums.digests(contents.run)
     found = []
     for item in items:
         there = item.told is not None and all((contents.run.path / name).is_file() for name in item.files)
@@ -315,9 +315,9 @@ def fill(contents: Contents, items: tuple[Item, ...]) -> list[Filled]:
     return found
 
 
-def write(run: Run, contents: Contents) -> None:
+def write(run: Run, contents: RunData) -> None:
     """Write `checklists.html` into the run folder."""
-    from scanwise.reporting.html import page
+    from scanwise.reporting.page import page
 
     lists = [(name, fill(contents, items)) for name, items in LISTS.items()]
     values: dict[str, object] = {

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scanwise.reporting import parts, tables
-from scanwise.reporting.contents import Contents
-from scanwise.reporting.parts import Picture, data
+from scanwise.reporting import explanation_parts, tables
+from scanwise.reporting.explanation_parts import Picture, data
+from scanwise.reporting.run_data import RunData
 from scanwise.reporting.sections import Table
 from scanwise.reporting.wording import counted, percent, printable
 from scanwise.run import read_json
@@ -45,8 +45,8 @@ class Explanations:
     pictures: tuple[Picture, ...]
     left: str
     opacity: int
-    halves: parts.Halves | None
-    spoken: parts.Spoken | None
+    halves: explanation_parts.Halves | None
+    spoken: explanation_parts.Spoken | None
 
     @property
     def opacities(self) -> list[int]:
@@ -54,7 +54,7 @@ class Explanations:
         return sorted({0, 30, 60, 100, self.opacity})
 
 
-def explanations(contents: Contents) -> Explanations | None:
+def explanations(contents: RunData) -> Explanations | None:
     """What lies in `heatmaps/`; None where there is nothing."""
     folder = contents.run.heatmaps
     if not (folder / "checks.json").is_file():
@@ -72,8 +72,8 @@ def explanations(contents: Contents) -> Explanations | None:
         tuple(pictures),
         left,
         10 * round(10 * contents.recipe.explain.opacity),
-        parts.halves(contents, folder, told, _checks),
-        parts.spoken(contents, folder, told),
+        explanation_parts.halves(contents, folder, told, _checks),
+        explanation_parts.spoken(contents, folder, told),
     )
 
 
@@ -117,7 +117,7 @@ def _regions(folder: Path) -> list[Table]:
     return [Table("Which regions carry the maps", columns, tuple(rows), "heatmaps/regions.csv", ())]
 
 
-def _pictures(contents: Contents, folder: Path) -> tuple[list[Picture], str]:
+def _pictures(contents: RunData, folder: Path) -> tuple[list[Picture], str]:
     """The sheets of the first classes and what sums them up; and where the other sheets are."""
     sheets = [(name, folder / f"class-{index}-scans.png") for index, name in enumerate(contents.cohort.classes)]
     sheets = [(name, path) for name, path in sheets if path.is_file()]

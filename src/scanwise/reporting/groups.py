@@ -9,9 +9,9 @@ import numpy as np
 from scanwise.evaluation import breakdown
 from scanwise.records import Metric, Unit
 from scanwise.reporting import curves, tables
-from scanwise.reporting.blocks import MOST, Drawing, Table, chosen, drawing, pick, shortened
-from scanwise.reporting.contents import POOLED, Contents
-from scanwise.reporting.results import file_of, group_of
+from scanwise.reporting.components import MOST, Drawing, Table, chosen, drawing, pick, shortened
+from scanwise.reporting.legacy_tables import file_of, group_of
+from scanwise.reporting.run_data import POOLED, RunData
 from scanwise.reporting.wording import counted, fixed, listed, percent, printable, term, with_interval
 
 Rows = Sequence[Mapping[str, Any]]
@@ -28,7 +28,7 @@ RATES = {
 }
 
 
-def breakdowns(contents: Contents) -> tuple[list[Table], list[str]]:
+def breakdowns(contents: RunData) -> tuple[list[Table], list[str]]:
     """One table a column, by subject where that was measured, and why other columns have none."""
     fold, unit = contents.numbers.fold("honest"), contents.unit("honest")
     asked = {unit: breakdown.columns_of(contents.predictions["honest", unit].groups)}
@@ -51,7 +51,7 @@ def breakdowns(contents: Contents) -> tuple[list[Table], list[str]]:
     return found, told
 
 
-def points(contents: Contents) -> tuple[list[Table], list[Drawing]]:
+def points(contents: RunData) -> tuple[list[Table], list[Drawing]]:
     """Cuts chosen on validation subjects and tried on test ones, and what acting on a probability is worth.
 
     Of several folds all together speak: each fold's cuts are its own, and what they called is pooled.
@@ -97,7 +97,7 @@ def _shown(cuts: Rows) -> list[str]:
     return [names[place] for place in pick(sizes, worth)]
 
 
-def _curves(contents: Contents, unit: Unit, shown: Sequence[str]) -> list[Drawing]:
+def _curves(contents: RunData, unit: Unit, shown: Sequence[str]) -> list[Drawing]:
     rows = [row for row in _rows(contents, "decision_curve.csv") if row["unit"] == unit]
     found = []
     for index, name in enumerate(dict.fromkeys(row["class"] for row in rows)):
@@ -111,7 +111,7 @@ def _curves(contents: Contents, unit: Unit, shown: Sequence[str]) -> list[Drawin
     return found
 
 
-def _rows(contents: Contents, name: str) -> list[dict[str, str]]:
+def _rows(contents: RunData, name: str) -> list[dict[str, str]]:
     path = contents.run.tables / name
     if not path.is_file():
         return []
@@ -119,7 +119,7 @@ def _rows(contents: Contents, name: str) -> list[dict[str, str]]:
     return [dict(zip(header, line, strict=True)) for line in lines]
 
 
-def transport_table(rows: Rows, where: str, contents: Contents | None = None) -> Table:
+def transport_table(rows: Rows, where: str, contents: RunData | None = None) -> Table:
     """Each cut with what it promised where it was chosen and what it does elsewhere."""
     keys = list(dict.fromkeys((row["class"], row["rule"]) for row in rows))
     known = {(row["class"], row["rule"], row["rate"]): row for row in rows}

@@ -9,10 +9,10 @@ from scanwise.recipe import LOWER_IS_BETTER
 from scanwise.records import FloatArray, IntArray, Predictions
 from scanwise.reporting import curves as lines_of
 from scanwise.reporting import figures, tables
-from scanwise.reporting.answer import protocol_title
-from scanwise.reporting.blocks import MOST, Drawing, chosen, drawing, pick, shortened
-from scanwise.reporting.blocks import Table as Table
-from scanwise.reporting.contents import POOLED, Contents, Fitted
+from scanwise.reporting.components import MOST, Drawing, chosen, drawing, pick, shortened
+from scanwise.reporting.components import Table as Table
+from scanwise.reporting.run_data import POOLED, Fitted, RunData
+from scanwise.reporting.summary import protocol_title
 from scanwise.reporting.wording import (
     MODELS,
     PROTOCOLS,
@@ -39,7 +39,7 @@ PER_CLASS = ("precision", "recall", "specificity", "f1")
 # --- data ---
 
 
-def cohort_table(contents: Contents) -> Table:
+def cohort_table(contents: RunData) -> Table:
     """What went in."""
     cohort, data = contents.cohort, contents.provenance["data"]
     source = cohort.subject_source
@@ -66,7 +66,7 @@ def _people(count: int, scans: int) -> str:
     return f"{count:,}" + (", one scan each" if count == scans else "")
 
 
-def class_table(contents: Contents) -> Table:
+def class_table(contents: RunData) -> Table:
     """The classes with their clinical meaning."""
     cohort, rows = contents.cohort, []
     for index, name in enumerate(cohort.classes):
@@ -80,19 +80,19 @@ def class_table(contents: Contents) -> Table:
     return _commonest_and_rarest(contents, table)
 
 
-def _commonest_and_rarest(contents: Contents, table: Table) -> Table:
+def _commonest_and_rarest(contents: RunData, table: Table) -> Table:
     """A table with a row a class, short where classes are many."""
     count = len(contents.cohort.classes)
     scans = np.bincount(contents.cohort.labels, minlength=count).tolist()
     return shortened(table, pick(scans, scans), chosen(count, "rarest")) if count > MOST else table
 
 
-def split_tables(contents: Contents) -> list[tuple[Table, Drawing]]:
+def split_tables(contents: RunData) -> list[tuple[Table, Drawing]]:
     """Who learns and who judges, a table and a figure a protocol; of several folds the first is shown."""
     return [_split_table(contents, protocol) for protocol in contents.protocols]
 
 
-def _split_table(contents: Contents, protocol: str) -> tuple[Table, Drawing]:
+def _split_table(contents: RunData, protocol: str) -> tuple[Table, Drawing]:
     fits, cohort = contents.fits_of(protocol), contents.cohort
     counts = tables.distribution(cohort, fits[0].split)
     sides = list(dict.fromkeys(row[2] for row in counts if row[4]))  # the published protocol has no calibration side
@@ -119,7 +119,7 @@ def _scans_and_people(scans: int, people: int, known: bool) -> str:
 # --- training ---
 
 
-def training(contents: Contents) -> list[tuple[str, Drawing, Table]]:
+def training(contents: RunData) -> list[tuple[str, Drawing, Table]]:
     """Learning curves and the epochs that were kept, a protocol each."""
     found = []
     for protocol in contents.protocols:
@@ -158,7 +158,7 @@ def _history_row(title: str, history: Mapping[str, FloatArray], epoch: int) -> t
 # --- discrimination ---
 
 
-def overall(contents: Contents, protocol: str) -> Table | None:
+def overall(contents: RunData, protocol: str) -> Table | None:
     """Every figure of one protocol that is about all test cases, by subject and by scan; accuracy alone where not honest."""
     names = OVERALL if protocol == "honest" else OVERALL[:5]
     kinds, rows, notes = contents.units(protocol), [], []
@@ -172,7 +172,7 @@ def overall(contents: Contents, protocol: str) -> Table | None:
     return Table(title, columns, tuple(rows), "tables/summary_statistics.csv", tuple(notes)) if rows else None
 
 
-def discrimination(contents: Contents, protocol: str) -> tuple[list[Drawing], list[Table]]:
+def discrimination(contents: RunData, protocol: str) -> tuple[list[Drawing], list[Table]]:
     """Who was taken for whom, ROC and the figures of each class, by subject where known and by scan."""
     drawings, found = [], []
     where = protocol_title(contents, protocol)
@@ -255,7 +255,7 @@ def histograms(said: Predictions, titles: Sequence[str], name: str) -> list[Draw
     ]
 
 
-def _report_cells(contents: Contents, row: tables.Row, protocol: str, unit: str) -> tuple[str, ...]:
+def _report_cells(contents: RunData, row: tables.Row, protocol: str, unit: str) -> tuple[str, ...]:
     _, kind, name, *scores, support = row
     total, title = int(str(support)), {"macro": "Mean of classes", "weighted": "Mean weighted by size"}.get(str(kind))
     cells = []
@@ -273,7 +273,7 @@ def labels_of(said: Predictions) -> IntArray:
 # --- rivals and folds ---
 
 
-def rivals(contents: Contents) -> tuple[Drawing | None, list[Table], list[tuple[str, str]]]:
+def rivals(contents: RunData) -> tuple[Drawing | None, list[Table], list[tuple[str, str]]]:
     """The network beside what needs no learning of the disease."""
     panels, found = {}, []
     for protocol in contents.protocols:
@@ -297,7 +297,7 @@ def rivals(contents: Contents) -> tuple[Drawing | None, list[Table], list[tuple[
 _LEADS = ("Network minus this, accuracy", "Network minus this, AUROC")
 
 
-def _rival_rows(contents: Contents, protocol: str, unit: str) -> tuple[list[tuple[str, ...]], list[figures.Estimate]]:
+def _rival_rows(contents: RunData, protocol: str, unit: str) -> tuple[list[tuple[str, ...]], list[figures.Estimate]]:
     numbers, bars = contents.numbers, []
     rows: list[tuple[str, ...]] = []
     mine = numbers.find("accuracy", protocol, unit)
@@ -312,7 +312,7 @@ def _rival_rows(contents: Contents, protocol: str, unit: str) -> tuple[list[tupl
     return rows, bars
 
 
-def parts(contents: Contents) -> list[Table]:
+def parts(contents: RunData) -> list[Table]:
     """What the network still knows without the text, without the scan, or with the class words hidden."""
     numbers, found = contents.numbers, []
     for protocol in contents.protocols:
@@ -331,7 +331,7 @@ def parts(contents: Contents) -> list[Table]:
     return found
 
 
-def members(contents: Contents) -> list[str]:
+def members(contents: RunData) -> list[str]:
     """Whether the members of each network are several opinions, or one that is counted several times."""
     place = contents.run.tables / "members.csv"
     if not place.is_file():
@@ -341,7 +341,7 @@ def members(contents: Contents) -> list[str]:
     return [f"Members, {row['protocol']}, fold {int(row['fold']) + 1}, on test scans: {row['told']}." for row in told]
 
 
-def folds(contents: Contents, protocol: str) -> Table | None:
+def folds(contents: RunData, protocol: str) -> Table | None:
     """Each fold's figures and those of all together, where there are several."""
     fits, unit = contents.fits_of(protocol), contents.unit(protocol)
     names = ("accuracy", "balanced_accuracy", "auroc")

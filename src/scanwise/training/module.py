@@ -20,7 +20,7 @@ from scanwise.errors import TrainingError
 from scanwise.models import Network
 from scanwise.recipe import Train, TrainingStage
 from scanwise.records import FloatArray, IntArray
-from scanwise.training import processes
+from scanwise.training import distributed
 from scanwise.training.augment import change, draw
 from scanwise.training.loaders import ALONE, Batch, Runs
 from scanwise.training.losses import DIVISORS, LOSSES
@@ -186,7 +186,7 @@ class Classifier(L.LightningModule):
         labels = torch.cat([pair[1] for pair in self.seen])
         if self.share.size > 1:
             loader: Any = self.trainer.val_dataloaders
-            logits, labels = (processes.gather(rows, len(loader.dataset)) for rows in (logits, labels))
+            logits, labels = (distributed.gather(rows, len(loader.dataset)) for rows in (logits, labels))
         self.seen.clear()
         if not torch.isfinite(logits).all():
             raise TrainingError(
@@ -251,7 +251,7 @@ class Classifier(L.LightningModule):
             return 1.0
         amount = DIVISORS[self.train_section.loss](labels, self.class_weights, logits.shape[-1])
         amount = amount * self.share.counts(whole)
-        return float(amount.cpu() * self.share.size / processes.total(amount))
+        return float(amount.cpu() * self.share.size / distributed.total(amount))
 
     def _asked(self) -> Callable[..., Tensor]:
         """What gives (N, C) logits, or (N, T, C) of the members of a batch ensemble, each of which learns for itself."""

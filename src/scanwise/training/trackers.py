@@ -22,7 +22,7 @@ from scanwise.errors import RecipeError
 from scanwise.recipe import Tracking
 from scanwise.records import FloatArray
 from scanwise.run import Fit, write_text
-from scanwise.training.keeper import Keeper
+from scanwise.training.history import Keeper
 
 log = logging.getLogger("scanwise")
 

@@ -20,13 +20,13 @@ from torch.utils.data import DataLoader
 
 from scanwise.cohort.store import Store
 from scanwise.errors import RunError, TrainingError
-from scanwise.models import Network, trial, weights
+from scanwise.models import Network, dry_run, weights
 from scanwise.recipe import Recipe, Tracking, Train
 from scanwise.records import IntArray, StrArray
 from scanwise.run import Fit, is_writer
-from scanwise.training import features, processes
+from scanwise.training import distributed, features
 from scanwise.training.checkpoints import BEST, LAST, AtomicCheckpoints, weights_in
-from scanwise.training.keeper import Keeper
+from scanwise.training.history import Keeper
 from scanwise.training.loaders import ALONE, Batch, FeatureScans, Runs, Scans, train_loader, validation_loader
 from scanwise.training.module import Classifier, RunClassifier
 from scanwise.training.sampling import NOTHING, EpochOrder, oversample, seed_of, weigh
@@ -120,7 +120,7 @@ def train(
     section = recipe.train
     scene = Scene(recipe, store, labels, rows, subjects, tokens, caching)
     started = time.perf_counter()
-    processes.join()
+    distributed.join()
     if is_writer():
         for stale in fit.path.rglob(".*.part"):  # of a process that was killed
             stale.unlink()
@@ -130,9 +130,9 @@ def train(
         return Outcome(0, 0, np.nan, time.perf_counter() - started, 0.0)
     keeper = Keeper(fit, section, progress and is_writer(), after)
     begun = _recall(network, keeper, fit.checkpoints / LAST)
-    processes.wait()
+    distributed.wait()
     # Labels may lack the last class: so the network tells how many there are.
-    count = trial.answer(network, recipe).shape[1] if section.class_weights else 0
+    count = dry_run.answer(network, recipe).shape[1] if section.class_weights else 0
     weighed = class_weights(scene.labels_of("train"), count) if count else None
     network.to(memory_format=torch.channels_last)
     stages = phases_of(section)
@@ -147,7 +147,7 @@ def train(
             phase = Phase(stage, index, keeper.began, parts)
             watchers = (keeper, trackers) if trackers.loggers else (keeper,)  # each costs some time in every step
             _run(network, scene, phase, weighed, watchers, device, resumed)
-    processes.wait()
+    distributed.wait()
     if is_writer():
         shutil.rmtree(fit.path / FEATURES, ignore_errors=True)
     network.requires_grad_(True)
@@ -193,12 +193,12 @@ def _run(
         network.train()  # Lightning leaves the mode as it finds it
     else:
         arrange(network, phase.parts, phase.section)
-    network.to(processes.device_here(chosen_device(device)))
+    network.to(distributed.device_here(chosen_device(device)))
     loader, check = _loaders(network, scene, phase, keeper.fit.path / FEATURES)
     steps, precision = -(-len(loader) // section.accumulate), precision_on(section, device)
     in_runs = _takes_runs(scene, phase, precision)
     kind = RunClassifier if in_runs else Classifier
-    module = kind(network, section, weighed, scene.recipe.seed, steps, phase, processes.share())
+    module = kind(network, section, weighed, scene.recipe.seed, steps, phase, distributed.share())
     trainer = L.Trainer(
         max_epochs=phase.section.epochs,
         **_places(device, network),
@@ -224,7 +224,7 @@ def _run(
 
 def _takes_runs(scene: Scene, phase: Phase, precision: str) -> bool:
     """Whether steps are so short that several are taken at a time, and none needs what Lightning does for it."""
-    plain = scene.recipe.train.accumulate == 1 and precision == "32-true" and processes.share().size == 1
+    plain = scene.recipe.train.accumulate == 1 and precision == "32-true" and distributed.share().size == 1
     return phase.section.is_cached and plain
 
 
@@ -232,7 +232,7 @@ def _loaders(
     network: Network, scene: Scene, phase: Phase, folder: Path
 ) -> tuple["DataLoader[Batch]", "DataLoader[Batch]"]:
     """Batches of pixels; or, where the whole backbone is frozen, of what it makes of them."""
-    section, seed, share = scene.recipe.train, scene.recipe.seed, processes.share()
+    section, seed, share = scene.recipe.train, scene.recipe.seed, distributed.share()
     mine = scene.subjects[scene.rows["train"]] if scene.subjects is not None else None
     weighed = weigh(section.sampling, scene.labels_of("train"), mine)
     count = len(scene.rows["train"])
@@ -275,22 +275,22 @@ def _sources(network: Network, scene: Scene, phase: Phase, folder: Path) -> dict
     if not scene.caching:
         return dict(sides)
     told = phase.parts.fingerprint(network)
-    return processes.in_turn(lambda: features.keep(folder, sides, told, section.batch))
+    return distributed.in_turn(lambda: features.keep(folder, sides, told, section.batch))
 
 
 def _places(device: str, network: Network) -> dict[str, Any]:
     """Where Lightning trains: on one device, or with several processes on one each, gradients averaged over all."""
     accelerator = "auto" if device == "auto" else device.split(":")[0]
     one = [int(device.split(":")[1])] if ":" in device else 1
-    if processes.share().size == 1:
+    if distributed.share().size == 1:
         return {"accelerator": accelerator, "devices": one, "plugins": [AtomicCheckpoints()]}
-    here = processes.on_this_machine()
+    here = distributed.on_this_machine()
     return {
         "accelerator": accelerator,
         "devices": here,
-        "num_nodes": processes.share().size // here,
+        "num_nodes": distributed.share().size // here,
         # An encoder of words brings layers that no loss reaches.
-        "strategy": DDPStrategy(find_unused_parameters=network.takes_text, timeout=processes.PATIENCE),
+        "strategy": DDPStrategy(find_unused_parameters=network.takes_text, timeout=distributed.PATIENCE),
         "plugins": [AtomicCheckpoints(), TorchElasticEnvironment()],
     }
 

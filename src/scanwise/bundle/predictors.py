@@ -1,0 +1,161 @@
+"""From logits to answers: probabilities, sets, doubt and flags, by scan and by subject."""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from scanwise import calibration, pooling, uncertainty
+from scanwise.conformal import ConformalSets, draws_from
+from scanwise.novelty import Detector
+from scanwise.recipe import Recipe
+from scanwise.records import BoolArray, Cohort, FloatArray, Logits, Predictions, StrArray, Unit
+from scanwise.run import Fit, read_json
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """From logits to answers, for one unit: calibrated probabilities, and sets where a guarantee exists.
+
+    Attributes:
+        calibrator: logits to probabilities.
+        sets: probabilities to sets, or None.
+        unit: what a row is.
+        detector: tells scans unlike those of training, or None.
+        abstention: of subjects, whom to leave to a person; None where no threshold qualifies.
+        ratings: the Clinical Dementia Rating of each class, or None.
+        pooling: of subjects, how their scans become one answer (`pooling.POOLINGS`).
+    """
+
+    calibrator: calibration.Calibrator
+    sets: ConformalSets | None
+    unit: Unit
+    detector: Detector | None = None
+    abstention: uncertainty.Abstention | None = None
+    ratings: tuple[float, ...] | None = None
+    pooling: str = "mean_logit"
+
+    def __call__(
+        self, logits: Logits, hashes: Sequence[str], strange: tuple[FloatArray, BoolArray] | None = None
+    ) -> Predictions:
+        """Judge logits.
+
+        Args:
+            logits: a row a unit.
+            hashes: of the content behind each row, so that the same scan always gets the same set.
+            strange: score and flag of each row from the detector; a judge of scans asks its own.
+        """
+        probs = self.calibrator(logits.logits)
+        sets = None
+        if self.sets is not None:
+            sets = self.sets(probs, draws_from(hashes) if self.sets.randomised else None)
+        if strange is None and self.detector is not None and self.unit == "scan":
+            strange = self.detector(logits)
+        score, flag = strange or (None, None)
+        look = np.zeros(len(logits), dtype=bool) if sets is None else sets.sum(axis=1) != 1
+        rating, spread = (None, None) if self.ratings is None else uncertainty.expected_value(probs, self.ratings)
+        return Predictions(
+            scans=logits.scans,
+            subjects=logits.subjects,
+            classes=logits.classes,
+            probs=probs,
+            sets=sets,
+            entropy=uncertainty.predictive_entropy(probs),
+            abstain=look if flag is None or sets is None else look | flag,
+            labels=logits.labels if (logits.labels >= 0).all() else None,
+            groups=logits.groups,
+            unit=self.unit,
+            mutual_information=self._disagreement(logits.logits),
+            ood=score,
+            ood_flag=flag,
+            expected_cdr=rating,
+            cdr_sd=spread,
+            deferred=None if self.abstention is None else self.abstention(1.0 - probs.max(axis=1)),
+        )
+
+    def _disagreement(self, logits: FloatArray) -> FloatArray:
+        """(N,) mutual information of the members of logits (N, T, C)."""
+        members = np.stack([self.calibrator(logits[:, member]) for member in range(logits.shape[1])], axis=1)
+        return uncertainty.mutual_information(members)
+
+
+def judges_of(fit: Fit, ratings: tuple[float, ...] | None = None) -> dict[Unit, Predictor]:
+    """The judges that a fit has learnt; without calibrators (a published protocol) probabilities are the softmax."""
+    calibrators, sets, abstentions = (
+        read_json(path) if path.is_file() else {} for path in (fit.calibrator, fit.conformal, fit.abstention)
+    )
+    detector = Detector.load(fit.novelty) if fit.novelty.is_file() else None
+    return judges_from(calibrators, sets, abstentions, detector, ratings)
+
+
+def judges_from(
+    calibrators: Mapping[str, Any],
+    sets: Mapping[str, Any],
+    abstentions: Mapping[str, Any],
+    detector: Detector | None,
+    ratings: tuple[float, ...] | None,
+) -> dict[Unit, Predictor]:
+    """The judges of what `calibrator.json`, `conformal.json` and `abstention.json` hold, each empty where there is none."""
+    units: tuple[Unit, ...] = ("scan", "subject")
+    chosen = abstention_from(abstentions["chosen"]) if abstentions else None
+    return {
+        unit: Predictor(
+            calibration.from_dict(calibrators[unit]) if unit in calibrators else calibration.Temperature(1.0),
+            ConformalSets.from_dict(sets[unit]) if unit in sets else None,
+            unit,
+            detector,
+            chosen if unit == "subject" and chosen is not None and not chosen.refused else None,
+            ratings,
+            str(calibrators.get(unit, {}).get("pooling", "mean_logit")),
+        )
+        for unit in units
+    }
+
+
+def abstention_to(learnt: uncertainty.Abstention) -> dict[str, Any]:
+    """What JSON can hold: a threshold that is none is null."""
+    return {**asdict(learnt), "threshold": None if math.isinf(learnt.threshold) else learnt.threshold}
+
+
+def abstention_from(values: Mapping[str, Any]) -> uncertainty.Abstention:
+    """Read what `abstention_to` wrote."""
+    threshold = -math.inf if values["threshold"] is None else float(values["threshold"])
+    return uncertainty.Abstention(**{**values, "threshold": threshold})
+
+
+def ratings_of(made: Recipe, classes: Sequence[str]) -> tuple[float, ...] | None:
+    """The Clinical Dementia Rating of every class, or None where a class has none."""
+    found = [made.stages[name].cdr if name in made.stages else None for name in classes]
+    known = tuple(rating for rating in found if rating is not None)
+    return known if len(known) == len(found) else None
+
+
+def hashes_of_scans(cohort: Cohort, scans: StrArray) -> list[str]:
+    """The content hash of each scan, by its path."""
+    known = dict(zip(cohort.path.tolist(), cohort.sha256.tolist(), strict=True))
+    return [known[scan] for scan in scans.tolist()]
+
+
+def hashes_of_subjects(subjects: StrArray, logits: Logits, hashes: Sequence[str]) -> list[str]:
+    """One hash a subject, over those of its scans."""
+    scans: dict[str, list[str]] = {}
+    for subject, content in zip(logits.subjects.tolist(), hashes, strict=True):
+        scans.setdefault(subject, []).append(content)
+    return [hashlib.sha256("".join(sorted(scans[subject])).encode()).hexdigest() for subject in subjects.tolist()]
+
+
+def judge_both(judges: dict[Unit, Predictor], logits: Logits, hashes: Sequence[str]) -> tuple[Predictions, Predictions]:
+    """Answers by scan and, pooled, by subject."""
+    pooled = pooling.pool_by_subject(logits, judges["subject"].pooling)
+    detector = judges["scan"].detector
+    whose = hashes_of_subjects(pooled.subjects, logits, hashes)
+    if detector is None:
+        return judges["scan"](logits, hashes), judges["subject"](pooled, whose)
+    distances = detector.distances(logits)
+    return (
+        judges["scan"](logits, hashes, detector(logits, distances)),
+        judges["subject"](pooled, whose, detector.by_subject(logits, distances)),
+    )

@@ -1,0 +1,315 @@
+"""DICOM files in, pixels and safe columns out.
+
+Gray values are rescaled (slope and intercept, or the modality LUT), shown through the header's first window (or a VOI
+LUT; or percentiles where there is neither), and inverted where the file says that black is high (MONOCHROME1). Formulas
+are those of DICOM PS3.3, C.11.2. Of the header only the modality and the position of a slice are told in the clear; the
+person, the study and the series become keyed hashes. Reasons never quote the header, nor what pydicom says of it.
+"""
+
+import io
+import math
+import re
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scanwise.cohort.decoding import isolated_decoder
+from scanwise.cohort.decoding.dicom_header import DAMAGED, code, number, numbers, of_frame, text, whole
+from scanwise.cohort.decoding.pixels import MAX_PIXELS, Pixels, Slices, UnreadableScan
+from scanwise.cohort.decoding.windowing import shade
+from scanwise.cohort.pseudonyms import Pseudonyms
+from scanwise.recipe import Data
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+MAX_FRAMES = 100_000
+MAX_INFLATED = 2**31
+
+_PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+_GRAY = ("MONOCHROME1", "MONOCHROME2")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What may be known of a file before its pixels are read.
+
+    Attributes:
+        frames: how many images it holds.
+        columns: subject, study, modality, series and position, each of one value, or of one a frame; "" if not said.
+    """
+
+    frames: int
+    columns: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Where the pixels of one frame lie (PS3.3, C.7.6.2).
+
+    Attributes:
+        rows, columns: of the frame.
+        affine: (4, 4) from (column, row, 0) to millimetres right, front, top, as NIfTI counts them; None where the header
+            does not say. Its third column is as long as the slice is thick.
+    """
+
+    rows: int
+    columns: int
+    affine: NDArray[np.float64] | None
+
+
+def read_geometry(file: Path, index: int = 0) -> Geometry:
+    """Read where a frame lies in the patient.
+
+    Raises:
+        UnreadableScan: if the header cannot be read.
+    """
+    with file.open("rb") as stream:
+        header, _ = _read(stream, stop=True)
+    measures = of_frame(header, index, "PixelMeasuresSequence")
+    spacing = numbers(measures, "PixelSpacing", 2)
+    place = numbers(of_frame(header, index, "PlanePositionSequence"), "ImagePositionPatient", 3)
+    turn = numbers(of_frame(header, index, "PlaneOrientationSequence"), "ImageOrientationPatient", 6)
+    affine = None
+    if spacing is not None and place is not None and turn is not None:
+        thick = number(measures, "SliceThickness") or number(measures, "SpacingBetweenSlices") or 1.0
+        along, down = np.array(turn[:3]), np.array(turn[3:])  # of a growing column and of a growing row
+        affine = np.eye(4)
+        affine[:3] = np.column_stack([along * spacing[1], down * spacing[0], np.cross(along, down) * thick, place])
+        affine[:2] *= -1  # DICOM counts to the left and to the back
+    return Geometry(whole(header, "Rows"), whole(header, "Columns"), affine)
+
+
+def read_header(file: Path, pseudonyms: Pseudonyms) -> Header:
+    """Read what stands before the pixels.
+
+    Raises:
+        UnreadableScan: if the file holds no pixels, or claims what cannot be read.
+    """
+    with file.open("rb") as stream:
+        header, met = _read(stream, stop=True)
+        there = file.stat().st_size - stream.tell() - 8  # the tag and length of the pixels
+    if not met:
+        raise UnreadableScan(_without_pixels(header))
+    frames = _check(header)
+    _refuse_short(header, frames, there)
+    issuer = text(header, "IssuerOfPatientID")
+    person = text(header, "PatientID")
+    columns = {
+        "subject": (pseudonyms("subject", f"{issuer}\0{person}" if person else ""),),
+        "study": (pseudonyms("study", text(header, "StudyInstanceUID")),),
+        "modality": (code(text(header, "Modality")),),
+        "series": (pseudonyms("series", text(header, "SeriesInstanceUID")),),
+        "position": tuple(_position(header, index) for index in range(frames)),
+    }
+    return Header(frames, columns)
+
+
+def decode(data: bytes, slices: Slices, settings: Data) -> Iterator[Pixels | str]:
+    """Some frames of a file, (H, W, 1) or (H, W, 3), or the reason why there is none.
+
+    Raises:
+        UnreadableScan: if the file as a whole cannot be read.
+    """
+    header, met = _read(io.BytesIO(data), stop=False)
+    if not met:
+        raise UnreadableScan(_without_pixels(header))
+    there = [header[tag].value for tag in _PIXELS if tag in header]
+    if not there:
+        raise UnreadableScan("damaged or truncated: the file ends inside its pixels")
+    frames = _check(header)
+    _refuse_short(header, frames, len(there[0] or b""))
+    for index in slices:
+        if index is None and frames > 1:
+            yield f"holds {frames} frames; name one of them, such as FILE#{frames // 2:03d}"
+        elif index is not None and index >= frames:
+            yield f"holds {frames} frames, the last of them #{frames - 1:03d}"
+        else:
+            yield _frame(header, index or 0, settings)
+
+
+def _read(stream: Any, *, stop: bool) -> tuple["Dataset", bool]:
+    """The header, and whether pixels follow; with `stop` they are not read."""
+    from pydicom.filereader import read_partial
+
+    _hush()
+    met: list[int] = []
+
+    def at_pixels(tag: int, vr: str | None, length: int) -> bool:
+        if tag in _PIXELS:
+            met.append(tag)
+        return stop and bool(met)
+
+    try:
+        _refuse_inflated(stream)
+        return read_partial(stream, at_pixels, force=True), bool(met)
+    except DAMAGED as error:
+        raise UnreadableScan(f"damaged or truncated: its header cannot be read ({type(error).__name__})") from error
+
+
+def _hush() -> None:
+    """pydicom warns in words of the header, which may be a name; nothing of it may reach a terminal or log."""
+    wanted = ("ignore", None, Warning, re.compile(r"pydicom\."), 0)
+    if wanted not in warnings.filters:
+        warnings.filterwarnings("ignore", category=Warning, module=r"pydicom\.")
+
+
+def _refuse_inflated(stream: Any) -> None:
+    """A deflated data set is unpacked at once, so its size is looked at first, piece by piece."""
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    head = stream.read(1024)
+    if head[128:132] == b"DICM" and DeflatedExplicitVRLittleEndian.encode() in head:
+        stream.seek(144 + int.from_bytes(head[140:144], "little"))  # the length of the file meta group stands at 140
+        unpacker, size, packed = zlib.decompressobj(-zlib.MAX_WBITS), 0, stream.read()
+        while packed and size <= MAX_INFLATED:
+            size += len(unpacker.decompress(packed, 2**20))
+            packed = unpacker.unconsumed_tail
+        if size > MAX_INFLATED:
+            raise UnreadableScan(f"unpacks to more than {MAX_INFLATED:,} bytes")
+    stream.seek(0)
+
+
+def _without_pixels(header: "Dataset") -> str:
+    if not len(header):
+        return "damaged or truncated: no DICOM header can be read"
+    modality = code(text(header, "Modality"))
+    return f"a DICOM file without pixels{f' (modality {modality})' if modality else ''}"
+
+
+def _check(header: "Dataset") -> int:
+    """The number of frames; what the header claims is refused before room is made for it."""
+    rows, columns, samples = (whole(header, name) for name in ("Rows", "Columns", "SamplesPerPixel"))
+    frames = whole(header, "NumberOfFrames") or 1
+    if rows < 1 or columns < 1 or frames < 1:
+        raise UnreadableScan(f"claims {frames} frames of {columns} × {rows} pixels")
+    if rows * columns > MAX_PIXELS:
+        raise UnreadableScan(f"claims {columns} × {rows} pixels; the limit is {MAX_PIXELS:,}")
+    if frames > MAX_FRAMES:
+        raise UnreadableScan(f"claims {frames:,} frames; the limit is {MAX_FRAMES:,}")
+    if samples not in (1, 3):
+        raise UnreadableScan(f"claims {samples} values a pixel; expected 1 or 3")
+    return frames
+
+
+def _refuse_short(header: "Dataset", frames: int, there: int) -> None:
+    """Of pixels that are not compressed, all bytes must be there."""
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    syntax = _syntax(header)
+    if syntax.is_encapsulated or syntax == DeflatedExplicitVRLittleEndian:
+        return
+    values = whole(header, "Rows") * whole(header, "Columns") * whole(header, "SamplesPerPixel") * frames
+    needed = math.ceil(values * whole(header, "BitsAllocated") / 8)
+    if text(header, "PhotometricInterpretation") == "YBR_FULL_422":
+        needed = needed * 2 // 3
+    if there < needed:
+        raise UnreadableScan(f"damaged or truncated: {max(0, there):,} of {needed:,} bytes of pixels are there")
+
+
+def _syntax(header: "Dataset") -> Any:
+    """The transfer syntax; where the file does not say, that which its first element was read in."""
+    from pydicom import uid
+
+    meta = getattr(header, "file_meta", None)
+    if meta is None or not meta.get("TransferSyntaxUID"):
+        implicit, little = header.original_encoding
+        plain = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
+        header.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit else plain
+    syntax = header.file_meta.TransferSyntaxUID
+    if not syntax.is_transfer_syntax:
+        raise UnreadableScan("has a transfer syntax that is not of DICOM's")
+    return syntax
+
+
+def _frame(header: "Dataset", index: int, settings: Data) -> Pixels | str:
+    try:
+        values = _stored(header, index)
+        photometric = text(header, "PhotometricInterpretation")
+        if photometric == "PALETTE COLOR":
+            from pydicom.pixels.processing import apply_color_lut
+
+            painted = apply_color_lut(values, header)
+            return _colour(painted[:, :, :3], 8 * painted.dtype.itemsize)
+        if values.ndim == 3:
+            return _colour(values, whole(header, "BitsStored"))
+        if photometric not in _GRAY:
+            return "has a photometric interpretation that scanwise does not read"
+        gray = shade(values, header, index, settings)
+        return (255 - gray if photometric == "MONOCHROME1" else gray)[:, :, None]
+    except UnreadableScan as reason:
+        return str(reason)
+    except (RuntimeError, NotImplementedError):  # no decoder took it
+        kind = f"{_syntax(header).name}, {whole(header, 'BitsStored')} bits"
+        return f"damaged, or of a compression that is not read here: {kind}"
+    except DAMAGED as error:
+        return f"damaged or truncated ({type(error).__name__} in its pixels)"
+
+
+def _stored(header: "Dataset", index: int) -> NDArray[Any]:
+    """(H, W) or (H, W, 3) values as they are stored, colours as RGB."""
+    from pydicom import uid
+    from pydicom.encaps import get_frame
+    from pydicom.pixels.utils import pixel_array
+
+    syntax = _syntax(header)
+    if not syntax.is_encapsulated or syntax == uid.RLELossless:
+        return pixel_array(header, index=index)
+    frame = get_frame(header.PixelData, index, number_of_frames=whole(header, "NumberOfFrames") or 1)
+    _refuse_large(frame)
+    if syntax in (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit) and whole(header, "BitsStored") == 8:
+        return pixel_array(header, index=index, decoding_plugin="pillow")
+    return isolated_decoder.decode(frame, header)
+
+
+def _colour(values: NDArray[Any], bits: int) -> Pixels:
+    """(H, W, 3) uint8, or (H, W, 1) where all channels are equal."""
+    if bits != 8:
+        values = np.rint(values * (255.0 / (2**bits - 1)))
+    colour: Pixels = np.clip(values, 0, 255).astype(np.uint8)
+    return colour[:, :, :1] if (colour == colour[:, :, :1]).all() else colour
+
+
+def _refuse_large(frame: bytes) -> None:
+    """A compressed frame says its size itself; decoders make room for that, whatever the header says."""
+    claimed = _claimed(frame)
+    if claimed is not None and claimed[0] * claimed[1] > MAX_PIXELS:
+        raise UnreadableScan(f"its frame claims {claimed[0]} × {claimed[1]} pixels; the limit is {MAX_PIXELS:,}")
+
+
+def _claimed(frame: bytes) -> tuple[int, int] | None:
+    """Width and height by the start of a JPEG, JPEG-LS or JPEG 2000 stream; None for what is none of these."""
+    at = frame.find(b"\xff\x4f\xff\x51", 0, 4096)  # JPEG 2000, bare or in boxes
+    if at >= 0:
+        width, height, left, top = struct.unpack_from(">4I", frame, at + 8)
+        return max(0, width - left), max(0, height - top)
+    if frame[4:8] == b"jP  ":
+        raise UnreadableScan("damaged: JPEG 2000 boxes without a picture")
+    place = 2
+    while frame[:2] == b"\xff\xd8" and place + 9 <= len(frame) and frame[place] == 0xFF:
+        if frame[place + 1] in _FRAME_STARTS:
+            height, width = struct.unpack_from(">2H", frame, place + 5)
+            return width, height
+        place += 2 + max(2, int.from_bytes(frame[place + 2 : place + 4]))
+    return None
+
+
+_FRAME_STARTS = {0xF7, *range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF of JPEG-LS and JPEG
+
+
+def _position(header: "Dataset", index: int) -> str:
+    """Millimetres along the normal of the slice, or else the header's slice location; "" where neither is said."""
+    place = numbers(of_frame(header, index, "PlanePositionSequence"), "ImagePositionPatient", 3)
+    turn = numbers(of_frame(header, index, "PlaneOrientationSequence"), "ImageOrientationPatient", 6)
+    if place is not None and turn is not None:
+        along: float | None = float(np.dot(np.cross(turn[:3], turn[3:]), place))
+    else:
+        along = number(header, "SliceLocation") if whole(header, "NumberOfFrames") <= 1 else None
+    return "" if along is None else f"{along:.2f}".replace("-0.00", "0.00")

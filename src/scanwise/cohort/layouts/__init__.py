@@ -1,0 +1,125 @@
+"""Where the scans lie and what is known of each: folders, trees that are known by their shape, and manifests.
+
+A layout lists files; it opens none but tables. What it lists becomes a Cohort once the store has decoded it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from scanwise.cohort.classes import spelling
+from scanwise.cohort.decoding.slice_names import locate
+from scanwise.cohort.layouts import bids, folders, kaggle, manifests, subject_ids
+from scanwise.cohort.listing import Listing, first, texts
+from scanwise.errors import DataError
+
+__all__ = ["Listing", "discover", "local", "unlabelled"]
+
+
+def local(data: str) -> Path:
+    """A local path from what a user typed: `~` and `file://` included."""
+    return Path(data.removeprefix("file://")).expanduser()
+
+
+def discover(data: Path, subject: str = "", label: str = "", *, anywhere: bool = True, bare: bool = False) -> Listing:
+    """List the scans of a folder or manifest, with the subject of each where `subject` tells it.
+
+    Args:
+        data: a folder of class folders, a folder of train and test folders of those, a BIDS tree, one of the Kaggle
+            trees, or a manifest (see `manifests`).
+        subject: a column of the manifest, a table of path,subject, or a regular expression over the path.
+        label: the column that holds the class, where it cannot be told by itself.
+        anywhere: whether a manifest may name absolute paths outside its folder.
+        bare: whether scans need no class; a folder that just holds files then has one, `unlabelled`.
+
+    Raises:
+        DataError: with what to change.
+    """
+    if not data.exists():
+        raise DataError(f"There is nothing at {data}. Give a folder of class folders, or a CSV manifest, with --data.")
+    listing = _of_file(data, subject, label, anywhere) if data.is_file() else _of_folder(data, subject, label)
+    if not len(listing.path) and bare and data.is_dir():
+        listing = _bare(data)
+    if not len(listing.path):
+        raise DataError(
+            f"No scans in {data}: expected one folder a class with images inside, {{train,test}}/class folders, "
+            "or a manifest with the columns path and label."
+        )
+    if subject and listing.subject is None:
+        listing = subject_ids.add(listing, subject)
+    _check_given(listing)
+    return listing
+
+
+def _bare(root: Path) -> Listing:
+    found = list(folders.walk(root))
+    files = [path for path, fault in found if not fault]
+    unused = tuple((path, fault) for path, fault in found if fault)
+    return Listing(root, texts(files), texts("unlabelled" for _ in files), unused=unused)
+
+
+def _of_file(data: Path, subject: str, label: str, anywhere: bool) -> Listing:
+    if kaggle.is_styles(data):
+        return kaggle.fashion(data.parent, subject)
+    return manifests.read(data, subject, label, anywhere=anywhere)
+
+
+def _of_folder(data: Path, subject: str, label: str) -> Listing:
+    root = folders.descend(data)
+    names = set(folders.tops(root))
+    if kaggle.is_styles(root / "styles.csv") and "images" in names:
+        return kaggle.fashion(root, subject)
+    for recognised, listing in kaggle.TREES:
+        if (found := recognised(root)) is not None:
+            return listing(found)
+    if bids.is_tree(root):
+        return bids.read(root, subject, label)
+    return folders.classes(root)
+
+
+def unlabelled(scans: Sequence[Path], manifest: Path | None, subject: str = "") -> Listing:
+    """List scans to predict: files, folders of files, or the rows of a manifest that needs no labels.
+
+    Args:
+        scans: files and folders; paths of the listing are as given here. A slice is named by `file#slice`.
+        manifest: table with the column path, and optionally subject and group columns.
+        subject: as in `discover`.
+
+    Raises:
+        DataError: if there is nothing, or both scans and a manifest.
+    """
+    if (manifest is None) == (not scans):
+        raise DataError("Name scans (files or folders) to predict, or give --manifest; one of the two.")
+    if manifest is not None:
+        if not manifest.is_file():
+            raise DataError(f"There is no manifest at {manifest}.")
+        listing = manifests.read(manifest, subject, labelled=False)
+    else:
+        lost = [str(scan) for scan in scans if not locate(scan)[0].exists()]
+        if lost:
+            raise DataError(f"There is nothing at {first(lost)}. Check the paths.")
+        found = [
+            (str(scan / name) if name else str(scan), fault)
+            for scan in scans
+            for name, fault in (folders.walk(scan) if scan.is_dir() else [("", "")])
+        ]
+        files = [path for path, fault in found if not fault]
+        unused = tuple((path, fault) for path, fault in found if fault)
+        listing = Listing(Path(), texts(files), texts("" for _ in files), unused=unused)
+    if not len(listing.path):
+        raise DataError("There are no files to predict in what was named.")
+    return subject_ids.add(listing, subject) if subject and listing.subject is None else listing
+
+
+def _check_given(listing: Listing) -> None:
+    """A label that is tested must have been taught."""
+    if listing.given is None:
+        return
+    taught = set(listing.label[listing.given == "train"].tolist())
+    untaught = sorted(set(listing.label[listing.given == "test"].tolist()) - taught)
+    if taught and untaught:
+        untaught = [label for label in untaught if spelling(label) not in {spelling(other) for other in taught}]
+        if untaught:
+            raise DataError(
+                f"The test side has labels that the train side lacks: {first(untaught)}. "
+                f"Train has {first(sorted(taught))}. Rename them, or add training scans of these classes."
+            )

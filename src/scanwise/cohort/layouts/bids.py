@@ -1,0 +1,166 @@
+"""BIDS trees (Gorgolewski et al. 2016): `sub-XX/[ses-YY/]anat/*.nii.gz`, and who has what in participants.tsv.
+
+The subject is the folder `sub-XX`, whatever the session; the label is a column of participants.tsv, and so are the
+columns that results are broken down by, beside the session and the kind of image (`T1w`, …) as modality.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from scanwise.cohort import table_files
+from scanwise.cohort.layouts import folders
+from scanwise.cohort.listing import SIDE_NAMES, Listing, first, texts
+from scanwise.errors import DataError, did_you_mean
+from scanwise.records import StrArray
+
+LABELS = ("label", "diagnosis", "dx", "group", "class", "condition", "disease", "status")
+"""Columns that are taken for the label where the recipe names none."""
+
+_NOT_SAID = ("", "n/a")
+_SIDECARS = (".json", ".tsv", ".tsv.gz", ".txt", ".md", ".bval", ".bvec")
+
+
+def is_tree(root: Path) -> bool:
+    """Whether this is a BIDS tree.
+
+    Raises:
+        DataError: if it is, but nobody's label is known.
+    """
+    people = [name for name in folders.tops(root) if name.startswith("sub-")]
+    if (root / "participants.tsv").is_file():
+        return bool(people)
+    if people and (len(people) == len(folders.tops(root)) or (root / "dataset_description.json").is_file()):
+        raise DataError(
+            f"{root} is a BIDS tree without participants.tsv, so no scan has a label. Add that file, with the columns "
+            "participant_id and diagnosis."
+        )
+    return False
+
+
+def read(root: Path, subject: str = "", label: str = "") -> Listing:
+    """List the images of a BIDS tree: the anatomical ones (`anat`), or where it has none all of them.
+
+    Args:
+        root: the folder of participants.tsv.
+        subject: a column of participants.tsv in place of the participant, such as a family.
+        label: the column of participants.tsv that holds the class.
+
+    Raises:
+        DataError: if the table lacks a column, or which is the label cannot be told.
+    """
+    people = _participants(root / "participants.tsv")
+    chosen = _label_column(root / "participants.tsv", [*next(iter(people.values()), {})], label)
+    found, unused = _images(root)
+    rows: list[tuple[str, dict[str, str]]] = []
+    for path in found:
+        person = people.get(path.split("/")[0])
+        if person is None:
+            unused.append((path, "its participant has no row in participants.tsv"))
+        elif person[chosen] in _NOT_SAID:
+            unused.append((path, f"participants.tsv gives its participant no {chosen}"))
+        else:
+            rows.append((path, person))
+
+    def column(name: str) -> StrArray:
+        return texts("" if person[name] in _NOT_SAID else person[name] for _, person in rows)
+
+    names = [*rows[0][1]] if rows else []
+    groups = {name: column(name) for name in names if name not in (chosen, "subject", "split", "text", subject)}
+    paths = [path for path, _ in rows]
+    groups |= {"session": texts(_entity(path, "ses") for path in paths), "modality": texts(map(_suffix, paths))}
+    own = texts(path.split("/")[0] for path in paths)
+    by_column = bool(subject) and subject in names
+    return Listing(
+        root,
+        texts(paths),
+        column(chosen),
+        subject=column(subject) if by_column else None if subject else own,
+        subject_source=f"column {subject}" if by_column else "" if subject else "BIDS participant",
+        groups={name: values for name, values in groups.items() if (values != "").any()},
+        given=_sides(root, column("split")) if "split" in names else None,
+        unused=tuple(unused),
+    )
+
+
+def _participants(file: Path) -> dict[str, dict[str, str]]:
+    """The row of each participant, by `sub-XX`, without its first column."""
+    table = table_files.read(file).columns.fillna("")
+    if "participant_id" not in table:
+        raise DataError(f"{file} has no column 'participant_id'; it has {', '.join(map(str, table))}.")
+    rows = [{str(name): str(value) for name, value in row.items()} for row in table.to_dict("records")]
+    return {f"sub-{row.pop('participant_id').removeprefix('sub-')}": row for row in rows}
+
+
+def _label_column(file: Path, columns: list[str], label: str) -> str:
+    if label:
+        if label not in columns:
+            raise DataError(
+                f"The recipe's data.label is {label!r}, and {file} has the columns {', '.join(columns)}."
+                f"{did_you_mean(label, columns)}"
+            )
+        return label
+    found = [name for name in columns if name.casefold() in LABELS]
+    if len(found) != 1:
+        many = f"{' and '.join(found)} could all be it" if found else f"it has {', '.join(columns) or 'no more'}"
+        raise DataError(
+            f"Which column of {file} is the label cannot be told: {many}. Name it: --set data.label=COLUMN."
+        )
+    return found[0]
+
+
+def _images(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
+    """The images to use, and the files that are none of them; notes and tables that belong to a tree are passed over."""
+    images: list[str] = []
+    unused: list[tuple[str, str]] = []
+    for path, fault in folders.walk(root):
+        if not path.startswith("sub-"):
+            continue
+        if fault:
+            unused.append((path, fault))
+        elif not path.casefold().endswith(_SIDECARS):
+            images.append(path)
+    if not any(_kind(path) == "anat" for path in images):
+        return images, unused
+    unused += [
+        (path, f"not an anatomical image ({_kind(path)}); to use it, name it in a manifest")
+        for path in images
+        if _kind(path) != "anat"
+    ]
+    return [path for path in images if _kind(path) == "anat"], unused
+
+
+def _kind(path: str) -> str:
+    """The folder right above an image: anat, func, dwi, …
+
+    >>> _kind("sub-01/ses-1/anat/sub-01_T1w.nii.gz")
+    'anat'
+    """
+    return path.split("/")[-2]
+
+
+def _entity(path: str, key: str) -> str:
+    """The value of a folder such as `ses-01`.
+
+    >>> _entity("sub-01/ses-1/anat/sub-01_T1w.nii.gz", "ses")
+    '1'
+    """
+    return next((part[len(key) + 1 :] for part in path.split("/")[:-1] if part.startswith(f"{key}-")), "")
+
+
+def _suffix(path: str) -> str:
+    """The kind of image: the last part of its name.
+
+    >>> _suffix("sub-01/anat/sub-01_acq-a_T1w.nii.gz"), _suffix("sub-01/anat/brain.nii")
+    ('T1w', '')
+    """
+    found = re.search(r"_([A-Za-z0-9]+)\.[^/]*$", path)
+    return found[1] if found else ""
+
+
+def _sides(root: Path, values: StrArray) -> StrArray:
+    unknown = sorted({value for value in values.tolist() if value and value.casefold() not in SIDE_NAMES})
+    if unknown:
+        raise DataError(f"{root}/participants.tsv: the column 'split' holds {first(unknown)}, which is no side.")
+    return np.array([SIDE_NAMES[value.casefold()] if value else "" for value in values.tolist()], dtype=np.str_)

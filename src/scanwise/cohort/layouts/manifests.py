@@ -1,0 +1,153 @@
+"""A table with one row a scan: path and label, and if you have them subject, split, text and group columns."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from scanwise.cohort import pseudonymised_paths, table_files
+from scanwise.cohort.listing import SIDE_NAMES, Listing, first, texts
+from scanwise.cohort.table_files import Table
+from scanwise.errors import DataError, did_you_mean
+from scanwise.records import SIDES, StrArray
+
+COLUMNS = ("path", "label", "subject", "split", "text")
+_FILES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".jp2", ".dcm", ".nii", ".nii.gz")
+
+
+def read(file: Path, subject: str, label: str = "", *, labelled: bool = True, anywhere: bool = True) -> Listing:
+    """List what a table names.
+
+    Args:
+        file: CSV, TSV, Parquet or Excel. Its paths are relative to its own folder, below which they must stay; or else
+            all of them are absolute.
+        subject: the column that tells who is who; without it `subject` is taken, if there is one.
+        label: the column that holds the class, where it is not `label`.
+        labelled: whether there must be labels.
+        anywhere: whether absolute paths may lead elsewhere; not so in a table that somebody else wrote.
+
+    Raises:
+        DataError: with the rows or columns to change.
+    """
+    table = table_files.read(file)
+    columns = table.columns
+    called = label or "label"
+    needed = ["path", called] if labelled else ["path"]
+    for column in needed:
+        if column not in columns:
+            raise DataError(
+                f"{file} has no column {column!r}; it has {', '.join(map(str, columns))}."
+                f"{did_you_mean(column, map(str, columns))} Rename the column."
+            )
+    column = subject if subject in columns else "subject"
+    known = column in columns and (subject in columns or not subject)
+    refuse_missing(table, file, [*needed, *([column] if known else [])])
+    root, paths = _places(file, columns["path"].tolist(), anywhere)
+    refuse_duplicates(paths, file)
+    others = [name for name in columns if name not in ("path", called, "label", "subject", "split", "text", column)]
+    files = [name for name in others if _are_files(columns[name])]
+    if "text" in columns and _are_files(columns["text"]):
+        raise DataError(f"{file}: the column 'text' holds names of files and no words. Rename the column.")
+    remarks = [
+        f"{file.name}: the column {name!r} holds names of files, so results are not broken down by it."
+        for name in files
+    ]
+    return Listing(
+        root,
+        texts(paths),
+        texts(columns[called] if labelled else ["" for _ in paths]),
+        subject=texts(columns[column]) if known else None,
+        subject_source=f"column {column}" if known else "",
+        groups={str(name): texts(columns[name].fillna("")) for name in others if name not in files},
+        text=texts(columns["text"].fillna("")) if "text" in columns else None,
+        given=_sides(columns["split"].fillna(""), file) if "split" in columns else None,
+        remarks=(*table.remarks, *remarks),
+    )
+
+
+def write(listing: Listing, file: Path, name: Path) -> None:
+    """Write to `file` a table that reads back as this listing once it is called `name`.
+
+    Paths are relative to its folder where the scans lie below that, and else absolute.
+    """
+    below, root = (Path(os.path.abspath(place)) for place in (name.parent, listing.root))  # noqa: PTH100 - without ".."
+    prefix = root.relative_to(below) if root.is_relative_to(below) else root
+    columns: dict[str, StrArray | Sequence[str]] = {
+        "path": [(prefix / path).as_posix() for path in listing.path.tolist()],
+        "label": listing.label,
+    }
+    if listing.subject is not None:
+        columns["subject"] = listing.subject
+    if listing.given is not None:
+        columns["split"] = listing.given
+    columns.update({name: values for name, values in listing.groups.items() if name not in COLUMNS})
+    if listing.text is not None:
+        columns["text"] = listing.text
+    table_files.write(columns, file, name)
+
+
+def refuse_missing(table: Table, file: Path, columns: Sequence[str]) -> None:
+    """Say in which lines a column is empty."""
+    for column in columns:
+        values = table.columns[column]
+        blank = values.isna() | (values.astype(str).str.strip() == "")
+        if blank.any():
+            lines = [table.lines[int(row)] for row in np.flatnonzero(blank)]
+            raise DataError(
+                f"{file}: the column {column!r} is empty in {len(lines)} rows (lines {first(lines)}). "
+                "Fill them in, or delete those rows."
+            )
+
+
+def refuse_duplicates(paths: Iterable[str], file: Path) -> None:
+    """Say which paths come twice."""
+    twice = [path for path, count in Counter(paths).items() if count > 1]
+    if twice:
+        raise DataError(f"{file}: {len(twice)} paths are listed more than once ({first(twice)}). Keep one row of each.")
+
+
+def _places(file: Path, paths: Sequence[str], anywhere: bool) -> tuple[Path, list[str]]:
+    """The folder that all paths are relative to, and each of them so."""
+    root = file.parent
+    if anywhere and all(os.path.isabs(path.strip()) for path in paths):  # noqa: PTH117
+        base = os.path.normpath(root.absolute())
+        inside = all(os.path.normpath(path.strip()).startswith(base + os.sep) for path in paths)
+        if not inside:
+            folders = {os.path.dirname(os.path.normpath(path.strip())) for path in paths}  # noqa: PTH120
+            root = Path(os.path.commonpath(folders))
+    # The links that `veil` made lead where they should.
+    resolve: Callable[[str], str] = os.path.normpath if pseudonymised_paths.is_cover(root) else os.path.realpath
+    real = cache(resolve)
+    return root, [_inside(root, path, file, real) for path in paths]
+
+
+def _inside(root: Path, path: str, file: Path, real: Callable[[str], str]) -> str:
+    """The path relative to the root; one that leads out of it, by itself or by a link, is refused."""
+    base = os.path.normpath(root.absolute())
+    place = os.path.normpath(os.path.join(base, path))  # noqa: PTH118
+    if path != path.strip() and not os.path.lexists(place):  # blanks that somebody typed, and not of the name
+        place = os.path.normpath(os.path.join(base, path.strip()))  # noqa: PTH118
+    folder = base + os.sep
+    within = place.startswith(folder if base != os.sep else base)
+    if within and (os.path.islink(place) or real(os.path.dirname(place)) != os.path.dirname(place)):  # noqa: PTH114, PTH120
+        within = Path(real(place)).is_relative_to(real(base))
+    if not within:
+        raise DataError(f"{file}: the path {path!r} leads outside {root}. Keep scans below the manifest's folder.")
+    return place[len(base) :].lstrip(os.sep).replace(os.sep, "/")
+
+
+def _are_files(values: "pd.Series[str]") -> bool:
+    """Whether a column holds names of scans: those are neither words nor a group."""
+    told = values.dropna()
+    return bool(len(told)) and all(PurePosixPath(value).name.casefold().endswith(_FILES) for value in told)
+
+
+def _sides(values: "pd.Series[str]", file: Path) -> StrArray:
+    unknown = sorted({value for value in values if value and value.casefold() not in SIDE_NAMES})
+    if unknown:
+        raise DataError(f"{file}: the column 'split' holds {first(unknown)}; use {', '.join(SIDES)} or leave it blank.")
+    return texts(SIDE_NAMES[value.casefold()] if value else "" for value in values)

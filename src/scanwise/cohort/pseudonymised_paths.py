@@ -1,0 +1,81 @@
+"""A cohort under other names, for people whose folders are called after patients.
+
+A folder in the cache holds a link to each file, under a path in which every name but those of classes and sides is a
+keyed hash. Whatever works on the cohort from then on sees these paths alone, so none of the old names can reach a table,
+a log or a report; and as the links lead to the scans, everything works as it does with the scans' own names.
+"""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from filelock import FileLock
+
+from scanwise.cohort.decoding.slice_names import file_of, locate
+from scanwise.cohort.listing import SIDE_NAMES, Listing, texts
+from scanwise.cohort.pseudonyms import Pseudonyms
+from scanwise.cohort.slice_expansion import HEADER
+from scanwise.cohort.store import cache_folder
+from scanwise.errors import StorageError
+
+
+def cover(listing: Listing) -> Listing:
+    """The same scans under paths, and of subjects, whose names are keyed hashes.
+
+    Raises:
+        StorageError: if the links cannot be made.
+    """
+    hashes = Pseudonyms.load()
+    keep = {*listing.label.tolist(), *SIDE_NAMES}
+    links: dict[str, Path] = {}
+
+    def name(path: str) -> str:
+        file, index = locate(listing.root / path)
+        told = path if index is None else file_of(path)
+        covered = hashes.path(told.lstrip("/"), keep)
+        links[covered] = file
+        return covered + path[len(told) :]
+
+    paths = texts(map(name, listing.path.tolist()))
+    subject = listing.subject
+    if subject is not None and listing.subject_source != HEADER:  # those are hashes already
+        subject = texts(hashes("subject", name) for name in subject.tolist())
+    return replace(
+        listing,
+        root=_link(links, hashes("path", str(listing.root.absolute()))),
+        path=paths,
+        subject=subject,
+        unused=tuple((hashes.path(path.lstrip("/"), keep), reason) for path, reason in listing.unused),
+    )
+
+
+def is_cover(root: Path) -> bool:
+    """Whether the links in a folder were made here."""
+    return root.absolute().is_relative_to(_covers().absolute())
+
+
+def _covers() -> Path:
+    return cache_folder() / "pseudonyms"
+
+
+def _link(links: dict[str, Path], name: str) -> Path:
+    folder = _covers() / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(str(folder) + ".lock"):
+            for link, file in links.items():
+                _link_one(folder / link, Path(os.path.abspath(file)))  # noqa: PTH100 - a link's own end stays as it is
+    except OSError as error:
+        raise StorageError(
+            f"Cannot link scans into {folder}: {error.strerror}. Point SCANWISE_CACHE elsewhere."
+        ) from error
+    return folder
+
+
+def _link_one(link: Path, file: Path) -> None:
+    if link.is_symlink():
+        if os.readlink(link) == str(file):  # noqa: PTH115
+            return
+        link.unlink()
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(file)

@@ -1,0 +1,161 @@
+"""From files to scans: how many each file holds, and what its header says of them.
+
+Volumes and DICOM files are opened, and read no further than their pixels; what is called like a picture is not even
+opened, and what is neither is looked at. What a header says fills the columns that the listing lacks: the subject (a keyed hash), study, modality, series, and position.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from scanwise.cohort.decoding import slice_names
+from scanwise.cohort.decoding.pixels import UnreadableScan
+from scanwise.cohort.decoding.readers import HEAD, identify, kind_of, workers
+from scanwise.cohort.listing import Listing, first, texts
+from scanwise.cohort.pseudonyms import Pseudonyms
+from scanwise.errors import DataError
+from scanwise.recipe import Data
+from scanwise.records import IntArray
+
+HEADER = "DICOM header, as a keyed hash"
+"""How subjects became known where headers told them."""
+
+_PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".jp2"}
+_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a file holds.
+
+    Attributes:
+        count: of its slices or frames; a file of one is known by its path alone.
+        columns: of one value for all, or one a slice.
+    """
+
+    count: int = 1
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def expand(listing: Listing, settings: Data, *, progress: bool = False) -> tuple[Listing, IntArray]:
+    """Replace each file that holds several scans by these; the rows of a manifest that name a slice stay one.
+
+    Files that cannot be opened, hold no pixels or claim too much go to `unused`.
+
+    Returns:
+        the listing of scans, and the row of the given listing that each comes from.
+
+    Raises:
+        DataError: if a scan is listed twice.
+    """
+    places = [slice_names.locate(listing.root / path) for path in listing.path.tolist()]
+    known = _open_all([file for file, _ in places], settings, progress)
+    rows: list[int] = []
+    names: list[str] = []
+    told: list[dict[str, str]] = []
+    unused: list[tuple[str, str]] = []
+    for row, (path, (file, index)) in enumerate(zip(listing.path.tolist(), places, strict=True)):
+        contents = known[file]
+        if isinstance(contents, str):
+            unused.append((path, contents))
+            continue
+        if index is not None and index >= contents.count:
+            unused.append((path, f"there is no such slice; the last of the file is #{contents.count - 1:03d}"))
+            continue
+        for wanted in _wanted(contents.count, settings) if index is None else [index]:
+            rows.append(row)
+            names.append(_name(slice_names.file_of(path) if index is not None else path, wanted, contents.count))
+            told.append({name: values[min(wanted, len(values) - 1)] for name, values in contents.columns.items()})
+    _refuse_twice(names)
+    scans = replace(listing.take(np.array(rows, dtype=np.int64)), path=texts(names), unused=(*listing.unused, *unused))
+    return _with_columns(scans, told), np.array(rows, dtype=np.int64)
+
+
+def names_of(file: Path, settings: Data) -> list[str]:
+    """The scans of one file, or of one that is named `file#slice`, as `read_file` takes them.
+
+    A file whose header cannot be read is its own name: reading it will say why.
+    """
+    place, index = slice_names.locate(file)
+    if index is not None:
+        return [str(file)]
+    found = _open(place, settings, cache(Pseudonyms.load))
+    if isinstance(found, str):
+        return [str(file)]
+    return [_name(str(file), index, found.count) for index in _wanted(found.count, settings)]
+
+
+def _wanted(count: int, settings: Data) -> list[int]:
+    """The slices that a recipe uses, by their middles: the part from 0 to 1 is all of them, and one there always is.
+
+    >>> _wanted(10, Data(slices=(0.4, 0.6))), _wanted(10, Data(every=4)), _wanted(1, Data(slices=(0.9, 1)))
+    ([4, 5], [0, 4, 8], [0])
+    """
+    low, high = settings.slices
+    inside = [index for index in range(count) if low <= (index + 0.5) / count <= high]
+    return inside[:: settings.every] or [min(count - 1, int((low + high) / 2 * count))]
+
+
+def _name(path: str, index: int, count: int) -> str:
+    return path if count == 1 else slice_names.name(path, index, count)
+
+
+def _open_all(files: Sequence[Path], settings: Data, progress: bool) -> dict[Path, Contents | str]:
+    """What each file holds, or why it cannot be used."""
+    found: dict[Path, Contents | str] = {file: Contents() for file in files}
+    todo = [file for file in found if file.suffix.casefold() not in _PICTURES]
+    waiting, pseudonyms = iter(todo), cache(Pseudonyms.load)  # no key is made where no header needs one
+    bar = tqdm(total=len(todo), desc="opening files", unit=" files", leave=False, disable=not progress, delay=0.5)
+    with bar, ThreadPoolExecutor(workers()) as pool:
+        while chunk := list(islice(waiting, _AT_ONCE)):
+            found.update(zip(chunk, pool.map(lambda file: _open(file, settings, pseudonyms), chunk), strict=True))
+            bar.update(len(chunk))
+    return found
+
+
+def _open(file: Path, settings: Data, pseudonyms: Callable[[], Pseudonyms]) -> Contents | str:
+    from scanwise.cohort.decoding import dicom, nifti
+
+    if file.suffix.casefold() in _PICTURES:
+        return Contents()
+    try:
+        with file.open("rb") as opened:
+            kind = kind_of(opened.read(HEAD))
+        if kind == "nifti":
+            return Contents(nifti.count_slices(file, settings))
+        if kind == "dicom":
+            header = dicom.read_header(file, pseudonyms())
+            return Contents(header.frames, header.columns)
+        identify(file)
+    except UnreadableScan as reason:
+        return str(reason)
+    except OSError as error:
+        return f"cannot be opened: {error.strerror}"
+    return Contents()
+
+
+def _with_columns(scans: Listing, told: Sequence[Mapping[str, str]]) -> Listing:
+    """Fill in the columns that headers tell and the listing lacks."""
+    names = dict.fromkeys(name for row in told for name in row)
+    columns = {name: texts(row.get(name, "") for row in told) for name in names}
+    columns = {name: values for name, values in columns.items() if (values != "").any()}
+    subject = columns.pop("subject", None)
+    if scans.subject is None and subject is not None:
+        scans = replace(scans, subject=subject, subject_source=HEADER)
+    return replace(scans, groups={**columns, **scans.groups})
+
+
+def _refuse_twice(names: Sequence[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"{len(twice)} scans are listed more than once ({first(twice)}): a file and its slices, or a slice under "
+            "two names. Keep one row of each."
+        )

@@ -1,0 +1,131 @@
+"""Augmented copies that carry their origin's subject and side, so that a split can never part a copy from its origin."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from scanwise import cohort, recipe, run
+from scanwise.cohort.layouts import manifests
+from scanwise.cohort.store import Store
+from scanwise.errors import DataError
+from scanwise.pipeline.stages import audit as audit_stage
+from scanwise.recipe import Augment, Data, Recipe
+from scanwise.records import Cohort, IntArray
+from scanwise.reporting import tables
+
+BLOCK = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many copies of what: of every scan, or as many of each class, drawn in turn from its scans."""
+
+    per_scan: int = 0
+    per_class: int = 0
+
+    def rows(self, known: Cohort, random: np.random.Generator) -> IntArray:
+        """(M,) the origin of each copy."""
+        if self.per_scan:
+            return np.repeat(np.arange(len(known)), self.per_scan)
+        chosen = []
+        for index in range(len(known.classes)):
+            scans = random.permutation(np.flatnonzero(known.labels == index))
+            chosen.append(np.resize(scans, self.per_class))  # every scan once before any twice
+        return np.concatenate(chosen)
+
+
+def augment(
+    data: str | Path,
+    out: Path,
+    plan: Plan,
+    *,
+    subject: str = cohort.AUTO,
+    like: str = "alexnet-gray",
+    size: int = 224,
+    seed: int = 0,
+    progress: bool = False,
+) -> Path:
+    """Write scans and their augmented copies as PNG files, with a manifest that says whose they are.
+
+    Args:
+        data: as in `fit`.
+        out: a new folder; it gets `scans/CLASS/*.png`, `manifest.csv` with path, label, subject, split (where the
+            data has one), the groups and the text, and `origins.csv` with the origin of each copy.
+        plan: how many.
+        subject: as in `audit`.
+        like: the recipe whose `train.augment` is applied, to every copy.
+        size: side of the square images, in pixels; scans that are not square are padded.
+        seed: of everything random.
+        progress: show bars.
+
+    Returns:
+        the manifest.
+
+    Raises:
+        DataError: if `out` holds something, or nobody knows who is who and the pixels cannot tell.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out} already holds something. Choose another folder with --out.")
+    shape = Recipe(name="augment", data=Data(size=size, channels=3, shape="pad"))
+    intake = cohort.read(str(data), shape, subject, progress=progress)
+    known = audit_stage.with_subjects(intake.cohort, progress=progress)
+    if not known.subjects_known:
+        raise DataError(
+            "Nobody knows who is who here, and the pixels cannot tell; copies of one person could then stand on both "
+            "sides of a split. Say who is who with --subject."
+        )
+    random = np.random.default_rng(seed)
+    origins = plan.rows(known, random)
+    change = recipe.load(like).train.augment.model_copy(update={"probability": 1.0})
+    with run.writing(out) as folder:
+        paths = _write_scans(folder, known, intake.store, progress)
+        copies = _write_copies(folder, known, intake.store, origins, change, seed, progress)
+        everyone = np.concatenate([np.arange(len(known)), origins])
+        whole = replace(known.take(everyone), root=str(folder), path=np.array([*paths, *copies]))
+        manifests.write(audit_stage.as_listing(whole), folder / "manifest.csv", folder / "manifest.csv")
+        pairs = zip(copies, (paths[row] for row in origins.tolist()), strict=True)
+        tables.write_csv(("path", "origin"), pairs, folder / "origins.csv")
+    return out / "manifest.csv"
+
+
+def _write_scans(folder: Path, known: Cohort, pixels: Store, progress: bool) -> list[str]:
+    paths = [f"{_place(known, row)}/{row:06d}.png" for row in range(len(known))]
+    blocks = range(0, len(known), BLOCK)
+    for start in tqdm(blocks, "scans", disable=not progress, leave=False, delay=0.5):
+        rows = np.arange(start, min(start + BLOCK, len(known)))
+        for row, image in zip(rows.tolist(), pixels.read(rows), strict=True):
+            _save(image, folder / paths[row])
+    return paths
+
+
+def _write_copies(
+    folder: Path, known: Cohort, pixels: Store, origins: IntArray, change: Augment, seed: int, progress: bool
+) -> list[str]:
+    import torch
+
+    from scanwise.training import augment as changes
+
+    generator = torch.Generator().manual_seed(seed)
+    made: list[str] = []
+    for start in tqdm(range(0, len(origins), BLOCK), "copies", disable=not progress, leave=False, delay=0.5):
+        rows = origins[start : start + BLOCK]
+        scans = torch.from_numpy(pixels.read(rows)).permute(0, 3, 1, 2)
+        changed = changes.augment(scans, change, generator).clamp(0, 255).round().byte().permute(0, 2, 3, 1).numpy()
+        for offset, (row, image) in enumerate(zip(rows.tolist(), changed, strict=True), start):
+            path = f"{_place(known, row)}/{row:06d}-copy-{offset:06d}.png"
+            _save(image, folder / path)
+            made.append(path)
+    return made
+
+
+def _place(known: Cohort, row: int) -> str:
+    return f"scans/{known.classes[known.labels[row]].replace('/', '_')}"
+
+
+def _save(image: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]", path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    gray = bool((image == image[:, :, :1]).all())
+    Image.fromarray(image[:, :, 0] if gray else image).save(path)

@@ -1,0 +1,192 @@
+"""K-fold by subject as one command; nested, where there is a choice to make between candidates.
+
+Every subject is tested once, by a network that saw no scan of theirs. Where candidates compete, each fold chooses among them
+by its own validation subjects alone, and only the chosen one answers for that fold's test subjects: the figures that come
+out are those of the whole procedure, the choice included. The trivial rivals answer once, beside the first candidate, and
+the procedure is compared with them person by person.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scanwise import bundle, evaluation, metrics, pipeline, recipe, run
+from scanwise.errors import RecipeError, RunError
+from scanwise.evaluation.comparison import LOWER_IS_BETTER
+from scanwise.evaluation.sample import labels_of
+from scanwise.pipeline.stages.evaluation import ModelPredictions, kept_rivals, pool
+from scanwise.pipeline.stages.operating_points import validation_of
+from scanwise.recipe import Recipe
+from scanwise.records import METRIC_COLUMNS, Cohort, Logits, Metric, Predictions, Split, save_metrics
+from scanwise.reporting import tables
+from scanwise.run import Fit, Run
+
+log = logging.getLogger("scanwise")
+
+CHOICES = ("fold", "candidate", "settings", "criterion", "unit", "validation_value", "chosen")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What one candidate was worth on the validation subjects of one fold, and whether it was chosen."""
+
+    fold: int
+    candidate: str
+    value: float
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What came of all folds.
+
+    Attributes:
+        folder: where it lies.
+        candidates: name to the settings that make it; one without settings where there was no choice.
+        choices: of every fold and candidate.
+        metrics: of the chosen networks, fold by fold and pooled (fold -1); of the rivals and their paired differences, pooled.
+    """
+
+    folder: Path
+    candidates: Mapping[str, tuple[str, ...]]
+    choices: tuple[Choice, ...]
+    metrics: tuple[Metric, ...]
+
+
+def fold(
+    source: str | Path | Recipe,
+    *,
+    data: str | Path,
+    out: Path,
+    folds: int = 5,
+    subject: str = "",
+    settings: Sequence[str] = (),
+    tries: Sequence[Sequence[str]] = (),
+    criterion: str = "nll",
+    resume: bool = False,
+    **options: Any,
+) -> Folded:
+    """Fit, choose and judge over folds of subjects.
+
+    Args:
+        source: as in `fit`.
+        data: as in `fit`.
+        out: the folder; each candidate is a run in it, and `nested/` holds what came of the choice.
+        folds: how many; every subject that can be judged is tested in one.
+        subject: as in `fit`.
+        settings: of all candidates.
+        tries: the settings of each candidate; none is a single candidate, and nothing to choose.
+        criterion: an entry of `metrics.METRICS`, on validation subjects.
+        resume: go on with what lies in `out`.
+        options: further arguments of `fit`.
+
+    Raises:
+        RecipeError: if there are fewer than two folds, or the criterion is unknown.
+        RunError: if candidates were split differently.
+    """
+    if folds < 2:
+        raise RecipeError(f"Cross-validation needs two folds or more; {folds} was asked for.")
+    if criterion not in metrics.METRICS:
+        raise RecipeError(f"There is no metric {criterion!r} to choose by; known are {', '.join(metrics.METRICS)}.")
+    candidates = {f"candidate-{k}": tuple(one) for k, one in enumerate(tries, 1)} or {"candidate-1": ()}
+    runs: dict[str, Run] = {}
+    for name, own in candidates.items():
+        log.info("%s of %d: %s", name, len(candidates), ", ".join(own) or "the recipe as it is")
+        place, lone = out / name, ["rivals.names=[majority]"] if runs else []  # the first one's rivals are everybody's
+        runs[name] = pipeline.fit(
+            source, data=data, out=place, subject=subject, resume=resume and place.is_dir(),
+            settings=[*settings, *own, *lone, f"split.folds={folds}", "split.protocols=[honest]"], **options,
+        )  # fmt: skip
+    return _judge(out, candidates, runs, criterion)
+
+
+def _judge(out: Path, candidates: Mapping[str, tuple[str, ...]], runs: Mapping[str, Run], criterion: str) -> Folded:
+    """Choose in every fold, pool what the chosen ones say, and write `nested/`."""
+    first = next(iter(runs))
+    fits = {name: [fit for fit in folder.fits() if fit.protocol == "honest"] for name, folder in runs.items()}
+    _refuse_other_splits(fits)
+    made, known = recipe.load(runs[first].recipe), Cohort.load(runs[first].cohort)
+    place = 1 if known.subjects_known else 0
+    choices: list[Choice] = []
+    judged: list[ModelPredictions] = []
+    rivals: list[list[ModelPredictions]] = []
+    for number, beside in enumerate(fits[first]):
+        values = {name: _worth(parts[number], criterion, place) for name, parts in fits.items()}
+        best = _best(values, criterion)
+        choices += [Choice(number, name, value, name == best) for name, value in values.items()]
+        judged.append(_answers(runs[best], fits[best][number]))
+        rivals.append(kept_rivals(beside, judged[-1].split, made.rivals.names))
+    whole = pool(judged)
+    found = _measure(made, known, [*judged, whole], [pool(list(entries)) for entries in zip(*rivals, strict=True)])
+    folded = Folded(out, dict(candidates), tuple(choices), tuple(found))
+    if run.is_writer():
+        _write(folded, whole, criterion, "subject" if place else "scan", known.subjects_known)
+    return folded
+
+
+def _measure(
+    made: Recipe, known: Cohort, chosen: Sequence[ModelPredictions], rivals: Sequence[ModelPredictions]
+) -> list[Metric]:
+    """Figures of the chosen networks, all folds together last; then of the rivals, with its lead over each."""
+    section = made.evaluation
+    shared: dict[str, Any] = {"draws": section.draws, "confidence": section.confidence, "seed": made.seed}
+    asked: dict[str, Any] = {"ordered": known.ordered, "ratings": bundle.ratings_of(made, known.classes), **shared}
+    found: list[Metric] = []
+    for entry in [*chosen, *rivals]:
+        for unit in ["scans", *(["subjects"] if known.subjects_known else [])]:
+            said: Predictions = getattr(entry, unit)
+            measured = evaluation.measure(said, subjects=said.subjects, by_class=entry.model == "network", **asked)
+            if entry.model != "network":
+                measured += evaluation.paired_difference(getattr(chosen[-1], unit), said, **shared)
+            found += [replace(m, model=entry.model, protocol="honest", fold=entry.split.fold) for m in measured]
+    return found
+
+
+def _refuse_other_splits(fits: Mapping[str, Sequence[Fit]]) -> None:
+    names = list(fits)
+    for name in names[1:]:
+        for one, other in zip(fits[names[0]], fits[name], strict=True):
+            if not np.array_equal(Split.load(one.split).side, Split.load(other.split).side):
+                raise RunError(
+                    f"{name} was split differently from {names[0]}, so their folds cannot be chosen between. Candidates "
+                    "may not change the seed, the data or the split."
+                )
+
+
+def _worth(fit: Fit, criterion: str, place: int) -> float:
+    """The criterion on the validation side of one fold, by subject where they are known."""
+    said = validation_of(fit)[place]
+    return float(metrics.METRICS[criterion](said.probs, labels_of(said)))
+
+
+def _best(values: Mapping[str, float], criterion: str) -> str:
+    """The candidate that is best; the first of equals, and one without a value never."""
+    sign = 1.0 if criterion in LOWER_IS_BETTER else -1.0
+    return min(values, key=lambda name: sign * values[name] if values[name] == values[name] else np.inf)
+
+
+def _answers(folder: Run, fit: Fit) -> ModelPredictions:
+    made, known = recipe.load(folder.recipe), Cohort.load(folder.cohort)
+    test = Logits.load(fit.logits("test"))
+    judges = bundle.judges_of(fit, bundle.ratings_of(made, known.classes))
+    said: tuple[Predictions, Predictions] = bundle.judge_both(judges, test, bundle.hashes_of_scans(known, test.scans))
+    return ModelPredictions("network", Split.load(fit.split), *said)
+
+
+def _write(found: Folded, whole: ModelPredictions, criterion: str, unit: str, known: bool) -> None:
+    folder = Run(found.folder / "nested")
+    with run.writing(folder.metrics) as temporary:
+        save_metrics(found.metrics, temporary)
+    rows = [
+        (one.fold, one.candidate, " ".join(found.candidates[one.candidate]), criterion, unit, one.value, one.chosen)
+        for one in found.choices
+    ]
+    tables.write_table(CHOICES, rows, folder.tables / "choices.csv")
+    tables.write(folder, "honest", whole.scans, whole.subjects if known else None)
+    values = [[getattr(m, column) for column in METRIC_COLUMNS] for m in found.metrics]
+    tables.write_table(METRIC_COLUMNS, values, folder.tables / "summary_statistics.csv")
+    tables.write_rivals(folder, found.metrics)

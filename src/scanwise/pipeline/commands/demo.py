@@ -1,0 +1,59 @@
+"""The demonstration: a synthetic cohort, where the truth is known, taken to a report."""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from scanwise import bundle, pipeline, pooling, risk
+from scanwise.records import Logits, load_metrics
+from scanwise.run import Run
+
+log = logging.getLogger("scanwise")
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What the demonstration shows: its run, and the figures that only a planted truth can give."""
+
+    run: Run
+    text: str
+
+
+def demo(out: Path, *, seed: int = 0, device: str = "auto", threads: int = 0, progress: bool = False) -> Demo:
+    """Make a synthetic cohort in `out`, take it to a report, and set the result beside the planted truth.
+
+    Raises:
+        RunError: if `out` holds something else, or a demonstration with another seed.
+    """
+    from scanwise.cohort import phantom
+
+    made = replace(phantom.DEMO, seed=seed)
+    log.info("drawing %d scans of %d synthetic subjects", made.subjects * made.slices, made.subjects)
+    phantom.write(out / "cohort", made, progress=progress)
+    folder = pipeline.fit(
+        "demo",
+        data=out / "cohort" / "scans",
+        out=out / "run",
+        subject=str(out / "cohort" / "truth.csv"),
+        settings=[f"seed={seed}"],
+        device=device,
+        threads=threads,
+        resume=True,  # a demonstration that is asked for again has nothing to ask
+        progress=progress,
+    )
+    place = folder.fit("honest", 0)
+    test, calibrated = (pooling.pool_by_subject(Logits.load(place.logits(side))) for side in ("test", "calibration"))
+    ceiling = phantom.ceiling(made, test.subjects.tolist())
+    alpha = bundle.judges_of(place)["subject"].sets.alpha  # type: ignore[union-attr]
+    low = risk.coverage_band(len(calibrated), len(test), alpha, 0.01)
+    covered = next(
+        m
+        for m in load_metrics(folder.metrics)
+        if (m.name, m.unit, m.group, m.model) == ("coverage", "subject", "", "network")
+    )
+    text = (
+        f"An oracle that knows the planted truth reaches {100 * ceiling:.1f} % of the {len(test)} test subjects: the ceiling.\n"
+        f"Prediction sets cover {100 * covered.value:.1f} % of them; {100 * (1 - alpha):.0f} % are promised, and by the exact "
+        f"law 99 of 100 runs cover at least {100 * low:.1f} %."
+    )
+    return Demo(folder, text)

@@ -1,0 +1,267 @@
+"""Heatmaps of new scans: a picture for people, and arrays on the grid of the file for machines.
+
+OUT/NAME-CLASS.png      the scan bare, with the map, with its outline
+OUT/NAME-CLASS.npz      values (size, size), aligned (rows and columns of the file), affine and spacing, target, method, badge
+OUT/NAME-CLASS.nii.gz   of a NIfTI volume, or of a DICOM file that says where it lies: the map in its place
+OUT/words.csv           of a network that reads words: what each gave; NAME-CLASS-words.png where they look
+OUT/components.csv      of a hybrid: what each half looks at and gives; NAME-CLASS-halves.png
+OUT/NAME-CLASS-members.png .npz   where members look and differ, if that is asked for
+"""
+
+import logging
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain, count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scanwise import bundle, cohort, run
+from scanwise.errors import DataError, did_you_mean
+from scanwise.models.vocabulary import as_read
+from scanwise.pipeline import device_of
+from scanwise.pipeline.commands import voxel_grid
+from scanwise.pipeline.stages import explanation_parts as parts_stage
+from scanwise.pipeline.stages.explanation import WORDS, options_of
+from scanwise.recipe import Data
+from scanwise.records import Heatmap, IntArray
+
+if TYPE_CHECKING:
+    from scanwise.cohort.decoding.pixels import Pixels
+
+log = logging.getLogger("scanwise")
+
+PREDICTED, EVERY = "predicted", "all"
+
+
+def show(
+    place: Path,
+    scans: Sequence[Path],
+    out: Path,
+    *,
+    method: str = "",
+    target: Sequence[str] = (PREDICTED,),
+    layer: str = "",
+    opacity: float | None = None,
+    uncertainty: bool = False,
+    manifest: Path | None = None,
+    device: str = "auto",
+    threads: int = 0,
+    progress: bool = False,
+) -> tuple[tuple[Heatmap, ...], list[Path], tuple[tuple[str, str], ...]]:
+    """Explain files with the bundle of a run, and write what was found.
+
+    Args:
+        place: a run folder or a bundle.
+        scans: files, or folders of them.
+        out: the folder to write to.
+        method: of `explanation.METHODS`; unsaid, the recipe's.
+        target: classes by name or number, `predicted`, or `all`.
+        layer: for class activation maps.
+        opacity: of the map over the scan; unsaid, the recipe's.
+        uncertainty: also show where the members of the network differ.
+        manifest: with a column path, and text for a network that reads it.
+
+    Returns:
+        the maps, the pictures and tables, and (path, reason) of files that cannot be read.
+
+    Raises:
+        DataError: for a target that is no class, or if no file can be read.
+        RecipeError: for a method that does not apply, or members of a network that has none.
+    """
+    loaded = bundle.load(place)
+    made, used = loaded.recipe, device_of(device, threads)
+    listing, _ = cohort.slice_expansion.expand(
+        cohort.layouts.unlabelled(scans, manifest, ""), made.data, progress=progress
+    )
+    pixels, kept, quarantine = _read(listing, made.data)
+    if not kept:
+        raise DataError(f"None of the {len(listing.path)} files can be read; {_first([*quarantine, *listing.unused])}")
+    names = [str(listing.path[row]) for row in kept]
+    titles = ["" if listing.text is None else str(listing.text[row]) for row in kept]
+    spoken = None if loaded.vocabulary is None else as_read(titles, made.model.text, loaded.classes)
+    answer = loaded.predict(
+        [listing.root / name for name in names], words=None if spoken is None else titles, device=used
+    )
+    wanted = _targets(target, loaded.classes, answer.scans.predicted)
+    options = options_of(made, used, progress)
+    if method or layer:
+        options |= {"method": method or options["method"], "layer": layer}
+    rows = np.arange(len(names)).repeat(wanted.shape[1])
+    told = parts_stage.Told(
+        names=[names[row] for row in rows],
+        scans=None if made.model.name == "text" else pixels[rows],
+        targets=wanted.ravel(),
+        said=answer.scans.probs[rows],
+        classes=loaded.classes,
+        truth=[""] * len(rows),
+        titles=() if spoken is None else [spoken[row] for row in rows],
+        opacity=made.explain.opacity if opacity is None else opacity,
+    )
+    stems = _stems(told)
+    notes, files = _words(loaded, told, stems, out, used)
+    maps: tuple[Heatmap, ...] = ()
+    if told.scans is not None:
+        maps = _maps(loaded, pixels, told, wanted, options)
+        for index, (one, stem) in enumerate(zip(maps, stems, strict=True)):
+            files.append(_draw(one, told, index, notes[index], out / stem))
+            _write_arrays(one, loaded.classes, listing.root / one.scan, made.data, out / stem)
+        files += _halves(loaded, told, stems, out, used)
+        files += _members(loaded, told, stems, out, options) if uncertainty else []
+    return maps, files, (*quarantine, *listing.unused)
+
+
+def _stems(told: parts_stage.Told) -> list[str]:
+    """The names of what is written of each scan and class, no two alike in any letters."""
+    shared = os.path.commonpath([os.path.dirname(name) for name in told.names])  # noqa: PTH120 - names are text
+    taken: set[str] = set()
+    stems = []
+    for name, target in zip(told.names, told.targets, strict=True):
+        wanted = f"{_safe(name.removeprefix(shared))}-{_safe(told.classes[target])}"
+        numbered = (f"{wanted}-{number}" for number in count(2))
+        stem = next(one for one in chain([wanted], numbered) if one.casefold() not in taken)
+        taken.add(stem.casefold())
+        stems.append(stem)
+    return stems
+
+
+def _maps(
+    loaded: bundle.Bundle, pixels: "Pixels", told: parts_stage.Told, wanted: IntArray, options: dict[str, Any]
+) -> tuple[Heatmap, ...]:
+    """A map of each scan and class, with the badge that its method has on this run."""
+    from scanwise.explanation import explain, judged
+    from scanwise.explanation.sanity import method_of
+
+    tokens = None
+    if loaded.vocabulary is not None:
+        tokens = loaded.vocabulary(told.titles[:: wanted.shape[1]])
+    names = np.array(told.names[:: wanted.shape[1]])
+    found = explain(loaded.network, pixels, targets=wanted, tokens=tokens, names=names, **options)
+    reasons = loaded.verdict(method_of(options), options["layer"])
+    return tuple(judged(replace(one, prob=float(p)), reasons) for one, p in zip(found, told.probs, strict=True))
+
+
+def _draw(one: Heatmap, told: parts_stage.Told, index: int, note: str, stem: Path) -> Path:
+    from scanwise.explanation import drawing
+
+    path = stem.with_name(stem.name + ".png")
+    with run.writing(path) as temporary:
+        temporary.write_bytes(drawing.panel(told.scans[index], one, told.classes, opacity=told.opacity, note=note))
+    return path
+
+
+def _words(
+    loaded: bundle.Bundle, told: parts_stage.Told, stems: Sequence[str], out: Path, device: str
+) -> tuple[list[str], list[Path]]:
+    """What the words gave, a line a scan and class, and the files that tell it; nothing for a network that reads none."""
+    if loaded.vocabulary is None:
+        return [""] * len(stems), []
+    pictures = [f"{stem}-words.png" for stem in stems]
+    failed = bool(loaded.verdict(WORDS))
+    notes = parts_stage.write_words(
+        loaded.network, loaded.vocabulary, told, out, device=device, pictures=pictures, failed=failed
+    )
+    return notes, [out / "words.csv"]
+
+
+def _halves(loaded: bundle.Bundle, told: parts_stage.Told, stems: Sequence[str], out: Path, device: str) -> list[Path]:
+    """The maps of the two halves of a hybrid, and what each gives; nothing for any other network."""
+    from scanwise.explanation.components import METHODS
+    from scanwise.models.hybrid import Hybrid
+
+    if not isinstance(loaded.network.body, Hybrid):
+        return []
+    pictures = [f"{stem}-halves.png" for stem in stems]
+    verdicts = {half: loaded.verdict(method) for half, method in METHODS.items()}
+    reasons = {half: told_of for half, told_of in verdicts.items() if told_of is not None}
+    looks = parts_stage.look(loaded.network, told, options_of(loaded.recipe, device, False)["batch"], device)
+    parts_stage.write_components(told, looks, out, reasons, pictures)
+    return [*(out / name for name in pictures), out / "components.csv"]
+
+
+def _members(
+    loaded: bundle.Bundle, told: parts_stage.Told, stems: Sequence[str], out: Path, options: dict[str, Any]
+) -> list[Path]:
+    """Where members agree to look and where they differ, a picture and arrays a scan and class."""
+    from scanwise.explanation.sanity import method_of
+    from scanwise.explanation.uncertainty_map import spread
+
+    tokens = None if loaded.vocabulary is None else loaded.vocabulary(told.titles)
+    found = spread(loaded.network, told.scans, targets=told.targets[:, None], tokens=tokens, **options)
+    reasons = loaded.verdict(method_of(options), options["layer"])
+    files = []
+    for row, stem in enumerate(stems):
+        arrays, picture = (out / f"{stem}-members.{kind}" for kind in ("npz", "png"))
+        parts_stage.write_spread(found, told, slice(row, row + 1), reasons, arrays=arrays, picture=picture)
+        files.append(picture)
+    return files
+
+
+def _read(listing: Any, settings: Data) -> "tuple[Pixels, list[int], list[tuple[str, str]]]":
+    from scanwise.cohort.decoding.readers import Scan, read_files
+
+    pixels, kept, quarantine = [], [], []
+    places = [listing.root / path for path in listing.path.tolist()]
+    for row, scan in enumerate(read_files(places, settings)):
+        if isinstance(scan, Scan):
+            pixels.append(scan.pixels)
+            kept.append(row)
+        else:
+            quarantine.append((str(listing.path[row]), scan))
+    return np.stack(pixels) if pixels else np.empty((0, 1, 1, 1), np.uint8), kept, quarantine
+
+
+def _targets(asked: Sequence[str], classes: Sequence[str], predicted: IntArray) -> IntArray:
+    """(N, K) classes to explain, each once."""
+    columns: list[IntArray] = []
+    for target in asked:
+        if target == EVERY:
+            columns += [np.full(len(predicted), index) for index in range(len(classes))]
+        elif target == PREDICTED:
+            columns.append(np.asarray(predicted))
+        elif target in classes:
+            columns.append(np.full(len(predicted), list(classes).index(target)))
+        elif target.isdecimal() and int(target) < len(classes):
+            columns.append(np.full(len(predicted), int(target)))
+        else:
+            raise DataError(
+                f"There is no class {target!r}; choose {PREDICTED}, {EVERY}, a number below {len(classes)}, or one of "
+                f"{', '.join(classes)}.{did_you_mean(target, classes)}"
+            )
+    return np.unique(np.stack(columns, axis=1), axis=1)
+
+
+def _write_arrays(one: Heatmap, classes: Sequence[str], file: Path, settings: Data, stem: Path) -> None:
+    grid = voxel_grid.grid_of(file, settings)
+    aligned = grid.align(one.values, settings)
+    with run.writing(stem.with_name(stem.name + ".npz")) as temporary, temporary.open("wb") as stream:
+        np.savez(
+            stream,
+            values=one.values,
+            aligned=aligned,
+            affine=grid.affine,
+            spacing=grid.spacing,
+            scan=np.array(one.scan),
+            target=np.array(one.target),
+            target_name=np.array(classes[one.target]),
+            prob=np.array(one.prob),
+            method=np.array(one.method),
+            passed=np.array("not checked" if one.passed is None else str(one.passed)),
+            reason=np.array(one.reason),
+        )
+    volume = grid.holding(aligned)
+    if volume is not None:
+        with run.writing(stem.with_name(stem.name + ".nii.gz")) as temporary:
+            temporary.write_bytes(volume)
+
+
+def _safe(name: str) -> str:
+    """A name that any file system takes."""
+    return re.sub(r"[^\w.#-]+", "_", name.strip("/")).lstrip(".") or "scan"
+
+
+def _first(refused: Sequence[tuple[str, str]]) -> str:
+    return ": ".join(refused[0]) + "." if refused else "none were found."

@@ -1,0 +1,298 @@
+"""A finished run on other people: everything frozen, nothing re-tuned, and what recalibrating with some of them would give."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scanwise import bundle, cohort, evaluation, registration, run
+from scanwise.audit import copies
+from scanwise.audit.duplicates import ALIKE
+from scanwise.bundle import Bundle
+from scanwise.cohort.classes import known_as
+from scanwise.errors import DataError, LeakageError, ScanwiseError
+from scanwise.evaluation import shift
+from scanwise.pipeline.commands import recalibration
+from scanwise.pipeline.stages import audit as audit_stage
+from scanwise.pipeline.stages import operating_points
+from scanwise.pooling import common_label
+from scanwise.records import (
+    METRIC_COLUMNS,
+    Cohort,
+    Finding,
+    Metric,
+    Predictions,
+    Split,
+    StrArray,
+    save_findings,
+    save_metrics,
+)
+from scanwise.reporting import external_page as page
+from scanwise.reporting import tables
+from scanwise.reporting.wording import FEW, counted
+from scanwise.run import Run
+
+EXTERNAL = "external"
+LEARNT = ("train", "validation", "calibration")
+"""Sides of the run whose scans may not come back as strangers."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class External:
+    """What became of a run on other people.
+
+    Attributes:
+        source: where they are from.
+        scans: answers by scan, with labels.
+        subjects: answers by subject, or None where nobody is known.
+        before: the run's own test answers, by the unit of `main`.
+        metrics: with the split `external`.
+        drift: rows of `shift.drift`.
+        recalibration: rows of `recalibrating.learning_curve`.
+        transport: what the run's cuts promised on its validation side and do here.
+        findings: what a reader must know.
+        quarantine: (path, reason) of files that cannot be read.
+        alpha: allowed miscoverage of the prediction sets, or None where there are none.
+    """
+
+    source: str
+    scans: Predictions
+    subjects: Predictions | None
+    before: Predictions
+    metrics: tuple[Metric, ...]
+    drift: tuple[Row, ...]
+    recalibration: tuple[Row, ...]
+    transport: tuple[Row, ...]
+    findings: tuple[Finding, ...]
+    quarantine: tuple[tuple[str, str], ...]
+    alpha: float | None
+
+    @property
+    def main(self) -> Predictions:
+        """By subject where they are known."""
+        return self.scans if self.subjects is None else self.subjects
+
+
+def evaluate(
+    place: Path,
+    *,
+    data: str,
+    subject: str = "",
+    draws: int = 2000,
+    seed: int = 0,
+    device: str = "cpu",
+    pseudonymise: bool = False,
+    accept_copies: bool = False,
+    progress: bool = False,
+) -> External:
+    """Judge the bundle of a run on other people's scans.
+
+    Args:
+        place: the run folder.
+        data: folder, manifest or URL of the other scans, with labels.
+        subject: who is who there, as in `fit`.
+        draws: behind each interval.
+        seed: of the draws.
+        device: where the network runs.
+        pseudonymise: keyed hashes in place of names, as in `fit`.
+        accept_copies: say changed copies of scans that the run learnt from, and go on: for eyes that have looked.
+        progress: show bars.
+
+    Raises:
+        LeakageError: if scans that the run learnt from are among them.
+        DataError: if no class of theirs is one of the run's, or nothing can be read.
+    """
+    folder = Run.open(place)
+    loaded = bundle.load(place)
+    known, findings, quarantine = _read(loaded, data, subject, pseudonymise, progress)
+    fit = folder.fit(str(loaded.about["protocol"]), int(loaded.about["fold"]))
+    learnt = _learnt(Cohort.load(folder.cohort), Split.load(fit.split))
+    findings += refuse_overlap(learnt, known, accept_copies=accept_copies, progress=progress)
+    scans, subjects, refused = _answer(loaded, known, device, progress)
+    main = scans if subjects is None else subjects
+    findings += _few(main)
+    before = tables.read(
+        folder.tables_of(fit.protocol) / ("predictions.csv" if subjects is None else "predictions_subject.csv")
+    )
+    shared: dict[str, Any] = {"draws": draws, "confidence": loaded.recipe.evaluation.confidence, "seed": seed}
+    ordered = bool(loaded.about["ordered"])
+    ratings = bundle.ratings_of(loaded.recipe, loaded.classes)
+    metrics: list[Metric] = []
+    for said in [scans, *([subjects] if subjects is not None else [])]:
+        metrics += evaluation.measure(said, subjects=said.subjects, ordered=ordered, ratings=ratings, **shared)
+        metrics += evaluation.break_down(said, **shared)
+    metrics += shift.calibration_lines(main, confidence=shared["confidence"], seed=seed)
+    sets = loaded.judges[main.unit].sets
+    chosen = (
+        operating_points.validation_of(fit)[0 if subjects is None else 1]
+        if fit.logits("validation").is_file()
+        else None
+    )
+    return External(
+        source=data,
+        scans=scans,
+        subjects=subjects,
+        before=before,
+        metrics=tuple(replace(m, split=EXTERNAL, protocol=fit.protocol, fold=fit.fold) for m in metrics),
+        drift=tuple(shift.drift(before, main, **shared)),
+        recalibration=tuple(recalibration.learning_curve(main, alpha=None if sets is None else sets.alpha, seed=seed)),
+        transport=() if chosen is None else tuple(evaluation.transport(chosen, main, **shared)),
+        findings=tuple(findings),
+        quarantine=(*quarantine, *refused),
+        alpha=None if sets is None else sets.alpha,
+    )
+
+
+def _read(
+    loaded: Bundle, data: str, subject: str, pseudonymise: bool, progress: bool
+) -> tuple[Cohort, list[Finding], list[tuple[str, str]]]:
+    """The other scans, under the run's classes; labels that the run does not know are left out and said."""
+    free = loaded.recipe.model_copy(update={"classes": None, "ordered": None})
+    intake = cohort.read(data, free, subject, pseudonymise=pseudonymise, bare=True, progress=progress)
+    found = [finding for finding in intake.findings if finding.check != "cohort.order"]
+    meant = known_as(intake.cohort.classes, loaded.recipe, loaded.classes)
+    if not meant:
+        raise DataError(
+            f"None of the labels in {data} ({', '.join(intake.cohort.classes)}) is a class of this run "
+            f"({', '.join(loaded.classes)}). Rename the folders, or the values of the label column."
+        )
+    place = {name: index for index, name in enumerate(loaded.classes)}
+    index = np.array([place.get(meant.get(name, ""), -1) for name in intake.cohort.classes])
+    labels = index[intake.cohort.labels]
+    known = replace(intake.cohort, labels=labels, classes=loaded.classes).take(labels >= 0)
+    strangers = sorted(set(intake.cohort.classes) - set(meant))
+    if strangers:
+        text = f"The run knows no class {', '.join(strangers)}: {int((labels < 0).sum()):,} scans were left out."
+        found.append(Finding("external.labels", "warning", text))
+    absent = [name for name in loaded.classes if name not in set(meant.values())]
+    if absent:
+        text = (
+            f"Nobody here has {', '.join(absent)}: it has no sensitivity, is left out of means over classes, and nothing "
+            "is learnt of how the run does on it."
+        )
+        found.append(Finding("external.classes", "warning", text))
+    return known, found, list(intake.quarantine)
+
+
+def _few(said: Predictions) -> list[Finding]:
+    people = len(np.unique(said.subjects))
+    if people >= FEW:
+        return []
+    text = f"Only {counted(people, 'subject')} here: below {FEW}, intervals are wide and rough; read figures as a hint."
+    return [Finding("external.few", "warning", text)]
+
+
+def _learnt(mine: Cohort, split: Split) -> Cohort:
+    return mine.take(np.isin(split.side, LEARNT))
+
+
+def refuse_overlap(
+    learnt: Cohort, other: Cohort, *, accept_copies: bool = False, progress: bool = False
+) -> list[Finding]:
+    """Say what could be checked, after refusing scans that the run learnt from: same files, same pixels, changed copies.
+
+    Raises:
+        LeakageError: naming the first of them.
+    """
+    same = np.isin(other.sha256, learnt.sha256) | ((other.pixels != "") & np.isin(other.pixels, learnt.pixels))
+    _refuse(other.path[same], len(other), "are scans that this run learnt from, file by file or pixel by pixel")
+    found: list[Finding] = []
+    both = other.subjects_known and learnt.subjects_known
+    shared: list[str] = np.intersect1d(other.subject, learnt.subject).tolist() if both else []
+    if len(shared):
+        text = (
+            f"{len(shared)} subjects here have names that subjects of the run have ({', '.join(shared[:3])}, …). "
+            "If they are the same people, these figures are not of strangers."
+        )
+        found.append(Finding("external.subjects", "warning", text))
+    try:
+        theirs, mine = (audit_stage.thumbnails_of(one, progress=progress) for one in (other, learnt))
+    except (ScanwiseError, OSError):
+        text = (
+            "The scans that the run learnt from are not where they were, so only exact copies could be looked for, by hash. "
+            "Turned or brightened copies among these scans would go unseen."
+        )
+        return [*found, Finding("external.copies", "warning", text)]
+    pixels = np.concatenate([mine, theirs]).reshape(-1, *mine.shape[1:3])
+    vectors = registration.descriptors(pixels)
+    alike = registration.neighbours(vectors[len(mine) :], vectors[: len(mine)], 1)[1][:, 0] >= ALIKE
+    _refuse(other.path[alike], len(other), "look just like scans that this run learnt from")
+    pairs = copies.find(pixels, np.repeat(["learnt", EXTERNAL], [len(mine), len(theirs)]), EXTERNAL).rows
+    across = pairs[(pairs < len(mine)).sum(axis=1) == 1].max(axis=1, initial=0)
+    rows = np.unique(across[across >= len(mine)]) - len(mine)
+    what = "seem to be turned, shifted or brightened copies of scans that this run learnt from"
+    if len(rows) and accept_copies:
+        told = f"{len(rows):,} of {len(other):,} scans {what}; somebody looked, and goes on."
+        return [*found, Finding("external.copies", "warning", told, tuple(other.path[rows].tolist()))]
+    _refuse(other.path[rows], len(other), what, " If your eyes say otherwise, go on with --accept-copies.")
+    text = f"None of {len(other):,} scans is a copy of the {len(learnt):,} that the run learnt from, exact or changed."
+    return [*found, Finding("external.copies", "note", text)]
+
+
+def _refuse(paths: StrArray, count: int, what: str, escape: str = "") -> None:
+    if len(paths):
+        raise LeakageError(
+            f"{len(paths):,} of {count:,} scans {what}; figures on them would flatter. Take them out: "
+            f"`scanwise audit` shows copies. First: {', '.join(paths[:3].tolist())}.{escape}"
+        )
+
+
+def _answer(
+    loaded: Bundle, known: Cohort, device: str, progress: bool
+) -> tuple[Predictions, Predictions | None, Sequence[tuple[str, str]]]:
+    """The bundle's answers, with labels, by scan and by subject."""
+    root = cohort.remote.local(known.root)
+    answer = loaded.predict(
+        [root / path for path in known.path.tolist()],
+        known.subject.tolist() if known.subjects_known else None,
+        dict(known.groups),
+        words=known.text.tolist() if known.text is not None and loaded.recipe.model.reads_words else None,
+        names=known.path,
+        device=device,
+        progress=progress,
+    )
+    label = dict(zip(known.path.tolist(), known.labels.tolist(), strict=True))
+    labels = np.array([label[path] for path in answer.scans.scans.tolist()], dtype=np.int64)
+    scans = replace(answer.scans, labels=labels)
+    if answer.subjects is None:
+        own = np.array([known.subject[known.path.tolist().index(path)] for path in answer.scans.scans.tolist()])
+        return replace(scans, subjects=own), None, answer.quarantine
+    names, place = np.unique(scans.subjects, return_inverse=True)
+    common = dict(zip(names.tolist(), common_label(labels, place, len(known.classes)).tolist(), strict=True))
+    pooled = np.array([common[name] for name in answer.subjects.subjects.tolist()], dtype=np.int64)
+    return scans, replace(answer.subjects, labels=pooled), answer.quarantine
+
+
+def write(found: External, folder: Path) -> Path:
+    """Write metrics, tables, findings and the page of an external validation into a folder of their own."""
+    with run.writing(folder / "metrics.json") as temporary:
+        save_metrics(found.metrics, temporary)
+    with run.writing(folder / "findings.json") as temporary:
+        save_findings(found.findings, temporary)
+    said = Run(folder)
+    tables.write(said, "honest", found.scans, found.subjects)
+    tables.write_table(
+        METRIC_COLUMNS,
+        [[getattr(m, c) for c in METRIC_COLUMNS] for m in found.metrics],
+        said.tables / "summary_statistics.csv",
+    )
+    tables.write_csv(("path", "reason"), found.quarantine, said.quarantine)
+    for name, rows in (
+        ("drift", found.drift),
+        ("recalibration", found.recalibration),
+        ("operating_points", found.transport),
+    ):
+        if rows:
+            tables.write_table(list(rows[0]), [list(row.values()) for row in rows], said.tables / f"{name}.csv")
+    run.write_text(
+        page.build(
+            found.source, found.main, found.before, found.metrics, found.drift, found.recalibration, found.transport,
+            found.findings, found.alpha,
+        ),
+        folder / "external.html",
+    )  # fmt: skip
+    return folder / "external.html"

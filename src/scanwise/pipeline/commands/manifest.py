@@ -1,0 +1,113 @@
+"""The manifest that scanwise understood, for people to check, edit and feed back."""
+
+import csv
+import io
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from scanwise import recipe, run
+from scanwise.cohort import layouts, pseudonymised_paths, remote, slice_expansion
+from scanwise.cohort.layouts import folders, manifests
+from scanwise.cohort.listing import Listing, first, texts
+from scanwise.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written, and where.
+
+    Attributes:
+        manifest: the table.
+        quarantine: the table of files that are not in it, or None where all are.
+        scans: the rows of the manifest.
+        files: how many files they lie in.
+    """
+
+    manifest: Path
+    quarantine: Path | None
+    scans: Listing
+    files: int
+
+    @property
+    def summary(self) -> str:
+        """How much of what there is, in one line."""
+        scans = self.scans
+        labels = [f"{label or '(none)'} {count:,}" for label, count in sorted(Counter(scans.label.tolist()).items())]
+        people = f"{len(set(scans.subject.tolist())):,}" if scans.subject is not None else "unknown"
+        known = f" ({scans.subject_source})" if scans.subject is not None else ""
+        columns = f"; columns: {', '.join(scans.groups)}" if scans.groups else ""
+        return f"{len(scans):,} scans in {self.files:,} files; subjects: {people}{known}; labels: {first(labels, 12)}{columns}"
+
+
+def write_manifest(
+    data: str | Path,
+    out: Path,
+    *,
+    source: str = "",
+    settings: tuple[str, ...] = (),
+    subject: str = "",
+    pseudonymise: bool = False,
+    progress: bool = False,
+) -> Written:
+    """Write the scans of a cohort as a table that leads to the same cohort again; no pixels are read.
+
+    Args:
+        data: folder, manifest or fsspec URL. A folder without class folders gives an empty label to fill in.
+        out: the table; its name ends in .csv, .tsv, .parquet or .xlsx.
+        source: the recipe whose `data` section says how volumes are cut; the defaults if nothing is said.
+        settings: `data.axis=coronal` and the like, laid over it.
+        subject: as for `fit`.
+        pseudonymise: put keyed hashes in place of subjects and of names in paths; on this machine the table leads to
+            the scans all the same.
+        progress: show bars.
+
+    Raises:
+        DataError: if nothing can be listed.
+    """
+    section = recipe.load(source or "demo", settings).data
+    away = remote.is_remote(str(data))
+    place = remote.mirror(str(data), progress=progress) if away else layouts.local(str(data))
+    listing = _list(place, subject, section.label, anywhere=not away)
+    if pseudonymise:
+        listing = pseudonymised_paths.cover(listing)
+    scans, rows = slice_expansion.expand(listing, section, progress=progress)
+    if scans.subject is not None and (scans.subject == "").any():
+        remark = "Some headers name no patient, so the table has no subjects; fill in that column yourself."
+        scans = replace(scans, subject=None, subject_source="", remarks=(*scans.remarks, remark))
+    if not len(scans):
+        raise DataError(
+            f"None of the {len(listing)} files in {data} can be read; the first: {': '.join(scans.unused[0])}."
+        )
+    with run.writing(out) as temporary:
+        manifests.write(scans, temporary, out)
+    return Written(out, _write_unused(scans, out), scans, len(np.unique(rows)))
+
+
+def _list(place: Path, subject: str, label: str, *, anywhere: bool) -> Listing:
+    """The labelled scans; of a folder of loose files, these without labels."""
+    if not place.is_dir() or folders.tops(folders.descend(place)):
+        return layouts.discover(place, subject, label, anywhere=anywhere)
+    listing = layouts.unlabelled([place], None, subject)
+    below = len(str(place)) + 1
+    return replace(
+        listing,
+        root=place,
+        path=texts(path[below:] for path in listing.path.tolist()),
+        unused=tuple((path[below:], reason) for path, reason in listing.unused),
+        remarks=("There are no class folders, so no label is known: fill in that column.",),
+    )
+
+
+def _write_unused(scans: Listing, out: Path) -> Path | None:
+    place = out.with_name(f"{out.stem}.quarantine.csv")
+    if not scans.unused:
+        place.unlink(missing_ok=True)  # of an earlier time
+        return None
+    stream = io.StringIO()
+    table = csv.writer(stream, lineterminator="\n")
+    table.writerows([("path", "reason"), *scans.unused])
+    run.write_text(stream.getvalue(), place)
+    return place

@@ -1,0 +1,98 @@
+"""What a fit would do, before it does it: cells, time and disk."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scanwise.cohort import splits
+from scanwise.pipeline.context import Context
+from scanwise.pipeline.stages import explanation as explanation_stage
+from scanwise.pipeline.stages import training as training_stage
+from scanwise.recipe import Recipe, Train, TrainingStage
+from scanwise.records import SIDES
+from scanwise.run import spell_time
+
+if TYPE_CHECKING:
+    from scanwise.models import Network
+    from scanwise.training import Speed
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a fit would do.
+
+    Attributes:
+        classes: headings of the cells.
+        cells: a row a split and side: its name, then "subjects (scans)" of each class.
+        lines: time and disk, in words.
+    """
+
+    classes: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]
+    lines: tuple[str, ...]
+
+
+def plan(work: Context) -> Plan:
+    """Count the cells, time a few steps of the network on random pixels, and add up the disk; writes nothing."""
+    from scanwise import training
+    from scanwise.models import build
+
+    made = work.recipe
+    network = build(made.model, len(work.cohort.classes), made.data.channels, classes=work.cohort.classes)
+    training_stage.refuse(network, made)
+    explanation_stage.refuse(work)
+    a_map = _map_size(network, made)
+    speed = training.time_steps(network, made, work.device)
+    cells: list[tuple[str, ...]] = []
+    seconds, features = 0.0, 0
+    for split in work.splits:
+        counted = splits.counts(work.cohort, split)
+        fold = f" {split.fold + 1}" if made.split.folds > 1 and split.protocol == "honest" else ""
+        for side in SIDES:
+            here = [f"{row['subjects']} ({row['scans']})" for row in counted if row["side"] == side]
+            cells.append((f"{split.protocol}{fold} {side}", *here))
+        learn, check = len(split.rows("train")), len(split.rows("validation"))
+        features = max(features, a_map * _maps(made.train, learn, check))
+        rest = len(split.rows("calibration")) + len(split.rows("test")) + check
+        seconds += _training(made.train, learn, check, speed) + rest * speed.predict
+    size = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+    # best weights, weights and bundle count once each, a full checkpoint about three times (weights and two moments)
+    kept = 3 + 3 * (1 + (made.train.epochs // made.train.checkpoint_every if made.train.checkpoint_every else 0))
+    aside = f"{features / 1e6:.0f} MB more while it trains (features of the frozen backbone), " if features else ""
+    lines = (
+        f"time: at most {spell_time(seconds)} on {work.device} for {len(work.splits)} fits of {made.train.epochs} epochs "
+        f"({1 / speed.train:.0f} scans/s in training, measured now)",
+        f"disk: {len(work.splits) * kept * size / 1e6:.0f} MB in the run folder, {aside}"
+        f"{work.store.array.nbytes / 1e6:.0f} MB of decoded scans in the cache",
+        *(f"{finding.severity}: {finding.message}" for finding in work.findings),
+    )
+    return Plan(work.cohort.classes, tuple(cells), lines)
+
+
+def _map_size(network: "Network", made: Recipe) -> int:
+    """Bytes of the feature map of one scan as it is kept: 16 bits a value. 0 where the recipe keeps none."""
+    import torch
+
+    if not any(stage.is_cached for stage in made.train.stages):
+        return 0
+    with torch.inference_mode():
+        maps = network.eval().forward_features(torch.zeros(1, made.data.channels, made.data.size, made.data.size))
+    # The networks of a deep ensemble, which have a map each, train one after the other.
+    return 2 * (maps[0] if isinstance(maps, tuple) else maps).numel()
+
+
+def _maps(section: Train, learn: int, check: int) -> int:
+    """Feature maps on disk at a time, at most: each stage puts its own in place of those of the one before."""
+    return max((stage.views * learn + check for stage in section.stages if stage.is_cached), default=0)
+
+
+def _training(section: Train, learn: int, check: int, speed: "Speed") -> float:
+    """Seconds of all stages; a head on kept features is taken to cost a tenth of a pass through the backbone."""
+    stages = section.stages or ((TrainingStage(epochs=section.epochs),) if section.epochs else ())
+    seconds = 0.0
+    for stage in stages:
+        if stage.is_cached:
+            seconds += (stage.views * learn + check) * speed.predict
+            seconds += stage.epochs * (learn + check) * speed.predict / 10
+        else:
+            seconds += stage.epochs * (learn * speed.train + check * speed.predict)
+    return seconds

@@ -1,0 +1,308 @@
+"""What `scanwise calibrate` and `scanwise conformal` do with files of logits: probabilities, and sets that cover."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scanwise import arrays, calibration, metrics, pooling, risk, run
+from scanwise.conformal import (
+    SCORES,
+    ConditionalSets,
+    ConformalSets,
+    Line,
+    compare_features,
+    compare_scores,
+    coverage_lines,
+    draws_from,
+    size_lines,
+)
+from scanwise.errors import DataError, lookup
+from scanwise.pipeline.commands.logit_files import (
+    SIDES,
+    Given,
+    Side,
+    about,
+    read,
+    refuse_mixed,
+    refuse_overwriting,
+    unknown_people,
+)
+from scanwise.records import BoolArray, FloatArray, Logits, StrArray
+
+Fitted = ConformalSets | ConditionalSets
+MOST_COMPARED = 20_000
+"""Features of more rows than this are not compared: it would take longer than all else together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """A calibrator, what it does to people that it did not learn from, and what must be said.
+
+    Attributes:
+        calibrator: that was learnt.
+        given: what it learnt on.
+        figures: name, value without it and with it; of rows whose subjects were held out.
+        notes: what must be said.
+    """
+
+    calibrator: calibration.Calibrator
+    given: Given
+    figures: tuple[tuple[str, float, float], ...]
+    notes: tuple[str, ...]
+
+    def save(self, path: Path) -> None:
+        """Write the JSON that `calibration.from_dict` reads, with the classes and the digests of the subjects."""
+        people = [] if self.given.subjects is None else sorted(_digests(self.given.subjects))
+        known = {**self.calibrator.to_dict(), "classes": self.given.logits.classes, "learnt_from": people}
+        path.write_text(json.dumps(known, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """Prediction sets of a test file, and what became of them.
+
+    Attributes:
+        sets: (N, C).
+        logits: the rows that they are of, pooled by subject where that was asked for.
+        fitted: the thresholds.
+        lines: everyone, then each cell.
+        sizes: the rows by the size of their sets.
+        promise: what is promised, and to whom.
+        alike: tests of what the promise rests on, in words.
+        notes: what must be said.
+    """
+
+    sets: BoolArray
+    logits: Logits
+    fitted: Fitted
+    lines: list[Line]
+    sizes: list[Line]
+    promise: str
+    alike: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def save(self, path: Path) -> None:
+        """Write an npz of sets (N, C), scans, subjects, labels, classes, groups, and the thresholds as JSON text."""
+        named: dict[str, Any] = {name: getattr(self.logits, name) for name in ("scans", "subjects", "labels")}
+        groups: dict[str, Any] = {f"group_{name}": values for name, values in self.logits.groups.items()}
+        told = json.dumps({**self.fitted.to_dict(), "promise": self.promise})
+        with path.open("wb") as file:
+            np.savez(file, sets=self.sets, classes=np.array(self.logits.classes), conformal=told, **named, **groups)
+
+
+def calibrate(valid: Path, out: Path, *, method: str = "temperature", by_subject: bool = False) -> Calibrated:
+    """Learn a calibrator from a file of validation logits, and write it to `out`.
+
+    Raises:
+        DataError: if the file cannot be used; rows are named, and nothing is written.
+    """
+    kind = lookup(calibration.CALIBRATORS, method, "calibrator")
+    refuse_overwriting(out, valid)
+    given = read(valid, "validation").pool(by_subject)
+    rows = given.logits
+    with about(valid):
+        learnt: calibration.Calibrator = kind.fit(rows.logits, rows.labels, rows.subjects)
+        after = calibration.held_out(method, rows.logits, rows.labels, rows.subjects)
+    refused = getattr(learnt, "refused", "")
+    notes = (
+        *unknown_people({"validation": given}),
+        *([f"probabilities stay as they are: {refused}."] if refused else []),
+    )
+    made = Calibrated(learnt, given, _figures(rows, after), notes)
+    run.save(made, out)
+    return made
+
+
+def _figures(rows: Logits, after: FloatArray) -> tuple[tuple[str, float, float], ...]:
+    """NLL, Brier score and calibration errors, by scan and, where some have more scans than others, by subject."""
+    before, (owners, _) = arrays.softmax(rows.logits).mean(axis=1), pooling.subject_codes(rows.subjects, len(rows))
+    units: dict[str, FloatArray | None] = {"": None}
+    if len(np.unique(scans := np.bincount(owners))) > 1:
+        units = {", by scan": None, ", by subject": 1 / scans[owners]}
+    kinds = {
+        "NLL": metrics.nll,
+        "Brier score": metrics.brier,
+        "ECE": metrics.expected_calibration_error,
+        "class-wise ECE": metrics.classwise_calibration_error,
+    }
+    return tuple(
+        (name + unit, float(figure(before, rows.labels, weights)), float(figure(after, rows.labels, weights)))
+        for unit, weights in units.items()
+        for name, figure in kinds.items()
+    )
+
+
+def conform(
+    known: Path,
+    test: Path,
+    out: Path,
+    *,
+    score: str = "raps",
+    alpha: float = 0.1,
+    by: str = "",
+    by_subject: bool = False,
+    calibrator: Path | None = None,
+    tune: Path | None = None,
+) -> Covered:
+    """Learn thresholds from a file of calibration logits, and write the prediction sets of a test file to `out`.
+
+    Args:
+        known: the file that thresholds are learnt on.
+        test: the file that gets sets; it may lack labels.
+        out: where they are written.
+        score: an entry of `SCORES`.
+        alpha: allowed miscoverage.
+        by: "class", or a group column, for coverage in each of its cells; "" for everyone together.
+        by_subject: pool the scans of each subject first.
+        calibrator: what `calibrate` wrote, or a run's calibrator.json; the softmax if nothing is said.
+        tune: a file of validation logits, to choose lambda and k_reg on.
+
+    Raises:
+        DataError: if a file cannot be used; rows are named, and nothing is written.
+    """
+    risk.exact(alpha, "alpha")
+    if not lookup(SCORES, score, "conformal score").regularised and tune:
+        raise DataError(f"--tune chooses lambda and k_reg, which {score} does not have. Leave it out.")
+    if score == "saps" and not tune:
+        raise DataError("saps tells no class from another without lambda; let --tune VALID.npz choose it.")
+    paths = dict(zip(SIDES, (tune, known, test), strict=True))
+    refuse_overwriting(out, *(path for path in (*paths.values(), calibrator) if path))
+    files = {side: read(path, side).pool(by_subject) for side, path in paths.items() if path}
+    refuse_mixed(files)
+    calibrated = _load_calibrator(calibrator, files, "subject" if by_subject else "scan")
+    ready = {side: _Ready.of(given, calibrated, by_subject, score) for side, given in files.items()}
+    options: dict[str, Any] = {"alpha": alpha, "score": score}
+    if "validation" in ready:
+        options |= ready["validation"].tuned(options)
+    fitted, sets = _fit(ready["calibration"], ready["test"], by, options)
+    rows, labels = files["test"].logits, files["test"].labels
+    made = Covered(
+        sets,
+        rows,
+        fitted,
+        coverage_lines(sets, labels, rows.subjects, fitted, classes=rows.classes, groups=ready["test"].cells(by)),
+        size_lines(sets, labels, rows.subjects),
+        f"{100 * (1 - alpha):g} % coverage for {_whom(fitted)}{f', in each {by}' if by else ''}",
+        _compare(ready["calibration"], ready["test"]),
+        (*unknown_people(files), *_notes(files, fitted, by, options)),
+    )
+    run.save(made, out)
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A file with what sets are made from: probabilities (N, C) and, for randomised scores, draws (N,)."""
+
+    given: Given
+    probs: FloatArray
+    draws: FloatArray | None
+
+    @classmethod
+    def of(cls, given: Given, calibrated: calibration.Calibrator, by_subject: bool, score: str) -> "_Ready":
+        rows = given.logits
+        with about(given.path):
+            probs = calibrated(rows.logits)
+        names = rows.subjects if by_subject else rows.scans
+        return cls(given, probs, None if score == "lac" else draws_from(names.tolist()))
+
+    def cells(self, by: str) -> StrArray | None:
+        return None if by in ("", "class") else self.given.column(by)
+
+    def tuned(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        labels, subjects = self.given.logits.labels, self.given.subjects
+        penalty, k_reg = ConformalSets.tune(self.probs, labels, subjects=subjects, draws=self.draws, **options)
+        return {"penalty": penalty, "k_reg": k_reg}
+
+
+def _fit(known: _Ready, test: _Ready, by: str, options: Mapping[str, Any]) -> tuple[Fitted, BoolArray]:
+    learn: dict[str, Any] = {"subjects": known.given.subjects, "draws": known.draws, **options}
+    if not by:
+        fitted = ConformalSets.fit(known.probs, known.given.logits.labels, **learn)
+        return fitted, fitted(test.probs, test.draws)
+    cells = known.cells(by), test.cells(by)
+    conditional = ConditionalSets.fit(known.probs, known.given.logits.labels, groups=cells[0], **learn)
+    return conditional, conditional(test.probs, test.draws, cells[1])
+
+
+def _compare(known: _Ready, test: _Ready) -> tuple[str, ...]:
+    """Whether test scans look as if drawn like those of calibration; labels are not asked for."""
+    a, b = known.given.logits, test.given.logits
+    options: dict[str, Any] = {"known_subjects": a.subjects, "new_subjects": b.subjects}
+    options["permutations"] = 999 if len(a) + len(b) < 100_000 else 199
+    found = [f"by confidence, {compare_scores(known.probs.max(axis=1), test.probs.max(axis=1), **options)}"]
+    if a.features is not None and b.features is not None and max(len(a), len(b)) <= MOST_COMPARED:
+        found.append(f"by features, {compare_features(a.features, b.features, **options)}")
+    return tuple(found)
+
+
+def _load_calibrator(path: Path | None, files: Mapping[Side, Given], unit: str) -> calibration.Calibrator:
+    """The calibrator of a file, or the softmax; refused where it learnt on other classes or on the same people."""
+    if path is None:
+        return calibration.Temperature(1.0)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is not a calibrator that `scanwise calibrate` wrote: {error}.") from error
+    values = values.get(unit, values) if isinstance(values, dict) else {}  # a run keeps one for each unit
+    if values.get("method") not in calibration.CALIBRATORS:
+        raise DataError(f"{path} is not a calibrator: its method is none of {', '.join(calibration.CALIBRATORS)}.")
+    for side in ("calibration", "test"):
+        given = files[side]
+        if values.get("classes", list(given.logits.classes)) != list(given.logits.classes):
+            raise DataError(
+                f"{path} learnt on the classes {values['classes']}; {given.path} has {given.logits.classes}."
+            )
+        learnt_from = {} if given.subjects is None else _digests(given.subjects)
+        shared = [learnt_from[digest] for digest in values.get("learnt_from", []) if digest in learnt_from]
+        if shared:
+            rows = np.flatnonzero(np.isin(given.logits.subjects, shared))[:3]
+            raise DataError(
+                f"{path} learnt from {len(shared)} subjects of {given.path}, such as {shared[0]!r}: rows "
+                f"{', '.join(map(str, rows))}, … Learn the calibrator from validation subjects."
+            )
+    with about(path):
+        return calibration.from_dict(values)
+
+
+def _digests(subjects: StrArray) -> dict[str, str]:
+    """The digest of each subject's name, so that a calibrator can tell people again without naming them."""
+    return {hashlib.sha256(f"subject:{name}".encode()).hexdigest()[:16]: name for name in np.unique(subjects).tolist()}
+
+
+def _whom(fitted: Fitted) -> str:
+    if isinstance(fitted, ConformalSets):
+        return f"a {fitted.guarantee}"
+    repeated = [sets.guarantee for sets in fitted.sets if sets.guarantee.startswith("random")]
+    return f"a {(repeated or [fitted.sets[0].guarantee])[0]}"
+
+
+def _notes(files: Mapping[Side, Given], fitted: Fitted, by: str, options: Mapping[str, Any]) -> list[str]:
+    """What must be said of the sets."""
+    known, test, notes = files["calibration"], files["test"], []
+    if "random scan" in _whom(fitted):
+        people = len(np.unique(known.logits.subjects))
+        notes.append(
+            f"{known.path} has {len(known.logits)} scans of {people} subjects. Scans of one person are no independent "
+            "draws: thresholds are hierarchical quantiles over subjects, and the promise is for a random scan of a new "
+            "subject, not for all of them at once."
+        )
+    if "penalty" in options:
+        chosen = f"lambda {options['penalty']:g}, k_reg {options['k_reg']}"
+        notes.append(f"chosen on {files['validation'].path}: {chosen}.")
+    elif options["score"] == "raps":
+        notes.append("raps with lambda 0 is aps; --tune VALID.npz chooses lambda.")
+    if isinstance(fitted, ConformalSets):
+        return notes + ([fitted.warning] if fitted.warning else [])
+    if fitted.by == "group":
+        seen = [value for cell in fitted.cells for value in cell]
+        new = ~np.isin(test.column(by), seen)
+        if new.any():
+            unseen = ", ".join(np.unique(test.column(by)[new]).tolist())
+            notes.append(f"{by} {unseen} is not in {known.path}: these {new.sum()} rows get every class.")
+    return notes + list(fitted.told(by, known.logits.classes))

@@ -1,0 +1,138 @@
+"""The grid of a file: how a map of what the network saw comes back to the file's own pixels, and to its place in space."""
+
+import gzip
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from scanwise.cohort.decoding import dicom, nifti, readers, slice_names
+from scanwise.recipe import Data
+from scanwise.records import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """The array of a NIfTI file.
+
+    Attributes:
+        image: as nibabel opened it; its voxels are not read.
+        canonical: lengths of its axes right, front, top.
+        axis: along which it is cut.
+        index: of the slice.
+    """
+
+    image: Any
+    canonical: tuple[int, int, int]
+    axis: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Rows and columns of one scan in its file.
+
+    Attributes:
+        rows, columns: of the scan as it is shown.
+        fitted: rows and columns that the reader brought to the network's size: others where voxels are no cubes.
+        affine: (4, 4) from (column, row, 0) of the scan as shown to millimetres right, front, top; NaN where the file does
+            not say.
+        volume: of a NIfTI file, else None.
+    """
+
+    rows: int
+    columns: int
+    fitted: tuple[int, int]
+    affine: NDArray[np.float64]
+    volume: Volume | None = None
+
+    @property
+    def spacing(self) -> NDArray[np.float64]:
+        """(2,) millimetres from row to row and from column to column; NaN where the file does not say."""
+        return np.asarray(np.linalg.norm(self.affine[:3, [1, 0]], axis=0))
+
+    def align(self, values: FloatArray, settings: Data) -> FloatArray:
+        """(rows, columns): a map (size, size) on this grid; what the reader did is undone."""
+        side = values.shape[0]
+        if settings.shape == "pad":
+            rows, columns = self.fitted
+            longest = max(rows, columns)
+            high, wide = max(1, round(rows / longest * side)), max(1, round(columns / longest * side))
+            top, left = round((side - high) * 0.5), round((side - wide) * 0.5)  # as Pillow's `ImageOps.pad` rounds
+            values = values[top : top + high, left : left + wide]
+        picture = Image.fromarray(np.ascontiguousarray(values, dtype=np.float32))
+        return np.asarray(picture.resize((self.columns, self.rows), Image.Resampling.BILINEAR), dtype=np.float32)
+
+    def holding(self, aligned: FloatArray) -> bytes | None:
+        """A gzipped NIfTI that holds the map and zeros: the shape, axes and place of the file; None where the file does not
+        say where it lies."""
+        import nibabel
+
+        if self.volume is not None:
+            made = nibabel.Nifti1Image(_placed(self.volume, aligned), self.volume.image.affine)  # type: ignore[no-untyped-call]
+        elif np.isfinite(self.affine).all():
+            made = nibabel.Nifti1Image(aligned.T[:, :, None], self.affine)  # type: ignore[no-untyped-call]
+        else:
+            return None
+        made.header.set_xyzt_units("mm")  # type: ignore[no-untyped-call]
+        return gzip.compress(made.to_bytes(), mtime=0)
+
+
+def grid_of(file: Path, settings: Data) -> Grid:
+    """The grid of a scan that was read before.
+
+    Args:
+        file: a path, or that of a slice, such as `x.nii.gz#045`.
+        settings: of the recipe that read it.
+    """
+    path, index = slice_names.locate(file)
+    with path.open("rb") as stream:
+        kind = readers.kind_of(stream.read(readers.HEAD))
+    if kind == "nifti":
+        return _of_volume(path, index or 0, settings)
+    if kind == "dicom":
+        found = dicom.read_geometry(path, index or 0)
+        affine = np.full((4, 4), np.nan) if found.affine is None else found.affine
+        return Grid(found.rows, found.columns, (found.rows, found.columns), affine)
+    rows, columns = readers.decode(path.read_bytes()).shape[:2]
+    return Grid(rows, columns, (rows, columns), np.full((4, 4), np.nan))
+
+
+def _of_volume(path: Path, index: int, settings: Data) -> Grid:
+    import nibabel
+    from nibabel.orientations import inv_ornt_aff
+
+    image: Any = nibabel.load(path)
+    turned, shape = nifti.orientation_of(image), (*image.shape[:3], 1, 1)[:3]
+    canonical = [0, 0, 0]
+    for length, place in zip(shape, turned[:, 0].astype(int), strict=True):
+        canonical[place] = length
+    axis = nifti.AXES[settings.axis]
+    across, along = (place for place in range(3) if place != axis)
+    width, height = canonical[across], canonical[along]
+    # Shown, a slice is turned by half: its first column is the rightmost, its first row the foremost or topmost.
+    shown = np.zeros((4, 4))
+    shown[across, [0, 3]] = -1, width - 1
+    shown[along, [1, 3]] = -1, height - 1
+    shown[axis, [2, 3]] = 1, index
+    shown[3, 3] = 1
+    affine = image.affine @ inv_ornt_aff(turned, shape) @ shown  # type: ignore[no-untyped-call]
+    fitted = nifti.shown_size(canonical, image, settings)
+    volume = Volume(image, (canonical[0], canonical[1], canonical[2]), axis, index)
+    return Grid(height, width, fitted, np.asarray(affine, dtype=np.float64), volume)
+
+
+def _placed(volume: Volume, aligned: FloatArray) -> NDArray[np.float32]:
+    """The map in its slice, on the axes of the file."""
+    from nibabel.orientations import apply_orientation, ornt_transform
+
+    values = np.zeros(volume.canonical, dtype=np.float32)
+    place: list[Any] = [slice(None)] * 3
+    place[volume.axis] = volume.index
+    values[tuple(place)] = aligned.T[::-1, ::-1]  # as `nifti` turned it, the other way
+    plain = np.array([[0, 1], [1, 1], [2, 1]])
+    back = ornt_transform(plain, nifti.orientation_of(volume.image))  # type: ignore[no-untyped-call]
+    return np.asarray(apply_orientation(values, back), dtype=np.float32)  # type: ignore[no-untyped-call]

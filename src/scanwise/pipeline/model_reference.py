@@ -1,0 +1,28 @@
+"""Which model somebody means: a folder, a URL, or the name and version of one that was registered."""
+
+import re
+from pathlib import Path
+
+from scanwise import registry
+from scanwise.cohort.remote import is_remote
+from scanwise.pipeline import remote_run
+
+
+def locate(named: str | Path) -> Path:
+    """The folder of a run or bundle that a person names.
+
+    Args:
+        named: a folder, the URL of a run, or `NAME:VERSION` of the registry, where `NAME:latest` is the last one.
+
+    Raises:
+        RunError: if there is no such version, or nothing at the URL.
+        StorageError: if the URL cannot be reached.
+    """
+    text = str(named)
+    if is_remote(text):
+        return remote_run.fetch(text, "" if text.rstrip("/").endswith("/bundle") else "bundle")
+    found = re.fullmatch(r"([^/\\:]+):(\d+|latest)", text)
+    if not found or Path(text).exists():
+        return Path(text)
+    name, version = found.groups()
+    return registry.find(name, None if version == "latest" else int(version)).path

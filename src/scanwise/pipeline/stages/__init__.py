@@ -1,0 +1,1 @@
+"""The stages that `fit` runs, in the order of `pipeline`: each reads and writes the run folder."""

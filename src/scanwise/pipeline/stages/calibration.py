@@ -1,0 +1,104 @@
+"""What a fit learns after training: temperatures, thresholds of prediction sets, what is strange, whom to answer."""
+
+from typing import Any
+
+from scanwise import bundle, calibration, metrics, pooling, run
+from scanwise.conformal import SCORES, ConformalSets, draws_from
+from scanwise.novelty import Detector
+from scanwise.pipeline.context import Context
+from scanwise.records import FloatArray, Logits
+from scanwise.run import Fit
+from scanwise.uncertainty import Abstention, doubt_grid
+
+RISKS = (0.05, 0.1, 0.2, 0.3)
+"""Errors among the answered that a report tells about, besides the one that the recipe allows."""
+
+
+def calibrate(work: Context, place: Fit) -> None:
+    """Learn from validation and calibration subjects all that a guarantee needs; only for honest fits."""
+    sides = {side: Logits.load(place.logits(side)) for side in ("validation", "calibration")}
+    how = choose_pooling(sides["validation"], work.recipe.evaluation.pooling)
+    pooled = {side: pooling.pool_by_subject(logits, how) for side, logits in sides.items()}
+    _calibrate(work, place, sides, pooled, how)
+    _learn_abstention(work, place, pooled)
+    train = Logits.load(place.logits("train"))
+    false_alarm = work.recipe.uncertainty.false_alarm
+    run.save(Detector.fit(train, sides["validation"], sides["calibration"], false_alarm=false_alarm), place.novelty)
+
+
+def choose_pooling(validation: Logits, asked: str) -> str:
+    """How scans of a subject become one answer; `auto` is what has the lowest NLL on validation subjects.
+
+    Each way gets its own temperature first, so that none loses by being too sure alone. Of equals the first is taken.
+    """
+    if asked != "auto":
+        return asked
+
+    def loss(how: str) -> float:
+        known = pooling.pool_by_subject(validation, how)
+        learnt = calibration.Temperature.fit(known.logits, known.labels, known.subjects)
+        return float(metrics.nll(learnt(known.logits), known.labels))
+
+    return min(pooling.POOLINGS, key=loss)
+
+
+def _calibrate(work: Context, place: Fit, sides: dict[str, Logits], pooled: dict[str, Logits], pooling: str) -> None:
+    """Temperature and the score's tuning from validation subjects, thresholds from calibration subjects."""
+    section = work.recipe.conformal
+    calibrators: dict[str, Any] = {}
+    sets: dict[str, Any] = {}
+    for unit in ("scan", "subject"):
+        units = sides if unit == "scan" else pooled
+        check = units["validation"]
+        calibrator: calibration.Calibrator = calibration.Temperature(1.0)
+        if work.recipe.calibration.method == "temperature":
+            calibrator = calibration.Temperature.fit(check.logits, check.labels, check.subjects)
+        probs = {side: calibrator(logits.logits) for side, logits in units.items()}
+        draws = {side: _draws(work, sides[side], units[side]) for side in sides}
+        penalty, k_reg = section.penalty, section.k_reg
+        if SCORES[section.score].regularised and "auto" in (penalty, k_reg):
+            tuned = ConformalSets.tune(
+                probs["validation"], check.labels, alpha=section.alpha, score=section.score,
+                subjects=check.subjects, draws=draws["validation"],
+            )  # fmt: skip
+            penalty, k_reg = (tuned[0] if penalty == "auto" else penalty), (tuned[1] if k_reg == "auto" else k_reg)
+        known = units["calibration"]
+        fitted = ConformalSets.fit(
+            probs["calibration"],
+            known.labels,
+            alpha=section.alpha,
+            score=section.score,
+            penalty=0.0 if penalty == "auto" else penalty,
+            k_reg=0 if k_reg == "auto" else k_reg,
+            subjects=known.subjects,
+            draws=draws["calibration"],
+        )
+        calibrators[unit], sets[unit] = calibrator.to_dict(), fitted.to_dict()
+    calibrators["subject"]["pooling"] = pooling
+    run.write_json(calibrators, place.calibrator)
+    run.write_json(sets, place.conformal)
+
+
+def _draws(work: Context, scans: Logits, units: Logits) -> FloatArray | None:
+    """The random numbers of randomised scores, from the content of each unit; LAC needs none."""
+    if work.recipe.conformal.score == "lac":
+        return None
+    hashes = bundle.hashes_of_scans(work.cohort, scans.scans)
+    return draws_from(hashes if units is scans else bundle.hashes_of_subjects(units.subjects, scans, hashes))
+
+
+def _learn_abstention(work: Context, place: Fit, pooled: dict[str, Logits]) -> None:
+    """Whom to answer so that errors are bounded: thresholds to try from validation subjects, tested on calibration."""
+    calibrator = calibration.from_dict(run.read_json(place.calibrator)["subject"])
+    known = pooled["calibration"]
+    doubts = {side: 1.0 - calibrator(logits.logits).max(axis=1) for side, logits in pooled.items()}
+    wrong = calibrator(known.logits).argmax(axis=1) != known.labels
+    section, learnt = work.recipe.uncertainty, {}
+    for allowed in sorted({*RISKS, section.risk}):
+        grid = doubt_grid(doubts["validation"], len(known), risk=allowed, delta=section.delta)
+        learnt[allowed] = bundle.abstention_to(
+            Abstention.fit(
+                doubts["calibration"], wrong, grid=grid, risk=allowed, delta=section.delta, subjects=known.subjects
+            )
+        )
+    run.write_json({"chosen": learnt[section.risk], "table": list(learnt.values())}, place.abstention)

@@ -1,0 +1,194 @@
+"""The network beside its trivial rivals, on the same scans: their answers, and the figures of both."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from scanwise import bundle, calibration, cohort, evaluation, pooling, recipe, rivals, run
+from scanwise.bundle import Predictor, ratings_of
+from scanwise.cohort.decoding.pixels import Pixels
+from scanwise.cohort.store import Store
+from scanwise.pipeline.context import Context
+from scanwise.pipeline.stages import text_inputs
+from scanwise.records import FloatArray, IntArray, Logits, Metric, Predictions, Split, Unit
+from scanwise.run import Fit
+
+PLAIN: dict[Unit, Predictor] = {  # no calibrator, no guarantee
+    "scan": Predictor(calibration.Temperature(1.0), None, "scan"),
+    "subject": Predictor(calibration.Temperature(1.0), None, "subject"),
+}
+
+
+POOLED = -1  # the fold number of figures over all folds together
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPredictions:
+    """One model's answers on the test side of one fit."""
+
+    model: str
+    split: Split
+    scans: Predictions
+    subjects: Predictions
+
+
+def rivals_of(work: Context, place: Fit, split: Split, test: Logits) -> list[ModelPredictions]:
+    """The trivial classifiers on the same split; what they say is kept beside the network's logits."""
+    train, rows = split.rows("train"), split.rows("test")
+    labels, subjects = work.cohort.labels[train], work.cohort.subject[train]
+    pixels = {"train": _small(work.store, train), "test": _small(work.store, rows)}
+    pooled = pooling.pool_by_subject(test)
+    for name in work.recipe.rivals.names:
+        given: dict[str, Any] | None = pixels
+        if name == "frozen_features":
+            given = _features(work, train, rows)
+        elif name == "words":
+            given = _titles(work, train, rows)
+        if given is None:
+            continue
+        rival, count = rivals.RIVALS[name], len(work.cohort.classes)
+        scans = _as_logits(rival(given["train"], labels, subjects, given["test"], count), test)
+        people = pooling.pool_by_subject(scans)
+        if name == "frozen_features":  # its classic form: one mean feature a subject, and a regression over subjects
+            means = rivals.mean_by_subject(given["train"], labels, subjects)
+            asked, _, names = rivals.mean_by_subject(given["test"], np.zeros_like(test.labels), test.subjects)
+            order = [names.tolist().index(subject) for subject in pooled.subjects.tolist()]
+            people = _as_logits(rival(*means, asked[order], count), pooled)
+        for unit, said in (("scan", scans), ("subject", people)):
+            run.save(said, place.rival(name, unit))
+    return kept_rivals(place, split, work.recipe.rivals.names)
+
+
+def kept_rivals(place: Fit, split: Split, names: Sequence[str]) -> list[ModelPredictions]:
+    """Those of the named rivals that answered in a fit, as `rivals_of` kept them."""
+    found = []
+    for name in names:
+        if place.rival(name, "scan").is_file():
+            scans, people = (Logits.load(place.rival(name, unit)) for unit in ("scan", "subject"))
+            found.append(ModelPredictions(name, split, PLAIN["scan"](scans, []), PLAIN["subject"](people, [])))
+    return found
+
+
+def with_less(place: Fit, split: Split, made: recipe.Recipe) -> list[ModelPredictions]:
+    """The network's own answers where a part of what it reads is gone; without sets, for nothing was promised there."""
+    judges = bundle.judges_of(place)
+    plain: dict[Unit, Predictor] = {unit: replace(judge, sets=None, detector=None) for unit, judge in judges.items()}
+    found = []
+    for part in text_inputs.parts_of(made):
+        logits = Logits.load(place.logits(part))
+        said, people = bundle.judge_both(plain, logits, logits.scans.tolist())
+        found.append(ModelPredictions(f"network_{part}", split, said, people))
+    return found
+
+
+def _titles(work: Context, train: IntArray, test: IntArray) -> dict[str, Any] | None:
+    """The words as the network reads them; None for one that reads none."""
+    if not work.recipe.model.reads_words:
+        return None
+    read = text_inputs.titles_of(work.cohort, work.recipe)
+    return {"train": read[train], "test": read[test]}
+
+
+def _as_logits(probs: FloatArray, like: Logits) -> Logits:
+    return replace(like, logits=np.log(probs)[:, None, :].astype(np.float32), features=None)
+
+
+def _small(store: Store, rows: IntArray, side: int = 64, block: int = 512) -> Pixels:
+    """Scans for rivals, which look at small pixels anyway: averaged down to at most 64 × 64, block by block."""
+    blocks = (store.read(rows[start : start + block]) for start in range(0, len(rows), block))
+    return np.concatenate([np.rint(rivals.shrink(pixels, (side, side))).astype(np.uint8) for pixels in blocks])
+
+
+def _features(work: Context, train: IntArray, test: IntArray) -> dict[str, Any] | None:
+    """Frozen features of a pretrained backbone, or None where its weights are not at hand."""
+    section = work.recipe.rivals
+    if section.weights == "none":
+        return None
+    if "features" not in work.memo:  # of all scans, once for all folds and protocols
+        from scanwise import prediction
+        from scanwise.cohort import store
+        from scanwise.models import build
+
+        shape = recipe.Data(size=section.size, channels=3, shape=work.recipe.data.shape)
+        options = {"mean": section.mean, "std": section.std, "options": section.options}
+        network = build(recipe.Model(name=section.backbone, weights=section.weights, **options), 0, 3)
+        pixels, _ = store.build(cohort.remote.local(work.cohort.root), work.cohort.path, shape, progress=work.progress)
+        everyone = np.arange(len(work.cohort))
+        found = prediction.predict(
+            network,
+            pixels,
+            everyone,
+            batch=prediction.batch_of(work.recipe),
+            device=work.device,
+            progress=work.progress,
+        )
+        work.memo["features"] = found[1]
+    features = work.memo["features"]
+    return {"train": features[train], "test": features[test]}
+
+
+def measure(work: Context, judged: Sequence[ModelPredictions]) -> list[Metric]:
+    """Figures of every model, fit and unit, and each rival's paired difference to the network."""
+    section = work.recipe.evaluation
+    found: list[Metric] = []
+    for group in _with_pooled(judged):
+        network = group[0]
+        shared: dict[str, Any] = {"draws": section.draws, "confidence": section.confidence, "seed": work.recipe.seed}
+        leaked = network.split.protocol != "honest"
+        for unit in ("scans", "subjects"):
+            if unit == "subjects" and not work.cohort.subjects_known:
+                continue
+            mine: Predictions = getattr(network, unit)
+            for entry in group:
+                theirs: Predictions = getattr(entry, unit)
+                measured = evaluation.measure(
+                    theirs,
+                    subjects=theirs.subjects,
+                    accuracy_only=leaked,
+                    ordered=work.cohort.ordered,
+                    ratings=ratings_of(work.recipe, work.cohort.classes),
+                    by_class=entry is network,  # of rivals the whole is enough
+                    **shared,
+                )
+                if entry is network:
+                    measured += evaluation.break_down(theirs, accuracy_only=leaked, **shared)
+                else:
+                    measured += evaluation.paired_difference(mine, theirs, model=entry.model, **shared)
+                found += [
+                    replace(m, model=entry.model, protocol=entry.split.protocol, fold=entry.split.fold)
+                    for m in measured
+                ]
+    return found
+
+
+def _with_pooled(judged: Sequence[ModelPredictions]) -> Iterator[list[ModelPredictions]]:
+    """The models of each fit, the network first; then, over several folds, of all of them together."""
+    groups: dict[tuple[str, int], list[ModelPredictions]] = {}
+    for entry in judged:
+        groups.setdefault((entry.split.protocol, entry.split.fold), []).append(entry)
+    yield from groups.values()
+    folds = [group for (protocol, _), group in groups.items() if protocol == "honest"]
+    if len(folds) > 1:
+        yield [pool(list(entries)) for entries in zip(*folds, strict=True)]
+
+
+def pool(entries: list[ModelPredictions]) -> ModelPredictions:
+    split = replace(entries[0].split, fold=POOLED)
+    return ModelPredictions(
+        entries[0].model, split, _join([e.scans for e in entries]), _join([e.subjects for e in entries])
+    )
+
+
+def _join(parts: Sequence[Predictions]) -> Predictions:
+    """Predictions of several folds as one; each row keeps the sets of its own fold."""
+
+    def rows(name: str) -> Any:
+        columns = [getattr(part, name) for part in parts]
+        return None if any(column is None for column in columns) else np.concatenate(columns)
+
+    first = parts[0]
+    names = [field.name for field in fields(Predictions) if field.name not in ("classes", "groups", "unit")]
+    groups = {name: np.concatenate([part.groups[name] for part in parts]) for name in first.groups}
+    return Predictions(**{name: rows(name) for name in names}, classes=first.classes, groups=groups, unit=first.unit)

@@ -1,0 +1,389 @@
+"""Why these answers: heatmaps of test scans, the checks that they must pass, and what they add up to.
+
+RUN/heatmaps/  checks.json      what each check found, and the badge
+               maps.npz         the maps of the scans that were checked
+               class-N.png      surest right, surest wrong, most uncertain; class-N-scans.png and -maps.png to lay over it
+               mean.png  regions.csv        over registered scans; where the method passed
+               components.csv  words.csv …  what the parts of a network say (`parts`)
+RUN/retrained/ labels/ seed/    two more trainings, where the recipe asks for them
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scanwise import novelty, registration, run
+from scanwise.errors import RecipeError
+from scanwise.pipeline.context import Context
+from scanwise.pipeline.stages import (
+    explanation_parts as parts_stage,
+)
+from scanwise.pipeline.stages import (
+    prediction as prediction_stage,
+)
+from scanwise.pipeline.stages import (
+    text_inputs,
+)
+from scanwise.pipeline.stages import (
+    training as training_stage,
+)
+from scanwise.pipeline.stages.evaluation import ModelPredictions
+from scanwise.records import BoolArray, Finding, Heatmap, IntArray, Predictions, Split, load_findings, save_findings
+from scanwise.reporting import tables
+from scanwise.run import Fit, Run
+
+if TYPE_CHECKING:
+    from scanwise.explanation.sanity import Check, Subject
+    from scanwise.models import Network
+    from scanwise.models.vocabulary import Vocabulary
+
+log = logging.getLogger("scanwise")
+
+CHECKS = "checks.json"
+WORDS = "words"
+"""What stands for the method where there are no heatmaps: words are taken out one by one."""
+PREFIX = "explanation."
+SPREAD = 4
+"""Scans of which members are compared."""
+MOST = 16
+"""Scans explained at a time."""
+
+
+def explain(work: Context, folder: Run, judged: Sequence[ModelPredictions]) -> None:
+    """Leave the heatmaps of the first fit in the run folder, and what the checks found among its findings."""
+    if not work.recipe.explain.scans:
+        return
+    out, split = folder.heatmaps, work.splits[0]
+    if _is_due(work, folder):
+        said = next(entry.scans for entry in judged if entry.model == "network" and entry.split is split)
+        place = folder.fit(split.protocol, split.fold)
+        if work.recipe.model.name == "text":
+            make = partial(_make_words, work, place, split, said)
+        else:
+            make = partial(_make, work, place, split, said, _retrained(work, folder, split))
+        with run.writing(out) as temporary:
+            temporary.mkdir()
+            make(temporary)
+    if (out / CHECKS).is_file():
+        _note(folder, out)
+
+
+def follow(work: Context, folder: Run) -> None:
+    """What the other of several processes do of it: train with the first one what the checks need."""
+    if _is_due(work, folder):
+        _retrained(work, folder, work.splits[0])
+
+
+def _is_due(work: Context, folder: Run) -> bool:
+    """Whether there is anything to explain that is not yet; all processes find the same."""
+    wanted = bool(work.recipe.explain.scans) and len(work.splits[0].rows("test")) > 0
+    return wanted and not (folder.heatmaps / CHECKS).is_file()
+
+
+def refuse(work: Context) -> None:
+    """Ask the method of the recipe once, of an untrained network and a blank scan: it may not apply, and training is long.
+
+    Raises:
+        RecipeError: if there is no such layer, or nothing of this network that the method reads.
+    """
+    from scanwise.explanation import AUTO, maps
+    from scanwise.models import build
+
+    section, data = work.recipe.explain, work.recipe.data
+    if not section.scans or (section.method == AUTO and not section.layer) or work.recipe.model.name == "text":
+        return
+    network = build(work.recipe.model, len(work.cohort.classes), data.channels, pretrained=False)
+    blank = np.zeros((1, data.size, data.size, data.channels), np.uint8)
+    tokens = np.ones((1, work.recipe.model.text.length), np.int64) if network.takes_text else None
+    maps(network, blank, method=section.method, layer=section.layer, tokens=tokens)
+
+
+def options_of(work_recipe: Any, device: str, progress: bool) -> dict[str, Any]:
+    """What a recipe says of how to explain, for `explanation.maps`."""
+    section, batch = work_recipe.explain, min(MOST, work_recipe.train.batch)  # gradients take the memory of training
+    return {"method": section.method, "layer": section.layer, "batch": batch, "device": device, "progress": progress}
+
+
+def _make(work: Context, place: Fit, split: Split, said: Predictions, others: dict[str, Fit], out: Path) -> None:
+    from scanwise.explanation import judged, sanity, uncertainty_map
+    from scanwise.models.hybrid import Hybrid
+
+    network, vocabulary, tokens = prediction_stage.load_network(work, place, split)
+    rows = split.rows("test")
+    some = novelty.representatives(work.cohort.subject[rows], work.recipe.explain.scans)
+    options = options_of(work.recipe, work.device, work.progress)
+    options["tokens"] = None if tokens is None else tokens[rows[some]]
+    subject = sanity.Subject.of(network, work.store.read(rows[some]), **options)
+    masks = _masks(subject.scans)
+    checks = _check(work, split, subject, masks, others)
+    known = _learnt(work, said)
+    reasons = sanity.reasons([*checks, *known])
+    told = _told(work, said, some, rows, subject.targets[:, 0])
+    method = sanity.method_of(options)
+    maps = [
+        judged(Heatmap(name, int(target), values, method, float(prob)), reasons)
+        for name, target, values, prob in zip(told.names, told.targets, subject.values, told.probs, strict=True)
+    ]
+    save_maps(maps, out / "maps.npz")
+    examples = _examples(work, said)
+    _mosaics(work, network, rows, said, tokens, examples, method, reasons, out)
+    if not reasons and work.recipe.explain.heads:
+        _summary(work, subject, out)
+    halves: dict[str, list[Check]] = {}
+    if isinstance(network.body, Hybrid):
+        where = {name: options[name] for name in ("batch", "device")}
+        looks = parts_stage.look(network, told, **where)
+        alone = parts_stage.check_halves(network, told, looks, masks, work.recipe.seed, **where)
+        halves = {half: [*found, *known] for half, found in alone.items()}
+        parts_stage.write_components(told, looks, out, {half: sanity.reasons(found) for half, found in halves.items()})
+    if vocabulary is not None:
+        _words(work, network, vocabulary, said, some, rows, examples, sanity.reasons(known), out)
+    if network.members > 1 or network.draws > 1:
+        few = slice(0, SPREAD)
+        options["tokens"] = None if tokens is None else tokens[rows[some]][few]
+        members = uncertainty_map.spread(network, subject.scans[few], targets=subject.targets[few], **options)
+        parts_stage.write_spread(
+            members, told, few, reasons, arrays=out / "spread.npz", picture=out / "uncertainty.png"
+        )
+    spoken = None if vocabulary is None else known
+    _write_checks(out, method, work.recipe.explain.layer, len(some), [*checks, *known], halves, spoken)
+
+
+def _make_words(work: Context, place: Fit, split: Split, said: Predictions, out: Path) -> None:
+    """Of a network that reads words alone: what each word gave."""
+    from scanwise.explanation import sanity
+
+    network, vocabulary, _ = prediction_stage.load_network(work, place, split)
+    rows, known = split.rows("test"), _learnt(work, said)
+    some = novelty.representatives(work.cohort.subject[rows], work.recipe.explain.scans)
+    if vocabulary is not None:
+        _words(work, network, vocabulary, said, some, rows, _examples(work, said), sanity.reasons(known), out)
+    _write_checks(out, WORDS, "", len(some), known, {}, known)
+
+
+def _learnt(work: Context, said: Predictions) -> "list[Check]":
+    """Whether the network tells the classes at all, one scan a subject."""
+    from scanwise.explanation import sanity
+
+    if said.labels is None:
+        return []
+    first = np.unique(said.subjects, return_index=True)[1]
+    return [sanity.learnt(said.predicted[first], said.labels[first], work.recipe.seed)]
+
+
+def _write_checks(
+    out: Path,
+    method: str,
+    layer: str,
+    count: int,
+    checks: "Sequence[Check]",
+    halves: "Mapping[str, Sequence[Check]]",
+    spoken: "Sequence[Check] | None",
+) -> None:
+    """What was found of the method of the recipe, of the maps of each half, and of the words; and a verdict on each."""
+    from scanwise.explanation import components, sanity
+
+    judged = {components.METHODS[name]: ("", found) for name, found in halves.items()}
+    judged |= {method: (layer, checks)} | ({} if spoken is None else {WORDS: ("", spoken)})
+    findings = [one.finding(method) for one in checks]
+    of_halves = [(name, one) for name, found in halves.items() for one in found if one not in checks]
+    findings += [one.finding(components.METHODS[name]) for name, one in of_halves]
+    content = {
+        "method": method,
+        "scans": count,
+        "reasons": sanity.reasons(checks),
+        "checks": [_of(one) for one in checks],
+        "halves": {name: [_of(one) for one in found] for name, found in halves.items()},
+        **({} if spoken is None else {WORDS: {"reasons": sanity.reasons(spoken)}}),
+        "verdicts": {name: {"layer": at, "reasons": sanity.reasons(found)} for name, (at, found) in judged.items()},
+        "findings": [asdict(one) for one in findings],
+    }
+    run.write_json(content, out / CHECKS)
+
+
+def _of(one: "Check") -> dict[str, Any]:
+    return {"name": one.name, "passed": one.passed, "message": one.message, "figures": one.figures}
+
+
+def _told(work: Context, said: Predictions, some: IntArray, rows: IntArray, targets: IntArray) -> parts_stage.Told:
+    """Some of the scans that were judged, with pixels and titles."""
+    classes, reads = work.cohort.classes, work.recipe.model.reads_words
+    return parts_stage.Told(
+        names=[str(name) for name in said.scans[some]],
+        scans=None if work.recipe.model.name == "text" else work.store.read(rows[some]),
+        targets=targets,
+        said=said.probs[some],
+        classes=classes,
+        truth=[""] * len(some) if said.labels is None else [classes[label] for label in said.labels[some]],
+        titles=[str(one) for one in text_inputs.titles_of(work.cohort, work.recipe)[rows[some]]] if reads else (),
+        opacity=work.recipe.explain.opacity,
+    )
+
+
+def _masks(scans: Any) -> BoolArray:
+    """(N, H, W) where there is something in a scan, found at half its size."""
+    side = scans.shape[1] // 2 * 2
+    gray = np.rint(scans[:, :side, :side].mean(axis=3)).astype(np.uint8)
+    masks = np.zeros(scans.shape[:3], dtype=np.bool_)
+    masks[:, :side, :side] = registration.foreground(gray).repeat(2, axis=1).repeat(2, axis=2)
+    return masks
+
+
+def _check(work: Context, split: Split, subject: "Subject", masks: BoolArray, others: dict[str, Fit]) -> "list[Check]":
+    from scanwise.explanation import sanity
+
+    checks = sanity.check_subject(subject, masks=masks, seed=work.recipe.seed, progress=work.progress)
+    kinds = {"labels": sanity.labels, "seed": sanity.seeds}
+    for name, place in others.items():
+        network, _, _ = prediction_stage.load_network(work, place, split)
+        checks.append(kinds[name](subject, network))
+    return checks
+
+
+def _retrained(work: Context, folder: Run, split: Split) -> dict[str, Fit]:
+    """Where asked for, the same training on labels shuffled between people, and from another seed; what is there is kept."""
+    found: dict[str, Fit] = {}
+    if not work.recipe.explain.retrain or work.recipe.model.name == "text":
+        return found
+    shuffled = replace(work, cohort=replace(work.cohort, labels=shuffle(work, work.recipe.seed)), send=None)
+    seeded = replace(work, recipe=work.recipe.model_copy(update={"seed": work.recipe.seed + 1}), send=None)
+    for name, other in (("labels", shuffled), ("seed", seeded)):
+        place = Fit(folder.path / "retrained" / name, split.protocol, split.fold)
+        log.info("training once more for the checks of heatmaps: %s", name)
+        training_stage.train(other, place, split)
+        found[name] = place
+    return found
+
+
+def shuffle(work: Context, seed: int) -> IntArray:
+    """(N,) labels of all scans, dealt anew among the people."""
+    people, first, mine = np.unique(work.cohort.subject, return_index=True, return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(people))
+    return np.asarray(work.cohort.labels[first][order][mine])
+
+
+def _examples(work: Context, said: Predictions) -> list[tuple[int, str]]:
+    """Rows of what was said that are worth a look, class by class, and of what each is an example."""
+    from scanwise.explanation import drawing
+
+    if said.labels is None:
+        return []
+    found = []
+    for index in range(len(work.cohort.classes)):
+        picked = drawing.pick(said.labels, said.probs, index, work.recipe.explain.examples)
+        found += [(int(row), kind) for kind, mine in picked.items() for row in mine]
+    return found
+
+
+def _mosaics(
+    work: Context,
+    network: "Network",
+    rows: IntArray,
+    said: Predictions,
+    tokens: IntArray | None,
+    examples: Sequence[tuple[int, str]],
+    method: str,
+    reasons: Sequence[str],
+    out: Path,
+) -> None:
+    """A sheet for each class: what the network was surest of, rightly and wrongly, and least sure of."""
+    from scanwise.explanation import drawing, judged, maps
+
+    classes = work.cohort.classes
+    for index, name in enumerate(classes):
+        mine = [(row, kind) for row, kind in examples if said.labels is not None and said.labels[row] == index]
+        if not mine:
+            continue
+        chosen = [row for row, _ in mine]
+        scans, predicted = work.store.read(rows[chosen]), said.predicted[chosen]
+        words = None if tokens is None else tokens[rows[chosen]]
+        options = options_of(work.recipe, work.device, False) | {"tokens": words}
+        values, _ = maps(network, scans, targets=predicted[:, None], **options)
+        shown = [
+            judged(Heatmap(str(said.scans[row]), int(p), v[0], method, float(said.probs[row, p])), reasons)
+            for row, p, v in zip(chosen, predicted, values, strict=True)
+        ]
+        captions = [f"{kind}: {drawing.title(one, classes, name)}" for (_, kind), one in zip(mine, shown, strict=True)]
+        sheet = drawing.mosaic(list(scans), shown, captions, f"In truth {name}", opacity=work.recipe.explain.opacity)
+        for part, name in (("whole", ""), ("below", "-scans"), ("above", "-maps")):
+            (out / f"class-{index}{name}.png").write_bytes(getattr(sheet, part))
+
+
+def _words(
+    work: Context,
+    network: "Network",
+    vocabulary: "Vocabulary",
+    said: Predictions,
+    some: IntArray,
+    rows: IntArray,
+    examples: Sequence[tuple[int, str]],
+    reasons: Sequence[str],
+    out: Path,
+) -> None:
+    """Words of the examples first, then of the scans that were checked."""
+    kinds: dict[int, list[str]] = {}
+    for row, kind in examples:
+        kinds.setdefault(row, []).append(kind)
+    drawn = {int(row) for row in some}
+    chosen = np.array([*kinds, *sorted(drawn - set(kinds))], dtype=np.int64)
+    told = _told(work, said, chosen, rows, said.predicted[chosen])
+    parts_stage.write_words(
+        network,
+        vocabulary,
+        told,
+        out,
+        device=work.device,
+        pictures=[f"words/{index:03d}.png" if row in kinds else "" for index, row in enumerate(chosen.tolist())],
+        examples=["; ".join(kinds.get(row, [])) for row in chosen.tolist()],
+        checked=[row in drawn for row in chosen.tolist()],
+        failed=bool(reasons),
+    )
+
+
+def _summary(work: Context, subject: "Subject", out: Path) -> None:
+    """The mean map of each class that is named, over registered scans, and which regions carry it."""
+    from scanwise.explanation import drawing, regions
+
+    laid = regions.lay(subject.scans, subject.values)
+    means, lines = {}, []
+    for index, name in enumerate(work.cohort.classes):
+        mine = subject.targets[:, 0] == index
+        if mine.any():
+            here = replace(laid, maps=laid.maps[mine])
+            means[f"{name} ({int(mine.sum())} scans)"] = here.maps.mean(axis=0)
+            lines.append((name, int(mine.sum()), *(round(share, 4) for share in regions.shares(here).values())))
+    tables.write_csv(("class", "scans", *regions.REGIONS), lines, out / "regions.csv")
+    (out / "mean.png").write_bytes(drawing.sheet(means, "Mean map of each predicted class, heads laid over each other"))
+
+
+def save_maps(maps: Sequence[Heatmap], path: Path) -> None:
+    """An npz: scans (N,), targets (N,), values (N, H, W), probs (N,), method, passed, reason."""
+    if not maps:
+        raise RecipeError("There are no maps to write; ask for at least one scan.")
+    with path.open("wb") as file:
+        np.savez(
+            file,
+            scans=np.array([one.scan for one in maps]),
+            targets=np.array([one.target for one in maps]),
+            values=np.stack([one.values for one in maps]).astype(np.float32),
+            probs=np.array([one.prob for one in maps]),
+            method=np.array(maps[0].method),
+            passed=np.array([bool(one.passed) for one in maps]),
+            reason=np.array([one.reason for one in maps]),
+        )
+
+
+def _note(folder: Run, out: Path) -> None:
+    """Put what the checks found among the findings of the run."""
+    known = [one for one in load_findings(folder.findings) if not one.check.startswith(PREFIX)]
+    found = [Finding(**{**row, "scans": tuple(row["scans"])}) for row in run.read_json(out / CHECKS)["findings"]]
+    for one in found:
+        if one.severity != "note":
+            log.warning("%s: %s", one.severity, one.message)
+    with run.writing(folder.findings) as temporary:
+        save_findings([*known, *found], temporary)

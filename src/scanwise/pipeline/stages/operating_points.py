@@ -1,0 +1,70 @@
+"""Cuts that validation people choose and test people judge, and what acting on a probability is worth."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from scanwise import bundle, evaluation
+from scanwise.pipeline.context import Context
+from scanwise.pipeline.stages.evaluation import POOLED, ModelPredictions, pool
+from scanwise.records import Logits, Predictions
+from scanwise.reporting import legacy_tables
+from scanwise.run import Fit, Run
+
+ANONYMOUS = "0" * 64
+"""Cuts look at probabilities alone, never at randomised sets, so no hash of a scan is needed."""
+UNITS = ("scans", "subjects")
+
+
+def write(work: Context, folder: Run, judged: Sequence[ModelPredictions]) -> None:
+    """Write `tables/operating_points` and `tables/decision_curve` of the honest fits.
+
+    Of several folds each has rows of its own, and all together have the fold -1: every fold's cut is chosen on its own
+    validation people and tried on its own test people, and what it called is pooled.
+    """
+    honest = [entry for entry in judged if entry.model == "network" and entry.split.protocol == "honest"]
+    if not honest:
+        return
+    chosen = [validation_of(folder.fit("honest", entry.split.fold)) for entry in honest]
+    whole = pool(honest) if len(honest) > 1 else honest[0]
+    points: list[dict[str, Any]] = []
+    curved: list[dict[str, Any]] = []
+    for place, unit in enumerate(UNITS if work.cohort.subjects_known else UNITS[:1]):
+        choosing = [both[place] for both in chosen]
+        trying: list[Predictions] = [getattr(entry, unit) for entry in honest]
+        for entry, one, other in zip(honest, choosing, trying, strict=True):
+            points += _transport(work, entry.split.fold, [one], [other], other)
+        if len(honest) > 1:
+            points += _transport(work, POOLED, choosing, trying, getattr(whole, unit))
+        curved += curves(getattr(whole, unit))
+    legacy_tables.write_points(folder, points, curved)
+
+
+def _transport(
+    work: Context, fold: int, chosen: Sequence[Predictions], tried: Sequence[Predictions], together: Predictions
+) -> list[dict[str, Any]]:
+    section = work.recipe.evaluation
+    asked: dict[str, Any] = {"draws": section.draws, "confidence": section.confidence, "seed": work.recipe.seed}
+    return [{"fold": fold, **row} for row in evaluation.transport_folds(chosen, tried, together, **asked)]
+
+
+def validation_of(place: Fit) -> tuple[Predictions, Predictions]:
+    """What a fit says of its own validation side, by scan and by subject."""
+    logits = Logits.load(place.logits("validation"))
+    return bundle.judge_both(bundle.judges_of(place), logits, [ANONYMOUS] * len(logits))
+
+
+def curves(said: Predictions) -> list[dict[str, Any]]:
+    """The decision curve of each class that some rows have and some have not (of the second, where there are two)."""
+    found: list[dict[str, Any]] = []
+    for index in [1] if len(said.classes) == 2 else range(len(said.classes)):
+        here = np.asarray(said.labels) == index
+        if here.any() and not here.all():
+            curve = evaluation.decision_curve(said, index)
+            shared = {"unit": said.unit, "class": said.classes[index]}
+            found += [
+                {**shared, **{name: float(values[k]) for name, values in curve.items()}}
+                for k in range(len(curve["threshold"]))
+            ]
+    return found

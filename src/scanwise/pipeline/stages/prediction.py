@@ -1,0 +1,155 @@
+"""What the network of a fit says of each side, and of made-up scans that it should not know."""
+
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scanwise import novelty, run
+from scanwise.cohort.decoding.pixels import Pixels
+from scanwise.cohort.store import Store
+from scanwise.pipeline.context import Context
+from scanwise.pipeline.stages import text_inputs
+from scanwise.records import SIDES, FloatArray, IntArray, Logits, Split
+from scanwise.run import Fit
+
+if TYPE_CHECKING:
+    from scanwise.models import Network
+    from scanwise.models.vocabulary import Vocabulary
+
+STRANGE = "strange"
+"""The name of the logits of made-up scans, beside those of the sides."""
+MOST_STRANGE = 64
+"""Test scans that each kind of made-up scan is made from."""
+
+
+def noise(pixels: Pixels, rows: IntArray) -> Pixels:
+    """Pixels at random, always the same ones for a row."""
+    drawn = [np.random.default_rng(int(row)).integers(0, 256, pixels.shape[1:], dtype=np.uint8) for row in rows]
+    return np.stack(drawn)
+
+
+def blank(pixels: Pixels, rows: IntArray) -> Pixels:
+    """One single value all over."""
+    levels = (rows * 37 % 256).astype(np.uint8)
+    return np.broadcast_to(levels[:, None, None, None], pixels.shape).copy()
+
+
+KINDS: dict[str, Callable[[Pixels, IntArray], Pixels]] = {
+    "noise": noise,
+    "blank": blank,
+    "inverted": lambda pixels, _: 255 - pixels,
+    "rotated": lambda pixels, _: np.rot90(pixels, 1, (1, 2)).copy(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The scans of a store, each changed as it is read."""
+
+    store: Store
+    change: Callable[[Pixels, IntArray], Pixels]
+
+    def read(self, indices: IntArray) -> Pixels:
+        return self.change(self.store.read(indices), indices)
+
+
+def predict(work: Context, place: Fit, split: Split) -> None:
+    """Write logits of every side that judges; of honest fits also what it takes to tell strange scans from these."""
+    asked = {side: split.rows(side) for side in SIDES[1:]}
+    if split.protocol == "honest":
+        train, test = split.rows("train"), asked["test"]
+        asked["train"] = train[novelty.representatives(work.cohort.subject[train])]
+        asked[STRANGE] = test[novelty.representatives(work.cohort.subject[test], MOST_STRANGE)]
+    asked |= dict.fromkeys(text_inputs.parts_of(work.recipe), asked["test"])
+    missing = {name: rows for name, rows in asked.items() if len(rows) and not _is_there(place, name)}
+    if not missing:
+        return
+    network, vocabulary, tokens = load_network(work, place, split)
+    for name, rows in missing.items():
+        if name == STRANGE:
+            changed = {kind: Changed(work.store, change) for kind, change in KINDS.items()}
+            parts = {kind: _ask(work, network, split, scans, rows, tokens) for kind, scans in changed.items()}
+            run.save(_together(parts), place.logits(name))
+        elif vocabulary is not None and tokens is not None and name in text_inputs.PARTS:
+            said = _ask(work, network, split, *text_inputs.less(name, work, vocabulary, tokens, rows))
+            run.save(replace(said, split="test"), place.logits(name))
+        else:
+            run.save(replace(_ask(work, network, split, work.store, rows, tokens), split=name), place.logits(name))
+
+
+def load_network(work: Context, place: Fit, split: Split) -> "tuple[Network, Vocabulary | None, IntArray | None]":
+    """The network of a fit; where it reads words, its vocabulary and the tokens of all scans."""
+    from scanwise.models import build, weights
+
+    vocabulary = text_inputs.vocabulary_of(work, place, split)
+    encoder = None if vocabulary is None else vocabulary.encoder
+    made, count = work.recipe, len(work.cohort.classes)
+    network = build(made.model, count, made.data.channels, pretrained=False, encoder=encoder)
+    weights.load(network, place.model)
+    return network, vocabulary, text_inputs.tokens_of(work, vocabulary)
+
+
+def _is_there(place: Fit, name: str) -> bool:
+    """Whether logits with all that is needed of them were written; an older scanwise left out the appearance."""
+    path = place.logits(name)
+    if not path.is_file():
+        return False
+    if not zipfile.is_zipfile(path):  # damaged: whoever reads it says so
+        return True
+    with zipfile.ZipFile(path) as file:
+        return "appearance.npy" in file.namelist()
+
+
+def _ask(
+    work: Context,
+    network: Any,
+    split: Split,
+    scans: Store | Changed | None,
+    rows: IntArray,
+    tokens: IntArray | None = None,
+) -> Logits:
+    from scanwise import prediction
+
+    logits, features = prediction.predict(
+        network, scans, rows, tokens=tokens, batch=prediction.batch_of(work.recipe), device=work.device,
+        progress=work.progress,
+    )  # fmt: skip
+    here = work.cohort.take(rows)
+    return Logits(
+        logits=logits,
+        labels=here.labels,
+        scans=here.path,
+        subjects=here.subject,
+        classes=here.classes,
+        groups=here.groups,
+        features=features,
+        protocol=split.protocol,
+        fold=split.fold,
+        appearance=_appearance(work.store if scans is None else scans, rows),
+    )
+
+
+def _appearance(scans: Store | Changed, rows: IntArray, block: int = 512) -> FloatArray:
+    starts = range(0, len(rows), block)
+    return np.concatenate([novelty.appearance(scans.read(rows[start : start + block])) for start in starts])
+
+
+def _together(parts: Mapping[str, Logits]) -> Logits:
+    """Several kinds of made-up scans as one; the group column `kind` tells them apart."""
+    first = next(iter(parts.values()))
+    count = len(first)
+
+    def joined(name: str) -> Any:
+        return np.concatenate([getattr(part, name) for part in parts.values()])
+
+    names = ("logits", "labels", "scans", "subjects", "features", "appearance")
+    groups = {name: np.tile(values, len(parts)) for name, values in first.groups.items()}
+    return replace(
+        first,
+        **{name: joined(name) for name in names},
+        groups={**groups, "kind": np.repeat(list(parts), count)},
+        split=STRANGE,
+    )

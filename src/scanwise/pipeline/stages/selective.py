@@ -1,0 +1,191 @@
+"""What the doubt of a fit is worth: whom to answer so that errors are bounded, and whether strange scans are noticed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from scanwise import bundle, run, uncertainty
+from scanwise.errors import DataError
+from scanwise.metrics.ranks import roc_area
+from scanwise.novelty import Detector
+from scanwise.pipeline.context import Context
+from scanwise.pipeline.stages.evaluation import POOLED, ModelPredictions
+from scanwise.pipeline.stages.prediction import STRANGE
+from scanwise.records import FloatArray, Logits, Metric, Predictions
+from scanwise.reporting import tables
+from scanwise.risk import clopper_pearson
+from scanwise.run import Fit, Run
+
+SELECTIVE = (
+    "fold", "chosen", "risk", "delta", "refused", "calibration", "calibration_answered", "test", "answered", "wrong",
+)  # fmt: skip
+MEMBERS = ("protocol", "fold", "members", "disagreement", "kl", "told")
+STRANGE_COLUMNS = ("fold", "kind", "scans", "subjects", "score", "auroc", "flagged")
+SCORES = ("default", "features", "mahalanobis", "energy")
+"""How unlike, by what: the default, and beside it neighbours in the bare features, Mahalanobis and the energy."""
+
+Row = dict[str, Any]
+
+
+def measure(work: Context, folder: Run, judged: Sequence[ModelPredictions]) -> list[Metric]:
+    """Selective figures of the honest network on its test subjects, fold by fold and over all folds."""
+    fits = [entry for entry in judged if entry.model == "network" and entry.split.protocol == "honest"]
+    rows = {entry.split.fold: deferral(folder.fit("honest", entry.split.fold), entry) for entry in fits}
+    if len(fits) > 1:
+        rows[POOLED] = [_summed(list(same)) for same in zip(*rows.values(), strict=True)]
+    confidence, found = work.recipe.evaluation.confidence, []
+    for fold, table in rows.items():
+        for row in table:
+            if not row["refused"]:
+                found += _selective(row, fold, confidence)
+        for unit in ("scans", "subjects") if work.cohort.subjects_known else ("scans",):
+            said = [getattr(entry, unit) for entry in fits if fold in (entry.split.fold, POOLED)]
+            found += _curve(said, fold)
+    return found
+
+
+def _curve(said: Sequence[Predictions], fold: int) -> list[Metric]:
+    """The area under the risk-coverage curve, and what it is above that of the best order."""
+    doubt, wrong = (
+        np.concatenate(parts) for parts in zip(*((p.doubt, p.predicted != p.labels) for p in said), strict=True)
+    )
+    nan, unit = float("nan"), said[0].unit
+    areas = {"aurc": uncertainty.aurc(doubt, wrong), "excess_aurc": uncertainty.excess_aurc(doubt, wrong)}
+    return [
+        Metric(name, area, nan, nan, unit, len(doubt), protocol="honest", fold=fold) for name, area in areas.items()
+    ]
+
+
+def _selective(row: Row, fold: int, confidence: float) -> list[Metric]:
+    shares = {"answered_share": (row["answered"], row["test"]), "selective_error": (row["wrong"], row["answered"])}
+    group = f"risk={row['risk']:g}"
+    return [
+        Metric(
+            name,
+            part / whole,
+            *clopper_pearson(part, whole, confidence),
+            "subject",
+            whole,
+            group,
+            "network",
+            "honest",
+            fold,
+        )
+        for name, (part, whole) in shares.items()
+        if whole
+    ]
+
+
+def deferral(place: Fit, judged: ModelPredictions) -> list[Row]:
+    """For each error that may be allowed: the threshold that calibration subjects gave, and what it does on the test."""
+    told = run.read_json(place.abstention)
+    said, found = judged.subjects, []
+    wrong = said.predicted != said.labels
+    for values in told["table"]:
+        learnt = bundle.abstention_from(values)
+        answered = ~learnt(said.doubt)
+        row: Row = dict.fromkeys(SELECTIVE)
+        row |= {"fold": place.fold, "chosen": values == told["chosen"], "risk": learnt.risk, "delta": learnt.delta}
+        row |= {"refused": learnt.refused, "calibration": learnt.count}
+        row |= {"calibration_answered": round(learnt.answered * learnt.count), "test": len(said)}
+        found.append({**row, "answered": int(answered.sum()), "wrong": int((answered & wrong).sum())})
+    return found
+
+
+def _summed(rows: Sequence[Row]) -> Row:
+    """One allowed error over several folds; refused where any fold refuses."""
+    sums = {
+        name: sum(row[name] for row in rows)
+        for name in ("calibration", "calibration_answered", "test", "answered", "wrong")
+    }
+    return {**rows[0], **sums, "refused": next((row["refused"] for row in rows if row["refused"]), "")}
+
+
+def write(folder: Run, judged: Sequence[ModelPredictions]) -> None:
+    """Write `tables/selective.csv` and `out_of_distribution.csv` of the honest fits, `members.csv` of ensembles."""
+    selective: list[Row] = []
+    strange: list[Row] = []
+    for entry in judged:
+        if entry.model == "network" and entry.split.protocol == "honest":
+            place = folder.fit("honest", entry.split.fold)
+            selective += deferral(place, entry)
+            strange += told_apart(place)
+    for columns, rows, name in (
+        (SELECTIVE, selective, "selective.csv"), (STRANGE_COLUMNS, strange, "out_of_distribution.csv"),
+        (MEMBERS, _diversity(folder, judged), "members.csv"),
+    ):  # fmt: skip
+        if rows:
+            tables.write_table(columns, [[row[column] for column in columns] for row in rows], folder.tables / name)
+
+
+def _diversity(folder: Run, judged: Sequence[ModelPredictions]) -> list[Row]:
+    """How much the members of each network differ on its test scans; of networks that have several."""
+    from scanwise.models.diversity import Diversity
+
+    rows = []
+    for entry in judged:
+        if entry.model == "network":
+            logits = Logits.load(folder.fit(entry.split.protocol, entry.split.fold).logits("test")).logits
+            if logits.shape[1] > 1:
+                apart = logits.astype(np.float64) - logits.max(2, keepdims=True)
+                found = Diversity.of(np.exp(apart) / np.exp(apart).sum(2, keepdims=True))
+                counts = {"members": found.members, "disagreement": found.disagreement, "kl": found.kl}
+                rows.append({"protocol": entry.split.protocol, "fold": entry.split.fold, **counts, "told": str(found)})
+    return rows
+
+
+def told_apart(place: Fit) -> list[Row]:
+    """How well each score tells made-up scans from the test scans, and how many the default flags."""
+    train, validation, test, strange = (
+        Logits.load(place.logits(side)) for side in ("train", "validation", "test", STRANGE)
+    )
+    detector = Detector.load(place.novelty)
+    scores = scores_of(detector, train, validation)
+    usual = {name: score(test) for name, score in scores.items()}
+    unusual = {name: score(strange) for name, score in scores.items()}
+    kinds = {kind: strange.groups["kind"] == kind for kind in dict.fromkeys(strange.groups["kind"].tolist())}
+    flagged = detector(test)[1], detector(strange)[1]
+    shared = {"fold": place.fold, "score": "default", "auroc": ""}
+    rows = [{**shared, "kind": "test scans", **_counts(test), "flagged": float(flagged[0].mean())}]
+    for kind, here in kinds.items():
+        counts = {"scans": int(here.sum()), "subjects": len(np.unique(strange.subjects[here]))}
+        for name in scores:
+            row = {
+                "fold": place.fold,
+                "kind": kind,
+                **counts,
+                "score": name,
+                "auroc": area(usual[name], unusual[name][here]),
+            }
+            rows.append({**row, "flagged": float(flagged[1][here].mean()) if name == "default" else ""})
+    return rows
+
+
+def _counts(logits: Logits) -> Row:
+    return {"scans": len(logits), "subjects": len(np.unique(logits.subjects))}
+
+
+def scores_of(detector: Detector, train: Logits, validation: Logits) -> Mapping[str, Callable[[Logits], FloatArray]]:
+    """Each of `SCORES` as a function of logits; those beside the default learn from the same training scans."""
+    components = detector.components
+    near = uncertainty.Neighbours.fit(_features(train), _features(validation), subjects=validation.subjects)
+    far = uncertainty.Mahalanobis.fit(components(_features(train)), train.labels)
+    return {
+        "default": detector.distances,
+        "features": lambda logits: near.score(_features(logits)),
+        "mahalanobis": lambda logits: far.score(components(_features(logits))),
+        "energy": lambda logits: uncertainty.energy(logits.logits.mean(axis=1)),
+    }
+
+
+def area(usual: FloatArray, unusual: FloatArray) -> float:
+    """The AUROC of a score: the share of pairs of a strange and a usual scan in which the strange one scores higher."""
+    scores = np.concatenate([usual, unusual])
+    return float(roc_area(scores, np.arange(len(scores)) >= len(usual), np.ones(len(scores))))
+
+
+def _features(logits: Logits) -> FloatArray:
+    if logits.features is None:
+        raise DataError("These logits were written without features. Delete them, and run again with --resume.")
+    return logits.features

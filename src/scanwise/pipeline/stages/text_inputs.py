@@ -1,0 +1,63 @@
+"""The words beside the scans: what turns them into tokens, and what the network answers when a part of its input is gone."""
+
+import numpy as np
+
+from scanwise.cohort.store import Store
+from scanwise.errors import DataError
+from scanwise.models.vocabulary import Vocabulary, as_read, without_words
+from scanwise.pipeline.context import Context
+from scanwise.recipe import Recipe
+from scanwise.records import Cohort, IntArray, Split, StrArray
+from scanwise.run import Fit
+
+PARTS = ("without_words", "without_image", "without_class_words")
+"""What may be gone: the title, the image, or of the title those words that the class names hold."""
+
+
+def parts_of(made: Recipe) -> tuple[str, ...]:
+    """Those of `PARTS` that can be taken from the network of a recipe."""
+    if not made.model.reads_words:
+        return ()
+    masked = () if made.model.text.hide_classes else PARTS[2:]
+    return (*PARTS[:2], *masked) if made.model.name == "fusion" else masked
+
+
+def titles_of(cohort: Cohort, made: Recipe) -> StrArray:
+    """(N,) the titles as the recipe's network reads them.
+
+    Raises:
+        DataError: if the data has no words.
+    """
+    if cohort.text is None or not np.char.strip(cohort.text).any():
+        raise DataError(
+            f"The network {made.model.name!r} reads words, and these scans have none. Give a manifest with a column text, "
+            "or choose another model.name."
+        )
+    return np.array(as_read(cohort.text, made.model.text, cohort.classes), dtype=np.str_)
+
+
+def vocabulary_of(work: Context, place: Fit, split: Split) -> Vocabulary | None:
+    """The vocabulary of a fit, learnt from its training titles alone; None for a network that reads no words."""
+    if not work.recipe.model.reads_words:
+        return None
+    titles = titles_of(work.cohort, work.recipe)
+    if not place.vocabulary.is_file():
+        Vocabulary.learn(titles[split.rows("train")], work.recipe.model.text).save(place.vocabulary)
+    return Vocabulary.load(place.vocabulary)
+
+
+def tokens_of(work: Context, vocabulary: Vocabulary | None) -> IntArray | None:
+    """(N, L) tokens of all scans of the cohort."""
+    return None if vocabulary is None else vocabulary(titles_of(work.cohort, work.recipe))
+
+
+def less(
+    part: str, work: Context, vocabulary: Vocabulary, tokens: IntArray, rows: IntArray
+) -> tuple[Store | None, IntArray, IntArray]:
+    """Pixels, rows and tokens for a network that a part of its input is kept from."""
+    if part == "without_words":
+        return work.store, rows, np.full_like(tokens, vocabulary.pad)
+    if part == "without_image":
+        return None, rows, tokens
+    titles = without_words(titles_of(work.cohort, work.recipe), work.cohort.classes)
+    return work.store, rows, vocabulary(titles)

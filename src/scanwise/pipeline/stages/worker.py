@@ -1,0 +1,75 @@
+"""What all processes but the first do in a fit: learn with it, and leave everything else to it."""
+
+import atexit
+from pathlib import Path
+
+import numpy as np
+
+from scanwise import cohort, recipe
+from scanwise.audit.evidence import Evidence
+from scanwise.errors import RunError
+from scanwise.pipeline.context import AuditResult, Context
+from scanwise.pipeline.stages import explanation as explanation_stage
+from scanwise.pipeline.stages import training as training_stage
+from scanwise.records import Cohort, Split
+from scanwise.run import Run, processes
+
+
+def call_in() -> None:
+    """Let the other processes, if there are some, begin: cohort and splits are written."""
+    if processes() > 1:
+        from scanwise.training import distributed as company
+
+        company.join()
+        company.wait()
+
+
+def part() -> None:
+    """Wait, where there are several processes, until the first has written all: then every one of them may read it.
+
+    They stay together until they end, since they may be asked for another fit, and cannot meet a second time.
+    """
+    if processes() > 1:
+        from scanwise.training import distributed as company
+
+        company.wait()
+        atexit.register(company.leave)
+
+
+def follow(out: Path, *, data: str, subject: str, device: str, pseudonymise: bool) -> Run:
+    """Wait until the first process has written cohort and splits, train with it all that it trains, and wait for the rest.
+
+    All processes must see the run folder; each reads the data for itself, the pixels from the store that the first has
+    filled where they are on one machine.
+    """
+    call_in()
+    folder = Run.open(out)
+    work = _take_up(folder, data, subject, device, pseudonymise)
+    for split in work.splits:
+        training_stage.train(work, folder.fit(split.protocol, split.fold), split)
+    explanation_stage.follow(work, folder)
+    part()
+    return folder
+
+
+def _take_up(folder: Run, data: str, subject: str, device: str, pseudonymise: bool) -> Context:
+    made = recipe.load(folder.recipe)
+    known = Cohort.load(folder.cohort)
+    intake = cohort.read(data, made, subject, pseudonymise=pseudonymise)
+    where = {path: row for row, path in enumerate(intake.cohort.path.tolist())}
+    missing = [path for path in known.path.tolist() if path not in where]
+    if missing:
+        raise RunError(
+            f"This process finds {len(missing)} scans fewer in {data} than the first; it lacks {missing[0]}."
+        )
+    rows = np.array([where[path] for path in known.path.tolist()])
+    return Context(
+        recipe=made,
+        cohort=known,
+        store=intake.store.take(rows),
+        splits=tuple(Split.load(fit.split) for fit in folder.fits()),
+        audited=AuditResult(Evidence(known, np.empty((0, 0, 0), np.uint8), np.empty((0, 0))), (), {}),
+        quarantine=(),
+        source=data,
+        device=device,
+    )

@@ -1,0 +1,109 @@
+"""One row a subject: how the scans of a person become one answer, and which subject each row belongs to."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from scanwise.arrays import check_labels, check_logits, log_softmax, refuse_rows, softmax
+from scanwise.errors import ShapeError, lookup
+from scanwise.records import FloatArray, IntArray, Logits, StrArray
+
+
+def _mean_of_logits(values: FloatArray, of_subject: IntArray, counts: IntArray) -> FloatArray:
+    return mean_by(log_softmax(values), of_subject, counts)
+
+
+def _mean_of_probs(values: FloatArray, of_subject: IntArray, counts: IntArray) -> FloatArray:
+    return np.asarray(np.log(np.clip(mean_by(softmax(values), of_subject, counts), 1e-12, None)))
+
+
+def _votes(values: FloatArray, of_subject: IntArray, counts: IntArray) -> FloatArray:
+    """Log-shares of the scans that name each class, half a vote added to each so that none is impossible."""
+    named = values.argmax(axis=-1)[..., None] == np.arange(values.shape[-1])
+    votes = mean_by(named.astype(np.float64), of_subject, counts) * counts.reshape(-1, *[1] * (values.ndim - 1)) + 0.5
+    return np.asarray(np.log(votes / votes.sum(axis=-1, keepdims=True)))
+
+
+POOLINGS: dict[str, Callable[[FloatArray, IntArray, IntArray], FloatArray]] = {
+    "mean_logit": _mean_of_logits,
+    "mean_prob": _mean_of_probs,
+    "majority": _votes,
+}
+"""How the scans of a subject become one answer: (logits (N, T, C), subject codes, counts) to logits (K, T, C)."""
+
+
+def pool_by_subject(logits: Logits, how: str = "mean_logit") -> Logits:
+    """One row a subject, in order of first appearance, by one of `POOLINGS`, member by member.
+
+    Unsaid, it is the mean over its scans of log-softmax logits. A subject's label is its most common one, the later class where two are as common; -1 is an unknown label. `scans` becomes the number of
+    scans, as text; a group keeps its value where all scans of the subject agree, and is "" where not; features are
+    averaged.
+
+    Raises:
+        DataError: if a scan has no subject, or a logit is NaN or infinite.
+
+    >>> scans = np.array(["1.png", "2.png", "3.png"])
+    >>> both = Logits(np.zeros((3, 1, 2)), np.array([0, 1, 1]), scans, np.array(["b", "b", "a"]), ("no", "yes"))
+    >>> pooled = pool_by_subject(both)
+    >>> pooled.subjects.tolist(), pooled.scans.tolist(), pooled.labels.tolist()
+    (['b', 'a'], ['2', '1'], [1, 1])
+    """
+    values = check_logits(logits.logits)
+    of_subject, names = subject_codes(logits.subjects, len(logits))
+    counts = np.bincount(of_subject, minlength=len(names))
+    pooled = lookup(POOLINGS, how, "pooling")(values, of_subject, counts).astype(values.dtype)
+    features = logits.features
+    return replace(
+        logits,
+        logits=pooled,
+        labels=common_label(logits.labels + 1, of_subject, len(logits.classes) + 1) - 1,
+        scans=counts.astype(str),
+        subjects=names,
+        groups={name: _agreed(column, of_subject, counts) for name, column in logits.groups.items()},
+        features=None if features is None else mean_by(features, of_subject, counts).astype(features.dtype),
+        appearance=None,
+    )
+
+
+def subject_codes(subjects: StrArray, count: int) -> tuple[IntArray, StrArray]:
+    """(N,) the index of each row's subject and (K,) the subjects, in order of first appearance.
+
+    Raises:
+        ShapeError: if there are not `count` subjects.
+        DataError: if a subject is "".
+    """
+    subjects = np.asarray(subjects)
+    if subjects.shape != (count,):
+        raise ShapeError(f"Expected the subject of each of {count} rows; found subjects of shape {subjects.shape}.")
+    if subjects.dtype.kind == "U":
+        refuse_rows(subjects == "", "no subject; who it is decides what may be promised")
+    names, first, codes = np.unique(subjects, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return place[codes], names[order]
+
+
+def common_label(labels: IntArray, of_subject: IntArray, num_classes: int) -> IntArray:
+    """(K,) the most common label of each subject; the later class where two are as common."""
+    labels = check_labels(labels, num_classes, len(of_subject))
+    num_subjects = int(of_subject.max()) + 1
+    counts = np.bincount(of_subject * num_classes + labels, minlength=num_subjects * num_classes)
+    latest: IntArray = (num_classes - 1) - counts.reshape(num_subjects, num_classes)[:, ::-1].argmax(axis=1)
+    return latest
+
+
+def mean_by(values: FloatArray, codes: IntArray, counts: IntArray) -> FloatArray:
+    """(K, …) the mean of the rows (N, …) of each code, in float64."""
+    order = np.argsort(codes, kind="stable")
+    starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
+    sums = np.add.reduceat(np.asarray(values, dtype=np.float64)[order], starts, axis=0)
+    means: FloatArray = sums / counts.reshape(-1, *[1] * (values.ndim - 1))
+    return means
+
+
+def _agreed(column: StrArray, of_subject: IntArray, counts: IntArray) -> StrArray:
+    first = np.argsort(of_subject, kind="stable")[np.concatenate(([0], np.cumsum(counts)[:-1]))]
+    agrees = np.bincount(of_subject, weights=column == column[first][of_subject]) == counts
+    return np.where(agrees, column[first], "")

@@ -1,0 +1,109 @@
+"""The page of an audit: what was found, the gravest first, each with its picture and what to do."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+from markupsafe import Markup
+
+from scanwise.audit.evidence import Noted
+from scanwise.records import Finding, save_findings
+from scanwise.reporting import scan_sheets
+from scanwise.reporting.page import page
+from scanwise.reporting.provenance import SEVERITIES
+from scanwise.reporting.scan_sheets import Pixels
+from scanwise.reporting.wording import counted, printable
+from scanwise.run import write_text, writing
+
+NAMES_SHOWN = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One finding as the page shows it."""
+
+    severity: str
+    word: str
+    check: str
+    message: str
+    scans: tuple[str, ...]
+    more: int
+    picture: Markup
+    caption: str
+
+
+def write(folder: Path, noted: Sequence[Noted], pixels: Pixels, title: str, facts: Sequence[tuple[str, str]]) -> Path:
+    """Write `findings.json`, `figures/` and `audit.html` into a folder, each whole or not at all.
+
+    Args:
+        folder: an audit folder, or a run folder.
+        noted: what the checks said.
+        pixels: (N, S, S) or (N, S, S, 1) thumbnails that the pictures refer to.
+        title: the verdict, in one line.
+        facts: (what, value) rows about the data.
+
+    Returns:
+        the page.
+    """
+    entries: list[Entry] = []
+    findings: list[Finding] = []
+    for index, one in enumerate(sort(noted)):
+        finding = one.finding
+        drawn = _draw(folder, index, one, pixels)
+        if drawn:
+            finding = replace(finding, figure=drawn[0])
+        findings.append(finding)
+        entries.append(_entry(finding, drawn[1] if drawn else Markup(), one))
+    with writing(folder / "findings.json") as temporary:
+        save_findings(findings, temporary)
+    counts = [(word, counted(n, "finding")) for s, word in SEVERITIES.items() if (n := _count(findings, s))]
+    values = {
+        "scanwise": version("scanwise"),
+        "title": printable(title),
+        "facts": facts,
+        "entries": entries,
+        "counts": counts,
+    }
+    write_text(page("audit.html.jinja", values), folder / "audit.html")
+    return folder / "audit.html"
+
+
+def sort(noted: Sequence[Noted]) -> list[Noted]:
+    """The gravest first; equals stay in the order of the checks."""
+    order = list(SEVERITIES)
+    return sorted(noted, key=lambda one: order.index(one.finding.severity))
+
+
+def _count(findings: Sequence[Finding], severity: str) -> int:
+    return sum(finding.severity == severity for finding in findings)
+
+
+def _draw(folder: Path, index: int, one: Noted, pixels: Pixels) -> tuple[str, Markup] | None:
+    """Draw the picture of a finding into `figures/`; its relative path, and itself for the page."""
+    if one.picture is None:
+        return None
+    name = f"{index:02d}-{one.finding.check.replace('.', '-')}"
+    suffix, data = scan_sheets.draw(f"a{index}", one.picture, pixels)
+    with writing(folder / "figures" / f"{name}.{suffix}") as temporary:
+        temporary.write_bytes(data)
+    if suffix == "svg":
+        return f"figures/{name}.svg", Markup(data.decode())  # noqa: S704 - our own drawing, its texts escaped
+    source = base64.b64encode(data).decode("ascii")
+    return f"figures/{name}.png", Markup('<img src="data:image/png;base64,{}" alt="{}"/>').format(
+        source, f"Scans that the finding {one.finding.check} is about."
+    )
+
+
+def _entry(finding: Finding, picture: Markup, one: Noted) -> Entry:
+    return Entry(
+        severity=finding.severity,
+        word=SEVERITIES[finding.severity],
+        check=finding.check,
+        message=printable(finding.message),
+        scans=tuple(printable(scan) for scan in finding.scans[:NAMES_SHOWN]),
+        more=max(0, len(finding.scans) - NAMES_SHOWN),
+        picture=picture,
+        caption=scan_sheets.describe(one.picture) if one.picture else "",
+    )

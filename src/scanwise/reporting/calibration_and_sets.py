@@ -1,0 +1,174 @@
+"""How sure the classifier may be: what calibration does to its confidence, and what its prediction sets promise."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from scanwise import evaluation, metrics
+from scanwise.arrays import softmax
+from scanwise.records import BoolArray, IntArray, Metric, Predictions, Unit
+from scanwise.reporting import figures
+from scanwise.reporting.components import MOST, Drawing, Table, chosen, drawing, pick, shortened
+from scanwise.reporting.run_data import RunData
+from scanwise.reporting.sections import labels_of
+from scanwise.reporting.wording import SPACE, counted, fixed, in_full, listed, percent, printable, term, with_interval
+
+CALIBRATION = {"ece": metrics.expected_calibration_error, "nll": metrics.nll, "brier": metrics.brier}
+WHOM = {
+    "new scan": "a new scan",
+    "new subject": "a new person, all scans taken together",
+    "random scan of a new subject": "one scan, drawn at random, of a new person",
+    "every scan of a new subject": "all scans of a new person at once",
+}
+
+
+def calibration(contents: RunData) -> tuple[list[Drawing], list[Table], list[str]]:
+    """Whether "90 % sure" is right nine times in ten, before and after the temperature."""
+    said, logits = contents.predictions["honest", "scan"], contents.raw_logits()
+    both = {"after calibration": (said.probs, labels_of(said))}
+    if logits:
+        raw = np.concatenate([softmax(part.logits).mean(axis=1) for part in logits])
+        both = {"before": (raw, np.concatenate([part.labels for part in logits])), **both}
+    figure = figures.reliability(
+        "reliability", {name: evaluation.reliability(*pair, 10) for name, pair in both.items()}
+    )
+    rows = []
+    for name, measure in CALIBRATION.items():
+        cells = [
+            in_full(contents.numbers.find(name, "honest", "scan") or _plain(name, measure(*pair), len(pair[1])))
+            if when != "before"
+            else with_interval(_plain(name, measure(*pair), len(pair[1])))
+            for when, pair in both.items()
+        ]
+        rows.append((term(name).title, *cells))
+    columns = ("Measure", *(name.capitalize() for name in both))
+    table = Table("By scan, on the test side", columns, tuple(rows), "metrics.json")
+    caption = "On the dotted line, confidence means what it says; below it the network is too sure of itself."
+    return [drawing(figure, caption)], [table], _temperatures(contents)
+
+
+def _plain(name: str, value: metrics.Value, count: int) -> Metric:
+    return Metric(name, float(value), float("nan"), float("nan"), "scan", count)
+
+
+def _temperatures(contents: RunData) -> list[str]:
+    """The temperature of each unit, over folds, and why it was left at 1 where it was."""
+    found, learnt = [], contents.learnt("calibrator")
+    for unit in contents.units("honest"):
+        parts = [part[unit] for part in learnt if "temperature" in part.get(unit, {})]
+        refused = sorted({printable(str(part["refused"])).rstrip(".") for part in parts if part.get("refused")})
+        why = f" (left alone, for {listed(refused)})" if refused else ""
+        if parts:
+            found.append(f"{_spread([float(part['temperature']) for part in parts])} by {unit}{why}")
+    return found
+
+
+def _spread(values: list[float]) -> str:
+    if len(values) == 1:
+        return fixed(values[0], 2)
+    return f"{fixed(min(values), 2)} to {fixed(max(values), 2)}, fold by fold,"
+
+
+@dataclass(frozen=True, slots=True)
+class Sets:
+    """The prediction sets of one unit: the promise, what came of it, and the details."""
+
+    unit: Unit
+    promise: str
+    outcome: str
+    kept: bool
+    drawing: Drawing
+    table: Table
+
+
+def sets(contents: RunData) -> list[Sets]:
+    """What the sets promise and what they did, by subject and by scan."""
+    found = [(unit, contents.predictions["honest", unit]) for unit in contents.units("honest")]
+    return [_sets(contents, unit, said, said.sets) for unit, said in found if said.sets is not None]
+
+
+def _sets(contents: RunData, unit: Unit, said: Predictions, named: BoolArray) -> Sets:
+    size, most = named.sum(axis=1), len(said.classes) + 1
+    inside = named[np.arange(len(said)), labels_of(said)]
+    sizes, covered = np.bincount(size, minlength=most), np.bincount(size[inside], minlength=most)
+    figure = figures.set_sizes(f"sets-{unit}", sizes, covered, unit, 0 if sizes[0] else 1)
+    caption = f"By {unit}: how many classes a set names. Exactly one is a clear answer; otherwise a person must look."
+    columns = ("Who", "Coverage", "Mean set size")
+    rows = tuple(_set_rows(contents, said, inside, size, unit))
+    counts = [len(said), *np.bincount(labels_of(said), minlength=len(said.classes)).tolist()]
+    notes = tuple(counted(count, unit) for count in counts)
+    title = f"By {unit}: how often the set held the true class"
+    table = Table(title, columns, rows, "metrics.json", notes)
+    if len(said.classes) > MOST:
+        held = [float(inside[labels_of(said) == index].mean()) if n else np.nan for index, n in enumerate(counts[1:])]
+        kept_rows = [0, *(1 + row for row in pick(counts[1:], held))]
+        table = shortened(table, kept_rows, chosen(len(said.classes), "with the lowest coverage"))
+    outcome, kept = _outcome(contents, float((size == 1).mean()), len(said), unit)
+    return Sets(
+        unit,
+        promise(contents, unit),
+        outcome,
+        kept,
+        drawing(figure, caption),
+        table,
+    )
+
+
+def promise(contents: RunData, unit: str) -> str:
+    """The guarantee in plain words: how much, to whom, from how many."""
+    learnt = [part[unit] for part in contents.learnt("conformal") if unit in part]
+    if learnt and any(part.get("threshold", 0) is None for part in learnt):
+        return "No promise can be made: too few calibration subjects. The sets name every class."
+    known = contents.cohort.subjects_known
+    people = [len(np.unique(contents.cohort.subject[f.split.rows("calibration")])) for f in contents.fits_of("honest")]
+    usual = "new subject" if unit == "subject" else "random scan of a new subject"
+    whom = (
+        WHOM.get(str(learnt[0].get("guarantee", usual)) if learnt else usual, WHOM[usual])
+        if known
+        else WHOM["new scan"]
+    )
+    from_whom = counted(people[0], "calibration subject" if known else "calibration scan")
+    if len(set(people)) > 1:
+        from_whom = f"{min(people)} to {max(people)} calibration subjects, fold by fold"
+    unfit = [f"“{contents.title(name)}”" for name in contents.not_evaluable()]
+    outside = f" It does not cover anyone with {listed(unfit, 'or')}." if unfit else ""
+    return (
+        f"The promise: for {whom}, the set holds the true class with a probability of at least {_target(contents)}, "
+        f"averaged over people like those of this cohort. It was set on {from_whom}, whom the network did not learn from. "
+        f"It is no promise for any one class, for any one person, or for people from elsewhere.{outside}"
+    )
+
+
+def _target(contents: RunData) -> str:
+    return f"{fixed(100 * (1 - contents.recipe.conformal.alpha), 1).removesuffix('.0')}{SPACE}%"
+
+
+def _outcome(contents: RunData, single: float, count: int, unit: str) -> tuple[str, bool]:
+    """What was found beside what was promised, and whether the interval still allows the promise."""
+    found = contents.numbers.find("coverage", "honest", unit)
+    alone = f"{percent(single, count)} of the sets name exactly one class."
+    if found is None:
+        return alone, True
+    kept = not found.high < 1 - contents.recipe.conformal.alpha
+    short = "" if kept else " This is below the promise: the people tested may differ from those it was set on."
+    return f"Promised: {_target(contents)} or more. Found: {in_full(found)}.{short} {alone}", kept
+
+
+def _set_rows(
+    contents: RunData, said: Predictions, inside: BoolArray, size: IntArray, unit: str
+) -> Iterable[tuple[str, ...]]:
+    labels = labels_of(said)
+    groups = [(contents.title(name), f"class={name}", labels == index) for index, name in enumerate(said.classes)]
+    for title, group, here in [("Everyone", "", np.ones(len(said), dtype=np.bool_)), *groups]:
+        count = int(here.sum())
+        if not count:
+            yield title, "–", "–"
+            continue
+        coverage = contents.numbers.find("coverage", "honest", unit, group=group)
+        average = contents.numbers.find("mean_set_size", "honest", unit, group=group)
+        yield (
+            title,
+            with_interval(coverage) if coverage else percent(float(inside[here].mean()), count),
+            with_interval(average) if average else fixed(float(size[here].mean()), 2),
+        )

@@ -1,0 +1,175 @@
+"""The page of a comparison: who is better, by how much, and how sure that is."""
+
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+
+from scanwise.evaluation import comparison
+from scanwise.records import Metric
+from scanwise.reporting import curves, figures
+from scanwise.reporting.components import Table, drawing
+from scanwise.reporting.page import page
+from scanwise.reporting.wording import counted, fixed, lead, percent, printable, term, with_interval
+
+SHARES = ("accuracy", "balanced_accuracy", "macro_f1")
+"""What the plot of differences shows: shares alike, so that one axis serves them."""
+
+
+def build(
+    unit: str,
+    notes: Sequence[str],
+    systems: Mapping[str, int],
+    metrics: Sequence[Metric],
+    spreads: Mapping[tuple[str, str], tuple[float, float]],
+    differences: Sequence[Metric],
+    discordances: Sequence[comparison.Discordance],
+    ranks: Sequence[comparison.Rank],
+) -> str:
+    """The page as text.
+
+    Args:
+        unit: what a row is.
+        notes: what a reader must know, in sentences.
+        systems: name to its number of seeds.
+        metrics: of each system; `model` is its name.
+        spreads: (system, metric) to mean and standard deviation over seeds.
+        differences: of each pair; `model` is the pair.
+        discordances: McNemar's test of every pair.
+        ranks: by several metrics.
+    """
+    found = [_systems(metrics, systems, unit), _differences(differences, unit), _mcnemar(discordances, unit)]
+    found += [_ranks(ranks, name) for name in dict.fromkeys(rank.metric for rank in ranks)]
+    if any(count > 1 for count in systems.values()):
+        found.append(_seeds(spreads, systems))
+    return page(
+        "comparison.html.jinja",
+        {
+            "scanwise": metadata.version("scanwise"),
+            "answer": _answer(ranks, discordances, unit),
+            "notes": [printable(note) for note in notes],
+            "drawings": _drawings(metrics, differences),
+            "tables": found,
+            "unit": unit,
+        },
+    )
+
+
+def _answer(ranks: Sequence[comparison.Rank], discordances: Sequence[comparison.Discordance], unit: str) -> str:
+    """The result in a sentence or two, no surer than the numbers."""
+    places = [rank for rank in ranks if rank.metric == "accuracy"]
+    first, second = places[0], places[1]
+    if first.value == second.value:
+        return (
+            f"{printable(first.name)} and {printable(second.name)} are equally accurate ({percent(first.value, 100)})."
+        )
+    pair = next(one for one in discordances if {one.first, one.second} == {first.name, second.name})
+    sure = "The lead is more than luck" if pair.adjusted < 0.05 else "The lead may be luck"
+    many = " after allowing for how many pairs there are" if len(discordances) > 1 else ""
+    return (
+        f"{printable(first.name)} is right most often: {percent(first.value, 100)} by {unit}, before {printable(second.name)} "
+        f"with {percent(second.value, 100)}. {sure} (McNemar, p {_p(pair.adjusted)}{many}); it comes first in "
+        f"{percent(first.best, 0)} of draws of the people tested."
+    )
+
+
+def _p(value: float) -> str:
+    return "below 0.001" if value < 0.001 else fixed(value, 3)
+
+
+def _systems(metrics: Sequence[Metric], systems: Mapping[str, int], unit: str) -> Table:
+    names = list(dict.fromkeys(m.name for m in metrics))
+    known = {(m.model, m.name): m for m in metrics}
+    rows = tuple(
+        (term(name).title, *(with_interval(known[s, name]) if (s, name) in known else "–" for s in systems))
+        for name in names
+    )
+    columns = ("Figure", *(printable(name) for name in systems))
+    return Table(
+        f"Each system, by {unit}", columns, rows, "comparison.csv", tuple(term(name).meaning for name in names)
+    )
+
+
+def _differences(differences: Sequence[Metric], unit: str) -> Table:
+    pairs = list(dict.fromkeys(m.model for m in differences))
+    names = list(dict.fromkeys(m.name for m in differences))
+    known = {(m.model, m.name): m for m in differences}
+    rows = tuple(
+        (
+            term(name.removesuffix(" difference")).title,
+            *(_gap(known[pair, name]) if (pair, name) in known else "–" for pair in pairs),
+        )
+        for name in names
+    )
+    columns = ("First less second", *(printable(pair) for pair in pairs))
+    return Table(f"Paired differences, by {unit}", columns, rows, "differences.csv")
+
+
+def _gap(metric: Metric) -> str:
+    if term(metric.name.removesuffix(" difference")).percent:
+        return lead(metric)
+    ends = f" ({fixed(metric.low, 3)} to {fixed(metric.high, 3)})" if metric.low == metric.low else ""
+    return f"{fixed(metric.value, 3)}{ends}"
+
+
+def _mcnemar(discordances: Sequence[comparison.Discordance], unit: str) -> Table:
+    rows = tuple(
+        (
+            f"{printable(one.first)} and {printable(one.second)}",
+            f"{one.only_first:,}",
+            f"{one.only_second:,}",
+            _p(one.p_value),
+            _p(one.adjusted),
+        )
+        for one in discordances
+    )
+    columns = ("Pair", "Only the first right", "Only the second right", "p-value", "Adjusted (Holm)")
+    return Table(f"McNemar: {unit}s on which one of two alone is right", columns, rows, "mcnemar.csv")
+
+
+def _ranks(ranks: Sequence[comparison.Rank], metric: str) -> Table:
+    rows = tuple(
+        (
+            printable(rank.name),
+            fixed(rank.place, 1).removesuffix(".0"),
+            f"{fixed(rank.low, 1)} to {fixed(rank.high, 1)}".replace(".0", ""),
+            percent(rank.best, 100),
+        )
+        for rank in ranks
+        if rank.metric == metric
+    )
+    columns = ("System", "Place", "Range of places", "Comes first")
+    return Table(f"Ranking: {term(metric).title}", columns, rows, "ranking.csv")
+
+
+def _seeds(spreads: Mapping[tuple[str, str], tuple[float, float]], systems: Mapping[str, int]) -> Table:
+    names = list(dict.fromkeys(name for _, name in spreads))
+    rows = tuple((term(name).title, *(_spread(*spreads[system, name]) for system in systems)) for name in names)
+    columns = ("Figure", *(f"{printable(name)}, {counted(count, 'seed')}" for name, count in systems.items()))
+    return Table("Mean over seeds ± standard deviation", columns, rows, "comparison.csv")
+
+
+def _spread(mean: float, deviation: float) -> str:
+    return fixed(mean, 3) + (f" ± {fixed(deviation, 3)}" if deviation == deviation else "")
+
+
+def _drawings(metrics: Sequence[Metric], differences: Sequence[Metric]) -> list[object]:
+    """Forest plots: every system's accuracy, and every pair's differences."""
+    panels: dict[str, list[figures.Estimate]] = {}
+    for m in metrics:
+        if m.name in ("accuracy", "balanced_accuracy"):
+            low, high = (m.value if end != end else end for end in (m.low, m.high))
+            panels.setdefault(term(m.name).title, []).append(
+                figures.Estimate(m.model, m.value, low, high, m.count, network=True)
+            )
+    gaps: dict[str, list[curves.Gap]] = {}
+    for m in differences:
+        name = m.name.removesuffix(" difference")
+        if name in SHARES:
+            gap = curves.Gap(term(name).title, 100 * m.value, 100 * m.low, 100 * m.high, lead(m))
+            gaps.setdefault(printable(m.model), []).append(gap)
+    return [
+        drawing(figures.forest("systems", panels, "share called right"), "Each system with its interval."),
+        drawing(
+            curves.differences("differences", gaps, "points, first less second"),
+            "Paired differences: where the interval crosses the dotted line, the lead may be luck.",
+        ),
+    ]

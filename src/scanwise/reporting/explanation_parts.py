@@ -1,0 +1,295 @@
+"""What the parts of a network say, for the section on heatmaps: the halves of a hybrid, and words beside images."""
+
+import base64
+import math
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scanwise.reporting import tables
+from scanwise.reporting.components import Table
+from scanwise.reporting.run_data import RunData
+from scanwise.reporting.wording import percent, printable
+
+MOST = 24
+"""Titles shown on the page; the file has them all."""
+CLASSES = 4
+"""Columns of the table about the halves; with more classes it tells of all scans together."""
+STEPS = (0.2, 1.0, 3.0)
+"""Log-odds from which a word is shown as weak, clear, strong: the odds change 1.2, 2.7 and 20 times."""
+HALVES = ("convolution", "transformer")
+LEFT_OUT = "left out: failed"
+KINDS = ("surest right", "surest wrong", "most uncertain")
+Row = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture inside the page, what it shows, and where that is long, a short word in its place.
+
+    `above` is what is laid over it, as opaque as the reader wants.
+    """
+
+    source: str
+    about: str
+    short: str = ""
+    above: str = ""
+
+    @property
+    def alt(self) -> str:
+        return self.short or self.about
+
+
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """The two halves of a hybrid: what was found of their maps, summary, and a few scans of each class."""
+
+    tables: tuple[Table, ...]
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word, how much it speaks (`for1` to `for3`, `against1` to `against3`, `unread`, or nothing), and in figures."""
+
+    text: str
+    kind: str
+    odds: str
+
+
+@dataclass(frozen=True, slots=True)
+class Title:
+    """The words beside one scan. `image` is its share, a percentage; None for a network of words alone."""
+
+    heading: str
+    scan: str
+    words: tuple[Word, ...]
+    image: float | None
+    picture: Picture | None
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """Which words spoke: a table by class, and titles as examples. `why` says why nothing is coloured."""
+
+    why: str
+    tables: tuple[Table, ...]
+    titles: tuple[Title, ...]
+    looks: bool
+
+
+def halves(contents: RunData, folder: Path, told: dict[str, Any], checks: Any) -> Halves | None:
+    """What `components.csv` tells; None where there is none.
+
+    Args:
+        told: of `checks.json`. checks: makes a table of what was found of a map.
+    """
+    if not (folder / "components.csv").is_file():
+        return None
+    rows = _read(folder / "components.csv")
+    found = [checks(f"The map of the {name}: may it be believed?", one) for name, one in told.get("halves", {}).items()]
+    names = [name for name in contents.cohort.classes if any(row["predicted"] == name for row in rows)]
+    groups = {"All scans": rows}
+    if 1 < len(names) <= CLASSES:
+        groups |= {contents.title(name): [row for row in rows if row["predicted"] == name] for name in names}
+    columns = ("Mean over scans", *(name if name == "All scans" else f"Told {name}" for name in groups))
+    failed = {name for name, one in told.get("halves", {}).items() if not all(check["passed"] for check in one)}
+    cells = zip(*(_summary(mine, failed) for mine in groups.values()), strict=True)
+    lines = tuple((title, *line) for title, line in zip(_ASKED, cells, strict=True))
+    table = Table("What each half looks at and gives", columns, lines, "heatmaps/components.csv")
+    return Halves((*found, table), tuple(_scans(contents, folder, rows, failed)))
+
+
+_ASKED = (
+    "Scans",
+    "Told right",
+    "Overlap of what the halves look at",
+    "Centre of the convolution’s map, from the top and from the left",
+    "Spread of the convolution’s map",
+    "Centre of the transformer’s map, from the top and from the left",
+    "Spread of the transformer’s map",
+    "Norm of what the convolution sees",
+    "Norm of what the transformer sees",
+    "Share of the convolution in what the classifier’s first layer gets",
+)
+
+
+def _summary(rows: Sequence[Row], failed: Collection[str]) -> list[str]:
+    """The cells of one column, in the order of `_ASKED`; where a half's map failed, nothing is said of where it looks."""
+    count = len(rows)
+
+    def mean(name: str) -> float:
+        return sum(float(row[name]) for row in rows) / count
+
+    def share(name: str) -> str:
+        return percent(mean(name), 0)
+
+    known = [row for row in rows if row.get("truth")]
+    right = sum(row["truth"] == row["predicted"] for row in known)
+    told = [f"{count}", percent(right / len(known), len(known)) if known else "not known"]
+    told.append(LEFT_OUT if failed else share("overlap"))
+    for half in HALVES:
+        told += (
+            [LEFT_OUT] * 2
+            if half in failed
+            else [f"{share(f'{half}_row')}, {share(f'{half}_column')}", share(f"{half}_spread")]
+        )
+    told += [f"{mean(f'{half}_norm'):.3g}" for half in HALVES]
+    return [*told, share("convolution_share")]
+
+
+def _scans(contents: RunData, folder: Path, rows: Sequence[Row], failed: Collection[str]) -> Iterable[Picture]:
+    """Of each true class the surest right and the surest wrong among the scans that were checked."""
+    sure = sorted(rows, key=lambda row: -float(row["probability"]))
+    for name in contents.cohort.classes:
+        mine = [row for row in sure if row.get("truth") == name and (folder / row.get("picture", "")).is_file()]
+        right = [row for row in mine if row["predicted"] == name][:1]
+        wrong = [row for row in mine if row["predicted"] != name][:1]
+        for kind, row in [("Surest right", row) for row in right] + [("Surest wrong", row) for row in wrong]:
+            about = (
+                f"{kind}: {contents.title(row['predicted'])} {percent(float(row['probability']), 0)}, in truth "
+                f"{contents.title(name)} ({printable(row['scan'])}). {_where(row, failed)}"
+            )
+            yield Picture(
+                data(folder / row["picture"]),
+                about,
+                f"{printable(row['scan'])}: the scan bare, and under the map of each half and of both.",
+            )
+
+
+def _where(row: Row, failed: Collection[str]) -> str:
+    """Where each half looks in one scan, as sentences."""
+    told = []
+    for half in HALVES:
+        if half in failed:
+            told.append(f"The map of the {half} did not pass its checks.")
+            continue
+        down, right, spread = (percent(float(row[f"{half}_{what}"]), 0) for what in ("row", "column", "spread"))
+        told.append(f"The {half} looks around {down} from the top and {right} from the left (spread {spread}).")
+    if not failed:
+        told.append(f"They share {percent(float(row['overlap']), 0)} of the strongest fifth.")
+    if len(failed) < len(HALVES):
+        told.append("A cross marks a centre, a circle the spread.")
+    return " ".join(told)
+
+
+# --- words ---
+
+
+def spoken(contents: RunData, folder: Path, told: dict[str, Any]) -> Spoken | None:
+    """What `words.csv` tells; None where there is none."""
+    if not (folder / "words.csv").is_file():
+        return None
+    rows = _read(folder / "words.csv")
+    if not rows or "word" not in rows[0]:  # an older scanwise knew tokens by their numbers
+        return None
+    scans: dict[str, list[Row]] = {}
+    for row in rows:
+        scans.setdefault(row["path"], []).append(row)
+    why = printable("; ".join(told.get("words", {}).get("reasons", [])))
+    titles = tuple(_title(contents, folder, mine, bool(why)) for mine in _chosen(contents, scans))
+    return Spoken(why, tuple(_by_class(contents, scans)), titles, any(one.picture for one in titles))
+
+
+def odds(fall: float) -> str:
+    """What the odds of a class become without a word: "÷ 20" is a twentieth of them.
+
+    >>> odds(3.0), odds(-0.5), odds(9.0), odds(0.1)
+    ('÷\\xa020', '×\\xa01.6', '÷\\xa01000+', '')
+    """
+    if abs(fall) < STEPS[0]:
+        return ""
+    times = math.exp(min(abs(fall), 20))
+    shown = "1000+" if times > 1000 else f"{times:.0f}" if times >= 10 else f"{times:.1f}"
+    return f"{'÷' if fall > 0 else '×'}\u00a0{shown}"
+
+
+def _chosen(contents: RunData, scans: dict[str, list[Row]]) -> list[list[Row]]:
+    """Examples of each class, the surest right of all classes before their surest wrong; then class by class."""
+    order: list[tuple[int, int, int, list[Row]]] = []
+    for place, mine in enumerate(scans.values()):
+        kinds = [kind for kind in KINDS if kind in mine[0]["example"]]
+        if kinds:
+            index = (
+                contents.cohort.classes.index(mine[0]["truth"]) if mine[0]["truth"] in contents.cohort.classes else 0
+            )
+            order.append((KINDS.index(kinds[0]), index, place, mine))
+    first: dict[tuple[int, int], int] = {}
+    turns = []
+    for kind, index, place, mine in sorted(order, key=lambda one: one[:3]):
+        turn = first[kind, index] = first.get((kind, index), -1) + 1
+        turns.append((turn, kind, index, place, mine))
+    kept = sorted(turns, key=lambda one: one[:4])[:MOST]
+    return [mine for *_, mine in sorted(kept, key=lambda one: (one[2], one[1], one[3]))]
+
+
+def _title(contents: RunData, folder: Path, mine: Sequence[Row], plain: bool) -> Title:
+    row = mine[0]
+    kinds = row["example"][:1].upper() + row["example"][1:].replace("; ", ", ")
+    heading = (
+        f"{kinds}: {contents.title(row['target'])} {percent(float(row['probability']), 0)}, "
+        f"in truth {contents.title(row['truth'])}"
+    )
+    image = 100 * float(row["share_of_image"]) if row["share_of_image"] else None
+    place = folder / row["picture"] if row["picture"] else None
+    picture = None
+    if place is not None and place.is_file():
+        picture = Picture(data(place), "The scan, and where the words look in it.")
+    words = tuple(_word(one, plain) for one in mine if one["word"])
+    return Title(heading, printable(row["path"]), words, image, picture)
+
+
+def _word(row: Row, plain: bool) -> Word:
+    if not row["fall_of_log_odds"]:
+        return Word(printable(row["word"]), "unread", "")
+    fall = float(row["fall_of_log_odds"])
+    step = sum(abs(fall) >= least for least in STEPS)
+    kind = f"{'for' if fall > 0 else 'against'}{step}" if step and not plain else ""
+    return Word(printable(row["word"]), kind, odds(fall))
+
+
+def _by_class(contents: RunData, scans: dict[str, list[Row]], most: int = 5) -> Iterable[Table]:
+    """Which words carry each predicted class, over scans that were not chosen for their answer."""
+    lines = []
+    drawn = [mine for mine in scans.values() if mine[0]["checked"] == "1"]
+    fuses = any(mine[0]["share_of_image"] for mine in drawn)
+    for name in contents.cohort.classes:
+        here = [mine for mine in drawn if mine[0]["target"] == name]
+        if not here:
+            continue
+        falls: dict[str, list[float]] = {}
+        for row in (row for mine in here for row in mine if row["fall_of_log_odds"]):
+            falls.setdefault(_plain(row["word"]), []).append(float(row["fall_of_log_odds"]))
+        order = sorted(falls, key=lambda word: (-sum(falls[word]), word))
+        strong = [word for word in order[:most] if sum(falls[word]) / len(falls[word]) >= STEPS[0]]
+        said = ", ".join(
+            f"{printable(word)} {odds(sum(falls[word]) / len(falls[word]))} ({len(falls[word])})" for word in strong
+        )
+        shares = [1 - float(mine[0]["share_of_image"]) for mine in here if mine[0]["share_of_image"]]
+        parts = (percent(sum(shares) / len(shares), 0),) if shares else ()
+        lines.append((contents.title(name), f"{len(here)}", *parts, said or "none"))
+    if lines:
+        columns = (
+            "Predicted",
+            "Scans",
+            *(("Share of the words",) if fuses else ()),
+            "What spoke for it (in so many titles)",
+        )
+        yield Table("Which words carry each answer", columns, tuple(lines), "heatmaps/words.csv")
+
+
+def _plain(word: str) -> str:
+    """A word as it is counted: in small letters, without signs around it."""
+    return re.sub(r"^\W+|\W+$", "", word).lower() or word
+
+
+def _read(path: Path) -> list[Row]:
+    header, lines = tables.read_csv(path)
+    return [dict(zip(header, line, strict=True)) for line in lines]
+
+
+def data(path: Path) -> str:
+    """A PNG as a data URI."""
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"

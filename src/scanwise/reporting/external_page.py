@@ -1,0 +1,235 @@
+"""The page of an external validation: a frozen run on other people, beside what it did on its own."""
+
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from scanwise import evaluation, metrics
+from scanwise.evaluation.sample import labels_of
+from scanwise.records import Finding, Metric, Predictions
+from scanwise.reporting import curves, figures, tables
+from scanwise.reporting.components import MOST, Drawing, Table, drawing, shortened
+from scanwise.reporting.groups import breakdown_tables, transport_table
+from scanwise.reporting.page import page
+from scanwise.reporting.sections import roc_curves, worst_by_f1
+from scanwise.reporting.wording import (
+    SPACE,
+    between,
+    counted,
+    fixed,
+    in_full,
+    percent,
+    printable,
+    term,
+    with_interval,
+    without_secrets,
+)
+
+SIDE_BY_SIDE = (
+    "accuracy", "balanced_accuracy", "macro_f1", "auroc", "average_precision", "matthews", "kappa", "quadratic_kappa",
+    "stage_error", "cdr_error", "nll", "brier", "ece", "coverage", "mean_set_size",
+)  # fmt: skip
+LINES = {
+    "calibration_in_the_large": "Calibration in the large (0 is right; below, the class is said too often)",
+    "calibration_slope": "Calibration slope (1 is right; below, the network is too sure)",
+}
+Rows = Sequence[Mapping[str, Any]]
+
+
+def build(
+    source: str,
+    said: Predictions,
+    before: Predictions,
+    measured: Sequence[Metric],
+    drift: Rows,
+    recalibration: Rows,
+    transport: Rows,
+    findings: Sequence[Finding],
+    alpha: float | None,
+) -> str:
+    """The page as text.
+
+    Args:
+        source: where the other people are from.
+        said: the answers for them, with labels, by subject where known.
+        before: the run's own test answers, in the same unit.
+        measured: metrics of the other people.
+        drift: rows of `evaluation.shift.drift`.
+        recalibration: rows of a learning curve over n local subjects.
+        transport: rows of `evaluation.transport`.
+        findings: what a reader must know.
+        alpha: allowed miscoverage of the sets, or None where there are none.
+    """
+    mine = [m for m in measured if m.unit == said.unit]
+    found = [_side_by_side(mine, before), _per_class(said), _drift(drift)]
+    if lines := _lines(mine):
+        found.append(lines)
+    if recalibration:
+        found.append(_recalibration(recalibration))
+    if transport:
+        found.append(transport_table(transport, "chosen on the run’s validation side"))
+    found += breakdown_tables(mine, "")
+    return page(
+        "external.html.jinja",
+        {
+            "scanwise": metadata.version("scanwise"),
+            "source": printable(without_secrets(source)),
+            "answer": _answer(mine, before, alpha),
+            "alarms": [printable(f.message) for f in findings if f.severity != "note"],
+            "notes": [printable(f.message) for f in findings if f.severity == "note"],
+            "drawings": _drawings(said),
+            "tables": found,
+            "unit": said.unit,
+        },
+    )
+
+
+def _find(measured: Sequence[Metric], name: str) -> Metric | None:
+    return next((m for m in measured if m.name == name and not m.group), None)
+
+
+def _answer(measured: Sequence[Metric], before: Predictions, alpha: float | None) -> list[str]:
+    """What it did here, beside what it did on its own test people, and whether its promise held."""
+    told = []
+    accuracy, coverage = _find(measured, "accuracy"), _find(measured, "coverage")
+    if accuracy:
+        own = percent(float(metrics.accuracy(before.probs, labels_of(before))), len(before))
+        there = counted(len(before), before.unit)
+        told.append(f"Accuracy {in_full(accuracy)}; on the {there} of its own test side it was {own}.")
+    if coverage and alpha is not None:
+        kept = "The interval allows the promise." if coverage.high >= 1 - alpha else "The promise did not carry over."
+        target = f"{fixed(100 * (1 - alpha), 1).removesuffix('.0')}{SPACE}%"
+        told.append(
+            f"Prediction sets promised {target} on people like those of the run and held {with_interval(coverage)} here. {kept}"
+        )
+    return told
+
+
+def _side_by_side(measured: Sequence[Metric], before: Predictions) -> Table:
+    rows, notes = [], []
+    for name in SIDE_BY_SIDE:
+        found = _find(measured, name)
+        if found is None:
+            continue
+        own = "–"
+        if name in metrics.METRICS:
+            value = float(metrics.METRICS[name](before.probs, labels_of(before)))
+            nan = float("nan")
+            own = with_interval(Metric(name, value, nan, nan, before.unit, len(before)))
+        elif name == "coverage" and before.sets is not None:
+            own = percent(float(before.sets[np.arange(len(before)), labels_of(before)].mean()), len(before))
+        elif name == "mean_set_size" and before.sets is not None:
+            own = fixed(float(before.sets.sum(axis=1).mean()), 2)
+        rows.append((term(name).title, with_interval(found), own))
+        notes.append(term(name).meaning)
+    columns = ("Figure", "Here", "On its own test side")
+    return Table("The frozen run here and at home", columns, tuple(rows), "metrics.json", tuple(notes))
+
+
+def _per_class(said: Predictions) -> Table:
+    rows, notes = [], []
+    lines = tables.report_rows(said)
+    for unit, kind, name, *scores, support in lines:
+        title = {"macro": "Mean of classes", "weighted": "Mean weighted by size"}.get(str(kind), str(name))
+        count = int(str(support))
+        rows.append((printable(title), *(percent(float(str(score)), count) if count else "–" for score in scores)))
+        notes.append(counted(count, str(unit)))
+    columns = ("Class", *(term(m).title for m in ("precision", "recall", "specificity", "f1")))
+    table = Table("Each class", columns, tuple(rows), "tables/classification_report.csv", tuple(notes))
+    return worst_by_f1(table, lines)
+
+
+def _drift(rows: Rows) -> Table:
+    cells = []
+    for row in rows:
+        plain = row["what"] in ("mean entropy", "AUROC of how strange")
+        what = str(row["what"]).capitalize().replace("Auroc", "AUROC") + (
+            f": {printable(row['class'])}" if row["class"] else ""
+        )
+        cells.append((what, *(_with(row, when, plain) for when in ("before", "now"))))
+    table = Table("What drifted", ("What", "Test side of the run", "Here"), tuple(cells), "tables/drift.csv")
+    if len({row["class"] for row in rows} - {""}) <= MOST:
+        return table
+    moved = sorted(range(len(rows)), key=lambda place: -_moved(rows[place]))[:MOST]
+    kept = sorted({*moved, *(place for place, row in enumerate(rows) if not row["class"])})
+    return shortened(table, kept, f"of classes the {MOST} shares that moved most")
+
+
+def _moved(row: Mapping[str, Any]) -> float:
+    """How far the share of a class went; below all others for what is about no class."""
+    return abs(float(row["now"]) - float(row["before"])) if row["class"] else -1.0
+
+
+def _with(row: Mapping[str, Any], when: str, plain: bool) -> str:
+    value, low, high = (float(row[f"{when}{end}"]) for end in ("", "_low", "_high"))
+    if value != value:
+        return "–"
+    ends = [fixed(end, 2) if plain else percent(end, 100, unit=False) for end in (low, high)]
+    text = fixed(value, 2) if plain else percent(value, 100)
+    return f"{text} ({between(*ends)})" if low == low else text
+
+
+def _lines(measured: Sequence[Metric]) -> Table | None:
+    rows = [
+        (f"{printable(m.group.removeprefix('class='))}: {LINES[m.name]}", _plain(m))
+        for m in measured
+        if m.name in LINES
+    ]
+    if not rows:
+        return None
+    table = Table("Do probabilities still mean what they say?", ("Class", "Here"), tuple(rows), "metrics.json")
+    common = 2 * MOST
+    return shortened(table, range(common), f"the first {MOST} classes") if len(rows) > common else table
+
+
+def _plain(m: Metric) -> str:
+    return fixed(m.value, 2) + (f" ({fixed(m.low, 2)} to {fixed(m.high, 2)})" if m.low == m.low else "")
+
+
+def _recalibration(rows: Rows) -> Table:
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    sizes = list(dict.fromkeys(row["subjects"] for row in rows))
+    known = {(row["subjects"], row["name"]): row for row in rows}
+    cells = []
+    for size in sizes:
+        title = counted(size, "local subject") if size else "None: the run as it came"
+        cells.append((title, *(_mean(known.get((size, name))) for name in names)))
+    columns = ("Recalibrated with", *(term(name).title for name in names))
+    caption = (
+        "What recalibrating with local subjects would give, tried on the others (mean, 5th to 95th percentile of draws)"
+    )
+    return Table(caption, columns, tuple(cells), "tables/recalibration.csv")
+
+
+def _mean(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return "–"
+    text = fixed(float(row["mean"]), 3)
+    return text if row["repeats"] == 1 else f"{text} ({fixed(float(row['low']), 3)} to {fixed(float(row['high']), 3)})"
+
+
+def _drawings(said: Predictions) -> list[Drawing]:
+    titles, labels = [printable(name) for name in said.classes], labels_of(said)
+    found = [
+        drawing(
+            figures.confusion_matrix("confusion", evaluation.confusion(said), titles, said.unit),
+            "Who was taken for whom. Each row is a true class.",
+        )
+    ]
+    if areas := roc_curves(said, titles):
+        found.append(drawing(figures.roc("roc", areas, said.unit), "Each class against all others, with its AUROC."))
+    bins = {"here": evaluation.reliability(said.probs, labels, 10)}
+    found.append(
+        drawing(figures.reliability("reliability", bins), "On the dotted line, confidence means what it says.")
+    )
+    asked = 1 if len(titles) == 2 else 0
+    chances = said.probs[:, asked]
+    found.append(
+        drawing(
+            curves.probabilities("probabilities", chances, labels, asked, titles, said.unit),
+            f"The probability of “{titles[asked]}”, by true class.",
+        )
+    )
+    return found

@@ -1,0 +1,144 @@
+"""The model card of a run, in the form of the Hugging Face hub: metadata that machines read, then words for people."""
+
+from typing import Any
+
+from scanwise.records import Metric
+from scanwise.reporting.run_data import RunData
+from scanwise.reporting.summary import answer
+from scanwise.reporting.wording import counted, in_full, listed, printable, term
+from scanwise.run import Run, write_text
+
+FILE = "model_card.md"
+HEADLINES = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
+HUB_NAMES = {"macro_f1": "f1", "auroc": "roc_auc"}
+"""What the hub calls some of our metrics."""
+NOT_SAID = "**Not said by the run: the authors must add it.**"
+
+
+def write(run: Run, contents: RunData) -> None:
+    """Write `model_card.md` into the run folder."""
+    write_text(build(contents), run.path / FILE)
+
+
+def build(contents: RunData) -> str:
+    """The card as text; everything in it comes from the run folder."""
+    from huggingface_hub import ModelCardData
+
+    data = ModelCardData(
+        model_name=contents.recipe.name,
+        library_name="scanwise",
+        pipeline_tag="image-classification",
+        tags=["medical-imaging", "research-only", "image-classification", "calibrated", "conformal-prediction"],
+        metrics=[HUB_NAMES.get(name, name) for name in HEADLINES],
+        eval_results=_results(contents) or None,
+    )
+    return f"---\n{data.to_yaml()}\n---\n\n{_words(contents)}"
+
+
+def _headlines(contents: RunData) -> list[Metric]:
+    """The figures on new people; of a run without an honest protocol, none: leaked figures do not leave."""
+    if "honest" not in contents.protocols:
+        return []
+    unit = contents.unit("honest")
+    found = [contents.numbers.find(name, "honest", unit) for name in HEADLINES]
+    return [m for m in found if m]
+
+
+def _results(contents: RunData) -> list[Any]:
+    from huggingface_hub import EvalResult
+
+    return [
+        EvalResult(
+            task_type="image-classification",
+            dataset_type="custom",
+            dataset_name=f"{contents.recipe.name} test subjects",
+            dataset_split="test",
+            metric_type=HUB_NAMES.get(m.name, m.name),
+            metric_name=f"{term(m.name).title}, by {m.unit}, {m.count} {m.unit}s",
+            metric_value=round(m.value, 4),
+            metric_args={"low": _round(m.low), "high": _round(m.high)},
+        )
+        for m in _headlines(contents)
+    ]
+
+
+def _round(value: float) -> float | None:
+    return None if value != value else round(value, 4)
+
+
+def _words(contents: RunData) -> str:
+    first, made = answer(contents), contents.recipe
+    lines = [f"# {first.title}", "", "**Research use only. Not a medical device.**", "", " ".join(first.summary), ""]
+    lines += [f"> **Caution.** {alarm}" for alarm in first.alarms] + [""] * bool(first.alarms)
+    lines += ["## Model details", ""]
+    environment = contents.provenance.get("environment", {})
+    lines += [
+        f"- **Made by:** {NOT_SAID}",
+        f"- **Network:** {made.model.name}, start of its weights: {printable(str(contents.provenance.get('weights', 'not recorded')))}",
+        f"- **Classes:** {listed(contents.titles())}",
+        f"- **Input:** {made.data.size} × {made.data.size} pixels, {made.data.channels} channel(s)",
+        f"- **Versions:** {', '.join(f'{k} {v}' for k, v in environment.get('packages', {}).items()) or 'not recorded'}",
+        f"- **Licence:** {NOT_SAID}",
+        "",
+        "## Uses",
+        "",
+        "Research on classification of scans like those of the cohort below.",
+        "",
+        "### Out-of-scope use",
+        "",
+        *(f"- {text}" for text in first.misuse),
+        "",
+        "## Bias, risks and limitations",
+        "",
+        *(f"- {printable(f.message)}" for f in contents.findings if f.severity != "note"),
+        "- Figures hold for people like those tested; other hospitals, scanners, ages and diseases were not.",
+        "",
+        "## How to use it",
+        "",
+        "```python",
+        "import scanwise",
+        "",
+        'answer = scanwise.load("RUN").predict(["scan.png"])',
+        "```",
+        "",
+        "## Training",
+        "",
+        f"- **Data:** {counted(len(contents.cohort), 'scan')}, {_people(contents)}; where they come from: {NOT_SAID}",
+        f"- **Procedure:** {_procedure(contents)}; every choice is in recipe.yaml",
+        "",
+        "## Evaluation",
+        "",
+    ]
+    return "\n".join([*lines, *_evaluation(contents), ""])
+
+
+def _procedure(contents: RunData) -> str:
+    train = contents.recipe.train
+    if not train.epochs:
+        return "none here, the weights came from a file and were left as they are"
+    told = f"{counted(train.epochs, 'epoch')}, {train.optimizer.name} at {train.optimizer.lr:g}"
+    return f"{told}, loss {train.loss}, seed {contents.recipe.seed}"
+
+
+def _people(contents: RunData) -> str:
+    if not contents.cohort.subjects_known:
+        return "from an unknown number of people"
+    return f"of {counted(len(set(contents.cohort.subject.tolist())), 'subject')}"
+
+
+def _evaluation(contents: RunData) -> list[str]:
+    found = _headlines(contents)
+    if not found:
+        return ["This run was never judged on new people. Its figures are in report.html, stamped as what they are."]
+    unit = contents.unit("honest")
+    lines = ["| Figure | Value and interval |", "|---|---|"]
+    lines += [f"| {term(m.name).title} | {in_full(m)} |" for m in found]
+    rivals = contents.numbers.rivals("honest", unit)
+    lines += [
+        f"| Rival without learning of the disease: {m.model.replace('_', ' ')}, accuracy | {in_full(m)} |"
+        for m in rivals
+    ]
+    coverage = contents.numbers.find("coverage", "honest", unit)
+    if coverage:
+        lines.append(f"| Prediction sets hold the true class | {in_full(coverage)} |")
+    return [*lines, "", "Every other figure, with its interval: report.html and tables/ in the run folder."]

@@ -1,0 +1,161 @@
+"""Where a report comes from: what the checks found, which scans were set aside, versions, times and files."""
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from scanwise.reporting.components import Table
+from scanwise.reporting.run_data import RunData
+from scanwise.reporting.sections import SHOWN
+from scanwise.reporting.wording import counted, duration, listed, printable, without_secrets
+
+SEVERITIES = {"leak": "Leak", "warning": "Warning", "note": "Note"}
+
+FILES = (
+    ("recipe.yaml", "the recipe, with every default made explicit"),
+    ("provenance.json", "versions, machine, seed, times and the hash of the data"),
+    ("cohort.parquet", "every scan that was used, with label, subject and hash"),
+    ("quarantine.csv", "every file that was set aside, and why"),
+    ("audit.html", "what the checks of the data found, with pictures"),
+    ("findings.json", "the same, to be read by programs"),
+    ("metrics.json", "every figure of this page, in full precision"),
+    ("tables/summary_statistics.csv", "the same as a table"),
+    ("tables/selective.csv", "whom to answer, for each error that may be allowed"),
+    ("tables/out_of_distribution.csv", "whether made-up scans are noticed"),
+    ("tables/predictions.csv", "what was said of each test scan"),
+    ("tables/predictions_subject.csv", "what was said of each test subject"),
+    ("tables/classification_report.csv", "precision, sensitivity, specificity and F1 of each class"),
+    ("tables/confusion_matrix.csv", "who was taken for whom"),
+    ("tables/rivals.csv", "the network beside its trivial rivals"),
+    ("tables/class_distribution.csv", "scans and subjects of each class on each side"),
+    ("tables/history.csv", "every epoch of the training"),
+    ("tables/operating_points.csv", "cuts chosen on validation subjects, and what they do on test ones"),
+    ("tables/decision_curve.csv", "what acting on each probability is worth"),
+    ("tables/failures.csv", "the surest mistakes"),
+    ("tables/published/predictions.csv", "what was said of each test scan under the published protocol"),
+    ("figures/scans.png", "the sheet of example scans"),
+    ("figures/failures.png", "the sheet of the surest mistakes"),
+    ("SHA256SUMS", "the hash of every file that this page is made from"),
+)
+
+WITH_THE_PAGE = (
+    ("model_card.md", "the same in short, as model hubs show it"),
+    ("checklists.html", "CLAIM 2024 and TRIPOD+AI, each item with the file that supports it"),
+)
+"""Written with the page itself, so listed whether or not they are there yet."""
+
+
+def findings(contents: RunData) -> list[tuple[str, str, str, str]]:
+    """(severity, its word, message, scans), the gravest first."""
+    order = list(SEVERITIES)
+    known = sorted(contents.findings, key=lambda finding: order.index(finding.severity))
+    return [
+        (finding.severity, SEVERITIES[finding.severity], printable(finding.message), _scans(finding.scans))
+        for finding in known
+    ]
+
+
+def _scans(scans: Sequence[str]) -> str:
+    if not scans:
+        return ""
+    more = f" and {len(scans) - 3:,} more" if len(scans) > 3 else ""
+    return f"{counted(len(scans), 'scan')}: {', '.join(printable(scan) for scan in scans[:3])}{more}"
+
+
+def quarantine(contents: RunData) -> Table | None:
+    """The first files that were set aside, with the reason."""
+    if not contents.quarantine:
+        return None
+    total = len(contents.quarantine)
+    shown = f", the first {SHOWN} of {total:,}" if total > SHOWN else ""
+    caption = f"Quarantine: {counted(total, 'file')} set aside{shown}"
+    return Table(caption, ("File", "Why"), contents.quarantine[:SHOWN], "quarantine.csv")
+
+
+def provenance(contents: RunData) -> list[Table]:
+    """How to make this run again, and what it was made with."""
+    known = contents.provenance
+    environment: dict[str, Any] = known.get("environment", {})
+    commit = str(environment.get("git_commit") or "")
+    rows = [
+        ("Command", _command(environment.get("command", []))),
+        ("Recipe", f"{contents.recipe.name}: network {contents.recipe.model.name}"),
+        ("Weights at the start", str(known.get("weights", "not recorded"))),
+        ("Seed", str(known.get("seed", contents.recipe.seed))),
+        ("Device", f"{known.get('device', 'not recorded')}, {counted(int(known.get('threads', 0)), 'thread')}"),
+        ("System", f"{environment.get('system', 'not recorded')}, {environment.get('processors', '?')} processors"),
+        ("Data hash (SHA-256)", str(known["data"].get("sha256", "not recorded"))),
+        ("Git commit", commit or "none"),
+        ("Started", str(known.get("started", "not recorded"))),
+        ("Finished", str(known.get("finished", "not recorded"))),
+    ]
+    versions = [("Python", str(environment.get("python", "?"))), *environment.get("packages", {}).items()]
+    spent = [(name.replace("_", " "), duration(float(seconds))) for name, seconds in known.get("times", {}).items()]
+    made = [
+        Table("How this run was made", ("What", "Value"), _clean(rows), "provenance.json"),
+        Table("Versions", ("Software", "Version"), _clean(versions)),
+        Table("Time spent", ("Stage", "Time"), _clean(spent)),
+    ]
+    return [table for table in made if table.rows]
+
+
+def left_out(contents: RunData) -> str:
+    """Which rivals the recipe names that were not run; empty when none is missing."""
+    run = {metric.model for metric in contents.numbers.metrics}
+    asked = [n for n in contents.recipe.rivals.names if n != "words" or contents.recipe.model.reads_words]
+    missing = [name for name in asked if name not in run]
+    if missing == ["frozen_features"]:
+        return "The rival on generic features was left out: no pretrained weights were at hand (recipe key rivals.weights)."
+    return (
+        f"Not run, though the recipe names them: {listed([name.replace('_', ' ') for name in missing])}."
+        if missing
+        else ""
+    )
+
+
+POOLINGS = {
+    "mean_logit": "the mean of their logits",
+    "mean_prob": "the mean of their probabilities",
+    "majority": "the majority of their answers",
+}
+
+
+def pooling(contents: RunData) -> str:
+    """How the scans of a subject became one answer, of the network and of its rivals; empty where nobody is counted."""
+    if "honest" not in contents.protocols or contents.units("honest")[0] != "subject":
+        return ""
+    learnt = [str(part.get("subject", {}).get("pooling", "mean_logit")) for part in contents.learnt("calibrator")]
+    rules = [POOLINGS.get(name, name) for name in dict.fromkeys(learnt or ["mean_logit"])]
+    chosen = "chosen on validation subjects" if contents.recipe.evaluation.pooling == "auto" else "as the recipe says"
+    return (
+        f"A subject’s scans become one answer by {listed(rules, 'or')} for the network, {chosen}. For rivals it is always "
+        "the mean of logits (for generic features, the mean of the features): they answer no validation subjects by whom "
+        "to choose."
+    )
+
+
+def files(contents: RunData) -> list[tuple[str, str]]:
+    """(path, what it holds) of the files that stand behind this page."""
+    found = [(path, about) for path, about in FILES if (contents.run.path / path).is_file()]
+    patterns = {
+        "breakdown_*.csv": "figures of each group of a column",
+        "*_classification_results.csv": "a row a test image, under the names that the published projects used",
+        "*_summary_statistics.csv": "the same project's summary in one row",
+    }
+    for pattern, about in patterns.items():
+        found += [(f"tables/{path.name}", about) for path in sorted(contents.run.tables.glob(pattern))]
+    for fitted in contents.fits:
+        place = fitted.fit.path.relative_to(contents.run.path).as_posix()
+        found.append(
+            (f"{place}/", f"weights, split, history and logits of {fitted.split.protocol}, {contents.label(fitted)}")
+        )
+    found += WITH_THE_PAGE
+    return [*found, ("bundle/", "the classifier itself, as “scanwise predict” loads it")]
+
+
+def _command(words: Sequence[str]) -> str:
+    return " ".join(without_secrets(shlex.quote(word)) for word in words) or "not recorded"
+
+
+def _clean(rows: Sequence[tuple[Any, Any]]) -> tuple[tuple[str, ...], ...]:
+    return tuple((printable(str(name)), printable(str(value))) for name, value in rows)

@@ -1,0 +1,225 @@
+"""What a report reads: every file of the run folder that it needs, once, or a plain word about the one that is missing."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import numpy as np
+
+from scanwise import recipe as recipes
+from scanwise.errors import RunError
+from scanwise.recipe import Recipe
+from scanwise.records import (
+    Cohort,
+    Finding,
+    FloatArray,
+    Logits,
+    Metric,
+    Predictions,
+    Split,
+    Unit,
+    load_findings,
+    load_metrics,
+)
+from scanwise.reporting import tables
+from scanwise.reporting.wording import printable
+from scanwise.run import Fit, Run, read_json
+
+T = TypeVar("T")
+POOLED = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """The metrics of a run, to be asked for one by one."""
+
+    metrics: tuple[Metric, ...]
+
+    def fold(self, protocol: str) -> int:
+        """The fold that speaks for a protocol: the pooled one where there are several."""
+        folds = {m.fold for m in self.metrics if m.protocol == protocol}
+        if POOLED in folds or not folds:
+            return POOLED
+        if len(folds) > 1:
+            raise RunError(
+                f"metrics.json has folds {sorted(folds)} of the {protocol} protocol and none that pools them (fold -1). "
+                "Delete it and run `scanwise fit` again with --resume."
+            )
+        return folds.pop()
+
+    def find(
+        self, name: str, protocol: str, unit: str, model: str = "network", group: str = "", fold: int | None = None
+    ) -> Metric | None:
+        """The one test metric with this name, or None where it was not measured."""
+        wanted = self.fold(protocol) if fold is None else fold
+        for m in self.metrics:
+            if (m.name, m.protocol, m.unit, m.model, m.group, m.fold, m.split) == (
+                name, protocol, unit, model, group, wanted, "test",
+            ):  # fmt: skip
+                return m
+        return None
+
+    def rivals(self, protocol: str, unit: str) -> list[Metric]:
+        """The accuracy of each rival, best first."""
+        fold = self.fold(protocol)
+        found = [
+            m
+            for m in self.metrics
+            if (m.name, m.protocol, m.unit, m.fold, m.group, m.split) == ("accuracy", protocol, unit, fold, "", "test")
+            and not m.model.startswith("network")
+        ]
+        return sorted(found, key=lambda m: -m.value)
+
+    def parts(self, protocol: str, unit: str) -> list[Metric]:
+        """The accuracy of the network itself where a part of its input is gone, in the order of measuring."""
+        fold = self.fold(protocol)
+        wanted = ("accuracy", protocol, unit, fold, "", "test")
+        return [
+            m
+            for m in self.metrics
+            if (m.name, m.protocol, m.unit, m.fold, m.group, m.split) == wanted and m.model.startswith("network_")
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """One fit: its split and the epochs of its training."""
+
+    fit: Fit
+    split: Split
+    history: Mapping[str, FloatArray]
+
+
+@dataclass(frozen=True, slots=True)
+class RunData:
+    """Everything that a report says comes from here."""
+
+    run: Run
+    recipe: Recipe
+    provenance: Mapping[str, Any]
+    cohort: Cohort
+    findings: tuple[Finding, ...]
+    quarantine: tuple[tuple[str, str], ...]
+    numbers: Numbers
+    fits: tuple[Fitted, ...]
+    predictions: Mapping[tuple[str, Unit], Predictions]
+
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        """Read the run folder.
+
+        Raises:
+            RunError: naming the file that is missing or damaged.
+        """
+        cohort = _load(Cohort.load, run.cohort)
+        return cls(
+            run=run,
+            recipe=recipes.load(run.recipe),
+            provenance=read_json(run.provenance),
+            cohort=cohort,
+            findings=tuple(_load(load_findings, run.findings)),
+            quarantine=_quarantine(run),
+            numbers=Numbers(tuple(_load(load_metrics, run.metrics))),
+            fits=tuple(_fitted(fit, len(cohort)) for fit in run.fits()),
+            predictions=_predictions(run),
+        )
+
+    @property
+    def protocols(self) -> list[str]:
+        """The protocols that were fitted, honest first."""
+        found = {fitted.split.protocol for fitted in self.fits}
+        return sorted(found, key=lambda protocol: (protocol != "honest", protocol))
+
+    def fits_of(self, protocol: str) -> list[Fitted]:
+        return [fitted for fitted in self.fits if fitted.split.protocol == protocol]
+
+    def label(self, fitted: Fitted) -> str:
+        """What a fit is called among those of its protocol."""
+        return f"fold {fitted.fit.fold + 1}" if len(self.fits_of(fitted.split.protocol)) > 1 else "single split"
+
+    def leaky(self, protocol: str) -> bool:
+        """Whether any fold of a protocol has a subject, or the same pixels, on two sides."""
+        return any(fitted.split.leaky for fitted in self.fits_of(protocol))
+
+    def units(self, protocol: str) -> list[Unit]:
+        """By whom a protocol was judged, people first; where each has one scan, counting scans would say it all again."""
+        kinds: tuple[Unit, ...] = ("subject", "scan")
+        found = [unit for unit in kinds if (protocol, unit) in self.predictions]
+        alike = len(found) == len(kinds) and len({len(self.predictions[protocol, unit]) for unit in found}) == 1
+        return [self.unit(protocol)] if alike else found
+
+    def unit(self, protocol: str) -> Unit:
+        """By whom the answer is counted: people where that was measured; scans where nobody is known, or as published."""
+        by_people = protocol == "honest" and self.numbers.find("accuracy", protocol, "subject")
+        return "subject" if by_people else "scan"
+
+    def title(self, name: str) -> str:
+        """What a class is called in the report."""
+        stage = self.recipe.stages.get(name)
+        return printable(stage.title if stage and stage.title else name)
+
+    def titles(self) -> list[str]:
+        return [self.title(name) for name in self.cohort.classes]
+
+    def side(self, protocol: str, side: str) -> tuple[int, int]:
+        """Scans and subjects on a side; over folds, those that are on it in any fold."""
+        here = np.any([fitted.split.side == side for fitted in self.fits_of(protocol)], axis=0)
+        return int(np.sum(here)), len(np.unique(self.cohort.subject[here])) if np.any(here) else 0
+
+    def not_evaluable(self) -> dict[str, int]:
+        """Classes with too few subjects to be judged honestly, with the number that each has."""
+        found: dict[str, int] = {}
+        for fitted in self.fits_of("honest"):
+            found |= fitted.split.not_evaluable
+        return found
+
+    def raw_logits(self) -> list[Logits]:
+        """The honest test logits as the network gave them; empty where a fold's are gone."""
+        paths = [fitted.fit.logits("test") for fitted in self.fits_of("honest")]
+        return [Logits.load(path) for path in paths] if all(path.is_file() for path in paths) else []
+
+    def learnt(self, name: str) -> list[dict[str, Any]]:
+        """The `calibrator` or `conformal` JSON of each honest fold that has one."""
+        paths = [getattr(fitted.fit, name) for fitted in self.fits_of("honest")]
+        return [read_json(path) for path in paths if path.is_file()]
+
+
+def _load(reader: Callable[[Path], T], path: Path) -> T:
+    try:
+        return reader(path)
+    except FileNotFoundError as error:
+        raise RunError(f"{path} is missing. Run `scanwise fit` again with --resume; what is done is kept.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} is not what scanwise wrote ({error}). {tables.AGAIN}") from error
+
+
+def _fitted(fit: Fit, scans: int) -> Fitted:
+    split = _load(Split.load, fit.split)
+    if len(split.side) != scans:
+        raise RunError(f"{fit.split} is about {len(split.side)} scans, but the cohort has {scans}. {tables.AGAIN}")
+    history = _load(_history, fit.history) if fit.history.is_file() else {}
+    return Fitted(fit, split, history)
+
+
+def _history(path: Path) -> dict[str, FloatArray]:
+    header, rows = tables.read_csv(path)
+    cells = np.array([[float(cell or "nan") for cell in row] for row in rows], dtype=np.float64)
+    return dict(zip(header, cells.reshape(-1, len(header)).T, strict=True))
+
+
+def _quarantine(run: Run) -> tuple[tuple[str, str], ...]:
+    if not run.quarantine.is_file():
+        return ()
+    _, rows = tables.read_csv(run.quarantine)
+    return tuple((printable(path), printable(reason)) for path, reason, *_ in rows)
+
+
+def _predictions(run: Run) -> dict[tuple[str, Unit], Predictions]:
+    found: dict[tuple[str, Unit], Predictions] = {}
+    for protocol in sorted({fit.protocol for fit in run.fits()}):
+        folder = run.tables_of(protocol)
+        found[protocol, "scan"] = tables.read(folder / "predictions.csv")
+        if (folder / "predictions_subject.csv").is_file():
+            found[protocol, "subject"] = tables.read(folder / "predictions_subject.csv")
+    return found

@@ -1,0 +1,140 @@
+"""Pictures of scans: those of an audit (side by side, named values, a threshold among values), and the surest mistakes."""
+
+import base64
+import io
+import textwrap
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scanwise.audit.evidence import Bars, Histogram, Pairs, Picture, Strip
+from scanwise.reporting import tables
+from scanwise.reporting.components import Table
+from scanwise.reporting.figures import INK, SERIES, SOFT, _drawing, _svg, _wrapped
+from scanwise.reporting.run_data import RunData
+from scanwise.reporting.wording import counted, fixed, listed, percent, printable
+
+SHOWN = 12  # scans or pairs on one sheet
+Pixels = NDArray[np.uint8]
+
+
+def draw(name: str, picture: Picture, pixels: Pixels) -> tuple[str, bytes]:
+    """One picture as a file: its suffix and its bytes.
+
+    Args:
+        name: what tells this drawing's ids from another's.
+        picture: rows refer to `pixels`.
+        pixels: (N, S, S) or (N, S, S, 1) thumbnails.
+    """
+    if isinstance(picture, Pairs):
+        left, right = (_gray(pixels, picture.rows[:SHOWN, side]) for side in (0, 1))
+        gap = np.full((len(left), left.shape[1], 4), 11, dtype=np.uint8)  # the colour of the sheet
+        return "png", _sheet(np.concatenate([left, gap, right], axis=2), picture.captions[:SHOWN], 3)
+    if isinstance(picture, Strip):
+        return "png", _sheet(_gray(pixels, picture.rows[:SHOWN]), picture.captions[:SHOWN], 6)
+    if isinstance(picture, Bars):
+        return "svg", _bars(name, picture).encode()
+    return "svg", _histogram(name, picture).encode()
+
+
+def gallery(pixels: Pixels, captions: tuple[str, ...]) -> bytes:
+    """Scans (N, H, W, 1 or 3) in rows of four, each with its caption below, as PNG bytes."""
+    return _sheet(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, captions, 4)
+
+
+def failures(contents: RunData) -> tuple[str, Table] | None:
+    """The sheet of the surest mistakes as a data URI, and what each was taken for; None where the run has none."""
+    sheet, told = contents.run.figures / "failures.png", contents.run.tables / "failures.csv"
+    if not (sheet.is_file() and told.is_file()):
+        return None
+    header, lines = tables.read_csv(told)
+    rows = [dict(zip(header, line, strict=True)) for line in lines]
+    cells = tuple(
+        (
+            printable(row["path"]),
+            contents.title(row["label"]),
+            contents.title(row["predicted"]),
+            percent(float(row["probability"]), 0),
+        )
+        for row in rows
+    )
+    caption = "The surest mistakes on the test side, one a subject"
+    table = Table(caption, ("Scan", "Truly", "Called", "Sure"), cells, "tables/failures.csv")
+    return f"data:image/png;base64,{base64.b64encode(sheet.read_bytes()).decode('ascii')}", table
+
+
+def describe(picture: Picture) -> str:
+    """The line below a picture."""
+    if isinstance(picture, Pairs | Strip):
+        kind = "pair" if isinstance(picture, Pairs) else "scan"
+        total = len(picture.rows)
+        return f"The first {SHOWN} of {counted(total, kind)}." if total > SHOWN else counted(total, kind) + "."
+    return "Points with their intervals." if isinstance(picture, Bars) else "How the values lie."
+
+
+def _gray(pixels: Pixels, rows: NDArray[np.integer]) -> Pixels:
+    return np.asarray(pixels[np.asarray(rows, dtype=np.int64)]).reshape(-1, *pixels.shape[1:3])
+
+
+def _sheet(images: Pixels, captions: tuple[str, ...], columns: int) -> bytes:
+    """Scans in rows, each with its caption below, as PNG bytes."""
+    columns = min(columns, max(1, len(images)))
+    rows = -(-len(images) // columns)
+    width, words = 7.6 / columns, 0.45  # inches
+    gap = 0.06 if columns > 3 else 0.2
+    height = (width - gap) * images.shape[1] / images.shape[2] + words
+    with _drawing(rows * height + gap, width=7.6) as figure:
+        figure.set_layout_engine("none")
+        tall = figure.get_figheight()
+        for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
+            row, column = divmod(place, columns)
+            low = tall - gap - (row + 1) * height + words
+            axes = figure.add_axes(
+                ((column * width + gap / 2) / 7.6, low / tall, (width - gap) / 7.6, (height - words) / tall)
+            )
+            axes.set_axis_off()
+            axes.imshow(image, cmap="gray", vmin=0, vmax=255, aspect="auto")
+            text = textwrap.fill(printable(caption), int(15 * width), max_lines=3, placeholder="…")
+            axes.text(0.5, -0.03, text, transform=axes.transAxes, ha="center", va="top", fontsize=7, color="#e8ebee")
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", dpi=130, facecolor="#0b0d0f", metadata={"Software": None})
+    return stream.getvalue()
+
+
+def _bars(name: str, picture: Bars) -> str:
+    with _drawing(0.8 + 0.42 * len(picture.names)) as figure:
+        axes = figure.subplots()
+        for place, (value, low, high) in enumerate(zip(picture.values, picture.low, picture.high, strict=True)):
+            if np.isfinite(low) and np.isfinite(high):
+                axes.plot([low, high], [place, place], color=SERIES[0], lw=2.2)
+            axes.plot(value, place, "o", color=SERIES[0], ms=6)
+        if picture.reference is not None:
+            axes.axvline(picture.reference, color=SOFT, ls="--", lw=1.2)
+        axes.set_yticks(range(len(picture.names)), [_wrapped(text, 22) for text in picture.names])
+        axes.set(xlabel=picture.axis, ylim=(len(picture.names) - 0.5, -0.5))
+        axes.tick_params(axis="y", length=0)
+        told = [f"{text} {fixed(float(value), 3)}" for text, value in zip(picture.names, picture.values, strict=True)]
+        return _svg(figure, name, picture.axis, listed(told) + ".")
+
+
+def _histogram(name: str, picture: Histogram) -> str:
+    with _drawing(3.0) as figure:
+        axes = figure.subplots()
+        together = np.concatenate([np.asarray(values, dtype=np.float64) for values in picture.values.values()])
+        edges = np.histogram_bin_edges(together[np.isfinite(together)], 60).tolist()
+        for (kind, values), color in zip(picture.values.items(), SERIES, strict=False):
+            axes.hist(values, bins=edges, color=color, alpha=0.6, label=kind)
+        if picture.threshold is not None:
+            axes.axvline(
+                picture.threshold, color=INK, ls="--", lw=1.4, label=f"threshold {fixed(picture.threshold, 3)}"
+            )
+        axes.set(xlabel=picture.axis, ylabel="how many", yscale="log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(lambda *_: "")
+        figure.legend(loc="outside upper left", ncols=3)
+        told = [
+            f"{kind}: {counted(len(values), 'value')}, median {fixed(float(np.median(values)), 3)}"
+            for kind, values in picture.values.items()
+            if len(values)
+        ]
+        return _svg(figure, name, picture.axis, "; ".join(told) + ".")

@@ -1,0 +1,209 @@
+"""When the classifier should not answer: scans unlike those it learnt from, and people it is too unsure about."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from scanwise import uncertainty
+from scanwise.novelty import Cut, Detector
+from scanwise.records import Predictions, Unit
+from scanwise.reporting import figures, tables
+from scanwise.reporting.components import Drawing, Table, drawing
+from scanwise.reporting.run_data import RunData
+from scanwise.reporting.sections import labels_of
+from scanwise.reporting.wording import (
+    SPACE,
+    counted,
+    fixed,
+    in_full,
+    percent,
+    printable,
+    term,
+    with_interval,
+)
+
+KINDS = {
+    "noise": ("Noise", "pixels at random"),
+    "blank": ("One value", "every pixel the same"),
+    "inverted": ("Negative", "black and white exchanged"),
+    "rotated": ("Rotated", "by a quarter turn"),
+}
+SCORES = {
+    "default": "All three looks",
+    "features": "Network features alone",
+    "mahalanobis": "Distance to class means",
+    "energy": "Energy of the logits",
+}
+OF_SELECTION = ("answered_share", "selective_error")
+AREAS = ("aurc", "excess_aurc")
+
+
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """The parts of the section; a list that is empty, or an empty text, is left out."""
+
+    strange: str
+    strange_outcome: str
+    strange_tables: tuple[Table, ...]
+    answered: str
+    curve: Drawing
+    tables: tuple[Table, ...]
+
+
+def doubts(contents: RunData) -> Doubts | None:
+    """What the honest fits learnt about their own doubt, and what came of it on the test side."""
+    kinds = contents.units("honest")
+    if not kinds:
+        return None
+    said = contents.predictions["honest", kinds[0]]
+    rows = _deferral_rows(contents)
+    return Doubts(
+        _promise(contents),
+        _outcome(contents, kinds),
+        tuple(_strange_tables(contents)),
+        _sentence(rows),
+        _curve(said),
+        (*_deferral_table(contents, rows), *_areas(contents, kinds)),
+    )
+
+
+# --- scans unlike those of training
+
+
+def _promise(contents: RunData) -> str:
+    """Where the alarm is set, from whom, and how often it may go off for nothing; empty where nothing was learnt."""
+    places = [fitted.fit.novelty for fitted in contents.fits_of("honest")]
+    cuts = [Detector.load(path).cuts["scan"] for path in places if path.is_file()]
+    if not cuts:
+        return ""
+    asked = contents.recipe.uncertainty.false_alarm
+    share = max(cut.false_alarm for cut in cuts)
+    noun = "subject" if contents.cohort.subjects_known else "scan"
+    least = f" (asked for: {_share(asked)}, for which there are too few)" if share > asked else ""
+    return (
+        f"A scan is flagged where it lies more than {_spread([cut.threshold for cut in cuts])} times as far from the "
+        f"training scans as scans usually do. That threshold was set on {_people(cuts, noun)}: of scans like theirs, at "
+        f"most {_share(share)} are flagged for nothing, on average{least}. A scan of one single value is always flagged."
+    )
+
+
+def _people(cuts: Sequence[Cut], noun: str) -> str:
+    counts = sorted({cut.count for cut in cuts})
+    if len(counts) == 1:
+        return counted(counts[0], f"calibration {noun}")
+    return f"{counts[0]} to {counts[-1]} calibration {noun}s, fold by fold"
+
+
+def _spread(values: Sequence[float]) -> str:
+    low, high = (fixed(end, 2) for end in (min(values), max(values)))
+    return low if low == high else f"{low} to {high} (fold by fold)"
+
+
+def _share(value: float) -> str:
+    return f"{fixed(100 * value, 1).removesuffix('.0')}{SPACE}%"
+
+
+def _outcome(contents: RunData, kinds: Sequence[Unit]) -> str:
+    """How many test cases were flagged though they are of this cohort."""
+    found = [contents.numbers.find("ood_flag_share", "honest", unit) for unit in kinds]
+    told = [f"by {m.unit} {in_full(m)}" for m in found if m]
+    return f"Flagged for nothing on the test side: {'; '.join(told)}." if told else ""
+
+
+def _strange_tables(contents: RunData) -> list[Table]:
+    """Made-up scans: how many are flagged, and how well each score tells them from test scans; means over folds."""
+    path = contents.run.tables / "out_of_distribution.csv"
+    if not path.is_file():
+        return []
+    header, lines = tables.read_csv(path)
+    entries = [dict(zip(header, line, strict=True)) for line in lines]
+    rows, notes = [], []
+    for kind, (title, about) in KINDS.items():
+        here = [entry for entry in entries if entry["kind"] == kind]
+        if here:
+            count = sum(int(entry["scans"]) for entry in here if entry["score"] == "default")
+            flagged = _mean(entry["flagged"] for entry in here if entry["score"] == "default")
+            areas = [_mean(entry["auroc"] for entry in here if entry["score"] == score) for score in SCORES]
+            rows.append((title, percent(flagged, count), *(fixed(area, 3) for area in areas)))
+            notes.append(f"{about}; {counted(count, 'scan')}")
+    columns = ("Made from test scans", "Flagged", *(f"AUROC: {title.lower()}" for title in SCORES.values()))
+    title = "Scans that are none, or not as usual: are they noticed?"
+    return [Table(title, columns, tuple(rows), "tables/out_of_distribution.csv", tuple(notes))] if rows else []
+
+
+def _mean(cells: Iterable[str]) -> float:
+    return float(np.mean([float(cell) for cell in cells]))
+
+
+# --- whom to answer
+
+
+def _deferral_rows(contents: RunData) -> list[dict[str, str]]:
+    path = contents.run.tables / "selective.csv"
+    if not path.is_file():
+        return []
+    header, lines = tables.read_csv(path)
+    return [dict(zip(header, line, strict=True)) for line in lines]
+
+
+def _by_risk(rows: Sequence[dict[str, str]]) -> dict[float, list[dict[str, str]]]:
+    return {
+        risk: [row for row in rows if float(row["risk"]) == risk] for risk in sorted({float(r["risk"]) for r in rows})
+    }
+
+
+def _sentence(rows: Sequence[dict[str, str]]) -> str:
+    """What the chosen threshold promises, in the words of a clinic."""
+    chosen = [row for row in rows if row["chosen"] == "True"]
+    if not chosen:
+        return ""
+    risk, sure = _share(float(chosen[0]["risk"])), _share(1 - float(chosen[0]["delta"]))
+    refused = [row["refused"] for row in chosen if row["refused"]]
+    if refused:
+        return f"To answer with at most {risk} error, no threshold qualifies: {printable(refused[0])}."
+    answered, count = (sum(int(row[name]) for row in chosen) for name in ("calibration_answered", "calibration"))
+    return (
+        f"It answers {percent(answered / count, count)} of subjects at {risk} error or less, and leaves the others to a "
+        f"person. The threshold was tested on {counted(count, 'calibration subject')}, so that the bound holds with "
+        f"{sure} probability over the luck of who they were."
+    )
+
+
+def _deferral_table(contents: RunData, rows: Sequence[dict[str, str]]) -> list[Table]:
+    """Allowed error to how many are answered, as learnt on calibration subjects and as found on the test side."""
+    cells, notes = [], []
+    for risk, same in _by_risk(rows).items():
+        answered, count = (sum(int(row[name]) for row in same) for name in ("calibration_answered", "calibration"))
+        refused = [row["refused"] for row in same if row["refused"]]
+        found = [contents.numbers.find(name, "honest", "subject", group=f"risk={risk:g}") for name in OF_SELECTION]
+        learnt = "no threshold qualifies" if refused else percent(answered / count, count)
+        cells.append(
+            (f"at most {_share(risk)}", learnt, *(with_interval(m) if m and not refused else "–" for m in found))
+        )
+        notes.append(printable(refused[0]) if refused else counted(count, "calibration subject"))
+    columns = ("Error allowed", "Answers, on calibration", "Answers, on test", "Error among them")
+    title = "Whom to answer: subjects it is sure enough about, for each error that may be allowed"
+    return [Table(title, columns, tuple(cells), "tables/selective.csv", tuple(notes))] if cells else []
+
+
+def _curve(said: Predictions) -> Drawing:
+    """Error among the answered against the share answered, the surest first."""
+    covered, risk = uncertainty.risk_coverage(said.doubt, said.predicted != labels_of(said))
+    figure = figures.risk_coverage("risk-coverage", covered, risk, said.unit)
+    about = f"By {said.unit}: if only the surest are answered, how often the answer is wrong. The right end answers everyone."
+    return drawing(figure, about)
+
+
+def _areas(contents: RunData, kinds: Sequence[Unit]) -> list[Table]:
+    """The area under that curve: one number for how well doubt tells wrong answers from right ones."""
+    rows, notes = [], []
+    for name in AREAS:
+        found = [contents.numbers.find(name, "honest", unit) for unit in kinds]
+        if any(found):
+            rows.append((term(name).title, *(with_interval(m) if m else "–" for m in found)))
+            notes.append(term(name).meaning)
+    columns = ("Figure", *(f"By {unit}" for unit in kinds))
+    return (
+        [Table("Does doubt tell wrong from right?", columns, tuple(rows), "metrics.json", tuple(notes))] if rows else []
+    )

@@ -1,0 +1,170 @@
+"""What is kept of a training at the end of each epoch: history, checkpoints, and whether to go on."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from tqdm import tqdm
+
+from scanwise.models import weights
+from scanwise.recipe import LOWER_IS_BETTER, Train, TrainingStage
+from scanwise.run import Fit, is_writer, spell_time, write_text
+from scanwise.training import distributed
+from scanwise.training.checkpoints import BEST, LAST
+from scanwise.training.loaders import Batch
+
+log = logging.getLogger("scanwise")
+
+
+class Keeper(Callback):
+    """At the end of each epoch: history, the best and last checkpoints, every k-th, and whether to stop.
+
+    Args:
+        fit: whose training it is.
+        section: of the recipe.
+        progress: show a bar.
+        after: called when the checkpoint and the history of an epoch are on disk.
+    """
+
+    def __init__(
+        self, fit: Fit, section: Train, progress: bool = False, after: Callable[[], None] | None = None
+    ) -> None:
+        self.fit = fit
+        self.epochs = section.epochs
+        self.after = after
+        self.monitor = section.monitor
+        self.patience = section.patience
+        self.every = section.checkpoint_every
+        self.exports = section.export_every
+        self.progress = progress
+        self.history: list[dict[str, float]] = []
+        self.best = -np.inf
+        self.best_epoch = 0
+        self.stage = 0
+        self.began = 0  # how many epochs there were before this stage
+        self.staged = False
+        self.spent_on_disk: list[float] = []  # not in the history: known only after the checkpoint that holds it
+        self._bar: Any = None
+        self._times: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        kept = {"history": self.history, "best": float(self.best), "best_epoch": self.best_epoch}
+        return kept | {"stage": self.stage, "began": self.began}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history = state_dict["history"]
+        self.best = state_dict["best"]
+        self.best_epoch = state_dict["best_epoch"]
+        self.stage, self.began = state_dict.get("stage", 0), state_dict.get("began", 0)  # older ones have one stage
+
+    def begin(self, stage: int, staged: bool) -> None:
+        """The next stage starts; what follows is counted from here."""
+        if stage > self.stage:
+            self.stage, self.began = stage, len(self.history)
+        self.staged = staged
+
+    def has_ended(self, index: int, stage: TrainingStage) -> bool:
+        """Whether all of a stage was trained before, or it had stopped early."""
+        if index != self.stage:
+            return index < self.stage
+        return len(self.history) - self.began >= stage.epochs or self._is_stale()
+
+    def write_history(self) -> None:
+        if is_writer():
+            write_text(to_csv(self.history), self.fit.history)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.fit.checkpoints.mkdir(parents=True, exist_ok=True)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._times = {"start": time.perf_counter()}
+        self._sums = {"cost": 0.0, "correct": 0.0, "count": 0.0}
+        loader: Any = trainer.train_dataloader
+        total = len(loader.batch_sampler)
+        name = f"epoch {self._epoch(trainer)}/{self.epochs or trainer.max_epochs}"
+        self._bar = tqdm(total=total, desc=name, unit=" batches", leave=False, disable=not self.progress)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        for name in self._sums:
+            self._sums[name] += outputs[name]
+        self._bar.update(outputs["batches"])
+        self._times["trained"] = time.perf_counter()
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._bar.close()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._times["validated"] = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        module: Any = pl_module
+        loss, correct, count = distributed.total(torch.tensor(list(self._sums.values()), dtype=torch.float64)).tolist()
+        seconds = self._times["trained"] - self._times["start"]
+        row = {
+            "epoch": self._epoch(trainer),
+            "train_loss": loss / count,
+            "train_accuracy": correct / count,
+            **module.scores,
+            "lr": module.rate,
+            "seconds": seconds,
+            "validation_seconds": self._times["validated"] - self._times["trained"],
+            "images_per_second": count / seconds,
+            **({"stage": self.stage + 1} if self.staged else {}),
+        }
+        self.history.append(row)
+        score = (-1 if self.monitor in LOWER_IS_BETTER else 1) * row[f"validation_{self.monitor}"]
+        if np.isnan(score) and not self.best_epoch and is_writer():
+            log.warning(
+                "train.monitor: %s is not defined on this validation side, which may lack a class. As long as it is not, "
+                "epoch 1 counts as the best and is what is kept. Choose another monitor, such as loss.", self.monitor,
+            )  # fmt: skip
+        # A metric that is undefined (NaN) at first gives way to any number.
+        if score > self.best or not self.best_epoch or (np.isnan(self.best) and not np.isnan(score)):
+            self.best, self.best_epoch = score, self._epoch(trainer)
+            trainer.save_checkpoint(self.fit.checkpoints / BEST, weights_only=True)
+        if self._is_stale():
+            trainer.should_stop = True
+        if self.every and self._epoch(trainer) % self.every == 0:
+            trainer.save_checkpoint(self.fit.checkpoints / f"epoch_{self._epoch(trainer)}.ckpt")
+        if self.exports and self._epoch(trainer) % self.exports == 0 and is_writer():
+            weights.export(module.judged, self.fit.checkpoints, self._epoch(trainer))
+        trainer.save_checkpoint(self.fit.checkpoints / LAST)  # after all others: a resume does not go back to them
+        self.spent_on_disk.append(time.perf_counter() - self._times["validated"])
+        self.write_history()
+        if self.after is not None and is_writer():
+            self.after()
+        if is_writer():
+            log.info("%s", self._line(row, self.epochs or trainer.max_epochs or 0))
+
+    def _is_stale(self) -> bool:
+        return bool(self.patience) and len(self.history) - max(self.best_epoch, self.began) >= self.patience
+
+    def _epoch(self, trainer: L.Trainer) -> int:
+        """Counted over all stages, from 1."""
+        return self.began + trainer.current_epoch + 1
+
+    def _line(self, row: dict[str, float], epochs: int) -> str:
+        name = self.monitor.replace("_", " ")
+        near = self.history[-5:]
+        spent = sum(past["seconds"] + past["validation_seconds"] for past in near) / len(near) + self.spent_on_disk[-1]
+        left = spent * (epochs - row["epoch"])
+        best = abs(self.best)
+        return (
+            f"epoch {row['epoch']:>3.0f}/{epochs}  loss {row['train_loss']:.3f}  validation {row['validation_loss']:.3f}  "
+            f"{name} {row[f'validation_{self.monitor}']:.3f}  (best {best:.3f} @ {self.best_epoch})  "
+            f"{row['images_per_second']:.0f}/s  {spell_time(left)} left"
+        )
+
+
+def to_csv(rows: list[dict[str, float]]) -> str:
+    """Rows of numbers as CSV text, with full precision."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [",".join(names), *(",".join(repr(row[name]) if name in row else "" for name in names) for row in rows)]
+    return "\n".join(lines) + "\n"

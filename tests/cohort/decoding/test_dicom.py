@@ -1,0 +1,483 @@
+"""DICOM of every make becomes the picture that a viewer shows; nothing that names a person leaves the header."""
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
+from pydicom.pixels.processing import apply_modality_lut, apply_voi, apply_windowing
+from pydicom.sequence import Sequence
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    RLELossless,
+)
+
+from medical_files import NAMES, dataset, shipped, write_dicom, write_packed
+from scanwise.cohort.decoding import dicom, readers
+from scanwise.cohort.decoding.pixels import UnreadableScan
+from scanwise.cohort.pseudonyms import Pseudonyms
+from scanwise.recipe import Data
+
+HASHES = Pseudonyms(b"a key")
+RANDOM = np.random.default_rng(0)
+DEEP = RANDOM.integers(0, 4096, (12, 10)).astype(np.uint16)
+SIGNED = RANDOM.integers(-1000, 3000, (12, 10)).astype(np.int16)
+GRAY = RANDOM.integers(0, 256, (12, 10)).astype(np.uint8)
+COLOUR = RANDOM.integers(0, 256, (12, 10, 3)).astype(np.uint8)
+WHOLE = Data(percentiles=(0, 100))
+
+
+def seen(file: Path, index: int | None = None, settings: Data = WHOLE) -> np.ndarray:
+    (found,) = dicom.decode(file.read_bytes(), [index], settings)
+    assert not isinstance(found, str), found
+    return found[:, :, 0] if found.shape[2] == 1 else found
+
+
+def refusal(file: Path, index: int | None = None) -> str:
+    found = readers.read_file(file if index is None else Path(f"{file}#{index:03d}"), Data(size=16))
+    assert isinstance(found, str)
+    return found
+
+
+def stretched(values: np.ndarray) -> np.ndarray:
+    return np.rint((values - values.min()) * (255.0 / (values.max() - values.min()))).astype(np.uint8)
+
+
+# --- shades of gray ---
+
+
+@pytest.mark.parametrize("stored", [DEEP, SIGNED, GRAY.astype(np.uint32), DEEP.astype(np.int32)])
+def test_without_a_window_percentiles_become_black_and_white(tmp_path: Path, stored: np.ndarray) -> None:
+    np.testing.assert_array_equal(seen(write_dicom(tmp_path / "x", stored)), stretched(stored.astype(float)))
+    low, high = np.percentile(stored, [5, 95])
+    found = seen(tmp_path / "x", settings=Data(percentiles=(5, 95)))
+    np.testing.assert_allclose(found, 255 * np.clip((stored - low) / (high - low), 0, 1), atol=0.51)
+
+
+def test_eight_bits_without_a_window_stay_as_they_are(tmp_path: Path) -> None:
+    dark = (GRAY // 4).astype(np.uint8)
+    np.testing.assert_array_equal(seen(write_dicom(tmp_path / "x", dark)), dark)
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID", None])
+@pytest.mark.parametrize(("centre", "width"), [(40, 400), (-600, 1500.5), (0, 2)])
+def test_the_window_is_that_of_the_standard(tmp_path: Path, function: str | None, centre: float, width: float) -> None:
+    """Against pydicom's own formulas, on rescaled values."""
+    tags = {"RescaleSlope": 2, "RescaleIntercept": -1024, "WindowCenter": centre, "WindowWidth": width}
+    if function:
+        tags["VOILUTFunction"] = function
+    file = write_dicom(tmp_path / "x", DEEP, **tags)
+    header = pydicom.dcmread(file)
+    units = apply_modality_lut(header.pixel_array, header)
+    with np.errstate(over="ignore"):  # of exp, far from the window
+        shown = apply_windowing(units, header)
+    low, high = 2 * 0 - 1024, 2 * 65535 - 1024  # the range that pydicom windows into
+    np.testing.assert_allclose(seen(file), 255 * (shown - low) / (high - low), atol=0.51)
+
+
+def test_of_several_windows_the_first_is_taken(tmp_path: Path) -> None:
+    one = seen(write_dicom(tmp_path / "x", DEEP, WindowCenter=2000, WindowWidth=1000))
+    two = seen(write_dicom(tmp_path / "y", DEEP, WindowCenter=[2000, 50], WindowWidth=[1000, 80]))
+    np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize(
+    "tags", [{"WindowWidth": 0}, {"WindowWidth": -5}, {"WindowWidth": None}, {"WindowCenter": None}]
+)
+def test_a_window_that_cannot_be_applied_is_none(tmp_path: Path, tags: dict[str, object]) -> None:
+    file = tmp_path / "x"
+    made = dataset(DEEP, WindowCenter=100, WindowWidth=50)
+    for name, value in tags.items():
+        setattr(made, name, value)
+    made.save_as(file, enforce_file_format=True)
+    np.testing.assert_array_equal(seen(file), stretched(DEEP.astype(float)))
+
+
+def test_the_recipe_may_set_the_window_or_leave_the_headers_out(tmp_path: Path) -> None:
+    file = write_dicom(tmp_path / "x", SIGNED, WindowCenter=9000, WindowWidth=3)
+    expected = 255 * np.clip((SIGNED - 40.0) / 80 + 0.5, 0, 1)
+    np.testing.assert_allclose(seen(file, settings=Data(window=(40, 80))), expected, atol=0.51)
+    shown = seen(file, settings=Data(window="percentiles", percentiles=(0, 100)))
+    np.testing.assert_array_equal(shown, stretched(SIGNED.astype(float)))
+    assert not seen(file).any()
+
+
+def test_monochrome_1_is_turned_around(tmp_path: Path) -> None:
+    for tags in ({}, {"WindowCenter": 2000, "WindowWidth": 3000}):
+        plain = seen(write_dicom(tmp_path / "x", DEEP, **tags))
+        other = seen(write_dicom(tmp_path / "y", DEEP, PhotometricInterpretation="MONOCHROME1", **tags))
+        np.testing.assert_array_equal(other, 255 - plain)
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_padding_is_black_and_does_not_count(tmp_path: Path, photometric: str) -> None:
+    stored = SIGNED.copy()
+    stored[:3] = -2000
+    tags = {"PhotometricInterpretation": photometric}
+    inside = seen(write_dicom(tmp_path / "x", stored[3:], **tags))
+    made = dataset(stored, **tags)
+    made.add_new("PixelPaddingValue", "SS", -2000)
+    made.save_as(tmp_path / "y", enforce_file_format=True)
+    found = seen(tmp_path / "y")
+    assert not found[:3].any()
+    np.testing.assert_array_equal(found[3:], inside)
+
+
+def test_lookup_tables_of_the_header_are_applied(tmp_path: Path) -> None:
+    made = dataset(GRAY)
+    table = Dataset()
+    table.add_new("LUTDescriptor", "US", [256, 0, 12])
+    table.add_new("LUTData", "US", [int(4095 * (i / 255) ** 2) for i in range(256)])
+    made.VOILUTSequence = Sequence([table])
+    made.save_as(tmp_path / "x", enforce_file_format=True)
+    header = pydicom.dcmread(tmp_path / "x")
+    expected = apply_voi(header.pixel_array, header).astype(float) * 255 / 4095
+    np.testing.assert_allclose(seen(tmp_path / "x"), expected, atol=0.51)
+    del made.VOILUTSequence
+    table.add_new("LUTDescriptor", "US", [256, 0, 16])
+    table.add_new("LUTData", "OW", np.array([int(4095 * (i / 255) ** 2) for i in range(256)], "<u2").tobytes())
+    table.add_new("ModalityLUTType", "LO", "US")
+    made.ModalityLUTSequence = Sequence([table])
+    made.WindowCenter, made.WindowWidth = 2048, 4096
+    made.save_as(tmp_path / "y", enforce_file_format=True)
+    header = pydicom.dcmread(tmp_path / "y")
+    units = apply_modality_lut(header.pixel_array, header).astype(float)
+    expected = 255 * np.clip((units - 2047.5) / 4095 + 0.5, 0, 1)
+    np.testing.assert_allclose(seen(tmp_path / "y"), expected, atol=0.51)
+
+
+def test_a_flat_frame_is_black(tmp_path: Path) -> None:
+    assert not seen(write_dicom(tmp_path / "x", np.full((5, 5), 77, np.uint16))).any()
+
+
+# --- colour ---
+
+
+def test_colour_stays_colour_and_gray_in_three_channels_comes_out_gray(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(seen(write_dicom(tmp_path / "x", COLOUR)), COLOUR)
+    np.testing.assert_array_equal(seen(write_dicom(tmp_path / "y", np.stack([GRAY] * 3, axis=2))), GRAY)
+
+
+def test_deep_colour_is_brought_to_eight_bits(tmp_path: Path) -> None:
+    deep = COLOUR.astype(np.uint16) * 257
+    np.testing.assert_array_equal(seen(write_dicom(tmp_path / "x", deep)), COLOUR)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SC_ybr_full_422_uncompressed.dcm",
+        "SC_rgb_dcmtk_+eb+cy+np.dcm",
+        "SC_rgb_jpeg_dcmtk.dcm",
+        "SC_rgb_rle.dcm",
+        "SC_rgb_rle_16bit.dcm",
+        "SC_rgb_jls_lossy_line.dcm",
+        "SC_rgb_gdcm_KY.dcm",
+    ],
+)
+def test_red_green_and_blue_are_red_green_and_blue(name: str) -> None:
+    """pydicom's files of coloured bars, first red, in every encoding."""
+    found = seen(shipped(name)).astype(int)
+    assert found.ndim == 3
+    red, green, blue = found[0, found.shape[1] // 2]
+    assert red > 200
+    assert max(green, blue) < 60
+
+
+def test_a_palette_is_looked_up() -> None:
+    found = seen(shipped("examples_palette.dcm"))
+    assert found.shape[2] == 3
+    assert found.max() > 200
+
+
+# --- compression ---
+
+
+@pytest.mark.parametrize("name", ["MR_small_RLE.dcm", "MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm"])
+def test_lossless_compression_changes_nothing(name: str) -> None:
+    np.testing.assert_array_equal(seen(shipped(name)), seen(shipped("MR_small.dcm")))
+
+
+@pytest.mark.parametrize("name", ["MR_small_bigendian.dcm", "MR_small_implicit.dcm", "MR_small_expb.dcm"])
+def test_nor_does_another_order_of_bytes(name: str) -> None:
+    np.testing.assert_array_equal(seen(shipped(name)), seen(shipped("MR_small.dcm")))
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])
+@pytest.mark.parametrize("stored", [DEEP, SIGNED, GRAY])
+def test_packed_by_us(tmp_path: Path, syntax: str, stored: np.ndarray) -> None:
+    stored = np.tile(stored, (6, 6))  # JPEG 2000 halves the picture five times
+    made = dataset(stored)
+    made.compress(syntax, generate_instance_uid=False)
+    made.save_as(tmp_path / "x", enforce_file_format=True)
+    np.testing.assert_array_equal(seen(tmp_path / "x"), seen(write_dicom(tmp_path / "y", stored)))
+
+
+def test_jpeg(tmp_path: Path) -> None:
+    smooth = np.add.outer(np.arange(32), np.arange(24)).astype(np.uint8) * 4
+    stream = io.BytesIO()
+    Image.fromarray(smooth).save(stream, "JPEG", quality=95)
+    file = write_packed(tmp_path / "x", [stream.getvalue()], JPEGBaseline8Bit, smooth)
+    assert np.abs(seen(file).astype(int) - smooth).max() < 8
+
+
+def test_deflated(tmp_path: Path) -> None:
+    made = dataset(DEEP)
+    made.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    made.save_as(tmp_path / "x", enforce_file_format=True)
+    assert dicom.read_header(tmp_path / "x", HASHES).frames == 1
+    np.testing.assert_array_equal(seen(tmp_path / "x"), stretched(DEEP.astype(float)))
+
+
+def test_a_compression_without_a_free_decoder_is_named() -> None:
+    assert "JPEG Extended (Process 2 and 4), 12 bits" in refusal(shipped("JPGExtended.dcm"))
+
+
+def test_a_file_without_preamble_or_transfer_syntax(tmp_path: Path) -> None:
+    made = dataset(DEEP)
+    for implicit in (True, False):
+        stream = io.BytesIO()
+        bare = Dataset(made)
+        pydicom.dcmwrite(stream, bare, implicit_vr=implicit, little_endian=True, force_encoding=True)
+        (tmp_path / "x").write_bytes(stream.getvalue())
+        assert readers.kind_of(stream.getvalue()[: readers.HEAD]) == "dicom"
+        np.testing.assert_array_equal(seen(tmp_path / "x"), stretched(DEEP.astype(float)))
+
+
+# --- frames ---
+
+
+def test_frames_are_told_apart(tmp_path: Path) -> None:
+    frames = np.stack([DEEP, DEEP[::-1], DEEP[:, ::-1]])
+    file = write_dicom(tmp_path / "x", frames)
+    assert dicom.read_header(file, HASHES).frames == 3
+    for index in range(3):
+        np.testing.assert_array_equal(seen(file, index), stretched(frames[index].astype(float)))
+    assert refusal(file) == "holds 3 frames; name one of them, such as FILE#001"
+    assert refusal(file, 3) == "holds 3 frames, the last of them #002"
+    made = dataset(frames)
+    made.compress(RLELossless, generate_instance_uid=False)
+    made.save_as(tmp_path / "y", enforce_file_format=True)
+    np.testing.assert_array_equal(seen(tmp_path / "y", 2), seen(file, 2))
+
+
+def enhanced(file: Path) -> Path:
+    """Two frames, each with a window, a slope and a place of its own."""
+    made = dataset(np.stack([DEEP, DEEP]))
+    groups = []
+    for slope, centre, height in ((1, 2000, -12.5), (2, 4000, 30)):
+        scale, window, place, turn = Dataset(), Dataset(), Dataset(), Dataset()
+        scale.RescaleSlope, scale.RescaleIntercept = slope, 0
+        window.WindowCenter, window.WindowWidth = centre, 2000
+        place.ImagePositionPatient = [0, 0, height]
+        turn.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        group = Dataset()
+        group.PixelValueTransformationSequence = Sequence([scale])
+        group.FrameVOILUTSequence = Sequence([window])
+        group.PlanePositionSequence = Sequence([place])
+        group.PlaneOrientationSequence = Sequence([turn])
+        groups.append(group)
+    made.PerFrameFunctionalGroupsSequence = Sequence(groups)
+    made.save_as(file, enforce_file_format=True)
+    return file
+
+
+def test_each_frame_has_its_own_window_and_place(tmp_path: Path) -> None:
+    file = enhanced(tmp_path / "x")
+    assert dicom.read_header(file, HASHES).columns["position"] == ("-12.50", "30.00")
+    one = seen(write_dicom(tmp_path / "a", DEEP, WindowCenter=2000, WindowWidth=2000))
+    two = seen(
+        write_dicom(tmp_path / "b", DEEP, WindowCenter=4000, WindowWidth=2000, RescaleSlope=2, RescaleIntercept=0)
+    )
+    np.testing.assert_array_equal(seen(file, 0), one)
+    np.testing.assert_array_equal(seen(file, 1), two)
+    assert not np.array_equal(one, two)
+
+
+# --- columns, and nobody's name ---
+
+
+def test_what_the_header_tells(tmp_path: Path) -> None:
+    tags = {"ImagePositionPatient": [1, 2, 3.456], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "Modality": "CT"}
+    columns = dicom.read_header(write_dicom(tmp_path / "x", DEEP, **tags), HASHES).columns
+    assert columns["modality"] == ("CT",)
+    assert columns["position"] == ("3.46",)
+    tilted = {**tags, "ImageOrientationPatient": [0, 1, 0, 0, 0, 1]}  # sagittal: the normal is x
+    assert dicom.read_header(write_dicom(tmp_path / "y", DEEP, **tilted), HASHES).columns["position"] == ("1.00",)
+    plain = write_dicom(tmp_path / "z", DEEP, SliceLocation=-7.5)
+    assert dicom.read_header(plain, HASHES).columns["position"] == ("-7.50",)
+
+
+def test_the_same_person_has_the_same_hash_and_another_has_not(tmp_path: Path) -> None:
+    def subject(hashes: Pseudonyms = HASHES, **tags: object) -> str:
+        return dicom.read_header(write_dicom(tmp_path / "x", DEEP, **tags), hashes).columns["subject"][0]
+
+    mine = subject()
+    assert (
+        mine == subject(PatientName="Married^Zenobia", StudyInstanceUID="1.2.3") == subject(PatientID=" HOSP-4711-XQ ")
+    )
+    others = [
+        subject(PatientID="HOSP-4712-XQ"),
+        subject(IssuerOfPatientID="other"),
+        subject(Pseudonyms(b"another key")),
+    ]
+    assert len({mine, *others}) == 4
+    assert subject(PatientID="") == ""
+
+
+def test_no_column_holds_a_value_that_names_somebody(tmp_path: Path) -> None:
+    file = write_dicom(tmp_path / "x", DEEP, Modality="ZENOBIA Q")
+    columns = dicom.read_header(file, HASHES).columns
+    told = " ".join(value for values in columns.values() for value in values)
+    for value in NAMES.values():
+        assert value not in told
+    assert "ZENOBIA" not in told
+    assert columns["modality"] == ("",)
+
+
+def test_numbers_that_are_none(tmp_path: Path) -> None:
+    made = dataset(DEEP)
+    made.add_new("SliceLocation", "DS", "")
+    made.add_new("WindowCenter", "DS", "")
+    made.add_new("WindowWidth", "DS", "")
+    made.save_as(tmp_path / "x", enforce_file_format=True)
+    assert dicom.read_header(tmp_path / "x", HASHES).columns["position"] == ("",)
+    np.testing.assert_array_equal(seen(tmp_path / "x"), stretched(DEEP.astype(float)))
+
+
+# --- what is no picture ---
+
+
+@pytest.mark.parametrize("name", ["test-SR.dcm", "rtplan.dcm", "waveform_ecg.dcm", "DICOMDIR-empty.dcm"])
+def test_a_file_without_pixels(name: str) -> None:
+    file = next(Path(shipped("MR_small.dcm")).parent.rglob(name))
+    assert refusal(file).startswith("a DICOM file without pixels")
+    with pytest.raises(UnreadableScan, match="without pixels"):
+        dicom.read_header(file, HASHES)
+
+
+def test_truncated(tmp_path: Path) -> None:
+    whole = write_dicom(tmp_path / "x", RANDOM.integers(0, 4096, (64, 64)).astype(np.uint16)).read_bytes()
+    for share in (0.3, 0.9, 0.999):
+        (tmp_path / "y").write_bytes(whole[: int(len(whole) * share)])
+        assert refusal(tmp_path / "y").startswith("damaged or truncated")
+    with pytest.raises(UnreadableScan, match=r"truncated: [\d,]+ of 8,192 bytes of pixels"):
+        dicom.read_header(tmp_path / "y", HASHES) and dicom.read_header(shipped("MR_truncated.dcm"), HASHES)
+
+
+@pytest.mark.parametrize("name", ["MR_small_RLE.dcm", "MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm"])
+@pytest.mark.parametrize("share", [0.4, 0.8, 0.97])
+def test_truncated_where_compressed(tmp_path: Path, name: str, share: float) -> None:
+    whole = shipped(name).read_bytes()
+    (tmp_path / "x").write_bytes(whole[: int(len(whole) * share)])
+    assert "truncated" in refusal(tmp_path / "x")
+
+
+def claiming(file: Path, **tags: object) -> Path:
+    made = dataset(GRAY)
+    for name, value in tags.items():
+        setattr(made, name, value)
+    made.save_as(file, enforce_file_format=True)
+    return file
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"Rows": 60_000, "Columns": 60_000},
+        {"NumberOfFrames": 2_000_000_000},
+        {"Rows": 0},
+        {"SamplesPerPixel": 4},
+        {"BitsAllocated": 0},
+        {"NumberOfFrames": 90_000},
+    ],
+)
+def test_a_header_that_claims_too_much_is_refused_before_room_is_made(tmp_path: Path, tags: dict[str, object]) -> None:
+    file = claiming(tmp_path / "x", **tags)
+    assert refusal(file, 0)
+    if "BitsAllocated" not in tags:
+        with pytest.raises(UnreadableScan, match=r"claims|truncated"):
+            dicom.read_header(file, HASHES)
+
+
+def j2k_claiming(width: int, height: int) -> bytes:
+    siz = struct.pack(">HHIIIIIIIIHBBB", 41, 0, width, height, 0, 0, width, height, 0, 0, 1, 7, 1, 1)
+    return b"\xff\x4f\xff\x51" + siz + bytes(200)
+
+
+def jpeg_claiming(width: int, height: int) -> bytes:
+    sof = b"\xff\xc0" + struct.pack(">HBHHBBBB", 11, 8, height, width, 1, 1, 0x11, 0)
+    return b"\xff\xd8\xff\xe0\x00\x04ab" + sof + bytes(200)
+
+
+def test_so_is_a_frame_that_claims_more_than_its_header(tmp_path: Path) -> None:
+    """Decoders make room for what the frame says."""
+    file = write_packed(tmp_path / "x", [j2k_claiming(100_000, 100_000)], JPEG2000Lossless, GRAY)
+    assert refusal(file) == "its frame claims 100000 × 100000 pixels; the limit is 100,000,000"
+    boxed = b"\x00\x00\x00\x0cjP  \r\n\x87\n" + bytes(
+        40
+    )  # JPEG 2000 boxes that hold nothing: looking for more never ends
+    assert "without a picture" in refusal(write_packed(tmp_path / "x", [boxed], JPEG2000Lossless, GRAY))
+    file = write_packed(tmp_path / "x", [jpeg_claiming(65_000, 65_000)], JPEGBaseline8Bit, GRAY)
+    assert refusal(file) == "its frame claims 65000 × 65000 pixels; the limit is 100,000,000"
+
+
+def test_a_deflated_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = dataset(np.zeros((1000, 1000), np.uint16))
+    made.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    made.save_as(tmp_path / "x", enforce_file_format=True)
+    monkeypatch.setattr(dicom, "MAX_INFLATED", 100_000)
+    assert refusal(tmp_path / "x") == "unpacks to more than 100,000 bytes"
+
+
+@pytest.mark.filterwarnings("ignore:::PIL")  # what is no DICOM any more, Pillow looks at
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MR_small.dcm",
+        "MR_small_RLE.dcm",
+        "MR_small_jp2klossless.dcm",
+        "MR_small_jpeg_ls_lossless.dcm",
+        "SC_rgb_jpeg_dcmtk.dcm",
+    ],
+)
+def test_damage_anywhere_is_a_reason_without_names_and_never_a_crash(tmp_path: Path, name: str) -> None:
+    made = pydicom.dcmread(shipped(name))
+    for tag, value in NAMES.items():
+        setattr(made, tag, value)
+    made.save_as(tmp_path / "whole", enforce_file_format=True)
+    whole = (tmp_path / "whole").read_bytes()
+    random, file, said = np.random.default_rng(0), tmp_path / "x", set()
+    for _ in range(80):
+        damaged = bytearray(whole)
+        for place in random.integers(0, len(whole), 6):
+            damaged[place] = random.integers(256)
+        file.write_bytes(bytes(damaged))
+        try:
+            dicom.read_header(file, HASHES)
+        except UnreadableScan as reason:
+            said.add(str(reason))
+        found = readers.read_file(file, Data(size=16))
+        if isinstance(found, str):
+            said.add(found)
+    for reason in said:
+        assert not any(part in reason for value in NAMES.values() for part in value.split("^"))
+
+
+def test_the_frame_sizes_that_are_looked_for_are_those_of_good_files() -> None:
+    """The check reads sizes right: on real streams it gives what the header says."""
+    for name in (
+        "MR_small_jp2klossless.dcm",
+        "MR_small_jpeg_ls_lossless.dcm",
+        "SC_rgb_jpeg_dcmtk.dcm",
+        "examples_jpeg2k.dcm",
+    ):
+        header = pydicom.dcmread(shipped(name))
+        assert dicom._claimed(get_frame(header.PixelData, 0, number_of_frames=1)) == (header.Columns, header.Rows)

@@ -1,0 +1,139 @@
+"""BIDS trees: the label from the table, the subject from the folder, and all sessions of one person together."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medical_files import write_nifti
+from scanwise import cohort
+from scanwise.cohort import layouts, splits
+from scanwise.cohort.layouts import bids
+from scanwise.errors import DataError
+from scanwise.recipe import Recipe, SplitSection
+
+RANDOM = np.random.default_rng(0)
+
+
+def volume(file: Path) -> None:
+    write_nifti(file, RANDOM.integers(0, 1000, (8, 9, 4)).astype(np.int16))
+
+
+def tree(root: Path, people: int = 6, header: str = "participant_id\tdiagnosis\tsex\tage") -> Path:
+    lines = [header]
+    for number in range(people):
+        name = f"sub-{number:02d}"
+        for session in ("1", "2"):
+            folder = root / name / f"ses-{session}"
+            volume(folder / "anat" / f"{name}_ses-{session}_T1w.nii.gz")
+            (folder / "anat" / f"{name}_ses-{session}_T1w.json").write_text("{}")
+        lines.append("\t".join([name, "AD" if number % 2 else "CN", "F" if number < 3 else "n/a", "70"]))
+    root.joinpath("participants.tsv").write_text("\n".join(lines) + "\n")
+    root.joinpath("dataset_description.json").write_text("{}")
+    root.joinpath("README").write_text("x")
+    volume(root / "derivatives" / "sub-00" / "anat" / "sub-00_T1w.nii.gz")
+    return root
+
+
+def refusal(root: Path, label: str = "") -> str:
+    with pytest.raises(DataError) as caught:
+        layouts.discover(root, label=label)
+    return str(caught.value)
+
+
+def test_what_a_tree_tells(tmp_path: Path) -> None:
+    found = layouts.discover(tree(tmp_path / "study"))
+    assert found.path[0] == "sub-00/ses-1/anat/sub-00_ses-1_T1w.nii.gz"
+    assert len(found) == 12
+    assert found.label.tolist() == ["CN", "CN", "AD", "AD"] * 3
+    assert found.subject is not None
+    assert found.subject.tolist() == [f"sub-{number:02d}" for number in range(6) for _ in range(2)]
+    assert found.subject_source == "BIDS participant"
+    assert found.groups["session"].tolist() == ["1", "2"] * 6
+    assert found.groups["sex"].tolist() == ["F"] * 6 + [""] * 6
+    assert set(found.groups["modality"].tolist()) == {"T1w"}
+    assert found.unused == ()
+
+
+def test_two_sessions_of_a_person_are_never_split(tmp_path: Path) -> None:
+    recipe = Recipe.model_validate({"name": "a", "data": {"size": 16}})
+    intake = cohort.read(str(tree(tmp_path / "study", 12)), recipe)
+    assert len(intake.cohort) == 12 * 2 * 4
+    for seed in range(5):
+        for split in splits.make(intake.cohort, SplitSection(folds=3), seed):
+            assert splits.check(intake.cohort, split) == []
+            sides = {}
+            for subject, side in zip(intake.cohort.subject.tolist(), split.side.tolist(), strict=True):
+                assert sides.setdefault(subject, side) == side
+
+
+def test_who_is_not_in_the_table_or_has_no_label_is_told(tmp_path: Path) -> None:
+    root = tree(tmp_path / "study")
+    volume(root / "sub-99" / "anat" / "sub-99_T1w.nii.gz")
+    table = root / "participants.tsv"
+    table.write_text(table.read_text().replace("sub-01\tAD", "sub-01\tn/a"))
+    found = layouts.discover(root)
+    assert len(found) == 10
+    told = dict(found.unused)
+    assert told["sub-99/anat/sub-99_T1w.nii.gz"] == "its participant has no row in participants.tsv"
+    assert told["sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz"] == "participants.tsv gives its participant no diagnosis"
+
+
+def test_other_images_are_told_where_there_are_anatomical_ones(tmp_path: Path) -> None:
+    root = tree(tmp_path / "study")
+    volume(root / "sub-00" / "ses-1" / "func" / "sub-00_bold.nii.gz")
+    found = layouts.discover(root)
+    assert len(found) == 12
+    assert "not an anatomical image (func)" in dict(found.unused)["sub-00/ses-1/func/sub-00_bold.nii.gz"]
+
+
+def test_and_used_where_there_are_none(tmp_path: Path) -> None:
+    root = tmp_path / "study"
+    for number in range(3):
+        volume(root / f"sub-{number}" / "pet" / f"sub-{number}_pet.nii.gz")
+    (root / "participants.tsv").write_text("participant_id\tgroup\n0\ta\n1\tb\nsub-2\tb\n")
+    assert layouts.discover(root).label.tolist() == ["a", "b", "b"]
+
+
+def test_which_column_is_the_label(tmp_path: Path) -> None:
+    root = tree(tmp_path / "study", header="participant_id\tdiagnosis\tgroup\tage")
+    assert "diagnosis and group could all be it" in refusal(root)
+    assert "--set data.label=COLUMN" in refusal(root)
+    assert set(layouts.discover(root, label="group").label.tolist()) == {"F"}
+    assert "the columns diagnosis, group, age. Did you mean 'group'" in refusal(root, label="grup")
+    root = tree(tmp_path / "other", header="participant_id\ta\tb\tc")
+    assert "it has a, b, c" in refusal(root)
+
+
+def test_a_recipe_names_the_label(tmp_path: Path) -> None:
+    root = tree(tmp_path / "study", header="participant_id\tdiagnosis\tgroup\tage")
+    recipe = Recipe.model_validate({"name": "a", "data": {"size": 16, "label": "diagnosis"}})
+    assert set(cohort.read(str(root), recipe).cohort.classes) >= {"AD"}
+
+
+def test_a_subject_may_be_another_column_or_a_pattern(tmp_path: Path) -> None:
+    root = tree(tmp_path / "study", header="participant_id\tdiagnosis\tfamily\tage")
+    found = layouts.discover(root, "age")
+    assert found.subject is not None
+    assert (set(found.subject.tolist()), found.subject_source) == ({"70"}, "column age")
+    found = layouts.discover(root, r"sub-(\d+)")
+    assert found.subject is not None
+    assert found.subject[0] == "00"
+
+
+def test_a_tree_without_its_table_is_not_a_folder_of_classes(tmp_path: Path) -> None:
+    root = tree(tmp_path / "study")
+    (root / "participants.tsv").unlink()
+    assert "BIDS tree without participants.tsv" in refusal(root)
+
+
+def test_a_table_without_participants(tmp_path: Path) -> None:
+    root = tree(tmp_path / "study", header="who\tdiagnosis\tsex\tage")
+    assert "no column 'participant_id'" in refusal(root)
+
+
+def test_class_folders_of_such_a_name_are_no_tree(tmp_path: Path) -> None:
+    for name in ("sub-acute", "normal"):
+        volume(tmp_path / name / "a.nii")
+    assert not bids.is_tree(tmp_path)
+    assert set(layouts.discover(tmp_path).label.tolist()) == {"sub-acute", "normal"}

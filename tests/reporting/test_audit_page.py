@@ -1,0 +1,63 @@
+"""The page of an audit: every finding with its picture, the gravest first, and nothing that names of files could break."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scanwise.audit.evidence import Bars, Histogram, Noted, Pairs, Strip, note
+from scanwise.reporting import audit_page, scan_sheets
+
+
+@pytest.fixture
+def pixels():
+    return np.random.default_rng(0).integers(0, 255, (40, 24, 24), dtype=np.uint8)
+
+
+def everything() -> list[Noted]:
+    rows = np.arange(30).reshape(15, 2)
+    three = np.array([0.5, 0.6, 0.7])
+    return [
+        note("quality.blank", "note", "Two scans are blank.", ("a.png", "b.png"), Strip(rows[:, 0], ("blank",) * 15)),
+        note("copies", "leak", "Copies on two sides.", ("c.png",), Pairs(rows, tuple(f"pair {i}" for i in range(15)))),
+        note("shortcut", "warning", "The border tells.", (), Bars(("a", "b", "c"), three, three - 0.1, three + 0.1, "AUROC", 0.5)),
+        note("subjects", "note", "200 people.", (), Histogram({"nearest": np.linspace(0, 1, 50)}, "correlation", 0.9)),
+    ]  # fmt: skip
+
+
+def test_the_page_has_every_finding_and_picture(tmp_path, pixels) -> None:
+    page = audit_page.write(tmp_path, everything(), pixels, "These scans leak", [("Scans", "40")]).read_text()
+    assert page.index("Copies on two sides.") < page.index("The border tells.") < page.index("Two scans are blank.")
+    assert page.count("<img") == 2
+    assert page.count("<svg") == 2
+    assert "The first 12 of 15" in page
+
+
+def test_findings_json_names_pictures_that_exist(tmp_path, pixels) -> None:
+    audit_page.write(tmp_path, everything(), pixels, "These scans leak", [])
+    found = json.loads((tmp_path / "findings.json").read_text())
+    assert [one["severity"] for one in found] == ["leak", "warning", "note", "note"]
+    assert all((tmp_path / one["figure"]).stat().st_size > 500 for one in found)
+    assert found[0]["scans"] == ["c.png"]
+
+
+def test_names_cannot_break_the_page(tmp_path, pixels) -> None:
+    nasty = note("quality.odd", "note", "<script>alert(1)</script>", ("<b>\n.png",), Strip(np.array([0]), ("<i>&",)))
+    page = audit_page.write(tmp_path, [nasty], pixels, "<u>", [("<a>", "<b>")]).read_text()
+    assert "<script" not in page
+    assert "&lt;b&gt; .png" in page
+
+
+def test_a_pair_is_drawn_side_by_side(pixels) -> None:
+    suffix, data = scan_sheets.draw("x", Pairs(np.array([[0, 1]]), ("one and two",)), pixels)
+    with Image.open(io.BytesIO(data)) as picture:
+        assert suffix == "png"
+        assert picture.width > 1.2 * picture.height
+
+
+def test_an_audit_without_findings_says_so(tmp_path, pixels) -> None:
+    page = audit_page.write(tmp_path, [], pixels, "Nothing leaks", [("Scans", "40")]).read_text()
+    assert "No check found anything." in page
+    assert json.loads((tmp_path / "findings.json").read_text()) == []
