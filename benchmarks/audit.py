@@ -124,10 +124,10 @@ def by_scanwise(folder: Path) -> Told:
     known = intake.cohort
     pixels = intake.store.read(np.arange(len(known)))[..., 0]
     evidence = Evidence(known, pixels, registration.descriptors(pixels))
-    same = duplicates.exact(known)
+    same = duplicates.exact_duplicates(known)
     exact = {pair for rows in same for pair in combinations(known.path[rows].tolist(), 2)}
-    near = {tuple(known.path[rows].tolist()) for rows in duplicates.near(evidence, same)}
-    turned = {tuple(known.path[rows].tolist()) for rows in copies.find(pixels, known.given).rows}
+    near = {tuple(known.path[rows].tolist()) for rows in duplicates.near_duplicates(evidence, same)}
+    turned = {tuple(known.path[rows].tolist()) for rows in copies.find_copies(pixels, known.given).rows}
     return {"scanwise": exact | near | turned, "scanwise, pixel equality alone": exact}
 
 

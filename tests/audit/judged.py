@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from scanwise.audit.evidence import Evidence, Noted
+from scanwise.audit.evidence import AuditFinding, Evidence
 from scanwise.records import Cohort, Split
 from scanwise.registration import descriptors
 
@@ -73,12 +73,12 @@ def split_of(side: NDArray[np.str_]) -> Split:
     return Split(side, "published", 0, "as the test has it", False)
 
 
-def only(noted: list[Noted], check: str) -> Noted:
+def only(noted: list[AuditFinding], check: str) -> AuditFinding:
     """The one finding of a check."""
     (found,) = [one for one in noted if one.finding.check == check]
     return found
 
 
-def grave(noted: list[Noted]) -> list[str]:
+def grave(noted: list[AuditFinding]) -> list[str]:
     """What is said above a note."""
     return [f"{one.finding.check}: {one.finding.message}" for one in noted if one.finding.severity != "note"]

@@ -65,7 +65,7 @@ def test_a_copy_is_found_with_its_origin_and_nothing_else(originals, how) -> Non
     pixels = [thumbnail(picture) for picture in originals]
     rows = list(range(0, 45, 5))
     pixels += [thumbnail(changed(originals[row], how)) for row in rows]
-    found = copies.find(np.stack(pixels))
+    found = copies.find_copies(np.stack(pixels))
     pairs = {tuple(pair) for pair in found.rows.tolist()}
     right = {(row, 45 + index) for index, row in enumerate(rows)}
     assert len(pairs & right) >= 8
@@ -73,7 +73,7 @@ def test_a_copy_is_found_with_its_origin_and_nothing_else(originals, how) -> Non
 
 
 def test_people_who_look_alike_and_slices_side_by_side_are_no_copies(originals) -> None:
-    assert len(copies.find(np.stack([thumbnail(picture) for picture in originals]))) == 0
+    assert len(copies.find_copies(np.stack([thumbnail(picture) for picture in originals]))) == 0
 
 
 def test_copies_on_two_sides_leak_and_within_one_are_a_note(originals) -> None:
@@ -94,9 +94,9 @@ def test_a_few_strangers_are_held_against_the_others_alone(originals) -> None:
     learnt = np.concatenate([pixels[:40], pixels[5:6, :, ::-1]])
     strangers = np.concatenate([pixels[41:45], pixels[12:13, :, ::-1]])
     both, sides = np.concatenate([learnt, strangers]), np.repeat(["learnt", "external"], [41, 5])
-    assert copies.find(both, sides, "external").rows.tolist() == [[12, 45]]
-    assert sorted(copies.find(both, sides).rows.tolist()) == [[5, 40], [12, 45]]
-    assert len(copies.find(both, np.full(46, "learnt"), "external")) == 0
+    assert copies.find_copies(both, sides, "external").rows.tolist() == [[12, 45]]
+    assert sorted(copies.find_copies(both, sides).rows.tolist()) == [[5, 40], [12, 45]]
+    assert len(copies.find_copies(both, np.full(46, "learnt"), "external")) == 0
 
 
 def test_without_sides_copies_of_strangers_are_a_warning_and_those_of_one_person_a_note(originals) -> None:
@@ -120,20 +120,20 @@ def test_a_copy_under_another_label_is_a_warning(originals) -> None:
 
 def test_too_few_scans_and_blank_ones_are_no_copies() -> None:
     blank = np.zeros((3, 104, 104), dtype=np.uint8)
-    assert len(copies.find(blank)) == 0
-    assert len(copies.find(blank[:1])) == 0
+    assert len(copies.find_copies(blank)) == 0
+    assert len(copies.find_copies(blank[:1])) == 0
 
 
 def test_simple_pictures_that_explain_each_other_are_no_copies() -> None:
     blobs = np.stack([thumbnail(picture(kind, 100 * kind + index)) for kind in range(3) for index in range(12)])
-    found = copies.find(blobs)
+    found = copies.find_copies(blobs)
     assert len(found) == 0
     assert found.least > copies.LEAST  # and it is known why: any two of them leave hardly anything unexplained
 
 
 def test_noise_that_is_laid_over_one_spot_is_no_copy() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 104, 104), dtype=np.uint8)
-    assert len(copies.find(noise)) == 0
+    assert len(copies.find_copies(noise)) == 0
 
 
 def test_what_stands_out_is_said_where_pictures_are_simple() -> None:
@@ -150,7 +150,9 @@ def test_real_copies_are_found_and_other_people_are_left_alone() -> None:
     copied = np.isin(names, np.unique(names)[::2])
     origin = random.choice(np.flatnonzero(copied), 100)
     made = [thumbnail(bent(Image.open(folder / paths[row]).convert("L"), random)) for row in origin]
-    found = copies.find(np.concatenate([originals, made]), np.array(["test"] * len(originals) + ["train"] * len(made)))
+    found = copies.find_copies(
+        np.concatenate([originals, made]), np.array(["test"] * len(originals) + ["train"] * len(made))
+    )
     across = found.take((found.rows[:, 0] < len(paths)) & (found.rows[:, 1] >= len(paths)))
     best = {
         int(other): int(one) for one, other in across.rows[np.argsort(across.likeness)]
@@ -178,5 +180,5 @@ def bent(scan: Image.Image, random: np.random.Generator) -> Image.Image:
 @pytest.mark.slow
 def test_slices_of_head_scans_that_share_the_ring_of_the_skull_are_no_copies() -> None:
     paths, _, _ = drawn.stroke()
-    found = copies.find(drawn.read(drawn.real("stroke"), paths[::3]))
+    found = copies.find_copies(drawn.read(drawn.real("stroke"), paths[::3]))
     assert len(found) == 0

@@ -101,7 +101,7 @@ def test_photos_that_are_called_exactly_the_same_are_equal_pixel_by_pixel() -> N
     for file in sorted(folder.glob("*.jpg")):
         by_size.setdefault(file.stat().st_size, []).append(file)
     several = [file for files in by_size.values() if len(files) > 1 for file in files][:240]
-    found = duplicates.exact(evidence([file.read_bytes() for file in several], [0] * len(several)).cohort)
+    found = duplicates.exact_duplicates(evidence([file.read_bytes() for file in several], [0] * len(several)).cohort)
     pixels = [np.asarray(Image.open(file).convert("RGB")) for file in several]
     told = {pair for rows in found for pair in combinations(rows.tolist(), 2)}
     assert told

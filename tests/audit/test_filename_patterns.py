@@ -38,7 +38,7 @@ def named(form: str) -> tuple[np.ndarray, np.ndarray]:
 )
 def test_finds_the_part_that_is_the_subject(form: str) -> None:
     paths, labels = named(form)
-    best, *_ = filename_patterns.guesses(paths, labels, alike())
+    best, *_ = filename_patterns.propose_patterns(paths, labels, alike())
     people = np.repeat(np.arange(PEOPLE), SLICES)
     code = np.unique(best.subject, return_inverse=True)[1]
     assert len(set(zip(code.tolist(), people.tolist(), strict=True))) == PEOPLE == code.max() + 1
@@ -50,22 +50,22 @@ def test_finds_the_part_that_is_the_subject(form: str) -> None:
 @pytest.mark.parametrize("form", ["{c}/{k} ({s}).jpg", "{c}/{s} ({k}).jpg", "{c}/{s}_{k}.jpg"])
 def test_where_classes_count_anew_the_class_is_part_of_the_name(form: str) -> None:
     paths, labels = named(form)
-    best, *_ = filename_patterns.guesses(paths, labels, alike())
+    best, *_ = filename_patterns.propose_patterns(paths, labels, alike())
     assert len(np.unique(best.subject)) == PEOPLE
 
 
 @pytest.mark.parametrize("form", ["{c}/{n:05d}.png", "{c}/scan{n}.png", "{c}/{s} ({n}).jpg"])
 def test_names_that_tell_nobody_are_not_told(form: str) -> None:
     paths, labels = named(form)
-    assert filename_patterns.guesses(paths, labels, alike()) == []
+    assert filename_patterns.propose_patterns(paths, labels, alike()) == []
 
 
 def test_names_that_the_pixels_do_not_bear_out_are_not_told() -> None:
     paths, labels = named("{c}/s{p:04d}_{s:02d}.png")
     pairs = np.random.default_rng(0).permutation(len(paths)).reshape(-1, 2)
-    assert filename_patterns.guesses(paths, labels, pairs) == []
+    assert filename_patterns.propose_patterns(paths, labels, pairs) == []
 
 
 def test_without_alike_pairs_nothing_is_told() -> None:
     paths, labels = named("{c}/s{p:04d}_{s:02d}.png")
-    assert filename_patterns.guesses(paths, labels, np.empty((0, 2), dtype=np.int64)) == []
+    assert filename_patterns.propose_patterns(paths, labels, np.empty((0, 2), dtype=np.int64)) == []

@@ -9,8 +9,8 @@ from judged import ALZHEIMER, evidence_of, grave, only, split_of
 
 from scanwise import cohort
 from scanwise.audit import leakage, nearest_scans
-from scanwise.audit.evidence import Bars, Evidence, Histogram
-from scanwise.audit.subject_statistics import Estimate, folds, numbered
+from scanwise.audit.evidence import Evidence, Histogram, IntervalChart
+from scanwise.audit.subject_statistics import SubjectEstimate, subject_folds, subject_indices
 from scanwise.recipe import Recipe
 from scanwise.registration import THUMBNAIL, descriptors
 
@@ -54,8 +54,8 @@ def test_a_split_by_subject_does_not_leak(seed: int, signal: float) -> None:
 def test_the_points_are_those_of_the_splits() -> None:
     evidence = evidence_of(people=60, split="scan", signal=6.0)
     bars = only(leakage.examine(evidence), "leakage.points").picture
-    assert isinstance(bars, Bars)
-    labels, people, alike = evidence.cohort.labels, numbered(evidence), patterns(evidence)
+    assert isinstance(bars, IntervalChart)
+    labels, people, alike = evidence.cohort.labels, subject_indices(evidence), patterns(evidence)
     assert evidence.split is not None
     learnt, judged = evidence.split.rows("train"), evidence.split.rows("test")
     near = learnt[(alike[judged] @ alike[learnt].T).argmax(axis=1)]
@@ -88,8 +88,8 @@ def test_one_person_on_two_sides_is_said() -> None:
 
 def test_every_pair_of_sides_is_looked_at() -> None:
     evidence = evidence_of(split="subject")
-    side = np.where(numbered(evidence) % 4 == 0, "test", "train").astype("<U11")
-    side[numbered(evidence) % 4 == 1] = "validation"
+    side = np.where(subject_indices(evidence) % 4 == 0, "test", "train").astype("<U11")
+    side[subject_indices(evidence) % 4 == 1] = "validation"
     side[np.flatnonzero(evidence.cohort.subject == "p001")[0]] = "train"
     side[np.flatnonzero(evidence.cohort.subject == "p005")[0]] = "test"
     message = only(leakage.examine(replace(evidence, split=split_of(side))), "leakage.subjects").finding.message
@@ -115,7 +115,7 @@ def test_shuffled_labels_are_told_by_people_and_not_by_chance() -> None:
 def test_unequal_classes_are_no_leak() -> None:
     """Nine in ten of one class: shuffled labels are far above 1/C, and nothing leaks."""
     evidence = evidence_of(people=60, split="subject")
-    labels = (numbered(evidence) % 10 == 9).astype(np.int64)
+    labels = (subject_indices(evidence) % 10 == 9).astype(np.int64)
     noted = leakage.examine(replace(evidence, cohort=replace(evidence.cohort, labels=labels)))
     assert grave(noted) == []
     picture = only(noted, "leakage.permuted").picture
@@ -126,7 +126,7 @@ def test_unequal_classes_are_no_leak() -> None:
 def test_people_with_two_names_are_suspected() -> None:
     """No known subject is on two sides, but every test person also learns, under another name."""
     evidence = evidence_of(people=100)
-    second = (numbered(evidence) < 30) & (np.arange(len(evidence)) % 2 == 0)
+    second = (subject_indices(evidence) < 30) & (np.arange(len(evidence)) % 2 == 0)
     named = np.char.add(evidence.cohort.subject, np.where(second, "x", ""))
     noted = leakage.examine(replace(evidence, subject=named, split=split_of(np.where(second, "test", "train"))))
     assert only(noted, "leakage.subjects").finding.severity == "note"
@@ -164,7 +164,7 @@ def test_scans_of_whom_nobody_knows_stand_for_themselves() -> None:
     evidence = evidence_of(split="subject")
     subject = evidence.cohort.subject.copy()
     subject[:6] = ""
-    people = numbered(replace(evidence, subject=subject))
+    people = subject_indices(replace(evidence, subject=subject))
     assert len(set(people[:6].tolist())) == 6
     assert people.max() == len(set(people.tolist())) - 1
     assert grave(leakage.examine(replace(evidence, subject=subject))) == []
@@ -176,14 +176,15 @@ def test_scans_of_whom_nobody_knows_stand_for_themselves() -> None:
 def test_neighbours_are_those_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nearest_scans, "BLOCK", 23)
     evidence = evidence_of(people=30)
-    people, labels, alike = numbered(evidence), evidence.cohort.labels, patterns(evidence)
+    people, labels, alike = subject_indices(evidence), evidence.cohort.labels, patterns(evidence)
     random = np.random.default_rng(1).permutation(len(evidence))
     queries, references = random[:40], random[40:]
     similar = alike[queries] @ alike[references].T
     assert (
-        nearest_scans.nearest(evidence.pixels, queries, references).tolist() == references[similar.argmax(1)].tolist()
+        nearest_scans.nearest_scan(evidence.pixels, queries, references).tolist()
+        == references[similar.argmax(1)].tolist()
     )
-    others = nearest_scans.strangers(evidence.pixels, queries, references, people, labels, 8)
+    others = nearest_scans.nearest_other_subjects(evidence.pixels, queries, references, people, labels, 8)
     for row, query in enumerate(queries.tolist()):
         ranked = [int(people[r]) for r in references[np.argsort(-similar[row])] if people[r] != people[query]]
         found = [int(people[r]) for r in others[row]]
@@ -194,9 +195,9 @@ def test_a_subject_with_two_labels_is_looked_up_under_the_nearer_one() -> None:
     evidence = evidence_of(people=12, slices=6)
     labels = evidence.cohort.labels.copy()
     labels[2::6] = 1 - labels[2::6]
-    people, alike = numbered(evidence), patterns(evidence)
+    people, alike = subject_indices(evidence), patterns(evidence)
     rows = np.arange(len(evidence))
-    others = nearest_scans.strangers(evidence.pixels, rows, rows, people, labels, 4)
+    others = nearest_scans.nearest_other_subjects(evidence.pixels, rows, rows, people, labels, 4)
     similar = np.where(people[:, None] == people, -2, alike @ alike.T)
     assert labels[others[:, 0]].tolist() == labels[similar.argmax(axis=1)].tolist()
 
@@ -212,7 +213,7 @@ def test_the_mean_over_all_splits_is_that_of_each_split_in_turn() -> None:
         first = next((row for row in others[0] if drawn[people[row] - 1]), None)
         known += chance * (first is not None)
         right += chance * (first is not None and labels[first] == labels[0])
-    strangers = leakage.Strangers(np.array([0]), others, share)
+    strangers = leakage.NearestOtherSubjects(np.array([0]), others, share)
     assert strangers.right(labels, people).value == pytest.approx(right / known)
 
 
@@ -223,7 +224,7 @@ def test_intervals_cover_as_often_as_they_say() -> None:
     for _ in range(trials):
         own = np.clip(0.6 + 0.2 * random.standard_normal(40), 0, 1)
         right = (random.random(200) < own[people]).astype(float)
-        estimate = Estimate.mean(right, np.arange(200), people)
+        estimate = SubjectEstimate.mean(right, np.arange(200), people)
         held += estimate.low <= 0.598 <= estimate.high
     assert abs(held / trials - 0.95) < 0.03
 
@@ -231,7 +232,7 @@ def test_intervals_cover_as_often_as_they_say() -> None:
 def test_what_two_figures_share_cancels() -> None:
     people = np.repeat(np.arange(30), 4)
     values = np.random.default_rng(0).random(120)
-    one, other = (Estimate.mean(v, np.arange(120), people) for v in (values, values * 0.999))
+    one, other = (SubjectEstimate.mean(v, np.arange(120), people) for v in (values, values * 0.999))
     gap = one.less(other, people)
     assert gap.value == pytest.approx(0.001 * values.mean())
     assert gap.high - gap.low < 0.01 * (one.high - one.low)
@@ -240,7 +241,7 @@ def test_what_two_figures_share_cancels() -> None:
 def test_folds_part_nobody_and_deal_classes_evenly() -> None:
     people = np.repeat(np.arange(53), 3)
     labels = (np.arange(53) % 3)[people]
-    fold = folds(people, labels, 5, seed=3)
+    fold = subject_folds(people, labels, 5, seed=3)
     assert all(len(set(fold[people == person].tolist())) == 1 for person in range(53))
     for label in range(3):
         sizes = [len(set(people[(fold == f) & (labels == label)].tolist())) for f in range(5)]
@@ -249,7 +250,7 @@ def test_folds_part_nobody_and_deal_classes_evenly() -> None:
 
 def test_what_is_asked_of_many_scans_does_not_grow() -> None:
     for count in (100, 4096, 40_000, 1_000_000):
-        asked = leakage.sampled(np.arange(count), count, seed=0)
+        asked = leakage.sample_queries(np.arange(count), count, seed=0)
         assert len(set(asked.tolist())) == len(asked) == min(count, 4096, leakage.PAIRS // count)
         assert len(asked) * count <= leakage.PAIRS
 
@@ -270,7 +271,7 @@ def test_the_kaggle_folders_cost_what_is_known() -> None:
     assert {one.finding.severity for one in noted} == {"leak"}
     assert "share 200 of 200 subjects" in only(noted, "leakage.subjects").finding.message
     bars = only(noted, "leakage.points").picture
-    assert isinstance(bars, Bars)
+    assert isinstance(bars, IntervalChart)
     assert (
         np.abs(bars.values - [0.729, 0.499, 0.999]).max() < 0.02
     )  # ANCHORS: measured apart, on pixels of another size

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from scanwise.audit import label_errors, quality
-from scanwise.audit.evidence import Evidence, Strip
-from scanwise.audit.subject_statistics import numbered
+from scanwise.audit.evidence import Evidence, ScanSheet
+from scanwise.audit.subject_statistics import subject_indices
 from scanwise.registration import descriptors
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (24, 40), dtype=np.uint8)
@@ -23,7 +23,7 @@ def with_pixels(evidence: Evidence, pixels: NDArray[np.uint8]) -> Evidence:
 
 
 def facts_of(folder: Path, *names: str) -> dict[str, list[Any]]:
-    return {name: values.tolist() for name, values in quality.file_facts(folder, np.array(names)).items()}
+    return {name: values.tolist() for name, values in quality.read_file_facts(folder, np.array(names)).items()}
 
 
 # --- headers ---
@@ -72,7 +72,7 @@ def test_what_is_no_picture_is_no_crash(tmp_path: Path) -> None:
 
 
 def test_no_scans_have_no_facts(tmp_path: Path) -> None:
-    facts = quality.file_facts(tmp_path, np.array([], dtype=np.str_))
+    facts = quality.read_file_facts(tmp_path, np.array([], dtype=np.str_))
     assert all(len(values) == 0 for values in facts.values())
 
 
@@ -152,7 +152,7 @@ def test_foreign_scans_are_out_of_place(planted: int) -> None:
     noted = only(quality.examine(with_pixels(evidence, pixels)), "quality.stranger")
     assert noted.finding.severity == "warning"
     assert set(noted.finding.scans) == {str(path) for path in evidence.cohort.path[rows]}
-    assert isinstance(noted.picture, Strip)
+    assert isinstance(noted.picture, ScanSheet)
     assert set(noted.picture.rows.tolist()) == set(rows)
 
 
@@ -169,7 +169,7 @@ def test_all_slices_of_a_foreign_person_are_out_of_place() -> None:
     """They are alike each other; that one's own scans are near is no proof."""
     evidence = evidence_of(people=80, slices=6)
     pixels = evidence.pixels.copy()
-    own = numbered(evidence) == 33
+    own = subject_indices(evidence) == 33
     pixels[own] = chest()
     found = only(quality.examine(with_pixels(evidence, pixels)), "quality.stranger").finding.scans
     assert set(found) == {str(path) for path in evidence.cohort.path[own]}
@@ -194,14 +194,14 @@ def swapped(evidence: Evidence, wrong: NDArray[np.bool_]) -> Evidence:
 
 def test_the_wrong_labels_of_whole_people_come_first() -> None:
     evidence = evidence_of(people=120, slices=4, signal=130.0)
-    wrong = np.isin(numbered(evidence), [3, 40, 77, 90])
+    wrong = np.isin(subject_indices(evidence), [3, 40, 77, 90])
     noted = only(quality.examine(swapped(evidence, wrong)), "quality.labels")
     place = {str(path): row for row, path in enumerate(evidence.cohort.path)}
-    ranked = list(dict.fromkeys(int(numbered(evidence)[place[scan]]) for scan in noted.finding.scans))
+    ranked = list(dict.fromkeys(int(subject_indices(evidence)[place[scan]]) for scan in noted.finding.scans))
     assert {3, 40, 77, 90} <= set(ranked[:6])  # of 120
     assert noted.finding.severity == "warning"  # the classes are plain to see
-    assert isinstance(noted.picture, Strip)
-    assert numbered(evidence)[noted.picture.rows].tolist() == ranked[: len(noted.picture.rows)]
+    assert isinstance(noted.picture, ScanSheet)
+    assert subject_indices(evidence)[noted.picture.rows].tolist() == ranked[: len(noted.picture.rows)]
 
 
 def test_a_scan_labelled_unlike_the_rest_of_its_person_is_found() -> None:
@@ -215,7 +215,7 @@ def test_a_scan_labelled_unlike_the_rest_of_its_person_is_found() -> None:
 
 def test_a_person_whose_disease_changed_is_not_accused() -> None:
     evidence = evidence_of(people=60, slices=6)
-    later = np.isin(numbered(evidence), [4, 9]) & (np.arange(len(evidence)) % 6 >= 3)
+    later = np.isin(subject_indices(evidence), [4, 9]) & (np.arange(len(evidence)) % 6 >= 3)
     assert "quality.labels.subject" not in [one.finding.check for one in quality.examine(swapped(evidence, later))]
 
 
@@ -228,7 +228,7 @@ def test_where_nothing_can_be_seen_no_label_is_doubted() -> None:
 
 def test_classes_of_few_people_are_not_judged() -> None:
     evidence = evidence_of(people=40)
-    lonely = np.where(numbered(evidence) < 2, 1, 0)
+    lonely = np.where(subject_indices(evidence) < 2, 1, 0)
     noted = quality.examine(replace(evidence, cohort=replace(evidence.cohort, labels=lonely)))
     assert "not judged" in only(noted, "quality.labels").finding.message
 
@@ -242,15 +242,15 @@ def test_without_people_single_scans_are_doubted() -> None:
 
 def test_doubts_come_from_people_who_were_not_learnt_from() -> None:
     evidence = evidence_of(people=30, slices=4, signal=20.0)
-    people, classes = numbered(evidence), evidence.cohort.labels
+    people, classes = subject_indices(evidence), evidence.cohort.labels
     rows = np.arange(len(evidence))
-    before = label_errors.out_of_fold(evidence, rows, classes, people)
+    before = label_errors.out_of_fold_probs(evidence, rows, classes, people)
     assert np.allclose(before.sum(axis=1), 1)
     mine = people == 11
     random = np.random.default_rng(0)
     other = evidence.vectors.copy()
     other[~mine] = descriptors(np.concatenate([heads(random, 4) for _ in range(29)]).astype(np.uint8))
-    after = label_errors.out_of_fold(replace(evidence, vectors=other), rows, classes, people)
+    after = label_errors.out_of_fold_probs(replace(evidence, vectors=other), rows, classes, people)
     assert not np.allclose(before[mine], after[mine])
 
 

@@ -7,9 +7,9 @@ import pytest
 from judged import evidence_of, grave, only
 
 from scanwise.audit import sample_size
-from scanwise.audit.evidence import Bars, Evidence
-from scanwise.audit.sample_size import Needs
-from scanwise.audit.subject_statistics import numbered
+from scanwise.audit.evidence import Evidence, IntervalChart
+from scanwise.audit.sample_size import SubjectRequirements
+from scanwise.audit.subject_statistics import subject_indices
 from scanwise.cohort import splits
 from scanwise.recipe import SplitSection
 from scanwise.records import SIDES
@@ -19,7 +19,7 @@ from scanwise.risk import minimum_count
 def counted(*people: int, slices: int = 2) -> Evidence:
     """So many people a class."""
     evidence = evidence_of(people=sum(people), slices=slices)
-    labels = np.repeat(np.arange(len(people)), people)[numbered(evidence)]
+    labels = np.repeat(np.arange(len(people)), people)[subject_indices(evidence)]
     names = tuple(f"c{index}" for index in range(len(people)))
     return replace(evidence, cohort=replace(evidence.cohort, labels=labels, classes=names))
 
@@ -31,7 +31,7 @@ def test_two_people_are_two_however_many_scans() -> None:
     finding = only(noted, "evaluability.class").finding
     assert len(finding.scans) == 32
     picture = only(noted, "evaluability").picture
-    assert isinstance(picture, Bars)
+    assert isinstance(picture, IntervalChart)
     assert picture.values.tolist() == [60, 50, 2]
 
 
@@ -44,7 +44,7 @@ def test_enough_people_are_enough(people: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("section", [SplitSection(), SplitSection(calibration=0.3, validation=0.1)])
 def test_the_numbers_are_what_the_split_needs(section: SplitSection) -> None:
-    needs = Needs.of(section)
+    needs = SubjectRequirements.of(section)
     for people, enough in ((needs.split, True), (needs.split - 1, False)):
         cohort = counted(people, 60).cohort
         assert (not splits.too_small(cohort, section)) == enough
@@ -72,7 +72,7 @@ def test_a_small_cohort_is_said_to_be_small() -> None:
 
 def test_groups_and_their_cells_are_counted_in_people() -> None:
     evidence = counted(60, 60)
-    people, labels = numbered(evidence), evidence.cohort.labels
+    people, labels = subject_indices(evidence), evidence.cohort.labels
     site = np.where(labels == 1, "north", "south")
     site[(people >= 50) & (people < 68)] = "south"  # 8 of class 1
     site[people < 3] = "far"

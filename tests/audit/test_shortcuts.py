@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from scanwise import metrics
 from scanwise.audit import border_features, shortcuts
-from scanwise.audit.evidence import Bars, Evidence
-from scanwise.audit.subject_statistics import folds, numbered
+from scanwise.audit.evidence import Evidence, IntervalChart
+from scanwise.audit.subject_statistics import subject_folds, subject_indices
 
 
 def warned(evidence: Evidence) -> list[str]:
@@ -20,7 +20,7 @@ def warned(evidence: Evidence) -> list[str]:
 
 def areas(evidence: Evidence) -> dict[str, tuple[float, float, float]]:
     picture = only(shortcuts.examine(evidence), "shortcuts").picture
-    assert isinstance(picture, Bars)
+    assert isinstance(picture, IntervalChart)
     rows = zip(picture.names, picture.values, picture.low, picture.high, strict=True)
     return {name: (value, low, high) for name, value, low, high in rows}
 
@@ -28,7 +28,7 @@ def areas(evidence: Evidence) -> dict[str, tuple[float, float, float]]:
 def marked(evidence: Evidence, place: tuple[slice, slice], share: float, other: float = 0.0) -> Evidence:
     """The scans of so many people of class 1 (and of the other classes) with a bright mark at one place."""
     random = np.random.default_rng(5)
-    people = numbered(evidence)
+    people = subject_indices(evidence)
     chance = random.random(people.max() + 1)[people]
     has = chance < np.where(evidence.cohort.labels == 1, share, other)
     pixels = evidence.pixels.copy()
@@ -39,7 +39,7 @@ def marked(evidence: Evidence, place: tuple[slice, slice], share: float, other: 
 def by_class(evidence: Evidence, names: tuple[str, ...], right: float, seed: int = 0) -> NDArray[np.str_]:
     """A value a person: that of its class for a share of the people, any for the others."""
     random = np.random.default_rng(seed)
-    people = numbered(evidence)
+    people = subject_indices(evidence)
     count = people.max() + 1
     own = random.random(count) < right
     other = random.integers(len(names), size=count)
@@ -53,7 +53,7 @@ def by_class(evidence: Evidence, names: tuple[str, ...], right: float, seed: int
 def test_without_shortcuts_nothing_is_said(seed: int) -> None:
     evidence = evidence_of(people=60, classes=3, seed=seed, signal=15.0)
     random = np.random.default_rng(seed)
-    people = numbered(evidence)
+    people = subject_indices(evidence)
     site = np.array(["north", "south", "west"])[random.integers(3, size=60)[people]]
     files = {"bytes": random.integers(4000, 9000, len(evidence)), "quality": random.integers(70, 95, 60)[people]}
     clean = replace(evidence, cohort=replace(evidence.cohort, groups={"site": site}), files=files)
@@ -71,7 +71,7 @@ def test_who_it_is_is_not_taken_for_the_class(people: int) -> None:
     evidence = evidence_of(people=people, slices=8)
     random = np.random.default_rng(3)
     pixels = evidence.pixels.copy()
-    pixels[:, :4, :] = random.integers(0, 255, (people, 4, 48), dtype=np.uint8)[numbered(evidence)]
+    pixels[:, :4, :] = random.integers(0, 255, (people, 4, 48), dtype=np.uint8)[subject_indices(evidence)]
     known = replace(evidence, pixels=pixels)
     assert grave(shortcuts.examine(known)) == []
     _, low, high = areas(known)["the border"]
@@ -157,7 +157,7 @@ def test_without_people_the_doubt_is_said() -> None:
 def test_more_checks_make_wider_intervals() -> None:
     evidence = marked(evidence_of(people=60), (slice(0, 3), slice(0, 6)), 0.5)
     random = np.random.default_rng(0)
-    groups = {f"c{k}": np.array(["a", "b"])[random.integers(2, size=60)[numbered(evidence)]] for k in range(20)}
+    groups = {f"c{k}": np.array(["a", "b"])[random.integers(2, size=60)[subject_indices(evidence)]] for k in range(20)}
     few = areas(evidence)["the border"]
     many = areas(replace(evidence, cohort=replace(evidence.cohort, groups=groups)))["the border"]
     assert few[0] == many[0]
@@ -166,9 +166,9 @@ def test_more_checks_make_wider_intervals() -> None:
 
 def test_classes_of_few_people_are_left_out_and_named() -> None:
     evidence = evidence_of(people=40, classes=2)
-    labels = np.where(numbered(evidence) < 3, 2, evidence.cohort.labels)
+    labels = np.where(subject_indices(evidence) < 3, 2, evidence.cohort.labels)
     cohort = replace(evidence.cohort, labels=labels, classes=("c0", "c1", "rare"))
-    site = np.where(labels == 2, "far", np.where(numbered(evidence) % 3 == 0, "near", "nearer"))
+    site = np.where(labels == 2, "far", np.where(subject_indices(evidence) % 3 == 0, "near", "nearer"))
     noted = shortcuts.examine(replace(evidence, cohort=replace(cohort, groups={"site": site})))
     assert grave(noted) == []
     assert "Without rare" in only(noted, "shortcuts").finding.message
@@ -185,7 +185,7 @@ def test_areas_are_those_of_the_metrics() -> None:
         labels = random.integers(classes, size=200)
         scores = random.random((200, classes)).round(1) + 0.3 * np.eye(classes)[labels]
         scores /= scores.sum(axis=1, keepdims=True)
-        found = shortcuts.area(scores, labels, np.arange(200), 0.95)
+        found = shortcuts.clustered_auroc(scores, labels, np.arange(200), 0.95)
         assert found.value == pytest.approx(metrics.auroc(scores, labels))
         assert abs(found.pull.sum()) < 1e-12
 
@@ -201,46 +201,46 @@ def test_intervals_of_areas_cover_people(classes: int) -> None:
         scores = np.eye(classes)[labels] + random.standard_normal((people, classes))[who]
         return scores + random.standard_normal((len(who), classes)), labels, who
 
-    truth = shortcuts.area(*drawn(30_000, 1), 0.95).value
+    truth = shortcuts.clustered_auroc(*drawn(30_000, 1), 0.95).value
     held = 0
     for _ in range(400):
-        found = shortcuts.area(*drawn(45, 4), 0.95)
+        found = shortcuts.clustered_auroc(*drawn(45, 4), 0.95)
         held += found.low <= truth <= found.high
     assert abs(held / 400 - 0.95) < 0.035
 
 
 def test_scores_never_saw_the_person() -> None:
     evidence = evidence_of(people=30, slices=3)
-    people, classes = numbered(evidence), evidence.cohort.labels
-    fold = folds(people, classes, 5, 0)
+    people, classes = subject_indices(evidence), evidence.cohort.labels
+    fold = subject_folds(people, classes, 5, 0)
     features = np.random.default_rng(0).standard_normal((len(people), 5))
-    before = shortcuts.out_of_fold(features, classes, fold)
+    before = shortcuts.out_of_fold_scores(features, classes, fold)
     held = fold == 2
     changed = np.where(held, 1 - classes, classes)
-    assert np.allclose(shortcuts.out_of_fold(features, changed, fold)[held], before[held])
-    assert not np.allclose(shortcuts.out_of_fold(features, changed, fold)[~held], before[~held])
+    assert np.allclose(shortcuts.out_of_fold_scores(features, changed, fold)[held], before[held])
+    assert not np.allclose(shortcuts.out_of_fold_scores(features, changed, fold)[~held], before[~held])
 
 
 def test_the_border_is_that_of_the_scan_and_not_of_its_padding() -> None:
     files = {"width": np.array([100, 200, 0]), "height": np.array([200, 100, 0])}
-    boxes = border_features.boxes(48, 3, files)
+    boxes = border_features.content_boxes(48, 3, files)
     assert boxes.tolist() == [[0, 12, 48, 36], [12, 0, 36, 48], [0, 0, 48, 48]]
     pixels = np.zeros((3, 48, 48), dtype=np.uint8)
     pixels[0, :, 12:14] = 200
-    assert border_features.border(pixels, boxes)[0].max() == 200
+    assert border_features.border_features(pixels, boxes)[0].max() == 200
     assert (
-        border_features.border(pixels, border_features.boxes(48, 3, {}))[0].max() == 200
+        border_features.border_features(pixels, border_features.content_boxes(48, 3, {}))[0].max() == 200
     )  # on the upper and lower edge
     pixels[0, :4], pixels[0, -4:] = 0, 0
-    assert border_features.border(pixels, border_features.boxes(48, 3, {}))[0].max() == 0
-    assert border_features.border(pixels, boxes)[0].max() == 200
+    assert border_features.border_features(pixels, border_features.content_boxes(48, 3, {}))[0].max() == 0
+    assert border_features.border_features(pixels, boxes)[0].max() == 200
 
 
 def test_the_shape_of_the_body_is_not_in_the_background() -> None:
     """Two heads of very different size on the same gray: the same background."""
     y, x = np.mgrid[-1:1:48j, -1:1:48j]
     pixels = np.stack([np.where(x**2 + y**2 < size**2, 150, 40) for size in (0.3, 0.8)]).astype(np.uint8)
-    found = border_features.background(pixels)
+    found = border_features.background_features(pixels)
     assert found is not None
     assert np.allclose(found[0], found[1])
 
@@ -249,14 +249,14 @@ def test_scans_that_fill_the_picture_have_no_background() -> None:
     pixels = np.full((30, 48, 48), 180, dtype=np.uint8)
     pixels[:, :, 20:28] = 60
     pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1] = 10, 10, 10, 10
-    assert border_features.background(pixels) is None
+    assert border_features.background_features(pixels) is None
 
 
 def test_a_light_background_is_one_too() -> None:
     pixels = np.full((6, 48, 48), 255, dtype=np.uint8)
     pixels[:, 15:33, 15:33] = 60
     pixels[:3, 4:8, 4:8] = 0
-    found = border_features.background(pixels)
+    found = border_features.background_features(pixels)
     assert found is not None
     assert not np.allclose(found[0], found[5])
     assert np.allclose(found[0], found[2])
@@ -269,7 +269,7 @@ def test_a_larger_file_of_a_fuller_picture_tells_nothing() -> None:
     pixels = (noise * fullness[:, None, None]).astype(np.uint8)
     size = np.round(8000 * np.exp(0.002 * pixels.mean(axis=(1, 2))))
     assert np.ptp(np.log(size)) > 0.2
-    assert np.ptp(border_features.beyond_content(pixels, size)) < 0.01
+    assert np.ptp(border_features.unexplained_file_size(pixels, size)) < 0.01
     saved = np.where(np.arange(60) % 2, 1.3, 1.0)  # half of them were saved otherwise
-    left = border_features.beyond_content(pixels, size * saved)
+    left = border_features.unexplained_file_size(pixels, size * saved)
     assert left[1::2].min() > left[::2].max()

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from scanwise import audit, cohort
 from scanwise.audit import quality
-from scanwise.audit.evidence import Evidence, Noted
+from scanwise.audit.evidence import AuditFinding, Evidence
 from scanwise.cohort import phantom, splits
 from scanwise.recipe import Recipe, SplitSection
 from scanwise.registration import THUMBNAIL, descriptors
@@ -26,13 +26,13 @@ def evidence_from(folder: Path, seed: int = 0) -> Evidence:
     intake = cohort.read(str(folder / "scans"), look, subject=str(folder / "truth.csv"))
     pixels = intake.store.read(np.arange(len(intake.cohort)))[..., 0]
     (split,) = splits.make(intake.cohort, SplitSection(), seed)
-    files = quality.file_facts(Path(intake.cohort.root), intake.cohort.path)
+    files = quality.read_file_facts(Path(intake.cohort.root), intake.cohort.path)
     subject = intake.cohort.subject
     return Evidence(intake.cohort, pixels, descriptors(pixels), subject, split, files, intake.quarantine, seed)
 
 
-def judged(evidence: Evidence) -> list[Noted]:
-    return audit.examine(evidence)[0]
+def judged(evidence: Evidence) -> list[AuditFinding]:
+    return audit.run_checks(evidence)[0]
 
 
 def drawn(folder: Path, seed: int, subjects: int = 60, stages: int = 3, slices: int = 3) -> Path:

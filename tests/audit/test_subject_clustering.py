@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.sparse.csgraph import minimum_spanning_tree
 
-from scanwise.audit.subject_clustering import NEAREST, Forest, TwoKinds, components
+from scanwise.audit.subject_clustering import NEAREST, SpanningForest, TwoComponentMixture, connected_scans
 
 
 def bunches(count: int, size: int, scatter: float, seed: int = 0, dimensions: int = 40) -> np.ndarray:
@@ -22,14 +22,14 @@ def test_is_the_maximum_spanning_tree_of_all_pairs() -> None:
     hub = np.sort(alike, axis=1)[:, -NEAREST:].mean(axis=1) / 2
     values = alike - hub[:, None] - hub
     tree = minimum_spanning_tree(np.where(np.isfinite(values), 10 - values, 0))
-    found = Forest.grow(vectors)
+    found = SpanningForest.grow(vectors)
     assert len(found.rows) == len(vectors) - 1
     assert found.values.sum() == pytest.approx((10 - tree.data).sum(), rel=1e-5)
 
 
 def test_cuts_bunches_apart() -> None:
-    forest = Forest.grow(bunches(20, 6, 0.3))
-    kinds = TwoKinds.fit(forest.judged)
+    forest = SpanningForest.grow(bunches(20, 6, 0.3))
+    kinds = TwoComponentMixture.fit(forest.judged)
     assert kinds.separation > 2
     people = forest.cut(kinds.threshold).reshape(20, 6)
     assert (people == people[:, :1]).all()
@@ -39,7 +39,7 @@ def test_cuts_bunches_apart() -> None:
 def test_no_edge_joins_two_groups() -> None:
     vectors = bunches(20, 6, 0.3)
     groups = np.arange(len(vectors)) % 2
-    rows = Forest.grow(vectors, groups).rows
+    rows = SpanningForest.grow(vectors, groups).rows
     assert len(rows) == len(vectors) - 2
     assert (groups[rows[:, 0]] == groups[rows[:, 1]]).all()
 
@@ -47,7 +47,7 @@ def test_no_edge_joins_two_groups() -> None:
 def test_what_is_known_to_be_the_same_is_joined_and_not_judged() -> None:
     vectors = bunches(20, 6, 0.3)
     same = np.array([[0, 119], [0, 1]])
-    forest = Forest.grow(vectors, same=same)
+    forest = SpanningForest.grow(vectors, same=same)
     people = forest.cut(np.inf)
     assert people[0] == people[119] == people[1]
     assert len(forest.judged) == len(vectors) - 1 - len(same)
@@ -55,12 +55,12 @@ def test_what_is_known_to_be_the_same_is_joined_and_not_judged() -> None:
 
 def test_doubles_of_one_scan_hang_together() -> None:
     vectors = np.repeat(bunches(10, 1, 1.0), 15, axis=0)  # more doubles than neighbours that are looked at
-    people = Forest.grow(vectors).cut(-0.5).reshape(10, 15)
+    people = SpanningForest.grow(vectors).cut(-0.5).reshape(10, 15)
     assert (people == people[:, :1]).all()
 
 
 def test_components_number_what_is_joined() -> None:
-    assert len(np.unique(components(5, np.array([[0, 1], [1, 2]])))) == 3
+    assert len(np.unique(connected_scans(5, np.array([[0, 1], [1, 2]])))) == 3
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
@@ -68,7 +68,7 @@ def test_two_kinds_are_found_where_they_are(share: float) -> None:
     random = np.random.default_rng(0)
     strong = random.random(4000) < share
     values = np.where(strong, random.normal(0.6, 0.1, 4000), random.normal(0.0, 0.05, 4000))
-    kinds = TwoKinds.fit(values)
+    kinds = TwoComponentMixture.fit(values)
     assert kinds.share == pytest.approx(share, abs=0.02)
     assert kinds.mean == pytest.approx((0.0, 0.6), abs=0.03)
     assert ((values >= kinds.threshold) == strong).mean() > 0.99
@@ -77,4 +77,4 @@ def test_two_kinds_are_found_where_they_are(share: float) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_one_skewed_kind_is_not_two(seed: int) -> None:
     values = np.random.default_rng(seed).gumbel(0, 0.05, 2000)  # best of many: how one scan a subject looks
-    assert TwoKinds.fit(values).separation < 2
+    assert TwoComponentMixture.fit(values).separation < 2

@@ -8,12 +8,14 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from scanwise.audit import subjects
-from scanwise.audit.evidence import Histogram, Pairs
+from scanwise.audit.evidence import Histogram, PairSheet
 from scanwise.registration import descriptors
 
 
-def recover(pixels: np.ndarray, labels: np.ndarray | None = None, same: np.ndarray | None = None) -> subjects.Recovered:
-    return subjects.recover(pixels, descriptors(pixels), labels, same)
+def recover(
+    pixels: np.ndarray, labels: np.ndarray | None = None, same: np.ndarray | None = None
+) -> subjects.RecoveredSubjects:
+    return subjects.recover_subjects(pixels, descriptors(pixels), labels, same)
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -104,7 +106,7 @@ def test_given_subjects_are_held_against_the_pixels() -> None:
     (wrong,) = subjects.examine(drawn.evidence_of(pixels, labels, subject=swapped))
     assert wrong.finding.severity == "warning"
     assert len(wrong.finding.scans) == 4
-    assert isinstance(wrong.picture, Pairs)
+    assert isinstance(wrong.picture, PairSheet)
 
 
 def test_one_subject_that_looks_like_another_is_said_and_several_are_a_warning() -> None:
@@ -123,7 +125,7 @@ def test_what_was_recovered_already_is_not_recovered_again(monkeypatch: pytest.M
     pixels, _, labels = drawn.people(50, 4)
     evidence = drawn.evidence_of(pixels, labels)
     evidence = dataclasses.replace(evidence, recovered=recover(pixels, labels))
-    monkeypatch.setattr(subjects, "recover", lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr(subjects, "recover_subjects", lambda *_: pytest.fail("asked again"))
     assert subjects.examine(evidence)
 
 

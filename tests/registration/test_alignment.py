@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from scanwise.registration import align, explained, frames, grid, inside, sample
-from scanwise.registration.alignment import EXTENT, similar, slopes
+from scanwise.registration import align, canonical_grid, content_frames, explained_detail, inside_frame, sample_images
+from scanwise.registration.alignment import EXTENT, affine_derivatives, similarity_derivatives
 
 SIDE = 52
 POSE = np.array([[SIDE / 1.8, 0, (SIDE - 1) / 2], [0, SIDE / 1.8, (SIDE - 1) / 2]], dtype=np.float32)
@@ -32,7 +32,7 @@ def turned(images: np.ndarray, angle: float, zoom: float, shift: tuple[float, fl
 
 
 def test_the_grid_fills_the_frame() -> None:
-    places = grid(4)
+    places = canonical_grid(4)
     assert places.shape == (2, 16)
     assert places[0].reshape(4, 4)[:, 0] == pytest.approx(EXTENT * np.array([-0.75, -0.25, 0.25, 0.75]))
     assert places[1].reshape(4, 4)[0] == pytest.approx(EXTENT * np.array([-0.75, -0.25, 0.25, 0.75]))
@@ -41,12 +41,12 @@ def test_the_grid_fills_the_frame() -> None:
 def test_samples_are_those_of_scipy() -> None:
     images = scans(3)
     poses = np.repeat(POSE[None], 3, axis=0) + np.float32(0.3)
-    places = grid(20)
+    places = canonical_grid(20)
     spots = poses[:, :, :2] @ places + poses[:, :, 2:]
     wanted = [
         ndimage.map_coordinates(image, spot, order=1, mode="nearest") for image, spot in zip(images, spots, strict=True)
     ]
-    assert sample(images, poses, places) == pytest.approx(np.stack(wanted), abs=0.01)
+    assert sample_images(images, poses, places) == pytest.approx(np.stack(wanted), abs=0.01)
 
 
 @pytest.mark.parametrize(("angle", "zoom", "shift"), [(0.15, 1.0, (0, 0)), (-0.1, 1.1, (2, -1)), (0.05, 0.9, (-2, 3))])
@@ -54,8 +54,8 @@ def test_finds_a_rotation_a_zoom_and_a_shift(angle: float, zoom: float, shift: t
     images = scans(6)
     moving, wanted = turned(images, angle, zoom, shift)
     begun = np.repeat(POSE[None], 6, axis=0)
-    fixed = sample(images, begun, grid(40))
-    boxes = frames(moving.astype(np.uint8))
+    fixed = sample_images(images, begun, canonical_grid(40))
+    boxes = content_frames(moving.astype(np.uint8))
     found = align(fixed, 0.7 * moving + 20, begun, 12, boxes=boxes)
     assert found.poses == pytest.approx(np.repeat(wanted[None], 6, axis=0), abs=0.4)
     assert found.gain == pytest.approx(np.full(6, 0.7), abs=0.03)
@@ -66,7 +66,13 @@ def test_a_cut_scan_is_found_where_its_frame_is_known() -> None:
     moving, wanted = turned(images, 0.1, 1.05, (1, 1))
     moving[:, :18] = 0
     begun = np.repeat(POSE[None], 6, axis=0)
-    found = align(sample(images, begun, grid(40)), moving, begun, 12, boxes=frames(moving.astype(np.uint8)))
+    found = align(
+        sample_images(images, begun, canonical_grid(40)),
+        moving,
+        begun,
+        12,
+        boxes=content_frames(moving.astype(np.uint8)),
+    )
     assert found.poses == pytest.approx(np.repeat(wanted[None], 6, axis=0), abs=0.4)
 
 
@@ -74,8 +80,8 @@ def test_one_picture_for_all_is_the_same_as_one_each() -> None:
     images = scans(1)
     moving, _ = turned(np.repeat(images, 4, axis=0), 0.1, 1.0, (1, 0))
     begun = np.repeat(POSE[None], 4, axis=0)
-    fixed = sample(images, begun[:1], grid(24))
-    boxes = frames(moving.astype(np.uint8))
+    fixed = sample_images(images, begun[:1], canonical_grid(24))
+    boxes = content_frames(moving.astype(np.uint8))
     one = align(fixed, moving, begun, 5, boxes=boxes)
     each = align(np.repeat(fixed, 4, axis=0), moving, begun, 5, boxes=boxes)
     assert one.poses == pytest.approx(each.poses, abs=0.02)
@@ -85,9 +91,11 @@ def test_a_similarity_keeps_angles() -> None:
     images = scans(2)
     moving, _ = turned(images, 0.1, 1.05, (1, 1))
     begun = np.repeat(POSE[None], 2, axis=0)
-    fixed = sample(images, begun, grid(24))
-    boxes = frames(moving.astype(np.uint8))
-    found = align(fixed, moving, begun, 6, boxes=boxes, derivatives=similar(slopes(fixed))).poses[:, :, :2]
+    fixed = sample_images(images, begun, canonical_grid(24))
+    boxes = content_frames(moving.astype(np.uint8))
+    found = align(
+        fixed, moving, begun, 6, boxes=boxes, derivatives=similarity_derivatives(affine_derivatives(fixed))
+    ).poses[:, :, :2]
     assert found[:, 0, 0] == pytest.approx(found[:, 1, 1], abs=1e-4)
     assert found[:, 0, 1] == pytest.approx(-found[:, 1, 0], abs=1e-4)
 
@@ -95,28 +103,30 @@ def test_a_similarity_keeps_angles() -> None:
 def test_frames_are_what_is_not_black() -> None:
     image = np.zeros((1, 20, 30), dtype=np.uint8)
     image[0, 3:9, 5:28] = 90
-    assert frames(image).tolist() == [[3, 8, 5, 27]]
-    known = inside(
-        frames(image), np.array([[[1, 0, 0], [0, 1, 0]]], dtype=np.float32), np.array([[3, 2, 8], [5, 9, 28]])
+    assert content_frames(image).tolist() == [[3, 8, 5, 27]]
+    known = inside_frame(
+        content_frames(image), np.array([[[1, 0, 0], [0, 1, 0]]], dtype=np.float32), np.array([[3, 2, 8], [5, 9, 28]])
     )
     assert known.tolist() == [[True, False, False]]
 
 
 def test_everything_is_explained_through_any_change_of_gray_values() -> None:
-    one = sample(scans(4), np.repeat(POSE[None], 4, axis=0), grid(48))
+    one = sample_images(scans(4), np.repeat(POSE[None], 4, axis=0), canonical_grid(48))
     everywhere = np.ones(one.shape, dtype=np.bool_)
     for changed in (0.5 * one + 30, 255 * (one / 255) ** 0.6, np.minimum(one, 150), 255 - one):
-        assert explained(one, changed.astype(np.float32), everywhere).min() > 0.98
+        assert explained_detail(one, changed.astype(np.float32), everywhere).min() > 0.98
 
 
 def test_strangers_explain_little() -> None:
-    one, other = (sample(scans(8, seed), np.repeat(POSE[None], 8, axis=0), grid(48)) for seed in (0, 1))
-    inner = np.repeat((np.abs(grid(48)) < 0.35).all(axis=0)[None], 8, axis=0)
-    assert explained(one, other, inner).max() < 0.3
+    one, other = (
+        sample_images(scans(8, seed), np.repeat(POSE[None], 8, axis=0), canonical_grid(48)) for seed in (0, 1)
+    )
+    inner = np.repeat((np.abs(canonical_grid(48)) < 0.35).all(axis=0)[None], 8, axis=0)
+    assert explained_detail(one, other, inner).max() < 0.3
 
 
 def test_noise_takes_away_what_it_drowns() -> None:
-    one = sample(scans(8), np.repeat(POSE[None], 8, axis=0), grid(48))
+    one = sample_images(scans(8), np.repeat(POSE[None], 8, axis=0), canonical_grid(48))
     noisy = one + np.random.default_rng(0).normal(0, 10, one.shape).astype(np.float32)
     masks = one > 10
-    assert 0.5 < explained(one, noisy, masks).mean() < explained(one, one, masks).mean()
+    assert 0.5 < explained_detail(one, noisy, masks).mean() < explained_detail(one, one, masks).mean()

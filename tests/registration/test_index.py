@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from scanwise.registration import neighbours, vectors
-from scanwise.registration.index import RECALL, Index, exact
+from scanwise.registration import nearest_neighbours, vectors
+from scanwise.registration.index import RECALL, NeighbourIndex, exact_neighbours
 
 
 def clustered(count: int, seed: int = 0) -> np.ndarray:
@@ -26,10 +26,10 @@ def found(places: np.ndarray, wanted: np.ndarray) -> float:
 
 @pytest.mark.parametrize("rows", [clustered(4000), noise(4000)], ids=["people", "noise"])
 def test_the_index_finds_nearly_all_that_all_pairs_find(rows: np.ndarray) -> None:
-    index = Index.build(rows, rows, 6)
+    index = NeighbourIndex.build(rows, rows, 6)
     assert index.recall >= RECALL
     places, values = index.search(rows, 6)
-    wanted, likeness = exact(rows, rows, 6)
+    wanted, likeness = exact_neighbours(rows, rows, 6)
     assert found(places, wanted) >= RECALL
     assert values[:, 0] == pytest.approx(likeness[:, 0], abs=1e-5)
     assert (np.diff(values, axis=1) <= 0).all()
@@ -37,21 +37,21 @@ def test_the_index_finds_nearly_all_that_all_pairs_find(rows: np.ndarray) -> Non
 
 def test_people_need_few_cells_and_noise_needs_many() -> None:
     """Where the cells tell nothing the index does not pretend that they do."""
-    few, many = (Index.build(rows, rows, 6).looked for rows in (clustered(4000), noise(4000)))
+    few, many = (NeighbourIndex.build(rows, rows, 6).looked for rows in (clustered(4000), noise(4000)))
     assert few < 0.3 < many
 
 
 def test_neighbours_ask_the_index_where_references_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = clustered(2000)
-    wanted, _ = neighbours(rows, rows, 5)
+    wanted, _ = nearest_neighbours(rows, rows, 5)
     monkeypatch.setattr(vectors, "INDEXED", 2000)
-    monkeypatch.setattr(vectors, "exact", lambda *_: pytest.fail("all pairs were compared"))
-    places, _ = neighbours(rows, rows, 5)
+    monkeypatch.setattr(vectors, "exact_neighbours", lambda *_: pytest.fail("all pairs were compared"))
+    places, _ = nearest_neighbours(rows, rows, 5)
     assert found(places, wanted) >= RECALL
 
 
 def test_what_the_cells_do_not_hold_is_said() -> None:
-    index = Index.build(noise(40), noise(40), 2)
+    index = NeighbourIndex.build(noise(40), noise(40), 2)
     places, values = index.search(noise(40), 60)
     assert (places[:, 40:] == -1).all()
     assert np.isneginf(values[:, 40:]).all()

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from scanwise.registration import foreground, grid, moments, pictures, poses, sample
+from scanwise.registration import (
+    canonical_grid,
+    canonical_pictures,
+    estimate_poses,
+    foreground_masks,
+    moment_poses,
+    sample_images,
+)
 
 
 def egg(turn: float = 0.0, size: float = 1.0, down: float = 0.0, right: float = 0.0, side: int = 104) -> np.ndarray:
@@ -20,30 +27,30 @@ def egg(turn: float = 0.0, size: float = 1.0, down: float = 0.0, right: float = 
 
 
 def test_the_foreground_is_whole_and_without_holes() -> None:
-    (mask,) = foreground(egg()[None])
+    (mask,) = foreground_masks(egg()[None])
     assert mask[26, 26]
     assert mask[19, 29]  # the dark yolk
     assert mask.sum() == pytest.approx(np.pi * 38 * 27 / 4, rel=0.12)
 
 
 def test_a_bright_background_is_background() -> None:
-    (mask,) = foreground(255 - egg()[None])
+    (mask,) = foreground_masks(255 - egg()[None])
     assert mask[26, 26]
     assert not mask[0, 0]
 
 
 def test_a_raised_background_is_background() -> None:
-    (mask,) = foreground(np.maximum(egg(), 40)[None])
+    (mask,) = foreground_masks(np.maximum(egg(), 40)[None])
     assert not mask[0, 0]
     assert mask.sum() == pytest.approx(np.pi * 38 * 27 / 4, rel=0.12)
 
 
 def test_where_nothing_stands_out_everything_is_foreground() -> None:
-    assert foreground(np.full((1, 104, 104), 9, dtype=np.uint8)).all()
+    assert foreground_masks(np.full((1, 104, 104), 9, dtype=np.uint8)).all()
 
 
 def test_moments_tell_place_size_and_axis() -> None:
-    pose = moments(foreground(egg(30, 0.9, 5, -8)[None]))[0]
+    pose = moment_poses(foreground_masks(egg(30, 0.9, 5, -8)[None]))[0]
     assert pose[:, 2] == pytest.approx([51.5 + 5, 51.5 - 8], abs=0.5)
     area = np.pi * 38 * 27 * 0.9**2
     assert np.linalg.det(pose[:, :2]) == pytest.approx(area, rel=0.12)
@@ -61,8 +68,8 @@ def test_turned_and_moved_scans_show_the_same_in_their_poses() -> None:
             for _ in range(40)
         ]
     )
-    found = poses(scans, foreground(scans))
-    shown = sample(ndimage.gaussian_filter(scans.astype(np.float32), (0, 1, 1)), found, grid(32))
+    found = estimate_poses(scans, foreground_masks(scans))
+    shown = sample_images(ndimage.gaussian_filter(scans.astype(np.float32), (0, 1, 1)), found, canonical_grid(32))
     alike = np.corrcoef(shown)
     assert np.quantile(alike, 0.05) > 0.97
 
@@ -72,16 +79,16 @@ def test_what_is_cut_lies_as_what_is_whole() -> None:
     cut = scans.copy()
     cut[:, :28] = 0  # the upper part is outside of the frame
     both = np.concatenate([scans, cut[::3]])
-    found = poses(both, foreground(both))
+    found = estimate_poses(both, foreground_masks(both))
     spots = found[:, :, :2] @ np.array([[0.3], [0.0]]) + found[:, :, 2:]
     way = np.linalg.norm(spots[30:] - spots[:30:3], axis=1)
     assert np.median(way) < 2
-    shown = pictures(both, found, 32)
+    shown = canonical_pictures(both, found, 32)
     assert np.einsum("np,np->n", shown[30:], shown[:30:3]).mean() > 0
 
 
 def test_pictures_outside_the_frame_are_as_the_mean() -> None:
     scans = np.stack([egg(turn) for turn in np.linspace(-20, 20, 12)])
     scans[0, :30] = 0
-    shown = pictures(scans, poses(scans, foreground(scans)), 32)
+    shown = canonical_pictures(scans, estimate_poses(scans, foreground_masks(scans)), 32)
     assert (shown[0] == 0).mean() > (shown[1] == 0).mean()

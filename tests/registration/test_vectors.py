@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scanwise.registration import descriptors, neighbours, whiten
+from scanwise.registration import descriptors, nearest_neighbours, whiten
 
 
 def noise(count: int, side: int = 24, seed: int = 0) -> np.ndarray:
@@ -29,7 +29,7 @@ def test_a_blank_scan_is_zeros() -> None:
 @pytest.mark.parametrize("count", [1, 3, 50])
 def test_neighbours_are_those_of_a_full_sort(count: int) -> None:
     vectors = descriptors(noise(50))
-    places, values = neighbours(vectors[:7], vectors, count)
+    places, values = nearest_neighbours(vectors[:7], vectors, count)
     alike = vectors[:7] @ vectors.T
     assert (places == np.argsort(-alike, axis=1)[:, :count]).all()
     assert values == pytest.approx(np.sort(alike, axis=1)[:, ::-1][:, :count], abs=1e-6)
@@ -54,7 +54,7 @@ def test_whitening_finds_what_tells_people_apart(count: int) -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
 
     def found(rows: np.ndarray) -> float:
-        places, _ = neighbours(rows, rows, 2)
+        places, _ = nearest_neighbours(rows, rows, 2)
         partner = np.where(places[:, 0] == np.arange(count), places[:, 1], places[:, 0])
         return float((partner == np.arange(count) ^ 1).mean())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from scanwise import evaluation
-from scanwise.audit.evidence import Bars, Histogram, Pairs, Strip, note
+from scanwise.audit.evidence import Histogram, IntervalChart, PairSheet, ScanSheet, make_finding
 from scanwise.evaluation import comparison, shift
 from scanwise.records import Finding, Predictions
 from scanwise.reporting import audit_page, checklists, external_page, tables
@@ -32,10 +32,10 @@ def audited(_: Make, folder: Path) -> Path:
     pixels = np.random.default_rng(0).integers(0, 255, (40, 24, 24), dtype=np.uint8)
     rows, three = np.arange(30).reshape(15, 2), np.array([0.5, 0.6, 0.7])
     found = [
-        note("copies", "leak", "Copies on two sides.", ("c.png",), Pairs(rows, tuple(f"pair {i}" for i in range(15)))),
-        note("shortcut", "warning", "The border tells.", (), Bars(("a", "b", "c"), three, three - 0.1, three + 0.1, "AUROC", 0.5)),
-        note("subjects", "note", "200 people.", (), Histogram({"nearest": np.linspace(0, 1, 50)}, "correlation", 0.9)),
-        note("blank", "note", "Two are blank.", ("a.png", "b.png"), Strip(rows[:, 0], ("blank",) * 15)),
+        make_finding("copies", "leak", "Copies on two sides.", ("c.png",), PairSheet(rows, tuple(f"pair {i}" for i in range(15)))),
+        make_finding("shortcut", "warning", "The border tells.", (), IntervalChart(("a", "b", "c"), three, three - 0.1, three + 0.1, "AUROC", 0.5)),
+        make_finding("subjects", "note", "200 people.", (), Histogram({"nearest": np.linspace(0, 1, 50)}, "correlation", 0.9)),
+        make_finding("blank", "note", "Two are blank.", ("a.png", "b.png"), ScanSheet(rows[:, 0], ("blank",) * 15)),
     ]  # fmt: skip
     return audit_page.write(folder, found, pixels, "These scans leak", [("Scans", "40")])
 

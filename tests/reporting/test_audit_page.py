@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scanwise.audit.evidence import Bars, Histogram, Noted, Pairs, Strip, note
+from scanwise.audit.evidence import AuditFinding, Histogram, IntervalChart, PairSheet, ScanSheet, make_finding
 from scanwise.reporting import audit_page, scan_sheets
 
 
@@ -16,14 +16,14 @@ def pixels():
     return np.random.default_rng(0).integers(0, 255, (40, 24, 24), dtype=np.uint8)
 
 
-def everything() -> list[Noted]:
+def everything() -> list[AuditFinding]:
     rows = np.arange(30).reshape(15, 2)
     three = np.array([0.5, 0.6, 0.7])
     return [
-        note("quality.blank", "note", "Two scans are blank.", ("a.png", "b.png"), Strip(rows[:, 0], ("blank",) * 15)),
-        note("copies", "leak", "Copies on two sides.", ("c.png",), Pairs(rows, tuple(f"pair {i}" for i in range(15)))),
-        note("shortcut", "warning", "The border tells.", (), Bars(("a", "b", "c"), three, three - 0.1, three + 0.1, "AUROC", 0.5)),
-        note("subjects", "note", "200 people.", (), Histogram({"nearest": np.linspace(0, 1, 50)}, "correlation", 0.9)),
+        make_finding("quality.blank", "note", "Two scans are blank.", ("a.png", "b.png"), ScanSheet(rows[:, 0], ("blank",) * 15)),
+        make_finding("copies", "leak", "Copies on two sides.", ("c.png",), PairSheet(rows, tuple(f"pair {i}" for i in range(15)))),
+        make_finding("shortcut", "warning", "The border tells.", (), IntervalChart(("a", "b", "c"), three, three - 0.1, three + 0.1, "AUROC", 0.5)),
+        make_finding("subjects", "note", "200 people.", (), Histogram({"nearest": np.linspace(0, 1, 50)}, "correlation", 0.9)),
     ]  # fmt: skip
 
 
@@ -44,14 +44,16 @@ def test_findings_json_names_pictures_that_exist(tmp_path, pixels) -> None:
 
 
 def test_names_cannot_break_the_page(tmp_path, pixels) -> None:
-    nasty = note("quality.odd", "note", "<script>alert(1)</script>", ("<b>\n.png",), Strip(np.array([0]), ("<i>&",)))
+    nasty = make_finding(
+        "quality.odd", "note", "<script>alert(1)</script>", ("<b>\n.png",), ScanSheet(np.array([0]), ("<i>&",))
+    )
     page = audit_page.write(tmp_path, [nasty], pixels, "<u>", [("<a>", "<b>")]).read_text()
     assert "<script" not in page
     assert "&lt;b&gt; .png" in page
 
 
 def test_a_pair_is_drawn_side_by_side(pixels) -> None:
-    suffix, data = scan_sheets.draw("x", Pairs(np.array([[0, 1]]), ("one and two",)), pixels)
+    suffix, data = scan_sheets.draw("x", PairSheet(np.array([[0, 1]]), ("one and two",)), pixels)
     with Image.open(io.BytesIO(data)) as picture:
         assert suffix == "png"
         assert picture.width > 1.2 * picture.height

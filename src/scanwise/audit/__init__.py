@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 
-from scanwise.audit.evidence import Evidence, Noted
+from scanwise.audit.evidence import AuditFinding, Evidence
 from scanwise.errors import lookup
 
 CHECKS: Mapping[str, str] = {
@@ -24,9 +24,9 @@ CHECKS: Mapping[str, str] = {
 _MODULES = {"evaluability": "sample_size"}
 
 
-def examine(
+def run_checks(
     evidence: Evidence, checks: Iterable[str] = tuple(CHECKS), said: Callable[[str], None] = lambda _: None
-) -> tuple[list[Noted], dict[str, float]]:
+) -> tuple[list[AuditFinding], dict[str, float]]:
     """Run the checks.
 
     Args:
@@ -37,7 +37,7 @@ def examine(
     Returns:
         what they noted, in their order, and the seconds that each took.
     """
-    noted: list[Noted] = []
+    noted: list[AuditFinding] = []
     seconds: dict[str, float] = {}
     for name in checks:
         said(lookup(CHECKS, name, "check"))

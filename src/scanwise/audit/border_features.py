@@ -23,11 +23,11 @@ LEAST = 0.05
 """Share of the picture that must be background to be judged."""
 
 
-def boxes(size: int, count: int, files: Mapping[str, NDArray[Any]]) -> IntArray:
+def content_boxes(size: int, count: int, files: Mapping[str, NDArray[Any]]) -> IntArray:
     """(N, 4) top, left, bottom, right of each scan in its square thumbnail; the rest is padding.
 
     Args:
-        size: of the thumbnails. count: of the scans. files: of `quality.file_facts`; without it there is no padding.
+        size: of the thumbnails. count: of the scans. files: of `quality.read_file_facts`; without it there is no padding.
     """
     whole = np.tile([0, 0, size, size], (count, 1))
     if not {"width", "height"} <= files.keys():
@@ -41,11 +41,11 @@ def boxes(size: int, count: int, files: Mapping[str, NDArray[Any]]) -> IntArray:
     return np.where(known[:, None], np.column_stack([top, left, top + tall, left + wide]), whole)
 
 
-def border(pixels: NDArray[np.uint8], boxes: IntArray) -> FloatArray:
+def border_features(pixels: NDArray[np.uint8], boxes: IntArray) -> FloatArray:
     """(N, D) mean and brightest pixel of pieces of the outer ring.
 
     Args:
-        pixels: (N, S, S). boxes: (N, 4) of `boxes`.
+        pixels: (N, S, S). boxes: (N, 4) of `content_boxes`.
     """
     found = np.zeros((len(pixels), 8 * PARTS))
     kinds, kind = np.unique(boxes, axis=0, return_inverse=True)
@@ -59,7 +59,7 @@ def border(pixels: NDArray[np.uint8], boxes: IntArray) -> FloatArray:
     return found
 
 
-def background(pixels: NDArray[np.uint8], block: int = 1024) -> FloatArray | None:
+def background_features(pixels: NDArray[np.uint8], block: int = 1024) -> FloatArray | None:
     """(N, D) mean, spread and brightest pixel of the background in the cells of a grid; None where most scans have none.
 
     A cell that the body fills takes the value of the whole background, so that the shape of the body does not show.
@@ -67,7 +67,7 @@ def background(pixels: NDArray[np.uint8], block: int = 1024) -> FloatArray | Non
     found, clear = [], []
     for start in range(0, len(pixels), block):
         half = _halved(pixels[start : start + block])
-        around = ~_widened(body(half), CLEAR)
+        around = ~_widened(body_masks(half), CLEAR)
         enough = around.mean(axis=(1, 2)) >= LEAST
         clear.append(enough)
         found.append(np.where(enough[:, None], _cells(half, around), 0))
@@ -75,7 +75,7 @@ def background(pixels: NDArray[np.uint8], block: int = 1024) -> FloatArray | Non
     return np.concatenate(found) if judged.mean() > 0.5 else None
 
 
-def beyond_content(pixels: NDArray[np.uint8], size: NDArray[Any], block: int = 1024) -> FloatArray:
+def unexplained_file_size(pixels: NDArray[np.uint8], size: NDArray[Any], block: int = 1024) -> FloatArray:
     """(N,) how much larger each file is, as a logarithm, than its brightness, contrast and edges let expect.
 
     A picture with more in it makes a larger file; that is anatomy. What is left is how the file was saved.
@@ -95,7 +95,7 @@ def beyond_content(pixels: NDArray[np.uint8], size: NDArray[Any], block: int = 1
     return np.asarray(logs - content @ explained).round(9)  # sizes that are all alike stay so
 
 
-def body(half: FloatArray) -> BoolArray:
+def body_masks(half: FloatArray) -> BoolArray:
     """(n, s, s) the largest piece that differs from the outermost pixels: all else is background.
 
     Args:

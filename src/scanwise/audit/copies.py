@@ -12,8 +12,17 @@ from numpy.typing import NDArray
 
 from scanwise import registration
 from scanwise.audit.duplicates import ALIKE
-from scanwise.audit.evidence import Evidence, Matches, Noted, Pairs, called, note
-from scanwise.audit.pose_matching import SIDE, Posed, begun_at, directed, in_thumbnails, joined, laid, second_poses
+from scanwise.audit.evidence import AuditFinding, CopyPairs, Evidence, PairSheet, make_finding, short_file_name
+from scanwise.audit.pose_matching import (
+    SIDE,
+    PoseNormalisedScans,
+    align_pairs,
+    compose_transforms,
+    mirrored_poses,
+    orient_transforms,
+    poses_of_second,
+    to_thumbnail_pixels,
+)
 from scanwise.records import BoolArray, FloatArray, IntArray, Severity, StrArray
 
 CANDIDATES = 6
@@ -50,7 +59,7 @@ SHOWN = 24
 """Pairs in a picture."""
 
 
-def find(pixels: NDArray[np.uint8], sides: StrArray | None = None, of: str = "") -> Matches:
+def find_copies(pixels: NDArray[np.uint8], sides: StrArray | None = None, of: str = "") -> CopyPairs:
     """The pairs of scans that are one under a flip, a rotation, a shift, a zoom and any change of intensity.
 
     Args:
@@ -61,7 +70,7 @@ def find(pixels: NDArray[np.uint8], sides: StrArray | None = None, of: str = "")
     shown = np.flatnonzero(pixels.reshape(len(pixels), -1).min(axis=1) < pixels.reshape(len(pixels), -1).max(axis=1))
     if len(shown) < 2:
         return _none()
-    scans = Posed.of(pixels[shown])
+    scans = PoseNormalisedScans.of(pixels[shown])
     sides = None if sides is None else sides[shown]
     if sides is not None and of and not (sides == of).any() ^ (sides == of).all():
         return _none()
@@ -70,11 +79,11 @@ def find(pixels: NDArray[np.uint8], sides: StrArray | None = None, of: str = "")
     return replace(found, rows=shown[found.rows])
 
 
-def examine(evidence: Evidence) -> list[Noted]:
+def examine(evidence: Evidence) -> list[AuditFinding]:
     """Copies on two sides, under two labels, and within one side; what `duplicates` has found is left to it."""
     known = evidence.cohort
     side = evidence.split.side if evidence.split is not None else known.given
-    found = find(evidence.pixels, side) if evidence.copies is None else evidence.copies
+    found = find_copies(evidence.pixels, side) if evidence.copies is None else evidence.copies
     found = found.take(np.argsort(-found.likeness, kind="stable"))
     one, other = found.rows.T
     alike = np.einsum("pd,pd->p", evidence.vectors[one], evidence.vectors[other])
@@ -108,7 +117,7 @@ def examine(evidence: Evidence) -> list[Noted]:
     return noted + _simple(found)
 
 
-def _simple(found: Matches) -> list[Noted]:
+def _simple(found: CopyPairs) -> list[AuditFinding]:
     """That little can be told, where any two scans explain each other well."""
     if found.least < SIMPLE:
         return []
@@ -116,10 +125,10 @@ def _simple(found: Matches) -> list[Noted]:
         "These scans are so alike that any two of them, turned to fit, explain most of each other. Only pairs that explain "
         f"{100 * found.least:.1f} % are called copies here; copies that were changed more cannot be told."
     )
-    return [note("copies.simple", "note", message)]
+    return [make_finding("copies.simple", "note", message)]
 
 
-def _noted(evidence: Evidence, found: Matches, name: str, severity: Severity, where: str) -> Noted:
+def _noted(evidence: Evidence, found: CopyPairs, name: str, severity: Severity, where: str) -> AuditFinding:
     known = evidence.cohort
     side = evidence.split.side if evidence.split is not None else known.given
     rows = np.unique(found.rows)
@@ -131,15 +140,16 @@ def _noted(evidence: Evidence, found: Matches, name: str, severity: Severity, wh
 
     def named(row: int) -> str:
         sided = "" if side is None else str(side[row])
-        return f"{sided} {known.classes[known.labels[row]]} {called(known.path[row])}".strip()
+        return f"{sided} {known.classes[known.labels[row]]} {short_file_name(known.path[row])}".strip()
 
     captions = tuple(
-        f"{told(shown, pair)}: {named(one)} = {named(other)}" for pair, (one, other) in enumerate(shown.rows.tolist())
+        f"{describe_transform(shown, pair)}: {named(one)} = {named(other)}"
+        for pair, (one, other) in enumerate(shown.rows.tolist())
     )
-    return note(f"copies.{name}", severity, message, known.path[rows], Pairs(shown.rows, captions))
+    return make_finding(f"copies.{name}", severity, message, known.path[rows], PairSheet(shown.rows, captions))
 
 
-def told(found: Matches, pair: int) -> str:
+def describe_transform(found: CopyPairs, pair: int) -> str:
     """What was done to one scan of a pair to make the other: "mirrored, turned by 12°, zoomed by 1.10"."""
     linear = found.transform[pair, :, :2].astype(np.float64)
     size = float(np.linalg.det(linear))
@@ -153,7 +163,7 @@ def told(found: Matches, pair: int) -> str:
     return ", ".join(words) or "hardly moved"
 
 
-def _candidates(scans: Posed, sides: StrArray | None, of: str = "") -> tuple[IntArray, IntArray]:
+def _candidates(scans: PoseNormalisedScans, sides: StrArray | None, of: str = "") -> tuple[IntArray, IntArray]:
     """(P, 2) pairs that look alike, and which of `MIRRORS` the second one needs."""
     everyone = np.arange(len(scans.vectors))
     if sides is None:
@@ -170,10 +180,12 @@ def _candidates(scans: Posed, sides: StrArray | None, of: str = "") -> tuple[Int
     return rows[first], mirrors[first]
 
 
-def _alike(scans: Posed, one: IntArray, other: IntArray, count: int) -> tuple[IntArray, IntArray, FloatArray]:
+def _alike(
+    scans: PoseNormalisedScans, one: IntArray, other: IntArray, count: int
+) -> tuple[IntArray, IntArray, FloatArray]:
     """The best `count` of `other` for each of `one`: pairs, mirrors and likeness."""
     asked = np.concatenate([scans.vectors[one] * signs for signs in scans.signs])  # at once, for an index is made once
-    near, alike = registration.neighbours(asked, scans.vectors[other], count + 1)
+    near, alike = registration.nearest_neighbours(asked, scans.vectors[other], count + 1)
     places = np.concatenate(np.split(other[near], 4), axis=1)
     values = np.concatenate(np.split(alike, 4), axis=1)
     mirrors = np.repeat(np.arange(4), near.shape[1])
@@ -185,29 +197,29 @@ def _alike(scans: Posed, one: IntArray, other: IntArray, count: int) -> tuple[In
     return pairs[kept.reshape(-1)], mirrors[best][kept], value[kept]
 
 
-def _verified(scans: Posed, rows: IntArray, mirrors: IntArray, sides: StrArray | None) -> Matches:
+def _verified(scans: PoseNormalisedScans, rows: IntArray, mirrors: IntArray, sides: StrArray | None) -> CopyPairs:
     """Of these pairs those that are one scan; each scan is tried in full with its most promising partners alone."""
     least = max(LEAST, _standing_out(scans))
-    coarse = laid(scans, rows, begun_at(scans, rows, mirrors), *FIRST)
+    coarse = align_pairs(scans, rows, mirrored_poses(scans, rows, mirrors), *FIRST)
     hopeful = coarse.likeness >= _needed(coarse.moved, COARSE)
     across = np.zeros(len(rows), dtype=np.bool_) if sides is None else sides[rows[:, 0]] != sides[rows[:, 1]]
     hopeful &= _rank(coarse, hopeful, across) < TRIES
-    rows, begun = rows[hopeful], second_poses(scans, coarse.take(hopeful))
-    fine = laid(scans, rows, begun, *SECOND)
+    rows, begun = rows[hopeful], poses_of_second(scans, coarse.take(hopeful))
+    fine = align_pairs(scans, rows, begun, *SECOND)
     believed = fine.likeness >= _needed(fine.moved, least)
     fine = fine.take(believed)
-    return replace(in_thumbnails(fine.take(_kept(scans, fine))), least=least)
+    return replace(to_thumbnail_pixels(fine.take(_kept(scans, fine))), least=least)
 
 
-def _standing_out(scans: Posed) -> float:
+def _standing_out(scans: PoseNormalisedScans) -> float:
     """What a pair must explain to stand out among pairs that look alike and are, nearly all of them, no copies.
 
     Simple pictures (a blob in noise, the ring of a skull) explain each other well, whoever they are of. What such pairs
     leave unexplained tells it: its logarithm is about normal, and a copy must lie `FAR` robust deviations below the median.
     """
     rows, mirrors = _lookalikes(scans)
-    coarse = laid(scans, rows, begun_at(scans, rows, mirrors), *FIRST)
-    fine = laid(scans, rows, second_poses(scans, coarse), *SECOND)
+    coarse = align_pairs(scans, rows, mirrored_poses(scans, rows, mirrors), *FIRST)
+    fine = align_pairs(scans, rows, poses_of_second(scans, coarse), *SECOND)
     left = np.log(np.maximum(1 - fine.likeness[fine.likeness > 0], UNSEEN))
     if not len(left):
         return 0.0
@@ -216,7 +228,7 @@ def _standing_out(scans: Posed) -> float:
     return min(1 - float(np.exp(middle - FAR * max(spread, NARROWEST))), MOST)
 
 
-def _lookalikes(scans: Posed) -> tuple[IntArray, IntArray]:
+def _lookalikes(scans: PoseNormalisedScans) -> tuple[IntArray, IntArray]:
     """`DRAWN` scans, each with one that is near it, but not so near as copies are; and the mirror that this one needs."""
     count = len(scans.vectors)
     random = np.random.default_rng(0)
@@ -234,7 +246,7 @@ def _needed(moved: FloatArray, least: float) -> FloatArray:
     return np.asarray(np.maximum(SAME - PER_PIXEL * moved, least))
 
 
-def _kept(scans: Posed, found: Matches) -> BoolArray:
+def _kept(scans: PoseNormalisedScans, found: CopyPairs) -> BoolArray:
     """(P,) whether a pair is among the best of one of its scans, and the best one of the other does not deny it.
 
     Where A is B, and C is B even more, A is C. So these two are tried as well. Where they lie just so and are not one,
@@ -250,9 +262,11 @@ def _kept(scans: Posed, found: Matches) -> BoolArray:
     better = best[middle]
     onward = found.rows[better, 0] == middle
     other = np.where(onward, found.rows[better, 1], found.rows[better, 0])
-    way = joined(directed(found.transform[asked], second), directed(found.transform[better], onward))
-    tried = Matches(np.stack([one, other], axis=1), left[asked], left[asked], way)
-    tried = laid(scans, tried.rows, second_poses(scans, tried), *SECOND)
+    way = compose_transforms(
+        orient_transforms(found.transform[asked], second), orient_transforms(found.transform[better], onward)
+    )
+    tried = CopyPairs(np.stack([one, other], axis=1), left[asked], left[asked], way)
+    tried = align_pairs(scans, tried.rows, poses_of_second(scans, tried), *SECOND)
     kept[asked[(tried.moved < STILL) & (tried.likeness < _needed(tried.moved, 0))]] = False
     return kept
 
@@ -267,7 +281,7 @@ def _best(rows: IntArray, left: FloatArray) -> IntArray:
     return found
 
 
-def _rank(found: Matches, hopeful: BoolArray, across: BoolArray) -> IntArray:
+def _rank(found: CopyPairs, hopeful: BoolArray, across: BoolArray) -> IntArray:
     """(P,) the lower of the places that a pair takes among the hopeful pairs of its two scans, across sides or not."""
     value = np.where(hopeful, found.likeness, -np.inf)
     best = np.full(len(found), len(found))
@@ -280,5 +294,5 @@ def _rank(found: Matches, hopeful: BoolArray, across: BoolArray) -> IntArray:
     return best
 
 
-def _none() -> Matches:
-    return Matches(np.empty((0, 2), dtype=np.int64), np.empty(0), np.empty(0), np.empty((0, 2, 3), dtype=np.float32))
+def _none() -> CopyPairs:
+    return CopyPairs(np.empty((0, 2), dtype=np.int64), np.empty(0), np.empty(0), np.empty((0, 2, 3), dtype=np.float32))

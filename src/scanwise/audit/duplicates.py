@@ -10,9 +10,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from scanwise.audit.evidence import Evidence, Noted, Pairs, called, note
+from scanwise.audit.evidence import AuditFinding, Evidence, PairSheet, make_finding, short_file_name
 from scanwise.records import Cohort, FloatArray, IntArray, Severity, Split
-from scanwise.registration import neighbours
+from scanwise.registration import nearest_neighbours
 
 NEIGHBOURS = 8
 """Scans that each one is compared with: itself among them, and a few where there are more than two copies."""
@@ -26,26 +26,26 @@ ALIKE = 0.9998
 much on scans. Neighbouring slices and different people correlate 0.9991 at most on four cohorts."""
 
 
-def examine(evidence: Evidence) -> list[Noted]:
+def examine(evidence: Evidence) -> list[AuditFinding]:
     """Exact and near duplicates, across sides, across labels and within; none is a note of its own."""
-    same = exact(evidence.cohort)
+    same = exact_duplicates(evidence.cohort)
     found = _noted(evidence, same, "exact", "have exactly the same pixels as another")
-    alike = near(evidence, same)
+    alike = near_duplicates(evidence, same)
     return found + _noted(evidence, alike, "near", "are the same as another but for recompression or resizing")
 
 
-def exact(known: Cohort) -> list[IntArray]:
+def exact_duplicates(known: Cohort) -> list[IntArray]:
     """Rows that share all their pixels, a group a picture; a scan of one single value is in none."""
     return _groups(known.pixels.tolist())
 
 
-def near(evidence: Evidence, same: Sequence[IntArray] = ()) -> list[IntArray]:
+def near_duplicates(evidence: Evidence, same: Sequence[IntArray] = ()) -> list[IntArray]:
     """(2,) pairs of rows that differ by no more than an encoder leaves; pairs within a group of `same` are left out."""
     group = np.arange(len(evidence))
     for rows in same:
         group[rows] = rows[0]
     coarse = _pooled(evidence.vectors)
-    places, values = neighbours(coarse, coarse, NEIGHBOURS)
+    places, values = nearest_neighbours(coarse, coarse, NEIGHBOURS)
     one, rank = np.nonzero(values >= POOLED)
     pairs = np.unique(np.sort(np.stack([one, places[one, rank]], axis=1), axis=1), axis=0)
     pairs = pairs[_likeness(evidence.vectors, pairs) >= ALIKE]
@@ -72,7 +72,7 @@ def _likeness(vectors: FloatArray, pairs: IntArray) -> FloatArray:
     return found
 
 
-def _noted(evidence: Evidence, groups: Sequence[IntArray], kind: str, what: str) -> list[Noted]:
+def _noted(evidence: Evidence, groups: Sequence[IntArray], kind: str, what: str) -> list[AuditFinding]:
     """One finding for groups under two labels, one for those on two sides, one for the rest."""
     labels = evidence.cohort.labels
     side = _sides(evidence.cohort, evidence.split)
@@ -86,7 +86,7 @@ def _noted(evidence: Evidence, groups: Sequence[IntArray], kind: str, what: str)
         ("twice", "warning" if kind == "exact" else "note", rest, "", "They count twice; remove one of each."),
     )
     return [
-        note(
+        make_finding(
             f"duplicates.{kind}.{name}",
             severity,
             f"{sum(map(len, here)):,} scans in {len(here):,} group{'s' * (len(here) > 1)} {what}{where}. {advice}",
@@ -98,13 +98,13 @@ def _noted(evidence: Evidence, groups: Sequence[IntArray], kind: str, what: str)
     ]
 
 
-def _pairs(known: Cohort, side: NDArray[np.str_], groups: Sequence[IntArray]) -> Pairs:
+def _pairs(known: Cohort, side: NDArray[np.str_], groups: Sequence[IntArray]) -> PairSheet:
     rows = [pair for group in groups for pair in pairwise(group.tolist())]
 
     def named(row: int) -> str:
-        return f"{side[row]} {known.classes[known.labels[row]]} {called(known.path[row])}".strip()
+        return f"{side[row]} {known.classes[known.labels[row]]} {short_file_name(known.path[row])}".strip()
 
-    return Pairs(np.array(rows), tuple(f"{named(one)} = {named(other)}" for one, other in rows))
+    return PairSheet(np.array(rows), tuple(f"{named(one)} = {named(other)}" for one, other in rows))
 
 
 def _sides(known: Cohort, split: Split | None) -> NDArray[np.str_]:

@@ -16,7 +16,7 @@ SURE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class Recovered:
+class RecoveredSubjects:
     """Who is who, as far as pixels tell.
 
     Attributes:
@@ -44,7 +44,7 @@ class Recovered:
 
 
 @dataclass(frozen=True, slots=True)
-class Matches:
+class CopyPairs:
     """Pairs of scans that are one, after a flip, a rotation, a shift, a zoom or a change of intensity.
 
     Attributes:
@@ -85,7 +85,7 @@ class Evidence:
         vectors: (N, D) float32 of `registration.descriptors(pixels)`.
         subject: (N,) who is who, given or recovered with confidence; None where nobody is known.
         split: the sides that are examined, or None where there are none.
-        files: facts of the files themselves (`quality.file_facts`), each (N,).
+        files: facts of the files themselves (`quality.read_file_facts`), each (N,).
         quarantine: (path, reason) of files that cannot be read.
         seed: of everything random.
         recovered: what the pixels alone say of who is who, where that was asked already.
@@ -100,8 +100,8 @@ class Evidence:
     files: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
     quarantine: tuple[tuple[str, str], ...] = ()
     seed: int = 0
-    recovered: Recovered | None = None
-    copies: Matches | None = None
+    recovered: RecoveredSubjects | None = None
+    copies: CopyPairs | None = None
 
     def __len__(self) -> int:
         return len(self.cohort)
@@ -124,7 +124,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
+class PairSheet:
     """A picture: scans side by side, two and two."""
 
     rows: IntArray
@@ -134,7 +134,7 @@ class Pairs:
 
 
 @dataclass(frozen=True, slots=True)
-class Strip:
+class ScanSheet:
     """A picture: some scans in a row, the gravest first."""
 
     rows: IntArray
@@ -142,7 +142,7 @@ class Strip:
 
 
 @dataclass(frozen=True, slots=True)
-class Bars:
+class IntervalChart:
     """A picture: named values with their intervals, and a line that says where chance or the bound lies."""
 
     names: tuple[str, ...]
@@ -162,18 +162,18 @@ class Histogram:
     threshold: float | None = None
 
 
-Picture = Pairs | Strip | Bars | Histogram
+FindingPicture = PairSheet | ScanSheet | IntervalChart | Histogram
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
+class AuditFinding:
     """What a check says, with the picture that shows it."""
 
     finding: Finding
-    picture: Picture | None = None
+    picture: FindingPicture | None = None
 
 
-def called(path: str) -> str:
+def short_file_name(path: str) -> str:
     """What a caption calls a scan: the name of its file, the middle of a long one left out.
 
     >>> called("train/mild/2340ed54-235f-b831-ff8d-0c9b4292982.jpg")
@@ -183,8 +183,12 @@ def called(path: str) -> str:
     return name if len(name) <= LONGEST else f"{name[:8]}…{name[-7:]}"
 
 
-def note(
-    check: str, severity: Severity, message: str, scans: StrArray | tuple[str, ...] = (), picture: Picture | None = None
-) -> Noted:
+def make_finding(
+    check: str,
+    severity: Severity,
+    message: str,
+    scans: StrArray | tuple[str, ...] = (),
+    picture: FindingPicture | None = None,
+) -> AuditFinding:
     """One finding; `scans` are paths, and no more than the first 1,000 are kept."""
-    return Noted(Finding(check, severity, message, tuple(str(scan) for scan in scans[:1000])), picture)
+    return AuditFinding(Finding(check, severity, message, tuple(str(scan) for scan in scans[:1000])), picture)

@@ -41,7 +41,7 @@ MIXED = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Guess:
+class SubjectPattern:
     """A pattern over paths that may tell the subject.
 
     Attributes:
@@ -68,7 +68,7 @@ class Guess:
         return (self.low - self.chance) / (1 - self.chance)
 
 
-def guesses(paths: StrArray, labels: IntArray, pairs: IntArray) -> list[Guess]:
+def propose_patterns(paths: StrArray, labels: IntArray, pairs: IntArray) -> list[SubjectPattern]:
     """The patterns that the pixels bear out, the best first.
 
     Args:
@@ -81,7 +81,7 @@ def guesses(paths: StrArray, labels: IntArray, pairs: IntArray) -> list[Guess]:
     return sorted(_distinct(good), key=lambda guess: -round(guess.gain, 2))
 
 
-def find(pattern: str, paths: StrArray) -> StrArray | None:
+def extract_subjects(pattern: str, paths: StrArray) -> StrArray | None:
     """(N,) the groups of the pattern in each path, joined by "_"; None where a path does not match.
 
     >>> find(r"([^/]+)[_-]\\d+[^/\\d]*$", np.array(["mild/s01_7.png", "mild/s02_7.png"])).tolist()
@@ -94,8 +94,8 @@ def find(pattern: str, paths: StrArray) -> StrArray | None:
     return np.array(["_".join(match.groups()) for match in matches], dtype=np.str_)
 
 
-def _judge(pattern: str, paths: StrArray, labels: IntArray, pairs: IntArray) -> Guess | None:
-    subject = find(pattern, paths)
+def _judge(pattern: str, paths: StrArray, labels: IntArray, pairs: IntArray) -> SubjectPattern | None:
+    subject = extract_subjects(pattern, paths)
     if subject is None or not len(pairs):
         return None
     code = np.unique(subject, return_inverse=True)[1].reshape(-1)
@@ -109,7 +109,7 @@ def _judge(pattern: str, paths: StrArray, labels: IntArray, pairs: IntArray) -> 
     together = code[pairs[:, 0]] == code[pairs[:, 1]]
     low, high = clopper_pearson(int(together.sum()), len(pairs), 0.99)
     mixes = _mixes(counts, labels[pairs[together]], code[pairs[together, 0]])
-    return Guess(pattern, subject, float(together.mean()), low, high, chance, mixes)
+    return SubjectPattern(pattern, subject, float(together.mean()), low, high, chance, mixes)
 
 
 def _chance(counts: FloatArray, labels: IntArray, pairs: IntArray) -> float:
@@ -131,9 +131,9 @@ def _mixes(counts: FloatArray, labels: IntArray, code: IntArray) -> bool:
     return bool(expected > 0 and (labels[:, 0] != labels[:, 1]).mean() < MIXED * expected)
 
 
-def _distinct(found: list[Guess]) -> list[Guess]:
+def _distinct(found: list[SubjectPattern]) -> list[SubjectPattern]:
     """Of guesses that make the same groups, the first."""
-    kept: dict[bytes, Guess] = {}
+    kept: dict[bytes, SubjectPattern] = {}
     for guess in found:
         _, first, code = np.unique(guess.subject, return_index=True, return_inverse=True)
         kept.setdefault(np.argsort(np.argsort(first))[code.reshape(-1)].tobytes(), guess)

@@ -4,8 +4,8 @@ import numpy as np
 
 from scanwise import metrics
 from scanwise.arrays import softmax
-from scanwise.audit.evidence import Evidence, Noted, Strip, note
-from scanwise.audit.subject_statistics import classes_of, folds, numbered
+from scanwise.audit.evidence import AuditFinding, Evidence, ScanSheet, make_finding
+from scanwise.audit.subject_statistics import classes_with_subjects, subject_folds, subject_indices
 from scanwise.pooling import common_label, mean_by
 from scanwise.records import BoolArray, FloatArray, IntArray, Severity
 
@@ -26,13 +26,13 @@ TRUSTED = 0.9
 """Balanced accuracy from which its doubts are worth a warning."""
 
 
-def examine(evidence: Evidence) -> list[Noted]:
+def examine(evidence: Evidence) -> list[AuditFinding]:
     """Labels that differ from the rest of a person's, and labels that an out-of-fold classifier doubts."""
     found = [] if evidence.subject is None else _within(evidence)
     return [*found, _doubted(evidence)]
 
 
-def odd_ones(labels: IntArray, people: IntArray, count: int) -> BoolArray:
+def minority_labels(labels: IntArray, people: IntArray, count: int) -> BoolArray:
     """(N,) whether few of the person's other scans carry this label."""
     cells = np.bincount(people * count + labels, minlength=(int(people.max()) + 1) * count).reshape(-1, count)
     share = cells / np.maximum(cells.sum(axis=1, keepdims=True), 1)
@@ -59,7 +59,7 @@ def confident_errors(probs: FloatArray, labels: IntArray) -> IntArray:
     return np.asarray(order[ahead[order] > 0])
 
 
-def pooled(probs: FloatArray, people: IntArray, classes: IntArray) -> FloatArray:
+def pool_by_subject_and_label(probs: FloatArray, people: IntArray, classes: IntArray) -> FloatArray:
     """(n, C) of each scan the mean log-probabilities of its subject's scans under the same label, as probabilities.
 
     A label is mostly given to a person; planted errors rank higher so than scan by scan: in twelve of twelve trials.
@@ -70,12 +70,12 @@ def pooled(probs: FloatArray, people: IntArray, classes: IntArray) -> FloatArray
     return np.asarray(softmax(mean_by(logs, groups, np.bincount(groups)))[groups])
 
 
-def out_of_fold(evidence: Evidence, rows: IntArray, classes: IntArray, people: IntArray) -> FloatArray:
+def out_of_fold_probs(evidence: Evidence, rows: IntArray, classes: IntArray, people: IntArray) -> FloatArray:
     """(n, C) probabilities of a logistic regression on principal components, which never saw the scan's subject."""
     from sklearn.linear_model import LogisticRegression
 
     features = _components(evidence.vectors, rows, evidence.seed)
-    fold = folds(people, classes, FOLDS, evidence.seed)
+    fold = subject_folds(people, classes, FOLDS, evidence.seed)
     tried = []
     for strength in STRENGTHS:
         probs = np.zeros((len(rows), int(classes.max()) + 1))
@@ -101,9 +101,9 @@ def _components(vectors: FloatArray, rows: IntArray, seed: int) -> FloatArray:
     return np.asarray(found / np.where(spread > 0, spread, 1), dtype=np.float64)
 
 
-def _within(evidence: Evidence) -> list[Noted]:
-    cohort, people = evidence.cohort, numbered(evidence)
-    odd = np.flatnonzero(odd_ones(cohort.labels, people, len(cohort.classes)))
+def _within(evidence: Evidence) -> list[AuditFinding]:
+    cohort, people = evidence.cohort, subject_indices(evidence)
+    odd = np.flatnonzero(minority_labels(cohort.labels, people, len(cohort.classes)))
     if not len(odd):
         return []
     rest = common_label(cohort.labels, people, len(cohort.classes))[people]
@@ -112,31 +112,33 @@ def _within(evidence: Evidence) -> list[Noted]:
         f"{len(odd)} scans of {len(np.unique(people[odd]))} subjects carry another label than most scans of their subject. "
         "Unless the disease changed between two visits, one of the two is wrong."
     )
-    return [note("quality.labels.subject", "warning", message, cohort.path[odd], Strip(odd[:SHOWN], captions))]
+    return [
+        make_finding("quality.labels.subject", "warning", message, cohort.path[odd], ScanSheet(odd[:SHOWN], captions))
+    ]
 
 
-def _doubted(evidence: Evidence) -> Noted:
-    check, cohort, everyone = "quality.labels", evidence.cohort, numbered(evidence)
-    kept = classes_of(everyone, cohort.labels, len(cohort.classes), FEWEST)
+def _doubted(evidence: Evidence) -> AuditFinding:
+    check, cohort, everyone = "quality.labels", evidence.cohort, subject_indices(evidence)
+    kept = classes_with_subjects(everyone, cohort.labels, len(cohort.classes), FEWEST)
     if len(kept) < 2:
         few = f"not judged, for fewer than two classes have {FEWEST} subjects"
-        return note(check, "note", f"Wrong labels: {few}.")
+        return make_finding(check, "note", f"Wrong labels: {few}.")
     rows = np.flatnonzero(np.isin(cohort.labels, kept))
     classes = np.searchsorted(kept, cohort.labels[rows])
     people = np.unique(everyone[rows], return_inverse=True)[1].reshape(-1)
-    probs = pooled(out_of_fold(evidence, rows, classes, people), people, classes)
+    probs = pool_by_subject_and_label(out_of_fold_probs(evidence, rows, classes, people), people, classes)
     right = probs.argmax(axis=1) == classes
     balanced = float(np.mean([right[classes == index].mean() for index in range(len(kept))]))
     told = f"a simple classifier, tried on {'people' if evidence.subject is not None else 'scans'} that it did not learn from, is right for {100 * balanced:.0f} % (mean over classes)"
     if balanced < 1 / len(kept) + USEFUL:
-        return note(check, "note", f"Wrong labels: not judged, for {told}, which is too near to chance.")
+        return make_finding(check, "note", f"Wrong labels: not judged, for {told}, which is too near to chance.")
     own = probs[np.arange(len(rows)), classes]
     doubted = np.flatnonzero(probs.max(axis=1) > own)
     sure = confident_errors(probs, classes)
     unsure = np.setdiff1d(doubted, sure)
     suspected = np.concatenate([sure, unsure[np.argsort((own - probs.max(axis=1))[unsure], kind="stable")]])
     if not len(suspected):
-        return note(check, "note", f"No label is doubted; {told}.")
+        return make_finding(check, "note", f"No label is doubted; {told}.")
     shown = suspected[np.sort(np.unique(people[suspected], return_index=True)[1])][:SHOWN]  # a person once
     captions = tuple(
         f"{cohort.classes[kept[classes[row]]]}? looks {cohort.classes[kept[probs[row].argmax()]]}" for row in shown
@@ -147,5 +149,5 @@ def _doubted(evidence: Evidence) -> Noted:
         f"{len(suspected)} scans{of_whom} look more like another class, {len(sure)} of them as much as its own do on average; {told}. "
         "Listed with the surest first: let someone who can read scans look at these; most further down are hard, not wrong."
     )
-    picture = Strip(rows[shown], captions)
-    return note(check, severity, message, cohort.path[rows[suspected]], picture)
+    picture = ScanSheet(rows[shown], captions)
+    return make_finding(check, severity, message, cohort.path[rows[suspected]], picture)

@@ -13,7 +13,7 @@ BLOCK = 1024
 """References compared at once; with 4,096 queries of 104 × 104 pixels about 300 MB."""
 
 
-def nearest(pixels: NDArray[np.uint8], queries: IntArray, references: IntArray) -> IntArray:
+def nearest_scan(pixels: NDArray[np.uint8], queries: IntArray, references: IntArray) -> IntArray:
     """(Q,) the row among `references` that correlates best with each of the rows `queries`; the earliest of equals."""
     wanted = _patterns(pixels, queries)
     best = np.full(len(queries), -np.inf, dtype=np.float32)
@@ -28,7 +28,7 @@ def nearest(pixels: NDArray[np.uint8], queries: IntArray, references: IntArray) 
     return place
 
 
-def strangers(
+def nearest_other_subjects(
     pixels: NDArray[np.uint8], queries: IntArray, references: IntArray, people: IntArray, labels: IntArray, count: int
 ) -> IntArray:
     """The other people whose scans are most alike each query, the most alike first.

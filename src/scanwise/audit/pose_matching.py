@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanwise import registration
-from scanwise.audit.evidence import Matches
+from scanwise.audit.evidence import CopyPairs
 from scanwise.records import BoolArray, FloatArray, IntArray
 
 SIDE = 48
@@ -29,14 +29,14 @@ MIRRORS = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]
 
 
 @dataclass(frozen=True, slots=True)
-class Posed:
+class PoseNormalisedScans:
     """Scans at half the size, with what finds and aligns them.
 
     Attributes:
         small: (N, S, S) uint8, softened.
         masks: (N, S, S) where the subject is.
         poses: (N, 2, 3) from the canonical frame to pixels of `small`.
-        boxes: (N, 4) of `registration.frames`.
+        boxes: (N, 4) of `registration.content_frames`.
         vectors: (N, D) rows of length 1, whose product tells how alike two scans are in one pose.
         signs: (4, D) what each of `MIRRORS` makes of them.
     """
@@ -49,19 +49,22 @@ class Posed:
     signs: FloatArray
 
     @classmethod
-    def of(cls, pixels: NDArray[np.uint8]) -> "Posed":
-        masks = registration.foreground(pixels)
-        poses = registration.poses(pixels, masks)
-        vectors, signs = _symmetric(registration.pictures(pixels, poses, SIDE))
+    def of(cls, pixels: NDArray[np.uint8]) -> "PoseNormalisedScans":
+        masks = registration.foreground_masks(pixels)
+        poses = registration.estimate_poses(pixels, masks)
+        vectors, signs = _symmetric(registration.canonical_pictures(pixels, poses, SIDE))
         half = np.concatenate([poses[:, :, :2] / 2, (poses[:, :, 2:] - 0.5) / 2], axis=2)
         small = _halved(pixels)
-        return cls(small, masks, half, registration.frames(small), vectors, signs)
+        return cls(small, masks, half, registration.content_frames(small), vectors, signs)
 
     def picture(self, rows: IntArray, poses: FloatArray, side: int) -> FloatArray:
-        return registration.sample(self.small[rows].astype(np.float32), poses, registration.grid(side))
+        return registration.sample_images(self.small[rows].astype(np.float32), poses, registration.canonical_grid(side))
 
     def mask(self, rows: IntArray, poses: FloatArray, side: int) -> BoolArray:
-        return registration.sample(self.masks[rows].astype(np.float32), poses, registration.grid(side)) > 0.5
+        return (
+            registration.sample_images(self.masks[rows].astype(np.float32), poses, registration.canonical_grid(side))
+            > 0.5
+        )
 
 
 def _halved(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -107,7 +110,7 @@ def _symmetric(pictures: FloatArray) -> tuple[FloatArray, FloatArray]:
     return vectors, MIRRORS[:, kind_of[kept]]
 
 
-def laid(scans: Posed, rows: IntArray, begun: FloatArray, side: int, iterations: int) -> Matches:
+def align_pairs(scans: PoseNormalisedScans, rows: IntArray, begun: FloatArray, side: int, iterations: int) -> CopyPairs:
     """The second scan of each pair laid over the first; transforms are between scans of half the size."""
     likeness, moved = np.empty(len(rows)), np.empty(len(rows))
     transform = np.empty((len(rows), 2, 3), dtype=np.float32)
@@ -122,17 +125,17 @@ def laid(scans: Posed, rows: IntArray, begun: FloatArray, side: int, iterations:
             begun[block],
             iterations,
             boxes=scans.boxes[other],
-            shown=registration.inside(scans.boxes[one], own, registration.grid(side)),
+            shown=registration.inside_frame(scans.boxes[one], own, registration.canonical_grid(side)),
         ).poses
         subject = scans.mask(one, own, side)
         both = subject & scans.mask(other, aligned, side)
         transform[block] = _between(own, aligned)
         enough = both.mean(axis=1) >= np.maximum(OVERLAP * subject.mean(axis=1), FEWEST)
         sound = _sound(transform[block]) & enough
-        explained = registration.explained(fixed, scans.picture(other, aligned, side), both)
+        explained = registration.explained_detail(fixed, scans.picture(other, aligned, side), both)
         likeness[block] = np.where(sound, explained, 0)
         moved[block] = 2 * np.linalg.norm(_at(own) - _at(aligned), axis=1).max(axis=1)
-    return Matches(rows, likeness, moved, transform)
+    return CopyPairs(rows, likeness, moved, transform)
 
 
 def _at(poses: FloatArray) -> FloatArray:
@@ -151,33 +154,33 @@ def _between(own: FloatArray, other: FloatArray) -> FloatArray:
     return np.concatenate([linear, other[:, :, 2:] - linear @ own[:, :, 2:]], axis=2)
 
 
-def directed(transform: FloatArray, forth: BoolArray) -> FloatArray:
+def orient_transforms(transform: FloatArray, forth: BoolArray) -> FloatArray:
     """(B, 2, 3) these transforms, or the way back where it is not `forth`."""
     back = np.linalg.inv(transform[:, :, :2])
     back = np.concatenate([back, -back @ transform[:, :, 2:]], axis=2)
     return np.where(forth[:, None, None], transform, back)
 
 
-def joined(first: FloatArray, second: FloatArray) -> FloatArray:
+def compose_transforms(first: FloatArray, second: FloatArray) -> FloatArray:
     """(B, 2, 3) the first way, and then the second."""
     return np.concatenate(
         [second[:, :, :2] @ first[:, :, :2], second[:, :, :2] @ first[:, :, 2:] + second[:, :, 2:]], axis=2
     )
 
 
-def begun_at(scans: Posed, rows: IntArray, mirrors: IntArray) -> FloatArray:
+def mirrored_poses(scans: PoseNormalisedScans, rows: IntArray, mirrors: IntArray) -> FloatArray:
     """(P, 2, 3) the poses of the second scans of pairs, mirrored as `MIRRORS` says."""
     begun = scans.poses[rows[:, 1]].copy()
     begun[:, :, :2] *= MIRRORS[mirrors][:, None, [2, 1]]  # signs of y and x
     return begun
 
 
-def second_poses(scans: Posed, found: Matches) -> FloatArray:
+def poses_of_second(scans: PoseNormalisedScans, found: CopyPairs) -> FloatArray:
     """(P, 2, 3) the poses of the second scans of pairs that were laid over each other."""
-    return joined(scans.poses[found.rows[:, 0]], found.transform).astype(np.float32)
+    return compose_transforms(scans.poses[found.rows[:, 0]], found.transform).astype(np.float32)
 
 
-def in_thumbnails(found: Matches) -> Matches:
+def to_thumbnail_pixels(found: CopyPairs) -> CopyPairs:
     """Transforms between thumbnails, of those between scans of half the size."""
     linear, shift = found.transform[:, :, :2], 2 * found.transform[:, :, 2:] + 0.5
     shift = shift - 0.5 * linear.sum(axis=2, keepdims=True)

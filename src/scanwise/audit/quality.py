@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from scanwise.audit import label_errors
-from scanwise.audit.evidence import Evidence, Noted, Strip, note
-from scanwise.audit.subject_statistics import numbered
+from scanwise.audit.evidence import AuditFinding, Evidence, ScanSheet, make_finding
+from scanwise.audit.subject_statistics import subject_indices
 from scanwise.cohort.decoding import slice_names
 from scanwise.records import FloatArray, IntArray, StrArray
 
@@ -34,14 +34,14 @@ USUAL_LUMINANCE = 3688
 """Sum of the luminance table that JPEG encoders scale by quality (ITU-T T.81, table K.1)."""
 
 
-def examine(evidence: Evidence) -> list[Noted]:
+def examine(evidence: Evidence) -> list[AuditFinding]:
     """Everything that is wrong with single scans, the plainest first."""
     blank = _blank(evidence)
     found = [_unreadable(evidence), *_empty(evidence, blank), *_odd(evidence), _out_of_place(evidence, blank)]
     return [one for one in found if one is not None] + label_errors.examine(evidence)
 
 
-def file_facts(root: Path, paths: StrArray) -> Mapping[str, NDArray[Any]]:
+def read_file_facts(root: Path, paths: StrArray) -> Mapping[str, NDArray[Any]]:
     """What the headers of the files say; no pixel is decoded.
 
     Args:
@@ -64,7 +64,7 @@ def file_facts(root: Path, paths: StrArray) -> Mapping[str, NDArray[Any]]:
     }
 
 
-def strangeness(evidence: Evidence, shows: IntArray) -> FloatArray:
+def outlier_scores(evidence: Evidence, shows: IntArray) -> FloatArray:
     """(N,) how many robust standard deviations further than usual each scan is from its neighbours of other people.
 
     Distance is by correlation, or by correlation and gray values together where that is more.
@@ -74,7 +74,7 @@ def strangeness(evidence: Evidence, shows: IntArray) -> FloatArray:
     """
     random = np.random.default_rng([evidence.seed, 4])
     references = np.sort(random.choice(shows, min(REFERENCES, len(shows)), replace=False))
-    people = numbered(evidence)
+    people = subject_indices(evidence)
     by_shape = _beyond_usual(evidence.vectors, references, shows, people)
     by_gray = _beyond_usual(_grays(evidence.pixels), references, shows, people)
     strange = np.zeros(len(evidence))
@@ -82,7 +82,7 @@ def strangeness(evidence: Evidence, shows: IntArray) -> FloatArray:
     return strange
 
 
-def jpeg_quality(tables: Mapping[int, list[int]]) -> float:
+def estimate_jpeg_quality(tables: Mapping[int, list[int]]) -> float:
     """The quality that an encoder was probably set to, from its first quantisation table; below 20 too high by some.
 
     >>> jpeg_quality({0: [1] * 64})
@@ -101,20 +101,20 @@ def _facts(place: Path) -> tuple[int, int, int, str, str, float, bool]:
             lies = has_exif and image.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 are turned by a quarter
             width, height = image.size[::-1] if lies else image.size
             tables = getattr(image, "quantization", None)
-            quality = jpeg_quality(tables) if tables else math.nan
+            quality = estimate_jpeg_quality(tables) if tables else math.nan
             return size, width, height, image.mode, image.format or "", quality, has_exif
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # not a picture that Pillow knows
         size = place.stat().st_size if place.is_file() else 0
         return size, 0, 0, "", place.suffix.lower().lstrip("."), math.nan, False
 
 
-def _unreadable(evidence: Evidence) -> Noted | None:
+def _unreadable(evidence: Evidence) -> AuditFinding | None:
     if not evidence.quarantine:
         return None
     reasons = Counter(reason.split(":")[0] for _, reason in evidence.quarantine)
     told = "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common(5))
     message = f"{_files(len(evidence.quarantine))} cannot be used: {told}. Repair or remove what is meant to be a scan."
-    return note("quality.unreadable", "warning", message, tuple(path for path, _ in evidence.quarantine))
+    return make_finding("quality.unreadable", "warning", message, tuple(path for path, _ in evidence.quarantine))
 
 
 def _files(count: int) -> str:
@@ -140,23 +140,23 @@ def _blank(evidence: Evidence) -> FloatArray:
     return np.where(evidence.cohort.pixels == "", 0.0, _lit(evidence.pixels))
 
 
-def _empty(evidence: Evidence, lit: FloatArray) -> list[Noted]:
+def _empty(evidence: Evidence, lit: FloatArray) -> list[AuditFinding]:
     """Blank scans, and scans that show next to nothing."""
     found = []
     blank, faint = np.flatnonzero(lit == 0), np.flatnonzero((lit > 0) & (lit < FEW_LIT))
     if len(blank):
         message = f"{_scans(len(blank))} of one single gray value: no class can be seen there. Remove them."
-        found.append(note("quality.blank", "warning", message, evidence.cohort.path[blank]))
+        found.append(make_finding("quality.blank", "warning", message, evidence.cohort.path[blank]))
     if len(faint):
         faint = faint[np.argsort(lit[faint], kind="stable")]
         message = f"{_scans(len(faint))} with less than {100 * FEW_LIT:g} % of the pixels off the background. Are they needed?"
         captions = tuple(f"{100 * share:.2f} %" for share in lit[faint[:SHOWN]])
-        picture = Strip(faint[:SHOWN], captions)
-        found.append(note("quality.faint", "warning", message, evidence.cohort.path[faint], picture))
+        picture = ScanSheet(faint[:SHOWN], captions)
+        found.append(make_finding("quality.faint", "warning", message, evidence.cohort.path[faint], picture))
     return found
 
 
-def _odd(evidence: Evidence) -> list[Noted]:
+def _odd(evidence: Evidence) -> list[AuditFinding]:
     """Sizes, modes and formats that few scans have where nearly all have another."""
     files = evidence.files
     looked = {name: files[name].astype(str) for name in ("mode", "format") if name in files}
@@ -175,16 +175,16 @@ def _odd(evidence: Evidence) -> list[Noted]:
             told = ", ".join(f"{counts[index]} × {kinds[index] or 'unknown'}" for index in odd[:5].tolist())
             more = ", …" if len(odd) > 5 else ""
             message = f"{_scans(len(rows))} of an odd {name}: {told}{more}; {kinds[counts.argmax()]} is usual. Do they belong here?"
-            found.append(note(f"quality.{name}", "note", message, evidence.cohort.path[rows]))
+            found.append(make_finding(f"quality.{name}", "note", message, evidence.cohort.path[rows]))
     return found
 
 
-def _out_of_place(evidence: Evidence, lit: FloatArray) -> Noted | None:
+def _out_of_place(evidence: Evidence, lit: FloatArray) -> AuditFinding | None:
     """Scans that are like no other: a chest among brains, a negative, a scan upside down."""
     shows = np.flatnonzero(lit >= FEW_LIT)
     if len(shows) < 20:
         return None
-    strange = strangeness(evidence, shows)
+    strange = outlier_scores(evidence, shows)
     far = np.flatnonzero(strange > FAR)
     if not len(far):
         return None
@@ -193,8 +193,8 @@ def _out_of_place(evidence: Evidence, lit: FloatArray) -> Noted | None:
         f"{_scans(len(far))} out of place: further from all others than {FAR:g} times the usual spread. Look whether they show "
         "the same part of the body, upright and not inverted; remove what does not belong."
     )
-    picture = Strip(far[:SHOWN], tuple(f"{strange[row]:.1f} spreads away" for row in far[:SHOWN]))
-    return note("quality.stranger", "warning", message, evidence.cohort.path[far], picture)
+    picture = ScanSheet(far[:SHOWN], tuple(f"{strange[row]:.1f} spreads away" for row in far[:SHOWN]))
+    return make_finding("quality.stranger", "warning", message, evidence.cohort.path[far], picture)
 
 
 def _beyond_usual(rows: FloatArray, references: IntArray, shows: IntArray, people: IntArray) -> FloatArray:

@@ -8,8 +8,8 @@ from itertools import count
 
 import numpy as np
 
-from scanwise.audit.evidence import Bars, Evidence, Noted, note
-from scanwise.audit.subject_statistics import numbered
+from scanwise.audit.evidence import AuditFinding, Evidence, IntervalChart, make_finding
+from scanwise.audit.subject_statistics import subject_indices
 from scanwise.pooling import common_label
 from scanwise.recipe import SplitSection
 from scanwise.records import SIDES, IntArray, StrArray
@@ -27,7 +27,7 @@ BARS = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Needs:
+class SubjectRequirements:
     """How many subjects of a class or a group there must be in all, with the shares of the default split.
 
     Attributes:
@@ -41,7 +41,7 @@ class Needs:
     conformal: int
 
     @classmethod
-    def of(cls, section: SplitSection) -> "Needs":
+    def of(cls, section: SplitSection) -> "SubjectRequirements":
         """
         >>> Needs.of(SplitSection())
         Needs(split=4, calibrate=10, conformal=43)
@@ -65,12 +65,12 @@ class Needs:
         )
 
 
-def examine(evidence: Evidence) -> list[Noted]:
+def examine(evidence: Evidence) -> list[AuditFinding]:
     """Classes, then the columns with their cells, that are too few people; and whether the whole cohort is."""
     if evidence.subject is None:
         unknown = "not judged, for who is who is not known and scans are not people; say it with --subject"
-        return [note("evaluability", "note", f"Whether classes and groups are enough people: {unknown}.")]
-    cohort, people, needs = evidence.cohort, numbered(evidence), Needs.of(SplitSection())
+        return [make_finding("evaluability", "note", f"Whether classes and groups are enough people: {unknown}.")]
+    cohort, people, needs = evidence.cohort, subject_indices(evidence), SubjectRequirements.of(SplitSection())
     class_of = common_label(cohort.labels, people, len(cohort.classes))
     found = [*_whole(len(class_of), needs), *_classes(evidence, people, class_of, needs)]
     for name, values in cohort.groups.items():
@@ -83,16 +83,18 @@ def _in_all(least: int, share: float) -> int:
     return next(n for n in count(1) if round(share * n) >= least)
 
 
-def _whole(subjects: int, needs: Needs) -> list[Noted]:
+def _whole(subjects: int, needs: SubjectRequirements) -> list[AuditFinding]:
     if subjects >= needs.conformal:
         return []
     message = (
         f"The whole cohort is {subjects} subjects, too few {needs.lacks(subjects)} with the default split: {needs}."
     )
-    return [note("evaluability.cohort", "warning", message)]
+    return [make_finding("evaluability.cohort", "warning", message)]
 
 
-def _classes(evidence: Evidence, people: IntArray, class_of: IntArray, needs: Needs) -> list[Noted]:
+def _classes(
+    evidence: Evidence, people: IntArray, class_of: IntArray, needs: SubjectRequirements
+) -> list[AuditFinding]:
     """A warning for the classes that cannot be judged at all, and a note of what the others are too few for."""
     cohort = evidence.cohort
     subjects = np.bincount(class_of, minlength=len(cohort.classes))
@@ -108,19 +110,24 @@ def _classes(evidence: Evidence, people: IntArray, class_of: IntArray, needs: Ne
             f"Not evaluable, for too few people: {_listed(told)}. {needs}. Find more people, or merge or drop "
             f"the class{'es' * (len(lost) > 1)} (split.small_classes)."
         )
-        found.append(note("evaluability.class", "warning", message, cohort.path[np.isin(cohort.labels, lost)]))
+        found.append(make_finding("evaluability.class", "warning", message, cohort.path[np.isin(cohort.labels, lost)]))
     few = [f"{cohort.classes[i]} ({subjects[i]}) {needs.lacks(subjects[i])}" for i in order if needs.lacks(subjects[i])]
     message = f"Too few: {_listed(few)}. {needs}." if few else "Every class has people enough for promises within it."
     shown = np.sort(order[:BARS])
     values = subjects[shown].astype(np.float64)
     names = tuple(cohort.classes[index] for index in shown)
-    picture = Bars(names, values, values, values, "subjects (line: 90 % can be promised)", needs.conformal)
-    return [*found, note("evaluability", "note", message, picture=picture)]
+    picture = IntervalChart(names, values, values, values, "subjects (line: 90 % can be promised)", needs.conformal)
+    return [*found, make_finding("evaluability", "note", message, picture=picture)]
 
 
 def _group(
-    name: str, values: StrArray, people: IntArray, class_of: IntArray, classes: tuple[str, ...], needs: Needs
-) -> list[Noted]:
+    name: str,
+    values: StrArray,
+    people: IntArray,
+    class_of: IntArray,
+    classes: tuple[str, ...],
+    needs: SubjectRequirements,
+) -> list[AuditFinding]:
     """Values of a column, and their cells with the classes, that are too few people."""
     kinds, kind = np.unique(values, return_inverse=True)
     if len(kinds) > VALUES:
@@ -143,7 +150,7 @@ def _group(
     message = (
         f"Too few subjects for promises of their own in {len(few)} cells of the column {name!r}: {listed}. {needs}."
     )
-    return [note(f"evaluability.group.{name}", "note", message)]
+    return [make_finding(f"evaluability.group.{name}", "note", message)]
 
 
 def _counted(number: int, what: str) -> str:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanwise.audit import border_features
-from scanwise.audit.evidence import Bars, Evidence, Noted, note
-from scanwise.audit.subject_statistics import Estimate, classes_of, folds, numbered
+from scanwise.audit.evidence import AuditFinding, Evidence, IntervalChart, make_finding
+from scanwise.audit.subject_statistics import SubjectEstimate, classes_with_subjects, subject_folds, subject_indices
 from scanwise.pooling import common_label
 from scanwise.records import FloatArray, IntArray, Severity, StrArray
 
@@ -33,7 +33,7 @@ RIDGE = 1e-2
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ShortcutSource:
     """Where a class may be known from.
 
     Attributes:
@@ -49,39 +49,41 @@ class Source:
     advice: str
 
 
-def examine(evidence: Evidence) -> list[Noted]:
+def examine(evidence: Evidence) -> list[AuditFinding]:
     """The area under the ROC curve of each source, with intervals that hold for all of them together."""
-    people, labels = numbered(evidence), evidence.cohort.labels
-    kept = classes_of(people, labels, len(evidence.cohort.classes), FEWEST)
+    people, labels = subject_indices(evidence), evidence.cohort.labels
+    kept = classes_with_subjects(people, labels, len(evidence.cohort.classes), FEWEST)
     if len(kept) < 2:
         few = f"not judged, for fewer than two classes have {FEWEST} subjects"
-        return [note("shortcuts", "note", f"What tells the class without the anatomy: {few}.")]
+        return [make_finding("shortcuts", "note", f"What tells the class without the anatomy: {few}.")]
     rows = np.flatnonzero(np.isin(labels, kept))
     classes = np.searchsorted(kept, labels[rows])
     _, who = np.unique(people[rows], return_inverse=True)
-    told = [source for source in sources(evidence) if np.ptp(source.features[rows], axis=0).any()]
+    told = [source for source in shortcut_sources(evidence) if np.ptp(source.features[rows], axis=0).any()]
     if not told:
-        return [note("shortcuts", "note", "Border, background, files and columns are the same in all scans.")]
+        return [make_finding("shortcuts", "note", "Border, background, files and columns are the same in all scans.")]
     confidence = 1 - (1 - FAMILY) / len(told)
-    fold = folds(who, classes, FOLDS, evidence.seed)
-    areas = [area(out_of_fold(s.features[rows], classes, fold), classes, who, confidence) for s in told]
+    fold = subject_folds(who, classes, FOLDS, evidence.seed)
+    areas = [
+        clustered_auroc(out_of_fold_scores(s.features[rows], classes, fold), classes, who, confidence) for s in told
+    ]
     found = [_said(evidence, source, estimate) for source, estimate in zip(told, areas, strict=True)]
     return [_overview(evidence, told, areas, kept), *(one for one in found if one is not None)]
 
 
-def sources(evidence: Evidence) -> Iterator[Source]:
+def shortcut_sources(evidence: Evidence) -> Iterator[ShortcutSource]:
     """All that may tell the class; features that are the same in all scans are left in."""
     files = evidence.files
-    boxes = border_features.boxes(evidence.pixels.shape[1], len(evidence), files)
-    yield Source(
+    boxes = border_features.content_boxes(evidence.pixels.shape[1], len(evidence), files)
+    yield ShortcutSource(
         "shortcuts.border",
         "the border",
-        border_features.border(evidence.pixels, boxes),
+        border_features.border_features(evidence.pixels, boxes),
         "Look at the edges of the scans for marks, frames and collimation, and crop or mask them.",
     )
-    background = border_features.background(evidence.pixels)
+    background = border_features.background_features(evidence.pixels)
     if background is not None:
-        yield Source(
+        yield ShortcutSource(
             "shortcuts.background",
             "the background",
             background,
@@ -89,18 +91,22 @@ def sources(evidence: Evidence) -> Iterator[Source]:
         )
     same = "Save all scans again in the same way, from the originals if there are any."
     if "bytes" in files:
-        sizes = border_features.beyond_content(evidence.pixels, files["bytes"])
-        yield Source("shortcuts.bytes", "the file size beyond what the picture explains", _numbers(sizes), same)
+        sizes = border_features.unexplained_file_size(evidence.pixels, files["bytes"])
+        yield ShortcutSource("shortcuts.bytes", "the file size beyond what the picture explains", _numbers(sizes), same)
     if {"width", "height"} <= files.keys():
         shape = np.column_stack([_numbers(files["width"]), _numbers(files["height"])])
-        yield Source("shortcuts.size", "width and height", shape, "Bring all scans to one size before training.")
+        yield ShortcutSource(
+            "shortcuts.size", "width and height", shape, "Bring all scans to one size before training."
+        )
     for column, name in (("mode", "the image mode"), ("format", "the file format"), ("has_exif", "the EXIF header")):
         if column in files:
-            yield Source(f"shortcuts.{column.removeprefix('has_')}", name, _names(files[column].astype(str)), same)
+            yield ShortcutSource(
+                f"shortcuts.{column.removeprefix('has_')}", name, _names(files[column].astype(str)), same
+            )
     if "quality" in files:
-        yield Source("shortcuts.quality", "the JPEG quality", _numbers(files["quality"]), same)
+        yield ShortcutSource("shortcuts.quality", "the JPEG quality", _numbers(files["quality"]), same)
     for column, values in evidence.cohort.groups.items():
-        yield Source(
+        yield ShortcutSource(
             f"shortcuts.group.{column}",
             f"the column {column!r}",
             _column(values),
@@ -108,11 +114,11 @@ def sources(evidence: Evidence) -> Iterator[Source]:
         )
 
 
-def out_of_fold(features: FloatArray, classes: IntArray, fold: IntArray) -> FloatArray:
+def out_of_fold_scores(features: FloatArray, classes: IntArray, fold: IntArray) -> FloatArray:
     """(N, C) scores of a ridge regression on class indicators that never saw the scan's fold.
 
     Args:
-        features: (N, D). classes: (N,) from 0. fold: (N,) of `people.folds`.
+        features: (N, D). classes: (N,) from 0. fold: (N,) of `subject_statistics.subject_folds`.
     """
     wanted = np.eye(int(classes.max()) + 1)[classes]
     scores = np.zeros(wanted.shape)
@@ -128,7 +134,7 @@ def out_of_fold(features: FloatArray, classes: IntArray, fold: IntArray) -> Floa
     return scores
 
 
-def area(scores: FloatArray, classes: IntArray, people: IntArray, confidence: float) -> Estimate:
+def clustered_auroc(scores: FloatArray, classes: IntArray, people: IntArray, confidence: float) -> SubjectEstimate:
     """Area under the ROC curve, the mean over classes against the rest, with an interval over subjects.
 
     The interval is that of placement values summed by subject (DeLong et al. 1988; Obuchowski 1997), and Student's t
@@ -146,7 +152,9 @@ def area(scores: FloatArray, classes: IntArray, people: IntArray, confidence: fl
     sums, sizes = np.bincount(class_of, together, count), np.bincount(class_of, minlength=count)
     doubt = float((sums**2 / np.maximum(sizes - 1, 0.5)).sum())
     free = float(sums.sum() ** 2) / doubt if doubt > 0 else np.inf
-    return Estimate.of(float(np.mean(values)), pull, people, confidence, concerned=np.arange(len(people)), free=free)
+    return SubjectEstimate.of(
+        float(np.mean(values)), pull, people, confidence, concerned=np.arange(len(people)), free=free
+    )
 
 
 def _placed(scores: FloatArray, positive: NDArray[np.bool_]) -> tuple[float, FloatArray]:
@@ -168,7 +176,7 @@ def _share_below(ordered: FloatArray, values: FloatArray) -> FloatArray:
     return np.asarray(places / (2 * len(ordered)))
 
 
-def _said(evidence: Evidence, source: Source, estimate: Estimate) -> Noted | None:
+def _said(evidence: Evidence, source: ShortcutSource, estimate: SubjectEstimate) -> AuditFinding | None:
     """A warning where the source tells the class by a margin that matters and is no chance."""
     if not (estimate.value >= 0.5 + GAP and estimate.low > 0.5):
         return None
@@ -177,10 +185,12 @@ def _said(evidence: Evidence, source: Source, estimate: Estimate) -> Noted | Non
         message += (
             " Nobody is known here, so part of it may be that it tells the person: say who is who with --subject."
         )
-    return note(source.check, "warning", message)
+    return make_finding(source.check, "warning", message)
 
 
-def _overview(evidence: Evidence, told: list[Source], areas: list[Estimate], kept: IntArray) -> Noted:
+def _overview(
+    evidence: Evidence, told: list[ShortcutSource], areas: list[SubjectEstimate], kept: IntArray
+) -> AuditFinding:
     severity: Severity = "note"
     values, low, high = (np.array([getattr(one, name) for one in areas]) for name in ("value", "low", "high"))
     names = tuple(source.name for source in told)
@@ -191,10 +201,10 @@ def _overview(evidence: Evidence, told: list[Source], areas: list[Estimate], kep
         message += (
             f" Without {', '.join(left[:LISTED])}{', …' if len(left) > LISTED else ''}: fewer than {FEWEST} subjects."
         )
-    return note("shortcuts", severity, message, picture=Bars(names, values, low, high, "AUROC", 0.5))
+    return make_finding("shortcuts", severity, message, picture=IntervalChart(names, values, low, high, "AUROC", 0.5))
 
 
-def _interval(estimate: Estimate) -> str:
+def _interval(estimate: SubjectEstimate) -> str:
     return f"{estimate.value:.2f} ({max(estimate.low, 0):.2f}–{min(estimate.high, 1):.2f})"
 
 

@@ -12,7 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 from scanwise.records import FloatArray, IntArray
-from scanwise.registration import neighbours
+from scanwise.registration import nearest_neighbours
 
 NEAREST = 10
 """Neighbours of each scan that are looked at first, and over which its likeness to everybody is averaged."""
@@ -26,7 +26,7 @@ FEWEST = 2.5
 
 
 @dataclass(frozen=True, slots=True)
-class Forest:
+class SpanningForest:
     """The strongest edges that join scans without a ring.
 
     Attributes:
@@ -60,7 +60,7 @@ class Forest:
             rows, values = np.concatenate([same, rows]), np.concatenate([np.full(len(same), np.inf), values])
         rows, values = _tree(count, rows, values)
         while True:  # Borůvka: every tree that is left takes its strongest edge to another one
-            tree = components(count, rows)
+            tree = connected_scans(count, rows)
             more, strength = _outward(vectors, hub, tree, groups)
             if not len(more):
                 return cls(count, rows, values)
@@ -73,11 +73,11 @@ class Forest:
 
     def cut(self, threshold: float) -> IntArray:
         """(N,) the number of the tree that each scan stands in when weaker edges are cut."""
-        return components(self.count, self.rows[self.values >= threshold])
+        return connected_scans(self.count, self.rows[self.values >= threshold])
 
 
 @dataclass(frozen=True, slots=True)
-class TwoKinds:
+class TwoComponentMixture:
     """Two normal kinds of values, the weak and the strong.
 
     Attributes:
@@ -122,7 +122,7 @@ class TwoKinds:
         return (self.mean[1] - self.mean[0]) / float(spread)
 
 
-def components(count: int, rows: IntArray) -> IntArray:
+def connected_scans(count: int, rows: IntArray) -> IntArray:
     """(N,) the number of the tree of each of `count` scans, joined by edges (E, 2)."""
     graph = coo_array((np.ones(len(rows), dtype=np.int8), (rows[:, 0], rows[:, 1])), shape=(count, count))
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
@@ -130,7 +130,7 @@ def components(count: int, rows: IntArray) -> IntArray:
 
 def _others(vectors: FloatArray) -> tuple[IntArray, FloatArray]:
     """(N, K) the nearest other scans and their correlations."""
-    near, alike = neighbours(vectors, vectors, NEAREST + 1)
+    near, alike = nearest_neighbours(vectors, vectors, NEAREST + 1)
     alike = np.where(near == np.arange(len(near))[:, None], np.inf, alike)  # a double may stand before the scan itself
     order = np.argsort(-alike, axis=1, kind="stable")[:, 1:]
     return np.take_along_axis(near, order, axis=1), np.take_along_axis(alike, order, axis=1)

@@ -13,7 +13,7 @@ from scanwise.risk import clopper_pearson
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class SubjectEstimate:
     """A figure, its interval over subjects, and how far each scan pulls it.
 
     Attributes:
@@ -74,11 +74,11 @@ class Estimate:
         found = cls.of(value, pull, people, confidence, concerned=rows)
         return cls(value, float(np.clip(found.low, 0, 1)), float(np.clip(found.high, 0, 1)), pull)
 
-    def less(self, other: "Estimate", people: IntArray, confidence: float = 0.95) -> "Estimate":
+    def less(self, other: "SubjectEstimate", people: IntArray, confidence: float = 0.95) -> "SubjectEstimate":
         """This less the other: people who stand in both count once, so what they share cancels."""
         pull = self.pull - other.pull
         concerned = np.flatnonzero((self.pull != 0) | (other.pull != 0))
-        return Estimate.of(self.value - other.value, pull, people, confidence, concerned=concerned)
+        return SubjectEstimate.of(self.value - other.value, pull, people, confidence, concerned=concerned)
 
     def percent(self) -> str:
         """A share in words.
@@ -90,7 +90,7 @@ class Estimate:
         return f"{100 * self.value:.1f} %{known}"
 
 
-def numbered(evidence: Evidence) -> IntArray:
+def subject_indices(evidence: Evidence) -> IntArray:
     """(N,) the index of each scan's subject; a scan of whom nobody knows stands for itself."""
     if evidence.subject is None:
         return np.arange(len(evidence))
@@ -101,7 +101,7 @@ def numbered(evidence: Evidence) -> IntArray:
     return np.unique(people, return_inverse=True)[1].reshape(-1)
 
 
-def joined(subject: StrArray, same: IntArray) -> StrArray:
+def join_subjects(subject: StrArray, same: IntArray) -> StrArray:
     """(N,) the subjects, of whom those that share a scan are one, under the name that most of their scans have.
 
     Args:
@@ -126,12 +126,12 @@ def joined(subject: StrArray, same: IntArray) -> StrArray:
     return name_of[group[place]]
 
 
-def classes_of(people: IntArray, labels: IntArray, count: int, fewest: int) -> IntArray:
+def classes_with_subjects(people: IntArray, labels: IntArray, count: int, fewest: int) -> IntArray:
     """The classes, of `count`, that at least `fewest` subjects have."""
     return np.flatnonzero(np.bincount(common_label(labels, people, count), minlength=count) >= fewest)
 
 
-def folds(people: IntArray, labels: IntArray, count: int, seed: int) -> IntArray:
+def subject_folds(people: IntArray, labels: IntArray, count: int, seed: int) -> IntArray:
     """(N,) the fold of each scan: no subject in two folds, the subjects of every class dealt evenly."""
     classes = common_label(labels, people, int(labels.max()) + 1)
     random = np.random.default_rng(seed)

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanwise.audit import filename_patterns
-from scanwise.audit.evidence import SURE, Evidence, Histogram, Noted, Pairs, Recovered, note
-from scanwise.audit.subject_clustering import Forest, TwoKinds
+from scanwise.audit.evidence import SURE, AuditFinding, Evidence, Histogram, PairSheet, RecoveredSubjects, make_finding
+from scanwise.audit.subject_clustering import SpanningForest, TwoComponentMixture
 from scanwise.records import FloatArray, IntArray, StrArray
 from scanwise.registration import whiten
 
@@ -33,9 +33,9 @@ TORN = 0.01
 """Share of the scans that pixels may put to somebody else than the names do before it is a warning."""
 
 
-def recover(
+def recover_subjects(
     pixels: NDArray[np.uint8], vectors: FloatArray, labels: IntArray | None = None, same: IntArray | None = None
-) -> Recovered:
+) -> RecoveredSubjects:
     """Tell people apart: scans joined by strong edges of a forest over their likeness are one subject.
 
     The strength that is asked for comes from the edges themselves: those within a subject and those between subjects
@@ -61,17 +61,17 @@ def recover(
     return replace(part, subject=_named(everyone), pairs=shown[part.pairs])
 
 
-def examine(evidence: Evidence) -> list[Noted]:
+def examine(evidence: Evidence) -> list[AuditFinding]:
     """Who is who by the pixels, beside what was given; and by the names of files, where nothing was given."""
     known = evidence.cohort
     given = known.subjects_known and not known.subject_source.startswith("recovered")
-    recovered = evidence.recovered or recover(evidence.pixels, evidence.vectors, known.labels)
+    recovered = evidence.recovered or recover_subjects(evidence.pixels, evidence.vectors, known.labels)
     if given:
         return [_compared(evidence, recovered)]
     return [_told(evidence, recovered), *_proposed(evidence, recovered)]
 
 
-def labels_belong(forest: Forest, kinds: TwoKinds, labels: IntArray) -> bool:
+def labels_follow_subjects(forest: SpanningForest, kinds: TwoComponentMixture, labels: IntArray) -> bool:
     """Whether the surer half of the strong edges crosses labels far more seldom than chance would."""
     strong = forest.rows[np.isfinite(forest.values) & (forest.values >= kinds.mean[1])]
     share = np.bincount(labels) / len(labels)
@@ -82,12 +82,12 @@ def labels_belong(forest: Forest, kinds: TwoKinds, labels: IntArray) -> bool:
     return crossing <= CROSSING * chance
 
 
-def _unknown(count: int, reason: str) -> Recovered:
+def _unknown(count: int, reason: str) -> RecoveredSubjects:
     nothing = np.empty((0, 2), dtype=np.int64)
-    return Recovered(_named(np.arange(count)), 0.0, float("nan"), False, reason, np.empty(0), nothing)
+    return RecoveredSubjects(_named(np.arange(count)), 0.0, float("nan"), False, reason, np.empty(0), nothing)
 
 
-def _judge(turned: FloatArray, labels: IntArray | None, same: IntArray | None) -> tuple[Recovered, IntArray]:
+def _judge(turned: FloatArray, labels: IntArray | None, same: IntArray | None) -> tuple[RecoveredSubjects, IntArray]:
     """What whitened vectors (N, D) say, and (N,) the number of each scan's subject."""
     forest, kinds = _grown(turned, labels, same)
     count = len(turned)
@@ -111,14 +111,16 @@ def _judge(turned: FloatArray, labels: IntArray | None, same: IntArray | None) -
     return replace(told, reason=reason, confidence=confidence, judged=True), people
 
 
-def _grown(turned: FloatArray, labels: IntArray | None, same: IntArray | None = None) -> tuple[Forest, TwoKinds]:
+def _grown(
+    turned: FloatArray, labels: IntArray | None, same: IntArray | None = None
+) -> tuple[SpanningForest, TwoComponentMixture]:
     """The forest and the two kinds of its edges; no edge joins two labels where labels belong to people."""
-    forest = Forest.grow(turned, None, same)
-    kinds = TwoKinds.fit(forest.judged)
-    if labels is not None and labels_belong(forest, kinds, labels):
+    forest = SpanningForest.grow(turned, None, same)
+    kinds = TwoComponentMixture.fit(forest.judged)
+    if labels is not None and labels_follow_subjects(forest, kinds, labels):
         inside = None if same is None else same[labels[same[:, 0]] == labels[same[:, 1]]]
-        forest = Forest.grow(turned, labels, inside)
-        kinds = TwoKinds.fit(forest.judged)
+        forest = SpanningForest.grow(turned, labels, inside)
+        kinds = TwoComponentMixture.fit(forest.judged)
     return forest, kinds
 
 
@@ -152,27 +154,27 @@ def _named(people: IntArray) -> StrArray:
     return np.array([f"auto-{number + 1:0{digits}}" for number in rank[code.reshape(-1)].tolist()], dtype=np.str_)
 
 
-def _told(evidence: Evidence, recovered: Recovered) -> Noted:
+def _told(evidence: Evidence, recovered: RecoveredSubjects) -> AuditFinding:
     picture = _plot(recovered)
     if not recovered.judged:
         message = f"Who is who cannot be told from the pixels: {recovered.reason}. Say it with --subject."
-        return note("subjects.recovered", "warning", message, picture=picture)
+        return make_finding("subjects.recovered", "warning", message, picture=picture)
     message = f"The pixels alone tell {recovered.reason} (two halves of the evidence agree by so much)."
     if recovered.sure:
-        return note(
+        return make_finding(
             "subjects.recovered", "note", message + " Say with --subject who is who, if you know.", picture=picture
         )
     message += (
         f" That is below {SURE}, too little to split by: people may be cut apart or thrown together. Use --subject."
     )
-    return note("subjects.recovered", "warning", message, picture=picture)
+    return make_finding("subjects.recovered", "warning", message, picture=picture)
 
 
-def _proposed(evidence: Evidence, recovered: Recovered) -> list[Noted]:
+def _proposed(evidence: Evidence, recovered: RecoveredSubjects) -> list[AuditFinding]:
     """What names say, beside what pixels say; never used unasked."""
     from sklearn.metrics import adjusted_rand_score
 
-    found = filename_patterns.guesses(evidence.cohort.path, evidence.cohort.labels, recovered.pairs)
+    found = filename_patterns.propose_patterns(evidence.cohort.path, evidence.cohort.labels, recovered.pairs)
     if not found:
         return []
     best = found[0]
@@ -186,16 +188,16 @@ def _proposed(evidence: Evidence, recovered: Recovered) -> list[Noted]:
         message += f" With the subjects that pixels tell, the adjusted Rand index is {both:.3f}."
     if len(found) > 1:
         message += " Other readings: " + ", ".join(f"'{guess.pattern}'" for guess in found[1:3]) + "."
-    return [note("subjects.names", "note" if recovered.sure else "warning", message)]
+    return [make_finding("subjects.names", "note" if recovered.sure else "warning", message)]
 
 
-def _compared(evidence: Evidence, recovered: Recovered) -> Noted:
+def _compared(evidence: Evidence, recovered: RecoveredSubjects) -> AuditFinding:
     """The given subjects beside those of the pixels."""
     from sklearn.metrics import adjusted_rand_score
 
     if not recovered.judged:
         message = f"The given subjects could not be checked against the pixels: {recovered.reason}."
-        return note("subjects.given", "note", message, picture=_plot(recovered))
+        return make_finding("subjects.given", "note", message, picture=_plot(recovered))
     given = evidence.cohort.subject
     torn = _torn(given, recovered.subject)
     both = adjusted_rand_score(given, recovered.subject)
@@ -209,12 +211,12 @@ def _compared(evidence: Evidence, recovered: Recovered) -> Noted:
         names = ", ".join(merged[:3].tolist()) + (", …" if len(merged) > 3 else "")
         message += f" Taken for one with another, with all their scans: {names} ({len(merged)} in all)."
     if not recovered.sure or (len(moved) <= TORN * len(given) and len(merged) < MERGED):
-        return note("subjects.given", "note", message, picture=_plot(recovered))
+        return make_finding("subjects.given", "note", message, picture=_plot(recovered))
     message += f" {len(torn):,} scans look like somebody else than their subject says: check who is who."
     shown = torn[:SHOWN]
     rows = np.stack([shown, _likeness(given, recovered.subject, shown)], axis=1)
     captions = tuple(f"{given[one]} and {given[other]}" for one, other in rows.tolist())
-    return note("subjects.given", "warning", message, evidence.cohort.path[torn], Pairs(rows, captions))
+    return make_finding("subjects.given", "warning", message, evidence.cohort.path[torn], PairSheet(rows, captions))
 
 
 def _torn(given: StrArray, recovered: StrArray) -> IntArray:
@@ -234,7 +236,7 @@ def _likeness(given: StrArray, recovered: StrArray, torn: IntArray) -> IntArray:
     return np.array([np.flatnonzero((recovered == recovered[row]) & (given != given[row]))[0] for row in torn])
 
 
-def _plot(recovered: Recovered) -> Histogram | None:
+def _plot(recovered: RecoveredSubjects) -> Histogram | None:
     if not len(recovered.values):
         return None
     within = recovered.values >= recovered.threshold

@@ -36,13 +36,13 @@ def lay(scans: NDArray[np.uint8], values: FloatArray) -> Laid:
     """
     side = scans.shape[1] // 2 * 2  # poses are found on half the size
     gray = np.rint(scans[:, :side, :side].mean(axis=3)).astype(np.uint8)
-    masks = registration.foreground(gray)
-    poses = registration.poses(gray, masks)
+    masks = registration.foreground_masks(gray)
+    poses = registration.estimate_poses(gray, masks)
     if len(scans) > 1:
         _turn_upright(poses)
-    grid = registration.grid(SIDE)
-    maps = registration.sample(values[:, :side, :side].astype(np.float32), poses, grid)
-    heads = registration.sample(masks.repeat(2, axis=1).repeat(2, axis=2).astype(np.float32), poses, grid)
+    grid = registration.canonical_grid(SIDE)
+    maps = registration.sample_images(values[:, :side, :side].astype(np.float32), poses, grid)
+    heads = registration.sample_images(masks.repeat(2, axis=1).repeat(2, axis=2).astype(np.float32), poses, grid)
     total = maps.sum(axis=1, keepdims=True)
     maps = maps / np.where(total > 0, total, 1)
     return Laid(maps.reshape(-1, SIDE, SIDE), heads.mean(axis=0).reshape(SIDE, SIDE))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from scanwise.audit.evidence import Evidence, Noted
+from scanwise.audit.evidence import AuditFinding, Evidence
 from scanwise.cohort.store import Store
 from scanwise.recipe import Recipe
 from scanwise.records import Cohort, Finding, Split
@@ -27,7 +27,7 @@ class AuditResult:
     """
 
     evidence: Evidence
-    noted: tuple[Noted, ...]
+    noted: tuple[AuditFinding, ...]
     seconds: dict[str, float]
 
     @property

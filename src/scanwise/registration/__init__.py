@@ -1,23 +1,31 @@
 """Scans as pictures that can be compared: thumbnails, descriptors that correlate, nearest neighbours, poses, alignment."""
 
-from scanwise.registration.alignment import Aligned, align, explained, frames, grid, inside, sample
-from scanwise.registration.pose import foreground, moments, pictures, poses
-from scanwise.registration.vectors import THUMBNAIL, descriptors, neighbours, whiten
+from scanwise.registration.alignment import (
+    Alignment,
+    align,
+    canonical_grid,
+    content_frames,
+    explained_detail,
+    inside_frame,
+    sample_images,
+)
+from scanwise.registration.pose import canonical_pictures, estimate_poses, foreground_masks, moment_poses
+from scanwise.registration.vectors import THUMBNAIL, descriptors, nearest_neighbours, whiten
 
 __all__ = [
     "THUMBNAIL",
-    "Aligned",
+    "Alignment",
     "align",
+    "canonical_grid",
+    "canonical_pictures",
+    "content_frames",
     "descriptors",
-    "explained",
-    "foreground",
-    "frames",
-    "grid",
-    "inside",
-    "moments",
-    "neighbours",
-    "pictures",
-    "poses",
-    "sample",
+    "estimate_poses",
+    "explained_detail",
+    "foreground_masks",
+    "inside_frame",
+    "moment_poses",
+    "nearest_neighbours",
+    "sample_images",
     "whiten",
 ]

@@ -28,7 +28,7 @@ STEP = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class Aligned:
+class Alignment:
     """Moving scans laid over fixed ones.
 
     Attributes:
@@ -40,14 +40,14 @@ class Aligned:
     gain: FloatArray
 
 
-def grid(side: int) -> FloatArray:
+def canonical_grid(side: int) -> FloatArray:
     """(2, side²) canonical places of a square of pixels, row after row: y, then x."""
     line = (2 * np.arange(side) + 1 - side) * (EXTENT / side)
     y, x = np.meshgrid(line, line, indexing="ij")
     return np.stack([y.reshape(-1), x.reshape(-1)]).astype(np.float32)
 
 
-def frames(images: NDArray[np.uint8]) -> FloatArray:
+def content_frames(images: NDArray[np.uint8]) -> FloatArray:
     """(N, 4) first and last row, first and last column of what is not black: beyond them is padding, or the same as it."""
     shown = images > BLACK
     found = np.empty((len(images), 4), dtype=np.float32)
@@ -58,14 +58,14 @@ def frames(images: NDArray[np.uint8]) -> FloatArray:
     return found
 
 
-def inside(boxes: FloatArray, poses: FloatArray, places: FloatArray) -> BoolArray:
+def inside_frame(boxes: FloatArray, poses: FloatArray, places: FloatArray) -> BoolArray:
     """(B, P) whether canonical places lie in the frames (B, 4) of scans in their poses (B, 2, 3)."""
     y, x = (poses[:, :, :2] @ places + poses[:, :, 2:]).swapaxes(0, 1)
     top, bottom, left, right = boxes.T[:, :, None]
     return np.asarray((y >= top) & (y <= bottom) & (x >= left) & (x <= right))
 
 
-def sample(images: FloatArray, poses: FloatArray, places: FloatArray) -> FloatArray:
+def sample_images(images: FloatArray, poses: FloatArray, places: FloatArray) -> FloatArray:
     """(B, P) the images at canonical places, bilinear; beyond an edge its last pixel goes on.
 
     Args:
@@ -87,19 +87,19 @@ def sample(images: FloatArray, poses: FloatArray, places: FloatArray) -> FloatAr
     return np.asarray(seen[:, 0, 0].numpy())
 
 
-def slopes(fixed: FloatArray) -> FloatArray:
+def affine_derivatives(fixed: FloatArray) -> FloatArray:
     """(B, 8, P) how the fixed pictures (B, P) change with each of six affine coefficients, a gain and an offset."""
     count, side = len(fixed), round(fixed.shape[1] ** 0.5)
     pair: list[FloatArray] = list(np.gradient(fixed.reshape(count, side, side), 2 * EXTENT / side, axis=(1, 2)))
     down, right = (one.reshape(count, -1) for one in pair)
-    y, x = grid(side)
+    y, x = canonical_grid(side)
     found = np.empty((count, 8, fixed.shape[1]), dtype=np.float32)
     for row, values in enumerate((down * y, down * x, down, right * y, right * x, right, fixed, np.float32(1))):
         found[:, row] = values
     return found
 
 
-def similar(derivatives: FloatArray) -> FloatArray:
+def similarity_derivatives(derivatives: FloatArray) -> FloatArray:
     """(B, 6, P) derivatives for a zoom, a rotation and a shift alone, of (B, 8, P) for all that is affine."""
     zoom, turn = derivatives[:, 0] + derivatives[:, 4], derivatives[:, 1] - derivatives[:, 3]
     return np.stack([zoom, turn, *derivatives[:, [2, 5, 6, 7]].swapaxes(0, 1)], axis=1)
@@ -114,7 +114,7 @@ def align(
     boxes: FloatArray,
     shown: BoolArray | None = None,
     derivatives: FloatArray | None = None,
-) -> Aligned:
+) -> Alignment:
     """Change the poses of moving scans until they show what the fixed ones show.
 
     Args:
@@ -122,24 +122,24 @@ def align(
         moving: (B, H, W) float32.
         poses: (B, 2, 3) to begin with; from about a tenth of the frame and 15 degrees off it is found.
         iterations: Gauss-Newton steps.
-        boxes: (B, 4) of the moving scans, from `frames`: beyond them nothing is known.
+        boxes: (B, 4) of the moving scans, from `content_frames`: beyond them nothing is known.
         shown: (B, P) where something is known of the fixed pictures; by default everywhere.
-        derivatives: (B, K, P) of the fixed pictures, by default `slopes(fixed)`; see `similar` for fewer freedoms.
+        derivatives: (B, K, P) of the fixed pictures, by default `affine_derivatives(fixed)`; see `similarity_derivatives` for fewer freedoms.
     """
-    steepest = slopes(fixed) if derivatives is None else derivatives
-    places = grid(round(fixed.shape[1] ** 0.5))
+    steepest = affine_derivatives(fixed) if derivatives is None else derivatives
+    places = canonical_grid(round(fixed.shape[1] ** 0.5))
     shown = np.ones(fixed.shape, dtype=np.bool_) if shown is None else shown
     weight = np.ones((len(moving), fixed.shape[1]), dtype=np.float32)
     gain: FloatArray = np.ones(len(moving))
     for _ in range(iterations):
-        seen = sample(moving, poses, places)
-        weight *= shown & inside(boxes, poses, places)
+        seen = sample_images(moving, poses, places)
+        weight *= shown & inside_frame(boxes, poses, places)
         solved = _solve(steepest, weight, seen)
         fitted = np.matmul(solved[:, None, :].astype(np.float32), steepest)[:, 0]
         weight = _tukey(seen - fitted)
         gain = solved[:, -2]
         poses = _compose(poses, _affine(solved[:, :-2]) / _away_from_zero(gain)[:, None])
-    return Aligned(poses, gain)
+    return Alignment(poses, gain)
 
 
 def _solve(steepest: FloatArray, weight: FloatArray, seen: FloatArray) -> FloatArray:
@@ -189,7 +189,7 @@ def _compose(poses: FloatArray, change: FloatArray) -> FloatArray:
     return np.concatenate([turned, moved], axis=2).astype(np.float32)
 
 
-def explained(one: FloatArray, other: FloatArray, masks: BoolArray) -> FloatArray:
+def explained_detail(one: FloatArray, other: FloatArray, masks: BoolArray) -> FloatArray:
     """(B,) how much of the fine detail of a picture the other one explains, whichever way explains more; 1 is all.
 
     The other picture may be brighter, of another contrast or gamma, or saturated: what is left is measured after the

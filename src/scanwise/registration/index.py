@@ -26,7 +26,7 @@ COMPARED = 40_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
+class NeighbourIndex:
     """References in cells.
 
     Attributes:
@@ -58,7 +58,7 @@ class Index:
         cells.add(references)
         random = np.random.default_rng(0)
         some = queries[random.choice(len(queries), min(SAMPLE, len(queries)), replace=False)]
-        wanted = exact(some, references, count)[1][:, -1:]
+        wanted = exact_neighbours(some, references, count)[1][:, -1:]
         cells.nprobe = max(1, number // 64)
         while True:
             found = cells.search(np.ascontiguousarray(some, dtype=np.float32), count)[0]
@@ -73,7 +73,7 @@ class Index:
         return places, np.where(places >= 0, values, -np.inf)
 
 
-def exact(queries: FloatArray, references: FloatArray, count: int) -> tuple[IntArray, FloatArray]:
+def exact_neighbours(queries: FloatArray, references: FloatArray, count: int) -> tuple[IntArray, FloatArray]:
     """The same from all pairs, in blocks of queries."""
     import torch  # its selection of the largest is ten times as fast as a partition of NumPy's, and steadier
 

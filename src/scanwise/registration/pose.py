@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from scanwise.records import BoolArray, FloatArray, IntArray
-from scanwise.registration.alignment import align, frames, grid, inside, sample, similar, slopes
+from scanwise.registration.alignment import (
+    affine_derivatives,
+    align,
+    canonical_grid,
+    content_frames,
+    inside_frame,
+    sample_images,
+    similarity_derivatives,
+)
 
 BLOCK = 256
 """Scans worked on at once."""
@@ -27,7 +35,7 @@ TURNS = 16
 ITERATIONS = 8
 
 
-def foreground(pixels: NDArray[np.uint8]) -> BoolArray:
+def foreground_masks(pixels: NDArray[np.uint8]) -> BoolArray:
     """(N, S // 2, S // 2) the largest thing that stands out from the border, without holes, at half the size.
 
     What stands out is what lies more than halfway from the background (the median of the border, or the darker side) to
@@ -44,7 +52,7 @@ def foreground(pixels: NDArray[np.uint8]) -> BoolArray:
     return found
 
 
-def moments(masks: BoolArray) -> FloatArray:
+def moment_poses(masks: BoolArray) -> FloatArray:
     """(N, 2, 3) poses that bring each mask upright (its longer axis vertical), to the middle and to an area of one.
 
     Args:
@@ -65,27 +73,27 @@ def moments(masks: BoolArray) -> FloatArray:
     return found
 
 
-def poses(pixels: NDArray[np.uint8], masks: BoolArray) -> FloatArray:
+def estimate_poses(pixels: NDArray[np.uint8], masks: BoolArray) -> FloatArray:
     """(N, 2, 3) how the subject of each scan lies: from the canonical frame of all to the pixels of its thumbnail.
 
     Args:
         pixels: (N, S, S) thumbnails.
-        masks: (N, S // 2, S // 2) of `foreground`.
+        masks: (N, S // 2, S // 2) of `foreground_masks`.
     """
-    found = moments(masks)
+    found = moment_poses(masks)
     some = np.unique(np.linspace(0, len(pixels) - 1, min(LEARNT, len(pixels))).astype(np.int64))
     mean = _mean(pixels[some], found[some])
-    steepest = similar(slopes(mean))
+    steepest = similarity_derivatives(affine_derivatives(mean))
     for start in range(0, len(pixels), BLOCK):
         block = slice(start, start + BLOCK)
         images = _blurred(pixels[block])
         begun = _turned(images, found[block], mean)
-        boxes = frames(pixels[block])
+        boxes = content_frames(pixels[block])
         found[block] = align(mean, images, begun, ITERATIONS, boxes=boxes, derivatives=steepest).poses
     return found
 
 
-def pictures(pixels: NDArray[np.uint8], found: FloatArray, side: int) -> FloatArray:
+def canonical_pictures(pixels: NDArray[np.uint8], found: FloatArray, side: int) -> FloatArray:
     """(N, side²) what each scan shows beyond the mean of all, in the canonical frame and at one contrast.
 
     What lies outside the frame of a scan (its box of pixels that are not black) is taken to be as the mean, so that a cut
@@ -95,16 +103,16 @@ def pictures(pixels: NDArray[np.uint8], found: FloatArray, side: int) -> FloatAr
         pixels: (N, S, S) thumbnails.
         found: (N, 2, 3) their poses.
     """
-    places = grid(side)
+    places = canonical_grid(side)
     shown = np.empty((len(pixels), side * side), dtype=np.float32)
     for start in range(0, len(pixels), BLOCK):
         block = slice(start, start + BLOCK)
         soft = ndimage.gaussian_filter(pixels[block].astype(np.float32), (0, 1, 1), truncate=2.5)
-        shown[block] = _standard(sample(soft, found[block], places))
+        shown[block] = _standard(sample_images(soft, found[block], places))
     mean = shown.mean(axis=0)
     for start in range(0, len(pixels), BLOCK):
         block = slice(start, start + BLOCK)
-        known = inside(frames(pixels[block]), found[block], places)
+        known = inside_frame(content_frames(pixels[block]), found[block], places)
         shown[block] = np.where(known, _matched(shown[block], mean, known) - mean, 0)
     return shown
 
@@ -121,13 +129,20 @@ def _matched(shown: FloatArray, mean: FloatArray, known: BoolArray) -> FloatArra
 
 def _mean(pixels: NDArray[np.uint8], found: FloatArray) -> FloatArray:
     """(1, SIDE²) the mean picture of some scans, each laid over the mean of the round before."""
-    images, boxes = _blurred(pixels), frames(pixels)
-    mean = _standard(sample(images[:1], found[:1], grid(SIDE)))
+    images, boxes = _blurred(pixels), content_frames(pixels)
+    mean = _standard(sample_images(images[:1], found[:1], canonical_grid(SIDE)))
     for _ in range(ROUNDS):
         found = _turned(images, found, mean)
-        mean = _standard(_standard(sample(images, found, grid(SIDE))).mean(axis=0, keepdims=True))
-        found = align(mean, images, found, ITERATIONS // 2, boxes=boxes, derivatives=similar(slopes(mean))).poses
-    return _standard(_standard(sample(images, found, grid(SIDE))).mean(axis=0, keepdims=True))
+        mean = _standard(_standard(sample_images(images, found, canonical_grid(SIDE))).mean(axis=0, keepdims=True))
+        found = align(
+            mean,
+            images,
+            found,
+            ITERATIONS // 2,
+            boxes=boxes,
+            derivatives=similarity_derivatives(affine_derivatives(mean)),
+        ).poses
+    return _standard(_standard(sample_images(images, found, canonical_grid(SIDE))).mean(axis=0, keepdims=True))
 
 
 def _turned(images: FloatArray, found: FloatArray, mean: FloatArray) -> FloatArray:
@@ -137,7 +152,7 @@ def _turned(images: FloatArray, found: FloatArray, mean: FloatArray) -> FloatArr
     turns = _turns()
     best, chosen = np.full(len(images), -np.inf), np.zeros(len(images), dtype=np.int64)
     for index, turn in enumerate(turns):
-        alike = _standard(sample(images, found, turn @ grid(COARSE))) @ wanted
+        alike = _standard(sample_images(images, found, turn @ canonical_grid(COARSE))) @ wanted
         better = alike > best
         best[better], chosen[better] = alike[better], index
     return np.concatenate([found[:, :, :2] @ turns[chosen], found[:, :, 2:]], axis=2)

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from scanwise.recipe import Data
 from scanwise.records import FloatArray, IntArray
-from scanwise.registration.index import Index, exact
+from scanwise.registration.index import NeighbourIndex, exact_neighbours
 
 THUMBNAIL = Data(size=104, channels=1, shape="pad")
 """What the audit looks at: gray, uncropped, the shape kept; half the size of the public four-class MRI scans."""
@@ -42,7 +42,7 @@ def descriptors(pixels: NDArray[np.uint8], sigma: float = 1.0) -> FloatArray:
     return found
 
 
-def neighbours(queries: FloatArray, references: FloatArray, count: int) -> tuple[IntArray, FloatArray]:
+def nearest_neighbours(queries: FloatArray, references: FloatArray, count: int) -> tuple[IntArray, FloatArray]:
     """The `count` references that are most alike each query, the most alike first, by the product of rows.
 
     All pairs are compared; from `INDEXED` references on an index is asked, which finds 99 % of them.
@@ -55,11 +55,11 @@ def neighbours(queries: FloatArray, references: FloatArray, count: int) -> tuple
     """
     count = min(count, len(references))
     if len(references) < INDEXED:
-        return exact(queries, references, count)
-    places, values = Index.build(queries, references, count).search(queries, count)
+        return exact_neighbours(queries, references, count)
+    places, values = NeighbourIndex.build(queries, references, count).search(queries, count)
     short = np.flatnonzero((places < 0).any(axis=1))  # too few in the cells that were looked into
     if len(short):
-        places[short], values[short] = exact(queries[short], references, count)
+        places[short], values[short] = exact_neighbours(queries[short], references, count)
     return places, values
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from scanwise.audit.evidence import Noted
+from scanwise.audit.evidence import AuditFinding
 from scanwise.records import Finding, save_findings
 from scanwise.reporting import scan_sheets
 from scanwise.reporting.page import page
@@ -34,7 +34,9 @@ class Entry:
     caption: str
 
 
-def write(folder: Path, noted: Sequence[Noted], pixels: Pixels, title: str, facts: Sequence[tuple[str, str]]) -> Path:
+def write(
+    folder: Path, noted: Sequence[AuditFinding], pixels: Pixels, title: str, facts: Sequence[tuple[str, str]]
+) -> Path:
     """Write `findings.json`, `figures/` and `audit.html` into a folder, each whole or not at all.
 
     Args:
@@ -70,7 +72,7 @@ def write(folder: Path, noted: Sequence[Noted], pixels: Pixels, title: str, fact
     return folder / "audit.html"
 
 
-def sort(noted: Sequence[Noted]) -> list[Noted]:
+def sort(noted: Sequence[AuditFinding]) -> list[AuditFinding]:
     """The gravest first; equals stay in the order of the checks."""
     order = list(SEVERITIES)
     return sorted(noted, key=lambda one: order.index(one.finding.severity))
@@ -80,7 +82,7 @@ def _count(findings: Sequence[Finding], severity: str) -> int:
     return sum(finding.severity == severity for finding in findings)
 
 
-def _draw(folder: Path, index: int, one: Noted, pixels: Pixels) -> tuple[str, Markup] | None:
+def _draw(folder: Path, index: int, one: AuditFinding, pixels: Pixels) -> tuple[str, Markup] | None:
     """Draw the picture of a finding into `figures/`; its relative path, and itself for the page."""
     if one.picture is None:
         return None
@@ -96,7 +98,7 @@ def _draw(folder: Path, index: int, one: Noted, pixels: Pixels) -> tuple[str, Ma
     )
 
 
-def _entry(finding: Finding, picture: Markup, one: Noted) -> Entry:
+def _entry(finding: Finding, picture: Markup, one: AuditFinding) -> Entry:
     return Entry(
         severity=finding.severity,
         word=SEVERITIES[finding.severity],

@@ -7,7 +7,7 @@ import textwrap
 import numpy as np
 from numpy.typing import NDArray
 
-from scanwise.audit.evidence import Bars, Histogram, Pairs, Picture, Strip
+from scanwise.audit.evidence import FindingPicture, Histogram, IntervalChart, PairSheet, ScanSheet
 from scanwise.reporting import tables
 from scanwise.reporting.components import Table
 from scanwise.reporting.figures import INK, SERIES, SOFT, _drawing, _svg, _wrapped
@@ -18,7 +18,7 @@ SHOWN = 12  # scans or pairs on one sheet
 Pixels = NDArray[np.uint8]
 
 
-def draw(name: str, picture: Picture, pixels: Pixels) -> tuple[str, bytes]:
+def draw(name: str, picture: FindingPicture, pixels: Pixels) -> tuple[str, bytes]:
     """One picture as a file: its suffix and its bytes.
 
     Args:
@@ -26,13 +26,13 @@ def draw(name: str, picture: Picture, pixels: Pixels) -> tuple[str, bytes]:
         picture: rows refer to `pixels`.
         pixels: (N, S, S) or (N, S, S, 1) thumbnails.
     """
-    if isinstance(picture, Pairs):
+    if isinstance(picture, PairSheet):
         left, right = (_gray(pixels, picture.rows[:SHOWN, side]) for side in (0, 1))
         gap = np.full((len(left), left.shape[1], 4), 11, dtype=np.uint8)  # the colour of the sheet
         return "png", _sheet(np.concatenate([left, gap, right], axis=2), picture.captions[:SHOWN], 3)
-    if isinstance(picture, Strip):
+    if isinstance(picture, ScanSheet):
         return "png", _sheet(_gray(pixels, picture.rows[:SHOWN]), picture.captions[:SHOWN], 6)
-    if isinstance(picture, Bars):
+    if isinstance(picture, IntervalChart):
         return "svg", _bars(name, picture).encode()
     return "svg", _histogram(name, picture).encode()
 
@@ -63,13 +63,13 @@ def failures(contents: RunData) -> tuple[str, Table] | None:
     return f"data:image/png;base64,{base64.b64encode(sheet.read_bytes()).decode('ascii')}", table
 
 
-def describe(picture: Picture) -> str:
+def describe(picture: FindingPicture) -> str:
     """The line below a picture."""
-    if isinstance(picture, Pairs | Strip):
-        kind = "pair" if isinstance(picture, Pairs) else "scan"
+    if isinstance(picture, PairSheet | ScanSheet):
+        kind = "pair" if isinstance(picture, PairSheet) else "scan"
         total = len(picture.rows)
         return f"The first {SHOWN} of {counted(total, kind)}." if total > SHOWN else counted(total, kind) + "."
-    return "Points with their intervals." if isinstance(picture, Bars) else "How the values lie."
+    return "Points with their intervals." if isinstance(picture, IntervalChart) else "How the values lie."
 
 
 def _gray(pixels: Pixels, rows: NDArray[np.integer]) -> Pixels:
@@ -101,7 +101,7 @@ def _sheet(images: Pixels, captions: tuple[str, ...], columns: int) -> bytes:
     return stream.getvalue()
 
 
-def _bars(name: str, picture: Bars) -> str:
+def _bars(name: str, picture: IntervalChart) -> str:
     with _drawing(0.8 + 0.42 * len(picture.names)) as figure:
         axes = figure.subplots()
         for place, (value, low, high) in enumerate(zip(picture.values, picture.low, picture.high, strict=True)):

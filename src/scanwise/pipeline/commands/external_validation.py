@@ -219,9 +219,9 @@ def refuse_overlap(
         return [*found, Finding("external.copies", "warning", text)]
     pixels = np.concatenate([mine, theirs]).reshape(-1, *mine.shape[1:3])
     vectors = registration.descriptors(pixels)
-    alike = registration.neighbours(vectors[len(mine) :], vectors[: len(mine)], 1)[1][:, 0] >= ALIKE
+    alike = registration.nearest_neighbours(vectors[len(mine) :], vectors[: len(mine)], 1)[1][:, 0] >= ALIKE
     _refuse(other.path[alike], len(other), "look just like scans that this run learnt from")
-    pairs = copies.find(pixels, np.repeat(["learnt", EXTERNAL], [len(mine), len(theirs)]), EXTERNAL).rows
+    pairs = copies.find_copies(pixels, np.repeat(["learnt", EXTERNAL], [len(mine), len(theirs)]), EXTERNAL).rows
     across = pairs[(pairs < len(mine)).sum(axis=1) == 1].max(axis=1, initial=0)
     rows = np.unique(across[across >= len(mine)]) - len(mine)
     what = "seem to be turned, shifted or brightened copies of scans that this run learnt from"

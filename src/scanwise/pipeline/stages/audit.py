@@ -10,7 +10,7 @@ import numpy as np
 
 from scanwise import audit, cohort, registration, run
 from scanwise.audit import copies, quality, subject_statistics, subjects
-from scanwise.audit.evidence import Evidence, Noted, note
+from scanwise.audit.evidence import AuditFinding, Evidence, make_finding
 from scanwise.cohort import remote, splits, store
 from scanwise.cohort.decoding.pixels import Pixels
 from scanwise.cohort.layouts import manifests
@@ -62,9 +62,11 @@ def examine(
     evidence = replace(evidence, split=given_split(evidence.cohort))
     alone = len(evidence.cohort.classes) < 2
     asked = [name for name in checks if not (alone and name in NEED_CLASSES)]
-    noted, seconds = audit.examine(evidence, asked, _said(progress))
+    noted, seconds = audit.run_checks(evidence, asked, _said(progress))
     if alone:
-        noted.append(note("audit.classes", "note", "These scans have no classes: what needs them is not judged."))
+        noted.append(
+            make_finding("audit.classes", "note", "These scans have no classes: what needs them is not judged.")
+        )
     return AuditResult(evidence, tuple(noted), seconds)
 
 
@@ -87,11 +89,11 @@ def before_fit(
     Raises:
         LeakageError: if scans of one origin stand on two sides of an honest split.
     """
-    noted, seconds = [Noted(finding) for finding in found], dict[str, float]()
+    noted, seconds = [AuditFinding(finding) for finding in found], dict[str, float]()
     first = {split.protocol: split for split in reversed(made)}
     for split in first.values():
         mine = checks if split is made[0] else [name for name in checks if name == "leakage"]
-        new, spent = audit.examine(replace(evidence, split=split), mine, _said(progress))
+        new, spent = audit.run_checks(replace(evidence, split=split), mine, _said(progress))
         leaks = [one.finding for one in new if one.finding.severity == "leak" and one.finding.check.startswith(CERTAIN)]
         if leaks and split.protocol == "honest":
             raise LeakageError(
@@ -103,7 +105,7 @@ def before_fit(
     return AuditResult(replace(evidence, split=made[0]), tuple(noted), seconds)
 
 
-def _named(one: Noted, split: Split) -> Noted:
+def _named(one: AuditFinding, split: Split) -> AuditFinding:
     """The finding, with the protocol that it is about."""
     if not one.finding.check.startswith("leakage."):
         return one
@@ -133,15 +135,15 @@ def gather(
     """
     pixels = thumbnails.reshape(thumbnails.shape[:3])
     vectors = registration.descriptors(pixels)
-    found = copies.find(pixels, known.given) if seek or not known.subjects_known else None
+    found = copies.find_copies(pixels, known.given) if seek or not known.subjects_known else None
     recovered = None
     if found is not None and not known.subjects_known:
-        recovered = subjects.recover(pixels, vectors, known.labels, found.rows)
+        recovered = subjects.recover_subjects(pixels, vectors, known.labels, found.rows)
         if recovered.sure:
             source = f"recovered from pixels, {recovered.reason}"
             known = replace(known, subject=recovered.subject, subject_source=source)
     who = known.subject if known.subjects_known else None
-    files = quality.file_facts(remote.local(known.root), known.path)
+    files = quality.read_file_facts(remote.local(known.root), known.path)
     return Evidence(
         known,
         pixels,
@@ -248,7 +250,7 @@ def _joined(evidence: Evidence) -> tuple[Cohort, list[str]]:
     known = evidence.cohort
     if not known.subjects_known or evidence.copies is None:
         return known, []
-    subject = subject_statistics.joined(known.subject, evidence.copies.rows)
+    subject = subject_statistics.join_subjects(known.subject, evidence.copies.rows)
     fewer = len(np.unique(known.subject)) - len(np.unique(subject))
     told = [f"{counted(fewer, 'subject')} joined to others, whose scans they copy"] if fewer else []
     return replace(known, subject=subject), told

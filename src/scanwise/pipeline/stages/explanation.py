@@ -230,7 +230,7 @@ def _masks(scans: Any) -> BoolArray:
     side = scans.shape[1] // 2 * 2
     gray = np.rint(scans[:, :side, :side].mean(axis=3)).astype(np.uint8)
     masks = np.zeros(scans.shape[:3], dtype=np.bool_)
-    masks[:, :side, :side] = registration.foreground(gray).repeat(2, axis=1).repeat(2, axis=2)
+    masks[:, :side, :side] = registration.foreground_masks(gray).repeat(2, axis=1).repeat(2, axis=2)
     return masks
 
 
