@@ -2,48 +2,67 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-STAMP := .venv/.installed
+DEMO := .venv/.demo
+DEV := .venv/.dev
 SDK := .venv-sagemaker/.installed
+FLOORS := .venv-floors/.installed
+NEW_ENOUGH = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "scanwise needs Python 3.11 or later; name one: make PYTHON=python3.12" >&2; exit 2; }
 
 # Tests on real scans look here, and skip with a reason where there are none.
 export SCANWISE_SHARED ?= $(abspath ../shared)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo sdk test slow check clean
+.PHONY: help demo sdk test slow floors check clean
 
 help:  ## say what there is
-	@grep -E '^[a-z.]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */:/' | awk -F: '{ printf "make %-7s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z.]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */:/' | awk -F: '{ printf "make %-9s %s\n", $$1, $$2 }'
 
-.venv: $(STAMP)  ## install scanwise and its tools, at the versions of constraints.txt
+.venv: $(DEV)  ## install scanwise and the tools of its developers, at the versions of constraints.txt
 
-$(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "scanwise needs Python 3.11 or later; name one: make PYTHON=python3.12" >&2; exit 2; }
+$(DEMO): pyproject.toml constraints.txt tools/install.py
+	@$(NEW_ENOUGH)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python tools/install.py -c constraints.txt -e .
 	@touch $@
 
-demo: $(STAMP)  ## synthetic scans to a report, in about a minute: demo/
+$(DEV): pyproject.toml constraints.txt tools/install.py
+	@$(NEW_ENOUGH)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python tools/install.py -c constraints.txt -e '.[dev]'
+	@touch $@ $(DEMO)
+
+demo: $(DEMO)  ## synthetic scans to a report, in about a minute: demo/
 	$(BIN)/scanwise demo
 
-test: $(STAMP)  ## all tests but the slow ones; browser tests skip where there is no chromium
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
+test: $(DEV)  ## all tests but the slow ones; browser tests skip where there is no chromium
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --durations=25 $(ARGS)
 
 sdk: $(SDK)  ## the SageMaker SDK, in an environment of its own (1 GB), for the tests that submit jobs
 
 $(SDK): constraints-sagemaker.txt
 	test -x .venv-sagemaker/bin/python || $(PYTHON) -m venv .venv-sagemaker
-	.venv-sagemaker/bin/python -m pip install --disable-pip-version-check -c constraints-sagemaker.txt sagemaker
+	.venv-sagemaker/bin/python tools/install.py -c constraints-sagemaker.txt sagemaker
 	@touch $@
 
-slow: $(STAMP) $(SDK)  ## the tests that take minutes
+slow: $(DEV) $(SDK)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-check: $(STAMP)  ## format, lint, types, import contracts
+$(FLOORS): pyproject.toml tools/install.py
+	@$(NEW_ENOUGH)
+	$(PYTHON) -m venv --clear .venv-floors
+	.venv-floors/bin/python tools/install.py --resolution lowest-direct -e '.[test]'
+	@touch $@
+
+floors: $(FLOORS)  ## loading, decoding and recipes with the lowest versions that pyproject.toml allows
+	OMP_NUM_THREADS=1 .venv-floors/bin/python -m pytest -n auto -m 'not slow and not browser' $(ARGS) \
+		tests/cohort tests/models tests/test_bundle.py tests/test_records.py tests/test_recipe.py tests/test_run.py
+
+check: $(DEV)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 clean:  ## remove caches; .venv, demo/ and runs/ stay
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage dist

@@ -172,7 +172,8 @@ BUILD = textwrap.dedent(
     import hashlib, json, sys, time
     from pathlib import Path
     import numpy as np
-    from scanwise.cohort import readers, store
+    from scanwise.cohort import store
+    from scanwise.cohort.decoding import readers
     from scanwise.recipe import Data
 
     root, log, wait = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])

@@ -198,9 +198,20 @@ def test_what_a_channel_brings_is_there_for_the_container(
 
 
 def test_the_image_has_the_packages_of_every_recipe() -> None:
-    (extras,) = re.findall(r"'\.\[(.+)\]'", (Path(__file__).parents[2] / "Dockerfile").read_text(encoding="utf-8"))
+    image = (Path(__file__).parents[2] / "constraints-image.txt").read_text(encoding="utf-8")
     trackers = get_args(get_args(recipe.Tracking.model_fields["names"].annotation)[0])
-    assert set(extras.split(",")) == {"s3", "text", *trackers}
+    assert set(re.findall(r"--extra (\w+)", image)) == {"s3", "text", *trackers}
+
+
+def test_the_image_has_the_tested_versions() -> None:
+    root = Path(__file__).parents[2]
+    lines = (root / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    tested = [re.sub(r"^[\w.-]+", lambda name: re.sub(r"[._]", "-", name.group()).lower(), line) for line in lines]
+    pinned = re.findall(
+        r"^([\w.-]+==[^ ]+) ", (root / "constraints-image.txt").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert len(pinned) > 100
+    assert not [line for line in pinned if line not in tested]
 
 
 def test_a_recipe_of_ones_own_travels_as_text(tmp_path: Path) -> None:

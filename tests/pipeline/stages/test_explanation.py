@@ -370,7 +370,7 @@ def test_scans_are_explained_a_few_at_a_time(
     batches_seen: list[int],
 ) -> None:
     """Gradients take as much memory as training does, so at most as many as it was given."""
-    for room in ("pipeline.explaining", "prediction"):
+    for room in ("pipeline.stages.explanation", "prediction"):
         monkeypatch.setattr(f"scanwise.{room}.MOST", 2)
     scans = sorted((ventricles / "scans").rglob("*.png"))[:3]
     said = scanwise("explain", hybrid.path, *scans, "--target", "ill", "--out", tmp_path / "maps")
