@@ -16,8 +16,8 @@ from sklearn import metrics as theirs
 
 from scanwise import metrics
 from scanwise.arrays import softmax
-from scanwise.evaluation.estimates import overall
-from scanwise.evaluation.sample import Sample
+from scanwise.evaluation.estimates import overall_estimand
+from scanwise.evaluation.sample import SubjectBootstrap
 from scanwise.records import FloatArray, IntArray, Predictions
 
 NAMES = (
@@ -41,15 +41,15 @@ def make(scans: int, subjects: int, classes: int) -> Predictions:
 def ours(said: Predictions, draws: int) -> float:
     """CPU seconds of every metric on every draw, and its BCa interval."""
     begun = time.process_time()
-    sample = Sample.of(said, said.subjects, draws, 0)
+    sample = SubjectBootstrap.of(said, said.subjects, draws, 0)
     for name in NAMES:
-        sample.interval(*sample.answer(overall(name)), 0.95)
+        sample.interval(*sample.answer(overall_estimand(name)), 0.95)
     return time.process_time() - begun
 
 
 def loop(said: Predictions, draws: int) -> float:
     """CPU seconds of the same metrics by scikit-learn, draw by draw; ECE, which it lacks, by our own function."""
-    sample = Sample.of(said, said.subjects, draws, 0)
+    sample = SubjectBootstrap.of(said, said.subjects, draws, 0)
     rows_of = [np.flatnonzero(sample.of_subject == person) for person in range(len(sample.classes))]
     begun = time.process_time()
     for counts in sample.drawn.astype(int):

@@ -57,7 +57,7 @@ def main() -> None:
         names = np.array([str(row) for row in range(count)])
         return replace(
             test, logits=logits, labels=np.zeros(count, np.int64), scans=names, subjects=names, groups={},
-            features=features, appearance=novelty.appearance(pixels),
+            features=features, appearance=novelty.appearance_features(pixels),
         )  # fmt: skip
 
     usual = read([arguments.data / scan for scan in test.scans.tolist()])

@@ -126,7 +126,9 @@ def test_a_temperature_that_does_not_help_is_refused() -> None:
 def test_folds_hold_out_subjects_not_scans() -> None:
     """Noise logits, ten copies a subject: within-subject folds would see their own answers and accept anything."""
     random = np.random.default_rng(0)
-    given = calibration._Given.of(random.normal(size=(200, 3)), np.repeat(np.arange(20) % 3, 10), _names(20).repeat(10))
+    given = calibration._CalibrationRows.of(
+        random.normal(size=(200, 3)), np.repeat(np.arange(20) % 3, 10), _names(20).repeat(10)
+    )
     folds = calibration._folds(given)
     assert all(len(np.unique(folds[given.of_subject == subject])) == 1 for subject in range(20))
     assert np.bincount(folds).tolist() == [40] * 5
@@ -155,7 +157,7 @@ def test_members_are_averaged_after_softmax(name: str) -> None:
 def test_json_gives_the_same_calibrator_back(name: str) -> None:
     logits, labels = _drawn(np.random.default_rng(8), 300, 3, 3.0)
     fitted = CALIBRATORS[name].fit(logits, labels, _names(300))
-    again = calibration.from_dict(json.loads(json.dumps(fitted.to_dict(), allow_nan=False)))
+    again = calibration.calibrator_from_dict(json.loads(json.dumps(fitted.to_dict(), allow_nan=False)))
     assert again == fitted
     np.testing.assert_array_equal(again(logits), fitted(logits))
 
@@ -188,20 +190,20 @@ def test_bad_input_is_refused(name: str) -> None:
 
 def test_altered_files_are_refused() -> None:
     with pytest.raises(DataError, match="'temperature' must be a number"):
-        calibration.from_dict({"method": "temperature", "temperature": -2.0})
+        calibration.calibrator_from_dict({"method": "temperature", "temperature": -2.0})
     with pytest.raises(DataError, match="'temperature' must be a number"):
-        calibration.from_dict({"method": "temperature", "temperature": float("nan")})
+        calibration.calibrator_from_dict({"method": "temperature", "temperature": float("nan")})
     with pytest.raises(RecipeError, match="no calibrator"):
-        calibration.from_dict({"method": "temprature"})
+        calibration.calibrator_from_dict({"method": "temprature"})
     with pytest.raises(DataError, match="as many numbers each"):
-        calibration.from_dict({"method": "vector", "factors": [1.0, 1.0], "shifts": [0.0]})
+        calibration.calibrator_from_dict({"method": "vector", "factors": [1.0, 1.0], "shifts": [0.0]})
     with pytest.raises(DataError, match="lists of finite numbers"):
-        calibration.from_dict({"method": "vector", "factors": [1.0, float("inf")], "shifts": [0.0, 0.0]})
+        calibration.calibrator_from_dict({"method": "vector", "factors": [1.0, float("inf")], "shifts": [0.0, 0.0]})
     with pytest.raises(DataError, match="the first rising"):
-        calibration.from_dict({"method": "isotonic", "said": [[0.5, 0.1]] * 2, "seen": [[0.0, 1.0]] * 2})
+        calibration.calibrator_from_dict({"method": "isotonic", "said": [[0.5, 0.1]] * 2, "seen": [[0.0, 1.0]] * 2})
     for method in ("vector", "isotonic"):
         with pytest.raises(DataError, match="changed"):
-            calibration.from_dict({"method": method})
+            calibration.calibrator_from_dict({"method": method})
 
 
 @pytest.mark.parametrize("name", ["vector", "isotonic"])
@@ -216,11 +218,11 @@ def test_held_out_figures_are_of_calibrators_that_did_not_see_the_subject() -> N
     """Labels are noise: what learnt on them knows them, what did not cannot."""
     random = np.random.default_rng(10)
     logits, labels = random.normal(size=(60, 2)), random.integers(0, 2, 60)
-    probs = calibration.held_out("isotonic", logits, labels, _names(60))
-    given = calibration._Given.of(logits, labels, _names(60))
+    probs = calibration.held_out_probs("isotonic", logits, labels, _names(60))
+    given = calibration._CalibrationRows.of(logits, labels, _names(60))
     folds = calibration._folds(given)
     for fold in range(5):
         fitted = CALIBRATORS["isotonic"].fit(logits[folds != fold], labels[folds != fold], _names(60)[folds != fold])
         np.testing.assert_array_equal(probs[folds == fold], fitted(logits[folds == fold]))
     with pytest.raises(DataError, match="All rows are of one subject"):
-        calibration.held_out("temperature", logits, labels, np.full(60, "a"))
+        calibration.held_out_probs("temperature", logits, labels, np.full(60, "a"))

@@ -15,10 +15,10 @@ from scanwise.arrays import softmax
 from scanwise.errors import DataError, ShapeError
 from scanwise.evaluation import (
     classification_report,
-    confusion,
-    measure,
+    confusion_counts,
+    measure_predictions,
     paired_difference,
-    reliability,
+    reliability_bins,
     roc_curve,
 )
 from scanwise.records import Metric, Predictions
@@ -52,7 +52,7 @@ def _by_name(found: list[Metric]) -> dict[tuple[str, str], Metric]:
 
 def test_values_are_those_of_the_metrics() -> None:
     given = _predictions(np.random.default_rng(0), 40, 3)
-    found = _by_name(measure(given, subjects=given.subjects, draws=200, ordered=True))
+    found = _by_name(measure_predictions(given, subjects=given.subjects, draws=200, ordered=True))
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "auroc", "average_precision", "matthews",
                  "quadratic_kappa", "nll", "brier", "ece"):  # fmt: skip
         assert found[name, ""].value == pytest.approx(metrics.METRICS[name](given.probs, given.labels), abs=1e-12)
@@ -74,20 +74,24 @@ def test_values_are_those_of_the_metrics() -> None:
 
 def test_only_what_was_asked_for() -> None:
     given = _predictions(np.random.default_rng(0), 12, 2)
-    asked = measure(given, subjects=given.subjects, draws=100, names=["macro_f1"])
+    asked = measure_predictions(given, subjects=given.subjects, draws=100, names=["macro_f1"])
     assert [(metric.name, metric.unit) for metric in asked] == [("macro_f1", "scan")]
-    leaked = {metric.name for metric in measure(given, subjects=given.subjects, draws=100, accuracy_only=True)}
+    leaked = {
+        metric.name for metric in measure_predictions(given, subjects=given.subjects, draws=100, accuracy_only=True)
+    }
     assert leaked == {"accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "auroc", "precision", "recall", "f1"}
     without = replace(given, sets=None)
-    assert not {"coverage", "abstain_share"} & {m.name for m in measure(without, subjects=given.subjects, draws=100)}
-    assert "quadratic_kappa" not in {m.name for m in measure(given, subjects=given.subjects, draws=100)}
+    assert not {"coverage", "abstain_share"} & {
+        m.name for m in measure_predictions(without, subjects=given.subjects, draws=100)
+    }
+    assert "quadratic_kappa" not in {m.name for m in measure_predictions(given, subjects=given.subjects, draws=100)}
 
 
 def test_the_same_seed_gives_the_same_intervals() -> None:
     given = _predictions(np.random.default_rng(0), 20, 2)
-    first = measure(given, subjects=given.subjects, draws=100, seed=3)
-    assert first == measure(given, subjects=given.subjects, draws=100, seed=3)
-    assert first != measure(given, subjects=given.subjects, draws=100, seed=4)
+    first = measure_predictions(given, subjects=given.subjects, draws=100, seed=3)
+    assert first == measure_predictions(given, subjects=given.subjects, draws=100, seed=3)
+    assert first != measure_predictions(given, subjects=given.subjects, draws=100, seed=4)
 
 
 def test_a_class_without_scans_is_left_out() -> None:
@@ -97,7 +101,7 @@ def test_a_class_without_scans_is_left_out() -> None:
         scans=given.scans[kept], subjects=given.subjects[kept], classes=given.classes, probs=given.probs[kept],
         sets=None, entropy=given.entropy[kept], abstain=given.abstain[kept], labels=given.labels[kept],  # type: ignore[index]
     )  # fmt: skip
-    found = _by_name(measure(fewer, subjects=fewer.subjects, draws=100))
+    found = _by_name(measure_predictions(fewer, subjects=fewer.subjects, draws=100))
     assert ("recall", "class=c") not in found
     assert ("auroc", "class=c") not in found
     assert ("auroc", "") in found
@@ -108,7 +112,7 @@ def test_all_or_nothing_gets_clopper_pearson_on_subjects(right: bool, value: flo
     labels = np.repeat([0, 1], 15)
     probs = np.eye(2)[labels if right else 1 - labels] * 0.8 + 0.1
     given = _predictions(np.random.default_rng(0), 10, 3, 2, labels=labels, probs=probs, sets=probs > 0.5)
-    found = _by_name(measure(given, subjects=given.subjects, draws=100))
+    found = _by_name(measure_predictions(given, subjects=given.subjects, draws=100))
     for name, group, size in [("accuracy", "", 10), ("coverage", "", 10), ("recall", "class=a", 5), ("auroc", "", 5)]:
         metric = found[name, group]
         assert metric.value == value
@@ -118,7 +122,7 @@ def test_all_or_nothing_gets_clopper_pearson_on_subjects(right: bool, value: flo
 
 def test_one_subject_a_class_has_no_interval() -> None:
     given = _predictions(np.random.default_rng(1), 3, 20, skill=0.5)
-    found = _by_name(measure(given, subjects=given.subjects, draws=100))
+    found = _by_name(measure_predictions(given, subjects=given.subjects, draws=100))
     assert np.isnan(found["accuracy", ""].low)
     assert np.isnan(found["accuracy", ""].high)
 
@@ -134,7 +138,7 @@ def _shares_covered(
     for trial in range(trials):
         given = _predictions(random, subjects, 10, 2, 1.0)
         owners = given.subjects if clustered else given.scans
-        asked = measure(given, subjects=owners, draws=draws, seed=trial, names=names, by_class=False)
+        asked = measure_predictions(given, subjects=owners, draws=draws, seed=trial, names=names, by_class=False)
         for metric in asked:
             hits[metric.name] += metric.low <= truth[metric.name] <= metric.high
     return {name: hit / trials for name, hit in hits.items()}
@@ -157,7 +161,7 @@ def test_intervals_equal_those_of_scipy_stretched_for_few_subjects() -> None:
         labels=np.zeros(20, dtype=int),
         probs=np.stack([chances, 1 - chances], axis=1),
     )
-    ours = measure(given, subjects=given.subjects, draws=30_000, names=["nll"])[0]
+    ours = measure_predictions(given, subjects=given.subjects, draws=30_000, names=["nll"])[0]
     theirs = stats.bootstrap((values,), np.mean, n_resamples=30_000, method="BCa", rng=1).confidence_interval
     stretch = stats.t.ppf(0.975, 19) / stats.norm.ppf(0.975) * np.sqrt(20 / 19)
     error = values.std() / np.sqrt(20)
@@ -172,7 +176,7 @@ def test_stretched_intervals_stay_where_a_metric_can_lie() -> None:
     right = np.array([1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0], dtype=bool)
     probs = np.eye(2)[np.where(right, labels, 1 - labels)] * 0.998 + 0.001
     given = _predictions(np.random.default_rng(0), 6, 2, 2, labels=labels, probs=probs)
-    found = _by_name(measure(given, subjects=given.subjects, draws=500))
+    found = _by_name(measure_predictions(given, subjects=given.subjects, draws=500))
     assert (found["accuracy", ""].low, found["accuracy", ""].high) == pytest.approx((0.55, 1), abs=0.15)
     assert found["accuracy", ""].high <= 1
     assert found["nll", ""].low >= 0
@@ -211,7 +215,7 @@ def test_differences_are_paired() -> None:
     network = _predictions(random, 60, 4)
     noise = replace(network, probs=softmax(np.log(network.probs) + 0.05 * random.normal(size=network.probs.shape)))
     close = paired_difference(network, noise, draws=500)
-    alone = _by_name(measure(network, subjects=network.subjects, draws=500))
+    alone = _by_name(measure_predictions(network, subjects=network.subjects, draws=500))
     assert [metric.name for metric in close] == [
         f"{n} difference" for n in ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
     ]
@@ -246,7 +250,7 @@ def test_reports_equal_scikit_learn() -> None:
         ours = [rows[name][key] for key in ("precision", "recall", "f1", "support")]
         assert ours == pytest.approx([theirs[name][k] for k in ("precision", "recall", "f1-score", "support")])
     assert rows["accuracy"]["f1"] == pytest.approx(theirs["accuracy"])
-    np.testing.assert_array_equal(confusion(given), reference.confusion_matrix(given.labels, given.predicted))
+    np.testing.assert_array_equal(confusion_counts(given), reference.confusion_matrix(given.labels, given.predicted))
 
 
 def test_roc_curves_equal_scikit_learn() -> None:
@@ -269,7 +273,7 @@ def test_roc_curves_equal_scikit_learn() -> None:
 def test_reliability_bins_make_up_the_calibration_error(equal_mass: bool) -> None:
     given = _predictions(np.random.default_rng(5), 50, 2)
     assert given.labels is not None
-    rows = reliability(given.probs, given.labels, 10, equal_mass=equal_mass)
+    rows = reliability_bins(given.probs, given.labels, 10, equal_mass=equal_mass)
     gap = sum(row["count"] * abs(row["confidence"] - row["accuracy"]) for row in rows) / 100
     assert gap == pytest.approx(
         metrics.expected_calibration_error(given.probs, given.labels, num_bins=10, equal_mass=equal_mass)
@@ -283,15 +287,15 @@ def test_reliability_bins_make_up_the_calibration_error(equal_mass: bool) -> Non
 def test_bad_input_is_refused() -> None:
     given = _predictions(np.random.default_rng(6), 10, 2)
     with pytest.raises(DataError, match="no labels"):
-        measure(replace(given, labels=None), subjects=given.subjects)
+        measure_predictions(replace(given, labels=None), subjects=given.subjects)
     with pytest.raises(ShapeError, match="subject of each of 20"):
-        measure(given, subjects=given.subjects[:-1])
+        measure_predictions(given, subjects=given.subjects[:-1])
     with pytest.raises(DataError, match=r"no subject.*Rows: 0"):
-        measure(given, subjects=np.where(np.arange(20) == 0, "", given.subjects))
+        measure_predictions(given, subjects=np.where(np.arange(20) == 0, "", given.subjects))
     with pytest.raises(ShapeError, match="Prediction sets must be"):
-        measure(replace(given, sets=np.ones((3, 3), dtype=bool)), subjects=given.subjects, draws=10)
+        measure_predictions(replace(given, sets=np.ones((3, 3), dtype=bool)), subjects=given.subjects, draws=10)
     with pytest.raises(DataError, match="needs draws"):
-        measure(given, subjects=given.subjects, draws=0)
+        measure_predictions(given, subjects=given.subjects, draws=0)
 
 
 @pytest.mark.slow
@@ -301,5 +305,5 @@ def test_twelve_metrics_of_6400_scans_take_three_seconds(subjects: int) -> None:
     names = ["accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "auroc", "average_precision", "matthews",
              "nll", "brier", "ece", "coverage", "mean_set_size"]  # fmt: skip
     start = time.process_time()
-    measure(given, subjects=given.subjects, names=names)
+    measure_predictions(given, subjects=given.subjects, names=names)
     assert time.process_time() - start < 3

@@ -145,11 +145,11 @@ def test_a_weight_repeats_a_row(name: str) -> None:
         assert metrics.METRICS[name](probs, labels, weights.astype(float)) == pytest.approx(repeated, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", metrics.ADDITIVE)
+@pytest.mark.parametrize("name", metrics.ADDITIVE_METRICS)
 def test_sums_over_rows_are_enough(name: str) -> None:
     """What lets a bootstrap sum the rows of a subject once."""
     for probs, labels, weights in _cases(12):
-        metric = metrics.ADDITIVE[name]
+        metric = metrics.ADDITIVE_METRICS[name]
         value = metric.finish(weights @ metric.statistic(probs, labels))
         assert float(value) == pytest.approx(metrics.METRICS[name](probs, labels, weights), abs=1e-12)
 
@@ -204,7 +204,7 @@ def test_debiased_calibration_error_finds_a_gap() -> None:
 
 def test_equal_mass_bins_hold_as_many_rows_each() -> None:
     confidence = np.random.default_rng(0).random(100)
-    assert np.bincount(metrics.bins_of(confidence, 10, equal_mass=True)).tolist() == [10] * 10
+    assert np.bincount(metrics.assign_bins(confidence, 10, equal_mass=True)).tolist() == [10] * 10
 
 
 def test_classwise_error_and_brier_parts() -> None:

@@ -11,7 +11,14 @@ from safetensors.numpy import save_file
 
 from scanwise import novelty
 from scanwise.errors import DataError, RunError, ShapeError
-from scanwise.novelty import Components, Cut, Detector, appearance, blank, representatives
+from scanwise.novelty import (
+    AlarmThreshold,
+    NoveltyDetector,
+    WhitenedComponents,
+    appearance_features,
+    blank_scans,
+    representative_rows,
+)
 from scanwise.records import Logits
 
 SIZE = 24
@@ -44,7 +51,7 @@ def record(pixels: np.ndarray, name: str, slices: int = 4) -> Logits:
         subjects=subjects,
         classes=("a", "b"),
         features=features(pixels),
-        appearance=appearance(pixels),
+        appearance=appearance_features(pixels),
     )
 
 
@@ -55,8 +62,8 @@ def sides() -> dict[str, Logits]:
 
 
 @pytest.fixture(scope="module")
-def detector(sides: dict[str, Logits]) -> Detector:
-    return Detector.fit(sides["train"], sides["validation"], sides["calibration"], false_alarm=0.05)
+def detector(sides: dict[str, Logits]) -> NoveltyDetector:
+    return NoveltyDetector.fit(sides["train"], sides["validation"], sides["calibration"], false_alarm=0.05)
 
 
 def noise(like: np.ndarray) -> np.ndarray:
@@ -76,7 +83,7 @@ STRANGE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 @pytest.mark.parametrize("kind", STRANGE)
-def test_strange_scans_are_flagged(kind: str, detector: Detector) -> None:
+def test_strange_scans_are_flagged(kind: str, detector: NoveltyDetector) -> None:
     strange = record(STRANGE[kind](heads(40, 11)), "strange")
     score, flag = detector(strange)
     assert flag.all()
@@ -87,7 +94,7 @@ def test_strange_scans_are_flagged(kind: str, detector: Detector) -> None:
     assert subject_flag.all()
 
 
-def test_few_of_those_alike_are_flagged(detector: Detector, sides: dict[str, Logits]) -> None:
+def test_few_of_those_alike_are_flagged(detector: NoveltyDetector, sides: dict[str, Logits]) -> None:
     score, flag = detector(sides["test"])
     assert 0 < flag.mean() < 0.12
     assert np.array_equal(flag, score > 1)
@@ -103,10 +110,10 @@ def test_false_alarms_are_as_promised_over_many_calibration_sides() -> None:
         level = random.normal(size=60)
         distances = np.exp(level[:, None] + 0.3 * random.normal(size=(60, 5)))
         subjects = np.repeat(np.arange(60).astype(str), 5).reshape(60, 5)
-        cut = Cut.fit(distances[known].ravel(), subjects[known].ravel(), 0.1)
+        cut = AlarmThreshold.fit(distances[known].ravel(), subjects[known].ravel(), 0.1)
         rates["scan"].append(float((distances[new] > cut.threshold).mean()))
         means = distances.mean(axis=1)
-        cut = Cut.fit(means[known], subjects[known, 0], 0.1)
+        cut = AlarmThreshold.fit(means[known], subjects[known, 0], 0.1)
         rates["subject"].append(float((means[new] > cut.threshold).mean()))
     for found in rates.values():
         slack = 3 * np.std(found) / math.sqrt(len(found))
@@ -117,8 +124,8 @@ def test_false_alarms_are_as_promised_over_many_calibration_sides() -> None:
 @pytest.mark.parametrize(("count", "share"), [(99, 0.01), (98, 1 / 99), (5, 1 / 6), (1, 1 / 2)])
 def test_too_few_subjects_promise_what_they_can(count: int, share: float) -> None:
     values = np.arange(1.0, count + 1)
-    cut = Cut.fit(values, values.astype(str), 0.01)
-    assert cut == Cut(count, pytest.approx(share), count)
+    cut = AlarmThreshold.fit(values, values.astype(str), 0.01)
+    assert cut == AlarmThreshold(count, pytest.approx(share), count)
 
 
 def test_scan_of_one_value_is_flagged_even_where_such_were_learnt(sides: dict[str, Logits]) -> None:
@@ -128,7 +135,7 @@ def test_scan_of_one_value_is_flagged_even_where_such_were_learnt(sides: dict[st
     checks = [
         record(np.where(np.arange(80)[:, None, None, None] % 2, heads(80, s), np.uint8(90)), str(s)) for s in (1, 2)
     ]
-    detector = Detector.fit(train, *checks)
+    detector = NoveltyDetector.fit(train, *checks)
     score, flag = detector(record(np.full((8, SIZE, SIZE, 1), 90, np.uint8), "new"))
     assert (score < 1).all()
     assert flag.all()
@@ -140,30 +147,30 @@ def test_blank_is_one_single_value() -> None:
     pixels[1, 0, 0] = 78
     pixels[2, :, :10] = 10
     pixels[3, ::2] = 10
-    assert blank(appearance(pixels)).tolist() == [True, False, False, False]
+    assert blank_scans(appearance_features(pixels)).tolist() == [True, False, False, False]
 
 
 def test_appearance_is_of_each_scan_alone_and_of_fixed_length() -> None:
     pixels = heads(6, 3)
-    whole = appearance(pixels)
+    whole = appearance_features(pixels)
     assert whole.dtype == np.float32
-    assert np.array_equal(whole[2:3], appearance(pixels[2:3]))
+    assert np.array_equal(whole[2:3], appearance_features(pixels[2:3]))
     np.testing.assert_allclose(np.linalg.norm(whole[:, :256], axis=1), 1, rtol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(whole[:, 256:], axis=1), np.sqrt(2), rtol=1e-5)
-    assert appearance(np.repeat(pixels, 3, axis=3)).shape == (6, 256 + 18 + 48)
+    assert appearance_features(np.repeat(pixels, 3, axis=3)).shape == (6, 256 + 18 + 48)
 
 
 def test_layout_does_not_see_brightness_and_tone_does_not_see_place() -> None:
     pixels = heads(5, 3)
-    dim, moved = appearance(pixels // 2 + 40), appearance(np.rot90(pixels, 2, (1, 2)))
-    np.testing.assert_allclose(dim[:, :256], appearance(pixels)[:, :256], atol=0.01)
-    np.testing.assert_allclose(moved[:, 256:], appearance(pixels)[:, 256:], atol=1e-6)
+    dim, moved = appearance_features(pixels // 2 + 40), appearance_features(np.rot90(pixels, 2, (1, 2)))
+    np.testing.assert_allclose(dim[:, :256], appearance_features(pixels)[:, :256], atol=0.01)
+    np.testing.assert_allclose(moved[:, 256:], appearance_features(pixels)[:, 256:], atol=1e-6)
 
 
 def test_components_are_those_of_an_independent_svd() -> None:
     train = np.random.default_rng(0).normal(size=(30, 12)) * np.linspace(3, 0.2, 12)
     for given in (train, train[:10]):  # more rows than columns, and fewer
-        learnt = Components.fit(given, 4)
+        learnt = WhitenedComponents.fit(given, 4)
         _, values, axes = np.linalg.svd(given - given.mean(axis=0), full_matrices=False)
         places = np.abs((given - given.mean(axis=0)) @ axes[:4].T / values[:4] * np.sqrt(len(given) / 4))
         np.testing.assert_allclose(np.abs(learnt(given)[:, :4]), places, atol=1e-4)
@@ -173,25 +180,25 @@ def test_components_are_those_of_an_independent_svd() -> None:
 
 @pytest.mark.parametrize("dead", [np.zeros((20, 6)), np.ones((20, 6)), np.tile(np.arange(6.0), (20, 1))])
 def test_features_that_never_change_do_no_harm(dead: np.ndarray) -> None:
-    learnt = Components.fit(dead)
+    learnt = WhitenedComponents.fit(dead)
     assert np.isfinite(learnt(dead)).all()
     assert learnt(dead + 1).max() > 1e3
 
 
 def test_representatives_are_spread_over_subjects_and_always_the_same() -> None:
     subjects = np.repeat(["b", "a", "c"], [40, 2, 10])
-    rows = representatives(subjects, 15)
+    rows = representative_rows(subjects, 15)
     assert rows.tolist() == sorted(set(rows.tolist()))
     assert np.unique(subjects[rows], return_counts=True)[1].tolist() == [2, 5, 5]
     assert rows[:2].tolist() == [0, 10]
-    assert representatives(subjects, 52).tolist() == list(range(52))
+    assert representative_rows(subjects, 52).tolist() == list(range(52))
     many = np.arange(50).astype(str)
-    assert len(representatives(many, 7)) == 7
+    assert len(representative_rows(many, 7)) == 7
 
 
-def test_loaded_says_the_same(detector: Detector, sides: dict[str, Logits], tmp_path: Path) -> None:
+def test_loaded_says_the_same(detector: NoveltyDetector, sides: dict[str, Logits], tmp_path: Path) -> None:
     detector.save(tmp_path / "x.safetensors")
-    again = Detector.load(tmp_path / "x.safetensors")
+    again = NoveltyDetector.load(tmp_path / "x.safetensors")
     assert np.array_equal(detector(sides["test"])[0], again(sides["test"])[0])
     assert again.cuts == detector.cuts
     assert {look.reference.dtype for look in again.looks.values()} == {np.dtype(np.float32)}
@@ -199,18 +206,18 @@ def test_loaded_says_the_same(detector: Detector, sides: dict[str, Logits], tmp_
 
 def test_file_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="--resume"):
-        Detector.load(tmp_path / "nowhere.safetensors")
+        NoveltyDetector.load(tmp_path / "nowhere.safetensors")
     (tmp_path / "text").write_text("x")
     with pytest.raises(RunError, match="--resume"):
-        Detector.load(tmp_path / "text")
+        NoveltyDetector.load(tmp_path / "text")
     save_file({"x": np.zeros(3)}, tmp_path / "other.safetensors")
     with pytest.raises(RunError, match="--resume"):
-        Detector.load(tmp_path / "other.safetensors")
+        NoveltyDetector.load(tmp_path / "other.safetensors")
 
 
 def test_features_alone_will_do(sides: dict[str, Logits]) -> None:
     bare = {name: replace(side, appearance=None) for name, side in sides.items()}
-    detector = Detector.fit(bare["train"], bare["validation"], bare["calibration"])
+    detector = NoveltyDetector.fit(bare["train"], bare["validation"], bare["calibration"])
     assert set(detector.looks) == {"network"}
     strange = replace(record(noise(heads(20, 1)), "strange"), appearance=None)
     assert detector(strange)[1].all()
@@ -218,12 +225,12 @@ def test_features_alone_will_do(sides: dict[str, Logits]) -> None:
         detector(sides["test"])
 
 
-def test_bad_input_is_refused(detector: Detector, sides: dict[str, Logits]) -> None:
+def test_bad_input_is_refused(detector: NoveltyDetector, sides: dict[str, Logits]) -> None:
     train, validation, calibration = sides["train"], sides["validation"], sides["calibration"]
     with pytest.raises(DataError, match="no features"):
-        Detector.fit(replace(train, features=None), validation, calibration)
+        NoveltyDetector.fit(replace(train, features=None), validation, calibration)
     with pytest.raises(DataError, match=r"60 subjects are on the training side and on the calibration side"):
-        Detector.fit(train, validation, replace(train, labels=train.labels))
+        NoveltyDetector.fit(train, validation, replace(train, labels=train.labels))
     with pytest.raises(ShapeError, match="Expected 40 features"):
         detector(replace(calibration, features=np.zeros((160, 3))))
     with pytest.raises(DataError, match="NaN or infinite"):

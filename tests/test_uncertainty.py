@@ -7,21 +7,21 @@ import pytest
 from scipy import stats
 
 from scanwise.errors import DataError, ShapeError
-from scanwise.risk import least_answered
+from scanwise.risk import minimum_answered
 from scanwise.uncertainty import (
     Abstention,
     Mahalanobis,
     Neighbours,
+    abstention_grid,
     aurc,
-    doubt_grid,
-    energy,
+    energy_score,
     excess_aurc,
     expected_entropy,
     expected_value,
     mutual_information,
     predictive_entropy,
-    risk_coverage,
-    stage_doubt,
+    risk_coverage_curve,
+    stage_uncertainty,
     stages_off,
     variation_ratio,
 )
@@ -70,7 +70,7 @@ def test_aurc_equals_the_mean_over_all_orders_of_ties() -> None:
 def test_risk_coverage_ends_at_the_error_rate_and_the_best_order_has_no_excess() -> None:
     random = np.random.default_rng(3)
     doubt, wrong = random.random(100), random.random(100) < 0.3
-    covered, risk = risk_coverage(doubt, wrong)
+    covered, risk = risk_coverage_curve(doubt, wrong)
     assert covered[-1] == 1
     assert risk[-1] == wrong.mean()
     assert excess_aurc(wrong.astype(float), wrong) == 0
@@ -79,15 +79,15 @@ def test_risk_coverage_ends_at_the_error_rate_and_the_best_order_has_no_excess()
 
 def test_endless_doubt_is_answered_last_and_all_at_once() -> None:
     doubt, wrong = np.array([-np.inf, 0.0, np.inf, np.inf]), np.array([False, False, True, False])
-    covered, risk = risk_coverage(doubt, wrong)
+    covered, risk = risk_coverage_curve(doubt, wrong)
     assert (covered.tolist(), risk.tolist()) == ([0.25, 0.5, 1.0], [0, 0, 0.25])
     assert aurc(doubt, wrong) == pytest.approx((0.5 / 3 + 1 / 4) / 4)
 
 
 def test_least_answered() -> None:
-    assert least_answered(0.1, 0.1) == 22
+    assert minimum_answered(0.1, 0.1) == 22
     for risk, delta in [(0.05, 0.1), (0.2, 0.05), (0.5, 0.5)]:
-        needed = least_answered(risk, delta)
+        needed = minimum_answered(risk, delta)
         assert (1 - risk) ** needed <= delta < (1 - risk) ** (needed - 1)
 
 
@@ -96,7 +96,7 @@ def test_abstention_bounds_the_error_with_the_stated_probability() -> None:
     random = np.random.default_rng(4)
     trials, kept, failed, answered = 2000, 0, 0, []
     for _ in range(trials):
-        grid = doubt_grid(random.random(100), 150, risk=0.2, delta=0.1)
+        grid = abstention_grid(random.random(100), 150, risk=0.2, delta=0.1)
         doubt = random.random(150)
         found = Abstention.fit(
             doubt, random.random(150) < doubt, grid=grid, risk=0.2, delta=0.1, subjects=np.arange(150).astype(str)
@@ -142,7 +142,7 @@ def test_stages_are_counted_along_the_order() -> None:
     random = np.random.default_rng(6)
     probs, labels = random.dirichlet([1] * 5, 200), random.integers(0, 5, 200)
     for allowed in (0, 1, 2):
-        off, doubt = stages_off(probs, labels, allowed), stage_doubt(probs, allowed)
+        off, doubt = stages_off(probs, labels, allowed), stage_uncertainty(probs, allowed)
         for row, label, wrong, chance in zip(probs, labels, off, doubt, strict=True):
             said = int(row.argmax())
             assert wrong == (abs(said - label) > allowed)
@@ -162,14 +162,14 @@ def _staged(random: np.random.Generator, count: int) -> tuple[np.ndarray, np.nda
 def test_answers_at_most_one_stage_off_are_bounded_with_the_stated_probability() -> None:
     random = np.random.default_rng(7)
     many, truth = _staged(random, 40_000)
-    hard, off = stage_doubt(many), stages_off(many, truth)
+    hard, off = stage_uncertainty(many), stages_off(many, truth)
     risk, delta, trials, failed, kept = 0.1, 0.1, 600, 0, 0
     subjects = np.arange(120).astype(str)
     for _ in range(trials):
-        grid = doubt_grid(stage_doubt(_staged(random, 100)[0]), 120, risk=risk, delta=delta)
+        grid = abstention_grid(stage_uncertainty(_staged(random, 100)[0]), 120, risk=risk, delta=delta)
         probs, labels = _staged(random, 120)
         found = Abstention.fit(
-            stage_doubt(probs), stages_off(probs, labels), grid=grid, risk=risk, delta=delta, subjects=subjects,
+            stage_uncertainty(probs), stages_off(probs, labels), grid=grid, risk=risk, delta=delta, subjects=subjects,
             called="more than one stage off",
         )  # fmt: skip
         answered = ~found(hard)
@@ -209,8 +209,8 @@ def test_mahalanobis_equals_the_inverse_covariance() -> None:
 
 
 def test_energy_is_stable() -> None:
-    assert energy(np.array([[1e4, 0.0]])).tolist() == [-1e4]
-    np.testing.assert_allclose(energy(np.zeros((1, 4))), [-np.log(4)])
+    assert energy_score(np.array([[1e4, 0.0]])).tolist() == [-1e4]
+    np.testing.assert_allclose(energy_score(np.zeros((1, 4))), [-np.log(4)])
 
 
 def test_bad_input_is_refused() -> None:

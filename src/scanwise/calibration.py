@@ -70,7 +70,7 @@ class Temperature:
             DataError: if rows are not finite, labels out of range, or a row has no subject.
             ShapeError: if the three disagree in N.
         """
-        given = _Given.of(logits, labels, subjects)
+        given = _CalibrationRows.of(logits, labels, subjects)
         return _unless_worse(cls(1.0), given, lambda rows: cls(_solve_temperature(rows)), lambda why: cls(1.0, why))
 
     def __call__(self, logits: FloatArray) -> FloatArray:
@@ -78,7 +78,7 @@ class Temperature:
         return _mean_of_members(check_logits(logits) / self.temperature)
 
     def to_dict(self) -> dict[str, Any]:
-        """What JSON can hold; `from_dict` reads it."""
+        """What JSON can hold; `calibrator_from_dict` reads it."""
         return {"method": self.method, **asdict(self)}
 
     @classmethod
@@ -105,7 +105,7 @@ class VectorScaling:
     @classmethod
     def fit(cls, logits: FloatArray, labels: IntArray, subjects: StrArray) -> Self:
         """Learn by penalised likelihood, drawn towards the identity; refused as `Temperature.fit` is."""
-        given = _Given.of(logits, labels, subjects)
+        given = _CalibrationRows.of(logits, labels, subjects)
         ones, zeros = (1.0,) * given.num_classes, (0.0,) * given.num_classes
         return _unless_worse(
             cls(ones, zeros), given, lambda rows: cls(*_solve_vector(rows)), lambda why: cls(ones, zeros, why)
@@ -117,7 +117,7 @@ class VectorScaling:
         return _mean_of_members(logits * np.array(self.factors) + np.array(self.shifts))
 
     def to_dict(self) -> dict[str, Any]:
-        """What JSON can hold; `from_dict` reads it."""
+        """What JSON can hold; `calibrator_from_dict` reads it."""
         return {"method": self.method, **asdict(self)}
 
     @classmethod
@@ -149,7 +149,7 @@ class Isotonic:
     @classmethod
     def fit(cls, logits: FloatArray, labels: IntArray, subjects: StrArray) -> Self:
         """Learn each class's map by pooling adjacent violators; refused as `Temperature.fit` is."""
-        given = _Given.of(logits, labels, subjects)
+        given = _CalibrationRows.of(logits, labels, subjects)
         straight = ((0.0, 1.0),) * given.num_classes
         return _unless_worse(
             cls(straight, straight),
@@ -168,7 +168,7 @@ class Isotonic:
         return divided
 
     def to_dict(self) -> dict[str, Any]:
-        """What JSON can hold; `from_dict` reads it."""
+        """What JSON can hold; `calibrator_from_dict` reads it."""
         return {"method": self.method, **asdict(self)}
 
     @classmethod
@@ -187,17 +187,17 @@ CALIBRATORS: dict[str, type[Temperature] | type[VectorScaling] | type[Isotonic]]
 }
 
 
-def from_dict(values: Mapping[str, Any]) -> Calibrator:
+def calibrator_from_dict(values: Mapping[str, Any]) -> Calibrator:
     """The calibrator that `to_dict` wrote, whichever it was.
 
-    >>> from_dict(Temperature(1.5).to_dict())
+    >>> calibrator_from_dict(Temperature(1.5).to_dict())
     Temperature(temperature=1.5, refused='')
     """
     calibrator: Calibrator = lookup(CALIBRATORS, str(values.get("method")), "calibrator").from_dict(values)
     return calibrator
 
 
-def held_out(method: str, logits: FloatArray, labels: IntArray, subjects: StrArray) -> FloatArray:
+def held_out_probs(method: str, logits: FloatArray, labels: IntArray, subjects: StrArray) -> FloatArray:
     """(N, C) probabilities of each row by a calibrator that learnt on the subjects of the other folds.
 
     What a calibrator does to the rows that it learnt on flatters it; this is what it does to others.
@@ -205,7 +205,7 @@ def held_out(method: str, logits: FloatArray, labels: IntArray, subjects: StrArr
     Raises:
         DataError: if there are fewer than two subjects.
     """
-    kind, given = lookup(CALIBRATORS, method, "calibrator"), _Given.of(logits, labels, subjects)
+    kind, given = lookup(CALIBRATORS, method, "calibrator"), _CalibrationRows.of(logits, labels, subjects)
     if given.num_subjects < 2:
         raise DataError("All rows are of one subject, so none can be held out. Give the logits of more subjects.")
     folds = _folds(given)
@@ -218,7 +218,7 @@ def held_out(method: str, logits: FloatArray, labels: IntArray, subjects: StrArr
 
 
 @dataclass(frozen=True, slots=True)
-class _Given:
+class _CalibrationRows:
     """Checked rows to learn from: logits (N, T, C), labels and the index of each row's subject."""
 
     logits: FloatArray
@@ -267,7 +267,9 @@ def _mean_of_members(logits: FloatArray) -> FloatArray:
     return probs if probs.ndim == 2 else np.asarray(probs.mean(axis=1))
 
 
-def _unless_worse(identity: C, given: _Given, solve: Callable[[_Given], C], refuse: Callable[[str], C]) -> C:
+def _unless_worse(
+    identity: C, given: _CalibrationRows, solve: Callable[[_CalibrationRows], C], refuse: Callable[[str], C]
+) -> C:
     """Fit on all rows, if fits on folds of the subjects help the subjects held out."""
     if given.num_subjects < 4:
         return refuse(f"{given.num_subjects} validation subjects are too few to check a calibrator on held-out ones")
@@ -285,7 +287,7 @@ def _unless_worse(identity: C, given: _Given, solve: Callable[[_Given], C], refu
     return solve(given)
 
 
-def _folds(given: _Given) -> IntArray:
+def _folds(given: _CalibrationRows) -> IntArray:
     """(N,) a fold for each row: subjects in turn, class by class, so that each fold has its share of every class."""
     label = common_label(given.labels, given.of_subject, given.num_classes)
     turn = np.empty(len(label), dtype=np.int64)
@@ -293,7 +295,7 @@ def _folds(given: _Given) -> IntArray:
     return turn[given.of_subject]
 
 
-def _solve_temperature(given: _Given) -> float:
+def _solve_temperature(given: _CalibrationRows) -> float:
     """The log-temperature of least penalised NLL: the best of a grid, then Brent's method around it."""
     from scipy.optimize import minimize_scalar
 
@@ -312,7 +314,7 @@ def _solve_temperature(given: _Given) -> float:
     return float(np.exp(found.x))
 
 
-def _solve_vector(given: _Given) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _solve_vector(given: _CalibrationRows) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Factors and shifts of least penalised NLL by L-BFGS."""
     from scipy.optimize import minimize
 
@@ -341,7 +343,7 @@ def _solve_vector(given: _Given) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(found.x[:num_classes].tolist()), tuple(shifts.tolist())
 
 
-def _solve_isotonic(given: _Given) -> tuple[tuple[tuple[float, ...], ...], tuple[tuple[float, ...], ...]]:
+def _solve_isotonic(given: _CalibrationRows) -> tuple[tuple[tuple[float, ...], ...], tuple[tuple[float, ...], ...]]:
     """The bends of each class's isotonic map."""
     from sklearn.isotonic import IsotonicRegression
 

@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanwise.arrays import check_features
+from scanwise.baselines import average_areas
 from scanwise.errors import DataError, RunError, ShapeError
 from scanwise.pooling import mean_by, subject_codes
 from scanwise.records import BoolArray, FloatArray, IntArray, Logits, StrArray, Unit
 from scanwise.risk import conformal_quantile, minimum_count
-from scanwise.rivals import shrink
 
 K = 5
 """The neighbour whose distance counts."""
@@ -40,14 +40,14 @@ MOST = 2000
 TINY = 1e-6
 
 
-def appearance(pixels: NDArray[np.uint8]) -> FloatArray:
+def appearance_features(pixels: NDArray[np.uint8]) -> FloatArray:
     """(N, P) float32: what scans (N, H, W, C) look like without a network; their layout first, then their tone.
 
-    >>> appearance(np.zeros((2, 20, 20, 1), np.uint8)).shape
+    >>> appearance_features(np.zeros((2, 20, 20, 1), np.uint8)).shape
     (2, 290)
     """
     gray = pixels.astype(np.float32).mean(axis=3, keepdims=True)
-    small = shrink(gray, LAYOUT).reshape(len(pixels), -1).astype(np.float64)
+    small = average_areas(gray, LAYOUT).reshape(len(pixels), -1).astype(np.float64)
     small -= small.mean(axis=1, keepdims=True)
     length = np.linalg.norm(small, axis=1, keepdims=True)
     layout = np.divide(small, length, out=np.zeros_like(small), where=length > TINY)
@@ -68,13 +68,13 @@ def _shares(codes: NDArray[Any], bins: int) -> FloatArray:
     return np.sqrt(counts / flat.shape[1])
 
 
-def blank(looks: FloatArray) -> BoolArray:
+def blank_scans(looks: FloatArray) -> BoolArray:
     """(N,) whether all pixels of a scan are equal, from its appearance (N, P): it shows nothing."""
     moves = looks[:, np.prod(LAYOUT) :].astype(np.float64)
     return np.asarray((moves[:, [0, len(STEPS)]] ** 2).sum(axis=1) > 1 - TINY)
 
 
-def representatives(subjects: StrArray, most: int = MOST) -> IntArray:
+def representative_rows(subjects: StrArray, most: int = MOST) -> IntArray:
     """Rows of at most `most` scans, the same share of each subject and evenly along its scans; always the same ones."""
     if len(subjects) <= most:
         return np.arange(len(subjects))
@@ -91,7 +91,7 @@ def _evenly(count: int, most: int) -> IntArray:
 
 
 @dataclass(frozen=True, slots=True)
-class Components:
+class WhitenedComponents:
     """Features as whitened principal components, and the length of what these leave out.
 
     Attributes:
@@ -142,7 +142,7 @@ def _principal(moved: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class NeighbourReference:
     """Training scans as one way of looking sees them.
 
     Attributes:
@@ -176,7 +176,7 @@ def _to_neighbours(reference: FloatArray, places: FloatArray, block: int = 1024)
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class AlarmThreshold:
     """Where a distance becomes an alarm, and how often that may happen for nothing.
 
     Attributes:
@@ -202,7 +202,7 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
-class Detector:
+class NoveltyDetector:
     """Scans that are unlike those of training; of subjects, the mean over their scans is judged.
 
     Attributes:
@@ -211,16 +211,16 @@ class Detector:
         cuts: by unit.
     """
 
-    components: Components
-    looks: Mapping[str, Look]
-    cuts: Mapping[Unit, Cut]
+    components: WhitenedComponents
+    looks: Mapping[str, NeighbourReference]
+    cuts: Mapping[Unit, AlarmThreshold]
 
     @classmethod
     def fit(cls, train: Logits, validation: Logits, calibration: Logits, *, false_alarm: float = 0.05) -> Self:
         """Keep training scans, learn what is usual on validation scans, and the cuts on calibration subjects.
 
         Args:
-            train: scans that the network learnt from, with features and, best, appearance; see `representatives`.
+            train: scans that the network learnt from, with features and, best, appearance; see `representative_rows`.
             validation: the same of subjects held out.
             calibration: the same of yet others.
             false_alarm: the share of scans like those of calibration that may be flagged.
@@ -230,15 +230,17 @@ class Detector:
         """
         sides = {"training": train, "validation": validation, "calibration": calibration}
         _refuse_shared(sides)
-        components = Components.fit(_features(train))
+        components = WhitenedComponents.fit(_features(train))
         seen = {name: _places(components, side) for name, side in sides.items()}
-        looks = {name: Look.fit(seen["training"][name], seen["validation"][name]) for name in seen["training"]}
+        looks = {
+            name: NeighbourReference.fit(seen["training"][name], seen["validation"][name]) for name in seen["training"]
+        }
         unfitted = cls(components, looks, {})
         distances = unfitted.distances(calibration)
         by_subject, names = _mean_by_subject(distances, calibration.subjects)
-        cuts: dict[Unit, Cut] = {
-            "scan": Cut.fit(distances, calibration.subjects, false_alarm),
-            "subject": Cut.fit(by_subject, names, false_alarm),
+        cuts: dict[Unit, AlarmThreshold] = {
+            "scan": AlarmThreshold.fit(distances, calibration.subjects, false_alarm),
+            "subject": AlarmThreshold.fit(by_subject, names, false_alarm),
         }
         return cls(components, looks, cuts)
 
@@ -295,9 +297,9 @@ class Detector:
             with safe_open(path, "numpy") as file:
                 about = json.loads((file.metadata() or {})["novelty"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-            components = Components(arrays["centre"], arrays["turn"], arrays["spread"], about["rest"])
-            looks = {name: Look(arrays[f"look_{name}"], usual) for name, usual in about["usual"].items()}
-            return cls(components, looks, {unit: Cut(**cut) for unit, cut in about["cuts"].items()})
+            components = WhitenedComponents(arrays["centre"], arrays["turn"], arrays["spread"], about["rest"])
+            looks = {name: NeighbourReference(arrays[f"look_{name}"], usual) for name, usual in about["usual"].items()}
+            return cls(components, looks, {unit: AlarmThreshold(**cut) for unit, cut in about["cuts"].items()})
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise RunError(
                 f"{path} is no reference of training scans that can be read ({error!r}). Delete it and run the stage "
@@ -305,7 +307,7 @@ class Detector:
             ) from error
 
 
-def _places(components: Components, scans: Logits) -> dict[str, FloatArray]:
+def _places(components: WhitenedComponents, scans: Logits) -> dict[str, FloatArray]:
     """Where scans lie, in every way of looking that they allow."""
     places = {"network": components(_features(scans))}
     if scans.appearance is not None:
@@ -323,7 +325,7 @@ def _features(scans: Logits) -> FloatArray:
 
 
 def _blanks(scans: Logits) -> BoolArray:
-    return np.zeros(len(scans), dtype=np.bool_) if scans.appearance is None else blank(scans.appearance)
+    return np.zeros(len(scans), dtype=np.bool_) if scans.appearance is None else blank_scans(scans.appearance)
 
 
 def _mean_by_subject(values: FloatArray, subjects: StrArray) -> tuple[FloatArray, StrArray]:

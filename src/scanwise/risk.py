@@ -47,7 +47,7 @@ def conformal_quantile(scores: FloatArray, alpha: float, subjects: StrArray | No
         rank = conformal_rank(len(scores), alpha)
         return float(np.partition(scores, rank - 1)[rank - 1]) if rank <= len(scores) else math.inf
     of_subject, names = subject_codes(subjects, len(scores))
-    share = float(exact(alpha, "alpha"))
+    share = float(exact_fraction(alpha, "alpha"))
     if conformal_rank(len(names), alpha) > len(names):
         return math.inf
     order = np.argsort(scores, kind="stable")
@@ -64,7 +64,7 @@ def conformal_rank(count: int, alpha: float) -> int:
     """
     if count < 1:
         raise DataError("A threshold needs at least one score; there are none. Give the calibration side some scans.")
-    return math.ceil((count + 1) * (1 - exact(alpha, "alpha")))
+    return math.ceil((count + 1) * (1 - exact_fraction(alpha, "alpha")))
 
 
 def minimum_count(alpha: float) -> int:
@@ -73,11 +73,11 @@ def minimum_count(alpha: float) -> int:
     >>> [minimum_count(alpha) for alpha in (0.1, 0.05, 0.01)]
     [9, 19, 99]
     """
-    share = exact(alpha, "alpha")
+    share = exact_fraction(alpha, "alpha")
     return math.ceil((1 - share) / share)
 
 
-def exact(share: float, name: str) -> Fraction:
+def exact_fraction(share: float, name: str) -> Fraction:
     """A share as the fraction that its decimal means: 0.1 is one tenth, not 0.1000000000000000055…
 
     Raises:
@@ -88,13 +88,13 @@ def exact(share: float, name: str) -> Fraction:
     return Fraction(float(share)).limit_denominator(10**9)
 
 
-def least_answered(risk: float, delta: float) -> int:
+def minimum_answered(risk: float, delta: float) -> int:
     """How many subjects answered without an error it takes to bound the error by `risk`: (1 - risk)^n <= delta.
 
-    >>> least_answered(0.1, 0.1)
+    >>> minimum_answered(0.1, 0.1)
     22
     """
-    share, chance = float(exact(risk, "risk")), float(exact(delta, "delta"))
+    share, chance = float(exact_fraction(risk, "risk")), float(exact_fraction(delta, "delta"))
     return math.ceil(math.log(chance) / math.log1p(-share) - 1e-9)
 
 
@@ -117,7 +117,7 @@ def clopper_pearson_arrays(
     """`clopper_pearson` of many shares at once: two arrays of the shape of `successes`."""
     from scipy.special import betaincinv
 
-    tail = (1 - float(exact(confidence, "confidence"))) / 2
+    tail = (1 - float(exact_fraction(confidence, "confidence"))) / 2
     failures = counts - successes
     low = betaincinv(np.maximum(successes, 1), failures + 1, tail)
     high = betaincinv(successes + 1, np.maximum(failures, 1), 1 - tail)
@@ -146,7 +146,7 @@ def coverage_band(calibration: int, test: int, alpha: float, probability: float)
 
     if test < 1:
         raise DataError("A coverage band needs at least one test unit; there are none.")
-    exact(probability, "probability")
+    exact_fraction(probability, "probability")
     rank = conformal_rank(calibration, alpha)
     if rank > calibration:
         return 1.0

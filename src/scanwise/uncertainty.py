@@ -11,7 +11,7 @@ from scanwise.arrays import check_features, check_labels, check_probs, ends_of_t
 from scanwise.errors import DataError, ShapeError
 from scanwise.pooling import subject_codes
 from scanwise.records import BoolArray, FloatArray, IntArray, StrArray
-from scanwise.risk import clopper_pearson_arrays, conformal_quantile, least_answered
+from scanwise.risk import clopper_pearson_arrays, conformal_quantile, minimum_answered
 
 
 def predictive_entropy(probs: FloatArray) -> FloatArray:
@@ -77,10 +77,10 @@ def stages_off(probs: FloatArray, labels: IntArray, allowed: int = 1) -> BoolArr
     return np.asarray(np.abs(probs.argmax(axis=1) - labels) > allowed)
 
 
-def stage_doubt(probs: FloatArray, allowed: int = 1) -> FloatArray:
+def stage_uncertainty(probs: FloatArray, allowed: int = 1) -> FloatArray:
     """(N,) the probability that the most probable of ordered classes is more than `allowed` stages off.
 
-    >>> stage_doubt(np.array([[0.5, 0.25, 0.125, 0.125]])).tolist()
+    >>> stage_uncertainty(np.array([[0.5, 0.25, 0.125, 0.125]])).tolist()
     [0.25]
     """
     probs = check_probs(probs)
@@ -88,7 +88,7 @@ def stage_doubt(probs: FloatArray, allowed: int = 1) -> FloatArray:
     return np.asarray((probs * away).sum(axis=1, dtype=np.float64))
 
 
-def risk_coverage(doubt: FloatArray, wrong: BoolArray) -> tuple[FloatArray, FloatArray]:
+def risk_coverage_curve(doubt: FloatArray, wrong: BoolArray) -> tuple[FloatArray, FloatArray]:
     """The risk-coverage curve (El-Yaniv and Wiener 2010): answer the least doubtful scans, leave the rest.
 
     Scans of the same doubt are answered together.
@@ -100,7 +100,7 @@ def risk_coverage(doubt: FloatArray, wrong: BoolArray) -> tuple[FloatArray, Floa
     Returns:
         Share answered and error among the answered, at each distinct doubt, rising.
 
-    >>> covered, risk = risk_coverage(np.array([0.1, 0.2, 0.3, 0.3]), np.array([False, False, True, False]))
+    >>> covered, risk = risk_coverage_curve(np.array([0.1, 0.2, 0.3, 0.3]), np.array([False, False, True, False]))
     >>> covered.tolist(), risk.tolist()
     ([0.25, 0.5, 1.0], [0.0, 0.0, 0.25])
     """
@@ -173,7 +173,7 @@ class Abstention:
         Args:
             doubt: (N,) a row a subject.
             wrong: (N,) whether the subject's answer would be wrong.
-            grid: (G,) thresholds to try, rising, fixed before these subjects were seen: `doubt_grid` of others.
+            grid: (G,) thresholds to try, rising, fixed before these subjects were seen: `abstention_grid` of others.
             risk: the error allowed among the answered.
             delta: the chance that the bound may fail.
             subjects: (N,) each once: pool scans by subject first.
@@ -192,7 +192,7 @@ class Abstention:
                 f"{len(doubt)} rows are of {len(names)} subjects; an abstention threshold needs one row a subject. "
                 "Pool the scans of each subject first."
             )
-        needed = least_answered(risk, delta)
+        needed = minimum_answered(risk, delta)
         if len(doubt) < needed:
             why = f"{len(doubt)} subjects; it takes {needed} without an error"
             return cls(-math.inf, risk, delta, len(doubt), 0.0, why, called)
@@ -216,13 +216,15 @@ class Abstention:
         return f"answers {self.answered:.0%} of subjects at ≤ {self.risk:.0%} {self.wrong} ({1 - self.delta:.0%} sure)"
 
 
-def doubt_grid(doubt: FloatArray, count: int, *, risk: float = 0.1, delta: float = 0.1, steps: int = 50) -> FloatArray:
+def abstention_grid(
+    doubt: FloatArray, count: int, *, risk: float = 0.1, delta: float = 0.1, steps: int = 50
+) -> FloatArray:
     """Thresholds for `Abstention.fit`: quantiles of the doubt (N,) of other subjects, such as the validation side.
 
     The strictest is expected to answer twice as many of the `count` subjects to come as an error-free test takes.
     """
     doubt, _ = _check_doubt(doubt, np.zeros(len(doubt), dtype=np.bool_))
-    start = min(1.0, 2 * least_answered(risk, delta) / max(count, 1))
+    start = min(1.0, 2 * minimum_answered(risk, delta) / max(count, 1))
     return np.asarray(np.quantile(doubt, np.linspace(start, 1.0, steps)))
 
 
@@ -313,7 +315,7 @@ class Mahalanobis:
         return np.asarray(np.sqrt(np.maximum(squares.min(axis=1), 0)))
 
 
-def energy(logits: FloatArray) -> FloatArray:
+def energy_score(logits: FloatArray) -> FloatArray:
     """(N,) minus the log of the summed exponentials of logits (N, C) (Liu et al. 2020); higher is stranger.
 
     Reported beside the others; never the default, for a network may be sure of anything.

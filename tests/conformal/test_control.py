@@ -8,7 +8,7 @@ from scipy import stats
 
 from scanwise.conformal import SensitivityFloor
 from scanwise.errors import DataError, ShapeError
-from scanwise.risk import clopper_pearson, least_answered
+from scanwise.risk import clopper_pearson, minimum_answered
 
 
 def _names(count: int) -> np.ndarray:
@@ -53,7 +53,7 @@ def test_the_cut_is_the_highest_whose_test_passes() -> None:
             if stats.binom.cdf((evidence[ill] < cut).sum(), ill.sum(), 1 - 0.8) <= 0.2 + 1e-12
         ]
         assert found.threshold == max(cuts, default=-math.inf)
-        assert (found.refused == "") == bool(cuts) == (ill.sum() >= least_answered(0.2, 0.2))
+        assert (found.refused == "") == bool(cuts) == (ill.sum() >= minimum_answered(0.2, 0.2))
         np.testing.assert_array_equal(found(evidence), evidence >= found.threshold)
         assert found.ill == ill.sum()
         left = int((evidence[~ill] < found.threshold).sum())

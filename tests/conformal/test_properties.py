@@ -15,7 +15,7 @@ from scanwise.conformal import SCORES, ConditionalSets, ConformalSets, CrossSets
 from scanwise.errors import DataError
 from scanwise.records import BoolArray, FloatArray, IntArray
 from scanwise.risk import conformal_quantile, conformal_rank, minimum_count
-from scanwise.uncertainty import aurc, risk_coverage
+from scanwise.uncertainty import aurc, risk_coverage_curve
 
 every = settings(max_examples=50, deadline=None, derandomize=True, database=None)
 ALPHAS = st.sampled_from([0.01, 0.05, 0.1, 0.2, 1 / 3, 0.5, 0.9])
@@ -302,7 +302,7 @@ def test_softmax_forgets_what_is_added_to_every_class(count: int, num_classes: i
 @given(st.lists(st.tuples(SCORE_VALUES, st.booleans()), min_size=1, max_size=40))
 def test_risk_coverage_bears_infinities_and_ends_with_everyone(rows: list[tuple[float, bool]]) -> None:
     doubt, wrong = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
-    covered, risk = risk_coverage(doubt, wrong)
+    covered, risk = risk_coverage_curve(doubt, wrong)
     assert covered[-1] == 1
     assert risk[-1] == pytest.approx(wrong.mean())
     assert (np.diff(covered) > 0).all()

@@ -79,7 +79,7 @@ def test_small_groups_are_counted_and_not_reported() -> None:
 def test_numbers_become_ranges_in_order() -> None:
     said = _said()
     ages = np.array([str(40 + int(subject) % 50) for subject in said.subjects])
-    (column,) = breakdown.columns_of({"age": ages})
+    (column,) = breakdown.group_columns({"age": ages})
     assert len(column.groups) == 4
     starts = [float(group.split(" to ")[0]) for group in column.groups]
     assert starts == sorted(starts)
@@ -98,7 +98,7 @@ def test_numbers_become_ranges_in_order() -> None:
     ],
 )
 def test_columns_that_make_no_groups_say_why(values: list[str], reason: str) -> None:
-    (column,) = breakdown.columns_of({"x": np.array(values)})
+    (column,) = breakdown.group_columns({"x": np.array(values)})
     assert reason in column.refused
     said = _said(subjects=250)
     assert break_down(replace(said, groups={"x": np.array(values)}), draws=100) == []

@@ -11,7 +11,7 @@ from statsmodels.stats.multitest import multipletests
 from scanwise.arrays import softmax
 from scanwise.errors import DataError
 from scanwise.evaluation import comparison
-from scanwise.evaluation.estimates import measure
+from scanwise.evaluation.estimates import measure_predictions
 from scanwise.records import Predictions
 
 
@@ -31,7 +31,7 @@ def test_mcnemar_of_subjects_equals_statsmodels(seed: int) -> None:
     one, other = _said(seed, 1.5), _said(seed + 10, 0.5)
     right = [one.predicted == one.labels, other.predicted == other.labels]
     table = np.array([[(a & b).sum() for b in (right[1], ~right[1])] for a in (right[0], ~right[0])])
-    only_first, only_second, p_value = comparison.mcnemar(one, other)
+    only_first, only_second, p_value = comparison.mcnemar_test(one, other)
     assert (only_first, only_second) == (table[0, 1], table[1, 0])
     assert p_value == pytest.approx(reference(table, exact=True).pvalue, abs=1e-9)
 
@@ -51,24 +51,24 @@ def test_mcnemar_of_clusters_does_not_count_scans_as_people() -> None:
     ]
     gap = (one.predicted == one.labels).astype(int) - (other.predicted == other.labels).astype(int)
     expected = 2 * stats.norm.sf(abs(gap.sum()) / np.sqrt((gap**2).sum()))
-    assert comparison.mcnemar(*repeated)[2] == pytest.approx(expected)
+    assert comparison.mcnemar_test(*repeated)[2] == pytest.approx(expected)
 
 
 def test_mcnemar_rarely_alarms_where_both_are_as_good() -> None:
     alarms = 0
     for trial in range(300):
         one, other = _said(2 * trial, 1.0, 40, 4), _said(2 * trial + 1, 1.0, 40, 4)
-        alarms += comparison.mcnemar(one, other)[2] < 0.05
+        alarms += comparison.mcnemar_test(one, other)[2] < 0.05
     assert alarms <= stats.binom.ppf(0.999, 300, 0.05)
 
 
 def test_p_values_are_adjusted_as_statsmodels_does() -> None:
     p_values = np.random.default_rng(0).random(8) ** 3
     np.testing.assert_allclose(
-        comparison.holm(p_values.tolist()), multipletests(p_values, method="holm")[1], atol=1e-12
+        comparison.holm_adjusted(p_values.tolist()), multipletests(p_values, method="holm")[1], atol=1e-12
     )
     said = {name: _said(seed, skill) for name, seed, skill in (("x", 1, 2.0), ("y", 2, 1.0), ("z", 3, 0.0))}
-    pairs = comparison.discordances(said)
+    pairs = comparison.pairwise_mcnemar_tests(said)
     assert [(one.first, one.second) for one in pairs] == [("x", "y"), ("x", "z"), ("y", "z")]
     assert all(one.adjusted >= one.p_value for one in pairs)
 
@@ -76,14 +76,17 @@ def test_p_values_are_adjusted_as_statsmodels_does() -> None:
 @pytest.mark.parametrize("metric", ["accuracy", "nll"])
 def test_ranks_follow_the_metric_and_say_what_is_not_settled(metric: str) -> None:
     said = {"good": _said(1, 2.5), "twin": _said(2, 2.5), "bad": _said(3, 0.0)}
-    ranks = comparison.ranking(said, metric, draws=400)
-    values = {m.name: m.value for m in measure(said["bad"], subjects=said["bad"].subjects, draws=50, names=[metric])}
+    ranks = comparison.rank_classifiers(said, metric, draws=400)
+    values = {
+        m.name: m.value
+        for m in measure_predictions(said["bad"], subjects=said["bad"].subjects, draws=50, names=[metric])
+    }
     assert [rank.name for rank in ranks][-1] == "bad"
     assert ranks[-1].value == pytest.approx(values[metric])
     assert (ranks[-1].low, ranks[-1].high, ranks[-1].best) == (3, 3, 0)
     assert ranks[0].low == 1
     assert sum(rank.best for rank in ranks) == pytest.approx(1)
-    same = comparison.ranking({"one": said["good"], "two": said["good"]}, metric, draws=50)
+    same = comparison.rank_classifiers({"one": said["good"], "two": said["good"]}, metric, draws=50)
     assert [(rank.place, rank.best) for rank in same] == [(1.5, 0.5), (1.5, 0.5)]
 
 
@@ -97,14 +100,14 @@ def test_other_rows_are_refused() -> None:
         _said(1, 1.0, 59),
     ):
         with pytest.raises(DataError, match="same rows"):
-            comparison.mcnemar(one, other)
+            comparison.mcnemar_test(one, other)
         with pytest.raises(DataError, match="same rows"):
-            comparison.ranking({"one": one, "other": other}, "accuracy", draws=10)
+            comparison.rank_classifiers({"one": one, "other": other}, "accuracy", draws=10)
 
 
 def test_known_metrics_leave_out_what_means_nothing() -> None:
     one = _said(1, 1.0)
-    assert "stage_error" in comparison.known_metrics(one, ordered=True)
-    assert "stage_error" not in comparison.known_metrics(one, ordered=False)
+    assert "stage_error" in comparison.comparable_metrics(one, ordered=True)
+    assert "stage_error" not in comparison.comparable_metrics(one, ordered=False)
     alone = replace(one, labels=np.zeros(len(one), dtype=int))
-    assert "auroc" not in comparison.known_metrics(alone, ordered=False)
+    assert "auroc" not in comparison.comparable_metrics(alone, ordered=False)

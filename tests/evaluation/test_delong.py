@@ -29,7 +29,7 @@ def test_one_scan_a_subject_is_the_classic_formula(ties: bool) -> None:
     for _ in range(20):
         scores, positive = _scores(random, ties)
         pairs = _pairs(scores, positive)
-        area = delong.area_of(scores, positive, np.arange(len(scores)), len(scores))
+        area = delong.estimate_auroc(scores, positive, np.arange(len(scores)), len(scores))
         classic = pairs.mean(axis=1).var(ddof=1) / pairs.shape[0] + pairs.mean(axis=0).var(ddof=1) / pairs.shape[1]
         assert area.value == pytest.approx(pairs.mean(), abs=1e-12)
         assert area.variance == pytest.approx(classic, abs=1e-12)
@@ -47,17 +47,17 @@ def test_scans_of_subjects_follow_obuchowski() -> None:
         for placed, owners in ((pairs.mean(axis=1), subjects[positive]), (pairs.mean(axis=0), subjects[~positive])):
             sums = np.array([(placed[owners == s] - theta).sum() for s in np.unique(owners)])
             total += len(sums) / (len(sums) - 1) * (sums**2).sum() / len(placed) ** 2
-        area = delong.area_of(scores, positive, subjects, 14)
+        area = delong.estimate_auroc(scores, positive, subjects, 14)
         assert area.variance == pytest.approx(total, abs=1e-12)
 
 
 def test_copies_of_a_scan_tell_nothing_new() -> None:
     scores, positive = _scores(np.random.default_rng(2), False)
-    once = delong.area_of(scores, positive, np.arange(len(scores)), len(scores))
+    once = delong.estimate_auroc(scores, positive, np.arange(len(scores)), len(scores))
     owners = np.arange(len(scores)).repeat(5)
-    often = delong.area_of(scores.repeat(5), positive.repeat(5), owners, len(scores))
+    often = delong.estimate_auroc(scores.repeat(5), positive.repeat(5), owners, len(scores))
     assert often.variance == pytest.approx(once.variance)
-    assert delong.interval(often) == pytest.approx(delong.interval(once))
+    assert delong.delong_interval(often) == pytest.approx(delong.delong_interval(once))
 
 
 def test_the_mean_of_classes_is_that_of_the_metric() -> None:
@@ -66,7 +66,7 @@ def test_the_mean_of_classes_is_that_of_the_metric() -> None:
     area, low, high = delong.auroc_interval(probs, labels, np.arange(60))
     assert area == pytest.approx(metrics.auroc(probs, labels))
     assert low < area < high
-    whole = delong.macro_area(probs, labels, np.arange(60), 60)
+    whole = delong.estimate_macro_auroc(probs, labels, np.arange(60), 60)
     left_out = [metrics.auroc(np.delete(probs, i, 0), np.delete(labels, i)) for i in range(60)]
     jackknife = 59 / 60 * ((left_out - np.mean(left_out)) ** 2).sum()
     assert whole.variance == pytest.approx(jackknife, rel=0.1)

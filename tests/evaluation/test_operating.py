@@ -35,9 +35,9 @@ def test_cuts_are_the_best_points_of_scikit_learns_curve(seed: int) -> None:
         "sensitivity 90 %": (1 - alarms)[caught >= 0.9 - 1e-9].max(),
     }
     for rule, best in expected.items():
-        cut = operating.Cut.choose(said, 1, rule)
+        cut = operating.OperatingPoint.choose(said, 1, rule)
         assert cut is not None
-        found = {m.name: m.value for m in operating.rates(said, cut, draws=100)}
+        found = {m.name: m.value for m in operating.operating_rates(said, cut, draws=100)}
         reached = {
             "youden": found["sensitivity"] + found["specificity"] - 1,
             "specificity 90 %": found["sensitivity"],
@@ -47,9 +47,9 @@ def test_cuts_are_the_best_points_of_scikit_learns_curve(seed: int) -> None:
 
 
 def test_rates_are_those_of_the_confusion_matrix() -> None:
-    said, cut = _said(7), operating.Cut("b", "youden", 1, 0.4)
+    said, cut = _said(7), operating.OperatingPoint("b", "youden", 1, 0.4)
     (true_low, alarms), (missed, caught) = reference.confusion_matrix(said.labels, said.probs[:, 1] >= 0.4)
-    found = {m.name: m for m in operating.rates(said, cut, draws=200)}
+    found = {m.name: m for m in operating.operating_rates(said, cut, draws=200)}
     assert found["sensitivity"].value == pytest.approx(caught / (caught + missed))
     assert found["specificity"].value == pytest.approx(true_low / (true_low + alarms))
     assert found["positive_predictive_value"].value == pytest.approx(caught / (caught + alarms))
@@ -60,8 +60,8 @@ def test_rates_are_those_of_the_confusion_matrix() -> None:
 
 def test_a_perfect_rate_rests_on_its_own_subjects() -> None:
     said = _said(0, subjects=12, skill=50)
-    cut = operating.Cut("b", "youden", 1, 0.5)
-    found = {m.name: m for m in operating.rates(said, cut, draws=100)}
+    cut = operating.OperatingPoint("b", "youden", 1, 0.5)
+    found = {m.name: m for m in operating.operating_rates(said, cut, draws=100)}
     assert (found["sensitivity"].low, found["sensitivity"].high) == clopper_pearson(6, 6)
 
 
@@ -69,14 +69,17 @@ def test_a_rate_of_one_subject_does_not_look_certain() -> None:
     said = _said(0, scans=1)
     highest = said.probs[:, 1].max()
     owner = said.labels[said.probs[:, 1].argmax()]  # type: ignore[index]
-    found = {m.name: m for m in operating.rates(said, operating.Cut("b", "youden", 1, float(highest)), draws=200)}
+    found = {
+        m.name: m
+        for m in operating.operating_rates(said, operating.OperatingPoint("b", "youden", 1, float(highest)), draws=200)
+    }
     value = found["positive_predictive_value"]
     assert (value.low, value.high) == clopper_pearson(int(owner), 1)
 
 
 def test_transport_says_what_was_promised_and_what_held() -> None:
     here, there = _said(1, num_classes=3, skill=1.5), _said(2, num_classes=3, skill=0.2)
-    rows = operating.transport(here, there, draws=100)
+    rows = operating.transfer_thresholds(here, there, draws=100)
     assert {row["class"] for row in rows} == {"a", "b", "c"}
     promised = [row for row in rows if row["rule"] == "specificity 90 %" and row["rate"] == "specificity"]
     assert all(row["chosen"] >= 0.9 for row in promised)
@@ -93,9 +96,9 @@ def test_over_folds_each_row_is_tried_by_the_cut_of_its_own_fold() -> None:
     }
     who = np.concatenate([np.char.add(f"{fold}-", said.subjects) for fold, said in enumerate(tried)])
     together = replace(tried[0], subjects=who, **joined)
-    rows = operating.transport_folds(chosen, tried, together, draws=100)
+    rows = operating.transfer_thresholds_over_folds(chosen, tried, together, draws=100)
     found = {row["rate"]: row for row in rows if row["rule"] == "youden"}
-    cuts = [cut for said in chosen if (cut := operating.Cut.choose(said, 1, "youden"))]
+    cuts = [cut for said in chosen if (cut := operating.OperatingPoint.choose(said, 1, "youden"))]
     assert cuts[1].threshold > cuts[0].threshold + 0.02
     called = np.concatenate([cut.calls(said) for cut, said in zip(cuts, tried, strict=True)])
     positive = together.labels == 1
@@ -112,7 +115,8 @@ def test_a_class_that_a_fold_cannot_choose_a_cut_for_is_left_out() -> None:
     lacking = replace(lacking, labels=np.minimum(np.asarray(lacking.labels), 1))
     tried = _said(3, num_classes=3)
     assert {
-        row["class"] for row in operating.transport_folds([whole, lacking], [tried, tried], _twice(tried), draws=50)
+        row["class"]
+        for row in operating.transfer_thresholds_over_folds([whole, lacking], [tried, tried], _twice(tried), draws=50)
     } == {"a", "b"}
 
 
@@ -140,10 +144,10 @@ def test_net_benefit_by_hand() -> None:
 def test_what_cannot_be_chosen() -> None:
     said = _said(4)
     assert said.labels is not None
-    assert operating.Cut.choose(replace(said, labels=np.zeros_like(said.labels)), 1, "youden") is None
+    assert operating.OperatingPoint.choose(replace(said, labels=np.zeros_like(said.labels)), 1, "youden") is None
     with pytest.raises(RecipeError, match="no rule 'yuden'"):
-        operating.Cut.choose(said, 1, "yuden")
+        operating.OperatingPoint.choose(said, 1, "yuden")
     with pytest.raises(DataError, match="another class"):
-        operating.Cut("c", "youden", 1, 0.5).calls(said)
+        operating.OperatingPoint("c", "youden", 1, 0.5).calls(said)
     with pytest.raises(ShapeError, match="between 0 and 1"):
         operating.decision_curve(said, 1, np.array([0.0]))

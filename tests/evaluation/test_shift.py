@@ -30,7 +30,7 @@ def test_slope_and_intercept_equal_statsmodels() -> None:
     odds = np.log(said.probs[:, 1] / said.probs[:, 0])
     weights = np.random.default_rng(1).integers(0, 4, (3, len(said))).astype(float)
     positive = (said.labels == 1).astype(float)  # type: ignore[union-attr]
-    lines, large = shift.slopes(odds, positive, weights), shift.intercepts(odds, positive, weights)
+    lines, large = shift.fit_slopes(odds, positive, weights), shift.fit_intercepts(odds, positive, weights)
     for row, weight in enumerate(weights):
         full = sm.GLM(positive, sm.add_constant(odds), sm.families.Binomial(), freq_weights=weight).fit(tol=1e-14)
         alone = sm.GLM(positive, np.ones(len(odds)), sm.families.Binomial(), freq_weights=weight, offset=odds).fit(
@@ -41,7 +41,10 @@ def test_slope_and_intercept_equal_statsmodels() -> None:
 
 
 def test_a_network_that_is_too_sure_has_a_slope_below_one() -> None:
-    honest, sure = ({m.name: m for m in shift.calibration_lines(_said(2, 600, sharpness))} for sharpness in (1.0, 2.5))
+    honest, sure = (
+        {m.name: m for m in shift.calibration_intercepts_and_slopes(_said(2, 600, sharpness))}
+        for sharpness in (1.0, 2.5)
+    )
     assert honest["calibration_slope"].low < 1 < honest["calibration_slope"].high
     assert sure["calibration_slope"].high < 1
     assert sure["calibration_slope"].value == pytest.approx(honest["calibration_slope"].value / 2.5, abs=1e-6)
@@ -51,23 +54,25 @@ def test_intervals_of_the_intercept_hold_the_truth() -> None:
     """How common the class is is part of the luck: draws within class would be far too narrow."""
     hits = 0
     for seed in range(200):
-        found = {m.name: m for m in shift.calibration_lines(_said(1000 + seed, 80), draws=200, seed=seed)}
+        found = {
+            m.name: m for m in shift.calibration_intercepts_and_slopes(_said(1000 + seed, 80), draws=200, seed=seed)
+        }
         hits += found["calibration_in_the_large"].low <= 0 <= found["calibration_in_the_large"].high
     assert hits >= 178  # of 200 at 95 %; within class about 120 hold
 
 
 def test_classes_that_nothing_can_be_fitted_to_are_left_out() -> None:
     said = _said(3)
-    assert shift.calibration_lines(replace(said, labels=np.zeros(len(said), dtype=int)), draws=50) == []
+    assert shift.calibration_intercepts_and_slopes(replace(said, labels=np.zeros(len(said), dtype=int)), draws=50) == []
     split = replace(said, labels=(said.probs[:, 1] > 0.5).astype(int))
-    assert "calibration_slope" not in {m.name for m in shift.calibration_lines(split, draws=50)}
+    assert "calibration_slope" not in {m.name for m in shift.calibration_intercepts_and_slopes(split, draws=50)}
 
 
 def test_drift_is_seen_where_there_is_some() -> None:
     before, same, other = _said(4, 400), _said(5, 400), _said(6, 400, strange=2.0)
 
     def rows(now: Predictions) -> dict[tuple[str, str], dict[str, float]]:
-        return {(row["what"], row["class"]): row for row in shift.drift(before, now, draws=200)}
+        return {(row["what"], row["class"]): row for row in shift.measure_drift(before, now, draws=200)}
 
     calm, loud = rows(same), rows(other)
     assert calm["AUROC of how strange", ""]["now_low"] < 0.5 < calm["AUROC of how strange", ""]["now_high"]

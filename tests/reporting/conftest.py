@@ -185,7 +185,7 @@ def _groups_and_points(run: Run, said: tuple[Predictions, Predictions], folds: i
     fold = 0 if folds == 1 else -1
     units = said if known else said[:1]
     found = [replace(m, protocol="honest", fold=fold) for part in units for m in evaluation.break_down(part, draws=100)]
-    tried = [row for part in units for row in evaluation.transport(part, part, draws=100)]
+    tried = [row for part in units for row in evaluation.transfer_thresholds(part, part, draws=100)]
     chosen = [{"fold": k, **row, "threshold": row["threshold"] * (1 - 0.1 * k)} for k in range(folds) for row in tried]
     if folds > 1:
         chosen += [{"fold": -1, **row, "threshold": float("nan")} for row in tried]

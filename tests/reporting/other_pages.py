@@ -56,13 +56,20 @@ def compared(make: Make, folder: Path) -> Path:
     metrics = [
         replace(m, model=name)
         for name, part in said.items()
-        for m in evaluation.measure(part, subjects=part.subjects, draws=50, by_class=False)
+        for m in evaluation.measure_predictions(part, subjects=part.subjects, draws=50, by_class=False)
     ]
     gaps = evaluation.paired_difference(*said.values(), draws=50, model="network − with noise")
     spreads = {(m.model, m.name): (m.value, float("nan")) for m in metrics}
-    ranks = [rank for name in ("accuracy", "nll") for rank in comparison.ranking(said, name, draws=50)]
+    ranks = [rank for name in ("accuracy", "nll") for rank in comparison.rank_classifiers(said, name, draws=50)]
     text = comparing.build(
-        "subject", ["Few people."], dict.fromkeys(said, 1), metrics, spreads, gaps, comparison.discordances(said), ranks
+        "subject",
+        ["Few people."],
+        dict.fromkeys(said, 1),
+        metrics,
+        spreads,
+        gaps,
+        comparison.pairwise_mcnemar_tests(said),
+        ranks,
     )
     return _written(text, folder)
 
@@ -70,9 +77,12 @@ def compared(make: Make, folder: Path) -> Path:
 def judged_elsewhere(make: Make, folder: Path) -> Path:
     """A frozen run on other people."""
     said = _said(make, **MANY)
-    measured = [*evaluation.measure(said, subjects=said.subjects, draws=50), *shift.calibration_lines(said, draws=50)]
-    drift = shift.drift(said, said, draws=50)
-    transport = evaluation.transport(said, said, draws=50)
+    measured = [
+        *evaluation.measure_predictions(said, subjects=said.subjects, draws=50),
+        *shift.calibration_intercepts_and_slopes(said, draws=50),
+    ]
+    drift = shift.measure_drift(said, said, draws=50)
+    transport = evaluation.transfer_thresholds(said, said, draws=50)
     learnt = [
         {"subjects": n, "name": "nll", "mean": 0.5, "low": 0.4, "high": 0.6, "repeats": 20 if n else 1} for n in (0, 50)
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scanwise.novelty import Components, Cut, Detector, Look
+from scanwise.novelty import AlarmThreshold, NeighbourReference, NoveltyDetector, WhitenedComponents
 from scanwise.pipeline.stages.selective import SELECTIVE, STRANGE_COLUMNS
 from scanwise.records import Metric, load_metrics, save_metrics
 from scanwise.reporting import report as report_page
@@ -29,10 +29,12 @@ def text_of(run: Run) -> str:
 
 def learnt(run: Run, *, refused: str = "", count: int = 40, share: float = 0.05) -> Run:
     """Add what a fit learns about doubt, and its tables."""
-    components = Components(np.zeros(3, np.float32), np.eye(1, 3, dtype=np.float32), np.ones(1, np.float32), 1.0)
-    look = Look(np.zeros((4, 2), np.float32), 1.0)
-    cuts = {unit: Cut(1.754, share, count) for unit in ("scan", "subject")}
-    Detector(components, {"network": look}, cuts).save(run.fit("honest", 0).novelty)
+    components = WhitenedComponents(
+        np.zeros(3, np.float32), np.eye(1, 3, dtype=np.float32), np.ones(1, np.float32), 1.0
+    )
+    look = NeighbourReference(np.zeros((4, 2), np.float32), 1.0)
+    cuts = {unit: AlarmThreshold(1.754, share, count) for unit in ("scan", "subject")}
+    NoveltyDetector(components, {"network": look}, cuts).save(run.fit("honest", 0).novelty)
     row = {"fold": 0, "delta": 0.1, "calibration": count, "test": 34}
     rows = [
         {**row, "chosen": True, "risk": 0.1, "refused": refused, "calibration_answered": 0 if refused else 20, "answered": 17, "wrong": 1},

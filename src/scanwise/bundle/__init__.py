@@ -30,7 +30,7 @@ from scanwise.bundle.predictors import (
     ratings_of,
 )
 from scanwise.errors import DataError, RunError
-from scanwise.novelty import Detector, appearance
+from scanwise.novelty import NoveltyDetector, appearance_features
 from scanwise.recipe import Recipe
 from scanwise.records import FloatArray, IntArray, Logits, Predictions, StrArray, Unit
 from scanwise.run import Fit, Run, read_json, sha256_of, write_json, write_text, writing
@@ -131,7 +131,7 @@ class Bundle:
         encoder = None if vocabulary is None else vocabulary.encoder
         network = build(made.model, len(classes), made.data.channels, pretrained=False, encoder=encoder)
         weights.load(network, folder / "model.safetensors")
-        detector = Detector.load(folder / _NOVELTY) if about.get("novelty") else None
+        detector = NoveltyDetector.load(folder / _NOVELTY) if about.get("novelty") else None
         ratings = ratings_of(made, classes)
         judges = judges_from(about["calibrators"], about["sets"], about.get("abstention", {}), detector, ratings)
         return cls(made, classes, judges, about, network.eval(), vocabulary)
@@ -236,7 +236,7 @@ class Bundle:
 
         def stacked(waiting: list[Pixels]) -> Batch:
             pixels = np.stack(waiting)
-            looks.append(appearance(pixels))
+            looks.append(appearance_features(pixels))
             return pixels if tokens is None else (pixels, tokens[kept[-len(waiting) :]])
 
         def batches() -> Iterator[Batch]:

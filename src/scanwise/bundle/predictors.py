@@ -10,7 +10,7 @@ import numpy as np
 
 from scanwise import calibration, pooling, uncertainty
 from scanwise.conformal import ConformalSets, draws_from
-from scanwise.novelty import Detector
+from scanwise.novelty import NoveltyDetector
 from scanwise.recipe import Recipe
 from scanwise.records import BoolArray, Cohort, FloatArray, Logits, Predictions, StrArray, Unit
 from scanwise.run import Fit, read_json
@@ -33,7 +33,7 @@ class Predictor:
     calibrator: calibration.Calibrator
     sets: ConformalSets | None
     unit: Unit
-    detector: Detector | None = None
+    detector: NoveltyDetector | None = None
     abstention: uncertainty.Abstention | None = None
     ratings: tuple[float, ...] | None = None
     pooling: str = "mean_logit"
@@ -87,7 +87,7 @@ def judges_of(fit: Fit, ratings: tuple[float, ...] | None = None) -> dict[Unit, 
     calibrators, sets, abstentions = (
         read_json(path) if path.is_file() else {} for path in (fit.calibrator, fit.conformal, fit.abstention)
     )
-    detector = Detector.load(fit.novelty) if fit.novelty.is_file() else None
+    detector = NoveltyDetector.load(fit.novelty) if fit.novelty.is_file() else None
     return judges_from(calibrators, sets, abstentions, detector, ratings)
 
 
@@ -95,7 +95,7 @@ def judges_from(
     calibrators: Mapping[str, Any],
     sets: Mapping[str, Any],
     abstentions: Mapping[str, Any],
-    detector: Detector | None,
+    detector: NoveltyDetector | None,
     ratings: tuple[float, ...] | None,
 ) -> dict[Unit, Predictor]:
     """The judges of what `calibrator.json`, `conformal.json` and `abstention.json` hold, each empty where there is none."""
@@ -103,7 +103,9 @@ def judges_from(
     chosen = abstention_from(abstentions["chosen"]) if abstentions else None
     return {
         unit: Predictor(
-            calibration.from_dict(calibrators[unit]) if unit in calibrators else calibration.Temperature(1.0),
+            calibration.calibrator_from_dict(calibrators[unit])
+            if unit in calibrators
+            else calibration.Temperature(1.0),
             ConformalSets.from_dict(sets[unit]) if unit in sets else None,
             unit,
             detector,

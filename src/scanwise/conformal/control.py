@@ -10,7 +10,7 @@ from scanwise.arrays import refuse_rows
 from scanwise.errors import DataError, ShapeError
 from scanwise.pooling import subject_codes
 from scanwise.records import BoolArray, FloatArray, StrArray
-from scanwise.risk import clopper_pearson, exact, least_answered
+from scanwise.risk import clopper_pearson, exact_fraction, minimum_answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class SensitivityFloor:
         if len(subject_codes(subjects, len(evidence))[1]) < len(evidence):
             raise DataError("A subject has several rows; a floor is of subjects. Pool the scans of each first.")
         known = np.sort(evidence[ill])
-        allowed, needed = _misses(len(known), floor, delta), least_answered(1 - floor, delta)
+        allowed, needed = _misses(len(known), floor, delta), minimum_answered(1 - floor, delta)
         if allowed < 0:
             why = f"{len(known)} ill subjects; it takes {needed}"
             return cls(-math.inf, floor, delta, len(known), *_share(0, int((~ill).sum())), why)
@@ -98,8 +98,8 @@ def _misses(count: int, floor: float, delta: float) -> int:
     """The most ill subjects of `count` that may lie below a cut whose test passes; -1 where even none is too many."""
     from scipy.stats import binom
 
-    exact(floor, "floor")
-    exact(delta, "delta")
+    exact_fraction(floor, "floor")
+    exact_fraction(delta, "delta")
     chance = binom.cdf(np.arange(count), count, 1 - floor)  # never all of them: a cut needs one ill subject to lie on
     return int(np.searchsorted(chance, delta * (1 + 1e-12), side="right")) - 1
 

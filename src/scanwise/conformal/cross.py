@@ -11,7 +11,7 @@ from scanwise.conformal.scores import SCORES
 from scanwise.conformal.sets import check_rows, draws_or_ones
 from scanwise.errors import DataError, ShapeError, lookup
 from scanwise.records import BoolArray, FloatArray, IntArray
-from scanwise.risk import exact
+from scanwise.risk import exact_fraction
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class CrossSets:
             draws: (N,) of [0, 1), or None.
         """
         probs, labels, numbers = check_rows(probs, labels, draws)
-        exact(alpha, "alpha")
+        exact_fraction(alpha, "alpha")
         folds = np.asarray(folds)
         if folds.shape != (len(probs),) or set(folds.tolist()) != set(range(int(folds.max()) + 1)) or folds.max() < 1:
             raise DataError(f"Expected a fold 0, 1, … for each of {len(probs)} rows, with none empty, and two or more.")
@@ -83,7 +83,7 @@ class CrossSets:
             numbers = draws_or_ones(draws, len(given))
             strange = SCORES[self.score].of_all(given, numbers, self.penalty, self.k_reg)
             below += np.searchsorted(np.array(known), strange, side="left")
-        return np.asarray(below < float((1 - exact(self.alpha, "alpha")) * (self.count + 1)))
+        return np.asarray(below < float((1 - exact_fraction(self.alpha, "alpha")) * (self.count + 1)))
 
     @property
     def count(self) -> int:

@@ -13,7 +13,7 @@ from scanwise.conformal.scores import SCORES
 from scanwise.errors import DataError, lookup
 from scanwise.pooling import subject_codes
 from scanwise.records import BoolArray, FloatArray, IntArray, StrArray
-from scanwise.risk import conformal_quantile, exact, minimum_count
+from scanwise.risk import conformal_quantile, exact_fraction, minimum_count
 
 Guarantee = Literal["new scan", "new subject", "random scan of a new subject", "every scan of a new subject"]
 GUARANTEES: tuple[Guarantee, ...] = (
@@ -167,7 +167,7 @@ class ConformalSets:
         """
         chosen = lookup(SCORES, score, "conformal score")
         probs, labels, numbers = check_rows(probs, labels, draws)
-        exact(alpha, "alpha")
+        exact_fraction(alpha, "alpha")
         subjects = np.arange(len(probs)).astype(str) if subjects is None else np.asarray(subjects)
         of_subject, names = subject_codes(subjects, len(probs))
         if not chosen.regularised or len(names) // 2 < minimum_count(alpha):
@@ -201,7 +201,7 @@ class ConformalSets:
         if set(values) != names or values["score"] not in SCORES or values["guarantee"] not in GUARANTEES:
             raise DataError(f"Conformal sets are saved as {sorted(names)}; found {dict(values)}. Was the file changed?")
         threshold = math.inf if values["threshold"] is None else number_from(values, "threshold")
-        exact(number_from(values, "alpha"), "alpha")
+        exact_fraction(number_from(values, "alpha"), "alpha")
         number_from(values, "penalty", low=0)
         return cls(**{**values, "threshold": threshold})
 

@@ -16,7 +16,7 @@ from scanwise.conformal.sets import check_rows, draws_or_ones
 from scanwise.errors import DataError, ShapeError, lookup
 from scanwise.pooling import subject_codes
 from scanwise.records import BoolArray, FloatArray, IntArray, StrArray
-from scanwise.risk import exact, minimum_count
+from scanwise.risk import exact_fraction, minimum_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class WeightedSets:
         """
         chosen = lookup(SCORES, score, "conformal score")
         probs, labels, numbers = check_rows(probs, labels, draws)
-        exact(alpha, "alpha")
+        exact_fraction(alpha, "alpha")
         weights = _check_weights(weights, len(probs))
         if len(subject_codes(subjects, len(probs))[1]) < len(probs):
             raise DataError("A subject has several rows; weights are of subjects here. Pool the scans of each first.")
@@ -109,7 +109,7 @@ class WeightedSets:
     def thresholds(self, weights: FloatArray) -> FloatArray:
         """(N,) the cut of each new row of weight (N,): the weighted quantile, the row itself counting as infinite."""
         mass = np.cumsum(self.weights)
-        needed: FloatArray = float(1 - exact(self.alpha, "alpha")) * (mass[-1] + weights)
+        needed: FloatArray = float(1 - exact_fraction(self.alpha, "alpha")) * (mass[-1] + weights)
         place = np.searchsorted(mass, needed - 1e-12 * mass[-1])
         return np.asarray(np.append(self.scores, math.inf)[place])
 

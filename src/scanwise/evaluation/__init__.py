@@ -6,22 +6,28 @@ that a rare class cannot vanish from a draw, or, of areas under the ROC curve, b
 
 from scanwise.evaluation.breakdown import break_down
 from scanwise.evaluation.delong import auroc_interval
-from scanwise.evaluation.estimates import PLAIN, measure, paired_difference
-from scanwise.evaluation.operating import decision_curve, transport, transport_folds
-from scanwise.evaluation.tables import classification_report, confusion, precision_recall_curve, reliability, roc_curve
+from scanwise.evaluation.estimates import LEAKY_METRICS, measure_predictions, paired_difference
+from scanwise.evaluation.operating import decision_curve, transfer_thresholds, transfer_thresholds_over_folds
+from scanwise.evaluation.tables import (
+    classification_report,
+    confusion_counts,
+    precision_recall_curve,
+    reliability_bins,
+    roc_curve,
+)
 
 __all__ = [
-    "PLAIN",
+    "LEAKY_METRICS",
     "auroc_interval",
     "break_down",
     "classification_report",
-    "confusion",
+    "confusion_counts",
     "decision_curve",
-    "measure",
+    "measure_predictions",
     "paired_difference",
     "precision_recall_curve",
-    "reliability",
+    "reliability_bins",
     "roc_curve",
-    "transport",
-    "transport_folds",
+    "transfer_thresholds",
+    "transfer_thresholds_over_folds",
 ]

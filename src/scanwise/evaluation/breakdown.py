@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from scanwise.evaluation.estimates import PLAIN, estimate, mean_of_sums, measure
-from scanwise.evaluation.sample import RANKED, Question, Sample, labels_of
+from scanwise.evaluation.estimates import LEAKY_METRICS, estimate_with_interval, mean_of_sums, measure_predictions
+from scanwise.evaluation.sample import RANKED, Estimand, SubjectBootstrap, require_labels
 from scanwise.records import BoolArray, FloatArray, Metric, Predictions, StrArray
 
 SMALLEST = 5
@@ -27,7 +27,7 @@ UNREPORTED = "not_reported"
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class GroupColumn:
     """A column that results can be broken down by, or why not.
 
     Attributes:
@@ -47,24 +47,24 @@ class Column:
         return sorted(known, key=_start)
 
 
-def columns_of(groups: Mapping[str, StrArray]) -> list[Column]:
+def group_columns(groups: Mapping[str, StrArray]) -> list[GroupColumn]:
     """The columns of some rows, each as groups or with the reason why it makes none."""
     return [_column(name, values) for name, values in groups.items()]
 
 
-def _column(name: str, values: StrArray) -> Column:
+def _column(name: str, values: StrArray) -> GroupColumn:
     values = np.array([value.strip() for value in values.tolist()], dtype=np.str_)
     known = np.unique(values[values != ""])
     if len(known) < 2:
-        return Column(name, values, "all rows have one value" if len(known) else "no row has a value")
+        return GroupColumn(name, values, "all rows have one value" if len(known) else "no row has a value")
     if len(known) <= MOST and max(map(len, known.tolist())) <= LONGEST:
-        return Column(name, values)
+        return GroupColumn(name, values)
     numbers = _numbers(values)
     if numbers is not None:
-        return Column(name, _ranges(numbers, values != ""))
+        return GroupColumn(name, _ranges(numbers, values != ""))
     if len(known) <= MOST or np.char.count(known, " ").mean() > 2:
-        return Column(name, values, "it holds free text; give a column of short names to break results down by")
-    return Column(name, values, f"it has {len(known):,} values, more than {MOST}; merge them into fewer groups")
+        return GroupColumn(name, values, "it holds free text; give a column of short names to break results down by")
+    return GroupColumn(name, values, f"it has {len(known):,} values, more than {MOST}; merge them into fewer groups")
 
 
 def _numbers(values: StrArray) -> FloatArray | None:
@@ -120,7 +120,7 @@ def break_down(
     found: list[Metric] = []
     many = len(predictions.classes) > MANY
     names = [name for name in NAMES if not (many and name in RANKED)]
-    for column in columns_of(predictions.groups):
+    for column in group_columns(predictions.groups):
         if column.refused:
             continue
         kept = []
@@ -133,10 +133,10 @@ def break_down(
             else:
                 kept.append(group)
         for group in kept:
-            part = take(predictions, column.values == group)
-            measured = measure(
+            part = select_rows(predictions, column.values == group)
+            measured = measure_predictions(
                 part, subjects=part.subjects, draws=draws, confidence=confidence, seed=seed,
-                names=[name for name in names if not accuracy_only or name in (*PLAIN, "precision", "recall", "f1")],
+                names=[name for name in names if not accuracy_only or name in (*LEAKY_METRICS, "precision", "recall", "f1")],
                 accuracy_only=accuracy_only, by_class=not many,
             )  # fmt: skip
             found += [replace(m, group=_named(column.name, group, m.group)) for m in measured]
@@ -149,7 +149,7 @@ def _named(column: str, group: str, within: str) -> str:
     return f"{column}={group} · {within}" if within else f"{column}={group}"
 
 
-def take(predictions: Predictions, rows: BoolArray) -> Predictions:
+def select_rows(predictions: Predictions, rows: BoolArray) -> Predictions:
     """Only these rows."""
     arrays = ("scans", "subjects", "probs", "sets", "entropy", "abstain", "labels", "mutual_information", "ood",
               "ood_flag", "expected_cdr", "cdr_sd", "deferred")  # fmt: skip
@@ -160,25 +160,25 @@ def take(predictions: Predictions, rows: BoolArray) -> Predictions:
 
 
 def _gaps(
-    predictions: Predictions, column: Column, groups: list[str], draws: int, confidence: float, seed: int
+    predictions: Predictions, column: GroupColumn, groups: list[str], draws: int, confidence: float, seed: int
 ) -> list[Metric]:
     """Each group's accuracy less that of the others; with two groups one gap says it all."""
-    sample = Sample.of(predictions, predictions.subjects, draws, seed)
-    right = (predictions.predicted == labels_of(predictions)).astype(np.float64)
+    sample = SubjectBootstrap.of(predictions, predictions.subjects, draws, seed)
+    right = (predictions.predicted == require_labels(predictions)).astype(np.float64)
     used = np.isin(column.values, groups)
     found = []
     for group in groups if len(groups) > 2 else groups[:1]:
         inside = (column.values == group).astype(np.float64)
         rest = used - inside
         rows = np.column_stack([inside, inside * right, rest, rest * right])
-        question = Question(GAP, None, partial(_rows, rows), _difference)
-        value, low, high = estimate(sample, question, confidence)
+        question = Estimand(GAP, None, partial(_rows, rows), _difference)
+        value, low, high = estimate_with_interval(sample, question, confidence)
         count = int(inside.sum())
         found.append(Metric(GAP, value, low, high, predictions.unit, count, f"{column.name}={group}"))
     return found
 
 
-def _rows(rows: FloatArray, _: Sample) -> FloatArray:
+def _rows(rows: FloatArray, _: SubjectBootstrap) -> FloatArray:
     return rows
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from scanwise import metrics
 from scanwise.errors import DataError
-from scanwise.evaluation.estimates import overall
-from scanwise.evaluation.sample import Sample, labels_of
+from scanwise.evaluation.estimates import overall_estimand
+from scanwise.evaluation.sample import SubjectBootstrap, require_labels
 from scanwise.records import FloatArray, Predictions
 
 LOWER_IS_BETTER = ("nll", "brier", "ece", "stage_error")
@@ -24,7 +24,7 @@ NAMES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Discordance:
+class McNemarTest:
     """Of two classifiers, on how many units one alone is right, and how surprising that is if both are as good.
 
     Attributes:
@@ -45,7 +45,7 @@ class Discordance:
 
 
 @dataclass(frozen=True, slots=True)
-class Rank:
+class RankInterval:
     """The place of one classifier by one metric, 1 the best, and where it falls in 95 % of draws.
 
     Attributes:
@@ -67,7 +67,7 @@ class Rank:
     best: float
 
 
-def mcnemar(first: Predictions, second: Predictions) -> tuple[int, int, float]:
+def mcnemar_test(first: Predictions, second: Predictions) -> tuple[int, int, float]:
     """(first alone right, second alone right, two-sided p-value) on the same rows.
 
     Where every row is a subject it is McNemar's exact test (the binomial one). Where subjects have several rows these
@@ -77,8 +77,8 @@ def mcnemar(first: Predictions, second: Predictions) -> tuple[int, int, float]:
     Raises:
         DataError: if the two are not about the same rows with the same labels.
     """
-    refuse_others([first, second])
-    right = [(said.predicted == labels_of(said)).astype(np.int64) for said in (first, second)]
+    check_same_rows([first, second])
+    right = [(said.predicted == require_labels(said)).astype(np.int64) for said in (first, second)]
     gap = right[0] - right[1]
     only_first, only_second = int((gap > 0).sum()), int((gap < 0).sum())
     _, of_subject = np.unique(first.subjects, return_inverse=True)
@@ -94,19 +94,19 @@ def mcnemar(first: Predictions, second: Predictions) -> tuple[int, int, float]:
     return only_first, only_second, float(2 * ndtr(-abs(sums.sum()) / spread)) if spread else 1.0
 
 
-def discordances(said: Mapping[str, Predictions]) -> list[Discordance]:
+def pairwise_mcnemar_tests(said: Mapping[str, Predictions]) -> list[McNemarTest]:
     """McNemar's test of every pair, with p-values adjusted for how many pairs there are (Holm 1979)."""
     names = list(said)
     pairs = [(a, b) for place, a in enumerate(names) for b in names[place + 1 :]]
-    found = [Discordance(a, b, *mcnemar(said[a], said[b])) for a, b in pairs]
-    adjusted = holm([one.p_value for one in found])
+    found = [McNemarTest(a, b, *mcnemar_test(said[a], said[b])) for a, b in pairs]
+    adjusted = holm_adjusted([one.p_value for one in found])
     return [replace(one, adjusted=value) for one, value in zip(found, adjusted, strict=True)]
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm_adjusted(p_values: Sequence[float]) -> list[float]:
     """P-values that hold together, however many were looked at (Holm 1979).
 
-    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
+    >>> [round(p, 3) for p in holm_adjusted([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
     """
     order = np.argsort(p_values, kind="stable")
@@ -116,9 +116,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in values]
 
 
-def ranking(
+def rank_classifiers(
     said: Mapping[str, Predictions], metric: str, *, draws: int = 2000, confidence: float = 0.95, seed: int = 0
-) -> list[Rank]:
+) -> list[RankInterval]:
     """The classifiers from best to worst by a metric, with the range of places that the luck of who was tested gives.
 
     Each draw of subjects ranks all of them, ties at the mean place. Where the ranges of two overlap, which of them is
@@ -127,10 +127,10 @@ def ranking(
     Raises:
         DataError: if they are not about the same rows with the same labels.
     """
-    refuse_others(list(said.values()))
+    check_same_rows(list(said.values()))
     values, drawn = [], []
     for one in said.values():
-        value, over_draws, _ = Sample.of(one, one.subjects, draws, seed).answer(overall(metric))
+        value, over_draws, _ = SubjectBootstrap.of(one, one.subjects, draws, seed).answer(overall_estimand(metric))
         values.append(value)
         drawn.append(over_draws)
     sign = 1.0 if metric in LOWER_IS_BETTER else -1.0
@@ -141,34 +141,38 @@ def ranking(
     tail = 100 * (1 - confidence) / 2
     ends = np.percentile(places, [tail, 100 - tail], axis=1, method="inverted_cdf")
     found = [
-        Rank(name, metric, values[k], float(now[k]), float(ends[0, k]), float(ends[1, k]), float(first[k].mean()))
+        RankInterval(
+            name, metric, values[k], float(now[k]), float(ends[0, k]), float(ends[1, k]), float(first[k].mean())
+        )
         for k, name in enumerate(said)
     ]
     return sorted(found, key=lambda rank: rank.place)
 
 
-def averaged(values: Sequence[float]) -> tuple[float, float]:
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     """Mean and standard deviation of one metric over several seeds; the deviation of one seed is NaN."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
-def refuse_others(parts: Sequence[Predictions]) -> None:
+def check_same_rows(parts: Sequence[Predictions]) -> None:
     """Raise unless all are about the same rows, in the same order, with the same labels and classes."""
     for other in parts[1:]:
         same = len(other) == len(parts[0]) and (other.subjects == parts[0].subjects).all()
         same = same and (other.scans == parts[0].scans).all() and other.classes == parts[0].classes
-        if not (same and np.array_equal(labels_of(other), labels_of(parts[0]))):
+        if not (same and np.array_equal(require_labels(other), require_labels(parts[0]))):
             raise DataError(
                 "A comparison needs the same rows, in the same order, with the same labels and classes on all sides. "
                 "Fit the recipes on the same data with the same split and seed of the split."
             )
 
 
-def known_metrics(predictions: Predictions, ordered: bool) -> list[str]:
+def comparable_metrics(predictions: Predictions, ordered: bool) -> list[str]:
     """The names of `NAMES` that mean something for these predictions."""
     stages = ("quadratic_kappa", "stage_error")
     names = [name for name in NAMES if ordered or name not in stages]
-    return [name for name in names if np.isfinite(metrics.METRICS[name](predictions.probs, labels_of(predictions)))]
+    return [
+        name for name in names if np.isfinite(metrics.METRICS[name](predictions.probs, require_labels(predictions)))
+    ]
 
 
 def _places(costs: FloatArray) -> FloatArray:

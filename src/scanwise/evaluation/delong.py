@@ -7,11 +7,11 @@ import numpy as np
 from scanwise import metrics
 from scanwise.pooling import subject_codes
 from scanwise.records import BoolArray, FloatArray, IntArray
-from scanwise.risk import exact
+from scanwise.risk import exact_fraction
 
 
 @dataclass(frozen=True, slots=True)
-class Area:
+class AurocEstimate:
     """An area under the ROC curve and how far each subject pulls it.
 
     Attributes:
@@ -44,7 +44,7 @@ class Area:
         return max(0.0, sum(self.parts)) if np.isfinite(self.parts[0]) else np.nan
 
 
-def area_of(scores: FloatArray, positive: BoolArray, of_subject: IntArray, num_subjects: int) -> Area:
+def estimate_auroc(scores: FloatArray, positive: BoolArray, of_subject: IntArray, num_subjects: int) -> AurocEstimate:
     """The area under the ROC curve of a score, taken apart by subject (Obuchowski 1997; DeLong et al. 1988).
 
     Where a subject has rows on both sides the covariance takes the geometric mean of the two corrections for few
@@ -61,7 +61,7 @@ def area_of(scores: FloatArray, positive: BoolArray, of_subject: IntArray, num_s
     """
     hits, misses = scores[positive], scores[~positive]
     if not (len(hits) and len(misses)):
-        return Area(np.nan, np.zeros(num_subjects), np.zeros(num_subjects), (0, 0))
+        return AurocEstimate(np.nan, np.zeros(num_subjects), np.zeros(num_subjects), (0, 0))
     above = _placed(hits, misses)
     below = 1 - _placed(misses, hits)
     value = float(above.mean())
@@ -70,17 +70,17 @@ def area_of(scores: FloatArray, positive: BoolArray, of_subject: IntArray, num_s
         for rows, placed in ((positive, above), (~positive, below))
     ]
     sides = len(np.unique(of_subject[positive])), len(np.unique(of_subject[~positive]))
-    return Area(value, shares[0], shares[1], sides)
+    return AurocEstimate(value, shares[0], shares[1], sides)
 
 
-def macro_area(probs: FloatArray, labels: IntArray, of_subject: IntArray, num_subjects: int) -> Area:
+def estimate_macro_auroc(probs: FloatArray, labels: IntArray, of_subject: IntArray, num_subjects: int) -> AurocEstimate:
     """The mean of the one-vs-rest areas of the classes present (of class 1 where there are two), as one area."""
     places = [1] if probs.shape[1] == 2 else range(probs.shape[1])
-    found = [area_of(probs[:, c], labels == c, of_subject, num_subjects) for c in places]
+    found = [estimate_auroc(probs[:, c], labels == c, of_subject, num_subjects) for c in places]
     known = [area for area in found if np.isfinite(area.value)]
     if not known:
         return found[0]
-    return Area(
+    return AurocEstimate(
         float(np.mean([area.value for area in known])),
         np.mean([area.positive for area in known], axis=0),
         np.mean([area.negative for area in known], axis=0),
@@ -88,7 +88,7 @@ def macro_area(probs: FloatArray, labels: IntArray, of_subject: IntArray, num_su
     )
 
 
-def interval(area: Area, confidence: float = 0.95) -> tuple[float, float]:
+def delong_interval(area: AurocEstimate, confidence: float = 0.95) -> tuple[float, float]:
     """The interval of an area, on the scale of its log-odds and widened as Student's t is for few subjects.
 
     The log-odds keep it inside 0 and 1. The degrees of freedom are Welch's (Satterthwaite 1946), one side being the
@@ -102,7 +102,7 @@ def interval(area: Area, confidence: float = 0.95) -> tuple[float, float]:
     first, second, _ = area.parts
     spread = first**2 / (area.sides[0] - 1) + second**2 / (area.sides[1] - 1)
     freedom = max(1.0, (first + second) ** 2 / spread) if spread > 0 else np.inf
-    reach = stdtrit(freedom, (1 + float(exact(confidence, "confidence"))) / 2) * np.sqrt(variance)
+    reach = stdtrit(freedom, (1 + float(exact_fraction(confidence, "confidence"))) / 2) * np.sqrt(variance)
     middle, scale = logit(area.value), area.value * (1 - area.value)
     return float(expit(middle - reach / scale)), float(expit(middle + reach / scale))
 
@@ -124,13 +124,13 @@ def auroc_interval(
     >>> round(area, 3), low < area < high
     (0.889, True)
     """
-    probs, labels, _ = metrics.check(probs, labels, None)
+    probs, labels, _ = metrics.check_metric_inputs(probs, labels, None)
     of_subject, names = subject_codes(np.asarray(subjects), len(labels))
     if index is None:
-        area = macro_area(probs, labels, of_subject, len(names))
+        area = estimate_macro_auroc(probs, labels, of_subject, len(names))
     else:
-        area = area_of(probs[:, index], labels == index, of_subject, len(names))
-    return (area.value, *interval(area, confidence))
+        area = estimate_auroc(probs[:, index], labels == index, of_subject, len(names))
+    return (area.value, *delong_interval(area, confidence))
 
 
 def _placed(rows: FloatArray, among: FloatArray) -> FloatArray:

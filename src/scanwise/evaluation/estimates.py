@@ -7,24 +7,24 @@ import numpy as np
 from scanwise import metrics
 from scanwise.errors import DataError, ShapeError, lookup
 from scanwise.evaluation import delong
-from scanwise.evaluation.sample import ANYWHERE, RANKED, Bounds, Question, Sample
-from scanwise.metrics.sums import cells
+from scanwise.evaluation.sample import ANYWHERE, RANKED, Bounds, Estimand, SubjectBootstrap
+from scanwise.metrics.sums import confusion_cells
 from scanwise.records import FloatArray, Metric, Predictions, StrArray
 from scanwise.risk import clopper_pearson
 
-PLAIN = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "auroc")
+LEAKY_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "auroc")
 """What may be said of a leaky protocol, besides precision and recall; it leaves out all that calls for calibration."""
 
 MEANS = ("macro_precision", "weighted_precision", "macro_specificity", "weighted_specificity")
 OF_STAGES = ("quadratic_kappa", "stage_error")
 OVERALL = (
-    *PLAIN, *MEANS, "average_precision", "sensitivity_at_90", "matthews", "kappa", *OF_STAGES, "nll", "brier", "ece",
+    *LEAKY_METRICS, *MEANS, "average_precision", "sensitivity_at_90", "matthews", "kappa", *OF_STAGES, "nll", "brier", "ece",
 )  # fmt: skip
 BY_CLASS = ("precision", "recall", "f1", "specificity", "auroc", "average_precision", "sensitivity_at_90")
 CONFUSION = "confusion"
 OF_SETS = ("coverage", "mean_set_size", "empty_share", "singleton_share", "abstain_share")
 FLAGGED = "ood_flag_share"
-SHARES = {*PLAIN, *MEANS, *BY_CLASS, *OF_SETS, FLAGGED}
+SHARES = {*LEAKY_METRICS, *MEANS, *BY_CLASS, *OF_SETS, FLAGGED}
 SHARES |= {"sensitivity", "positive_predictive_value", "negative_predictive_value"}
 SHARES -= {"mean_set_size"}
 """Metrics between 0 and 1, whose interval is Clopper and Pearson's where every draw gives 0, or every draw 1."""
@@ -32,7 +32,7 @@ AGREEMENTS = ("matthews", "kappa", "quadratic_kappa")
 LOSSES = ("nll", "brier", "stage_error", "cdr_error", "mean_set_size")
 
 
-def measure(
+def measure_predictions(
     predictions: Predictions,
     *,
     subjects: StrArray,
@@ -48,7 +48,7 @@ def measure(
     """Every metric of some predictions, overall and by class, each with an interval over subjects.
 
     Intervals are BCa (Efron 1987) from draws of whole subjects within class, with the acceleration of several
-    samples (Davison and Hinkley 1997, section 5.3), stretched for few subjects (see `Sample.interval`); those of areas
+    samples (Davison and Hinkley 1997, section 5.3), stretched for few subjects (see `SubjectBootstrap.interval`); those of areas
     under the ROC curve are DeLong's over subjects (see `delong`). Where every draw gives the same 0 or 1, the interval is
     Clopper and Pearson's on as many subjects as the metric rests on. They are NaN where no class has two subjects, or
     every draw gives the same other value. Metrics that are undefined, such as the recall of a class without scans, are
@@ -70,7 +70,7 @@ def measure(
         DataError: if labels are not known, or a row has no subject.
         ShapeError: if subjects and predictions differ in length.
     """
-    sample = Sample.of(predictions, subjects, draws, seed)
+    sample = SubjectBootstrap.of(predictions, subjects, draws, seed)
     asked = [
         question for question in _questions(predictions, accuracy_only, ordered) if by_class or question.index is None
     ]
@@ -80,7 +80,7 @@ def measure(
     for question in asked:
         if names is not None and question.name not in names:
             continue
-        value, low, high = estimate(sample, question, confidence)
+        value, low, high = estimate_with_interval(sample, question, confidence)
         if not np.isfinite(value):
             continue
         group = "" if question.index is None else f"class={predictions.classes[question.index]}"
@@ -89,24 +89,26 @@ def measure(
     return found
 
 
-def estimate(sample: Sample, question: Question, confidence: float) -> tuple[float, float, float]:
+def estimate_with_interval(
+    sample: SubjectBootstrap, question: Estimand, confidence: float
+) -> tuple[float, float, float]:
     """The value of one metric and its interval over subjects."""
     if question.name == "auroc":
         area = sample.area(question.index)
-        low, high = delong.interval(area, confidence)
+        low, high = delong.delong_interval(area, confidence)
         if np.isfinite(low):
             return area.value, low, high
     value, drawn, without = sample.answer(question)
     known = drawn[np.isfinite(drawn)]  # a draw may hold no row that the metric is about
     if not np.allclose(known, value, rtol=0, atol=1e-9):
-        return value, *sample.interval(value, drawn, without, confidence, bounds_of(question.name))
+        return value, *sample.interval(value, drawn, without, confidence, metric_bounds(question.name))
     if question.name in SHARES and value in (0.0, 1.0):  # resampling only successes says nothing of the next subject
         size = sample.resting_on(question)
         return value, *clopper_pearson(size if value else 0, size, confidence)
     return value, np.nan, np.nan
 
 
-def bounds_of(name: str) -> Bounds:
+def metric_bounds(name: str) -> Bounds:
     """Where a metric can lie at all."""
     if name in SHARES or name in ("ece", "share"):
         return 0.0, 1.0
@@ -139,16 +141,16 @@ def paired_difference(
     Raises:
         DataError: if the two are not about the same rows with the same labels.
     """
-    sample = Sample.of(network, network.subjects, draws, seed)
+    sample = SubjectBootstrap.of(network, network.subjects, draws, seed)
     same = len(network) == len(rival) and (network.subjects == rival.subjects).all()
     if not (same and (network.scans == rival.scans).all() and np.array_equal(network.labels, rival.labels)):  # type: ignore[arg-type]
         raise DataError(
             "A paired difference needs the same rows, in the same order, with the same labels on both sides."
         )
-    other = Sample.of(rival, rival.subjects, draws, seed)
+    other = SubjectBootstrap.of(rival, rival.subjects, draws, seed)
     found = []
     for name in names:
-        question = overall(name)
+        question = overall_estimand(name)
         mine, theirs = sample.answer(question), other.answer(question)
         value, drawn, without = mine[0] - theirs[0], mine[1] - theirs[1], mine[2] - theirs[2]
         if np.isfinite(value):
@@ -157,62 +159,62 @@ def paired_difference(
     return found
 
 
-def _questions(predictions: Predictions, accuracy_only: bool, ordered: bool) -> list[Question]:
+def _questions(predictions: Predictions, accuracy_only: bool, ordered: bool) -> list[Estimand]:
     """All that can be asked of these predictions, in the order of tables."""
-    names = PLAIN if accuracy_only else OVERALL
-    asked = [overall(name) for name in names if name not in OF_STAGES or ordered]
+    names = LEAKY_METRICS if accuracy_only else OVERALL
+    asked = [overall_estimand(name) for name in names if name not in OF_STAGES or ordered]
     for index in range(len(predictions.classes)):
         by_class = [name for name in BY_CLASS if not accuracy_only or name in ("precision", "recall", "f1", "auroc")]
         asked += [_of_class(name, index) for name in by_class]
     if predictions.sets is not None and not accuracy_only:
-        asked += [Question(name, None, _of_sets(name), mean_of_sums) for name in OF_SETS]
+        asked += [Estimand(name, None, _of_sets(name), mean_of_sums) for name in OF_SETS]
         asked += [
-            Question("coverage", c, _of_sets("coverage", c), mean_of_sums, True)
+            Estimand("coverage", c, _of_sets("coverage", c), mean_of_sums, True)
             for c in range(len(predictions.classes))
         ]
     if predictions.ood_flag is not None and not accuracy_only:
-        asked.append(Question(FLAGGED, None, _flags, mean_of_sums))
+        asked.append(Estimand(FLAGGED, None, _flags, mean_of_sums))
     return asked
 
 
-def overall(name: str) -> Question:
+def overall_estimand(name: str) -> Estimand:
     """The question of one entry of `metrics.METRICS` about all rows."""
     if name in RANKED:
-        return Question(name, None, None, metrics.macro_of_classes)
-    metric = lookup(metrics.ADDITIVE, name, "metric")
-    shared = CONFUSION if metric.rows is cells else ""
+        return Estimand(name, None, None, metrics.macro_average)
+    metric = lookup(metrics.ADDITIVE_METRICS, name, "metric")
+    shared = CONFUSION if metric.rows is confusion_cells else ""
     statistic = lambda sample: metric.statistic(sample.probs, sample.labels)  # noqa: E731
-    return Question(name, None, statistic, metric.finish, shared=shared)
+    return Estimand(name, None, statistic, metric.finish, shared=shared)
 
 
-def _of_class(name: str, index: int) -> Question:
+def _of_class(name: str, index: int) -> Estimand:
     if name in RANKED:
-        return Question(name, index, None, lambda of_classes: of_classes[..., index], True)
+        return Estimand(name, index, None, lambda of_classes: of_classes[..., index], True)
     finish = {
-        "precision": metrics.precision_of,
-        "recall": metrics.recall_of,
-        "f1": metrics.f1_of,
-        "specificity": metrics.specificity_of,
+        "precision": metrics.precision_from_confusion,
+        "recall": metrics.recall_from_confusion,
+        "f1": metrics.f1_from_confusion,
+        "specificity": metrics.specificity_from_confusion,
     }[name]
-    sums = metrics.of_confusion(lambda matrix: np.where(matrix.sum(-1) > 0, finish(matrix), np.nan)[..., index])
-    return Question(
+    sums = metrics.metric_of_confusion(lambda matrix: np.where(matrix.sum(-1) > 0, finish(matrix), np.nan)[..., index])
+    return Estimand(
         name, index, lambda sample: sums.statistic(sample.probs, sample.labels), sums.finish, True, CONFUSION
     )
 
 
-def _of_ratings(ratings: Sequence[float]) -> Question:
+def _of_ratings(ratings: Sequence[float]) -> Estimand:
     """How far the expected rating (the mean over the probabilities) is from that of the true class."""
     known = np.asarray(ratings, dtype=np.float64)
 
-    def statistic(sample: Sample) -> FloatArray:
+    def statistic(sample: SubjectBootstrap) -> FloatArray:
         error = np.abs(sample.probs @ known - known[sample.labels])
         return np.column_stack([np.ones(len(error)), error])
 
-    return Question("cdr_error", None, statistic, mean_of_sums)
+    return Estimand("cdr_error", None, statistic, mean_of_sums)
 
 
-def _of_sets(name: str, index: int | None = None) -> Callable[[Sample], FloatArray]:
-    def statistic(sample: Sample) -> FloatArray:
+def _of_sets(name: str, index: int | None = None) -> Callable[[SubjectBootstrap], FloatArray]:
+    def statistic(sample: SubjectBootstrap) -> FloatArray:
         sets = sample.predictions.sets
         if sets is None or sets.shape != sample.probs.shape:
             raise ShapeError(f"Prediction sets must be of shape {sample.probs.shape}.")
@@ -230,7 +232,7 @@ def _of_sets(name: str, index: int | None = None) -> Callable[[Sample], FloatArr
     return statistic
 
 
-def _flags(sample: Sample) -> FloatArray:
+def _flags(sample: SubjectBootstrap) -> FloatArray:
     """Which rows are taken for scans of another kind."""
     flags = sample.predictions.ood_flag
     return np.column_stack([np.ones(len(sample.labels)), np.zeros(len(sample.labels)) if flags is None else flags])

@@ -12,15 +12,15 @@ import numpy as np
 
 from scanwise.arrays import ends_of_ties
 from scanwise.errors import DataError, ShapeError, lookup
-from scanwise.evaluation.estimates import estimate, mean_of_sums
-from scanwise.evaluation.sample import Question, Sample, labels_of
+from scanwise.evaluation.estimates import estimate_with_interval, mean_of_sums
+from scanwise.evaluation.sample import Estimand, SubjectBootstrap, require_labels
 from scanwise.records import BoolArray, FloatArray, Metric, Predictions
 
-Rule = Callable[[FloatArray, FloatArray], FloatArray]
+ThresholdRule = Callable[[FloatArray, FloatArray], FloatArray]
 Part = tuple[BoolArray, BoolArray]
 """The rows that a rate is a share of, and the rows that would be right."""
 
-RULES: dict[str, Rule] = {
+RULES: dict[str, ThresholdRule] = {
     "youden": lambda sensitivity, specificity: sensitivity + specificity,
     "specificity 90 %": lambda sensitivity, specificity: np.where(specificity >= 0.9 - 1e-12, sensitivity, -1.0),
     "sensitivity 90 %": lambda sensitivity, specificity: np.where(sensitivity >= 0.9 - 1e-12, specificity, -1.0),
@@ -29,7 +29,7 @@ RULES: dict[str, Rule] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class OperatingPoint:
     """A row is called of the class where its probability is at least the threshold."""
 
     name: str
@@ -38,7 +38,7 @@ class Cut:
     threshold: float
 
     @classmethod
-    def choose(cls, predictions: Predictions, index: int, rule: str) -> "Cut | None":
+    def choose(cls, predictions: Predictions, index: int, rule: str) -> "OperatingPoint | None":
         """The cut that is best by a rule on these rows; None where the class, or all else, is absent.
 
         The threshold is half way between the probabilities on its two sides, so that it does not hang on one row.
@@ -46,7 +46,7 @@ class Cut:
         """
         best = lookup(RULES, rule, "rule")
         scores = np.asarray(predictions.probs[:, index], dtype=np.float64)
-        positive = labels_of(predictions) == index
+        positive = require_labels(predictions) == index
         if positive.all() or not positive.any():
             return None
         order = np.argsort(-scores, kind="stable")
@@ -64,20 +64,20 @@ class Cut:
         return called
 
 
-def rates(
-    predictions: Predictions, cut: Cut, *, draws: int = 2000, confidence: float = 0.95, seed: int = 0
+def operating_rates(
+    predictions: Predictions, cut: OperatingPoint, *, draws: int = 2000, confidence: float = 0.95, seed: int = 0
 ) -> list[Metric]:
     """What a cut does on these rows: sensitivity, specificity and predictive values, each with its interval over subjects; undefined ones are left out."""
-    sample = Sample.of(predictions, predictions.subjects, draws, seed)
+    sample = SubjectBootstrap.of(predictions, predictions.subjects, draws, seed)
     found = _rates(sample, _parts(predictions, cut.index, cut.calls(predictions)), confidence)
     return [replace(m, group=f"class={cut.name} · {cut.rule}") for m in found]
 
 
-def _rates(sample: Sample, parts: Mapping[str, Part], confidence: float) -> list[Metric]:
+def _rates(sample: SubjectBootstrap, parts: Mapping[str, Part], confidence: float) -> list[Metric]:
     found = []
     for name, (among, right) in parts.items():
-        question = Question(name, None, _share_of(among, right), mean_of_sums, among=among)
-        value, low, high = estimate(sample, question, confidence)
+        question = Estimand(name, None, _share_of(among, right), mean_of_sums, among=among)
+        value, low, high = estimate_with_interval(sample, question, confidence)
         if np.isfinite(value):
             found.append(Metric(name, value, low, high, sample.predictions.unit, int(among.sum())))
     return found
@@ -85,7 +85,7 @@ def _rates(sample: Sample, parts: Mapping[str, Part], confidence: float) -> list
 
 def _parts(predictions: Predictions, index: int, called: BoolArray) -> dict[str, Part]:
     """Of each rate the rows that it is a share of, and those that are right."""
-    positive = labels_of(predictions) == index
+    positive = require_labels(predictions) == index
     return {
         "sensitivity": (positive, called),
         "specificity": (~positive, ~called),
@@ -94,7 +94,7 @@ def _parts(predictions: Predictions, index: int, called: BoolArray) -> dict[str,
     }
 
 
-def _share_of(among: BoolArray, right: BoolArray) -> Callable[[Sample], FloatArray]:
+def _share_of(among: BoolArray, right: BoolArray) -> Callable[[SubjectBootstrap], FloatArray]:
     return lambda _: np.column_stack([among, among & right]).astype(np.float64)
 
 
@@ -120,7 +120,7 @@ def decision_curve(predictions: Predictions, index: int, thresholds: FloatArray 
     cuts = np.arange(1, 100) / 100 if thresholds is None else np.asarray(thresholds, dtype=np.float64)
     if cuts.ndim != 1 or not ((cuts > 0) & (cuts < 1)).all():
         raise ShapeError("Thresholds must be a row of numbers between 0 and 1, both excluded.")
-    positive = labels_of(predictions) == index
+    positive = require_labels(predictions) == index
     called = predictions.probs[:, index][None, :] >= cuts[:, None]
     odds = cuts / (1 - cuts)
     return {
@@ -130,7 +130,7 @@ def decision_curve(predictions: Predictions, index: int, thresholds: FloatArray 
     }
 
 
-def transport(
+def transfer_thresholds(
     chosen_on: Predictions, tried_on: Predictions, *, draws: int = 2000, confidence: float = 0.95, seed: int = 0
 ) -> list[dict[str, Any]]:
     """Every cut of every class (of class 1 where there are two): what was promised where it was chosen, and what held.
@@ -139,10 +139,12 @@ def transport(
         dictionaries of `unit`, `class`, `rule`, `threshold`, `rate`, `chosen` (the rate where the cut was chosen),
         `value`, `low`, `high` and `count` (where it was tried).
     """
-    return transport_folds([chosen_on], [tried_on], tried_on, draws=draws, confidence=confidence, seed=seed)
+    return transfer_thresholds_over_folds(
+        [chosen_on], [tried_on], tried_on, draws=draws, confidence=confidence, seed=seed
+    )
 
 
-def transport_folds(
+def transfer_thresholds_over_folds(
     chosen_on: Sequence[Predictions],
     tried_on: Sequence[Predictions],
     together: Predictions,
@@ -164,13 +166,13 @@ def transport_folds(
         seed: of the draws.
 
     Returns:
-        rows as of `transport`; `threshold` is NaN where there are several.
+        rows as of `transfer_thresholds`; `threshold` is NaN where there are several.
     """
-    sample = Sample.of(together, together.subjects, draws, seed)
+    sample = SubjectBootstrap.of(together, together.subjects, draws, seed)
     rows: list[dict[str, Any]] = []
     for index in [1] if len(together.classes) == 2 else range(len(together.classes)):
         for rule in RULES:
-            cuts = [cut for said in chosen_on if (cut := Cut.choose(said, index, rule))]
+            cuts = [cut for said in chosen_on if (cut := OperatingPoint.choose(said, index, rule))]
             if len(cuts) < len(chosen_on):
                 continue
             promised = [_parts(s, index, cut.calls(s)) for s, cut in zip(chosen_on, cuts, strict=True)]

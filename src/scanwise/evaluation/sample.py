@@ -11,7 +11,7 @@ from scanwise.errors import DataError
 from scanwise.evaluation import delong
 from scanwise.pooling import common_label, subject_codes
 from scanwise.records import BoolArray, FloatArray, IntArray, Predictions, StrArray
-from scanwise.risk import exact
+from scanwise.risk import exact_fraction
 
 RANKED = {
     "auroc": metrics.class_auroc,
@@ -28,7 +28,7 @@ ANYWHERE: Bounds = (-np.inf, np.inf)
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Estimand:
     """One metric to be estimated.
 
     Attributes:
@@ -43,19 +43,19 @@ class Question:
 
     name: str
     index: int | None
-    statistic: Callable[["Sample"], FloatArray] | None
+    statistic: Callable[["SubjectBootstrap"], FloatArray] | None
     finish: Callable[[FloatArray], FloatArray]
     within: bool = False
     shared: str = ""
     among: BoolArray | None = None
 
-    def count(self, sample: "Sample") -> int:
+    def count(self, sample: "SubjectBootstrap") -> int:
         """Units that the metric is about."""
         return int((sample.labels == self.index).sum()) if self.within else len(sample.labels)
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class SubjectBootstrap:
     """Rows with labels, and the weights that resampling their subjects gives.
 
     Attributes:
@@ -87,7 +87,7 @@ class Sample:
         """Rows with their draws: within class, or over all subjects where how common a class is is itself in question."""
         if draws < 2:
             raise DataError(f"An interval needs draws; {draws} are too few. The default is 2000.")
-        probs, labels, _ = metrics.check(predictions.probs, labels_of(predictions), None)
+        probs, labels, _ = metrics.check_metric_inputs(predictions.probs, require_labels(predictions), None)
         of_subject, _ = subject_codes(subjects, len(labels))
         classes = common_label(labels, of_subject, probs.shape[1])
         classes = classes if within_class else np.zeros_like(classes)
@@ -95,7 +95,7 @@ class Sample:
         drawn = _draw(classes, draws, np.random.default_rng(seed))
         return cls(probs, labels, predictions, of_subject, classes, drawn, without, left)
 
-    def answer(self, question: Question) -> tuple[float, FloatArray, FloatArray]:
+    def answer(self, question: Estimand) -> tuple[float, FloatArray, FloatArray]:
         """The value, its (B,) values over draws and its (L,) values with groups left out."""
         if question.statistic is None:
             values = question.finish(self._by_class(question.name))
@@ -104,7 +104,7 @@ class Sample:
         split = 1 + len(self.drawn)
         return float(values[0]), values[1:split], values[split:]
 
-    def _sums(self, statistic: Callable[["Sample"], FloatArray], shared: str) -> FloatArray:
+    def _sums(self, statistic: Callable[["SubjectBootstrap"], FloatArray], shared: str) -> FloatArray:
         """(1 + B + L, D) a statistic summed over all rows, over each draw, and with each group left out."""
         if shared in self.kept:
             return self.kept[shared]
@@ -116,12 +116,12 @@ class Sample:
             self.kept[shared] = found
         return found
 
-    def area(self, index: int | None) -> delong.Area:
+    def area(self, index: int | None) -> delong.AurocEstimate:
         """The area under the ROC curve of a class, or of all, taken apart by subject."""
         of_subject, count = self.of_subject, len(self.classes)
         if index is None:
-            return delong.macro_area(self.probs, self.labels, of_subject, count)
-        return delong.area_of(self.probs[:, index], self.labels == index, of_subject, count)
+            return delong.estimate_macro_auroc(self.probs, self.labels, of_subject, count)
+        return delong.estimate_auroc(self.probs[:, index], self.labels == index, of_subject, count)
 
     def _by_class(self, name: str) -> FloatArray:
         """(1 + B + L, C) a metric that ranks, of each class against the rest."""
@@ -149,7 +149,7 @@ class Sample:
         drawn = drawn[np.isfinite(drawn)]
         if free < 1 or not len(drawn):
             return np.nan, np.nan
-        level = 1 - (1 - float(exact(confidence, "confidence"))) / 2
+        level = 1 - (1 - float(exact_fraction(confidence, "confidence"))) / 2
         below = ((drawn < value).mean() + (drawn <= value).mean()) / 2
         bias = ndtri(np.clip(below, 1 / (len(drawn) + 1), 1 - 1 / (len(drawn) + 1)))
         z = bias + ndtri(level) * np.array([-1, 1])
@@ -158,11 +158,11 @@ class Sample:
         low, high = np.clip(value + stretch * (np.quantile(drawn, share) - value), *bounds)
         return float(min(low, value)), float(max(high, value))
 
-    def _of_second(self, question: Question) -> bool:
+    def _of_second(self, question: Estimand) -> bool:
         """Whether an overall metric is, of two classes, that of the second."""
         return question.name == "sensitivity_at_90" and self.probs.shape[1] == 2
 
-    def resting_on(self, question: Question) -> int:
+    def resting_on(self, question: Estimand) -> int:
         """The subjects that a share of 0 or 1 rests on: for ranks the rarer side, for a class those in its denominator."""
         index, classes = question.index, self.classes
         if question.among is not None:
@@ -182,7 +182,7 @@ class Sample:
         return len(np.unique(self.of_subject[rows]))
 
 
-def labels_of(predictions: Predictions) -> IntArray:
+def require_labels(predictions: Predictions) -> IntArray:
     """The labels, or an error where they are not known."""
     if predictions.labels is None:
         raise DataError("These predictions have no labels to be measured against.")

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from scanwise.evaluation import delong
-from scanwise.evaluation.estimates import estimate, mean_of_sums
-from scanwise.evaluation.sample import Question, Sample, labels_of
+from scanwise.evaluation.estimates import estimate_with_interval, mean_of_sums
+from scanwise.evaluation.sample import Estimand, SubjectBootstrap, require_labels
 from scanwise.records import FloatArray, Metric, Predictions
 
 STEPS = 30
@@ -16,7 +16,7 @@ STEEPEST = 50.0
 """A slope beyond says that the data is separable, and is no number to report."""
 
 
-def drift(
+def measure_drift(
     before: Predictions, now: Predictions, *, draws: int = 2000, confidence: float = 0.95, seed: int = 0
 ) -> list[dict[str, Any]]:
     """How inputs and answers differ between the people of a run's test side and others, each with its interval.
@@ -26,7 +26,7 @@ def drift(
         share of each true and each predicted class, the mean confidence and doubt, the share flagged as unlike the
         training scans; and, without `before`, the AUROC that tells the two sets apart by how unlike they are.
     """
-    samples = [Sample.of(said, said.subjects, draws, seed, within_class=False) for said in (before, now)]
+    samples = [SubjectBootstrap.of(said, said.subjects, draws, seed, within_class=False) for said in (before, now)]
     asked: list[tuple[str, str, Callable[[Predictions], FloatArray]]] = []
     for index, name in enumerate(now.classes):
         asked.append(("share truly", name, partial(_of_label, index)))
@@ -45,23 +45,25 @@ def drift(
         rows.append({"what": what, "class": name, **ends})
     if before.ood is not None and now.ood is not None:
         nan = float("nan")
-        value, low, high = told_apart(before, now, confidence)
+        value, low, high = shift_auroc(before, now, confidence)
         rows.append({"what": "AUROC of how strange", "class": "", "before": nan, "before_low": nan, "before_high": nan,
                      "now": value, "now_low": low, "now_high": high})  # fmt: skip
     return rows
 
 
-def told_apart(before: Predictions, now: Predictions, confidence: float = 0.95) -> tuple[float, float, float]:
+def shift_auroc(before: Predictions, now: Predictions, confidence: float = 0.95) -> tuple[float, float, float]:
     """How well the out-of-distribution score tells two sets of people apart: 0.5 where they look alike."""
     scores = np.concatenate([np.asarray(before.ood), np.asarray(now.ood)]).astype(np.float64)
     other = np.arange(len(scores)) >= len(before)
     people = np.concatenate([np.char.add("a", before.subjects), np.char.add("b", now.subjects)])
     names, of_subject = np.unique(people, return_inverse=True)
-    area = delong.area_of(scores, other, of_subject, len(names))
-    return (area.value, *delong.interval(area, confidence))
+    area = delong.estimate_auroc(scores, other, of_subject, len(names))
+    return (area.value, *delong.delong_interval(area, confidence))
 
 
-def calibration_lines(said: Predictions, *, draws: int = 500, confidence: float = 0.95, seed: int = 0) -> list[Metric]:
+def calibration_intercepts_and_slopes(
+    said: Predictions, *, draws: int = 500, confidence: float = 0.95, seed: int = 0
+) -> list[Metric]:
     """Calibration-in-the-large and slope of each class's probability (Cox 1958; Van Calster et al. 2016).
 
     Of the log-odds of a class: in the large, the intercept with slope one (below 0: said too often); the slope of a
@@ -69,7 +71,7 @@ def calibration_lines(said: Predictions, *, draws: int = 500, confidence: float 
     class, for how common a class is decides the intercept. Classes that all rows
     have, or none, and fits that separate the classes perfectly have none.
     """
-    sample = Sample.of(said, said.subjects, draws, seed, within_class=False)
+    sample = SubjectBootstrap.of(said, said.subjects, draws, seed, within_class=False)
     weights = np.concatenate([np.ones((1, len(sample.classes))), sample.drawn, sample.without])[:, sample.of_subject]
     found = []
     for index in [1] if len(said.classes) == 2 else range(len(said.classes)):
@@ -78,7 +80,7 @@ def calibration_lines(said: Predictions, *, draws: int = 500, confidence: float 
             continue
         chances = np.clip(said.probs[:, index].astype(np.float64), 1e-6, 1 - 1e-6)
         odds = np.log(chances / (1 - chances))
-        large, line = intercepts(odds, positive, weights), slopes(odds, positive, weights)[:, 1]
+        large, line = fit_intercepts(odds, positive, weights), fit_slopes(odds, positive, weights)[:, 1]
         for name, values in (("calibration_in_the_large", large), ("calibration_slope", line)):
             if not np.isfinite(values[0]):
                 continue
@@ -91,7 +93,7 @@ def calibration_lines(said: Predictions, *, draws: int = 500, confidence: float 
     return found
 
 
-def intercepts(odds: FloatArray, positive: FloatArray, weights: FloatArray) -> FloatArray:
+def fit_intercepts(odds: FloatArray, positive: FloatArray, weights: FloatArray) -> FloatArray:
     """(B,) intercepts of logistic regressions with the log-odds as offset, one for each row of weights (B, N)."""
     found = np.zeros(len(weights))
     for _ in range(STEPS):
@@ -104,7 +106,7 @@ def intercepts(odds: FloatArray, positive: FloatArray, weights: FloatArray) -> F
     return np.where(np.abs(found) < STEEPEST, found, np.nan)
 
 
-def slopes(odds: FloatArray, positive: FloatArray, weights: FloatArray) -> FloatArray:
+def fit_slopes(odds: FloatArray, positive: FloatArray, weights: FloatArray) -> FloatArray:
     """(B, 2) intercept and slope of logistic regressions of the truth on the log-odds, by Newton's steps."""
     found = np.zeros((len(weights), 2))
     for _ in range(STEPS):
@@ -127,17 +129,17 @@ def _squashed(odds: FloatArray) -> FloatArray:
     return chances
 
 
-def _mean(kind: str, sample: Sample, values: FloatArray, confidence: float) -> tuple[float, float, float]:
+def _mean(kind: str, sample: SubjectBootstrap, values: FloatArray, confidence: float) -> tuple[float, float, float]:
     rows = np.column_stack([np.ones(len(values)), values])
-    return estimate(sample, Question(kind, None, partial(_rows, rows), mean_of_sums), confidence)
+    return estimate_with_interval(sample, Estimand(kind, None, partial(_rows, rows), mean_of_sums), confidence)
 
 
-def _rows(rows: FloatArray, _: Sample) -> FloatArray:
+def _rows(rows: FloatArray, _: SubjectBootstrap) -> FloatArray:
     return rows
 
 
 def _of_label(index: int, said: Predictions) -> FloatArray:
-    return np.asarray(labels_of(said) == index, dtype=np.float64)
+    return np.asarray(require_labels(said) == index, dtype=np.float64)
 
 
 def _of_called(index: int, said: Predictions) -> FloatArray:

@@ -6,7 +6,7 @@ import numpy as np
 
 from scanwise import metrics
 from scanwise.arrays import ends_of_ties
-from scanwise.evaluation.sample import labels_of
+from scanwise.evaluation.sample import require_labels
 from scanwise.records import FloatArray, IntArray, Predictions
 from scanwise.risk import clopper_pearson_arrays
 
@@ -17,12 +17,12 @@ def classification_report(predictions: Predictions) -> list[dict[str, Any]]:
     Rows are as scikit-learn's `classification_report` has them; classes without scans have no recall and no F1 (NaN)
     and are left out of the macro mean.
     """
-    matrix = confusion(predictions).astype(np.float64)
+    matrix = confusion_counts(predictions).astype(np.float64)
     support = matrix.sum(axis=1)
     columns = {
-        "precision": metrics.precision_of(matrix),
-        "recall": metrics.recall_of(matrix),
-        "f1": metrics.f1_of(matrix),
+        "precision": metrics.precision_from_confusion(matrix),
+        "recall": metrics.recall_from_confusion(matrix),
+        "f1": metrics.f1_from_confusion(matrix),
     }
     rows: list[dict[str, Any]] = [
         {"class": name, **{key: float(values[c]) for key, values in columns.items()}, "support": int(support[c])}
@@ -37,9 +37,9 @@ def classification_report(predictions: Predictions) -> list[dict[str, Any]]:
     return rows
 
 
-def confusion(predictions: Predictions) -> IntArray:
+def confusion_counts(predictions: Predictions) -> IntArray:
     """(C, C) how many rows of each class (first axis) were predicted as each (second)."""
-    return metrics.confusion_matrix(predictions.probs, labels_of(predictions)).astype(np.int64)
+    return metrics.confusion_matrix(predictions.probs, require_labels(predictions)).astype(np.int64)
 
 
 def roc_curve(probs: FloatArray, labels: IntArray, index: int) -> tuple[FloatArray, FloatArray]:
@@ -51,7 +51,7 @@ def roc_curve(probs: FloatArray, labels: IntArray, index: int) -> tuple[FloatArr
     >>> fpr.tolist(), tpr.tolist()
     ([0.0, 0.0, 1.0], [0.0, 1.0, 1.0])
     """
-    probs, labels, _ = metrics.check(probs, labels, None)
+    probs, labels, _ = metrics.check_metric_inputs(probs, labels, None)
     scores, positive = probs[:, index], labels == index
     order = np.argsort(-scores, kind="stable")
     last = np.flatnonzero(np.diff(scores[order], append=-np.inf))
@@ -72,7 +72,7 @@ def precision_recall_curve(probs: FloatArray, labels: IntArray, index: int) -> t
     >>> recall.tolist(), precision.round(2).tolist()
     ([1.0, 1.0, 1.0], [1.0, 0.5, 0.33])
     """
-    probs, labels, _ = metrics.check(probs, labels, None)
+    probs, labels, _ = metrics.check_metric_inputs(probs, labels, None)
     scores, positive = probs[:, index], labels == index
     order = np.argsort(-scores, kind="stable")
     ends = ends_of_ties(scores[order])
@@ -81,7 +81,7 @@ def precision_recall_curve(probs: FloatArray, labels: IntArray, index: int) -> t
     return recall, hits / (ends + 1)
 
 
-def reliability(
+def reliability_bins(
     probs: FloatArray, labels: IntArray, num_bins: int = 15, *, equal_mass: bool = False, confidence: float = 0.95
 ) -> list[dict[str, float]]:
     """What was said and what came true in each bin of confidence that holds a row.
@@ -89,9 +89,9 @@ def reliability(
     Keys: low and high edge, count, mean confidence, accuracy, and accuracy_low and accuracy_high, its Clopper-Pearson
     interval (which takes rows as independent: pool scans by subject first where they are not).
     """
-    probs, labels, _ = metrics.check(probs, labels, None)
+    probs, labels, _ = metrics.check_metric_inputs(probs, labels, None)
     said, right = probs.max(axis=1).astype(np.float64), probs.argmax(axis=1) == labels
-    bins = metrics.bins_of(said, num_bins, equal_mass)
+    bins = metrics.assign_bins(said, num_bins, equal_mass)
     counts, hits = np.bincount(bins, minlength=num_bins), np.bincount(bins[right], minlength=num_bins)
     means = np.bincount(bins, said, num_bins) / np.maximum(counts, 1)
     low, high = clopper_pearson_arrays(hits, counts, confidence)

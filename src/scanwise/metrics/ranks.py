@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from scanwise.metrics.sums import ratio
+from scanwise.metrics.sums import divide_or
 from scanwise.records import BoolArray, FloatArray, IntArray
 
 
-def roc_area(scores: FloatArray, positive: BoolArray, weights: FloatArray) -> FloatArray:
+def weighted_auroc(scores: FloatArray, positive: BoolArray, weights: FloatArray) -> FloatArray:
     """(…,) the share of pairs in order, ties half: for every positive, the weight of the negatives below it."""
     hits, misses = _rising(scores, positive), _rising(scores, ~positive)
     below = np.searchsorted(scores[misses], scores[hits], side="left")
@@ -19,11 +19,11 @@ def roc_area(scores: FloatArray, positive: BoolArray, weights: FloatArray) -> Fl
         pairs = np.einsum("nb,nb->b", of_hits, passed[below])
         if (upto > below).any():
             pairs = (pairs + np.einsum("nb,nb->b", of_hits, passed[upto])) / 2
-        found.append(ratio(pairs, of_hits.sum(axis=0) * passed[-1]))
+        found.append(divide_or(pairs, of_hits.sum(axis=0) * passed[-1]))
     return np.concatenate(found).reshape(weights.shape[:-1])
 
 
-def precision_steps(scores: FloatArray, positive: BoolArray, weights: FloatArray) -> FloatArray:
+def weighted_average_precision(scores: FloatArray, positive: BoolArray, weights: FloatArray) -> FloatArray:
     """(…,) for every positive, the precision among all that score as high or higher."""
     hits, misses = _rising(-scores, positive), _rising(-scores, ~positive)
     caught = np.searchsorted(-scores[hits], -scores[hits], side="right")
@@ -32,12 +32,14 @@ def precision_steps(scores: FloatArray, positive: BoolArray, weights: FloatArray
     for block in _blocks(weights):
         of_hits = block[hits]
         above = _running(of_hits)[caught]
-        precise = ratio(above, above + _running(block[misses])[alarms], otherwise=0.0)
-        found.append(ratio(np.einsum("nb,nb->b", of_hits, precise), of_hits.sum(axis=0)))
+        precise = divide_or(above, above + _running(block[misses])[alarms], otherwise=0.0)
+        found.append(divide_or(np.einsum("nb,nb->b", of_hits, precise), of_hits.sum(axis=0)))
     return np.concatenate(found).reshape(weights.shape[:-1])
 
 
-def sensitivity_at(scores: FloatArray, positive: BoolArray, weights: FloatArray, specificity: float) -> FloatArray:
+def weighted_sensitivity_at(
+    scores: FloatArray, positive: BoolArray, weights: FloatArray, specificity: float
+) -> FloatArray:
     """(…,) the largest share of positives caught by a threshold that lets at least `specificity` of the negatives pass.
 
     A row is caught where its score is as high as the threshold, which is one of the scores, or above them all.
@@ -53,7 +55,7 @@ def sensitivity_at(scores: FloatArray, positive: BoolArray, weights: FloatArray,
         above = np.zeros(block.shape[1])
         if len(misses):
             above = caught[-1] - np.take_along_axis(caught, caught_from[place][None], axis=0)[0]
-        found.append(np.where(passed[-1] > 0, ratio(above, caught[-1]), np.nan))
+        found.append(np.where(passed[-1] > 0, divide_or(above, caught[-1]), np.nan))
     return np.concatenate(found).reshape(weights.shape[:-1])
 
 

@@ -13,7 +13,7 @@ SMALLEST = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True, slots=True)
-class Additive:
+class AdditiveMetric:
     """A metric that is a function of sums over rows.
 
     Attributes:
@@ -29,45 +29,45 @@ class Additive:
         return np.column_stack([np.ones(len(labels)), self.rows(probs, labels)])
 
 
-def of_confusion(finish: Callable[[FloatArray], FloatArray]) -> Additive:
+def metric_of_confusion(finish: Callable[[FloatArray], FloatArray]) -> AdditiveMetric:
     """An additive metric from a function of (…, C, C) confusion matrices."""
 
     def from_sums(sums: FloatArray) -> FloatArray:
         num_classes = round((sums.shape[-1] - 1) ** 0.5)
         return finish(sums[..., 1:].reshape(*sums.shape[:-1], num_classes, num_classes))
 
-    return Additive(cells, from_sums)
+    return AdditiveMetric(confusion_cells, from_sums)
 
 
-def precision_of(matrix: FloatArray) -> FloatArray:
+def precision_from_confusion(matrix: FloatArray) -> FloatArray:
     """Precision of each class from (…, C, C) confusion matrices; 0 where it is never predicted."""
-    return ratio(_hits(matrix), matrix.sum(axis=-2), otherwise=0.0)
+    return divide_or(_hits(matrix), matrix.sum(axis=-2), otherwise=0.0)
 
 
-def recall_of(matrix: FloatArray) -> FloatArray:
+def recall_from_confusion(matrix: FloatArray) -> FloatArray:
     """Recall of each class from (…, C, C) confusion matrices; NaN where it is absent."""
-    return ratio(_hits(matrix), matrix.sum(axis=-1))
+    return divide_or(_hits(matrix), matrix.sum(axis=-1))
 
 
-def f1_of(matrix: FloatArray) -> FloatArray:
+def f1_from_confusion(matrix: FloatArray) -> FloatArray:
     """F1 of each class from (…, C, C) confusion matrices; NaN where it is absent."""
     support = matrix.sum(axis=-1)
-    return np.where(support > 0, ratio(2 * _hits(matrix), support + matrix.sum(axis=-2), otherwise=0.0), np.nan)
+    return np.where(support > 0, divide_or(2 * _hits(matrix), support + matrix.sum(axis=-2), otherwise=0.0), np.nan)
 
 
-def specificity_of(matrix: FloatArray) -> FloatArray:
+def specificity_from_confusion(matrix: FloatArray) -> FloatArray:
     """Specificity of each class from (…, C, C) confusion matrices; NaN where every row is of the class."""
     others = matrix.sum(axis=(-2, -1))[..., None] - matrix.sum(axis=-1)
-    return ratio(others - matrix.sum(axis=-2) + _hits(matrix), others)
+    return divide_or(others - matrix.sum(axis=-2) + _hits(matrix), others)
 
 
-def stage_error_of(matrix: FloatArray, ratings: FloatArray) -> FloatArray:
+def stage_error_from_confusion(matrix: FloatArray, ratings: FloatArray) -> FloatArray:
     """(…,) mean distance between the rating of the predicted and of the true class, from (…, C, C) confusion matrices."""
     distance = np.abs(ratings[:, None] - ratings)
-    return ratio((matrix * distance).sum(axis=(-2, -1)), matrix.sum(axis=(-2, -1)))
+    return divide_or((matrix * distance).sum(axis=(-2, -1)), matrix.sum(axis=(-2, -1)))
 
 
-def bins_of(confidence: FloatArray, num_bins: int, equal_mass: bool = False) -> IntArray:
+def assign_bins(confidence: FloatArray, num_bins: int, equal_mass: bool = False) -> IntArray:
     """(N,) the bin of each confidence, from 0; each bin holds its upper edge."""
     if num_bins < 1:
         raise DataError(f"A calibration error needs one bin or more; num_bins is {num_bins}.")
@@ -78,20 +78,20 @@ def bins_of(confidence: FloatArray, num_bins: int, equal_mass: bool = False) -> 
     return np.searchsorted(edges, confidence, side="left")
 
 
-def bin_rows(bins: IntArray, said: FloatArray, seen: BoolArray, num_bins: int) -> FloatArray:
+def bin_statistics(bins: IntArray, said: FloatArray, seen: BoolArray, num_bins: int) -> FloatArray:
     """(N, 3 · bins): for the row's bin one, what was said and what was seen."""
     rows, place = np.zeros((len(bins), 3 * num_bins)), np.arange(len(bins))
     rows[place, bins], rows[place, num_bins + bins], rows[place, 2 * num_bins + bins] = 1, said, seen
     return rows
 
 
-def gap_of_bins(sums: FloatArray) -> FloatArray:
-    """(…,) the mean gap between what was said and what was seen, from sums of `bin_rows`."""
+def calibration_error_from_bins(sums: FloatArray) -> FloatArray:
+    """(…,) the mean gap between what was said and what was seen, from sums of `bin_statistics`."""
     count, said, seen = np.split(sums, 3, axis=-1)
-    return ratio(np.abs(said - seen).sum(axis=-1), count.sum(axis=-1))
+    return divide_or(np.abs(said - seen).sum(axis=-1), count.sum(axis=-1))
 
 
-def ratio(above: FloatArray, below: FloatArray, otherwise: float = np.nan) -> FloatArray:
+def divide_or(above: FloatArray, below: FloatArray, otherwise: float = np.nan) -> FloatArray:
     """above / below, and `otherwise` where below is zero."""
     result = np.full(
         np.broadcast_shapes(np.shape(above), np.shape(below)), otherwise, dtype=np.result_type(above, below)
@@ -100,13 +100,13 @@ def ratio(above: FloatArray, below: FloatArray, otherwise: float = np.nan) -> Fl
     return result
 
 
-def mean_of_known(values: FloatArray) -> FloatArray:
+def mean_of_defined(values: FloatArray) -> FloatArray:
     """Mean over the last axis of what is not NaN; NaN where all is."""
     known = ~np.isnan(values)
-    return ratio(np.where(known, values, 0.0).sum(axis=-1), known.sum(axis=-1).astype(np.float64))
+    return divide_or(np.where(known, values, 0.0).sum(axis=-1), known.sum(axis=-1).astype(np.float64))
 
 
-def cells(probs: FloatArray, labels: IntArray) -> FloatArray:
+def confusion_cells(probs: FloatArray, labels: IntArray) -> FloatArray:
     """(N, C²): one in the cell of the confusion matrix that the row is in."""
     count, num_classes = probs.shape
     cells = np.zeros((count, num_classes**2))
@@ -114,38 +114,40 @@ def cells(probs: FloatArray, labels: IntArray) -> FloatArray:
     return cells
 
 
-def _of_mean(row: Callable[[FloatArray, IntArray], FloatArray]) -> Additive:
-    return Additive(lambda probs, labels: row(probs, labels)[:, None], lambda sums: ratio(sums[..., 1], sums[..., 0]))
+def _of_mean(row: Callable[[FloatArray, IntArray], FloatArray]) -> AdditiveMetric:
+    return AdditiveMetric(
+        lambda probs, labels: row(probs, labels)[:, None], lambda sums: divide_or(sums[..., 1], sums[..., 0])
+    )
 
 
 def _accuracy(matrix: FloatArray) -> FloatArray:
-    return ratio(_hits(matrix).sum(axis=-1), matrix.sum(axis=(-2, -1)))
+    return divide_or(_hits(matrix).sum(axis=-1), matrix.sum(axis=(-2, -1)))
 
 
 def _weighted_f1(matrix: FloatArray) -> FloatArray:
     support = matrix.sum(axis=-1)
-    return ratio((np.nan_to_num(f1_of(matrix)) * support).sum(axis=-1), support.sum(axis=-1))
+    return divide_or((np.nan_to_num(f1_from_confusion(matrix)) * support).sum(axis=-1), support.sum(axis=-1))
 
 
-def _mean_of(of_classes: Callable[[FloatArray], FloatArray], *, weighted: bool) -> Additive:
+def _mean_of(of_classes: Callable[[FloatArray], FloatArray], *, weighted: bool) -> AdditiveMetric:
     """The mean of a figure of each class over the classes that are present, plain or each as heavy as its rows."""
 
     def finish(matrix: FloatArray) -> FloatArray:
         support = matrix.sum(axis=-1)
         values = np.where(support > 0, of_classes(matrix), np.nan)
         if not weighted:
-            return mean_of_known(values)
+            return mean_of_defined(values)
         known = ~np.isnan(values)
-        return ratio((np.where(known, values, 0.0) * support).sum(axis=-1), (known * support).sum(axis=-1))
+        return divide_or((np.where(known, values, 0.0) * support).sum(axis=-1), (known * support).sum(axis=-1))
 
-    return of_confusion(finish)
+    return metric_of_confusion(finish)
 
 
 def _matthews(matrix: FloatArray) -> FloatArray:
     total, labels, predicted = matrix.sum(axis=(-2, -1)), matrix.sum(axis=-1), matrix.sum(axis=-2)
     covariance = _hits(matrix).sum(axis=-1) * total - (labels * predicted).sum(axis=-1)
     spread = (total**2 - (labels**2).sum(axis=-1)) * (total**2 - (predicted**2).sum(axis=-1))
-    return np.where(total > 0, ratio(covariance, np.sqrt(spread), otherwise=0.0), np.nan)
+    return np.where(total > 0, divide_or(covariance, np.sqrt(spread), otherwise=0.0), np.nan)
 
 
 def _kappa(matrix: FloatArray, power: int = 0) -> FloatArray:
@@ -153,7 +155,9 @@ def _kappa(matrix: FloatArray, power: int = 0) -> FloatArray:
     cost = np.abs(index[:, None] - index).astype(np.float64) ** power if power else 1.0 - np.eye(len(index))
     total = matrix.sum(axis=(-2, -1))
     by_chance = matrix.sum(axis=-1)[..., :, None] * matrix.sum(axis=-2)[..., None, :]
-    kappas: FloatArray = 1 - ratio((matrix * cost).sum(axis=(-2, -1)) * total, (by_chance * cost).sum(axis=(-2, -1)))
+    kappas: FloatArray = 1 - divide_or(
+        (matrix * cost).sum(axis=(-2, -1)) * total, (by_chance * cost).sum(axis=(-2, -1))
+    )
     return kappas
 
 
@@ -170,27 +174,29 @@ def _distance(probs: FloatArray, labels: IntArray) -> FloatArray:
 
 def _top_bins(probs: FloatArray, labels: IntArray) -> FloatArray:
     confidence = probs.max(axis=1)
-    return bin_rows(bins_of(confidence, 15), confidence, probs.argmax(axis=1) == labels, 15)
+    return bin_statistics(assign_bins(confidence, 15), confidence, probs.argmax(axis=1) == labels, 15)
 
 
 def _hits(matrix: FloatArray) -> FloatArray:
     return np.diagonal(matrix, axis1=-2, axis2=-1)
 
 
-ADDITIVE: dict[str, Additive] = {
-    "accuracy": of_confusion(_accuracy),
-    "balanced_accuracy": of_confusion(lambda matrix: mean_of_known(recall_of(matrix))),
-    "macro_f1": of_confusion(lambda matrix: mean_of_known(f1_of(matrix))),
-    "weighted_f1": of_confusion(_weighted_f1),
-    "macro_precision": _mean_of(precision_of, weighted=False),
-    "weighted_precision": _mean_of(precision_of, weighted=True),
-    "macro_specificity": _mean_of(specificity_of, weighted=False),
-    "weighted_specificity": _mean_of(specificity_of, weighted=True),
-    "matthews": of_confusion(_matthews),
-    "kappa": of_confusion(_kappa),
-    "quadratic_kappa": of_confusion(lambda matrix: _kappa(matrix, power=2)),
-    "stage_error": of_confusion(lambda matrix: stage_error_of(matrix, np.arange(float(matrix.shape[-1])))),
+ADDITIVE_METRICS: dict[str, AdditiveMetric] = {
+    "accuracy": metric_of_confusion(_accuracy),
+    "balanced_accuracy": metric_of_confusion(lambda matrix: mean_of_defined(recall_from_confusion(matrix))),
+    "macro_f1": metric_of_confusion(lambda matrix: mean_of_defined(f1_from_confusion(matrix))),
+    "weighted_f1": metric_of_confusion(_weighted_f1),
+    "macro_precision": _mean_of(precision_from_confusion, weighted=False),
+    "weighted_precision": _mean_of(precision_from_confusion, weighted=True),
+    "macro_specificity": _mean_of(specificity_from_confusion, weighted=False),
+    "weighted_specificity": _mean_of(specificity_from_confusion, weighted=True),
+    "matthews": metric_of_confusion(_matthews),
+    "kappa": metric_of_confusion(_kappa),
+    "quadratic_kappa": metric_of_confusion(lambda matrix: _kappa(matrix, power=2)),
+    "stage_error": metric_of_confusion(
+        lambda matrix: stage_error_from_confusion(matrix, np.arange(float(matrix.shape[-1])))
+    ),
     "nll": _of_mean(_surprise),
     "brier": _of_mean(_distance),
-    "ece": Additive(_top_bins, lambda sums: gap_of_bins(sums[..., 1:])),
+    "ece": AdditiveMetric(_top_bins, lambda sums: calibration_error_from_bins(sums[..., 1:])),
 }

@@ -31,7 +31,7 @@ def calibration(contents: RunData) -> tuple[list[Drawing], list[Table], list[str
         raw = np.concatenate([softmax(part.logits).mean(axis=1) for part in logits])
         both = {"before": (raw, np.concatenate([part.labels for part in logits])), **both}
     figure = figures.reliability(
-        "reliability", {name: evaluation.reliability(*pair, 10) for name, pair in both.items()}
+        "reliability", {name: evaluation.reliability_bins(*pair, 10) for name, pair in both.items()}
     )
     rows = []
     for name, measure in CALIBRATION.items():
@@ -48,7 +48,7 @@ def calibration(contents: RunData) -> tuple[list[Drawing], list[Table], list[str
     return [drawing(figure, caption)], [table], _temperatures(contents)
 
 
-def _plain(name: str, value: metrics.Value, count: int) -> Metric:
+def _plain(name: str, value: metrics.MetricValue, count: int) -> Metric:
     return Metric(name, float(value), float("nan"), float("nan"), "scan", count)
 
 

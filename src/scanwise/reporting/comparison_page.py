@@ -21,8 +21,8 @@ def build(
     metrics: Sequence[Metric],
     spreads: Mapping[tuple[str, str], tuple[float, float]],
     differences: Sequence[Metric],
-    discordances: Sequence[comparison.Discordance],
-    ranks: Sequence[comparison.Rank],
+    discordances: Sequence[comparison.McNemarTest],
+    ranks: Sequence[comparison.RankInterval],
 ) -> str:
     """The page as text.
 
@@ -53,7 +53,7 @@ def build(
     )
 
 
-def _answer(ranks: Sequence[comparison.Rank], discordances: Sequence[comparison.Discordance], unit: str) -> str:
+def _answer(ranks: Sequence[comparison.RankInterval], discordances: Sequence[comparison.McNemarTest], unit: str) -> str:
     """The result in a sentence or two, no surer than the numbers."""
     places = [rank for rank in ranks if rank.metric == "accuracy"]
     first, second = places[0], places[1]
@@ -110,7 +110,7 @@ def _gap(metric: Metric) -> str:
     return f"{fixed(metric.value, 3)}{ends}"
 
 
-def _mcnemar(discordances: Sequence[comparison.Discordance], unit: str) -> Table:
+def _mcnemar(discordances: Sequence[comparison.McNemarTest], unit: str) -> Table:
     rows = tuple(
         (
             f"{printable(one.first)} and {printable(one.second)}",
@@ -125,7 +125,7 @@ def _mcnemar(discordances: Sequence[comparison.Discordance], unit: str) -> Table
     return Table(f"McNemar: {unit}s on which one of two alone is right", columns, rows, "mcnemar.csv")
 
 
-def _ranks(ranks: Sequence[comparison.Rank], metric: str) -> Table:
+def _ranks(ranks: Sequence[comparison.RankInterval], metric: str) -> Table:
     rows = tuple(
         (
             printable(rank.name),

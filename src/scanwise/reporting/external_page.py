@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from scanwise import evaluation, metrics
-from scanwise.evaluation.sample import labels_of
+from scanwise.evaluation.sample import require_labels
 from scanwise.records import Finding, Metric, Predictions
 from scanwise.reporting import curves, figures, tables
 from scanwise.reporting.components import MOST, Drawing, Table, drawing, shortened
@@ -95,7 +95,7 @@ def _answer(measured: Sequence[Metric], before: Predictions, alpha: float | None
     told = []
     accuracy, coverage = _find(measured, "accuracy"), _find(measured, "coverage")
     if accuracy:
-        own = percent(float(metrics.accuracy(before.probs, labels_of(before))), len(before))
+        own = percent(float(metrics.accuracy(before.probs, require_labels(before))), len(before))
         there = counted(len(before), before.unit)
         told.append(f"Accuracy {in_full(accuracy)}; on the {there} of its own test side it was {own}.")
     if coverage and alpha is not None:
@@ -115,11 +115,11 @@ def _side_by_side(measured: Sequence[Metric], before: Predictions) -> Table:
             continue
         own = "–"
         if name in metrics.METRICS:
-            value = float(metrics.METRICS[name](before.probs, labels_of(before)))
+            value = float(metrics.METRICS[name](before.probs, require_labels(before)))
             nan = float("nan")
             own = with_interval(Metric(name, value, nan, nan, before.unit, len(before)))
         elif name == "coverage" and before.sets is not None:
-            own = percent(float(before.sets[np.arange(len(before)), labels_of(before)].mean()), len(before))
+            own = percent(float(before.sets[np.arange(len(before)), require_labels(before)].mean()), len(before))
         elif name == "mean_set_size" and before.sets is not None:
             own = fixed(float(before.sets.sum(axis=1).mean()), 2)
         rows.append((term(name).title, with_interval(found), own))
@@ -211,16 +211,16 @@ def _mean(row: Mapping[str, Any] | None) -> str:
 
 
 def _drawings(said: Predictions) -> list[Drawing]:
-    titles, labels = [printable(name) for name in said.classes], labels_of(said)
+    titles, labels = [printable(name) for name in said.classes], require_labels(said)
     found = [
         drawing(
-            figures.confusion_matrix("confusion", evaluation.confusion(said), titles, said.unit),
+            figures.confusion_matrix("confusion", evaluation.confusion_counts(said), titles, said.unit),
             "Who was taken for whom. Each row is a true class.",
         )
     ]
     if areas := roc_curves(said, titles):
         found.append(drawing(figures.roc("roc", areas, said.unit), "Each class against all others, with its AUROC."))
-    bins = {"here": evaluation.reliability(said.probs, labels, 10)}
+    bins = {"here": evaluation.reliability_bins(said.probs, labels, 10)}
     found.append(
         drawing(figures.reliability("reliability", bins), "On the dotted line, confidence means what it says.")
     )

@@ -31,10 +31,10 @@ RATES = {
 def breakdowns(contents: RunData) -> tuple[list[Table], list[str]]:
     """One table a column, by subject where that was measured, and why other columns have none."""
     fold, unit = contents.numbers.fold("honest"), contents.unit("honest")
-    asked = {unit: breakdown.columns_of(contents.predictions["honest", unit].groups)}
+    asked = {unit: breakdown.group_columns(contents.predictions["honest", unit].groups)}
     if unit == "subject":  # a column that differs between the scans of a person, such as the slice
         used = {column.name for column in asked[unit] if not column.refused}
-        columns = breakdown.columns_of(contents.predictions["honest", "scan"].groups)
+        columns = breakdown.group_columns(contents.predictions["honest", "scan"].groups)
         asked["scan"] = [column for column in columns if column.name not in used]
     found: list[Table] = []
     for kind, columns in asked.items():

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from scanwise.evaluation import confusion
-from scanwise.evaluation.sample import labels_of
+from scanwise.evaluation import confusion_counts
+from scanwise.evaluation.sample import require_labels
 from scanwise.metrics import METRICS
 from scanwise.records import Metric, Predictions, load_metrics
 from scanwise.reporting.tables import Row, write_table
@@ -44,7 +44,7 @@ def write(run: Run, name: str, protocol: str, said: Predictions) -> None:
 
 
 def _result(said: Predictions, row: int) -> Row:
-    path, truly, called = str(said.scans[row]), int(labels_of(said)[row]), int(said.predicted[row])
+    path, truly, called = str(said.scans[row]), int(require_labels(said)[row]), int(said.predicted[row])
     kind = path.split("/")[-2] if "/" in path else said.classes[truly]
     probs = [float(p) for p in said.probs[row]]
     return (path, kind, said.classes[truly], said.classes[called], *probs, truly == called)
@@ -52,7 +52,7 @@ def _result(said: Predictions, row: int) -> Row:
 
 def _summary(said: Predictions) -> dict[str, Any]:
     """One row: how many images, accuracy, AUROC, average precision, and every cell of the confusion matrix."""
-    matrix, labels = confusion(said), labels_of(said)
+    matrix, labels = confusion_counts(said), require_labels(said)
     found: dict[str, Any] = {"images": len(said)}
     found |= {name: float(METRICS[name](said.probs, labels)) for name in ("accuracy", "auroc", "average_precision")}
     for truly, called in np.ndindex(*matrix.shape):

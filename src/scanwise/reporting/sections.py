@@ -30,7 +30,7 @@ from scanwise.reporting.wording import (
 
 SHOWN = 20  # of a list that may be long, this many; the file has the rest
 OVERALL = (
-    *evaluation.PLAIN, "macro_precision", "weighted_precision", "macro_specificity", "weighted_specificity",
+    *evaluation.LEAKY_METRICS, "macro_precision", "weighted_precision", "macro_specificity", "weighted_specificity",
     "average_precision", "sensitivity_at_90", "matthews", "kappa", "quadratic_kappa", "stage_error", "cdr_error",
 )  # fmt: skip
 PER_CLASS = ("precision", "recall", "specificity", "f1")
@@ -180,7 +180,7 @@ def discrimination(contents: RunData, protocol: str) -> tuple[list[Drawing], lis
     for unit in contents.units(protocol):
         said, name = contents.predictions[protocol, unit], f"{protocol}-{unit}"
         titles = [contents.title(c) for c in said.classes]
-        matrix = evaluation.confusion(said)
+        matrix = evaluation.confusion_counts(said)
         figure = figures.confusion_matrix(f"confusion-{name}", matrix, titles, unit)
         share = "Each row is a true class; the deeper the colour, the larger the share of that row."
         drawings.append(drawing(figure, f"{where}, by {unit}: who was taken for whom. {share}"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scanwise import uncertainty
-from scanwise.novelty import Cut, Detector
+from scanwise.novelty import AlarmThreshold, NoveltyDetector
 from scanwise.records import Predictions, Unit
 from scanwise.reporting import figures, tables
 from scanwise.reporting.components import Drawing, Table, drawing
@@ -74,7 +74,7 @@ def doubts(contents: RunData) -> Doubts | None:
 def _promise(contents: RunData) -> str:
     """Where the alarm is set, from whom, and how often it may go off for nothing; empty where nothing was learnt."""
     places = [fitted.fit.novelty for fitted in contents.fits_of("honest")]
-    cuts = [Detector.load(path).cuts["scan"] for path in places if path.is_file()]
+    cuts = [NoveltyDetector.load(path).cuts["scan"] for path in places if path.is_file()]
     if not cuts:
         return ""
     asked = contents.recipe.uncertainty.false_alarm
@@ -88,7 +88,7 @@ def _promise(contents: RunData) -> str:
     )
 
 
-def _people(cuts: Sequence[Cut], noun: str) -> str:
+def _people(cuts: Sequence[AlarmThreshold], noun: str) -> str:
     counts = sorted({cut.count for cut in cuts})
     if len(counts) == 1:
         return counted(counts[0], f"calibration {noun}")
@@ -189,7 +189,7 @@ def _deferral_table(contents: RunData, rows: Sequence[dict[str, str]]) -> list[T
 
 def _curve(said: Predictions) -> Drawing:
     """Error among the answered against the share answered, the surest first."""
-    covered, risk = uncertainty.risk_coverage(said.doubt, said.predicted != labels_of(said))
+    covered, risk = uncertainty.risk_coverage_curve(said.doubt, said.predicted != labels_of(said))
     figure = figures.risk_coverage("risk-coverage", covered, risk, said.unit)
     about = f"By {said.unit}: if only the surest are answered, how often the answer is wrong. The right end answers everyone."
     return drawing(figure, about)

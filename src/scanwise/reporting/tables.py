@@ -11,8 +11,13 @@ from typing import Any
 import numpy as np
 
 from scanwise.errors import RunError
-from scanwise.evaluation import confusion
-from scanwise.metrics import f1_of, precision_of, recall_of, specificity_of
+from scanwise.evaluation import confusion_counts
+from scanwise.metrics import (
+    f1_from_confusion,
+    precision_from_confusion,
+    recall_from_confusion,
+    specificity_from_confusion,
+)
 from scanwise.records import (
     METRIC_COLUMNS,
     SIDES,
@@ -167,8 +172,19 @@ def _typed(name: str, cells: Sequence[object]) -> tuple[str, list[object]]:
 
 def report_rows(said: Predictions) -> list[Row]:
     """Precision, recall, specificity and F1 of each class, then their plain and weighted means."""
-    matrix = confusion(said).astype(np.float64)
-    scores = np.stack([measure(matrix) for measure in (precision_of, recall_of, specificity_of, f1_of)], axis=1)
+    matrix = confusion_counts(said).astype(np.float64)
+    scores = np.stack(
+        [
+            measure(matrix)
+            for measure in (
+                precision_from_confusion,
+                recall_from_confusion,
+                specificity_from_confusion,
+                f1_from_confusion,
+            )
+        ],
+        axis=1,
+    )
     support = matrix.sum(axis=1)
     rows: list[Row] = [
         (said.unit, "class", name, *scores[index], int(support[index])) for index, name in enumerate(said.classes)
@@ -191,7 +207,7 @@ def distribution(cohort: Cohort, split: Split) -> list[tuple[str, int, str, str,
 
 
 def _confusion_rows(said: Predictions) -> list[Row]:
-    matrix = confusion(said)
+    matrix = confusion_counts(said)
     return [(said.unit, name, *map(int, matrix[index])) for index, name in enumerate(said.classes)]
 
 

@@ -29,7 +29,7 @@ def test_a_calibrator_is_learnt_written_and_its_worth_on_others_is_shown(
     saved = json.loads((tmp_path / "deep" / "c.json").read_text(encoding="utf-8"))
     given = arrays(0, 120)
     expected = calibration.Temperature.fit(given["logits"], given["labels"], given["subjects"])
-    assert calibration.from_dict(saved) == expected
+    assert calibration.calibrator_from_dict(saved) == expected
     assert saved["classes"] == list(CLASSES)
     assert "0:7" not in json.dumps(saved)  # people are told again by digests, not named
     row = next(line.split() for line in said.out.splitlines() if line.startswith("NLL"))
@@ -49,7 +49,7 @@ def test_every_method_writes_what_conformal_reads(
     assert told["method"] == method
     again = scanwise("conformal", *given[1:], "--calibrator", tmp_path / "c.json", "--out", tmp_path / "s.npz", *level)
     assert again.code == 0, again.err
-    learnt, known, test = calibration.from_dict(told), *(Logits.load(path) for path in given[1:])
+    learnt, known, test = calibration.calibrator_from_dict(told), *(Logits.load(path) for path in given[1:])
     if by_subject:
         known, test = pool_by_subject(known), pool_by_subject(test)
     names = [(unit.subjects if by_subject else unit.scans).tolist() for unit in (known, test)]

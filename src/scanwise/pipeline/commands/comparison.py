@@ -64,8 +64,8 @@ class Compared:
     metrics: tuple[Metric, ...]
     spreads: Mapping[tuple[str, str], tuple[float, float]]
     differences: tuple[Metric, ...]
-    discordances: tuple[comparison.Discordance, ...]
-    ranks: tuple[comparison.Rank, ...]
+    discordances: tuple[comparison.McNemarTest, ...]
+    ranks: tuple[comparison.RankInterval, ...]
 
 
 def compare(runs: Sequence[Path], *, draws: int = 2000, confidence: float = 0.95, seed: int = 0) -> Compared:
@@ -88,11 +88,11 @@ def compare(runs: Sequence[Path], *, draws: int = 2000, confidence: float = 0.95
     stacked, notes = _common(systems)
     first = next(iter(stacked.values()))
     ordered = all(entry.ordered for entry in entries)
-    names = comparison.known_metrics(first, ordered)
+    names = comparison.comparable_metrics(first, ordered)
     shared: dict[str, Any] = {"draws": draws, "confidence": confidence, "seed": seed}
     found: list[Metric] = []
     for system, said in stacked.items():
-        measured = evaluation.measure(said, subjects=said.subjects, names=names, ordered=ordered, **shared)
+        measured = evaluation.measure_predictions(said, subjects=said.subjects, names=names, ordered=ordered, **shared)
         found += [replace(m, model=system, protocol="honest") for m in measured if not m.group]
     differences: list[Metric] = []
     order = list(stacked)
@@ -115,9 +115,12 @@ def compare(runs: Sequence[Path], *, draws: int = 2000, confidence: float = 0.95
         tuple(found),
         _spreads(systems, names),
         tuple(differences),
-        tuple(comparison.discordances(stacked)),
+        tuple(comparison.pairwise_mcnemar_tests(stacked)),
         tuple(
-            rank for metric in RANKED_BY if metric in names for rank in comparison.ranking(stacked, metric, **shared)
+            rank
+            for metric in RANKED_BY
+            if metric in names
+            for rank in comparison.rank_classifiers(stacked, metric, **shared)
         ),
     )
 
@@ -214,7 +217,7 @@ def _keys(said: Predictions) -> list[tuple[str, str]]:
 
 def _rows(said: Predictions, rows: Any) -> Predictions:
     """Some rows, without what no comparison looks at; pooled rows are called by their subject."""
-    part = breakdown.take(said, rows)
+    part = breakdown.select_rows(said, rows)
     plain = replace(part, sets=None, ood=None, ood_flag=None, expected_cdr=None, cdr_sd=None, mutual_information=None)
     return replace(plain, deferred=None, scans=part.scans if part.unit == "scan" else part.subjects)
 
@@ -235,7 +238,7 @@ def _spreads(
     for system, parts in systems.items():
         for name in names:
             values = [float(METRICS[name](entry.said.probs, np.asarray(entry.said.labels))) for entry in parts]
-            found[system, name] = comparison.averaged(values)
+            found[system, name] = comparison.mean_and_deviation(values)
     return found
 
 

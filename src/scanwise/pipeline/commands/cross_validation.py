@@ -17,7 +17,7 @@ import numpy as np
 from scanwise import bundle, evaluation, metrics, pipeline, recipe, run
 from scanwise.errors import RecipeError, RunError
 from scanwise.evaluation.comparison import LOWER_IS_BETTER
-from scanwise.evaluation.sample import labels_of
+from scanwise.evaluation.sample import require_labels
 from scanwise.pipeline.stages.evaluation import ModelPredictions, kept_rivals, pool
 from scanwise.pipeline.stages.operating_points import validation_of
 from scanwise.recipe import Recipe
@@ -139,7 +139,9 @@ def _measure(
     for entry in [*chosen, *rivals]:
         for unit in ["scans", *(["subjects"] if known.subjects_known else [])]:
             said: Predictions = getattr(entry, unit)
-            measured = evaluation.measure(said, subjects=said.subjects, by_class=entry.model == "network", **asked)
+            measured = evaluation.measure_predictions(
+                said, subjects=said.subjects, by_class=entry.model == "network", **asked
+            )
             if entry.model != "network":
                 measured += evaluation.paired_difference(getattr(chosen[-1], unit), said, **shared)
             found += [replace(m, model=entry.model, protocol="honest", fold=entry.split.fold) for m in measured]
@@ -160,7 +162,7 @@ def _refuse_other_splits(fits: Mapping[str, Sequence[Fit]]) -> None:
 def _worth(fit: Fit, criterion: str, place: int) -> float:
     """The criterion on the validation side of one fold, by subject where they are known."""
     said = validation_of(fit)[place]
-    return float(metrics.METRICS[criterion](said.probs, labels_of(said)))
+    return float(metrics.METRICS[criterion](said.probs, require_labels(said)))
 
 
 def _best(values: Mapping[str, float], criterion: str) -> str:

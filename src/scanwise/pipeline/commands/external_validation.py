@@ -123,9 +123,11 @@ def evaluate(
     ratings = bundle.ratings_of(loaded.recipe, loaded.classes)
     metrics: list[Metric] = []
     for said in [scans, *([subjects] if subjects is not None else [])]:
-        metrics += evaluation.measure(said, subjects=said.subjects, ordered=ordered, ratings=ratings, **shared)
+        metrics += evaluation.measure_predictions(
+            said, subjects=said.subjects, ordered=ordered, ratings=ratings, **shared
+        )
         metrics += evaluation.break_down(said, **shared)
-    metrics += shift.calibration_lines(main, confidence=shared["confidence"], seed=seed)
+    metrics += shift.calibration_intercepts_and_slopes(main, confidence=shared["confidence"], seed=seed)
     sets = loaded.judges[main.unit].sets
     chosen = (
         operating_points.validation_of(fit)[0 if subjects is None else 1]
@@ -138,9 +140,9 @@ def evaluate(
         subjects=subjects,
         before=before,
         metrics=tuple(replace(m, split=EXTERNAL, protocol=fit.protocol, fold=fit.fold) for m in metrics),
-        drift=tuple(shift.drift(before, main, **shared)),
+        drift=tuple(shift.measure_drift(before, main, **shared)),
         recalibration=tuple(recalibration.learning_curve(main, alpha=None if sets is None else sets.alpha, seed=seed)),
-        transport=() if chosen is None else tuple(evaluation.transport(chosen, main, **shared)),
+        transport=() if chosen is None else tuple(evaluation.transfer_thresholds(chosen, main, **shared)),
         findings=tuple(findings),
         quarantine=(*quarantine, *refused),
         alpha=None if sets is None else sets.alpha,

@@ -107,7 +107,7 @@ def calibrate(valid: Path, out: Path, *, method: str = "temperature", by_subject
     rows = given.logits
     with about(valid):
         learnt: calibration.Calibrator = kind.fit(rows.logits, rows.labels, rows.subjects)
-        after = calibration.held_out(method, rows.logits, rows.labels, rows.subjects)
+        after = calibration.held_out_probs(method, rows.logits, rows.labels, rows.subjects)
     refused = getattr(learnt, "refused", "")
     notes = (
         *unknown_people({"validation": given}),
@@ -165,7 +165,7 @@ def conform(
     Raises:
         DataError: if a file cannot be used; rows are named, and nothing is written.
     """
-    risk.exact(alpha, "alpha")
+    risk.exact_fraction(alpha, "alpha")
     if not lookup(SCORES, score, "conformal score").regularised and tune:
         raise DataError(f"--tune chooses lambda and k_reg, which {score} does not have. Leave it out.")
     if score == "saps" and not tune:
@@ -267,7 +267,7 @@ def _load_calibrator(path: Path | None, files: Mapping[Side, Given], unit: str) 
                 f"{', '.join(map(str, rows))}, … Learn the calibrator from validation subjects."
             )
     with about(path):
-        return calibration.from_dict(values)
+        return calibration.calibrator_from_dict(values)
 
 
 def _digests(subjects: StrArray) -> dict[str, str]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from scanwise import calibration, metrics
 from scanwise.conformal import ConformalSets
-from scanwise.evaluation.sample import labels_of
+from scanwise.evaluation.sample import require_labels
 from scanwise.records import FloatArray, Predictions
 
 SIZES = (10, 20, 30, 50, 100, 200)
@@ -34,7 +34,7 @@ def learning_curve(
     """
     random = np.random.default_rng(seed)
     people, of_subject = np.unique(said.subjects, return_inverse=True)
-    odds, labels = np.log(np.clip(said.probs, 1e-12, None)), labels_of(said)
+    odds, labels = np.log(np.clip(said.probs, 1e-12, None)), require_labels(said)
     rows = _rows(0, [_figures(said.probs, labels)])
     for size in (size for size in SIZES if 2 * size <= len(people)):
         found = []

@@ -4,11 +4,11 @@ from typing import Any
 
 from scanwise import bundle, calibration, metrics, pooling, run
 from scanwise.conformal import SCORES, ConformalSets, draws_from
-from scanwise.novelty import Detector
+from scanwise.novelty import NoveltyDetector
 from scanwise.pipeline.context import Context
 from scanwise.records import FloatArray, Logits
 from scanwise.run import Fit
-from scanwise.uncertainty import Abstention, doubt_grid
+from scanwise.uncertainty import Abstention, abstention_grid
 
 RISKS = (0.05, 0.1, 0.2, 0.3)
 """Errors among the answered that a report tells about, besides the one that the recipe allows."""
@@ -23,7 +23,9 @@ def calibrate(work: Context, place: Fit) -> None:
     _learn_abstention(work, place, pooled)
     train = Logits.load(place.logits("train"))
     false_alarm = work.recipe.uncertainty.false_alarm
-    run.save(Detector.fit(train, sides["validation"], sides["calibration"], false_alarm=false_alarm), place.novelty)
+    run.save(
+        NoveltyDetector.fit(train, sides["validation"], sides["calibration"], false_alarm=false_alarm), place.novelty
+    )
 
 
 def choose_pooling(validation: Logits, asked: str) -> str:
@@ -89,13 +91,13 @@ def _draws(work: Context, scans: Logits, units: Logits) -> FloatArray | None:
 
 def _learn_abstention(work: Context, place: Fit, pooled: dict[str, Logits]) -> None:
     """Whom to answer so that errors are bounded: thresholds to try from validation subjects, tested on calibration."""
-    calibrator = calibration.from_dict(run.read_json(place.calibrator)["subject"])
+    calibrator = calibration.calibrator_from_dict(run.read_json(place.calibrator)["subject"])
     known = pooled["calibration"]
     doubts = {side: 1.0 - calibrator(logits.logits).max(axis=1) for side, logits in pooled.items()}
     wrong = calibrator(known.logits).argmax(axis=1) != known.labels
     section, learnt = work.recipe.uncertainty, {}
     for allowed in sorted({*RISKS, section.risk}):
-        grid = doubt_grid(doubts["validation"], len(known), risk=allowed, delta=section.delta)
+        grid = abstention_grid(doubts["validation"], len(known), risk=allowed, delta=section.delta)
         learnt[allowed] = bundle.abstention_to(
             Abstention.fit(
                 doubts["calibration"], wrong, grid=grid, risk=allowed, delta=section.delta, subjects=known.subjects

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from scanwise import bundle, calibration, cohort, evaluation, pooling, recipe, rivals, run
+from scanwise import baselines, bundle, calibration, cohort, evaluation, pooling, recipe, run
 from scanwise.bundle import Predictor, ratings_of
 from scanwise.cohort.decoding.pixels import Pixels
 from scanwise.cohort.store import Store
@@ -48,12 +48,14 @@ def rivals_of(work: Context, place: Fit, split: Split, test: Logits) -> list[Mod
             given = _titles(work, train, rows)
         if given is None:
             continue
-        rival, count = rivals.RIVALS[name], len(work.cohort.classes)
+        rival, count = baselines.BASELINES[name], len(work.cohort.classes)
         scans = _as_logits(rival(given["train"], labels, subjects, given["test"], count), test)
         people = pooling.pool_by_subject(scans)
         if name == "frozen_features":  # its classic form: one mean feature a subject, and a regression over subjects
-            means = rivals.mean_by_subject(given["train"], labels, subjects)
-            asked, _, names = rivals.mean_by_subject(given["test"], np.zeros_like(test.labels), test.subjects)
+            means = baselines.mean_features_by_subject(given["train"], labels, subjects)
+            asked, _, names = baselines.mean_features_by_subject(
+                given["test"], np.zeros_like(test.labels), test.subjects
+            )
             order = [names.tolist().index(subject) for subject in pooled.subjects.tolist()]
             people = _as_logits(rival(*means, asked[order], count), pooled)
         for unit, said in (("scan", scans), ("subject", people)):
@@ -98,7 +100,9 @@ def _as_logits(probs: FloatArray, like: Logits) -> Logits:
 def _small(store: Store, rows: IntArray, side: int = 64, block: int = 512) -> Pixels:
     """Scans for rivals, which look at small pixels anyway: averaged down to at most 64 × 64, block by block."""
     blocks = (store.read(rows[start : start + block]) for start in range(0, len(rows), block))
-    return np.concatenate([np.rint(rivals.shrink(pixels, (side, side))).astype(np.uint8) for pixels in blocks])
+    return np.concatenate(
+        [np.rint(baselines.average_areas(pixels, (side, side))).astype(np.uint8) for pixels in blocks]
+    )
 
 
 def _features(work: Context, train: IntArray, test: IntArray) -> dict[str, Any] | None:
@@ -143,7 +147,7 @@ def measure(work: Context, judged: Sequence[ModelPredictions]) -> list[Metric]:
             mine: Predictions = getattr(network, unit)
             for entry in group:
                 theirs: Predictions = getattr(entry, unit)
-                measured = evaluation.measure(
+                measured = evaluation.measure_predictions(
                     theirs,
                     subjects=theirs.subjects,
                     accuracy_only=leaked,

@@ -115,7 +115,7 @@ def _make(work: Context, place: Fit, split: Split, said: Predictions, others: di
 
     network, vocabulary, tokens = prediction_stage.load_network(work, place, split)
     rows = split.rows("test")
-    some = novelty.representatives(work.cohort.subject[rows], work.recipe.explain.scans)
+    some = novelty.representative_rows(work.cohort.subject[rows], work.recipe.explain.scans)
     options = options_of(work.recipe, work.device, work.progress)
     options["tokens"] = None if tokens is None else tokens[rows[some]]
     subject = sanity.Subject.of(network, work.store.read(rows[some]), **options)
@@ -160,7 +160,7 @@ def _make_words(work: Context, place: Fit, split: Split, said: Predictions, out:
 
     network, vocabulary, _ = prediction_stage.load_network(work, place, split)
     rows, known = split.rows("test"), _learnt(work, said)
-    some = novelty.representatives(work.cohort.subject[rows], work.recipe.explain.scans)
+    some = novelty.representative_rows(work.cohort.subject[rows], work.recipe.explain.scans)
     if vocabulary is not None:
         _words(work, network, vocabulary, said, some, rows, _examples(work, said), sanity.reasons(known), out)
     _write_checks(out, WORDS, "", len(some), known, {}, known)

@@ -46,7 +46,9 @@ def _transport(
 ) -> list[dict[str, Any]]:
     section = work.recipe.evaluation
     asked: dict[str, Any] = {"draws": section.draws, "confidence": section.confidence, "seed": work.recipe.seed}
-    return [{"fold": fold, **row} for row in evaluation.transport_folds(chosen, tried, together, **asked)]
+    return [
+        {"fold": fold, **row} for row in evaluation.transfer_thresholds_over_folds(chosen, tried, together, **asked)
+    ]
 
 
 def validation_of(place: Fit) -> tuple[Predictions, Predictions]:

@@ -61,8 +61,8 @@ def predict(work: Context, place: Fit, split: Split) -> None:
     asked = {side: split.rows(side) for side in SIDES[1:]}
     if split.protocol == "honest":
         train, test = split.rows("train"), asked["test"]
-        asked["train"] = train[novelty.representatives(work.cohort.subject[train])]
-        asked[STRANGE] = test[novelty.representatives(work.cohort.subject[test], MOST_STRANGE)]
+        asked["train"] = train[novelty.representative_rows(work.cohort.subject[train])]
+        asked[STRANGE] = test[novelty.representative_rows(work.cohort.subject[test], MOST_STRANGE)]
     asked |= dict.fromkeys(text_inputs.parts_of(work.recipe), asked["test"])
     missing = {name: rows for name, rows in asked.items() if len(rows) and not _is_there(place, name)}
     if not missing:
@@ -134,7 +134,7 @@ def _ask(
 
 def _appearance(scans: Store | Changed, rows: IntArray, block: int = 512) -> FloatArray:
     starts = range(0, len(rows), block)
-    return np.concatenate([novelty.appearance(scans.read(rows[start : start + block])) for start in starts])
+    return np.concatenate([novelty.appearance_features(scans.read(rows[start : start + block])) for start in starts])
 
 
 def _together(parts: Mapping[str, Logits]) -> Logits:

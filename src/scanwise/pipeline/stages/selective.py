@@ -7,8 +7,8 @@ import numpy as np
 
 from scanwise import bundle, run, uncertainty
 from scanwise.errors import DataError
-from scanwise.metrics.ranks import roc_area
-from scanwise.novelty import Detector
+from scanwise.metrics.ranks import weighted_auroc
+from scanwise.novelty import NoveltyDetector
 from scanwise.pipeline.context import Context
 from scanwise.pipeline.stages.evaluation import POOLED, ModelPredictions
 from scanwise.pipeline.stages.prediction import STRANGE
@@ -140,7 +140,7 @@ def told_apart(place: Fit) -> list[Row]:
     train, validation, test, strange = (
         Logits.load(place.logits(side)) for side in ("train", "validation", "test", STRANGE)
     )
-    detector = Detector.load(place.novelty)
+    detector = NoveltyDetector.load(place.novelty)
     scores = scores_of(detector, train, validation)
     usual = {name: score(test) for name, score in scores.items()}
     unusual = {name: score(strange) for name, score in scores.items()}
@@ -166,7 +166,9 @@ def _counts(logits: Logits) -> Row:
     return {"scans": len(logits), "subjects": len(np.unique(logits.subjects))}
 
 
-def scores_of(detector: Detector, train: Logits, validation: Logits) -> Mapping[str, Callable[[Logits], FloatArray]]:
+def scores_of(
+    detector: NoveltyDetector, train: Logits, validation: Logits
+) -> Mapping[str, Callable[[Logits], FloatArray]]:
     """Each of `SCORES` as a function of logits; those beside the default learn from the same training scans."""
     components = detector.components
     near = uncertainty.Neighbours.fit(_features(train), _features(validation), subjects=validation.subjects)
@@ -175,14 +177,14 @@ def scores_of(detector: Detector, train: Logits, validation: Logits) -> Mapping[
         "default": detector.distances,
         "features": lambda logits: near.score(_features(logits)),
         "mahalanobis": lambda logits: far.score(components(_features(logits))),
-        "energy": lambda logits: uncertainty.energy(logits.logits.mean(axis=1)),
+        "energy": lambda logits: uncertainty.energy_score(logits.logits.mean(axis=1)),
     }
 
 
 def area(usual: FloatArray, unusual: FloatArray) -> float:
     """The AUROC of a score: the share of pairs of a strange and a usual scan in which the strange one scores higher."""
     scores = np.concatenate([usual, unusual])
-    return float(roc_area(scores, np.arange(len(scores)) >= len(usual), np.ones(len(scores))))
+    return float(weighted_auroc(scores, np.arange(len(scores)) >= len(usual), np.ones(len(scores))))
 
 
 def _features(logits: Logits) -> FloatArray:

@@ -5,7 +5,7 @@ share one signature, so that a report can call them by name:
 
     rival(train_pixels, train_labels, train_subjects, test_pixels, num_classes) -> probs
 
-with pixels (N, H, W, C) uint8, for `frozen_features` the (N, D) features of a pretrained network, or for `words` the (N,)
+with pixels (N, H, W, C) uint8, for `frozen_features_logistic` the (N, D) features of a pretrained network, or for `title_words_logistic` the (N,)
 titles. No rival answers
 with a probability of exactly 0 or 1 (see `FLOOR` and `DOUBT`), so its likelihood is finite even where it is wrong.
 """
@@ -22,21 +22,21 @@ from scanwise.errors import DataError, ShapeError
 from scanwise.records import FloatArray, IntArray, StrArray
 
 PixelArray = NDArray[np.uint8]
-Rival = Callable[[NDArray[Any], IntArray, StrArray, NDArray[Any], int], FloatArray]
+Baseline = Callable[[NDArray[Any], IntArray, StrArray, NDArray[Any], int], FloatArray]
 
 FLOOR = 1e-6
 """Smallest probability of a fitted model."""
 DOUBT = 0.05
 """A neighbour has one label and no probabilities: its class gets 1 - DOUBT, and all classes share DOUBT evenly."""
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-"""What `frozen_features` chooses from: scikit-learn's C, for standardised features of one row a subject."""
+"""What `frozen_features_logistic` chooses from: scikit-learn's C, for standardised features of one row a subject."""
 MOST_SUBJECTS = 400
 """As many are asked, evenly over all, when it chooses."""
 COMPONENTS = 20
 SMALL = (26, 22)  # rows and columns: the pixels of ANCHORS' spreadsheet baseline
 
 
-def majority(
+def majority_class(
     train_pixels: PixelArray,
     train_labels: IntArray,
     train_subjects: StrArray,
@@ -46,7 +46,7 @@ def majority(
     """Always the most frequent class; probabilities are the shares of the classes, one pseudo-scan each (Laplace).
 
     >>> pixels = np.zeros((3, 4, 4, 1), np.uint8)
-    >>> majority(pixels, np.array([0, 1, 1]), np.array(["a", "b", "c"]), pixels[:1], 2).tolist()
+    >>> majority_class(pixels, np.array([0, 1, 1]), np.array(["a", "b", "c"]), pixels[:1], 2).tolist()
     [[0.4, 0.6]]
     """
     _check(train_pixels, train_labels, train_subjects, test_pixels, num_classes)
@@ -82,14 +82,14 @@ def pca_logistic(
     from sklearn.preprocessing import StandardScaler
 
     _check(train_pixels, train_labels, train_subjects, test_pixels, num_classes)
-    train, test = (_flat(shrink(pixels, SMALL)) for pixels in (train_pixels, test_pixels))
+    train, test = (_flat(average_areas(pixels, SMALL)) for pixels in (train_pixels, test_pixels))
     scaler = StandardScaler().fit(train)
     train, test = scaler.transform(train), scaler.transform(test)
     pca = PCA(min(COMPONENTS, *train.shape), svd_solver="full").fit(train)
     return _logistic(pca.transform(train), train_labels, pca.transform(test), num_classes)
 
 
-def frozen_features(
+def frozen_features_logistic(
     train_features: FloatArray,
     train_labels: IntArray,
     train_subjects: StrArray,
@@ -98,7 +98,7 @@ def frozen_features(
 ) -> FloatArray:
     """Logistic regression on the features of a pretrained network that never saw these scans.
 
-    For rows of scans give the features of scans; for rows of subjects give both sides through `mean_by_subject`. There are
+    For rows of scans give the features of scans; for rows of subjects give both sides through `mean_features_by_subject`. There are
     more features than people, so all depends on how strongly weights are held to zero: that is chosen by cross-validation
     over training subjects, on the mean feature of each.
 
@@ -106,7 +106,7 @@ def frozen_features(
         train_features: (N, D). test_features: (M, D).
     """
     _check(train_features, train_labels, train_subjects, test_features, num_classes)
-    means, labels, _ = mean_by_subject(train_features, train_labels, train_subjects)
+    means, labels, _ = mean_features_by_subject(train_features, train_labels, train_subjects)
     chosen = _strength(means, labels) * len(means) / len(train_features)  # the scans of one person weigh as one
     return _logistic(train_features, train_labels, test_features, num_classes, chosen)
 
@@ -133,7 +133,7 @@ def _strength(features: FloatArray, labels: IntArray) -> float:
     return STRENGTHS[int(np.argmin(losses))]
 
 
-def mean_by_subject(
+def mean_features_by_subject(
     features: FloatArray, labels: IntArray, subjects: StrArray
 ) -> tuple[FloatArray, IntArray, StrArray]:
     """The mean feature of each subject, in order of name; one whose label changes over time gets a row a label.
@@ -141,7 +141,7 @@ def mean_by_subject(
     Returns:
         (S, D) features, (S,) labels, (S,) subjects.
 
-    >>> mean_by_subject(np.array([[1.0], [5.0], [3.0]]), np.array([0, 1, 0]), np.array(["a", "b", "a"]))[0].tolist()
+    >>> mean_features_by_subject(np.array([[1.0], [5.0], [3.0]]), np.array([0, 1, 0]), np.array(["a", "b", "a"]))[0].tolist()
     [[2.0], [5.0]]
     """
     names, subject_index = np.unique(subjects, return_inverse=True)
@@ -152,7 +152,7 @@ def mean_by_subject(
     return sums / np.bincount(row)[:, None], pairs[:, 1], names[pairs[:, 0]]
 
 
-def words(
+def title_words_logistic(
     train_titles: StrArray,
     train_labels: IntArray,
     train_subjects: StrArray,
@@ -172,7 +172,7 @@ def words(
     if len(present := np.unique(train_labels)) == 1 or not any(re.search(r"\w", title) for title in train_titles):
         nothing = np.zeros((len(train_titles) + len(test_titles), 1, 1, 1), dtype=np.uint8)
         seen, asked = nothing[: len(train_titles)], nothing[len(train_titles) :]
-        return majority(seen, train_labels, train_subjects, asked, num_classes)
+        return majority_class(seen, train_labels, train_subjects, asked, num_classes)
     counters = [TfidfVectorizer(ngram_range=(n, n), analyzer="word", sublinear_tf=True, min_df=n) for n in (1, 2)]
     kept = []
     for counter in counters:
@@ -187,17 +187,17 @@ def words(
     return np.asarray(probs / probs.sum(axis=1, keepdims=True))
 
 
-RIVALS: dict[str, Rival] = {
-    "majority": majority,
+BASELINES: dict[str, Baseline] = {
+    "majority": majority_class,
     "nearest_neighbour": nearest_neighbour,
     "pca_logistic": pca_logistic,
-    "frozen_features": frozen_features,
-    "words": words,
+    "frozen_features": frozen_features_logistic,
+    "words": title_words_logistic,
 }
-"""By name, as recipes list them; all but `frozen_features` and `words` look at pixels."""
+"""By name, as recipes list them; all but `frozen_features_logistic` and `title_words_logistic` look at pixels."""
 
 
-def shrink(pixels: PixelArray, size: tuple[int, int]) -> FloatArray:
+def average_areas(pixels: PixelArray, size: tuple[int, int]) -> FloatArray:
     """Average over areas down to at most `size` rows and columns, whole pixels or not; a smaller side stays.
 
     Args:
@@ -225,7 +225,7 @@ def _fingerprint(pixels: PixelArray) -> FloatArray:
     """(N, h*w*C) blurred to half the size, mean 0, norm 1, so that a product of two is their correlation."""
     from scipy.ndimage import gaussian_filter
 
-    half = shrink(pixels, ((pixels.shape[1] + 1) // 2, (pixels.shape[2] + 1) // 2))
+    half = average_areas(pixels, ((pixels.shape[1] + 1) // 2, (pixels.shape[2] + 1) // 2))
     flat = _flat(gaussian_filter(half, (0, 0.5, 0.5, 0)))
     flat = flat - flat.mean(axis=1, keepdims=True)
     norm = np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)  # a blank scan resembles nothing

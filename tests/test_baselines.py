@@ -8,9 +8,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from scanwise import rivals
+from scanwise import baselines
+from scanwise.baselines import BASELINES, Baseline
 from scanwise.errors import DataError, ShapeError
-from scanwise.rivals import RIVALS, Rival
 
 
 def scans(
@@ -37,8 +37,8 @@ def given(name: str, pixels: np.ndarray) -> np.ndarray:
 # --- contract: what every rival promises ---
 
 
-@pytest.mark.parametrize(("name", "rival"), RIVALS.items())
-def test_probabilities_are_finite_sum_to_one_and_repeat(name: str, rival: Rival) -> None:
+@pytest.mark.parametrize(("name", "rival"), BASELINES.items())
+def test_probabilities_are_finite_sum_to_one_and_repeat(name: str, rival: Baseline) -> None:
     pixels, labels, subjects = scans(90)
     probs = rival(
         given(name, pixels[:60]), labels[:60], subjects[:60], given(name, pixels[60:]), 4
@@ -52,8 +52,8 @@ def test_probabilities_are_finite_sum_to_one_and_repeat(name: str, rival: Rival)
     assert np.array_equal(probs, again)
 
 
-@pytest.mark.parametrize(("name", "rival"), RIVALS.items())
-def test_nothing_is_fitted_on_the_test_side(name: str, rival: Rival) -> None:
+@pytest.mark.parametrize(("name", "rival"), BASELINES.items())
+def test_nothing_is_fitted_on_the_test_side(name: str, rival: Baseline) -> None:
     pixels, labels, subjects = scans(90)
     train = (given(name, pixels[:60]), labels[:60], subjects[:60])
     together = rival(*train, given(name, pixels[60:]), 3)
@@ -61,8 +61,8 @@ def test_nothing_is_fitted_on_the_test_side(name: str, rival: Rival) -> None:
     assert np.allclose(together, alone, atol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "rival"), RIVALS.items())
-def test_class_indices_keep_their_place_when_classes_are_missing(name: str, rival: Rival) -> None:
+@pytest.mark.parametrize(("name", "rival"), BASELINES.items())
+def test_class_indices_keep_their_place_when_classes_are_missing(name: str, rival: Baseline) -> None:
     pixels, labels, subjects = scans(120)
     seen = labels != 1
     probs = rival(given(name, pixels[seen]), labels[seen], subjects[seen], given(name, pixels), 3)
@@ -71,8 +71,8 @@ def test_class_indices_keep_their_place_when_classes_are_missing(name: str, riva
     assert (one.argmax(axis=1) == 2).all()
 
 
-@pytest.mark.parametrize(("name", "rival"), RIVALS.items())
-def test_bad_input_is_refused(name: str, rival: Rival) -> None:
+@pytest.mark.parametrize(("name", "rival"), BASELINES.items())
+def test_bad_input_is_refused(name: str, rival: Baseline) -> None:
     pixels, labels, subjects = scans(20)
     values = given(name, pixels)
     with pytest.raises(ShapeError, match="a label and a subject"):
@@ -89,7 +89,7 @@ def test_bad_input_is_refused(name: str, rival: Rival) -> None:
 @pytest.mark.parametrize("name", ["nearest_neighbour", "pca_logistic", "frozen_features", "words"])
 def test_an_easy_signal_is_found(name: str) -> None:
     pixels, labels, subjects = scans(300, channels=3)
-    probs = RIVALS[name](given(name, pixels[:200]), labels[:200], subjects[:200], given(name, pixels[200:]), 3)
+    probs = BASELINES[name](given(name, pixels[:200]), labels[:200], subjects[:200], given(name, pixels[200:]), 3)
     assert np.mean(probs.argmax(axis=1) == labels[200:]) > 0.6
 
 
@@ -99,7 +99,7 @@ def test_an_easy_signal_is_found(name: str) -> None:
 def test_majority_is_the_smoothed_share_of_each_class() -> None:
     pixels, _, subjects = scans(10)
     labels = np.array([2, 2, 2, 2, 2, 0, 0, 0, 0, 0])  # a tie goes to the first class
-    probs = rivals.majority(pixels, labels, subjects, pixels[:3], 3)
+    probs = baselines.majority_class(pixels, labels, subjects, pixels[:3], 3)
     assert np.allclose(probs, [[6 / 13, 1 / 13, 6 / 13]] * 3)
     assert (probs.argmax(axis=1) == 0).all()
 
@@ -111,23 +111,23 @@ def test_nearest_neighbour_is_the_best_correlation() -> None:
     gains = rng.uniform(0.4, 0.9, (50, 1, 1, 1))
     dimmed = (pixels[chosen] * gains + 20).astype(np.uint8)  # correlation sees through gain and offset
     labels = rng.integers(0, 3, 300)
-    probs = rivals.nearest_neighbour(pixels, labels, subjects, dimmed, 3)
+    probs = baselines.nearest_neighbour(pixels, labels, subjects, dimmed, 3)
     assert np.array_equal(probs.argmax(axis=1), labels[chosen])
-    assert np.allclose(probs.max(axis=1), 1 - rivals.DOUBT + rivals.DOUBT / 3)
+    assert np.allclose(probs.max(axis=1), 1 - baselines.DOUBT + baselines.DOUBT / 3)
 
 
 def test_nearest_in_blocks_is_the_largest_entry_of_corrcoef() -> None:
     rng = np.random.default_rng(0)
     train, test = (rng.integers(0, 256, (n, 8, 8, 1), dtype=np.uint8) for n in (40, 30))
-    prints = [rivals._fingerprint(p) for p in (train, test)]
+    prints = [baselines._fingerprint(p) for p in (train, test)]
     expected = np.corrcoef(prints[1], prints[0])[:30, 30:].argmax(axis=1)
-    assert np.array_equal(rivals._nearest(*prints, block=7), expected)
+    assert np.array_equal(baselines._nearest(*prints, block=7), expected)
 
 
 def test_a_blank_scan_is_no_trouble() -> None:
     pixels, labels, subjects = scans(30)
     pixels[0] = 0
-    probs = rivals.nearest_neighbour(pixels, labels, subjects, pixels[:2], 3)
+    probs = baselines.nearest_neighbour(pixels, labels, subjects, pixels[:2], 3)
     assert np.isfinite(probs).all()
     assert probs[1].argmax() == labels[1]
 
@@ -138,14 +138,14 @@ def test_pca_logistic_is_the_scikit_learn_pipeline(side: int) -> None:
     flat = pixels.reshape(240, -1).astype(np.float64)  # no larger than 26 x 22: not shrunk
     reference = make_pipeline(StandardScaler(), PCA(20), StandardScaler(), LogisticRegression(max_iter=2000))
     expected = reference.fit(flat[:160], labels[:160]).predict_proba(flat[160:])
-    probs = rivals.pca_logistic(pixels[:160], labels[:160], subjects[:160], pixels[160:], 3)
+    probs = baselines.pca_logistic(pixels[:160], labels[:160], subjects[:160], pixels[160:], 3)
     assert np.allclose(probs, expected, atol=2e-3)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(64, 64), (31, 45), (208, 176), (10, 8)])
 def test_shrink_averages_areas_as_torch_does_where_it_can(rows: int, columns: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (3, rows, columns, 2), dtype=np.uint8)
-    small = rivals.shrink(pixels, (26, 22))
+    small = baselines.average_areas(pixels, (26, 22))
     assert small.shape == (3, min(rows, 26), min(columns, 22), 2)
     assert np.allclose(small.mean(axis=(1, 2)), pixels.mean(axis=(1, 2)), rtol=1e-4)  # area averages keep the mean
     repeated = np.repeat(np.repeat(pixels, small.shape[1], axis=1), small.shape[2], axis=2)  # then whole pixels divide
@@ -163,12 +163,12 @@ def test_frozen_features_is_logistic_regression_whose_strength_is_cross_validate
     features = rng.standard_normal((200, 60)) * 40 + labels[:, None] * np.linspace(0, 8, 60)
     known, names = features[:150], np.array([f"{row:03d}" for row in range(150)])
     regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    searched = GridSearchCV(regression, {"logisticregression__C": rivals.STRENGTHS}, scoring="neg_log_loss")
+    searched = GridSearchCV(regression, {"logisticregression__C": baselines.STRENGTHS}, scoring="neg_log_loss")
     reference = searched.fit(known, labels[:150])
     assert reference.best_params_["logisticregression__C"] < 1.0
-    probs = rivals.frozen_features(known, labels[:150], names, features[150:], 3)
+    probs = baselines.frozen_features_logistic(known, labels[:150], names, features[150:], 3)
     assert np.allclose(probs, reference.predict_proba(features[150:]), atol=1e-4)
-    twice = rivals.frozen_features(
+    twice = baselines.frozen_features_logistic(
         np.repeat(known, 2, axis=0), np.repeat(labels[:150], 2), np.repeat(names, 2), features[150:], 3
     )
     assert np.allclose(probs, twice, atol=1e-4), "two equal scans of a person weigh as one"
@@ -181,7 +181,7 @@ def test_mean_by_subject_is_a_pandas_group_mean_and_keeps_changing_labels_apart(
     subjects = rng.choice(["b", "a", "c10", "c9"], 40)
     labels = np.where(subjects == "b", rng.integers(0, 2, 40), 1)
     features = rng.standard_normal((40, 5))
-    means, kept, names = rivals.mean_by_subject(features, labels, subjects)
+    means, kept, names = baselines.mean_features_by_subject(features, labels, subjects)
     expected = pd.DataFrame(features).groupby([subjects, labels]).mean()
     assert list(zip(names, kept, strict=True)) == list(expected.index)
     assert np.allclose(means, expected.to_numpy())
