@@ -1,10 +1,13 @@
 """Sections of a recipe about the scans: how they are read, looked at and divided."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from scanwise.recipe.section import Count, Fraction, Positive, Section, Share
+
+AuditCheck = Literal["duplicates", "copies", "subjects", "leakage", "shortcuts", "quality", "evaluability"]
+"""Names of `scanwise.audit.CHECKS`, which a test compares with these."""
 
 
 class Data(Section):
@@ -43,9 +46,7 @@ class Data(Section):
 class Audit(Section):
     """What is looked at before anything is trained."""
 
-    checks: tuple[
-        Literal["duplicates", "copies", "subjects", "leakage", "shortcuts", "quality", "evaluability"], ...
-    ] = ("duplicates", "copies", "subjects", "leakage", "shortcuts", "quality", "evaluability")
+    checks: tuple[AuditCheck, ...] = get_args(AuditCheck)
     """Which checks run; an empty list skips the audit."""
 
 

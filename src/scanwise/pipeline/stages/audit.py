@@ -27,10 +27,6 @@ log = logging.getLogger("scanwise")
 
 Quarantine = tuple[tuple[str, str], ...]
 
-CERTAIN = ("duplicates.", "leakage.")
-"""Checks whose leaks stop an honest fit. That two scans are turned copies is inferred, and simple pictures may look so: it is
-said, in red, and does not stop."""
-NEED_CLASSES = ("leakage", "shortcuts", "evaluability")
 LOOK = Recipe(name="audit", data=registration.THUMBNAIL)
 """How scans are read for an audit."""
 
@@ -60,10 +56,8 @@ def examine(
     intake = cohort.read(str(data), LOOK, subject, pseudonymise=pseudonymise, bare=True, progress=progress)
     evidence = gather(intake.cohort, _mapped(intake.store), quarantine=intake.quarantine, seed=seed)
     evidence = replace(evidence, split=given_split(evidence.cohort))
-    alone = len(evidence.cohort.classes) < 2
-    asked = [name for name in checks if not (alone and name in NEED_CLASSES)]
-    noted, seconds = audit.run_checks(evidence, asked, _said(progress))
-    if alone:
+    noted, seconds = audit.run_checks(evidence, checks, _said(progress))
+    if len(evidence.cohort.classes) < 2:
         noted.append(
             make_finding("audit.classes", "note", "These scans have no classes: what needs them is not judged.")
         )
@@ -78,7 +72,7 @@ def before_fit(
     *,
     progress: bool = False,
 ) -> AuditResult:
-    """Audit what a fit is about to learn from: every check on its first split, leakage on the first of each protocol.
+    """Audit what a fit is about to learn from: every check on its first split, those of `each_protocol` on the first of each.
 
     Args:
         evidence: the cohort that is split.
@@ -92,26 +86,33 @@ def before_fit(
     noted, seconds = [AuditFinding(finding) for finding in found], dict[str, float]()
     first = {split.protocol: split for split in reversed(made)}
     for split in first.values():
-        mine = checks if split is made[0] else [name for name in checks if name == "leakage"]
+        mine = checks if split is made[0] else [name for name in checks if audit.CHECKS[name].each_protocol]
         new, spent = audit.run_checks(replace(evidence, split=split), mine, _said(progress))
-        leaks = [one.finding for one in new if one.finding.severity == "leak" and one.finding.check.startswith(CERTAIN)]
+        leaks = [item.finding for item in new if _stops_fit(item.finding)]
         if leaks and split.protocol == "honest":
             raise LeakageError(
                 f"The honest split leaks. {leaks[0].message} `scanwise audit` shows it. If your eyes say otherwise, leave "
                 f"that check out: --set audit.checks=[{', '.join(n for n in checks if n != leaks[0].check.partition('.')[0])}]"
             )
-        noted += [_named(one, split) for one in new if one.finding.check != "leakage.subjects"]  # splits says so
+        noted += [
+            _with_protocol(item, split) for item in new if item.finding.check != "leakage.subjects"
+        ]  # splits says so
         seconds |= spent
     return AuditResult(replace(evidence, split=made[0]), tuple(noted), seconds)
 
 
-def _named(one: AuditFinding, split: Split) -> AuditFinding:
-    """The finding, with the protocol that it is about."""
-    if not one.finding.check.startswith("leakage."):
-        return one
-    return replace(
-        one, finding=replace(one.finding, message=f"Under the {split.protocol} split: {one.finding.message}")
-    )
+def _stops_fit(finding: Finding) -> bool:
+    spec = audit.spec_of(finding)
+    return finding.severity == "leak" and spec is not None and spec.stops_fit
+
+
+def _with_protocol(item: AuditFinding, split: Split) -> AuditFinding:
+    """The finding, with the protocol that it is about where its check runs on each."""
+    spec = audit.spec_of(item.finding)
+    if spec is None or not spec.each_protocol:
+        return item
+    message = f"Under the {split.protocol} split: {item.finding.message}"
+    return replace(item, finding=replace(item.finding, message=message))
 
 
 def gather(
