@@ -51,7 +51,7 @@ slow: $(DEV) $(SDK)  ## the tests that take minutes
 $(FLOORS): pyproject.toml tools/install.py
 	@$(NEW_ENOUGH)
 	$(PYTHON) -m venv --clear .venv-floors
-	.venv-floors/bin/python tools/install.py --resolution lowest-direct -e '.[test]'
+	.venv-floors/bin/python tools/install.py --resolution lowest-direct -e '.[test,kaggle]'
 	@touch $@
 
 floors: $(FLOORS)  ## loading, decoding and recipes with the lowest versions that pyproject.toml allows

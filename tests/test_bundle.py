@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import scanwise as api
+from forked import run_forked
 from scanwise import bundle
 from scanwise.errors import DataError, RunError
 from scanwise.run import sha256_of
@@ -267,8 +268,7 @@ def test_altered_bundle_through_the_real_command_line(whole: Whole, tmp_path: Pa
     shutil.copytree(whole.run.bundle, tmp_path / "bundle")
     with (tmp_path / "bundle" / "bundle.json").open("a", encoding="utf-8") as file:
         file.write(" ")
-    command = [sys.executable, "-m", "scanwise", "predict", str(tmp_path / "bundle"), str(whole.data)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_forked("predict", tmp_path / "bundle", whole.data)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1

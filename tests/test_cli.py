@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from forked import run_forked
 from scanwise import recipe
 from scanwise.errors import ScanwiseError
 from tiny import Command, Fill
@@ -20,10 +20,8 @@ EIGHT = {"a": 8, "b": 8}
 
 
 def real(*args: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`python -m scanwise ARGS…`, as a user's shell starts it."""
-    told = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80", **environment}
-    command = [sys.executable, "-m", "scanwise", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=told)
+    """`python -m scanwise ARGS…` in a terminal of 80 columns."""
+    return run_forked(*args, env={"COLUMNS": "80", **environment})
 
 
 def refused(done: subprocess.CompletedProcess[str], code: int = 2) -> str:

@@ -144,7 +144,8 @@ def _tree(count: int, rows: IntArray, values: FloatArray) -> tuple[IntArray, Flo
     rows, values = np.sort(rows[first], axis=1), values[first]
     rank = np.empty(len(values))
     rank[np.argsort(-values, kind="stable")] = np.arange(1, len(values) + 1)  # weights must be finite and not zero
-    graph = coo_array((rank, (rows[:, 0], rows[:, 1])), shape=(count, count)).tocsr()
+    ends = rows.astype(np.int32)  # SciPy before 1.16 takes no other
+    graph = coo_array((rank, (ends[:, 0], ends[:, 1])), shape=(count, count)).tocsr()
     kept = np.sort(minimum_spanning_tree(graph).data.astype(np.int64)) - 1
     chosen = np.argsort(-values, kind="stable")[kept]
     return rows[chosen], values[chosen]

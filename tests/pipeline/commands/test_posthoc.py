@@ -1,9 +1,7 @@
 """`scanwise calibrate` and `scanwise conformal` on files of logits: what they write and say."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 from logit_arrays import CLASSES, Write, arrays
 
+from forked import run_forked
 from scanwise import calibration
 from scanwise.arrays import softmax
 from scanwise.cli import cli
@@ -256,9 +255,7 @@ def test_the_calibrators_of_a_run_are_read(scanwise: Command, files: dict[str, P
 
 def test_a_shell_gets_tables_notes_and_exit_codes(files: dict[str, Path], tmp_path: Path) -> None:
     def shell(*args: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "scanwise", *map(str, args)]
-        told = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
-        return subprocess.run(command, capture_output=True, text=True, check=False, env=told)
+        return run_forked(*args, env={"COLUMNS": "80"})
 
     out = tmp_path / "sets.npz"
     done = shell("conformal", files["known"], files["test"], "--by", "class", "--score", "ordinal", "--out", out)
