@@ -57,9 +57,9 @@ def test_values_are_those_of_the_metrics() -> None:
                  "quadratic_kappa", "nll", "brier", "ece"):  # fmt: skip
         assert found[name, ""].value == pytest.approx(metrics.METRICS[name](given.probs, given.labels), abs=1e-12)
     for name in ("precision", "recall", "f1", "specificity"):
-        for index, expected in enumerate(getattr(metrics, name)(given.probs, given.labels)):
+        for index, expected in enumerate(metrics.CLASS_METRICS[name].by_class(given.probs, given.labels)):
             assert found[name, f"class={given.classes[index]}"].value == pytest.approx(expected, abs=1e-12)
-    for index, expected in enumerate(metrics.class_auroc(given.probs, given.labels)):
+    for index, expected in enumerate(metrics.METRICS["auroc"].by_class(given.probs, given.labels)):
         assert found["auroc", f"class={given.classes[index]}"].value == pytest.approx(expected, abs=1e-12)
     assert given.sets is not None
     covered = given.sets[np.arange(120), given.labels]
@@ -222,7 +222,7 @@ def test_differences_are_paired() -> None:
     assert close[0].high - close[0].low < 0.3 * (alone["accuracy", ""].high - alone["accuracy", ""].low)
     rival = _predictions(random, 60, 4, skill=0.2)
     worse = paired_difference(network, rival, draws=500, model="majority")[0]
-    gap = np.subtract(*(metrics.accuracy(side.probs, side.labels) for side in (network, rival)))  # type: ignore[arg-type]
+    gap = np.subtract(*(metrics.METRICS["accuracy"](side.probs, side.labels) for side in (network, rival)))  # type: ignore[arg-type]
     assert worse.low > 0
     assert worse.model == "majority"
     assert worse.value == pytest.approx(gap)
@@ -263,21 +263,18 @@ def test_roc_curves_equal_scikit_learn() -> None:
             fpr, tpr = roc_curve(probs, labels, index)
             theirs = reference.roc_curve(labels == index, probs[:, index], drop_intermediate=False)
             np.testing.assert_allclose(np.interp(theirs[0], fpr, tpr), np.interp(theirs[0], theirs[0], theirs[1]))
-            assert np.trapezoid(tpr, fpr) == pytest.approx(metrics.class_auroc(probs, labels)[index])
+            assert np.trapezoid(tpr, fpr) == pytest.approx(metrics.METRICS["auroc"].by_class(probs, labels)[index])
             assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
     fpr, tpr = roc_curve(probs, np.zeros(80, dtype=int), 0)
     assert np.isnan(fpr).all()
 
 
-@pytest.mark.parametrize("equal_mass", [False, True])
-def test_reliability_bins_make_up_the_calibration_error(equal_mass: bool) -> None:
+def test_reliability_bins_make_up_the_calibration_error() -> None:
     given = _predictions(np.random.default_rng(5), 50, 2)
     assert given.labels is not None
-    rows = reliability_bins(given.probs, given.labels, 10, equal_mass=equal_mass)
+    rows = reliability_bins(given.probs, given.labels)
     gap = sum(row["count"] * abs(row["confidence"] - row["accuracy"]) for row in rows) / 100
-    assert gap == pytest.approx(
-        metrics.expected_calibration_error(given.probs, given.labels, num_bins=10, equal_mass=equal_mass)
-    )
+    assert gap == pytest.approx(metrics.METRICS["ece"](given.probs, given.labels))
     for row in rows:
         assert row["low"] <= row["confidence"] <= row["high"]
         bounds = clopper_pearson(round(row["accuracy"] * row["count"]), int(row["count"]))

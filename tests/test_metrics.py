@@ -108,7 +108,7 @@ def test_equals_scikit_learn(name: str) -> None:
 @pytest.mark.parametrize("name", ["precision", "recall", "f1"])
 def test_class_metrics_equal_scikit_learn(name: str) -> None:
     for probs, labels, weights in _cases(30):
-        ours = getattr(metrics, name)(probs, labels, weights)
+        ours = metrics.CLASS_METRICS[name].by_class(probs, labels, weights)
         theirs = getattr(reference, f"{name}_score")(
             labels, probs.argmax(1), labels=range(probs.shape[1]), average=None, sample_weight=weights, zero_division=0
         )
@@ -120,7 +120,7 @@ def test_class_metrics_equal_scikit_learn(name: str) -> None:
 
 def test_specificity_is_the_recall_of_the_rest() -> None:
     for probs, labels, weights in _cases(20):
-        ours = metrics.specificity(probs, labels, weights)
+        ours = metrics.CLASS_METRICS["specificity"].by_class(probs, labels, weights)
         for index in range(probs.shape[1]):
             theirs = reference.recall_score(labels != index, probs.argmax(1) != index, sample_weight=weights)
             assert ours[index] == pytest.approx(theirs, abs=1e-12)
@@ -145,26 +145,29 @@ def test_a_weight_repeats_a_row(name: str) -> None:
         assert metrics.METRICS[name](probs, labels, weights.astype(float)) == pytest.approx(repeated, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", metrics.ADDITIVE_METRICS)
+@pytest.mark.parametrize(
+    "name", [name for name, spec in metrics.METRICS.items() if isinstance(spec.function, metrics.AdditiveMetric)]
+)
 def test_sums_over_rows_are_enough(name: str) -> None:
     """What lets a bootstrap sum the rows of a subject once."""
     for probs, labels, weights in _cases(12):
-        metric = metrics.ADDITIVE_METRICS[name]
+        metric = metrics.METRICS[name].function
+        assert isinstance(metric, metrics.AdditiveMetric)
         value = metric.finish(weights @ metric.statistic(probs, labels))
         assert float(value) == pytest.approx(metrics.METRICS[name](probs, labels, weights), abs=1e-12)
 
 
 def test_ties_count_half() -> None:
     probs = np.tile([[0.5, 0.5]], (6, 1))
-    assert metrics.auroc(probs, np.array([0, 1, 0, 1, 1, 1])) == 0.5
+    assert metrics.METRICS["auroc"](probs, np.array([0, 1, 0, 1, 1, 1])) == 0.5
 
 
 def test_undefined_is_nan_and_not_a_warning() -> None:
     probs, one_class = np.array([[0.9, 0.1], [0.3, 0.7]]), np.array([0, 0])
-    assert np.isnan(metrics.auroc(probs, one_class))
-    assert np.isnan(metrics.average_precision(probs, one_class))
-    assert metrics.matthews(probs, one_class) == 0
-    assert np.isnan(metrics.recall(probs, one_class)[1])
+    assert np.isnan(metrics.METRICS["auroc"](probs, one_class))
+    assert np.isnan(metrics.METRICS["average_precision"](probs, one_class))
+    assert metrics.METRICS["matthews"](probs, one_class) == 0
+    assert np.isnan(metrics.CLASS_METRICS["recall"].by_class(probs, one_class)[1])
     for metric in metrics.METRICS.values():
         assert np.isnan(metric(probs, np.array([0, 1]), np.zeros(2)))
 
@@ -173,47 +176,16 @@ def test_calibration_error_equals_a_loop() -> None:
     for probs, labels, _ in _cases(20):
         said, right = probs.max(axis=1), probs.argmax(axis=1) == labels
         expected = 0.0
-        for index in range(10):
-            inside = (said > index / 10) & (said <= (index + 1) / 10)
+        for index in range(15):
+            inside = (said > index / 15) & (said <= (index + 1) / 15)
             if inside.any():
                 expected += inside.mean() * abs(said[inside].mean() - right[inside].mean())
-        ours = metrics.expected_calibration_error(probs, labels, num_bins=10)
+        ours = metrics.METRICS["ece"](probs, labels)
         assert ours == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("equal_mass", [False, True])
-def test_debiased_calibration_error_is_zero_on_average_for_a_calibrated_network(equal_mass: bool) -> None:
-    random = np.random.default_rng(4)
-    debiased, plain = [], []
-    for _ in range(1000):
-        probs = random.dirichlet([1, 1, 1], 150)
-        labels = (random.random((150, 1)) > probs.cumsum(axis=1)).sum(axis=1)
-        debiased.append(metrics.squared_calibration_error(probs, labels, equal_mass=equal_mass))
-        plain.append(metrics.expected_calibration_error(probs, labels, equal_mass=equal_mass))
-    # The spread of confidence inside a bin adds a little to the variance of its accuracy's gap.
-    assert abs(np.mean(debiased)) < 4 * np.std(debiased) / np.sqrt(1000) + 2e-4
-    assert np.mean(plain) > 0.08
-
-
-def test_debiased_calibration_error_finds_a_gap() -> None:
-    random = np.random.default_rng(5)
-    probs = np.tile([[0.9, 0.1]], (400, 1))
-    found = [metrics.squared_calibration_error(probs, (random.random(400) > 0.7).astype(int)) for _ in range(300)]
-    assert np.mean(found) == pytest.approx(0.04, abs=0.002)
-
-
-def test_equal_mass_bins_hold_as_many_rows_each() -> None:
-    confidence = np.random.default_rng(0).random(100)
-    assert np.bincount(metrics.assign_bins(confidence, 10, equal_mass=True)).tolist() == [10] * 10
-
-
-def test_classwise_error_and_brier_parts() -> None:
+def test_classwise_error_lies_within_bounds() -> None:
     for probs, labels, _ in _cases(20):
-        parts = metrics.brier_decomposition(probs, labels)
-        whole = parts["reliability"] - parts["resolution"] + parts["uncertainty"] + parts["rest"]
-        scale = 2 if probs.shape[1] == 2 else 1
-        assert whole == pytest.approx(parts["total"], abs=1e-12)
-        assert parts["total"] == pytest.approx(scale * float(metrics.brier(probs, labels)), abs=1e-12)
         assert 0 <= metrics.classwise_calibration_error(probs, labels) <= 1
     exact = np.eye(3)[[0, 1, 2]]
     assert metrics.classwise_calibration_error(exact, np.arange(3)) == 0
@@ -229,10 +201,113 @@ def test_every_float_is_taken(dtype: Any) -> None:
 def test_bad_input_is_refused() -> None:
     probs, labels = np.array([[0.5, 0.5]]), np.array([0])
     with pytest.raises(ShapeError, match=r"Weights must be"):
-        metrics.accuracy(probs, labels, np.ones(2))
+        metrics.METRICS["accuracy"](probs, labels, np.ones(2))
     with pytest.raises(DataError, match="not negative"):
-        metrics.accuracy(probs, labels, np.array([-1.0]))
+        metrics.METRICS["accuracy"](probs, labels, np.array([-1.0]))
     with pytest.raises(DataError, match="sum to one"):
-        metrics.nll(np.array([[2.0, 1.0]]), labels)
+        metrics.METRICS["nll"](np.array([[2.0, 1.0]]), labels)
     with pytest.raises(DataError, match="num_bins is 0"):
-        metrics.expected_calibration_error(probs, labels, num_bins=0)
+        metrics.assign_bins(probs[:, 0], 0)
+
+
+# --- contracts: every row of the tables ---
+
+COMPUTED = {**metrics.METRICS, **metrics.CLASS_METRICS}
+
+
+def _values(name: str, probs: FloatArray, labels: IntArray) -> FloatArray:
+    """The value of a metric over all classes, or one of each class."""
+    spec = COMPUTED[name]
+    value = spec(probs, labels) if name in metrics.METRICS else spec.by_class(probs, labels)
+    return np.atleast_1d(value)
+
+
+def _one_hot(classes: IntArray, num_classes: int) -> FloatArray:
+    return np.eye(num_classes)[classes]
+
+
+def test_every_metric_has_one_row_with_words() -> None:
+    tables = [metrics.METRICS, metrics.CLASS_METRICS, metrics.OTHER_METRICS]
+    names = [name for table in tables for name in table]
+    assert len(names) == len(set(names))
+    for table in tables:
+        for name, spec in table.items():
+            assert spec.name == name
+            assert metrics.find_metric(name) is spec
+            assert spec.title
+            assert spec.meaning
+            assert spec.bounds[0] < spec.bounds[1]
+            assert not spec.proportion or spec.bounds == (0, 1)
+            assert (spec.function is None) == (table is metrics.OTHER_METRICS)
+
+
+def test_every_metric_but_the_calibration_error_has_a_reference() -> None:
+    assert set(REFERENCES) == set(metrics.METRICS) - {"ece"}
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_a_metric_lies_within_its_bounds(name: str) -> None:
+    low, high = COMPUTED[name].bounds
+    for probs, labels, _ in _cases():
+        values = _values(name, probs, labels)
+        values = values[np.isfinite(values)]
+        assert ((values >= low - 1e-12) & (values <= high + 1e-12)).all()
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_perfect_predictions_reach_the_best_end(name: str, num_classes: int) -> None:
+    spec, labels = COMPUTED[name], np.arange(num_classes).repeat(5)
+    best = spec.bounds[1] if spec.higher_is_better else spec.bounds[0]
+    np.testing.assert_allclose(_values(name, _one_hot(labels, num_classes), labels), best, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_a_metric_gets_worse_with_the_share_of_errors(name: str) -> None:
+    random, labels = np.random.default_rng(6), np.arange(3).repeat(60)
+    means = []
+    for share in (0.0, 0.2, 0.4, 0.6):
+        wrong = random.random((20, len(labels))) < share
+        classes = [np.where(row, random.permutation(labels), labels) for row in wrong]
+        means.append(np.mean([_values(name, 0.9 * _one_hot(c, 3) + 0.1 / 3, labels).mean() for c in classes]))
+    worse = np.diff(means) if metrics.lower_is_better(name) else -np.diff(means)
+    if name == "ece":  # at a confidence of 93 %, no error at all is a gap too
+        worse = worse[1:]
+    assert (worse > 0).all()
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_the_order_of_rows_does_not_matter(name: str) -> None:
+    random = np.random.default_rng(7)
+    for probs, labels, _ in _cases(12):
+        order = random.permutation(len(labels))
+        np.testing.assert_allclose(_values(name, probs[order], labels[order]), _values(name, probs, labels), atol=1e-12)
+
+
+@pytest.mark.parametrize("name", metrics.METRICS)
+def test_only_metrics_of_stages_depend_on_the_order_of_classes(name: str) -> None:
+    random = np.random.default_rng(8)
+    probs, labels = random.dirichlet([1, 1, 1, 1], 80), random.integers(0, 4, 80)
+    order = np.array([2, 0, 3, 1])
+    same = metrics.METRICS[name](probs[:, order], np.argsort(order)[labels]) == pytest.approx(
+        metrics.METRICS[name](probs, labels), abs=1e-12
+    )
+    assert same != metrics.needs_order(name)
+
+
+@pytest.mark.parametrize("name", metrics.METRICS)
+def test_only_metrics_of_calibration_depend_on_a_temperature(name: str) -> None:
+    random = np.random.default_rng(9)
+    probs, labels = random.dirichlet([1, 1], 80), random.integers(0, 2, 80)
+    softer = np.sqrt(probs) / np.sqrt(probs).sum(axis=1, keepdims=True)
+    same = metrics.METRICS[name](softer, labels) == pytest.approx(metrics.METRICS[name](probs, labels), abs=1e-12)
+    assert same != metrics.METRICS[name].needs_calibration
+
+
+@pytest.mark.parametrize("name", metrics.OTHER_METRICS)
+def test_a_metric_that_needs_more_than_probabilities_says_so(name: str) -> None:
+    probs, labels = np.array([[0.5, 0.5]]), np.array([0])
+    with pytest.raises(DataError, match="cannot be computed"):
+        metrics.OTHER_METRICS[name](probs, labels)
+    with pytest.raises(DataError, match="single classes"):
+        metrics.OTHER_METRICS[name].by_class(probs, labels)

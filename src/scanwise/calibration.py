@@ -13,7 +13,7 @@ import numpy as np
 
 from scanwise.arrays import check_labels, check_logits, log_softmax, number_from, softmax
 from scanwise.errors import DataError, ShapeError, lookup
-from scanwise.metrics import nll
+from scanwise.metrics import METRICS
 from scanwise.pooling import common_label, subject_codes
 from scanwise.records import FloatArray, IntArray, StrArray
 
@@ -280,8 +280,8 @@ def _unless_worse(
         if held.any():
             there = given.take(held)
             fitted = solve(given.take(~held))
-            before += float(nll(identity(there.logits), there.labels)) * held.sum() / len(held)
-            after += float(nll(fitted(there.logits), there.labels)) * held.sum() / len(held)
+            before += float(METRICS["nll"](identity(there.logits), there.labels)) * held.sum() / len(held)
+            after += float(METRICS["nll"](fitted(there.logits), there.labels)) * held.sum() / len(held)
     if not after < before:
         return refuse(f"it does not help subjects held out: NLL {before:.4f} without, {after:.4f} with")
     return solve(given)
@@ -301,7 +301,7 @@ def _solve_temperature(given: _CalibrationRows) -> float:
 
     def cost(log_temperature: float) -> float:
         probs = _mean_of_members(given.logits / np.exp(log_temperature))
-        return float(nll(probs, given.labels)) + PRIOR * log_temperature**2 / given.num_subjects
+        return float(METRICS["nll"](probs, given.labels)) + PRIOR * log_temperature**2 / given.num_subjects
 
     grid = np.linspace(np.log(COLDEST), np.log(HOTTEST), 20)
     best = int(np.argmin([cost(value) for value in grid]))

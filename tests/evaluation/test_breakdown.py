@@ -36,10 +36,10 @@ def test_figures_of_a_group_are_those_of_its_rows() -> None:
     for site in ("north", "south"):
         here = said.groups["site"] == site
         part = found["accuracy", f"site={site}"]
-        assert part.value == pytest.approx(metrics.accuracy(said.probs[here], said.labels[here]))  # type: ignore[index]
+        assert part.value == pytest.approx(metrics.METRICS["accuracy"](said.probs[here], said.labels[here]))  # type: ignore[index]
         assert part.count == here.sum()
         assert part.low <= part.value <= part.high
-        recall = metrics.recall(said.probs[here], said.labels[here])  # type: ignore[index]
+        recall = metrics.CLASS_METRICS["recall"].by_class(said.probs[here], said.labels[here])  # type: ignore[index]
         assert found["recall", f"site={site} · class=b"].value == pytest.approx(recall[1])
 
 

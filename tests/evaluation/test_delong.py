@@ -64,10 +64,10 @@ def test_the_mean_of_classes_is_that_of_the_metric() -> None:
     random = np.random.default_rng(3)
     probs, labels = random.dirichlet([1, 1, 1], 60), np.arange(60) % 3
     area, low, high = delong.auroc_interval(probs, labels, np.arange(60))
-    assert area == pytest.approx(metrics.auroc(probs, labels))
+    assert area == pytest.approx(metrics.METRICS["auroc"](probs, labels))
     assert low < area < high
     whole = delong.estimate_macro_auroc(probs, labels, np.arange(60), 60)
-    left_out = [metrics.auroc(np.delete(probs, i, 0), np.delete(labels, i)) for i in range(60)]
+    left_out = [metrics.METRICS["auroc"](np.delete(probs, i, 0), np.delete(labels, i)) for i in range(60)]
     jackknife = 59 / 60 * ((left_out - np.mean(left_out)) ** 2).sum()
     assert whole.variance == pytest.approx(jackknife, rel=0.1)
 
@@ -91,7 +91,7 @@ def _covered(subjects: int, trials: int, num_classes: int = 2) -> float:
         noise = 0.4 * random.normal(size=(len(labels), num_classes))
         return softmax(own + noise + np.eye(num_classes)[labels]), labels
 
-    truth = float(metrics.auroc(*drawn(60_000, 2)))
+    truth = float(metrics.METRICS["auroc"](*drawn(60_000, 2)))
     hits = 0
     for _ in range(trials):
         probs, labels = drawn(subjects, 10)

@@ -100,12 +100,12 @@ def test_over_folds_each_row_is_tried_by_the_cut_of_its_own_fold() -> None:
     found = {row["rate"]: row for row in rows if row["rule"] == "youden"}
     cuts = [cut for said in chosen if (cut := operating.OperatingPoint.choose(said, 1, "youden"))]
     assert cuts[1].threshold > cuts[0].threshold + 0.02
-    called = np.concatenate([cut.calls(said) for cut, said in zip(cuts, tried, strict=True)])
+    called = np.concatenate([cut.positives(said) for cut, said in zip(cuts, tried, strict=True)])
     positive = together.labels == 1
     assert found["sensitivity"]["value"] == pytest.approx(called[positive].mean())
     assert found["positive_predictive_value"]["value"] == pytest.approx(positive[called].mean())
     assert found["sensitivity"]["count"] == positive.sum()
-    promised = np.concatenate([cut.calls(said)[said.labels == 1] for cut, said in zip(cuts, chosen, strict=True)])
+    promised = np.concatenate([cut.positives(said)[said.labels == 1] for cut, said in zip(cuts, chosen, strict=True)])
     assert found["sensitivity"]["chosen"] == pytest.approx(promised.mean())
     assert np.isnan(found["sensitivity"]["threshold"])
 
@@ -148,6 +148,6 @@ def test_what_cannot_be_chosen() -> None:
     with pytest.raises(RecipeError, match="no rule 'yuden'"):
         operating.OperatingPoint.choose(said, 1, "yuden")
     with pytest.raises(DataError, match="another class"):
-        operating.OperatingPoint("c", "youden", 1, 0.5).calls(said)
+        operating.OperatingPoint("c", "youden", 1, 0.5).positives(said)
     with pytest.raises(ShapeError, match="between 0 and 1"):
         operating.decision_curve(said, 1, np.array([0.0]))

@@ -7,7 +7,7 @@ from scanwise import arrays, bundle, pooling
 from scanwise.bundle.predictors import judges_from
 from scanwise.calibration import Temperature
 from scanwise.conformal import ConformalSets
-from scanwise.metrics import nll
+from scanwise.metrics import METRICS
 from scanwise.pipeline.stages.calibration import choose_pooling
 from scanwise.records import Logits
 
@@ -31,7 +31,7 @@ def test_auto_takes_the_lowest_loss_and_a_name_is_taken_as_it_is() -> None:
         for how in pooling.POOLINGS:
             pooled = pooling.pool_by_subject(given, how)
             learnt = Temperature.fit(pooled.logits, pooled.labels, pooled.subjects)
-            losses[how] = nll(learnt(pooled.logits), pooled.labels)
+            losses[how] = METRICS["nll"](learnt(pooled.logits), pooled.labels)
         assert choose_pooling(given, "auto") == min(losses, key=lambda how: losses[how])
     assert choose_pooling(_logits(40.0), "auto") != "mean_logit"  # one wild scan outweighs all others there
     assert choose_pooling(_logits(40.0), "mean_logit") == "mean_logit"

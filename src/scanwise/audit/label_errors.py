@@ -84,7 +84,7 @@ def out_of_fold_probs(evidence: Evidence, rows: IntArray, classes: IntArray, peo
             model = LogisticRegression(C=strength, max_iter=1000).fit(features[learnt], classes[learnt])
             probs[np.ix_(judged, model.classes_)] = model.predict_proba(features[judged])
         tried.append(probs)
-    return min(tried, key=lambda probs: metrics.nll(probs, classes))
+    return min(tried, key=lambda probs: metrics.METRICS["nll"](probs, classes))
 
 
 def _components(vectors: FloatArray, rows: IntArray, seed: int) -> FloatArray:

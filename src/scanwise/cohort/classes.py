@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scanwise.errors import DataError, RecipeError, did_you_mean
+from scanwise.metrics import needs_order
 from scanwise.recipe import Recipe, Stage
 from scanwise.records import IntArray, StrArray
 
@@ -113,7 +114,7 @@ def refuse_stages(recipe: Recipe, names: Sequence[str]) -> None:
     asked = {
         "model.ordinal=true": recipe.model.ordinal,
         f"train.loss={train.loss}": train.loss == "corn",
-        f"train.monitor={train.monitor}": train.monitor in ("quadratic_kappa", "stage_error"),
+        f"train.monitor={train.monitor}": needs_order(train.monitor),
         f"conformal.score={score}": score == "ordinal",
     }
     if any(asked.values()):

@@ -1,4 +1,4 @@
-"""Tables of metrics with intervals that respect who the scans belong to.
+"""Metrics with intervals over subjects, comparisons, operating points, and the data of tables and curves.
 
 Scans of a subject are not independent, so every interval comes from whole subjects: resampled within each class, so
 that a rare class cannot vanish from a draw, or, of areas under the ROC curve, by DeLong's formula over subjects.
@@ -6,7 +6,7 @@ that a rare class cannot vanish from a draw, or, of areas under the ROC curve, b
 
 from scanwise.evaluation.breakdown import break_down
 from scanwise.evaluation.delong import auroc_interval
-from scanwise.evaluation.estimates import LEAKY_METRICS, measure_predictions, paired_difference
+from scanwise.evaluation.estimates import measure_predictions, paired_difference
 from scanwise.evaluation.operating import decision_curve, transfer_thresholds, transfer_thresholds_over_folds
 from scanwise.evaluation.tables import (
     classification_report,
@@ -17,7 +17,6 @@ from scanwise.evaluation.tables import (
 )
 
 __all__ = [
-    "LEAKY_METRICS",
     "auroc_interval",
     "break_down",
     "classification_report",

@@ -1,7 +1,7 @@
-"""Several classifiers on the same people: who is better, by how much, and how sure that is.
+"""Several classifiers on the same people: which is better, by how much, and how certain that is.
 
-Whatever is compared has answered the same rows, so the luck of who was tested falls on all alike: differences, ranks
-and McNemar's counts are taken row by row, and resampled by subject with the same draws for everyone.
+All classifiers predict the same rows, so the choice of test subjects affects all alike: differences, ranks and McNemar's
+counts are taken row by row, and resampled by subject with the same draws for all.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,23 +9,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scanwise import metrics
 from scanwise.errors import DataError
 from scanwise.evaluation.estimates import overall_estimand
 from scanwise.evaluation.sample import SubjectBootstrap, require_labels
+from scanwise.metrics import METRICS, lower_is_better
 from scanwise.records import FloatArray, Predictions
-
-LOWER_IS_BETTER = ("nll", "brier", "ece", "stage_error")
-NAMES = (
-    "accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "auroc", "average_precision", "sensitivity_at_90",
-    "matthews", "kappa", "quadratic_kappa", "stage_error", "nll", "brier", "ece",
-)  # fmt: skip
-"""What can be compared; the stage metrics only where classes are in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class McNemarTest:
-    """Of two classifiers, on how many units one alone is right, and how surprising that is if both are as good.
+    """Units on which only one of two classifiers is right, and the p-value if both were equally good.
 
     Attributes:
         first: name of one.
@@ -46,15 +39,15 @@ class McNemarTest:
 
 @dataclass(frozen=True, slots=True)
 class RankInterval:
-    """The place of one classifier by one metric, 1 the best, and where it falls in 95 % of draws.
+    """The rank of one classifier by one metric, 1 the best, with its range in 95 % of draws.
 
     Attributes:
         name: of the classifier.
-        metric: by which.
+        metric: name of the metric.
         value: of the metric.
-        place: among all.
-        low: a better place is rare.
-        high: a worse place is rare.
+        place: rank among all.
+        low: lower end of the range; a better rank is rare.
+        high: upper end of the range; a worse rank is rare.
         best: share of draws in which it is first (ties shared).
     """
 
@@ -78,7 +71,7 @@ def mcnemar_test(first: Predictions, second: Predictions) -> tuple[int, int, flo
         DataError: if the two are not about the same rows with the same labels.
     """
     check_same_rows([first, second])
-    right = [(said.predicted == require_labels(said)).astype(np.int64) for said in (first, second)]
+    right = [(part.predicted == require_labels(part)).astype(np.int64) for part in (first, second)]
     gap = right[0] - right[1]
     only_first, only_second = int((gap > 0).sum()), int((gap < 0).sum())
     _, of_subject = np.unique(first.subjects, return_inverse=True)
@@ -94,17 +87,17 @@ def mcnemar_test(first: Predictions, second: Predictions) -> tuple[int, int, flo
     return only_first, only_second, float(2 * ndtr(-abs(sums.sum()) / spread)) if spread else 1.0
 
 
-def pairwise_mcnemar_tests(said: Mapping[str, Predictions]) -> list[McNemarTest]:
+def pairwise_mcnemar_tests(systems: Mapping[str, Predictions]) -> list[McNemarTest]:
     """McNemar's test of every pair, with p-values adjusted for how many pairs there are (Holm 1979)."""
-    names = list(said)
-    pairs = [(a, b) for place, a in enumerate(names) for b in names[place + 1 :]]
-    found = [McNemarTest(a, b, *mcnemar_test(said[a], said[b])) for a, b in pairs]
-    adjusted = holm_adjusted([one.p_value for one in found])
-    return [replace(one, adjusted=value) for one, value in zip(found, adjusted, strict=True)]
+    names = list(systems)
+    pairs = [(a, b) for index, a in enumerate(names) for b in names[index + 1 :]]
+    tests = [McNemarTest(a, b, *mcnemar_test(systems[a], systems[b])) for a, b in pairs]
+    adjusted = holm_adjusted([test.p_value for test in tests])
+    return [replace(test, adjusted=value) for test, value in zip(tests, adjusted, strict=True)]
 
 
 def holm_adjusted(p_values: Sequence[float]) -> list[float]:
-    """P-values that hold together, however many were looked at (Holm 1979).
+    """P-values adjusted for the number of tests (Holm 1979).
 
     >>> [round(p, 3) for p in holm_adjusted([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
@@ -117,36 +110,37 @@ def holm_adjusted(p_values: Sequence[float]) -> list[float]:
 
 
 def rank_classifiers(
-    said: Mapping[str, Predictions], metric: str, *, draws: int = 2000, confidence: float = 0.95, seed: int = 0
+    systems: Mapping[str, Predictions], metric: str, *, draws: int = 2000, confidence: float = 0.95, seed: int = 0
 ) -> list[RankInterval]:
-    """The classifiers from best to worst by a metric, with the range of places that the luck of who was tested gives.
+    """The classifiers from best to worst by a metric, with the range of ranks over draws of subjects.
 
-    Each draw of subjects ranks all of them, ties at the mean place. Where the ranges of two overlap, which of them is
-    better is not settled.
+    Each draw of subjects ranks all of them, ties at the mean rank. Where the ranges of two overlap, the data do not
+    settle which of them is better.
 
     Raises:
         DataError: if they are not about the same rows with the same labels.
     """
-    check_same_rows(list(said.values()))
+    check_same_rows(list(systems.values()))
     values, drawn = [], []
-    for one in said.values():
-        value, over_draws, _ = SubjectBootstrap.of(one, one.subjects, draws, seed).answer(overall_estimand(metric))
+    for predictions in systems.values():
+        sample = SubjectBootstrap.of(predictions, predictions.subjects, draws, seed)
+        value, over_draws, _ = sample.values(overall_estimand(metric))
         values.append(value)
         drawn.append(over_draws)
-    sign = 1.0 if metric in LOWER_IS_BETTER else -1.0
-    places = _places(sign * np.stack(drawn))
-    now = _places(sign * np.array(values)[:, None])[:, 0]
-    least = places.min(axis=0)
-    first = (places == least) / (places == least).sum(axis=0)
+    sign = 1.0 if lower_is_better(metric) else -1.0
+    ranks = _rank_costs(sign * np.stack(drawn))
+    observed = _rank_costs(sign * np.array(values)[:, None])[:, 0]
+    least = ranks.min(axis=0)
+    first = (ranks == least) / (ranks == least).sum(axis=0)
     tail = 100 * (1 - confidence) / 2
-    ends = np.percentile(places, [tail, 100 - tail], axis=1, method="inverted_cdf")
-    found = [
+    ends = np.percentile(ranks, [tail, 100 - tail], axis=1, method="inverted_cdf")
+    intervals = [
         RankInterval(
-            name, metric, values[k], float(now[k]), float(ends[0, k]), float(ends[1, k]), float(first[k].mean())
+            name, metric, values[k], float(observed[k]), float(ends[0, k]), float(ends[1, k]), float(first[k].mean())
         )
-        for k, name in enumerate(said)
+        for k, name in enumerate(systems)
     ]
-    return sorted(found, key=lambda rank: rank.place)
+    return sorted(intervals, key=lambda rank: rank.place)
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
@@ -155,7 +149,11 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
 
 
 def check_same_rows(parts: Sequence[Predictions]) -> None:
-    """Raise unless all are about the same rows, in the same order, with the same labels and classes."""
+    """Check that all are about the same rows, in the same order, with the same labels and classes.
+
+    Raises:
+        DataError: if they are not.
+    """
     for other in parts[1:]:
         same = len(other) == len(parts[0]) and (other.subjects == parts[0].subjects).all()
         same = same and (other.scans == parts[0].scans).all() and other.classes == parts[0].classes
@@ -167,18 +165,16 @@ def check_same_rows(parts: Sequence[Predictions]) -> None:
 
 
 def comparable_metrics(predictions: Predictions, ordered: bool) -> list[str]:
-    """The names of `NAMES` that mean something for these predictions."""
-    stages = ("quadratic_kappa", "stage_error")
-    names = [name for name in NAMES if ordered or name not in stages]
-    return [
-        name for name in names if np.isfinite(metrics.METRICS[name](predictions.probs, require_labels(predictions)))
-    ]
+    """Names of the metrics to compare by, as far as they are defined for these predictions."""
+    specs = [spec for spec in METRICS.values() if spec.compared and (ordered or not spec.needs_order)]
+    labels = require_labels(predictions)
+    return [spec.name for spec in specs if np.isfinite(spec(predictions.probs, labels))]
 
 
-def _places(costs: FloatArray) -> FloatArray:
-    """(K, B) the place of each of K in each draw, lowest cost first, ties at the mean place; NaN is last."""
+def _rank_costs(costs: FloatArray) -> FloatArray:
+    """(K, B) the rank of each of K in each draw, lowest cost first, ties at the mean rank; NaN is last."""
     costs = np.where(np.isnan(costs), np.inf, costs)
     below = (costs[:, None, :] > costs[None, :, :]).sum(axis=1)
-    alike = (costs[:, None, :] == costs[None, :, :]).sum(axis=1)
-    places: FloatArray = below + (alike + 1) / 2
-    return places
+    equal = (costs[:, None, :] == costs[None, :, :]).sum(axis=1)
+    ranks: FloatArray = below + (equal + 1) / 2
+    return ranks

@@ -1,10 +1,10 @@
-"""The interval of an area under the ROC curve without a draw: DeLong's, for scans that belong to subjects."""
+"""DeLong's interval of an area under the ROC curve, for scans that belong to subjects; it needs no resampling."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from scanwise import metrics
+from scanwise.metrics import check_metric_inputs
 from scanwise.pooling import subject_codes
 from scanwise.records import BoolArray, FloatArray, IntArray
 from scanwise.risk import exact_fraction
@@ -12,7 +12,7 @@ from scanwise.risk import exact_fraction
 
 @dataclass(frozen=True, slots=True)
 class AurocEstimate:
-    """An area under the ROC curve and how far each subject pulls it.
+    """An area under the ROC curve and the contribution of each subject to its error.
 
     Attributes:
         value: the area.
@@ -28,7 +28,7 @@ class AurocEstimate:
 
     @property
     def parts(self) -> tuple[float, float, float]:
-        """The variance that the positive and the negative subjects bring, and twice the covariance of both."""
+        """Variance from the positive and from the negative subjects, and twice the covariance of both."""
         few, many = (np.sqrt(n / (n - 1)) if n > 1 else np.inf for n in self.sides)
         if not np.isfinite(few + many):
             return np.nan, np.nan, np.nan
@@ -40,12 +40,12 @@ class AurocEstimate:
 
     @property
     def variance(self) -> float:
-        """Of the area; NaN where one subject alone is on a side."""
+        """Variance of the area; NaN where a side has a single subject."""
         return max(0.0, sum(self.parts)) if np.isfinite(self.parts[0]) else np.nan
 
 
 def estimate_auroc(scores: FloatArray, positive: BoolArray, of_subject: IntArray, num_subjects: int) -> AurocEstimate:
-    """The area under the ROC curve of a score, taken apart by subject (Obuchowski 1997; DeLong et al. 1988).
+    """The area under the ROC curve of a score, with each subject's contribution (Obuchowski 1997; DeLong et al. 1988).
 
     Where a subject has rows on both sides the covariance takes the geometric mean of the two corrections for few
     subjects, where Obuchowski has that of all subjects; where none has, and each row is a subject, this is DeLong's.
@@ -57,17 +57,17 @@ def estimate_auroc(scores: FloatArray, positive: BoolArray, of_subject: IntArray
         num_subjects: K.
 
     Returns:
-        The area with NaN as value where a side has no rows.
+        the area; its value is NaN where a side has no rows.
     """
     hits, misses = scores[positive], scores[~positive]
     if not (len(hits) and len(misses)):
         return AurocEstimate(np.nan, np.zeros(num_subjects), np.zeros(num_subjects), (0, 0))
-    above = _placed(hits, misses)
-    below = 1 - _placed(misses, hits)
-    value = float(above.mean())
+    above_negatives = _share_below(hits, misses)
+    below_positives = 1 - _share_below(misses, hits)
+    value = float(above_negatives.mean())
     shares = [
-        np.bincount(of_subject[rows], weights=placed - value, minlength=num_subjects) / len(placed)
-        for rows, placed in ((positive, above), (~positive, below))
+        np.bincount(of_subject[rows], weights=below - value, minlength=num_subjects) / len(below)
+        for rows, below in ((positive, above_negatives), (~positive, below_positives))
     ]
     sides = len(np.unique(of_subject[positive])), len(np.unique(of_subject[~positive]))
     return AurocEstimate(value, shares[0], shares[1], sides)
@@ -75,16 +75,16 @@ def estimate_auroc(scores: FloatArray, positive: BoolArray, of_subject: IntArray
 
 def estimate_macro_auroc(probs: FloatArray, labels: IntArray, of_subject: IntArray, num_subjects: int) -> AurocEstimate:
     """The mean of the one-vs-rest areas of the classes present (of class 1 where there are two), as one area."""
-    places = [1] if probs.shape[1] == 2 else range(probs.shape[1])
-    found = [estimate_auroc(probs[:, c], labels == c, of_subject, num_subjects) for c in places]
-    known = [area for area in found if np.isfinite(area.value)]
-    if not known:
-        return found[0]
+    classes = [1] if probs.shape[1] == 2 else range(probs.shape[1])
+    areas = [estimate_auroc(probs[:, c], labels == c, of_subject, num_subjects) for c in classes]
+    defined = [area for area in areas if np.isfinite(area.value)]
+    if not defined:
+        return areas[0]
     return AurocEstimate(
-        float(np.mean([area.value for area in known])),
-        np.mean([area.positive for area in known], axis=0),
-        np.mean([area.negative for area in known], axis=0),
-        (min(area.sides[0] for area in known), min(area.sides[1] for area in known)),
+        float(np.mean([area.value for area in defined])),
+        np.mean([area.positive for area in defined], axis=0),
+        np.mean([area.negative for area in defined], axis=0),
+        (min(area.sides[0] for area in defined), min(area.sides[1] for area in defined)),
     )
 
 
@@ -117,14 +117,14 @@ def auroc_interval(
         labels: (N,).
         subjects: (N,) the subject of each row.
         confidence: of the interval.
-        index: the class; None is `metrics.auroc`'s choice.
+        index: the class; None for all, as `METRICS["auroc"]` takes them.
 
     >>> probs = np.array([[0.9, 0.1], [0.6, 0.4], [0.7, 0.3], [0.2, 0.8], [0.3, 0.7], [0.65, 0.35]])
     >>> area, low, high = auroc_interval(probs, np.array([0, 0, 0, 1, 1, 1]), np.array(list("abcdef")))
     >>> round(area, 3), low < area < high
     (0.889, True)
     """
-    probs, labels, _ = metrics.check_metric_inputs(probs, labels, None)
+    probs, labels, _ = check_metric_inputs(probs, labels)
     of_subject, names = subject_codes(np.asarray(subjects), len(labels))
     if index is None:
         area = estimate_macro_auroc(probs, labels, of_subject, len(names))
@@ -133,7 +133,7 @@ def auroc_interval(
     return (area.value, *delong_interval(area, confidence))
 
 
-def _placed(rows: FloatArray, among: FloatArray) -> FloatArray:
-    """(n,) for each of the rows the share of `among` below it, ties half."""
+def _share_below(rows: FloatArray, among: FloatArray) -> FloatArray:
+    """(n,) for each row the share of `among` below it, ties half."""
     among = np.sort(among)
     return (np.searchsorted(among, rows, "left") + np.searchsorted(among, rows, "right")) / (2 * len(among))

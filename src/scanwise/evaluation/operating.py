@@ -1,7 +1,7 @@
-"""Working points: a cut on the probability of a class, chosen on some people and carried over to others.
+"""Operating points: a threshold on the probability of a class, chosen on one set of rows and applied to another.
 
-A ROC curve promises every trade of sensitivity against false alarms; a clinic works at one. The cut is chosen on
-validation rows and then held: what it does on other rows, with intervals, is what may be believed.
+A ROC curve shows every trade of sensitivity against false alarms; a clinic works at one. The threshold is chosen on
+validation rows and then kept: its rates on other rows, with intervals, are the ones to rely on.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,23 +14,24 @@ from scanwise.arrays import ends_of_ties
 from scanwise.errors import DataError, ShapeError, lookup
 from scanwise.evaluation.estimates import estimate_with_interval, mean_of_sums
 from scanwise.evaluation.sample import Estimand, SubjectBootstrap, require_labels
+from scanwise.metrics import CLASS_METRICS, OTHER_METRICS
 from scanwise.records import BoolArray, FloatArray, Metric, Predictions
 
 ThresholdRule = Callable[[FloatArray, FloatArray], FloatArray]
 Part = tuple[BoolArray, BoolArray]
-"""The rows that a rate is a share of, and the rows that would be right."""
+"""The rows that a rate is a share of, and the rows that are correct."""
 
 RULES: dict[str, ThresholdRule] = {
     "youden": lambda sensitivity, specificity: sensitivity + specificity,
     "specificity 90 %": lambda sensitivity, specificity: np.where(specificity >= 0.9 - 1e-12, sensitivity, -1.0),
     "sensitivity 90 %": lambda sensitivity, specificity: np.where(sensitivity >= 0.9 - 1e-12, specificity, -1.0),
 }
-"""What a cut is chosen for: (sensitivity, specificity) of every cut to what is largest at the best one."""
+"""(sensitivity, specificity) of every threshold to the criterion that the chosen one maximises."""
 
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """A row is called of the class where its probability is at least the threshold."""
+    """A threshold: a row is predicted as the class where its probability is at least this."""
 
     name: str
     rule: str
@@ -39,93 +40,96 @@ class OperatingPoint:
 
     @classmethod
     def choose(cls, predictions: Predictions, index: int, rule: str) -> "OperatingPoint | None":
-        """The cut that is best by a rule on these rows; None where the class, or all else, is absent.
+        """The best threshold by a rule on these rows; None where the class, or all else, is absent.
 
-        The threshold is half way between the probabilities on its two sides, so that it does not hang on one row.
-        Of equally good cuts the highest is taken: it calls fewest rows.
+        It is half way between the probabilities on its two sides, so that it does not depend on one row alone. Of
+        equally good thresholds the highest is taken: it has the fewest positives.
         """
-        best = lookup(RULES, rule, "rule")
+        criterion = lookup(RULES, rule, "rule")
         scores = np.asarray(predictions.probs[:, index], dtype=np.float64)
         positive = require_labels(predictions) == index
         if positive.all() or not positive.any():
             return None
         order = np.argsort(-scores, kind="stable")
         ends = ends_of_ties(scores[order])
-        caught, alarms = (np.append(0, np.cumsum(here[order])[ends]) for here in (positive, ~positive))
-        place = int(np.argmax(best(caught / caught[-1], 1 - alarms / alarms[-1])))
+        detected, alarms = (np.append(0, np.cumsum(here[order])[ends]) for here in (positive, ~positive))
+        index_of_best = int(np.argmax(criterion(detected / detected[-1], 1 - alarms / alarms[-1])))
         edges = np.concatenate(([1.0], scores[order][ends], [0.0]))
-        return cls(predictions.classes[index], rule, index, float((edges[place] + edges[place + 1]) / 2))
+        return cls(
+            predictions.classes[index], rule, index, float((edges[index_of_best] + edges[index_of_best + 1]) / 2)
+        )
 
-    def calls(self, predictions: Predictions) -> BoolArray:
-        """(N,) whether each row is called of the class."""
+    def positives(self, predictions: Predictions) -> BoolArray:
+        """(N,) whether each row is predicted as the class."""
         if predictions.classes[self.index] != self.name:
-            raise DataError(f"This cut is about {self.name!r}, which is another class in these predictions.")
-        called: BoolArray = predictions.probs[:, self.index] >= self.threshold
-        return called
+            raise DataError(f"This threshold is for {self.name!r}, which is another class in these predictions.")
+        positives: BoolArray = predictions.probs[:, self.index] >= self.threshold
+        return positives
 
 
 def operating_rates(
-    predictions: Predictions, cut: OperatingPoint, *, draws: int = 2000, confidence: float = 0.95, seed: int = 0
+    predictions: Predictions, point: OperatingPoint, *, draws: int = 2000, confidence: float = 0.95, seed: int = 0
 ) -> list[Metric]:
-    """What a cut does on these rows: sensitivity, specificity and predictive values, each with its interval over subjects; undefined ones are left out."""
+    """Sensitivity, specificity and predictive values of a threshold on these rows, with intervals over subjects; undefined ones are left out."""
     sample = SubjectBootstrap.of(predictions, predictions.subjects, draws, seed)
-    found = _rates(sample, _parts(predictions, cut.index, cut.calls(predictions)), confidence)
-    return [replace(m, group=f"class={cut.name} · {cut.rule}") for m in found]
+    metrics = _rates(sample, _parts(predictions, point.index, point.positives(predictions)), confidence)
+    return [replace(m, group=f"class={point.name} · {point.rule}") for m in metrics]
 
 
 def _rates(sample: SubjectBootstrap, parts: Mapping[str, Part], confidence: float) -> list[Metric]:
-    found = []
-    for name, (among, right) in parts.items():
-        question = Estimand(name, None, _share_of(among, right), mean_of_sums, among=among)
-        value, low, high = estimate_with_interval(sample, question, confidence)
+    metrics = []
+    for name, (among, correct) in parts.items():
+        spec = CLASS_METRICS[name] if name in CLASS_METRICS else OTHER_METRICS[name]
+        estimand = Estimand(spec, None, _share_of(among, correct), mean_of_sums, among=among)
+        value, low, high = estimate_with_interval(sample, estimand, confidence)
         if np.isfinite(value):
-            found.append(Metric(name, value, low, high, sample.predictions.unit, int(among.sum())))
-    return found
+            metrics.append(Metric(name, value, low, high, sample.predictions.unit, int(among.sum())))
+    return metrics
 
 
-def _parts(predictions: Predictions, index: int, called: BoolArray) -> dict[str, Part]:
-    """Of each rate the rows that it is a share of, and those that are right."""
+def _parts(predictions: Predictions, index: int, predicted: BoolArray) -> dict[str, Part]:
+    """For each rate the rows that it is a share of, and the rows that are correct."""
     positive = require_labels(predictions) == index
     return {
-        "sensitivity": (positive, called),
-        "specificity": (~positive, ~called),
-        "positive_predictive_value": (called, positive),
-        "negative_predictive_value": (~called, ~positive),
+        "sensitivity": (positive, predicted),
+        "specificity": (~positive, ~predicted),
+        "positive_predictive_value": (predicted, positive),
+        "negative_predictive_value": (~predicted, ~positive),
     }
 
 
-def _share_of(among: BoolArray, right: BoolArray) -> Callable[[SubjectBootstrap], FloatArray]:
-    return lambda _: np.column_stack([among, among & right]).astype(np.float64)
+def _share_of(among: BoolArray, correct: BoolArray) -> Callable[[SubjectBootstrap], FloatArray]:
+    return lambda _: np.column_stack([among, among & correct]).astype(np.float64)
 
 
 def decision_curve(predictions: Predictions, index: int, thresholds: FloatArray | None = None) -> dict[str, FloatArray]:
-    """Net benefit of acting on the probability of a class, beside acting on everybody (Vickers and Elkin 2006).
+    """Net benefit of acting on the probability of a class, beside acting on everyone (Vickers and Elkin 2006).
 
-    At a threshold p, one case caught is worth as much as (1 - p) / p false alarms. Net benefit is cases caught less
-    false alarms so weighed, a row; acting on nobody has zero.
+    At a threshold p, one case detected is worth as much as (1 - p) / p false alarms. Net benefit is cases
+    detected less false alarms so weighed, per row; acting on no one has zero.
 
     Args:
         predictions: with labels.
         index: the class.
-        thresholds: between 0 and 1, both excluded; unsaid, 0.01 to 0.99.
+        thresholds: between 0 and 1, both excluded; default: 0.01 to 0.99.
 
     Returns:
         `threshold`, `network` and `everybody`, arrays of one length.
 
-    >>> said = Predictions(np.array(["1", "2"]), np.array(["a", "b"]), ("no", "yes"), np.array([[0.9, 0.1], [0.2, 0.8]]),
+    >>> predictions = Predictions(np.array(["1", "2"]), np.array(["a", "b"]), ("no", "yes"), np.array([[0.9, 0.1], [0.2, 0.8]]),
     ...     None, np.zeros(2), np.zeros(2, bool), np.array([0, 1]))
-    >>> decision_curve(said, 1, np.array([0.5]))["network"].tolist()
+    >>> decision_curve(predictions, 1, np.array([0.5]))["network"].tolist()
     [0.5]
     """
-    cuts = np.arange(1, 100) / 100 if thresholds is None else np.asarray(thresholds, dtype=np.float64)
-    if cuts.ndim != 1 or not ((cuts > 0) & (cuts < 1)).all():
+    levels = np.arange(1, 100) / 100 if thresholds is None else np.asarray(thresholds, dtype=np.float64)
+    if levels.ndim != 1 or not ((levels > 0) & (levels < 1)).all():
         raise ShapeError("Thresholds must be a row of numbers between 0 and 1, both excluded.")
     positive = require_labels(predictions) == index
-    called = predictions.probs[:, index][None, :] >= cuts[:, None]
-    odds = cuts / (1 - cuts)
+    predicted = predictions.probs[:, index][None, :] >= levels[:, None]
+    odds = levels / (1 - levels)
     return {
-        "threshold": cuts,
-        "network": (called & positive).mean(axis=1) - (called & ~positive).mean(axis=1) * odds,
+        "threshold": levels,
+        "network": (predicted & positive).mean(axis=1) - (predicted & ~positive).mean(axis=1) * odds,
         "everybody": positive.mean() - (~positive).mean() * odds,
     }
 
@@ -133,11 +137,11 @@ def decision_curve(predictions: Predictions, index: int, thresholds: FloatArray 
 def transfer_thresholds(
     chosen_on: Predictions, tried_on: Predictions, *, draws: int = 2000, confidence: float = 0.95, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Every cut of every class (of class 1 where there are two): what was promised where it was chosen, and what held.
+    """Thresholds of every class (of class 1 where there are two): their rates where chosen, and where applied.
 
     Returns:
-        dictionaries of `unit`, `class`, `rule`, `threshold`, `rate`, `chosen` (the rate where the cut was chosen),
-        `value`, `low`, `high` and `count` (where it was tried).
+        dictionaries of `unit`, `class`, `rule`, `threshold`, `rate`, `chosen` (the rate where the threshold was chosen),
+        `value`, `low`, `high` and `count` (where it was applied).
     """
     return transfer_thresholds_over_folds(
         [chosen_on], [tried_on], tried_on, draws=draws, confidence=confidence, seed=seed
@@ -153,15 +157,15 @@ def transfer_thresholds_over_folds(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """The same over folds: each fold's cut is chosen on its own rows and tried on its own others, then calls are pooled.
+    """The same over folds: each fold's threshold is chosen and applied within the fold, then predictions are pooled.
 
-    What was promised is pooled in the same way. A class is left out where a fold has nothing to choose its cut by.
+    Rates where chosen are pooled in the same way. A class is left out where a fold lacks it.
 
     Args:
-        chosen_on: rows that choose, a fold each.
-        tried_on: rows that judge, a fold each.
+        chosen_on: rows to choose on, one entry per fold.
+        tried_on: rows to apply to, one entry per fold.
         together: the rows of `tried_on`, one fold after another.
-        draws: behind each interval.
+        draws: bootstrap draws.
         confidence: of every interval.
         seed: of the draws.
 
@@ -172,16 +176,16 @@ def transfer_thresholds_over_folds(
     rows: list[dict[str, Any]] = []
     for index in [1] if len(together.classes) == 2 else range(len(together.classes)):
         for rule in RULES:
-            cuts = [cut for said in chosen_on if (cut := OperatingPoint.choose(said, index, rule))]
-            if len(cuts) < len(chosen_on):
+            points = [point for part in chosen_on if (point := OperatingPoint.choose(part, index, rule))]
+            if len(points) < len(chosen_on):
                 continue
-            promised = [_parts(s, index, cut.calls(s)) for s, cut in zip(chosen_on, cuts, strict=True)]
-            called = np.concatenate([cut.calls(s) for s, cut in zip(tried_on, cuts, strict=True)])
-            threshold = cuts[0].threshold if len(cuts) == 1 else float("nan")
-            for m in _rates(sample, _parts(together, index, called), confidence):
-                about = {"unit": m.unit, "class": cuts[0].name, "rule": rule, "threshold": threshold, "rate": m.name}
-                among, right = (np.concatenate([part[m.name][k] for part in promised]) for k in (0, 1))
-                chosen = float(right[among].mean()) if among.any() else float("nan")
+            where_chosen = [_parts(s, index, point.positives(s)) for s, point in zip(chosen_on, points, strict=True)]
+            predicted = np.concatenate([point.positives(s) for s, point in zip(tried_on, points, strict=True)])
+            threshold = points[0].threshold if len(points) == 1 else float("nan")
+            for m in _rates(sample, _parts(together, index, predicted), confidence):
+                about = {"unit": m.unit, "class": points[0].name, "rule": rule, "threshold": threshold, "rate": m.name}
+                among, correct = (np.concatenate([part[m.name][k] for part in where_chosen]) for k in (0, 1))
+                chosen = float(correct[among].mean()) if among.any() else float("nan")
                 rows.append(
                     {**about, "chosen": chosen, "value": m.value, "low": m.low, "high": m.high, "count": m.count}
                 )

@@ -6,68 +6,56 @@ from typing import Self
 
 import numpy as np
 
-from scanwise import metrics
 from scanwise.errors import DataError
 from scanwise.evaluation import delong
+from scanwise.metrics import UNBOUNDED, Bounds, MetricSpec, check_metric_inputs
 from scanwise.pooling import common_label, subject_codes
 from scanwise.records import BoolArray, FloatArray, IntArray, Predictions, StrArray
 from scanwise.risk import exact_fraction
 
-RANKED = {
-    "auroc": metrics.class_auroc,
-    "average_precision": metrics.class_average_precision,
-    "sensitivity_at_90": metrics.class_sensitivity_at_90,
-}
-
-LEAVES = 500
-"""At most so many groups of subjects are left out, one at a time, to learn how skewed an estimate is."""
-
-
-Bounds = tuple[float, float]
-ANYWHERE: Bounds = (-np.inf, np.inf)
+MAX_GROUPS = 500
+"""Groups of subjects left out, one at a time, to estimate the skewness of an estimate; at most this many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimand:
-    """One metric to be estimated.
+    """A metric of all rows, or of one class.
 
     Attributes:
-        name: of the metric.
-        index: the class that it is about, or None.
+        spec: the metric.
+        index: the class, or None for all rows.
         statistic: sample to (N, D), of which sums suffice; None for metrics that rank.
         finish: (…, D) sums, or for metrics that rank their values of each class (…, C), to values (…).
-        within: whether only rows of the class count.
-        shared: the name of its statistic where other questions have the same one, so that it is summed once.
-        among: (N,) of a share, the rows that it is a share of, where these are not told by its name.
+        shared: name of the statistic where other estimands have the same one, so that it is summed once.
+        among: (N,) of a share, the rows that it is a share of, where `spec.rests_on` does not give them.
     """
 
-    name: str
+    spec: MetricSpec
     index: int | None
     statistic: Callable[["SubjectBootstrap"], FloatArray] | None
     finish: Callable[[FloatArray], FloatArray]
-    within: bool = False
     shared: str = ""
     among: BoolArray | None = None
 
     def count(self, sample: "SubjectBootstrap") -> int:
-        """Units that the metric is about."""
-        return int((sample.labels == self.index).sum()) if self.within else len(sample.labels)
+        """Number of units that the metric is about."""
+        return len(sample.labels) if self.index is None else int((sample.labels == self.index).sum())
 
 
 @dataclass(frozen=True, slots=True)
 class SubjectBootstrap:
-    """Rows with labels, and the weights that resampling their subjects gives.
+    """Rows with labels, and the weights from resampling their subjects.
 
     Attributes:
         probs: (N, C).
         labels: (N,).
-        predictions: where both are from.
+        predictions: source of both.
         of_subject: (N,) the index of each row's subject.
         classes: (K,) the class of each subject, its most common label.
         drawn: (B, K) how often each draw has each subject.
         without: (L, K) weights with one group of subjects left out, the others of its class made up for it.
         left: (L,) the class of that group.
-        kept: what took long and more than one question needs: metrics that rank, and sums that are shared.
+        cache: results that take long and that several estimands need: metrics that rank, and shared sums.
     """
 
     probs: FloatArray
@@ -78,62 +66,63 @@ class SubjectBootstrap:
     drawn: FloatArray
     without: FloatArray
     left: IntArray
-    kept: dict[str, FloatArray] = field(default_factory=dict)
+    cache: dict[str, FloatArray] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls, predictions: Predictions, subjects: StrArray, draws: int, seed: int, *, within_class: bool = True
     ) -> Self:
-        """Rows with their draws: within class, or over all subjects where how common a class is is itself in question."""
+        """Rows with their draws: within class, or over all subjects where the prevalence of a class is itself in question."""
         if draws < 2:
             raise DataError(f"An interval needs draws; {draws} are too few. The default is 2000.")
-        probs, labels, _ = metrics.check_metric_inputs(predictions.probs, require_labels(predictions), None)
+        probs, labels, _ = check_metric_inputs(predictions.probs, require_labels(predictions))
         of_subject, _ = subject_codes(subjects, len(labels))
         classes = common_label(labels, of_subject, probs.shape[1])
         classes = classes if within_class else np.zeros_like(classes)
-        without, left = _left_out(classes)
-        drawn = _draw(classes, draws, np.random.default_rng(seed))
+        without, left = _leave_out_weights(classes)
+        drawn = _draw_counts(classes, draws, np.random.default_rng(seed))
         return cls(probs, labels, predictions, of_subject, classes, drawn, without, left)
 
-    def answer(self, question: Estimand) -> tuple[float, FloatArray, FloatArray]:
+    def values(self, estimand: Estimand) -> tuple[float, FloatArray, FloatArray]:
         """The value, its (B,) values over draws and its (L,) values with groups left out."""
-        if question.statistic is None:
-            values = question.finish(self._by_class(question.name))
+        if estimand.statistic is None:
+            values = estimand.finish(self._rank_values(estimand.spec))
         else:
-            values = question.finish(self._sums(question.statistic, question.shared))
+            values = estimand.finish(self._sums(estimand.statistic, estimand.shared))
         split = 1 + len(self.drawn)
         return float(values[0]), values[1:split], values[split:]
 
     def _sums(self, statistic: Callable[["SubjectBootstrap"], FloatArray], shared: str) -> FloatArray:
         """(1 + B + L, D) a statistic summed over all rows, over each draw, and with each group left out."""
-        if shared in self.kept:
-            return self.kept[shared]
+        if shared in self.cache:
+            return self.cache[shared]
         rows = statistic(self)
-        sums = np.zeros((len(self.classes), rows.shape[1]))
-        np.add.at(sums, self.of_subject, rows)
-        found = np.concatenate([sums.sum(axis=0, keepdims=True), self.drawn @ sums, self.without @ sums])
+        by_subject = np.zeros((len(self.classes), rows.shape[1]))
+        np.add.at(by_subject, self.of_subject, rows)
+        sums = np.concatenate(
+            [by_subject.sum(axis=0, keepdims=True), self.drawn @ by_subject, self.without @ by_subject]
+        )
         if shared:
-            self.kept[shared] = found
-        return found
+            self.cache[shared] = sums
+        return sums
 
-    def area(self, index: int | None) -> delong.AurocEstimate:
-        """The area under the ROC curve of a class, or of all, taken apart by subject."""
+    def auroc(self, index: int | None) -> delong.AurocEstimate:
+        """The area under the ROC curve of a class, or of all, with each subject's contribution."""
         of_subject, count = self.of_subject, len(self.classes)
         if index is None:
             return delong.estimate_macro_auroc(self.probs, self.labels, of_subject, count)
         return delong.estimate_auroc(self.probs[:, index], self.labels == index, of_subject, count)
 
-    def _by_class(self, name: str) -> FloatArray:
+    def _rank_values(self, spec: MetricSpec) -> FloatArray:
         """(1 + B + L, C) a metric that ranks, of each class against the rest."""
-        if name not in self.kept:
-            of_classes = RANKED[name]
+        if spec.name not in self.cache:
             weights = np.concatenate([self.drawn, self.without]).astype(np.float32)[:, self.of_subject]
-            value = of_classes(self.probs, self.labels)[None]
-            self.kept[name] = np.concatenate([value, of_classes(self.probs, self.labels, weights)])
-        return self.kept[name]
+            value = spec.by_class(self.probs, self.labels)[None]
+            self.cache[spec.name] = np.concatenate([value, spec.by_class(self.probs, self.labels, weights)])
+        return self.cache[spec.name]
 
     def interval(
-        self, value: float, drawn: FloatArray, without: FloatArray, confidence: float, bounds: Bounds = ANYWHERE
+        self, value: float, drawn: FloatArray, without: FloatArray, confidence: float, bounds: Bounds = UNBOUNDED
     ) -> tuple[float, float]:
         """The BCa interval, stretched for few subjects and kept within bounds; NaN where no class has two subjects.
 
@@ -158,55 +147,55 @@ class SubjectBootstrap:
         low, high = np.clip(value + stretch * (np.quantile(drawn, share) - value), *bounds)
         return float(min(low, value)), float(max(high, value))
 
-    def _of_second(self, question: Estimand) -> bool:
-        """Whether an overall metric is, of two classes, that of the second."""
-        return question.name == "sensitivity_at_90" and self.probs.shape[1] == 2
-
-    def resting_on(self, question: Estimand) -> int:
-        """The subjects that a share of 0 or 1 rests on: for ranks the rarer side, for a class those in its denominator."""
-        index, classes = question.index, self.classes
-        if question.among is not None:
-            return len(np.unique(self.of_subject[question.among]))
-        if question.name in ("auroc", "average_precision"):
-            sizes = np.bincount(classes, minlength=self.probs.shape[1])
-            sides = [min(n, len(classes) - n) for n in (sizes if index is None else sizes[[index]]) if n]
+    def subjects_behind(self, estimand: Estimand) -> int:
+        """Number of subjects that a share of 0 or 1 rests on: for ranks the rarer side, for a class those in its denominator."""
+        index, rests_on = estimand.index, estimand.spec.rests_on
+        if estimand.among is not None:
+            return self._count_subjects(estimand.among)
+        if rests_on == "rarer side":
+            sizes = np.bincount(self.classes, minlength=self.probs.shape[1])
+            sides = [min(n, len(self.classes) - n) for n in (sizes if index is None else sizes[[index]]) if n]
             return int(min(sides))
-        if index is None:
-            return len(np.unique(self.of_subject[self.labels == 1])) if self._of_second(question) else len(classes)
-        if question.name == "precision":
-            rows = self.probs.argmax(axis=1) == index
-        elif question.name == "specificity":
-            rows = self.labels != index
-        else:
-            rows = self.labels == index
+        if index is None:  # of two classes, a metric that ranks is that of the second
+            of_second = estimand.statistic is None and self.probs.shape[1] == 2
+            return self._count_subjects(self.labels == 1) if of_second else len(self.classes)
+        if rests_on == "prediction":
+            return self._count_subjects(self.probs.argmax(axis=1) == index)
+        return self._count_subjects((self.labels == index) == (rests_on == "label"))
+
+    def _count_subjects(self, rows: BoolArray) -> int:
         return len(np.unique(self.of_subject[rows]))
 
 
 def require_labels(predictions: Predictions) -> IntArray:
-    """The labels, or an error where they are not known."""
+    """The labels of predictions.
+
+    Raises:
+        DataError: if there are none.
+    """
     if predictions.labels is None:
         raise DataError("These predictions have no labels to be measured against.")
     return predictions.labels
 
 
-def _draw(classes: IntArray, draws: int, random: np.random.Generator) -> FloatArray:
+def _draw_counts(classes: IntArray, draws: int, random: np.random.Generator) -> FloatArray:
     """(B, K) how often each of K subjects is drawn, as many of each class as there are."""
     counts = np.zeros((draws, len(classes)))
-    place = np.arange(draws)[:, None]
+    offset = np.arange(draws)[:, None]
     for index in np.unique(classes):
         members = np.flatnonzero(classes == index)
         chosen = random.integers(len(members), size=(draws, len(members)))
-        flat = np.bincount((chosen + place * len(members)).ravel(), minlength=draws * len(members))
+        flat = np.bincount((chosen + offset * len(members)).ravel(), minlength=draws * len(members))
         counts[:, members] = flat.reshape(draws, len(members))
     return counts
 
 
-def _left_out(classes: IntArray) -> tuple[FloatArray, IntArray]:
+def _leave_out_weights(classes: IntArray) -> tuple[FloatArray, IntArray]:
     """(L, K) weights that leave out a group of subjects of one class each and make up for it by the others of that class.
 
-    Groups are single subjects up to `LEAVES` subjects, and a few subjects each beyond.
+    Groups are single subjects up to `MAX_GROUPS` subjects, and a few subjects each beyond.
     """
-    size = -(-len(classes) // LEAVES)
+    size = -(-len(classes) // MAX_GROUPS)
     rows, left = [], []
     for index in np.unique(classes):
         members = np.flatnonzero(classes == index)
@@ -221,7 +210,7 @@ def _left_out(classes: IntArray) -> tuple[FloatArray, IntArray]:
 
 
 def _acceleration(without: FloatArray, left: IntArray) -> float:
-    """How fast the spread changes with the value: a sixth of the skewness of the influences, over all classes."""
+    """The acceleration of BCa: a sixth of the skewness of the influences, over all classes."""
     influences = []
     for index in np.unique(left):
         values = without[left == index]

@@ -1,12 +1,13 @@
-"""What tables and figures of predictions are made of, as plain lists and arrays."""
+"""Data of the tables and curves of predictions, as plain lists and arrays."""
 
 from typing import Any
 
 import numpy as np
 
-from scanwise import metrics
 from scanwise.arrays import ends_of_ties
 from scanwise.evaluation.sample import require_labels
+from scanwise.metrics import assign_bins, check_metric_inputs, confusion_matrix
+from scanwise.metrics.sums import f1_from_confusion, precision_from_confusion, recall_from_confusion
 from scanwise.records import FloatArray, IntArray, Predictions
 from scanwise.risk import clopper_pearson_arrays
 
@@ -20,9 +21,9 @@ def classification_report(predictions: Predictions) -> list[dict[str, Any]]:
     matrix = confusion_counts(predictions).astype(np.float64)
     support = matrix.sum(axis=1)
     columns = {
-        "precision": metrics.precision_from_confusion(matrix),
-        "recall": metrics.recall_from_confusion(matrix),
-        "f1": metrics.f1_from_confusion(matrix),
+        "precision": precision_from_confusion(matrix),
+        "recall": recall_from_confusion(matrix),
+        "f1": f1_from_confusion(matrix),
     }
     rows: list[dict[str, Any]] = [
         {"class": name, **{key: float(values[c]) for key, values in columns.items()}, "support": int(support[c])}
@@ -38,8 +39,8 @@ def classification_report(predictions: Predictions) -> list[dict[str, Any]]:
 
 
 def confusion_counts(predictions: Predictions) -> IntArray:
-    """(C, C) how many rows of each class (first axis) were predicted as each (second)."""
-    return metrics.confusion_matrix(predictions.probs, require_labels(predictions)).astype(np.int64)
+    """(C, C) number of rows of each class (first axis) predicted as each (second)."""
+    return confusion_matrix(predictions.probs, require_labels(predictions)).astype(np.int64)
 
 
 def roc_curve(probs: FloatArray, labels: IntArray, index: int) -> tuple[FloatArray, FloatArray]:
@@ -51,7 +52,7 @@ def roc_curve(probs: FloatArray, labels: IntArray, index: int) -> tuple[FloatArr
     >>> fpr.tolist(), tpr.tolist()
     ([0.0, 0.0, 1.0], [0.0, 1.0, 1.0])
     """
-    probs, labels, _ = metrics.check_metric_inputs(probs, labels, None)
+    probs, labels, _ = check_metric_inputs(probs, labels)
     scores, positive = probs[:, index], labels == index
     order = np.argsort(-scores, kind="stable")
     last = np.flatnonzero(np.diff(scores[order], append=-np.inf))
@@ -64,15 +65,15 @@ def roc_curve(probs: FloatArray, labels: IntArray, index: int) -> tuple[FloatArr
 
 
 def precision_recall_curve(probs: FloatArray, labels: IntArray, index: int) -> tuple[FloatArray, FloatArray]:
-    """Recall and precision of one class at every cut on its probability, from the highest; NaN where it is absent.
+    """Recall and precision of one class at every threshold on its probability, from the highest; NaN where it is absent.
 
-    The area under the steps is `metrics.class_average_precision`.
+    The area under the steps is the average precision of the class.
 
     >>> recall, precision = precision_recall_curve(np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]]), np.array([0, 0, 1]), 1)
     >>> recall.tolist(), precision.round(2).tolist()
     ([1.0, 1.0, 1.0], [1.0, 0.5, 0.33])
     """
-    probs, labels, _ = metrics.check_metric_inputs(probs, labels, None)
+    probs, labels, _ = check_metric_inputs(probs, labels)
     scores, positive = probs[:, index], labels == index
     order = np.argsort(-scores, kind="stable")
     ends = ends_of_ties(scores[order])
@@ -82,31 +83,28 @@ def precision_recall_curve(probs: FloatArray, labels: IntArray, index: int) -> t
 
 
 def reliability_bins(
-    probs: FloatArray, labels: IntArray, num_bins: int = 15, *, equal_mass: bool = False, confidence: float = 0.95
+    probs: FloatArray, labels: IntArray, num_bins: int = 15, *, confidence: float = 0.95
 ) -> list[dict[str, float]]:
-    """What was said and what came true in each bin of confidence that holds a row.
+    """Mean confidence and accuracy of each bin of confidence that holds a row; bins have equal width.
 
     Keys: low and high edge, count, mean confidence, accuracy, and accuracy_low and accuracy_high, its Clopper-Pearson
     interval (which takes rows as independent: pool scans by subject first where they are not).
     """
-    probs, labels, _ = metrics.check_metric_inputs(probs, labels, None)
-    said, right = probs.max(axis=1).astype(np.float64), probs.argmax(axis=1) == labels
-    bins = metrics.assign_bins(said, num_bins, equal_mass)
-    counts, hits = np.bincount(bins, minlength=num_bins), np.bincount(bins[right], minlength=num_bins)
-    means = np.bincount(bins, said, num_bins) / np.maximum(counts, 1)
+    probs, labels, _ = check_metric_inputs(probs, labels)
+    confidences, correct = probs.max(axis=1).astype(np.float64), probs.argmax(axis=1) == labels
+    bins = assign_bins(confidences, num_bins)
+    counts, hits = np.bincount(bins, minlength=num_bins), np.bincount(bins[correct], minlength=num_bins)
+    means = np.bincount(bins, confidences, num_bins) / np.maximum(counts, 1)
     low, high = clopper_pearson_arrays(hits, counts, confidence)
-    rows = []
-    for b in np.flatnonzero(counts):
-        edges = (said[bins == b].min(), said[bins == b].max()) if equal_mass else (b / num_bins, (b + 1) / num_bins)
-        rows.append(
-            {
-                "low": float(edges[0]),
-                "high": float(edges[1]),
-                "count": int(counts[b]),
-                "confidence": float(means[b]),
-                "accuracy": float(hits[b] / counts[b]),
-                "accuracy_low": float(low[b]),
-                "accuracy_high": float(high[b]),
-            }
-        )
-    return rows
+    return [
+        {
+            "low": float(b / num_bins),
+            "high": float((b + 1) / num_bins),
+            "count": int(counts[b]),
+            "confidence": float(means[b]),
+            "accuracy": float(hits[b] / counts[b]),
+            "accuracy_low": float(low[b]),
+            "accuracy_high": float(high[b]),
+        }
+        for b in np.flatnonzero(counts)
+    ]

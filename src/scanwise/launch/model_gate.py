@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from scanwise.errors import LaunchError
-from scanwise.recipe import LOWER_IS_BETTER
+from scanwise.metrics import lower_is_better
 from scanwise.records import Metric, load_metrics
 from scanwise.run import write_json
 
@@ -65,7 +65,7 @@ def _beats(value: float | None, previous: float | None, metric: str) -> bool:
         return False
     if previous is None:
         return True
-    return value < previous if metric in LOWER_IS_BETTER else value > previous
+    return value < previous if lower_is_better(metric) else value > previous
 
 
 def _metrics_in(model: Path) -> list[Metric]:

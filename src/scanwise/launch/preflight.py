@@ -94,11 +94,9 @@ def refuse_metric(name: str, made: Recipe) -> None:
         RecipeError: if there is no such metric.
         LaunchError: if models of this recipe have none.
     """
-    from scanwise.evaluation.estimates import OF_STAGES
     from scanwise.metrics import METRICS
 
-    lookup(METRICS, name, "metric")
-    if name in OF_STAGES and not made.ordered:
+    if lookup(METRICS, name, "metric").needs_order and not made.ordered:
         raise LaunchError(
             f"--metric {name} is for classes in order, and the recipe does not say that they are. Set ordered=true, or "
             "choose another metric."

@@ -19,10 +19,9 @@ from scanwise.recipe.explain import Explain
 from scanwise.recipe.judging import Calibration, Conformal, Evaluation, Rivals, Uncertainty
 from scanwise.recipe.model import Attention, Fusion, Half, Hybrid, Members, Model, Multihead, Part, Text
 from scanwise.recipe.section import Section
-from scanwise.recipe.train import LOWER_IS_BETTER, Augment, Optimizer, Schedule, Tracking, Train, TrainingStage
+from scanwise.recipe.train import Augment, Optimizer, Schedule, Tracking, Train, TrainingStage
 
 __all__ = [
-    "LOWER_IS_BETTER",
     "Attention",
     "Audit",
     "Augment",

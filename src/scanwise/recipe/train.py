@@ -100,10 +100,6 @@ class Tracking(Section):
     """Of MLflow: its server, or a file as `sqlite:///FILE`; unsaid, a file in the folder of the fit."""
 
 
-LOWER_IS_BETTER = ("loss", "nll", "brier", "ece", "stage_error")
-"""Of what `train.monitor` may name."""
-
-
 class Train(Section):
     """How the network learns."""
 

@@ -14,7 +14,7 @@ from scanwise.reporting.run_data import RunData
 from scanwise.reporting.sections import labels_of
 from scanwise.reporting.wording import SPACE, counted, fixed, in_full, listed, percent, printable, term, with_interval
 
-CALIBRATION = {"ece": metrics.expected_calibration_error, "nll": metrics.nll, "brier": metrics.brier}
+CALIBRATION = {name: metrics.METRICS[name] for name in ("ece", "nll", "brier")}
 WHOM = {
     "new scan": "a new scan",
     "new subject": "a new person, all scans taken together",

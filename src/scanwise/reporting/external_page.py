@@ -95,7 +95,7 @@ def _answer(measured: Sequence[Metric], before: Predictions, alpha: float | None
     told = []
     accuracy, coverage = _find(measured, "accuracy"), _find(measured, "coverage")
     if accuracy:
-        own = percent(float(metrics.accuracy(before.probs, require_labels(before))), len(before))
+        own = percent(float(metrics.METRICS["accuracy"](before.probs, require_labels(before))), len(before))
         there = counted(len(before), before.unit)
         told.append(f"Accuracy {in_full(accuracy)}; on the {there} of its own test side it was {own}.")
     if coverage and alpha is not None:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from scanwise import evaluation, metrics
-from scanwise.recipe import LOWER_IS_BETTER
 from scanwise.records import FloatArray, IntArray, Predictions
 from scanwise.reporting import curves as lines_of
 from scanwise.reporting import figures, tables
@@ -29,10 +28,7 @@ from scanwise.reporting.wording import (
 )
 
 SHOWN = 20  # of a list that may be long, this many; the file has the rest
-OVERALL = (
-    *evaluation.LEAKY_METRICS, "macro_precision", "weighted_precision", "macro_specificity", "weighted_specificity",
-    "average_precision", "sensitivity_at_90", "matthews", "kappa", "quadratic_kappa", "stage_error", "cdr_error",
-)  # fmt: skip
+OVERALL = (*(name for name, spec in metrics.METRICS.items() if not spec.needs_calibration), "cdr_error")
 PER_CLASS = ("precision", "recall", "specificity", "f1")
 
 
@@ -144,7 +140,7 @@ def training(contents: RunData) -> list[tuple[str, Drawing, Table]]:
 def best_epoch(fitted: Fitted, monitor: str) -> int:
     """The first epoch that is best at what the recipe watches."""
     values = fitted.history[f"validation_{monitor}"]
-    place = np.nanargmin(values) if monitor in LOWER_IS_BETTER else np.nanargmax(values)
+    place = np.nanargmin(values) if metrics.lower_is_better(monitor) else np.nanargmax(values)
     return int(fitted.history["epoch"][place])
 
 
@@ -216,7 +212,7 @@ def worst_by_f1(table: Table, lines: Sequence[tables.Row]) -> Table:
 
 def roc_curves(said: Predictions, titles: Sequence[str]) -> list[figures.Roc]:
     """A curve a class that some test cases have and some have not; one of two classes says it all."""
-    labels, areas = labels_of(said), metrics.class_auroc(said.probs, labels_of(said))
+    labels, areas = labels_of(said), metrics.METRICS["auroc"].by_class(said.probs, labels_of(said))
     return [
         figures.Roc(titles[index], *evaluation.roc_curve(said.probs, labels, index), float(areas[index]))
         for index in ([1] if len(titles) == 2 else range(len(titles)))
@@ -226,8 +222,8 @@ def roc_curves(said: Predictions, titles: Sequence[str]) -> list[figures.Roc]:
 
 def recall_curves(said: Predictions, titles: Sequence[str]) -> list[lines_of.Curve]:
     """A precision-recall curve of each class that has one of `roc_curves`."""
-    labels, areas = labels_of(said), metrics.class_auroc(said.probs, labels_of(said))
-    precise = metrics.class_average_precision(said.probs, labels)
+    labels, areas = labels_of(said), metrics.METRICS["auroc"].by_class(said.probs, labels_of(said))
+    precise = metrics.METRICS["average_precision"].by_class(said.probs, labels)
     return [
         lines_of.Curve(
             titles[index],

@@ -12,7 +12,7 @@ import numpy as np
 
 from scanwise.errors import RunError
 from scanwise.evaluation import confusion_counts
-from scanwise.metrics import (
+from scanwise.metrics.sums import (
     f1_from_confusion,
     precision_from_confusion,
     recall_from_confusion,

@@ -11,8 +11,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
 
+from scanwise.metrics import lower_is_better
 from scanwise.models import weights
-from scanwise.recipe import LOWER_IS_BETTER, Train, TrainingStage
+from scanwise.recipe import Train, TrainingStage
 from scanwise.run import Fit, is_writer, spell_time, write_text
 from scanwise.training import distributed
 from scanwise.training.checkpoints import BEST, LAST
@@ -119,7 +120,7 @@ class Keeper(Callback):
             **({"stage": self.stage + 1} if self.staged else {}),
         }
         self.history.append(row)
-        score = (-1 if self.monitor in LOWER_IS_BETTER else 1) * row[f"validation_{self.monitor}"]
+        score = (-1 if lower_is_better(self.monitor) else 1) * row[f"validation_{self.monitor}"]
         if np.isnan(score) and not self.best_epoch and is_writer():
             log.warning(
                 "train.monitor: %s is not defined on this validation side, which may lack a class. As long as it is not, "

@@ -56,7 +56,7 @@ def test_figures_and_differences_are_those_of_the_runs(tmp_path: Path) -> None:
         name: tables.read(path / "tables" / "predictions_subject.csv") for name, path in (("one", good), ("two", bad))
     }
     for name, part in said.items():
-        assert values[name].value == pytest.approx(metrics.accuracy(part.probs, part.labels))  # type: ignore[arg-type]
+        assert values[name].value == pytest.approx(metrics.METRICS["accuracy"](part.probs, part.labels))  # type: ignore[arg-type]
     gap = next(m for m in found.differences if m.name == "accuracy difference")
     assert gap.value == pytest.approx(values["one"].value - values["two"].value)
     assert gap.low > 0
@@ -72,7 +72,7 @@ def test_seeds_of_one_recipe_are_averaged_with_their_spread(tmp_path: Path) -> N
     alone = []
     for path in ones:
         said = tables.read(path / "tables" / "predictions_subject.csv")
-        alone.append(float(metrics.accuracy(said.probs, said.labels)))  # type: ignore[arg-type]
+        alone.append(float(metrics.METRICS["accuracy"](said.probs, said.labels)))  # type: ignore[arg-type]
     mean, deviation = found.spreads["one", "accuracy"]
     assert (mean, deviation) == (pytest.approx(np.mean(alone)), pytest.approx(np.std(alone, ddof=1)))
     accuracy = next(m for m in found.metrics if (m.model, m.name) == ("one", "accuracy"))

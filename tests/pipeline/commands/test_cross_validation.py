@@ -66,7 +66,7 @@ def test_figures_are_told_fold_by_fold_and_pooled(folded: Path) -> None:
     assert {fold for fold, _, _ in found} == {0, 1, -1}
     said = tables.read(folded / "nested" / "tables" / "predictions_subject.csv")
     pooled = found[-1, "subject", "accuracy"]
-    assert pooled.value == pytest.approx(metrics.accuracy(said.probs, said.labels))  # type: ignore[arg-type]
+    assert pooled.value == pytest.approx(metrics.METRICS["accuracy"](said.probs, said.labels))  # type: ignore[arg-type]
     assert pooled.count == sum(found[fold, "subject", "accuracy"].count for fold in (0, 1))
 
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from scanwise import bundle, evaluation, metrics, pipeline, recipe, run
 from scanwise.errors import RecipeError, RunError
-from scanwise.evaluation.comparison import LOWER_IS_BETTER
 from scanwise.evaluation.sample import require_labels
 from scanwise.pipeline.stages.evaluation import ModelPredictions, kept_rivals, pool
 from scanwise.pipeline.stages.operating_points import validation_of
@@ -167,7 +166,7 @@ def _worth(fit: Fit, criterion: str, place: int) -> float:
 
 def _best(values: Mapping[str, float], criterion: str) -> str:
     """The candidate that is best; the first of equals, and one without a value never."""
-    sign = 1.0 if criterion in LOWER_IS_BETTER else -1.0
+    sign = 1.0 if metrics.lower_is_better(criterion) else -1.0
     return min(values, key=lambda name: sign * values[name] if values[name] == values[name] else np.inf)
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,10 +124,10 @@ def _figures(rows: Logits, after: FloatArray) -> tuple[tuple[str, float, float],
     units: dict[str, FloatArray | None] = {"": None}
     if len(np.unique(scans := np.bincount(owners))) > 1:
         units = {", by scan": None, ", by subject": 1 / scans[owners]}
-    kinds = {
-        "NLL": metrics.nll,
-        "Brier score": metrics.brier,
-        "ECE": metrics.expected_calibration_error,
+    kinds: dict[str, Callable[..., metrics.MetricValue]] = {
+        "NLL": metrics.METRICS["nll"],
+        "Brier score": metrics.METRICS["brier"],
+        "ECE": metrics.METRICS["ece"],
         "class-wise ECE": metrics.classwise_calibration_error,
     }
     return tuple(

@@ -11,7 +11,7 @@ from scanwise.records import FloatArray, Predictions
 
 SIZES = (10, 20, 30, 50, 100, 200)
 REPEATS = 40
-NAMES = ("nll", "brier", "ece")
+NAMES = tuple(name for name, spec in metrics.METRICS.items() if spec.needs_calibration)
 
 
 def learning_curve(

@@ -39,7 +39,7 @@ def choose_pooling(validation: Logits, asked: str) -> str:
     def loss(how: str) -> float:
         known = pooling.pool_by_subject(validation, how)
         learnt = calibration.Temperature.fit(known.logits, known.labels, known.subjects)
-        return float(metrics.nll(learnt(known.logits), known.labels))
+        return float(metrics.METRICS["nll"](learnt(known.logits), known.labels))
 
     return min(pooling.POOLINGS, key=loss)
 
