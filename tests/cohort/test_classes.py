@@ -5,7 +5,7 @@ import pytest
 
 from scanwise.cohort.classes import SCALES, STAGES, Classes, refuse_stages, resolve, spelling
 from scanwise.errors import DataError, RecipeError
-from scanwise.evaluation.estimates import OF_STAGES
+from scanwise.metrics import METRICS
 from scanwise.recipe import Recipe
 
 STAGED = ("nondemented", "verymilddemented", "milddemented", "moderatedemented")
@@ -152,7 +152,11 @@ def test_a_label_belongs_to_one_class() -> None:
     ("settings", "told"),
     [
         ({"model": {"ordinal": True}, "train": {"loss": "corn"}}, r"model\.ordinal=true and train\.loss=corn"),
-        *(({"train": {"monitor": name}}, rf"train\.monitor={name}") for name in OF_STAGES),
+        *(
+            ({"train": {"monitor": name}}, rf"train\.monitor={name}")
+            for name, spec in METRICS.items()
+            if spec.needs_order
+        ),
         ({"conformal": {"score": "ordinal"}}, r"conformal\.score=ordinal"),
     ],
 )
