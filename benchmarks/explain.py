@@ -27,8 +27,8 @@ from PIL import Image
 
 from scanwise import recipe
 from scanwise.cohort import phantom
-from scanwise.explanation import Explainer, chances, sanity
-from scanwise.explanation.sanity import Subject
+from scanwise.explanation import HeatmapExplainer, sanity, uncalibrated_probs
+from scanwise.explanation.sanity import CheckedMaps
 from scanwise.models import Network, build
 from scanwise.models.vocabulary import Vocabulary
 
@@ -39,7 +39,7 @@ def cost(batch: int, rounds: int) -> None:
     network = build(recipe.Model(name="resnet18"), 4, 3).eval()
     images = torch.randint(0, 256, (batch, 3, 224, 224)).float()
     targets = torch.zeros(batch, 1, dtype=torch.int64)
-    explainer = Explainer.of(network, images[:1], method="grad_cam")
+    explainer = HeatmapExplainer.of(network, images[:1], method="grad_cam")
     jobs: dict[str, Callable[[], Any]] = {
         "forward": lambda: _forward(network, images),
         "scanwise": lambda: explainer(images, targets),
@@ -166,14 +166,14 @@ def truth(name: str, methods: Sequence[str], people: int, seed: int, epochs: int
     spent = time.process_time() - begun
     test = np.arange(cut, len(scans))[::2]
     words = {} if tokens is None else {"tokens": tokens[test]}
-    right = (chances(network, scans[test], **words).argmax(axis=1) == labels[test]).mean()
+    right = (uncalibrated_probs(network, scans[test], **words).argmax(axis=1) == labels[test]).mean()
     print(
         f"{name}, seed {seed}, {epochs} epochs, {kind.side} pixels, mask at most {100 * largest:.1f} % of the head, "
         f"accuracy {right:.3f}, trained in {spent:.0f} s of CPU",
         flush=True,
     )
     for method in methods:
-        found = sanity.truth(Subject.of(network, scans[test], method=method, **words), planted[test])
+        found = sanity.check_planted_truth(CheckedMaps.of(network, scans[test], method=method, **words), planted[test])
         print(f"{method}: {found.message} {'reached' if found.passed else 'NOT reached'}", flush=True)
 
 
@@ -263,7 +263,7 @@ def checks(count: int) -> None:
     scans = np.random.default_rng(0).integers(0, 256, (count, made.data.size, made.data.size, 1), dtype=np.uint8)
     masks = np.ones(scans.shape[:3], dtype=np.bool_)
     wall, cpu = time.perf_counter(), time.process_time()
-    sanity.check(network, scans, masks=masks, progress=True)
+    sanity.check_method(network, scans, masks=masks, progress=True)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     print(f"{count} scans, {torch.get_num_threads()} threads: {wall:.1f} s on the clock, {cpu:.1f} s of CPU")
 

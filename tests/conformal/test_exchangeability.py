@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scanwise.conformal import Difference, compare_features, compare_scores
+from scanwise.conformal import ShiftTest, compare_features, compare_scores
 from scanwise.errors import DataError, ShapeError
 from scanwise.records import FloatArray, StrArray
 
@@ -17,7 +17,7 @@ def _people(random: np.random.Generator, counts: list[int], shift: float, width:
     return values, np.char.add(f"{random.integers(1 << 40)}:", owner.astype(str))
 
 
-def _compare(kind: str, random: np.random.Generator, shift: float, seed: int) -> Difference:
+def _compare(kind: str, random: np.random.Generator, shift: float, seed: int) -> ShiftTest:
     width = 1 if kind == "scores" else 30
     known, known_subjects = _people(random, [8] * 25, 0.0, width)
     new, new_subjects = _people(random, random.integers(1, 12, 20).tolist(), shift, width)

@@ -9,7 +9,7 @@ import torch
 from networks import KINDS, make, scans
 
 from scanwise.errors import DataError, RecipeError, ShapeError
-from scanwise.explanation import METHODS, explain, judged, maps
+from scanwise.explanation import METHODS, explain_arrays, explain_with_heatmaps, with_check_result
 from scanwise.records import FloatArray, Heatmap
 
 OF_TRANSFORMERS = ("rollout", "gradient_rollout")
@@ -50,7 +50,7 @@ def test_every_method_gives_a_map_and_leaves_the_network_alone(kind: str, method
     for weight in list(network.parameters())[::2]:
         weight.requires_grad_(False)
     before = state(network)
-    found = explain(network, scans(3), targets=[0, 2], method=method)
+    found = explain_with_heatmaps(network, scans(3), targets=[0, 2], method=method)
     assert state(network) == before
     assert [(one.scan, one.target) for one in found] == [(str(n), t) for n in range(3) for t in (0, 2)]
     for one in found:
@@ -64,9 +64,9 @@ def test_every_method_gives_a_map_and_leaves_the_network_alone(kind: str, method
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in (*OF_TRANSFORMERS, "query_key")])
 def test_several_targets_are_each_as_one_alone(method: str) -> None:
     network, pixels = make("small"), scans(2)
-    both, _ = maps(network, pixels, targets=[2, 0], method=method)
+    both, _ = explain_arrays(network, pixels, targets=[2, 0], method=method)
     for place, target in enumerate((2, 0)):
-        alone, _ = maps(network, pixels, targets=target, method=method)
+        alone, _ = explain_arrays(network, pixels, targets=target, method=method)
         np.testing.assert_allclose(both[:, place], alone[:, 0], rtol=1e-4, atol=1e-5 * alone.max())
 
 
@@ -77,7 +77,7 @@ def test_several_targets_take_one_pass(method: str) -> None:
     counts = []
     for targets in ([0], [0, 1, 2]):
         passes.clear()
-        maps(network, pixels, targets=targets, method=method)
+        explain_arrays(network, pixels, targets=targets, method=method)
         counts.append(len(passes))
     assert counts[0] == counts[1] > 0
 
@@ -86,31 +86,31 @@ def test_several_targets_take_one_pass(method: str) -> None:
 def test_a_map_that_shows_nothing_passes_no_check(values: FloatArray) -> None:
     one = Heatmap("scan", 0, values, "grad_cam", 0.9)
     for reasons in (None, []):
-        assert judged(one, reasons).passed is False
-        assert judged(one, reasons).reason.startswith("the map")
+        assert with_check_result(one, reasons).passed is False
+        assert with_check_result(one, reasons).reason.startswith("the map")
     good = replace(one, values=np.ones((4, 4), np.float32))
-    assert judged(good, None).passed is None
-    assert judged(good, []).passed is True
-    assert judged(good, ["it jumps"]).passed is False
+    assert with_check_result(good, None).passed is None
+    assert with_check_result(good, []).passed is True
+    assert with_check_result(good, ["it jumps"]).passed is False
 
 
 def test_the_predicted_class_is_explained_unless_another_is_named() -> None:
     network, pixels = make("small"), scans(6)
-    found = explain(network, pixels)
+    found = explain_with_heatmaps(network, pixels)
     probs = torch.softmax(network(torch.from_numpy(pixels).permute(0, 3, 1, 2)), 1)
     assert [one.target for one in found] == probs.argmax(1).tolist()
     np.testing.assert_allclose([one.prob for one in found], probs.amax(1).tolist(), rtol=1e-5)
     own = np.array([[0], [1], [2], [0], [1], [2]])
-    assert [one.target for one in explain(network, pixels, targets=own, batch=4)] == [0, 1, 2, 0, 1, 2]
+    assert [one.target for one in explain_with_heatmaps(network, pixels, targets=own, batch=4)] == [0, 1, 2, 0, 1, 2]
 
 
 def test_it_works_where_the_caller_has_switched_gradients_off() -> None:
     network, pixels = make("small"), scans(2)
-    expected, _ = maps(network, pixels, targets=0, method="grad_cam")
+    expected, _ = explain_arrays(network, pixels, targets=0, method="grad_cam")
     with torch.no_grad():
-        np.testing.assert_allclose(maps(network, pixels, targets=0, method="grad_cam")[0], expected)
+        np.testing.assert_allclose(explain_arrays(network, pixels, targets=0, method="grad_cam")[0], expected)
     with torch.inference_mode():
-        np.testing.assert_allclose(maps(network, pixels, targets=0, method="grad_cam")[0], expected)
+        np.testing.assert_allclose(explain_arrays(network, pixels, targets=0, method="grad_cam")[0], expected)
 
 
 @pytest.mark.parametrize("kind", ["small", "vit"])
@@ -118,8 +118,8 @@ def test_it_works_where_the_caller_has_switched_gradients_off() -> None:
 def test_half_precision_gives_much_the_same_map(kind: str, half: torch.dtype) -> None:
     network, pixels = make(kind), scans(3)
     method = "gradient_rollout" if kind == "vit" else "layer_cam"
-    fine, _ = maps(network, pixels, targets=0, method=method)
-    rough, _ = maps(network, pixels, targets=0, method=method, half=half)
+    fine, _ = explain_arrays(network, pixels, targets=0, method=method)
+    rough, _ = explain_arrays(network, pixels, targets=0, method=method, half=half)
     assert rough.dtype == np.float32
     for one, other in zip(fine[:, 0], rough[:, 0], strict=True):
         assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.98
@@ -127,15 +127,15 @@ def test_half_precision_gives_much_the_same_map(kind: str, half: torch.dtype) ->
 
 def test_a_last_map_of_one_place_does_no_harm() -> None:
     network = make("alexnet")
-    values, _ = maps(network, scans(2), targets=0, method="grad_cam")
+    values, _ = explain_arrays(network, scans(2), targets=0, method="grad_cam")
     assert len(np.unique(values[0, 0])) > 16  # not one value all over
 
 
 def test_a_layer_can_be_named() -> None:
     network = make("small")
-    one, _ = maps(network, scans(2), targets=0, method="layer_cam", layer="blocks.0.2")
-    same, _ = maps(network, scans(2), targets=0, method="layer_cam", layer="body.blocks.0.2")
-    other, _ = maps(network, scans(2), targets=0, method="layer_cam", layer="blocks.2.2")
+    one, _ = explain_arrays(network, scans(2), targets=0, method="layer_cam", layer="blocks.0.2")
+    same, _ = explain_arrays(network, scans(2), targets=0, method="layer_cam", layer="body.blocks.0.2")
+    other, _ = explain_arrays(network, scans(2), targets=0, method="layer_cam", layer="blocks.2.2")
     np.testing.assert_array_equal(one, same)
     assert not np.allclose(one, other)
 
@@ -162,7 +162,7 @@ def test_what_cannot_be_explained_is_refused(
     network = make(kind)
     before = state(network)
     with pytest.raises(error, match=told):
-        explain(network, scans(2), **options)
+        explain_with_heatmaps(network, scans(2), **options)
     assert state(network) == before
 
 
@@ -178,7 +178,7 @@ def test_what_cannot_be_explained_is_refused(
 )
 def test_scans_of_another_kind_are_refused(kind: str, pixels: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
-        explain(make(kind), pixels)
+        explain_with_heatmaps(make(kind), pixels)
 
 
 def test_a_network_of_words_alone_has_no_heatmap() -> None:
@@ -187,4 +187,4 @@ def test_a_network_of_words_alone_has_no_heatmap() -> None:
 
     network = build(Model(name="text"), 3, 1)
     with pytest.raises(RecipeError, match="words alone"):
-        explain(network, scans(2), tokens=np.ones((2, 4), np.int64))
+        explain_with_heatmaps(network, scans(2), tokens=np.ones((2, 4), np.int64))

@@ -13,7 +13,7 @@ import torch
 from networks import VIT, scans
 
 from scanwise import recipe
-from scanwise.explanation import METHODS, maps, words
+from scanwise.explanation import METHODS, explain_arrays, words
 from scanwise.models import Network, build
 
 SMALL = "model.weights=none"
@@ -78,8 +78,8 @@ def state(found: Network) -> list[Any]:
 def test_maps_do_not_depend_on_the_batch_and_nothing_is_left_behind(kind: str, method: str) -> None:
     pixels, more = seen(kind)
     before = state(network(kind))
-    whole, _ = maps(network(kind), pixels, targets=[0, 2], method=method, batch=3, **more)
-    parts, _ = maps(network(kind), pixels, targets=[0, 2], method=method, batch=1, **more)
+    whole, _ = explain_arrays(network(kind), pixels, targets=[0, 2], method=method, batch=3, **more)
+    parts, _ = explain_arrays(network(kind), pixels, targets=[0, 2], method=method, batch=1, **more)
     assert state(network(kind)) == before
     assert np.isfinite(whole).all()
     assert whole.any()
@@ -93,8 +93,8 @@ def test_maps_do_not_depend_on_the_batch_and_nothing_is_left_behind(kind: str, m
 def test_half_precision_gives_much_the_same_map(kind: str, method: str) -> None:
     pixels, more = seen(kind)
     before = state(network(kind))
-    fine, _ = maps(network(kind), pixels, targets=[0, 2], method=method, **more)
-    rough, _ = maps(network(kind), pixels, targets=[0, 2], method=method, half=torch.bfloat16, **more)
+    fine, _ = explain_arrays(network(kind), pixels, targets=[0, 2], method=method, **more)
+    rough, _ = explain_arrays(network(kind), pixels, targets=[0, 2], method=method, half=torch.bfloat16, **more)
     assert state(network(kind)) == before
     assert rough.dtype == np.float32
     assert np.corrcoef(fine.ravel(), rough.ravel())[0, 1] > 0.9
@@ -117,14 +117,14 @@ def test_words_do_not_depend_on_the_batch_and_pieces_go_together(name: str, memb
     pixels = np.repeat(scans(3), 3, axis=3) if name == "fusion" else None
     pieces = np.array([[0, 1, 1, 2, -1, -1], [0, 0, -1, -1, -1, -1], [-1] * 6])
     before = state(found)
-    whole = words.spoken(found, pixels, TOKENS, words=pieces, targets=np.ones(3, np.int64), batch=3)
-    alone = words.spoken(found, pixels, TOKENS, words=pieces, targets=np.ones(3, np.int64), batch=1)
+    whole = words.explain_words(found, pixels, TOKENS, words=pieces, targets=np.ones(3, np.int64), batch=3)
+    alone = words.explain_words(found, pixels, TOKENS, words=pieces, targets=np.ones(3, np.int64), batch=1)
     assert state(found) == before
     assert whole.fall.shape == (3, 3)
     np.testing.assert_allclose(alone.fall, whole.fall, atol=1e-4)
     assert (whole.fall[1, 1:] == 0).all()
     assert (whole.fall[2] == 0).all()
-    each = words.spoken(found, pixels, TOKENS, targets=np.ones(3, np.int64))
+    each = words.explain_words(found, pixels, TOKENS, targets=np.ones(3, np.int64))
     assert whole.fall[0, 0] == pytest.approx(each.fall[0, 0], abs=1e-4)
     odds = []
     for tokens in (TOKENS, np.array([[3, 0, 0, 6, 0, 0]] * 3)):  # both pieces of the second word at once

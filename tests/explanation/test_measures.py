@@ -8,13 +8,13 @@ from scanwise.errors import ShapeError
 from scanwise.explanation.measures import (
     auprc,
     centre_blob,
-    faith,
     imputed,
-    inside,
+    measure_faithfulness,
     overlap,
     pointing_game,
     random_maps,
-    strongest,
+    share_inside,
+    strongest_pixels,
 )
 
 
@@ -42,11 +42,11 @@ def test_overlap_is_that_of_chance_for_unrelated_maps() -> None:
 
 
 def test_the_strongest_are_as_many_as_asked_for_even_in_a_flat_map() -> None:
-    assert strongest(np.zeros((2, 10, 10)), 0.05).sum(axis=(1, 2)).tolist() == [5, 5]
+    assert strongest_pixels(np.zeros((2, 10, 10)), 0.05).sum(axis=(1, 2)).tolist() == [5, 5]
 
 
 def test_an_empty_map_lies_nowhere() -> None:
-    assert inside(np.zeros((1, 4, 4)), np.ones((1, 4, 4), dtype=bool)).tolist() == [0.0]
+    assert share_inside(np.zeros((1, 4, 4)), np.ones((1, 4, 4), dtype=bool)).tolist() == [0.0]
 
 
 def test_the_blind_maps_have_seen_nothing() -> None:
@@ -67,8 +67,8 @@ def test_faith_is_highest_for_the_pixels_that_the_answer_is_made_of() -> None:
 
     right = np.zeros((4, 20, 20))
     right[:, 5:8, 5:8] = 1
-    good = faith(ask, scans, plain, right)
-    bad = faith(ask, scans, plain, centre_blob(4, 20, 20) * (1 - right))
+    good = measure_faithfulness(ask, scans, plain, right)
+    bad = measure_faithfulness(ask, scans, plain, centre_blob(4, 20, 20) * (1 - right))
     assert good.deletion > bad.deletion
     assert good.insertion > bad.insertion
     assert good.road > bad.road > -0.01  # never 0 for all: Quantus #333

@@ -6,8 +6,8 @@ import torch
 from networks import make, scans, tensors
 
 from scanwise.errors import DataError, RecipeError
-from scanwise.explanation import chances, components, maps, words
-from scanwise.explanation.uncertainty_map import spread
+from scanwise.explanation import components, explain_arrays, uncalibrated_probs, words
+from scanwise.explanation.uncertainty_map import explain_members
 from scanwise.models import Network, build
 from scanwise.recipe import Model
 
@@ -25,9 +25,9 @@ def fusion(**members: object) -> Network:
 
 def test_the_two_halves_are_told_of_and_combined() -> None:
     network = make("hybrid")
-    looks = components.look(network, scans(3), batch=2)
-    first, _ = maps(network, scans(3), targets=looks.targets[:, None], method="grad_cam")
-    second, _ = maps(network, scans(3), targets=looks.targets[:, None], method="gradient_rollout")
+    looks = components.explain_halves(network, scans(3), batch=2)
+    first, _ = explain_arrays(network, scans(3), targets=looks.targets[:, None], method="grad_cam")
+    second, _ = explain_arrays(network, scans(3), targets=looks.targets[:, None], method="gradient_rollout")
     np.testing.assert_allclose(looks.convolution, first[:, 0], rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(looks.transformer, second[:, 0], rtol=1e-4, atol=1e-7)
     features = network.forward_features(tensors(scans(3)))
@@ -42,11 +42,16 @@ def test_the_two_halves_are_told_of_and_combined() -> None:
 
 def test_a_summary_tells_where_each_half_looks() -> None:
     network = make("hybrid")
-    looks = components.look(network, scans(2))
+    looks = components.explain_halves(network, scans(2))
     spot = np.zeros((2, 32, 32))
     spot[:, 7, 23] = 1
-    looks = components.Looks(spot, spot, spot, looks.targets, looks.norms, looks.contributions)
-    rows = [one.row() for one in components.summarise(looks, chances(network, scans(2)), ["a", "b"], ("x", "y", "z"))]
+    looks = components.HybridMaps(spot, spot, spot, looks.targets, looks.norms, looks.contributions)
+    rows = [
+        one.row()
+        for one in components.summarise_halves(
+            looks, uncalibrated_probs(network, scans(2)), ["a", "b"], ("x", "y", "z")
+        )
+    ]
     assert [row["scan"] for row in rows] == ["a", "b"]
     for row in rows:
         assert row["overlap"] == 1
@@ -55,12 +60,12 @@ def test_a_summary_tells_where_each_half_looks() -> None:
         assert row["convolution_spread"] == pytest.approx(0, abs=1e-2)
         assert row["predicted"] in ("x", "y", "z")
     with pytest.raises(RecipeError, match="hybrid"):
-        components.look(make("small"), scans(1))
+        components.explain_halves(make("small"), scans(1))
 
 
 def test_words_fall_by_what_the_answer_loses_without_them() -> None:
     network = fusion().train()
-    found = words.spoken(network, scans(3), TOKENS, targets=np.array([0, 1, 2]))
+    found = words.explain_words(network, scans(3), TOKENS, targets=np.array([0, 1, 2]))
     assert network.training
     network.eval()
     assert (found.fall[TOKENS == 0] == 0).all()
@@ -80,21 +85,21 @@ def test_words_fall_by_what_the_answer_loses_without_them() -> None:
 
 
 def test_an_ensemble_of_words_and_images_is_told_of_too() -> None:
-    found = words.spoken(fusion(kind="batch_ensemble", count=2, sigma=0.1, layers=2), scans(3), TOKENS, batch=2)
+    found = words.explain_words(fusion(kind="batch_ensemble", count=2, sigma=0.1, layers=2), scans(3), TOKENS, batch=2)
     assert found.fall.shape == (3, 4)
     np.testing.assert_allclose(found.shares.sum(axis=1), 1, rtol=1e-5)
 
 
 def test_a_network_without_words_has_none_to_tell_of() -> None:
     with pytest.raises(RecipeError, match="reads no words"):
-        words.spoken(make("small"), scans(1), TOKENS)
+        words.explain_words(make("small"), scans(1), TOKENS)
     with pytest.raises(DataError, match="both"):
-        words.spoken(fusion(), None, TOKENS)
+        words.explain_words(fusion(), None, TOKENS)
 
 
 def test_fusion_is_explained_by_heatmaps_with_its_words() -> None:
-    found, _ = maps(fusion(), scans(3, side=64), targets=0, tokens=TOKENS, batch=2)
-    other, _ = maps(fusion(), scans(3, side=64), targets=0, tokens=TOKENS + 1, batch=2)
+    found, _ = explain_arrays(fusion(), scans(3, side=64), targets=0, tokens=TOKENS, batch=2)
+    other, _ = explain_arrays(fusion(), scans(3, side=64), targets=0, tokens=TOKENS + 1, batch=2)
     assert found.any()
     assert np.abs(found - other).max() > 0.01 * found.max()
 
@@ -102,20 +107,20 @@ def test_fusion_is_explained_by_heatmaps_with_its_words() -> None:
 @pytest.mark.parametrize("kind", ["members", "late_members", "deep", "draws"])
 def test_the_variance_is_that_of_the_members_maps(kind: str) -> None:
     network = make(kind)
-    found = spread(network, scans(2), targets=1, method="layer_cam")
+    found = explain_members(network, scans(2), targets=1, method="layer_cam")
     name = "draw" if kind == "draws" else "member"
     each = [
-        maps(network, scans(2), targets=1, method="layer_cam", **{name: index})[0][:, 0]
+        explain_arrays(network, scans(2), targets=1, method="layer_cam", **{name: index})[0][:, 0]
         for index in range(found.members)
     ]
     scaled = np.stack([one / one.mean(axis=(1, 2), keepdims=True) for one in each]).astype(np.float64)
     np.testing.assert_allclose(found.mean[:, 0], scaled.mean(axis=0), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found.variance[:, 0], scaled.var(axis=0), rtol=1e-3, atol=1e-4)
     assert found.variance.max() > 0
-    again = spread(network, scans(2), targets=1, method="layer_cam", batch=1)
+    again = explain_members(network, scans(2), targets=1, method="layer_cam", batch=1)
     np.testing.assert_allclose(again.variance, found.variance, rtol=1e-3, atol=1e-4)
 
 
 def test_one_answer_has_no_variance() -> None:
     with pytest.raises(RecipeError, match="mc_dropout"):
-        spread(make("small"), scans(1))
+        explain_members(make("small"), scans(1))

@@ -8,11 +8,11 @@ import pytest
 import torch
 from networks import VIT, make, scans, tensors
 
-from scanwise.explanation import maps
+from scanwise.explanation import explain_arrays
 from scanwise.explanation.attention import gradient_rollout, rollout
 from scanwise.explanation.cam import CAMS, class_maps
-from scanwise.explanation.layers import lent, named, places
-from scanwise.explanation.query import Asked
+from scanwise.explanation.layers import borrowed, layer_by_name, map_layers
+from scanwise.explanation.query import ExplanationQuery
 
 TARGET = 1
 
@@ -24,20 +24,22 @@ def by_hand(kind: str, layer: str) -> tuple[torch.Tensor, torch.Tensor]:
 
     def keep(_: object, __: object, out: torch.Tensor) -> torch.Tensor:
         out.retain_grad()
-        kept["maps"] = out
+        kept["explain_arrays"] = out
         return out.clone()
 
     with torch.enable_grad():
         module.register_forward_hook(keep)
         network(tensors(scans(3)))[:, TARGET].sum().backward()
-    return kept["maps"].detach(), kept["maps"].grad
+    return kept["explain_arrays"].detach(), kept["explain_arrays"].grad
 
 
 def ours(kind: str, layer: str, method: str) -> torch.Tensor:
     network, images = make(kind), tensors(scans(3))
-    place = named(places(network, images[:1]), layer)
-    with lent(network):
-        return class_maps(Asked(network, images, torch.full((3, 1), TARGET), place=place), method)[:, 0].detach()
+    place = layer_by_name(map_layers(network, images[:1]), layer)
+    with borrowed(network):
+        return class_maps(ExplanationQuery(network, images, torch.full((3, 1), TARGET), place=place), method)[
+            :, 0
+        ].detach()
 
 
 @pytest.mark.parametrize(
@@ -137,8 +139,8 @@ def test_rollout_is_the_product_of_what_each_block_passes_on(kind: str, fused: b
             joined = mixed / mixed.sum(1, keepdims=True) @ joined
         row = joined[0, 1:] if kind == "vit" else joined.mean(0)
         expected.append(row.reshape(4, 4))
-    with lent(network):
-        found = rollout(Asked(network, images, torch.full((3, 1), TARGET)))[:, 0]
+    with borrowed(network):
+        found = rollout(ExplanationQuery(network, images, torch.full((3, 1), TARGET)))[:, 0]
     np.testing.assert_allclose(found.numpy(), np.array(expected), atol=1e-5)
     assert found.min() > 0
     assert [block.attn.fused_attn for block in network.body.blocks] == [fused] * VIT["depth"]
@@ -156,8 +158,8 @@ def test_gradient_rollout_is_attention_times_its_positive_gradient() -> None:
             joined = joined + product @ joined
         expected.append((joined - np.eye(17))[0, 1:].reshape(4, 4))
     network = make("vit")
-    with lent(network):
-        found = gradient_rollout(Asked(network, tensors(scans(3)), torch.full((3, 1), TARGET)))[:, 0]
+    with borrowed(network):
+        found = gradient_rollout(ExplanationQuery(network, tensors(scans(3)), torch.full((3, 1), TARGET)))[:, 0]
     largest = np.max(expected)
     assert largest > 0
     np.testing.assert_allclose(found.numpy(), np.array(expected), rtol=1e-4, atol=1e-5 * largest)
@@ -170,20 +172,20 @@ def test_the_query_key_map_is_where_the_places_look() -> None:
     look = network.body.attention.look
     query, key = (part(places_).reshape(2, -1, 2, 8).transpose(1, 2) for part in (look.query, look.key))
     expected = torch.softmax(query @ key.transpose(2, 3) / math.sqrt(8), 3).mean((1, 2)).reshape(2, 1, 2, 2)
-    found, _ = maps(network, scans(2), targets=0, method="query_key")
+    found, _ = explain_arrays(network, scans(2), targets=0, method="query_key")
     up = torch.nn.functional.interpolate(expected.detach(), size=(32, 32), mode="bilinear", align_corners=False)
     np.testing.assert_allclose(found, up.numpy(), atol=1e-5)
 
 
 def test_integrated_gradients_add_up_to_the_change_of_the_answer() -> None:
     """Completeness, of Captum's path between the plain scan and the scan, with the sign kept."""
-    from scanwise.explanation.gradients import _path, plain
+    from scanwise.explanation.gradients import _path, without_small_structures
 
     network, images = make("vit"), tensors(scans(2))
     target = torch.tensor([0, 2])
-    with lent(network):
-        asked = Asked(network, images, target[:, None])
-        base = plain(images)
+    with borrowed(network):
+        asked = ExplanationQuery(network, images, target[:, None])
+        base = without_small_structures(images)
         parts = _path(asked, base, target, 64) * (images - base)
         change = asked.odds(images, target) - asked.odds(base, target)
     torch.testing.assert_close(parts.sum((1, 2, 3)), change.detach(), rtol=2e-2, atol=2e-2)

@@ -8,27 +8,27 @@ import torch
 from networks import make, scans
 from trained import held_out, network
 
-from scanwise.explanation import chances, sanity
+from scanwise.explanation import sanity, uncalibrated_probs
 from scanwise.explanation.measures import SHARES
-from scanwise.explanation.sanity import Subject
+from scanwise.explanation.sanity import CheckedMaps
 
 
 @pytest.fixture(scope="module")
-def learnt() -> Subject:
-    return Subject.of(network(), held_out(24).scans)
+def learnt() -> CheckedMaps:
+    return CheckedMaps.of(network(), held_out(24).scans)
 
 
-def test_a_network_that_learnt_passes(learnt: Subject) -> None:
+def test_a_network_that_learnt_passes(learnt: CheckedMaps) -> None:
     before = {name: value.clone() for name, value in learnt.network.state_dict().items()}
-    checks = sanity.check(learnt.network, learnt.scans, masks=held_out(24).head)
+    checks = sanity.check_method(learnt.network, learnt.scans, masks=held_out(24).head)
     assert [one.name for one in checks] == ["weights", "repeat", "faith", "foreground"]
-    assert not sanity.reasons(checks), sanity.reasons(checks)
+    assert not sanity.failure_reasons(checks), sanity.failure_reasons(checks)
     assert all(one.finding("grad_cam").severity == "note" for one in checks)
     assert all(torch.equal(value, before[name]) for name, value in learnt.network.state_dict().items())
 
 
-def test_checks_ask_about_as_many_scans_at_a_time_as_the_maps(learnt: Subject, batches_seen: list[int]) -> None:
-    sanity.faithful(
+def test_checks_ask_about_as_many_scans_at_a_time_as_the_maps(learnt: CheckedMaps, batches_seen: list[int]) -> None:
+    sanity.check_faithfulness(
         replace(
             learnt, scans=learnt.scans[:6], values=learnt.values[:6], targets=learnt.targets[:6], options={"batch": 4}
         )
@@ -39,11 +39,11 @@ def test_checks_ask_about_as_many_scans_at_a_time_as_the_maps(learnt: Subject, b
 def test_a_network_trained_on_shuffled_labels_fails() -> None:
     other, seen = network(shuffled=True), held_out(80)
     checks = [
-        sanity.learnt(chances(other, seen.scans).argmax(axis=1)[::2], seen.labels[::2]),
-        sanity.truth(Subject.of(other, seen.scans[:24]), seen.truth[:24]),
+        sanity.check_learnt(uncalibrated_probs(other, seen.scans).argmax(axis=1)[::2], seen.labels[::2]),
+        sanity.check_planted_truth(CheckedMaps.of(other, seen.scans[:24]), seen.truth[:24]),
     ]
     assert [one.passed for one in checks] == [False, False], [one.message for one in checks]
-    found = checks[0].finding(sanity.method_of({}))
+    found = checks[0].finding(sanity.method_name({}))
     assert found.severity == "warning"
     assert found.check == "explanation.learnt"
     assert "drawn grey" in found.message
@@ -51,38 +51,38 @@ def test_a_network_trained_on_shuffled_labels_fails() -> None:
 
 def test_a_network_that_learnt_is_told_from_chance() -> None:
     seen = held_out(80)
-    said = chances(network(), seen.scans).argmax(axis=1)
-    assert sanity.learnt(said[::2], seen.labels[::2]).passed
+    said = uncalibrated_probs(network(), seen.scans).argmax(axis=1)
+    assert sanity.check_learnt(said[::2], seen.labels[::2]).passed
 
 
-def test_shuffled_labels_give_another_map_and_the_same_network_does_not(learnt: Subject) -> None:
-    assert sanity.labels(learnt, network(shuffled=True)).passed
-    assert not sanity.labels(learnt, learnt.network).passed
-    assert sanity.seeds(learnt, network(seed=1)).passed
-    assert not sanity.seeds(learnt, make("small", 2)).passed  # it has learnt nothing
-    upside = Subject(learnt.network, learnt.scans, -learnt.values, learnt.targets, learnt.options)
-    assert not sanity.seeds(upside, learnt.network).passed
+def test_shuffled_labels_give_another_map_and_the_same_network_does_not(learnt: CheckedMaps) -> None:
+    assert sanity.check_labels_matter(learnt, network(shuffled=True)).passed
+    assert not sanity.check_labels_matter(learnt, learnt.network).passed
+    assert sanity.check_seed_agreement(learnt, network(seed=1)).passed
+    assert not sanity.check_seed_agreement(learnt, make("small", 2)).passed  # it has learnt nothing
+    upside = CheckedMaps(learnt.network, learnt.scans, -learnt.values, learnt.targets, learnt.options)
+    assert not sanity.check_seed_agreement(upside, learnt.network).passed
 
 
-def test_a_map_that_does_not_ask_the_network_fails(learnt: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_map_that_does_not_ask_the_network_fails(learnt: CheckedMaps, monkeypatch: pytest.MonkeyPatch) -> None:
     """An edge detector: it depends on the scan alone, whatever the weights."""
     down, right = np.gradient(learnt.scans[..., 0].astype(float), axis=(1, 2))
     edges = np.hypot(down, right)
-    blind = Subject(learnt.network, learnt.scans, edges, learnt.targets, learnt.options)
-    monkeypatch.setattr(Subject, "again", lambda self, network, scans=None: edges)
-    assert not sanity.weights(blind).passed
-    assert not sanity.faithful(blind).passed
+    blind = CheckedMaps(learnt.network, learnt.scans, edges, learnt.targets, learnt.options)
+    monkeypatch.setattr(CheckedMaps, "again", lambda self, network, scans=None: edges)
+    assert not sanity.check_weights(blind).passed
+    assert not sanity.check_faithfulness(blind).passed
 
 
 def test_what_depends_on_no_map_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    subject, asked = Subject.of(make("small"), scans(2), method="grad_cam"), []
+    subject, asked = CheckedMaps.of(make("small"), scans(2), method="grad_cam"), []
 
     def counted(network: object, pixels: np.ndarray, **given: object) -> np.ndarray:
         asked.append(pixels)
-        return chances(subject.network, pixels)
+        return uncalibrated_probs(subject.network, pixels)
 
-    monkeypatch.setattr(sanity, "chances", counted)
-    sanity.faithful(subject)
+    monkeypatch.setattr(sanity, "uncalibrated_probs", counted)
+    sanity.check_faithfulness(subject)
     assert len(asked) == 2 + 3 * 3 * len(SHARES)  # scan and plain scan; then three maps, three ways to change the scan
     assert len({pixels.tobytes() for pixels in asked}) == len(asked)
 
@@ -93,30 +93,30 @@ def test_the_copy_that_is_checked_answers_as_the_network_does() -> None:
     other = sanity._swift(plain)
     assert all(weight.is_contiguous() for weight in plain.parameters())
     assert any(not weight.is_contiguous() for weight in other.parameters())
-    np.testing.assert_allclose(chances(other, scans(3)), chances(plain, scans(3)), atol=1e-5)
+    np.testing.assert_allclose(uncalibrated_probs(other, scans(3)), uncalibrated_probs(plain, scans(3)), atol=1e-5)
 
 
-def test_a_map_beside_the_head_fails(learnt: Subject) -> None:
+def test_a_map_beside_the_head_fails(learnt: CheckedMaps) -> None:
     head = held_out(24).head
-    beside = Subject(learnt.network, learnt.scans, (~head).astype(float), learnt.targets, learnt.options)
-    assert not sanity.foreground(beside, head).passed
+    beside = CheckedMaps(learnt.network, learnt.scans, (~head).astype(float), learnt.targets, learnt.options)
+    assert not sanity.check_foreground(beside, head).passed
 
 
-def test_a_method_that_jumps_with_noise_fails(learnt: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_method_that_jumps_with_noise_fails(learnt: CheckedMaps, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        Subject, "again", lambda self, network, scans=None: np.random.default_rng(3).random(self.values.shape)
+        CheckedMaps, "again", lambda self, network, scans=None: np.random.default_rng(3).random(self.values.shape)
     )
-    assert not sanity.repeat(learnt).passed
+    assert not sanity.check_repeat(learnt).passed
 
 
-def test_the_planted_truth_itself_passes_and_a_centre_blob_does_not(learnt: Subject) -> None:
+def test_the_planted_truth_itself_passes_and_a_centre_blob_does_not(learnt: CheckedMaps) -> None:
     from scanwise.explanation.measures import centre_blob
 
     truth = held_out(24).truth
-    known = Subject(learnt.network, learnt.scans, truth.astype(float), learnt.targets, learnt.options)
-    assert sanity.truth(known, truth).passed
-    blob = Subject(learnt.network, learnt.scans, centre_blob(*truth.shape), learnt.targets, learnt.options)
-    assert not sanity.truth(blob, truth).passed
+    known = CheckedMaps(learnt.network, learnt.scans, truth.astype(float), learnt.targets, learnt.options)
+    assert sanity.check_planted_truth(known, truth).passed
+    blob = CheckedMaps(learnt.network, learnt.scans, centre_blob(*truth.shape), learnt.targets, learnt.options)
+    assert not sanity.check_planted_truth(blob, truth).passed
 
 
 def test_weights_are_drawn_anew_from_the_top() -> None:
@@ -124,7 +124,7 @@ def test_weights_are_drawn_anew_from_the_top() -> None:
     before = {name: value.clone() for name, value in plain.named_parameters()}
     changed = [
         {name for name, value in other.named_parameters() if not torch.equal(value, before[name])}
-        for other in sanity.randomised(plain)
+        for other in sanity.randomised_copies(plain)
     ]
     assert changed[0] < changed[1] < changed[2]
     assert any("head" in name for name in changed[0])
@@ -139,6 +139,6 @@ def test_weights_are_drawn_anew_from_the_top() -> None:
 @pytest.mark.parametrize("kind", ["vit", "attention", "members"])
 def test_every_network_can_be_checked(kind: str) -> None:
     method = "gradient_rollout" if kind == "vit" else "layer_cam"
-    checks = sanity.check(make(kind), scans(3), masks=np.ones((3, 32, 32), dtype=bool), method=method)
+    checks = sanity.check_method(make(kind), scans(3), masks=np.ones((3, 32, 32), dtype=bool), method=method)
     assert len(checks) == 4
     assert all(np.isfinite(list(one.figures.values())).all() for one in checks)

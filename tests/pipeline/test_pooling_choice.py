@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scanwise import arrays, bundle, pooling
-from scanwise.bundle.predictors import judges_from
+from scanwise.bundle.predictors import build_predictors
 from scanwise.calibration import Temperature
 from scanwise.conformal import ConformalSets
 from scanwise.metrics import METRICS
@@ -44,7 +44,7 @@ def test_what_was_chosen_is_what_answers(how: str) -> None:
     sets = ConformalSets.fit(probs, np.zeros(50, dtype=int), alpha=0.1, score="lac").to_dict()
     plain = Temperature(1.0).to_dict()
     calibrators = {"scan": plain, "subject": {**plain, "pooling": how}}
-    judges = judges_from(calibrators, {"scan": sets, "subject": sets}, {}, None, None)
-    _, people = bundle.judge_both(judges, given, ["0" * 64] * len(given))
+    judges = build_predictors(calibrators, {"scan": sets, "subject": sets}, {}, None, None)
+    _, people = bundle.predict_scans_and_subjects(judges, given, ["0" * 64] * len(given))
     expected = arrays.softmax(pooling.pool_by_subject(given, how).logits).mean(axis=1)
     np.testing.assert_allclose(people.probs, expected, atol=1e-6)

@@ -20,14 +20,14 @@ import numpy as np
 from scanwise import recipe
 from scanwise.bundle.predictors import (
     Predictor,
-    abstention_from,
-    abstention_to,
-    hashes_of_scans,
-    hashes_of_subjects,
-    judge_both,
-    judges_from,
-    judges_of,
-    ratings_of,
+    abstention_from_dict,
+    abstention_to_dict,
+    build_predictors,
+    cdr_by_class,
+    load_predictors,
+    predict_scans_and_subjects,
+    scan_hashes,
+    subject_hashes,
 )
 from scanwise.errors import DataError, RunError
 from scanwise.novelty import NoveltyDetector, appearance_features
@@ -41,18 +41,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMAT",
-    "Answer",
     "Bundle",
+    "BundlePredictions",
     "Predictor",
-    "abstention_from",
-    "abstention_to",
-    "hashes_of_scans",
-    "hashes_of_subjects",
-    "judge_both",
-    "judges_of",
+    "abstention_from_dict",
+    "abstention_to_dict",
+    "cdr_by_class",
     "load",
-    "ratings_of",
-    "write",
+    "load_predictors",
+    "predict_scans_and_subjects",
+    "scan_hashes",
+    "subject_hashes",
+    "write_bundle",
 ]
 
 FORMAT = 2
@@ -64,7 +64,7 @@ log = logging.getLogger("scanwise")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class BundlePredictions:
     """What a bundle says of some files.
 
     Attributes:
@@ -132,8 +132,8 @@ class Bundle:
         network = build(made.model, len(classes), made.data.channels, pretrained=False, encoder=encoder)
         weights.load(network, folder / "model.safetensors")
         detector = NoveltyDetector.load(folder / _NOVELTY) if about.get("novelty") else None
-        ratings = ratings_of(made, classes)
-        judges = judges_from(about["calibrators"], about["sets"], about.get("abstention", {}), detector, ratings)
+        ratings = cdr_by_class(made, classes)
+        judges = build_predictors(about["calibrators"], about["sets"], about.get("abstention", {}), detector, ratings)
         return cls(made, classes, judges, about, network.eval(), vocabulary)
 
     def predict(
@@ -146,7 +146,7 @@ class Bundle:
         names: StrArray | None = None,
         device: str = "cpu",
         progress: bool = False,
-    ) -> Answer:
+    ) -> BundlePredictions:
         """Answer for image files.
 
         Args:
@@ -187,8 +187,8 @@ class Bundle:
             appearance=looks,
         )
         if subjects is None:
-            return Answer(self.judges["scan"](found, hashes), None, tuple(quarantine))
-        return Answer(*judge_both(self.judges, found, hashes), tuple(quarantine))
+            return BundlePredictions(self.judges["scan"](found, hashes), None, tuple(quarantine))
+        return BundlePredictions(*predict_scans_and_subjects(self.judges, found, hashes), tuple(quarantine))
 
     def _tokens(self, words: Sequence[str] | None, rows: Sequence[int]) -> IntArray | None:
         """(N, L) tokens of the scans in these rows; None for a network that reads no words."""
@@ -261,7 +261,7 @@ class Bundle:
         return logits, features, np.concatenate(looks) if looks else np.empty((0, 0), np.float32)
 
 
-def write(run: Run, fit: Fit, made: Recipe, classes: tuple[str, ...], ordered: bool) -> Path:
+def write_bundle(run: Run, fit: Fit, made: Recipe, classes: tuple[str, ...], ordered: bool) -> Path:
     """Make the bundle of a fit inside its run folder, whole or not at all."""
     about = {
         "format": FORMAT,

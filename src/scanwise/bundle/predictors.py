@@ -82,16 +82,16 @@ class Predictor:
         return uncertainty.mutual_information(members)
 
 
-def judges_of(fit: Fit, ratings: tuple[float, ...] | None = None) -> dict[Unit, Predictor]:
+def load_predictors(fit: Fit, ratings: tuple[float, ...] | None = None) -> dict[Unit, Predictor]:
     """The judges that a fit has learnt; without calibrators (a published protocol) probabilities are the softmax."""
     calibrators, sets, abstentions = (
         read_json(path) if path.is_file() else {} for path in (fit.calibrator, fit.conformal, fit.abstention)
     )
     detector = NoveltyDetector.load(fit.novelty) if fit.novelty.is_file() else None
-    return judges_from(calibrators, sets, abstentions, detector, ratings)
+    return build_predictors(calibrators, sets, abstentions, detector, ratings)
 
 
-def judges_from(
+def build_predictors(
     calibrators: Mapping[str, Any],
     sets: Mapping[str, Any],
     abstentions: Mapping[str, Any],
@@ -100,7 +100,7 @@ def judges_from(
 ) -> dict[Unit, Predictor]:
     """The judges of what `calibrator.json`, `conformal.json` and `abstention.json` hold, each empty where there is none."""
     units: tuple[Unit, ...] = ("scan", "subject")
-    chosen = abstention_from(abstentions["chosen"]) if abstentions else None
+    chosen = abstention_from_dict(abstentions["chosen"]) if abstentions else None
     return {
         unit: Predictor(
             calibration.calibrator_from_dict(calibrators[unit])
@@ -117,31 +117,31 @@ def judges_from(
     }
 
 
-def abstention_to(learnt: uncertainty.Abstention) -> dict[str, Any]:
+def abstention_to_dict(learnt: uncertainty.Abstention) -> dict[str, Any]:
     """What JSON can hold: a threshold that is none is null."""
     return {**asdict(learnt), "threshold": None if math.isinf(learnt.threshold) else learnt.threshold}
 
 
-def abstention_from(values: Mapping[str, Any]) -> uncertainty.Abstention:
-    """Read what `abstention_to` wrote."""
+def abstention_from_dict(values: Mapping[str, Any]) -> uncertainty.Abstention:
+    """Read what `abstention_to_dict` wrote."""
     threshold = -math.inf if values["threshold"] is None else float(values["threshold"])
     return uncertainty.Abstention(**{**values, "threshold": threshold})
 
 
-def ratings_of(made: Recipe, classes: Sequence[str]) -> tuple[float, ...] | None:
+def cdr_by_class(made: Recipe, classes: Sequence[str]) -> tuple[float, ...] | None:
     """The Clinical Dementia Rating of every class, or None where a class has none."""
     found = [made.stages[name].cdr if name in made.stages else None for name in classes]
     known = tuple(rating for rating in found if rating is not None)
     return known if len(known) == len(found) else None
 
 
-def hashes_of_scans(cohort: Cohort, scans: StrArray) -> list[str]:
+def scan_hashes(cohort: Cohort, scans: StrArray) -> list[str]:
     """The content hash of each scan, by its path."""
     known = dict(zip(cohort.path.tolist(), cohort.sha256.tolist(), strict=True))
     return [known[scan] for scan in scans.tolist()]
 
 
-def hashes_of_subjects(subjects: StrArray, logits: Logits, hashes: Sequence[str]) -> list[str]:
+def subject_hashes(subjects: StrArray, logits: Logits, hashes: Sequence[str]) -> list[str]:
     """One hash a subject, over those of its scans."""
     scans: dict[str, list[str]] = {}
     for subject, content in zip(logits.subjects.tolist(), hashes, strict=True):
@@ -149,11 +149,13 @@ def hashes_of_subjects(subjects: StrArray, logits: Logits, hashes: Sequence[str]
     return [hashlib.sha256("".join(sorted(scans[subject])).encode()).hexdigest() for subject in subjects.tolist()]
 
 
-def judge_both(judges: dict[Unit, Predictor], logits: Logits, hashes: Sequence[str]) -> tuple[Predictions, Predictions]:
+def predict_scans_and_subjects(
+    judges: dict[Unit, Predictor], logits: Logits, hashes: Sequence[str]
+) -> tuple[Predictions, Predictions]:
     """Answers by scan and, pooled, by subject."""
     pooled = pooling.pool_by_subject(logits, judges["subject"].pooling)
     detector = judges["scan"].detector
-    whose = hashes_of_subjects(pooled.subjects, logits, hashes)
+    whose = subject_hashes(pooled.subjects, logits, hashes)
     if detector is None:
         return judges["scan"](logits, hashes), judges["subject"](pooled, whose)
     distances = detector.distances(logits)

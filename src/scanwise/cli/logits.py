@@ -9,7 +9,7 @@ from scanwise.cli.options import file, npz
 from scanwise.cli.printing import console, make_table, percent, print_notes
 
 if TYPE_CHECKING:
-    from scanwise.conformal import Line
+    from scanwise.conformal import CoverageLine
 
 
 @click.command()
@@ -79,7 +79,7 @@ def conformal(
     click.echo(f"sets: {click.style(str(out), bold=True)}")
 
 
-def _coverage_table(title: str, lines: "list[Line]", by_subject: bool, expected: bool) -> Any:
+def _coverage_table(title: str, lines: "list[CoverageLine]", by_subject: bool, expected: bool) -> Any:
     headings = ["subjects"] if by_subject else ["subjects", "scans"]
     table = make_table(title, ["", *headings, "coverage", "95 %", *(["expected"] if expected else []), "mean size"])
     for line in lines:

@@ -10,7 +10,7 @@ from scanwise.cli.printing import console, make_table, progress, talk
 from scanwise.errors import DataError
 
 if TYPE_CHECKING:
-    from scanwise.bundle import Answer
+    from scanwise.bundle import BundlePredictions
     from scanwise.records import Predictions
 
 
@@ -68,7 +68,7 @@ def predict(
         write_text(text, out)
 
 
-def _print_answer(answer: "Answer") -> None:
+def _print_answer(answer: "BundlePredictions") -> None:
     if answer.subjects is not None:
         console().print(_answer_table(answer.subjects, "subject"))
     console().print(_answer_table(answer.scans, "scan"))
@@ -114,7 +114,7 @@ def _shorten(name: str, most: int = 32) -> str:
     return name if len(name) <= most else "…" + name[1 - most :]
 
 
-def _as_json(answer: "Answer") -> str:
+def _as_json(answer: "BundlePredictions") -> str:
     import json
 
     told = {
@@ -125,7 +125,7 @@ def _as_json(answer: "Answer") -> str:
     return json.dumps(told, indent=1, ensure_ascii=False) + "\n"
 
 
-def _as_csv(answer: "Answer", by: str) -> str:
+def _as_csv(answer: "BundlePredictions", by: str) -> str:
     import csv
     import io
 

@@ -17,11 +17,11 @@ Beside them: `SensitivityFloor`, a cut that misses few of the ill; `diagnose` an
 
 from scanwise.conformal.conditional import ConditionalSets
 from scanwise.conformal.control import SensitivityFloor
-from scanwise.conformal.coverage import Line, coverage_lines, size_lines
+from scanwise.conformal.coverage import CoverageLine, coverage_lines, size_lines
 from scanwise.conformal.cross import CrossSets
-from scanwise.conformal.diagnostics import Diagnosis, diagnose
-from scanwise.conformal.exchangeability import Difference, compare_features, compare_scores
-from scanwise.conformal.scores import SCORES, Score
+from scanwise.conformal.diagnostics import CoverageDiagnosis, diagnose
+from scanwise.conformal.exchangeability import ShiftTest, compare_features, compare_scores
+from scanwise.conformal.scores import SCORES, ScoreSpec
 from scanwise.conformal.sets import ConformalSets, draws_from
 from scanwise.conformal.weighted import LikelihoodRatio, WeightedSets
 
@@ -29,13 +29,13 @@ __all__ = [
     "SCORES",
     "ConditionalSets",
     "ConformalSets",
+    "CoverageDiagnosis",
+    "CoverageLine",
     "CrossSets",
-    "Diagnosis",
-    "Difference",
     "LikelihoodRatio",
-    "Line",
-    "Score",
+    "ScoreSpec",
     "SensitivityFloor",
+    "ShiftTest",
     "WeightedSets",
     "compare_features",
     "compare_scores",

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from scanwise.arrays import check_probs
-from scanwise.conformal.sets import ConformalSets, check_rows
+from scanwise.conformal.sets import ConformalSets, check_scored_rows
 from scanwise.errors import DataError
 from scanwise.pooling import subject_codes
 from scanwise.records import BoolArray, FloatArray, IntArray, StrArray
@@ -65,7 +65,7 @@ class ConditionalSets:
         >>> fitted.cells
         (('0', '1'),)
         """
-        probs, labels, _ = check_rows(probs, labels, draws)
+        probs, labels, _ = check_scored_rows(probs, labels, draws)
         values = labels.astype(str) if groups is None else np.asarray(groups).astype(str)
         if len(values) != len(probs):
             raise DataError(f"Expected the group of each of {len(probs)} rows; found {len(values)}.")

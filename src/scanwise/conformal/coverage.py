@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scanwise.conformal.conditional import ConditionalSets
-from scanwise.conformal.diagnostics import summarise
+from scanwise.conformal.diagnostics import summarise_coverage
 from scanwise.conformal.sets import ConformalSets
 from scanwise.errors import ShapeError
 from scanwise.pooling import subject_codes
@@ -17,7 +17,7 @@ UNKNOWN = (np.nan, np.nan)
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CoverageLine:
     """What became of the sets of some rows; coverage, interval and band are NaN where labels are not known.
 
     Attributes:
@@ -48,7 +48,7 @@ def coverage_lines(
     *,
     classes: Sequence[str],
     groups: StrArray | None = None,
-) -> list[Line]:
+) -> list[CoverageLine]:
     """A line for everyone and, of conditional sets, for each cell and each value in it.
 
     Args:
@@ -86,7 +86,7 @@ def coverage_lines(
     return found
 
 
-def size_lines(sets: BoolArray, labels: IntArray | None, subjects: StrArray) -> list[Line]:
+def size_lines(sets: BoolArray, labels: IntArray | None, subjects: StrArray) -> list[CoverageLine]:
     """A line for the sets of each size; beyond four classes sizes are taken together: 5–8, 9–16, …"""
     rows, size = _Rows(sets, labels, subjects), sets.sum(axis=1)
     edges = [0, 1, 2, 3, 4]
@@ -108,14 +108,14 @@ class _Rows:
         self.size, self.owners = sets.sum(axis=1), subject_codes(subjects, len(sets))[0]
         self.covered = None if labels is None else sets[np.arange(len(sets)), labels]
 
-    def line(self, name: str, rows: BoolArray, fitted: ConformalSets | None = None) -> Line:
+    def line(self, name: str, rows: BoolArray, fitted: ConformalSets | None = None) -> CoverageLine:
         covered = self.size > 0 if self.covered is None else self.covered
-        told = summarise(covered, self.size, self.owners, rows)
+        told = summarise_coverage(covered, self.size, self.owners, rows)
         counted = (name, told["subjects"], told["count"])
         if self.covered is None:
-            return Line(*counted, np.nan, UNKNOWN, UNKNOWN, told["mean_size"])
+            return CoverageLine(*counted, np.nan, UNKNOWN, UNKNOWN, told["mean_size"])
         band = UNKNOWN
         if fitted is not None:
             given = (fitted.calibration_count, told["subjects"], fitted.alpha)
             band = coverage_band(*given, 0.025), coverage_band(*given, 0.975)
-        return Line(*counted, told["coverage"], (told["low"], told["high"]), band, told["mean_size"])
+        return CoverageLine(*counted, told["coverage"], (told["low"], told["high"]), band, told["mean_size"])

@@ -8,7 +8,7 @@ import numpy as np
 
 from scanwise.arrays import check_probs
 from scanwise.conformal.scores import SCORES
-from scanwise.conformal.sets import check_rows, draws_or_ones
+from scanwise.conformal.sets import check_scored_rows, draws_or_ones
 from scanwise.errors import DataError, ShapeError, lookup
 from scanwise.records import BoolArray, FloatArray, IntArray
 from scanwise.risk import exact_fraction
@@ -62,7 +62,7 @@ class CrossSets:
             k_reg: the rank after which RAPS penalises.
             draws: (N,) of [0, 1), or None.
         """
-        probs, labels, numbers = check_rows(probs, labels, draws)
+        probs, labels, numbers = check_scored_rows(probs, labels, draws)
         exact_fraction(alpha, "alpha")
         folds = np.asarray(folds)
         if folds.shape != (len(probs),) or set(folds.tolist()) != set(range(int(folds.max()) + 1)) or folds.max() < 1:

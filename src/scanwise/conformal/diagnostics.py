@@ -14,7 +14,7 @@ from scanwise.risk import clopper_pearson, coverage_band
 
 
 @dataclass(frozen=True, slots=True)
-class Diagnosis:
+class CoverageDiagnosis:
     """What became of prediction sets on labelled scans.
 
     Attributes:
@@ -52,7 +52,7 @@ def diagnose(
     alpha: float,
     calibration_count: int,
     groups: Mapping[str, StrArray] | None = None,
-) -> Diagnosis:
+) -> CoverageDiagnosis:
     """Hold prediction sets against the labels.
 
     Args:
@@ -83,13 +83,13 @@ def diagnose(
     by_size[sizes > 0] = np.bincount(size, covered, len(sizes))[sizes > 0] / sizes[sizes > 0]
     columns = {"class": labels.astype(str), **(groups or {})}
     cells = [
-        {"column": column, "value": str(value), **summarise(covered, size, owners, values == value)}
+        {"column": column, "value": str(value), **summarise_coverage(covered, size, owners, values == value)}
         for column, values in columns.items()
         for value in np.unique(values)
     ]
-    whole = summarise(covered, size, owners, np.ones(len(sets), dtype=np.bool_))
+    whole = summarise_coverage(covered, size, owners, np.ones(len(sets), dtype=np.bool_))
     band = tuple(coverage_band(calibration_count, len(names), alpha, share) for share in (0.025, 0.975))
-    return Diagnosis(
+    return CoverageDiagnosis(
         whole["coverage"],
         whole["low"],
         whole["high"],
@@ -101,7 +101,7 @@ def diagnose(
     )
 
 
-def summarise(covered: BoolArray, size: IntArray, owners: IntArray, rows: BoolArray) -> dict[str, Any]:
+def summarise_coverage(covered: BoolArray, size: IntArray, owners: IntArray, rows: BoolArray) -> dict[str, Any]:
     """Counts, coverage with its interval, and mean size of the sets in `rows`, every subject as heavy as another.
 
     Args:

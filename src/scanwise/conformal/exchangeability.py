@@ -18,7 +18,7 @@ from scanwise.records import BoolArray, FloatArray, IntArray, StrArray
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class ShiftTest:
     """How different calibration and new subjects look, and how often chance alone does that.
 
     Attributes:
@@ -46,7 +46,7 @@ def compare_scores(
     new_subjects: StrArray,
     permutations: int = 999,
     seed: int = 0,
-) -> Difference:
+) -> ShiftTest:
     """The largest gap between the distribution functions of a number of scans (Kolmogorov and Smirnov).
 
     Every subject is as heavy as another. The number may be the conformal score of the label, or, where labels are not
@@ -92,7 +92,7 @@ def compare_features(
     new_subjects: StrArray,
     permutations: int = 999,
     seed: int = 0,
-) -> Difference:
+) -> ShiftTest:
     """How well a classifier tells new subjects from known ones that it did not see (Lopez-Paz and Oquab 2017).
 
     Features are averaged over the scans of each subject and standardised; a ridge regression then guesses the side of
@@ -158,7 +158,7 @@ def _directions(rows: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 def _permute(
     statistic: Callable[[BoolArray], FloatArray], is_new: BoolArray, permutations: int, seed: int, rows: int
-) -> Difference:
+) -> ShiftTest:
     """Hold the statistic of the true sides against that of random deals, (B, K) at a time."""
     if permutations < 1:
         raise DataError(f"A permutation test needs at least one permutation; it has {permutations}.")
@@ -168,4 +168,4 @@ def _permute(
     for start in range(0, permutations, step):
         deals = np.tile(is_new, (min(step, permutations - start), 1))
         as_large += int((statistic(random.permuted(deals, axis=1)) >= seen - 1e-9).sum())
-    return Difference(seen, (1 + as_large) / (1 + permutations), int((~is_new).sum()), int(is_new.sum()))
+    return ShiftTest(seen, (1 + as_large) / (1 + permutations), int((~is_new).sum()), int(is_new.sum()))

@@ -20,7 +20,7 @@ FEW = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class ScoreSpec:
     """How strange classes are.
 
     Attributes:
@@ -232,12 +232,12 @@ def _scores_along(
     return found
 
 
-SCORES: dict[str, Score] = {
-    "lac": Score(_lac_labels, _lac_all, _lac_within),  # Sadinle et al. 2019
-    "aps": Score(_aps_labels, _aps_all, _aps_within),  # Romano et al. 2020
-    "raps": Score(_raps_labels, _raps_all, _raps_within, regularised=True, ranked=True),  # Angelopoulos et al. 2021
-    "saps": Score(_saps_labels, _saps_all, _saps_within, regularised=True),  # Huang et al. 2024
-    "ordinal": Score(_ordinal_labels, _ordinal_all, _ordinal_within),  # Lu et al. 2022
+SCORES: dict[str, ScoreSpec] = {
+    "lac": ScoreSpec(_lac_labels, _lac_all, _lac_within),  # Sadinle et al. 2019
+    "aps": ScoreSpec(_aps_labels, _aps_all, _aps_within),  # Romano et al. 2020
+    "raps": ScoreSpec(_raps_labels, _raps_all, _raps_within, regularised=True, ranked=True),  # Angelopoulos et al. 2021
+    "saps": ScoreSpec(_saps_labels, _saps_all, _saps_within, regularised=True),  # Huang et al. 2024
+    "ordinal": ScoreSpec(_ordinal_labels, _ordinal_all, _ordinal_within),  # Lu et al. 2022
 }
 
 

@@ -93,7 +93,7 @@ class ConformalSets:
         (0.2, [[True, False]], '')
         """
         chosen = lookup(SCORES, score, "conformal score")
-        probs, labels, numbers = check_rows(probs, labels, draws)
+        probs, labels, numbers = check_scored_rows(probs, labels, draws)
         _check_tuning(penalty, k_reg)
         strange = chosen.of_labels(probs, labels, numbers, penalty, k_reg)
         count, guarantee = len(probs), GUARANTEES[0]
@@ -166,7 +166,7 @@ class ConformalSets:
             (lambda, k_reg); (0.0, 0) for scores without them, or where half the subjects is below `minimum_count`.
         """
         chosen = lookup(SCORES, score, "conformal score")
-        probs, labels, numbers = check_rows(probs, labels, draws)
+        probs, labels, numbers = check_scored_rows(probs, labels, draws)
         exact_fraction(alpha, "alpha")
         subjects = np.arange(len(probs)).astype(str) if subjects is None else np.asarray(subjects)
         of_subject, names = subject_codes(subjects, len(probs))
@@ -222,7 +222,7 @@ def _largest(scores: FloatArray, of_subject: IntArray, count: int) -> FloatArray
     return largest
 
 
-def check_rows(
+def check_scored_rows(
     probs: FloatArray, labels: IntArray, draws: FloatArray | None
 ) -> tuple[FloatArray, IntArray, FloatArray]:
     probs = check_probs(probs)

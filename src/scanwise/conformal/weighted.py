@@ -12,7 +12,7 @@ import numpy as np
 
 from scanwise.arrays import check_features, check_probs, refuse_rows
 from scanwise.conformal.scores import ROUNDING, SCORES
-from scanwise.conformal.sets import check_rows, draws_or_ones
+from scanwise.conformal.sets import check_scored_rows, draws_or_ones
 from scanwise.errors import DataError, ShapeError, lookup
 from scanwise.pooling import subject_codes
 from scanwise.records import BoolArray, FloatArray, IntArray, StrArray
@@ -84,7 +84,7 @@ class WeightedSets:
         ([[True, False]], [[True, True]])
         """
         chosen = lookup(SCORES, score, "conformal score")
-        probs, labels, numbers = check_rows(probs, labels, draws)
+        probs, labels, numbers = check_scored_rows(probs, labels, draws)
         exact_fraction(alpha, "alpha")
         weights = _check_weights(weights, len(probs))
         if len(subject_codes(subjects, len(probs))[1]) < len(probs):

@@ -1,6 +1,6 @@
 """Why this answer: heatmaps of what a network looks at, and the checks that each must pass before it is shown.
 
-`explain` is the door: any network of `models`, scans as the store has them, one map a scan and target. The other modules
+`explain_with_heatmaps` is the door: any network of `models`, scans as the store has them, one map a scan and target. The other modules
 hold the methods (`cam`, `gradients`, `attention`), the checks (`sanity`), what the parts of a network say (`components`,
 `words`), how far members differ (`uncertainty_map`), and pictures (`drawing`).
 """
@@ -17,21 +17,29 @@ from tqdm import tqdm
 
 from scanwise.errors import DataError, RecipeError, ShapeError, lookup
 from scanwise.explanation import attention, cam, gradients
-from scanwise.explanation.layers import Place, finest_last, lent, named, places
-from scanwise.explanation.query import Asked
+from scanwise.explanation.layers import MapLayer, borrowed, finest_last, layer_by_name, map_layers
+from scanwise.explanation.query import ExplanationQuery
 from scanwise.models import DeepEnsemble
 from scanwise.records import FloatArray, Heatmap, IntArray, StrArray
 
 if TYPE_CHECKING:
     from scanwise.models import Network
 
-__all__ = ["AUTO", "DEFAULT", "METHODS", "Explainer", "Heatmap", "explain", "maps"]
+__all__ = [
+    "AUTO_METHOD",
+    "DEFAULT_METHOD",
+    "METHODS",
+    "Heatmap",
+    "HeatmapExplainer",
+    "explain_arrays",
+    "explain_with_heatmaps",
+]
 
-AUTO = "auto"
-DEFAULT = "pooled_gradients"
+AUTO_METHOD = "auto"
+DEFAULT_METHOD = "pooled_gradients"
 """The method of `auto`: it needs no layer, so a last map of a single place does it no harm."""
 
-METHODS: dict[str, Callable[[Asked], Tensor]] = {
+METHODS: dict[str, Callable[[ExplanationQuery], Tensor]] = {
     "pooled_gradients": gradients.pooled_gradients,
     "integrated_gradients": gradients.integrated_gradients,
     "occlusion": gradients.occlusion,
@@ -45,7 +53,7 @@ Targets = int | Sequence[int] | IntArray | None
 
 
 @dataclass(frozen=True, slots=True)
-class Explainer:
+class HeatmapExplainer:
     """One method, ready for one network: where it looks is found once.
 
     Attributes:
@@ -57,7 +65,7 @@ class Explainer:
 
     networks: tuple["Network", ...]
     method: str
-    read: tuple[Place | None, ...]
+    read: tuple[MapLayer | None, ...]
     half: torch.dtype | None = None
 
     @classmethod
@@ -66,7 +74,7 @@ class Explainer:
         network: "Network",
         image: Tensor,
         *,
-        method: str = AUTO,
+        method: str = AUTO_METHOD,
         layer: str = "",
         tokens: Tensor | None = None,
         half: torch.dtype | None = None,
@@ -84,14 +92,14 @@ class Explainer:
         Raises:
             RecipeError: for an unknown method or layer, or a method that this network has nothing for.
         """
-        chosen = DEFAULT if method == AUTO else method
+        chosen = DEFAULT_METHOD if method == AUTO_METHOD else method
         lookup(METHODS, chosen, "method of explanation")
         if layer and chosen not in cam.CAMS:
             raise RecipeError(f"{chosen} reads no layer; leave the layer out, or choose one of {', '.join(cam.CAMS)}.")
         parts = tuple(network.networks) if isinstance(network, DeepEnsemble) else (network,)
-        read: list[Place | None] = []
+        read: list[MapLayer | None] = []
         for part in parts:
-            known = places(part, image, tokens)
+            known = map_layers(part, image, tokens)
             if not known and not _sees(part):
                 raise RecipeError(
                     "This network reads words alone, so no heatmap of a scan explains it. "
@@ -102,7 +110,7 @@ class Explainer:
                     f"{chosen} reads a layer with a map, and this network has none. These apply to it: "
                     "pooled_gradients, integrated_gradients, occlusion."
                 )
-            place = (named(known, layer) if layer else finest_last(known)) if chosen in cam.CAMS else None
+            place = (layer_by_name(known, layer) if layer else finest_last(known)) if chosen in cam.CAMS else None
             read.append(place)
         return cls(parts, chosen, tuple(read), half)
 
@@ -129,7 +137,7 @@ class Explainer:
         total: Tensor | None = None
         for index in chosen:
             network = self.networks[index]
-            asked = Asked(
+            asked = ExplanationQuery(
                 network,
                 images.float().clone(),
                 targets,
@@ -139,7 +147,7 @@ class Explainer:
                 draw,
                 self.half,
             )
-            with lent(network):
+            with borrowed(network):
                 found = METHODS[self.method](asked).detach().float()
             total = found if total is None else total + found
         if total is None:
@@ -150,12 +158,12 @@ class Explainer:
         return mean
 
 
-def explain(
+def explain_with_heatmaps(
     network: "Network",
     scans: Any,
     *,
     targets: Targets = None,
-    method: str = AUTO,
+    method: str = AUTO_METHOD,
     layer: str = "",
     tokens: IntArray | None = None,
     names: StrArray | None = None,
@@ -184,15 +192,15 @@ def explain(
         DataError: for a target that is no class.
         ShapeError: for scans that the network cannot take.
     """
-    values, asked = maps(
+    values, asked = explain_arrays(
         network, scans, targets=targets, method=method, layer=layer, tokens=tokens, batch=batch, device=device,
         half=half, progress=progress,
     )  # fmt: skip
-    probs = chances(network, scans, tokens=tokens, batch=batch, device=device)
+    probs = uncalibrated_probs(network, scans, tokens=tokens, batch=batch, device=device)
     called = [str(row) for row in range(len(scans))] if names is None else [str(name) for name in names]
     if len(called) != len(asked):
         raise ShapeError(f"{len(called)} names were given for {len(asked)} scans; give one for each.")
-    chosen = DEFAULT if method == AUTO else method
+    chosen = DEFAULT_METHOD if method == AUTO_METHOD else method
     return tuple(
         Heatmap(called[row], int(asked[row, k]), values[row, k], chosen, float(probs[row, asked[row, k]]))
         for row in range(len(asked))
@@ -201,12 +209,12 @@ def explain(
 
 
 @torch.inference_mode(False)
-def maps(
+def explain_arrays(
     network: "Network",
     scans: Any,
     *,
     targets: Targets = None,
-    method: str = AUTO,
+    method: str = AUTO_METHOD,
     layer: str = "",
     tokens: IntArray | None = None,
     batch: int = 16,
@@ -216,23 +224,23 @@ def maps(
     draw: int | None = None,
     progress: bool = False,
 ) -> tuple[FloatArray, IntArray]:
-    """What `explain` gives, as arrays: maps (N, K, H, W) and targets (N, K).
+    """What `explain_with_heatmaps` gives, as arrays: maps (N, K, H, W) and targets (N, K).
 
     `member` and `draw` ask one member of an ensemble, or one draw of dropout.
     """
     pixels = _pixels(scans)
     _refuse(network, len(pixels), tokens, batch, member)
-    with lent(network, device) as place:
+    with borrowed(network, device) as place:
 
         def shown(here: slice) -> tuple[Tensor, Tensor | None]:
             return _images(pixels[here], place), None if tokens is None else _numbers(tokens[here], place)
 
         first, few = shown(slice(1))
-        ready = Explainer.of(network, first, method=method, layer=layer, tokens=few, half=half)
+        ready = HeatmapExplainer.of(network, first, method=method, layer=layer, tokens=few, half=half)
         # What the network says is asked where it is wanted; one scan tells how many classes there are.
         known = slice(len(pixels) if targets is None else 1)
         words = None if tokens is None else tokens[known]
-        asked = _targets(targets, len(pixels), chances(network, pixels[known], tokens=words, batch=batch))
+        asked = _targets(targets, len(pixels), uncalibrated_probs(network, pixels[known], tokens=words, batch=batch))
         found = []
         for start in tqdm(range(0, len(pixels), batch), "explaining", disable=not progress, leave=False, delay=0.5):
             here = slice(start, start + batch)
@@ -242,37 +250,37 @@ def maps(
     return np.concatenate(found), asked
 
 
-def probabilities(network: "Network", images: Tensor, tokens: Tensor | None = None) -> Tensor:
+def uncalibrated_probs_of(network: "Network", images: Tensor, tokens: Tensor | None = None) -> Tensor:
     """(N, C) what the network says, uncalibrated, whatever mode it is in."""
-    with lent(network), torch.no_grad():
+    with borrowed(network), torch.no_grad():
         logits = network(images, tokens) if network.takes_text else network(images)
     found: Tensor = logits.float().softmax(1)
     return found
 
 
-def predicted(
+def predicted_classes(
     network: "Network", scans: Any, *, tokens: IntArray | None = None, batch: int = 64, device: str | None = None
 ) -> IntArray:
     """(N, 1) the class that the network names for each scan."""
-    said = chances(network, scans, tokens=tokens, batch=batch, device=device)
+    said = uncalibrated_probs(network, scans, tokens=tokens, batch=batch, device=device)
     return np.asarray(said.argmax(axis=1))[:, None]
 
 
 @torch.inference_mode(False)
-def chances(
+def uncalibrated_probs(
     network: "Network", scans: Any, *, tokens: IntArray | None = None, batch: int = 64, device: str | None = None
 ) -> FloatArray:
     """(N, C) what the network says of scans, uncalibrated."""
     pixels, found = np.asarray(scans), []
-    with lent(network, device) as place:
+    with borrowed(network, device) as place:
         for start in range(0, len(pixels), batch):
             here = slice(start, start + batch)
             words = None if tokens is None else _numbers(tokens[here], place)
-            found.append(probabilities(network, _images(pixels[here], place), words).cpu().numpy())
+            found.append(uncalibrated_probs_of(network, _images(pixels[here], place), words).cpu().numpy())
     return np.concatenate(found)
 
 
-def judged(heatmap: Heatmap, reasons: Sequence[str] | None) -> Heatmap:
+def with_check_result(heatmap: Heatmap, reasons: Sequence[str] | None) -> Heatmap:
     """The map with its badge: passed, or the reasons why not.
 
     Args:

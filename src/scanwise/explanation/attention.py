@@ -1,6 +1,6 @@
 """Where transformers look, read from their attention itself: rollout, gradient-weighted rollout, the query–key map.
 
-Fast attention never writes its weights down. While `Looking` is on, every call of torch's fused kernel is answered by the
+Fast attention never writes its weights down. While `AttentionRecorder` is on, every call of torch's fused kernel is answered by the
 plain formula, and the weights are kept. What does not call the kernel is made to; a network whose attention is still not
 seen is refused, for a map of nothing would look like an answer.
 """
@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from scanwise.errors import RecipeError
-from scanwise.explanation.layers import grid_of
-from scanwise.explanation.query import Asked
+from scanwise.explanation.layers import patch_grid
+from scanwise.explanation.query import ExplanationQuery
 from scanwise.models.attention import SelfAttention
 from scanwise.models.fusion import Fusion
 from scanwise.models.heads import Headed
@@ -25,7 +25,7 @@ from scanwise.models.hybrid import Hybrid
 from scanwise.models.network import Network
 
 
-class Looking(TorchFunctionMode):
+class AttentionRecorder(TorchFunctionMode):
     """While it is on, the fused kernel computes plainly.
 
     Attributes:
@@ -71,7 +71,7 @@ def transformer_of(network: Network) -> nn.Module:
         part = body.image
     elif isinstance(body, Headed):
         part = body.backbone
-    if grid_of(part)[0] is None:
+    if patch_grid(part)[0] is None:
         raise RecipeError(
             "Rollout reads a vision transformer, and this network has none. Class activation maps, pooled_gradients, "
             "integrated_gradients and occlusion apply to it."
@@ -79,7 +79,7 @@ def transformer_of(network: Network) -> nn.Module:
     return part
 
 
-def rollout(asked: Asked) -> Tensor:
+def rollout(asked: ExplanationQuery) -> Tensor:
     """(N, K, h, w): which patches reach the answer, if each block passes on half of what it looked at (Abnar & Zuidema
     2020); one map for all targets."""
     part = transformer_of(asked.network)
@@ -95,7 +95,7 @@ def rollout(asked: Asked) -> Tensor:
     return found[:, None].expand(-1, asked.targets.shape[1], -1, -1)
 
 
-def gradient_rollout(asked: Asked) -> Tensor:
+def gradient_rollout(asked: ExplanationQuery) -> Tensor:
     """(N, K, h, w): the same, of each block only what speaks for the target: attention times its positive gradient, the
     mean over heads (Chefer et al. 2021)."""
     part = transformer_of(asked.network)
@@ -111,7 +111,7 @@ def gradient_rollout(asked: Asked) -> Tensor:
     return torch.stack(found, dim=1)
 
 
-def query_key(asked: Asked) -> Tensor:
+def query_key(asked: ExplanationQuery) -> Tensor:
     """(N, K, h, w): how much the places of the feature map are looked at, the mean over all that look; one map for all
     targets.
 
@@ -130,7 +130,7 @@ def query_key(asked: Asked) -> Tensor:
         looked = look.attention_map(maps).mean(1)  # in full precision: half would round an even look to one value
     sides = maps.shape[2:] if maps.shape[1] == look.features else maps.shape[1:3]
     if maps.ndim == 3:
-        sides = torch.Size(grid_of(body.get_submodule("backbone"))[0] or ())
+        sides = torch.Size(patch_grid(body.get_submodule("backbone"))[0] or ())
         looked = looked[:, -sides.numel() :]
     found = asked.own_rows(looked.reshape(len(looked), *sides))
     return found[:, None].expand(-1, asked.targets.shape[1], -1, -1)
@@ -149,12 +149,12 @@ def _unfused(part: nn.Module) -> Iterator[None]:
             module.fused_attn = was
 
 
-def _looked(asked: Asked, part: nn.Module, images: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+def _looked(asked: ExplanationQuery, part: nn.Module, images: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
     """Logits, and the attention of each block of the transformer."""
-    looking = Looking()
+    looking = AttentionRecorder()
     with looking:
         logits = asked.logits(images)
-    grid, prefix = grid_of(part)
+    grid, prefix = patch_grid(part)
     count = prefix + math.prod(grid or ())
     blocks = [weights for weights in looking.seen if weights.shape[-2:] == (count, count)]
     wanted = len(part.blocks)  # type: ignore[arg-type]
@@ -166,11 +166,11 @@ def _looked(asked: Asked, part: nn.Module, images: Tensor | None = None) -> tupl
     return logits, blocks
 
 
-def _patches(joined: Tensor | None, part: nn.Module, asked: Asked) -> Tensor:
+def _patches(joined: Tensor | None, part: nn.Module, asked: ExplanationQuery) -> Tensor:
     """(N, h, w): what the token that is read out got from each patch."""
     if joined is None:
         raise RecipeError("This transformer has no blocks to read.")
-    grid, prefix = grid_of(part)
+    grid, prefix = patch_grid(part)
     pooled = str(getattr(part, "global_pool", "token"))
     read = joined[:, 0] if prefix and pooled == "token" else joined[:, prefix:].mean(1)
     return asked.own_rows(read[:, prefix:].reshape(len(read), *(grid or (1, 1))))

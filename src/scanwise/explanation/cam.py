@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from scanwise.errors import RecipeError
-from scanwise.explanation.layers import watched
-from scanwise.explanation.query import Asked
+from scanwise.explanation.layers import layer_output
+from scanwise.explanation.query import ExplanationQuery
 
 
 def grad_cam(maps: Tensor, gradients: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ CAMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def class_maps(asked: Asked, name: str) -> Tensor:
+def class_maps(asked: ExplanationQuery, name: str) -> Tensor:
     """(N, K, h, w): the map of each scan and target, at the size of the layer.
 
     Raises:
@@ -65,7 +65,7 @@ def class_maps(asked: Asked, name: str) -> Tensor:
     place = asked.place
     if place is None:
         raise RecipeError(f"{name} reads a layer with a map, and this network has none.")
-    with watched(asked.network, place) as caught:
+    with layer_output(asked.network, place) as caught:
         logits = asked.logits()
         gradients = asked.gradients(logits, caught.there)
     maps = place.maps(caught.there.detach()).float()

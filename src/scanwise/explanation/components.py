@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from scanwise.errors import RecipeError
-from scanwise.explanation import Targets, maps
-from scanwise.explanation.layers import lent
+from scanwise.explanation import Targets, explain_arrays
+from scanwise.explanation.layers import borrowed
 from scanwise.explanation.measures import overlap
 from scanwise.models.hybrid import Hybrid
 from scanwise.records import FloatArray, IntArray
@@ -17,14 +17,14 @@ from scanwise.records import FloatArray, IntArray
 if TYPE_CHECKING:
     from scanwise.models import Network
 
-METHODS = {"convolution": "grad_cam", "transformer": "gradient_rollout"}
+HALF_METHODS = {"convolution": "grad_cam", "transformer": "gradient_rollout"}
 """What each half is explained with."""
 SHARED = 0.2
 """Of the pixels, the strongest, of which the overlap of the halves is told."""
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
+class HybridMaps:
     """The maps of both halves about one class a scan.
 
     Attributes:
@@ -45,7 +45,7 @@ class Looks:
 
 
 @dataclass(frozen=True, slots=True)
-class Component:
+class ComponentSummary:
     """One scan's summary: a row of `components.csv`. Places are shares of the side, from the top and from the left.
 
     Attributes:
@@ -90,9 +90,9 @@ class Component:
         }
 
 
-def look(
+def explain_halves(
     network: "Network", scans: Any, *, targets: Targets = None, batch: int = 16, device: str | None = None
-) -> Looks:
+) -> HybridMaps:
     """Explain both halves of a hybrid about the same classes.
 
     Args:
@@ -107,16 +107,18 @@ def look(
     if not isinstance(body, Hybrid):
         raise RecipeError("The component summary is about the two halves of model.name hybrid; this network has none.")
     options: dict[str, Any] = {"batch": batch, "device": device}
-    first, asked = maps(network, scans, targets=targets, method=METHODS["convolution"], **options)
-    second, _ = maps(network, scans, targets=asked, method=METHODS["transformer"], **options)
+    first, asked = explain_arrays(network, scans, targets=targets, method=HALF_METHODS["convolution"], **options)
+    second, _ = explain_arrays(network, scans, targets=asked, method=HALF_METHODS["transformer"], **options)
     norms, parts = _norms(network, scans, batch, device)
     weights = parts / np.maximum(parts.sum(axis=1, keepdims=True), 1e-12)
     one, other = first[:, 0], second[:, 0]
     combined = weights[:, 0, None, None] * _shares(one) + weights[:, 1, None, None] * _shares(other)
-    return Looks(one, other, combined.astype(np.float32), asked[:, 0], norms, parts)
+    return HybridMaps(one, other, combined.astype(np.float32), asked[:, 0], norms, parts)
 
 
-def summarise(looks: Looks, probs: FloatArray, names: Sequence[str], classes: Sequence[str]) -> tuple[Component, ...]:
+def summarise_halves(
+    looks: HybridMaps, probs: FloatArray, names: Sequence[str], classes: Sequence[str]
+) -> tuple[ComponentSummary, ...]:
     """Where each half looks, the norm it gives, and the prediction, by probabilities (N, C): one a scan."""
     shared = overlap(looks.convolution, looks.transformer, SHARED)
     centres = [_centre(values) for values in (looks.convolution, looks.transformer)]
@@ -132,7 +134,7 @@ def summarise(looks: Looks, probs: FloatArray, names: Sequence[str], classes: Se
             told[f"{part}_norm"] = float(looks.norms[row, half])
             told[f"{part}_contribution"] = float(looks.contributions[row, half])
         probability = float(probs[row, best[row]])
-        found.append(Component(name, classes[best[row]], probability, float(shared[row]), **told))
+        found.append(ComponentSummary(name, classes[best[row]], probability, float(shared[row]), **told))
     return tuple(found)
 
 
@@ -140,7 +142,7 @@ def _norms(network: "Network", scans: Any, batch: int, device: str | None) -> tu
     """(N, 2) norms and (N, 2) contributions; of a batch ensemble the mean of its members."""
     pixels, found = np.asarray(scans), []
     body: Any = network.body
-    with lent(network, device) as place, torch.no_grad():
+    with borrowed(network, device) as place, torch.no_grad():
         for start in range(0, len(pixels), batch):
             images = torch.from_numpy(pixels[start : start + batch]).to(place).permute(0, 3, 1, 2)
             features = network.forward_features(images)

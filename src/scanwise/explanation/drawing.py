@@ -32,13 +32,13 @@ BRIGHTEST = 99.5
 """Percentile of a map that is drawn as the brightest."""
 
 
-def levels(values: FloatArray) -> FloatArray:
+def scale_for_display(values: FloatArray) -> FloatArray:
     """A map as 0 to 1, its brightest half per cent all 1; an empty map stays 0."""
     top = float(np.percentile(values, BRIGHTEST)) or float(values.max())
     return np.clip(values / top, 0, 1) if top > 0 else np.zeros_like(values)
 
 
-def overlay(scan: Pixels, values: FloatArray, *, opacity: float = 0.6, passed: bool | None = None) -> Pixels:
+def draw_overlay(scan: Pixels, values: FloatArray, *, opacity: float = 0.6, passed: bool | None = None) -> Pixels:
     """(H, W, 3): the scan with the map over it, the more opaque the higher the map.
 
     Args:
@@ -47,10 +47,10 @@ def overlay(scan: Pixels, values: FloatArray, *, opacity: float = 0.6, passed: b
         opacity: of the brightest, 0 to 1.
         passed: False draws it gray.
     """
-    return _over(scan, levels(values), opacity, passed)
+    return _over(scan, scale_for_display(values), opacity, passed)
 
 
-def panel(
+def draw_panel(
     scan: Pixels, heatmap: Heatmap, classes: Sequence[str], *, opacity: float = 0.6, truth: str = "", note: str = ""
 ) -> bytes:
     """One map as PNG: the bare scan, the overlay and the outline beside each other; above them class and probability, and
@@ -59,12 +59,12 @@ def panel(
     with _figure(7.2, 3.1 + 0.17 * len(told.splitlines())) as figure:
         axes, _ = _row(figure, 1, 0, scan, heatmap, opacity)
         _caption(axes, told)
-        figure.suptitle(title(heatmap, classes, truth), color=WORDS, fontsize=10, x=0.01, ha="left")
+        figure.suptitle(heatmap_title(heatmap, classes, truth), color=WORDS, fontsize=10, x=0.01, ha="left")
         _badge(figure, [heatmap])
         return _png(figure)
 
 
-def halves(
+def draw_half_maps(
     scan: Pixels,
     maps: Mapping[str, FloatArray],
     heading: str,
@@ -90,7 +90,7 @@ def halves(
         axes[0].set_title("scan", color=WORDS, fontsize=8)
         for one, (name, values) in zip(axes[1:], maps.items(), strict=True):
             passed = not reasons[name] if name in reasons else None
-            one.imshow(overlay(scan, values, opacity=opacity, passed=passed))
+            one.imshow(draw_overlay(scan, values, opacity=opacity, passed=passed))
             one.set_title(name, color=WORDS, fontsize=8)
             if name in marks and values.any() and not reasons.get(name):  # a failed map has no place to tell
                 _mark(one, *marks[name], side=scan.shape[0])
@@ -101,7 +101,7 @@ def halves(
         return _png(figure)
 
 
-def beside(
+def draw_thumbnail(
     scan: Pixels, shown: FloatArray, *, side: int = 160, opacity: float = 0.6, passed: bool | None = None
 ) -> bytes:
     """A small PNG: the bare scan, and beside it the scan with a map over it.
@@ -126,14 +126,14 @@ def beside(
     return stream.getvalue()
 
 
-def title(heatmap: Heatmap, classes: Sequence[str], truth: str = "") -> str:
+def heatmap_title(heatmap: Heatmap, classes: Sequence[str], truth: str = "") -> str:
     """What stands above a map."""
     known = f", in truth {truth}" if truth else ""
     return f"{classes[heatmap.target]} {100 * heatmap.prob:.0f} %{known} · {heatmap.method.replace('_', ' ')}"
 
 
 @dataclass(frozen=True, slots=True)
-class Mosaic:
+class MosaicLayers:
     """One sheet as three PNGs of one size.
 
     Attributes:
@@ -147,9 +147,9 @@ class Mosaic:
     above: bytes
 
 
-def mosaic(
+def draw_mosaic(
     scans: Sequence[Pixels], heatmaps: Sequence[Heatmap], captions: Sequence[str], heading: str, *, opacity: float = 0.6
-) -> Mosaic:
+) -> MosaicLayers:
     """Several maps under one heading, each as bare scan, overlay and outline with its caption."""
     covers = []
     with _figure(7.2, 0.6 + 2.4 * len(scans)) as figure:
@@ -162,7 +162,7 @@ def mosaic(
         return _apart(figure, covers)
 
 
-def members(
+def draw_members(
     scans: Pixels,
     means: FloatArray,
     variances: FloatArray,
@@ -184,7 +184,7 @@ def members(
         for row, (scan, mean, variance, caption) in enumerate(zip(scans, means, variances, captions, strict=True)):
             axes = [figure.add_subplot(len(scans), 3, 3 * row + column + 1) for column in range(3)]
             for one, values in zip(axes, (np.zeros_like(mean), mean, variance), strict=True):
-                one.imshow(overlay(scan, values, opacity=opacity, passed=passed))
+                one.imshow(draw_overlay(scan, values, opacity=opacity, passed=passed))
                 one.set_axis_off()
             axes[0].set_title(textwrap.fill(caption, 40), color=WORDS, fontsize=8, loc="left")
             axes[1].set_title(f"mean of {count}", color=WORDS, fontsize=8)
@@ -196,20 +196,20 @@ def members(
         return _png(figure)
 
 
-def sheet(images: Mapping[str, FloatArray], heading: str, *, columns: int = 4) -> bytes:
+def draw_mean_maps(images: Mapping[str, FloatArray], heading: str, *, columns: int = 4) -> bytes:
     """Maps beside each other, such as the mean of each class, as PNG."""
     rows = -(-len(images) // columns)
     with _figure(max(4.0, 1.8 * min(columns, len(images))), 0.5 + 2.0 * rows) as figure:
         for place, (name, values) in enumerate(images.items()):
             axes = figure.add_subplot(rows, min(columns, len(images)), place + 1)
-            axes.imshow(levels(values), cmap=COLOURS, vmin=0, vmax=1)
+            axes.imshow(scale_for_display(values), cmap=COLOURS, vmin=0, vmax=1)
             axes.set_title(textwrap.fill(name, 24), color=WORDS, fontsize=8)
             axes.set_axis_off()
         figure.suptitle(heading, color=WORDS, fontsize=10, x=0.01, ha="left")
         return _png(figure)
 
 
-def pick(labels: IntArray, probs: FloatArray, of: int, count: int = 3) -> dict[str, IntArray]:
+def pick_examples(labels: IntArray, probs: FloatArray, of: int, count: int = 3) -> dict[str, IntArray]:
     """Rows of one true class that are worth a look: the surest right, the surest wrong, the most uncertain.
 
     Args:
@@ -252,12 +252,12 @@ def _row(
     axes = [figure.add_subplot(rows, 3, 3 * row + column + 1) for column in range(3)]
     axes[0].imshow(shown, **gray)
     axes[1].imshow(shown, **gray)
-    cover = axes[1].imshow(_coloured(levels(heatmap.values), heatmap.passed), alpha=opacity)
+    cover = axes[1].imshow(_coloured(scale_for_display(heatmap.values), heatmap.passed), alpha=opacity)
     axes[2].imshow(shown, **gray)
     if heatmap.values.any():
         colour = "#c3c8cd" if heatmap.passed is False else "#ffd43b"
         for line, width in (("black", 2.2), (colour, 1.0)):  # seen on dark and on bright
-            axes[2].contour(levels(heatmap.values), levels=CONTOURS, colors=line, linewidths=width)
+            axes[2].contour(scale_for_display(heatmap.values), levels=CONTOURS, colors=line, linewidths=width)
     for one in axes:
         one.set_axis_off()
     return axes, cover
@@ -322,7 +322,7 @@ def _figure(width: float, height: float) -> "Iterator[Figure]":
         yield Figure(figsize=(width, height), layout="constrained")
 
 
-def _apart(figure: "Figure", covers: "Sequence[AxesImage]") -> Mosaic:
+def _apart(figure: "Figure", covers: "Sequence[AxesImage]") -> MosaicLayers:
     """The figure whole, without its covers, and the covers alone; each thing in its place in all three."""
     engine = figure.get_layout_engine()
     if engine is not None:
@@ -339,7 +339,7 @@ def _apart(figure: "Figure", covers: "Sequence[AxesImage]") -> Mosaic:
         text.set_visible(False)
     for cover in covers:
         cover.set_alpha(1)
-    return Mosaic(whole, below, _png(figure, "none"))
+    return MosaicLayers(whole, below, _png(figure, "none"))
 
 
 def _png(figure: "Figure", ground: str = SHEET) -> bytes:

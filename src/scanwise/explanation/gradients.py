@@ -12,7 +12,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from scanwise.explanation.query import Asked, odds_of
+from scanwise.explanation.query import ExplanationQuery, log_odds
 
 STEPS = 4
 """Halts of `pooled_gradients` on the way from the plain scan to the scan; six find a planted truth little better."""
@@ -28,7 +28,7 @@ TOGETHER = 64
 """Scans with one patch replaced that the network sees at a time."""
 
 
-def plain(images: Tensor) -> Tensor:
+def without_small_structures(images: Tensor) -> Tensor:
     """(N, C, H, W) scans without structures smaller than about a tenth of their side."""
     side = min(WORKED, *images.shape[2:])
     small = torch.nn.functional.adaptive_avg_pool2d(images.float(), side).cpu().numpy()
@@ -39,16 +39,16 @@ def plain(images: Tensor) -> Tensor:
     return torch.nn.functional.interpolate(calm, size=images.shape[2:], mode="bilinear").to(images.device)
 
 
-def integrated_gradients(asked: Asked, steps: int = 16) -> Tensor:
+def integrated_gradients(asked: ExplanationQuery, steps: int = 16) -> Tensor:
     """(N, K, H, W): how much each pixel's departure from the plain scan moves the log-odds, up or down.
 
     Sundararajan et al. 2017, by Captum.
     """
-    base = plain(asked.images)
+    base = without_small_structures(asked.images)
     return _each(asked, lambda target: (_path(asked, base, target, steps) * (asked.images - base)).abs().sum(1))
 
 
-def pooled_gradients(asked: Asked, steps: int = STEPS) -> Tensor:
+def pooled_gradients(asked: ExplanationQuery, steps: int = STEPS) -> Tensor:
     """(N, K, H, W): integrated gradients in two looks: what the scan shows beyond the plain one, where the answer hangs
     on it.
 
@@ -57,7 +57,7 @@ def pooled_gradients(asked: Asked, steps: int = STEPS) -> Tensor:
     neighbourhood before it meets the difference, so that the structure is shown and not its rim alone. It counts squared:
     what stands out but is hardly looked at shall not show.
     """
-    base = plain(asked.images)
+    base = without_small_structures(asked.images)
     beyond = (asked.images - base).abs().sum(1)
     found = []
     for looked in _looked(asked, base, steps):
@@ -67,11 +67,11 @@ def pooled_gradients(asked: Asked, steps: int = STEPS) -> Tensor:
     return torch.stack(found, dim=1)
 
 
-def occlusion(asked: Asked) -> Tensor:
+def occlusion(asked: ExplanationQuery) -> Tensor:
     """(N, K, H, W): how much the log-odds fall when a patch is replaced by the plain scan (Zeiler & Fergus 2014, by Captum)."""
     from captum.attr import Occlusion
 
-    base = plain(asked.images)
+    base = without_small_structures(asked.images)
     channels, height, width = asked.images.shape[1:]
     stride = max(1, height // PATCHES), max(1, width // PATCHES)
     window = (channels, min(2 * stride[0], height), min(2 * stride[1], width))
@@ -85,7 +85,7 @@ def occlusion(asked: Asked) -> Tensor:
             turn = next(turns)
             if turn == len(said):
                 said.append(asked.logits(images))
-            return odds_of(said[turn], target)
+            return log_odds(said[turn], target)
 
         with torch.no_grad():
             fallen = Occlusion(fall).attribute(
@@ -101,7 +101,7 @@ def occlusion(asked: Asked) -> Tensor:
     return _each(asked, one)
 
 
-def _path(asked: Asked, base: Tensor, target: Tensor, steps: int) -> Tensor:
+def _path(asked: ExplanationQuery, base: Tensor, target: Tensor, steps: int) -> Tensor:
     """(N, C, H, W): the mean gradient of the log-odds between the plain scan and the scan."""
     from captum.attr import IntegratedGradients
 
@@ -115,7 +115,7 @@ def _path(asked: Asked, base: Tensor, target: Tensor, steps: int) -> Tensor:
     return mean.detach().float() / asked.scale
 
 
-def _looked(asked: Asked, base: Tensor, steps: int) -> list[Tensor]:
+def _looked(asked: ExplanationQuery, base: Tensor, steps: int) -> list[Tensor]:
     """(N, C, H, W) for each target: the root mean square of the gradient of the log-odds, in the middle of each step on the
     way; one forward pass a step serves all targets."""
     targets = asked.targets.unbind(1)
@@ -125,13 +125,13 @@ def _looked(asked: Asked, base: Tensor, steps: int) -> list[Tensor]:
         with torch.enable_grad():
             logits = asked.logits(images)
             for k, target in enumerate(targets):
-                score = (asked.scale * odds_of(logits, target)).sum()
+                score = (asked.scale * log_odds(logits, target)).sum()
                 (gradient,) = torch.autograd.grad(score, images, retain_graph=k < len(targets) - 1)
                 squares[k] += (gradient.detach().float() / asked.scale).square()
     return [(sums / steps).sqrt() for sums in squares]
 
 
-def _each(asked: Asked, one: Any) -> Tensor:
+def _each(asked: ExplanationQuery, one: Any) -> Tensor:
     """(N, K, H, W) from a method that answers for one target a scan."""
     return torch.stack([one(asked.targets[:, k]) for k in range(asked.targets.shape[1])], dim=1)
 

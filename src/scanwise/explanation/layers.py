@@ -19,7 +19,7 @@ LEAST = 7
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class MapLayer:
     """A layer whose output is a map of the scan.
 
     Attributes:
@@ -46,7 +46,7 @@ class Place:
 
 
 @contextmanager
-def lent(network: nn.Module, device: str | None = None) -> Iterator[torch.device]:
+def borrowed(network: nn.Module, device: str | None = None) -> Iterator[torch.device]:
     """The network in evaluation mode and without gradients for its weights; afterwards every part is as it was found.
 
     Gradients for what goes in are on, whatever the caller has switched off. It runs on `device`, unsaid where it is.
@@ -68,7 +68,7 @@ def lent(network: nn.Module, device: str | None = None) -> Iterator[torch.device
             module.training = mode
 
 
-class Caught:
+class LayerOutput:
     """What a watched layer gave."""
 
     def __init__(self) -> None:
@@ -82,12 +82,12 @@ class Caught:
 
 
 @contextmanager
-def watched(network: nn.Module, place: Place) -> Iterator[Caught]:
+def layer_output(network: nn.Module, place: MapLayer) -> Iterator[LayerOutput]:
     """Catch what a layer gives; while gradients are on they begin there, and all before runs without.
 
     What is caught is a leaf: `torch.autograd.grad(value, caught.there)` stops at it.
     """
-    caught = Caught()
+    caught = LayerOutput()
 
     def catch(_: nn.Module, __: Any, values: Tensor) -> Tensor:
         caught.values = values.detach().requires_grad_(torch.is_grad_enabled())
@@ -113,7 +113,7 @@ def trunk_of(network: Network) -> str:
     return "body"
 
 
-def places(network: Network, image: Tensor, tokens: Tensor | None = None) -> tuple[Place, ...]:
+def map_layers(network: Network, image: Tensor, tokens: Tensor | None = None) -> tuple[MapLayer, ...]:
     """Every layer of the trunk with a map larger than one place, in the order in which they finish.
 
     Args:
@@ -127,8 +127,8 @@ def places(network: Network, image: Tensor, tokens: Tensor | None = None) -> tup
     trunk = trunk_of(network)
     if not trunk:
         return ()
-    found: dict[str, Place] = {}
-    grid, prefix = grid_of(network.get_submodule(trunk))
+    found: dict[str, MapLayer] = {}
+    grid, prefix = patch_grid(network.get_submodule(trunk))
     handles = []
 
     def note(name: str) -> Any:
@@ -143,7 +143,7 @@ def places(network: Network, image: Tensor, tokens: Tensor | None = None) -> tup
     for name, module in network.get_submodule(trunk).named_modules():
         handles.append(module.register_forward_hook(note(f"{trunk}.{name}" if name else trunk)))
     try:
-        with lent(network), torch.no_grad():
+        with borrowed(network), torch.no_grad():
             network(image, tokens) if network.takes_text else network(image)
     except RuntimeError as error:
         shape = " × ".join(map(str, image.shape[1:]))
@@ -161,7 +161,7 @@ def places(network: Network, image: Tensor, tokens: Tensor | None = None) -> tup
     return tuple(found.values())
 
 
-def named(known: Sequence[Place], name: str) -> Place:
+def layer_by_name(known: Sequence[MapLayer], name: str) -> MapLayer:
     """The layer of this name, with or without `body.`.
 
     Raises:
@@ -171,26 +171,26 @@ def named(known: Sequence[Place], name: str) -> Place:
     for spelled in (name, f"body.{name}"):
         if spelled in by_name:
             return by_name[spelled]
-    last = [place.name for place in deepest(known)]
+    last = [place.name for place in last_layers(known)]
     raise RecipeError(
         f"The network has no layer {name!r} with a map.{did_you_mean(name, by_name)} The last ones of each size: "
         f"{', '.join(last)}."
     )
 
 
-def deepest(known: Sequence[Place]) -> list[Place]:
+def last_layers(known: Sequence[MapLayer]) -> list[MapLayer]:
     """The last layer of each size, from the finest map to the coarsest."""
     last = {(place.height, place.width): place for place in known if place.layout != "tokens" or _is_norm(place)}
     return sorted(last.values(), key=lambda place: -place.height * place.width)
 
 
-def finest_last(known: Sequence[Place], least: int = LEAST) -> Place | None:
+def finest_last(known: Sequence[MapLayer], least: int = LEAST) -> MapLayer | None:
     """The last layer whose map has at least so many places a side; the finest one where all are smaller."""
-    enough = [place for place in deepest(known) if min(place.height, place.width) >= least]
-    return enough[-1] if enough else next(iter(deepest(known)), None)
+    enough = [place for place in last_layers(known) if min(place.height, place.width) >= least]
+    return enough[-1] if enough else next(iter(last_layers(known)), None)
 
 
-def grid_of(trunk: nn.Module) -> tuple[tuple[int, int] | None, int]:
+def patch_grid(trunk: nn.Module) -> tuple[tuple[int, int] | None, int]:
     """Of a transformer over patches: their rows and columns, and how many tokens stand for no place."""
     embed = getattr(trunk, "patch_embed", None)
     grid = getattr(embed, "grid_size", None)
@@ -199,21 +199,21 @@ def grid_of(trunk: nn.Module) -> tuple[tuple[int, int] | None, int]:
     return (int(grid[0]), int(grid[1])), int(getattr(trunk, "num_prefix_tokens", 0))
 
 
-def _place(name: str, values: Any, grid: tuple[int, int] | None, prefix: int) -> Place | None:
+def _place(name: str, values: Any, grid: tuple[int, int] | None, prefix: int) -> MapLayer | None:
     if not isinstance(values, Tensor):
         return None
     if grid is not None:  # its maps are its tokens
         if values.ndim == 3 and values.shape[1] == prefix + grid[0] * grid[1]:
-            return Place(name, *grid, "tokens", prefix)
+            return MapLayer(name, *grid, "tokens", prefix)
         return None
     if values.ndim != 4:
         return None
     _, first, middle, last = values.shape
     if middle != last and first == middle:
-        return Place(name, first, middle, "last") if first > 1 else None
-    return Place(name, middle, last, "first") if middle * last > 1 else None
+        return MapLayer(name, first, middle, "last") if first > 1 else None
+    return MapLayer(name, middle, last, "first") if middle * last > 1 else None
 
 
-def _is_norm(place: Place) -> bool:
+def _is_norm(place: MapLayer) -> bool:
     # After the last attention the class token alone is read: the patches' gradient is zero there.
     return place.name.endswith(".norm1")

@@ -43,11 +43,11 @@ def overlap(one: FloatArray, other: FloatArray, share: float = STRONGEST) -> Flo
     ([1.0], [0.0])
     """
     _together(one, other)
-    first, second = strongest(one, share), strongest(other, share)
+    first, second = strongest_pixels(one, share), strongest_pixels(other, share)
     return np.asarray((first & second).sum(axis=(1, 2)) / first.sum(axis=(1, 2)))
 
 
-def strongest(maps: FloatArray, share: float = STRONGEST) -> BoolArray:
+def strongest_pixels(maps: FloatArray, share: float = STRONGEST) -> BoolArray:
     """(N, H, W) the strongest pixels of each map; of equal ones the first."""
     flat = maps.reshape(len(maps), -1)
     count = max(1, round(share * flat.shape[1]))
@@ -57,7 +57,7 @@ def strongest(maps: FloatArray, share: float = STRONGEST) -> BoolArray:
     return found.reshape(maps.shape)
 
 
-def inside(maps: FloatArray, masks: BoolArray) -> FloatArray:
+def share_inside(maps: FloatArray, masks: BoolArray) -> FloatArray:
     """(N,) share of each map's sum that lies in the mask; an empty map has 0."""
     _together(maps, masks)
     total = maps.sum(axis=(1, 2))
@@ -78,7 +78,7 @@ def random_maps(count: int, height: int, width: int, seed: int = 0) -> FloatArra
 
 
 @dataclass(frozen=True, slots=True)
-class Faith:
+class Faithfulness:
     """Whether the network's answer hangs on what a map shows; means over scans, in log-odds of the class.
 
     Attributes:
@@ -93,7 +93,7 @@ class Faith:
     road: float
 
 
-def faith(
+def measure_faithfulness(
     ask: Ask,
     scans: FloatArray,
     plain: FloatArray,
@@ -101,7 +101,7 @@ def faith(
     seed: int = 0,
     *,
     ends: tuple[FloatArray, FloatArray] | None = None,
-) -> Faith:
+) -> Faithfulness:
     """Take the strongest pixels out, put them in, and fill them; the mean over `SHARES`.
 
     Args:
@@ -114,13 +114,13 @@ def faith(
     whole, empty = ends or (ask(scans), ask(plain))
     falls: list[tuple[float, float, float]] = []
     for share in SHARES:
-        chosen = strongest(maps, share)[..., None]
+        chosen = strongest_pixels(maps, share)[..., None]
         deleted = whole - ask(np.where(chosen, plain, scans))
         inserted = ask(np.where(chosen, scans, plain)) - empty
         road = whole - ask(imputed(scans, chosen[..., 0], seed))
         falls.append((float(deleted.mean()), float(inserted.mean()), float(road.mean())))
     deletion, insertion, filled = np.mean(falls, axis=0).tolist()
-    return Faith(deletion, insertion, filled)
+    return Faithfulness(deletion, insertion, filled)
 
 
 def imputed(scans: FloatArray, chosen: BoolArray, seed: int = 0, rounds: int = 12) -> FloatArray:

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scanwise.explanation.layers import Place
+from scanwise.explanation.layers import MapLayer
 from scanwise.models.dropout import Masks
 from scanwise.models.network import Network
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ExplanationQuery:
     """A batch of scans, and what is to be explained about them.
 
     Attributes:
@@ -33,7 +33,7 @@ class Asked:
     images: Tensor
     targets: Tensor
     tokens: Tensor | None = None
-    place: Place | None = None
+    place: MapLayer | None = None
     member: int | None = None
     draw: int | None = None
     half: torch.dtype | None = None
@@ -67,7 +67,7 @@ class Asked:
 
     def odds(self, images: Tensor, target: Tensor) -> Tensor:
         """(N,) log-odds of each scan's class against all others; what all logits share falls out."""
-        return odds_of(self.logits(images), target)
+        return log_odds(self.logits(images), target)
 
     def gradients(self, logits: Tensor, there: Tensor | list[Tensor]) -> list[tuple[Tensor, ...]]:
         """For each of the K targets the gradients of its logit; one forward pass serves them all."""
@@ -89,7 +89,7 @@ class Asked:
         return own
 
 
-def odds_of(logits: Tensor, target: Tensor) -> Tensor:
+def log_odds(logits: Tensor, target: Tensor) -> Tensor:
     """(N,) log-odds of (N, C) logits for one class a scan; of changed scans, several rows a scan, a change at a time."""
     target = target.repeat(len(logits) // len(target))[:, None]
     others = logits.scatter(1, target, -torch.inf).logsumexp(1)

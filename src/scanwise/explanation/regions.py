@@ -16,7 +16,7 @@ REGIONS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Laid:
+class AlignedMaps:
     """Maps and heads of several scans in one frame.
 
     Attributes:
@@ -28,7 +28,7 @@ class Laid:
     head: FloatArray
 
 
-def lay(scans: NDArray[np.uint8], values: FloatArray) -> Laid:
+def align_maps(scans: NDArray[np.uint8], values: FloatArray) -> AlignedMaps:
     """Bring maps of different people into one frame, each head upright, in the middle and of one size.
 
     Args:
@@ -45,10 +45,10 @@ def lay(scans: NDArray[np.uint8], values: FloatArray) -> Laid:
     heads = registration.sample_images(masks.repeat(2, axis=1).repeat(2, axis=2).astype(np.float32), poses, grid)
     total = maps.sum(axis=1, keepdims=True)
     maps = maps / np.where(total > 0, total, 1)
-    return Laid(maps.reshape(-1, SIDE, SIDE), heads.mean(axis=0).reshape(SIDE, SIDE))
+    return AlignedMaps(maps.reshape(-1, SIDE, SIDE), heads.mean(axis=0).reshape(SIDE, SIDE))
 
 
-def shares(laid: Laid) -> dict[str, float]:
+def region_shares(laid: AlignedMaps) -> dict[str, float]:
     """Which parts of the head carry the maps, in shares that sum to one; left and right are those of the picture."""
     y, x = (np.mgrid[:SIDE, :SIDE] + 0.5) / SIDE - 0.5
     head = laid.head > 0.5

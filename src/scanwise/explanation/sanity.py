@@ -10,7 +10,7 @@
     seed         a network trained from another seed must give much the same           (needs another training)
     truth        where the truth is planted, it must be found                          (synthetic cohorts)
 
-Each gives one `Check`; a map keeps its badge only where all passed.
+Each gives one `SanityCheck`; a map keeps its badge only where all passed.
 """
 
 import copy
@@ -23,17 +23,17 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from scanwise.explanation import AUTO, DEFAULT, chances, maps
-from scanwise.explanation.gradients import plain
+from scanwise.explanation import AUTO_METHOD, DEFAULT_METHOD, explain_arrays, uncalibrated_probs
+from scanwise.explanation.gradients import without_small_structures
 from scanwise.explanation.measures import (
-    Faith,
+    Faithfulness,
     auprc,
     centre_blob,
-    faith,
-    inside,
+    measure_faithfulness,
     overlap,
     pointing_game,
     random_maps,
+    share_inside,
 )
 from scanwise.records import BoolArray, Finding, FloatArray, IntArray
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 STAGES = (0.34, 0.67, 1.0)
 """Shares of the layers, from the top, whose weights are made random one after another."""
 NOISE = 3.0
-"""Standard deviation of the noise of `repeat`, of 255."""
+"""Standard deviation of the noise of `check_repeat`, of 255."""
 UNTRAINED = 0.6
 """Most that the strongest pixels may share with those of a network of random weights."""
 STEADY = 0.6
@@ -59,11 +59,11 @@ SEEDS = 0.4
 CHANCE = 0.05
 """Largest share of shuffled labels that may fit the answers as well as the true ones."""
 HITS, TIMES = 0.9, 2.0
-"""Bars of `truth`: hits of the pointing game, and AUPRC over the best map that has not seen the scan."""
+"""Bars of `check_planted_truth`: hits of the pointing game, and AUPRC over the best map that has not seen the scan."""
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class SanityCheck:
     """What one check found.
 
     Attributes:
@@ -88,7 +88,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class CheckedMaps:
     """What is checked: a network, a method, and scans with the class that is explained.
 
     Attributes:
@@ -96,7 +96,7 @@ class Subject:
         scans: (N, H, W, C) uint8.
         values: (N, H, W) the maps.
         targets: (N, 1).
-        options: of `maps`: method, layer, tokens, batch, device.
+        options: of `explain_arrays`: method, layer, tokens, batch, device.
     """
 
     network: "Network"
@@ -106,17 +106,17 @@ class Subject:
     options: dict[str, Any]
 
     @classmethod
-    def of(cls, network: "Network", scans: Any, **options: Any) -> "Subject":
-        values, targets = maps(network, scans, **options)
+    def of(cls, network: "Network", scans: Any, **options: Any) -> "CheckedMaps":
+        values, targets = explain_arrays(network, scans, **options)
         return cls(network, np.asarray(scans), values[:, 0], targets, options)
 
     def again(self, network: "Network", scans: Any = None) -> FloatArray:
         """The maps of another network, or of changed scans, about the same classes."""
         shown = self.scans if scans is None else scans
-        return maps(network, shown, **{**self.options, "targets": self.targets})[0][:, 0]
+        return explain_arrays(network, shown, **{**self.options, "targets": self.targets})[0][:, 0]
 
 
-def check(
+def check_method(
     network: "Network",
     scans: Any,
     *,
@@ -124,7 +124,7 @@ def check(
     seed: int = 0,
     progress: bool = False,
     **options: Any,
-) -> list[Check]:
+) -> list[SanityCheck]:
     """Every check that needs no other training.
 
     Args:
@@ -135,21 +135,21 @@ def check(
         progress: show a bar.
         options: method, layer, tokens, batch and device, as of `explain`.
     """
-    return check_subject(Subject.of(network, scans, **options), masks=masks, seed=seed, progress=progress)
+    return check_maps(CheckedMaps.of(network, scans, **options), masks=masks, seed=seed, progress=progress)
 
 
-def check_subject(
-    subject: Subject, *, masks: BoolArray | None = None, seed: int = 0, progress: bool = False
-) -> list[Check]:
+def check_maps(
+    subject: CheckedMaps, *, masks: BoolArray | None = None, seed: int = 0, progress: bool = False
+) -> list[SanityCheck]:
     """The same of maps that are there already."""
     subject = replace(subject, network=_swift(subject.network))
-    steps: list[Callable[[Subject], Check]] = [
-        lambda subject: weights(subject, seed),
-        lambda subject: repeat(subject, seed),
-        lambda subject: faithful(subject, seed),
+    steps: list[Callable[[CheckedMaps], SanityCheck]] = [
+        lambda subject: check_weights(subject, seed),
+        lambda subject: check_repeat(subject, seed),
+        lambda subject: check_faithfulness(subject, seed),
     ]
     if masks is not None:
-        steps.append(lambda subject: foreground(subject, masks))
+        steps.append(lambda subject: check_foreground(subject, masks))
     return [step(subject) for step in tqdm(steps, "checking maps", disable=not progress, leave=False)]
 
 
@@ -159,18 +159,21 @@ def _swift(network: "Network") -> "Network":
     return copy.deepcopy(network).to(memory_format=torch.channels_last)
 
 
-def reasons(checks: Sequence[Check]) -> list[str]:
+def failure_reasons(checks: Sequence[SanityCheck]) -> list[str]:
     """Why a method fails, a sentence a failed check; none where it passes."""
     return [one.message.rstrip(".") for one in checks if not one.passed]
 
 
-def weights(subject: Subject, seed: int = 0) -> Check:
+def check_weights(subject: CheckedMaps, seed: int = 0) -> SanityCheck:
     """Cascading randomisation: what is left of the map as ever more weights, from the top down, are drawn anew."""
-    left = [float(overlap(subject.values, subject.again(other)).mean()) for other in randomised(subject.network, seed)]
+    left = [
+        float(overlap(subject.values, subject.again(other)).mean())
+        for other in randomised_copies(subject.network, seed)
+    ]
     passed = left[-1] <= UNTRAINED and bool(np.isfinite(subject.values).all())
     told = ", ".join(f"{value:.2f}" for value in left)
     said = "falls" if passed else "hardly falls"
-    return Check(
+    return SanityCheck(
         "weights",
         passed,
         f"the strongest 5 % of the map {said} when weights are made random: overlap {told} for the top third, two thirds and all "
@@ -179,7 +182,7 @@ def weights(subject: Subject, seed: int = 0) -> Check:
     )
 
 
-def randomised(network: "Network", seed: int = 0) -> Iterator["Network"]:
+def randomised_copies(network: "Network", seed: int = 0) -> Iterator["Network"]:
     """Copies of a network, of which the layers of each of `STAGES` have weights as before training."""
     changed = copy.deepcopy(network)
     layers = [module for module in changed.modules() if any(True for _ in module.parameters(recurse=False))]
@@ -205,12 +208,12 @@ def _randomise(module: nn.Module) -> None:
         value.normal_(0, float(value.std()) if value.numel() > 1 else 0.02)
 
 
-def repeat(subject: Subject, seed: int = 0) -> Check:
+def check_repeat(subject: CheckedMaps, seed: int = 0) -> SanityCheck:
     """The same scans with a little noise."""
     noise = np.random.default_rng(seed).normal(0, NOISE, subject.scans.shape)
     noisy = np.clip(np.rint(subject.scans + noise), 0, 255).astype(np.uint8)
     shared = float(overlap(subject.values, subject.again(subject.network, noisy)).mean())
-    return Check(
+    return SanityCheck(
         "repeat",
         shared >= STEADY,
         f"with noise of {NOISE:g} gray values the strongest 5 % of the map overlap by {shared:.2f} (at least {STEADY:g} wanted).",
@@ -218,7 +221,7 @@ def repeat(subject: Subject, seed: int = 0) -> Check:
     )
 
 
-def faithful(subject: Subject, seed: int = 0) -> Check:
+def check_faithfulness(subject: CheckedMaps, seed: int = 0) -> SanityCheck:
     """Deletion, insertion and ROAD, beside random maps and a centre blob; two of three must be won against both."""
     count, height, width = subject.values.shape
     mine, *others = _faiths(
@@ -235,7 +238,7 @@ def faithful(subject: Subject, seed: int = 0) -> Check:
     figures = {name: getattr(mine, name) for name in names}
     figures |= {f"{name}_{rival}": getattr(values, name) for rival, values in rivals.items() for name in names}
     hangs = "hangs" if len(won) >= 2 else "does not hang"
-    return Check(
+    return SanityCheck(
         "faith",
         len(won) >= 2,
         f"the answer {hangs} on it, in falls of log-odds: {told}; it beats both in {len(won)} of 3 (2 wanted).",
@@ -243,27 +246,27 @@ def faithful(subject: Subject, seed: int = 0) -> Check:
     )
 
 
-def _faiths(subject: Subject, candidates: Sequence[FloatArray], seed: int) -> list[Faith]:
+def _faiths(subject: CheckedMaps, candidates: Sequence[FloatArray], seed: int) -> list[Faithfulness]:
     """Of several maps of the same scans; what does not depend on the map is asked once."""
     images = torch.from_numpy(subject.scans).permute(0, 3, 1, 2)
-    calm = plain(images).permute(0, 2, 3, 1).numpy()
+    calm = without_small_structures(images).permute(0, 2, 3, 1).numpy()
     given: dict[str, Any] = {
         name: subject.options[name] for name in ("tokens", "batch", "device") if name in subject.options
     }
 
     def ask(pixels: FloatArray) -> FloatArray:
-        probs = chances(subject.network, np.asarray(pixels, dtype=np.float32), **given)
+        probs = uncalibrated_probs(subject.network, np.asarray(pixels, dtype=np.float32), **given)
         own = np.take_along_axis(probs, subject.targets, axis=1)[:, 0].astype(np.float64)
         return np.asarray(np.log(np.maximum(own, 1e-9)) - np.log(np.maximum(1 - own, 1e-9)))
 
     ends = ask(subject.scans), ask(calm)
-    return [faith(ask, subject.scans, calm, values, seed, ends=ends) for values in candidates]
+    return [measure_faithfulness(ask, subject.scans, calm, values, seed, ends=ends) for values in candidates]
 
 
-def foreground(subject: Subject, masks: BoolArray) -> Check:
+def check_foreground(subject: CheckedMaps, masks: BoolArray) -> SanityCheck:
     """How much of the map lies on the head."""
-    share, size = float(inside(subject.values, masks).mean()), float(masks.mean())
-    return Check(
+    share, size = float(share_inside(subject.values, masks).mean()), float(masks.mean())
+    return SanityCheck(
         "foreground",
         share >= min(MOSTLY, BESIDE * size),
         f"{100 * share:.0f} % of the map lies on the foreground, which takes {100 * size:.0f} % of the scan "
@@ -272,7 +275,7 @@ def foreground(subject: Subject, masks: BoolArray) -> Check:
     )
 
 
-def learnt(predicted: IntArray, true: IntArray, seed: int = 0, draws: int = 999) -> Check:
+def check_learnt(predicted: IntArray, true: IntArray, seed: int = 0, draws: int = 999) -> SanityCheck:
     """Whether the answers fit the labels better than the same labels shuffled.
 
     Args:
@@ -283,7 +286,7 @@ def learnt(predicted: IntArray, true: IntArray, seed: int = 0, draws: int = 999)
     right = int((predicted == true).sum())
     shuffled = np.array([(predicted == rng.permutation(true)).sum() for _ in range(draws)])
     share = float((1 + (shuffled >= right).sum()) / (1 + draws))
-    return Check(
+    return SanityCheck(
         "learnt",
         share <= CHANCE,
         f"{right} of {len(true)} subjects are told right, {shuffled.mean():.1f} by shuffled labels; {100 * share:.1f} % of shuffles "
@@ -292,10 +295,10 @@ def learnt(predicted: IntArray, true: IntArray, seed: int = 0, draws: int = 999)
     )
 
 
-def labels(subject: Subject, other: "Network") -> Check:
+def check_labels_matter(subject: CheckedMaps, other: "Network") -> SanityCheck:
     """Beside a network that was trained in the same way on labels shuffled between people."""
     shared = float(overlap(subject.values, subject.again(other)).mean())
-    return Check(
+    return SanityCheck(
         "labels",
         shared <= SHUFFLED,
         f"a network trained on shuffled labels shares {shared:.2f} of the strongest 5 % (at most {SHUFFLED:g} wanted).",
@@ -303,10 +306,10 @@ def labels(subject: Subject, other: "Network") -> Check:
     )
 
 
-def seeds(subject: Subject, other: "Network") -> Check:
+def check_seed_agreement(subject: CheckedMaps, other: "Network") -> SanityCheck:
     """Beside a network that was trained in the same way from another seed."""
     shared = float(overlap(subject.values, subject.again(other)).mean())
-    return Check(
+    return SanityCheck(
         "seed",
         shared >= SEEDS,
         f"a network trained from another seed shares {shared:.2f} of the strongest 5 % (at least {SEEDS:g} wanted).",
@@ -314,12 +317,12 @@ def seeds(subject: Subject, other: "Network") -> Check:
     )
 
 
-def truth(subject: Subject, planted: BoolArray) -> Check:
+def check_planted_truth(subject: CheckedMaps, planted: BoolArray) -> SanityCheck:
     """Against the planted truth of a synthetic cohort, (N, H, W)."""
     hits, area = pointing_game(subject.values, planted), auprc(subject.values, planted)
     count, height, width = subject.values.shape
     blind = max(auprc(centre_blob(count, height, width), planted), auprc(random_maps(count, height, width), planted))
-    return Check(
+    return SanityCheck(
         "truth",
         hits >= HITS and area >= TIMES * blind,
         f"the strongest pixel lies in the planted truth in {100 * hits:.0f} % of scans ({100 * HITS:.0f} wanted); AUPRC {area:.3f}, "
@@ -328,7 +331,7 @@ def truth(subject: Subject, planted: BoolArray) -> Check:
     )
 
 
-def method_of(options: dict[str, Any]) -> str:
+def method_name(options: dict[str, Any]) -> str:
     """The name of the method that options ask for."""
-    chosen = str(options.get("method", AUTO))
-    return DEFAULT if chosen == AUTO else chosen
+    chosen = str(options.get("method", AUTO_METHOD))
+    return DEFAULT_METHOD if chosen == AUTO_METHOD else chosen

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scanwise.errors import RecipeError
-from scanwise.explanation import AUTO, Targets, maps
+from scanwise.explanation import AUTO_METHOD, Targets, explain_arrays
 from scanwise.records import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ DRAWS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class MemberMaps:
     """Maps of several members.
 
     Attributes:
@@ -33,19 +33,19 @@ class Spread:
     targets: IntArray
 
 
-def spread(
+def explain_members(
     network: "Network",
     scans: Any,
     *,
     targets: Targets = None,
-    method: str = AUTO,
+    method: str = AUTO_METHOD,
     layer: str = "",
     tokens: IntArray | None = None,
     draws: int | None = None,
     batch: int = 16,
     device: str | None = None,
     progress: bool = False,
-) -> Spread:
+) -> MemberMaps:
     """Explain each member of an ensemble, or several draws of dropout, about the same targets.
 
     Each map is scaled to a mean of one, so that the variance is of where a member looks and not of how sure it is.
@@ -73,18 +73,18 @@ def spread(
         "progress": progress,
     }
     if targets is None:  # the class that all together name, for every member the same
-        from scanwise.explanation import predicted
+        from scanwise.explanation import predicted_classes
 
-        targets = predicted(network, scans, tokens=tokens, batch=batch, device=device)
+        targets = predicted_classes(network, scans, tokens=tokens, batch=batch, device=device)
     total: Any = 0.0
     square: Any = 0.0
     asked: IntArray = np.empty((0, 0), np.int64)
     name = "member" if network.members > 1 else "draw"
     for index in range(count):
-        values, asked = maps(network, scans, targets=targets, **{**options, name: index})
+        values, asked = explain_arrays(network, scans, targets=targets, **{**options, name: index})
         level = np.maximum(values.mean(axis=(2, 3), keepdims=True), 1e-12)
         scaled = values.astype(np.float64) / level
         total, square = total + scaled, square + scaled**2
     mean = total / count
     variance = np.maximum(square / count - mean**2, 0)
-    return Spread(mean.astype(np.float32), variance.astype(np.float32), count, asked)
+    return MemberMaps(mean.astype(np.float32), variance.astype(np.float32), count, asked)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scanwise.errors import DataError, RecipeError, ShapeError
-from scanwise.explanation.layers import lent, places
+from scanwise.explanation.layers import borrowed, map_layers
 from scanwise.models import DeepEnsemble
 from scanwise.models.fusion import Fusion
 from scanwise.records import FloatArray, IntArray
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class WordAttribution:
     """What each word of a title and each part of an image gave, about one class a scan.
 
     Attributes:
@@ -48,7 +48,7 @@ def more_than_evenly(regions: FloatArray) -> FloatArray:
     return np.asarray(beyond / max(even, float(beyond.max()), 1e-12))
 
 
-def spoken(
+def explain_words(
     network: "Network",
     scans: Any,
     tokens: IntArray,
@@ -57,7 +57,7 @@ def spoken(
     targets: IntArray | None = None,
     batch: int = 16,
     device: str | None = None,
-) -> Spoken:
+) -> WordAttribution:
     """What words and regions give; the network is left as it was found.
 
     Args:
@@ -83,7 +83,7 @@ def spoken(
     groups = _groups(tokens, words, int(parts[0].body.words.pad))  # type: ignore[union-attr, arg-type]
     count = tokens.shape[1] if words is None else int(groups.max(initial=-1)) + 1  # of all scans: batches are joined
     found: list[tuple[Any, ...]] = []
-    with lent(network, device) as place, torch.no_grad():
+    with borrowed(network, device) as place, torch.no_grad():
         for start in range(0, len(tokens), batch):
             here = slice(start, start + batch)
             read, of = (torch.from_numpy(np.asarray(one[here], np.int64)).to(place) for one in (tokens, groups))
@@ -91,7 +91,7 @@ def spoken(
             asked = None if targets is None else torch.from_numpy(np.asarray(targets[here], np.int64)).to(place)
             found.append(_batch(network, parts, images, read, of, asked, count))
     columns = [None if column[0] is None else np.concatenate(column) for column in zip(*found, strict=True)]
-    return Spoken(*columns)  # type: ignore[arg-type]
+    return WordAttribution(*columns)  # type: ignore[arg-type]
 
 
 def _groups(tokens: IntArray, words: IntArray | None, pad: int) -> IntArray:
@@ -153,7 +153,7 @@ def _fused(network: "Network", features: Tensor, images: Tensor, tokens: Tensor)
 
 def _sides(network: "Network", images: Tensor, words: Tensor, count: int) -> tuple[int, int]:
     """Rows and columns of the map that the words look at."""
-    for place in reversed(places(network, images[:1], words[:1])):
+    for place in reversed(map_layers(network, images[:1], words[:1])):
         if place.height * place.width == count:
             return place.height, place.width
     side = round(count**0.5)

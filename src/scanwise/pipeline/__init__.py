@@ -154,7 +154,7 @@ def predict(
     threads: int = 0,
     pseudonymise: bool = False,
     progress: bool = False,
-) -> bundle.Answer:
+) -> bundle.BundlePredictions:
     """Answer for files, folders of files, or the rows of a manifest, with the bundle of a run.
 
     With `pseudonymise` the answer names scans and subjects by keyed hashes.
@@ -331,8 +331,8 @@ def _fit_one(work: Context, folder: Run, split: Split) -> list[ModelPredictions]
     if work.send:
         work.send()
     test = Logits.load(place.logits("test"))
-    judges = bundle.judges_of(place, bundle.ratings_of(work.recipe, work.cohort.classes))
-    judged = bundle.judge_both(judges, test, bundle.hashes_of_scans(work.cohort, test.scans))
+    judges = bundle.load_predictors(place, bundle.cdr_by_class(work.recipe, work.cohort.classes))
+    judged = bundle.predict_scans_and_subjects(judges, test, bundle.scan_hashes(work.cohort, test.scans))
     with _timed(work, f"rivals {split.protocol} {split.fold}"):
         mine = [ModelPredictions("network", split, *judged), *with_less(place, split, work.recipe)]
         return [*mine, *rivals_of(work, place, split, test)]
@@ -341,7 +341,9 @@ def _fit_one(work: Context, folder: Run, split: Split) -> list[ModelPredictions]
 def _write_bundle(work: Context, folder: Run) -> None:
     """The first honest fit is what leaves; where there is none, the published one, without guarantees."""
     first = work.splits[0]
-    bundle.write(folder, folder.fit(first.protocol, first.fold), work.recipe, work.cohort.classes, work.cohort.ordered)
+    bundle.write_bundle(
+        folder, folder.fit(first.protocol, first.fold), work.recipe, work.cohort.classes, work.cohort.ordered
+    )
 
 
 def _report(work: Context, folder: Run, judged: Sequence[ModelPredictions]) -> None:

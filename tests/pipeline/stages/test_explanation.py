@@ -15,7 +15,7 @@ import scanwise as package
 from scanwise.cohort import phantom
 from scanwise.cohort.decoding.readers import read_slices
 from scanwise.errors import RecipeError
-from scanwise.explanation.components import METHODS
+from scanwise.explanation.components import HALF_METHODS
 from scanwise.explanation.regions import REGIONS
 from scanwise.pipeline.commands import voxel_grid
 from scanwise.pipeline.stages import explanation as explanation_stage
@@ -89,7 +89,7 @@ def test_what_failed_is_left_out_of_the_summary_and_said_in_the_report(explained
 
 
 def test_a_passing_method_is_summarised(ventricles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scanwise.explanation.sanity.reasons", lambda checks: [])
+    monkeypatch.setattr("scanwise.explanation.sanity.failure_reasons", lambda checks: [])
     run = fit(ventricles, tmp_path / "run")
     rows = read_csv(run.path / "heatmaps" / "regions.csv")
     for row in rows:
@@ -217,7 +217,7 @@ def test_a_method_that_does_not_apply_is_refused_before_training(ventricles: Pat
 
 
 def test_what_is_no_head_has_no_regions(ventricles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scanwise.explanation.sanity.reasons", lambda checks: [])
+    monkeypatch.setattr("scanwise.explanation.sanity.failure_reasons", lambda checks: [])
     run = fit(ventricles, tmp_path / "run", "explain.heads=false", "explain.scans=2")
     assert (run.heatmaps / "maps.npz").is_file()
     assert not (run.heatmaps / "regions.csv").exists()
@@ -351,7 +351,7 @@ def test_the_halves_of_a_hybrid_are_in_the_report(hybrid: Run) -> None:
     page = hybrid.report.read_text(encoding="utf-8")
     assert "What each half looks at, and what it gives" in page
     assert "Centre of the transformer’s map" in page
-    for half, method in METHODS.items():
+    for half, method in HALF_METHODS.items():
         reasons = [one["message"].rstrip(".") for one in halves[half] if not one["passed"]]
         assert package.load(hybrid.path).verdict(method) == reasons
         assert {row[f"{half}_passed"] for row in rows} == {str(int(not reasons))}

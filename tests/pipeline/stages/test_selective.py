@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Run:
         [refused, Abstention(0.3, 0.2, 0.1, 30, 0.7)],
     )
     for fold, learnt in enumerate(tables_of):
-        told = [bundle.abstention_to(one) for one in learnt]
+        told = [bundle.abstention_to_dict(one) for one in learnt]
         write_json({"chosen": told[0], "table": told}, run.fit("honest", fold).abstention)
     return run
 

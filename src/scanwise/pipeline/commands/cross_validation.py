@@ -133,7 +133,7 @@ def _measure(
     """Figures of the chosen networks, all folds together last; then of the rivals, with its lead over each."""
     section = made.evaluation
     shared: dict[str, Any] = {"draws": section.draws, "confidence": section.confidence, "seed": made.seed}
-    asked: dict[str, Any] = {"ordered": known.ordered, "ratings": bundle.ratings_of(made, known.classes), **shared}
+    asked: dict[str, Any] = {"ordered": known.ordered, "ratings": bundle.cdr_by_class(made, known.classes), **shared}
     found: list[Metric] = []
     for entry in [*chosen, *rivals]:
         for unit in ["scans", *(["subjects"] if known.subjects_known else [])]:
@@ -173,8 +173,10 @@ def _best(values: Mapping[str, float], criterion: str) -> str:
 def _answers(folder: Run, fit: Fit) -> ModelPredictions:
     made, known = recipe.load(folder.recipe), Cohort.load(folder.cohort)
     test = Logits.load(fit.logits("test"))
-    judges = bundle.judges_of(fit, bundle.ratings_of(made, known.classes))
-    said: tuple[Predictions, Predictions] = bundle.judge_both(judges, test, bundle.hashes_of_scans(known, test.scans))
+    judges = bundle.load_predictors(fit, bundle.cdr_by_class(made, known.classes))
+    said: tuple[Predictions, Predictions] = bundle.predict_scans_and_subjects(
+        judges, test, bundle.scan_hashes(known, test.scans)
+    )
     return ModelPredictions("network", Split.load(fit.split), *said)
 
 

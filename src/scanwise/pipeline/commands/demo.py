@@ -44,7 +44,7 @@ def demo(out: Path, *, seed: int = 0, device: str = "auto", threads: int = 0, pr
     place = folder.fit("honest", 0)
     test, calibrated = (pooling.pool_by_subject(Logits.load(place.logits(side))) for side in ("test", "calibration"))
     ceiling = phantom.ceiling(made, test.subjects.tolist())
-    alpha = bundle.judges_of(place)["subject"].sets.alpha  # type: ignore[union-attr]
+    alpha = bundle.load_predictors(place)["subject"].sets.alpha  # type: ignore[union-attr]
     low = risk.coverage_band(len(calibrated), len(test), alpha, 0.01)
     covered = next(
         m

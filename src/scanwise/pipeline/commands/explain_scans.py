@@ -132,16 +132,18 @@ def _maps(
     loaded: bundle.Bundle, pixels: "Pixels", told: parts_stage.Told, wanted: IntArray, options: dict[str, Any]
 ) -> tuple[Heatmap, ...]:
     """A map of each scan and class, with the badge that its method has on this run."""
-    from scanwise.explanation import explain, judged
-    from scanwise.explanation.sanity import method_of
+    from scanwise.explanation import explain_with_heatmaps, with_check_result
+    from scanwise.explanation.sanity import method_name
 
     tokens = None
     if loaded.vocabulary is not None:
         tokens = loaded.vocabulary(told.titles[:: wanted.shape[1]])
     names = np.array(told.names[:: wanted.shape[1]])
-    found = explain(loaded.network, pixels, targets=wanted, tokens=tokens, names=names, **options)
-    reasons = loaded.verdict(method_of(options), options["layer"])
-    return tuple(judged(replace(one, prob=float(p)), reasons) for one, p in zip(found, told.probs, strict=True))
+    found = explain_with_heatmaps(loaded.network, pixels, targets=wanted, tokens=tokens, names=names, **options)
+    reasons = loaded.verdict(method_name(options), options["layer"])
+    return tuple(
+        with_check_result(replace(one, prob=float(p)), reasons) for one, p in zip(found, told.probs, strict=True)
+    )
 
 
 def _draw(one: Heatmap, told: parts_stage.Told, index: int, note: str, stem: Path) -> Path:
@@ -149,7 +151,7 @@ def _draw(one: Heatmap, told: parts_stage.Told, index: int, note: str, stem: Pat
 
     path = stem.with_name(stem.name + ".png")
     with run.writing(path) as temporary:
-        temporary.write_bytes(drawing.panel(told.scans[index], one, told.classes, opacity=told.opacity, note=note))
+        temporary.write_bytes(drawing.draw_panel(told.scans[index], one, told.classes, opacity=told.opacity, note=note))
     return path
 
 
@@ -169,13 +171,13 @@ def _words(
 
 def _halves(loaded: bundle.Bundle, told: parts_stage.Told, stems: Sequence[str], out: Path, device: str) -> list[Path]:
     """The maps of the two halves of a hybrid, and what each gives; nothing for any other network."""
-    from scanwise.explanation.components import METHODS
+    from scanwise.explanation.components import HALF_METHODS
     from scanwise.models.hybrid import Hybrid
 
     if not isinstance(loaded.network.body, Hybrid):
         return []
     pictures = [f"{stem}-halves.png" for stem in stems]
-    verdicts = {half: loaded.verdict(method) for half, method in METHODS.items()}
+    verdicts = {half: loaded.verdict(method) for half, method in HALF_METHODS.items()}
     reasons = {half: told_of for half, told_of in verdicts.items() if told_of is not None}
     looks = parts_stage.look(loaded.network, told, options_of(loaded.recipe, device, False)["batch"], device)
     parts_stage.write_components(told, looks, out, reasons, pictures)
@@ -186,12 +188,12 @@ def _members(
     loaded: bundle.Bundle, told: parts_stage.Told, stems: Sequence[str], out: Path, options: dict[str, Any]
 ) -> list[Path]:
     """Where members agree to look and where they differ, a picture and arrays a scan and class."""
-    from scanwise.explanation.sanity import method_of
-    from scanwise.explanation.uncertainty_map import spread
+    from scanwise.explanation.sanity import method_name
+    from scanwise.explanation.uncertainty_map import explain_members
 
     tokens = None if loaded.vocabulary is None else loaded.vocabulary(told.titles)
-    found = spread(loaded.network, told.scans, targets=told.targets[:, None], tokens=tokens, **options)
-    reasons = loaded.verdict(method_of(options), options["layer"])
+    found = explain_members(loaded.network, told.scans, targets=told.targets[:, None], tokens=tokens, **options)
+    reasons = loaded.verdict(method_name(options), options["layer"])
     files = []
     for row, stem in enumerate(stems):
         arrays, picture = (out / f"{stem}-members.{kind}" for kind in ("npz", "png"))

@@ -120,7 +120,7 @@ def evaluate(
     )
     shared: dict[str, Any] = {"draws": draws, "confidence": loaded.recipe.evaluation.confidence, "seed": seed}
     ordered = bool(loaded.about["ordered"])
-    ratings = bundle.ratings_of(loaded.recipe, loaded.classes)
+    ratings = bundle.cdr_by_class(loaded.recipe, loaded.classes)
     metrics: list[Metric] = []
     for said in [scans, *([subjects] if subjects is not None else [])]:
         metrics += evaluation.measure_predictions(

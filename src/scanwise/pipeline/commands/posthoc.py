@@ -14,7 +14,7 @@ from scanwise.conformal import (
     SCORES,
     ConditionalSets,
     ConformalSets,
-    Line,
+    CoverageLine,
     compare_features,
     compare_scores,
     coverage_lines,
@@ -80,8 +80,8 @@ class Covered:
     sets: BoolArray
     logits: Logits
     fitted: Fitted
-    lines: list[Line]
-    sizes: list[Line]
+    lines: list[CoverageLine]
+    sizes: list[CoverageLine]
     promise: str
     alike: tuple[str, ...]
     notes: tuple[str, ...]

@@ -85,8 +85,8 @@ def _draws(work: Context, scans: Logits, units: Logits) -> FloatArray | None:
     """The random numbers of randomised scores, from the content of each unit; LAC needs none."""
     if work.recipe.conformal.score == "lac":
         return None
-    hashes = bundle.hashes_of_scans(work.cohort, scans.scans)
-    return draws_from(hashes if units is scans else bundle.hashes_of_subjects(units.subjects, scans, hashes))
+    hashes = bundle.scan_hashes(work.cohort, scans.scans)
+    return draws_from(hashes if units is scans else bundle.subject_hashes(units.subjects, scans, hashes))
 
 
 def _learn_abstention(work: Context, place: Fit, pooled: dict[str, Logits]) -> None:
@@ -98,7 +98,7 @@ def _learn_abstention(work: Context, place: Fit, pooled: dict[str, Logits]) -> N
     section, learnt = work.recipe.uncertainty, {}
     for allowed in sorted({*RISKS, section.risk}):
         grid = abstention_grid(doubts["validation"], len(known), risk=allowed, delta=section.delta)
-        learnt[allowed] = bundle.abstention_to(
+        learnt[allowed] = bundle.abstention_to_dict(
             Abstention.fit(
                 doubts["calibration"], wrong, grid=grid, risk=allowed, delta=section.delta, subjects=known.subjects
             )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from scanwise import baselines, bundle, calibration, cohort, evaluation, pooling, recipe, run
-from scanwise.bundle import Predictor, ratings_of
+from scanwise.bundle import Predictor, cdr_by_class
 from scanwise.cohort.decoding.pixels import Pixels
 from scanwise.cohort.store import Store
 from scanwise.pipeline.context import Context
@@ -75,12 +75,12 @@ def kept_rivals(place: Fit, split: Split, names: Sequence[str]) -> list[ModelPre
 
 def with_less(place: Fit, split: Split, made: recipe.Recipe) -> list[ModelPredictions]:
     """The network's own answers where a part of what it reads is gone; without sets, for nothing was promised there."""
-    judges = bundle.judges_of(place)
+    judges = bundle.load_predictors(place)
     plain: dict[Unit, Predictor] = {unit: replace(judge, sets=None, detector=None) for unit, judge in judges.items()}
     found = []
     for part in text_inputs.parts_of(made):
         logits = Logits.load(place.logits(part))
-        said, people = bundle.judge_both(plain, logits, logits.scans.tolist())
+        said, people = bundle.predict_scans_and_subjects(plain, logits, logits.scans.tolist())
         found.append(ModelPredictions(f"network_{part}", split, said, people))
     return found
 
@@ -152,7 +152,7 @@ def measure(work: Context, judged: Sequence[ModelPredictions]) -> list[Metric]:
                     subjects=theirs.subjects,
                     accuracy_only=leaked,
                     ordered=work.cohort.ordered,
-                    ratings=ratings_of(work.recipe, work.cohort.classes),
+                    ratings=cdr_by_class(work.recipe, work.cohort.classes),
                     by_class=entry is network,  # of rivals the whole is enough
                     **shared,
                 )

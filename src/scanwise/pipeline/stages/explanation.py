@@ -38,7 +38,7 @@ from scanwise.reporting import tables
 from scanwise.run import Fit, Run
 
 if TYPE_CHECKING:
-    from scanwise.explanation.sanity import Check, Subject
+    from scanwise.explanation.sanity import CheckedMaps, SanityCheck
     from scanwise.models import Network
     from scanwise.models.vocabulary import Vocabulary
 
@@ -91,16 +91,16 @@ def refuse(work: Context) -> None:
     Raises:
         RecipeError: if there is no such layer, or nothing of this network that the method reads.
     """
-    from scanwise.explanation import AUTO, maps
+    from scanwise.explanation import AUTO_METHOD, explain_arrays
     from scanwise.models import build
 
     section, data = work.recipe.explain, work.recipe.data
-    if not section.scans or (section.method == AUTO and not section.layer) or work.recipe.model.name == "text":
+    if not section.scans or (section.method == AUTO_METHOD and not section.layer) or work.recipe.model.name == "text":
         return
     network = build(work.recipe.model, len(work.cohort.classes), data.channels, pretrained=False)
     blank = np.zeros((1, data.size, data.size, data.channels), np.uint8)
     tokens = np.ones((1, work.recipe.model.text.length), np.int64) if network.takes_text else None
-    maps(network, blank, method=section.method, layer=section.layer, tokens=tokens)
+    explain_arrays(network, blank, method=section.method, layer=section.layer, tokens=tokens)
 
 
 def options_of(work_recipe: Any, device: str, progress: bool) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def options_of(work_recipe: Any, device: str, progress: bool) -> dict[str, Any]:
 
 
 def _make(work: Context, place: Fit, split: Split, said: Predictions, others: dict[str, Fit], out: Path) -> None:
-    from scanwise.explanation import judged, sanity, uncertainty_map
+    from scanwise.explanation import sanity, uncertainty_map, with_check_result
     from scanwise.models.hybrid import Hybrid
 
     network, vocabulary, tokens = prediction_stage.load_network(work, place, split)
@@ -118,15 +118,15 @@ def _make(work: Context, place: Fit, split: Split, said: Predictions, others: di
     some = novelty.representative_rows(work.cohort.subject[rows], work.recipe.explain.scans)
     options = options_of(work.recipe, work.device, work.progress)
     options["tokens"] = None if tokens is None else tokens[rows[some]]
-    subject = sanity.Subject.of(network, work.store.read(rows[some]), **options)
+    subject = sanity.CheckedMaps.of(network, work.store.read(rows[some]), **options)
     masks = _masks(subject.scans)
     checks = _check(work, split, subject, masks, others)
     known = _learnt(work, said)
-    reasons = sanity.reasons([*checks, *known])
+    reasons = sanity.failure_reasons([*checks, *known])
     told = _told(work, said, some, rows, subject.targets[:, 0])
-    method = sanity.method_of(options)
+    method = sanity.method_name(options)
     maps = [
-        judged(Heatmap(name, int(target), values, method, float(prob)), reasons)
+        with_check_result(Heatmap(name, int(target), values, method, float(prob)), reasons)
         for name, target, values, prob in zip(told.names, told.targets, subject.values, told.probs, strict=True)
     ]
     save_maps(maps, out / "maps.npz")
@@ -134,19 +134,21 @@ def _make(work: Context, place: Fit, split: Split, said: Predictions, others: di
     _mosaics(work, network, rows, said, tokens, examples, method, reasons, out)
     if not reasons and work.recipe.explain.heads:
         _summary(work, subject, out)
-    halves: dict[str, list[Check]] = {}
+    halves: dict[str, list[SanityCheck]] = {}
     if isinstance(network.body, Hybrid):
         where = {name: options[name] for name in ("batch", "device")}
         looks = parts_stage.look(network, told, **where)
         alone = parts_stage.check_halves(network, told, looks, masks, work.recipe.seed, **where)
         halves = {half: [*found, *known] for half, found in alone.items()}
-        parts_stage.write_components(told, looks, out, {half: sanity.reasons(found) for half, found in halves.items()})
+        parts_stage.write_components(
+            told, looks, out, {half: sanity.failure_reasons(found) for half, found in halves.items()}
+        )
     if vocabulary is not None:
-        _words(work, network, vocabulary, said, some, rows, examples, sanity.reasons(known), out)
+        _words(work, network, vocabulary, said, some, rows, examples, sanity.failure_reasons(known), out)
     if network.members > 1 or network.draws > 1:
         few = slice(0, SPREAD)
         options["tokens"] = None if tokens is None else tokens[rows[some]][few]
-        members = uncertainty_map.spread(network, subject.scans[few], targets=subject.targets[few], **options)
+        members = uncertainty_map.explain_members(network, subject.scans[few], targets=subject.targets[few], **options)
         parts_stage.write_spread(
             members, told, few, reasons, arrays=out / "spread.npz", picture=out / "uncertainty.png"
         )
@@ -162,18 +164,18 @@ def _make_words(work: Context, place: Fit, split: Split, said: Predictions, out:
     rows, known = split.rows("test"), _learnt(work, said)
     some = novelty.representative_rows(work.cohort.subject[rows], work.recipe.explain.scans)
     if vocabulary is not None:
-        _words(work, network, vocabulary, said, some, rows, _examples(work, said), sanity.reasons(known), out)
+        _words(work, network, vocabulary, said, some, rows, _examples(work, said), sanity.failure_reasons(known), out)
     _write_checks(out, WORDS, "", len(some), known, {}, known)
 
 
-def _learnt(work: Context, said: Predictions) -> "list[Check]":
+def _learnt(work: Context, said: Predictions) -> "list[SanityCheck]":
     """Whether the network tells the classes at all, one scan a subject."""
     from scanwise.explanation import sanity
 
     if said.labels is None:
         return []
     first = np.unique(said.subjects, return_index=True)[1]
-    return [sanity.learnt(said.predicted[first], said.labels[first], work.recipe.seed)]
+    return [sanity.check_learnt(said.predicted[first], said.labels[first], work.recipe.seed)]
 
 
 def _write_checks(
@@ -181,32 +183,34 @@ def _write_checks(
     method: str,
     layer: str,
     count: int,
-    checks: "Sequence[Check]",
-    halves: "Mapping[str, Sequence[Check]]",
-    spoken: "Sequence[Check] | None",
+    checks: "Sequence[SanityCheck]",
+    halves: "Mapping[str, Sequence[SanityCheck]]",
+    spoken: "Sequence[SanityCheck] | None",
 ) -> None:
     """What was found of the method of the recipe, of the maps of each half, and of the words; and a verdict on each."""
     from scanwise.explanation import components, sanity
 
-    judged = {components.METHODS[name]: ("", found) for name, found in halves.items()}
+    judged = {components.HALF_METHODS[name]: ("", found) for name, found in halves.items()}
     judged |= {method: (layer, checks)} | ({} if spoken is None else {WORDS: ("", spoken)})
     findings = [one.finding(method) for one in checks]
     of_halves = [(name, one) for name, found in halves.items() for one in found if one not in checks]
-    findings += [one.finding(components.METHODS[name]) for name, one in of_halves]
+    findings += [one.finding(components.HALF_METHODS[name]) for name, one in of_halves]
     content = {
         "method": method,
         "scans": count,
-        "reasons": sanity.reasons(checks),
+        "reasons": sanity.failure_reasons(checks),
         "checks": [_of(one) for one in checks],
         "halves": {name: [_of(one) for one in found] for name, found in halves.items()},
-        **({} if spoken is None else {WORDS: {"reasons": sanity.reasons(spoken)}}),
-        "verdicts": {name: {"layer": at, "reasons": sanity.reasons(found)} for name, (at, found) in judged.items()},
+        **({} if spoken is None else {WORDS: {"reasons": sanity.failure_reasons(spoken)}}),
+        "verdicts": {
+            name: {"layer": at, "reasons": sanity.failure_reasons(found)} for name, (at, found) in judged.items()
+        },
         "findings": [asdict(one) for one in findings],
     }
     run.write_json(content, out / CHECKS)
 
 
-def _of(one: "Check") -> dict[str, Any]:
+def _of(one: "SanityCheck") -> dict[str, Any]:
     return {"name": one.name, "passed": one.passed, "message": one.message, "figures": one.figures}
 
 
@@ -234,11 +238,13 @@ def _masks(scans: Any) -> BoolArray:
     return masks
 
 
-def _check(work: Context, split: Split, subject: "Subject", masks: BoolArray, others: dict[str, Fit]) -> "list[Check]":
+def _check(
+    work: Context, split: Split, subject: "CheckedMaps", masks: BoolArray, others: dict[str, Fit]
+) -> "list[SanityCheck]":
     from scanwise.explanation import sanity
 
-    checks = sanity.check_subject(subject, masks=masks, seed=work.recipe.seed, progress=work.progress)
-    kinds = {"labels": sanity.labels, "seed": sanity.seeds}
+    checks = sanity.check_maps(subject, masks=masks, seed=work.recipe.seed, progress=work.progress)
+    kinds = {"labels": sanity.check_labels_matter, "seed": sanity.check_seed_agreement}
     for name, place in others.items():
         network, _, _ = prediction_stage.load_network(work, place, split)
         checks.append(kinds[name](subject, network))
@@ -275,7 +281,7 @@ def _examples(work: Context, said: Predictions) -> list[tuple[int, str]]:
         return []
     found = []
     for index in range(len(work.cohort.classes)):
-        picked = drawing.pick(said.labels, said.probs, index, work.recipe.explain.examples)
+        picked = drawing.pick_examples(said.labels, said.probs, index, work.recipe.explain.examples)
         found += [(int(row), kind) for kind, mine in picked.items() for row in mine]
     return found
 
@@ -292,7 +298,7 @@ def _mosaics(
     out: Path,
 ) -> None:
     """A sheet for each class: what the network was surest of, rightly and wrongly, and least sure of."""
-    from scanwise.explanation import drawing, judged, maps
+    from scanwise.explanation import drawing, explain_arrays, with_check_result
 
     classes = work.cohort.classes
     for index, name in enumerate(classes):
@@ -303,13 +309,17 @@ def _mosaics(
         scans, predicted = work.store.read(rows[chosen]), said.predicted[chosen]
         words = None if tokens is None else tokens[rows[chosen]]
         options = options_of(work.recipe, work.device, False) | {"tokens": words}
-        values, _ = maps(network, scans, targets=predicted[:, None], **options)
+        values, _ = explain_arrays(network, scans, targets=predicted[:, None], **options)
         shown = [
-            judged(Heatmap(str(said.scans[row]), int(p), v[0], method, float(said.probs[row, p])), reasons)
+            with_check_result(Heatmap(str(said.scans[row]), int(p), v[0], method, float(said.probs[row, p])), reasons)
             for row, p, v in zip(chosen, predicted, values, strict=True)
         ]
-        captions = [f"{kind}: {drawing.title(one, classes, name)}" for (_, kind), one in zip(mine, shown, strict=True)]
-        sheet = drawing.mosaic(list(scans), shown, captions, f"In truth {name}", opacity=work.recipe.explain.opacity)
+        captions = [
+            f"{kind}: {drawing.heatmap_title(one, classes, name)}" for (_, kind), one in zip(mine, shown, strict=True)
+        ]
+        sheet = drawing.draw_mosaic(
+            list(scans), shown, captions, f"In truth {name}", opacity=work.recipe.explain.opacity
+        )
         for part, name in (("whole", ""), ("below", "-scans"), ("above", "-maps")):
             (out / f"class-{index}{name}.png").write_bytes(getattr(sheet, part))
 
@@ -345,20 +355,22 @@ def _words(
     )
 
 
-def _summary(work: Context, subject: "Subject", out: Path) -> None:
+def _summary(work: Context, subject: "CheckedMaps", out: Path) -> None:
     """The mean map of each class that is named, over registered scans, and which regions carry it."""
     from scanwise.explanation import drawing, regions
 
-    laid = regions.lay(subject.scans, subject.values)
+    laid = regions.align_maps(subject.scans, subject.values)
     means, lines = {}, []
     for index, name in enumerate(work.cohort.classes):
         mine = subject.targets[:, 0] == index
         if mine.any():
             here = replace(laid, maps=laid.maps[mine])
             means[f"{name} ({int(mine.sum())} scans)"] = here.maps.mean(axis=0)
-            lines.append((name, int(mine.sum()), *(round(share, 4) for share in regions.shares(here).values())))
+            lines.append((name, int(mine.sum()), *(round(share, 4) for share in regions.region_shares(here).values())))
     tables.write_csv(("class", "scans", *regions.REGIONS), lines, out / "regions.csv")
-    (out / "mean.png").write_bytes(drawing.sheet(means, "Mean map of each predicted class, heads laid over each other"))
+    (out / "mean.png").write_bytes(
+        drawing.draw_mean_maps(means, "Mean map of each predicted class, heads laid over each other")
+    )
 
 
 def save_maps(maps: Sequence[Heatmap], path: Path) -> None:

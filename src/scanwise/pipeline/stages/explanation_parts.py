@@ -17,10 +17,10 @@ from scanwise.records import BoolArray, FloatArray, IntArray
 from scanwise.reporting import tables
 
 if TYPE_CHECKING:
-    from scanwise.explanation.components import Component, Looks
-    from scanwise.explanation.sanity import Check
-    from scanwise.explanation.uncertainty_map import Spread
-    from scanwise.explanation.words import Spoken
+    from scanwise.explanation.components import ComponentSummary, HybridMaps
+    from scanwise.explanation.sanity import SanityCheck
+    from scanwise.explanation.uncertainty_map import MemberMaps
+    from scanwise.explanation.words import WordAttribution
     from scanwise.models import Network
     from scanwise.models.vocabulary import Vocabulary
 
@@ -65,31 +65,31 @@ class Told:
 # --- the halves of a hybrid ---
 
 
-def look(network: "Network", told: Told, batch: int, device: str) -> "Looks":
+def look(network: "Network", told: Told, batch: int, device: str) -> "HybridMaps":
     """The maps of both halves about the classes that are explained, `batch` scans at a time."""
     from scanwise.explanation import components
 
-    return components.look(network, told.scans, targets=told.targets[:, None], batch=batch, device=device)
+    return components.explain_halves(network, told.scans, targets=told.targets[:, None], batch=batch, device=device)
 
 
 def check_halves(
-    network: "Network", told: Told, looks: "Looks", masks: BoolArray, seed: int, batch: int, device: str
-) -> dict[str, "list[Check]"]:
+    network: "Network", told: Told, looks: "HybridMaps", masks: BoolArray, seed: int, batch: int, device: str
+) -> dict[str, "list[SanityCheck]"]:
     """What the checks of the map of each half find, by its name; `masks` (N, H, W) say where the foreground is."""
     from scanwise.explanation import components, sanity
 
     some = slice(0, CHECKED)
     found = {}
-    for name, method in components.METHODS.items():
+    for name, method in components.HALF_METHODS.items():
         values, options = getattr(looks, name)[some], {"method": method, "batch": batch, "device": device}
-        subject = sanity.Subject(network, told.scans[some], values, told.targets[some, None], options)
-        found[name] = sanity.check_subject(subject, masks=masks[some], seed=seed)
+        subject = sanity.CheckedMaps(network, told.scans[some], values, told.targets[some, None], options)
+        found[name] = sanity.check_maps(subject, masks=masks[some], seed=seed)
     return found
 
 
 def write_components(
     told: Told,
-    looks: "Looks",
+    looks: "HybridMaps",
     out: Path,
     reasons: Mapping[str, Sequence[str]],
     pictures: Sequence[str] = (),
@@ -102,9 +102,9 @@ def write_components(
     """
     from scanwise.explanation import components
 
-    passed = {f"{half}_passed": int(not reasons[half]) if half in reasons else "" for half in components.METHODS}
+    passed = {f"{half}_passed": int(not reasons[half]) if half in reasons else "" for half in components.HALF_METHODS}
     rows = []
-    for index, one in enumerate(components.summarise(looks, told.said, told.names, told.classes)):
+    for index, one in enumerate(components.summarise_halves(looks, told.said, told.names, told.classes)):
         picture = pictures[index] if pictures else f"components/{index:03d}.png"
         with run.writing(out / picture) as temporary:
             temporary.write_bytes(draw_halves(told, looks, one, index, reasons))
@@ -114,7 +114,7 @@ def write_components(
 
 
 def draw_halves(
-    told: Told, looks: "Looks", one: "Component", index: int, reasons: Mapping[str, Sequence[str]]
+    told: Told, looks: "HybridMaps", one: "ComponentSummary", index: int, reasons: Mapping[str, Sequence[str]]
 ) -> bytes:
     """The maps of both halves and the two combined, over one scan."""
     from scanwise.explanation import drawing
@@ -130,7 +130,7 @@ def draw_halves(
     why = dict(reasons)
     if why:  # the two combined are as good as the worse of them
         why["combined"] = [text for told_of in reasons.values() for text in told_of]
-    return drawing.halves(told.scans[index], maps, heading, marks=one.marks, reasons=why, opacity=told.opacity)
+    return drawing.draw_half_maps(told.scans[index], maps, heading, marks=one.marks, reasons=why, opacity=told.opacity)
 
 
 # --- words ---
@@ -163,7 +163,7 @@ def write_words(
 
     spelled, places = vocabulary.words(told.titles)
     tokens = vocabulary(told.titles)
-    found = words.spoken(network, told.scans, tokens, words=places, targets=told.targets, device=device)
+    found = words.explain_words(network, told.scans, tokens, words=places, targets=told.targets, device=device)
     drawn = list(pictures)
     for index, name in enumerate(pictures):
         if not name or found.regions is None or found.regions[index].size == 1 or not spelled[index]:
@@ -171,7 +171,9 @@ def write_words(
             continue
         with run.writing(out / name) as temporary:
             shown = words.more_than_evenly(found.regions[index])
-            picture = drawing.beside(told.scans[index], shown, opacity=told.opacity, passed=False if failed else None)
+            picture = drawing.draw_thumbnail(
+                told.scans[index], shown, opacity=told.opacity, passed=False if failed else None
+            )
             temporary.write_bytes(picture)
     read = places.max(axis=1, initial=-1)
     lines = [
@@ -186,7 +188,7 @@ def write_words(
 
 def _lines(
     told: Told,
-    found: "Spoken",
+    found: "WordAttribution",
     spelled: Sequence[str],
     last: int,
     index: int,
@@ -212,7 +214,7 @@ def _lines(
     return rows or [(*before, "", "", "", "", share, picture)]
 
 
-def strongest(found: "Spoken", spelled: Sequence[str], index: int, most: int = 4) -> str:
+def strongest(found: "WordAttribution", spelled: Sequence[str], index: int, most: int = 4) -> str:
     """In one line: the words that speak most, and the share of each part."""
     fall = found.fall[index, : len(spelled)]
     order = [int(place) for place in np.argsort(-np.abs(fall), kind="stable")[:most] if abs(fall[place]) >= 0.01]
@@ -227,7 +229,7 @@ def strongest(found: "Spoken", spelled: Sequence[str], index: int, most: int = 4
 
 
 def write_spread(
-    found: "Spread", told: Told, rows: slice, reasons: Sequence[str] | None, *, arrays: Path, picture: Path
+    found: "MemberMaps", told: Told, rows: slice, reasons: Sequence[str] | None, *, arrays: Path, picture: Path
 ) -> None:
     """Mean map and variance over members, of some of the scans.
 
@@ -245,7 +247,7 @@ def write_spread(
         f"{name} · {told.classes[target]} {100 * prob:.0f} %"
         for name, target, prob in zip(names, told.targets[rows], told.probs[rows], strict=True)
     ]
-    drawn = drawing.members(
+    drawn = drawing.draw_members(
         told.scans[rows], mean, variance, captions, found.members, reasons=reasons, opacity=told.opacity
     )
     with run.writing(picture) as temporary:

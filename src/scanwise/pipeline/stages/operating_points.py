@@ -54,7 +54,7 @@ def _transport(
 def validation_of(place: Fit) -> tuple[Predictions, Predictions]:
     """What a fit says of its own validation side, by scan and by subject."""
     logits = Logits.load(place.logits("validation"))
-    return bundle.judge_both(bundle.judges_of(place), logits, [ANONYMOUS] * len(logits))
+    return bundle.predict_scans_and_subjects(bundle.load_predictors(place), logits, [ANONYMOUS] * len(logits))
 
 
 def curves(said: Predictions) -> list[dict[str, Any]]:

@@ -83,7 +83,7 @@ def deferral(place: Fit, judged: ModelPredictions) -> list[Row]:
     said, found = judged.subjects, []
     wrong = said.predicted != said.labels
     for values in told["table"]:
-        learnt = bundle.abstention_from(values)
+        learnt = bundle.abstention_from_dict(values)
         answered = ~learnt(said.doubt)
         row: Row = dict.fromkeys(SELECTIVE)
         row |= {"fold": place.fold, "chosen": values == told["chosen"], "risk": learnt.risk, "delta": learnt.delta}
