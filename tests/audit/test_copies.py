@@ -128,7 +128,9 @@ def test_simple_pictures_that_explain_each_other_are_no_copies() -> None:
     blobs = np.stack([thumbnail(picture(kind, 100 * kind + index)) for kind in range(3) for index in range(12)])
     found = copies.find_copies(blobs)
     assert len(found) == 0
-    assert found.least > copies.LEAST  # and it is known why: any two of them leave hardly anything unexplained
+    assert (
+        found.min_similarity > copies.MIN_SIMILARITY
+    )  # and it is known why: any two of them leave hardly anything unexplained
 
 
 def test_noise_that_is_laid_over_one_spot_is_no_copy() -> None:
@@ -155,7 +157,7 @@ def test_real_copies_are_found_and_other_people_are_left_alone() -> None:
     )
     across = found.take((found.rows[:, 0] < len(paths)) & (found.rows[:, 1] >= len(paths)))
     best = {
-        int(other): int(one) for one, other in across.rows[np.argsort(across.likeness)]
+        int(other): int(one) for one, other in across.rows[np.argsort(across.similarity)]
     }  # the most alike comes last
     told = np.array([best.get(len(paths) + index, -1) for index in range(len(made))])
     assert ((told >= 0) & (names[told] == names[origin])).mean() >= 0.98

@@ -104,10 +104,10 @@ def test_shuffled_labels_are_told_by_people_and_not_by_chance() -> None:
         noted = only(leakage.examine(evidence_of(split=split, classes=3, people=60)), "leakage.permuted")
         assert isinstance(noted.picture, Histogram)
         shown[split] = noted.picture
-    assert shown["scan"].values["the given split"].mean() > 0.8
-    assert abs(shown["subject"].values["the given split"].mean() - 1 / 3) < 0.05
+    assert shown["scan"].values["given split"].mean() > 0.8
+    assert abs(shown["subject"].values["given split"].mean() - 1 / 3) < 0.05
     for picture in shown.values():
-        assert len(picture.values["the given split"]) >= 200
+        assert len(picture.values["given split"]) >= 200
         assert abs(picture.values["splits by subject"].mean() - 1 / 3) < 0.05
         assert picture.threshold == pytest.approx(np.quantile(picture.values["splits by subject"], 0.975))
 
@@ -120,7 +120,7 @@ def test_unequal_classes_are_no_leak() -> None:
     assert grave(noted) == []
     picture = only(noted, "leakage.permuted").picture
     assert isinstance(picture, Histogram)
-    assert picture.values["the given split"].mean() > 0.7
+    assert picture.values["given split"].mean() > 0.7
 
 
 def test_people_with_two_names_are_suspected() -> None:
@@ -140,14 +140,14 @@ def test_without_people_nothing_is_judged_and_all_is_said() -> None:
         noted = leakage.examine(replace(evidence_of(split=split), subject=None))
         assert grave(noted) == []
         assert sorted(one.finding.check for one in noted) == sorted(CHECKS)
-        assert all("not judged" in one.finding.message and "--subject" in one.finding.message for one in noted)
+        assert all("not checked" in one.finding.message and "--subject" in one.finding.message for one in noted)
 
 
 def test_without_a_split_the_price_of_one_by_scan_is_told() -> None:
     noted = leakage.examine(evidence_of(people=60))
     assert grave(noted) == []
-    assert "would flatter by" in only(noted, "leakage.points").finding.message
-    assert "not judged" in only(noted, "leakage.permuted").finding.message
+    assert "would inflate accuracy by" in only(noted, "leakage.points").finding.message
+    assert "not checked" in only(noted, "leakage.permuted").finding.message
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_the_mean_over_all_splits_is_that_of_each_split_in_turn() -> None:
         known += chance * (first is not None)
         right += chance * (first is not None and labels[first] == labels[0])
     strangers = leakage.NearestOtherSubjects(np.array([0]), others, share)
-    assert strangers.right(labels, people).value == pytest.approx(right / known)
+    assert strangers.accuracy(labels, people).value == pytest.approx(right / known)
 
 
 def test_intervals_cover_as_often_as_they_say() -> None:
@@ -233,7 +233,7 @@ def test_what_two_figures_share_cancels() -> None:
     people = np.repeat(np.arange(30), 4)
     values = np.random.default_rng(0).random(120)
     one, other = (SubjectEstimate.mean(v, np.arange(120), people) for v in (values, values * 0.999))
-    gap = one.less(other, people)
+    gap = one.minus(other, people)
     assert gap.value == pytest.approx(0.001 * values.mean())
     assert gap.high - gap.low < 0.01 * (one.high - one.low)
 

@@ -222,7 +222,7 @@ def test_a_person_whose_disease_changed_is_not_accused() -> None:
 def test_where_nothing_can_be_seen_no_label_is_doubted() -> None:
     finding = only(quality.examine(evidence_of(people=80, seed=2)), "quality.labels").finding
     assert finding.severity == "note"
-    assert "not judged" in finding.message
+    assert "not checked" in finding.message
     assert finding.scans == ()
 
 
@@ -230,7 +230,7 @@ def test_classes_of_few_people_are_not_judged() -> None:
     evidence = evidence_of(people=40)
     lonely = np.where(subject_indices(evidence) < 2, 1, 0)
     noted = quality.examine(replace(evidence, cohort=replace(evidence.cohort, labels=lonely)))
-    assert "not judged" in only(noted, "quality.labels").finding.message
+    assert "not checked" in only(noted, "quality.labels").finding.message
 
 
 def test_without_people_single_scans_are_doubted() -> None:

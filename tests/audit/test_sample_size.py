@@ -27,7 +27,7 @@ def counted(*people: int, slices: int = 2) -> Evidence:
 def test_two_people_are_two_however_many_scans() -> None:
     noted = sample_size.examine(counted(60, 50, 2, slices=16))
     (said,) = grave(noted)
-    assert "Not evaluable, for too few people: c2 is 2 subjects (32 scans)." in said
+    assert "Not evaluable, because of too few subjects: c2 has 2 subjects (32 scans)." in said
     finding = only(noted, "evaluability.class").finding
     assert len(finding.scans) == 32
     picture = only(noted, "evaluability").picture
@@ -39,7 +39,7 @@ def test_two_people_are_two_however_many_scans() -> None:
 def test_enough_people_are_enough(people: tuple[int, ...]) -> None:
     noted = sample_size.examine(counted(*people))
     assert grave(noted) == []
-    assert "people enough" in only(noted, "evaluability").finding.message
+    assert "enough subjects" in only(noted, "evaluability").finding.message
 
 
 @pytest.mark.parametrize("section", [SplitSection(), SplitSection(calibration=0.3, validation=0.1)])
@@ -55,19 +55,19 @@ def test_the_numbers_are_what_the_split_needs(section: SplitSection) -> None:
         return len(set(cohort.subject[(split.side == side) & (cohort.labels == 0)].tolist()))
 
     assert on("calibration", needs.conformal) >= minimum_count(0.1) > on("calibration", needs.conformal - 1)
-    assert on("validation", needs.calibrate) >= sample_size.CHECKED > on("validation", needs.calibrate - 1)
+    assert on("validation", needs.calibrate) >= sample_size.CALIBRATION_SUBJECTS > on("validation", needs.calibrate - 1)
     assert needs.split == len(SIDES)
 
 
 def test_each_lack_is_told_by_its_name() -> None:
     message = only(sample_size.examine(counted(60, 42, 9)), "evaluability").finding.message
-    assert "c1 (42) to promise 90 % within it" in message
+    assert "c1 (42) for a 90 % coverage guarantee of its own" in message
     assert "c2 (9) to calibrate" in message
     assert "c0 (60)" not in message
 
 
 def test_a_small_cohort_is_said_to_be_small() -> None:
-    assert "evaluability.cohort: The whole cohort is 24 subjects" in grave(sample_size.examine(counted(12, 12)))[0]
+    assert "evaluability.cohort: The whole cohort has 24 subjects" in grave(sample_size.examine(counted(12, 12)))[0]
 
 
 def test_groups_and_their_cells_are_counted_in_people() -> None:
@@ -91,4 +91,4 @@ def test_groups_and_their_cells_are_counted_in_people() -> None:
 def test_without_people_nothing_is_judged() -> None:
     (noted,) = sample_size.examine(replace(counted(9, 3), subject=None))
     assert noted.finding.severity == "note"
-    assert "not judged" in noted.finding.message
+    assert "not checked" in noted.finding.message

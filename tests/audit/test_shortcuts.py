@@ -173,7 +173,7 @@ def test_classes_of_few_people_are_left_out_and_named() -> None:
     assert grave(noted) == []
     assert "Without rare" in only(noted, "shortcuts").finding.message
     lonely = replace(cohort, labels=np.where(labels == 2, 2, 0))
-    assert "not judged" in only(shortcuts.examine(replace(evidence, cohort=lonely)), "shortcuts").finding.message
+    assert "not checked" in only(shortcuts.examine(replace(evidence, cohort=lonely)), "shortcuts").finding.message
 
 
 # --- what they rest on ---
@@ -187,7 +187,7 @@ def test_areas_are_those_of_the_metrics() -> None:
         scores /= scores.sum(axis=1, keepdims=True)
         found = shortcuts.clustered_auroc(scores, labels, np.arange(200), 0.95)
         assert found.value == pytest.approx(metrics.METRICS["auroc"](scores, labels))
-        assert abs(found.pull.sum()) < 1e-12
+        assert abs(found.influence.sum()) < 1e-12
 
 
 @pytest.mark.parametrize("classes", [2, 3])

@@ -22,16 +22,16 @@ def test_is_the_maximum_spanning_tree_of_all_pairs() -> None:
     hub = np.sort(alike, axis=1)[:, -NEAREST:].mean(axis=1) / 2
     values = alike - hub[:, None] - hub
     tree = minimum_spanning_tree(np.where(np.isfinite(values), 10 - values, 0))
-    found = SpanningForest.grow(vectors)
+    found = SpanningForest.build(vectors)
     assert len(found.rows) == len(vectors) - 1
     assert found.values.sum() == pytest.approx((10 - tree.data).sum(), rel=1e-5)
 
 
 def test_cuts_bunches_apart() -> None:
-    forest = SpanningForest.grow(bunches(20, 6, 0.3))
-    kinds = TwoComponentMixture.fit(forest.judged)
+    forest = SpanningForest.build(bunches(20, 6, 0.3))
+    kinds = TwoComponentMixture.fit(forest.measured)
     assert kinds.separation > 2
-    people = forest.cut(kinds.threshold).reshape(20, 6)
+    people = forest.clusters(kinds.threshold).reshape(20, 6)
     assert (people == people[:, :1]).all()
     assert len(np.unique(people)) == 20
 
@@ -39,7 +39,7 @@ def test_cuts_bunches_apart() -> None:
 def test_no_edge_joins_two_groups() -> None:
     vectors = bunches(20, 6, 0.3)
     groups = np.arange(len(vectors)) % 2
-    rows = SpanningForest.grow(vectors, groups).rows
+    rows = SpanningForest.build(vectors, groups).rows
     assert len(rows) == len(vectors) - 2
     assert (groups[rows[:, 0]] == groups[rows[:, 1]]).all()
 
@@ -47,15 +47,15 @@ def test_no_edge_joins_two_groups() -> None:
 def test_what_is_known_to_be_the_same_is_joined_and_not_judged() -> None:
     vectors = bunches(20, 6, 0.3)
     same = np.array([[0, 119], [0, 1]])
-    forest = SpanningForest.grow(vectors, same=same)
-    people = forest.cut(np.inf)
+    forest = SpanningForest.build(vectors, same=same)
+    people = forest.clusters(np.inf)
     assert people[0] == people[119] == people[1]
-    assert len(forest.judged) == len(vectors) - 1 - len(same)
+    assert len(forest.measured) == len(vectors) - 1 - len(same)
 
 
 def test_doubles_of_one_scan_hang_together() -> None:
     vectors = np.repeat(bunches(10, 1, 1.0), 15, axis=0)  # more doubles than neighbours that are looked at
-    people = SpanningForest.grow(vectors).cut(-0.5).reshape(10, 15)
+    people = SpanningForest.build(vectors).clusters(-0.5).reshape(10, 15)
     assert (people == people[:, :1]).all()
 
 

@@ -22,7 +22,7 @@ def recover(
 def test_phantoms_are_told_apart(seed: int) -> None:
     pixels, names, labels = drawn.people(50, 4, seed)
     found = recover(pixels, labels)
-    assert found.sure
+    assert found.is_confident
     assert adjusted_rand_score(names, found.subject) > 0.99
     assert found.subject[0] == "auto-0001"
 
@@ -36,18 +36,18 @@ def test_the_order_of_scans_does_not_matter() -> None:
 @pytest.mark.parametrize("count", [70, 150])
 def test_one_scan_a_subject_cannot_be_told(count: int) -> None:
     found = recover(drawn.people(count, 1)[0])
-    assert not found.judged
+    assert not found.succeeded
     assert len(np.unique(found.subject)) == count
 
 
 def test_noise_cannot_be_told() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (300, 104, 104), dtype=np.uint8)
-    assert not recover(pixels).judged
+    assert not recover(pixels).succeeded
 
 
 def test_few_scans_cannot_be_told() -> None:
     found = recover(drawn.people(10, 4)[0])
-    assert not found.judged
+    assert not found.succeeded
     assert "40 scans" in found.reason
 
 
@@ -132,7 +132,7 @@ def test_what_was_recovered_already_is_not_recovered_again(monkeypatch: pytest.M
 def test_real_people_are_told_apart() -> None:
     paths, names, labels = drawn.alzheimer(40)
     found = recover(drawn.read(drawn.real("alzheimer"), paths), labels)
-    assert found.sure
+    assert found.is_confident
     assert adjusted_rand_score(names, found.subject) >= 0.999
 
 
@@ -140,7 +140,7 @@ def test_real_people_are_told_apart() -> None:
 def test_all_200_people_are_told_apart() -> None:
     paths, names, labels = drawn.alzheimer(200)
     found = recover(drawn.read(drawn.real("alzheimer"), paths), labels)
-    assert found.sure
+    assert found.is_confident
     assert adjusted_rand_score(names, found.subject) >= 0.999
 
 
@@ -155,8 +155,8 @@ def test_series_are_told_better_than_by_correlation_and_with_less_confidence() -
     cuts = np.quantile(joined[:, 2], np.linspace(0.5, 1, 60))
     by_correlation = max(adjusted_rand_score(series, fcluster(joined, cut, "distance")) for cut in cuts)
     assert adjusted_rand_score(series, found.subject) > by_correlation + 0.3
-    assert found.judged
-    assert not found.sure
+    assert found.succeeded
+    assert not found.is_confident
     assert all(len(np.unique(labels[found.subject == name])) == 1 for name in np.unique(found.subject))
     told = {
         noted.finding.check: noted.finding

@@ -37,7 +37,7 @@ def test_the_index_finds_nearly_all_that_all_pairs_find(rows: np.ndarray) -> Non
 
 def test_people_need_few_cells_and_noise_needs_many() -> None:
     """Where the cells tell nothing the index does not pretend that they do."""
-    few, many = (NeighbourIndex.build(rows, rows, 6).looked for rows in (clustered(4000), noise(4000)))
+    few, many = (NeighbourIndex.build(rows, rows, 6).probed for rows in (clustered(4000), noise(4000)))
     assert few < 0.3 < many
 
 

@@ -1,4 +1,4 @@
-"""What is not the body, in a few numbers that tell no anatomy: the border, the background, and the size of the file."""
+"""Features outside the anatomy: of the border, of the background, and the file size beyond what the picture explains."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -15,30 +15,32 @@ PARTS = 6
 """Pieces of each of the four sides."""
 CELLS = 4
 """Rows and columns of the grid over the background."""
-CLEAR = 3
-"""Half-size pixels around the body that count as neither: the edge of the body is anatomy."""
+GAP = 3
+"""Half-size pixels around the body that count as neither body nor background: the edge of the body is anatomy."""
 CONTRAST = 12
 """Gray values by which the body differs from the background."""
-LEAST = 0.05
-"""Share of the picture that must be background to be judged."""
+MIN_BACKGROUND = 0.05
+"""Share of the picture that must be background for its features to be computed."""
 
 
 def content_boxes(size: int, count: int, files: Mapping[str, NDArray[Any]]) -> IntArray:
     """(N, 4) top, left, bottom, right of each scan in its square thumbnail; the rest is padding.
 
     Args:
-        size: of the thumbnails. count: of the scans. files: of `quality.read_file_facts`; without it there is no padding.
+        size: side of the thumbnails.
+        count: number of scans.
+        files: of `quality.read_file_facts`; without width and height there is no padding.
     """
     whole = np.tile([0, 0, size, size], (count, 1))
     if not {"width", "height"} <= files.keys():
         return whole
     width, height = files["width"].astype(np.float64), files["height"].astype(np.float64)
-    known = (width > 0) & (height > 0)
-    longer = np.where(known, np.maximum(width, height), 1)
+    readable = (width > 0) & (height > 0)
+    longer = np.where(readable, np.maximum(width, height), 1)
     tall = np.maximum(np.rint(size * height / longer), 2 * RING).astype(np.int64)
     wide = np.maximum(np.rint(size * width / longer), 2 * RING).astype(np.int64)
     top, left = (size - tall) // 2, (size - wide) // 2
-    return np.where(known[:, None], np.column_stack([top, left, top + tall, left + wide]), whole)
+    return np.where(readable[:, None], np.column_stack([top, left, top + tall, left + wide]), whole)
 
 
 def border_features(pixels: NDArray[np.uint8], boxes: IntArray) -> FloatArray:
@@ -47,7 +49,7 @@ def border_features(pixels: NDArray[np.uint8], boxes: IntArray) -> FloatArray:
     Args:
         pixels: (N, S, S). boxes: (N, 4) of `content_boxes`.
     """
-    found = np.zeros((len(pixels), 8 * PARTS))
+    features = np.zeros((len(pixels), 8 * PARTS))
     kinds, kind = np.unique(boxes, axis=0, return_inverse=True)
     for index, (top, left, bottom, right) in enumerate(kinds.tolist()):
         rows = np.flatnonzero(kind.reshape(-1) == index)
@@ -55,8 +57,8 @@ def border_features(pixels: NDArray[np.uint8], boxes: IntArray) -> FloatArray:
         turned = inside.swapaxes(1, 2)
         sides = [inside[:, :RING], inside[:, -RING:], turned[:, :RING], turned[:, -RING:]]
         pieces = [piece for side in sides for piece in np.array_split(side, PARTS, axis=2)]
-        found[rows] = np.column_stack([f(piece, axis=(1, 2)) for piece in pieces for f in (np.mean, np.max)])
-    return found
+        features[rows] = np.column_stack([f(piece, axis=(1, 2)) for piece in pieces for f in (np.mean, np.max)])
+    return features
 
 
 def background_features(pixels: NDArray[np.uint8], block: int = 1024) -> FloatArray | None:
@@ -64,21 +66,20 @@ def background_features(pixels: NDArray[np.uint8], block: int = 1024) -> FloatAr
 
     A cell that the body fills takes the value of the whole background, so that the shape of the body does not show.
     """
-    found, clear = [], []
+    blocks, sufficient = [], []
     for start in range(0, len(pixels), block):
         half = _halved(pixels[start : start + block])
-        around = ~_widened(body_masks(half), CLEAR)
-        enough = around.mean(axis=(1, 2)) >= LEAST
-        clear.append(enough)
-        found.append(np.where(enough[:, None], _cells(half, around), 0))
-    judged = np.concatenate(clear)
-    return np.concatenate(found) if judged.mean() > 0.5 else None
+        around = ~_dilated(body_masks(half), GAP)
+        enough = around.mean(axis=(1, 2)) >= MIN_BACKGROUND
+        sufficient.append(enough)
+        blocks.append(np.where(enough[:, None], _grid_cells(half, around), 0))
+    return np.concatenate(blocks) if np.concatenate(sufficient).mean() > 0.5 else None
 
 
 def unexplained_file_size(pixels: NDArray[np.uint8], size: NDArray[Any], block: int = 1024) -> FloatArray:
-    """(N,) how much larger each file is, as a logarithm, than its brightness, contrast and edges let expect.
+    """(N,) log of the file size, less the part explained by brightness, contrast and edges.
 
-    A picture with more in it makes a larger file; that is anatomy. What is left is how the file was saved.
+    A picture with more detail makes a larger file; that is anatomy. The rest is how the file was saved.
 
     Args:
         pixels: (N, S, S). size: (N,) bytes.
@@ -92,11 +93,11 @@ def unexplained_file_size(pixels: NDArray[np.uint8], size: NDArray[Any], block: 
     content = np.column_stack([np.concatenate(columns), np.ones(len(pixels))])
     logs = np.log(np.maximum(size.astype(np.float64), 1))
     explained, *_ = np.linalg.lstsq(content, logs, rcond=None)
-    return np.asarray(logs - content @ explained).round(9)  # sizes that are all alike stay so
+    return np.asarray(logs - content @ explained).round(9)  # equal sizes stay equal
 
 
 def body_masks(half: FloatArray) -> BoolArray:
-    """(n, s, s) the largest piece that differs from the outermost pixels: all else is background.
+    """(n, s, s) the largest connected region that differs from the outermost pixels; all else is background.
 
     Args:
         half: (n, s, s) thumbnails at half size.
@@ -105,14 +106,14 @@ def body_masks(half: FloatArray) -> BoolArray:
 
     rim = np.concatenate([half[:, 0], half[:, -1], half[:, :, 0], half[:, :, -1]], axis=1)
     differs = np.abs(half - np.median(rim, axis=1)[:, None, None]) > CONTRAST
-    found = np.zeros(differs.shape, dtype=bool)
-    for index, one in enumerate(differs):
-        pieces, count = ndimage.label(one)
+    masks = np.zeros(differs.shape, dtype=bool)
+    for index, mask in enumerate(differs):
+        pieces, count = ndimage.label(mask)
         if count:
             sizes = np.bincount(pieces.ravel())
             sizes[0] = 0
-            found[index] = pieces == sizes.argmax()
-    return found
+            masks[index] = pieces == sizes.argmax()
+    return masks
 
 
 def _halved(pixels: NDArray[np.uint8]) -> FloatArray:
@@ -121,14 +122,14 @@ def _halved(pixels: NDArray[np.uint8]) -> FloatArray:
     return np.asarray(even.reshape(-1, side, 2, side, 2).mean(axis=(2, 4)))
 
 
-def _widened(mask: BoolArray, by: int) -> BoolArray:
+def _dilated(mask: BoolArray, by: int) -> BoolArray:
     from scipy import ndimage
 
     return np.asarray(ndimage.binary_dilation(mask, np.ones((1, 3, 3), dtype=bool), iterations=by))
 
 
-def _cells(half: FloatArray, around: BoolArray) -> FloatArray:
-    """(n, D) the background in each cell of a grid and as a whole."""
+def _grid_cells(half: FloatArray, around: BoolArray) -> FloatArray:
+    """(n, D) features of the background in each cell of a grid and as a whole."""
     side = half.shape[1]
     lit = np.where(around, half, 0.0)
     total = np.maximum(around.sum(axis=(1, 2)), 1)

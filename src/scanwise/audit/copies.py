@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanwise import registration
-from scanwise.audit.duplicates import ALIKE
+from scanwise.audit.duplicates import SAME_SCAN
 from scanwise.audit.evidence import AuditFinding, CopyPairs, Evidence, PairSheet, make_finding, short_file_name
 from scanwise.audit.pose_matching import (
     SIDE,
@@ -27,31 +27,31 @@ from scanwise.records import BoolArray, FloatArray, IntArray, Severity, StrArray
 
 CANDIDATES = 6
 """Scans that each one is laid over, of all or of another side; of its own side half of that."""
-SAME = 0.99
+SIMILARITY = 0.99
 """What a scan must explain of another that lies just so; neighbouring slices of the public MRI set reach 0.962."""
-PER_PIXEL = 0.04
+ALLOWANCE = 0.04
 """By how much less, for each of 104 pixels that it had to be moved …"""
-LEAST = 0.8
+MIN_SIMILARITY = 0.8
 """… down to this; different people of the public MRI set reach 0.754, and of copies that were cut, noised and saved at low
 quality 1 % lie below 0.874."""
-COARSE = 0.8
+COARSE_SIMILARITY = 0.8
 """The same on the first try at half the resolution, on which everything explains more."""
 WORSE, SLACK = 2.5, 0.005
 """By how much more may be unexplained than in the best pair of a scan."""
-STILL = 3.0
+UNMOVED = 3.0
 """Pixels of 104 that a scan may be moved to be said to lie just so."""
-TRIES = 3
+FULL_TRIES = 3
 """Candidates of each scan that are tried in full."""
 FIRST, SECOND = (SIDE // 2, 4), (SIDE, 5)
 """Side of the canonical picture and steps, on the first try and in full."""
-DRAWN = 300
+SAMPLE_PAIRS = 300
 """Pairs that tell how well scans explain each other that are no copies."""
 RANKS = ((6, 0.05), (20, 0.2))
 """From and to which place of its neighbours the other scan of these is drawn: at least, and as a share of all scans. Nearer
 places would be copies where all scans have many."""
 FAR, NARROWEST, MOST = 5.0, 0.1, 0.99
 """By how many robust deviations a copy must lie off those; the least that a deviation is taken for; the most that is asked."""
-UNSEEN = 1e-4
+ROUNDING = 1e-4
 """Share of the detail that is rounding error."""
 SIMPLE = 0.85
 """What a pair must explain from which it is said that little can be told."""
@@ -84,10 +84,10 @@ def examine(evidence: Evidence) -> list[AuditFinding]:
     known = evidence.cohort
     side = evidence.split.side if evidence.split is not None else known.given
     found = find_copies(evidence.pixels, side) if evidence.copies is None else evidence.copies
-    found = found.take(np.argsort(-found.likeness, kind="stable"))
+    found = found.take(np.argsort(-found.similarity, kind="stable"))
     one, other = found.rows.T
     alike = np.einsum("pd,pd->p", evidence.vectors[one], evidence.vectors[other])
-    doubles = ((known.pixels[one] == known.pixels[other]) & (known.pixels[one] != "")) | (alike >= ALIKE)
+    doubles = ((known.pixels[one] == known.pixels[other]) & (known.pixels[one] != "")) | (alike >= SAME_SCAN)
     found = found.take(~doubles)
     one, other = found.rows.T
     nowhere = np.zeros(len(found), dtype=np.bool_)
@@ -119,11 +119,11 @@ def examine(evidence: Evidence) -> list[AuditFinding]:
 
 def _simple(found: CopyPairs) -> list[AuditFinding]:
     """That little can be told, where any two scans explain each other well."""
-    if found.least < SIMPLE:
+    if found.min_similarity < SIMPLE:
         return []
     message = (
         "These scans are so alike that any two of them, turned to fit, explain most of each other. Only pairs that explain "
-        f"{100 * found.least:.1f} % are called copies here; copies that were changed more cannot be told."
+        f"{100 * found.min_similarity:.1f} % are called copies here; copies that were changed more cannot be told."
     )
     return [make_finding("copies.simple", "note", message)]
 
@@ -199,16 +199,16 @@ def _alike(
 
 def _verified(scans: PoseNormalisedScans, rows: IntArray, mirrors: IntArray, sides: StrArray | None) -> CopyPairs:
     """Of these pairs those that are one scan; each scan is tried in full with its most promising partners alone."""
-    least = max(LEAST, _standing_out(scans))
+    least = max(MIN_SIMILARITY, _standing_out(scans))
     coarse = align_pairs(scans, rows, mirrored_poses(scans, rows, mirrors), *FIRST)
-    hopeful = coarse.likeness >= _needed(coarse.moved, COARSE)
+    hopeful = coarse.similarity >= _needed(coarse.displacement, COARSE_SIMILARITY)
     across = np.zeros(len(rows), dtype=np.bool_) if sides is None else sides[rows[:, 0]] != sides[rows[:, 1]]
-    hopeful &= _rank(coarse, hopeful, across) < TRIES
+    hopeful &= _rank(coarse, hopeful, across) < FULL_TRIES
     rows, begun = rows[hopeful], poses_of_second(scans, coarse.take(hopeful))
     fine = align_pairs(scans, rows, begun, *SECOND)
-    believed = fine.likeness >= _needed(fine.moved, least)
+    believed = fine.similarity >= _needed(fine.displacement, least)
     fine = fine.take(believed)
-    return replace(to_thumbnail_pixels(fine.take(_kept(scans, fine))), least=least)
+    return replace(to_thumbnail_pixels(fine.take(_kept(scans, fine))), min_similarity=least)
 
 
 def _standing_out(scans: PoseNormalisedScans) -> float:
@@ -220,7 +220,7 @@ def _standing_out(scans: PoseNormalisedScans) -> float:
     rows, mirrors = _lookalikes(scans)
     coarse = align_pairs(scans, rows, mirrored_poses(scans, rows, mirrors), *FIRST)
     fine = align_pairs(scans, rows, poses_of_second(scans, coarse), *SECOND)
-    left = np.log(np.maximum(1 - fine.likeness[fine.likeness > 0], UNSEEN))
+    left = np.log(np.maximum(1 - fine.similarity[fine.similarity > 0], ROUNDING))
     if not len(left):
         return 0.0
     middle = float(np.median(left))
@@ -229,10 +229,10 @@ def _standing_out(scans: PoseNormalisedScans) -> float:
 
 
 def _lookalikes(scans: PoseNormalisedScans) -> tuple[IntArray, IntArray]:
-    """`DRAWN` scans, each with one that is near it, but not so near as copies are; and the mirror that this one needs."""
+    """`SAMPLE_PAIRS` scans, each with one that is near it, but not so near as copies are; and the mirror that this one needs."""
     count = len(scans.vectors)
     random = np.random.default_rng(0)
-    one = np.resize(random.permutation(count)[:DRAWN], min(DRAWN, count * (count - 1)))
+    one = np.resize(random.permutation(count)[:SAMPLE_PAIRS], min(SAMPLE_PAIRS, count * (count - 1)))
     alike = np.stack([(scans.vectors[one] * signs) @ scans.vectors.T for signs in scans.signs])
     alike[:, np.arange(len(one)), one] = -np.inf
     order = np.argsort(-alike.max(axis=0), axis=1, kind="stable")
@@ -243,7 +243,7 @@ def _lookalikes(scans: PoseNormalisedScans) -> tuple[IntArray, IntArray]:
 
 def _needed(moved: FloatArray, least: float) -> FloatArray:
     """What a pair must explain, by how far one was moved."""
-    return np.asarray(np.maximum(SAME - PER_PIXEL * moved, least))
+    return np.asarray(np.maximum(SIMILARITY - ALLOWANCE * moved, least))
 
 
 def _kept(scans: PoseNormalisedScans, found: CopyPairs) -> BoolArray:
@@ -252,7 +252,7 @@ def _kept(scans: PoseNormalisedScans, found: CopyPairs) -> BoolArray:
     Where A is B, and C is B even more, A is C. So these two are tried as well. Where they lie just so and are not one,
     they are neighbouring slices, and B, a copy of C, is no more than like A.
     """
-    left = 1 - found.likeness
+    left = 1 - found.similarity
     best = _best(found.rows, left)
     least = left[best[found.rows]]
     kept: BoolArray = np.asarray((left[:, None] <= WORSE * least + SLACK).any(axis=1))
@@ -267,7 +267,7 @@ def _kept(scans: PoseNormalisedScans, found: CopyPairs) -> BoolArray:
     )
     tried = CopyPairs(np.stack([one, other], axis=1), left[asked], left[asked], way)
     tried = align_pairs(scans, tried.rows, poses_of_second(scans, tried), *SECOND)
-    kept[asked[(tried.moved < STILL) & (tried.likeness < _needed(tried.moved, 0))]] = False
+    kept[asked[(tried.displacement < UNMOVED) & (tried.similarity < _needed(tried.displacement, 0))]] = False
     return kept
 
 
@@ -283,7 +283,7 @@ def _best(rows: IntArray, left: FloatArray) -> IntArray:
 
 def _rank(found: CopyPairs, hopeful: BoolArray, across: BoolArray) -> IntArray:
     """(P,) the lower of the places that a pair takes among the hopeful pairs of its two scans, across sides or not."""
-    value = np.where(hopeful, found.likeness, -np.inf)
+    value = np.where(hopeful, found.similarity, -np.inf)
     best = np.full(len(found), len(found))
     for column in (0, 1):
         scan = 2 * found.rows[:, column] + across

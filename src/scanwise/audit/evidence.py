@@ -1,4 +1,4 @@
-"""What every check of the audit looks at, and what it may show: values, made once, read by all."""
+"""Values that all audit checks share: the evidence that they examine, and findings with their pictures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -9,87 +9,87 @@ from numpy.typing import NDArray
 
 from scanwise.records import BoolArray, Cohort, Finding, FloatArray, IntArray, Severity, Split, StrArray
 
-LONGEST = 20
-"""Letters of a name that a caption shows in full."""
-SURE = 0.95
-"""Confidence from which recovered subjects are used where nobody gave any."""
+NAME_LENGTH = 20
+"""File names of up to so many letters are shown in full in captions."""
+CONFIDENT = 0.95
+"""Confidence from which recovered subjects are used where none are given."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecoveredSubjects:
-    """Who is who, as far as pixels tell.
+    """Subjects recovered from the images.
 
     Attributes:
-        subject: (N,) "auto-0001", …; where nothing can be told each scan is a subject of its own.
-        confidence: how well two halves of the evidence, each for itself, agree on who is who (adjusted Rand index).
-        threshold: likeness from which two scans are taken for one subject.
-        judged: whether the pixels can tell at all.
+        subject: (N,) "auto-0001", …; where the recovery failed each scan is a subject of its own.
+        confidence: agreement of two recoveries, each from one half of the image components (adjusted Rand index).
+        threshold: similarity from which two scans are taken for one subject.
+        succeeded: whether subjects could be recovered at all.
         reason: why, or why not, in words.
-        values: likeness of the pairs on which the threshold was chosen, for the plot; may be empty.
-        pairs: (P, 2) rows of scans that look most alike, for a look at their names.
+        values: similarity of the pairs on which the threshold was chosen, for the plot; may be empty.
+        pairs: (P, 2) rows of the most similar scans, whose file names are compared.
     """
 
     subject: StrArray
     confidence: float
     threshold: float
-    judged: bool
+    succeeded: bool
     reason: str
     values: FloatArray
     pairs: IntArray
 
     @property
-    def sure(self) -> bool:
-        """Whether it may stand in for subjects that somebody knows."""
-        return self.judged and self.confidence >= SURE
+    def is_confident(self) -> bool:
+        """Whether they may be used as if subjects had been given."""
+        return self.succeeded and self.confidence >= CONFIDENT
 
 
 @dataclass(frozen=True, slots=True)
 class CopyPairs:
-    """Pairs of scans that are one, after a flip, a rotation, a shift, a zoom or a change of intensity.
+    """Pairs of scans that are copies of each other after a flip, a rotation, a shift, a zoom or a change of intensity.
 
     Attributes:
         rows: (P, 2) rows of the cohort, the lower one first; which is the copy is not known.
-        likeness: (P,) share of the detail of one that the other explains.
-        moved: (P,) how far the edge of the subject lies from where it lies in the other, in pixels of the thumbnail.
+        similarity: (P,) share of the detail of one that the other explains.
+        displacement: (P,) distance between the edges of the body in the two scans, in pixels of the thumbnail.
         transform: (P, 2, 3) from pixels (y, x) of the first scan's thumbnail to those of the second.
-        least: what a pair had to explain at least; near 1 where any two scans explain each other well.
+        min_similarity: threshold that a pair had to reach; near 1 where any two scans explain each other well.
     """
 
     rows: IntArray
-    likeness: FloatArray
-    moved: FloatArray
+    similarity: FloatArray
+    displacement: FloatArray
     transform: FloatArray
-    least: float = 0.0
+    min_similarity: float = 0.0
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def take(self, kept: IntArray | BoolArray) -> Self:
-        """Some of the pairs."""
+        """A selection of the pairs."""
         return replace(
             self,
             rows=self.rows[kept],
-            likeness=self.likeness[kept],
-            moved=self.moved[kept],
+            similarity=self.similarity[kept],
+            displacement=self.displacement[kept],
             transform=self.transform[kept],
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known of a cohort before its checks.
+    """A cohort as the checks examine it.
 
     Attributes:
         cohort: the scans; `cohort.given` is the split of the data itself, where it has one.
         pixels: (N, S, S) uint8 thumbnails in the convention of `registration.THUMBNAIL`, memory-mapped.
         vectors: (N, D) float32 of `registration.descriptors(pixels)`.
-        subject: (N,) who is who, given or recovered with confidence; None where nobody is known.
-        split: the sides that are examined, or None where there are none.
-        files: facts of the files themselves (`quality.read_file_facts`), each (N,).
+        subject: (N,) subjects, given or recovered with confidence; None where they are not known.
+        split: the split that is examined, or None where there is none.
+        files: facts about the files themselves (`quality.read_file_facts`), each (N,).
         quarantine: (path, reason) of files that cannot be read.
-        seed: of everything random.
-        recovered: what the pixels alone say of who is who, where that was asked already.
-        copies: pairs of scans that are one, where that was asked already.
+        seed: random seed of all checks.
+        recovered: subjects recovered from the images, where that was done already.
+        copies: augmented copies, where they were searched for already.
     """
 
     cohort: Cohort
@@ -107,7 +107,7 @@ class Evidence:
         return len(self.cohort)
 
     def take(self, rows: IntArray) -> Self:
-        """What is known of these scans alone, in this order."""
+        """The evidence about these scans alone, in this order."""
         if np.array_equal(rows, np.arange(len(self))):
             return self  # thumbnails that are mapped from disk stay there
         return replace(
@@ -125,17 +125,17 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class PairSheet:
-    """A picture: scans side by side, two and two."""
+    """Picture of a finding: pairs of scans side by side."""
 
     rows: IntArray
     """(P, 2) rows of the cohort."""
     captions: tuple[str, ...]
-    """P lines below them."""
+    """P captions."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScanSheet:
-    """A picture: some scans in a row, the gravest first."""
+    """Picture of a finding: scans in a row, the most serious first."""
 
     rows: IntArray
     captions: tuple[str, ...]
@@ -143,7 +143,7 @@ class ScanSheet:
 
 @dataclass(frozen=True, slots=True)
 class IntervalChart:
-    """A picture: named values with their intervals, and a line that says where chance or the bound lies."""
+    """Picture of a finding: named values with their intervals, and a reference line at chance or at a bound."""
 
     names: tuple[str, ...]
     values: FloatArray
@@ -155,7 +155,7 @@ class IntervalChart:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """A picture: how values of several kinds lie, and the threshold between them."""
+    """Picture of a finding: the distribution of several sets of values, and the threshold between them."""
 
     values: Mapping[str, FloatArray]
     axis: str
@@ -167,20 +167,30 @@ FindingPicture = PairSheet | ScanSheet | IntervalChart | Histogram
 
 @dataclass(frozen=True, slots=True)
 class AuditFinding:
-    """What a check says, with the picture that shows it."""
+    """A finding, with the picture that shows it."""
 
     finding: Finding
     picture: FindingPicture | None = None
 
 
 def short_file_name(path: str) -> str:
-    """What a caption calls a scan: the name of its file, the middle of a long one left out.
+    """The file name of a scan for captions, the middle of a long one left out.
 
-    >>> called("train/mild/2340ed54-235f-b831-ff8d-0c9b4292982.jpg")
+    >>> short_file_name("train/mild/2340ed54-235f-b831-ff8d-0c9b4292982.jpg")
     '2340ed54…982.jpg'
     """
     name = path.rpartition("/")[2]
-    return name if len(name) <= LONGEST else f"{name[:8]}…{name[-7:]}"
+    return name if len(name) <= NAME_LENGTH else f"{name[:8]}…{name[-7:]}"
+
+
+def count_of(number: int, noun: str) -> str:
+    """A number with its noun, in the right form.
+
+    >>> count_of(1, "subject"), count_of(1200, "class")
+    ('1 subject', '1,200 classes')
+    """
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
 
 
 def make_finding(
@@ -190,5 +200,5 @@ def make_finding(
     scans: StrArray | tuple[str, ...] = (),
     picture: FindingPicture | None = None,
 ) -> AuditFinding:
-    """One finding; `scans` are paths, and no more than the first 1,000 are kept."""
+    """A finding; `scans` are paths, of which the first 1,000 are kept."""
     return AuditFinding(Finding(check, severity, message, tuple(str(scan) for scan in scans[:1000])), picture)

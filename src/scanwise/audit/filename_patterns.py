@@ -84,7 +84,7 @@ def propose_patterns(paths: StrArray, labels: IntArray, pairs: IntArray) -> list
 def extract_subjects(pattern: str, paths: StrArray) -> StrArray | None:
     """(N,) the groups of the pattern in each path, joined by "_"; None where a path does not match.
 
-    >>> find(r"([^/]+)[_-]\\d+[^/\\d]*$", np.array(["mild/s01_7.png", "mild/s02_7.png"])).tolist()
+    >>> extract_subjects(r"([^/]+)[_-]\\d+[^/\\d]*$", np.array(["mild/s01_7.png", "mild/s02_7.png"])).tolist()
     ['s01', 's02']
     """
     compiled = re.compile(pattern)

@@ -1,4 +1,4 @@
-"""Scans that are unreadable, blank, odd in size or mode, out of place, or perhaps mislabelled."""
+"""Image quality: scans that are unreadable, blank, of an unusual size or mode, outliers, or probably mislabelled."""
 
 import math
 import warnings
@@ -12,37 +12,37 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from scanwise.audit import label_errors
-from scanwise.audit.evidence import AuditFinding, Evidence, ScanSheet, make_finding
+from scanwise.audit.evidence import AuditFinding, Evidence, ScanSheet, count_of, make_finding
 from scanwise.audit.subject_statistics import subject_indices
 from scanwise.cohort.decoding import slice_names
 from scanwise.records import FloatArray, IntArray, StrArray
 
 SHOWN = 12
 """Scans in a picture."""
-FEW_LIT = 0.01
-"""Share of pixels that differ from the commonest gray value, below which a scan shows next to nothing."""
+FAINT = 0.01
+"""Share of pixels unlike the most frequent gray value, below which a scan is nearly blank."""
 RARE, COMMON = 0.01, 0.9
-"""A value of at most so many scans is odd where another value is that of at least so many."""
+"""A value is unusual where at most the first share of scans have it, and at least the second share have another one."""
 REFERENCES = 2000
-"""Scans that all others are compared with."""
-NEAR = 0.01
-"""A scan is out of place where so few of the references are near, so that some strangers do not vouch for each other."""
+"""Scans, drawn at random, that all scans are compared with."""
+NEIGHBOUR_SHARE = 0.01
+"""Rank of the neighbour whose distance counts, as a share of the references: a few outliers of a kind are still outliers."""
 BLOCK = 4096
-FAR = 7.0
-"""Robust standard deviations from the usual distance; on four cohorts without strangers the furthest scan lay at 6.1."""
+OUTLIER = 7.0
+"""Robust standard deviations above the median distance; on four cohorts without foreign scans the furthest lay at 6.1."""
 USUAL_LUMINANCE = 3688
 """Sum of the luminance table that JPEG encoders scale by quality (ITU-T T.81, table K.1)."""
 
 
 def examine(evidence: Evidence) -> list[AuditFinding]:
-    """Everything that is wrong with single scans, the plainest first."""
-    blank = _blank(evidence)
-    found = [_unreadable(evidence), *_empty(evidence, blank), *_odd(evidence), _out_of_place(evidence, blank)]
-    return [one for one in found if one is not None] + label_errors.examine(evidence)
+    """Faults of single scans: unreadable, blank, unusual, outliers, probable label errors."""
+    visible = _visible_share(evidence)
+    findings = [_unreadable(evidence), *_blank(evidence, visible), *_unusual(evidence), _outliers(evidence, visible)]
+    return [item for item in findings if item is not None] + label_errors.examine(evidence)
 
 
 def read_file_facts(root: Path, paths: StrArray) -> Mapping[str, NDArray[Any]]:
-    """What the headers of the files say; no pixel is decoded.
+    """Facts from the headers of the files; no pixel is decoded.
 
     Args:
         root: a local folder.
@@ -52,40 +52,41 @@ def read_file_facts(root: Path, paths: StrArray) -> Mapping[str, NDArray[Any]]:
         `bytes`, `width` and `height` (as a viewer shows them; 0 where unknown), `mode` ("" where unknown) and `format`
         (the file's ending where unknown), `quality` of a JPEG (1 to 100; NaN for others), `has_exif`: each (N,).
     """
-    places = [slice_names.locate(root / path)[0] for path in paths.tolist()]
+    files = [slice_names.locate(root / path)[0] for path in paths.tolist()]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # only the header is read
-        known = {place: _facts(place) for place in dict.fromkeys(places)}
+        facts = {file: _read_header(file) for file in dict.fromkeys(files)}
     names = ("bytes", "width", "height", "mode", "format", "quality", "has_exif")
     kinds = (np.int64, np.int64, np.int64, np.str_, np.str_, np.float64, np.bool_)
     return {
-        name: np.array([known[place][index] for place in places], dtype=kind)
+        name: np.array([facts[file][index] for file in files], dtype=kind)
         for index, (name, kind) in enumerate(zip(names, kinds, strict=True))
     }
 
 
 def outlier_scores(evidence: Evidence, shows: IntArray) -> FloatArray:
-    """(N,) how many robust standard deviations further than usual each scan is from its neighbours of other people.
+    """(N,) distance of each scan from its neighbours of other subjects, in robust standard deviations above the median.
 
-    Distance is by correlation, or by correlation and gray values together where that is more.
+    Distance is by correlation, or the mean of correlation and gray values where that is more.
 
     Args:
-        shows: the rows that show anything; the others are 0, and nothing is compared with them.
+        evidence: the scans.
+        shows: rows of scans that are not blank; the others get 0, and nothing is compared with them.
     """
     random = np.random.default_rng([evidence.seed, 4])
     references = np.sort(random.choice(shows, min(REFERENCES, len(shows)), replace=False))
     people = subject_indices(evidence)
-    by_shape = _beyond_usual(evidence.vectors, references, shows, people)
-    by_gray = _beyond_usual(_grays(evidence.pixels), references, shows, people)
-    strange = np.zeros(len(evidence))
-    strange[shows] = np.maximum(by_shape, (by_shape + by_gray) / 2)[shows]
-    return strange
+    by_shape = _excess_distance(evidence.vectors, references, shows, people)
+    by_gray = _excess_distance(_gray_histograms(evidence.pixels), references, shows, people)
+    scores = np.zeros(len(evidence))
+    scores[shows] = np.maximum(by_shape, (by_shape + by_gray) / 2)[shows]
+    return scores
 
 
 def estimate_jpeg_quality(tables: Mapping[int, list[int]]) -> float:
-    """The quality that an encoder was probably set to, from its first quantisation table; below 20 too high by some.
+    """The probable quality setting of the encoder, from its first quantisation table; overestimated below 20.
 
-    >>> jpeg_quality({0: [1] * 64})
+    >>> estimate_jpeg_quality({0: [1] * 64})
     99.0
     """
     scale = 100 * sum(tables[min(tables)]) / USUAL_LUMINANCE
@@ -93,40 +94,34 @@ def estimate_jpeg_quality(tables: Mapping[int, list[int]]) -> float:
     return float(np.clip(np.rint(quality), 1, 100))
 
 
-def _facts(place: Path) -> tuple[int, int, int, str, str, float, bool]:
+def _read_header(file: Path) -> tuple[int, int, int, str, str, float, bool]:
     try:
-        size = place.stat().st_size
-        with Image.open(place) as image:
+        size = file.stat().st_size
+        with Image.open(file) as image:
             has_exif = "exif" in image.info
-            lies = has_exif and image.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 are turned by a quarter
-            width, height = image.size[::-1] if lies else image.size
+            sideways = has_exif and image.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 are turned by a quarter
+            width, height = image.size[::-1] if sideways else image.size
             tables = getattr(image, "quantization", None)
             quality = estimate_jpeg_quality(tables) if tables else math.nan
             return size, width, height, image.mode, image.format or "", quality, has_exif
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # not a picture that Pillow knows
-        size = place.stat().st_size if place.is_file() else 0
-        return size, 0, 0, "", place.suffix.lower().lstrip("."), math.nan, False
+        size = file.stat().st_size if file.is_file() else 0
+        return size, 0, 0, "", file.suffix.lower().lstrip("."), math.nan, False
 
 
 def _unreadable(evidence: Evidence) -> AuditFinding | None:
     if not evidence.quarantine:
         return None
     reasons = Counter(reason.split(":")[0] for _, reason in evidence.quarantine)
-    told = "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common(5))
-    message = f"{_files(len(evidence.quarantine))} cannot be used: {told}. Repair or remove what is meant to be a scan."
+    listed = "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common(5))
+    message = (
+        f"{count_of(len(evidence.quarantine), 'file')} cannot be read: {listed}. Repair or remove those meant as scans."
+    )
     return make_finding("quality.unreadable", "warning", message, tuple(path for path, _ in evidence.quarantine))
 
 
-def _files(count: int) -> str:
-    return f"{count:,} file{'s' * (count != 1)}"
-
-
-def _scans(count: int) -> str:
-    return f"{count:,} scan{'s' * (count != 1)}"
-
-
-def _lit(pixels: NDArray[np.uint8]) -> FloatArray:
-    """(N,) the share of pixels that differ from the commonest gray value of their scan."""
+def _foreground_share(pixels: NDArray[np.uint8]) -> FloatArray:
+    """(N,) the share of pixels that differ from the most frequent gray value of their scan."""
     share = np.empty(len(pixels))
     for index, scan in enumerate(pixels):
         counts = np.bincount(scan.ravel(), minlength=256)
@@ -135,88 +130,94 @@ def _lit(pixels: NDArray[np.uint8]) -> FloatArray:
     return share
 
 
-def _blank(evidence: Evidence) -> FloatArray:
+def _visible_share(evidence: Evidence) -> FloatArray:
     """(N,) 0 for a blank scan, else the share of its pixels that show something."""
-    return np.where(evidence.cohort.pixels == "", 0.0, _lit(evidence.pixels))
+    return np.where(evidence.cohort.pixels == "", 0.0, _foreground_share(evidence.pixels))
 
 
-def _empty(evidence: Evidence, lit: FloatArray) -> list[AuditFinding]:
-    """Blank scans, and scans that show next to nothing."""
-    found = []
-    blank, faint = np.flatnonzero(lit == 0), np.flatnonzero((lit > 0) & (lit < FEW_LIT))
+def _blank(evidence: Evidence, visible: FloatArray) -> list[AuditFinding]:
+    """Blank scans, and nearly blank ones."""
+    findings = []
+    blank, faint = np.flatnonzero(visible == 0), np.flatnonzero((visible > 0) & (visible < FAINT))
     if len(blank):
-        message = f"{_scans(len(blank))} of one single gray value: no class can be seen there. Remove them."
-        found.append(make_finding("quality.blank", "warning", message, evidence.cohort.path[blank]))
+        message = f"{count_of(len(blank), 'scan')} of one single gray value: no class can be seen there. Remove them."
+        findings.append(make_finding("quality.blank", "warning", message, evidence.cohort.path[blank]))
     if len(faint):
-        faint = faint[np.argsort(lit[faint], kind="stable")]
-        message = f"{_scans(len(faint))} with less than {100 * FEW_LIT:g} % of the pixels off the background. Are they needed?"
-        captions = tuple(f"{100 * share:.2f} %" for share in lit[faint[:SHOWN]])
-        picture = ScanSheet(faint[:SHOWN], captions)
-        found.append(make_finding("quality.faint", "warning", message, evidence.cohort.path[faint], picture))
-    return found
+        faint = faint[np.argsort(visible[faint], kind="stable")]
+        message = (
+            f"{count_of(len(faint), 'scan')} nearly blank: less than {100 * FAINT:g} % of the pixels differ from the "
+            "background. Remove them if they are not needed."
+        )
+        captions = tuple(f"{100 * share:.2f} %" for share in visible[faint[:SHOWN]])
+        sheet = ScanSheet(faint[:SHOWN], captions)
+        findings.append(make_finding("quality.faint", "warning", message, evidence.cohort.path[faint], sheet))
+    return findings
 
 
-def _odd(evidence: Evidence) -> list[AuditFinding]:
+def _unusual(evidence: Evidence) -> list[AuditFinding]:
     """Sizes, modes and formats that few scans have where nearly all have another."""
     files = evidence.files
-    looked = {name: files[name].astype(str) for name in ("mode", "format") if name in files}
+    properties = {name: files[name].astype(str) for name in ("mode", "format") if name in files}
     if {"width", "height"} <= files.keys():
         size = [f"{w} × {h}" for w, h in zip(files["width"].tolist(), files["height"].tolist(), strict=True)]
-        looked = {"size": np.array(size), **looked}
-    found = []
-    for name, values in looked.items():
+        properties = {"size": np.array(size), **properties}
+    findings = []
+    for name, values in properties.items():
         kinds, kind, counts = np.unique(values, return_inverse=True, return_counts=True)
         if counts.max() < COMMON * len(values):
             continue
-        odd = np.flatnonzero(counts <= max(1, RARE * len(values)))
-        odd = odd[counts[odd] < counts.max()]
-        if len(odd):
-            rows = np.flatnonzero(np.isin(kind.reshape(-1), odd))
-            told = ", ".join(f"{counts[index]} × {kinds[index] or 'unknown'}" for index in odd[:5].tolist())
-            more = ", …" if len(odd) > 5 else ""
-            message = f"{_scans(len(rows))} of an odd {name}: {told}{more}; {kinds[counts.argmax()]} is usual. Do they belong here?"
-            found.append(make_finding(f"quality.{name}", "note", message, evidence.cohort.path[rows]))
-    return found
+        rare = np.flatnonzero(counts <= max(1, RARE * len(values)))
+        rare = rare[counts[rare] < counts.max()]
+        if len(rare):
+            rows = np.flatnonzero(np.isin(kind.reshape(-1), rare))
+            listed = ", ".join(f"{counts[index]} × {kinds[index] or 'unknown'}" for index in rare[:5].tolist())
+            more = ", …" if len(rare) > 5 else ""
+            message = (
+                f"{count_of(len(rows), 'scan')} of an unusual {name}: {listed}{more}; most are {kinds[counts.argmax()]}. "
+                "Check that they belong here."
+            )
+            findings.append(make_finding(f"quality.{name}", "note", message, evidence.cohort.path[rows]))
+    return findings
 
 
-def _out_of_place(evidence: Evidence, lit: FloatArray) -> AuditFinding | None:
-    """Scans that are like no other: a chest among brains, a negative, a scan upside down."""
-    shows = np.flatnonzero(lit >= FEW_LIT)
+def _outliers(evidence: Evidence, visible: FloatArray) -> AuditFinding | None:
+    """Scans unlike all others: a chest among brains, a negative, a scan upside down."""
+    shows = np.flatnonzero(visible >= FAINT)
     if len(shows) < 20:
         return None
-    strange = outlier_scores(evidence, shows)
-    far = np.flatnonzero(strange > FAR)
+    scores = outlier_scores(evidence, shows)
+    far = np.flatnonzero(scores > OUTLIER)
     if not len(far):
         return None
-    far = far[np.argsort(-strange[far], kind="stable")]
+    far = far[np.argsort(-scores[far], kind="stable")]
     message = (
-        f"{_scans(len(far))} out of place: further from all others than {FAR:g} times the usual spread. Look whether they show "
-        "the same part of the body, upright and not inverted; remove what does not belong."
+        f"{count_of(len(far), 'scan')} unlike all others (more than {OUTLIER:g} robust standard deviations beyond the usual "
+        "distance). Check that they show the same part of the body, upright and not inverted; remove those that do not belong."
     )
-    picture = ScanSheet(far[:SHOWN], tuple(f"{strange[row]:.1f} spreads away" for row in far[:SHOWN]))
-    return make_finding("quality.stranger", "warning", message, evidence.cohort.path[far], picture)
+    sheet = ScanSheet(far[:SHOWN], tuple(f"{scores[row]:.1f} SD" for row in far[:SHOWN]))
+    return make_finding("quality.stranger", "warning", message, evidence.cohort.path[far], sheet)
 
 
-def _beyond_usual(rows: FloatArray, references: IntArray, shows: IntArray, people: IntArray) -> FloatArray:
+def _excess_distance(rows: FloatArray, references: IntArray, shows: IntArray, people: IntArray) -> FloatArray:
     """(N,) the logarithm of the distance to the k-th reference, in robust standard deviations above the median."""
-    near = min(max(5, math.ceil(NEAR * len(references))), len(references))
+    near = min(max(5, math.ceil(NEIGHBOUR_SHARE * len(references))), len(references))
     distance = np.empty(len(rows))
     for start in range(0, len(rows), BLOCK):
-        alike = rows[start : start + BLOCK] @ rows[references].T
-        alike[people[start : start + BLOCK, None] == people[references]] = -np.inf
-        distance[start : start + BLOCK] = 1 - np.partition(alike, -near, axis=1)[:, -near]
-    known = np.isfinite(distance)  # where nearly all scans are of one person there is nobody to be compared with
-    if not known[shows].any():
+        similarity = rows[start : start + BLOCK] @ rows[references].T
+        similarity[people[start : start + BLOCK, None] == people[references]] = -np.inf
+        distance[start : start + BLOCK] = 1 - np.partition(similarity, -near, axis=1)[:, -near]
+    measured = np.isfinite(distance)  # not where nearly all references are of the same subject
+    if not measured[shows].any():
         return np.zeros(len(rows))
-    log = np.log(np.maximum(distance, 1e-6, where=known, out=np.ones(len(rows))))
-    usual = log[shows[known[shows]]]
+    log = np.log(np.maximum(distance, 1e-6, where=measured, out=np.ones(len(rows))))
+    usual = log[shows[measured[shows]]]
     middle = np.median(usual)
     spread = 1.4826 * np.median(np.abs(usual - middle))
-    return np.where(known, (log - middle) / max(spread, 1e-3), 0.0)
+    return np.where(measured, (log - middle) / max(spread, 1e-3), 0.0)
 
 
-def _grays(pixels: NDArray[np.uint8]) -> FloatArray:
-    """(N, 32) roots of the shares of gray values: the product of two rows is 1 where they agree (Bhattacharyya)."""
+def _gray_histograms(pixels: NDArray[np.uint8]) -> FloatArray:
+    """(N, 32) square roots of gray-value histograms: the product of two equal rows is 1 (Bhattacharyya)."""
     counts = np.empty((len(pixels), 32), dtype=np.float32)
     for index, scan in enumerate(pixels):
         counts[index] = np.bincount(scan.ravel() >> 3, minlength=32)

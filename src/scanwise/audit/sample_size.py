@@ -1,6 +1,6 @@
-"""Who is too few: classes, groups and their cells that cannot be split, calibrated or promised anything, with the numbers.
+"""Sample size: classes, groups and their cells with too few subjects to be split, calibrated or given a coverage guarantee.
 
-What counts is people, not scans: a class of two people has two, with however many slices.
+Subjects count, not scans: a class of two people has two, with however many slices.
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from itertools import count
 
 import numpy as np
 
-from scanwise.audit.evidence import AuditFinding, Evidence, IntervalChart, make_finding
+from scanwise.audit.evidence import AuditFinding, Evidence, IntervalChart, count_of, make_finding
 from scanwise.audit.subject_statistics import subject_indices
 from scanwise.pooling import common_label
 from scanwise.recipe import SplitSection
@@ -16,24 +16,24 @@ from scanwise.records import SIDES, IntArray, StrArray
 from scanwise.risk import minimum_count
 
 ALPHA = 0.1
-"""Sets are to cover 90 %."""
-CHECKED = 2
-"""Subjects on the validation side, which sets the temperature: one alone could be anybody."""
+"""Allowed miscoverage: prediction sets are to cover 90 %."""
+CALIBRATION_SUBJECTS = 2
+"""Least number of validation subjects, which set the temperature: a single one may be untypical."""
 VALUES = 20
-"""A column with more values is not what results are broken down by."""
+"""A column with more values is not a grouping."""
 LISTED = 8
 BARS = 30
-"""Classes in the picture: those of the fewest people."""
+"""Classes in the picture: those of the fewest subjects."""
 
 
 @dataclass(frozen=True, slots=True)
 class SubjectRequirements:
-    """How many subjects of a class or a group there must be in all, with the shares of the default split.
+    """Number of subjects that a class or group needs, with the shares of the default split.
 
     Attributes:
-        split: one for every side.
-        calibrate: `CHECKED` of them on the validation side.
-        conformal: enough on the calibration side for sets that cover 90 % within the class or group.
+        split: for one subject on every side.
+        calibrate: for `CALIBRATION_SUBJECTS` on the validation side.
+        conformal: for enough on the calibration side that sets cover 90 % within the class or group.
     """
 
     split: int
@@ -42,85 +42,95 @@ class SubjectRequirements:
 
     @classmethod
     def of(cls, section: SplitSection) -> "SubjectRequirements":
-        """
-        >>> Needs.of(SplitSection())
-        Needs(split=4, calibrate=10, conformal=43)
+        """The requirements under a split.
+
+        >>> SubjectRequirements.of(SplitSection())
+        SubjectRequirements(split=4, calibrate=10, conformal=43)
         """
         least = minimum_count(ALPHA)
-        return cls(len(SIDES), _in_all(CHECKED, section.validation), _in_all(least, section.calibration))
+        return cls(
+            len(SIDES), _cohort_size(CALIBRATION_SUBJECTS, section.validation), _cohort_size(least, section.calibration)
+        )
 
-    def lacks(self, subjects: int) -> str:
-        """What so many subjects are too few for; empty where they are enough for everything."""
+    def unmet(self, subjects: int) -> str:
+        """The purposes for which so many subjects are too few; empty where they are enough for all."""
         if subjects < self.split:
-            return "to be split, calibrated or promised anything"
+            return "to be split, calibrated or given a coverage guarantee"
         if subjects < self.calibrate:
-            return "to calibrate, or to promise 90 % within it"
-        return "to promise 90 % within it" if subjects < self.conformal else ""
+            return "to calibrate, or for a 90 % coverage guarantee of its own"
+        return "for a 90 % coverage guarantee of its own" if subjects < self.conformal else ""
 
     def __str__(self) -> str:
         least = minimum_count(ALPHA)
         return (
-            f"{self.split} are needed for one on every side, {self.calibrate} for {CHECKED} to calibrate on, and "
-            f"{self.conformal} for the {least} on the calibration side without which 90 % cannot be promised within it"
+            f"Needed: {self.split} subjects for one on every side, {self.calibrate} for {CALIBRATION_SUBJECTS} to calibrate "
+            f"on, and {self.conformal} for the {least} calibration subjects of a 90 % coverage guarantee"
         )
 
 
 def examine(evidence: Evidence) -> list[AuditFinding]:
-    """Classes, then the columns with their cells, that are too few people; and whether the whole cohort is."""
+    """The whole cohort, the classes, and the columns with their cells: those of too few subjects."""
     if evidence.subject is None:
-        unknown = "not judged, for who is who is not known and scans are not people; say it with --subject"
-        return [make_finding("evaluability", "note", f"Whether classes and groups are enough people: {unknown}.")]
+        message = (
+            "Sample size: not checked, because the subjects are not known and scans are not subjects; pass --subject."
+        )
+        return [make_finding("evaluability", "note", message)]
     cohort, people, needs = evidence.cohort, subject_indices(evidence), SubjectRequirements.of(SplitSection())
     class_of = common_label(cohort.labels, people, len(cohort.classes))
-    found = [*_whole(len(class_of), needs), *_classes(evidence, people, class_of, needs)]
+    findings = [*_small_cohort(len(class_of), needs), *_small_classes(evidence, class_of, needs)]
     for name, values in cohort.groups.items():
-        found += _group(name, values, people, class_of, cohort.classes, needs)
-    return found
+        findings += _small_groups(name, values, people, class_of, cohort.classes, needs)
+    return findings
 
 
-def _in_all(least: int, share: float) -> int:
-    """The smallest cohort of which `share` is at least so many subjects, rounded as the split rounds."""
+def _cohort_size(least: int, share: float) -> int:
+    """The smallest cohort of which `share` is at least `least` subjects, rounded as the split rounds."""
     return next(n for n in count(1) if round(share * n) >= least)
 
 
-def _whole(subjects: int, needs: SubjectRequirements) -> list[AuditFinding]:
+def _small_cohort(subjects: int, needs: SubjectRequirements) -> list[AuditFinding]:
+    """A warning where the whole cohort has too few subjects."""
     if subjects >= needs.conformal:
         return []
     message = (
-        f"The whole cohort is {subjects} subjects, too few {needs.lacks(subjects)} with the default split: {needs}."
+        f"The whole cohort has {count_of(subjects, 'subject')}, too few {needs.unmet(subjects)} with the default split. "
+        f"{needs}."
     )
     return [make_finding("evaluability.cohort", "warning", message)]
 
 
-def _classes(
-    evidence: Evidence, people: IntArray, class_of: IntArray, needs: SubjectRequirements
-) -> list[AuditFinding]:
-    """A warning for the classes that cannot be judged at all, and a note of what the others are too few for."""
+def _small_classes(evidence: Evidence, class_of: IntArray, needs: SubjectRequirements) -> list[AuditFinding]:
+    """A warning for classes that cannot be evaluated at all, and a note with the limits of the others."""
     cohort = evidence.cohort
     subjects = np.bincount(class_of, minlength=len(cohort.classes))
     scans = np.bincount(cohort.labels, minlength=len(cohort.classes))
     order = np.argsort(subjects, kind="stable")
-    found = []
-    lost = [index for index in order.tolist() if subjects[index] < needs.split]
-    if lost:
-        told = [
-            f"{cohort.classes[i]} is {_counted(subjects[i], 'subject')} ({_counted(scans[i], 'scan')})" for i in lost
+    findings = []
+    too_small = [index for index in order.tolist() if subjects[index] < needs.split]
+    if too_small:
+        counts = [
+            f"{cohort.classes[i]} has {count_of(subjects[i], 'subject')} ({count_of(scans[i], 'scan')})"
+            for i in too_small
         ]
+        advice = "it" if len(too_small) == 1 else "them"
         message = (
-            f"Not evaluable, for too few people: {_listed(told)}. {needs}. Find more people, or merge or drop "
-            f"the class{'es' * (len(lost) > 1)} (split.small_classes)."
+            f"Not evaluable, because of too few subjects: {_listed(counts)}. {needs}. Add subjects, or merge {advice} with "
+            f"another class or drop {advice} (split.small_classes)."
         )
-        found.append(make_finding("evaluability.class", "warning", message, cohort.path[np.isin(cohort.labels, lost)]))
-    few = [f"{cohort.classes[i]} ({subjects[i]}) {needs.lacks(subjects[i])}" for i in order if needs.lacks(subjects[i])]
-    message = f"Too few: {_listed(few)}. {needs}." if few else "Every class has people enough for promises within it."
+        paths = cohort.path[np.isin(cohort.labels, too_small)]
+        findings.append(make_finding("evaluability.class", "warning", message, paths))
+    few = [f"{cohort.classes[i]} ({subjects[i]}) {needs.unmet(subjects[i])}" for i in order if needs.unmet(subjects[i])]
+    enough = "Every class has enough subjects for a coverage guarantee of its own."
+    message = f"Too few subjects: {_listed(few)}. {needs}." if few else enough
     shown = np.sort(order[:BARS])
     values = subjects[shown].astype(np.float64)
     names = tuple(cohort.classes[index] for index in shown)
-    picture = IntervalChart(names, values, values, values, "subjects (line: 90 % can be promised)", needs.conformal)
-    return [*found, make_finding("evaluability", "note", message, picture=picture)]
+    axis = "subjects (line: needed for a 90 % coverage guarantee)"
+    chart = IntervalChart(names, values, values, values, axis, needs.conformal)
+    return [*findings, make_finding("evaluability", "note", message, picture=chart)]
 
 
-def _group(
+def _small_groups(
     name: str,
     values: StrArray,
     people: IntArray,
@@ -128,7 +138,7 @@ def _group(
     classes: tuple[str, ...],
     needs: SubjectRequirements,
 ) -> list[AuditFinding]:
-    """Values of a column, and their cells with the classes, that are too few people."""
+    """Values of a column, and their cells with the classes, of too few subjects."""
     kinds, kind = np.unique(values, return_inverse=True)
     if len(kinds) > VALUES:
         return []
@@ -136,26 +146,23 @@ def _group(
     cells = np.zeros((len(kinds), len(classes)), dtype=np.int64)
     np.add.at(cells, (pairs[:, 0], class_of[pairs[:, 1]]), 1)
     sums = cells.sum(axis=1)
-    few = [(int(n), f"{kinds[i] or 'unknown'}") for i, n in enumerate(sums) if needs.lacks(n)]
+    few = [(int(n), f"{kinds[i] or 'unknown'}") for i, n in enumerate(sums) if needs.unmet(n)]
     few += [
         (int(cells[i, c]), f"{kinds[i] or 'unknown'} × {classes[c]}")
         for i in range(len(kinds))
         for c in range(len(classes))
-        if needs.lacks(cells[i, c]) and not needs.lacks(sums[i])
+        if needs.unmet(cells[i, c]) and not needs.unmet(sums[i])
     ]
     if not few:
         return []
     few.sort()
-    listed = _listed([f"{what} {n}" for n, what in few])
+    listed = _listed([f"{cell} {n}" for n, cell in few])
     message = (
-        f"Too few subjects for promises of their own in {len(few)} cells of the column {name!r}: {listed}. {needs}."
+        f"Each group needs at least {needs.conformal} people for its own 90 % coverage guarantee. Below that in the column "
+        f"{name!r}: {count_of(len(few), 'cell')} ({listed}). {needs}."
     )
     return [make_finding(f"evaluability.group.{name}", "note", message)]
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _listed(told: list[str]) -> str:
-    return "; ".join(told[:LISTED]) + ("; …" if len(told) > LISTED else "")
+def _listed(texts: list[str]) -> str:
+    return "; ".join(texts[:LISTED]) + ("; …" if len(texts) > LISTED else "")

@@ -1,7 +1,7 @@
-"""What tells the class without looking at the anatomy: the border, the background, the file, the acquisition.
+"""Shortcuts: cues outside the anatomy that predict the class, in the border, the background, the file and the acquisition.
 
-Each source of such knowledge becomes a few numbers a scan. A linear classifier learns the class from them on four
-fifths of the people and is tried on the rest. An area under the ROC curve of 0.5 means that the source knows nothing.
+Each source becomes a few numbers a scan. A linear classifier learns the class from them on four fifths of the people and is
+tested on the rest. An area under the ROC curve of 0.5 means that the source does not predict the class.
 """
 
 from collections.abc import Iterator
@@ -15,32 +15,32 @@ from scanwise.audit import border_features
 from scanwise.audit.evidence import AuditFinding, Evidence, IntervalChart, make_finding
 from scanwise.audit.subject_statistics import SubjectEstimate, classes_with_subjects, subject_folds, subject_indices
 from scanwise.pooling import common_label
-from scanwise.records import FloatArray, IntArray, Severity, StrArray
+from scanwise.records import FloatArray, IntArray, StrArray
 
 FAMILY = 0.99
-"""Confidence in all intervals together: a hospital audits many cohorts, and a false alarm costs trust each time."""
+"""Simultaneous confidence of all intervals: a hospital audits many cohorts, and each false alarm costs trust."""
 GAP = 0.1
-"""How far above 0.5 an area must lie to be worth a warning."""
+"""Excess of the AUROC over 0.5 from which there is a warning."""
 FOLDS = 5
 FEWEST = 5
-"""People that a class needs to take part: one a fold."""
+"""Subjects that a class needs to take part: one a fold."""
 BINS = 10
 LISTED = 8
 NAMES = 30
-"""Values of a column that are told apart; the rarer ones count as one."""
+"""Values of a column that get an indicator of their own; the rarer ones count as one."""
 RIDGE = 1e-2
 """Penalty, as a share of the number of scans; features are standardised."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShortcutSource:
-    """Where a class may be known from.
+    """A source of cues outside the anatomy.
 
     Attributes:
-        check: "shortcuts.border".
+        check: key of its finding, such as "shortcuts.border".
         name: in words.
         features: (N, D).
-        advice: what to do where it tells the class.
+        advice: what to do where it predicts the class.
     """
 
     check: str
@@ -50,29 +50,28 @@ class ShortcutSource:
 
 
 def examine(evidence: Evidence) -> list[AuditFinding]:
-    """The area under the ROC curve of each source, with intervals that hold for all of them together."""
+    """AUROC of each source, with simultaneous intervals; a warning for each source that predicts the class."""
     people, labels = subject_indices(evidence), evidence.cohort.labels
     kept = classes_with_subjects(people, labels, len(evidence.cohort.classes), FEWEST)
     if len(kept) < 2:
-        few = f"not judged, for fewer than two classes have {FEWEST} subjects"
-        return [make_finding("shortcuts", "note", f"What tells the class without the anatomy: {few}.")]
+        message = f"Shortcuts were not checked, because fewer than two classes have {FEWEST} subjects."
+        return [make_finding("shortcuts", "note", message)]
     rows = np.flatnonzero(np.isin(labels, kept))
     classes = np.searchsorted(kept, labels[rows])
-    _, who = np.unique(people[rows], return_inverse=True)
-    told = [source for source in shortcut_sources(evidence) if np.ptp(source.features[rows], axis=0).any()]
-    if not told:
+    _, subjects = np.unique(people[rows], return_inverse=True)
+    varying = [source for source in shortcut_sources(evidence) if np.ptp(source.features[rows], axis=0).any()]
+    if not varying:
         return [make_finding("shortcuts", "note", "Border, background, files and columns are the same in all scans.")]
-    confidence = 1 - (1 - FAMILY) / len(told)
-    fold = subject_folds(who, classes, FOLDS, evidence.seed)
-    areas = [
-        clustered_auroc(out_of_fold_scores(s.features[rows], classes, fold), classes, who, confidence) for s in told
-    ]
-    found = [_said(evidence, source, estimate) for source, estimate in zip(told, areas, strict=True)]
-    return [_overview(evidence, told, areas, kept), *(one for one in found if one is not None)]
+    confidence = 1 - (1 - FAMILY) / len(varying)
+    fold = subject_folds(subjects, classes, FOLDS, evidence.seed)
+    scores = [out_of_fold_scores(source.features[rows], classes, fold) for source in varying]
+    estimates = [clustered_auroc(each, classes, subjects, confidence) for each in scores]
+    warnings = [_warning(evidence, source, estimate) for source, estimate in zip(varying, estimates, strict=True)]
+    return [_overview(evidence, varying, estimates, kept), *(item for item in warnings if item is not None)]
 
 
 def shortcut_sources(evidence: Evidence) -> Iterator[ShortcutSource]:
-    """All that may tell the class; features that are the same in all scans are left in."""
+    """All sources of cues outside the anatomy; features that are the same in all scans are left in."""
     files = evidence.files
     boxes = border_features.content_boxes(evidence.pixels.shape[1], len(evidence), files)
     yield ShortcutSource(
@@ -87,29 +86,31 @@ def shortcut_sources(evidence: Evidence) -> Iterator[ShortcutSource]:
             "shortcuts.background",
             "the background",
             background,
-            "Look at what lies outside the body for text, tables, noise and shades, and mask it.",
+            "Look outside the body for text, tables, noise and shades, and mask them.",
         )
     same = "Save all scans again in the same way, from the originals if there are any."
     if "bytes" in files:
         sizes = border_features.unexplained_file_size(evidence.pixels, files["bytes"])
-        yield ShortcutSource("shortcuts.bytes", "the file size beyond what the picture explains", _numbers(sizes), same)
+        yield ShortcutSource(
+            "shortcuts.bytes", "the file size beyond what the picture explains", _numeric_features(sizes), same
+        )
     if {"width", "height"} <= files.keys():
-        shape = np.column_stack([_numbers(files["width"]), _numbers(files["height"])])
+        shape = np.column_stack([_numeric_features(files["width"]), _numeric_features(files["height"])])
         yield ShortcutSource(
             "shortcuts.size", "width and height", shape, "Bring all scans to one size before training."
         )
     for column, name in (("mode", "the image mode"), ("format", "the file format"), ("has_exif", "the EXIF header")):
         if column in files:
             yield ShortcutSource(
-                f"shortcuts.{column.removeprefix('has_')}", name, _names(files[column].astype(str)), same
+                f"shortcuts.{column.removeprefix('has_')}", name, _indicators(files[column].astype(str)), same
             )
     if "quality" in files:
-        yield ShortcutSource("shortcuts.quality", "the JPEG quality", _numbers(files["quality"]), same)
+        yield ShortcutSource("shortcuts.quality", "the JPEG quality", _numeric_features(files["quality"]), same)
     for column, values in evidence.cohort.groups.items():
         yield ShortcutSource(
             f"shortcuts.group.{column}",
             f"the column {column!r}",
-            _column(values),
+            _column_features(values),
             "Balance it over the classes, or break every result down by it.",
         )
 
@@ -120,17 +121,17 @@ def out_of_fold_scores(features: FloatArray, classes: IntArray, fold: IntArray) 
     Args:
         features: (N, D). classes: (N,) from 0. fold: (N,) of `subject_statistics.subject_folds`.
     """
-    wanted = np.eye(int(classes.max()) + 1)[classes]
-    scores = np.zeros(wanted.shape)
-    for held in np.unique(fold):
-        learnt, judged = fold != held, fold == held
-        mean, spread = features[learnt].mean(axis=0), features[learnt].std(axis=0)
-        scale = np.where(spread > 1e-9, spread, np.inf)  # what never varies tells nothing
-        x = (features[learnt] - mean) / scale
-        centre = wanted[learnt].mean(axis=0)
+    indicators = np.eye(int(classes.max()) + 1)[classes]
+    scores = np.zeros(indicators.shape)
+    for held_out in np.unique(fold):
+        train, test = fold != held_out, fold == held_out
+        mean, spread = features[train].mean(axis=0), features[train].std(axis=0)
+        scale = np.where(spread > 1e-9, spread, np.inf)  # a constant feature gets no weight
+        x = (features[train] - mean) / scale
+        centre = indicators[train].mean(axis=0)
         penalty = RIDGE * len(x) * np.eye(x.shape[1])
-        weights = np.linalg.solve(x.T @ x + penalty, x.T @ (wanted[learnt] - centre))
-        scores[judged] = (features[judged] - mean) / scale @ weights + centre
+        weights = np.linalg.solve(x.T @ x + penalty, x.T @ (indicators[train] - centre))
+        scores[test] = (features[test] - mean) / scale @ weights + centre
     return scores
 
 
@@ -142,98 +143,98 @@ def clustered_auroc(scores: FloatArray, classes: IntArray, people: IntArray, con
     """
     count = scores.shape[1]
     shown = [1] if count == 2 else range(count)
-    values, pull = [], np.zeros(len(classes))
+    values, influence = [], np.zeros(len(classes))
     for index in shown:
-        value, own = _placed(scores[:, index], classes == index)
+        value, own = _placement_values(scores[:, index], classes == index)
         values.append(value)
-        pull += own / len(shown)
-    together = np.bincount(people, pull) ** 2
+        influence += own / len(shown)
+    squares = np.bincount(people, influence) ** 2
     class_of = common_label(classes, people, count)
-    sums, sizes = np.bincount(class_of, together, count), np.bincount(class_of, minlength=count)
-    doubt = float((sums**2 / np.maximum(sizes - 1, 0.5)).sum())
-    free = float(sums.sum() ** 2) / doubt if doubt > 0 else np.inf
+    sums, sizes = np.bincount(class_of, squares, count), np.bincount(class_of, minlength=count)
+    denominator = float((sums**2 / np.maximum(sizes - 1, 0.5)).sum())
+    freedom = float(sums.sum() ** 2) / denominator if denominator > 0 else np.inf
     return SubjectEstimate.of(
-        float(np.mean(values)), pull, people, confidence, concerned=np.arange(len(people)), free=free
+        float(np.mean(values)), influence, people, confidence, rows=np.arange(len(people)), degrees_of_freedom=freedom
     )
 
 
-def _placed(scores: FloatArray, positive: NDArray[np.bool_]) -> tuple[float, FloatArray]:
-    """The area, and by how much each scan pulls it."""
-    ups, downs = np.sort(scores[positive]), np.sort(scores[~positive])
-    pull = np.zeros(len(scores))
-    pull[positive] = _share_below(downs, scores[positive])
-    pull[~positive] = 1 - _share_below(ups, scores[~positive])
-    value = float(pull[positive].mean())
-    pull -= value
-    pull[positive] /= len(ups)
-    pull[~positive] /= len(downs)
-    return value, pull
+def _placement_values(scores: FloatArray, positive: NDArray[np.bool_]) -> tuple[float, FloatArray]:
+    """The AUROC, and the influence of each scan on it."""
+    positives, negatives = np.sort(scores[positive]), np.sort(scores[~positive])
+    influence = np.zeros(len(scores))
+    influence[positive] = _share_below(negatives, scores[positive])
+    influence[~positive] = 1 - _share_below(positives, scores[~positive])
+    value = float(influence[positive].mean())
+    influence -= value
+    influence[positive] /= len(positives)
+    influence[~positive] /= len(negatives)
+    return value, influence
 
 
 def _share_below(ordered: FloatArray, values: FloatArray) -> FloatArray:
     """The share of the ordered ones that lie below each value, ties half."""
-    places = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
-    return np.asarray(places / (2 * len(ordered)))
+    ranks = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
+    return np.asarray(ranks / (2 * len(ordered)))
 
 
-def _said(evidence: Evidence, source: ShortcutSource, estimate: SubjectEstimate) -> AuditFinding | None:
-    """A warning where the source tells the class by a margin that matters and is no chance."""
+def _warning(evidence: Evidence, source: ShortcutSource, estimate: SubjectEstimate) -> AuditFinding | None:
+    """A warning where the source predicts the class by a relevant and significant margin."""
     if not (estimate.value >= 0.5 + GAP and estimate.low > 0.5):
         return None
-    message = f"The class can be told from {source.name} alone: AUROC {_interval(estimate)}. {source.advice}"
+    message = f"The class can be predicted from {source.name} alone: AUROC {_interval(estimate)}. {source.advice}"
     if evidence.subject is None:
-        message += (
-            " Nobody is known here, so part of it may be that it tells the person: say who is who with --subject."
-        )
+        message += " The subjects are not known, so part of it may be recognition of people: pass --subject."
     return make_finding(source.check, "warning", message)
 
 
 def _overview(
-    evidence: Evidence, told: list[ShortcutSource], areas: list[SubjectEstimate], kept: IntArray
+    evidence: Evidence, sources: list[ShortcutSource], estimates: list[SubjectEstimate], kept: IntArray
 ) -> AuditFinding:
-    severity: Severity = "note"
-    values, low, high = (np.array([getattr(one, name) for one in areas]) for name in ("value", "low", "high"))
-    names = tuple(source.name for source in told)
-    listed = ", ".join(f"{name} {_interval(one)}" for name, one in zip(names, areas, strict=True))
-    left = [name for index, name in enumerate(evidence.cohort.classes) if index not in kept]
-    message = f"AUROC of the class from what is not anatomy, with intervals that hold together at {100 * FAMILY:g} %: {listed}."
-    if left:
-        message += (
-            f" Without {', '.join(left[:LISTED])}{', …' if len(left) > LISTED else ''}: fewer than {FEWEST} subjects."
-        )
-    return make_finding("shortcuts", severity, message, picture=IntervalChart(names, values, low, high, "AUROC", 0.5))
+    """AUROC of every source in one chart."""
+    values, low, high = (np.array([getattr(each, end) for each in estimates]) for end in ("value", "low", "high"))
+    names = tuple(source.name for source in sources)
+    listed = ", ".join(f"{name} {_interval(each)}" for name, each in zip(names, estimates, strict=True))
+    left_out = [name for index, name in enumerate(evidence.cohort.classes) if index not in kept]
+    message = (
+        "How well cues outside the anatomy predict the class (AUROC, simultaneous "
+        f"{100 * FAMILY:g} % intervals): {listed}."
+    )
+    if left_out:
+        few = ", ".join(left_out[:LISTED]) + (", …" if len(left_out) > LISTED else "")
+        message += f" Without {few}: fewer than {FEWEST} subjects."
+    return make_finding("shortcuts", "note", message, picture=IntervalChart(names, values, low, high, "AUROC", 0.5))
 
 
 def _interval(estimate: SubjectEstimate) -> str:
     return f"{estimate.value:.2f} ({max(estimate.low, 0):.2f}–{min(estimate.high, 1):.2f})"
 
 
-def _column(values: StrArray) -> FloatArray:
-    """A column of the manifest: numbers where all values are numbers and many, else names."""
+def _column_features(values: StrArray) -> FloatArray:
+    """(N, D) features of a manifest column: numeric where its values are numbers and many, else indicators."""
     filled = values[values != ""]
     try:
         numbers = np.where(values == "", "nan", values).astype(np.float64)
     except ValueError:
-        return _names(values)
-    return _numbers(numbers) if len(np.unique(filled)) > BINS else _names(values)
+        return _indicators(values)
+    return _numeric_features(numbers) if len(np.unique(filled)) > BINS else _indicators(values)
 
 
-def _names(values: StrArray) -> FloatArray:
-    """(N, D) which value each scan has."""
+def _indicators(values: StrArray) -> FloatArray:
+    """(N, D) indicators of the most frequent values."""
     _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
     common = np.sort(np.argsort(-counts, kind="stable")[:NAMES])
     return np.asarray(index.reshape(-1, 1) == common, dtype=np.float64)
 
 
-def _numbers(values: NDArray[Any]) -> FloatArray:
-    """(N, D) the rank of each number, the bin that it is in, and whether it is missing."""
+def _numeric_features(values: NDArray[Any]) -> FloatArray:
+    """(N, D) the rank of each number, and indicators of its bin, one of them for missing numbers."""
     numbers = values.astype(np.float64)
     missing = ~np.isfinite(numbers)
     if missing.all():
         return np.zeros((len(numbers), 1))
-    known = np.sort(numbers[~missing])
-    rank = np.where(missing, 0.5, _share_below(known, np.where(missing, 0, numbers)))
-    edges = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)[1:-1]))
+    finite = np.sort(numbers[~missing])
+    rank = np.where(missing, 0.5, _share_below(finite, np.where(missing, 0, numbers)))
+    edges = np.unique(np.quantile(finite, np.linspace(0, 1, BINS + 1)[1:-1]))
     inside = np.searchsorted(edges, numbers, side="right")
     inside[missing] = len(edges) + 1
     return np.column_stack([rank, inside[:, None] == np.arange(len(edges) + 2)])

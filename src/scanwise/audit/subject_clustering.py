@@ -1,7 +1,7 @@
-"""Which scans hang together: a maximum spanning forest over their likeness, and where its strong edges begin.
+"""Clustering of scans into subjects: a maximum spanning forest over their similarity, cut at a mixture's threshold.
 
-Likeness is the correlation of whitened vectors less what either scan has with its nearest ones on average: some scans
-are alike to everybody, and that is taken from them (Conneau et al. 2018 call it CSLS).
+Similarity is the correlation of whitened vectors less the mean correlation that either scan has with its nearest neighbours:
+some scans resemble all others, and this corrects for it (CSLS: Conneau et al. 2018).
 """
 
 from dataclasses import dataclass
@@ -15,24 +15,24 @@ from scanwise.records import FloatArray, IntArray
 from scanwise.registration import nearest_neighbours
 
 NEAREST = 10
-"""Neighbours of each scan that are looked at first, and over which its likeness to everybody is averaged."""
-ASKED = 8192
-"""Scans asked in each later round, spread over the trees: all of them in a cohort of that size."""
+"""Neighbours of each scan that give the first edges, and over which its mean similarity is taken."""
+QUERIES = 8192
+"""Scans compared with all others in each later round, spread over the trees: all of them in a cohort of that size."""
 
 STARTS = (0.01, 0.03, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97)
-"""Shares of weak values from which their two kinds are looked for."""
+"""Quantiles that divide weak from strong values at the start of expectation maximisation."""
 FEWEST = 2.5
-"""Values that make a kind."""
+"""Values that a component must hold at least."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpanningForest:
-    """The strongest edges that join scans without a ring.
+    """Maximum spanning forest of scans: the strongest edges that join them without a cycle.
 
     Attributes:
         count: N.
         rows: (E, 2) scans that an edge joins.
-        values: (E,) their likeness; those known to be the same scan have infinity.
+        values: (E,) their similarity; infinity for pairs known to be the same scan.
     """
 
     count: int
@@ -40,51 +40,53 @@ class SpanningForest:
     values: FloatArray
 
     @classmethod
-    def grow(cls, vectors: FloatArray, groups: IntArray | None = None, same: IntArray | None = None) -> Self:
+    def build(cls, vectors: FloatArray, groups: IntArray | None = None, same: IntArray | None = None) -> Self:
         """The forest of these scans.
 
         Args:
             vectors: (N, D) rows of length 1.
-            groups: (N,) no edge joins two of them, or None.
+            groups: (N,) groups between which no edge may lie, or None.
             same: (P, 2) rows that are known to belong together.
         """
         count = len(vectors)
         groups = np.zeros(count, dtype=np.int64) if groups is None else groups
-        near, alike = _others(vectors)
-        hub = alike.mean(axis=1) / 2
+        near, similarity = _nearest_others(vectors)
+        hub = similarity.mean(axis=1) / 2
         rows = np.stack([np.repeat(np.arange(count), near.shape[1]), near.reshape(-1)], axis=1)
-        values = alike.reshape(-1) - hub[rows[:, 0]] - hub[rows[:, 1]]
+        values = similarity.reshape(-1) - hub[rows[:, 0]] - hub[rows[:, 1]]
         inside = groups[rows[:, 0]] == groups[rows[:, 1]]
         rows, values = rows[inside], values[inside]
         if same is not None and len(same):
             rows, values = np.concatenate([same, rows]), np.concatenate([np.full(len(same), np.inf), values])
-        rows, values = _tree(count, rows, values)
-        while True:  # Borůvka: every tree that is left takes its strongest edge to another one
+        rows, values = _maximum_spanning_forest(count, rows, values)
+        while True:  # Borůvka: every tree adds its strongest edge to another one
             tree = connected_scans(count, rows)
-            more, strength = _outward(vectors, hub, tree, groups)
+            more, strength = _strongest_edges(vectors, hub, tree, groups)
             if not len(more):
                 return cls(count, rows, values)
-            rows, values = _tree(count, np.concatenate([rows, more]), np.concatenate([values, strength]))
+            rows, values = _maximum_spanning_forest(
+                count, np.concatenate([rows, more]), np.concatenate([values, strength])
+            )
 
     @property
-    def judged(self) -> FloatArray:
-        """The values of the edges that are not known beforehand."""
+    def measured(self) -> FloatArray:
+        """The similarity of the edges that were not given beforehand."""
         return self.values[np.isfinite(self.values)]
 
-    def cut(self, threshold: float) -> IntArray:
-        """(N,) the number of the tree that each scan stands in when weaker edges are cut."""
+    def clusters(self, threshold: float) -> IntArray:
+        """(N,) the cluster of each scan once weaker edges are cut."""
         return connected_scans(self.count, self.rows[self.values >= threshold])
 
 
 @dataclass(frozen=True, slots=True)
 class TwoComponentMixture:
-    """Two normal kinds of values, the weak and the strong.
+    """Mixture of two normal distributions: weak and strong values.
 
     Attributes:
-        share: of the strong.
-        mean: of the weak and of the strong.
-        deviation: of each.
-        threshold: where a value is as likely the one as the other.
+        share: weight of the strong component.
+        mean: of the weak and of the strong component.
+        deviation: standard deviation of each.
+        threshold: value that is equally likely under both.
     """
 
     share: float
@@ -94,19 +96,19 @@ class TwoComponentMixture:
 
     @classmethod
     def fit(cls, values: FloatArray) -> Self:
-        """The most likely of what expectation and maximisation find from several beginnings.
+        """The most likely fit of expectation maximisation from several starts.
 
-        Two kinds around one middle are no answer, for they tell heavy tails; nor is a kind of hardly any value. Such
-        are taken only where nothing else is found.
+        Two components with one mean describe heavy tails, and a component of hardly any values is no component either: such
+        fits are taken only where there is no other.
         """
         fits = [_expectation_maximisation(values, start) for start in STARTS]
-        kinds = [(likelihood, cls._between(*parts)) for likelihood, *parts in fits]
+        mixtures = [(likelihood, cls._ordered(*parts)) for likelihood, *parts in fits]
         fewest = FEWEST / len(values)
-        apart = [fit for fit in kinds if fit[1].separation >= 1 and fewest <= fit[1].share <= 1 - fewest]
-        return max(apart or kinds, key=lambda fit: fit[0])[1]
+        apart = [fit for fit in mixtures if fit[1].separation >= 1 and fewest <= fit[1].share <= 1 - fewest]
+        return max(apart or mixtures, key=lambda fit: fit[0])[1]
 
     @classmethod
-    def _between(cls, weight: FloatArray, mean: FloatArray, deviation: FloatArray) -> Self:
+    def _ordered(cls, weight: FloatArray, mean: FloatArray, deviation: FloatArray) -> Self:
         weak, strong = np.argsort(mean).tolist()
         between = np.linspace(mean[weak], mean[strong], 1001)
         densities = _log_densities(between, weight, mean, deviation)
@@ -117,26 +119,28 @@ class TwoComponentMixture:
 
     @property
     def separation(self) -> float:
-        """Ashman's D (Ashman et al. 1994): means apart, in deviations; two kinds show as two from 2 on."""
+        """Ashman's D (Ashman et al. 1994): distance of the means in standard deviations; distinct from 2 on."""
         spread = np.sqrt((self.deviation[0] ** 2 + self.deviation[1] ** 2) / 2)
         return (self.mean[1] - self.mean[0]) / float(spread)
 
 
 def connected_scans(count: int, rows: IntArray) -> IntArray:
-    """(N,) the number of the tree of each of `count` scans, joined by edges (E, 2)."""
+    """(N,) the connected component of each of `count` scans, joined by edges (E, 2)."""
     graph = coo_array((np.ones(len(rows), dtype=np.int8), (rows[:, 0], rows[:, 1])), shape=(count, count))
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
-def _others(vectors: FloatArray) -> tuple[IntArray, FloatArray]:
+def _nearest_others(vectors: FloatArray) -> tuple[IntArray, FloatArray]:
     """(N, K) the nearest other scans and their correlations."""
-    near, alike = nearest_neighbours(vectors, vectors, NEAREST + 1)
-    alike = np.where(near == np.arange(len(near))[:, None], np.inf, alike)  # a double may stand before the scan itself
-    order = np.argsort(-alike, axis=1, kind="stable")[:, 1:]
-    return np.take_along_axis(near, order, axis=1), np.take_along_axis(alike, order, axis=1)
+    near, similarity = nearest_neighbours(vectors, vectors, NEAREST + 1)
+    similarity = np.where(
+        near == np.arange(len(near))[:, None], np.inf, similarity
+    )  # a duplicate may come before the scan itself
+    order = np.argsort(-similarity, axis=1, kind="stable")[:, 1:]
+    return np.take_along_axis(near, order, axis=1), np.take_along_axis(similarity, order, axis=1)
 
 
-def _tree(count: int, rows: IntArray, values: FloatArray) -> tuple[IntArray, FloatArray]:
+def _maximum_spanning_forest(count: int, rows: IntArray, values: FloatArray) -> tuple[IntArray, FloatArray]:
     """The maximum spanning forest of some edges."""
     order = np.argsort(-values, kind="stable")
     key = np.sort(rows[order], axis=1) @ np.array([count, 1])
@@ -151,36 +155,38 @@ def _tree(count: int, rows: IntArray, values: FloatArray) -> tuple[IntArray, Flo
     return rows[chosen], values[chosen]
 
 
-def _outward(vectors: FloatArray, hub: FloatArray, tree: IntArray, groups: IntArray) -> tuple[IntArray, FloatArray]:
-    """The strongest edge of each tree to another one of its group, as far as the scans that are asked can tell."""
-    asked = _spread(tree)
-    place = np.empty(len(asked), dtype=np.int64)
-    value = np.empty(len(asked), dtype=np.float32)
-    for start in range(0, len(asked), 1024):
-        some = asked[start : start + 1024]
-        alike = vectors[some] @ vectors.T - hub
-        alike[tree[some][:, None] == tree] = -np.inf
-        alike[groups[some][:, None] != groups] = -np.inf
-        place[start : start + 1024] = alike.argmax(axis=1)
-        value[start : start + 1024] = alike.max(axis=1) - hub[some]
-    order = np.lexsort((-value, tree[asked]))
-    best = order[np.unique(tree[asked][order], return_index=True)[1]]
+def _strongest_edges(
+    vectors: FloatArray, hub: FloatArray, tree: IntArray, groups: IntArray
+) -> tuple[IntArray, FloatArray]:
+    """The strongest edge of each tree to another one of its group, among the edges of a sample of its scans."""
+    queries = _sample_of_trees(tree)
+    partner = np.empty(len(queries), dtype=np.int64)
+    value = np.empty(len(queries), dtype=np.float32)
+    for start in range(0, len(queries), 1024):
+        some = queries[start : start + 1024]
+        similarity = vectors[some] @ vectors.T - hub
+        similarity[tree[some][:, None] == tree] = -np.inf
+        similarity[groups[some][:, None] != groups] = -np.inf
+        partner[start : start + 1024] = similarity.argmax(axis=1)
+        value[start : start + 1024] = similarity.max(axis=1) - hub[some]
+    order = np.lexsort((-value, tree[queries]))
+    best = order[np.unique(tree[queries][order], return_index=True)[1]]
     best = best[np.isfinite(value[best])]
-    return np.stack([asked[best], place[best]], axis=1), value[best]
+    return np.stack([queries[best], partner[best]], axis=1), value[best]
 
 
-def _spread(tree: IntArray) -> IntArray:
-    """Scans to ask, as many of each tree as `ASKED` allows, spread evenly over its rows; at least one of each."""
+def _sample_of_trees(tree: IntArray) -> IntArray:
+    """A sample of scans, as many of each tree as `QUERIES` allows, spread evenly over its rows; at least one of each."""
     order = np.argsort(tree, kind="stable")
     size = np.bincount(tree)
-    each = max(1, ASKED // len(size))
+    each = max(1, QUERIES // len(size))
     rank = np.arange(len(tree)) - np.repeat(np.cumsum(size) - size, size)
     step = np.repeat(np.maximum(1, -(-size // each)), size)
     return np.sort(order[rank % step == 0])
 
 
 def _expectation_maximisation(values: FloatArray, start: float) -> tuple[float, FloatArray, FloatArray, FloatArray]:
-    """(log-likelihood a value, weights, means, deviations) from a cut at a quantile on."""
+    """(mean log-likelihood, weights, means, deviations), started from a division at a quantile."""
     upper = (values > np.quantile(values, start)).astype(np.float64)
     belongs = np.stack([1 - upper, upper], axis=1)
     floor, likelihood = 1e-3 * max(float(values.std()), 1e-6), -np.inf
@@ -197,6 +203,6 @@ def _expectation_maximisation(values: FloatArray, start: float) -> tuple[float, 
 
 
 def _log_densities(values: FloatArray, weight: FloatArray, mean: FloatArray, deviation: FloatArray) -> FloatArray:
-    """(V, 2) the log of each kind's share times its density."""
+    """(V, 2) the log of each component's weight times its density."""
     standard = (values[:, None] - mean) / deviation
     return np.asarray(np.log(weight) - np.log(deviation) - 0.5 * standard**2)

@@ -1,4 +1,4 @@
-"""Scans as pictures that can be compared: thumbnails, descriptors that correlate, nearest neighbours, poses, alignment."""
+"""Comparison of scans: thumbnails, descriptors, nearest neighbours, pose estimation, alignment."""
 
 from scanwise.registration.alignment import (
     Alignment,

@@ -1,8 +1,7 @@
-"""How the subject of each scan lies: where, how large, turned and mirrored which way.
+"""Pose of the body in each scan: position, size, rotation and mirroring.
 
-Moments of the foreground give a first answer, as good as the foreground. Where scans show one kind of thing, the mean of
-all of them is then a better witness: each scan is laid over it, and what was cut or badly told from the background loses
-its say.
+Moments of the foreground give a first estimate, as good as the foreground. Where all scans show the same body part, their mean
+refines it: each scan is aligned to the mean, and pixels that were cropped or badly segmented lose their weight.
 """
 
 import numpy as np
@@ -21,35 +20,38 @@ from scanwise.registration.alignment import (
 )
 
 BLOCK = 256
-"""Scans worked on at once."""
-LEARNT = 512
-"""Scans from which the mean is learnt."""
+"""Scans processed at once."""
+MEAN_SCANS = 512
+"""Scans that the mean is computed from."""
 ROUNDS = 4
+"""Alignments of those scans to their mean."""
 SIDE = 32
-"""Of the canonical picture that scans are laid over."""
+"""Side of the canonical picture that scans are aligned to."""
 COARSE = 16
-"""Of the one on which turns are tried."""
+"""Side of the coarse picture on which rotations are tried."""
 BLUR = 2.0
-"""Of scans that are laid over the mean, in pixels of the thumbnail."""
+"""Blur of scans before they are aligned to the mean, in pixels of the thumbnail."""
 TURNS = 16
+"""Rotations tried, each also mirrored."""
 ITERATIONS = 8
+"""Gauss-Newton steps."""
 
 
 def foreground_masks(pixels: NDArray[np.uint8]) -> BoolArray:
-    """(N, S // 2, S // 2) the largest thing that stands out from the border, without holes, at half the size.
+    """(N, S // 2, S // 2) the largest connected region unlike the border, holes filled, at half the size.
 
-    What stands out is what lies more than halfway from the background (the median of the border, or the darker side) to
-    Otsu's threshold. Where nothing does, everything is foreground.
+    Foreground lies more than halfway from the background (the median of the border, or the darker side) to Otsu's threshold.
+    Where there is none, everything is foreground.
     """
     side = pixels.shape[1] // 2
-    found = np.empty((len(pixels), side, side), dtype=np.bool_)
+    masks = np.empty((len(pixels), side, side), dtype=np.bool_)
     for start in range(0, len(pixels), BLOCK):
         block = pixels[start : start + BLOCK, : 2 * side, : 2 * side].astype(np.float32)
         small = block.reshape(-1, side, 2, side, 2).mean(axis=(2, 4))
         small = ndimage.gaussian_filter(small, (0, 0.7, 0.7))
         for row, (scan, threshold) in enumerate(zip(small, _otsu(small), strict=True), start):
-            found[row] = _largest(_standing_out(scan, float(threshold)))
-    return found
+            masks[row] = _largest_region(_above_background(scan, float(threshold)))
+    return masks
 
 
 def moment_poses(masks: BoolArray) -> FloatArray:
@@ -59,7 +61,7 @@ def moment_poses(masks: BoolArray) -> FloatArray:
         masks: (N, S, S) at half the size of the thumbnails; the poses are in pixels of the thumbnails.
     """
     count, height, width = masks.shape
-    y, x = (place.reshape(-1).astype(np.float64) for place in np.mgrid[:height, :width])
+    y, x = (axis.reshape(-1).astype(np.float64) for axis in np.mgrid[:height, :width])
     flat = masks.reshape(count, -1).astype(np.float32)
     area, *sums = (flat @ np.stack([np.ones_like(y), y, x, y * y, x * x, x * y], axis=1).astype(np.float32)).T.astype(
         np.float64
@@ -67,99 +69,102 @@ def moment_poses(masks: BoolArray) -> FloatArray:
     down, right, down2, right2, mixed = (total / area for total in sums)
     turn = 0.5 * np.arctan2(2 * (mixed - down * right), (down2 - down**2) - (right2 - right**2))
     size = 2 * np.sqrt(area)
-    found = np.empty((count, 2, 3), dtype=np.float32)
-    found[:, 0] = np.stack([size * np.cos(turn), -size * np.sin(turn), 2 * down + 0.5], axis=1)
-    found[:, 1] = np.stack([size * np.sin(turn), size * np.cos(turn), 2 * right + 0.5], axis=1)
-    return found
+    poses = np.empty((count, 2, 3), dtype=np.float32)
+    poses[:, 0] = np.stack([size * np.cos(turn), -size * np.sin(turn), 2 * down + 0.5], axis=1)
+    poses[:, 1] = np.stack([size * np.sin(turn), size * np.cos(turn), 2 * right + 0.5], axis=1)
+    return poses
 
 
 def estimate_poses(pixels: NDArray[np.uint8], masks: BoolArray) -> FloatArray:
-    """(N, 2, 3) how the subject of each scan lies: from the canonical frame of all to the pixels of its thumbnail.
+    """(N, 2, 3) the pose of the body in each scan: the map from the canonical frame to pixels of its thumbnail.
 
     Args:
         pixels: (N, S, S) thumbnails.
         masks: (N, S // 2, S // 2) of `foreground_masks`.
     """
-    found = moment_poses(masks)
-    some = np.unique(np.linspace(0, len(pixels) - 1, min(LEARNT, len(pixels))).astype(np.int64))
-    mean = _mean(pixels[some], found[some])
+    poses = moment_poses(masks)
+    some = np.unique(np.linspace(0, len(pixels) - 1, min(MEAN_SCANS, len(pixels))).astype(np.int64))
+    mean = _mean_picture(pixels[some], poses[some])
     steepest = similarity_derivatives(affine_derivatives(mean))
     for start in range(0, len(pixels), BLOCK):
         block = slice(start, start + BLOCK)
         images = _blurred(pixels[block])
-        begun = _turned(images, found[block], mean)
+        turned = _match_rotation(images, poses[block], mean)
         boxes = content_frames(pixels[block])
-        found[block] = align(mean, images, begun, ITERATIONS, boxes=boxes, derivatives=steepest).poses
-    return found
+        poses[block] = align(mean, images, turned, ITERATIONS, boxes=boxes, derivatives=steepest).poses
+    return poses
 
 
-def canonical_pictures(pixels: NDArray[np.uint8], found: FloatArray, side: int) -> FloatArray:
-    """(N, side²) what each scan shows beyond the mean of all, in the canonical frame and at one contrast.
+def canonical_pictures(pixels: NDArray[np.uint8], poses: FloatArray, side: int) -> FloatArray:
+    """(N, side²) the difference of each scan from the mean of all, in the canonical frame and at one contrast.
 
-    What lies outside the frame of a scan (its box of pixels that are not black) is taken to be as the mean, so that a cut
-    scan differs from others by what it shows and not by what it lacks.
+    Pixels outside the content frame of a scan (its box of pixels that are not black) are set to the mean, so that a cropped
+    scan differs by what it shows and not by what it lacks.
 
     Args:
         pixels: (N, S, S) thumbnails.
-        found: (N, 2, 3) their poses.
+        poses: (N, 2, 3).
+        side: of the pictures, in pixels.
     """
-    places = canonical_grid(side)
+    points = canonical_grid(side)
     shown = np.empty((len(pixels), side * side), dtype=np.float32)
     for start in range(0, len(pixels), BLOCK):
         block = slice(start, start + BLOCK)
         soft = ndimage.gaussian_filter(pixels[block].astype(np.float32), (0, 1, 1), truncate=2.5)
-        shown[block] = _standard(sample_images(soft, found[block], places))
+        shown[block] = _standardised(sample_images(soft, poses[block], points))
     mean = shown.mean(axis=0)
     for start in range(0, len(pixels), BLOCK):
         block = slice(start, start + BLOCK)
-        known = inside_frame(content_frames(pixels[block]), found[block], places)
-        shown[block] = np.where(known, _matched(shown[block], mean, known) - mean, 0)
+        valid = inside_frame(content_frames(pixels[block]), poses[block], points)
+        shown[block] = np.where(valid, _match_contrast(shown[block], mean, valid) - mean, 0)
     return shown
 
 
-def _matched(shown: FloatArray, mean: FloatArray, known: BoolArray) -> FloatArray:
-    """Rows brought to the level and contrast of the mean where they are inside their frame."""
-    count = np.maximum(known.sum(axis=1, keepdims=True), 1)
-    level = (known * mean).sum(axis=1, keepdims=True) / count
-    own = (known * shown).sum(axis=1, keepdims=True) / count
-    both = (known * (mean - level) * (shown - own)).sum(axis=1, keepdims=True)
-    alone = (known * (shown - own) ** 2).sum(axis=1, keepdims=True)
+def _match_contrast(shown: FloatArray, mean: FloatArray, valid: BoolArray) -> FloatArray:
+    """Rows scaled to the level and contrast of the mean, over the pixels inside their frame."""
+    count = np.maximum(valid.sum(axis=1, keepdims=True), 1)
+    level = (valid * mean).sum(axis=1, keepdims=True) / count
+    own = (valid * shown).sum(axis=1, keepdims=True) / count
+    both = (valid * (mean - level) * (shown - own)).sum(axis=1, keepdims=True)
+    alone = (valid * (shown - own) ** 2).sum(axis=1, keepdims=True)
     return np.asarray((shown - own) * np.maximum(both / np.maximum(alone, 1e-6), 0.1) + level)
 
 
-def _mean(pixels: NDArray[np.uint8], found: FloatArray) -> FloatArray:
-    """(1, SIDE²) the mean picture of some scans, each laid over the mean of the round before."""
+def _mean_picture(pixels: NDArray[np.uint8], poses: FloatArray) -> FloatArray:
+    """(1, SIDE²) the mean picture of some scans, each aligned to the mean of the round before."""
     images, boxes = _blurred(pixels), content_frames(pixels)
-    mean = _standard(sample_images(images[:1], found[:1], canonical_grid(SIDE)))
+    mean = _standardised(sample_images(images[:1], poses[:1], canonical_grid(SIDE)))
     for _ in range(ROUNDS):
-        found = _turned(images, found, mean)
-        mean = _standard(_standard(sample_images(images, found, canonical_grid(SIDE))).mean(axis=0, keepdims=True))
-        found = align(
+        poses = _match_rotation(images, poses, mean)
+        mean = _standardised(
+            _standardised(sample_images(images, poses, canonical_grid(SIDE))).mean(axis=0, keepdims=True)
+        )
+        poses = align(
             mean,
             images,
-            found,
+            poses,
             ITERATIONS // 2,
             boxes=boxes,
             derivatives=similarity_derivatives(affine_derivatives(mean)),
         ).poses
-    return _standard(_standard(sample_images(images, found, canonical_grid(SIDE))).mean(axis=0, keepdims=True))
+    return _standardised(_standardised(sample_images(images, poses, canonical_grid(SIDE))).mean(axis=0, keepdims=True))
 
 
-def _turned(images: FloatArray, found: FloatArray, mean: FloatArray) -> FloatArray:
-    """The poses turned and mirrored as the mean lies."""
+def _match_rotation(images: FloatArray, poses: FloatArray, mean: FloatArray) -> FloatArray:
+    """The poses rotated and mirrored to match the mean."""
     step = SIDE // COARSE
-    wanted = mean.reshape(COARSE, step, COARSE, step).mean(axis=(1, 3)).reshape(-1)
-    turns = _turns()
+    pattern = mean.reshape(COARSE, step, COARSE, step).mean(axis=(1, 3)).reshape(-1)
+    turns = _rotations()
     best, chosen = np.full(len(images), -np.inf), np.zeros(len(images), dtype=np.int64)
     for index, turn in enumerate(turns):
-        alike = _standard(sample_images(images, found, turn @ canonical_grid(COARSE))) @ wanted
-        better = alike > best
-        best[better], chosen[better] = alike[better], index
-    return np.concatenate([found[:, :, :2] @ turns[chosen], found[:, :, 2:]], axis=2)
+        correlation = _standardised(sample_images(images, poses, turn @ canonical_grid(COARSE))) @ pattern
+        better = correlation > best
+        best[better], chosen[better] = correlation[better], index
+    return np.concatenate([poses[:, :, :2] @ turns[chosen], poses[:, :, 2:]], axis=2)
 
 
-def _turns() -> FloatArray:
-    """(2 TURNS, 2, 2) rotations, and rotations of the mirror image."""
+def _rotations() -> FloatArray:
+    """(2 TURNS, 2, 2) rotations, without and with mirroring."""
     angle = np.arange(TURNS) * (2 * np.pi / TURNS)
     rotation = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], axis=1).reshape(-1, 2, 2)
     return np.concatenate([rotation, rotation @ np.diag([1.0, -1.0])]).astype(np.float32)
@@ -169,14 +174,14 @@ def _blurred(pixels: NDArray[np.uint8]) -> FloatArray:
     return np.asarray(ndimage.gaussian_filter(pixels.astype(np.float32), (0, BLUR, BLUR), truncate=2.5))
 
 
-def _standard(pictures: FloatArray) -> FloatArray:
-    """Rows with mean 0 and deviation 1."""
+def _standardised(pictures: FloatArray) -> FloatArray:
+    """Rows with mean 0 and standard deviation 1."""
     pictures = pictures - pictures.mean(axis=1, keepdims=True)
     return np.asarray(pictures / np.maximum(pictures.std(axis=1, keepdims=True), 1e-6), dtype=np.float32)
 
 
 def _otsu(images: FloatArray) -> IntArray:
-    """(B,) gray values that part each image into two kinds with the least spread (Otsu 1979)."""
+    """(B,) gray values that divide each image into two classes of least variance (Otsu 1979)."""
     values = np.clip(images.reshape(len(images), -1), 0, 255).astype(np.int64)
     values += 256 * np.arange(len(images))[:, None]
     counts = np.bincount(values.reshape(-1), minlength=256 * len(images)).reshape(-1, 256).astype(np.float64)
@@ -186,7 +191,7 @@ def _otsu(images: FloatArray) -> IntArray:
     return np.asarray(between.argmax(axis=1))
 
 
-def _standing_out(scan: FloatArray, threshold: float) -> BoolArray:
+def _above_background(scan: FloatArray, threshold: float) -> BoolArray:
     border = float(np.median(np.concatenate([scan[0], scan[-1], scan[:, 0], scan[:, -1]])))
     if border > threshold:
         return np.asarray(scan < (border + threshold) / 2)
@@ -195,10 +200,10 @@ def _standing_out(scan: FloatArray, threshold: float) -> BoolArray:
     return np.asarray(scan > (ground + threshold) / 2)
 
 
-def _largest(mask: BoolArray) -> BoolArray:
+def _largest_region(mask: BoolArray) -> BoolArray:
     mask = ndimage.binary_opening(mask, np.ones((3, 3), dtype=bool))
-    numbered, count = ndimage.label(mask)
+    regions, count = ndimage.label(mask)
     if count == 0:
         return np.ones_like(mask)
-    largest = numbered == 1 + np.bincount(numbered.reshape(-1))[1:].argmax()
+    largest = regions == 1 + np.bincount(regions.reshape(-1))[1:].argmax()
     return np.asarray(ndimage.binary_fill_holes(largest), dtype=np.bool_)

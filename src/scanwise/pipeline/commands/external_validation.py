@@ -9,7 +9,7 @@ import numpy as np
 
 from scanwise import bundle, cohort, evaluation, registration, run
 from scanwise.audit import copies
-from scanwise.audit.duplicates import ALIKE
+from scanwise.audit.duplicates import SAME_SCAN
 from scanwise.bundle import Bundle
 from scanwise.cohort.classes import known_as
 from scanwise.errors import DataError, LeakageError, ScanwiseError
@@ -221,7 +221,7 @@ def refuse_overlap(
         return [*found, Finding("external.copies", "warning", text)]
     pixels = np.concatenate([mine, theirs]).reshape(-1, *mine.shape[1:3])
     vectors = registration.descriptors(pixels)
-    alike = registration.nearest_neighbours(vectors[len(mine) :], vectors[: len(mine)], 1)[1][:, 0] >= ALIKE
+    alike = registration.nearest_neighbours(vectors[len(mine) :], vectors[: len(mine)], 1)[1][:, 0] >= SAME_SCAN
     _refuse(other.path[alike], len(other), "look just like scans that this run learnt from")
     pairs = copies.find_copies(pixels, np.repeat(["learnt", EXTERNAL], [len(mine), len(theirs)]), EXTERNAL).rows
     across = pairs[(pairs < len(mine)).sum(axis=1) == 1].max(axis=1, initial=0)

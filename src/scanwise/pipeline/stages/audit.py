@@ -140,7 +140,7 @@ def gather(
     recovered = None
     if found is not None and not known.subjects_known:
         recovered = subjects.recover_subjects(pixels, vectors, known.labels, found.rows)
-        if recovered.sure:
+        if recovered.is_confident:
             source = f"recovered from pixels, {recovered.reason}"
             known = replace(known, subject=recovered.subject, subject_source=source)
     who = known.subject if known.subjects_known else None
