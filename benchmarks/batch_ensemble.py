@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from scanwise.models import build
+from scanwise.models import build_network
 from scanwise.models.batch_ensemble import SIGMAS, largest_sigma
 from scanwise.recipe import Model
 
@@ -35,7 +35,7 @@ def main() -> None:
     pixels = [np.asarray(Image.open(files[i]).convert("RGB").resize((wanted.side, wanted.side))) for i in chosen]
     images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
     section = Model(name=wanted.name, weights=str(wanted.weights), options={"pad_type": "same"}, class_order=CLASSES)
-    network = build(section, len(CLASSES), 3, classes=CLASSES)
+    network = build_network(section, len(CLASSES), 3, classes=CLASSES)
     for layers in (0, 10, 1):
         for seed in range(wanted.seeds):
             for sigma in (sigma for sigma in SIGMAS if sigma <= wanted.top):

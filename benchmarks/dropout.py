@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from scanwise.models import Network, build
-from scanwise.prediction import predict
+from scanwise.models import Network, build_network
+from scanwise.prediction import predict_scans
 from scanwise.recipe import Model
 
 DRAWS = 30
@@ -42,14 +42,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     wanted = parser.parse_args()
     for name, (side, section) in TOP.items():
-        network, rows, scans = build(Model(**section), 4, 3), np.arange(wanted.scans), Memory(wanted.scans, side)
-        works = [partial(predict, network, scans, rows, draws=draws) for draws in (0, DRAWS)]
+        network, rows, scans = (
+            build_network(Model(**section), 4, 3),
+            np.arange(wanted.scans),
+            Memory(wanted.scans, side),
+        )
+        works = [partial(predict_scans, network, scans, rows, draws=draws) for draws in (0, DRAWS)]
         one, many = least(works, wanted.rounds)
         print(f"{name:24} one pass {one:6.3f} s, {DRAWS} draws {many:6.3f} s, ratio {many / one:.3f} (bar 1.1)")
     side, section = ALEXNET
-    network, rows, scans = build(Model(**section), 4, 3), np.arange(wanted.scans), Memory(wanted.scans, side)
+    network, rows, scans = build_network(Model(**section), 4, 3), np.arange(wanted.scans), Memory(wanted.scans, side)
     trunk, head, many = least(
-        [*steps(network, scans), lambda: predict(network, scans, rows, draws=DRAWS)], wanted.rounds
+        [*steps(network, scans), lambda: predict_scans(network, scans, rows, draws=DRAWS)], wanted.rounds
     )
     bound = trunk + DRAWS * head
     print(

@@ -29,14 +29,14 @@ from scanwise import recipe
 from scanwise.cohort import phantom
 from scanwise.explanation import HeatmapExplainer, sanity, uncalibrated_probs
 from scanwise.explanation.sanity import CheckedMaps
-from scanwise.models import Network, build
+from scanwise.models import Network, build_network
 from scanwise.models.vocabulary import Vocabulary
 
 
 def cost(batch: int, rounds: int) -> None:
     """ResNet18 at 224: one forward pass, our Grad-CAM, Captum's, and pytorch-grad-cam's."""
     torch.manual_seed(0)
-    network = build(recipe.Model(name="resnet18"), 4, 3).eval()
+    network = build_network(recipe.Model(name="resnet18"), 4, 3).eval()
     images = torch.randint(0, 256, (batch, 3, 224, 224)).float()
     targets = torch.zeros(batch, 1, dtype=torch.int64)
     explainer = HeatmapExplainer.of(network, images[:1], method="grad_cam")
@@ -155,7 +155,7 @@ def truth(name: str, methods: Sequence[str], people: int, seed: int, epochs: int
     section = _section(kind)
     tokens = _titles(section, len(scans), seed) if section.reads_words else None
     torch.manual_seed(seed)
-    network, begun = build(section, 3, kind.channels).eval(), time.process_time()
+    network, begun = build_network(section, 3, kind.channels).eval(), time.process_time()
     file = None if kept is None else kept / f"{name}-{seed}-{epochs}.pth"
     if file is not None and file.exists():
         network.load_state_dict(torch.load(file))
@@ -258,8 +258,8 @@ def _moved(images: torch.Tensor) -> torch.Tensor:
 def checks(count: int) -> None:
     """Every check that needs no retraining, of the default method on the network of alexnet-gray."""
     torch.manual_seed(0)
-    made = recipe.load("alexnet-gray")
-    network = build(made.model, 4, made.data.channels).eval()
+    made = recipe.load_recipe("alexnet-gray")
+    network = build_network(made.model, 4, made.data.channels).eval()
     scans = np.random.default_rng(0).integers(0, 256, (count, made.data.size, made.data.size, 1), dtype=np.uint8)
     masks = np.ones(scans.shape[:3], dtype=np.bool_)
     wall, cpu = time.perf_counter(), time.process_time()

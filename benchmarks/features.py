@@ -28,11 +28,11 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from scanwise.cohort.store import Store
-from scanwise.models import Network, build
+from scanwise.models import Network, build_network
 from scanwise.recipe import Recipe
 from scanwise.run import Fit
-from scanwise.training import train
-from scanwise.training.schedules import optimizer_of
+from scanwise.training import train_network
+from scanwise.training.schedules import build_optimizer
 
 EPOCHS, ANEW, CLASSES, BATCH = 50, 2, 4, 32
 CASES = {  # head, views, and bar on (ratio, ratio over bound)
@@ -114,7 +114,7 @@ def spend(made: Recipe, count: int, *, caching: bool) -> Spent:
         network = network_of(made)
         cpu, wall = time.process_time(), time.perf_counter()
         place = Fit(Path(folder), "honest", 0)
-        train(network, made, store, labels, rows, place, device="cpu", caching=caching)
+        train_network(network, made, store, labels, rows, place, device="cpu", caching=caching)
         return Spent(time.process_time() - cpu, time.perf_counter() - wall)
 
 
@@ -128,7 +128,7 @@ def step_times(made: Recipe) -> tuple[float, float]:
         forward = typical(lambda: network.forward_features(images))
     head = [parameter for name, parameter in network.named_parameters() if not name.startswith("body.backbone.")]
     last = network.get_submodule(network.classifier).parameters()
-    optimizer = optimizer_of(made.train.optimizer, head if made.model.attention else last, 1e-3, fused=True)
+    optimizer = build_optimizer(made.train.optimizer, head if made.model.attention else last, 1e-3, fused=True)
     network.train()
 
     def step() -> None:
@@ -152,7 +152,7 @@ def typical(work: Callable[[], object], times: int = 12) -> float:
 def network_of(made: Recipe) -> Network:
     """A network whose batch norm has seen a batch: without, its maps are so small that arithmetic on them is slow."""
     torch.manual_seed(0)
-    network = build(made.model, CLASSES, 3)
+    network = build_network(made.model, CLASSES, 3)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0

@@ -40,16 +40,16 @@ from torchvision import datasets, transforms
 from scanwise import recipe as recipes
 from scanwise.cohort import store as stores
 from scanwise.cohort.store import Store
-from scanwise.models import Network, build
+from scanwise.models import Network, build_network
 from scanwise.recipe import Recipe, TrainingStage
 from scanwise.run import Fit
-from scanwise.training import train
-from scanwise.training.augment import augment
+from scanwise.training import train_network
+from scanwise.training.augment import augment_batch
 from scanwise.training.losses import LOSSES
-from scanwise.training.mixing import mix
+from scanwise.training.mixing import mix_batch
 from scanwise.training.module import channels_first
-from scanwise.training.schedules import optimizer_of
-from scanwise.training.stages import arrange, parameter_groups, phases_of, take_apart
+from scanwise.training.schedules import build_optimizer
+from scanwise.training.stages import apply_freezing, find_network_parts, parameter_groups, stages_of
 
 SHARED = Path(os.environ.get("SCANWISE_SHARED") or Path(__file__).parents[2] / "shared")
 CLASSES = 4
@@ -72,7 +72,7 @@ class Case:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipes", nargs="*", default=list(recipes.shipped()))
+    parser.add_argument("recipes", nargs="*", default=list(recipes.shipped_recipes()))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", type=int, default=3, help="of an epoch, at least")
     parser.add_argument(
@@ -112,9 +112,9 @@ def main() -> int:
 
 def cases(name: str, most: int) -> list[Case]:
     """The stages of a recipe, each alone, that differ in what they cost."""
-    made = recipes.load(name, ["model.weights=none", "rivals.names=[majority]"])
+    made = recipes.load_recipe(name, ["model.weights=none", "rivals.names=[majority]"])
     found = []
-    for index, stage in enumerate(phases_of(made.train)):
+    for index, stage in enumerate(stages_of(made.train)):
         kept = min(stage.views, 1)
         told = (
             f"{name}, stage {index + 1} ({'features' if stage.is_cached else 'pixels'})" if made.train.stages else name
@@ -163,13 +163,13 @@ def versus_bare(case: Case, batches: int, rounds: int) -> list[tuple[float, floa
 
         sides = {"train": np.arange(count), "validation": np.arange(count, len(pixels))}
         made = lasting(case, rounds + 1)
-        train(network_of(made), made, store, labels, sides, place, tokens=tokens, device="cpu", after=measure)
+        train_network(network_of(made), made, store, labels, sides, place, tokens=tokens, device="cpu", after=measure)
     return rates[1:]
 
 
 def network_of(made: Recipe) -> Network:
     torch.manual_seed(0)
-    return build(made.model, CLASSES, made.data.channels, pretrained=False)
+    return build_network(made.model, CLASSES, made.data.channels, pretrained=False)
 
 
 def last_rate(place: Fit) -> float:
@@ -187,11 +187,11 @@ class Bare:
         self.network = network_of(made).to(memory_format=torch.channels_last).train()
         parts = None
         if made.train.stages:
-            parts = take_apart(self.network, made.data.channels, made.data.size)
-            arrange(self.network, parts, case.stage)
+            parts = find_network_parts(self.network, made.data.channels, made.data.size)
+            apply_freezing(self.network, parts, case.stage)
         told = self.section.optimizer
         groups = parameter_groups(self.network, parts, case.stage, told.lr)
-        self.optimizer = optimizer_of(told, groups, told.lr, self.fused)
+        self.optimizer = build_optimizer(told, groups, told.lr, self.fused)
         self.images, self.labels = torch.from_numpy(pixels), torch.from_numpy(labels)
         self.tokens = None if tokens is None else torch.from_numpy(tokens)
         self.weights = torch.ones(CLASSES) if self.section.class_weights else None
@@ -221,10 +221,10 @@ class Bare:
         words = () if self.tokens is None else (self.tokens,)
         if self.maps is not None:
             return self.network.forward_head(self.maps.float(), tokens=self.tokens), self.labels, 1.0
-        images = augment(channels_first(self.images), self.section.augment, self.generator)
+        images = augment_batch(channels_first(self.images), self.section.augment, self.generator)
         if not (self.section.mixup or self.section.cutmix):
             return self.network(images, *words), self.labels, 1.0
-        mixed = mix(images, self.labels, self.section, self.generator)
+        mixed = mix_batch(images, self.labels, self.section, self.generator)
         return self.network(mixed.images, *words), mixed.others, mixed.share
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -245,7 +245,7 @@ def beside_notebook(case: Case, data: Path, batches: int, rounds: int) -> None:
             transforms.Normalize(0.5, 0.5),
         ]
     )
-    folder = datasets.ImageFolder(data / "train", change)
+    folder = datasets.ImageFolder(data / "train_network", change)
     chosen = np.random.default_rng(0).permutation(len(folder))[:count].tolist()
     loader = DataLoader(Subset(folder, chosen), made.train.batch, shuffle=True)
     bare = Bare(case, *blank(made))
@@ -293,15 +293,15 @@ def on_files(
         def measure() -> None:
             rates.append((last_rate(place), theirs()))
 
-        train(network_of(made), made, store, labels, rows, place, device="cpu", after=measure)
+        train_network(network_of(made), made, store, labels, rows, place, device="cpu", after=measure)
     return rates[1:]
 
 
 def beside_timm(data: Path, batches: int, most: int, rounds: int, script: Path | None) -> None:
     """The recipe `backbone` with zoom and flip, by us and by timm."""
-    made = smaller(recipes.load("backbone", ZOOM_AND_FLIP), most)
-    case = Case("backbone", made, phases_of(made.train)[0])
-    folder = datasets.ImageFolder(data / "train")
+    made = smaller(recipes.load_recipe("backbone", ZOOM_AND_FLIP), most)
+    case = Case("backbone", made, stages_of(made.train)[0])
+    folder = datasets.ImageFolder(data / "train_network")
     chosen = np.random.default_rng(0).permutation(len(folder))[: batches * made.train.batch]
     samples = [folder.samples[index] for index in chosen]
     with tempfile.TemporaryDirectory() as files:
@@ -314,7 +314,7 @@ def beside_timm(data: Path, batches: int, most: int, rounds: int, script: Path |
 def linked(samples: list[tuple[str, int]], folder: Path) -> Path:
     """A folder of classes with these files alone."""
     for index, (path, label) in enumerate(samples):
-        place = folder / "train" / str(label) / f"{index}.jpg"
+        place = folder / "train_network" / str(label) / f"{index}.jpg"
         place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(Path(path).resolve())
     return folder

@@ -31,20 +31,22 @@ from torchvision import datasets, transforms
 from scanwise import recipe as recipes
 from scanwise.cohort import store as stores
 from scanwise.cohort.store import Store
-from scanwise.models import build
+from scanwise.models import build_network
 from scanwise.run import Fit
-from scanwise.training import train
-from scanwise.training.augment import augment
+from scanwise.training import train_network
+from scanwise.training.augment import augment_batch
 from scanwise.training.module import channels_first
-from scanwise.training.schedules import optimizer_of
+from scanwise.training.schedules import build_optimizer
 
 SHARED = Path(os.environ.get("SCANWISE_SHARED") or Path(__file__).parents[2] / "shared")
 CASES = {  # batches of an epoch, bar, and the recipe
-    "alexnet-gray@32, batch 128": (3, 0.90, recipes.load("alexnet-gray")),
+    "alexnet-gray@32, batch 128": (3, 0.90, recipes.load_recipe("alexnet-gray")),
     "resnet18@128, batch 32": (
         4,
         0.97,
-        recipes.load("alexnet-gray", ["data.size=128", "model.name=resnet18", "model.dropout=0", "train.batch=32"]),
+        recipes.load_recipe(
+            "alexnet-gray", ["data.size=128", "model.name=resnet18", "model.dropout=0", "train.batch=32"]
+        ),
     ),
 }
 CLASSES = 4
@@ -111,9 +113,9 @@ class Bare:
     def __init__(self, made: recipes.Recipe, store: Store, labels: np.ndarray) -> None:
         batch = np.arange(made.train.batch)
         self.section = made.train
-        self.network = build(made.model, CLASSES, 1).to(memory_format=torch.channels_last).train()
+        self.network = build_network(made.model, CLASSES, 1).to(memory_format=torch.channels_last).train()
         told = made.train.optimizer
-        self.optimizer = optimizer_of(told, self.network.parameters(), told.lr)
+        self.optimizer = build_optimizer(told, self.network.parameters(), told.lr)
         self.images, self.labels = torch.from_numpy(store.read(batch)), torch.from_numpy(labels[batch])
         self.generator = torch.Generator()
 
@@ -121,7 +123,7 @@ class Bare:
         begun = time.perf_counter()
         for _ in range(batches):
             self.optimizer.zero_grad()
-            images = augment(channels_first(self.images), self.section.augment, self.generator)
+            images = augment_batch(channels_first(self.images), self.section.augment, self.generator)
             cross_entropy(self.network(images), self.labels).backward()
             self.optimizer.step()
         return batches * len(self.labels) / (time.perf_counter() - begun)
@@ -141,8 +143,8 @@ class Training:
     def __call__(self, _: int) -> float:
         self.epochs += 1
         made = changed(self.made, epochs=self.epochs, patience=0, checkpoint_every=0)
-        network = build(made.model, CLASSES, 1)
-        outcome = train(network, made, self.store, self.labels, self.rows, self.place, device="cpu")
+        network = build_network(made.model, CLASSES, 1)
+        outcome = train_network(network, made, self.store, self.labels, self.rows, self.place, device="cpu")
         names, *_, last = (line.split(",") for line in self.place.history.read_text().splitlines())
         row = dict(zip(names, map(float, last), strict=True))
         self.validation.append(row["validation_seconds"])
@@ -152,7 +154,7 @@ class Training:
 
 def notebook(data: Path, rounds: int) -> None:
     """The loop of the usual notebook on real JPEGs, and ours on the same files, with alexnet-gray."""
-    made = recipes.load("alexnet-gray")
+    made = recipes.load_recipe("alexnet-gray")
     section, size = made.train, made.data.size
     change = transforms.Compose(
         [
@@ -163,7 +165,7 @@ def notebook(data: Path, rounds: int) -> None:
             transforms.Normalize(0.5, 0.5),
         ]
     )
-    folder = datasets.ImageFolder(data / "train", change)
+    folder = datasets.ImageFolder(data / "train_network", change)
     chosen = np.random.default_rng(0).permutation(len(folder))[: NOTEBOOK_BATCHES * section.batch]
     paths = np.array([str(Path(folder.samples[i][0]).relative_to(data)) for i in chosen])
     labels = np.array([folder.samples[i][1] for i in chosen])
@@ -199,9 +201,9 @@ class Notebook:
 
     def __init__(self, made: recipes.Recipe, scans: "Subset[tuple[torch.Tensor, int]]", workers: int) -> None:
         self.loader = DataLoader(scans, made.train.batch, shuffle=True, num_workers=workers)
-        self.body = build(made.model, CLASSES, 1).body.train()
+        self.body = build_network(made.model, CLASSES, 1).body.train()
         told = made.train.optimizer
-        self.optimizer = optimizer_of(told, self.body.parameters(), told.lr)
+        self.optimizer = build_optimizer(told, self.body.parameters(), told.lr)
 
     def __call__(self, _: int) -> float:
         begun, count = time.perf_counter(), 0

@@ -380,9 +380,9 @@ def test_wrong_usage_is_one_line(args: list[str], expected: str, scanwise: Comma
 
 def test_recipes_are_listed_and_shown(scanwise: Command) -> None:
     listing = scanwise("recipes").out
-    for name, text in recipe.shipped().items():
+    for name, text in recipe.shipped_recipes().items():
         assert f"{name} " in listing
-        assert recipe.load(name).title in listing
+        assert recipe.load_recipe(name).title in listing
         assert scanwise("recipes", "show", name).out == text
     assert "Did you mean 'demo'?" in scanwise("recipes", "show", "demi").refusal
 
@@ -390,14 +390,14 @@ def test_recipes_are_listed_and_shown(scanwise: Command) -> None:
 def test_shown_recipe_can_be_fitted(tmp_path: Path, scanwise: Command) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(scanwise("recipes", "show", "alexnet-gray").out, encoding="utf-8")
-    assert recipe.load(file) == recipe.load("alexnet-gray")
+    assert recipe.load_recipe(file) == recipe.load_recipe("alexnet-gray")
 
 
 def test_schema_is_a_schema(scanwise: Command) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads(scanwise("recipes", "schema").out)
     jsonschema.Draft202012Validator.check_schema(schema)
-    jsonschema.validate(recipe.load("demo").model_dump(mode="json"), schema)
+    jsonschema.validate(recipe.load_recipe("demo").model_dump(mode="json"), schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"name": "x", "trian": {}}, schema)
 
@@ -423,14 +423,14 @@ def test_foreseen_errors_are_messages(
     def fails() -> dict[str, str]:
         raise raised
 
-    monkeypatch.setattr(recipe, "shipped", fails)
+    monkeypatch.setattr(recipe, "shipped_recipes", fails)
     said = scanwise("recipes")
     assert said.code == code
     assert expected in said.refusal
 
 
 def test_our_own_mistakes_are_seen(scanwise: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipe, "shipped", lambda: 1 / 0)
+    monkeypatch.setattr(recipe, "shipped_recipes", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         scanwise("recipes")
 

@@ -209,7 +209,7 @@ def test_plan_writes_nothing(whole: Whole, tiny_recipe: Path, tmp_path: Path, sc
 
 def test_finished_run_resumes_to_itself(again: Again, monkeypatch: pytest.MonkeyPatch) -> None:
     before = content(again.run.path)
-    monkeypatch.setattr(training, "train", None)  # to train again would fail
+    monkeypatch.setattr(training, "train_network", None)  # to train again would fail
     again.resume()
     after = content(again.run.path)
     for name in before.keys() - {"provenance.json", "report.html", "checklists.html", "SHA256SUMS"}:  # hold its times
@@ -248,7 +248,7 @@ def test_retrained_network_speaks_for_itself(again: Again) -> None:
     assert np.array_equal(Logits.load(fit.logits("test")).logits, true)
     (said,) = [one.message for one in load_findings(again.run.findings) if one.check == "train.changed"]
     assert "train.clip 1.0 instead of 0.0 after epoch 2 of honest/0, epoch 2 of published/0" in said
-    assert recipe.load(again.run.recipe).train.clip == 1
+    assert recipe.load_recipe(again.run.recipe).train.clip == 1
     (change,) = read_json(again.run.provenance)["changes"]
     assert change == {"settings": {"train.clip": [0.0, 1.0]}, "epochs": {"honest/0": 2, "published/0": 2}}
 

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from scanwise.errors import RecipeError
-from scanwise.models import Network, build
-from scanwise.models.dropout import Drawing
-from scanwise.prediction import predict, predict_batches
+from scanwise.models import Network, build_network
+from scanwise.models.dropout import DropoutSampler
+from scanwise.prediction import predict_batches, predict_scans
 from scanwise.recipe import Model
 
 
@@ -32,12 +32,12 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (23, 16, 16, 3), np.uint8)
 @pytest.fixture
 def network() -> Network:
     torch.manual_seed(0)
-    return build(Model(name="small", dropout=0.5), 4, 3)
+    return build_network(Model(name="small", dropout=0.5), 4, 3)
 
 
 def test_logits_and_features_are_the_networks(network: Network) -> None:
     rows = np.array([5, 1, 22, 1])
-    logits, features = predict(network, Scans(PIXELS), rows, batch=3)
+    logits, features = predict_scans(network, Scans(PIXELS), rows, batch=3)
     assert logits.shape == (4, 1, 4)
     assert logits.dtype == features.dtype == np.float32
     assert features.shape == (4, 96)
@@ -53,8 +53,8 @@ def test_logits_and_features_are_the_networks(network: Network) -> None:
 @pytest.mark.parametrize("batch", [1, 7, 23, 64])
 def test_the_size_of_a_batch_makes_no_difference(network: Network, batch: int) -> None:
     scans = Scans(PIXELS)
-    logits, features = predict(network, scans, np.arange(23), batch=batch)
-    whole = predict(network, Scans(PIXELS), np.arange(23), batch=23)
+    logits, features = predict_scans(network, scans, np.arange(23), batch=batch)
+    whole = predict_scans(network, Scans(PIXELS), np.arange(23), batch=23)
     np.testing.assert_allclose(logits, whole[0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(features, whole[1], rtol=1e-4, atol=1e-5)
     assert max(map(len, scans.asked)) <= batch
@@ -64,7 +64,7 @@ def test_the_size_of_a_batch_makes_no_difference(network: Network, batch: int) -
 def test_prediction_is_evaluation_and_changes_nothing(network: Network) -> None:
     network.train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    first, second = (predict(network, Scans(PIXELS), np.arange(8)) for _ in range(2))
+    first, second = (predict_scans(network, Scans(PIXELS), np.arange(8)) for _ in range(2))
     assert np.array_equal(first[0], second[0])
     assert not network.training
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
@@ -73,13 +73,13 @@ def test_prediction_is_evaluation_and_changes_nothing(network: Network) -> None:
 
 def test_batches_may_come_from_anywhere_and_be_of_any_size(network: Network) -> None:
     logits, features = predict_batches(network, (PIXELS[a:b] for a, b in ((0, 2), (2, 3), (3, 9))))
-    expected = predict(network, Scans(PIXELS), np.arange(9))
+    expected = predict_scans(network, Scans(PIXELS), np.arange(9))
     np.testing.assert_allclose(logits, expected[0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(features, expected[1], rtol=1e-4, atol=1e-5)
 
 
 def test_no_scans_give_no_rows(network: Network) -> None:
-    logits, features = predict(network, Scans(PIXELS), np.array([], dtype=np.int64))
+    logits, features = predict_scans(network, Scans(PIXELS), np.array([], dtype=np.int64))
     assert logits.shape[0] == features.shape[0] == 0
     assert logits.ndim == 3
 
@@ -100,7 +100,7 @@ HEADS: dict[str, dict[str, Any]] = {
 
 def made(name: str) -> Network:
     torch.manual_seed(0)
-    network = build(Model(**HEADS[name]), 4, 3).eval()
+    network = build_network(Model(**HEADS[name]), 4, 3).eval()
     if name == "maps":
         network.body = OnMaps(network.body)
     return network
@@ -130,7 +130,7 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, network: Network, step: str) ->
 def test_draws_have_the_moments_of_full_passes_in_training(name: str) -> None:
     """Against torch's own dropout, the rest in evaluation mode; within five standard errors."""
     network, scans, count = made(name), Scans(PIXELS[:3]), 250 if name == "transformer" else 400
-    logits, _ = predict(network, scans, np.arange(3), draws=count)
+    logits, _ = predict_scans(network, scans, np.arange(3), draws=count)
     assert logits.shape == (3, count, 4)
     for module in network.modules():
         if isinstance(module, nn.Dropout | nn.Dropout2d):
@@ -154,18 +154,18 @@ def test_draws_have_the_moments_of_full_passes_in_training(name: str) -> None:
 def test_the_trunk_runs_once_and_nothing_is_lost_by_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network, scans = made(name), Scans(PIXELS)
     trunk, head = (count_calls(monkeypatch, network, step) for step in ("forward_features", "forward_head"))
-    logits, _ = predict(network, scans, np.arange(23), draws=30, batch=23)
+    logits, _ = predict_scans(network, scans, np.arange(23), draws=30, batch=23)
     assert trunk == [23]
     assert sum(head) == 23 + 1 + 23  # features, one scan to see where dropout is, all draws at once
-    monkeypatch.setattr(Drawing, "_top", Drawing._whole)
-    whole, _ = predict(network, scans, np.arange(23), draws=30)
+    monkeypatch.setattr(DropoutSampler, "_top", DropoutSampler._whole)
+    whole, _ = predict_scans(network, scans, np.arange(23), draws=30)
     np.testing.assert_allclose(logits, whole, rtol=1e-4, atol=1e-5)
 
 
 def test_a_head_that_drops_from_maps_runs_once_a_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     network = made("maps")
     trunk, head = (count_calls(monkeypatch, network, step) for step in ("forward_features", "forward_head"))
-    predict(network, Scans(PIXELS), np.arange(23), draws=5)
+    predict_scans(network, Scans(PIXELS), np.arange(23), draws=5)
     assert trunk == [23]
     assert sum(head) == 23 + 1 + 5 * 23
 
@@ -173,25 +173,25 @@ def test_a_head_that_drops_from_maps_runs_once_a_draw(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("name", HEADS)
 def test_a_scan_has_its_draws_in_any_batch_and_order(name: str) -> None:
     network = made(name)
-    logits, features = predict(network, Scans(PIXELS), np.arange(23), draws=4, seed=3)
+    logits, features = predict_scans(network, Scans(PIXELS), np.arange(23), draws=4, seed=3)
     order = np.array([20, 3, 3, 11])
-    again, _ = predict(network, Scans(PIXELS), order, draws=4, seed=3, batch=3)
+    again, _ = predict_scans(network, Scans(PIXELS), order, draws=4, seed=3, batch=3)
     np.testing.assert_allclose(again, logits[order], rtol=1e-4, atol=1e-5)
-    other, same = predict(network, Scans(PIXELS), np.arange(23), draws=4, seed=4)
+    other, same = predict_scans(network, Scans(PIXELS), np.arange(23), draws=4, seed=4)
     assert not np.allclose(other, logits)
     np.testing.assert_array_equal(same, features)  # the features are those of evaluation
-    more, _ = predict(network, Scans(PIXELS), np.arange(23), draws=6, seed=3)
+    more, _ = predict_scans(network, Scans(PIXELS), np.arange(23), draws=6, seed=3)
     np.testing.assert_allclose(more[:, :4], logits, rtol=1e-4, atol=1e-5)
-    one = predict(network, Scans(PIXELS), np.arange(23))[0]
+    one = predict_scans(network, Scans(PIXELS), np.arange(23))[0]
     assert one.shape == (23, 1, 4)  # and without draws nothing is drawn
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
 def test_masks_are_fair_and_independent(share: float) -> None:
-    from scanwise.models.dropout import Masks
+    from scanwise.models.dropout import DropoutMasks
 
     keys = torch.arange(40)
-    with Masks(keys, torch.arange(25)), torch.inference_mode():
+    with DropoutMasks(keys, torch.arange(25)), torch.inference_mode():
         first, second = (nn.functional.dropout(torch.ones(40, 203), share, training=False) for _ in range(2))
     both = torch.stack([first.reshape(25, 40, 203), second.reshape(25, 40, 203)]).numpy()
     kept = both > 0
@@ -206,11 +206,11 @@ def test_masks_are_fair_and_independent(share: float) -> None:
 
 def test_the_recipe_says_how_many_answers() -> None:
     torch.manual_seed(0)
-    dropout = build(Model(**TOP, members={"kind": "mc_dropout"}), 4, 3)
-    assert predict(dropout, Scans(PIXELS), np.arange(5))[0].shape == (5, 30, 4)
-    assert predict(dropout, Scans(PIXELS), np.arange(5), draws=0)[0].shape == (5, 1, 4)
-    ensemble = build(Model(name="small", members={"kind": "batch_ensemble", "sigma": 0.3}), 4, 3)
-    logits, features = predict(ensemble, Scans(PIXELS), np.arange(5))
+    dropout = build_network(Model(**TOP, members={"kind": "mc_dropout"}), 4, 3)
+    assert predict_scans(dropout, Scans(PIXELS), np.arange(5))[0].shape == (5, 30, 4)
+    assert predict_scans(dropout, Scans(PIXELS), np.arange(5), draws=0)[0].shape == (5, 1, 4)
+    ensemble = build_network(Model(name="small", members={"kind": "batch_ensemble", "sigma": 0.3}), 4, 3)
+    logits, features = predict_scans(ensemble, Scans(PIXELS), np.arange(5))
     assert logits.shape == (5, 4, 4)
     assert features.shape == (5, 96)
     images = torch.from_numpy(PIXELS[:5]).permute(0, 3, 1, 2)
@@ -220,6 +220,6 @@ def test_the_recipe_says_how_many_answers() -> None:
 
 def test_a_network_without_dropout_has_no_draws() -> None:
     with pytest.raises(RecipeError, match=r"no dropout.*model\.dropout"):
-        predict(build(Model(name="small"), 4, 3), Scans(PIXELS), np.arange(3), draws=5)
+        predict_scans(build_network(Model(name="small"), 4, 3), Scans(PIXELS), np.arange(3), draws=5)
     with pytest.raises(ValueError, match="mc_dropout needs dropout"):
         Model(name="small", members={"kind": "mc_dropout"})

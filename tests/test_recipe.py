@@ -24,7 +24,7 @@ def written(tmp_path: Path, text: str) -> Path:
 
 def mistakes(source: str | Path, *settings: str) -> list[str]:
     with pytest.raises(RecipeError) as caught:
-        recipe.load(source, settings)
+        recipe.load_recipe(source, settings)
     return str(caught.value).splitlines()
 
 
@@ -33,11 +33,14 @@ def mistakes(source: str | Path, *settings: str) -> list[str]:
 
 @pytest.mark.parametrize("text", ["1e-3", "1E-3", "0.001", "1.0e-3"])
 def test_numbers_as_people_write_them_are_numbers(tmp_path: Path, text: str) -> None:
-    assert recipe.load(written(tmp_path, f"name: a\ntrain: {{optimizer: {{lr: {text}}}}}")).train.optimizer.lr == 0.001
+    assert (
+        recipe.load_recipe(written(tmp_path, f"name: a\ntrain: {{optimizer: {{lr: {text}}}}}")).train.optimizer.lr
+        == 0.001
+    )
 
 
 def test_no_is_a_word(tmp_path: Path) -> None:
-    assert recipe.load(written(tmp_path, "name: a\nclasses: [no, yes]")).classes == ("no", "yes")
+    assert recipe.load_recipe(written(tmp_path, "name: a\nclasses: [no, yes]")).classes == ("no", "yes")
 
 
 def test_duplicate_keys_are_refused_with_their_line(tmp_path: Path) -> None:
@@ -141,7 +144,7 @@ def test_no_epochs_have_no_stages_and_no_retraining(tmp_path: Path) -> None:
 def test_an_unknown_recipe_names_those_there_are() -> None:
     (line,) = mistakes("alexnet-grey")
     assert "Did you mean 'alexnet-gray" in line
-    assert all(name in line for name in recipe.shipped())
+    assert all(name in line for name in recipe.shipped_recipes())
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
@@ -157,7 +160,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 def test_settings_lie_over_the_file_and_the_last_one_wins(tmp_path: Path) -> None:
     file = written(tmp_path, "name: a\ntrain: {epochs: 5, batch: 8}\n")
     settings = ["train.epochs=3", "train.optimizer.lr=1e-4", "split.protocols=[honest, published]", "train.epochs=4"]
-    made = recipe.load(file, settings)
+    made = recipe.load_recipe(file, settings)
     assert (made.train.epochs, made.train.batch, made.train.optimizer.lr) == (4, 8, 1e-4)
     assert made.split.protocols == ("honest", "published")
 
@@ -189,11 +192,11 @@ def test_a_recipe_is_frozen() -> None:
         made.train.epochs = 3  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("name", recipe.shipped())
+@pytest.mark.parametrize("name", recipe.shipped_recipes())
 def test_shipped_recipes_load_under_their_own_name_and_survive_yaml(tmp_path: Path, name: str) -> None:
-    made = recipe.load(name)
+    made = recipe.load_recipe(name)
     assert made.name == name
-    assert recipe.load(written(tmp_path, made.to_yaml())) == made
+    assert recipe.load_recipe(written(tmp_path, made.to_yaml())) == made
 
 
 PUBLISHED: dict[str, dict[str, Any]] = {  # what the six projects tell of their settings
@@ -224,21 +227,21 @@ PUBLISHED: dict[str, dict[str, Any]] = {  # what the six projects tell of their 
 
 @pytest.mark.parametrize(("name", "place"), [(name, place) for name, told in PUBLISHED.items() for place in told])
 def test_recipes_have_the_settings_of_their_projects(name: str, place: str) -> None:
-    assert attrgetter(place)(recipe.load(name)) == PUBLISHED[name][place]
+    assert attrgetter(place)(recipe.load_recipe(name)) == PUBLISHED[name][place]
 
 
 def test_stages_of_the_projects() -> None:
-    (frozen,) = recipe.load("mobilenet-attention").train.stages
+    (frozen,) = recipe.load_recipe("mobilenet-attention").train.stages
     assert (frozen.freeze, frozen.epochs) == ("backbone", 50)
-    head, everything = recipe.load("resnet50-two-stage").train.stages
+    head, everything = recipe.load_recipe("resnet50-two-stage").train.stages
     assert (head.freeze, everything.freeze, everything.lr) == ("backbone", "none", 1e-5)
 
 
-@pytest.mark.parametrize("name", recipe.shipped())
+@pytest.mark.parametrize("name", recipe.shipped_recipes())
 def test_weights_of_the_hub_see_pixels_as_they_were_trained(name: str) -> None:
     import timm
 
-    section = recipe.load(name).model
+    section = recipe.load_recipe(name).model
     halves = (section.hybrid.convolution, section.hybrid.transformer) if section.name == "hybrid" else ()
     seen = {half.name: (half.mean or section.mean, half.std or section.std) for half in halves}
     backbone = section.fusion.image.name if section.name == "fusion" else section.name
@@ -261,36 +264,38 @@ def test_yaml_says_every_default_and_loses_nothing(tmp_path: Path) -> None:
         }
     )
     text = made.to_yaml()
-    assert recipe.load(written(tmp_path, text)) == made
+    assert recipe.load_recipe(written(tmp_path, text)) == made
     assert "label_smoothing: 0.0" in text
-    assert list(recipe.load(written(tmp_path, text)).classes or ()) == ["healthy", "sick"]
+    assert list(recipe.load_recipe(written(tmp_path, text)).classes or ()) == ["healthy", "sick"]
 
 
 # --- the schema for editors ---
 
 
 def test_the_committed_schema_is_the_generated_one() -> None:
-    assert SCHEMA.read_text(encoding="utf-8") == recipe.schema(), "write scanwise.recipe.schema() to it again"
+    assert SCHEMA.read_text(encoding="utf-8") == recipe.recipe_schema(), (
+        "write scanwise.recipe.recipe_schema() to it again"
+    )
 
 
 def test_the_schema_is_valid_and_is_no_recipe() -> None:
-    jsonschema.Draft202012Validator.check_schema(json.loads(recipe.schema()))
-    assert not [name for name in recipe.shipped() if "schema" in name]
+    jsonschema.Draft202012Validator.check_schema(json.loads(recipe.recipe_schema()))
+    assert not [name for name in recipe.shipped_recipes() if "schema" in name]
 
 
-@pytest.mark.parametrize("name", recipe.shipped())
+@pytest.mark.parametrize("name", recipe.shipped_recipes())
 def test_the_schema_takes_what_is_shipped_and_every_default(name: str) -> None:
     from ruamel.yaml import YAML
 
-    schema = json.loads(recipe.schema())
-    jsonschema.validate(YAML(typ="safe", pure=True).load(recipe.shipped()[name]), schema)
-    jsonschema.validate(YAML(typ="safe", pure=True).load(recipe.load(name).to_yaml()), schema)
+    schema = json.loads(recipe.recipe_schema())
+    jsonschema.validate(YAML(typ="safe", pure=True).load(recipe.shipped_recipes()[name]), schema)
+    jsonschema.validate(YAML(typ="safe", pure=True).load(recipe.load_recipe(name).to_yaml()), schema)
 
 
 @pytest.mark.parametrize("wrong", [{}, {"name": "a", "trian": {}}, {"name": "a", "train": {"epochs": -1}}])
 def test_the_schema_refuses_what_loading_refuses(wrong: dict[str, object]) -> None:
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(wrong, json.loads(recipe.schema()))
+        jsonschema.validate(wrong, json.loads(recipe.recipe_schema()))
 
 
 def test_a_wheel_holds_the_recipes_and_the_schema() -> None:
@@ -299,4 +304,4 @@ def test_a_wheel_holds_the_recipes_and_the_schema() -> None:
     root = Path(__file__).parents[1]
     there = {file.distribution_path for file in WheelBuilder(str(root)).recurse_included_files()}
     assert "scanwise/recipes/recipe.schema.json" in there
-    assert {f"scanwise/recipes/{name}.yaml" for name in recipe.shipped()} <= there
+    assert {f"scanwise/recipes/{name}.yaml" for name in recipe.shipped_recipes()} <= there

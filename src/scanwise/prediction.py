@@ -11,41 +11,41 @@ from tqdm import tqdm
 
 from scanwise.cohort.decoding.pixels import Pixels
 from scanwise.models import Network
-from scanwise.models.dropout import Drawing
+from scanwise.models.dropout import DropoutSampler
 from scanwise.recipe import Recipe
 from scanwise.records import FloatArray, IntArray
 
-MOST = 64
+MAX_BATCH = 64
 """Scans that a network sees at a time."""
 
 # Pixels (n, H, W, C); or those and tokens (n, L), where the one or the other may be missing.
-Batch = Pixels | tuple[Pixels | None, IntArray | None]
+PredictionBatch = Pixels | tuple[Pixels | None, IntArray | None]
 
 
-class Readable(Protocol):
+class PixelSource(Protocol):
     """Anything that gives pixels for indices, as a Store does."""
 
     def read(self, indices: IntArray) -> Pixels: ...
 
 
-def batch_of(made: Recipe) -> int:
+def prediction_batch_size(made: Recipe) -> int:
     """Scans at a time: never more than in training, so that whoever lowers `train.batch` for want of memory is heard here.
 
     >>> batch_of(Recipe(name="a", train={"batch": 4})), batch_of(Recipe(name="a", train={"batch": 128}))
     (4, 64)
     """
-    return min(MOST, made.train.batch)
+    return min(MAX_BATCH, made.train.batch)
 
 
-def predict(
+def predict_scans(
     network: Network,
-    scans: Readable | None,
+    scans: PixelSource | None,
     rows: IntArray,
     *,
     tokens: IntArray | None = None,
     draws: int | None = None,
     seed: int = 0,
-    batch: int = MOST,
+    batch: int = MAX_BATCH,
     device: str = "cpu",
     progress: bool = False,
 ) -> tuple[FloatArray, FloatArray]:
@@ -67,7 +67,7 @@ def predict(
     """
     starts = range(0, len(rows), batch)
 
-    def batches() -> Iterator[Batch]:
+    def batches() -> Iterator[PredictionBatch]:
         for start in tqdm(starts, "predicting", disable=not progress, leave=False, delay=0.5):
             here = rows[start : start + batch]
             yield (None if scans is None else scans.read(here), None if tokens is None else tokens[here])
@@ -76,14 +76,19 @@ def predict(
 
 
 def predict_batches(
-    network: Network, batches: Iterable[Batch], *, draws: int | None = None, seed: int = 0, device: str = "cpu"
+    network: Network,
+    batches: Iterable[PredictionBatch],
+    *,
+    draws: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
 ) -> tuple[FloatArray, FloatArray]:
     """The same over batches of pixels, or of (pixels, tokens).
 
     No batch at all gives arrays of no rows.
     """
     network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    drawing = Drawing(network, count) if (count := network.draws if draws is None else draws) else None
+    drawing = DropoutSampler(network, count) if (count := network.draws if draws is None else draws) else None
     pairs = list(_forward(network, batches, drawing, seed, device))
     if not pairs:
         return np.empty((0, 1, 0), np.float32), np.empty((0, 0), np.float32)
@@ -92,7 +97,7 @@ def predict_batches(
 
 @torch.inference_mode()
 def _forward(
-    network: Network, batches: Iterable[Batch], drawing: Drawing | None, seed: int, device: str
+    network: Network, batches: Iterable[PredictionBatch], drawing: DropoutSampler | None, seed: int, device: str
 ) -> Iterator[tuple[FloatArray, FloatArray]]:
     trunk = network.forward_features if drawing is None else drawing.forward_features
     for batch in batches:

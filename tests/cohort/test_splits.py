@@ -8,7 +8,7 @@ import pytest
 
 from scanwise.cohort import splits
 from scanwise.errors import DataError, LeakageError
-from scanwise.recipe import Published, SplitSection
+from scanwise.recipe import PublishedSplit, SplitSection
 from scanwise.records import SIDES, Cohort, Split
 
 STAGED = ("nondemented", "verymilddemented", "milddemented", "moderatedemented")
@@ -256,7 +256,7 @@ def test_train_and_test_alone_are_no_honest_split() -> None:
 # --- published ---
 
 BY_SCAN = SplitSection(protocols=("published",))
-BY_FOLDERS = SplitSection(protocols=("published",), published=Published(by="folders"))
+BY_FOLDERS = SplitSection(protocols=("published",), published=PublishedSplit(by="folders"))
 
 
 def test_by_scan_has_its_shares_and_leaks() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from scanwise.models import Network, build
+from scanwise.models import Network, build_network
 from scanwise.recipe import Model
 
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 3, "num_heads": 2}
@@ -32,7 +32,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 def make(kind: str, classes: int = 3, seed: int = 0) -> Network:
     torch.manual_seed(seed)
-    network = build(Model(**KINDS[kind]), classes, 1)
+    network = build_network(Model(**KINDS[kind]), classes, 1)
     with torch.no_grad():  # an untrained head hardly tells classes apart
         for name, weight in network.named_parameters():
             if "head" in name and weight.ndim == 2:

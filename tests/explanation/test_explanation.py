@@ -182,9 +182,9 @@ def test_scans_of_another_kind_are_refused(kind: str, pixels: Any, error: type[E
 
 
 def test_a_network_of_words_alone_has_no_heatmap() -> None:
-    from scanwise.models import build
+    from scanwise.models import build_network
     from scanwise.recipe import Model
 
-    network = build(Model(name="text"), 3, 1)
+    network = build_network(Model(name="text"), 3, 1)
     with pytest.raises(RecipeError, match="words alone"):
         explain_with_heatmaps(network, scans(2), tokens=np.ones((2, 4), np.int64))

@@ -14,7 +14,7 @@ from networks import VIT, scans
 
 from scanwise import recipe
 from scanwise.explanation import METHODS, explain_arrays, words
-from scanwise.models import Network, build
+from scanwise.models import Network, build_network
 
 SMALL = "model.weights=none"
 TINY = "model.name=test_efficientnet"
@@ -47,9 +47,9 @@ def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
 @cache
 def network(kind: str) -> Network:
     """In training mode, with some weights frozen and some gradients there."""
-    made = recipe.load(kind.partition(",")[0], list(KINDS[kind]))
+    made = recipe.load_recipe(kind.partition(",")[0], list(KINDS[kind]))
     torch.manual_seed(0)
-    found = build(made.model, 3, made.data.channels).train()
+    found = build_network(made.model, 3, made.data.channels).train()
     for index, weight in enumerate(found.parameters()):
         weight.requires_grad_(index % 3 > 0)
         weight.grad = torch.ones_like(weight) if index % 2 and index % 3 else None
@@ -58,7 +58,7 @@ def network(kind: str) -> Network:
 
 def seen(kind: str) -> tuple[Any, dict[str, Any]]:
     """Scans for a network, and what else it reads."""
-    channels = recipe.load(kind.partition(",")[0]).data.channels
+    channels = recipe.load_recipe(kind.partition(",")[0]).data.channels
     side = 64 if kind == "mobilenet-attention" else 32  # its attention needs more than one place to look at
     return np.repeat(scans(3, side), channels, axis=3), {"tokens": TOKENS} if network(kind).takes_text else {}
 
@@ -102,7 +102,7 @@ def test_half_precision_gives_much_the_same_map(kind: str, method: str) -> None:
 
 def test_every_recipe_and_every_method_is_asked() -> None:
     others = {"demo", "backbone", "alexnet-gray-fast"}  # of other sizes, but of no other kind
-    assert {kind.partition(",")[0] for kind in KINDS} == set(recipe.shipped()) - others
+    assert {kind.partition(",")[0] for kind in KINDS} == set(recipe.shipped_recipes()) - others
     assert {method for _, method in CASES} == set(METHODS)
 
 
@@ -111,9 +111,11 @@ def test_every_recipe_and_every_method_is_asked() -> None:
 )
 @pytest.mark.parametrize("name", ["fusion", "text"])
 def test_words_do_not_depend_on_the_batch_and_pieces_go_together(name: str, members: str) -> None:
-    made = recipe.load("fashion-fusion", [*KINDS["fashion-fusion"], f"model.members={members}", f"model.name={name}"])
+    made = recipe.load_recipe(
+        "fashion-fusion", [*KINDS["fashion-fusion"], f"model.members={members}", f"model.name={name}"]
+    )
     torch.manual_seed(0)
-    found = build(made.model, 3, 3).train()
+    found = build_network(made.model, 3, 3).train()
     pixels = np.repeat(scans(3), 3, axis=3) if name == "fusion" else None
     pieces = np.array([[0, 1, 1, 2, -1, -1], [0, 0, -1, -1, -1, -1], [-1] * 6])
     before = state(found)

@@ -8,7 +8,7 @@ from networks import make, scans, tensors
 from scanwise.errors import DataError, RecipeError
 from scanwise.explanation import components, explain_arrays, uncalibrated_probs, words
 from scanwise.explanation.uncertainty_map import explain_members
-from scanwise.models import Network, build
+from scanwise.models import Network, build_network
 from scanwise.recipe import Model
 
 TOKENS = np.array([[1, 2, 3, 0], [4, 5, 0, 0], [6, 0, 0, 0]])
@@ -20,7 +20,7 @@ def fusion(**members: object) -> Network:
         "name": "fusion", "fusion": {"image": {"name": "resnet10t"}, "width": 16, "heads": 2},
         "text": {"width": 16, "layers": 1, "heads": 2, "length": 4, "words": 16}, "members": members,
     }  # fmt: skip
-    return build(Model(**section), 3, 1).eval()
+    return build_network(Model(**section), 3, 1).eval()
 
 
 def test_the_two_halves_are_told_of_and_combined() -> None:

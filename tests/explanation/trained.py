@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from scanwise.cohort import phantom
-from scanwise.models import Network, build
+from scanwise.models import Network, build_network
 from scanwise.recipe import Model
 
 SIDE = 48
@@ -56,7 +56,7 @@ def network(shuffled: bool = False, seed: int = 0) -> Network:
         people = np.random.default_rng(0).permutation(labels[:: PHANTOM.slices])
         labels = np.repeat(people, PHANTOM.slices)
     torch.manual_seed(seed)
-    made = build(Model(name="small"), 2, 1).to(memory_format=torch.channels_last)  # its pools are quicker so
+    made = build_network(Model(name="small"), 2, 1).to(memory_format=torch.channels_last)  # its pools are quicker so
     images, wanted = torch.from_numpy(seen.scans).permute(0, 3, 1, 2), torch.from_numpy(labels)
     optimizer = torch.optim.AdamW(made.parameters(), lr=4e-3, weight_decay=1e-2)
     steps = epochs * (len(images) // 32)

@@ -101,7 +101,7 @@ def test_every_setting_that_a_job_takes_in_the_container_gives_out(tmp_path: Pat
     made = command(Contract(tmp_path, {"SM_NUM_GPUS": "0"}))
     settings = [made[place + 1] for place, word in enumerate(made) if word == "--set"]
     assert sorted(settings) == sorted(given)
-    assert recipe.load(made[1], settings) == recipe.load("demo", given)
+    assert recipe.load_recipe(made[1], settings) == recipe.load_recipe("demo", given)
     assert made[made.index("--subject") + 1] == "who"
     assert made[made.index("--data") + 1] == str(tmp_path / "input" / "data" / "data" / "lists" / "scans.csv")
 

@@ -224,7 +224,7 @@ def test_a_recipe_of_ones_own_travels_as_text(tmp_path: Path) -> None:
     (place / "input" / "data" / "data").mkdir(parents=True)
     (place / "input" / "config" / "hyperparameters.json").write_text(json.dumps(told), encoding="utf-8")
     made = command(Contract(place, {"SM_NUM_GPUS": "4"}))
-    again = recipe.load(made[1], [made[made.index("--set") + 1]])
+    again = recipe.load_recipe(made[1], [made[made.index("--set") + 1]])
     assert (again.name, again.train.epochs, again.train.batch) == ("mine", 7, 4)
     assert made[-2:] == ["--processes", "4"]
     file.write_text("name: Not A Name\n", encoding="utf-8")

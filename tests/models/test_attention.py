@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from scanwise.models import build
-from scanwise.models.attention import Attention, Block, SelfAttention, sequence
+from scanwise.models import build_network
+from scanwise.models.attention import ScaledDotProductAttention, SelfAttention, TransformerBlock, sequence
 from scanwise.recipe import Model
 
 
@@ -18,7 +18,7 @@ def values(*shape: int, seed: int = 0) -> torch.Tensor:
 @torch.no_grad()
 def test_what_is_taken_is_the_formula_of_the_paper(heads: int) -> None:
     torch.manual_seed(0)
-    look = Attention(5, 7, 8, heads)
+    look = ScaledDotProductAttention(5, 7, 8, heads)
     asks, keys = values(2, 3, 5), values(2, 6, 7, seed=1)
     expected = []
     for row in range(2):
@@ -35,7 +35,7 @@ def test_what_is_taken_is_the_formula_of_the_paper(heads: int) -> None:
 @torch.no_grad()
 def test_the_map_explains_what_the_fused_kernel_took(masked: bool) -> None:
     torch.manual_seed(0)
-    look = Attention(5, 5, 8, 2)
+    look = ScaledDotProductAttention(5, 5, 8, 2)
     places = values(2, 6, 5)
     keep = torch.tensor([[True] * 4 + [False] * 2, [True] * 6]) if masked else None
     seen = look.attention_map(places, places, keep)
@@ -52,7 +52,7 @@ def test_the_map_explains_what_the_fused_kernel_took(masked: bool) -> None:
 @torch.no_grad()
 def test_what_is_masked_changes_nothing() -> None:
     torch.manual_seed(0)
-    block, places = Block(8, 2), values(1, 5, 8)
+    block, places = TransformerBlock(8, 2), values(1, 5, 8)
     keep = torch.tensor([[True, True, True, False, False]])
     other = places.clone()
     other[:, 3:] = 9
@@ -75,7 +75,7 @@ def test_a_map_is_read_whichever_axis_holds_the_features() -> None:
 @torch.no_grad()
 def test_the_head_sees_the_mean_of_what_the_places_took() -> None:
     torch.manual_seed(0)
-    body = build(Model(name="small", attention={"width": 16}, hidden=[8]), 3, 1).body.eval()
+    body = build_network(Model(name="small", attention={"width": 16}, hidden=[8]), 3, 1).body.eval()
     maps = body.forward_features(values(2, 1, 32, 32))
     places = sequence(maps, 96)
     taken = body.attention.attention_map(maps) @ body.attention.look.value(places)
@@ -85,7 +85,7 @@ def test_the_head_sees_the_mean_of_what_the_places_took() -> None:
 
 
 def test_gradients_flow_through_the_mask_too() -> None:
-    look, places = Attention(4, 4, 4), values(2, 3, 4).requires_grad_()
+    look, places = ScaledDotProductAttention(4, 4, 4), values(2, 3, 4).requires_grad_()
     look(places, places, torch.tensor([[True, False, False], [True, True, True]])).sum().backward()
     assert torch.isfinite(places.grad).all()
     assert (places.grad[1] != 0).any()

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from scanwise.errors import RecipeError, ShapeError
-from scanwise.models import Network, batch_ensemble, build
-from scanwise.models.batch_ensemble import Fast
-from scanwise.models.diversity import Diversity, agreement
+from scanwise.models import Network, batch_ensemble, build_network
+from scanwise.models.batch_ensemble import BatchEnsembleLayer
+from scanwise.models.diversity import Diversity, member_agreement
 from scanwise.recipe import Members, Model
 
 SHARED = Path(os.environ.get("SCANWISE_SHARED") or Path(__file__).parents[3] / "shared")
@@ -30,7 +30,7 @@ BASES: dict[str, dict[str, Any]] = {
 
 def base_of(section: dict[str, Any], classes: int = 3) -> Network:
     torch.manual_seed(0)
-    network = build(Model(**section), classes, 3)
+    network = build_network(Model(**section), classes, 3)
     for name, buffer in network.body.named_buffers():
         if name.endswith("running_mean"):
             buffer.normal_(0, 0.1)
@@ -54,15 +54,15 @@ def members(count: int = 3, **said: Any) -> Members:
 def test_without_spread_every_member_is_the_base(base: str, layers: Any) -> None:
     network, images = base_of(BASES[base]), pixels()
     expected = network(images)
-    batch_ensemble.convert(network, members(sigma=0, layers=layers))
-    assert any(isinstance(module, Fast) for module in network.modules())
+    batch_ensemble.to_batch_ensemble(network, members(sigma=0, layers=layers))
+    assert any(isinstance(module, BatchEnsembleLayer) for module in network.modules())
     found = network.eval().forward_members(images)
     assert found.shape == (4, 3, 3)
     torch.testing.assert_close(found, expected[:, None].expand(4, 3, 3), rtol=0, atol=1e-5)
-    batch_ensemble.spread(network, 0.3)
+    batch_ensemble.draw_fast_weights(network, 0.3)
     spread = network.forward_members(images)
     assert (spread.std(dim=1) > 0).all()
-    batch_ensemble.spread(network, 0)
+    batch_ensemble.draw_fast_weights(network, 0)
     torch.testing.assert_close(network.forward_members(images), found, rtol=0, atol=0)
 
 
@@ -71,12 +71,12 @@ def test_a_member_is_the_network_with_its_own_weights() -> None:
     """The reference: one network a member, its weights W · r sᵀ written out."""
     network, images = base_of({"name": "small"}), pixels()
     torch.manual_seed(3)
-    batch_ensemble.convert(network, members(sigma=0.4))
+    batch_ensemble.to_batch_ensemble(network, members(sigma=0.4))
     together = network.eval().forward_members(images)
     for member in range(3):
         alone = base_of({"name": "small"})
         for name, module in network.body.named_modules():
-            if isinstance(module, Fast):
+            if isinstance(module, BatchEnsembleLayer):
                 weight = module.base.weight * module.out[member].reshape(-1, *[1] * (module.base.weight.ndim - 1))
                 alone.body.get_submodule(name).weight.copy_(
                     weight * module.into[member].reshape(1, -1, *[1] * (weight.ndim - 2))
@@ -91,43 +91,43 @@ def test_pretrained_weights_are_all_there_after_conversion(tmp_path: Path) -> No
     names = ("a", "b", "c")
     section = {"name": "small", "weights": str(tmp_path / "base.pth"), "class_order": names}
     plain = {"kind": "batch_ensemble", "sigma": 0}
-    converted = build(Model(**section, members=plain), 3, 3, classes=names).eval()
+    converted = build_network(Model(**section, members=plain), 3, 3, classes=names).eval()
     images = pixels()
     torch.testing.assert_close(converted(images), network(images).log_softmax(1), rtol=1e-4, atol=1e-5)
     signs = {"kind": "batch_ensemble", "start": "signs"}
     with pytest.raises(ValueError, match="signs destroys pretrained weights"):
         Model(**section, members=signs)
-    random = build(Model(name="small", members=signs), 3, 3)
-    vectors = next(module.into for module in random.modules() if isinstance(module, Fast))
+    random = build_network(Model(name="small", members=signs), 3, 3)
+    vectors = next(module.into for module in random.modules() if isinstance(module, BatchEnsembleLayer))
     assert set(vectors.unique().tolist()) == {-1.0, 1.0}
 
 
 @torch.no_grad()
 def test_members_of_the_head_alone_share_one_feature_map() -> None:
     network, images = base_of({"name": "small", "hidden": [8]}), pixels()
-    batch_ensemble.convert(network, members(sigma=0.3, layers=2))
+    batch_ensemble.to_batch_ensemble(network, members(sigma=0.3, layers=2))
     assert network.eval().folds_late
     assert len(network.forward_features(images)) == 4
     deep = base_of({"name": "small"})
-    batch_ensemble.convert(deep, members(sigma=0.3))
+    batch_ensemble.to_batch_ensemble(deep, members(sigma=0.3))
     assert len(deep.forward_features(images)) == 12
 
 
 def test_members_learn_their_own_vectors_and_the_shared_weights() -> None:
     network = base_of({"name": "small"}).train()
-    batch_ensemble.convert(network, members(sigma=0.1))
+    batch_ensemble.to_batch_ensemble(network, members(sigma=0.1))
     logits = network.forward_members(pixels(6))
     torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), torch.tensor([0, 1, 2, 0, 1, 2]).repeat_interleave(3)
     ).backward()
-    first = next(module for module in network.modules() if isinstance(module, Fast))
+    first = next(module for module in network.modules() if isinstance(module, BatchEnsembleLayer))
     assert (first.base.weight.grad != 0).any()
     assert (first.into.grad != 0).any(1).all()  # each member's
 
 
 def test_a_layer_that_is_not_there_is_refused() -> None:
     with pytest.raises(RecipeError, match="no convolution or linear layer"):
-        batch_ensemble.convert(Network(torch.nn.ReLU(), (0.5,), (0.5,)), members())
+        batch_ensemble.to_batch_ensemble(Network(torch.nn.ReLU(), (0.5,), (0.5,)), members())
 
 
 def test_the_largest_sigma_is_the_largest_of_those_that_hold() -> None:
@@ -160,7 +160,7 @@ def test_diversity_is_disagreement_and_kl_over_pairs() -> None:
     assert found.kl == pytest.approx(np.mean(kl))
     assert found.is_ensemble
     assert "ensemble of 4" in str(found)
-    np.testing.assert_allclose(agreement(probs, probs[:, 2])[2], 1)
+    np.testing.assert_allclose(member_agreement(probs, probs[:, 2])[2], 1)
 
 
 def test_members_that_are_one_are_not_called_an_ensemble() -> None:
@@ -187,9 +187,9 @@ def test_real_pretrained_weights_survive() -> None:
         "class_order": names,
     }
     images = pixels(2, 64)
-    expected = build(Model(**section), 1000, 3, classes=names).eval()(images)
+    expected = build_network(Model(**section), 1000, 3, classes=names).eval()(images)
     members = {"kind": "batch_ensemble", "sigma": 0}
-    converted = build(Model(**section, members=members), 1000, 3, classes=names).eval()
+    converted = build_network(Model(**section, members=members), 1000, 3, classes=names).eval()
     found = converted.forward_members(images)
     torch.testing.assert_close(
         found, expected[:, None].expand_as(found), rtol=0, atol=1e-5 * float(expected.abs().max())

@@ -3,7 +3,7 @@
 import pytest
 
 from scanwise.errors import RecipeError
-from scanwise.models import build, dry_run
+from scanwise.models import build_network, dry_run
 from scanwise.recipe import Recipe
 
 WORDS = {"words": 16, "length": 4, "width": 8, "layers": 1, "heads": 2}
@@ -27,9 +27,9 @@ def recipe(side: int, **model: object) -> Recipe:
     ids=lambda made: made.model.name,
 )
 def test_one_answer_a_class(made: Recipe) -> None:
-    network = build(made.model, 3, 1)
-    assert dry_run.answer(network, made).shape == (1, 3)
-    dry_run.refuse_size(network, made)
+    network = build_network(made.model, 3, 1)
+    assert dry_run.dry_run_logits(network, made).shape == (1, 3)
+    dry_run.check_input_size(network, made)
 
 
 @pytest.mark.parametrize(
@@ -44,4 +44,4 @@ def test_one_answer_a_class(made: Recipe) -> None:
 )
 def test_a_size_that_does_not_go_in_is_refused_with_what_to_set(made: Recipe, told: str) -> None:
     with pytest.raises(RecipeError, match=told):
-        dry_run.refuse_size(build(made.model, 3, 1), made)
+        dry_run.check_input_size(build_network(made.model, 3, 1), made)

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from scanwise.errors import DataError, RecipeError, WeightsError
-from scanwise.models import Network, build
+from scanwise.models import Network, build_network
 from scanwise.models.vocabulary import Vocabulary
-from scanwise.prediction import predict, predict_batches
-from scanwise.recipe import Model, Text
+from scanwise.prediction import predict_batches, predict_scans
+from scanwise.recipe import Model, TextSection
 
 TEXT = {"words": 50, "length": 5, "width": 16, "layers": 2, "heads": 2}
 FUSION = {"image": {"name": "test_resnet"}, "width": 16, "heads": 2}
@@ -36,7 +36,7 @@ every = pytest.mark.parametrize("name", NETWORKS)
 
 def make(name: str, channels: int = 3, classes: int = CLASSES, **said: Any) -> Network:
     torch.manual_seed(0)
-    return build(Model(**{**NETWORKS[name], **said}), classes, channels).eval()
+    return build_network(Model(**{**NETWORKS[name], **said}), classes, channels).eval()
 
 
 def pixels(channels: int = 3, count: int = 4) -> torch.Tensor:
@@ -83,7 +83,7 @@ def test_training_reaches_every_parameter_and_no_classes_give_features(name: str
 def test_one_seed_gives_the_same_bits_and_a_state_dict_goes_round(name: str) -> None:
     one, same = make(name), make(name)
     torch.manual_seed(1)
-    other = build(Model(**NETWORKS[name]), CLASSES, 3).eval()
+    other = build_network(Model(**NETWORKS[name]), CLASSES, 3).eval()
     logits = one(pixels(), TOKENS)
     assert torch.equal(same(pixels(), TOKENS), logits)
     assert not torch.equal(other(pixels(), TOKENS), logits)
@@ -177,7 +177,7 @@ def test_training_loses_some_of_each_and_never_both() -> None:
 
 def test_words_go_to_those_that_read_alone() -> None:
     torch.manual_seed(0)
-    network = build(Model(name="small"), 3, 3)
+    network = build_network(Model(name="small"), 3, 3)
     with pytest.raises(DataError, match="images alone"):
         network(pixels(), TOKENS)
     with pytest.raises(DataError, match="reads words alone"):
@@ -192,12 +192,12 @@ class Scans:
 @every
 def test_prediction_takes_words_along(name: str) -> None:
     network, rows = make(name), np.array([2, 0, 3])
-    logits, _ = predict(network, Scans(), rows, tokens=TOKENS.numpy().astype(np.int32), batch=2)
+    logits, _ = predict_scans(network, Scans(), rows, tokens=TOKENS.numpy().astype(np.int32), batch=2)
     with torch.no_grad():
         expected = network.forward_members(pixels()[rows], TOKENS[rows]).numpy()
         read = network.forward_members(None, TOKENS[rows]).numpy()
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
-    without, _ = predict(network, None, rows, tokens=TOKENS.numpy())
+    without, _ = predict_scans(network, None, rows, tokens=TOKENS.numpy())
     np.testing.assert_allclose(without, read, rtol=1e-4, atol=1e-5)
     if "fusion" in name:
         seen, _ = predict_batches(network, [(Scans().read(rows), None)])
@@ -208,11 +208,11 @@ def test_draws_of_dropout_run_trunk_and_words_once(monkeypatch: pytest.MonkeyPat
     network = make("fusion", dropout=0.5, members={"kind": "mc_dropout", "count": 6})
     calls, real = [], network.body.words.forward
     monkeypatch.setattr(network.body.words, "forward", lambda tokens: calls.append(len(tokens)) or real(tokens))
-    logits, _ = predict(network, Scans(), np.arange(4), tokens=TOKENS.numpy())
+    logits, _ = predict_scans(network, Scans(), np.arange(4), tokens=TOKENS.numpy())
     assert logits.shape == (4, 6, 3)
     assert (logits.std(1) > 0).all()
     assert calls == [4, 1, 4]
-    assert predict(network, None, np.arange(4), tokens=TOKENS.numpy())[0].shape == (4, 6, 3)
+    assert predict_scans(network, None, np.arange(4), tokens=TOKENS.numpy())[0].shape == (4, 6, 3)
 
 
 # --- Hugging Face encoders ---
@@ -225,7 +225,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tokenizers import Tokenizer
 
     place = tmp_path_factory.mktemp("encoder") / "tiny"
-    vocabulary = Vocabulary.learn(["red shirt", "blue jeans", "green shoes"], Text(words=60))
+    vocabulary = Vocabulary.learn(["red shirt", "blue jeans", "green shoes"], TextSection(words=60))
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]"}
     quick = transformers.PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(vocabulary.tokenizer), **special)
     quick.save_pretrained(place)
@@ -253,7 +253,7 @@ def test_an_encoder_from_a_folder(folder: Path, name: str, stored: str, tmp_path
     vocabulary = Vocabulary.learn([], section.text)
     tokens = torch.from_numpy(vocabulary(["red jeans", "", "blue"]).astype(np.int64))
     torch.manual_seed(3)
-    network = build(section, 3, 3).eval()
+    network = build_network(section, 3, 3).eval()
     state = network.body.words.encoder.encoder.state_dict()
     found = load_file(folder / "model.safetensors")
     assert {tensor.dtype for tensor in found.values()} == {getattr(torch, stored)}
@@ -268,7 +268,7 @@ def test_an_encoder_from_a_folder(folder: Path, name: str, stored: str, tmp_path
     vocabulary.save(tmp_path / "vocabulary.json")  # in a bundle, where the folder is gone
     known = Vocabulary.load(tmp_path / "vocabulary.json").encoder
     gone = section.model_copy(update={"text": section.text.model_copy(update={"encoder": str(tmp_path / "gone")})})
-    again = build(gone, 3, 3, pretrained=False, encoder=known).eval()
+    again = build_network(gone, 3, 3, pretrained=False, encoder=known).eval()
     trained = {
         key: tensor * 1.001 if tensor.is_floating_point() else tensor for key, tensor in network.state_dict().items()
     }
@@ -283,15 +283,15 @@ def test_an_encoder_that_cannot_be_had_says_what_to_do(folder: Path, tmp_path: P
         return Model(name="text", text={"encoder": str(encoder), "length": 6}, **said)
 
     with pytest.raises(RecipeError, match=r"cannot be had.*model\.text\.encoder to small"):
-        build(of(tmp_path / "nowhere"), 3, 3)
+        build_network(of(tmp_path / "nowhere"), 3, 3)
     bare = tmp_path / "bare"
     bare.mkdir()
     (bare / "config.json").write_bytes((folder / "config.json").read_bytes())
     (bare / "pytorch_model.bin").write_bytes(b"a pickle")
     with pytest.raises(WeightsError, match="no safetensors"):
-        build(of(bare), 3, 3)
+        build_network(of(bare), 3, 3)
     with pytest.raises(RecipeError, match=r"reads 8 tokens, but model\.text\.length is 9"):
-        Vocabulary.learn([], Text(encoder=str(folder), length=9))
+        Vocabulary.learn([], TextSection(encoder=str(folder), length=9))
 
 
 def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -299,4 +299,4 @@ def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(RecipeError, match=r"pip install 'scanwise\[text\]'"):
-        build(Model(name="text", text={"encoder": str(tmp_path)}), 3, 3)
+        build_network(Model(name="text", text={"encoder": str(tmp_path)}), 3, 3)

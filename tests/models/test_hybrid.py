@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scanwise.errors import RecipeError
-from scanwise.models import Network, build
+from scanwise.models import Network, build_network
 from scanwise.recipe import Model
 
 HALVES: dict[str, Any] = {
@@ -18,7 +18,7 @@ HALVES: dict[str, Any] = {
 @pytest.fixture
 def network() -> Network:
     torch.manual_seed(0)
-    return build(Model(name="hybrid", hybrid=HALVES, hidden=[16], dropout=0.3), 2, 3).eval()
+    return build_network(Model(name="hybrid", hybrid=HALVES, hidden=[16], dropout=0.3), 2, 3).eval()
 
 
 @pytest.fixture
@@ -46,14 +46,14 @@ def test_features_are_the_pooled_map_and_the_class_token(network: Network, image
 @torch.no_grad()
 def test_each_half_may_want_pixels_of_its_own(images: torch.Tensor) -> None:
     halves = {**HALVES, "convolution": {**HALVES["convolution"], "mean": [0.5, 0.4, 0.3], "std": [0.2]}}
-    made = build(Model(name="hybrid", hybrid=halves, hidden=[16]), 2, 3).eval()
+    made = build_network(Model(name="hybrid", hybrid=halves, hidden=[16]), 2, 3).eval()
     own = (images / 255 - torch.tensor([0.5, 0.4, 0.3])[:, None, None]) / 0.2
     pooled = made.body.convolution.forward_features(own).mean((2, 3))
     token = made.body.transformer.forward_features((images / 255 - 0.5) / 0.5)[:, 0]
     torch.testing.assert_close(made.forward_features(images), torch.cat([pooled, token], 1), rtol=1e-4, atol=1e-5)
     assert not any("change" in name for name in made.state_dict())
     with pytest.raises(RecipeError, match=r"model\.hybrid\.convolution\.mean has 3 values for scans of 1 channels"):
-        build(Model(name="hybrid", hybrid=halves), 2, 1)
+        build_network(Model(name="hybrid", hybrid=halves), 2, 1)
 
 
 @torch.no_grad()
@@ -85,13 +85,13 @@ def test_each_half_has_weights_of_its_own(network: Network, tmp_path: Any) -> No
     torch.manual_seed(1)
     halves = {**HALVES, "convolution": {"name": "test_resnet", "weights": str(file)}}
     section = Model(name="hybrid", hybrid=halves, hidden=[16])
-    other = build(section, 2, 3).body
+    other = build_network(section, 2, 3).body
     assert torch.equal(other.convolution.conv1[0].weight, network.body.convolution.conv1[0].weight)
     assert not torch.equal(other.transformer.norm.weight + other.transformer.pos_embed.sum(), network.body.transformer.norm.weight + network.body.transformer.pos_embed.sum())  # fmt: skip
     file.unlink()
-    build(section, 2, 3, pretrained=False)  # a checkpoint follows: the file is not needed
+    build_network(section, 2, 3, pretrained=False)  # a checkpoint follows: the file is not needed
     whole = tmp_path / "whole.pth"
     torch.save(network.body.state_dict(), whole)
     own = Model(name="hybrid", hybrid=HALVES, hidden=[16], weights=str(whole), class_order=("a", "b"))
-    same = build(own, 2, 3, classes=("a", "b")).body
+    same = build_network(own, 2, 3, classes=("a", "b")).body
     assert all(torch.equal(a, b) for a, b in zip(same.parameters(), network.body.parameters(), strict=True))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scanwise.errors import RecipeError, WeightsError
-from scanwise.models import Network, build, origin
+from scanwise.models import Network, build_network, describe_weights
 from scanwise.recipe import Model
 
 HALVES = {"convolution": {"name": "test_resnet"}, "transformer": {"name": "test_vit", "options": {"img_size": 32}}}
@@ -43,7 +43,7 @@ every = pytest.mark.parametrize(("name", "channels"), [(name, channels) for name
 def make(name: str, channels: int, num_classes: int = CLASSES, **section: object) -> Network:
     torch.manual_seed(0)
     said = NETWORKS.get(name, (0, {}))[1]
-    return build(Model(**{"name": name, **said, **section}), num_classes, channels).eval()
+    return build_network(Model(**{"name": name, **said, **section}), num_classes, channels).eval()
 
 
 def scans(name: str, channels: int, count: int = 2) -> torch.Tensor:
@@ -120,7 +120,7 @@ def test_no_classes_give_features_only(name: str) -> None:
 def test_one_seed_gives_the_same_bits_and_a_state_dict_goes_round(name: str) -> None:
     one, same = make(name, 1), make(name, 1)
     torch.manual_seed(1)
-    other = build(Model(**{"name": name, **NETWORKS[name][1]}), CLASSES, 1).eval()
+    other = build_network(Model(**{"name": name, **NETWORKS[name][1]}), CLASSES, 1).eval()
     images = scans(name, 1)
     with torch.inference_mode():
         assert torch.equal(one(images), same(images))
@@ -216,7 +216,7 @@ def test_a_network_without_published_weights_is_not_blamed_on_the_connection(nam
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "mobilenetv2_035", "mobilenetv3_small_050"])
 def test_the_first_answers_are_unsure(name: str) -> None:
     """timm draws the classifier of an EfficientNet by the number of classes, so large that it answers at random and surely."""
-    network = build(Model(name=name), CLASSES, 3)
+    network = build_network(Model(name=name), CLASSES, 3)
     weight = network.get_submodule(network.classifier).weight
     bound = weight.shape[1] ** -0.5
     assert weight.abs().max() <= bound
@@ -258,4 +258,4 @@ def test_a_wrong_option_with_the_hub_is_not_blamed_on_the_connection() -> None:
     ],
 )
 def test_where_weights_come_from_is_said(section: dict[str, Any], told: str) -> None:
-    assert origin(Model(**section)).startswith(told)
+    assert describe_weights(Model(**section)).startswith(told)

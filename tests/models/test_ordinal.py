@@ -6,8 +6,8 @@ import torch
 from pydantic import ValidationError
 
 from scanwise.errors import RecipeError
-from scanwise.models import build
-from scanwise.models.ordinal import class_log_probs, convert
+from scanwise.models import build_network
+from scanwise.models.ordinal import class_log_probs, make_ordinal
 from scanwise.recipe import Model, Recipe
 
 NAMES = {"small": 16, "alexnet": 32, "test_resnet": 32, "test_vit": 160, "mobilenetv3_small_050": 32}
@@ -29,25 +29,25 @@ def test_sure_answers_stay_finite() -> None:
 def test_any_network_can_have_it_and_gives_a_value_a_class(name: str) -> None:
     model = Model(name=name, ordinal=True, dropout=0.2)
     torch.manual_seed(0)
-    network = build(model, 4, 1).eval()
+    network = build_network(model, 4, 1).eval()
     images = torch.randint(0, 256, (2, 1, NAMES[name], NAMES[name]))
     logits = network(images)
     assert logits.shape == (2, 4)
     torch.testing.assert_close(logits.exp().sum(1), torch.ones(2))
     features = network.forward_head(network.forward_features(images), pre_logits=True)
     assert network.get_submodule(network.classifier).weight.shape == (3, features.shape[1])
-    again = build(model, 4, 1, pretrained=False).eval()
+    again = build_network(model, 4, 1, pretrained=False).eval()
     again.load_state_dict(network.state_dict())
     assert torch.equal(again(images), logits)
 
 
 def test_features_alone_have_no_last_layer() -> None:
-    assert build(Model(name="small", ordinal=True), 0, 1).eval()(torch.zeros(1, 1, 16, 16)).shape == (1, 96)
+    assert build_network(Model(name="small", ordinal=True), 0, 1).eval()(torch.zeros(1, 1, 16, 16)).shape == (1, 96)
 
 
 def test_what_has_no_linear_last_layer_is_told() -> None:
     with pytest.raises(RecipeError, match="linear last layer"):
-        convert(build(Model(name="small"), 0, 1))
+        make_ordinal(build_network(Model(name="small"), 0, 1))
 
 
 @pytest.mark.parametrize("wrong", [{"model": {"ordinal": True}}, {"train": {"loss": "corn"}}])

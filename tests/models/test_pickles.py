@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scanwise.models import build
+from scanwise.models import build_network
 from scanwise.recipe import Model
 
 
@@ -31,5 +31,5 @@ def test_a_checkpoint_among_the_options_runs_nothing(suffix: str, tmp_path: Path
     torch.save({"state_dict": Trap(tmp_path / "sprung")}, file)
     model = Model(name="resnet10t", weights="none", options={"checkpoint_path": str(file)})
     with pytest.raises(Exception):  # noqa: B017, PT011 - whatever says no; what counts is below
-        build(model, 2, 3)
+        build_network(model, 2, 3)
     assert not (tmp_path / "sprung").exists()

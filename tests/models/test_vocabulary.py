@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from scanwise.errors import DataError, RecipeError, RunError
-from scanwise.models.vocabulary import Vocabulary, without_words
-from scanwise.recipe import Text
+from scanwise.models.vocabulary import Vocabulary, remove_words
+from scanwise.recipe import TextSection
 
 TITLES = ["Blue jeans for men", "Red cotton shirt", "red silk shirt, women", "Green sports shoes", ""]
 
 
 def learnt(**said: int) -> Vocabulary:
-    return Vocabulary.learn(TITLES, Text(**{"length": 6, "words": 120, **said}))
+    return Vocabulary.learn(TITLES, TextSection(**{"length": 6, "words": 120, **said}))
 
 
 def test_tokens_are_of_one_length_cut_or_filled() -> None:
@@ -44,7 +44,7 @@ def test_what_was_not_seen_in_training_is_unknown() -> None:
 
 def test_the_order_of_the_scans_and_of_hash_tables_makes_no_difference() -> None:
     """A tokenizer whose trainer goes by its hash tables is another one each time."""
-    again = {Vocabulary.learn(TITLES[::turn], Text(length=6, words=120)).tokenizer for turn in (1, -1) * 5}
+    again = {Vocabulary.learn(TITLES[::turn], TextSection(length=6, words=120)).tokenizer for turn in (1, -1) * 5}
     assert again == {learnt().tokenizer}
 
 
@@ -63,14 +63,14 @@ def test_a_saved_vocabulary_is_the_same(tmp_path: Path) -> None:
 
 def test_no_words_at_all_are_refused() -> None:
     with pytest.raises(DataError, match="No training scan has a title"):
-        Vocabulary.learn(["", " "], Text())
+        Vocabulary.learn(["", " "], TextSection())
     with pytest.raises(RecipeError, match=r"letters of the titles alone need \d+ entries.*model\.text\.words is 8"):
         learnt(words=8)
 
 
 def test_class_words_are_masked_whatever_their_form() -> None:
     titles = ["Nike Men's Sports SHOES black", "Shoe rack", "Sportswear top", "glasses and a dress", "bus"]
-    left = without_words(titles, ["Sports Shoes", "Dresses", "bu"])
+    left = remove_words(titles, ["Sports Shoes", "Dresses", "bu"])
     assert left[0].split()[-1] == "black"
     assert not {"sports", "shoes"} & set(left[0].lower().split())
     assert left[1:] == ["rack", "Sportswear top", "glasses and a", "bus"]

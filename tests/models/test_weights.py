@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from scanwise.errors import RecipeError, WeightsError
-from scanwise.models import build, origin, weights
+from scanwise.models import build_network, describe_weights, weights
 from scanwise.recipe import Model
 
 SHARED = Path(os.environ.get("SCANWISE_SHARED") or Path(__file__).parents[3] / "shared")
@@ -22,14 +22,14 @@ MOBILENET = SHARED / "weights" / "mobilenetv2_035.pth"
 @pytest.fixture
 def small() -> nn.Module:
     torch.manual_seed(0)
-    network = build(Model(name="small"), 3, 1)
+    network = build_network(Model(name="small"), 3, 1)
     network.body.blocks[0][1].running_mean.uniform_()  # buffers travel too
     return network
 
 
 def fresh(num_classes: int = 3, channels: int = 1) -> nn.Module:
     torch.manual_seed(1)
-    return build(Model(name="small", mean=(0.3,)), num_classes, channels)
+    return build_network(Model(name="small", mean=(0.3,)), num_classes, channels)
 
 
 def assert_equal(one: nn.Module, other: nn.Module) -> None:
@@ -39,16 +39,16 @@ def assert_equal(one: nn.Module, other: nn.Module) -> None:
 
 
 def test_safetensors_come_back_bit_for_bit_with_the_normalisation(small: nn.Module, tmp_path: Path) -> None:
-    weights.save(small.to(memory_format=torch.channels_last), tmp_path / "deep" / "model.safetensors")
+    weights.save_weights(small.to(memory_format=torch.channels_last), tmp_path / "deep" / "model.safetensors")
     other = fresh()
-    weights.load(other, tmp_path / "deep" / "model.safetensors")
+    weights.load_weights(other, tmp_path / "deep" / "model.safetensors")
     assert_equal(small, other)
     assert [file.name for file in (tmp_path / "deep").iterdir()] == ["model.safetensors"]
 
 
 def test_the_same_weights_are_the_same_bytes(small: nn.Module, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        weights.save(small, tmp_path / f"{name}.safetensors")
+        weights.save_weights(small, tmp_path / f"{name}.safetensors")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
@@ -69,7 +69,7 @@ def test_wrappers_leave_no_trace(small: nn.Module, tmp_path: Path, wrapping: str
     state = {WRAPPINGS[wrapping](name): tensor for name, tensor in small.state_dict().items()}
     torch.save(state, tmp_path / "wrapped.pth")
     other = fresh()
-    weights.load(other, tmp_path / "wrapped.pth")
+    weights.load_weights(other, tmp_path / "wrapped.pth")
     assert_equal(small, other)
 
 
@@ -78,7 +78,7 @@ def test_real_wrappers_too(small: nn.Module, tmp_path: Path) -> None:
     torch.save({"state_dict": torch.compile(small).state_dict(), "epoch": 3}, tmp_path / "compiled.pth")
     for file in ("parallel.pth", "compiled.pth"):
         other = fresh()
-        weights.load(other, tmp_path / file)
+        weights.load_weights(other, tmp_path / file)
         assert_equal(small, other)
 
 
@@ -87,7 +87,7 @@ def test_two_keys_that_become_one_are_refused(small: nn.Module, tmp_path: Path) 
     state["module.body.head.bias"] = torch.ones(3)
     torch.save(state, tmp_path / "twice.pth")
     with pytest.raises(WeightsError, match=r"body\.head\.bias"):
-        weights.load(fresh(), tmp_path / "twice.pth")
+        weights.load_weights(fresh(), tmp_path / "twice.pth")
 
 
 def damage(state: dict[str, torch.Tensor], how: str) -> dict[str, torch.Tensor]:
@@ -117,7 +117,7 @@ def test_every_key_is_accounted_for(small: nn.Module, tmp_path: Path, how: str, 
     other = fresh()
     before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
     with pytest.raises(WeightsError, match=told) as caught:
-        weights.load(other, file)
+        weights.load_weights(other, file)
     assert str(file) in str(caught.value)
     assert all(torch.equal(before[name], tensor) for name, tensor in other.state_dict().items())  # nothing half-loaded
 
@@ -128,24 +128,24 @@ def test_all_that_differs_is_told_at_once(small: nn.Module, tmp_path: Path) -> N
         damage(state, how)
     torch.save(state, tmp_path / "weights.pth")
     with pytest.raises(WeightsError, match=r"missing .*not known to it .*of another shape"):
-        weights.load(fresh(), tmp_path / "weights.pth")
+        weights.load_weights(fresh(), tmp_path / "weights.pth")
 
 
 def test_foreign_weights_owe_every_key_but_the_classifier_of_another_size(small: nn.Module, tmp_path: Path) -> None:
     state = dict(small.body.state_dict())
     torch.save(state, tmp_path / "three.pth")
-    body = build(Model(name="small", weights=str(tmp_path / "three.pth")), 5, 1).body
+    body = build_network(Model(name="small", weights=str(tmp_path / "three.pth")), 5, 1).body
     assert body.head.weight.shape == (5, 96)
     assert torch.equal(body.blocks[3][0].weight, state["blocks.3.0.weight"])
     said = {"weights": str(tmp_path / "three.pth"), "class_order": ABC}
-    same = build(Model(name="small", **said), 3, 1, classes=ABC).body
+    same = build_network(Model(name="small", **said), 3, 1, classes=ABC).body
     assert torch.equal(same.head.weight, state["head.weight"])
-    headless = build(Model(name="small", weights=str(tmp_path / "three.pth")), 0, 1).body
+    headless = build_network(Model(name="small", weights=str(tmp_path / "three.pth")), 0, 1).body
     assert torch.equal(headless.blocks[0][0].weight, state["blocks.0.0.weight"])
     del state["blocks.3.0.weight"]
     torch.save(state, tmp_path / "less.pth")
     with pytest.raises(WeightsError, match=r"1 missing \(blocks\.3\.0\.weight\)"):
-        build(Model(name="small", weights=str(tmp_path / "less.pth")), 5, 1)
+        build_network(Model(name="small", weights=str(tmp_path / "less.pth")), 5, 1)
 
 
 class Bomb:
@@ -165,7 +165,7 @@ def test_a_pickle_bomb_does_not_go_off(small: nn.Module, tmp_path: Path, by: str
     else:
         torch.save(content, file)
     with pytest.raises(WeightsError, match="Nothing in it was executed"):
-        weights.load(small, file)
+        weights.load_weights(small, file)
     assert not mark.exists()
     torch.load(file, weights_only=False) if by == "torch" else pickle.loads(file.read_bytes())  # noqa: S301
     assert mark.exists()  # it was a live one
@@ -174,7 +174,7 @@ def test_a_pickle_bomb_does_not_go_off(small: nn.Module, tmp_path: Path, by: str
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 def test_no_damage_to_a_file_is_more_than_a_weights_error(small: nn.Module, tmp_path: Path, suffix: str) -> None:
     whole = tmp_path / f"whole.{suffix}"
-    weights.save(small, whole) if suffix == "safetensors" else torch.save(small.state_dict(), whole)
+    weights.save_weights(small, whole) if suffix == "safetensors" else torch.save(small.state_dict(), whole)
     content, draws = whole.read_bytes(), np.random.default_rng(0)
     hurt = [b"", b"\x80", b"hello, weights", bytes(draws.integers(0, 256, 500, np.uint8)), b"\x80\x02]q\x00."]
     hurt += [content[:n] for n in (1, 8, 100, len(content) // 2, len(content) - 1)]
@@ -182,16 +182,16 @@ def test_no_damage_to_a_file_is_more_than_a_weights_error(small: nn.Module, tmp_
     for damaged in hurt:
         file.write_bytes(damaged)
         with pytest.raises(WeightsError, match=re.escape(str(file))):
-            weights.read(file)
+            weights.read_weights(file)
 
 
 def test_what_is_no_state_dict_is_refused(tmp_path: Path) -> None:
     for content in (torch.ones(3), {"a": 1}, [torch.ones(3)], {"state_dict": {"a": "b"}}):
         torch.save(content, tmp_path / "other.pth")
         with pytest.raises(WeightsError, match="no state dict"):
-            weights.read(tmp_path / "other.pth")
+            weights.read_weights(tmp_path / "other.pth")
     with pytest.raises(WeightsError, match="no file of weights"):
-        weights.read(tmp_path / "nowhere.pth")
+        weights.read_weights(tmp_path / "nowhere.pth")
 
 
 def test_colour_weights_become_gray_ones_by_their_sum(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_colour_weights_become_gray_ones_by_their_sum(tmp_path: Path) -> None:
     torch.manual_seed(0)
     colour = timm.create_model("test_resnet", num_classes=0).eval()
     torch.save(colour.state_dict(), tmp_path / "colour.pth")
-    gray = build(Model(name="test_resnet", weights=str(tmp_path / "colour.pth")), 0, 1).body.eval()
+    gray = build_network(Model(name="test_resnet", weights=str(tmp_path / "colour.pth")), 0, 1).body.eval()
     first = colour.pretrained_cfg["first_conv"]
     torch.testing.assert_close(
         gray.get_submodule(first).weight, colour.get_submodule(first).weight.sum(dim=1, keepdim=True)
@@ -213,9 +213,9 @@ def test_colour_weights_become_gray_ones_by_their_sum(tmp_path: Path) -> None:
 def test_a_network_with_two_last_layers_takes_no_file(tmp_path: Path) -> None:
     section = Model(name="deit_tiny_distilled_patch16_224", options={"img_size": 32, "depth": 1})
     file = tmp_path / "two.pth"
-    torch.save(build(section, 4, 3).body.state_dict(), file)
+    torch.save(build_network(section, 4, 3).body.state_dict(), file)
     with pytest.raises(RecipeError, match=r"not one last layer but several.*two\.pth.*hub"):
-        build(section.model_copy(update={"weights": str(file)}), 4, 3)
+        build_network(section.model_copy(update={"weights": str(file)}), 4, 3)
 
 
 @pytest.mark.skipif(
@@ -224,8 +224,8 @@ def test_a_network_with_two_last_layers_takes_no_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_real_weights_load_whole(channels: int) -> None:
     section = Model(name="mobilenetv2_035", weights=str(MOBILENET), options={"pad_type": "same"})
-    network = build(section, 4, channels).eval()
-    state, own = weights.read(MOBILENET), network.body.state_dict()
+    network = build_network(section, 4, channels).eval()
+    state, own = weights.read_weights(MOBILENET), network.body.state_dict()
     assert own.keys() - state.keys() == {"classifier.weight", "classifier.bias"}
     for name in state.keys() - {"conv_stem.weight"}:
         assert torch.equal(own[name], state[name])
@@ -241,7 +241,7 @@ def test_real_weights_go_under_attention_whole() -> None:
     """The third reference system, on its real and frozen backbone, in its smallest size."""
     options = {"pad_type": "same"}
     section = Model(name="mobilenetv2_035", weights=str(MOBILENET), options=options, attention={"width": 64})
-    body, state = build(section, 4, 3).body.eval(), weights.read(MOBILENET)
+    body, state = build_network(section, 4, 3).body.eval(), weights.read_weights(MOBILENET)
     own = body.backbone.state_dict()
     assert own.keys() == state.keys()
     assert all(torch.equal(own[name], tensor) for name, tensor in state.items())
@@ -254,7 +254,7 @@ def test_real_weights_go_under_attention_whole() -> None:
 )
 def test_real_weights_of_another_network_are_refused() -> None:
     with pytest.raises(WeightsError, match="missing"):
-        build(Model(name="test_resnet", weights=str(MOBILENET)), 4, 1)
+        build_network(Model(name="test_resnet", weights=str(MOBILENET)), 4, 1)
 
 
 # --- the two-stage system: torchvision's resnet50 under the published head, saved under DataParallel ---
@@ -294,9 +294,9 @@ def test_a_published_checkpoint_gives_its_own_logits(published: tuple[nn.Module,
     image = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     normalise = torchvision.transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     expected = theirs(normalise(image / 255))
-    ours = build(two_stage(file, class_order=PUBLISHED), 4, 3, classes=PUBLISHED).eval()
+    ours = build_network(two_stage(file, class_order=PUBLISHED), 4, 3, classes=PUBLISHED).eval()
     torch.testing.assert_close(ours(image), expected, rtol=0, atol=1e-5)
-    ordered = build(two_stage(file, class_order=PUBLISHED), 4, 3, classes=CLINICAL).eval()
+    ordered = build_network(two_stage(file, class_order=PUBLISHED), 4, 3, classes=CLINICAL).eval()
     torch.testing.assert_close(ordered(image), expected[:, [2, 3, 0, 1]], rtol=0, atol=1e-5)
 
 
@@ -305,35 +305,35 @@ def test_a_backbone_alone_goes_under_our_head(published: tuple[nn.Module, Path],
     state = {name: tensor for name, tensor in theirs.state_dict().items() if not name.startswith("fc.")}
     for extra in ({}, {"fc.weight": torch.ones(1000, 2048), "fc.bias": torch.ones(1000)}):
         torch.save(state | extra, tmp_path / "imagenet.pth")
-        ours = build(two_stage(tmp_path / "imagenet.pth", colour=False), 4, 1).body  # gray, too
+        ours = build_network(two_stage(tmp_path / "imagenet.pth", colour=False), 4, 1).body  # gray, too
         assert torch.equal(ours.backbone.layer4[2].conv3.weight, theirs.layer4[2].conv3.weight)
         torch.testing.assert_close(ours.backbone.conv1.weight, theirs.conv1.weight.sum(1, keepdim=True))
     del state["layer4.2.conv3.weight"]
     torch.save(state, tmp_path / "less.pth")
     with pytest.raises(WeightsError, match=r"1 missing \(backbone\.layer4\.2\.conv3\.weight\)"):
-        build(two_stage(tmp_path / "less.pth"), 4, 3)
+        build_network(two_stage(tmp_path / "less.pth"), 4, 3)
 
 
 def test_a_head_of_another_width_is_told(published: tuple[nn.Module, Path]) -> None:
     with pytest.raises(WeightsError, match=r"of another shape \(head\.0\.bias, head\.0\.weight"):
-        build(two_stage(published[1]).model_copy(update={"hidden": (256,)}), 4, 3)
+        build_network(two_stage(published[1]).model_copy(update={"hidden": (256,)}), 4, 3)
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_convnext", "small"])
 def test_every_kind_of_backbone_goes_under_our_head(name: str, tmp_path: Path) -> None:
     bare = {"name": name, "options": {"img_size": 32} if name == "test_vit" else {}}
     torch.manual_seed(0)
-    plain = build(Model(**bare), 5, 3).body
+    plain = build_network(Model(**bare), 5, 3).body
     torch.save(plain.state_dict(), tmp_path / "plain.pth")
     for said in ({"hidden": (8,)}, {"attention": {"width": 8}}):
-        body = build(Model(**bare, **said, weights=str(tmp_path / "plain.pth")), 3, 3).body
+        body = build_network(Model(**bare, **said, weights=str(tmp_path / "plain.pth")), 3, 3).body
         state = plain.state_dict()
         mine = body.backbone.state_dict()
         assert mine
         assert all(torch.equal(state[key], tensor) for key, tensor in mine.items())
         torch.save(body.state_dict(), tmp_path / "own.pth")
         own = Model(**bare, **said, weights=str(tmp_path / "own.pth"), class_order=ABC)
-        again = build(own, 3, 3, classes=ABC).body
+        again = build_network(own, 3, 3, classes=ABC).body
         assert_equal(body, again)
 
 
@@ -350,11 +350,11 @@ def test_every_kind_of_backbone_goes_under_our_head(name: str, tmp_path: Path) -
 )
 def test_a_class_order_that_is_not_ours_is_refused_with_what_differs(theirs: tuple[str, ...], told: str) -> None:
     with pytest.raises(WeightsError, match=told):
-        weights.order_of(theirs, CLINICAL)
+        weights.map_class_order(theirs, CLINICAL)
 
 
 def test_classes_go_by_name_whatever_their_spelling() -> None:
-    assert weights.order_of(("1- Stroke", "2- Control"), ("2_control", "1 STROKE")) == [1, 0]
+    assert weights.map_class_order(("1- Stroke", "2- Control"), ("2_control", "1 STROKE")) == [1, 0]
 
 
 def test_a_class_order_needs_a_classifier_of_that_size(small: nn.Module, tmp_path: Path) -> None:
@@ -362,30 +362,30 @@ def test_a_class_order_needs_a_classifier_of_that_size(small: nn.Module, tmp_pat
     torch.save(state, tmp_path / "three.pth")
     said = {"name": "small", "weights": str(tmp_path / "three.pth")}
     with pytest.raises(WeightsError, match=r"are for 3 classes, but model\.class_order names 2"):
-        build(Model(**said, class_order=("a", "b")), 2, 1, classes=("b", "a"))
-    turned = build(Model(**said, class_order=("a", "b", "c")), 3, 1, classes=("c", "a", "b")).body
+        build_network(Model(**said, class_order=("a", "b")), 2, 1, classes=("b", "a"))
+    turned = build_network(Model(**said, class_order=("a", "b", "c")), 3, 1, classes=("c", "a", "b")).body
     assert torch.equal(turned.head.weight, state["head.weight"][[2, 0, 1]])
     assert torch.equal(turned.head.bias, state["head.bias"][[2, 0, 1]])
     del state["head.weight"], state["head.bias"]
     torch.save(state, tmp_path / "three.pth")
     with pytest.raises(WeightsError, match="no trained classifier"):
-        build(Model(**said, class_order=("a", "b", "c")), 3, 1, classes=("c", "a", "b"))
+        build_network(Model(**said, class_order=("a", "b", "c")), 3, 1, classes=("c", "a", "b"))
 
 
 @pytest.mark.parametrize("name", ["small", "test_resnet", "test_convnext"])
 def test_a_checkpoint_for_other_classes_says_so(name: str, tmp_path: Path) -> None:
-    weights.save(build(Model(name=name), 5, 1), tmp_path / "five.safetensors")
+    weights.save_weights(build_network(Model(name=name), 5, 1), tmp_path / "five.safetensors")
     with pytest.raises(WeightsError, match="they are for 5 classes and it has 3"):
-        weights.load(build(Model(name=name), 3, 1), tmp_path / "five.safetensors")
+        weights.load_weights(build_network(Model(name=name), 3, 1), tmp_path / "five.safetensors")
 
 
 def test_an_export_is_a_plain_state_dict_that_comes_back(small: nn.Module, tmp_path: Path) -> None:
-    file = weights.export(small, tmp_path / "checkpoints", 10)
+    file = weights.export_weights(small, tmp_path / "checkpoints", 10)
     assert file == tmp_path / "checkpoints" / "model_epoch_10.pth"
     state = torch.load(file, weights_only=True)
     small.body.load_state_dict(state)
     own = Model(name="small", weights=str(file), class_order=ABC)
-    assert_equal(build(own, 3, 1, classes=ABC).body, small.body)
+    assert_equal(build_network(own, 3, 1, classes=ABC).body, small.body)
     assert [found.name for found in file.parent.iterdir()] == [file.name]
 
 
@@ -402,28 +402,28 @@ EXPORTED = {
 def test_an_export_of_a_converted_network_comes_back(kind: str, tmp_path: Path) -> None:
     """Members and the questions about stages are made after a plain network's weights are in, but theirs come after."""
     torch.manual_seed(0)
-    network = build(Model(name="small", **EXPORTED[kind]), 3, 1).eval()
-    said = {"name": "small", **EXPORTED[kind], "weights": str(weights.export(network, tmp_path, 1))}
-    again = build(Model(**said, class_order=ABC), 3, 1, classes=ABC).eval()
+    network = build_network(Model(name="small", **EXPORTED[kind]), 3, 1).eval()
+    said = {"name": "small", **EXPORTED[kind], "weights": str(weights.export_weights(network, tmp_path, 1))}
+    again = build_network(Model(**said, class_order=ABC), 3, 1, classes=ABC).eval()
     assert_equal(again.body, network.body)
     images = torch.randint(0, 256, (2, 1, 32, 32), dtype=torch.uint8)
-    fresh_head = build(Model(**said), 3, 1).eval()
+    fresh_head = build_network(Model(**said), 3, 1).eval()
     assert torch.equal(fresh_head.forward_features(images), network.forward_features(images))
     assert not torch.equal(fresh_head(images), network(images))
     order = ("c", "a", "b")
     if kind == "ordinal":
         with pytest.raises(WeightsError, match="asks 2 questions about 3 classes in their order"):
-            build(Model(**said, class_order=order), 3, 1, classes=ABC)
+            build_network(Model(**said, class_order=order), 3, 1, classes=ABC)
     else:
-        turned = build(Model(**said, class_order=order), 3, 1, classes=ABC).eval()
+        turned = build_network(Model(**said, class_order=order), 3, 1, classes=ABC).eval()
         torch.testing.assert_close(turned(images), network(images)[:, [1, 2, 0]])
 
 
 def test_a_plain_classifier_answers_no_ordinal_questions(small: nn.Module, tmp_path: Path) -> None:
-    said = {"name": "small", "ordinal": True, "weights": str(weights.export(small, tmp_path, 1))}
+    said = {"name": "small", "ordinal": True, "weights": str(weights.export_weights(small, tmp_path, 1))}
     with pytest.raises(WeightsError, match=r"Leave model\.class_order out"):
-        build(Model(**said, class_order=ABC), 3, 1, classes=ABC)
-    assert build(Model(**said), 3, 1).body.head.weight.shape == (2, 96)
+        build_network(Model(**said, class_order=ABC), 3, 1, classes=ABC)
+    assert build_network(Model(**said), 3, 1).body.head.weight.shape == (2, 96)
 
 
 # --- what became of a file's classifier is said ---
@@ -434,38 +434,38 @@ def test_a_classifier_whose_classes_nobody_names_is_not_used(
     small: nn.Module, tmp_path: Path, num_classes: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As many classes are not the same classes: the published file has them by the alphabet, the scans by severity."""
-    file = weights.export(small, tmp_path, 1)
+    file = weights.export_weights(small, tmp_path, 1)
     section = Model(name="small", weights=str(file), members={"kind": "deep_ensemble", "count": 2})
-    for network in build(section, num_classes, 1).networks:
+    for network in build_network(section, num_classes, 1).networks:
         assert not torch.equal(network.body.head.weight[:2], small.body.head.weight[:2])
         assert torch.equal(network.body.blocks[3][0].weight, small.body.blocks[3][0].weight)
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert re.search(r"model_epoch_1\.pth, for 3 classes, is not used.*model\.class_order", record.getMessage())
-    assert origin(section).endswith("with a fresh classifier")
+    assert describe_weights(section).endswith("with a fresh classifier")
 
 
 def test_a_classifier_that_is_used_or_not_there_is_a_note(
     small: nn.Module, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    section = Model(name="small", weights=str(weights.export(small, tmp_path, 1)), class_order=ABC)
+    section = Model(name="small", weights=str(weights.export_weights(small, tmp_path, 1)), class_order=ABC)
     with caplog.at_level("INFO", "scanwise"):
-        build(section, 3, 1, classes=ABC)
+        build_network(section, 3, 1, classes=ABC)
         assert "its 3 classes mapped by name" in caplog.text
-        assert origin(section).endswith("with its classifier")
+        assert describe_weights(section).endswith("with its classifier")
         state = {name: tensor for name, tensor in small.body.state_dict().items() if not name.startswith("head.")}
         torch.save(state, tmp_path / "bare.pth")
         caplog.clear()
         bare = Model(name="small", weights=str(tmp_path / "bare.pth"))
-        build(bare, 3, 1)
+        build_network(bare, 3, 1)
         assert "has no classifier" in caplog.text
         caplog.clear()
-        build(bare, 0, 1)  # features only: there is none to speak of
-        build(bare, 3, 1, tell=False)
+        build_network(bare, 0, 1)  # features only: there is none to speak of
+        build_network(bare, 3, 1, tell=False)
     assert not caplog.records
 
 
 def test_the_classifier_under_a_head_of_ours_is_told_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    torch.save(build(Model(name="test_resnet"), 7, 3).body.state_dict(), tmp_path / "seven.pth")
-    build(Model(name="test_resnet", hidden=(8,), weights=str(tmp_path / "seven.pth")), 3, 3)
+    torch.save(build_network(Model(name="test_resnet"), 7, 3).body.state_dict(), tmp_path / "seven.pth")
+    build_network(Model(name="test_resnet", hidden=(8,), weights=str(tmp_path / "seven.pth")), 3, 3)
     assert "for 7 classes, is not used" in caplog.text

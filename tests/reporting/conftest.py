@@ -119,7 +119,7 @@ def synthesise(path: Path, wish: Wish) -> Run:
 
 def _recipe(wish: Wish) -> recipe.Recipe:
     stages = {
-        name: recipe.Stage(title=title, description=about, cdr=cdr)
+        name: recipe.ClassDescription(title=title, description=about, cdr=cdr)
         for name, (title, about, cdr) in TITLES.items()
         if wish.stages and name in wish.classes
     }

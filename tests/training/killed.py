@@ -22,7 +22,7 @@ from typing import Any
 import torch
 import toy
 
-from scanwise.training import train
+from scanwise.training import train_network
 from scanwise.training.module import Classifier
 
 Moment = Callable[[], None]
@@ -162,7 +162,7 @@ def fork(work: Callable[[], object]) -> int:
 def run(folder: Path, **section: Any) -> None:
     torch.set_num_threads(1)
     made = toy.recipe(**section)
-    train(toy.network(made), made, toy.store(), toy.LABELS, toy.ROWS, toy.place(folder), device="cpu")
+    train_network(toy.network(made), made, toy.store(), toy.LABELS, toy.ROWS, toy.place(folder), device="cpu")
 
 
 def end_of(pid: int) -> int:

@@ -11,7 +11,7 @@ import torch
 from test_trainer import history, untimed
 
 from scanwise.models import weights
-from scanwise.training.sampling import EpochOrder, Share, SharedBatches
+from scanwise.training.sampling import BatchShare, EpochOrder, SharedBatchSampler
 
 HERE = Path(__file__).parent
 EXACT = [case for case in together.CASES if case not in ("normed", "brief")]
@@ -45,7 +45,7 @@ def compare(folder: Path, other: Path, case: str, tolerance: float) -> None:
 def test_two_processes_have_the_curve_of_one(two: Path, tmp_path: Path, case: str) -> None:
     together.train(tmp_path, case)
     compare(two, tmp_path, case, 1e-4)
-    ours, theirs = (weights.read(together.toy.place(place / case).model) for place in (two, tmp_path))
+    ours, theirs = (weights.read_weights(together.toy.place(place / case).model) for place in (two, tmp_path))
     assert ours.keys() == theirs.keys()
     for name, tensor in ours.items():
         torch.testing.assert_close(tensor, theirs[name], rtol=1e-3, atol=1e-4)
@@ -77,17 +77,17 @@ def test_a_process_without_a_scan_of_its_own_keeps_step(together_in: Path, tmp_p
 @pytest.mark.parametrize(("size", "count", "batch"), [(2, 66, 16), (3, 66, 16), (4, 5, 8), (2, 7, 1)])
 def test_shares_make_up_every_batch(size: int, count: int, batch: int) -> None:
     order = EpochOrder(count, 1)
-    whole = list(SharedBatches(order, batch, False, Share()))
-    shares = [SharedBatches(order, batch, False, Share(rank, size)) for rank in range(size)]
+    whole = list(SharedBatchSampler(order, batch, False, BatchShare()))
+    shares = [SharedBatchSampler(order, batch, False, BatchShare(rank, size)) for rank in range(size)]
     for index, (expected, *parts) in enumerate(zip(whole, *shares, strict=True)):
         assert shares[0].whole(index) == len(expected)
-        own = [part for rank, part in enumerate(parts) if Share(rank, size).counts(len(expected))]
+        own = [part for rank, part in enumerate(parts) if BatchShare(rank, size).counts(len(expected))]
         assert sorted(position for part in own for position in part) == sorted(expected)
         assert all(parts)
 
 
 @pytest.mark.parametrize(("size", "count"), [(2, 29), (3, 30), (4, 2)])
 def test_a_side_dealt_out_can_be_put_together(size: int, count: int) -> None:
-    dealt = [Share(rank, size).evenly(count) for rank in range(size)]
+    dealt = [BatchShare(rank, size).evenly(count) for rank in range(size)]
     assert len({len(part) for part in dealt}) == 1
     assert np.array(dealt).T.reshape(-1)[:count].tolist() == list(range(count))

@@ -15,19 +15,21 @@ from test_trainer import history
 from scanwise.errors import TrainingError
 from scanwise.recipe import Augment
 from scanwise.training import features
-from scanwise.training.augment import augment
-from scanwise.training.features import Recomputed, draw_views, keep
-from scanwise.training.sampling import seed_of
+from scanwise.training.augment import augment_batch
+from scanwise.training.features import RecomputedFeatures, cache_features, draw_views
+from scanwise.training.sampling import derive_seed
 
 CHANGE = Augment(shift=0.1, scale=0.1, rotate=10, probability=0.7, flip=True, brightness=0.1, elastic=0.02)
 STAGE = {"epochs": 6, "freeze": "backbone", "lr": 2e-2}
 
 
-def sides(views: int = 2, seed: int = 3) -> dict[str, Recomputed]:
+def sides(views: int = 2, seed: int = 3) -> dict[str, RecomputedFeatures]:
     network = toy.network(toy.recipe()).eval()
     counts = {"train": views, "validation": 1}
     return {
-        side: Recomputed(network, toy.store(), toy.ROWS[side], draw_views(len(toy.ROWS[side]), count, CHANGE, seed))
+        side: RecomputedFeatures(
+            network, toy.store(), toy.ROWS[side], draw_views(len(toy.ROWS[side]), count, CHANGE, seed)
+        )
         for side, count in counts.items()
     }
 
@@ -70,15 +72,15 @@ def test_the_first_view_is_the_scan_and_further_ones_are_changed_each_in_its_own
 
 def test_a_view_is_what_augmentation_makes() -> None:
     side = sides(views=2)["train"]
-    generator = torch.Generator().manual_seed(seed_of(3, features.VIEW, 1))
+    generator = torch.Generator().manual_seed(derive_seed(3, features.VIEW, 1))
     everyone = torch.from_numpy(toy.store().read(toy.ROWS["train"])).permute(0, 3, 1, 2)
-    expected = side.network.forward_features(augment(everyone, CHANGE, generator))
+    expected = side.network.forward_features(augment_batch(everyone, CHANGE, generator))
     torch.testing.assert_close(side.read(1, np.arange(72)), expected)
 
 
 def test_what_was_kept_is_float16_and_the_same_maps(tmp_path: Path) -> None:
     computed = sides()
-    kept = keep(tmp_path / "features", computed, "backbone", 16)
+    kept = cache_features(tmp_path / "features", computed, "backbone", 16)
     rows = np.array([70, 3, 3])
     found = kept["train"].read(1, rows)
     torch.testing.assert_close(found, computed["train"].read(1, rows), rtol=1e-3, atol=1e-3)
@@ -92,7 +94,7 @@ def test_what_was_kept_is_float16_and_the_same_maps(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_maps_are_read_into_the_place_of_earlier_ones(tmp_path: Path, kept: bool) -> None:
-    source = keep(tmp_path / "features", sides(), "backbone", 16)["train"] if kept else sides()["train"]
+    source = cache_features(tmp_path / "features", sides(), "backbone", 16)["train"] if kept else sides()["train"]
     first, expected = source.read(0, np.array([5, 9, 1])), source.read(1, np.array([2, 8]))
     found = source.read(1, np.array([2, 8]), first[:2])
     assert found.data_ptr() == first.data_ptr()
@@ -101,24 +103,24 @@ def test_maps_are_read_into_the_place_of_earlier_ones(tmp_path: Path, kept: bool
 
 def test_what_is_there_is_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "features"
-    keep(folder, sides(), "backbone", 16)
+    cache_features(folder, sides(), "backbone", 16)
     (folder / "train_1.f16").unlink()
     written: list[str] = []
-    read = Recomputed.read
+    read = RecomputedFeatures.read
 
-    def watch(self: Recomputed, view: int, positions: Any, out: Any = None) -> torch.Tensor:
+    def watch(self: RecomputedFeatures, view: int, positions: Any, out: Any = None) -> torch.Tensor:
         written.append(f"{len(self)}/{view}")
         return read(self, view, positions, out)
 
-    monkeypatch.setattr(Recomputed, "read", watch)
-    keep(folder, sides(), "backbone", 72)
+    monkeypatch.setattr(RecomputedFeatures, "read", watch)
+    cache_features(folder, sides(), "backbone", 72)
     assert written == ["72/0", "72/1"]  # the shape of a map, and the file that was missing
 
 
 @pytest.mark.parametrize("what", ["backbone", "pixels", "changes", "views"])
 def test_what_was_made_of_something_else_is_made_anew(tmp_path: Path, what: str) -> None:
     folder = tmp_path / "features"
-    keep(folder, sides(), "backbone", 72)
+    cache_features(folder, sides(), "backbone", 72)
     before = (folder / "about.json").read_bytes()
     for file in folder.glob("*.f16"):
         file.write_bytes(b"\0" * file.stat().st_size)
@@ -126,10 +128,10 @@ def test_what_was_made_of_something_else_is_made_anew(tmp_path: Path, what: str)
     if what == "pixels":
         store = replace(toy.store(), digest=toy.store().digest[::-1])
         other = {name: replace(side, store=store) for name, side in other.items()}
-    kept = keep(folder, other, "another" if what == "backbone" else "backbone", 72)
+    kept = cache_features(folder, other, "another" if what == "backbone" else "backbone", 72)
     assert (folder / "about.json").read_bytes() != before
     assert float(kept["train"].read(0, np.arange(72)).abs().max()) > 0
-    keep(folder, sides(), "backbone", 72)
+    cache_features(folder, sides(), "backbone", 72)
 
 
 def test_a_full_disk_is_said_and_features_are_computed_anew(
@@ -137,8 +139,8 @@ def test_a_full_disk_is_said_and_features_are_computed_anew(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))  # type: ignore[attr-defined]
     with caplog.at_level(logging.WARNING, logger="scanwise"):
-        kept = keep(tmp_path / "features", sides(), "backbone", 72)
-    assert isinstance(kept["train"], Recomputed)
+        kept = cache_features(tmp_path / "features", sides(), "backbone", 72)
+    assert isinstance(kept["train"], RecomputedFeatures)
     assert "lower train.stages views" in caplog.text
     assert not (tmp_path / "features").exists()
 
@@ -148,7 +150,7 @@ def test_maps_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with torch.no_grad():
         computed["train"].network.body.blocks[3][1].weight.mul_(1e6)
     with pytest.raises(TrainingError, match=r"do not fit into 16 bits.*views: 0"):
-        keep(tmp_path / "features", computed, "backbone", 72)
+        cache_features(tmp_path / "features", computed, "backbone", 72)
     assert not list((tmp_path / "features").glob("*.f16"))
 
 

@@ -4,17 +4,17 @@ import numpy as np
 import torch
 import toy
 
-from scanwise.training.features import Cached
-from scanwise.training.loaders import FeatureScans, Runs, Scans, train_loader
-from scanwise.training.sampling import EpochOrder, Synthetic
+from scanwise.training.features import CachedFeatures
+from scanwise.training.loaders import BatchGroups, FeatureDataset, ScanDataset, train_loader
+from scanwise.training.sampling import EpochOrder, SyntheticScans
 
-VIEWS = Cached(tuple(np.random.default_rng(view).normal(size=(6, 4)).astype(np.float16) for view in range(2)))
+VIEWS = CachedFeatures(tuple(np.random.default_rng(view).normal(size=(6, 4)).astype(np.float16) for view in range(2)))
 LABELS = np.array([0, 1, 0, 1, 2, 2])
 
 
 def test_synthetic_scans_lie_between_their_two() -> None:
-    made = Synthetic(np.array([4, 1]), np.array([5, 3]), np.array([0.25, 0.0]))
-    scans = FeatureScans(VIEWS, LABELS, np.arange(12).reshape(6, 2), None, made)
+    made = SyntheticScans(np.array([4, 1]), np.array([5, 3]), np.array([0.25, 0.0]))
+    scans = FeatureDataset(VIEWS, LABELS, np.arange(12).reshape(6, 2), None, made)
     assert len(scans) == 8
     maps, labels, words = scans.__getitems__([6, 2, 7])
     array = VIEWS.arrays[0].astype(np.float32)
@@ -27,7 +27,7 @@ def test_synthetic_scans_lie_between_their_two() -> None:
 
 def test_each_epoch_has_its_view_counted_from_the_stage() -> None:
     order = EpochOrder(6, 0, first=3)
-    scans = FeatureScans(VIEWS, LABELS, None, order)
+    scans = FeatureDataset(VIEWS, LABELS, None, order)
     for epoch in range(4):
         order.set_epoch(epoch)
         maps, _ = scans.__getitems__([5, 1])
@@ -35,8 +35,8 @@ def test_each_epoch_has_its_view_counted_from_the_stage() -> None:
 
 
 def test_batches_in_turn_take_the_same_memory() -> None:
-    made = Synthetic(np.array([4, 1]), np.array([5, 3]), np.array([0.25, 0.5]))
-    scans = FeatureScans(VIEWS, LABELS, None, None, made)
+    made = SyntheticScans(np.array([4, 1]), np.array([5, 3]), np.array([0.25, 0.5]))
+    scans = FeatureDataset(VIEWS, LABELS, None, None, made)
     batches = [[0, 6], [3, 7], [2]]
     places = []
     for indices, (maps, labels) in zip(batches, scans.in_turn(batches), strict=True):
@@ -49,9 +49,9 @@ def test_batches_in_turn_take_the_same_memory() -> None:
 
 def test_runs_are_the_batches_of_the_loader_and_hear_of_the_epoch() -> None:
     order = EpochOrder(36, 0)
-    source = Cached((np.arange(36, dtype=np.float16)[:, None],))
-    loader = train_loader(FeatureScans(source, np.arange(36), None, order), order, 2)
-    runs = Runs(loader)
+    source = CachedFeatures((np.arange(36, dtype=np.float16)[:, None],))
+    loader = train_loader(FeatureDataset(source, np.arange(36), None, order), order, 2)
+    runs = BatchGroups(loader)
     seen = []
     for epoch in (0, 1):
         order.set_epoch(epoch)
@@ -70,7 +70,7 @@ def test_runs_are_the_batches_of_the_loader_and_hear_of_the_epoch() -> None:
 
 def test_words_travel_with_their_scans() -> None:
     rows, words = np.array([7, 3]), np.arange(204).reshape(102, 2)
-    images, labels, tokens = Scans(toy.store(), toy.LABELS, rows, words).__getitems__([1, 0])
+    images, labels, tokens = ScanDataset(toy.store(), toy.LABELS, rows, words).__getitems__([1, 0])
     assert tokens.tolist() == words[[3, 7]].tolist()
     assert labels.tolist() == toy.LABELS[[3, 7]].tolist()
     assert np.array_equal(images.numpy(), toy.store().array[[3, 7]])

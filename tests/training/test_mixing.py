@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from scanwise.recipe import Train
-from scanwise.training.mixing import cutmix, mix
+from scanwise.training.mixing import cutmix, mix_batch
 
 LABELS = torch.arange(6)
 IMAGES = (LABELS * 10.0)[:, None, None, None].expand(6, 1, 8, 10)  # each scan is its label's gray
@@ -18,7 +18,7 @@ def seeded(seed: int) -> torch.Generator:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_mixup_blends_pixels_as_it_blends_labels(seed: int) -> None:
-    found = mix(IMAGES, LABELS, Train(mixup=1.0), seeded(seed))
+    found = mix_batch(IMAGES, LABELS, Train(mixup=1.0), seeded(seed))
     expected = 10 * (found.share * LABELS + (1 - found.share) * found.others)
     torch.testing.assert_close(found.images, expected[:, None, None, None].expand_as(IMAGES))
     assert sorted(found.others.tolist()) == LABELS.tolist()
@@ -26,7 +26,7 @@ def test_mixup_blends_pixels_as_it_blends_labels(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_cutmix_counts_the_pixels_that_show(seed: int) -> None:
-    found = mix(IMAGES, LABELS, Train(cutmix=1.0), seeded(seed))
+    found = mix_batch(IMAGES, LABELS, Train(cutmix=1.0), seeded(seed))
     for image, label, other in zip(found.images, LABELS, found.others, strict=True):
         own, foreign = image == 10 * label, image == 10 * other
         assert (own | foreign).all()
@@ -50,7 +50,7 @@ def test_a_box_covers_what_was_drawn_unless_it_reaches_over_the_edge() -> None:
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
 def test_shares_follow_their_distribution(alpha: float) -> None:
     section = Train(mixup=alpha)
-    shares = [mix(IMAGES, LABELS, section, seeded(seed)).share for seed in range(400)]
+    shares = [mix_batch(IMAGES, LABELS, section, seeded(seed)).share for seed in range(400)]
     assert stats.kstest(shares, stats.beta(alpha, alpha).cdf).pvalue > 1e-3
 
 
@@ -58,13 +58,13 @@ def test_with_both_each_is_drawn_half_of_the_time() -> None:
     section = Train(mixup=0.5, cutmix=0.5)
     blends = 0
     for seed in range(200):
-        images = mix(IMAGES, LABELS, section, seeded(seed)).images
+        images = mix_batch(IMAGES, LABELS, section, seeded(seed)).images
         blends += any(len(image.unique()) == 1 and float(image.max()) % 10 for image in images)
     assert 60 < blends < 130
 
 
 def test_the_generator_alone_decides() -> None:
-    one = mix(IMAGES, LABELS, Train(mixup=1.0), seeded(3))
+    one = mix_batch(IMAGES, LABELS, Train(mixup=1.0), seeded(3))
     np.random.seed(1)
     torch.rand(3)
-    assert torch.equal(mix(IMAGES, LABELS, Train(mixup=1.0), seeded(3)).images, one.images)
+    assert torch.equal(mix_batch(IMAGES, LABELS, Train(mixup=1.0), seeded(3)).images, one.images)

@@ -15,11 +15,11 @@ from test_trainer import history, run, untimed
 from scanwise import metrics
 from scanwise.errors import TrainingError
 from scanwise.models import weights
-from scanwise.prediction import predict
+from scanwise.prediction import predict_scans
 from scanwise.recipe import Model, Recipe, Train
 from scanwise.training import trainer
 from scanwise.training.module import Classifier, channels_first, seed_global
-from scanwise.training.stages import Phase
+from scanwise.training.stages import StageRun
 from scanwise.training.trainer import precision_on
 
 PLAIN: dict[str, Any] = {
@@ -54,8 +54,8 @@ def test_the_best_epoch_is_best_at_what_is_watched(tmp_path: Path, monitor: str)
     assert outcome.best_epoch == int(np.argmin(values) if lower else np.argmax(values)) + 1
     made = toy.recipe()
     network = toy.network(made)
-    weights.load(network, toy.place(tmp_path).model)
-    logits, _ = predict(network, toy.store(), toy.ROWS["validation"])
+    weights.load_weights(network, toy.place(tmp_path).model)
+    logits, _ = predict_scans(network, toy.store(), toy.ROWS["validation"])
     probs = softmax(logits[:, 0].astype(np.float64), 1)
     assert metrics.METRICS[monitor](probs, toy.LABELS[toy.ROWS["validation"]]) == pytest.approx(
         values[outcome.best_epoch - 1], abs=1e-5
@@ -124,7 +124,7 @@ def test_the_running_mean_is_validated_and_kept(tmp_path: Path, monkeypatch: pyt
         expected = kept * expected + (1 - kept) * state["body.head.weight"]
     assert len(seen) == 3
     torch.testing.assert_close(network.body.head.weight.detach(), expected)
-    logits, _ = predict(network, toy.store(), toy.ROWS["validation"])
+    logits, _ = predict_scans(network, toy.store(), toy.ROWS["validation"])
     labels = toy.LABELS[toy.ROWS["validation"]]
     accuracy = (logits[:, 0].argmax(1) == labels).mean()
     assert history(tmp_path)[0]["validation_accuracy"] == pytest.approx(accuracy)
@@ -141,13 +141,13 @@ def test_mixing_reaches_the_loss(tmp_path: Path, section: dict[str, float]) -> N
 
 def test_a_mixed_batch_costs_its_shares_of_both_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     from scanwise.training import module as place
-    from scanwise.training.mixing import Mixture
+    from scanwise.training.mixing import MixedBatch
 
     network = toy.network(toy.recipe()).eval()
     module = Classifier(network, Train(mixup=1.0), None, 0, 1)
     images, labels = torch.from_numpy(toy.store().read(np.arange(6))), torch.from_numpy(toy.LABELS[:6])
     others = labels.flip(0)
-    monkeypatch.setattr(place, "mix", lambda scans, *_: Mixture(scans, others, 0.3))
+    monkeypatch.setattr(place, "mix_batch", lambda scans, *_: MixedBatch(scans, others, 0.3))
     found = module.training_step((images, labels), 0)
     logs = log_softmax(network(channels_first(images)).detach().numpy().astype(np.float64), 1)
     rows = np.arange(6)
@@ -214,8 +214,8 @@ def test_runs_of_steps_lead_where_single_steps_do(
 def test_single_steps_are_taken_where_a_run_would_not_do(monkeypatch: pytest.MonkeyPatch) -> None:
     def asked(precision: str = "32-true", **section: Any) -> bool:
         made = toy.recipe(**RUNS | section)
-        scene = trainer.Scene(made, toy.store(), toy.LABELS, toy.ROWS)
-        return trainer._takes_runs(scene, Phase(made.train.stages[0]), precision)
+        scene = trainer.TrainingData(made, toy.store(), toy.LABELS, toy.ROWS)
+        return trainer._takes_runs(scene, StageRun(made.train.stages[0]), precision)
 
     assert asked()
     assert not asked(precision="bf16-mixed")

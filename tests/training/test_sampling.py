@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from scanwise.errors import DataError
-from scanwise.training.sampling import EpochOrder, oversample, seed_of, weigh
+from scanwise.training.sampling import EpochOrder, derive_seed, sampling_weights, smote
 
 LABELS = np.array([0] * 8 + [1] * 3 + [2] * 1)
 SUBJECTS = np.array(["a"] * 6 + ["b"] * 2 + ["b", "c", "c"] + ["d"])
@@ -16,7 +16,7 @@ def share(weights: np.ndarray, values: np.ndarray) -> dict[str, float]:
 
 
 def test_classes_or_subjects_are_equally_likely() -> None:
-    by_class, by_subject = weigh("classes", LABELS, None), weigh("subjects", LABELS, SUBJECTS)
+    by_class, by_subject = sampling_weights("classes", LABELS, None), sampling_weights("subjects", LABELS, SUBJECTS)
     assert by_class is not None
     assert by_subject is not None
     assert share(by_class, LABELS) == pytest.approx(dict.fromkeys("012", 1 / 3))
@@ -25,7 +25,7 @@ def test_classes_or_subjects_are_equally_likely() -> None:
 
 
 def test_classes_and_in_them_subjects_are_equally_likely() -> None:
-    weights = weigh("classes_and_subjects", LABELS, SUBJECTS)
+    weights = sampling_weights("classes_and_subjects", LABELS, SUBJECTS)
     assert weights is not None
     assert share(weights, LABELS) == pytest.approx(dict.fromkeys("012", 1 / 3))
     cells = np.array([f"{label}{subject}" for label, subject in zip(LABELS, SUBJECTS, strict=True)])
@@ -35,13 +35,13 @@ def test_classes_and_in_them_subjects_are_equally_likely() -> None:
 
 @pytest.mark.parametrize("sampling", ["scans", "smote"])
 def test_others_come_once_each(sampling: str) -> None:
-    assert weigh(sampling, LABELS, SUBJECTS) is None
+    assert sampling_weights(sampling, LABELS, SUBJECTS) is None
 
 
 @pytest.mark.parametrize("sampling", ["subjects", "classes_and_subjects"])
 def test_unknown_subjects_are_told(sampling: str) -> None:
     with pytest.raises(DataError, match="nobody said who is who"):
-        weigh(sampling, LABELS, None)
+        sampling_weights(sampling, LABELS, None)
 
 
 def test_draws_follow_the_weights_and_the_epoch_alone() -> None:
@@ -67,7 +67,7 @@ def features(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 def test_smote_fills_every_class_up_to_the_largest() -> None:
     points, labels = features()
-    made = oversample(points, labels, 0)
+    made = smote(points, labels, 0)
     assert np.bincount(np.concatenate([labels, labels[made.base]])).tolist() == [40] * 4
     assert np.array_equal(labels[made.base], labels[made.other])
     assert made.share.min() >= 0
@@ -76,7 +76,7 @@ def test_smote_fills_every_class_up_to_the_largest() -> None:
 
 def test_smote_mixes_with_one_of_the_five_nearest_of_the_class() -> None:
     points, labels = features()
-    made = oversample(points, labels, 1)
+    made = smote(points, labels, 1)
     for base, other in zip(made.base.tolist(), made.other.tolist(), strict=True):
         mates = np.flatnonzero(labels == labels[base])
         order = mates[np.argsort(cdist(points[[base]], points[mates])[0])]
@@ -87,17 +87,17 @@ def test_smote_mixes_with_one_of_the_five_nearest_of_the_class() -> None:
 
 def test_smote_follows_its_seed() -> None:
     points, labels = features()
-    one, again, another = (oversample(points, labels, seed) for seed in (1, 1, 2))
+    one, again, another = (smote(points, labels, seed) for seed in (1, 1, 2))
     assert np.array_equal(one.base, again.base)
     assert np.array_equal(one.share, again.share)
     assert not np.array_equal(one.share, another.share)
 
 
 def test_all_parts_of_a_seed_matter_and_their_order_too() -> None:
-    seeds = {seed_of(a, b, c) for a in range(12) for b in range(12) for c in range(12)} | {
-        seed_of(1, 11),
-        seed_of(11, 1),
+    seeds = {derive_seed(a, b, c) for a in range(12) for b in range(12) for c in range(12)} | {
+        derive_seed(1, 11),
+        derive_seed(11, 1),
     }
     assert len(seeds) == 12**3 + 2
     assert all(0 <= seed < 2**63 for seed in seeds)
-    assert seed_of(1, 2, 3) == 733464669408481064  # else no run of an earlier version could be resumed
+    assert derive_seed(1, 2, 3) == 733464669408481064  # else no run of an earlier version could be resumed

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from scanwise.recipe import Optimizer, Schedule
-from scanwise.training.schedules import KINDS, follow, optimizer_of, schedule_factor
+from scanwise.training.schedules import OPTIMIZERS, build_optimizer, schedule_factor, update_average
 
 
 def test_a_constant_rate_stays() -> None:
@@ -46,10 +46,10 @@ def test_a_warm_up_climbs_evenly_and_never_stands_still_at_nothing(name: str) ->
 
 
 @pytest.mark.parametrize("fused", [True, None])
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimisers_take_what_the_recipe_says(name: Any, fused: bool | None) -> None:
     section = Optimizer(name=name, momentum=0.8, weight_decay=0.01)
-    made = optimizer_of(section, [torch.nn.Parameter(torch.ones(2))], 0.03, fused)
+    made = build_optimizer(section, [torch.nn.Parameter(torch.ones(2))], 0.03, fused)
     (group,) = made.param_groups
     assert group["fused"] is fused
     assert type(made).__name__.lower() == name
@@ -58,14 +58,14 @@ def test_optimisers_take_what_the_recipe_says(name: Any, fused: bool | None) -> 
     assert group.get("momentum", 0.8) == 0.8
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_fused_or_not_the_steps_are_the_same(name: Any) -> None:
     section = Optimizer(name=name, momentum=0.8, weight_decay=0.01)
     ends = []
     for fused in (True, False):
         random = torch.Generator().manual_seed(0)
         weight = torch.nn.Parameter(torch.randn(40, generator=random))
-        made = optimizer_of(section, [weight], 0.03, fused)
+        made = build_optimizer(section, [weight], 0.03, fused)
         for _ in range(5):
             weight.grad = torch.randn(40, generator=random)
             made.step()
@@ -82,7 +82,7 @@ def test_the_running_mean_is_the_sum_of_its_steps() -> None:
             network.weight.copy_(torch.randn(2, 3, generator=torch.Generator().manual_seed(step)))
         kept = min(decay, (1 + step) / (10 + step))
         expected = kept * expected + (1 - kept) * network.weight.detach().double()
-        follow(average, network, decay, step)
+        update_average(average, network, decay, step)
     torch.testing.assert_close(average.weight.detach().double(), expected, atol=1e-6, rtol=1e-5)
 
 
@@ -90,6 +90,6 @@ def test_the_running_mean_takes_the_statistics_of_batch_norm_as_they_are() -> No
     network = torch.nn.BatchNorm1d(3)
     average = copy.deepcopy(network)
     network(torch.randn(8, 3))
-    follow(average, network, 0.9, 1)
+    update_average(average, network, 0.9, 1)
     assert torch.equal(average.running_mean, network.running_mean)
     assert int(average.num_batches_tracked) == 1

@@ -13,10 +13,10 @@ from test_trainer import history, run, untimed
 
 from scanwise import recipe
 from scanwise.errors import RecipeError
-from scanwise.models import Network, build
+from scanwise.models import Network, build_network
 from scanwise.recipe import Model, TrainingStage
 from scanwise.training.module import Classifier
-from scanwise.training.stages import arrange, parameter_groups, take_apart
+from scanwise.training.stages import apply_freezing, find_network_parts, parameter_groups
 
 # name: side, and how the parameters of its head begin
 NETWORKS = {
@@ -33,7 +33,7 @@ THREE = [*TWO, {"epochs": 1, "freeze": "backbone", "top": 1, "layer_decay": 0.5}
 
 def make(name: str) -> Network:
     torch.manual_seed(0)
-    return build(Model(name=name, dropout=0.3), 3, 1)
+    return build_network(Model(name=name, dropout=0.3), 3, 1)
 
 
 def state(network: Network) -> dict[str, torch.Tensor]:
@@ -54,7 +54,7 @@ def test_the_backbone_is_what_feature_maps_come_from(name: str) -> None:
     side, head = NETWORKS[name]
     network = make(name)
     before = state(network)
-    parts = take_apart(network, 1, side)
+    parts = find_network_parts(network, 1, side)
     found = {parameter for parameter, depth in parts.depths.items() if depth == 0}
     assert found == {parameter for parameter, _ in network.named_parameters() if parameter.startswith(head)}
     assert parts.blocks >= 3
@@ -67,8 +67,8 @@ def test_the_backbone_is_what_feature_maps_come_from(name: str) -> None:
 def test_a_frozen_backbone_stays_to_the_bit_and_gives_the_same_maps(name: str) -> None:
     side, head = NETWORKS[name]
     network = make(name)
-    parts = take_apart(network, 1, side)
-    arrange(network, parts, TrainingStage(epochs=1, freeze="backbone"))
+    parts = find_network_parts(network, 1, side)
+    apply_freezing(network, parts, TrainingStage(epochs=1, freeze="backbone"))
     before, print_before = state(network), parts.fingerprint(network)
     images = torch.randint(0, 256, (4, 1, side, side))
     maps = network.forward_features(images)
@@ -85,9 +85,9 @@ def test_a_frozen_backbone_stays_to_the_bit_and_gives_the_same_maps(name: str) -
 def test_the_top_blocks_alone_learn_with_the_head(name: str) -> None:
     side, _ = NETWORKS[name]
     network = make(name)
-    parts = take_apart(network, 1, side)
+    parts = find_network_parts(network, 1, side)
     before = state(network)
-    arrange(network, parts, TrainingStage(epochs=1, freeze="backbone", top=2))
+    apply_freezing(network, parts, TrainingStage(epochs=1, freeze="backbone", top=2))
     step_once(network, side)
     moved = {parts.depths[key] for key, p in network.named_parameters() if not torch.equal(p, before[key])}
     assert moved == {0, 1, 2}
@@ -99,7 +99,7 @@ def test_the_top_blocks_alone_learn_with_the_head(name: str) -> None:
 
 def test_the_fingerprint_is_of_the_backbone_and_of_all_of_it() -> None:
     network = make("small")
-    parts = take_apart(network, 1, 16)
+    parts = find_network_parts(network, 1, 16)
     prints = [parts.fingerprint(network)]
     with torch.no_grad():
         network.body.head.weight.add_(1)
@@ -112,9 +112,9 @@ def test_the_fingerprint_is_of_the_backbone_and_of_all_of_it() -> None:
 
 def test_rates_fall_block_by_block() -> None:
     network = make("small")
-    parts = take_apart(network, 1, 16)
+    parts = find_network_parts(network, 1, 16)
     stage = TrainingStage(epochs=1, layer_decay=0.5)
-    arrange(network, parts, stage)
+    apply_freezing(network, parts, stage)
     groups: Any = parameter_groups(network, parts, stage, 0.08)
     rates = {id(p): group["lr"] for group in groups for p in group["params"]}
     assert {rates[id(p)] for p in network.body.head.parameters()} == {0.08}
@@ -125,9 +125,9 @@ def test_rates_fall_block_by_block() -> None:
 
 def test_what_is_frozen_is_no_business_of_the_optimiser() -> None:
     network = make("small")
-    parts = take_apart(network, 1, 16)
+    parts = find_network_parts(network, 1, 16)
     stage = TrainingStage(epochs=1, freeze="backbone", top=1, layer_decay=0.1)
-    arrange(network, parts, stage)
+    apply_freezing(network, parts, stage)
     groups: Any = parameter_groups(network, parts, stage, 1.0)
     assert [group["lr"] for group in groups] == pytest.approx([1.0, 0.1])
     assert sum(len(group["params"]) for group in groups) == 2 + 3
@@ -136,13 +136,13 @@ def test_what_is_frozen_is_no_business_of_the_optimiser() -> None:
 def test_more_blocks_than_there_are_are_refused() -> None:
     network = make("small")
     with pytest.raises(RecipeError, match="top is 9, but the backbone has 4 blocks"):
-        arrange(network, take_apart(network, 1, 16), TrainingStage(epochs=1, freeze="backbone", top=9))
+        apply_freezing(network, find_network_parts(network, 1, 16), TrainingStage(epochs=1, freeze="backbone", top=9))
 
 
 def variants(name: str) -> dict[str, list[str]]:
     """The settings that a shipped recipe's comment gives for each of its variants."""
     found, last = {}, ""
-    for line in recipe.shipped()[name].partition("# Variants")[2].splitlines():
+    for line in recipe.shipped_recipes()[name].partition("# Variants")[2].splitlines():
         if line.startswith("#     --set"):
             found[last] = [word for word in shlex.split(line) if word not in ("#", "--set")]
         last = line.removeprefix("#").strip().partition(" (")[0]
@@ -153,7 +153,7 @@ def test_every_variant_that_a_recipe_names_is_one() -> None:
     told = variants("fashion-fusion")
     assert len(told) == 5
     for settings in told.values():
-        assert recipe.load("fashion-fusion", settings) != recipe.load("fashion-fusion")
+        assert recipe.load_recipe("fashion-fusion", settings) != recipe.load_recipe("fashion-fusion")
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_every_variant_that_a_recipe_names_is_one() -> None:
 )  # fmt: skip
 def test_a_part_of_the_fusion_learns_alone(tmp_path: Path, name: str, smaller: tuple[str, ...]) -> None:
     size = ("data.size=16", "data.channels=1", "model.mean=[0.5]", "model.std=[0.5]", "train.class_weights=true")
-    made = recipe.load("fashion-fusion", [*variants("fashion-fusion")[name], *size, *smaller])
+    made = recipe.load_recipe("fashion-fusion", [*variants("fashion-fusion")[name], *size, *smaller])
     tokens = np.stack([toy.LABELS + 1] * 4, axis=1) if made.model.reads_words else None
     toy.train(toy.network(made), made, tmp_path, tokens=tokens)
     assert len(history(tmp_path)) == 2
@@ -180,10 +180,10 @@ def test_a_part_of_the_fusion_learns_alone(tmp_path: Path, name: str, smaller: t
 def test_a_network_of_words_is_head_throughout() -> None:
     """Its feature maps are made of nothing that learns: a frozen stage trains it all the same."""
     torch.manual_seed(0)
-    network = build(Model(name="text", text={"words": 16, "width": 8, "layers": 1, "heads": 2}), 3, 1)
-    parts = take_apart(network, 1, 16)
+    network = build_network(Model(name="text", text={"words": 16, "width": 8, "layers": 1, "heads": 2}), 3, 1)
+    parts = find_network_parts(network, 1, 16)
     assert parts.blocks == 0
-    arrange(network, parts, TrainingStage(epochs=1, freeze="backbone"))
+    apply_freezing(network, parts, TrainingStage(epochs=1, freeze="backbone"))
     assert all(parameter.requires_grad for parameter in network.parameters())
     assert all(module.training for module in network.modules())
 

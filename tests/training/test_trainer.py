@@ -15,11 +15,11 @@ import toy
 
 from scanwise.errors import RunError, TrainingError
 from scanwise.models import weights
-from scanwise.prediction import predict
-from scanwise.training import Outcome, time_steps, train
-from scanwise.training.checkpoints import AtomicCheckpoints
-from scanwise.training.history import Keeper, to_csv
-from scanwise.training.loaders import Scans, train_loader
+from scanwise.prediction import predict_scans
+from scanwise.training import TrainingSummary, time_steps, train_network
+from scanwise.training.checkpoints import AtomicCheckpointIO
+from scanwise.training.history import HistoryCallback, rows_to_csv
+from scanwise.training.loaders import ScanDataset, train_loader
 from scanwise.training.module import Classifier
 from scanwise.training.sampling import EpochOrder
 from scanwise.training.trainer import class_weights
@@ -32,9 +32,11 @@ COLUMNS = [
 TIMES = {"seconds", "validation_seconds", "images_per_second"}
 
 
-def run(folder: Path, noise: float = 40, **section: Any) -> Outcome:
+def run(folder: Path, noise: float = 40, **section: Any) -> TrainingSummary:
     made = toy.recipe(**section)
-    return train(toy.network(made), made, toy.store(noise), toy.LABELS, toy.ROWS, toy.place(folder), device="cpu")
+    return train_network(
+        toy.network(made), made, toy.store(noise), toy.LABELS, toy.ROWS, toy.place(folder), device="cpu"
+    )
 
 
 def history(folder: Path) -> list[dict[str, float]]:
@@ -60,8 +62,8 @@ def test_it_learns_what_can_be_learnt(tmp_path: Path) -> None:
     assert rows[-1]["train_loss"] < 0.6 * rows[0]["train_loss"]
     made = toy.recipe()
     network = toy.network(made)
-    weights.load(network, toy.place(tmp_path).model)
-    logits, _ = predict(network, toy.store(10), toy.ROWS["validation"])
+    weights.load_weights(network, toy.place(tmp_path).model)
+    logits, _ = predict_scans(network, toy.store(10), toy.ROWS["validation"])
     assert (logits[:, 0].argmax(1) == toy.LABELS[toy.ROWS["validation"]]).mean() > 0.95
 
 
@@ -78,7 +80,7 @@ def test_it_trains_in_training_mode_whatever_it_is_given(
     monkeypatch.setattr(Classifier, "training_step", watch)
     made = toy.recipe(epochs=2, class_weights=weighed)
     network = toy.network(made).eval()
-    train(network, made, toy.store(), toy.LABELS, toy.ROWS, toy.place(tmp_path), device="cpu")
+    train_network(network, made, toy.store(), toy.LABELS, toy.ROWS, toy.place(tmp_path), device="cpu")
     assert modes == [True] * 10
 
 
@@ -86,7 +88,7 @@ def test_it_does_not_learn_noise(tmp_path: Path) -> None:
     made = toy.recipe()
     pixels = np.random.default_rng(1).integers(0, 256, toy.store().array.shape, np.uint8)
     store = replace(toy.store(), array=pixels)
-    outcome = train(toy.network(made), made, store, toy.LABELS, toy.ROWS, toy.place(tmp_path), device="cpu")
+    outcome = train_network(toy.network(made), made, store, toy.LABELS, toy.ROWS, toy.place(tmp_path), device="cpu")
     assert outcome.best < 0.7
 
 
@@ -97,7 +99,7 @@ def test_one_seed_is_one_training(trained: Path, tmp_path: Path) -> None:
     assert untimed(history(tmp_path)) == untimed(history(trained))
     other = toy.recipe().model_copy(update={"seed": 4})
     network = toy.network(toy.recipe())
-    train(network, other, toy.store(), toy.LABELS, toy.ROWS, toy.place(tmp_path / "other"), device="cpu")
+    train_network(network, other, toy.store(), toy.LABELS, toy.ROWS, toy.place(tmp_path / "other"), device="cpu")
     assert untimed(history(tmp_path / "other")) != untimed(history(trained))
 
 
@@ -118,8 +120,8 @@ def test_history_scores_are_those_of_the_weights(tmp_path: Path) -> None:
     run(tmp_path, epochs=1, class_weights=False, label_smoothing=0)
     made = toy.recipe()
     network = toy.network(made)
-    weights.load(network, toy.place(tmp_path).model)
-    logits, _ = predict(network, toy.store(), toy.ROWS["validation"])
+    weights.load_weights(network, toy.place(tmp_path).model)
+    logits, _ = predict_scans(network, toy.store(), toy.ROWS["validation"])
     labels = toy.LABELS[toy.ROWS["validation"]]
     (row,) = history(tmp_path)
     loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits[:, 0]), torch.from_numpy(labels))
@@ -149,7 +151,7 @@ def test_the_weights_written_are_those_of_the_best_epoch(
     assert outcome.best_epoch == 2
     kept = torch.load(place.checkpoints / f"epoch_{outcome.best_epoch}.ckpt", weights_only=True)["state_dict"]
     best = torch.load(place.checkpoints / "best.ckpt", weights_only=True)["state_dict"]
-    written = weights.read(place.model)
+    written = weights.read_weights(place.model)
     assert kept.keys() == best.keys() == {f"network.{name}" for name in written}
     assert all(torch.equal(kept[name], best[name]) for name in kept)
     assert all(torch.equal(kept[f"network.{name}"], tensor) for name, tensor in written.items())
@@ -158,8 +160,8 @@ def test_the_weights_written_are_those_of_the_best_epoch(
 def test_the_network_in_hand_holds_the_best_weights_too(tmp_path: Path) -> None:
     made = toy.recipe(epochs=2)
     network = toy.network(made)
-    train(network, made, toy.store(), toy.LABELS, toy.ROWS, toy.place(tmp_path), device="cpu")
-    written = weights.read(toy.place(tmp_path).model)
+    train_network(network, made, toy.store(), toy.LABELS, toy.ROWS, toy.place(tmp_path), device="cpu")
+    written = weights.read_weights(toy.place(tmp_path).model)
     assert all(torch.equal(tensor, written[name]) for name, tensor in network.state_dict().items())
 
 
@@ -168,7 +170,7 @@ def test_patience_ends_it(tmp_path: Path) -> None:
     scores = [row["validation_macro_f1"] for row in history(tmp_path)]
     assert outcome.epochs == len(scores) < 30
     assert outcome.best_epoch == int(np.argmax(scores)) + 1 == len(scores) - 2
-    weights.load(toy.network(toy.recipe()), toy.place(tmp_path).model)
+    weights.load_weights(toy.network(toy.recipe()), toy.place(tmp_path).model)
 
 
 def test_no_patience_never_ends_it(tmp_path: Path) -> None:
@@ -424,14 +426,14 @@ def test_an_order_holds_every_scan_once_and_changes_with_epoch_and_seed() -> Non
 
 @pytest.mark.parametrize(("count", "sizes"), [(32, [16, 16]), (33, [16, 16]), (34, [16, 16, 2]), (3, [3])])
 def test_a_last_batch_of_one_scan_is_left_out(count: int, sizes: list[int]) -> None:
-    loader = train_loader(Scans(toy.store(), toy.LABELS, np.arange(count)), EpochOrder(count, 0), 16)
+    loader = train_loader(ScanDataset(toy.store(), toy.LABELS, np.arange(count)), EpochOrder(count, 0), 16)
     assert [len(batch[1]) for batch in loader] == sizes
     assert len(loader) == len(sizes)
 
 
 def test_batches_hold_the_pixels_and_labels_of_their_rows() -> None:
     store, rows = toy.store(), np.array([90, 5, 7, 60])
-    (batch,) = train_loader(Scans(store, toy.LABELS, rows), EpochOrder(4, 0), 4)
+    (batch,) = train_loader(ScanDataset(store, toy.LABELS, rows), EpochOrder(4, 0), 4)
     order = rows[list(EpochOrder(4, 0))]
     assert batch[0].dtype == torch.uint8
     assert np.array_equal(batch[0].numpy(), store.array[order])
@@ -453,17 +455,17 @@ def test_class_weights_cover_every_class_of_the_network(tmp_path: Path) -> None:
     """Even one that no scan of the cohort has."""
     made = toy.recipe(epochs=1)
     labels = toy.LABELS % 2
-    outcome = train(toy.network(made), made, toy.store(), labels, toy.ROWS, toy.place(tmp_path), device="cpu")
+    outcome = train_network(toy.network(made), made, toy.store(), labels, toy.ROWS, toy.place(tmp_path), device="cpu")
     assert outcome.epochs == 1
 
 
 def test_csv_has_full_precision() -> None:
-    assert to_csv([{"epoch": 1, "loss": 0.1 + 0.2}]) == "epoch,loss\n1,0.30000000000000004\n"
+    assert rows_to_csv([{"epoch": 1, "loss": 0.1 + 0.2}]) == "epoch,loss\n1,0.30000000000000004\n"
 
 
 def test_a_checkpoint_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "last.ckpt"
-    AtomicCheckpoints().save_checkpoint({"epoch": 1}, file)
+    AtomicCheckpointIO().save_checkpoint({"epoch": 1}, file)
 
     def fail(_: object, file: Any) -> None:
         file.write(b"half")
@@ -471,8 +473,8 @@ def test_a_checkpoint_that_fails_leaves_the_one_before(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(torch, "save", fail)
     with pytest.raises(RuntimeError, match="power"):
-        AtomicCheckpoints().save_checkpoint({"epoch": 2}, file)
-    assert AtomicCheckpoints().load_checkpoint(file) == {"epoch": 1}
+        AtomicCheckpointIO().save_checkpoint({"epoch": 2}, file)
+    assert AtomicCheckpointIO().load_checkpoint(file) == {"epoch": 1}
     assert [found.name for found in tmp_path.iterdir()] == ["last.ckpt"]
 
 
@@ -483,8 +485,8 @@ def test_the_speed_of_a_step_is_measured() -> None:
 
 def test_the_state_of_the_keeper_is_plain(tmp_path: Path) -> None:
     section = toy.recipe(monitor="loss", patience=3).train
-    keeper = Keeper(toy.place(tmp_path), section)
+    keeper = HistoryCallback(toy.place(tmp_path), section)
     keeper.history, keeper.best, keeper.best_epoch = [{"epoch": 1}], -0.5, 1
-    other = Keeper(toy.place(tmp_path), section)
+    other = HistoryCallback(toy.place(tmp_path), section)
     other.load_state_dict(keeper.state_dict())
     assert (other.history, other.best, other.best_epoch) == ([{"epoch": 1}], -0.5, 1)

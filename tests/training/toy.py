@@ -8,10 +8,10 @@ import torch
 
 from scanwise import training
 from scanwise.cohort.store import Store
-from scanwise.models import Network, build
+from scanwise.models import Network, build_network
 from scanwise.recipe import Recipe
 from scanwise.run import Fit
-from scanwise.training import Outcome
+from scanwise.training import TrainingSummary
 
 SIDE = 16
 ROWS = {"train": np.arange(72), "validation": np.arange(72, 102)}
@@ -49,14 +49,14 @@ def recipe(**train: Any) -> Recipe:
 def network(made: Recipe) -> Network:
     """As the pipeline builds it: the same from the same seed."""
     torch.manual_seed(made.seed)
-    return build(made.model, 3, 1)
+    return build_network(made.model, 3, 1)
 
 
 def place(folder: Path) -> Fit:
     return Fit(folder, "honest", 0)
 
 
-def train(made_network: Network, made: Recipe, folder: Path, **more: Any) -> Outcome:
+def train(made_network: Network, made: Recipe, folder: Path, **more: Any) -> TrainingSummary:
     """Train in this folder on the CPU."""
     labels = more.pop("labels", LABELS)
-    return training.train(made_network, made, store(), labels, ROWS, place(folder), device="cpu", **more)
+    return training.train_network(made_network, made, store(), labels, ROWS, place(folder), device="cpu", **more)

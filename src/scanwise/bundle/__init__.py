@@ -116,7 +116,7 @@ class Bundle:
             RunError: if a file is missing or differs from what was written.
         """
         listed = _verify(folder)
-        from scanwise.models import build, weights
+        from scanwise.models import build_network, weights
 
         about = read_json(folder / "bundle.json")
         if about.get("format") == BEFORE_NOVELTY:
@@ -125,12 +125,12 @@ class Bundle:
             raise RunError(f"{folder} has format {about.get('format')}; this scanwise reads {FORMAT}. Update scanwise.")
         elif about["novelty"] and _NOVELTY not in listed:
             raise RunError(f"SHA256SUMS of the bundle {folder} does not list {_NOVELTY}. Copy the whole folder again.")
-        made = recipe.load(folder / "recipe.yaml")
+        made = recipe.load_recipe(folder / "recipe.yaml")
         classes = tuple(about["classes"])
         vocabulary = _vocabulary(folder, made, listed)
         encoder = None if vocabulary is None else vocabulary.encoder
-        network = build(made.model, len(classes), made.data.channels, pretrained=False, encoder=encoder)
-        weights.load(network, folder / "model.safetensors")
+        network = build_network(made.model, len(classes), made.data.channels, pretrained=False, encoder=encoder)
+        weights.load_weights(network, folder / "model.safetensors")
         detector = NoveltyDetector.load(folder / _NOVELTY) if about.get("novelty") else None
         ratings = cdr_by_class(made, classes)
         judges = build_predictors(about["calibrators"], about["sets"], about.get("abstention", {}), detector, ratings)
@@ -200,9 +200,9 @@ class Bundle:
                 raise DataError(f"{told} without text. Give a manifest with a column text.")
             log.warning("No text is given: the answers rest on the images alone. A manifest can have a column text.")
             words = [""] * (max(rows, default=-1) + 1)
-        from scanwise.models.vocabulary import as_read
+        from scanwise.models.vocabulary import titles_as_read
 
-        read = as_read(words, self.recipe.model.text, self.classes)
+        read = titles_as_read(words, self.recipe.model.text, self.classes)
         return self.vocabulary([read[row] for row in rows])
 
     def _expand(self, paths: Sequence[Path], called: Sequence[str]) -> tuple[list[Path], list[int], list[str]]:
@@ -229,17 +229,17 @@ class Bundle:
 
         from scanwise.cohort.decoding.pixels import Pixels
         from scanwise.cohort.decoding.readers import Scan, read_files
-        from scanwise.prediction import Batch, batch_of, predict_batches
+        from scanwise.prediction import PredictionBatch, predict_batches, prediction_batch_size
 
         looks: list[FloatArray] = []
-        most = batch_of(self.recipe)
+        most = prediction_batch_size(self.recipe)
 
-        def stacked(waiting: list[Pixels]) -> Batch:
+        def stacked(waiting: list[Pixels]) -> PredictionBatch:
             pixels = np.stack(waiting)
             looks.append(appearance_features(pixels))
             return pixels if tokens is None else (pixels, tokens[kept[-len(waiting) :]])
 
-        def batches() -> Iterator[Batch]:
+        def batches() -> Iterator[PredictionBatch]:
             waiting: list[Pixels] = []
             reading = read_files(paths, self.recipe.data)
             for index, scan in enumerate(

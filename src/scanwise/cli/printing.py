@@ -83,7 +83,7 @@ def print_summary(run: "Run") -> None:
     from scanwise import recipe
     from scanwise.records import Split, load_metrics
 
-    confidence = recipe.load(run.recipe).evaluation.confidence
+    confidence = recipe.load_recipe(run.recipe).evaluation.confidence
     leaked = {fit.protocol for fit in run.fits() if Split.load(fit.split).leaky}
     accuracies = [m for m in load_metrics(run.metrics) if (m.name, m.group, m.split) == ("accuracy", "", "test")]
     for unit in ("subject", "scan"):

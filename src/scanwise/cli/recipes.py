@@ -11,8 +11,8 @@ def recipes(context: click.Context) -> None:
         return
     from scanwise import recipe
 
-    for name in recipe.shipped():
-        made = recipe.load(name)
+    for name in recipe.shipped_recipes():
+        made = recipe.load_recipe(name)
         click.echo(f"{click.style(name, bold=True):<34} {made.title}")
     click.echo("\nPrint one with `scanwise recipes show NAME`, keep it as NAME.yaml, change it, and fit that file.")
 
@@ -24,7 +24,7 @@ def show(name: str) -> None:
     from scanwise import recipe
     from scanwise.errors import lookup
 
-    click.echo(lookup(recipe.shipped(), name, "recipe"), nl=False)
+    click.echo(lookup(recipe.shipped_recipes(), name, "recipe"), nl=False)
 
 
 @recipes.command()
@@ -32,4 +32,4 @@ def schema() -> None:
     """Print the JSON schema of recipes, for editors."""
     from scanwise import recipe
 
-    click.echo(recipe.schema(), nl=False)
+    click.echo(recipe.recipe_schema(), nl=False)

@@ -13,7 +13,7 @@ import numpy as np
 
 from scanwise.errors import DataError, RecipeError, did_you_mean
 from scanwise.metrics import needs_order
-from scanwise.recipe import Recipe, Stage
+from scanwise.recipe import ClassDescription, Recipe
 from scanwise.records import IntArray, StrArray
 
 # A scale: its classes in clinical order, each with the other ways in which folders spell it.
@@ -38,13 +38,15 @@ SCALES: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 
-STAGES: dict[str, Stage] = {
-    "nondemented": Stage(title="Cognitively normal", description="No cognitive impairment detected", cdr=0),
-    "verymilddemented": Stage(title="Very mild dementia", description="Questionable, very mild decline", cdr=0.5),
-    "milddemented": Stage(title="Mild dementia", description="Clear functional impairment", cdr=1),
-    "moderatedemented": Stage(title="Moderate dementia", description="Needs substantial care", cdr=2),
-    "control": Stage(title="Control", description="No stroke seen"),
-    "stroke": Stage(title="Stroke", description="Stroke seen"),
+STAGES: dict[str, ClassDescription] = {
+    "nondemented": ClassDescription(title="Cognitively normal", description="No cognitive impairment detected", cdr=0),
+    "verymilddemented": ClassDescription(
+        title="Very mild dementia", description="Questionable, very mild decline", cdr=0.5
+    ),
+    "milddemented": ClassDescription(title="Mild dementia", description="Clear functional impairment", cdr=1),
+    "moderatedemented": ClassDescription(title="Moderate dementia", description="Needs substantial care", cdr=2),
+    "control": ClassDescription(title="Control", description="No stroke seen"),
+    "stroke": ClassDescription(title="Stroke", description="Stroke seen"),
 }
 
 

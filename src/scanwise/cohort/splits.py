@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from scanwise.errors import DataError, LeakageError
-from scanwise.recipe import Published, SplitSection
+from scanwise.recipe import PublishedSplit, SplitSection
 from scanwise.records import SIDES, Cohort, Finding, IntArray, Split, StrArray
 
 _STREAM = 2
@@ -191,7 +191,7 @@ def _allot(count: int, shares: Mapping[str, float]) -> list[str]:
     return sides + ["train"] * (count - len(sides))
 
 
-def _published(cohort: Cohort, published: Published, seed: int) -> Split:
+def _published(cohort: Cohort, published: PublishedSplit, seed: int) -> Split:
     if published.by == "scan":
         side = _by_scan(cohort.labels, {"validation": published.validation, "test": published.test}, seed)
         shares = [

@@ -19,9 +19,9 @@ from scanwise.errors import RecipeError
 from scanwise.explanation.layers import patch_grid
 from scanwise.explanation.query import ExplanationQuery
 from scanwise.models.attention import SelfAttention
-from scanwise.models.fusion import Fusion
-from scanwise.models.heads import Headed
-from scanwise.models.hybrid import Hybrid
+from scanwise.models.fusion import FusionNetwork
+from scanwise.models.heads import HeadedBackbone
+from scanwise.models.hybrid import HybridNetwork
 from scanwise.models.network import Network
 
 
@@ -65,11 +65,11 @@ def transformer_of(network: Network) -> nn.Module:
     """
     body = network.body
     part: nn.Module = body
-    if isinstance(body, Hybrid):
+    if isinstance(body, HybridNetwork):
         part = body.transformer
-    elif isinstance(body, Fusion):
+    elif isinstance(body, FusionNetwork):
         part = body.image
-    elif isinstance(body, Headed):
+    elif isinstance(body, HeadedBackbone):
         part = body.backbone
     if patch_grid(part)[0] is None:
         raise RecipeError(
@@ -119,7 +119,7 @@ def query_key(asked: ExplanationQuery) -> Tensor:
         RecipeError: if the network has no attention of its own over a map.
     """
     body = asked.network.body
-    look = body.attention if isinstance(body, Headed) else None
+    look = body.attention if isinstance(body, HeadedBackbone) else None
     if not isinstance(look, SelfAttention):
         raise RecipeError("query_key reads the attention of model.attention, and this network has none of it.")
     with torch.no_grad():

@@ -11,7 +11,7 @@ from scanwise.errors import RecipeError
 from scanwise.explanation import Targets, explain_arrays
 from scanwise.explanation.layers import borrowed
 from scanwise.explanation.measures import overlap
-from scanwise.models.hybrid import Hybrid
+from scanwise.models.hybrid import HybridNetwork
 from scanwise.records import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def explain_halves(
         RecipeError: if the network is no hybrid.
     """
     body = network.body
-    if not isinstance(body, Hybrid):
+    if not isinstance(body, HybridNetwork):
         raise RecipeError("The component summary is about the two halves of model.name hybrid; this network has none.")
     options: dict[str, Any] = {"batch": batch, "device": device}
     first, asked = explain_arrays(network, scans, targets=targets, method=HALF_METHODS["convolution"], **options)

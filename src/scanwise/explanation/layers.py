@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from scanwise.errors import RecipeError, ShapeError, did_you_mean
-from scanwise.models.fusion import Fusion
-from scanwise.models.heads import Headed
-from scanwise.models.hybrid import Hybrid
+from scanwise.models.fusion import FusionNetwork
+from scanwise.models.heads import HeadedBackbone
+from scanwise.models.hybrid import HybridNetwork
 from scanwise.models.network import Network
 
 LEAST = 7
@@ -102,11 +102,11 @@ def layer_output(network: nn.Module, place: MapLayer) -> Iterator[LayerOutput]:
 
 def trunk_of(network: Network) -> str:
     """The name of the part that turns the scan into a map; empty for a network that looks at no scan."""
-    if isinstance(network.body, Hybrid):
+    if isinstance(network.body, HybridNetwork):
         return "body.convolution"
-    if isinstance(network.body, Fusion):
+    if isinstance(network.body, FusionNetwork):
         return "body.image"
-    if isinstance(network.body, Headed):
+    if isinstance(network.body, HeadedBackbone):
         return "body.backbone"
     if network.takes_text:
         return ""

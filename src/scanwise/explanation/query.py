@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scanwise.explanation.layers import MapLayer
-from scanwise.models.dropout import Masks
+from scanwise.models.dropout import DropoutMasks
 from scanwise.models.network import Network
 
 
@@ -46,7 +46,7 @@ class ExplanationQuery:
     @contextmanager
     def computing(self) -> Iterator[None]:
         """While the network runs for this: its draw of dropout is on, and its precision."""
-        drawing = nullcontext() if self.draw is None else Masks(_keys(self.images), torch.tensor([self.draw]))
+        drawing = nullcontext() if self.draw is None else DropoutMasks(_keys(self.images), torch.tensor([self.draw]))
         mixed = nullcontext() if self.half is None else torch.autocast(self.images.device.type, self.half)
         with drawing, mixed:
             yield

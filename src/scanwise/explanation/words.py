@@ -10,7 +10,7 @@ from torch import Tensor
 from scanwise.errors import DataError, RecipeError, ShapeError
 from scanwise.explanation.layers import borrowed, map_layers
 from scanwise.models import DeepEnsemble
-from scanwise.models.fusion import Fusion
+from scanwise.models.fusion import FusionNetwork
 from scanwise.records import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def explain_words(
     if not network.takes_text:
         raise RecipeError("This network reads no words; explain it with heatmaps.")
     parts = tuple(network.networks) if isinstance(network, DeepEnsemble) else (network,)
-    fuses = isinstance(parts[0].body, Fusion)
+    fuses = isinstance(parts[0].body, FusionNetwork)
     if fuses and scans is None:
         raise DataError("A network of image and words is explained with both: give the scans.")
     groups = _groups(tokens, words, int(parts[0].body.words.pad))  # type: ignore[union-attr, arg-type]

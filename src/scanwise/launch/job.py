@@ -141,7 +141,7 @@ def hyperparameters(
         RecipeError: if the recipe, or a setting, says what it may not, or there is no such network or metric.
         LaunchError: if the container cannot have a file, or models of the recipe have no such figure.
     """
-    made = recipes.load(recipe, settings)
+    made = recipes.load_recipe(recipe, settings)
     if manifest:
         preflight.refuse_table("--manifest", manifest)
     if table_files.is_table(Path(subject)):
@@ -151,7 +151,7 @@ def hyperparameters(
         preflight.refuse_metric(metric, made)
     preflight.refuse_network(made)
     told = {"recipe": Path(recipe).stem}
-    if recipe not in recipes.shipped():
+    if recipe not in recipes.shipped_recipes():
         text = Path(recipe).read_text(encoding="utf-8")
         pieces = [text[start : start + PIECE] for start in range(0, len(text), PIECE)]
         if len(pieces) > 50:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from scanwise.cohort import table_files
 from scanwise.errors import LaunchError, WeightsError, lookup
-from scanwise.recipe import Members, Model, Part, Recipe, Text
+from scanwise.recipe import BackboneSection, Members, Model, Recipe, TextSection
 
 CHANNELS = PurePosixPath("/opt/ml/input/data")
 """Where a container has its channels, each in a folder of its name."""
@@ -68,20 +68,20 @@ def refuse_network(made: Recipe) -> None:
     """
     from timm.models import is_model_pretrained
 
-    from scanwise.models import build, dry_run
+    from scanwise.models import build_network, dry_run
 
     model, rivals = made.model, made.rivals
     changed: dict[str, object] = {"weights": "none", "class_order": ()}
     if model.members.kind == "deep_ensemble":
         changed["members"] = Members()
     if model.text.encoder != "small":
-        changed["text"] = Text(length=model.text.length)
+        changed["text"] = TextSection(length=model.text.length)
     count = len(made.classes) if made.classes else 3
     alike = model.model_copy(update=changed)
-    dry_run.refuse_size(build(alike, count, made.data.channels, pretrained=False), made)
+    dry_run.check_input_size(build_network(alike, count, made.data.channels, pretrained=False), made)
     if "frozen_features" in rivals.names and rivals.weights != "none":
         about = {"mean": rivals.mean, "std": rivals.std, "options": rivals.options}
-        build(Model(name=rivals.backbone, **about), 0, 3, pretrained=False)
+        build_network(Model(name=rivals.backbone, **about), 0, 3, pretrained=False)
     for key, name, source in _weights(made):
         if source == "hub" and name and not is_model_pretrained(name):
             raise WeightsError(f"{key} is hub, but there are no weights for {name!r} on it; set none, or a file.")
@@ -113,7 +113,7 @@ def _weights(made: Recipe) -> Iterator[tuple[str, str, str]]:
     several = model.name in ("hybrid", "fusion") or (model.name == "text" and model.text.encoder != "small")
     yield "model.weights", "" if several else model.name, model.weights
     if model.weights in ("none", "hub"):  # of a whole network from a file, the parts come with it
-        parts: dict[str, dict[str, Part]] = {
+        parts: dict[str, dict[str, BackboneSection]] = {
             "hybrid": {"hybrid.convolution": model.hybrid.convolution, "hybrid.transformer": model.hybrid.transformer},
             "fusion": {"fusion.image": model.fusion.image},
         }

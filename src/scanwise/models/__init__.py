@@ -1,7 +1,7 @@
-"""Networks: uint8 scans in, one value a class out. `build` makes any of them from a recipe."""
+"""Networks: uint8 scans in, one value a class out. `build_network` makes any of them from a recipe."""
 
 from scanwise.models.deep_ensemble import DeepEnsemble
-from scanwise.models.factory import build, origin
+from scanwise.models.factory import build_network, describe_weights
 from scanwise.models.network import Network
 
-__all__ = ["DeepEnsemble", "Network", "build", "origin"]
+__all__ = ["DeepEnsemble", "Network", "build_network", "describe_weights"]

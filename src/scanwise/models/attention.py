@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Attention(nn.Module):
+class ScaledDotProductAttention(nn.Module):
     """Queries look at keys and take their values.
 
     Args:
@@ -70,7 +70,7 @@ class SelfAttention(nn.Module):
     def __init__(self, features: int, width: int, heads: int) -> None:
         super().__init__()
         self.features = features
-        self.look = Attention(features, features, width, heads)
+        self.look = ScaledDotProductAttention(features, features, width, heads)
 
     def forward(self, maps: Tensor) -> Tensor:
         """A map (N, C, H, W), (N, H, W, C) or (N, places, C) to (N, width)."""
@@ -83,13 +83,13 @@ class SelfAttention(nn.Module):
         return self.look.attention_map(places, places).mean(1)
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """A pre-norm Transformer block: self-attention, then a small network, each added to what came in."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.first = nn.LayerNorm(width)
-        self.look = Attention(width, width, width, heads, out=width)
+        self.look = ScaledDotProductAttention(width, width, width, heads, out=width)
         self.second = nn.LayerNorm(width)
         self.think = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 

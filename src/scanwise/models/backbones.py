@@ -7,10 +7,10 @@ from typing import Any
 from torch import nn
 
 from scanwise.errors import RecipeError, WeightsError, did_you_mean
-from scanwise.models.weights import Place, load_foreign
+from scanwise.models.weights import KeyPrefixes, load_foreign_weights
 
 
-def create(
+def create_backbone(
     name: str, source: str, num_classes: int, channels: int, dropout: float, options: Mapping[str, Any]
 ) -> nn.Module:
     """Make a timm model with a fresh head for `num_classes` (0 for none).
@@ -57,7 +57,7 @@ def create(
         ) from error
     _draw_classifier(model)
     if source not in ("none", "hub"):
-        load_foreign(model, Path(source), place_of(model))
+        load_foreign_weights(model, Path(source), key_prefixes(model))
     return model
 
 
@@ -73,9 +73,9 @@ def _draw_classifier(model: Any) -> None:
             part.reset_parameters()
 
 
-def place_of(model: nn.Module) -> Place:
+def key_prefixes(model: nn.Module) -> KeyPrefixes:
     """Where a timm model has its parts, by its own account."""
     about: Any = model.pretrained_cfg
     classifier, first_conv = about.get("classifier"), about.get("first_conv")
     # A few models have two of one kind; of those none can be adapted.
-    return Place(*(part if isinstance(part, str) else "" for part in (classifier, first_conv)))
+    return KeyPrefixes(*(part if isinstance(part, str) else "" for part in (classifier, first_conv)))

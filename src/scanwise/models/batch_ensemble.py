@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from scanwise.errors import RecipeError
-from scanwise.models.diversity import Diversity, agreement
+from scanwise.models.diversity import Diversity, member_agreement
 from scanwise.models.network import Network
 from scanwise.recipe import Members
 from scanwise.records import FloatArray
@@ -39,7 +39,7 @@ SIGMAS = (
 )
 
 
-class Fast(nn.Module):
+class BatchEnsembleLayer(nn.Module):
     """A convolution or linear layer that all members share, and each member's own vectors around it.
 
     Args:
@@ -78,7 +78,7 @@ class Fast(nn.Module):
         return vectors.repeat_interleave(len(values) // len(vectors), dim=0).reshape(shape)
 
 
-def convert(network: Network, section: Members) -> None:
+def to_batch_ensemble(network: Network, section: Members) -> None:
     """Turn a network into a batch ensemble, in place and with its weights; random numbers are torch's own.
 
     Raises:
@@ -91,14 +91,14 @@ def convert(network: Network, section: Members) -> None:
     for name in chosen:
         parent, _, child = name.rpartition(".")
         base = network.body.get_submodule(name)
-        setattr(network.body.get_submodule(parent), child, Fast(base, section.number))  # type: ignore[arg-type]
+        setattr(network.body.get_submodule(parent), child, BatchEnsembleLayer(base, section.number))  # type: ignore[arg-type]
     network.members = section.number
     last = network.classifier.removeprefix("body.")
     network.folds_late = all(name == last or name.startswith(("head.", "attention.")) for name in chosen)
     _start(network, section)
 
 
-def wrote(state: Mapping[str, Tensor]) -> bool:
+def is_batch_ensemble(state: Mapping[str, Tensor]) -> bool:
     """Whether weights are those of a batch ensemble: they have fast ones.
 
     >>> wrote({"fc.base.weight": torch.ones(2, 3), "fc.into": torch.ones(4, 3)}), wrote({"fc.weight": torch.ones(2, 3)})
@@ -107,7 +107,7 @@ def wrote(state: Mapping[str, Tensor]) -> bool:
     return any(name.endswith(".base.weight") and name.replace("base.weight", "into") in state for name in state)
 
 
-def spread(network: nn.Module, sigma: float) -> None:
+def draw_fast_weights(network: nn.Module, sigma: float) -> None:
     """Set every fast weight anew to 1 + N(0, sigma); with 0 each member is the network that was converted."""
     with torch.no_grad():
         for vectors in _vectors(network):
@@ -115,7 +115,7 @@ def spread(network: nn.Module, sigma: float) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class SigmaMeasurement:
     """What fast weights of one size do to a network before it has learnt.
 
     Attributes:
@@ -140,7 +140,7 @@ def largest_sigma(
     sigmas: Sequence[float] = SIGMAS,
     least: float = 0.95,
     seed: int = 0,
-) -> list[Trial]:
+) -> list[SigmaMeasurement]:
     """For each range of layers the largest sigma with which every member still names the base's class often enough.
 
     Args:
@@ -168,20 +168,20 @@ def largest_sigma(
     return found
 
 
-def _try(network: Network, images: Tensor, base: FloatArray, section: Members, seed: int) -> Trial:
+def _try(network: Network, images: Tensor, base: FloatArray, section: Members, seed: int) -> SigmaMeasurement:
     trial = copy.deepcopy(network)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        convert(trial, section)
+        to_batch_ensemble(trial, section)
     with torch.inference_mode():
         probs = trial.eval().forward_members(images).softmax(2).numpy()
     layers = 0 if section.layers == "all" else section.layers
-    return Trial(layers, section.sigma, float(agreement(probs, base).min()), Diversity.of(probs))
+    return SigmaMeasurement(layers, section.sigma, float(member_agreement(probs, base).min()), Diversity.of(probs))
 
 
 def _start(network: Network, section: Members) -> None:
     if section.start == "normal":
-        return spread(network, section.sigma)
+        return draw_fast_weights(network, section.sigma)
     with torch.no_grad():
         for vectors in _vectors(network):
             vectors.copy_(torch.randint_like(vectors, 2) * 2 - 1)
@@ -190,7 +190,7 @@ def _start(network: Network, section: Members) -> None:
 
 def _vectors(network: nn.Module) -> Iterator[nn.Parameter]:
     for module in network.modules():
-        if isinstance(module, Fast):
+        if isinstance(module, BatchEnsembleLayer):
             yield from (module.into, module.out)
 
 

@@ -60,6 +60,6 @@ class Diversity:
         )
 
 
-def agreement(probs: FloatArray, base: FloatArray) -> FloatArray:
+def member_agreement(probs: FloatArray, base: FloatArray) -> FloatArray:
     """(T,) share of scans to which each member of (N, T, C) gives the class that the base (N, C) gives."""
     return np.asarray((probs.argmax(2) == base.argmax(1)[:, None]).mean(0))

@@ -25,7 +25,7 @@ _STEP = 0x9E3779B97F4A7C15  # splitmix64 (Steele et al. 2014)
 _Plan = Callable[[Tensor | None, Tensor | None, Tensor | None, Tensor], Tensor]
 
 
-class Drawing:
+class DropoutSampler:
     """How one network makes draws; found out with the first scans that it sees.
 
     Args:
@@ -42,7 +42,7 @@ class Drawing:
         """The network's own, watched the first time for dropout below the feature map."""
         if self.plan is not None:
             return self.network.forward_features(images)
-        with _Watch() as trunk:
+        with _DropoutRecorder() as trunk:
             maps = self.network.forward_features(images)
         self.plan = self._whole if trunk.axes else None
         return maps
@@ -63,7 +63,7 @@ class Drawing:
         return self.plan(images, features, tokens, keys)
 
     def _find(self, features: Tensor | None, tokens: Tensor | None) -> _Plan:
-        with _Watch() as head:
+        with _DropoutRecorder() as head:
             self.network.forward_head(_first(features), tokens=_first(tokens))
         if not head.axes:
             raise RecipeError("The network has no dropout, so all its draws are one. Set model.dropout above 0.")
@@ -71,7 +71,7 @@ class Drawing:
 
     def _top(self, images: Tensor | None, features: Tensor | None, tokens: Tensor | None, keys: Tensor) -> Tensor:
         """Dropout begins on pooled features: there the rows are multiplied, and all before runs once."""
-        with Masks(keys, torch.arange(self.draws)):
+        with DropoutMasks(keys, torch.arange(self.draws)):
             drawn = self.network.forward_head(features, tokens=tokens)
         return drawn.reshape(self.draws, len(keys), -1).transpose(0, 1)
 
@@ -81,16 +81,16 @@ class Drawing:
     def _whole(self, images: Tensor | None, features: Tensor | None, tokens: Tensor | None, keys: Tensor) -> Tensor:
         drawn = []
         for draw in range(self.draws):
-            with Masks(keys, torch.tensor([draw])):
+            with DropoutMasks(keys, torch.tensor([draw])):
                 drawn.append(self.network(images, tokens))
         return torch.stack(drawn, dim=1)
 
     def _one(self, features: Tensor | None, tokens: Tensor | None, keys: Tensor, draw: int) -> Tensor:
-        with Masks(keys, torch.tensor([draw])):
+        with DropoutMasks(keys, torch.tensor([draw])):
             return self.network.forward_head(features, tokens=tokens)
 
 
-class Masks(TorchFunctionMode):
+class DropoutMasks(TorchFunctionMode):
     """While it is on, every dropout drops, in evaluation mode too, by masks that keys and draws decide.
 
     Args:
@@ -122,7 +122,7 @@ class Masks(TorchFunctionMode):
         return _mix(each + steps).view(torch.int16)[:, :units]
 
 
-class _Watch(TorchFunctionMode):
+class _DropoutRecorder(TorchFunctionMode):
     """Notes how many axes the input of each dropout has, and lets it pass."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from scanwise.models.network import Network
 from scanwise.recipe import Recipe
 
 
-def answer(network: Network, made: Recipe) -> Tensor:
+def dry_run_logits(network: Network, made: Recipe) -> Tensor:
     """(1, C): what a network on the CPU says to a scan of zeros, with the first of its tokens if it reads words.
 
     Args:
@@ -22,14 +22,14 @@ def answer(network: Network, made: Recipe) -> Tensor:
     return logits
 
 
-def refuse_size(network: Network, made: Recipe) -> None:
+def check_input_size(network: Network, made: Recipe) -> None:
     """See that scans of the recipe's size go through: a vision transformer takes those of one size alone.
 
     Raises:
         RecipeError: with the keys that tell a network its size.
     """
     try:
-        answer(network, made)
+        dry_run_logits(network, made)
     except (AssertionError, RuntimeError, ValueError) as error:
         side = made.data.size
         keys = _options(made)

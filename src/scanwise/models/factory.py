@@ -12,17 +12,17 @@ from scanwise.models import backbones, batch_ensemble, heads, ordinal, text, wei
 from scanwise.models.alexnet import AlexNet
 from scanwise.models.attention import SelfAttention
 from scanwise.models.deep_ensemble import DeepEnsemble
-from scanwise.models.fusion import Fusion
-from scanwise.models.hybrid import Hybrid
+from scanwise.models.fusion import FusionNetwork
+from scanwise.models.hybrid import HybridNetwork
 from scanwise.models.network import Network
-from scanwise.models.small import Small
-from scanwise.models.weights import Place
-from scanwise.recipe import Half, Members, Model, Part
+from scanwise.models.small import SmallNetwork
+from scanwise.models.weights import KeyPrefixes
+from scanwise.recipe import BackboneSection, HybridHalf, Members, Model
 
-OWN: dict[str, type[AlexNet] | type[Small]] = {"alexnet": AlexNet, "small": Small}
+OWN: dict[str, type[AlexNet] | type[SmallNetwork]] = {"alexnet": AlexNet, "small": SmallNetwork}
 
 
-def build(
+def build_network(
     model: Model,
     num_classes: int,
     channels: int,
@@ -52,13 +52,13 @@ def build(
         one = model.model_copy(update={"members": Members()})
         shared: dict[str, Any] = {"pretrained": pretrained, "classes": classes, "encoder": encoder}
         members = range(model.members.number)
-        return DeepEnsemble([build(one, num_classes, channels, tell=tell and not i, **shared) for i in members])
-    order = weights.order_of(model.class_order, classes) if pretrained and model.class_order else []
+        return DeepEnsemble([build_network(one, num_classes, channels, tell=tell and not i, **shared) for i in members])
+    order = weights.map_class_order(model.class_order, classes) if pretrained and model.class_order else []
     body, place = _body(model, num_classes, channels, pretrained, encoder)
     draws = model.members.number if model.members.kind == "mc_dropout" else 0
     network = Network(body, model.mean, model.std, classifier=place.classifier if num_classes else "", draws=draws)
     if model.ordinal and num_classes:
-        ordinal.convert(network)
+        ordinal.make_ordinal(network)
     ensemble, file = model.members.kind == "batch_ensemble", None
     if pretrained and _is_file(model.weights):
         file = Path(model.weights)
@@ -68,17 +68,17 @@ def build(
                 "yours. Take a network with one, or set model.weights to hub, where they start fresh."
             )
     # Weights of one network go in before the members part, those of a batch ensemble when they have.
-    apart = ensemble and file is not None and batch_ensemble.wrote(weights.read(file))
+    apart = ensemble and file is not None and batch_ensemble.is_batch_ensemble(weights.read_weights(file))
     if file is not None and not apart:
-        weights.load_foreign(body, file, place, order, tell=tell)
+        weights.load_foreign_weights(body, file, place, order, tell=tell)
     if ensemble:
-        batch_ensemble.convert(network, model.members)
+        batch_ensemble.to_batch_ensemble(network, model.members)
     if file is not None and apart:
-        weights.load_foreign(body, file, place, order, tell=tell)
+        weights.load_foreign_weights(body, file, place, order, tell=tell)
     return network
 
 
-def origin(model: Model) -> str:
+def describe_weights(model: Model) -> str:
     """Where the weights of a network come from, in words for provenance and report.
 
     >>> origin(Model(name="hybrid", weights="hub", hybrid={"convolution": {"name": "resnet50", "weights": "none"}}))
@@ -121,7 +121,7 @@ def _body(
     channels: int,
     pretrained: bool,
     encoder: Mapping[str, Any] | None,
-) -> tuple[nn.Module, Place]:
+) -> tuple[nn.Module, KeyPrefixes]:
     """The body without the weights of a file, and where its parts are."""
     source = model.weights if pretrained else "none"
     if source == "hub" and model.name in OWN:
@@ -134,39 +134,45 @@ def _body(
         body, place = _headed(model, num_classes, channels, source)
     elif model.name in OWN:
         kind = OWN[model.name]
-        body, place = kind(num_classes, channels, model.dropout), Place(kind.classifier)
+        body, place = kind(num_classes, channels, model.dropout), KeyPrefixes(kind.classifier)
     else:
-        body = backbones.create(model.name, _hub_or_none(source), num_classes, channels, model.dropout, model.options)
-        place = backbones.place_of(body)
+        body = backbones.create_backbone(
+            model.name, _hub_or_none(source), num_classes, channels, model.dropout, model.options
+        )
+        place = backbones.key_prefixes(body)
     return body, place
 
 
-def _headed(model: Model, num_classes: int, channels: int, source: str) -> tuple[nn.Module, Place]:
+def _headed(model: Model, num_classes: int, channels: int, source: str) -> tuple[nn.Module, KeyPrefixes]:
     if model.name in OWN:
         backbone: nn.Module = OWN[model.name](0, channels, 0.0)
-        there = Place("head")
+        there = KeyPrefixes("head")
     else:
-        backbone = backbones.create(model.name, _hub_or_none(source), 0, channels, 0.0, model.options)
-        there = backbones.place_of(backbone)
+        backbone = backbones.create_backbone(model.name, _hub_or_none(source), 0, channels, 0.0, model.options)
+        there = backbones.key_prefixes(backbone)
     features, attention = int(backbone.head_hidden_size), None  # type: ignore[arg-type]
     if model.attention:
         attention = SelfAttention(int(backbone.num_features), model.attention.width, model.attention.heads)  # type: ignore[arg-type]
         features = model.attention.width
-    body = heads.Headed(backbone, attention, heads.dense(features, model.hidden, num_classes, model.dropout))
+    body = heads.HeadedBackbone(
+        backbone, attention, heads.dense_head(features, model.hidden, num_classes, model.dropout)
+    )
     first = f"backbone.{there.first_conv}" if there.first_conv else ""
-    return body, Place(body.classifier, first, "backbone", there.classifier)
+    return body, KeyPrefixes(body.classifier, first, "backbone", there.classifier)
 
 
-def _hybrid(model: Model, num_classes: int, channels: int, source: str, pretrained: bool) -> tuple[nn.Module, Place]:
+def _hybrid(
+    model: Model, num_classes: int, channels: int, source: str, pretrained: bool
+) -> tuple[nn.Module, KeyPrefixes]:
     parts = (model.hybrid.convolution, model.hybrid.transformer)
     convolution, transformer = (_part(part, channels, source, pretrained) for part in parts)
     width = int(convolution.head_hidden_size) + int(transformer.head_hidden_size)  # type: ignore[arg-type]
-    head = heads.dense(width, model.hidden, num_classes, model.dropout)
-    body = Hybrid(convolution, transformer, head, [_change(model, part) for part in parts])
-    return body, Place(body.classifier)
+    head = heads.dense_head(width, model.hidden, num_classes, model.dropout)
+    body = HybridNetwork(convolution, transformer, head, [_change(model, part) for part in parts])
+    return body, KeyPrefixes(body.classifier)
 
 
-def _change(model: Model, half: Half) -> Tensor:
+def _change(model: Model, half: HybridHalf) -> Tensor:
     """(2, 1 or C): factor and shift from pixels normalised as model.mean and model.std say to those of a half with its own."""
     mean, std = torch.tensor(model.mean), torch.tensor(model.std)
     own_mean, own_std = torch.tensor(half.mean or model.mean), torch.tensor(half.std or model.std)
@@ -181,28 +187,28 @@ def _with_words(
     source: str,
     pretrained: bool,
     encoder: Mapping[str, Any] | None,
-) -> tuple[nn.Module, Place]:
+) -> tuple[nn.Module, KeyPrefixes]:
     if source == "hub" and model.name == "text" and model.text.encoder == "small":
         raise RecipeError(
             "There are no weights for the small text encoder on a hub; set model.weights to none or a file."
         )
-    words = text.make(model.text, source, pretrained, encoder)
+    words = text.build_text_encoder(model.text, source, pretrained, encoder)
     section, width = model.fusion, words.width if model.name == "text" else model.fusion.width
-    head = heads.dense(width, model.hidden, num_classes, model.dropout)
+    head = heads.dense_head(width, model.hidden, num_classes, model.dropout)
     if model.name == "text":
-        return text.TextNetwork(words, head), Place(f"head.{len(head) - 1}")
+        return text.TextNetwork(words, head), KeyPrefixes(f"head.{len(head) - 1}")
     image = _part(section.image, channels, source, pretrained)
-    body = Fusion(image, words, section.width, section.heads, section.missing, head)
-    return body, Place(body.classifier)
+    body = FusionNetwork(image, words, section.width, section.heads, section.missing, head)
+    return body, KeyPrefixes(body.classifier)
 
 
-def _part(part: Part, channels: int, source: str, pretrained: bool) -> nn.Module:
+def _part(part: BackboneSection, channels: int, source: str, pretrained: bool) -> nn.Module:
     """One backbone of several, without classifier; what it says of its weights goes before what the network says.
 
     Where the whole network comes from a file or a checkpoint, its parts come with it.
     """
     own = part.weights or source
-    return backbones.create(
+    return backbones.create_backbone(
         part.name, own if pretrained and not _is_file(source) else "none", 0, channels, 0.0, part.options
     )
 

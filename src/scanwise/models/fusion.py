@@ -5,12 +5,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from scanwise.models.attention import Attention, sequence
+from scanwise.models.attention import ScaledDotProductAttention, sequence
 from scanwise.models.network import Body
-from scanwise.models.text import Words, kept_mean
+from scanwise.models.text import TextEncoder, masked_mean
 
 
-class Fusion(nn.Module):
+class FusionNetwork(nn.Module):
     """Cross-modal multi-head attention in both directions, then a gate between the two.
 
     The gate is that of the gated multimodal unit (Arevalo et al. 2017): for each feature, how much comes from the image
@@ -28,7 +28,7 @@ class Fusion(nn.Module):
     takes_text = True
 
     def __init__(
-        self, image: nn.Module, words: Words, width: int, heads: int, missing: float, head: nn.Sequential
+        self, image: nn.Module, words: TextEncoder, width: int, heads: int, missing: float, head: nn.Sequential
     ) -> None:
         super().__init__()
         self.image = image
@@ -38,8 +38,8 @@ class Fusion(nn.Module):
         self.no_image = nn.Parameter(0.02 * torch.randn(width))
         self.from_image = nn.Linear(self.channels, width)
         self.from_words = nn.Linear(words.width, width)
-        self.image_looks = Attention(width, width, width, heads, out=width)
-        self.words_look = Attention(width, width, width, heads, out=width)
+        self.image_looks = ScaledDotProductAttention(width, width, width, heads, out=width)
+        self.words_look = ScaledDotProductAttention(width, width, width, heads, out=width)
         self.image_norm = nn.LayerNorm(width)
         self.words_norm = nn.LayerNorm(width)
         self.gate = nn.Linear(2 * width, width)
@@ -77,7 +77,7 @@ class Fusion(nn.Module):
         (image, seen), (words, said) = self._both(features, tokens)
         looked = self.image_norm(image + self.image_looks(image, words, said))
         read = self.words_norm(words + self.words_look(words, image, seen))
-        pooled, told = kept_mean(looked, seen), kept_mean(read, said)
+        pooled, told = masked_mean(looked, seen), masked_mean(read, said)
         gate = torch.sigmoid(self.gate(torch.cat([pooled, told], dim=1)))
         # What is missing gets nothing; where both are, the words' learnt stand-in speaks.
         has_image, has_words = seen[:, 1:].any(1, keepdim=True), said[:, 1:].any(1, keepdim=True)

@@ -5,13 +5,13 @@ from torch import Tensor, nn
 from scanwise.models.attention import SelfAttention
 
 
-class Headed(nn.Module):
+class HeadedBackbone(nn.Module):
     """A backbone without a classifier, and a head of our own on it.
 
     Args:
         backbone: with timm's two-step contract; its own pooling is used unless there is attention.
         attention: over the feature map, or None.
-        head: as `dense` makes it.
+        head: as `dense_head` makes it.
     """
 
     def __init__(self, backbone: nn.Module, attention: SelfAttention | None, head: nn.Sequential) -> None:
@@ -37,7 +37,7 @@ class Headed(nn.Module):
         return self.forward_head(self.forward_features(images))
 
 
-def dense(features: int, hidden: tuple[int, ...], num_classes: int, dropout: float) -> nn.Sequential:
+def dense_head(features: int, hidden: tuple[int, ...], num_classes: int, dropout: float) -> nn.Sequential:
     """Linear, ReLU and dropout for each hidden width, then the classifier; without hidden layers, dropout and classifier.
 
     With one hidden layer its places are those of the usual fine-tuning head: 0 and 3 are the linear layers.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 HALVES = ("convolution", "transformer")
 
 
-class Hybrid(nn.Module):
+class HybridNetwork(nn.Module):
     """Pooled features of the one half and the class token of the other, put side by side, under one head.
 
     Args:

@@ -33,7 +33,7 @@ def class_log_probs(questions: Tensor) -> Tensor:
     return reached + F.pad(F.logsigmoid(-questions), (0, 1))
 
 
-def convert(network: Network) -> None:
+def make_ordinal(network: Network) -> None:
     """Give a network an ordinal last layer, with weights of its own, in place of its linear one.
 
     Raises:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 WIDTHS = (16, 32, 64, 96)
 
 
-class Small(nn.Module):
+class SmallNetwork(nn.Module):
     """Input (N, channels, H, W) with sides of at least 16."""
 
     classifier = "head"

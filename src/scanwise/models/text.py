@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from scanwise.errors import DataError, RecipeError, WeightsError
-from scanwise.models.attention import Block
-from scanwise.recipe import Text
+from scanwise.models.attention import TransformerBlock
+from scanwise.recipe import TextSection
 
 
-class SmallEncoder(nn.Module):
+class SmallTextEncoder(nn.Module):
     """A pre-norm Transformer (Vaswani et al. 2017) over word pieces, with learnt positions.
 
     Args:
@@ -22,12 +22,12 @@ class SmallEncoder(nn.Module):
 
     pad = 0
 
-    def __init__(self, section: Text) -> None:
+    def __init__(self, section: TextSection) -> None:
         super().__init__()
         self.width, self.length = section.width, section.length
         self.pieces = nn.Embedding(section.words, section.width, padding_idx=self.pad)
         self.places = nn.Parameter(0.02 * torch.randn(section.length, section.width))
-        self.blocks = nn.ModuleList(Block(section.width, section.heads) for _ in range(section.layers))
+        self.blocks = nn.ModuleList(TransformerBlock(section.width, section.heads) for _ in range(section.layers))
         self.norm = nn.LayerNorm(section.width)
 
     def forward(self, tokens: Tensor, keep: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class SmallEncoder(nn.Module):
         return normal
 
 
-class HuggingFace(nn.Module):
+class HuggingFaceEncoder(nn.Module):
     """An encoder of the `transformers` package.
 
     Args:
@@ -58,14 +58,14 @@ class HuggingFace(nn.Module):
         return values
 
 
-class Words(nn.Module):
+class TextEncoder(nn.Module):
     """An encoder, and what stands for words that are not there.
 
     Args:
         encoder: with `width` and `pad`, called with tokens and which of them to keep.
     """
 
-    def __init__(self, encoder: SmallEncoder | HuggingFace) -> None:
+    def __init__(self, encoder: SmallTextEncoder | HuggingFaceEncoder) -> None:
         super().__init__()
         self.encoder = encoder
         self.width, self.pad = encoder.width, encoder.pad
@@ -94,7 +94,7 @@ class TextNetwork(nn.Module):
 
     takes_text = True
 
-    def __init__(self, words: Words, head: nn.Sequential) -> None:
+    def __init__(self, words: TextEncoder, head: nn.Sequential) -> None:
         super().__init__()
         self.words = words
         self.head = head
@@ -107,17 +107,19 @@ class TextNetwork(nn.Module):
     def forward_head(self, features: Tensor | None, pre_logits: bool = False, tokens: Tensor | None = None) -> Tensor:
         if tokens is None:
             raise DataError("This network reads words alone: give tokens.")
-        hidden: Tensor = self.head[:-1](kept_mean(*self.words(tokens)))
+        hidden: Tensor = self.head[:-1](masked_mean(*self.words(tokens)))
         return hidden if pre_logits else self.head[-1](hidden)
 
 
-def kept_mean(values: Tensor, keep: Tensor) -> Tensor:
+def masked_mean(values: Tensor, keep: Tensor) -> Tensor:
     """(N, width) mean of those of (N, L, width) that are kept, at least one a row."""
     weights = keep.to(values.dtype)[:, :, None]
     return (values * weights).sum(1) / weights.sum(1)
 
 
-def make(section: Text, weights: str, pretrained: bool, config: Mapping[str, Any] | None) -> Words:
+def build_text_encoder(
+    section: TextSection, weights: str, pretrained: bool, config: Mapping[str, Any] | None
+) -> TextEncoder:
     """Make the encoder of a recipe.
 
     Args:
@@ -131,20 +133,20 @@ def make(section: Text, weights: str, pretrained: bool, config: Mapping[str, Any
         WeightsError: if its weights cannot be read.
     """
     if section.encoder == "small":
-        return Words(SmallEncoder(section))
-    known = read_config(section.encoder) if config is None else dict(config)
-    with refuse_absent(section.encoder):
+        return TextEncoder(SmallTextEncoder(section))
+    known = read_encoder_config(section.encoder) if config is None else dict(config)
+    with explain_missing_encoder(section.encoder):
         from transformers import AutoConfig, AutoModel
 
         if pretrained and weights in ("none", "hub"):
-            return Words(HuggingFace(_pretrained(section.encoder, weights, AutoModel)))
+            return TextEncoder(HuggingFaceEncoder(_pretrained(section.encoder, weights, AutoModel)))
         kind = known.pop("model_type")
-        return Words(HuggingFace(AutoModel.from_config(AutoConfig.for_model(kind, **known))))
+        return TextEncoder(HuggingFaceEncoder(AutoModel.from_config(AutoConfig.for_model(kind, **known))))
 
 
-def read_config(name: str) -> dict[str, Any]:
+def read_encoder_config(name: str) -> dict[str, Any]:
     """The configuration of a Hugging Face encoder, from its folder or the hub."""
-    with refuse_absent(name):
+    with explain_missing_encoder(name):
         from transformers import AutoConfig
 
         found: dict[str, Any] = AutoConfig.from_pretrained(name, local_files_only=Path(name).is_dir()).to_diff_dict()
@@ -152,7 +154,7 @@ def read_config(name: str) -> dict[str, Any]:
 
 
 @contextmanager
-def refuse_absent(name: str) -> Iterator[None]:
+def explain_missing_encoder(name: str) -> Iterator[None]:
     """Say what to do if `transformers` is not installed, or an encoder cannot be had."""
     try:
         yield

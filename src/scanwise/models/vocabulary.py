@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from scanwise.errors import DataError, RecipeError, RunError
-from scanwise.recipe import Text
+from scanwise.recipe import TextSection
 from scanwise.records import IntArray, StrArray
 from scanwise.run import write_json
 
@@ -38,7 +38,7 @@ class Vocabulary:
     encoder: Mapping[str, Any] | None = None
 
     @classmethod
-    def learn(cls, titles: Iterable[str], section: Text) -> Self:
+    def learn(cls, titles: Iterable[str], section: TextSection) -> Self:
         """Learn word pieces from the titles of the training side, or take those of the recipe's encoder.
 
         Args:
@@ -75,14 +75,14 @@ class Vocabulary:
         return cls(learnt.to_str(), section.length)
 
     @classmethod
-    def _of_encoder(cls, section: Text) -> Self:
-        from scanwise.models.text import read_config, refuse_absent
+    def _of_encoder(cls, section: TextSection) -> Self:
+        from scanwise.models.text import explain_missing_encoder, read_encoder_config
 
-        with refuse_absent(section.encoder):
+        with explain_missing_encoder(section.encoder):
             from transformers import AutoTokenizer
 
             quick = AutoTokenizer.from_pretrained(section.encoder)
-        config = read_config(section.encoder)
+        config = read_encoder_config(section.encoder)
         if not getattr(quick, "backend_tokenizer", None) or quick.pad_token_id is None:
             raise RecipeError(f"The encoder {section.encoder!r} has no fast tokenizer with padding. Choose another.")
         most = int(config.get("max_position_embeddings", section.length))
@@ -167,12 +167,12 @@ class Vocabulary:
             raise RunError(f"The vocabulary {path} cannot be read ({error}). Copy the whole folder again.") from error
 
 
-def as_read(titles: Sequence[str] | StrArray, section: Text, classes: Sequence[str]) -> list[str]:
+def titles_as_read(titles: Sequence[str] | StrArray, section: TextSection, classes: Sequence[str]) -> list[str]:
     """Titles as a network reads them: less the words of the class names where its recipe hides these."""
-    return without_words(titles, classes) if section.hide_classes else [str(title) for title in titles]
+    return remove_words(titles, classes) if section.hide_classes else [str(title) for title in titles]
 
 
-def without_words(titles: Sequence[str] | StrArray, words: Iterable[str]) -> list[str]:
+def remove_words(titles: Sequence[str] | StrArray, words: Iterable[str]) -> list[str]:
     """Titles less some words, such as those of the class names: what the rest of a title is worth.
 
     Capitals and a plural s make no difference.

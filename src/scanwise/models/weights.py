@@ -23,14 +23,14 @@ _WRAPPERS = ("module", "_orig_mod")
 _CLASSES_ON = {"weight": 0, "base.weight": 0, "bias": -1, "out": -1}  # the axis of a classifier's tensors, by name
 
 
-def save(network: nn.Module, path: Path) -> None:
+def save_weights(network: nn.Module, path: Path) -> None:
     """Write all weights and buffers as safetensors, whole or not at all."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with writing(path) as temporary:
         temporary.write_bytes(serialize(state))  # not save_file: a full disk must be an OSError
 
 
-def export(network: nn.Module, folder: Path, epoch: int) -> Path:
+def export_weights(network: nn.Module, folder: Path, epoch: int) -> Path:
     """Write `model_epoch_N.pth`: a plain state dict of the network inside, without our normalisation.
 
     It is what other programs read with `torch.load(..., weights_only=True)`, and what `model.weights` reads back into a
@@ -46,16 +46,16 @@ def export(network: nn.Module, folder: Path, epoch: int) -> Path:
     return path
 
 
-def load(network: nn.Module, path: Path) -> None:
-    """Load what `save` wrote into the same network.
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load what `save_weights` wrote into the same network.
 
     Raises:
         WeightsError: if a key is missing, too many, or of another shape; it says so if they are of other classes.
     """
-    _install(network, read(path), path, may_lack=set(), classifier=str(getattr(network, "classifier", "")))
+    _install(network, read_weights(path), path, may_lack=set(), classifier=str(getattr(network, "classifier", "")))
 
 
-def read(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
     """A state dict from safetensors or a `.pth` (as `weights_only`), wrappers' prefixes stripped.
 
     Raises:
@@ -86,7 +86,7 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class KeyPrefixes:
     """Where the parts of a network are, as prefixes of its keys; "" for what it has not.
 
     Attributes:
@@ -102,7 +102,9 @@ class Place:
     old_classifier: str = ""
 
 
-def load_foreign(body: nn.Module, path: Path, place: Place, order: Sequence[int] = (), *, tell: bool = True) -> None:
+def load_foreign_weights(
+    body: nn.Module, path: Path, place: KeyPrefixes, order: Sequence[int] = (), *, tell: bool = True
+) -> None:
     """Load weights trained elsewhere, by timm, torchvision or us.
 
     A colour input is adapted to gray by the sum of its weights. The classifier of the file is used where `order` says which
@@ -113,7 +115,7 @@ def load_foreign(body: nn.Module, path: Path, place: Place, order: Sequence[int]
         body: the network to fill.
         path: the file.
         place: where its parts are.
-        order: for each of our classes, which class of the file it is, as `order_of` gives it; empty to leave them.
+        order: for each of our classes, which class of the file it is, as `map_class_order` gives it; empty to leave them.
         tell: log what became of the file's classifier.
 
     Raises:
@@ -121,7 +123,7 @@ def load_foreign(body: nn.Module, path: Path, place: Place, order: Sequence[int]
     """
     import timm.models
 
-    state, own = read(path), dict(body.state_dict())
+    state, own = read_weights(path), dict(body.state_dict())
     count = _classes_in(state, place.old_classifier)
     if place.backbone and not any(name.startswith(f"{place.backbone}.") for name in state):
         state = _moved(state, place)
@@ -142,7 +144,7 @@ def load_foreign(body: nn.Module, path: Path, place: Place, order: Sequence[int]
         _tell_classifier(path, count, used=bool(order))
 
 
-def order_of(theirs: Sequence[str], ours: Sequence[str]) -> list[int]:
+def map_class_order(theirs: Sequence[str], ours: Sequence[str]) -> list[int]:
     """For each of our classes its place among theirs, by name; capitals, spaces and signs do not matter.
 
     >>> order_of(["MildDemented", "NonDemented"], ["non-demented", "mild demented"])
@@ -164,7 +166,7 @@ def order_of(theirs: Sequence[str], ours: Sequence[str]) -> list[int]:
     return [known[plain] for plain in wanted]
 
 
-def _moved(state: Mapping[str, Tensor], place: Place) -> dict[str, Tensor]:
+def _moved(state: Mapping[str, Tensor], place: KeyPrefixes) -> dict[str, Tensor]:
     """Keys of a bare backbone as they are called where it stands in a network with our head."""
     moved = {}
     for name, tensor in state.items():

@@ -198,7 +198,7 @@ def prepare(
     Raises:
         LeakageError: if an honest split leaks.
     """
-    made = source if isinstance(source, Recipe) else recipe.load(source, settings)
+    made = source if isinstance(source, Recipe) else recipe.load_recipe(source, settings)
     times: dict[str, float] = {}
     begun = time.perf_counter()
     intake = cohort.read(str(data), made, subject, pseudonymise=pseudonymise, progress=progress)
@@ -294,12 +294,12 @@ def _refuse_network(work: Context, out: Path) -> None:
     """Build the network once before anything is written: its name, options, weights or the size of scans may be wrong."""
     if all(Run(out).fit(split.protocol, split.fold).model.is_file() for split in work.splits):
         return
-    from scanwise.models import build
+    from scanwise.models import build_network
 
     made, classes = work.recipe, work.cohort.classes
     if made.model.reads_words:
         text_inputs.titles_of(work.cohort, made)
-    training_stage.refuse(build(made.model, len(classes), made.data.channels, classes=classes), made)
+    training_stage.refuse(build_network(made.model, len(classes), made.data.channels, classes=classes), made)
 
 
 def _open_run(work: Context, out: Path, resume: bool) -> Run:
@@ -383,7 +383,7 @@ def _examples(known: Cohort) -> tuple[np.ndarray[Any, np.dtype[np.int64]], list[
 def _write_provenance(work: Context, folder: Run, started: datetime) -> None:
     import torch
 
-    from scanwise.models import origin
+    from scanwise.models import describe_weights
 
     before = run.read_json(folder.provenance) if folder.provenance.is_file() else {}
     run.write_json(
@@ -393,7 +393,7 @@ def _write_provenance(work: Context, folder: Run, started: datetime) -> None:
             "threads": torch.get_num_threads(),
             "seed": work.recipe.seed,
             "data": {"source": work.source, "scans": len(work.cohort), "sha256": resume_stage.data_hash(work.cohort)},
-            "weights": origin(work.recipe.model),
+            "weights": describe_weights(work.recipe.model),
             # A stage that an earlier, interrupted session finished took next to nothing now: keep its time.
             "times": {name: max(spent, before.get("times", {}).get(name, 0)) for name, spent in work.times.items()},
             "started": before.get("started", started.isoformat(timespec="seconds")),

@@ -14,49 +14,59 @@ from typing import Annotated, Any, Self, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from scanwise.errors import RecipeError, did_you_mean
-from scanwise.recipe.data import Audit, Data, Published, SplitSection
+from scanwise.recipe.data import Audit, Data, PublishedSplit, SplitSection
 from scanwise.recipe.explain import Explain
-from scanwise.recipe.judging import Calibration, Conformal, Evaluation, Rivals, Uncertainty
-from scanwise.recipe.model import Attention, Fusion, Half, Hybrid, Members, Model, Multihead, Part, Text
+from scanwise.recipe.judging import Baselines, Calibration, Conformal, Evaluation, Uncertainty
+from scanwise.recipe.model import (
+    AttentionSection,
+    BackboneSection,
+    FusionSection,
+    HybridHalf,
+    HybridSection,
+    Members,
+    Model,
+    MultiheadSection,
+    TextSection,
+)
 from scanwise.recipe.section import Section
 from scanwise.recipe.train import Augment, Optimizer, Schedule, Tracking, Train, TrainingStage
 
 __all__ = [
-    "Attention",
+    "AttentionSection",
     "Audit",
     "Augment",
+    "BackboneSection",
+    "Baselines",
     "Calibration",
+    "ClassDescription",
     "Conformal",
     "Data",
     "Evaluation",
     "Explain",
-    "Fusion",
-    "Half",
-    "Hybrid",
+    "FusionSection",
+    "HybridHalf",
+    "HybridSection",
     "Members",
     "Model",
-    "Multihead",
+    "MultiheadSection",
     "Optimizer",
-    "Part",
-    "Published",
+    "PublishedSplit",
     "Recipe",
-    "Rivals",
     "Schedule",
     "Section",
     "SplitSection",
-    "Stage",
-    "Text",
+    "TextSection",
     "Tracking",
     "Train",
     "TrainingStage",
     "Uncertainty",
-    "load",
-    "schema",
-    "shipped",
+    "load_recipe",
+    "recipe_schema",
+    "shipped_recipes",
 ]
 
 
-class Stage(Section):
+class ClassDescription(Section):
     """What a class is called in reports."""
 
     title: str = ""
@@ -77,7 +87,7 @@ class Recipe(Section):
     """Which labels are used, in which order, under which name: a list, or `name: label`, or `name: [labels to merge]`."""
     ordered: bool | None = None
     """Whether the classes are stages in order; unsaid, known scales decide, and any other set of names has no order."""
-    stages: Mapping[str, Stage] = {}
+    stages: Mapping[str, ClassDescription] = {}
     data: Data = Data()
     audit: Audit = Audit()
     split: SplitSection = SplitSection()
@@ -88,7 +98,7 @@ class Recipe(Section):
     uncertainty: Uncertainty = Uncertainty()
     evaluation: Evaluation = Evaluation()
     explain: Explain = Explain()
-    rivals: Rivals = Rivals()
+    rivals: Baselines = Baselines()
 
     @model_validator(mode="after")
     def _ordinal_with_corn(self) -> Self:
@@ -140,14 +150,14 @@ class Recipe(Section):
         return stream.getvalue()
 
 
-def shipped() -> dict[str, str]:
+def shipped_recipes() -> dict[str, str]:
     """The recipes that come with scanwise: name to YAML text."""
     folder = resources.files("scanwise") / "recipes"
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
     return {f.name.removesuffix(".yaml"): f.read_text(encoding="utf-8") for f in files}
 
 
-def load(source: str | Path, settings: Iterable[str] = ()) -> Recipe:
+def load_recipe(source: str | Path, settings: Iterable[str] = ()) -> Recipe:
     """Read a shipped recipe by name, or a YAML file, and lay `a.b=value` settings over it.
 
     Raises:
@@ -169,7 +179,7 @@ def load(source: str | Path, settings: Iterable[str] = ()) -> Recipe:
     return recipe
 
 
-def schema() -> str:
+def recipe_schema() -> str:
     """The JSON schema of a recipe, for editors."""
     return json.dumps(Recipe.model_json_schema(), indent=1) + "\n"
 
@@ -181,7 +191,7 @@ def _text_of(source: str) -> str:
             return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"The recipe file {source} cannot be read: {error}.") from error
-    known = shipped()
+    known = shipped_recipes()
     if source not in known:
         raise RecipeError(
             f"There is no recipe {source!r}; shipped are {', '.join(known)}.{did_you_mean(source, known)} "

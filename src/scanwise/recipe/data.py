@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from scanwise.recipe.section import Count, Fraction, Positive, Section, Share
+from scanwise.recipe.section import Count, Fraction, Positive, Proportion, Section
 
 AuditCheck = Literal["duplicates", "copies", "subjects", "leakage", "shortcuts", "quality", "evaluability"]
 """Names of `scanwise.audit.CHECKS`, which a test compares with these."""
@@ -24,7 +24,7 @@ class Data(Section):
     BIDS tree the one column that is called as such columns are."""
     axis: Literal["axial", "coronal", "sagittal"] = "axial"
     """Of volumes (NIfTI): the direction in which they are cut into slices."""
-    slices: tuple[Share, Share] = (0.0, 1.0)
+    slices: tuple[Proportion, Proportion] = (0.0, 1.0)
     """Of files with many slices: the part to use, 0 the first slice and 1 the last; of volumes from feet, back or left."""
     every: Count = 1
     """Of files with many slices: use every k-th of that part."""
@@ -50,7 +50,7 @@ class Audit(Section):
     """Which checks run; an empty list skips the audit."""
 
 
-class Published(Section):
+class PublishedSplit(Section):
     """The split of the original project. Accuracy only is reported for it, stamped *leaked* where it leaks."""
 
     by: Literal["scan", "folders"] = "scan"
@@ -78,7 +78,7 @@ class SplitSection(Section):
     """A class with too few subjects for every side: kept in training only, merged with its neighbour stage, or dropped."""
     fewest: Count = 1
     """Fewest subjects that a class needs not to be one of `small_classes`; at least one a side is needed anyway."""
-    published: Published = Published()
+    published: PublishedSplit = PublishedSplit()
 
     @model_validator(mode="after")
     def _leaves_training(self) -> Self:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from scanwise.recipe.section import Count, Section, Share
+from scanwise.recipe.section import Count, Proportion, Section
 
 
 class Explain(Section):
@@ -30,7 +30,7 @@ class Explain(Section):
     """Test scans, one a subject, that the checks look at; 0 makes no heatmaps."""
     examples: Count = 2
     """Pictures of each kind (surest right, surest wrong, most uncertain) for each class."""
-    opacity: Share = 0.6
+    opacity: Proportion = 0.6
     """Of the brightest of a map over its scan."""
     heads: bool = True
     """Whether scans are of heads: then mean maps over registered heads and a table of their regions are made."""

@@ -49,7 +49,7 @@ class Evaluation(Section):
     """How the scans of a subject become one answer; `auto` chooses on the validation side."""
 
 
-class Rivals(Section):
+class Baselines(Section):
     """The trivial classifiers that a network must beat."""
 
     names: tuple[Literal["majority", "nearest_neighbour", "pca_logistic", "frozen_features", "words"], ...] = (

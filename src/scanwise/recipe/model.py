@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from scanwise.recipe.section import Count, Positive, Section
 
 
-class Multihead(Section):
+class MultiheadSection(Section):
     """Attention of some heads."""
 
     width: Count = 64
@@ -22,11 +22,11 @@ class Multihead(Section):
         return self
 
 
-class Attention(Multihead):
+class AttentionSection(MultiheadSection):
     """Scaled dot-product self-attention over the backbone's feature map (Vaswani et al. 2017)."""
 
 
-class Part(Section):
+class BackboneSection(Section):
     """One backbone of a network that has several."""
 
     name: str
@@ -37,7 +37,7 @@ class Part(Section):
     """Further keyword arguments of `timm.create_model`, such as `img_size: 128` of a vision transformer."""
 
 
-class Half(Part):
+class HybridHalf(BackboneSection):
     """One half of a hybrid, whose weights may have learnt from pixels normalised in their own way."""
 
     mean: tuple[float, ...] = ()
@@ -46,14 +46,14 @@ class Half(Part):
     """As model.std, for this half; unsaid, model.std itself."""
 
 
-class Hybrid(Section):
+class HybridSection(Section):
     """Of `hybrid`: its two halves, whose features are put side by side."""
 
-    convolution: Half = Half(name="resnet50")
-    transformer: Half = Half(name="vit_base_patch16_224")
+    convolution: HybridHalf = HybridHalf(name="resnet50")
+    transformer: HybridHalf = HybridHalf(name="vit_base_patch16_224")
 
 
-class Text(Multihead):
+class TextSection(MultiheadSection):
     """Of `text` and `fusion`: how the words beside a scan are read."""
 
     encoder: str = "small"
@@ -73,10 +73,10 @@ class Text(Multihead):
     """Take the words of the class names out of every title: what the rest of a title is worth."""
 
 
-class Fusion(Multihead):
+class FusionSection(MultiheadSection):
     """Of `fusion`: how image and text are brought together."""
 
-    image: Part = Part(name="mobilenetv2_100")
+    image: BackboneSection = BackboneSection(name="mobilenetv2_100")
     width: Count = 128
     """Of the cross-modal attention; a multiple of `heads`."""
     heads: Count = 4
@@ -136,7 +136,7 @@ class Model(Section):
     """Dropout before the classifier (and between the hidden layers of alexnet, or of `hidden`)."""
     hidden: tuple[Count, ...] = ()
     """Widths of hidden layers (linear, ReLU, dropout) between the pooled features and the classifier."""
-    attention: Attention | None = None
+    attention: AttentionSection | None = None
     """Self-attention between the feature map and the classifier; unsaid, there is none."""
     ordinal: bool = False
     """A last layer for classes in order, to be trained with `train.loss: corn`; it too gives one value a class."""
@@ -146,9 +146,9 @@ class Model(Section):
     """Standard deviation to divide by: one for all channels, or one a channel."""
     options: Mapping[str, bool | int | float | str] = {}
     """Further keyword arguments of `timm.create_model`, such as `pad_type: same`."""
-    hybrid: Hybrid = Hybrid()
-    text: Text = Text()
-    fusion: Fusion = Fusion()
+    hybrid: HybridSection = HybridSection()
+    text: TextSection = TextSection()
+    fusion: FusionSection = FusionSection()
     members: Members = Members()
 
     @property
@@ -173,7 +173,7 @@ class Model(Section):
         return self
 
     def _pretrained(self) -> bool:
-        parts: dict[str, tuple[Part, ...]] = {
+        parts: dict[str, tuple[BackboneSection, ...]] = {
             "hybrid": (self.hybrid.convolution, self.hybrid.transformer),
             "fusion": (self.fusion.image,),
         }

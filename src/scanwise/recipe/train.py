@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from scanwise.recipe.section import Count, Fraction, Positive, Section, Share
+from scanwise.recipe.section import Count, Fraction, Positive, Proportion, Section
 
 
 class Optimizer(Section):
@@ -44,7 +44,7 @@ class Augment(Section):
     """Of shift, scale and rotation together, for each scan."""
     flip: bool = False
     """Left-right mirror images; only where anatomy allows."""
-    brightness: Share = 0.0
+    brightness: Proportion = 0.0
     """Largest change of brightness, as a share of the whole range. Off by default: the reference system for 32 × 32 gray
     scans measured that it hurts, and in CT and MRI the gray value itself may tell the disease."""
     contrast: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -115,7 +115,7 @@ class RunData:
         cohort = _load(Cohort.load, run.cohort)
         return cls(
             run=run,
-            recipe=recipes.load(run.recipe),
+            recipe=recipes.load_recipe(run.recipe),
             provenance=read_json(run.provenance),
             cohort=cohort,
             findings=tuple(_load(load_findings, run.findings)),

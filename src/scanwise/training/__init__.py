@@ -1,6 +1,6 @@
 """A network, a split and a store in; a trained network and its history out."""
 
-from scanwise.training.timing import Speed, time_steps
-from scanwise.training.trainer import Outcome, train
+from scanwise.training.timing import SecondsPerScan, time_steps
+from scanwise.training.trainer import TrainingSummary, train_network
 
-__all__ = ["Outcome", "Speed", "time_steps", "train"]
+__all__ = ["SecondsPerScan", "TrainingSummary", "time_steps", "train_network"]

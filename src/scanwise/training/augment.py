@@ -20,7 +20,7 @@ KNOTS = 6  # of the elastic displacement, along each side; between them it is sm
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class Augmentations:
     """What is to be done with each of n scans; None is nothing.
 
     Attributes:
@@ -41,7 +41,7 @@ class Changes:
         return type(self)(**{name: None if value is None else value[rows] for name, value in chosen.items()})
 
 
-def augment(images: Tensor, section: Augment, generator: torch.Generator) -> Tensor:
+def augment_batch(images: Tensor, section: Augment, generator: torch.Generator) -> Tensor:
     """Change each scan of a batch by its own draw.
 
     Args:
@@ -52,10 +52,10 @@ def augment(images: Tensor, section: Augment, generator: torch.Generator) -> Ten
     Returns:
         (N, C, H, W) float32, still from 0 to 255; what moves in from outside is black.
     """
-    return change(images, draw(len(images), section, generator))
+    return apply_augmentations(images, draw_augmentations(len(images), section, generator))
 
 
-def draw(count: int, section: Augment, generator: torch.Generator) -> Changes:
+def draw_augmentations(count: int, section: Augment, generator: torch.Generator) -> Augmentations:
     """Changes of that many scans. What is not asked for takes nothing from the generator."""
     mirrored = torch.rand(count, generator=generator) < 0.5 if section.flip else None
     moves = not section.shift == section.scale == section.rotate == 0
@@ -63,10 +63,10 @@ def draw(count: int, section: Augment, generator: torch.Generator) -> Changes:
     toned = not section.brightness == section.contrast == section.gamma == 0
     tone = _draw_tone(count, section, generator) if toned else None
     bend = _draw_bend(count, section, generator) if section.elastic else None
-    return Changes(mirrored, tone, affine, bend)
+    return Augmentations(mirrored, tone, affine, bend)
 
 
-def change(images: Tensor, changes: Changes) -> Tensor:
+def apply_augmentations(images: Tensor, changes: Augmentations) -> Tensor:
     """Do to (n, C, H, W) pixels from 0 to 255 what was drawn for them; float32 comes out."""
     images = images.float()
     if changes.mirrored is not None:

@@ -12,7 +12,7 @@ from scanwise.run import writing
 LAST, BEST = "last.ckpt", "best.ckpt"
 
 
-class AtomicCheckpoints(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """What Lightning reads and writes checkpoints with."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
@@ -37,7 +37,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
         return found
 
 
-def weights_in(checkpoint: dict[str, Any], part: str = "network") -> dict[str, torch.Tensor]:
+def checkpoint_weights(checkpoint: dict[str, Any], part: str = "network") -> dict[str, torch.Tensor]:
     """The state dict of a part of the module that a checkpoint holds: `network`, or its running mean, `average`."""
     prefix = f"{part}."
     return {

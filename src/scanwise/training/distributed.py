@@ -15,7 +15,7 @@ from torch import Tensor
 
 from scanwise import run
 from scanwise.errors import TrainingError
-from scanwise.training.sampling import Share
+from scanwise.training.sampling import BatchShare
 
 T = TypeVar("T")
 
@@ -23,9 +23,9 @@ T = TypeVar("T")
 PATIENCE = timedelta(days=1)
 
 
-def share() -> Share:
+def process_share() -> BatchShare:
     """The part of every batch that this process takes."""
-    return Share(run.rank(), run.processes())
+    return BatchShare(run.rank(), run.processes())
 
 
 def local_rank() -> int:
@@ -33,12 +33,12 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", run.rank()))
 
 
-def on_this_machine() -> int:
+def local_process_count() -> int:
     """How many of the processes are on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", run.processes()))
 
 
-def device_here(device: str) -> str:
+def process_device(device: str) -> str:
     """The device of this process, where several share a machine: the first takes the first GPU, and so on.
 
     Raises:
@@ -50,45 +50,45 @@ def device_here(device: str) -> str:
         raise TrainingError(
             f"{run.processes()} processes cannot all train on {device}. Leave the number out: each takes a GPU of its own."
         )
-    if on_this_machine() > torch.cuda.device_count():
+    if local_process_count() > torch.cuda.device_count():
         raise TrainingError(
-            f"{on_this_machine()} processes need as many GPUs, and this machine shows {torch.cuda.device_count()}. "
+            f"{local_process_count()} processes need as many GPUs, and this machine shows {torch.cuda.device_count()}. "
             "Start fewer, or use --device cpu."
         )
     return f"cuda:{local_rank()}"
 
 
-def join() -> None:
+def join_processes() -> None:
     """Meet the other processes; does nothing where there is one, or where they have met."""
     if run.processes() == 1 or dist.is_initialized():
         return
-    with_gpu = torch.cuda.is_available() and on_this_machine() <= torch.cuda.device_count()
+    with_gpu = torch.cuda.is_available() and local_process_count() <= torch.cuda.device_count()
     if with_gpu:
         torch.cuda.set_device(local_rank())
     dist.init_process_group("cpu:gloo,cuda:nccl" if with_gpu else "gloo", timeout=PATIENCE)
 
 
-def wait() -> None:
+def wait_for_all() -> None:
     """Go on when all are here."""
-    total(torch.zeros(1))
+    sum_over_processes(torch.zeros(1))
 
 
-def in_turn(work: Callable[[], T]) -> T:
+def writer_first(work: Callable[[], T]) -> T:
     """Let the first process do what writes files, and then the others, who find them written."""
     if run.processes() == 1:
         return work()
     found = [work()] if run.is_writer() else []
-    wait()
+    wait_for_all()
     return found[0] if found else work()
 
 
-def leave() -> None:
+def leave_processes() -> None:
     """Part from the others."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
-def total(values: Tensor) -> Tensor:
+def sum_over_processes(values: Tensor) -> Tensor:
     """The sum of a small tensor over all processes, on the CPU."""
     summed = values.detach().cpu().clone()
     if run.processes() > 1:
@@ -96,7 +96,7 @@ def total(values: Tensor) -> Tensor:
     return summed
 
 
-def gather(rows: Tensor, count: int) -> Tensor:
+def gather_rows(rows: Tensor, count: int) -> Tensor:
     """(count, …) rows of all processes in the order that `Share.evenly` dealt them out."""
     if run.processes() == 1:
         return rows

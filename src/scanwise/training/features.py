@@ -28,16 +28,16 @@ from scanwise.models import Network
 from scanwise.recipe import Augment
 from scanwise.records import FloatArray, IntArray
 from scanwise.run import is_writer, read_json, write_json, writing
-from scanwise.training.augment import Changes, change, draw
-from scanwise.training.sampling import seed_of
+from scanwise.training.augment import Augmentations, apply_augmentations, draw_augmentations
+from scanwise.training.sampling import derive_seed
 
 log = logging.getLogger("scanwise")
 
-Half = NDArray[np.float16]
+Float16Array = NDArray[np.float16]
 VIEW = -1  # sets the seeds of views apart from those of epochs
 
 
-class Source(Protocol):
+class FeatureSource(Protocol):
     """Gives the feature maps of a side's scans."""
 
     @property
@@ -52,7 +52,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Recomputed:
+class RecomputedFeatures:
     """Feature maps that are computed anew whenever they are read: float32, and slow.
 
     Attributes:
@@ -65,7 +65,7 @@ class Recomputed:
     network: Network
     store: Store
     rows: IntArray
-    changes: tuple[Changes, ...]
+    changes: tuple[Augmentations, ...]
 
     @property
     def views(self) -> int:
@@ -77,16 +77,16 @@ class Recomputed:
     @torch.no_grad()
     def read(self, view: int, positions: IntArray, out: Tensor | None = None) -> Tensor:
         images = torch.from_numpy(self.store.read(self.rows[positions])).to(self.network.mean.device)
-        changed = change(images.permute(0, 3, 1, 2), self.changes[view].take(torch.from_numpy(positions)))
+        changed = apply_augmentations(images.permute(0, 3, 1, 2), self.changes[view].take(torch.from_numpy(positions)))
         maps = self.network.forward_features(changed)
         return maps if out is None else out.copy_(maps)
 
 
 @dataclass(frozen=True, slots=True)
-class Cached:
+class CachedFeatures:
     """Feature maps on disk: an array (N, …) of float16 a view, memory-mapped, channels last."""
 
-    arrays: tuple[Half, ...]
+    arrays: tuple[Float16Array, ...]
 
     @property
     def views(self) -> int:
@@ -106,13 +106,15 @@ class Cached:
         return maps.permute(0, 3, 1, 2) if maps.ndim == 4 else maps
 
 
-def draw_views(count: int, views: int, section: Augment, seed: int) -> tuple[Changes, ...]:
+def draw_views(count: int, views: int, section: Augment, seed: int) -> tuple[Augmentations, ...]:
     """What is done to each of a side's scans in each view: nothing in the first, a draw of its own in every other."""
-    generators = (torch.Generator().manual_seed(seed_of(seed, VIEW, view)) for view in range(1, views))
-    return (Changes(), *(draw(count, section, generator) for generator in generators))
+    generators = (torch.Generator().manual_seed(derive_seed(seed, VIEW, view)) for view in range(1, views))
+    return (Augmentations(), *(draw_augmentations(count, section, generator) for generator in generators))
 
 
-def keep(folder: Path, sides: dict[str, Recomputed], backbone: str, batch: int) -> dict[str, Source]:
+def cache_features(
+    folder: Path, sides: dict[str, RecomputedFeatures], backbone: str, batch: int
+) -> dict[str, FeatureSource]:
     """Write the feature maps of all sides and views, or open them, and give what reads them.
 
     Args:
@@ -146,7 +148,7 @@ def keep(folder: Path, sides: dict[str, Recomputed], backbone: str, batch: int) 
     return {name: _keep_side(folder, name, side, shape, batch) for name, side in sides.items()}
 
 
-def pooled(source: Source, batch: int = 256) -> FloatArray:
+def pool_features(source: FeatureSource, batch: int = 256) -> FloatArray:
     """(N, D) means over the positions of each scan's first view, for finding neighbours."""
     maps = (source.read(0, rows) for rows in _chunks(len(source), batch))
     return np.concatenate([_pool(part.cpu()).numpy() for part in maps]).astype(np.float64)
@@ -159,7 +161,7 @@ def _pool(maps: Tensor) -> Tensor:
     return maps.mean(1) if maps.ndim == 3 else maps
 
 
-def _keep_side(folder: Path, name: str, side: Recomputed, shape: list[int], batch: int) -> Cached:
+def _keep_side(folder: Path, name: str, side: RecomputedFeatures, shape: list[int], batch: int) -> CachedFeatures:
     files = [folder / f"{name}_{view}.f16" for view in range(side.views)]
     for view, file in enumerate(files):
         if not file.is_file():
@@ -167,17 +169,17 @@ def _keep_side(folder: Path, name: str, side: Recomputed, shape: list[int], batc
                 for rows in _chunks(len(side), batch):
                     out.write(_halve(side.read(view, rows)).tobytes())  # no memory map: a full disk must be an error
     dims = (len(side), *shape)
-    return Cached(tuple(np.memmap(file, np.float16, "c", shape=dims) for file in files))
+    return CachedFeatures(tuple(np.memmap(file, np.float16, "c", shape=dims) for file in files))
 
 
-def _halve(maps: Tensor) -> Half:
+def _halve(maps: Tensor) -> Float16Array:
     half = maps.half()
     if not torch.isfinite(half).all():
         raise TrainingError(
             "The feature maps of the frozen backbone do not fit into 16 bits (or are no numbers). Check model.weights, "
             "model.mean and model.std, or set views: 0 in this stage."
         )
-    found: Half = (half.permute(0, 2, 3, 1) if half.ndim == 4 else half).cpu().contiguous().numpy()
+    found: Float16Array = (half.permute(0, 2, 3, 1) if half.ndim == 4 else half).cpu().contiguous().numpy()
     return found
 
 
@@ -189,7 +191,7 @@ def _is_of(folder: Path, about: dict[str, Any]) -> bool:
     return (folder / "about.json").is_file() and read_json(folder / "about.json") == about
 
 
-def _key(sides: dict[str, Recomputed], backbone: str) -> str:
+def _key(sides: dict[str, RecomputedFeatures], backbone: str) -> str:
     """Hash of all that feature maps depend on: weights, pixels, and what is done to them."""
     told = hashlib.sha256(backbone.encode())
     for name, side in sides.items():

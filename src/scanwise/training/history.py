@@ -22,7 +22,7 @@ from scanwise.training.loaders import Batch
 log = logging.getLogger("scanwise")
 
 
-class Keeper(Callback):
+class HistoryCallback(Callback):
     """At the end of each epoch: history, the best and last checkpoints, every k-th, and whether to stop.
 
     Args:
@@ -53,6 +53,11 @@ class Keeper(Callback):
         self._bar: Any = None
         self._times: dict[str, float] = {}
 
+    @property
+    def state_key(self) -> str:
+        """Key of this callback in a checkpoint; part of the format, whatever the class is called."""
+        return "Keeper"
+
     def state_dict(self) -> dict[str, Any]:
         kept = {"history": self.history, "best": float(self.best), "best_epoch": self.best_epoch}
         return kept | {"stage": self.stage, "began": self.began}
@@ -77,7 +82,7 @@ class Keeper(Callback):
 
     def write_history(self) -> None:
         if is_writer():
-            write_text(to_csv(self.history), self.fit.history)
+            write_text(rows_to_csv(self.history), self.fit.history)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.fit.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -106,7 +111,9 @@ class Keeper(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module: Any = pl_module
-        loss, correct, count = distributed.total(torch.tensor(list(self._sums.values()), dtype=torch.float64)).tolist()
+        loss, correct, count = distributed.sum_over_processes(
+            torch.tensor(list(self._sums.values()), dtype=torch.float64)
+        ).tolist()
         seconds = self._times["trained"] - self._times["start"]
         row = {
             "epoch": self._epoch(trainer),
@@ -135,7 +142,7 @@ class Keeper(Callback):
         if self.every and self._epoch(trainer) % self.every == 0:
             trainer.save_checkpoint(self.fit.checkpoints / f"epoch_{self._epoch(trainer)}.ckpt")
         if self.exports and self._epoch(trainer) % self.exports == 0 and is_writer():
-            weights.export(module.judged, self.fit.checkpoints, self._epoch(trainer))
+            weights.export_weights(module.judged, self.fit.checkpoints, self._epoch(trainer))
         trainer.save_checkpoint(self.fit.checkpoints / LAST)  # after all others: a resume does not go back to them
         self.spent_on_disk.append(time.perf_counter() - self._times["validated"])
         self.write_history()
@@ -164,7 +171,7 @@ class Keeper(Callback):
         )
 
 
-def to_csv(rows: list[dict[str, float]]) -> str:
+def rows_to_csv(rows: list[dict[str, float]]) -> str:
     """Rows of numbers as CSV text, with full precision."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     lines = [",".join(names), *(",".join(repr(row[name]) if name in row else "" for name in names) for row in rows)]

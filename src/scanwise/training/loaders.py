@@ -11,14 +11,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from scanwise.cohort.store import Store
 from scanwise.records import IntArray
-from scanwise.training.features import Source
-from scanwise.training.sampling import NOTHING, EpochOrder, Share, SharedBatches, Synthetic
+from scanwise.training.features import FeatureSource
+from scanwise.training.sampling import NO_SYNTHETIC, BatchShare, EpochOrder, SharedBatchSampler, SyntheticScans
 
 Batch = tuple[Tensor, ...]
 """Scans (n, H, W, C) uint8 or feature maps (n, …), labels (n,), and the words (n, L) of a network that reads them."""
 
 
-class Scans(Dataset[Batch]):
+class ScanDataset(Dataset[Batch]):
     """Scans of one side, a whole batch in one read.
 
     Args:
@@ -43,7 +43,7 @@ class Scans(Dataset[Batch]):
         return torch.from_numpy(self.store.read(rows)), torch.from_numpy(self.labels[rows]), *words
 
 
-class FeatureScans(Dataset[Batch]):
+class FeatureDataset(Dataset[Batch]):
     """Feature maps of one side in the place of its scans, and after them those that SMOTE made.
 
     Args:
@@ -56,11 +56,11 @@ class FeatureScans(Dataset[Batch]):
 
     def __init__(
         self,
-        source: Source,
+        source: FeatureSource,
         labels: IntArray,
         tokens: IntArray | None = None,
         order: EpochOrder | None = None,
-        synthetic: Synthetic = NOTHING,
+        synthetic: SyntheticScans = NO_SYNTHETIC,
     ) -> None:
         self.source, self.labels, self.tokens = source, labels, tokens
         self.order, self.synthetic = order, synthetic
@@ -99,19 +99,21 @@ class FeatureScans(Dataset[Batch]):
         return maps, torch.from_numpy(self.labels[rows]), *words
 
 
-ALONE = Share()
+SINGLE_PROCESS = BatchShare()
 
 
-def train_loader(scans: Dataset[Batch], order: EpochOrder, batch: int, share: Share = ALONE) -> "DataLoader[Batch]":
+def train_loader(
+    scans: Dataset[Batch], order: EpochOrder, batch: int, share: BatchShare = SINGLE_PROCESS
+) -> "DataLoader[Batch]":
     """Batches in an order of their own each epoch; a last batch of one scan is dropped (batch norm needs two).
 
     With several processes `batch` is what they have together, and each loads its share alone.
     """
     lonely = len(order) % batch == 1
-    return DataLoader(scans, batch_sampler=SharedBatches(order, batch, lonely, share), collate_fn=_as_is)
+    return DataLoader(scans, batch_sampler=SharedBatchSampler(order, batch, lonely, share), collate_fn=_as_is)
 
 
-class Runs:
+class BatchGroups:
     """Batches of kept features, several together: a step on them is so short that what Lightning does around each would show.
 
     A run reads a batch when it is asked for, in the place of the one before.
@@ -134,7 +136,7 @@ class Runs:
         return (islice(batches, self.LENGTH) for _ in range(len(self)))
 
 
-def validation_loader(scans: Dataset[Batch], batch: int, share: Share = ALONE) -> "DataLoader[Batch]":
+def validation_loader(scans: Dataset[Batch], batch: int, share: BatchShare = SINGLE_PROCESS) -> "DataLoader[Batch]":
     """All scans of a side in order; with several processes, the share of this one."""
     if share.size == 1:
         return DataLoader(scans, batch_size=batch, collate_fn=_as_is)

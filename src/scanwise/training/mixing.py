@@ -10,7 +10,7 @@ from scanwise.recipe import Train
 
 
 @dataclass(frozen=True, slots=True)
-class Mixture:
+class MixedBatch:
     """A batch of which each scan is two.
 
     Attributes:
@@ -24,7 +24,7 @@ class Mixture:
     share: float
 
 
-def mix(images: Tensor, labels: Tensor, section: Train, generator: torch.Generator) -> Mixture:
+def mix_batch(images: Tensor, labels: Tensor, section: Train, generator: torch.Generator) -> MixedBatch:
     """Mix each scan of a batch with another one, as the recipe says: mixup, cutmix, or one of them at random.
 
     Args:
@@ -39,11 +39,11 @@ def mix(images: Tensor, labels: Tensor, section: Train, generator: torch.Generat
     partners = torch.from_numpy(random.permutation(len(images))).to(images.device)
     share = float(random.beta(alpha, alpha))
     if not cut:
-        return Mixture(share * images + (1 - share) * images[partners], labels[partners], share)
+        return MixedBatch(share * images + (1 - share) * images[partners], labels[partners], share)
     return cutmix(images, labels, partners, share, random)
 
 
-def cutmix(images: Tensor, labels: Tensor, partners: Tensor, share: float, random: np.random.Generator) -> Mixture:
+def cutmix(images: Tensor, labels: Tensor, partners: Tensor, share: float, random: np.random.Generator) -> MixedBatch:
     """Put a box of another scan into each (Yun et al. 2019); the box may reach over the edge, and what shows counts."""
     height, width = images.shape[2:]
     side = (1 - share) ** 0.5
@@ -51,7 +51,7 @@ def cutmix(images: Tensor, labels: Tensor, partners: Tensor, share: float, rando
     left, right = _span(width, side, random)
     mixed = images.clone()
     mixed[:, :, top:bottom, left:right] = images[partners, :, top:bottom, left:right]
-    return Mixture(mixed, labels[partners], 1 - (bottom - top) * (right - left) / (height * width))
+    return MixedBatch(mixed, labels[partners], 1 - (bottom - top) * (right - left) / (height * width))
 
 
 def _span(length: int, share: float, random: np.random.Generator) -> tuple[int, int]:

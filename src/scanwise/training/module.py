@@ -21,13 +21,13 @@ from scanwise.models import Network
 from scanwise.recipe import Train, TrainingStage
 from scanwise.records import FloatArray, IntArray
 from scanwise.training import distributed
-from scanwise.training.augment import change, draw
-from scanwise.training.loaders import ALONE, Batch, Runs
+from scanwise.training.augment import apply_augmentations, draw_augmentations
+from scanwise.training.loaders import SINGLE_PROCESS, Batch, BatchGroups
 from scanwise.training.losses import DIVISORS, LOSSES
-from scanwise.training.mixing import mix
-from scanwise.training.sampling import Share, seed_of
-from scanwise.training.schedules import follow, optimizer_of, schedule_factor
-from scanwise.training.stages import Phase, parameter_groups
+from scanwise.training.mixing import mix_batch
+from scanwise.training.sampling import BatchShare, derive_seed
+from scanwise.training.schedules import build_optimizer, schedule_factor, update_average
+from scanwise.training.stages import StageRun, parameter_groups
 
 ALWAYS = ("accuracy", "balanced_accuracy", "macro_f1")  # in every history, whatever is watched
 ADVICE = (
@@ -38,7 +38,7 @@ ADVICE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StepResult:
     """What the network said of a batch.
 
     Attributes:
@@ -78,15 +78,15 @@ class Classifier(L.LightningModule):
         class_weights: Tensor | None,
         seed: int,
         steps_per_epoch: int,
-        phase: Phase | None = None,
-        share: Share = ALONE,
+        phase: StageRun | None = None,
+        share: BatchShare = SINGLE_PROCESS,
     ) -> None:
         super().__init__()
         self.network = network
         self.average = copy.deepcopy(network).eval().requires_grad_(False) if train.ema else None
         self.share = share
         self.train_section = train
-        self.phase = phase or Phase(
+        self.phase = phase or StageRun(
             TrainingStage(epochs=train.epochs or 1)
         )  # of none, a step can be timed all the same
         self.register_buffer("class_weights", class_weights, persistent=False)
@@ -123,10 +123,10 @@ class Classifier(L.LightningModule):
 
     def _prepare(self, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
         """What comes before each step: its seeds, and its learning rate written down, which afterwards is that of the next."""
-        drawn = seed_of(self.seed, self.epoch, batch_idx)
+        drawn = derive_seed(self.seed, self.epoch, batch_idx)
         self.generator.manual_seed(drawn)
         # Dropout draws from the global generator; processes must not drop alike.
-        seed_global(seed_of(drawn, self.share.rank) if self.share.rank else drawn, self.device)
+        seed_global(derive_seed(drawn, self.share.rank) if self.share.rank else drawn, self.device)
         self.rate = float(optimizer.param_groups[0]["lr"])
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
@@ -134,7 +134,7 @@ class Classifier(L.LightningModule):
         # Lightning divides `loss` by the batches that make a step; `cost` stays what it is.
         return {"loss": answer.loss, **self._sum_up([answer], batch_idx)}
 
-    def _learn(self, batch: Batch, batch_idx: int) -> Answer:
+    def _learn(self, batch: Batch, batch_idx: int) -> StepResult:
         whole = self._whole(batch, batch_idx)
         scans, labels, others, share, tokens = self._changed(batch, whole)
         logits = self.ask(scans, **({} if tokens is None else {"tokens": tokens}))
@@ -142,9 +142,9 @@ class Classifier(L.LightningModule):
         if share < 1:
             loss = share * loss + (1 - share) * self._loss(logits, others) * self._balance(others, logits, whole)
         own = len(labels) if self.share.counts(whole) else 0
-        return Answer(loss, logits.detach(), labels if share >= 0.5 else others, whole / self.share.size, own)
+        return StepResult(loss, logits.detach(), labels if share >= 0.5 else others, whole / self.share.size, own)
 
-    def _sum_up(self, answers: list[Answer], first: int) -> dict[str, float]:
+    def _sum_up(self, answers: list[StepResult], first: int) -> dict[str, float]:
         """Loss times scans, right answers, scans and batches, over the batches from the first one on."""
         costs = torch.stack([answer.loss.detach() for answer in answers]).tolist()
         for index, cost in enumerate(costs, first):
@@ -170,7 +170,7 @@ class Classifier(L.LightningModule):
         """Move the running mean after a step; told by epoch and batch alone, so that whoever goes on counts as before."""
         if self.average is not None:
             steps = self.current_epoch * self.steps_per_epoch + batch_idx // self.train_section.accumulate + 1
-            follow(self.average, self.network, self.train_section.ema, steps)
+            update_average(self.average, self.network, self.train_section.ema, steps)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         scans, labels, tokens = unpack(batch)
@@ -186,7 +186,7 @@ class Classifier(L.LightningModule):
         labels = torch.cat([pair[1] for pair in self.seen])
         if self.share.size > 1:
             loader: Any = self.trainer.val_dataloaders
-            logits, labels = (distributed.gather(rows, len(loader.dataset)) for rows in (logits, labels))
+            logits, labels = (distributed.gather_rows(rows, len(loader.dataset)) for rows in (logits, labels))
         self.seen.clear()
         if not torch.isfinite(logits).all():
             raise TrainingError(
@@ -207,7 +207,7 @@ class Classifier(L.LightningModule):
         lr = stage.lr or section.lr
         groups = parameter_groups(self.network, self.phase.parts, stage, lr)
         # On a GPU, a fused optimiser and clipped 16-bit gradients exclude each other.
-        optimizer = optimizer_of(section, groups, lr, fused=True if self.device.type == "cpu" else None)
+        optimizer = build_optimizer(section, groups, lr, fused=True if self.device.type == "cpu" else None)
         wanted = stage.schedule or self.train_section.schedule
         if wanted.name == "constant" and not wanted.warmup:
             return {"optimizer": optimizer}
@@ -231,14 +231,14 @@ class Classifier(L.LightningModule):
         section = self.train_section
         if self.phase.section.is_cached:
             return scans, labels, labels, 1.0, tokens
-        changes = draw(whole, section.augment, self.generator)
+        changes = draw_augmentations(whole, section.augment, self.generator)
         mine = torch.tensor(self.share.of(whole), device=labels.device) if self.share.size > 1 else None
         if not (section.mixup or section.cutmix):
             if mine is not None:
                 changes = changes.take(mine.cpu())
-            return change(channels_first(scans), changes), labels, labels, 1.0, tokens
+            return apply_augmentations(channels_first(scans), changes), labels, labels, 1.0, tokens
         # Whom a scan is mixed with may be another process's: then the batch comes whole.
-        mixture = mix(change(channels_first(scans), changes), labels, section, self.generator)
+        mixture = mix_batch(apply_augmentations(channels_first(scans), changes), labels, section, self.generator)
         images, others = mixture.images, mixture.others
         if mine is not None:
             images, labels, others = images[mine], labels[mine], others[mine]
@@ -251,7 +251,7 @@ class Classifier(L.LightningModule):
             return 1.0
         amount = DIVISORS[self.train_section.loss](labels, self.class_weights, logits.shape[-1])
         amount = amount * self.share.counts(whole)
-        return float(amount.cpu() * self.share.size / distributed.total(amount))
+        return float(amount.cpu() * self.share.size / distributed.sum_over_processes(amount))
 
     def _asked(self) -> Callable[..., Tensor]:
         """What gives (N, C) logits, or (N, T, C) of the members of a batch ensemble, each of which learns for itself."""
@@ -270,7 +270,7 @@ class Classifier(L.LightningModule):
         return LOSSES[section.loss](logits, labels, self.class_weights, section.label_smoothing)
 
 
-class RunClassifier(Classifier):
+class GroupedClassifier(Classifier):
     """A classifier that takes the steps on a run of kept features by itself, without what Lightning does around each.
 
     The weights are those that single steps lead to, to the last bit. For one process in full precision, one batch a step.
@@ -284,10 +284,10 @@ class RunClassifier(Classifier):
         """Nothing: it is not a batch that starts, but a run of them."""
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
-        first = batch_idx * Runs.LENGTH
+        first = batch_idx * BatchGroups.LENGTH
         return self._sum_up([self._step(one, index) for index, one in enumerate(batch, first)], first)
 
-    def _step(self, batch: Batch, index: int) -> Answer:
+    def _step(self, batch: Batch, index: int) -> StepResult:
         optimizer, schedules = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs
         self._prepare(index, optimizer)
         answer = self._learn(tuple(part.to(self.device) for part in batch), index)

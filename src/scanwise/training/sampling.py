@@ -14,7 +14,7 @@ from scanwise.records import FloatArray, IntArray, StrArray
 NEIGHBOURS = 5  # of SMOTE, the number of its paper
 
 
-def seed_of(*parts: int) -> int:
+def derive_seed(*parts: int) -> int:
     """A 63-bit seed from a few numbers, all of which matter."""
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1
 
@@ -41,14 +41,14 @@ class EpochOrder(Sampler[int]):
         return self.count
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
         if self.weights is None:
             return iter(torch.randperm(self.count, generator=generator).tolist())
         return iter(torch.multinomial(self.weights, self.count, replacement=True, generator=generator).tolist())
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class BatchShare:
     """What one of several processes takes of every batch, so that together they learn from the batch of one.
 
     Attributes:
@@ -80,7 +80,7 @@ class Share:
         return [min(first + self.rank, count - 1) for first in range(0, count, self.size)]
 
 
-class SharedBatches(BatchSampler):
+class SharedBatchSampler(BatchSampler):
     """The batches of an order, and of each the share of this process.
 
     Args:
@@ -90,7 +90,7 @@ class SharedBatches(BatchSampler):
         share: of this process.
     """
 
-    def __init__(self, order: EpochOrder, batch: int, drop_last: bool, share: Share) -> None:
+    def __init__(self, order: EpochOrder, batch: int, drop_last: bool, share: BatchShare) -> None:
         super().__init__(order, batch, drop_last)
         self.share = share
 
@@ -102,7 +102,7 @@ class SharedBatches(BatchSampler):
         return min(self.batch_size, len(self.sampler) - index * self.batch_size)  # type: ignore[arg-type]
 
 
-def weigh(sampling: str, labels: IntArray, subjects: StrArray | None) -> FloatArray | None:
+def sampling_weights(sampling: str, labels: IntArray, subjects: StrArray | None) -> FloatArray | None:
     """How likely each scan is to be drawn, as the recipe's `train.sampling` says; None where every scan comes once.
 
     Args:
@@ -146,7 +146,7 @@ def _share(values: IntArray | StrArray) -> FloatArray:
 
 
 @dataclass(frozen=True, slots=True)
-class Synthetic:
+class SyntheticScans:
     """Scans that are none: points on the line between two scans of one class, in the space of features.
 
     Attributes:
@@ -163,10 +163,10 @@ class Synthetic:
         return len(self.base)
 
 
-NOTHING = Synthetic(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+NO_SYNTHETIC = SyntheticScans(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 
 
-def oversample(features: FloatArray, labels: IntArray, seed: int) -> Synthetic:
+def smote(features: FloatArray, labels: IntArray, seed: int) -> SyntheticScans:
     """Fill every class up to the size of the largest one (SMOTE, Chawla et al. 2002).
 
     Only training scans may come in here: a neighbour on another side would leak it. A class of one scan has no neighbour
@@ -187,7 +187,7 @@ def oversample(features: FloatArray, labels: IntArray, seed: int) -> Synthetic:
         bases.append(rows[chosen])
         others.append(rows[near[chosen, random.integers(0, near.shape[1], len(chosen))]])
     base, other = np.concatenate(bases), np.concatenate(others)
-    return Synthetic(base, other, random.random(len(base)))
+    return SyntheticScans(base, other, random.random(len(base)))
 
 
 def _nearest(features: FloatArray) -> IntArray:

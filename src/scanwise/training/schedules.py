@@ -11,10 +11,10 @@ from scanwise.recipe import Optimizer, Schedule
 
 Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
 
-KINDS: dict[str, Any] = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+OPTIMIZERS: dict[str, Any] = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
-def optimizer_of(
+def build_optimizer(
     section: Optimizer, parameters: Parameters, lr: float, fused: bool | None = None
 ) -> torch.optim.Optimizer:
     """The optimiser that a recipe names.
@@ -26,7 +26,7 @@ def optimizer_of(
         fused: do all of a step's arithmetic in one kernel, which on a CPU takes half the time; None as torch does unasked.
     """
     momentum = {"momentum": section.momentum} if section.name == "sgd" else {}
-    made: torch.optim.Optimizer = KINDS[section.name](
+    made: torch.optim.Optimizer = OPTIMIZERS[section.name](
         parameters, lr, weight_decay=section.weight_decay, fused=fused, **momentum
     )
     return made
@@ -50,7 +50,7 @@ def schedule_factor(schedule: Schedule, epochs: int, steps_per_epoch: int) -> Ca
 
 
 @torch.no_grad()
-def follow(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+def update_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
     """Move a running mean of the weights one step towards them (Polyak & Juditsky 1992).
 
     Early on the mean is short, (1 + step) / (10 + step) at most, so that it forgets the start. Buffers (the statistics

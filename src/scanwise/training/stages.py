@@ -22,7 +22,7 @@ Maps = Tensor | tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class NetworkParts:
     """A network taken apart.
 
     Attributes:
@@ -50,7 +50,7 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
+class StageRun:
     """A stage as it runs.
 
     Attributes:
@@ -63,15 +63,15 @@ class Phase:
     section: TrainingStage
     index: int = 0
     first: int = 0
-    parts: Parts | None = None
+    parts: NetworkParts | None = None
 
 
-def phases_of(train: Train) -> tuple[TrainingStage, ...]:
+def stages_of(train: Train) -> tuple[TrainingStage, ...]:
     """The stages of a recipe; without any, one in which everything learns, or none where nothing shall."""
     return train.stages or ((TrainingStage(epochs=train.epochs),) if train.epochs else ())
 
 
-def take_apart(network: Network, channels: int, size: int) -> Parts:
+def find_network_parts(network: Network, channels: int, size: int) -> NetworkParts:
     """Tell backbone from head, and the backbone's blocks from each other, with one scan of zeros.
 
     A network that makes its feature maps of nothing that learns, as one of words alone, is head throughout.
@@ -91,10 +91,10 @@ def take_apart(network: Network, channels: int, size: int) -> Parts:
     for blocks in _backbones(network, backbone):
         for depth, block in enumerate(reversed(blocks), 1):
             depths.update(dict.fromkeys(block, depth))
-    return Parts(depths, walked)
+    return NetworkParts(depths, walked)
 
 
-def arrange(network: Network, parts: Parts, stage: TrainingStage) -> None:
+def apply_freezing(network: Network, parts: NetworkParts, stage: TrainingStage) -> None:
     """Freeze what the stage holds still, and set the mode of each module: training, or evaluation where it is held.
 
     Batch norm that is held neither learns nor counts; dropout that is held lets everything through.
@@ -119,7 +119,7 @@ def arrange(network: Network, parts: Parts, stage: TrainingStage) -> None:
 
 
 def parameter_groups(
-    network: Network, parts: Parts | None, stage: TrainingStage, lr: float
+    network: Network, parts: NetworkParts | None, stage: TrainingStage, lr: float
 ) -> list[nn.Parameter] | list[dict[str, Any]]:
     """What an optimiser is to move: all that learns, or with discriminative rates a group a block, the head first."""
     if parts is None:

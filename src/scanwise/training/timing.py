@@ -8,20 +8,20 @@ import torch
 
 from scanwise.models import Network
 from scanwise.recipe import Recipe
-from scanwise.training.augment import augment
+from scanwise.training.augment import augment_batch
 from scanwise.training.losses import cross_entropy
 from scanwise.training.module import Classifier, channels_first
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
+class SecondsPerScan:
     """Seconds a scan takes, in training and in prediction."""
 
     train: float
     predict: float
 
 
-def time_steps(network: Network, recipe: Recipe, device: str, steps: int = 3) -> Speed:
+def time_steps(network: Network, recipe: Recipe, device: str, steps: int = 3) -> SecondsPerScan:
     """Time a few steps on random pixels, augmentation included; the weights are changed, so throw the network away."""
     section, data = recipe.train, recipe.data
     module = Classifier(network, section, None, recipe.seed, steps).to(device, memory_format=torch.channels_last)
@@ -35,11 +35,11 @@ def time_steps(network: Network, recipe: Recipe, device: str, steps: int = 3) ->
 
     def step() -> None:
         optimizer.zero_grad()
-        logits = network(augment(channels_first(images), section.augment, module.generator), *tokens)
+        logits = network(augment_batch(channels_first(images), section.augment, module.generator), *tokens)
         cross_entropy(logits, labels, None, 0.0).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
-    return Speed(
+    return SecondsPerScan(
         _seconds(step, steps, device) / section.batch,
         _seconds(lambda: network(channels_first(images), *tokens), steps, device) / section.batch,
     )

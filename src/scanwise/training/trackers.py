@@ -22,7 +22,7 @@ from scanwise.errors import RecipeError
 from scanwise.recipe import Tracking
 from scanwise.records import FloatArray
 from scanwise.run import Fit, write_text
-from scanwise.training.history import Keeper
+from scanwise.training.history import HistoryCallback
 
 log = logging.getLogger("scanwise")
 
@@ -42,7 +42,7 @@ class Trackers(Callback):
         RecipeError: if a tracker's package is not installed.
     """
 
-    def __init__(self, section: Tracking, fit: Fit, keeper: Keeper, classes: Sequence[str]) -> None:
+    def __init__(self, section: Tracking, fit: Fit, keeper: HistoryCallback, classes: Sequence[str]) -> None:
         for name in section.names:
             _refuse_missing(name)
         self.keeper, self.classes = keeper, tuple(classes)

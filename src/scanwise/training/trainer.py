@@ -25,12 +25,20 @@ from scanwise.recipe import Recipe, Tracking, Train
 from scanwise.records import IntArray, StrArray
 from scanwise.run import Fit, is_writer
 from scanwise.training import distributed, features
-from scanwise.training.checkpoints import BEST, LAST, AtomicCheckpoints, weights_in
-from scanwise.training.history import Keeper
-from scanwise.training.loaders import ALONE, Batch, FeatureScans, Runs, Scans, train_loader, validation_loader
-from scanwise.training.module import Classifier, RunClassifier
-from scanwise.training.sampling import NOTHING, EpochOrder, oversample, seed_of, weigh
-from scanwise.training.stages import Phase, arrange, phases_of, take_apart
+from scanwise.training.checkpoints import BEST, LAST, AtomicCheckpointIO, checkpoint_weights
+from scanwise.training.history import HistoryCallback
+from scanwise.training.loaders import (
+    SINGLE_PROCESS,
+    Batch,
+    BatchGroups,
+    FeatureDataset,
+    ScanDataset,
+    train_loader,
+    validation_loader,
+)
+from scanwise.training.module import Classifier, GroupedClassifier
+from scanwise.training.sampling import NO_SYNTHETIC, EpochOrder, derive_seed, sampling_weights, smote
+from scanwise.training.stages import StageRun, apply_freezing, find_network_parts, stages_of
 from scanwise.training.trackers import Trackers
 
 log = logging.getLogger("scanwise")
@@ -39,7 +47,7 @@ FEATURES = "features"  # beside the checkpoints, as long as the training lasts
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TrainingSummary:
     """How a training ended; seconds are those of this session, without the ones before a resume."""
 
     epochs: int
@@ -50,7 +58,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class TrainingData:
     """All that a training looks at and does not change.
 
     Attributes:
@@ -78,7 +86,7 @@ class Scene:
         return None if self.tokens is None else self.tokens[self.rows[side]]
 
 
-def train(
+def train_network(
     network: Network,
     recipe: Recipe,
     store: Store,
@@ -93,7 +101,7 @@ def train(
     progress: bool = False,
     caching: bool = True,
     after: Callable[[], None] | None = None,
-) -> Outcome:
+) -> TrainingSummary:
     """Train a network, or go on where the last checkpoint stands, and leave its best weights in `fit.model`.
 
     Where the recipe has no epochs, the network's weights are left there as they are, and there is no history.
@@ -118,24 +126,24 @@ def train(
         RunError: if a checkpoint is damaged.
     """
     section = recipe.train
-    scene = Scene(recipe, store, labels, rows, subjects, tokens, caching)
+    scene = TrainingData(recipe, store, labels, rows, subjects, tokens, caching)
     started = time.perf_counter()
-    distributed.join()
+    distributed.join_processes()
     if is_writer():
         for stale in fit.path.rglob(".*.part"):  # of a process that was killed
             stale.unlink()
     if not section.epochs:
         if is_writer():
-            weights.save(network, fit.model)
-        return Outcome(0, 0, np.nan, time.perf_counter() - started, 0.0)
-    keeper = Keeper(fit, section, progress and is_writer(), after)
+            weights.save_weights(network, fit.model)
+        return TrainingSummary(0, 0, np.nan, time.perf_counter() - started, 0.0)
+    keeper = HistoryCallback(fit, section, progress and is_writer(), after)
     begun = _recall(network, keeper, fit.checkpoints / LAST)
-    distributed.wait()
+    distributed.wait_for_all()
     # Labels may lack the last class: so the network tells how many there are.
-    count = dry_run.answer(network, recipe).shape[1] if section.class_weights else 0
+    count = dry_run.dry_run_logits(network, recipe).shape[1] if section.class_weights else 0
     weighed = class_weights(scene.labels_of("train"), count) if count else None
     network.to(memory_format=torch.channels_last)
-    stages = phases_of(section)
+    stages = stages_of(section)
     trackers = Trackers(section.tracking if is_writer() else Tracking(), fit, keeper, classes)
     with _quiet(), _flushing(), _memory_told(section), trackers:
         for index, stage in enumerate(stages):
@@ -143,30 +151,30 @@ def train(
                 continue
             resumed = begun and index == keeper.stage
             keeper.begin(index, bool(section.stages))
-            parts = take_apart(network, recipe.data.channels, recipe.data.size) if section.stages else None
-            phase = Phase(stage, index, keeper.began, parts)
+            parts = find_network_parts(network, recipe.data.channels, recipe.data.size) if section.stages else None
+            phase = StageRun(stage, index, keeper.began, parts)
             watchers = (keeper, trackers) if trackers.loggers else (keeper,)  # each costs some time in every step
             _run(network, scene, phase, weighed, watchers, device, resumed)
-    distributed.wait()
+    distributed.wait_for_all()
     if is_writer():
         shutil.rmtree(fit.path / FEATURES, ignore_errors=True)
     network.requires_grad_(True)
-    best = AtomicCheckpoints().load_checkpoint(fit.checkpoints / BEST)
-    network.cpu().load_state_dict(weights_in(best, "average" if section.ema else "network"))
+    best = AtomicCheckpointIO().load_checkpoint(fit.checkpoints / BEST)
+    network.cpu().load_state_dict(checkpoint_weights(best, "average" if section.ema else "network"))
     if is_writer():
-        weights.save(network, fit.model)
-    return Outcome(
+        weights.save_weights(network, fit.model)
+    return TrainingSummary(
         len(keeper.history), keeper.best_epoch, keeper.best, time.perf_counter() - started, sum(keeper.spent_on_disk)
     )
 
 
-def _recall(network: Network, keeper: Keeper, last: Path) -> bool:
+def _recall(network: Network, keeper: HistoryCallback, last: Path) -> bool:
     """Take up weights and history where they were left; False if there is nothing to go on with."""
     if not last.is_file():
         return False
-    saved = AtomicCheckpoints().load_checkpoint(last)
+    saved = AtomicCheckpointIO().load_checkpoint(last)
     try:
-        network.load_state_dict(weights_in(saved))
+        network.load_state_dict(checkpoint_weights(saved))
     except RuntimeError as error:
         raise RunError(
             f"The checkpoint {last} is of another network, perhaps for other classes: "
@@ -180,10 +188,10 @@ def _recall(network: Network, keeper: Keeper, last: Path) -> bool:
 
 def _run(
     network: Network,
-    scene: Scene,
-    phase: Phase,
+    scene: TrainingData,
+    phase: StageRun,
     weighed: Tensor | None,
-    watchers: tuple[Keeper] | tuple[Keeper, Trackers],
+    watchers: tuple[HistoryCallback] | tuple[HistoryCallback, Trackers],
     device: str,
     resumed: bool,
 ) -> None:
@@ -192,13 +200,13 @@ def _run(
     if phase.parts is None:
         network.train()  # Lightning leaves the mode as it finds it
     else:
-        arrange(network, phase.parts, phase.section)
-    network.to(distributed.device_here(chosen_device(device)))
+        apply_freezing(network, phase.parts, phase.section)
+    network.to(distributed.process_device(chosen_device(device)))
     loader, check = _loaders(network, scene, phase, keeper.fit.path / FEATURES)
     steps, precision = -(-len(loader) // section.accumulate), precision_on(section, device)
     in_runs = _takes_runs(scene, phase, precision)
-    kind = RunClassifier if in_runs else Classifier
-    module = kind(network, section, weighed, scene.recipe.seed, steps, phase, distributed.share())
+    kind = GroupedClassifier if in_runs else Classifier
+    module = kind(network, section, weighed, scene.recipe.seed, steps, phase, distributed.process_share())
     trainer = L.Trainer(
         max_epochs=phase.section.epochs,
         **_places(device, network),
@@ -216,45 +224,51 @@ def _run(
     last = keeper.fit.checkpoints / LAST
     try:
         trainer.fit(
-            module, Runs(loader) if in_runs else loader, check, ckpt_path=last if resumed else None, weights_only=True
+            module,
+            BatchGroups(loader) if in_runs else loader,
+            check,
+            ckpt_path=last if resumed else None,
+            weights_only=True,
         )
     except SystemExit as stop:  # how Lightning ends on Ctrl-C
         raise KeyboardInterrupt from stop
 
 
-def _takes_runs(scene: Scene, phase: Phase, precision: str) -> bool:
+def _takes_runs(scene: TrainingData, phase: StageRun, precision: str) -> bool:
     """Whether steps are so short that several are taken at a time, and none needs what Lightning does for it."""
-    plain = scene.recipe.train.accumulate == 1 and precision == "32-true" and distributed.share().size == 1
+    plain = scene.recipe.train.accumulate == 1 and precision == "32-true" and distributed.process_share().size == 1
     return phase.section.is_cached and plain
 
 
 def _loaders(
-    network: Network, scene: Scene, phase: Phase, folder: Path
+    network: Network, scene: TrainingData, phase: StageRun, folder: Path
 ) -> tuple["DataLoader[Batch]", "DataLoader[Batch]"]:
     """Batches of pixels; or, where the whole backbone is frozen, of what it makes of them."""
-    section, seed, share = scene.recipe.train, scene.recipe.seed, distributed.share()
-    mine = scene.subjects[scene.rows["train"]] if scene.subjects is not None else None
-    weighed = weigh(section.sampling, scene.labels_of("train"), mine)
-    count = len(scene.rows["train"])
+    section, seed, share = scene.recipe.train, scene.recipe.seed, distributed.process_share()
+    mine = scene.subjects[scene.rows["train_network"]] if scene.subjects is not None else None
+    weighed = sampling_weights(section.sampling, scene.labels_of("train"), mine)
+    count = len(scene.rows["train_network"])
     if not phase.section.is_cached:
-        sides = {side: Scans(scene.store, scene.labels, scene.rows[side], scene.tokens) for side in scene.rows}
+        sides = {side: ScanDataset(scene.store, scene.labels, scene.rows[side], scene.tokens) for side in scene.rows}
         order = EpochOrder(count, seed, phase.first, weighed)
-        taken = ALONE if section.mixup or section.cutmix else share  # to mix scans, the batch must come whole
+        taken = SINGLE_PROCESS if section.mixup or section.cutmix else share  # to mix scans, the batch must come whole
         return (
-            train_loader(sides["train"], order, section.batch, taken),
+            train_loader(sides["train_network"], order, section.batch, taken),
             validation_loader(sides["validation"], section.batch, share),
         )
     sources = _sources(network, scene, phase, folder)
-    made = NOTHING
+    made = NO_SYNTHETIC
     if section.sampling == "smote":
-        made = oversample(features.pooled(sources["train"]), scene.labels_of("train"), seed_of(seed, phase.first))
+        made = smote(
+            features.pool_features(sources["train_network"]), scene.labels_of("train"), derive_seed(seed, phase.first)
+        )
     order = EpochOrder(count + len(made), seed, phase.first, weighed)
-    learn = FeatureScans(sources["train"], scene.labels_of("train"), scene.tokens_of("train"), order, made)
-    check = FeatureScans(sources["validation"], scene.labels_of("validation"), scene.tokens_of("validation"))
+    learn = FeatureDataset(sources["train_network"], scene.labels_of("train"), scene.tokens_of("train"), order, made)
+    check = FeatureDataset(sources["validation"], scene.labels_of("validation"), scene.tokens_of("validation"))
     return train_loader(learn, order, section.batch, share), validation_loader(check, section.batch, share)
 
 
-def _sources(network: Network, scene: Scene, phase: Phase, folder: Path) -> dict[str, features.Source]:
+def _sources(network: Network, scene: TrainingData, phase: StageRun, folder: Path) -> dict[str, features.FeatureSource]:
     """What gives the feature maps of both sides: kept on disk, or computed anew."""
     if phase.parts is None or (network.members > 1 and not network.folds_late):
         raise TrainingError(
@@ -264,7 +278,7 @@ def _sources(network: Network, scene: Scene, phase: Phase, folder: Path) -> dict
     section, seed = scene.recipe.train, scene.recipe.seed
     counts = {"train": phase.section.views, "validation": 1}
     sides = {
-        side: features.Recomputed(
+        side: features.RecomputedFeatures(
             network,
             scene.store,
             scene.rows[side],
@@ -275,23 +289,23 @@ def _sources(network: Network, scene: Scene, phase: Phase, folder: Path) -> dict
     if not scene.caching:
         return dict(sides)
     told = phase.parts.fingerprint(network)
-    return distributed.in_turn(lambda: features.keep(folder, sides, told, section.batch))
+    return distributed.writer_first(lambda: features.cache_features(folder, sides, told, section.batch))
 
 
 def _places(device: str, network: Network) -> dict[str, Any]:
     """Where Lightning trains: on one device, or with several processes on one each, gradients averaged over all."""
     accelerator = "auto" if device == "auto" else device.split(":")[0]
     one = [int(device.split(":")[1])] if ":" in device else 1
-    if distributed.share().size == 1:
-        return {"accelerator": accelerator, "devices": one, "plugins": [AtomicCheckpoints()]}
-    here = distributed.on_this_machine()
+    if distributed.process_share().size == 1:
+        return {"accelerator": accelerator, "devices": one, "plugins": [AtomicCheckpointIO()]}
+    here = distributed.local_process_count()
     return {
         "accelerator": accelerator,
         "devices": here,
-        "num_nodes": distributed.share().size // here,
+        "num_nodes": distributed.process_share().size // here,
         # An encoder of words brings layers that no loss reaches.
         "strategy": DDPStrategy(find_unused_parameters=network.takes_text, timeout=distributed.PATIENCE),
-        "plugins": [AtomicCheckpoints(), TorchElasticEnvironment()],
+        "plugins": [AtomicCheckpointIO(), TorchElasticEnvironment()],
     }
 
 

@@ -19,7 +19,7 @@ from scanwise.explanation.components import HALF_METHODS
 from scanwise.explanation.regions import REGIONS
 from scanwise.pipeline.commands import voxel_grid
 from scanwise.pipeline.stages import explanation as explanation_stage
-from scanwise.recipe import Data, load
+from scanwise.recipe import Data, load_recipe
 from scanwise.records import load_findings
 from scanwise.run import Run
 from tiny import RECIPE, Command, read_csv, run_command
@@ -376,7 +376,7 @@ def test_scans_are_explained_a_few_at_a_time(
     said = scanwise("explain", hybrid.path, *scans, "--target", "ill", "--out", tmp_path / "maps")
     assert said.code == 0, said.err
     assert max(batches_seen) == 2
-    learnt = load("demo", ["train.batch=2"])
+    learnt = load_recipe("demo", ["train.batch=2"])
     assert explanation_stage.options_of(learnt, "cpu", False)["batch"] == 2
 
 

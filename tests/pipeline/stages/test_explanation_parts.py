@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from scanwise.models import build
+from scanwise.models import build_network
 from scanwise.models.vocabulary import Vocabulary
 from scanwise.pipeline.stages import explanation_parts as parts_stage
 from scanwise.recipe import Model
@@ -25,7 +25,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
         text={"width": 16, "layers": 1, "heads": 2, "length": 7, "words": 60},
     )  # fmt: skip
     torch.manual_seed(0)
-    network, vocabulary = build(section, 2, 3), Vocabulary.learn(TITLES * 3, section.text)
+    network, vocabulary = build_network(section, 2, 3), Vocabulary.learn(TITLES * 3, section.text)
     told = parts_stage.Told(
         names=["0.png", "1.png", "2.png", "3.png"],
         scans=np.random.default_rng(0).integers(0, 256, (4, 96, 96, 3), dtype=np.uint8),

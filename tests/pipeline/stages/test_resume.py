@@ -25,7 +25,7 @@ def go_on(again: Again) -> GoOn:
         folder: Run = again.run
         nothing: Any = None
         splits = tuple(Split.load(fit.split) for fit in folder.fits())
-        made = recipe.load(folder.recipe, settings)
+        made = recipe.load_recipe(folder.recipe, settings)
         return resume_stage.go_on(folder, Context(made, Cohort.load(folder.cohort), nothing, splits, nothing, (), ""))
 
     return ask

@@ -117,7 +117,7 @@ def test_a_part_that_is_gone_is_no_rival(run: Run) -> None:
 def test_the_vocabulary_knows_training_titles_alone(run: Run) -> None:
     place, cohort = run.fit("honest", 0), Cohort.load(run.cohort)
     assert cohort.text is not None
-    section = recipe.load(run.recipe).model.text
+    section = recipe.load_recipe(run.recipe).model.text
     kept, known = Vocabulary.load(place.vocabulary), cohort.text[Split.load(place.split).rows("train")]
     assert json.loads(kept.tokenizer) == json.loads(Vocabulary.learn(known, section).tokenizer)
     assert json.loads(kept.tokenizer) != json.loads(Vocabulary.learn(cohort.text, section).tokenizer)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import scanwise
-from scanwise.models import build, weights
+from scanwise.models import build_network, weights
 from scanwise.recipe import Model
 from scanwise.run import Run
 from tiny import RECIPE, Said, run_command, write_scans
@@ -21,7 +21,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run, Said]:
     """The file, the run that took it as it is, and what was said."""
     place = tmp_path_factory.mktemp("untrained")
     torch.manual_seed(0)
-    file = weights.export(build(Model(name="small"), 3, 1), place, 7)
+    file = weights.export_weights(build_network(Model(name="small"), 3, 1), place, 7)
     (place / "tiny.yaml").write_text(RECIPE)
     data = write_scans(place / "scans", dict.fromkeys(OURS, 10))
     settings = ("train.epochs=0", f"model.weights={file}", f"model.class_order=[{', '.join(THEIRS)}]")
@@ -35,7 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run, Said]:
 
 def test_the_weights_are_those_of_the_file_with_its_classes_by_name(made: tuple[Path, Run, Said]) -> None:
     file, run, _ = made
-    theirs, ours = weights.read(file), weights.read(run.fit("honest", 0).model)
+    theirs, ours = weights.read_weights(file), weights.read_weights(run.fit("honest", 0).model)
     assert torch.equal(ours["body.blocks.3.0.weight"], theirs["blocks.3.0.weight"])
     assert torch.equal(ours["body.head.weight"], theirs["head.weight"][[1, 0, 2]])
     assert not run.fit("honest", 0).history.exists()

@@ -23,8 +23,8 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr(distributed, "join", lambda: None)
-    monkeypatch.setattr(distributed, "wait", lambda: steps.append("meets"))
+    monkeypatch.setattr(distributed, "join_processes", lambda: None)
+    monkeypatch.setattr(distributed, "wait_for_all", lambda: steps.append("meets"))
     monkeypatch.setattr(training_stage, "train", train)
     return steps
 
@@ -37,7 +37,7 @@ def test_who_follows_trains_every_fit_and_waits_for_the_rest(again: Again, done:
 
 @pytest.mark.parametrize("explained", [False, True])
 def test_who_follows_trains_what_the_checks_of_heatmaps_need(again: Again, done: list[str], explained: bool) -> None:
-    asked = recipe.load(again.run.recipe, ["explain.scans=2", "explain.retrain=true"])
+    asked = recipe.load_recipe(again.run.recipe, ["explain.scans=2", "explain.retrain=true"])
     again.run.recipe.write_text(asked.to_yaml(), encoding="utf-8")
     if explained:
         again.run.heatmaps.mkdir()

@@ -79,7 +79,7 @@ def augment(
         )
     random = np.random.default_rng(seed)
     origins = plan.rows(known, random)
-    change = recipe.load(like).train.augment.model_copy(update={"probability": 1.0})
+    change = recipe.load_recipe(like).train.augment.model_copy(update={"probability": 1.0})
     with run.writing(out) as folder:
         paths = _write_scans(folder, known, intake.store, progress)
         copies = _write_copies(folder, known, intake.store, origins, change, seed, progress)
@@ -113,7 +113,9 @@ def _write_copies(
     for start in tqdm(range(0, len(origins), BLOCK), "copies", disable=not progress, leave=False, delay=0.5):
         rows = origins[start : start + BLOCK]
         scans = torch.from_numpy(pixels.read(rows)).permute(0, 3, 1, 2)
-        changed = changes.augment(scans, change, generator).clamp(0, 255).round().byte().permute(0, 2, 3, 1).numpy()
+        changed = (
+            changes.augment_batch(scans, change, generator).clamp(0, 255).round().byte().permute(0, 2, 3, 1).numpy()
+        )
         for offset, (row, image) in enumerate(zip(rows.tolist(), changed, strict=True), start):
             path = f"{_place(known, row)}/{row:06d}-copy-{offset:06d}.png"
             _save(image, folder / path)

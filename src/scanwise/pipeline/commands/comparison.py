@@ -138,7 +138,7 @@ def _entry(path: Path, unit: Unit) -> Entry:
         raise RunError(
             f"{path} has no honest protocol, and a comparison of leaked figures would tell nothing. Fit one."
         )
-    made = recipe.load(folder.recipe)
+    made = recipe.load_recipe(folder.recipe)
     name = "predictions_subject.csv" if unit == "subject" else "predictions.csv"
     said = tables.read(folder.tables / name)
     ordered = Cohort.load(folder.cohort).ordered
@@ -151,7 +151,7 @@ def _systems(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
     found: dict[str, list[Entry]] = {}
     for entry in entries:
         found.setdefault(entry.system, []).append(entry)
-    names = {system: recipe.load(parts[0].path / "recipe.yaml").name for system, parts in found.items()}
+    names = {system: recipe.load_recipe(parts[0].path / "recipe.yaml").name for system, parts in found.items()}
     taken = list(names.values())
     called = {
         system: name if taken.count(name) == 1 else f"{name} ({found[system][0].path.name})"

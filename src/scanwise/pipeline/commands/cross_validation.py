@@ -108,7 +108,7 @@ def _judge(out: Path, candidates: Mapping[str, tuple[str, ...]], runs: Mapping[s
     first = next(iter(runs))
     fits = {name: [fit for fit in folder.fits() if fit.protocol == "honest"] for name, folder in runs.items()}
     _refuse_other_splits(fits)
-    made, known = recipe.load(runs[first].recipe), Cohort.load(runs[first].cohort)
+    made, known = recipe.load_recipe(runs[first].recipe), Cohort.load(runs[first].cohort)
     place = 1 if known.subjects_known else 0
     choices: list[Choice] = []
     judged: list[ModelPredictions] = []
@@ -171,7 +171,7 @@ def _best(values: Mapping[str, float], criterion: str) -> str:
 
 
 def _answers(folder: Run, fit: Fit) -> ModelPredictions:
-    made, known = recipe.load(folder.recipe), Cohort.load(folder.cohort)
+    made, known = recipe.load_recipe(folder.recipe), Cohort.load(folder.cohort)
     test = Logits.load(fit.logits("test"))
     judges = bundle.load_predictors(fit, bundle.cdr_by_class(made, known.classes))
     said: tuple[Predictions, Predictions] = bundle.predict_scans_and_subjects(

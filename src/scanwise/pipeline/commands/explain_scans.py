@@ -21,7 +21,7 @@ import numpy as np
 
 from scanwise import bundle, cohort, run
 from scanwise.errors import DataError, did_you_mean
-from scanwise.models.vocabulary import as_read
+from scanwise.models.vocabulary import titles_as_read
 from scanwise.pipeline import device_of
 from scanwise.pipeline.commands import voxel_grid
 from scanwise.pipeline.stages import explanation_parts as parts_stage
@@ -82,7 +82,7 @@ def show(
         raise DataError(f"None of the {len(listing.path)} files can be read; {_first([*quarantine, *listing.unused])}")
     names = [str(listing.path[row]) for row in kept]
     titles = ["" if listing.text is None else str(listing.text[row]) for row in kept]
-    spoken = None if loaded.vocabulary is None else as_read(titles, made.model.text, loaded.classes)
+    spoken = None if loaded.vocabulary is None else titles_as_read(titles, made.model.text, loaded.classes)
     answer = loaded.predict(
         [listing.root / name for name in names], words=None if spoken is None else titles, device=used
     )
@@ -172,9 +172,9 @@ def _words(
 def _halves(loaded: bundle.Bundle, told: parts_stage.Told, stems: Sequence[str], out: Path, device: str) -> list[Path]:
     """The maps of the two halves of a hybrid, and what each gives; nothing for any other network."""
     from scanwise.explanation.components import HALF_METHODS
-    from scanwise.models.hybrid import Hybrid
+    from scanwise.models.hybrid import HybridNetwork
 
-    if not isinstance(loaded.network.body, Hybrid):
+    if not isinstance(loaded.network.body, HybridNetwork):
         return []
     pictures = [f"{stem}-halves.png" for stem in stems]
     verdicts = {half: loaded.verdict(method) for half, method in HALF_METHODS.items()}

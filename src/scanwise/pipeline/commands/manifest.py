@@ -67,7 +67,7 @@ def write_manifest(
     Raises:
         DataError: if nothing can be listed.
     """
-    section = recipe.load(source or "demo", settings).data
+    section = recipe.load_recipe(source or "demo", settings).data
     away = remote.is_remote(str(data))
     place = remote.mirror(str(data), progress=progress) if away else layouts.local(str(data))
     listing = _list(place, subject, section.label, anywhere=not away)

@@ -13,7 +13,7 @@ from scanwise.run import spell_time
 
 if TYPE_CHECKING:
     from scanwise.models import Network
-    from scanwise.training import Speed
+    from scanwise.training import SecondsPerScan
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,10 @@ class Plan:
 def plan(work: Context) -> Plan:
     """Count the cells, time a few steps of the network on random pixels, and add up the disk; writes nothing."""
     from scanwise import training
-    from scanwise.models import build
+    from scanwise.models import build_network
 
     made = work.recipe
-    network = build(made.model, len(work.cohort.classes), made.data.channels, classes=work.cohort.classes)
+    network = build_network(made.model, len(work.cohort.classes), made.data.channels, classes=work.cohort.classes)
     training_stage.refuse(network, made)
     explanation_stage.refuse(work)
     a_map = _map_size(network, made)
@@ -85,7 +85,7 @@ def _maps(section: Train, learn: int, check: int) -> int:
     return max((stage.views * learn + check for stage in section.stages if stage.is_cached), default=0)
 
 
-def _training(section: Train, learn: int, check: int, speed: "Speed") -> float:
+def _training(section: Train, learn: int, check: int, speed: "SecondsPerScan") -> float:
     """Seconds of all stages; a head on kept features is taken to cost a tenth of a pass through the backbone."""
     stages = section.stages or ((TrainingStage(epochs=section.epochs),) if section.epochs else ())
     seconds = 0.0

@@ -113,18 +113,18 @@ def _features(work: Context, train: IntArray, test: IntArray) -> dict[str, Any] 
     if "features" not in work.memo:  # of all scans, once for all folds and protocols
         from scanwise import prediction
         from scanwise.cohort import store
-        from scanwise.models import build
+        from scanwise.models import build_network
 
         shape = recipe.Data(size=section.size, channels=3, shape=work.recipe.data.shape)
         options = {"mean": section.mean, "std": section.std, "options": section.options}
-        network = build(recipe.Model(name=section.backbone, weights=section.weights, **options), 0, 3)
+        network = build_network(recipe.Model(name=section.backbone, weights=section.weights, **options), 0, 3)
         pixels, _ = store.build(cohort.remote.local(work.cohort.root), work.cohort.path, shape, progress=work.progress)
         everyone = np.arange(len(work.cohort))
-        found = prediction.predict(
+        found = prediction.predict_scans(
             network,
             pixels,
             everyone,
-            batch=prediction.batch_of(work.recipe),
+            batch=prediction.prediction_batch_size(work.recipe),
             device=work.device,
             progress=work.progress,
         )

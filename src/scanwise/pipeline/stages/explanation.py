@@ -92,12 +92,12 @@ def refuse(work: Context) -> None:
         RecipeError: if there is no such layer, or nothing of this network that the method reads.
     """
     from scanwise.explanation import AUTO_METHOD, explain_arrays
-    from scanwise.models import build
+    from scanwise.models import build_network
 
     section, data = work.recipe.explain, work.recipe.data
     if not section.scans or (section.method == AUTO_METHOD and not section.layer) or work.recipe.model.name == "text":
         return
-    network = build(work.recipe.model, len(work.cohort.classes), data.channels, pretrained=False)
+    network = build_network(work.recipe.model, len(work.cohort.classes), data.channels, pretrained=False)
     blank = np.zeros((1, data.size, data.size, data.channels), np.uint8)
     tokens = np.ones((1, work.recipe.model.text.length), np.int64) if network.takes_text else None
     explain_arrays(network, blank, method=section.method, layer=section.layer, tokens=tokens)
@@ -111,7 +111,7 @@ def options_of(work_recipe: Any, device: str, progress: bool) -> dict[str, Any]:
 
 def _make(work: Context, place: Fit, split: Split, said: Predictions, others: dict[str, Fit], out: Path) -> None:
     from scanwise.explanation import sanity, uncertainty_map, with_check_result
-    from scanwise.models.hybrid import Hybrid
+    from scanwise.models.hybrid import HybridNetwork
 
     network, vocabulary, tokens = prediction_stage.load_network(work, place, split)
     rows = split.rows("test")
@@ -135,7 +135,7 @@ def _make(work: Context, place: Fit, split: Split, said: Predictions, others: di
     if not reasons and work.recipe.explain.heads:
         _summary(work, subject, out)
     halves: dict[str, list[SanityCheck]] = {}
-    if isinstance(network.body, Hybrid):
+    if isinstance(network.body, HybridNetwork):
         where = {name: options[name] for name in ("batch", "device")}
         looks = parts_stage.look(network, told, **where)
         alone = parts_stage.check_halves(network, told, looks, masks, work.recipe.seed, **where)

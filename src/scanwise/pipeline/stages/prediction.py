@@ -82,13 +82,13 @@ def predict(work: Context, place: Fit, split: Split) -> None:
 
 def load_network(work: Context, place: Fit, split: Split) -> "tuple[Network, Vocabulary | None, IntArray | None]":
     """The network of a fit; where it reads words, its vocabulary and the tokens of all scans."""
-    from scanwise.models import build, weights
+    from scanwise.models import build_network, weights
 
     vocabulary = text_inputs.vocabulary_of(work, place, split)
     encoder = None if vocabulary is None else vocabulary.encoder
     made, count = work.recipe, len(work.cohort.classes)
-    network = build(made.model, count, made.data.channels, pretrained=False, encoder=encoder)
-    weights.load(network, place.model)
+    network = build_network(made.model, count, made.data.channels, pretrained=False, encoder=encoder)
+    weights.load_weights(network, place.model)
     return network, vocabulary, text_inputs.tokens_of(work, vocabulary)
 
 
@@ -113,8 +113,8 @@ def _ask(
 ) -> Logits:
     from scanwise import prediction
 
-    logits, features = prediction.predict(
-        network, scans, rows, tokens=tokens, batch=prediction.batch_of(work.recipe), device=work.device,
+    logits, features = prediction.predict_scans(
+        network, scans, rows, tokens=tokens, batch=prediction.prediction_batch_size(work.recipe), device=work.device,
         progress=work.progress,
     )  # fmt: skip
     here = work.cohort.take(rows)

@@ -40,7 +40,7 @@ def go_on(folder: Run, work: Context) -> list[Finding]:
     """
     if not folder.recipe.is_file():
         return []
-    began = recipe.load(folder.recipe)
+    began = recipe.load_recipe(folder.recipe)
     changed: Changed = {}
     if began.to_yaml() != work.recipe.to_yaml():  # not the file's own text: a newer scanwise has more defaults
         changed = _differences(began, work.recipe)

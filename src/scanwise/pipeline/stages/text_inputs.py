@@ -4,7 +4,7 @@ import numpy as np
 
 from scanwise.cohort.store import Store
 from scanwise.errors import DataError
-from scanwise.models.vocabulary import Vocabulary, as_read, without_words
+from scanwise.models.vocabulary import Vocabulary, remove_words, titles_as_read
 from scanwise.pipeline.context import Context
 from scanwise.recipe import Recipe
 from scanwise.records import Cohort, IntArray, Split, StrArray
@@ -33,7 +33,7 @@ def titles_of(cohort: Cohort, made: Recipe) -> StrArray:
             f"The network {made.model.name!r} reads words, and these scans have none. Give a manifest with a column text, "
             "or choose another model.name."
         )
-    return np.array(as_read(cohort.text, made.model.text, cohort.classes), dtype=np.str_)
+    return np.array(titles_as_read(cohort.text, made.model.text, cohort.classes), dtype=np.str_)
 
 
 def vocabulary_of(work: Context, place: Fit, split: Split) -> Vocabulary | None:
@@ -59,5 +59,5 @@ def less(
         return work.store, rows, np.full_like(tokens, vocabulary.pad)
     if part == "without_image":
         return None, rows, tokens
-    titles = without_words(titles_of(work.cohort, work.recipe), work.cohort.classes)
+    titles = remove_words(titles_of(work.cohort, work.recipe), work.cohort.classes)
     return work.store, rows, vocabulary(titles)

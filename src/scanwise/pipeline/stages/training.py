@@ -28,7 +28,7 @@ def train(work: Context, place: Fit, split: Split) -> None:
         place.logits(side).unlink(missing_ok=True)
     from scanwise.training import distributed
 
-    vocabulary = distributed.in_turn(lambda: text_inputs.vocabulary_of(work, place, split))
+    vocabulary = distributed.writer_first(lambda: text_inputs.vocabulary_of(work, place, split))
     tokens = text_inputs.tokens_of(work, vocabulary)
     made = work.recipe
     if made.model.members.kind != "deep_ensemble":
@@ -57,7 +57,7 @@ def refuse(network: "Network", made: Recipe) -> None:
     """
     from scanwise.models import dry_run
 
-    dry_run.refuse_size(network, made)
+    dry_run.check_input_size(network, made)
     kept = [number for number, stage in enumerate(made.train.stages, 1) if stage.is_cached]
     ensemble = made.model.members.kind == "batch_ensemble" and network.members > 1
     if kept and ensemble and not network.folds_late:
@@ -89,15 +89,15 @@ def _train_one(
     import torch
 
     from scanwise import training
-    from scanwise.models import build
+    from scanwise.models import build_network
 
     known = work.cohort
     torch.manual_seed(made.seed)
     encoder = None if vocabulary is None else vocabulary.encoder
-    network = build(
+    network = build_network(
         made.model, len(known.classes), made.data.channels, classes=known.classes, encoder=encoder, tell=False
     )  # what became of a file's classifier was told when the network was tried
-    training.train(
+    training.train_network(
         network,
         made,
         work.store,
@@ -115,15 +115,15 @@ def _train_one(
 
 def _join(work: Context, alone: Model, members: list[Fit], place: Fit, vocabulary: Vocabulary | None) -> None:
     """Put trained networks into one file of weights, and the mean of their histories beside it."""
-    from scanwise.models import DeepEnsemble, build, weights
+    from scanwise.models import DeepEnsemble, build_network, weights
 
     shape = (alone, len(work.cohort.classes), work.recipe.data.channels)
     encoder = None if vocabulary is None else vocabulary.encoder
-    networks = [build(*shape, pretrained=False, encoder=encoder) for _ in members]
+    networks = [build_network(*shape, pretrained=False, encoder=encoder) for _ in members]
     for network, member in zip(networks, members, strict=True):
-        weights.load(network, member.model)
+        weights.load_weights(network, member.model)
     _average([member.history for member in members], place.history)
-    weights.save(DeepEnsemble(networks), place.model)
+    weights.save_weights(DeepEnsemble(networks), place.model)
 
 
 def _average(histories: list[Path], out: Path) -> None:

@@ -20,8 +20,8 @@ def call_in() -> None:
     if processes() > 1:
         from scanwise.training import distributed as company
 
-        company.join()
-        company.wait()
+        company.join_processes()
+        company.wait_for_all()
 
 
 def part() -> None:
@@ -32,8 +32,8 @@ def part() -> None:
     if processes() > 1:
         from scanwise.training import distributed as company
 
-        company.wait()
-        atexit.register(company.leave)
+        company.wait_for_all()
+        atexit.register(company.leave_processes)
 
 
 def follow(out: Path, *, data: str, subject: str, device: str, pseudonymise: bool) -> Run:
@@ -53,7 +53,7 @@ def follow(out: Path, *, data: str, subject: str, device: str, pseudonymise: boo
 
 
 def _take_up(folder: Run, data: str, subject: str, device: str, pseudonymise: bool) -> Context:
-    made = recipe.load(folder.recipe)
+    made = recipe.load_recipe(folder.recipe)
     known = Cohort.load(folder.cohort)
     intake = cohort.read(data, made, subject, pseudonymise=pseudonymise)
     where = {path: row for row, path in enumerate(intake.cohort.path.tolist())}
