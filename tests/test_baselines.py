@@ -1,4 +1,4 @@
-"""The trivial classifiers against independent references, and the promises that all of them share."""
+"""Baselines against independent references, and the contract that all of them share."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from scanwise import baselines
-from scanwise.baselines import BASELINES, Baseline
+from scanwise.baselines import BASELINES, BaselineSpec
 from scanwise.errors import DataError, ShapeError
+from scanwise.recipe import Recipe
 
 
 def scans(
@@ -25,71 +26,86 @@ def scans(
     return pixels.clip(0, 255).astype(np.uint8), labels, np.repeat(np.arange(count // 2), 2).astype(str)
 
 
-def given(name: str, pixels: np.ndarray) -> np.ndarray:
-    """Pixels, or for a rival on features some numbers that depend on them, or on words some words that do."""
-    if name == "words":
+def inputs_of(spec: BaselineSpec, pixels: np.ndarray) -> np.ndarray:
+    """Pixels, or for a baseline on features some numbers that depend on them, or on words some words that do."""
+    if spec.needs == "words":
         rows = pixels.reshape(len(pixels), 4, -1).mean(2).argmax(1)
         kinds = ("shirt", "shoe", "watch", "none")
         return np.array([f"A {kinds[row]} numbered {scan.sum()}" for row, scan in zip(rows, pixels, strict=True)])
-    return pixels.reshape(len(pixels), -1)[:, ::7].astype(float) if name == "frozen_features" else pixels
+    return pixels.reshape(len(pixels), -1)[:, ::7].astype(float) if spec.needs == "features" else pixels
 
 
-# --- contract: what every rival promises ---
+# --- contract of every baseline ---
 
 
-@pytest.mark.parametrize(("name", "rival"), BASELINES.items())
-def test_probabilities_are_finite_sum_to_one_and_repeat(name: str, rival: Baseline) -> None:
+def test_every_baseline_has_one_row_and_its_place_in_recipes() -> None:
+    assert [spec.name for spec in BASELINES.values()] == list(BASELINES)
+    titles = [spec.title for spec in BASELINES.values()]
+    assert len(titles) == len(set(titles))
+    for spec in BASELINES.values():
+        assert spec.meaning
+        assert spec.needs == "features" or not spec.by_subject
+    names = Recipe.model_json_schema()["$defs"]["Rivals"]["properties"]["names"]
+    assert set(names["items"]["enum"]) == set(BASELINES)
+    assert set(names["default"]) == set(BASELINES)
+
+
+@pytest.mark.parametrize("spec", BASELINES.values(), ids=BASELINES)
+def test_probabilities_are_finite_sum_to_one_and_repeat(spec: BaselineSpec) -> None:
     pixels, labels, subjects = scans(90)
-    probs = rival(
-        given(name, pixels[:60]), labels[:60], subjects[:60], given(name, pixels[60:]), 4
+    probs = spec.fit_predict(
+        inputs_of(spec, pixels[:60]), labels[:60], subjects[:60], inputs_of(spec, pixels[60:]), 4
     )  # class 3 is never seen
     assert probs.shape == (30, 4)
     assert np.allclose(probs.sum(axis=1), 1)
     assert probs.min() > 0
     assert np.isfinite(np.log(probs)).all()
     assert (probs.argmax(axis=1) != 3).all()
-    again = rival(given(name, pixels[:60]), labels[:60], subjects[:60], given(name, pixels[60:]), 4)
+    again = spec.fit_predict(inputs_of(spec, pixels[:60]), labels[:60], subjects[:60], inputs_of(spec, pixels[60:]), 4)
     assert np.array_equal(probs, again)
 
 
-@pytest.mark.parametrize(("name", "rival"), BASELINES.items())
-def test_nothing_is_fitted_on_the_test_side(name: str, rival: Baseline) -> None:
+@pytest.mark.parametrize("spec", BASELINES.values(), ids=BASELINES)
+def test_nothing_is_fitted_on_the_test_side(spec: BaselineSpec) -> None:
     pixels, labels, subjects = scans(90)
-    train = (given(name, pixels[:60]), labels[:60], subjects[:60])
-    together = rival(*train, given(name, pixels[60:]), 3)
-    alone = np.concatenate([rival(*train, given(name, pixels[i : i + 1]), 3) for i in range(60, 90)])
+    train = (inputs_of(spec, pixels[:60]), labels[:60], subjects[:60])
+    together = spec.fit_predict(*train, inputs_of(spec, pixels[60:]), 3)
+    alone = np.concatenate([spec.fit_predict(*train, inputs_of(spec, pixels[i : i + 1]), 3) for i in range(60, 90)])
     assert np.allclose(together, alone, atol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "rival"), BASELINES.items())
-def test_class_indices_keep_their_place_when_classes_are_missing(name: str, rival: Baseline) -> None:
+@pytest.mark.parametrize("spec", BASELINES.values(), ids=BASELINES)
+def test_class_indices_keep_their_place_when_classes_are_missing(spec: BaselineSpec) -> None:
     pixels, labels, subjects = scans(120)
     seen = labels != 1
-    probs = rival(given(name, pixels[seen]), labels[seen], subjects[seen], given(name, pixels), 3)
+    probs = spec.fit_predict(inputs_of(spec, pixels[seen]), labels[seen], subjects[seen], inputs_of(spec, pixels), 3)
     assert probs[:, 1].max() < 0.05
-    one = rival(given(name, pixels), np.full(120, 2), subjects, given(name, pixels), 3)
+    one = spec.fit_predict(inputs_of(spec, pixels), np.full(120, 2), subjects, inputs_of(spec, pixels), 3)
     assert (one.argmax(axis=1) == 2).all()
 
 
-@pytest.mark.parametrize(("name", "rival"), BASELINES.items())
-def test_bad_input_is_refused(name: str, rival: Baseline) -> None:
+@pytest.mark.parametrize("spec", BASELINES.values(), ids=BASELINES)
+def test_bad_input_is_refused(spec: BaselineSpec) -> None:
     pixels, labels, subjects = scans(20)
-    values = given(name, pixels)
+    values = inputs_of(spec, pixels)
     with pytest.raises(ShapeError, match="a label and a subject"):
-        rival(values, labels[:-1], subjects, values, 3)
-    if name != "words":
+        spec.fit_predict(values, labels[:-1], subjects, values, 3)
+    if spec.needs != "words":
         with pytest.raises(ShapeError, match="same shape"):
-            rival(values, labels, subjects, values[:, :-1], 3)
+            spec.fit_predict(values, labels, subjects, values[:, :-1], 3)
     with pytest.raises(DataError, match="between 0 and 1"):
-        rival(values, labels, subjects, values, 2)
+        spec.fit_predict(values, labels, subjects, values, 2)
     with pytest.raises(DataError, match="needs training scans"):
-        rival(values[:0], labels[:0], subjects[:0], values, 3)
+        spec.fit_predict(values[:0], labels[:0], subjects[:0], values, 3)
 
 
 @pytest.mark.parametrize("name", ["nearest_neighbour", "pca_logistic", "frozen_features", "words"])
 def test_an_easy_signal_is_found(name: str) -> None:
     pixels, labels, subjects = scans(300, channels=3)
-    probs = BASELINES[name](given(name, pixels[:200]), labels[:200], subjects[:200], given(name, pixels[200:]), 3)
+    spec = BASELINES[name]
+    probs = spec.fit_predict(
+        inputs_of(spec, pixels[:200]), labels[:200], subjects[:200], inputs_of(spec, pixels[200:]), 3
+    )
     assert np.mean(probs.argmax(axis=1) == labels[200:]) > 0.6
 
 
@@ -113,7 +129,7 @@ def test_nearest_neighbour_is_the_best_correlation() -> None:
     labels = rng.integers(0, 3, 300)
     probs = baselines.nearest_neighbour(pixels, labels, subjects, dimmed, 3)
     assert np.array_equal(probs.argmax(axis=1), labels[chosen])
-    assert np.allclose(probs.max(axis=1), 1 - baselines.DOUBT + baselines.DOUBT / 3)
+    assert np.allclose(probs.max(axis=1), 1 - baselines.SMOOTHING + baselines.SMOOTHING / 3)
 
 
 def test_nearest_in_blocks_is_the_largest_entry_of_corrcoef() -> None:
@@ -163,7 +179,7 @@ def test_frozen_features_is_logistic_regression_whose_strength_is_cross_validate
     features = rng.standard_normal((200, 60)) * 40 + labels[:, None] * np.linspace(0, 8, 60)
     known, names = features[:150], np.array([f"{row:03d}" for row in range(150)])
     regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    searched = GridSearchCV(regression, {"logisticregression__C": baselines.STRENGTHS}, scoring="neg_log_loss")
+    searched = GridSearchCV(regression, {"logisticregression__C": baselines.INVERSE_PENALTIES}, scoring="neg_log_loss")
     reference = searched.fit(known, labels[:150])
     assert reference.best_params_["logisticregression__C"] < 1.0
     probs = baselines.frozen_features_logistic(known, labels[:150], names, features[150:], 3)

@@ -1,19 +1,20 @@
-"""The trivial classifiers that a network must beat before it has learnt anything worth its name.
+"""Simple baselines that a network should beat before its accuracy means anything.
 
-Each rival is fitted on the training side alone and gives probabilities for the test side. None has a random part. All
-share one signature, so that a report can call them by name:
+Each baseline is fitted on the training side alone and gives probabilities for the test side. None has a random part. All
+share one signature:
 
-    rival(train_pixels, train_labels, train_subjects, test_pixels, num_classes) -> probs
+    fit_predict(train_inputs, train_labels, train_subjects, test_inputs, num_classes) -> probs
 
-with pixels (N, H, W, C) uint8, for `frozen_features_logistic` the (N, D) features of a pretrained network, or for `title_words_logistic` the (N,)
-titles. No rival answers
-with a probability of exactly 0 or 1 (see `FLOOR` and `DOUBT`), so its likelihood is finite even where it is wrong.
+where inputs are pixels (N, H, W, C) uint8, features (N, D) of a pretrained network, or titles (N,), as
+`BaselineSpec.needs` has it. No baseline gives a probability of exactly 0 or 1 (see `FLOOR` and `SMOOTHING`), so its
+likelihood is finite even where it is wrong. A new baseline is a new row of `BASELINES` and a test.
 """
 
 import contextlib
 import re
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,18 +23,41 @@ from scanwise.errors import DataError, ShapeError
 from scanwise.records import FloatArray, IntArray, StrArray
 
 PixelArray = NDArray[np.uint8]
-Baseline = Callable[[NDArray[Any], IntArray, StrArray, NDArray[Any], int], FloatArray]
+FitPredict = Callable[[NDArray[Any], IntArray, StrArray, NDArray[Any], int], FloatArray]
 
 FLOOR = 1e-6
 """Smallest probability of a fitted model."""
-DOUBT = 0.05
-"""A neighbour has one label and no probabilities: its class gets 1 - DOUBT, and all classes share DOUBT evenly."""
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-"""What `frozen_features_logistic` chooses from: scikit-learn's C, for standardised features of one row a subject."""
-MOST_SUBJECTS = 400
-"""As many are asked, evenly over all, when it chooses."""
+SMOOTHING = 0.05
+"""A neighbour has one label and no probabilities: its class gets 1 - SMOOTHING, and all classes share SMOOTHING."""
+INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""Choices of `frozen_features_logistic`: scikit-learn's C, for standardised features of one row a subject."""
+MAX_SUBJECTS = 400
+"""Subjects for that choice, evenly over all; at most this many."""
 COMPONENTS = 20
-SMALL = (26, 22)  # rows and columns: the pixels of ANCHORS' spreadsheet baseline
+SMALL = (26, 22)
+"""Rows and columns of the pixels for `pca_logistic`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineSpec:
+    """A baseline and everything that is derived from it: the pipeline's inputs, and its words on every surface.
+
+    Attributes:
+        name: key in recipes, file names and metrics.json.
+        title: name in tables and on the command line.
+        meaning: explanation in half a sentence.
+        fit_predict: training inputs, labels and subjects, test inputs and the number of classes, to probabilities.
+        needs: its inputs: pixels (N, H, W, C), features (N, D) of a pretrained network, or titles (N,).
+        by_subject: fitted a second time on one mean row per subject for the predictions of subjects; otherwise these are
+            pooled from the scans'. For features only.
+    """
+
+    name: str
+    title: str
+    meaning: str
+    fit_predict: FitPredict
+    needs: Literal["pixels", "features", "words"] = "pixels"
+    by_subject: bool = False
 
 
 def majority_class(
@@ -43,13 +67,13 @@ def majority_class(
     test_pixels: PixelArray,
     num_classes: int,
 ) -> FloatArray:
-    """Always the most frequent class; probabilities are the shares of the classes, one pseudo-scan each (Laplace).
+    """The most frequent class for every scan; probabilities are the shares of the classes, one pseudo-scan each (Laplace).
 
     >>> pixels = np.zeros((3, 4, 4, 1), np.uint8)
     >>> majority_class(pixels, np.array([0, 1, 1]), np.array(["a", "b", "c"]), pixels[:1], 2).tolist()
     [[0.4, 0.6]]
     """
-    _check(train_pixels, train_labels, train_subjects, test_pixels, num_classes)
+    _check_inputs(train_pixels, train_labels, train_subjects, test_pixels, num_classes)
     counts = np.bincount(train_labels, minlength=num_classes) + 1.0
     return np.tile(counts / counts.sum(), (len(test_pixels), 1))
 
@@ -63,11 +87,11 @@ def nearest_neighbour(
 ) -> FloatArray:
     """The label of the training scan that correlates best, on blurred pixels of half the size.
 
-    Where a subject is on both sides this looks up the neighbouring slice: 99.9 % on the public four-class MRI set.
+    Where a subject is on both sides this finds the neighbouring slice: 99.9 % on the public four-class MRI set.
     """
-    _check(train_pixels, train_labels, train_subjects, test_pixels, num_classes)
+    _check_inputs(train_pixels, train_labels, train_subjects, test_pixels, num_classes)
     labels = train_labels[_nearest(_fingerprint(train_pixels), _fingerprint(test_pixels))]
-    return (1 - DOUBT) * np.eye(num_classes)[labels] + DOUBT / num_classes
+    return (1 - SMOOTHING) * np.eye(num_classes)[labels] + SMOOTHING / num_classes
 
 
 def pca_logistic(
@@ -81,7 +105,7 @@ def pca_logistic(
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
 
-    _check(train_pixels, train_labels, train_subjects, test_pixels, num_classes)
+    _check_inputs(train_pixels, train_labels, train_subjects, test_pixels, num_classes)
     train, test = (_flat(average_areas(pixels, SMALL)) for pixels in (train_pixels, test_pixels))
     scaler = StandardScaler().fit(train)
     train, test = scaler.transform(train), scaler.transform(test)
@@ -99,38 +123,42 @@ def frozen_features_logistic(
     """Logistic regression on the features of a pretrained network that never saw these scans.
 
     For rows of scans give the features of scans; for rows of subjects give both sides through `mean_features_by_subject`. There are
-    more features than people, so all depends on how strongly weights are held to zero: that is chosen by cross-validation
-    over training subjects, on the mean feature of each.
+    more features than people, so the strength of the penalty decides: it is chosen by cross-validation over training
+    subjects, on the mean feature of each.
 
     Args:
         train_features: (N, D). test_features: (M, D).
     """
-    _check(train_features, train_labels, train_subjects, test_features, num_classes)
+    _check_inputs(train_features, train_labels, train_subjects, test_features, num_classes)
     means, labels, _ = mean_features_by_subject(train_features, train_labels, train_subjects)
-    chosen = _strength(means, labels) * len(means) / len(train_features)  # the scans of one person weigh as one
-    return _logistic(train_features, train_labels, test_features, num_classes, chosen)
+    inverse_penalty = (
+        _choose_inverse_penalty(means, labels) * len(means) / len(train_features)
+    )  # the scans of one person weigh as one
+    return _logistic(train_features, train_labels, test_features, num_classes, inverse_penalty)
 
 
-def _strength(features: FloatArray, labels: IntArray) -> float:
-    """The entry of `STRENGTHS` with the least cross-validated loss; the middle one where too few people are to be had."""
+def _choose_inverse_penalty(features: FloatArray, labels: IntArray) -> float:
+    """The entry of `INVERSE_PENALTIES` with the least cross-validated loss; the middle one where there are too few people."""
     from sklearn.metrics import log_loss
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-    some = np.unique(np.linspace(0, len(labels) - 1, MOST_SUBJECTS).astype(np.int64))
+    some = np.unique(np.linspace(0, len(labels) - 1, MAX_SUBJECTS).astype(np.int64))
     counts = np.bincount(labels[some])
     some = some[counts[labels[some]] > 1]
     counts = counts[counts > 1]
     if len(counts) < 2:
-        return STRENGTHS[len(STRENGTHS) // 2]
+        return INVERSE_PENALTIES[len(INVERSE_PENALTIES) // 2]
     folds = StratifiedKFold(min(5, int(counts.min())))
     losses = [
         log_loss(
             labels[some],
-            cross_val_predict(_regression(strength), features[some], labels[some], cv=folds, method="predict_proba"),
+            cross_val_predict(
+                _regression(inverse_penalty), features[some], labels[some], cv=folds, method="predict_proba"
+            ),
         )
-        for strength in STRENGTHS
+        for inverse_penalty in INVERSE_PENALTIES
     ]
-    return STRENGTHS[int(np.argmin(losses))]
+    return INVERSE_PENALTIES[int(np.argmin(losses))]
 
 
 def mean_features_by_subject(
@@ -162,39 +190,29 @@ def title_words_logistic(
     """Logistic regression on the words and pairs of words of a title, weighed by rarity (tf-idf), without the image.
 
     Args:
-        train_titles, test_titles: (N,) of text in place of pixels; an empty title gives what is known without it.
+        train_titles, test_titles: (N,) of text in place of pixels; an empty title gives the prediction without words.
     """
     from scipy.sparse import hstack
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    _check(train_titles, train_labels, train_subjects, test_titles, num_classes)
+    _check_inputs(train_titles, train_labels, train_subjects, test_titles, num_classes)
     if len(present := np.unique(train_labels)) == 1 or not any(re.search(r"\w", title) for title in train_titles):
         nothing = np.zeros((len(train_titles) + len(test_titles), 1, 1, 1), dtype=np.uint8)
-        seen, asked = nothing[: len(train_titles)], nothing[len(train_titles) :]
-        return majority_class(seen, train_labels, train_subjects, asked, num_classes)
+        train_pixels, test_pixels = nothing[: len(train_titles)], nothing[len(train_titles) :]
+        return majority_class(train_pixels, train_labels, train_subjects, test_pixels, num_classes)
     counters = [TfidfVectorizer(ngram_range=(n, n), analyzer="word", sublinear_tf=True, min_df=n) for n in (1, 2)]
-    kept = []
+    fitted = []
     for counter in counters:
         with contextlib.suppress(ValueError):  # no pair of words stands in two titles
             counter.fit(train_titles)
-            kept.append(counter)
-    train, test = (hstack([c.transform(titles) for c in kept]).tocsr() for titles in (train_titles, test_titles))
+            fitted.append(counter)
+    train, test = (hstack([c.transform(titles) for c in fitted]).tocsr() for titles in (train_titles, test_titles))
     probs = np.zeros((len(test_titles), num_classes))
     if len(test_titles):
         probs[:, present] = LogisticRegression(C=10.0, max_iter=2000).fit(train, train_labels).predict_proba(test)
     probs = np.maximum(probs, FLOOR)
     return np.asarray(probs / probs.sum(axis=1, keepdims=True))
-
-
-BASELINES: dict[str, Baseline] = {
-    "majority": majority_class,
-    "nearest_neighbour": nearest_neighbour,
-    "pca_logistic": pca_logistic,
-    "frozen_features": frozen_features_logistic,
-    "words": title_words_logistic,
-}
-"""By name, as recipes list them; all but `frozen_features_logistic` and `title_words_logistic` look at pixels."""
 
 
 def average_areas(pixels: PixelArray, size: tuple[int, int]) -> FloatArray:
@@ -213,7 +231,7 @@ def average_areas(pixels: PixelArray, size: tuple[int, int]) -> FloatArray:
 
 
 def _area_weights(old: int, new: int) -> FloatArray:
-    """(new, old) rows that sum to one: how much of each old pixel lies in each new one."""
+    """(new, old) rows that sum to one: the share of each old pixel in each new one."""
     edges = np.linspace(0, old, new + 1)
     low, high = edges[:-1, None], edges[1:, None]
     start = np.arange(old)[None]
@@ -228,7 +246,7 @@ def _fingerprint(pixels: PixelArray) -> FloatArray:
     half = average_areas(pixels, ((pixels.shape[1] + 1) // 2, (pixels.shape[2] + 1) // 2))
     flat = _flat(gaussian_filter(half, (0, 0.5, 0.5, 0)))
     flat = flat - flat.mean(axis=1, keepdims=True)
-    norm = np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)  # a blank scan resembles nothing
+    norm = np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)  # a blank scan is like no other
     return np.asarray(flat / norm)
 
 
@@ -239,7 +257,7 @@ def _nearest(train: FloatArray, test: FloatArray, block: int = 1024) -> IntArray
 
 
 def _logistic(
-    train: FloatArray, labels: IntArray, test: FloatArray, num_classes: int, strength: float = 1.0
+    train: FloatArray, labels: IntArray, test: FloatArray, num_classes: int, inverse_penalty: float = 1.0
 ) -> FloatArray:
     """Standardise, fit and predict; column c is class c, also where the training side lacks a class."""
     probs = np.zeros((len(test), num_classes))
@@ -247,33 +265,76 @@ def _logistic(
     if len(present) == 1:
         probs[:, present[0]] = 1.0
     elif len(test):
-        model = _regression(strength).fit(train, labels)
+        model = _regression(inverse_penalty).fit(train, labels)
         probs[:, model.classes_] = model.predict_proba(test)
     probs = np.maximum(probs, FLOOR)
     return np.asarray(probs / probs.sum(axis=1, keepdims=True))
 
 
-def _regression(strength: float) -> Any:
+def _regression(inverse_penalty: float) -> Any:
     """Logistic regression on standardised features."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
+    return make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=2000))
 
 
 def _flat(pixels: FloatArray) -> FloatArray:
     return pixels.reshape(len(pixels), -1)
 
 
-def _check(train: NDArray[Any], labels: IntArray, subjects: StrArray, test: NDArray[Any], num_classes: int) -> None:
-    """Refuse what cannot be fitted."""
+def _check_inputs(
+    train: NDArray[Any], labels: IntArray, subjects: StrArray, test: NDArray[Any], num_classes: int
+) -> None:
+    """Check the shapes and labels of what a baseline is fitted on."""
     if len(labels) != len(train) or len(subjects) != len(train) or train.shape[1:] != test.shape[1:]:
         raise ShapeError(
-            "A rival needs a label and a subject for each training scan, and test scans of the same shape; got "
+            "A baseline needs a label and a subject for each training scan, and test scans of the same shape; got "
             f"{train.shape} training scans, {len(labels)} labels, {len(subjects)} subjects, {test.shape} test scans."
         )
     if len(labels) == 0:
-        raise DataError("A rival needs training scans; there are none. Give the training side some subjects.")
+        raise DataError("A baseline needs training scans; there are none. Give the training side some subjects.")
     if labels.min() < 0 or labels.max() >= num_classes:
         raise DataError(f"Labels must lie between 0 and {num_classes - 1}; found {labels.min()} to {labels.max()}.")
+
+
+BASELINES: dict[str, BaselineSpec] = {
+    spec.name: spec
+    for spec in (
+        BaselineSpec(
+            name="majority",
+            title="Majority class",
+            meaning="always answers the most common class, without looking at the scan",
+            fit_predict=majority_class,
+        ),
+        BaselineSpec(
+            name="nearest_neighbour",
+            title="Nearest neighbour",
+            meaning="answers the class of the most similar training scan, pixel by pixel",
+            fit_predict=nearest_neighbour,
+        ),
+        BaselineSpec(
+            name="pca_logistic",
+            title="Logistic regression on pixels",
+            meaning="logistic regression on a few principal components of a tiny copy of the scan (PCA)",
+            fit_predict=pca_logistic,
+        ),
+        BaselineSpec(
+            name="frozen_features",
+            title="Logistic regression on features",
+            meaning="logistic regression on features of a network that was never trained on scans",
+            fit_predict=frozen_features_logistic,
+            needs="features",
+            by_subject=True,
+        ),
+        BaselineSpec(
+            name="words",
+            title="Logistic regression on words",
+            meaning="logistic regression on the words beside the scan, without the scan (tf-idf)",
+            fit_predict=title_words_logistic,
+            needs="words",
+        ),
+    )
+}
+"""All baselines by the name that recipes and result files use, in the order of tables."""

@@ -16,7 +16,7 @@ BINS = [{"confidence": 0.4, "accuracy": 0.5, "count": 3}, {"confidence": 0.9, "a
 ROC = figures.Roc("mild", np.array([0.0, 0.2, 1.0]), np.array([0.0, 0.7, 1.0]), 0.75)
 ROWS = [
     figures.Estimate("This network", 0.7, 0.6, 0.8, 200, network=True),
-    figures.Estimate("Look-alike", 0.5, 0.4, 0.6, 200),
+    figures.Estimate("Nearest neighbour", 0.5, 0.4, 0.6, 200),
 ]
 DRAW = {
     "learning": lambda name: figures.learning_curves(name, [HISTORY, HISTORY], [2, 1]),

@@ -231,7 +231,7 @@ def test_a_rival_without_paired_difference_is_not_beaten(make_run: Make, tmp_pat
     found = verdict(RunData.of(run), "honest")
     assert found is not None
     assert not found.beats
-    assert "most common class" in found.text
+    assert "majority class" in found.text
 
 
 def test_folds_are_shown_one_by_one_and_pooled(page_of: Page) -> None:

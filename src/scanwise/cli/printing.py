@@ -11,18 +11,6 @@ if TYPE_CHECKING:
     from scanwise.records import Metric
     from scanwise.run import Run
 
-MODELS = {
-    "network": "network",
-    "majority": "majority class",
-    "nearest_neighbour": "nearest neighbour",
-    "pca_logistic": "PCA + logistic",
-    "frozen_features": "frozen features + logistic",
-    "words": "words + logistic",
-    "network_without_words": "network, no words",
-    "network_without_image": "network, no image",
-    "network_without_class_words": "network, class words hidden",
-}
-
 
 def talk(level: int = logging.INFO) -> None:
     """Send what the stages say to the terminal."""
@@ -82,6 +70,7 @@ def print_summary(run: "Run") -> None:
     """How good, on whom, beside whom: one table a unit."""
     from scanwise import recipe
     from scanwise.records import Split, load_metrics
+    from scanwise.reporting.wording import model_title
 
     confidence = recipe.load_recipe(run.recipe).evaluation.confidence
     leaked = {fit.protocol for fit in run.fits() if Split.load(fit.split).leaky}
@@ -97,7 +86,7 @@ def print_summary(run: "Run") -> None:
         ]
         table = make_table(f"Test accuracy by {unit} (with {100 * confidence:g} % interval)", ["", *headings])
         for model in dict.fromkeys(m.model for m in here):
-            table.add_row(MODELS[model], *(_cell(here, model, column) for column in columns))
+            table.add_row(model_title(model), *(_cell(here, model, column) for column in columns))
         console().print(table)
         click.echo()
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
+from scanwise.baselines import BASELINES
 from scanwise.cohort import table_files
 from scanwise.errors import LaunchError, WeightsError, lookup
 from scanwise.recipe import BackboneSection, Members, Model, Recipe, TextSection
@@ -79,7 +80,7 @@ def refuse_network(made: Recipe) -> None:
     count = len(made.classes) if made.classes else 3
     alike = model.model_copy(update=changed)
     dry_run.check_input_size(build_network(alike, count, made.data.channels, pretrained=False), made)
-    if "frozen_features" in rivals.names and rivals.weights != "none":
+    if _needs_features(rivals.names) and rivals.weights != "none":
         about = {"mean": rivals.mean, "std": rivals.std, "options": rivals.options}
         build_network(Model(name=rivals.backbone, **about), 0, 3, pretrained=False)
     for key, name, source in _weights(made):
@@ -107,6 +108,10 @@ def refuse_metric(name: str, made: Recipe) -> None:
         )
 
 
+def _needs_features(names: Collection[str]) -> bool:
+    return any(BASELINES[name].needs == "features" for name in names)
+
+
 def _weights(made: Recipe) -> Iterator[tuple[str, str, str]]:
     """The keys that say where weights come from, of those that this recipe uses: of which network ("" if of several)."""
     model, rivals = made.model, made.rivals
@@ -119,7 +124,7 @@ def _weights(made: Recipe) -> Iterator[tuple[str, str, str]]:
         }
         for key, part in parts.get(model.name, {}).items():
             yield f"model.{key}.weights", part.name, part.weights or model.weights
-    if "frozen_features" in rivals.names:
+    if _needs_features(rivals.names):
         yield "rivals.weights", rivals.backbone, rivals.weights
 
 

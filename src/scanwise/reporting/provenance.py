@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from scanwise.baselines import BASELINES
 from scanwise.reporting.components import Table
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.sections import SHOWN
@@ -102,12 +103,14 @@ def provenance(contents: RunData) -> list[Table]:
 def left_out(contents: RunData) -> str:
     """Which rivals the recipe names that were not run; empty when none is missing."""
     run = {metric.model for metric in contents.numbers.metrics}
-    asked = [n for n in contents.recipe.rivals.names if n != "words" or contents.recipe.model.reads_words]
+    asked = [
+        n for n in contents.recipe.rivals.names if BASELINES[n].needs != "words" or contents.recipe.model.reads_words
+    ]
     missing = [name for name in asked if name not in run]
-    if missing == ["frozen_features"]:
+    if {BASELINES[name].needs for name in missing} == {"features"}:
         return "The rival on generic features was left out: no pretrained weights were at hand (recipe key rivals.weights)."
     return (
-        f"Not run, though the recipe names them: {listed([name.replace('_', ' ') for name in missing])}."
+        f"Not run, though the recipe names them: {listed([BASELINES[name].title for name in missing])}."
         if missing
         else ""
     )

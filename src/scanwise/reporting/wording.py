@@ -3,9 +3,10 @@
 import math
 import re
 import unicodedata
-from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 
+from scanwise.baselines import BASELINES
+from scanwise.metrics import UNBOUNDED, MetricSpec, find_metric
 from scanwise.records import Metric
 
 SPACE = "\u00a0"  # keeps a number and its unit on one line
@@ -14,106 +15,9 @@ MANY = 100  # from this many cases on, a percentage has a decimal
 FEW = 30  # below this many subjects an interval is too wide to trust its ends
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
-    """What a figure is called, how it is written, and what it means."""
-
-    title: str
-    percent: bool
-    meaning: str
-
-
-TERMS = {
-    "accuracy": Term("Accuracy", True, "the share of cases that were called right"),
-    "balanced_accuracy": Term(
-        "Balanced accuracy", True, "the share called right within each class, averaged, so a rare class counts as much"
-    ),
-    "macro_f1": Term(
-        "Macro F1", True, "per class, the balance of missing cases and raising false alarms; then averaged over classes"
-    ),
-    "weighted_f1": Term("Weighted F1", True, "F1 of each class, averaged by how many cases the class has"),
-    "auroc": Term(
-        "AUROC",
-        False,
-        "how well the score ranks a case above a case of another class: 0.5 is tossing a coin, 1 is perfect",
-    ),
-    "average_precision": Term("Average precision", False, "the area under precision against sensitivity; 1 is perfect"),
-    "sensitivity_at_90": Term(
-        "Sensitivity at 90\u00a0% specificity",
-        True,
-        "the share of cases caught by the cut that leaves 90 in 100 of the others alone; that cut was found on these cases",
-    ),
-    "macro_precision": Term(
-        "Mean precision", True, "of those called a class, the share that truly is, averaged over classes"
-    ),
-    "weighted_precision": Term("Weighted precision", True, "the same, each class as heavy as its cases"),
-    "macro_specificity": Term(
-        "Mean specificity",
-        True,
-        "of those truly of other classes, the share not called this one, averaged over classes",
-    ),
-    "weighted_specificity": Term("Weighted specificity", True, "the same, each class as heavy as its cases"),
-    "matthews": Term("Matthews correlation", False, "agreement beyond chance: 0 is chance, 1 is perfect"),
-    "quadratic_kappa": Term(
-        "Weighted kappa",
-        False,
-        "agreement beyond chance, where being off by two stages counts four times as much as by one",
-    ),
-    "kappa": Term("Cohen’s kappa", False, "agreement beyond chance, every mistake alike; 1 is perfect"),
-    "stage_error": Term("Stage error", False, "how many stages the answer is off, on average; 0 is perfect"),
-    "cdr_error": Term(
-        "Error of the expected CDR",
-        False,
-        "how far the expected Clinical Dementia Rating is from that of the true class, on average",
-    ),
-    "accuracy gap": Term(
-        "Accuracy, less that of the others", True, "the group’s accuracy less that of all other groups"
-    ),
-    "positive_predictive_value": Term(
-        "Positive predictive value", True, "of those called the class, the share that is"
-    ),
-    "negative_predictive_value": Term(
-        "Negative predictive value", True, "of those not called it, the share that is not"
-    ),
-    "sensitivity": Term("Sensitivity", True, "of those truly of the class, the share that was called so"),
-    "nll": Term("Log loss", False, "punishes confident mistakes; lower is better"),
-    "brier": Term("Brier score", False, "squared gap between probabilities and what was true; lower is better"),
-    "ece": Term(
-        "Calibration error (ECE)",
-        True,
-        "the average gap between how sure the model says it is and how often it is right",
-    ),
-    "coverage": Term("Coverage", True, "the share of cases whose prediction set holds the true class"),
-    "mean_set_size": Term("Mean set size", False, "how many classes a prediction set names on average"),
-    "ood_flag_share": Term("Flagged", True, "the share of cases taken for scans of another kind"),
-    "answered_share": Term("Answered", True, "the share of subjects that the classifier is sure enough about"),
-    "selective_error": Term("Error among the answered", True, "how often an answer that is given is wrong"),
-    "aurc": Term("Mean error (AURC)", True, "the error among the answered, averaged over every number answered"),
-    "excess_aurc": Term(
-        "Excess over the best order (E-AURC)", True, "what it loses to a doubt that puts every right answer first"
-    ),
-    "precision": Term("Precision", True, "of those called this class, the share that truly is"),
-    "recall": Term("Sensitivity", True, "of those truly of this class, the share that was called so"),
-    "specificity": Term("Specificity", True, "of those truly of another class, the share that was not called this one"),
-    "f1": Term("F1", True, "the balance of precision and sensitivity"),
-}
-
 MODELS = {
     "network": ("This network", "the model that this run trained"),
-    "majority": ("Most common class", "always answers the most common class, without looking at the scan"),
-    "nearest_neighbour": (
-        "Look-alike",
-        "answers the class of the most similar training scan, pixel by pixel (nearest neighbour)",
-    ),
-    "pca_logistic": (
-        "Simple statistics",
-        "logistic regression on a few principal components of a tiny copy of the scan (PCA)",
-    ),
-    "frozen_features": (
-        "Generic features",
-        "logistic regression on features of a network that was never trained on scans",
-    ),
-    "words": ("Words of the text", "logistic regression on the words beside the scan, without the scan (tf-idf)"),
+    **{name: (spec.title, spec.meaning) for name, spec in BASELINES.items()},
 }
 
 PARTS = {
@@ -136,9 +40,10 @@ SIDES = {
 PROTOCOLS = {"honest": "Honest", "published": "As published"}
 
 
-def term(name: str) -> Term:
-    """The wording of a metric; one that is not known is named as it is."""
-    return TERMS.get(name) or Term(name.replace("_", " ").capitalize(), False, "")
+def term(name: str) -> MetricSpec:
+    """Title and meaning of a metric; a name without a row is its own title."""
+    title = name.replace("_", " ").capitalize()
+    return find_metric(name) or MetricSpec(name=name, title=title, meaning="", bounds=UNBOUNDED)
 
 
 def model_title(name: str) -> str:

@@ -41,17 +41,18 @@ def rivals_of(work: Context, place: Fit, split: Split, test: Logits) -> list[Mod
     pixels = {"train": _small(work.store, train), "test": _small(work.store, rows)}
     pooled = pooling.pool_by_subject(test)
     for name in work.recipe.rivals.names:
+        spec = baselines.BASELINES[name]
         given: dict[str, Any] | None = pixels
-        if name == "frozen_features":
+        if spec.needs == "features":
             given = _features(work, train, rows)
-        elif name == "words":
+        elif spec.needs == "words":
             given = _titles(work, train, rows)
         if given is None:
             continue
-        rival, count = baselines.BASELINES[name], len(work.cohort.classes)
+        rival, count = spec.fit_predict, len(work.cohort.classes)
         scans = _as_logits(rival(given["train"], labels, subjects, given["test"], count), test)
         people = pooling.pool_by_subject(scans)
-        if name == "frozen_features":  # its classic form: one mean feature a subject, and a regression over subjects
+        if spec.by_subject:  # its classic form: one mean feature a subject, and a regression over subjects
             means = baselines.mean_features_by_subject(given["train"], labels, subjects)
             asked, _, names = baselines.mean_features_by_subject(
                 given["test"], np.zeros_like(test.labels), test.subjects
