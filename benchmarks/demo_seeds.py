@@ -14,7 +14,7 @@ from pathlib import Path
 
 from scanwise import pooling, risk
 from scanwise.cohort import phantom
-from scanwise.pipeline.commands.demo import demo
+from scanwise.pipeline.commands.demo import run_demo
 from scanwise.records import Logits, load_metrics
 
 
@@ -30,7 +30,7 @@ def main() -> None:
     margins, covered_enough = [], 0
     for seed in range(arguments.seeds):
         started = time.perf_counter()
-        run = demo(arguments.out / str(seed), seed=seed, threads=arguments.threads).run
+        run = run_demo(arguments.out / str(seed), seed=seed, threads=arguments.threads).run
         seconds = time.perf_counter() - started
         found = [m for m in load_metrics(run.metrics) if m.unit == "subject" and m.group == ""]
         accuracy = {m.model: m.value for m in found if m.name == "accuracy"}

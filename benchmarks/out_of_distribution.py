@@ -69,10 +69,10 @@ def main() -> None:
         chosen = np.random.default_rng(0).permutation(len(files))[: arguments.most]
         kinds[name] = read([files[index] for index in chosen])
     rows = np.arange(len(usual))
-    kinds |= {name: change(usual, rows) for name, change in prediction_stage.KINDS.items()}
+    kinds |= {name: change(usual, rows) for name, change in prediction_stage.ALTERATIONS.items()}
     kinds |= {"upside down": usual[:, ::-1].copy(), "mirrored": usual[:, :, ::-1].copy(), "half as bright": usual // 2}
 
-    scores = dict(selective.scores_of(detector, train, validation))
+    scores = dict(selective.detection_scores(detector, train, validation))
     rules = rules_of(learnt)
     cut, by_subject = detector.cuts["scan"], detector.cuts["subject"]
     flags, people = detector(test)[1], detector.by_subject(test)[1]
@@ -89,7 +89,7 @@ def main() -> None:
         strange = ask(pixels)
         found = {name: score(strange) for name, score in scores.items()}
         found |= {name: rule(pixels) for name, rule in rules.items()}
-        areas = "".join(f"{selective.area(own[name], values):>17.4f}" for name, values in found.items())
+        areas = "".join(f"{selective.detection_auroc(own[name], values):>17.4f}" for name, values in found.items())
         print(f"{kind:<16}{len(pixels):>6}{100 * detector(strange)[1].mean():>8.1f}%{areas}", flush=True)
 
 

@@ -314,7 +314,7 @@ def test_honest_leak_stops_before_the_folder_is_made(fill: Fill, tiny_recipe: Pa
 
 def test_unknown_device_is_refused(whole: Whole) -> None:
     with pytest.raises(RunError, match="no device 'gpu'"):
-        pipeline.predict(whole.run.path, [whole.data.parent / "few"], device="gpu")
+        pipeline.predict_files(whole.run.path, [whole.data.parent / "few"], device="gpu")
 
 
 @pytest.mark.parametrize("score", ["ordinal", "saps"])

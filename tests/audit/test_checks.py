@@ -114,7 +114,7 @@ def test_fit_runs_every_check_once_and_those_of_each_protocol_on_each(
     monkeypatch.setattr(audit, "run_checks", record)
     first = replace(split_of(np.full(len(leaky), "train")), protocol="honest")
     splits = [first, replace(first, fold=1), replace(first, protocol="published")]
-    result = audit_stage.before_fit(leaky, splits, [], Recipe(name="any").audit.checks)
+    result = audit_stage.audit_before_fit(leaky, splits, [], Recipe(name="any").audit.checks)
     each = tuple(spec.name for spec in CHECKS.values() if spec.each_protocol)
     assert sorted(runs) == [("honest/0", tuple(CHECKS)), ("published/0", each)]
     named = {
@@ -133,11 +133,11 @@ def test_a_leak_stops_an_honest_fit_where_the_row_says_so(
     splits = [replace(split_of(np.full(len(leaky), "train")), protocol=protocol)]
     if spec.stops_fit and protocol == "honest":
         with pytest.raises(LeakageError) as caught:
-            audit_stage.before_fit(leaky, splits, [], tuple(CHECKS))
+            audit_stage.audit_before_fit(leaky, splits, [], tuple(CHECKS))
         others = ", ".join(name for name in CHECKS if name != spec.name)
         assert f"audit.checks=[{others}]" in str(caught.value)
     else:
-        assert audit_stage.before_fit(leaky, splits, [], tuple(CHECKS)).exit_code == 1
+        assert audit_stage.audit_before_fit(leaky, splits, [], tuple(CHECKS)).exit_code == 1
 
 
 def test_the_leaks_that_stop_a_fit_are_certain_ones() -> None:

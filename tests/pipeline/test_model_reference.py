@@ -6,7 +6,7 @@ import pytest
 
 from scanwise import registry
 from scanwise.errors import RunError
-from scanwise.pipeline.model_reference import locate
+from scanwise.pipeline.model_reference import locate_model
 from tiny import Command, Whole
 
 
@@ -36,10 +36,10 @@ def test_a_registered_run_answers_by_name_and_version(whole: Whole, scanwise: Co
 def test_a_folder_comes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "brains:1").mkdir()
-    assert locate("brains:1") == Path("brains:1")
-    assert locate(tmp_path / "run") == tmp_path / "run"
+    assert locate_model("brains:1") == Path("brains:1")
+    assert locate_model(tmp_path / "run") == tmp_path / "run"
     with pytest.raises(RunError, match="no model 'lungs'"):
-        locate("lungs:1")
+        locate_model("lungs:1")
 
 
 def test_a_place_said_wins_over_the_environment(whole: Whole, tmp_path: Path, versions: Path) -> None:

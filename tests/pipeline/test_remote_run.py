@@ -87,20 +87,20 @@ def test_wrong_credentials_are_said_before_anything_is_read(
 
 def test_a_bucket_that_is_not_there_is_said(s3: Any) -> None:
     with pytest.raises(StorageError, match=r"s3://absent/a cannot be (written|reached)"):
-        remote_run.Bucket.open("s3://absent/a")
+        remote_run.RemoteRun.open("s3://absent/a")
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[remote_run.Bucket]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[remote_run.RemoteRun]:
     import fsspec
 
     monkeypatch.setenv("SCANWISE_CACHE", str(tmp_path))
-    yield remote_run.Bucket.open("memory://runs/b")
+    yield remote_run.RemoteRun.open("memory://runs/b")
     fsspec.filesystem("memory").rm("/runs", recursive=True)
 
 
 def test_only_what_changed_is_sent_in_the_order_it_was_written(
-    place: remote_run.Bucket, monkeypatch: pytest.MonkeyPatch
+    place: remote_run.RemoteRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[str] = []
     put = place.filesystem.put_file
@@ -116,14 +116,14 @@ def test_only_what_changed_is_sent_in_the_order_it_was_written(
     place.send()
     assert sent == ["z.txt", "a.txt", "z.txt"]
     assert place.filesystem.find("/runs/b") == ["/runs/b/z.txt"]
-    again = remote_run.Bucket.open("memory://runs/b", resume=True)
+    again = remote_run.RemoteRun.open("memory://runs/b", resume=True)
     assert (again.folder / "z.txt").read_text() == "new"
     with pytest.raises(RunError, match="already holds a run"):
-        remote_run.Bucket.open("memory://runs/b")
+        remote_run.RemoteRun.open("memory://runs/b")
 
 
 def test_a_line_that_breaks_stops_no_training_but_is_told_at_the_end(
-    place: remote_run.Bucket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    place: remote_run.RemoteRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def breaks(*_: object) -> None:
         raise ConnectionError("the line is dead")

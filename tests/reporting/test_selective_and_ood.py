@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from scanwise.novelty import AlarmThreshold, NeighbourReference, NoveltyDetector, WhitenedComponents
-from scanwise.pipeline.stages.selective import SELECTIVE, STRANGE_COLUMNS
+from scanwise.pipeline.stages.selective import DETECTION_COLUMNS, SELECTIVE
 from scanwise.records import Metric, load_metrics, save_metrics
 from scanwise.reporting import report as report_page
 from scanwise.reporting import tables
@@ -46,7 +46,7 @@ def learnt(run: Run, *, refused: str = "", count: int = 40, share: float = 0.05)
         for fold, flagged in ((0, 1.0), (1, 0.75))
         for score, area in (("default", 1.0), ("features", 0.5), ("mahalanobis", 0.75), ("energy", 0.25))
     ]
-    write(run, "out_of_distribution.csv", STRANGE_COLUMNS, strange)
+    write(run, "out_of_distribution.csv", DETECTION_COLUMNS, strange)
     shared = {"unit": "subject", "protocol": "honest"}
     metrics = [
         Metric("answered_share", 0.735, 0.56, 0.87, count=34, group="risk=0.2", **shared),  # type: ignore[arg-type]

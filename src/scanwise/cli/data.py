@@ -39,9 +39,9 @@ def audit(data: str, subject: str, out: Path, fix: Path | None, as_json: bool, s
     talk(logging.WARNING if as_json else logging.INFO)
     from scanwise.pipeline.stages import audit as audit_stage
 
-    found = audit_stage.examine(data, subject=subject, seed=seed, pseudonymise=pseudonymise, progress=progress())
-    page = audit_stage.write(found, out)
-    fixed = audit_stage.fix(found, fix) if fix else None
+    found = audit_stage.audit_scans(data, subject=subject, seed=seed, pseudonymise=pseudonymise, progress=progress())
+    page = audit_stage.write_audit(found, out)
+    fixed = audit_stage.write_fixed_manifest(found, fix) if fix else None
     if as_json:
         click.echo((out / "findings.json").read_text(encoding="utf-8"), nl=False)
     else:
@@ -90,9 +90,11 @@ def augment(
     talk()
     from scanwise.pipeline.commands import augmentation as augmentation_command
 
-    plan = augmentation_command.Plan(per_scan or 0, per_class or 0)
+    plan = augmentation_command.CopyPlan(per_scan or 0, per_class or 0)
     options: dict[str, Any] = {"subject": subject, "like": like, "size": size, "seed": seed}
-    click.echo(f"manifest: {augmentation_command.augment(data, out, plan, progress=progress(), **options)}")
+    click.echo(
+        f"manifest: {augmentation_command.write_augmented_copies(data, out, plan, progress=progress(), **options)}"
+    )
 
 
 @click.command()
@@ -112,7 +114,7 @@ def cohort(data: str, out: Path, subject: str, recipe: str, settings: tuple[str,
     talk()
     from scanwise.pipeline.commands import manifest as manifest_command
 
-    written = manifest_command.write_manifest(
+    written = manifest_command.make_manifest(
         data, out, source=recipe, settings=settings, subject=subject, pseudonymise=pseudonymise, progress=progress()
     )
     print_notes(written.scans.remarks)

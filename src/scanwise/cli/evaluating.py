@@ -40,11 +40,11 @@ def evaluate(
     from scanwise import pipeline
     from scanwise.pipeline.commands import external_validation
 
-    found = external_validation.evaluate(
-        run, data=data, subject=subject, draws=draws, device=pipeline.device_of(device, threads),
+    found = external_validation.validate_externally(
+        run, data=data, subject=subject, draws=draws, device=pipeline.resolve_device(device, threads),
         pseudonymise=pseudonymise, accept_copies=accept_copies, progress=progress(),
     )  # fmt: skip
-    page = external_validation.write(found, out or run / "external")
+    page = external_validation.write_external_validation(found, out or run / "external")
     print_notes(f.message for f in found.findings if f.severity != "note")
     table = make_table(f"By {found.main.unit}, on {len(found.main)}", ["", "value", "95 % interval"])
     for m in found.metrics:
@@ -69,8 +69,8 @@ def compare(runs: tuple[Path, ...], out: Path, draws: int, seed: int) -> None:
     talk()
     from scanwise.pipeline.commands import comparison as comparison_command
 
-    found = comparison_command.compare(runs, draws=draws, seed=seed)
-    page = comparison_command.write(found, out)
+    found = comparison_command.compare_runs(runs, draws=draws, seed=seed)
+    page = comparison_command.write_comparison(found, out)
     for note in found.notes:
         click.secho(f"note: {note}", fg="yellow", err=True)
     table = make_table(
@@ -130,7 +130,7 @@ def fold(
     talk(logging.INFO if is_writer() else logging.ERROR)  # torchrun may have started several
     from scanwise.pipeline.commands import cross_validation
 
-    found = cross_validation.fold(
+    found = cross_validation.cross_validate(
         recipe, data=data, out=out, folds=folds, subject=subject, settings=settings, criterion=criterion, resume=resume,
         tries=[_settings_in(one) for one in tries], device=device, threads=threads,
         progress=progress() and is_writer(),

@@ -48,13 +48,13 @@ def explain(
     """
     talk()
     from scanwise.pipeline.commands import explain_scans
-    from scanwise.pipeline.model_reference import locate
+    from scanwise.pipeline.model_reference import locate_model
 
     asked: dict[str, Any] = {
         "method": method, "target": target, "layer": layer, "opacity": opacity, "uncertainty": uncertainty,
     }  # fmt: skip
-    maps, files, quarantine = explain_scans.show(
-        locate(run), scans, out, manifest=manifest, device=device, threads=threads, progress=progress(), **asked
+    maps, files, quarantine = explain_scans.explain_files(
+        locate_model(run), scans, out, manifest=manifest, device=device, threads=threads, progress=progress(), **asked
     )
     for path, reason in quarantine:
         click.secho(f"not used: {path}: {reason}", fg="yellow", err=True)

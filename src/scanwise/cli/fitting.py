@@ -21,7 +21,7 @@ from scanwise.cli.printing import console, make_table, print_report, print_summa
 def demo(out: Path, seed: int, device: str, threads: int) -> None:
     """Synthetic scans to a report, in a minute."""
     talk()
-    from scanwise.pipeline.commands.demo import demo as show_demo
+    from scanwise.pipeline.commands.demo import run_demo as show_demo
 
     shown = show_demo(out, seed=seed, device=device, threads=threads, progress=progress())
     print_summary(shown.run)
@@ -77,7 +77,7 @@ def fit(
     if plan:
         from scanwise.pipeline.commands import plan as plan_command
 
-        _print_plan(plan_command.plan(pipeline.prepare(recipe, data=data, progress=progress(), **options)))
+        _print_plan(plan_command.plan_fit(pipeline.prepare(recipe, data=data, progress=progress(), **options)))
         return
     folder = out or str(Path("runs") / Path(recipe).stem)
     run = pipeline.fit(recipe, data=data, out=folder, resume=resume, progress=progress() and is_writer(), **options)

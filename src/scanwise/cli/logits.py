@@ -26,7 +26,7 @@ def calibrate(valid: Path, out: Path, method: str, subject_level: bool) -> None:
     """
     from scanwise.pipeline.commands import posthoc
 
-    made = posthoc.calibrate(valid, out, method=method, by_subject=subject_level)
+    made = posthoc.fit_calibrator(valid, out, method=method, by_subject=subject_level)
     table = make_table("Subjects held out, five folds", ["", "without", f"with {method}"])
     for name, before, after in made.figures:
         table.add_row(name, f"{before:.4f}", f"{after:.4f}")
@@ -65,7 +65,7 @@ def conformal(
     """
     from scanwise.pipeline.commands import posthoc
 
-    made = posthoc.conform(
+    made = posthoc.make_prediction_sets(
         known, test, out, score=score, alpha=alpha, by=by, by_subject=subject_level, calibrator=calibrator, tune=tune
     )
     click.echo(f"Promised: {made.promise}.\n")

@@ -50,10 +50,12 @@ def predict(
     """
     talk()
     from scanwise import pipeline
-    from scanwise.pipeline.model_reference import locate
+    from scanwise.pipeline.model_reference import locate_model
 
     options: dict[str, Any] = {"device": device, "threads": threads, "pseudonymise": pseudonymise}
-    answer = pipeline.predict(locate(run), scans, manifest=manifest, subject=subject, progress=progress(), **options)
+    answer = pipeline.predict_files(
+        locate_model(run), scans, manifest=manifest, subject=subject, progress=progress(), **options
+    )
     for path, reason in answer.quarantine:
         click.secho(f"not used: {path}: {reason}", fg="yellow", err=True)
     if form == "table" and out is None:

@@ -17,7 +17,7 @@ def register(run: str, name: str, registry: str) -> None:
     `scanwise predict NAME:VERSION SCANS…` answers with it, NAME:latest with the last one. A version never changes.
     """
     from scanwise import registry as versions
-    from scanwise.pipeline.model_reference import locate
+    from scanwise.pipeline.model_reference import locate_model
 
-    made = versions.register(locate(run), name, registry=registry)
+    made = versions.register(locate_model(run), name, registry=registry)
     click.echo(f"registered: {click.style(f'{made.name}:{made.number}', bold=True)}  {made.path}")

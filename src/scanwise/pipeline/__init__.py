@@ -48,8 +48,14 @@ from scanwise.pipeline.stages import (
 from scanwise.pipeline.stages import (
     training as training_stage,
 )
-from scanwise.pipeline.stages.calibration import calibrate
-from scanwise.pipeline.stages.evaluation import ModelPredictions, measure, pool, rivals_of, with_less
+from scanwise.pipeline.stages.calibration import calibrate_fit
+from scanwise.pipeline.stages.evaluation import (
+    ModelPredictions,
+    measure_models,
+    pool_folds,
+    predict_baselines,
+    predict_without_parts,
+)
 from scanwise.recipe import Recipe
 from scanwise.records import (
     Cohort,
@@ -104,47 +110,47 @@ def fit(
     """
     started = datetime.now(UTC)
     if not run.is_writer():
-        return worker.follow(
-            remote_run.folder_of(out),
+        return worker.follow_fit(
+            remote_run.local_folder(out),
             data=str(data),
             subject=subject,
-            device=device_of(device, threads),
+            device=resolve_device(device, threads),
             pseudonymise=pseudonymise,
         )
-    away = remote_run.Bucket.open(str(out), resume=resume) if cohort.remote.is_remote(str(out)) else None
+    away = remote_run.RemoteRun.open(str(out), resume=resume) if cohort.remote.is_remote(str(out)) else None
     place = away.folder if away else Path(out)
     _refuse_taken(place, resume)
-    work = prepare(
+    context = prepare(
         source, data=data, subject=subject, settings=settings, device=device, threads=threads,
         pseudonymise=pseudonymise, progress=progress,
     )  # fmt: skip
-    work = replace(work, send=away.send if away else None)
-    _refuse_network(work, place)
-    explanation_stage.refuse(work)
-    folder = _open_run(work, place, resume)
-    worker.call_in()
-    for finding in work.findings:
+    context = replace(context, send=away.send if away else None)
+    _refuse_network(context, place)
+    explanation_stage.check_explanation_method(context)
+    folder = _open_run(context, place, resume)
+    worker.join_processes()
+    for finding in context.findings:
         if finding.severity != "note":
             log.warning("%s: %s", finding.severity, finding.message)
     judged: list[ModelPredictions] = []
-    for split in work.splits:
-        judged += _fit_one(work, folder, split)
-    with _timed(work, "evaluation"):
-        metrics = [*measure(work, judged), *selective.measure(work, folder, judged)]
+    for split in context.splits:
+        judged += _fit_one(context, folder, split)
+    with _timed(context, "evaluation"):
+        metrics = [*measure_models(context, judged), *selective.measure_selective_prediction(context, folder, judged)]
         with run.writing(folder.metrics) as temporary:
             save_metrics(metrics, temporary)
-    with _timed(work, "explanation"):
-        explanation_stage.explain(work, folder, judged)
-    _write_bundle(work, folder)
-    _write_provenance(work, folder, started)
-    _report(work, folder, judged)
+    with _timed(context, "explanation"):
+        explanation_stage.explain_run(context, folder, judged)
+    _write_bundle(context, folder)
+    _write_provenance(context, folder, started)
+    _report(context, folder, judged)
     if away:
         away.finish()
-    worker.part()
+    worker.finish_together()
     return folder
 
 
-def predict(
+def predict_files(
     place: Path,
     scans: Sequence[Path],
     *,
@@ -176,7 +182,7 @@ def predict(
         listing.groups,
         words=None if listing.text is None else listing.text.tolist(),
         names=listing.path,
-        device=device_of(device, threads),
+        device=resolve_device(device, threads),
         progress=progress,
     )
     return replace(answer, quarantine=(*answer.quarantine, *listing.unused))
@@ -205,9 +211,9 @@ def prepare(
     made = _with_stages(made, intake.cohort.classes)
     if not intake.cohort.ordered:
         cohort.classes.refuse_stages(made, intake.cohort.classes)
-    evidence = audit_stage.gather(
+    evidence = audit_stage.gather_evidence(
         intake.cohort,
-        audit_stage.thumbnails_of(intake.cohort, progress=progress),
+        audit_stage.audit_thumbnails(intake.cohort, progress=progress),
         quarantine=intake.quarantine,
         seed=made.seed,
         seek="copies" in made.audit.checks,
@@ -221,10 +227,10 @@ def prepare(
         findings = [finding for finding in findings if finding.check != "cohort.subjects"]
     for split in made_splits:
         findings += [f for f in splits.check(known, split) if f not in findings]
-    findings += [*_not_evaluable(made_splits), *training_stage.untrained(made)]
+    findings += [*_not_evaluable(made_splits), *training_stage.untrained_findings(made)]
     times["reading"] = time.perf_counter() - begun
     begun = time.perf_counter()
-    audited = audit_stage.before_fit(evidence, made_splits, findings, made.audit.checks, progress=progress)
+    audited = audit_stage.audit_before_fit(evidence, made_splits, findings, made.audit.checks, progress=progress)
     times["audit"] = time.perf_counter() - begun
     return Context(
         recipe=made,
@@ -234,7 +240,7 @@ def prepare(
         audited=audited,
         quarantine=intake.quarantine,
         source=str(data),
-        device=device_of(device, threads),
+        device=resolve_device(device, threads),
         progress=progress,
         times=times,
     )
@@ -267,7 +273,7 @@ def _not_evaluable(made: Sequence[Split]) -> list[Finding]:
     ]
 
 
-def device_of(device: str, threads: int) -> str:
+def resolve_device(device: str, threads: int) -> str:
     """The device that is meant by `auto` or a name, after setting the threads of the CPU."""
     import torch
 
@@ -290,80 +296,80 @@ def _refuse_taken(out: Path, resume: bool) -> None:
         Run.create(out, resume=resume)
 
 
-def _refuse_network(work: Context, out: Path) -> None:
+def _refuse_network(context: Context, out: Path) -> None:
     """Build the network once before anything is written: its name, options, weights or the size of scans may be wrong."""
-    if all(Run(out).fit(split.protocol, split.fold).model.is_file() for split in work.splits):
+    if all(Run(out).fit(split.protocol, split.fold).model.is_file() for split in context.splits):
         return
     from scanwise.models import build_network
 
-    made, classes = work.recipe, work.cohort.classes
+    made, classes = context.recipe, context.cohort.classes
     if made.model.reads_words:
-        text_inputs.titles_of(work.cohort, made)
-    training_stage.refuse(build_network(made.model, len(classes), made.data.channels, classes=classes), made)
+        text_inputs.cohort_titles(context.cohort, made)
+    training_stage.check_trainable(build_network(made.model, len(classes), made.data.channels, classes=classes), made)
 
 
-def _open_run(work: Context, out: Path, resume: bool) -> Run:
+def _open_run(context: Context, out: Path, resume: bool) -> Run:
     """Make the run folder and write what is known before training."""
     folder = Run.create(out, resume=resume)
-    changes = resume_stage.go_on(folder, work)
-    run.write_text(work.recipe.to_yaml(), folder.recipe)
-    run.save(work.cohort, folder.cohort)
-    audit_stage.draw(work.audited, folder.path)
+    changes = resume_stage.resume_run(folder, context)
+    run.write_text(context.recipe.to_yaml(), folder.recipe)
+    run.save(context.cohort, folder.cohort)
+    audit_stage.write_audit_page(context.audited, folder.path)
     if changes:
         with run.writing(folder.findings) as temporary:
             save_findings([*load_findings(folder.findings), *changes], temporary)
-    tables.write_csv(("path", "reason"), work.quarantine, folder.quarantine)
-    for split in work.splits:
+    tables.write_csv(("path", "reason"), context.quarantine, folder.quarantine)
+    for split in context.splits:
         run.save(split, folder.fit(split.protocol, split.fold).split)
     return folder
 
 
-def _fit_one(work: Context, folder: Run, split: Split) -> list[ModelPredictions]:
+def _fit_one(context: Context, folder: Run, split: Split) -> list[ModelPredictions]:
     """Train, predict, calibrate and judge one fit, then its rivals; returns their answers on the test side."""
     place = folder.fit(split.protocol, split.fold)
     log.info("%s protocol: %s%s", split.protocol, split.rule, " (leaked)" if split.leaky else "")
-    with _timed(work, f"training {split.protocol} {split.fold}"):
-        training_stage.train(work, place, split)
-    with _timed(work, f"prediction {split.protocol} {split.fold}"):
-        prediction_stage.predict(work, place, split)
+    with _timed(context, f"training {split.protocol} {split.fold}"):
+        training_stage.train_fit(context, place, split)
+    with _timed(context, f"prediction {split.protocol} {split.fold}"):
+        prediction_stage.predict_sides(context, place, split)
     if split.protocol == "honest":
-        calibrate(work, place)
-    if work.send:
-        work.send()
+        calibrate_fit(context, place)
+    if context.send:
+        context.send()
     test = Logits.load(place.logits("test"))
-    judges = bundle.load_predictors(place, bundle.cdr_by_class(work.recipe, work.cohort.classes))
-    judged = bundle.predict_scans_and_subjects(judges, test, bundle.scan_hashes(work.cohort, test.scans))
-    with _timed(work, f"rivals {split.protocol} {split.fold}"):
-        mine = [ModelPredictions("network", split, *judged), *with_less(place, split, work.recipe)]
-        return [*mine, *rivals_of(work, place, split, test)]
+    judges = bundle.load_predictors(place, bundle.cdr_by_class(context.recipe, context.cohort.classes))
+    judged = bundle.predict_scans_and_subjects(judges, test, bundle.scan_hashes(context.cohort, test.scans))
+    with _timed(context, f"rivals {split.protocol} {split.fold}"):
+        mine = [ModelPredictions("network", split, *judged), *predict_without_parts(place, split, context.recipe)]
+        return [*mine, *predict_baselines(context, place, split, test)]
 
 
-def _write_bundle(work: Context, folder: Run) -> None:
+def _write_bundle(context: Context, folder: Run) -> None:
     """The first honest fit is what leaves; where there is none, the published one, without guarantees."""
-    first = work.splits[0]
+    first = context.splits[0]
     bundle.write_bundle(
-        folder, folder.fit(first.protocol, first.fold), work.recipe, work.cohort.classes, work.cohort.ordered
+        folder, folder.fit(first.protocol, first.fold), context.recipe, context.cohort.classes, context.cohort.ordered
     )
 
 
-def _report(work: Context, folder: Run, judged: Sequence[ModelPredictions]) -> None:
+def _report(context: Context, folder: Run, judged: Sequence[ModelPredictions]) -> None:
     from scanwise.reporting import checksums, figures, legacy_tables
     from scanwise.reporting import report as report_page
 
-    for protocol in dict.fromkeys(split.protocol for split in work.splits):
+    for protocol in dict.fromkeys(split.protocol for split in context.splits):
         mine = [entry for entry in judged if entry.model == "network" and entry.split.protocol == protocol]
-        pooled = mine[0] if len(mine) == 1 else pool(mine)
-        tables.write(folder, protocol, pooled.scans, pooled.subjects if work.cohort.subjects_known else None)
-        legacy_tables.write(folder, work.recipe.name, protocol, pooled.scans)
-    selective.write(folder, judged)
-    operating_points.write(work, folder, judged)
-    first = [entry.scans for entry in judged if entry.model == "network" and entry.split is work.splits[0]]
-    failures.write(work, folder, first[0])
+        pooled = mine[0] if len(mine) == 1 else pool_folds(mine)
+        tables.write(folder, protocol, pooled.scans, pooled.subjects if context.cohort.subjects_known else None)
+        legacy_tables.write(folder, context.recipe.name, protocol, pooled.scans)
+    selective.write_selective_tables(folder, judged)
+    operating_points.write_operating_points(context, folder, judged)
+    first = [entry.scans for entry in judged if entry.model == "network" and entry.split is context.splits[0]]
+    failures.write_failures(context, folder, first[0])
     tables.write_overview(folder)
     legacy_tables.write_breakdowns(folder)
-    rows, titles = _examples(work.cohort)
+    rows, titles = _examples(context.cohort)
     with run.writing(folder.figures / "scans.png") as temporary:
-        temporary.write_bytes(figures.montage(work.store.read(rows), titles))
+        temporary.write_bytes(figures.montage(context.store.read(rows), titles))
     checksums.seal(folder)
     report_page.write(folder)
 
@@ -380,7 +386,7 @@ def _examples(known: Cohort) -> tuple[np.ndarray[Any, np.dtype[np.int64]], list[
     return np.array(rows), [known.classes[known.labels[row]] for row in rows]
 
 
-def _write_provenance(work: Context, folder: Run, started: datetime) -> None:
+def _write_provenance(context: Context, folder: Run, started: datetime) -> None:
     import torch
 
     from scanwise.models import describe_weights
@@ -389,13 +395,19 @@ def _write_provenance(work: Context, folder: Run, started: datetime) -> None:
     run.write_json(
         {
             "environment": run.environment(),
-            "device": torch.cuda.get_device_name(work.device) if work.device.startswith("cuda") else work.device,
+            "device": torch.cuda.get_device_name(context.device)
+            if context.device.startswith("cuda")
+            else context.device,
             "threads": torch.get_num_threads(),
-            "seed": work.recipe.seed,
-            "data": {"source": work.source, "scans": len(work.cohort), "sha256": resume_stage.data_hash(work.cohort)},
-            "weights": describe_weights(work.recipe.model),
+            "seed": context.recipe.seed,
+            "data": {
+                "source": context.source,
+                "scans": len(context.cohort),
+                "sha256": resume_stage.data_hash(context.cohort),
+            },
+            "weights": describe_weights(context.recipe.model),
             # A stage that an earlier, interrupted session finished took next to nothing now: keep its time.
-            "times": {name: max(spent, before.get("times", {}).get(name, 0)) for name, spent in work.times.items()},
+            "times": {name: max(spent, before.get("times", {}).get(name, 0)) for name, spent in context.times.items()},
             "started": before.get("started", started.isoformat(timespec="seconds")),
             "changes": before.get("changes", []),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -405,7 +417,7 @@ def _write_provenance(work: Context, folder: Run, started: datetime) -> None:
 
 
 @contextmanager
-def _timed(work: Context, stage: str) -> Iterator[None]:
+def _timed(context: Context, stage: str) -> Iterator[None]:
     begun = time.perf_counter()
     yield
-    work.times[stage] = work.times.get(stage, 0.0) + time.perf_counter() - begun
+    context.times[stage] = context.times.get(stage, 0.0) + time.perf_counter() - begun

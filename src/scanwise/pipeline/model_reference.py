@@ -8,7 +8,7 @@ from scanwise.cohort.remote import is_remote
 from scanwise.pipeline import remote_run
 
 
-def locate(named: str | Path) -> Path:
+def locate_model(named: str | Path) -> Path:
     """The folder of a run or bundle that a person names.
 
     Args:
@@ -20,7 +20,7 @@ def locate(named: str | Path) -> Path:
     """
     text = str(named)
     if is_remote(text):
-        return remote_run.fetch(text, "" if text.rstrip("/").endswith("/bundle") else "bundle")
+        return remote_run.fetch_run(text, "" if text.rstrip("/").endswith("/bundle") else "bundle")
     found = re.fullmatch(r"([^/\\:]+):(\d+|latest)", text)
     if not found or Path(text).exists():
         return Path(text)

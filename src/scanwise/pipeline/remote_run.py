@@ -29,7 +29,7 @@ WITHOUT_FOLDERS = ("s3", "s3a", "gs", "gcs", "abfs", "az")
 
 
 @dataclass(slots=True)
-class Bucket:
+class RemoteRun:
     """A place for a run that is not on this machine.
 
     Attributes:
@@ -58,7 +58,7 @@ class Bucket:
         found = _list(filesystem, root, url)
         if found and not resume:
             raise RunError(f"{url} already holds a run. Go on with --resume, or choose another --out.")
-        folder = folder_of(url)
+        folder = local_folder(url)
         shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed; what counts is what was sent
         folder.mkdir(parents=True)
         here = cls(url.rstrip("/"), folder, filesystem, root)
@@ -132,14 +132,14 @@ class Bucket:
             raise StorageError(f"The run at {self.url} cannot be fetched: {_told(error)}. Try again.") from error
 
 
-def folder_of(out: str | Path) -> Path:
+def local_folder(out: str | Path) -> Path:
     """Where a run is worked on: the folder itself, or of a URL its copy."""
     if not is_remote(str(out)):
         return Path(out)
     return cache_folder() / "runs" / hashlib.sha256(str(out).rstrip("/").encode()).hexdigest()[:24]
 
 
-def fetch(url: str, part: str = "") -> Path:
+def fetch_run(url: str, part: str = "") -> Path:
     """Copy a run, or a part of it such as `bundle`, to the cache, to read it.
 
     Raises:
@@ -152,7 +152,7 @@ def fetch(url: str, part: str = "") -> Path:
         raise RunError(f"There is no {part or 'run'} at {url}. Check the address, or finish the run with --resume.")
     folder = cache_folder() / "fetched" / hashlib.sha256(f"{filesystem.protocol}{root}".encode()).hexdigest()[:24]
     shutil.rmtree(folder, ignore_errors=True)
-    Bucket(url, folder, filesystem, root)._fetch(names)
+    RemoteRun(url, folder, filesystem, root)._fetch(names)
     return folder
 
 

@@ -49,7 +49,7 @@ def _run(
 
 def test_figures_and_differences_are_those_of_the_runs(tmp_path: Path) -> None:
     good, bad = _run(tmp_path / "a", skill=2.0, noise=1), _run(tmp_path / "b", skill=0.2, name="two", noise=2)
-    found = comparison_command.compare([good, bad], draws=200)
+    found = comparison_command.compare_runs([good, bad], draws=200)
     assert (found.unit, found.notes) == ("subject", ())
     values = {m.model: m for m in found.metrics if m.name == "accuracy"}
     said = {
@@ -67,7 +67,7 @@ def test_figures_and_differences_are_those_of_the_runs(tmp_path: Path) -> None:
 def test_seeds_of_one_recipe_are_averaged_with_their_spread(tmp_path: Path) -> None:
     ones = [_run(tmp_path / f"a{seed}", skill=1.5, seed=seed) for seed in range(3)]
     twos = [_run(tmp_path / f"b{seed}", skill=0.5, seed=seed, name="two") for seed in range(3)]
-    found = comparison_command.compare([*ones, *twos], draws=200)
+    found = comparison_command.compare_runs([*ones, *twos], draws=200)
     assert {name: len(parts) for name, parts in found.systems.items()} == {"one": 3, "two": 3}
     alone = []
     for path in ones:
@@ -78,14 +78,14 @@ def test_seeds_of_one_recipe_are_averaged_with_their_spread(tmp_path: Path) -> N
     accuracy = next(m for m in found.metrics if (m.model, m.name) == ("one", "accuracy"))
     assert accuracy.value == pytest.approx(mean)
     assert "count each subject once" in " ".join(found.notes)
-    single = comparison_command.compare([ones[0], twos[0]], draws=200)
+    single = comparison_command.compare_runs([ones[0], twos[0]], draws=200)
     before = next(m for m in single.metrics if (m.model, m.name) == ("one", "accuracy"))
     assert accuracy.high - accuracy.low > 0.6 * (before.high - before.low)  # three seeds are not three times the people
 
 
 def test_only_people_whom_all_were_tested_on_count(tmp_path: Path) -> None:
     one, two = _run(tmp_path / "a"), _run(tmp_path / "b", name="two", subjects=range(40, 120))
-    found = comparison_command.compare([one, two], draws=100)
+    found = comparison_command.compare_runs([one, two], draws=100)
     assert found.metrics[0].count == 40
     assert "40" in found.notes[0]
 
@@ -110,17 +110,17 @@ def test_files_and_page_are_written_and_typed(tmp_path: Path, scanwise: Command)
 def test_what_cannot_be_compared(tmp_path: Path) -> None:
     one = _run(tmp_path / "a")
     with pytest.raises(DataError, match="two runs or more"):
-        comparison_command.compare([one])
+        comparison_command.compare_runs([one])
     with pytest.raises(DataError, match="named twice"):
-        comparison_command.compare([one, one])
+        comparison_command.compare_runs([one, one])
     with pytest.raises(DataError, match="different classes"):
-        comparison_command.compare([one, _run(tmp_path / "c", name="c", classes=("no", "maybe", "yes"))])
+        comparison_command.compare_runs([one, _run(tmp_path / "c", name="c", classes=("no", "maybe", "yes"))])
     with pytest.raises(DataError, match="fewer than two tested subjects in common"):
-        comparison_command.compare([one, _run(tmp_path / "d", name="d", subjects=range(200, 260))])
+        comparison_command.compare_runs([one, _run(tmp_path / "d", name="d", subjects=range(200, 260))])
     with pytest.raises(RunError, match="no honest protocol"):
-        comparison_command.compare([one, _run(tmp_path / "e", name="e", protocol="published")])
+        comparison_command.compare_runs([one, _run(tmp_path / "e", name="e", protocol="published")])
     with pytest.raises(DataError, match="no seed in common"):
-        comparison_command.compare(
+        comparison_command.compare_runs(
             [one, _run(tmp_path / "f", seed=1), _run(tmp_path / "g", seed=2, name="two")], draws=100
         )
 
@@ -130,4 +130,4 @@ def test_a_table_edited_by_hand_is_noticed(tmp_path: Path) -> None:
     table = two / "tables" / "predictions_subject.csv"
     table.write_text(table.read_text(encoding="utf-8").replace("False", "True", 1), encoding="utf-8")
     with pytest.raises(RunError, match=r"predictions_subject\.csv is not what scanwise wrote"):
-        comparison_command.compare([one, two])
+        comparison_command.compare_runs([one, two])

@@ -94,9 +94,9 @@ def test_a_setting_may_hold_spaces() -> None:
 
 def test_what_is_refused(tmp_path: Path, folded: Path) -> None:
     with pytest.raises(RecipeError, match="two folds or more"):
-        cross_validation.fold("demo", data="x", out=tmp_path, folds=1)
+        cross_validation.cross_validate("demo", data="x", out=tmp_path, folds=1)
     with pytest.raises(RecipeError, match="no metric 'nil'"):
-        cross_validation.fold("demo", data="x", out=tmp_path, criterion="nil")
+        cross_validation.cross_validate("demo", data="x", out=tmp_path, criterion="nil")
     runs = [Run.open(folded / name) for name in ("candidate-1", "candidate-2")]
     fits = {folder.path.name: folder.fits() for folder in runs}
     cross_validation._refuse_other_splits(fits)

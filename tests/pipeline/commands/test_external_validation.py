@@ -74,11 +74,11 @@ def test_scans_that_the_run_learnt_from_are_refused(whole: Whole, strangers: Pat
     with manifest.open("a", encoding="utf-8") as file:
         file.write(f"{manifest.parent / 'again.png'},nondemented,other-s0000,east\n")
     with pytest.raises(LeakageError, match=r"1 of \d+ scans are scans that this run learnt from.*again\.png"):
-        external_validation.evaluate(whole.run.path, data=str(manifest), draws=100)
+        external_validation.validate_externally(whole.run.path, data=str(manifest), draws=100)
 
 
 def test_a_class_that_nobody_has_is_said(whole: Whole, strangers: Path, tmp_path: Path) -> None:
-    found = external_validation.evaluate(
+    found = external_validation.validate_externally(
         whole.run.path, data=str(_others(strangers, tmp_path / "scans", kinds=(0, 1))), subject="auto", draws=100
     )
     told = {finding.check: finding.message for finding in found.findings}
@@ -92,7 +92,7 @@ def test_labels_of_another_spelling_are_known_and_strange_ones_are_left_out(
     whole: Whole, strangers: Path, tmp_path: Path
 ) -> None:
     names = ("Non Demented", "very_mild_dementia", "tumour")
-    found = external_validation.evaluate(
+    found = external_validation.validate_externally(
         whole.run.path, data=str(_others(strangers, tmp_path / "scans", names=names)), draws=100
     )
     assert len(found.scans) < 36
@@ -101,7 +101,7 @@ def test_labels_of_another_spelling_are_known_and_strange_ones_are_left_out(
     )
     strange = _others(strangers, tmp_path / "strange", names=("a", "b", "c"))
     with pytest.raises(DataError, match="None of the labels"):
-        external_validation.evaluate(whole.run.path, data=str(strange), draws=100)
+        external_validation.validate_externally(whole.run.path, data=str(strange), draws=100)
 
 
 def test_recalibration_helps_where_the_network_is_too_sure() -> None:
@@ -111,7 +111,9 @@ def test_recalibration_helps_where_the_network_is_too_sure() -> None:
     probs = softmax(np.column_stack([np.zeros(200), 4 * odds]))
     names = np.array([str(row) for row in range(200)])
     said = Predictions(names, names, ("a", "b"), probs, None, np.zeros(200), np.zeros(200, dtype=bool), labels)
-    rows = {(row["subjects"], row["name"]): row for row in recalibration.learning_curve(said, alpha=0.1, repeats=20)}
+    rows = {
+        (row["subjects"], row["name"]): row for row in recalibration.recalibration_curve(said, alpha=0.1, repeats=20)
+    }
     assert rows[100, "nll"]["mean"] < rows[0, "nll"]["mean"] - 0.2
     assert rows[50, "coverage"]["mean"] == pytest.approx(0.9, abs=0.05)
     assert (200, "nll") not in rows  # half of the people stay to judge on

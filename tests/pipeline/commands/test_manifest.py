@@ -54,7 +54,7 @@ def same(one: cohort.Cohort, other: cohort.Cohort) -> None:
 )
 def test_what_is_written_leads_to_the_same_cohort(mixed: Path, tmp_path: Path, name: str) -> None:
     plain = cohort.read(str(mixed), RECIPE)
-    written = manifest_command.write_manifest(mixed, tmp_path / name)
+    written = manifest_command.make_manifest(mixed, tmp_path / name)
     again = cohort.read(str(tmp_path / name), RECIPE)
     same(plain.cohort, again.cohort)
     assert len(written.scans) == 18
@@ -63,7 +63,7 @@ def test_what_is_written_leads_to_the_same_cohort(mixed: Path, tmp_path: Path, n
 
 
 def test_columns_come_in_their_order_and_what_is_not_listed_is_beside(mixed: Path, tmp_path: Path) -> None:
-    written = manifest_command.write_manifest(mixed, tmp_path / "cohort.csv")
+    written = manifest_command.make_manifest(mixed, tmp_path / "cohort.csv")
     with (tmp_path / "cohort.csv").open(newline="", encoding="utf-8") as stream:
         header = next(csv.reader(stream))
     assert header == ["path", "label", "subject", "study", "modality", "series"]
@@ -73,7 +73,7 @@ def test_columns_come_in_their_order_and_what_is_not_listed_is_beside(mixed: Pat
     assert "NonDemented/broken.dcm" in told
     (mixed / "loose.txt").unlink()
     (mixed / "NonDemented" / "broken.dcm").unlink()
-    assert manifest_command.write_manifest(mixed, tmp_path / "cohort.csv").quarantine is None
+    assert manifest_command.make_manifest(mixed, tmp_path / "cohort.csv").quarantine is None
     assert not (tmp_path / "cohort.quarantine.csv").exists()
 
 
@@ -92,7 +92,7 @@ def test_volumes_are_cut_as_the_recipe_says(tmp_path: Path, scanwise: Command) -
 def test_sides_subjects_and_text_are_kept(fill: Fill, tmp_path: Path) -> None:
     fill(tmp_path / "data" / "train", {"a": 3, "b": 3})
     fill(tmp_path / "data" / "test", {"a": 2, "b": 2})
-    manifest_command.write_manifest(tmp_path / "data", tmp_path / "c.csv", subject=r"([ab]\d+)_")
+    manifest_command.make_manifest(tmp_path / "data", tmp_path / "c.csv", subject=r"([ab]\d+)_")
     plain = cohort.read(str(tmp_path / "data"), RECIPE, r"([ab]\d+)_")
     again = cohort.read(str(tmp_path / "c.csv"), RECIPE)
     same(plain.cohort, again.cohort)
@@ -153,7 +153,7 @@ def test_names_of_paths_are_hidden_if_asked_for_and_the_table_leads_to_the_scans
 @pytest.mark.parametrize("name", ["c.docx", "c"])
 def test_a_table_of_no_kind_leaves_nothing(mixed: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match="ends in none of"):
-        manifest_command.write_manifest(mixed, tmp_path / name)
+        manifest_command.make_manifest(mixed, tmp_path / name)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["data"]
 
 

@@ -40,7 +40,7 @@ def prepared(place: Path, *settings: str) -> pipeline.Context:
 
 def megabytes(work: pipeline.Context) -> float:
     """Of kept features, by the plan; 0 where it names none."""
-    (told,) = (line for line in plan_command.plan(work).lines if line.startswith("disk: "))
+    (told,) = (line for line in plan_command.plan_fit(work).lines if line.startswith("disk: "))
     found = re.search(r"(\d+) MB more while it trains", told)
     return float(found[1]) if found else 0
 
@@ -51,7 +51,7 @@ def test_the_plan_counts_the_features_that_a_frozen_backbone_leaves_on_disk(plac
     def weigh() -> None:
         found.append(sum(file.stat().st_size for file in tmp_path.rglob("*.f16")) / 1e6)
 
-    training_stage.train(replace(work, send=weigh), Fit(tmp_path, "honest", 0), work.splits[0])
+    training_stage.train_fit(replace(work, send=weigh), Fit(tmp_path, "honest", 0), work.splits[0])
     assert megabytes(work) == round(max(found)) > 1
     several = prepared(place, STAGES, "model.members={kind: deep_ensemble, count: 2}")
     assert megabytes(several) == megabytes(work)  # one after the other
@@ -63,7 +63,7 @@ def test_an_ensemble_that_differs_below_the_head_keeps_no_features_and_that_is_s
     stages = STAGES.replace("freeze: backbone, ", "", 1)  # hours later it would be refused as well
     told = r"Stage 2 of train\.stages .* \(model\.members\.layers=10\).*views: 0"
     with pytest.raises(RecipeError, match=told):
-        plan_command.plan(prepared(place, stages, ENSEMBLE))
+        plan_command.plan_fit(prepared(place, stages, ENSEMBLE))
     with pytest.raises(RecipeError, match=told):
         scanwise.fit(
             place / "tiny.yaml", data=place / "scans", out=tmp_path / "run", settings=[stages, ENSEMBLE], device="cpu"

@@ -58,7 +58,7 @@ def test_a_sound_cohort_is_clean(scanwise, people, tmp_path) -> None:
 
 
 def test_pixels_tell_the_people_of_the_phantom(people) -> None:
-    found = audit_stage.examine(people, checks=())
+    found = audit_stage.audit_scans(people, checks=())
     known = [path.rpartition("/")[2].partition("_")[0] for path in found.evidence.cohort.path.tolist()]
     pairs = set(zip(known, found.evidence.cohort.subject.tolist(), strict=True))
     assert len(pairs) == 24 == len(set(known))

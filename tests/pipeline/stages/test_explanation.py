@@ -113,7 +113,7 @@ def test_labels_are_shuffled_between_people(ventricles: Path) -> None:
     )
     slices = np.repeat(np.arange(len(work.cohort)), 2)
     work = replace(work, cohort=work.cohort.take(slices))
-    labels = explanation_stage.shuffle(work, 0)
+    labels = explanation_stage.shuffled_labels(work, 0)
     assert (labels[::2] == labels[1::2]).all()
     assert (labels != work.cohort.labels).any()
     np.testing.assert_array_equal(np.bincount(labels), np.bincount(work.cohort.labels))
@@ -239,7 +239,7 @@ def test_a_map_of_a_volume_lies_on_the_volumes_own_voxels(axis: str, axes: str, 
     index = {"axial": 10, "coronal": 6, "sagittal": 15}[axis]
     scan = read_slices(tmp_path / "x.nii.gz", [index], settings)[0]
     assert not isinstance(scan, str)
-    grid = voxel_grid.grid_of(tmp_path / f"x.nii.gz#{index:03d}", settings)
+    grid = voxel_grid.read_voxel_grid(tmp_path / f"x.nii.gz#{index:03d}", settings)
     aligned = grid.align(scan.pixels[..., 0].astype(np.float32), settings)
     content = grid.holding(aligned)
     assert content is not None
@@ -265,7 +265,7 @@ def test_aligning_undoes_what_the_reader_did(shape: str, columns: int) -> None:
     settings = Data(size=64, shape=shape)
     image = np.zeros((39, columns, 1), np.uint8)
     image[20:30, columns // 2 : columns // 2 + 6] = 255
-    grid = voxel_grid.Grid(39, columns, (39, columns), np.full((4, 4), np.nan))
+    grid = voxel_grid.VoxelGrid(39, columns, (39, columns), np.full((4, 4), np.nan))
     back = grid.align(resize(image, settings)[..., 0].astype(np.float32), settings)
     assert back.shape == (39, columns)
     centres = [
@@ -298,7 +298,7 @@ def test_a_map_of_a_real_dicom_lies_in_the_patients_space(name: str) -> None:
     settings, header = Data(size=96, channels=1, shape="pad"), pydicom.dcmread(real(name))
     scan = read_slices(real(name), [None], settings)[0]
     assert not isinstance(scan, str)
-    grid = voxel_grid.grid_of(real(name), settings)
+    grid = voxel_grid.read_voxel_grid(real(name), settings)
     aligned = grid.align(scan.pixels[..., 0].astype(np.float32), settings)
     assert aligned.shape == header.pixel_array.shape
     assert (
@@ -377,7 +377,7 @@ def test_scans_are_explained_a_few_at_a_time(
     assert said.code == 0, said.err
     assert max(batches_seen) == 2
     learnt = load_recipe("demo", ["train.batch=2"])
-    assert explanation_stage.options_of(learnt, "cpu", False)["batch"] == 2
+    assert explanation_stage.explanation_options(learnt, "cpu", False)["batch"] == 2
 
 
 def test_a_real_dicom_is_explained_on_its_own_grid(hybrid: Run, tmp_path: Path, scanwise: Command) -> None:

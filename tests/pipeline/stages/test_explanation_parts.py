@@ -26,7 +26,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     )  # fmt: skip
     torch.manual_seed(0)
     network, vocabulary = build_network(section, 2, 3), Vocabulary.learn(TITLES * 3, section.text)
-    told = parts_stage.Told(
+    told = parts_stage.ExplainedScans(
         names=["0.png", "1.png", "2.png", "3.png"],
         scans=np.random.default_rng(0).integers(0, 256, (4, 96, 96, 3), dtype=np.uint8),
         targets=np.array([0, 1, 0, 1]),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from scanwise.pipeline.stages.failures import gravest
+from scanwise.pipeline.stages.failures import most_confident_errors
 from scanwise.records import Predictions
 
 
@@ -13,11 +13,11 @@ def test_the_surest_mistakes_come_first_one_a_subject() -> None:
         np.array([f"{row}.png" for row in range(6)]), np.array(list("aabbcd")), ("x", "y"),
         np.stack([sure, 1 - sure], axis=1), None, np.zeros(6), np.zeros(6, dtype=bool), labels,
     )  # fmt: skip
-    assert gravest(said).tolist() == [2, 1, 4]  # rows 0 and 5 are right; row 3 is another of b
-    assert gravest(said, most=1).tolist() == [2]
+    assert most_confident_errors(said).tolist() == [2, 1, 4]  # rows 0 and 5 are right; row 3 is another of b
+    assert most_confident_errors(said, most=1).tolist() == [2]
     assert (
         len(
-            gravest(
+            most_confident_errors(
                 Predictions(
                     **{
                         f: getattr(said, f)

@@ -26,7 +26,9 @@ def go_on(again: Again) -> GoOn:
         nothing: Any = None
         splits = tuple(Split.load(fit.split) for fit in folder.fits())
         made = recipe.load_recipe(folder.recipe, settings)
-        return resume_stage.go_on(folder, Context(made, Cohort.load(folder.cohort), nothing, splits, nothing, (), ""))
+        return resume_stage.resume_run(
+            folder, Context(made, Cohort.load(folder.cohort), nothing, splits, nothing, (), "")
+        )
 
     return ask
 

@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Run:
 
 def test_thresholds_of_a_fold_are_counted_on_its_own_test_side(folder: Run) -> None:
     entry = judged(0, [0.1, 0.2, 0.25, 0.3, 0.45], [False, True, False, True, True])
-    strict, loose = selective.deferral(folder.fit("honest", 0), entry)
+    strict, loose = selective.selective_rows(folder.fit("honest", 0), entry)
     assert (strict["test"], strict["answered"], strict["wrong"]) == (5, 3, 1)
     assert (loose["answered"], loose["wrong"]) == (4, 2)
     assert (strict["calibration"], strict["calibration_answered"], strict["chosen"]) == (30, 15, True)
@@ -56,14 +56,14 @@ def test_thresholds_of_a_fold_are_counted_on_its_own_test_side(folder: Run) -> N
 
 
 def test_refused_threshold_answers_nobody(folder: Run) -> None:
-    strict, _ = selective.deferral(folder.fit("honest", 1), judged(1, [0.0, 0.1], [False, False]))
+    strict, _ = selective.selective_rows(folder.fit("honest", 1), judged(1, [0.0, 0.1], [False, False]))
     assert strict["refused"] == "too many errors"
     assert (strict["answered"], strict["wrong"]) == (0, 0)
 
 
 def test_folds_are_summed_and_refused_where_one_refuses(folder: Run) -> None:
     entries = [judged(0, [0.1, 0.5], [False, True]), judged(1, [0.2, 0.29, 0.31], [True, False, False])]
-    rows = [selective.deferral(folder.fit("honest", entry.split.fold), entry) for entry in entries]
+    rows = [selective.selective_rows(folder.fit("honest", entry.split.fold), entry) for entry in entries]
     strict, loose = (selective._summed(list(same)) for same in zip(*rows, strict=True))
     assert strict["refused"] == "too many errors"
     assert (loose["refused"], loose["calibration"], loose["calibration_answered"]) == ("", 60, 45)
@@ -71,7 +71,7 @@ def test_folds_are_summed_and_refused_where_one_refuses(folder: Run) -> None:
 
 
 def test_area_is_the_share_of_pairs_in_order() -> None:
-    assert selective.area(np.array([1.0, 2.0]), np.array([2.0, 3.0])) == pytest.approx(3.5 / 4)
+    assert selective.detection_auroc(np.array([1.0, 2.0]), np.array([2.0, 3.0])) == pytest.approx(3.5 / 4)
 
 
 # --- a whole run

@@ -25,7 +25,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setattr(distributed, "join_processes", lambda: None)
     monkeypatch.setattr(distributed, "wait_for_all", lambda: steps.append("meets"))
-    monkeypatch.setattr(training_stage, "train", train)
+    monkeypatch.setattr(training_stage, "train_fit", train)
     return steps
 
 

@@ -20,7 +20,7 @@ BLOCK = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CopyPlan:
     """How many copies of what: of every scan, or as many of each class, drawn in turn from its scans."""
 
     per_scan: int = 0
@@ -37,10 +37,10 @@ class Plan:
         return np.concatenate(chosen)
 
 
-def augment(
+def write_augmented_copies(
     data: str | Path,
     out: Path,
-    plan: Plan,
+    plan: CopyPlan,
     *,
     subject: str = cohort.AUTO,
     like: str = "alexnet-gray",
@@ -71,7 +71,7 @@ def augment(
         raise DataError(f"{out} already holds something. Choose another folder with --out.")
     shape = Recipe(name="augment", data=Data(size=size, channels=3, shape="pad"))
     intake = cohort.read(str(data), shape, subject, progress=progress)
-    known = audit_stage.with_subjects(intake.cohort, progress=progress)
+    known = audit_stage.with_recovered_subjects(intake.cohort, progress=progress)
     if not known.subjects_known:
         raise DataError(
             "Nobody knows who is who here, and the pixels cannot tell; copies of one person could then stand on both "

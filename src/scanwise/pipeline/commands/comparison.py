@@ -25,7 +25,7 @@ RANKING = ("metric", "name", "value", "place", "low", "high", "best")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ComparedRun:
     """One run that takes part.
 
     Attributes:
@@ -44,7 +44,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class RunComparison:
     """What a comparison found.
 
     Attributes:
@@ -60,7 +60,7 @@ class Compared:
 
     unit: Unit
     notes: tuple[str, ...]
-    systems: Mapping[str, Sequence[Entry]]
+    systems: Mapping[str, Sequence[ComparedRun]]
     metrics: tuple[Metric, ...]
     spreads: Mapping[tuple[str, str], tuple[float, float]]
     differences: tuple[Metric, ...]
@@ -68,7 +68,7 @@ class Compared:
     ranks: tuple[comparison.RankInterval, ...]
 
 
-def compare(runs: Sequence[Path], *, draws: int = 2000, confidence: float = 0.95, seed: int = 0) -> Compared:
+def compare_runs(runs: Sequence[Path], *, draws: int = 2000, confidence: float = 0.95, seed: int = 0) -> RunComparison:
     """Compare the honest test answers of two runs or more, subject by subject.
 
     Runs whose recipes differ in the seed alone are one system: its figures are averaged over seeds, with their spread.
@@ -108,7 +108,7 @@ def compare(runs: Sequence[Path], *, draws: int = 2000, confidence: float = 0.95
         )
     if len(first) != people and unit == "subject":
         notes.append("Several seeds tested the same subject: intervals and tests count each subject once.")
-    return Compared(
+    return RunComparison(
         unit,
         tuple(notes),
         systems,
@@ -131,7 +131,7 @@ def _unit(runs: Sequence[Path]) -> Unit:
     return "subject" if all((folder / "predictions_subject.csv").is_file() for folder in folders) else "scan"
 
 
-def _entry(path: Path, unit: Unit) -> Entry:
+def _entry(path: Path, unit: Unit) -> ComparedRun:
     folder = Run.open(path)
     checksums.check(folder)
     if not any(fit.protocol == "honest" for fit in folder.fits()):
@@ -143,12 +143,12 @@ def _entry(path: Path, unit: Unit) -> Entry:
     said = tables.read(folder.tables / name)
     ordered = Cohort.load(folder.cohort).ordered
     system = made.model_copy(update={"seed": 0}).to_yaml()
-    return Entry(path, system, made.seed, ordered, replace(said, groups={}))
+    return ComparedRun(path, system, made.seed, ordered, replace(said, groups={}))
 
 
-def _systems(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+def _systems(entries: Sequence[ComparedRun]) -> dict[str, list[ComparedRun]]:
     """The runs of each system, under a name that tells them apart: the recipe's, or the folder's where that is not enough."""
-    found: dict[str, list[Entry]] = {}
+    found: dict[str, list[ComparedRun]] = {}
     for entry in entries:
         found.setdefault(entry.system, []).append(entry)
     names = {system: recipe.load_recipe(parts[0].path / "recipe.yaml").name for system, parts in found.items()}
@@ -162,7 +162,7 @@ def _systems(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
     return {called[system]: sorted(parts, key=lambda entry: entry.seed) for system, parts in found.items()}
 
 
-def _common(systems: Mapping[str, Sequence[Entry]]) -> tuple[dict[str, Predictions], list[str]]:
+def _common(systems: Mapping[str, Sequence[ComparedRun]]) -> tuple[dict[str, Predictions], list[str]]:
     """Each system's answers on rows that all have, over the seeds that all have; and what was left out, in words."""
     notes: list[str] = []
     seeds = [{entry.seed for entry in parts} for parts in systems.values()]
@@ -230,7 +230,7 @@ def _stacked(parts: Sequence[Predictions]) -> Predictions:
 
 
 def _spreads(
-    systems: Mapping[str, Sequence[Entry]], names: Sequence[str]
+    systems: Mapping[str, Sequence[ComparedRun]], names: Sequence[str]
 ) -> dict[tuple[str, str], tuple[float, float]]:
     from scanwise.metrics import METRICS
 
@@ -242,7 +242,7 @@ def _spreads(
     return found
 
 
-def write(found: Compared, folder: Path) -> Path:
+def write_comparison(found: RunComparison, folder: Path) -> Path:
     """Write `comparison`, `differences`, `mcnemar` and `ranking` as CSV and Parquet, and the page.
 
     Raises:

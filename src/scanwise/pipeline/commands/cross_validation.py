@@ -17,8 +17,8 @@ import numpy as np
 from scanwise import bundle, evaluation, metrics, pipeline, recipe, run
 from scanwise.errors import RecipeError, RunError
 from scanwise.evaluation.sample import require_labels
-from scanwise.pipeline.stages.evaluation import ModelPredictions, kept_rivals, pool
-from scanwise.pipeline.stages.operating_points import validation_of
+from scanwise.pipeline.stages.evaluation import ModelPredictions, load_baselines, pool_folds
+from scanwise.pipeline.stages.operating_points import validation_predictions
 from scanwise.recipe import Recipe
 from scanwise.records import METRIC_COLUMNS, Cohort, Logits, Metric, Predictions, Split, save_metrics
 from scanwise.reporting import tables
@@ -30,7 +30,7 @@ CHOICES = ("fold", "candidate", "settings", "criterion", "unit", "validation_val
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class CandidateChoice:
     """What one candidate was worth on the validation subjects of one fold, and whether it was chosen."""
 
     fold: int
@@ -40,7 +40,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Folded:
+class CrossValidation:
     """What came of all folds.
 
     Attributes:
@@ -52,11 +52,11 @@ class Folded:
 
     folder: Path
     candidates: Mapping[str, tuple[str, ...]]
-    choices: tuple[Choice, ...]
+    choices: tuple[CandidateChoice, ...]
     metrics: tuple[Metric, ...]
 
 
-def fold(
+def cross_validate(
     source: str | Path | Recipe,
     *,
     data: str | Path,
@@ -68,7 +68,7 @@ def fold(
     criterion: str = "nll",
     resume: bool = False,
     **options: Any,
-) -> Folded:
+) -> CrossValidation:
     """Fit, choose and judge over folds of subjects.
 
     Args:
@@ -103,25 +103,29 @@ def fold(
     return _judge(out, candidates, runs, criterion)
 
 
-def _judge(out: Path, candidates: Mapping[str, tuple[str, ...]], runs: Mapping[str, Run], criterion: str) -> Folded:
+def _judge(
+    out: Path, candidates: Mapping[str, tuple[str, ...]], runs: Mapping[str, Run], criterion: str
+) -> CrossValidation:
     """Choose in every fold, pool what the chosen ones say, and write `nested/`."""
     first = next(iter(runs))
     fits = {name: [fit for fit in folder.fits() if fit.protocol == "honest"] for name, folder in runs.items()}
     _refuse_other_splits(fits)
     made, known = recipe.load_recipe(runs[first].recipe), Cohort.load(runs[first].cohort)
     place = 1 if known.subjects_known else 0
-    choices: list[Choice] = []
+    choices: list[CandidateChoice] = []
     judged: list[ModelPredictions] = []
     rivals: list[list[ModelPredictions]] = []
     for number, beside in enumerate(fits[first]):
         values = {name: _worth(parts[number], criterion, place) for name, parts in fits.items()}
         best = _best(values, criterion)
-        choices += [Choice(number, name, value, name == best) for name, value in values.items()]
+        choices += [CandidateChoice(number, name, value, name == best) for name, value in values.items()]
         judged.append(_answers(runs[best], fits[best][number]))
-        rivals.append(kept_rivals(beside, judged[-1].split, made.rivals.names))
-    whole = pool(judged)
-    found = _measure(made, known, [*judged, whole], [pool(list(entries)) for entries in zip(*rivals, strict=True)])
-    folded = Folded(out, dict(candidates), tuple(choices), tuple(found))
+        rivals.append(load_baselines(beside, judged[-1].split, made.rivals.names))
+    whole = pool_folds(judged)
+    found = _measure(
+        made, known, [*judged, whole], [pool_folds(list(entries)) for entries in zip(*rivals, strict=True)]
+    )
+    folded = CrossValidation(out, dict(candidates), tuple(choices), tuple(found))
     if run.is_writer():
         _write(folded, whole, criterion, "subject" if place else "scan", known.subjects_known)
     return folded
@@ -160,7 +164,7 @@ def _refuse_other_splits(fits: Mapping[str, Sequence[Fit]]) -> None:
 
 def _worth(fit: Fit, criterion: str, place: int) -> float:
     """The criterion on the validation side of one fold, by subject where they are known."""
-    said = validation_of(fit)[place]
+    said = validation_predictions(fit)[place]
     return float(metrics.METRICS[criterion](said.probs, require_labels(said)))
 
 
@@ -180,7 +184,7 @@ def _answers(folder: Run, fit: Fit) -> ModelPredictions:
     return ModelPredictions("network", Split.load(fit.split), *said)
 
 
-def _write(found: Folded, whole: ModelPredictions, criterion: str, unit: str, known: bool) -> None:
+def _write(found: CrossValidation, whole: ModelPredictions, criterion: str, unit: str, known: bool) -> None:
     folder = Run(found.folder / "nested")
     with run.writing(folder.metrics) as temporary:
         save_metrics(found.metrics, temporary)

@@ -12,14 +12,14 @@ log = logging.getLogger("scanwise")
 
 
 @dataclass(frozen=True, slots=True)
-class Demo:
+class DemoResult:
     """What the demonstration shows: its run, and the figures that only a planted truth can give."""
 
     run: Run
     text: str
 
 
-def demo(out: Path, *, seed: int = 0, device: str = "auto", threads: int = 0, progress: bool = False) -> Demo:
+def run_demo(out: Path, *, seed: int = 0, device: str = "auto", threads: int = 0, progress: bool = False) -> DemoResult:
     """Make a synthetic cohort in `out`, take it to a report, and set the result beside the planted truth.
 
     Raises:
@@ -56,4 +56,4 @@ def demo(out: Path, *, seed: int = 0, device: str = "auto", threads: int = 0, pr
         f"Prediction sets cover {100 * covered.value:.1f} % of them; {100 * (1 - alpha):.0f} % are promised, and by the exact "
         f"law 99 of 100 runs cover at least {100 * low:.1f} %."
     )
-    return Demo(folder, text)
+    return DemoResult(folder, text)

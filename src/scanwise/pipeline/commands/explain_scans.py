@@ -22,10 +22,10 @@ import numpy as np
 from scanwise import bundle, cohort, run
 from scanwise.errors import DataError, did_you_mean
 from scanwise.models.vocabulary import titles_as_read
-from scanwise.pipeline import device_of
+from scanwise.pipeline import resolve_device
 from scanwise.pipeline.commands import voxel_grid
 from scanwise.pipeline.stages import explanation_parts as parts_stage
-from scanwise.pipeline.stages.explanation import WORDS, options_of
+from scanwise.pipeline.stages.explanation import WORDS, explanation_options
 from scanwise.recipe import Data
 from scanwise.records import Heatmap, IntArray
 
@@ -37,7 +37,7 @@ log = logging.getLogger("scanwise")
 PREDICTED, EVERY = "predicted", "all"
 
 
-def show(
+def explain_files(
     place: Path,
     scans: Sequence[Path],
     out: Path,
@@ -73,7 +73,7 @@ def show(
         RecipeError: for a method that does not apply, or members of a network that has none.
     """
     loaded = bundle.load(place)
-    made, used = loaded.recipe, device_of(device, threads)
+    made, used = loaded.recipe, resolve_device(device, threads)
     listing, _ = cohort.slice_expansion.expand(
         cohort.layouts.unlabelled(scans, manifest, ""), made.data, progress=progress
     )
@@ -87,11 +87,11 @@ def show(
         [listing.root / name for name in names], words=None if spoken is None else titles, device=used
     )
     wanted = _targets(target, loaded.classes, answer.scans.predicted)
-    options = options_of(made, used, progress)
+    options = explanation_options(made, used, progress)
     if method or layer:
         options |= {"method": method or options["method"], "layer": layer}
     rows = np.arange(len(names)).repeat(wanted.shape[1])
-    told = parts_stage.Told(
+    told = parts_stage.ExplainedScans(
         names=[names[row] for row in rows],
         scans=None if made.model.name == "text" else pixels[rows],
         targets=wanted.ravel(),
@@ -114,7 +114,7 @@ def show(
     return maps, files, (*quarantine, *listing.unused)
 
 
-def _stems(told: parts_stage.Told) -> list[str]:
+def _stems(told: parts_stage.ExplainedScans) -> list[str]:
     """The names of what is written of each scan and class, no two alike in any letters."""
     shared = os.path.commonpath([os.path.dirname(name) for name in told.names])  # noqa: PTH120 - names are text
     taken: set[str] = set()
@@ -129,7 +129,7 @@ def _stems(told: parts_stage.Told) -> list[str]:
 
 
 def _maps(
-    loaded: bundle.Bundle, pixels: "Pixels", told: parts_stage.Told, wanted: IntArray, options: dict[str, Any]
+    loaded: bundle.Bundle, pixels: "Pixels", told: parts_stage.ExplainedScans, wanted: IntArray, options: dict[str, Any]
 ) -> tuple[Heatmap, ...]:
     """A map of each scan and class, with the badge that its method has on this run."""
     from scanwise.explanation import explain_with_heatmaps, with_check_result
@@ -146,7 +146,7 @@ def _maps(
     )
 
 
-def _draw(one: Heatmap, told: parts_stage.Told, index: int, note: str, stem: Path) -> Path:
+def _draw(one: Heatmap, told: parts_stage.ExplainedScans, index: int, note: str, stem: Path) -> Path:
     from scanwise.explanation import drawing
 
     path = stem.with_name(stem.name + ".png")
@@ -156,7 +156,7 @@ def _draw(one: Heatmap, told: parts_stage.Told, index: int, note: str, stem: Pat
 
 
 def _words(
-    loaded: bundle.Bundle, told: parts_stage.Told, stems: Sequence[str], out: Path, device: str
+    loaded: bundle.Bundle, told: parts_stage.ExplainedScans, stems: Sequence[str], out: Path, device: str
 ) -> tuple[list[str], list[Path]]:
     """What the words gave, a line a scan and class, and the files that tell it; nothing for a network that reads none."""
     if loaded.vocabulary is None:
@@ -169,7 +169,9 @@ def _words(
     return notes, [out / "words.csv"]
 
 
-def _halves(loaded: bundle.Bundle, told: parts_stage.Told, stems: Sequence[str], out: Path, device: str) -> list[Path]:
+def _halves(
+    loaded: bundle.Bundle, told: parts_stage.ExplainedScans, stems: Sequence[str], out: Path, device: str
+) -> list[Path]:
     """The maps of the two halves of a hybrid, and what each gives; nothing for any other network."""
     from scanwise.explanation.components import HALF_METHODS
     from scanwise.models.hybrid import HybridNetwork
@@ -179,13 +181,15 @@ def _halves(loaded: bundle.Bundle, told: parts_stage.Told, stems: Sequence[str],
     pictures = [f"{stem}-halves.png" for stem in stems]
     verdicts = {half: loaded.verdict(method) for half, method in HALF_METHODS.items()}
     reasons = {half: told_of for half, told_of in verdicts.items() if told_of is not None}
-    looks = parts_stage.look(loaded.network, told, options_of(loaded.recipe, device, False)["batch"], device)
+    looks = parts_stage.map_halves(
+        loaded.network, told, explanation_options(loaded.recipe, device, False)["batch"], device
+    )
     parts_stage.write_components(told, looks, out, reasons, pictures)
     return [*(out / name for name in pictures), out / "components.csv"]
 
 
 def _members(
-    loaded: bundle.Bundle, told: parts_stage.Told, stems: Sequence[str], out: Path, options: dict[str, Any]
+    loaded: bundle.Bundle, told: parts_stage.ExplainedScans, stems: Sequence[str], out: Path, options: dict[str, Any]
 ) -> list[Path]:
     """Where members agree to look and where they differ, a picture and arrays a scan and class."""
     from scanwise.explanation.sanity import method_name
@@ -237,7 +241,7 @@ def _targets(asked: Sequence[str], classes: Sequence[str], predicted: IntArray) 
 
 
 def _write_arrays(one: Heatmap, classes: Sequence[str], file: Path, settings: Data, stem: Path) -> None:
-    grid = voxel_grid.grid_of(file, settings)
+    grid = voxel_grid.read_voxel_grid(file, settings)
     aligned = grid.align(one.values, settings)
     with run.writing(stem.with_name(stem.name + ".npz")) as temporary, temporary.open("wb") as stream:
         np.savez(

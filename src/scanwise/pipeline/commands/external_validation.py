@@ -35,14 +35,14 @@ from scanwise.reporting.wording import FEW, counted
 from scanwise.run import Run
 
 EXTERNAL = "external"
-LEARNT = ("train", "validation", "calibration")
+LEARNING_SIDES = ("train", "validation", "calibration")
 """Sides of the run whose scans may not come back as strangers."""
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class External:
+class ExternalValidation:
     """What became of a run on other people.
 
     Attributes:
@@ -77,7 +77,7 @@ class External:
         return self.scans if self.subjects is None else self.subjects
 
 
-def evaluate(
+def validate_externally(
     place: Path,
     *,
     data: str,
@@ -88,7 +88,7 @@ def evaluate(
     pseudonymise: bool = False,
     accept_copies: bool = False,
     progress: bool = False,
-) -> External:
+) -> ExternalValidation:
     """Judge the bundle of a run on other people's scans.
 
     Args:
@@ -111,7 +111,7 @@ def evaluate(
     known, findings, quarantine = _read(loaded, data, subject, pseudonymise, progress)
     fit = folder.fit(str(loaded.about["protocol"]), int(loaded.about["fold"]))
     learnt = _learnt(Cohort.load(folder.cohort), Split.load(fit.split))
-    findings += refuse_overlap(learnt, known, accept_copies=accept_copies, progress=progress)
+    findings += check_training_overlap(learnt, known, accept_copies=accept_copies, progress=progress)
     scans, subjects, refused = _answer(loaded, known, device, progress)
     main = scans if subjects is None else subjects
     findings += _few(main)
@@ -130,18 +130,20 @@ def evaluate(
     metrics += shift.calibration_intercepts_and_slopes(main, confidence=shared["confidence"], seed=seed)
     sets = loaded.judges[main.unit].sets
     chosen = (
-        operating_points.validation_of(fit)[0 if subjects is None else 1]
+        operating_points.validation_predictions(fit)[0 if subjects is None else 1]
         if fit.logits("validation").is_file()
         else None
     )
-    return External(
+    return ExternalValidation(
         source=data,
         scans=scans,
         subjects=subjects,
         before=before,
         metrics=tuple(replace(m, split=EXTERNAL, protocol=fit.protocol, fold=fit.fold) for m in metrics),
         drift=tuple(shift.measure_drift(before, main, **shared)),
-        recalibration=tuple(recalibration.learning_curve(main, alpha=None if sets is None else sets.alpha, seed=seed)),
+        recalibration=tuple(
+            recalibration.recalibration_curve(main, alpha=None if sets is None else sets.alpha, seed=seed)
+        ),
         transport=() if chosen is None else tuple(evaluation.transfer_thresholds(chosen, main, **shared)),
         findings=tuple(findings),
         quarantine=(*quarantine, *refused),
@@ -189,10 +191,10 @@ def _few(said: Predictions) -> list[Finding]:
 
 
 def _learnt(mine: Cohort, split: Split) -> Cohort:
-    return mine.take(np.isin(split.side, LEARNT))
+    return mine.take(np.isin(split.side, LEARNING_SIDES))
 
 
-def refuse_overlap(
+def check_training_overlap(
     learnt: Cohort, other: Cohort, *, accept_copies: bool = False, progress: bool = False
 ) -> list[Finding]:
     """Say what could be checked, after refusing scans that the run learnt from: same files, same pixels, changed copies.
@@ -212,7 +214,7 @@ def refuse_overlap(
         )
         found.append(Finding("external.subjects", "warning", text))
     try:
-        theirs, mine = (audit_stage.thumbnails_of(one, progress=progress) for one in (other, learnt))
+        theirs, mine = (audit_stage.audit_thumbnails(one, progress=progress) for one in (other, learnt))
     except (ScanwiseError, OSError):
         text = (
             "The scans that the run learnt from are not where they were, so only exact copies could be looked for, by hash. "
@@ -269,7 +271,7 @@ def _answer(
     return scans, replace(answer.subjects, labels=pooled), answer.quarantine
 
 
-def write(found: External, folder: Path) -> Path:
+def write_external_validation(found: ExternalValidation, folder: Path) -> Path:
     """Write metrics, tables, findings and the page of an external validation into a folder of their own."""
     with run.writing(folder / "metrics.json") as temporary:
         save_metrics(found.metrics, temporary)

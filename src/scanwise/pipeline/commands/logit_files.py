@@ -23,7 +23,7 @@ SIDES: tuple[Side, ...] = ("validation", "calibration", "test")
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class LogitFile:
     """A file of logits that was looked through.
 
     Attributes:
@@ -64,21 +64,21 @@ class Given:
         return groups[name]
 
 
-def read(path: Path, side: Side) -> Given:
+def read_logit_file(path: Path, side: Side) -> LogitFile:
     """Look through a file of logits that is to stand for one side.
 
     Raises:
         DataError: with the file, and with the rows that cannot be used.
     """
     arrays = read_arrays(path)
-    with about(path):
+    with naming_file(path):
         missing = {"logits", *(() if side == "test" else ("labels",))} - arrays.keys()
         if missing:
             raise DataError(f"it lacks {sorted(missing)}; its arrays are {sorted(arrays)}.")
         filled = _filled(arrays, side)
         found = Logits.of(filled)
         _check(found, side)
-    return Given(path, found, "subjects" in arrays)
+    return LogitFile(path, found, "subjects" in arrays)
 
 
 def _filled(arrays: Mapping[str, Any], side: Side) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def _check(logits: Logits, side: Side) -> None:
         raise DataError(f"these logits are of the {logits.split} side; here those of the {side} side belong.")
 
 
-def refuse_mixed(files: Mapping[Side, Given]) -> None:
+def check_files_match(files: Mapping[Side, LogitFile]) -> None:
     """Refuse files that do not belong together, or that share a person or a scan."""
     for one, other in combinations(files.values(), 2):
         a, b = one.logits, other.logits
@@ -144,7 +144,7 @@ def refuse_mixed(files: Mapping[Side, Given]) -> None:
         _refuse_shared("subject", one, other)
 
 
-def _refuse_shared(what: Literal["scan", "subject"], one: Given, other: Given) -> None:
+def _refuse_shared(what: Literal["scan", "subject"], one: LogitFile, other: LogitFile) -> None:
     mine, theirs = (getattr(given.logits, f"{what}s") for given in (one, other))
     here, there = np.flatnonzero(np.isin(mine, theirs)), np.flatnonzero(np.isin(theirs, mine))
     if what == "scan" and one.people and other.people:
@@ -160,13 +160,13 @@ def _refuse_shared(what: Literal["scan", "subject"], one: Given, other: Given) -
         )
 
 
-def refuse_overwriting(out: Path, *given: Path) -> None:
+def check_not_overwriting(out: Path, *given: Path) -> None:
     """Refuse to write over what is read."""
     if any(out.resolve() == path.resolve() for path in given):
         raise DataError(f"{out} is one of the files to read; it would be lost. Choose another --out.")
 
 
-def unknown_people(files: Mapping[Side, Given]) -> tuple[str, ...]:
+def missing_subject_notes(files: Mapping[Side, LogitFile]) -> tuple[str, ...]:
     """What must be said of files that name no subjects."""
     return tuple(
         f"{given.path} names no subjects: each scan is taken for a person of its own. Where people repeat, this "
@@ -177,7 +177,7 @@ def unknown_people(files: Mapping[Side, Given]) -> tuple[str, ...]:
 
 
 @contextmanager
-def about(path: Path) -> Iterator[None]:
+def naming_file(path: Path) -> Iterator[None]:
     """Say of an error which file it is about."""
     try:
         yield

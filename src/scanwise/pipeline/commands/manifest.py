@@ -16,7 +16,7 @@ from scanwise.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class ManifestResult:
     """What was written, and where.
 
     Attributes:
@@ -42,7 +42,7 @@ class Written:
         return f"{len(scans):,} scans in {self.files:,} files; subjects: {people}{known}; labels: {first(labels, 12)}{columns}"
 
 
-def write_manifest(
+def make_manifest(
     data: str | Path,
     out: Path,
     *,
@@ -51,7 +51,7 @@ def write_manifest(
     subject: str = "",
     pseudonymise: bool = False,
     progress: bool = False,
-) -> Written:
+) -> ManifestResult:
     """Write the scans of a cohort as a table that leads to the same cohort again; no pixels are read.
 
     Args:
@@ -83,7 +83,7 @@ def write_manifest(
         )
     with run.writing(out) as temporary:
         manifests.write(scans, temporary, out)
-    return Written(out, _write_unused(scans, out), scans, len(np.unique(rows)))
+    return ManifestResult(out, _write_unused(scans, out), scans, len(np.unique(rows)))
 
 
 def _list(place: Path, subject: str, label: str, *, anywhere: bool) -> Listing:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class FitPlan:
     """What a fit would do.
 
     Attributes:
@@ -31,21 +31,21 @@ class Plan:
     lines: tuple[str, ...]
 
 
-def plan(work: Context) -> Plan:
+def plan_fit(context: Context) -> FitPlan:
     """Count the cells, time a few steps of the network on random pixels, and add up the disk; writes nothing."""
     from scanwise import training
     from scanwise.models import build_network
 
-    made = work.recipe
-    network = build_network(made.model, len(work.cohort.classes), made.data.channels, classes=work.cohort.classes)
-    training_stage.refuse(network, made)
-    explanation_stage.refuse(work)
+    made = context.recipe
+    network = build_network(made.model, len(context.cohort.classes), made.data.channels, classes=context.cohort.classes)
+    training_stage.check_trainable(network, made)
+    explanation_stage.check_explanation_method(context)
     a_map = _map_size(network, made)
-    speed = training.time_steps(network, made, work.device)
+    speed = training.time_steps(network, made, context.device)
     cells: list[tuple[str, ...]] = []
     seconds, features = 0.0, 0
-    for split in work.splits:
-        counted = splits.counts(work.cohort, split)
+    for split in context.splits:
+        counted = splits.counts(context.cohort, split)
         fold = f" {split.fold + 1}" if made.split.folds > 1 and split.protocol == "honest" else ""
         for side in SIDES:
             here = [f"{row['subjects']} ({row['scans']})" for row in counted if row["side"] == side]
@@ -59,13 +59,13 @@ def plan(work: Context) -> Plan:
     kept = 3 + 3 * (1 + (made.train.epochs // made.train.checkpoint_every if made.train.checkpoint_every else 0))
     aside = f"{features / 1e6:.0f} MB more while it trains (features of the frozen backbone), " if features else ""
     lines = (
-        f"time: at most {spell_time(seconds)} on {work.device} for {len(work.splits)} fits of {made.train.epochs} epochs "
+        f"time: at most {spell_time(seconds)} on {context.device} for {len(context.splits)} fits of {made.train.epochs} epochs "
         f"({1 / speed.train:.0f} scans/s in training, measured now)",
-        f"disk: {len(work.splits) * kept * size / 1e6:.0f} MB in the run folder, {aside}"
-        f"{work.store.array.nbytes / 1e6:.0f} MB of decoded scans in the cache",
-        *(f"{finding.severity}: {finding.message}" for finding in work.findings),
+        f"disk: {len(context.splits) * kept * size / 1e6:.0f} MB in the run folder, {aside}"
+        f"{context.store.array.nbytes / 1e6:.0f} MB of decoded scans in the cache",
+        *(f"{finding.severity}: {finding.message}" for finding in context.findings),
     )
-    return Plan(work.cohort.classes, tuple(cells), lines)
+    return FitPlan(context.cohort.classes, tuple(cells), lines)
 
 
 def _map_size(network: "Network", made: Recipe) -> int:

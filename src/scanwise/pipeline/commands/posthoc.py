@@ -24,13 +24,13 @@ from scanwise.conformal import (
 from scanwise.errors import DataError, lookup
 from scanwise.pipeline.commands.logit_files import (
     SIDES,
-    Given,
+    LogitFile,
     Side,
-    about,
-    read,
-    refuse_mixed,
-    refuse_overwriting,
-    unknown_people,
+    check_files_match,
+    check_not_overwriting,
+    missing_subject_notes,
+    naming_file,
+    read_logit_file,
 )
 from scanwise.records import BoolArray, FloatArray, Logits, StrArray
 
@@ -40,7 +40,7 @@ MOST_COMPARED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Calibrated:
+class CalibrationResult:
     """A calibrator, what it does to people that it did not learn from, and what must be said.
 
     Attributes:
@@ -51,7 +51,7 @@ class Calibrated:
     """
 
     calibrator: calibration.Calibrator
-    given: Given
+    given: LogitFile
     figures: tuple[tuple[str, float, float], ...]
     notes: tuple[str, ...]
 
@@ -63,7 +63,7 @@ class Calibrated:
 
 
 @dataclass(frozen=True, slots=True)
-class Covered:
+class PredictionSets:
     """Prediction sets of a test file, and what became of them.
 
     Attributes:
@@ -95,25 +95,27 @@ class Covered:
             np.savez(file, sets=self.sets, classes=np.array(self.logits.classes), conformal=told, **named, **groups)
 
 
-def calibrate(valid: Path, out: Path, *, method: str = "temperature", by_subject: bool = False) -> Calibrated:
+def fit_calibrator(
+    valid: Path, out: Path, *, method: str = "temperature", by_subject: bool = False
+) -> CalibrationResult:
     """Learn a calibrator from a file of validation logits, and write it to `out`.
 
     Raises:
         DataError: if the file cannot be used; rows are named, and nothing is written.
     """
     kind = lookup(calibration.CALIBRATORS, method, "calibrator")
-    refuse_overwriting(out, valid)
-    given = read(valid, "validation").pool(by_subject)
+    check_not_overwriting(out, valid)
+    given = read_logit_file(valid, "validation").pool(by_subject)
     rows = given.logits
-    with about(valid):
+    with naming_file(valid):
         learnt: calibration.Calibrator = kind.fit(rows.logits, rows.labels, rows.subjects)
         after = calibration.held_out_probs(method, rows.logits, rows.labels, rows.subjects)
     refused = getattr(learnt, "refused", "")
     notes = (
-        *unknown_people({"validation": given}),
+        *missing_subject_notes({"validation": given}),
         *([f"probabilities stay as they are: {refused}."] if refused else []),
     )
-    made = Calibrated(learnt, given, _figures(rows, after), notes)
+    made = CalibrationResult(learnt, given, _figures(rows, after), notes)
     run.save(made, out)
     return made
 
@@ -137,7 +139,7 @@ def _figures(rows: Logits, after: FloatArray) -> tuple[tuple[str, float, float],
     )
 
 
-def conform(
+def make_prediction_sets(
     known: Path,
     test: Path,
     out: Path,
@@ -148,7 +150,7 @@ def conform(
     by_subject: bool = False,
     calibrator: Path | None = None,
     tune: Path | None = None,
-) -> Covered:
+) -> PredictionSets:
     """Learn thresholds from a file of calibration logits, and write the prediction sets of a test file to `out`.
 
     Args:
@@ -159,7 +161,7 @@ def conform(
         alpha: allowed miscoverage.
         by: "class", or a group column, for coverage in each of its cells; "" for everyone together.
         by_subject: pool the scans of each subject first.
-        calibrator: what `calibrate` wrote, or a run's calibrator.json; the softmax if nothing is said.
+        calibrator: what `fit_calibrator` wrote, or a run's calibrator.json; the softmax if nothing is said.
         tune: a file of validation logits, to choose lambda and k_reg on.
 
     Raises:
@@ -171,17 +173,17 @@ def conform(
     if score == "saps" and not tune:
         raise DataError("saps tells no class from another without lambda; let --tune VALID.npz choose it.")
     paths = dict(zip(SIDES, (tune, known, test), strict=True))
-    refuse_overwriting(out, *(path for path in (*paths.values(), calibrator) if path))
-    files = {side: read(path, side).pool(by_subject) for side, path in paths.items() if path}
-    refuse_mixed(files)
+    check_not_overwriting(out, *(path for path in (*paths.values(), calibrator) if path))
+    files = {side: read_logit_file(path, side).pool(by_subject) for side, path in paths.items() if path}
+    check_files_match(files)
     calibrated = _load_calibrator(calibrator, files, "subject" if by_subject else "scan")
-    ready = {side: _Ready.of(given, calibrated, by_subject, score) for side, given in files.items()}
+    ready = {side: _CalibratedFile.of(given, calibrated, by_subject, score) for side, given in files.items()}
     options: dict[str, Any] = {"alpha": alpha, "score": score}
     if "validation" in ready:
         options |= ready["validation"].tuned(options)
     fitted, sets = _fit(ready["calibration"], ready["test"], by, options)
     rows, labels = files["test"].logits, files["test"].labels
-    made = Covered(
+    made = PredictionSets(
         sets,
         rows,
         fitted,
@@ -189,24 +191,26 @@ def conform(
         size_lines(sets, labels, rows.subjects),
         f"{100 * (1 - alpha):g} % coverage for {_whom(fitted)}{f', in each {by}' if by else ''}",
         _compare(ready["calibration"], ready["test"]),
-        (*unknown_people(files), *_notes(files, fitted, by, options)),
+        (*missing_subject_notes(files), *_notes(files, fitted, by, options)),
     )
     run.save(made, out)
     return made
 
 
 @dataclass(frozen=True, slots=True)
-class _Ready:
+class _CalibratedFile:
     """A file with what sets are made from: probabilities (N, C) and, for randomised scores, draws (N,)."""
 
-    given: Given
+    given: LogitFile
     probs: FloatArray
     draws: FloatArray | None
 
     @classmethod
-    def of(cls, given: Given, calibrated: calibration.Calibrator, by_subject: bool, score: str) -> "_Ready":
+    def of(
+        cls, given: LogitFile, calibrated: calibration.Calibrator, by_subject: bool, score: str
+    ) -> "_CalibratedFile":
         rows = given.logits
-        with about(given.path):
+        with naming_file(given.path):
             probs = calibrated(rows.logits)
         names = rows.subjects if by_subject else rows.scans
         return cls(given, probs, None if score == "lac" else draws_from(names.tolist()))
@@ -220,7 +224,9 @@ class _Ready:
         return {"penalty": penalty, "k_reg": k_reg}
 
 
-def _fit(known: _Ready, test: _Ready, by: str, options: Mapping[str, Any]) -> tuple[Fitted, BoolArray]:
+def _fit(
+    known: _CalibratedFile, test: _CalibratedFile, by: str, options: Mapping[str, Any]
+) -> tuple[Fitted, BoolArray]:
     learn: dict[str, Any] = {"subjects": known.given.subjects, "draws": known.draws, **options}
     if not by:
         fitted = ConformalSets.fit(known.probs, known.given.logits.labels, **learn)
@@ -230,7 +236,7 @@ def _fit(known: _Ready, test: _Ready, by: str, options: Mapping[str, Any]) -> tu
     return conditional, conditional(test.probs, test.draws, cells[1])
 
 
-def _compare(known: _Ready, test: _Ready) -> tuple[str, ...]:
+def _compare(known: _CalibratedFile, test: _CalibratedFile) -> tuple[str, ...]:
     """Whether test scans look as if drawn like those of calibration; labels are not asked for."""
     a, b = known.given.logits, test.given.logits
     options: dict[str, Any] = {"known_subjects": a.subjects, "new_subjects": b.subjects}
@@ -241,7 +247,7 @@ def _compare(known: _Ready, test: _Ready) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _load_calibrator(path: Path | None, files: Mapping[Side, Given], unit: str) -> calibration.Calibrator:
+def _load_calibrator(path: Path | None, files: Mapping[Side, LogitFile], unit: str) -> calibration.Calibrator:
     """The calibrator of a file, or the softmax; refused where it learnt on other classes or on the same people."""
     if path is None:
         return calibration.Temperature(1.0)
@@ -266,7 +272,7 @@ def _load_calibrator(path: Path | None, files: Mapping[Side, Given], unit: str) 
                 f"{path} learnt from {len(shared)} subjects of {given.path}, such as {shared[0]!r}: rows "
                 f"{', '.join(map(str, rows))}, … Learn the calibrator from validation subjects."
             )
-    with about(path):
+    with naming_file(path):
         return calibration.calibrator_from_dict(values)
 
 
@@ -282,7 +288,7 @@ def _whom(fitted: Fitted) -> str:
     return f"a {(repeated or [fitted.sets[0].guarantee])[0]}"
 
 
-def _notes(files: Mapping[Side, Given], fitted: Fitted, by: str, options: Mapping[str, Any]) -> list[str]:
+def _notes(files: Mapping[Side, LogitFile], fitted: Fitted, by: str, options: Mapping[str, Any]) -> list[str]:
     """What must be said of the sets."""
     known, test, notes = files["calibration"], files["test"], []
     if "random scan" in _whom(fitted):

@@ -14,7 +14,7 @@ REPEATS = 40
 NAMES = tuple(name for name, spec in metrics.METRICS.items() if spec.needs_calibration)
 
 
-def learning_curve(
+def recalibration_curve(
     said: Predictions, *, alpha: float | None = None, repeats: int = REPEATS, seed: int = 0
 ) -> list[dict[str, Any]]:
     """Figures on the remaining subjects after a temperature, and thresholds of sets, were learnt from n local ones.

@@ -15,7 +15,7 @@ from scanwise.records import FloatArray
 
 
 @dataclass(frozen=True, slots=True)
-class Volume:
+class NiftiVolume:
     """The array of a NIfTI file.
 
     Attributes:
@@ -32,7 +32,7 @@ class Volume:
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class VoxelGrid:
     """Rows and columns of one scan in its file.
 
     Attributes:
@@ -47,7 +47,7 @@ class Grid:
     columns: int
     fitted: tuple[int, int]
     affine: NDArray[np.float64]
-    volume: Volume | None = None
+    volume: NiftiVolume | None = None
 
     @property
     def spacing(self) -> NDArray[np.float64]:
@@ -81,7 +81,7 @@ class Grid:
         return gzip.compress(made.to_bytes(), mtime=0)
 
 
-def grid_of(file: Path, settings: Data) -> Grid:
+def read_voxel_grid(file: Path, settings: Data) -> VoxelGrid:
     """The grid of a scan that was read before.
 
     Args:
@@ -96,12 +96,12 @@ def grid_of(file: Path, settings: Data) -> Grid:
     if kind == "dicom":
         found = dicom.read_geometry(path, index or 0)
         affine = np.full((4, 4), np.nan) if found.affine is None else found.affine
-        return Grid(found.rows, found.columns, (found.rows, found.columns), affine)
+        return VoxelGrid(found.rows, found.columns, (found.rows, found.columns), affine)
     rows, columns = readers.decode(path.read_bytes()).shape[:2]
-    return Grid(rows, columns, (rows, columns), np.full((4, 4), np.nan))
+    return VoxelGrid(rows, columns, (rows, columns), np.full((4, 4), np.nan))
 
 
-def _of_volume(path: Path, index: int, settings: Data) -> Grid:
+def _of_volume(path: Path, index: int, settings: Data) -> VoxelGrid:
     import nibabel
     from nibabel.orientations import inv_ornt_aff
 
@@ -121,11 +121,11 @@ def _of_volume(path: Path, index: int, settings: Data) -> Grid:
     shown[3, 3] = 1
     affine = image.affine @ inv_ornt_aff(turned, shape) @ shown  # type: ignore[no-untyped-call]
     fitted = nifti.shown_size(canonical, image, settings)
-    volume = Volume(image, (canonical[0], canonical[1], canonical[2]), axis, index)
-    return Grid(height, width, fitted, np.asarray(affine, dtype=np.float64), volume)
+    volume = NiftiVolume(image, (canonical[0], canonical[1], canonical[2]), axis, index)
+    return VoxelGrid(height, width, fitted, np.asarray(affine, dtype=np.float64), volume)
 
 
-def _placed(volume: Volume, aligned: FloatArray) -> NDArray[np.float32]:
+def _placed(volume: NiftiVolume, aligned: FloatArray) -> NDArray[np.float32]:
     """The map in its slice, on the axes of the file."""
     from nibabel.orientations import apply_orientation, ornt_transform
 

@@ -31,7 +31,7 @@ LOOK = Recipe(name="audit", data=registration.THUMBNAIL)
 """How scans are read for an audit."""
 
 
-def examine(
+def audit_scans(
     data: str | Path,
     *,
     subject: str = cohort.AUTO,
@@ -54,7 +54,7 @@ def examine(
         DataError: if nothing can be read.
     """
     intake = cohort.read(str(data), LOOK, subject, pseudonymise=pseudonymise, bare=True, progress=progress)
-    evidence = gather(intake.cohort, _mapped(intake.store), quarantine=intake.quarantine, seed=seed)
+    evidence = gather_evidence(intake.cohort, _mapped(intake.store), quarantine=intake.quarantine, seed=seed)
     evidence = replace(evidence, split=given_split(evidence.cohort))
     noted, seconds = audit.run_checks(evidence, checks, _said(progress))
     if len(evidence.cohort.classes) < 2:
@@ -64,7 +64,7 @@ def examine(
     return AuditResult(evidence, tuple(noted), seconds)
 
 
-def before_fit(
+def audit_before_fit(
     evidence: Evidence,
     made: Sequence[Split],
     found: Sequence[Finding],
@@ -115,7 +115,7 @@ def _with_protocol(item: AuditFinding, split: Split) -> AuditFinding:
     return replace(item, finding=replace(item.finding, message=message))
 
 
-def gather(
+def gather_evidence(
     known: Cohort,
     thumbnails: Pixels,
     *,
@@ -158,12 +158,12 @@ def gather(
     )
 
 
-def with_subjects(known: Cohort, *, progress: bool = False) -> Cohort:
+def with_recovered_subjects(known: Cohort, *, progress: bool = False) -> Cohort:
     """The cohort with its people, recovered from the pixels where they are not given and the pixels can tell."""
-    return known if known.subjects_known else gather(known, thumbnails_of(known, progress=progress)).cohort
+    return known if known.subjects_known else gather_evidence(known, audit_thumbnails(known, progress=progress)).cohort
 
 
-def thumbnails_of(known: Cohort, *, progress: bool = False) -> Pixels:
+def audit_thumbnails(known: Cohort, *, progress: bool = False) -> Pixels:
     """(N, S, S, 1) what the audit looks at; memory-mapped, for 40,000 scans are 430 MB."""
     found, refused = store.build(remote.local(known.root), known.path, registration.THUMBNAIL, progress=progress)
     if refused:
@@ -188,7 +188,7 @@ def _said(progress: bool) -> Callable[[str], None]:
     return (lambda what: log.info("looking for %s", what)) if progress else (lambda _: None)
 
 
-def write(found: AuditResult, folder: Path) -> Path:
+def write_audit(found: AuditResult, folder: Path) -> Path:
     """Write the page, `findings.json`, the pictures and `subjects.csv` (path, subject) into a folder of their own.
 
     Raises:
@@ -201,15 +201,15 @@ def write(found: AuditResult, folder: Path) -> Path:
     if found.evidence.subject is not None:
         rows = zip(known.path.tolist(), found.evidence.subject.tolist(), strict=True)
         tables.write_csv(("path", "subject"), rows, folder / "subjects.csv")
-    return draw(found, folder)
+    return write_audit_page(found, folder)
 
 
-def draw(found: AuditResult, folder: Path) -> Path:
+def write_audit_page(found: AuditResult, folder: Path) -> Path:
     """Write the page, `findings.json` and the pictures, beside what else the folder holds."""
     return page.write(folder, found.noted, found.evidence.pixels, found.verdict, found.facts())
 
 
-def fix(found: AuditResult, file: Path) -> str:
+def write_fixed_manifest(found: AuditResult, file: Path) -> str:
     """Write a manifest with the people that were given or recovered, without exact copies, with a safe split.
 
     Of scans with the same pixels the first stays; where they have two labels none does, for nobody knows which is

@@ -14,15 +14,15 @@ RISKS = (0.05, 0.1, 0.2, 0.3)
 """Errors among the answered that a report tells about, besides the one that the recipe allows."""
 
 
-def calibrate(work: Context, place: Fit) -> None:
+def calibrate_fit(context: Context, place: Fit) -> None:
     """Learn from validation and calibration subjects all that a guarantee needs; only for honest fits."""
     sides = {side: Logits.load(place.logits(side)) for side in ("validation", "calibration")}
-    how = choose_pooling(sides["validation"], work.recipe.evaluation.pooling)
+    how = choose_pooling(sides["validation"], context.recipe.evaluation.pooling)
     pooled = {side: pooling.pool_by_subject(logits, how) for side, logits in sides.items()}
-    _calibrate(work, place, sides, pooled, how)
-    _learn_abstention(work, place, pooled)
+    _calibrate(context, place, sides, pooled, how)
+    _learn_abstention(context, place, pooled)
     train = Logits.load(place.logits("train"))
-    false_alarm = work.recipe.uncertainty.false_alarm
+    false_alarm = context.recipe.uncertainty.false_alarm
     run.save(
         NoveltyDetector.fit(train, sides["validation"], sides["calibration"], false_alarm=false_alarm), place.novelty
     )
@@ -44,19 +44,19 @@ def choose_pooling(validation: Logits, asked: str) -> str:
     return min(pooling.POOLINGS, key=loss)
 
 
-def _calibrate(work: Context, place: Fit, sides: dict[str, Logits], pooled: dict[str, Logits], pooling: str) -> None:
+def _calibrate(context: Context, place: Fit, sides: dict[str, Logits], pooled: dict[str, Logits], pooling: str) -> None:
     """Temperature and the score's tuning from validation subjects, thresholds from calibration subjects."""
-    section = work.recipe.conformal
+    section = context.recipe.conformal
     calibrators: dict[str, Any] = {}
     sets: dict[str, Any] = {}
     for unit in ("scan", "subject"):
         units = sides if unit == "scan" else pooled
         check = units["validation"]
         calibrator: calibration.Calibrator = calibration.Temperature(1.0)
-        if work.recipe.calibration.method == "temperature":
+        if context.recipe.calibration.method == "temperature":
             calibrator = calibration.Temperature.fit(check.logits, check.labels, check.subjects)
         probs = {side: calibrator(logits.logits) for side, logits in units.items()}
-        draws = {side: _draws(work, sides[side], units[side]) for side in sides}
+        draws = {side: _draws(context, sides[side], units[side]) for side in sides}
         penalty, k_reg = section.penalty, section.k_reg
         if SCORES[section.score].regularised and "auto" in (penalty, k_reg):
             tuned = ConformalSets.tune(
@@ -81,21 +81,21 @@ def _calibrate(work: Context, place: Fit, sides: dict[str, Logits], pooled: dict
     run.write_json(sets, place.conformal)
 
 
-def _draws(work: Context, scans: Logits, units: Logits) -> FloatArray | None:
+def _draws(context: Context, scans: Logits, units: Logits) -> FloatArray | None:
     """The random numbers of randomised scores, from the content of each unit; LAC needs none."""
-    if work.recipe.conformal.score == "lac":
+    if context.recipe.conformal.score == "lac":
         return None
-    hashes = bundle.scan_hashes(work.cohort, scans.scans)
+    hashes = bundle.scan_hashes(context.cohort, scans.scans)
     return draws_from(hashes if units is scans else bundle.subject_hashes(units.subjects, scans, hashes))
 
 
-def _learn_abstention(work: Context, place: Fit, pooled: dict[str, Logits]) -> None:
+def _learn_abstention(context: Context, place: Fit, pooled: dict[str, Logits]) -> None:
     """Whom to answer so that errors are bounded: thresholds to try from validation subjects, tested on calibration."""
     calibrator = calibration.calibrator_from_dict(run.read_json(place.calibrator)["subject"])
     known = pooled["calibration"]
     doubts = {side: 1.0 - calibrator(logits.logits).max(axis=1) for side, logits in pooled.items()}
     wrong = calibrator(known.logits).argmax(axis=1) != known.labels
-    section, learnt = work.recipe.uncertainty, {}
+    section, learnt = context.recipe.uncertainty, {}
     for allowed in sorted({*RISKS, section.risk}):
         grid = abstention_grid(doubts["validation"], len(known), risk=allowed, delta=section.delta)
         learnt[allowed] = bundle.abstention_to_dict(

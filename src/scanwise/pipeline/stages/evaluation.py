@@ -34,22 +34,22 @@ class ModelPredictions:
     subjects: Predictions
 
 
-def rivals_of(work: Context, place: Fit, split: Split, test: Logits) -> list[ModelPredictions]:
+def predict_baselines(context: Context, place: Fit, split: Split, test: Logits) -> list[ModelPredictions]:
     """The trivial classifiers on the same split; what they say is kept beside the network's logits."""
     train, rows = split.rows("train"), split.rows("test")
-    labels, subjects = work.cohort.labels[train], work.cohort.subject[train]
-    pixels = {"train": _small(work.store, train), "test": _small(work.store, rows)}
+    labels, subjects = context.cohort.labels[train], context.cohort.subject[train]
+    pixels = {"train": _small(context.store, train), "test": _small(context.store, rows)}
     pooled = pooling.pool_by_subject(test)
-    for name in work.recipe.rivals.names:
+    for name in context.recipe.rivals.names:
         spec = baselines.BASELINES[name]
         given: dict[str, Any] | None = pixels
         if spec.needs == "features":
-            given = _features(work, train, rows)
+            given = _features(context, train, rows)
         elif spec.needs == "words":
-            given = _titles(work, train, rows)
+            given = _titles(context, train, rows)
         if given is None:
             continue
-        rival, count = spec.fit_predict, len(work.cohort.classes)
+        rival, count = spec.fit_predict, len(context.cohort.classes)
         scans = _as_logits(rival(given["train"], labels, subjects, given["test"], count), test)
         people = pooling.pool_by_subject(scans)
         if spec.by_subject:  # its classic form: one mean feature a subject, and a regression over subjects
@@ -61,11 +61,11 @@ def rivals_of(work: Context, place: Fit, split: Split, test: Logits) -> list[Mod
             people = _as_logits(rival(*means, asked[order], count), pooled)
         for unit, said in (("scan", scans), ("subject", people)):
             run.save(said, place.rival(name, unit))
-    return kept_rivals(place, split, work.recipe.rivals.names)
+    return load_baselines(place, split, context.recipe.rivals.names)
 
 
-def kept_rivals(place: Fit, split: Split, names: Sequence[str]) -> list[ModelPredictions]:
-    """Those of the named rivals that answered in a fit, as `rivals_of` kept them."""
+def load_baselines(place: Fit, split: Split, names: Sequence[str]) -> list[ModelPredictions]:
+    """Those of the named rivals that answered in a fit, as `predict_baselines` kept them."""
     found = []
     for name in names:
         if place.rival(name, "scan").is_file():
@@ -74,23 +74,23 @@ def kept_rivals(place: Fit, split: Split, names: Sequence[str]) -> list[ModelPre
     return found
 
 
-def with_less(place: Fit, split: Split, made: recipe.Recipe) -> list[ModelPredictions]:
+def predict_without_parts(place: Fit, split: Split, made: recipe.Recipe) -> list[ModelPredictions]:
     """The network's own answers where a part of what it reads is gone; without sets, for nothing was promised there."""
     judges = bundle.load_predictors(place)
     plain: dict[Unit, Predictor] = {unit: replace(judge, sets=None, detector=None) for unit, judge in judges.items()}
     found = []
-    for part in text_inputs.parts_of(made):
+    for part in text_inputs.removable_parts(made):
         logits = Logits.load(place.logits(part))
         said, people = bundle.predict_scans_and_subjects(plain, logits, logits.scans.tolist())
         found.append(ModelPredictions(f"network_{part}", split, said, people))
     return found
 
 
-def _titles(work: Context, train: IntArray, test: IntArray) -> dict[str, Any] | None:
+def _titles(context: Context, train: IntArray, test: IntArray) -> dict[str, Any] | None:
     """The words as the network reads them; None for one that reads none."""
-    if not work.recipe.model.reads_words:
+    if not context.recipe.model.reads_words:
         return None
-    read = text_inputs.titles_of(work.cohort, work.recipe)
+    read = text_inputs.cohort_titles(context.cohort, context.recipe)
     return {"train": read[train], "test": read[test]}
 
 
@@ -106,44 +106,46 @@ def _small(store: Store, rows: IntArray, side: int = 64, block: int = 512) -> Pi
     )
 
 
-def _features(work: Context, train: IntArray, test: IntArray) -> dict[str, Any] | None:
+def _features(context: Context, train: IntArray, test: IntArray) -> dict[str, Any] | None:
     """Frozen features of a pretrained backbone, or None where its weights are not at hand."""
-    section = work.recipe.rivals
+    section = context.recipe.rivals
     if section.weights == "none":
         return None
-    if "features" not in work.memo:  # of all scans, once for all folds and protocols
+    if "features" not in context.memo:  # of all scans, once for all folds and protocols
         from scanwise import prediction
         from scanwise.cohort import store
         from scanwise.models import build_network
 
-        shape = recipe.Data(size=section.size, channels=3, shape=work.recipe.data.shape)
+        shape = recipe.Data(size=section.size, channels=3, shape=context.recipe.data.shape)
         options = {"mean": section.mean, "std": section.std, "options": section.options}
         network = build_network(recipe.Model(name=section.backbone, weights=section.weights, **options), 0, 3)
-        pixels, _ = store.build(cohort.remote.local(work.cohort.root), work.cohort.path, shape, progress=work.progress)
-        everyone = np.arange(len(work.cohort))
+        pixels, _ = store.build(
+            cohort.remote.local(context.cohort.root), context.cohort.path, shape, progress=context.progress
+        )
+        everyone = np.arange(len(context.cohort))
         found = prediction.predict_scans(
             network,
             pixels,
             everyone,
-            batch=prediction.prediction_batch_size(work.recipe),
-            device=work.device,
-            progress=work.progress,
+            batch=prediction.prediction_batch_size(context.recipe),
+            device=context.device,
+            progress=context.progress,
         )
-        work.memo["features"] = found[1]
-    features = work.memo["features"]
+        context.memo["features"] = found[1]
+    features = context.memo["features"]
     return {"train": features[train], "test": features[test]}
 
 
-def measure(work: Context, judged: Sequence[ModelPredictions]) -> list[Metric]:
+def measure_models(context: Context, judged: Sequence[ModelPredictions]) -> list[Metric]:
     """Figures of every model, fit and unit, and each rival's paired difference to the network."""
-    section = work.recipe.evaluation
+    section = context.recipe.evaluation
     found: list[Metric] = []
     for group in _with_pooled(judged):
         network = group[0]
-        shared: dict[str, Any] = {"draws": section.draws, "confidence": section.confidence, "seed": work.recipe.seed}
+        shared: dict[str, Any] = {"draws": section.draws, "confidence": section.confidence, "seed": context.recipe.seed}
         leaked = network.split.protocol != "honest"
         for unit in ("scans", "subjects"):
-            if unit == "subjects" and not work.cohort.subjects_known:
+            if unit == "subjects" and not context.cohort.subjects_known:
                 continue
             mine: Predictions = getattr(network, unit)
             for entry in group:
@@ -152,8 +154,8 @@ def measure(work: Context, judged: Sequence[ModelPredictions]) -> list[Metric]:
                     theirs,
                     subjects=theirs.subjects,
                     accuracy_only=leaked,
-                    ordered=work.cohort.ordered,
-                    ratings=cdr_by_class(work.recipe, work.cohort.classes),
+                    ordered=context.cohort.ordered,
+                    ratings=cdr_by_class(context.recipe, context.cohort.classes),
                     by_class=entry is network,  # of rivals the whole is enough
                     **shared,
                 )
@@ -176,10 +178,10 @@ def _with_pooled(judged: Sequence[ModelPredictions]) -> Iterator[list[ModelPredi
     yield from groups.values()
     folds = [group for (protocol, _), group in groups.items() if protocol == "honest"]
     if len(folds) > 1:
-        yield [pool(list(entries)) for entries in zip(*folds, strict=True)]
+        yield [pool_folds(list(entries)) for entries in zip(*folds, strict=True)]
 
 
-def pool(entries: list[ModelPredictions]) -> ModelPredictions:
+def pool_folds(entries: list[ModelPredictions]) -> ModelPredictions:
     split = replace(entries[0].split, fold=POOLED)
     return ModelPredictions(
         entries[0].model, split, _join([e.scans for e in entries]), _join([e.subjects for e in entries])

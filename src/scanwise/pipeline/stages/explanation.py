@@ -54,18 +54,18 @@ MOST = 16
 """Scans explained at a time."""
 
 
-def explain(work: Context, folder: Run, judged: Sequence[ModelPredictions]) -> None:
+def explain_run(context: Context, folder: Run, judged: Sequence[ModelPredictions]) -> None:
     """Leave the heatmaps of the first fit in the run folder, and what the checks found among its findings."""
-    if not work.recipe.explain.scans:
+    if not context.recipe.explain.scans:
         return
-    out, split = folder.heatmaps, work.splits[0]
-    if _is_due(work, folder):
+    out, split = folder.heatmaps, context.splits[0]
+    if _is_due(context, folder):
         said = next(entry.scans for entry in judged if entry.model == "network" and entry.split is split)
         place = folder.fit(split.protocol, split.fold)
-        if work.recipe.model.name == "text":
-            make = partial(_make_words, work, place, split, said)
+        if context.recipe.model.name == "text":
+            make = partial(_make_words, context, place, split, said)
         else:
-            make = partial(_make, work, place, split, said, _retrained(work, folder, split))
+            make = partial(_make, context, place, split, said, _retrained(context, folder, split))
         with run.writing(out) as temporary:
             temporary.mkdir()
             make(temporary)
@@ -73,19 +73,19 @@ def explain(work: Context, folder: Run, judged: Sequence[ModelPredictions]) -> N
         _note(folder, out)
 
 
-def follow(work: Context, folder: Run) -> None:
+def follow_explanation(context: Context, folder: Run) -> None:
     """What the other of several processes do of it: train with the first one what the checks need."""
-    if _is_due(work, folder):
-        _retrained(work, folder, work.splits[0])
+    if _is_due(context, folder):
+        _retrained(context, folder, context.splits[0])
 
 
-def _is_due(work: Context, folder: Run) -> bool:
+def _is_due(context: Context, folder: Run) -> bool:
     """Whether there is anything to explain that is not yet; all processes find the same."""
-    wanted = bool(work.recipe.explain.scans) and len(work.splits[0].rows("test")) > 0
+    wanted = bool(context.recipe.explain.scans) and len(context.splits[0].rows("test")) > 0
     return wanted and not (folder.heatmaps / CHECKS).is_file()
 
 
-def refuse(work: Context) -> None:
+def check_explanation_method(context: Context) -> None:
     """Ask the method of the recipe once, of an untrained network and a blank scan: it may not apply, and training is long.
 
     Raises:
@@ -94,57 +94,61 @@ def refuse(work: Context) -> None:
     from scanwise.explanation import AUTO_METHOD, explain_arrays
     from scanwise.models import build_network
 
-    section, data = work.recipe.explain, work.recipe.data
-    if not section.scans or (section.method == AUTO_METHOD and not section.layer) or work.recipe.model.name == "text":
+    section, data = context.recipe.explain, context.recipe.data
+    if (
+        not section.scans
+        or (section.method == AUTO_METHOD and not section.layer)
+        or context.recipe.model.name == "text"
+    ):
         return
-    network = build_network(work.recipe.model, len(work.cohort.classes), data.channels, pretrained=False)
+    network = build_network(context.recipe.model, len(context.cohort.classes), data.channels, pretrained=False)
     blank = np.zeros((1, data.size, data.size, data.channels), np.uint8)
-    tokens = np.ones((1, work.recipe.model.text.length), np.int64) if network.takes_text else None
+    tokens = np.ones((1, context.recipe.model.text.length), np.int64) if network.takes_text else None
     explain_arrays(network, blank, method=section.method, layer=section.layer, tokens=tokens)
 
 
-def options_of(work_recipe: Any, device: str, progress: bool) -> dict[str, Any]:
+def explanation_options(work_recipe: Any, device: str, progress: bool) -> dict[str, Any]:
     """What a recipe says of how to explain, for `explanation.maps`."""
     section, batch = work_recipe.explain, min(MOST, work_recipe.train.batch)  # gradients take the memory of training
     return {"method": section.method, "layer": section.layer, "batch": batch, "device": device, "progress": progress}
 
 
-def _make(work: Context, place: Fit, split: Split, said: Predictions, others: dict[str, Fit], out: Path) -> None:
+def _make(context: Context, place: Fit, split: Split, said: Predictions, others: dict[str, Fit], out: Path) -> None:
     from scanwise.explanation import sanity, uncertainty_map, with_check_result
     from scanwise.models.hybrid import HybridNetwork
 
-    network, vocabulary, tokens = prediction_stage.load_network(work, place, split)
+    network, vocabulary, tokens = prediction_stage.load_network(context, place, split)
     rows = split.rows("test")
-    some = novelty.representative_rows(work.cohort.subject[rows], work.recipe.explain.scans)
-    options = options_of(work.recipe, work.device, work.progress)
+    some = novelty.representative_rows(context.cohort.subject[rows], context.recipe.explain.scans)
+    options = explanation_options(context.recipe, context.device, context.progress)
     options["tokens"] = None if tokens is None else tokens[rows[some]]
-    subject = sanity.CheckedMaps.of(network, work.store.read(rows[some]), **options)
+    subject = sanity.CheckedMaps.of(network, context.store.read(rows[some]), **options)
     masks = _masks(subject.scans)
-    checks = _check(work, split, subject, masks, others)
-    known = _learnt(work, said)
+    checks = _check(context, split, subject, masks, others)
+    known = _learnt(context, said)
     reasons = sanity.failure_reasons([*checks, *known])
-    told = _told(work, said, some, rows, subject.targets[:, 0])
+    told = _told(context, said, some, rows, subject.targets[:, 0])
     method = sanity.method_name(options)
     maps = [
         with_check_result(Heatmap(name, int(target), values, method, float(prob)), reasons)
         for name, target, values, prob in zip(told.names, told.targets, subject.values, told.probs, strict=True)
     ]
-    save_maps(maps, out / "maps.npz")
-    examples = _examples(work, said)
-    _mosaics(work, network, rows, said, tokens, examples, method, reasons, out)
-    if not reasons and work.recipe.explain.heads:
-        _summary(work, subject, out)
+    save_heatmaps(maps, out / "maps.npz")
+    examples = _examples(context, said)
+    _mosaics(context, network, rows, said, tokens, examples, method, reasons, out)
+    if not reasons and context.recipe.explain.heads:
+        _summary(context, subject, out)
     halves: dict[str, list[SanityCheck]] = {}
     if isinstance(network.body, HybridNetwork):
         where = {name: options[name] for name in ("batch", "device")}
-        looks = parts_stage.look(network, told, **where)
-        alone = parts_stage.check_halves(network, told, looks, masks, work.recipe.seed, **where)
+        looks = parts_stage.map_halves(network, told, **where)
+        alone = parts_stage.check_halves(network, told, looks, masks, context.recipe.seed, **where)
         halves = {half: [*found, *known] for half, found in alone.items()}
         parts_stage.write_components(
             told, looks, out, {half: sanity.failure_reasons(found) for half, found in halves.items()}
         )
     if vocabulary is not None:
-        _words(work, network, vocabulary, said, some, rows, examples, sanity.failure_reasons(known), out)
+        _words(context, network, vocabulary, said, some, rows, examples, sanity.failure_reasons(known), out)
     if network.members > 1 or network.draws > 1:
         few = slice(0, SPREAD)
         options["tokens"] = None if tokens is None else tokens[rows[some]][few]
@@ -153,29 +157,31 @@ def _make(work: Context, place: Fit, split: Split, said: Predictions, others: di
             members, told, few, reasons, arrays=out / "spread.npz", picture=out / "uncertainty.png"
         )
     spoken = None if vocabulary is None else known
-    _write_checks(out, method, work.recipe.explain.layer, len(some), [*checks, *known], halves, spoken)
+    _write_checks(out, method, context.recipe.explain.layer, len(some), [*checks, *known], halves, spoken)
 
 
-def _make_words(work: Context, place: Fit, split: Split, said: Predictions, out: Path) -> None:
+def _make_words(context: Context, place: Fit, split: Split, said: Predictions, out: Path) -> None:
     """Of a network that reads words alone: what each word gave."""
     from scanwise.explanation import sanity
 
-    network, vocabulary, _ = prediction_stage.load_network(work, place, split)
-    rows, known = split.rows("test"), _learnt(work, said)
-    some = novelty.representative_rows(work.cohort.subject[rows], work.recipe.explain.scans)
+    network, vocabulary, _ = prediction_stage.load_network(context, place, split)
+    rows, known = split.rows("test"), _learnt(context, said)
+    some = novelty.representative_rows(context.cohort.subject[rows], context.recipe.explain.scans)
     if vocabulary is not None:
-        _words(work, network, vocabulary, said, some, rows, _examples(work, said), sanity.failure_reasons(known), out)
+        _words(
+            context, network, vocabulary, said, some, rows, _examples(context, said), sanity.failure_reasons(known), out
+        )
     _write_checks(out, WORDS, "", len(some), known, {}, known)
 
 
-def _learnt(work: Context, said: Predictions) -> "list[SanityCheck]":
+def _learnt(context: Context, said: Predictions) -> "list[SanityCheck]":
     """Whether the network tells the classes at all, one scan a subject."""
     from scanwise.explanation import sanity
 
     if said.labels is None:
         return []
     first = np.unique(said.subjects, return_index=True)[1]
-    return [sanity.check_learnt(said.predicted[first], said.labels[first], work.recipe.seed)]
+    return [sanity.check_learnt(said.predicted[first], said.labels[first], context.recipe.seed)]
 
 
 def _write_checks(
@@ -214,18 +220,22 @@ def _of(one: "SanityCheck") -> dict[str, Any]:
     return {"name": one.name, "passed": one.passed, "message": one.message, "figures": one.figures}
 
 
-def _told(work: Context, said: Predictions, some: IntArray, rows: IntArray, targets: IntArray) -> parts_stage.Told:
+def _told(
+    context: Context, said: Predictions, some: IntArray, rows: IntArray, targets: IntArray
+) -> parts_stage.ExplainedScans:
     """Some of the scans that were judged, with pixels and titles."""
-    classes, reads = work.cohort.classes, work.recipe.model.reads_words
-    return parts_stage.Told(
+    classes, reads = context.cohort.classes, context.recipe.model.reads_words
+    return parts_stage.ExplainedScans(
         names=[str(name) for name in said.scans[some]],
-        scans=None if work.recipe.model.name == "text" else work.store.read(rows[some]),
+        scans=None if context.recipe.model.name == "text" else context.store.read(rows[some]),
         targets=targets,
         said=said.probs[some],
         classes=classes,
         truth=[""] * len(some) if said.labels is None else [classes[label] for label in said.labels[some]],
-        titles=[str(one) for one in text_inputs.titles_of(work.cohort, work.recipe)[rows[some]]] if reads else (),
-        opacity=work.recipe.explain.opacity,
+        titles=[str(one) for one in text_inputs.cohort_titles(context.cohort, context.recipe)[rows[some]]]
+        if reads
+        else (),
+        opacity=context.recipe.explain.opacity,
     )
 
 
@@ -239,55 +249,57 @@ def _masks(scans: Any) -> BoolArray:
 
 
 def _check(
-    work: Context, split: Split, subject: "CheckedMaps", masks: BoolArray, others: dict[str, Fit]
+    context: Context, split: Split, subject: "CheckedMaps", masks: BoolArray, others: dict[str, Fit]
 ) -> "list[SanityCheck]":
     from scanwise.explanation import sanity
 
-    checks = sanity.check_maps(subject, masks=masks, seed=work.recipe.seed, progress=work.progress)
+    checks = sanity.check_maps(subject, masks=masks, seed=context.recipe.seed, progress=context.progress)
     kinds = {"labels": sanity.check_labels_matter, "seed": sanity.check_seed_agreement}
     for name, place in others.items():
-        network, _, _ = prediction_stage.load_network(work, place, split)
+        network, _, _ = prediction_stage.load_network(context, place, split)
         checks.append(kinds[name](subject, network))
     return checks
 
 
-def _retrained(work: Context, folder: Run, split: Split) -> dict[str, Fit]:
+def _retrained(context: Context, folder: Run, split: Split) -> dict[str, Fit]:
     """Where asked for, the same training on labels shuffled between people, and from another seed; what is there is kept."""
     found: dict[str, Fit] = {}
-    if not work.recipe.explain.retrain or work.recipe.model.name == "text":
+    if not context.recipe.explain.retrain or context.recipe.model.name == "text":
         return found
-    shuffled = replace(work, cohort=replace(work.cohort, labels=shuffle(work, work.recipe.seed)), send=None)
-    seeded = replace(work, recipe=work.recipe.model_copy(update={"seed": work.recipe.seed + 1}), send=None)
+    shuffled = replace(
+        context, cohort=replace(context.cohort, labels=shuffled_labels(context, context.recipe.seed)), send=None
+    )
+    seeded = replace(context, recipe=context.recipe.model_copy(update={"seed": context.recipe.seed + 1}), send=None)
     for name, other in (("labels", shuffled), ("seed", seeded)):
         place = Fit(folder.path / "retrained" / name, split.protocol, split.fold)
         log.info("training once more for the checks of heatmaps: %s", name)
-        training_stage.train(other, place, split)
+        training_stage.train_fit(other, place, split)
         found[name] = place
     return found
 
 
-def shuffle(work: Context, seed: int) -> IntArray:
+def shuffled_labels(context: Context, seed: int) -> IntArray:
     """(N,) labels of all scans, dealt anew among the people."""
-    people, first, mine = np.unique(work.cohort.subject, return_index=True, return_inverse=True)
+    people, first, mine = np.unique(context.cohort.subject, return_index=True, return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(people))
-    return np.asarray(work.cohort.labels[first][order][mine])
+    return np.asarray(context.cohort.labels[first][order][mine])
 
 
-def _examples(work: Context, said: Predictions) -> list[tuple[int, str]]:
+def _examples(context: Context, said: Predictions) -> list[tuple[int, str]]:
     """Rows of what was said that are worth a look, class by class, and of what each is an example."""
     from scanwise.explanation import drawing
 
     if said.labels is None:
         return []
     found = []
-    for index in range(len(work.cohort.classes)):
-        picked = drawing.pick_examples(said.labels, said.probs, index, work.recipe.explain.examples)
+    for index in range(len(context.cohort.classes)):
+        picked = drawing.pick_examples(said.labels, said.probs, index, context.recipe.explain.examples)
         found += [(int(row), kind) for kind, mine in picked.items() for row in mine]
     return found
 
 
 def _mosaics(
-    work: Context,
+    context: Context,
     network: "Network",
     rows: IntArray,
     said: Predictions,
@@ -300,15 +312,15 @@ def _mosaics(
     """A sheet for each class: what the network was surest of, rightly and wrongly, and least sure of."""
     from scanwise.explanation import drawing, explain_arrays, with_check_result
 
-    classes = work.cohort.classes
+    classes = context.cohort.classes
     for index, name in enumerate(classes):
         mine = [(row, kind) for row, kind in examples if said.labels is not None and said.labels[row] == index]
         if not mine:
             continue
         chosen = [row for row, _ in mine]
-        scans, predicted = work.store.read(rows[chosen]), said.predicted[chosen]
+        scans, predicted = context.store.read(rows[chosen]), said.predicted[chosen]
         words = None if tokens is None else tokens[rows[chosen]]
-        options = options_of(work.recipe, work.device, False) | {"tokens": words}
+        options = explanation_options(context.recipe, context.device, False) | {"tokens": words}
         values, _ = explain_arrays(network, scans, targets=predicted[:, None], **options)
         shown = [
             with_check_result(Heatmap(str(said.scans[row]), int(p), v[0], method, float(said.probs[row, p])), reasons)
@@ -318,14 +330,14 @@ def _mosaics(
             f"{kind}: {drawing.heatmap_title(one, classes, name)}" for (_, kind), one in zip(mine, shown, strict=True)
         ]
         sheet = drawing.draw_mosaic(
-            list(scans), shown, captions, f"In truth {name}", opacity=work.recipe.explain.opacity
+            list(scans), shown, captions, f"In truth {name}", opacity=context.recipe.explain.opacity
         )
         for part, name in (("whole", ""), ("below", "-scans"), ("above", "-maps")):
             (out / f"class-{index}{name}.png").write_bytes(getattr(sheet, part))
 
 
 def _words(
-    work: Context,
+    context: Context,
     network: "Network",
     vocabulary: "Vocabulary",
     said: Predictions,
@@ -341,13 +353,13 @@ def _words(
         kinds.setdefault(row, []).append(kind)
     drawn = {int(row) for row in some}
     chosen = np.array([*kinds, *sorted(drawn - set(kinds))], dtype=np.int64)
-    told = _told(work, said, chosen, rows, said.predicted[chosen])
+    told = _told(context, said, chosen, rows, said.predicted[chosen])
     parts_stage.write_words(
         network,
         vocabulary,
         told,
         out,
-        device=work.device,
+        device=context.device,
         pictures=[f"words/{index:03d}.png" if row in kinds else "" for index, row in enumerate(chosen.tolist())],
         examples=["; ".join(kinds.get(row, [])) for row in chosen.tolist()],
         checked=[row in drawn for row in chosen.tolist()],
@@ -355,13 +367,13 @@ def _words(
     )
 
 
-def _summary(work: Context, subject: "CheckedMaps", out: Path) -> None:
+def _summary(context: Context, subject: "CheckedMaps", out: Path) -> None:
     """The mean map of each class that is named, over registered scans, and which regions carry it."""
     from scanwise.explanation import drawing, regions
 
     laid = regions.align_maps(subject.scans, subject.values)
     means, lines = {}, []
-    for index, name in enumerate(work.cohort.classes):
+    for index, name in enumerate(context.cohort.classes):
         mine = subject.targets[:, 0] == index
         if mine.any():
             here = replace(laid, maps=laid.maps[mine])
@@ -373,7 +385,7 @@ def _summary(work: Context, subject: "CheckedMaps", out: Path) -> None:
     )
 
 
-def save_maps(maps: Sequence[Heatmap], path: Path) -> None:
+def save_heatmaps(maps: Sequence[Heatmap], path: Path) -> None:
     """An npz: scans (N,), targets (N,), values (N, H, W), probs (N,), method, passed, reason."""
     if not maps:
         raise RecipeError("There are no maps to write; ask for at least one scan.")

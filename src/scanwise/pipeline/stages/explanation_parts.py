@@ -33,7 +33,7 @@ WORD_COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ExplainedScans:
     """Scans that are explained, and what is known of each.
 
     Attributes:
@@ -65,7 +65,7 @@ class Told:
 # --- the halves of a hybrid ---
 
 
-def look(network: "Network", told: Told, batch: int, device: str) -> "HybridMaps":
+def map_halves(network: "Network", told: ExplainedScans, batch: int, device: str) -> "HybridMaps":
     """The maps of both halves about the classes that are explained, `batch` scans at a time."""
     from scanwise.explanation import components
 
@@ -73,7 +73,7 @@ def look(network: "Network", told: Told, batch: int, device: str) -> "HybridMaps
 
 
 def check_halves(
-    network: "Network", told: Told, looks: "HybridMaps", masks: BoolArray, seed: int, batch: int, device: str
+    network: "Network", told: ExplainedScans, looks: "HybridMaps", masks: BoolArray, seed: int, batch: int, device: str
 ) -> dict[str, "list[SanityCheck]"]:
     """What the checks of the map of each half find, by its name; `masks` (N, H, W) say where the foreground is."""
     from scanwise.explanation import components, sanity
@@ -88,7 +88,7 @@ def check_halves(
 
 
 def write_components(
-    told: Told,
+    told: ExplainedScans,
     looks: "HybridMaps",
     out: Path,
     reasons: Mapping[str, Sequence[str]],
@@ -114,7 +114,7 @@ def write_components(
 
 
 def draw_halves(
-    told: Told, looks: "HybridMaps", one: "ComponentSummary", index: int, reasons: Mapping[str, Sequence[str]]
+    told: ExplainedScans, looks: "HybridMaps", one: "ComponentSummary", index: int, reasons: Mapping[str, Sequence[str]]
 ) -> bytes:
     """The maps of both halves and the two combined, over one scan."""
     from scanwise.explanation import drawing
@@ -139,7 +139,7 @@ def draw_halves(
 def write_words(
     network: "Network",
     vocabulary: "Vocabulary",
-    told: Told,
+    told: ExplainedScans,
     out: Path,
     *,
     device: str,
@@ -183,11 +183,11 @@ def write_words(
     ]
     with run.writing(out / "words.csv") as temporary:
         tables.write_csv(WORD_COLUMNS, lines, temporary)
-    return [strongest(found, written, index) for index, written in enumerate(spelled)]
+    return [strongest_words(found, written, index) for index, written in enumerate(spelled)]
 
 
 def _lines(
-    told: Told,
+    told: ExplainedScans,
     found: "WordAttribution",
     spelled: Sequence[str],
     last: int,
@@ -214,7 +214,7 @@ def _lines(
     return rows or [(*before, "", "", "", "", share, picture)]
 
 
-def strongest(found: "WordAttribution", spelled: Sequence[str], index: int, most: int = 4) -> str:
+def strongest_words(found: "WordAttribution", spelled: Sequence[str], index: int, most: int = 4) -> str:
     """In one line: the words that speak most, and the share of each part."""
     fall = found.fall[index, : len(spelled)]
     order = [int(place) for place in np.argsort(-np.abs(fall), kind="stable")[:most] if abs(fall[place]) >= 0.01]
@@ -229,7 +229,13 @@ def strongest(found: "WordAttribution", spelled: Sequence[str], index: int, most
 
 
 def write_spread(
-    found: "MemberMaps", told: Told, rows: slice, reasons: Sequence[str] | None, *, arrays: Path, picture: Path
+    found: "MemberMaps",
+    told: ExplainedScans,
+    rows: slice,
+    reasons: Sequence[str] | None,
+    *,
+    arrays: Path,
+    picture: Path,
 ) -> None:
     """Mean map and variance over members, of some of the scans.
 

@@ -12,10 +12,10 @@ MOST = 12
 COLUMNS = ("path", "subject", "label", "predicted", "probability", "probability_of_label")
 
 
-def write(work: Context, folder: Run, said: Predictions) -> None:
+def write_failures(context: Context, folder: Run, said: Predictions) -> None:
     """Write `figures/failures.png` and `tables/failures`, the surest mistakes first, one a subject."""
-    rows = gravest(said)
-    place = {path: row for row, path in enumerate(work.cohort.path.tolist())}
+    rows = most_confident_errors(said)
+    place = {path: row for row, path in enumerate(context.cohort.path.tolist())}
     labels, called = np.asarray(said.labels), said.predicted
     lines = [
         (
@@ -31,9 +31,10 @@ def write(work: Context, folder: Run, said: Predictions) -> None:
     tables.write_table(COLUMNS, lines, folder.tables / "failures.csv")
     if not len(rows):
         return
-    pixels = work.store.read(np.array([place[path] for path in said.scans[rows].tolist()]))
+    pixels = context.store.read(np.array([place[path] for path in said.scans[rows].tolist()]))
     titles = {
-        name: stage.title if (stage := work.recipe.stages.get(name)) and stage.title else name for name in said.classes
+        name: stage.title if (stage := context.recipe.stages.get(name)) and stage.title else name
+        for name in said.classes
     }
     captions = tuple(
         f"truly {titles[truly]}, called {titles[wrongly]}, {100 * sure:.0f} % sure"
@@ -43,7 +44,7 @@ def write(work: Context, folder: Run, said: Predictions) -> None:
         temporary.write_bytes(scan_sheets.gallery(pixels, captions))
 
 
-def gravest(said: Predictions, most: int = MOST) -> IntArray:
+def most_confident_errors(said: Predictions, most: int = MOST) -> IntArray:
     """Rows that are wrong, the surest of each subject, the surest subjects first."""
     wrong = np.flatnonzero(said.predicted != np.asarray(said.labels))
     order = wrong[np.argsort(-said.probs[wrong].max(axis=1), kind="stable")]

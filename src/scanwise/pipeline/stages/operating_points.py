@@ -7,7 +7,7 @@ import numpy as np
 
 from scanwise import bundle, evaluation
 from scanwise.pipeline.context import Context
-from scanwise.pipeline.stages.evaluation import POOLED, ModelPredictions, pool
+from scanwise.pipeline.stages.evaluation import POOLED, ModelPredictions, pool_folds
 from scanwise.records import Logits, Predictions
 from scanwise.reporting import legacy_tables
 from scanwise.run import Fit, Run
@@ -17,7 +17,7 @@ ANONYMOUS = "0" * 64
 UNITS = ("scans", "subjects")
 
 
-def write(work: Context, folder: Run, judged: Sequence[ModelPredictions]) -> None:
+def write_operating_points(context: Context, folder: Run, judged: Sequence[ModelPredictions]) -> None:
     """Write `tables/operating_points` and `tables/decision_curve` of the honest fits.
 
     Of several folds each has rows of its own, and all together have the fold -1: every fold's cut is chosen on its own
@@ -26,38 +26,38 @@ def write(work: Context, folder: Run, judged: Sequence[ModelPredictions]) -> Non
     honest = [entry for entry in judged if entry.model == "network" and entry.split.protocol == "honest"]
     if not honest:
         return
-    chosen = [validation_of(folder.fit("honest", entry.split.fold)) for entry in honest]
-    whole = pool(honest) if len(honest) > 1 else honest[0]
+    chosen = [validation_predictions(folder.fit("honest", entry.split.fold)) for entry in honest]
+    whole = pool_folds(honest) if len(honest) > 1 else honest[0]
     points: list[dict[str, Any]] = []
     curved: list[dict[str, Any]] = []
-    for place, unit in enumerate(UNITS if work.cohort.subjects_known else UNITS[:1]):
+    for place, unit in enumerate(UNITS if context.cohort.subjects_known else UNITS[:1]):
         choosing = [both[place] for both in chosen]
         trying: list[Predictions] = [getattr(entry, unit) for entry in honest]
         for entry, one, other in zip(honest, choosing, trying, strict=True):
-            points += _transport(work, entry.split.fold, [one], [other], other)
+            points += _transport(context, entry.split.fold, [one], [other], other)
         if len(honest) > 1:
-            points += _transport(work, POOLED, choosing, trying, getattr(whole, unit))
-        curved += curves(getattr(whole, unit))
+            points += _transport(context, POOLED, choosing, trying, getattr(whole, unit))
+        curved += decision_curves(getattr(whole, unit))
     legacy_tables.write_points(folder, points, curved)
 
 
 def _transport(
-    work: Context, fold: int, chosen: Sequence[Predictions], tried: Sequence[Predictions], together: Predictions
+    context: Context, fold: int, chosen: Sequence[Predictions], tried: Sequence[Predictions], together: Predictions
 ) -> list[dict[str, Any]]:
-    section = work.recipe.evaluation
-    asked: dict[str, Any] = {"draws": section.draws, "confidence": section.confidence, "seed": work.recipe.seed}
+    section = context.recipe.evaluation
+    asked: dict[str, Any] = {"draws": section.draws, "confidence": section.confidence, "seed": context.recipe.seed}
     return [
         {"fold": fold, **row} for row in evaluation.transfer_thresholds_over_folds(chosen, tried, together, **asked)
     ]
 
 
-def validation_of(place: Fit) -> tuple[Predictions, Predictions]:
+def validation_predictions(place: Fit) -> tuple[Predictions, Predictions]:
     """What a fit says of its own validation side, by scan and by subject."""
     logits = Logits.load(place.logits("validation"))
     return bundle.predict_scans_and_subjects(bundle.load_predictors(place), logits, [ANONYMOUS] * len(logits))
 
 
-def curves(said: Predictions) -> list[dict[str, Any]]:
+def decision_curves(said: Predictions) -> list[dict[str, Any]]:
     """The decision curve of each class that some rows have and some have not (of the second, where there are two)."""
     found: list[dict[str, Any]] = []
     for index in [1] if len(said.classes) == 2 else range(len(said.classes)):

@@ -19,34 +19,34 @@ if TYPE_CHECKING:
     from scanwise.models import Network
     from scanwise.models.vocabulary import Vocabulary
 
-STRANGE = "strange"
+ALTERED = "strange"
 """The name of the logits of made-up scans, beside those of the sides."""
-MOST_STRANGE = 64
+MOST_ALTERED = 64
 """Test scans that each kind of made-up scan is made from."""
 
 
-def noise(pixels: Pixels, rows: IntArray) -> Pixels:
+def noise_scans(pixels: Pixels, rows: IntArray) -> Pixels:
     """Pixels at random, always the same ones for a row."""
     drawn = [np.random.default_rng(int(row)).integers(0, 256, pixels.shape[1:], dtype=np.uint8) for row in rows]
     return np.stack(drawn)
 
 
-def blank(pixels: Pixels, rows: IntArray) -> Pixels:
+def blank_scans(pixels: Pixels, rows: IntArray) -> Pixels:
     """One single value all over."""
     levels = (rows * 37 % 256).astype(np.uint8)
     return np.broadcast_to(levels[:, None, None, None], pixels.shape).copy()
 
 
-KINDS: dict[str, Callable[[Pixels, IntArray], Pixels]] = {
-    "noise": noise,
-    "blank": blank,
+ALTERATIONS: dict[str, Callable[[Pixels, IntArray], Pixels]] = {
+    "noise": noise_scans,
+    "blank": blank_scans,
     "inverted": lambda pixels, _: 255 - pixels,
     "rotated": lambda pixels, _: np.rot90(pixels, 1, (1, 2)).copy(),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class AlteredScans:
     """The scans of a store, each changed as it is read."""
 
     store: Store
@@ -56,40 +56,42 @@ class Changed:
         return self.change(self.store.read(indices), indices)
 
 
-def predict(work: Context, place: Fit, split: Split) -> None:
+def predict_sides(context: Context, place: Fit, split: Split) -> None:
     """Write logits of every side that judges; of honest fits also what it takes to tell strange scans from these."""
     asked = {side: split.rows(side) for side in SIDES[1:]}
     if split.protocol == "honest":
         train, test = split.rows("train"), asked["test"]
-        asked["train"] = train[novelty.representative_rows(work.cohort.subject[train])]
-        asked[STRANGE] = test[novelty.representative_rows(work.cohort.subject[test], MOST_STRANGE)]
-    asked |= dict.fromkeys(text_inputs.parts_of(work.recipe), asked["test"])
+        asked["train"] = train[novelty.representative_rows(context.cohort.subject[train])]
+        asked[ALTERED] = test[novelty.representative_rows(context.cohort.subject[test], MOST_ALTERED)]
+    asked |= dict.fromkeys(text_inputs.removable_parts(context.recipe), asked["test"])
     missing = {name: rows for name, rows in asked.items() if len(rows) and not _is_there(place, name)}
     if not missing:
         return
-    network, vocabulary, tokens = load_network(work, place, split)
+    network, vocabulary, tokens = load_network(context, place, split)
     for name, rows in missing.items():
-        if name == STRANGE:
-            changed = {kind: Changed(work.store, change) for kind, change in KINDS.items()}
-            parts = {kind: _ask(work, network, split, scans, rows, tokens) for kind, scans in changed.items()}
+        if name == ALTERED:
+            changed = {kind: AlteredScans(context.store, change) for kind, change in ALTERATIONS.items()}
+            parts = {kind: _ask(context, network, split, scans, rows, tokens) for kind, scans in changed.items()}
             run.save(_together(parts), place.logits(name))
         elif vocabulary is not None and tokens is not None and name in text_inputs.PARTS:
-            said = _ask(work, network, split, *text_inputs.less(name, work, vocabulary, tokens, rows))
+            said = _ask(context, network, split, *text_inputs.inputs_without(name, context, vocabulary, tokens, rows))
             run.save(replace(said, split="test"), place.logits(name))
         else:
-            run.save(replace(_ask(work, network, split, work.store, rows, tokens), split=name), place.logits(name))
+            run.save(
+                replace(_ask(context, network, split, context.store, rows, tokens), split=name), place.logits(name)
+            )
 
 
-def load_network(work: Context, place: Fit, split: Split) -> "tuple[Network, Vocabulary | None, IntArray | None]":
+def load_network(context: Context, place: Fit, split: Split) -> "tuple[Network, Vocabulary | None, IntArray | None]":
     """The network of a fit; where it reads words, its vocabulary and the tokens of all scans."""
     from scanwise.models import build_network, weights
 
-    vocabulary = text_inputs.vocabulary_of(work, place, split)
+    vocabulary = text_inputs.fit_vocabulary(context, place, split)
     encoder = None if vocabulary is None else vocabulary.encoder
-    made, count = work.recipe, len(work.cohort.classes)
+    made, count = context.recipe, len(context.cohort.classes)
     network = build_network(made.model, count, made.data.channels, pretrained=False, encoder=encoder)
     weights.load_weights(network, place.model)
-    return network, vocabulary, text_inputs.tokens_of(work, vocabulary)
+    return network, vocabulary, text_inputs.cohort_tokens(context, vocabulary)
 
 
 def _is_there(place: Fit, name: str) -> bool:
@@ -104,20 +106,20 @@ def _is_there(place: Fit, name: str) -> bool:
 
 
 def _ask(
-    work: Context,
+    context: Context,
     network: Any,
     split: Split,
-    scans: Store | Changed | None,
+    scans: Store | AlteredScans | None,
     rows: IntArray,
     tokens: IntArray | None = None,
 ) -> Logits:
     from scanwise import prediction
 
     logits, features = prediction.predict_scans(
-        network, scans, rows, tokens=tokens, batch=prediction.prediction_batch_size(work.recipe), device=work.device,
-        progress=work.progress,
+        network, scans, rows, tokens=tokens, batch=prediction.prediction_batch_size(context.recipe), device=context.device,
+        progress=context.progress,
     )  # fmt: skip
-    here = work.cohort.take(rows)
+    here = context.cohort.take(rows)
     return Logits(
         logits=logits,
         labels=here.labels,
@@ -128,11 +130,11 @@ def _ask(
         features=features,
         protocol=split.protocol,
         fold=split.fold,
-        appearance=_appearance(work.store if scans is None else scans, rows),
+        appearance=_appearance(context.store if scans is None else scans, rows),
     )
 
 
-def _appearance(scans: Store | Changed, rows: IntArray, block: int = 512) -> FloatArray:
+def _appearance(scans: Store | AlteredScans, rows: IntArray, block: int = 512) -> FloatArray:
     starts = range(0, len(rows), block)
     return np.concatenate([novelty.appearance_features(scans.read(rows[start : start + block])) for start in starts])
 
@@ -151,5 +153,5 @@ def _together(parts: Mapping[str, Logits]) -> Logits:
         first,
         **{name: joined(name) for name in names},
         groups={**groups, "kind": np.repeat(list(parts), count)},
-        split=STRANGE,
+        split=ALTERED,
     )

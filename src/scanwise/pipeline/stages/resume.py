@@ -22,14 +22,14 @@ from scanwise.run import Run
 
 log = logging.getLogger("scanwise")
 
-Changed = dict[str, list[Any]]
+SettingChanges = dict[str, list[Any]]
 """Settings, each with its value before and now."""
 
 FREE = {"train.accumulate", "train.batch", "train.clip", "train.precision"}
 """What may change within a run; of batch and accumulate the product stays, so that each step learns from as many scans."""
 
 
-def go_on(folder: Run, work: Context) -> list[Finding]:
+def resume_run(folder: Run, context: Context) -> list[Finding]:
     """Refuse to go on with another recipe, other scans or another split; note what of the recipe may change and does.
 
     Returns:
@@ -41,11 +41,11 @@ def go_on(folder: Run, work: Context) -> list[Finding]:
     if not folder.recipe.is_file():
         return []
     began = recipe.load_recipe(folder.recipe)
-    changed: Changed = {}
-    if began.to_yaml() != work.recipe.to_yaml():  # not the file's own text: a newer scanwise has more defaults
-        changed = _differences(began, work.recipe)
-        _refuse_settings(folder, work, changed)
-    _refuse_data(folder, work)
+    changed: SettingChanges = {}
+    if began.to_yaml() != context.recipe.to_yaml():  # not the file's own text: a newer scanwise has more defaults
+        changed = _differences(began, context.recipe)
+        _refuse_settings(folder, context, changed)
+    _refuse_data(folder, context)
     known = run.read_json(folder.provenance) if folder.provenance.is_file() else {}
     changes = known.get("changes", [])
     if changed:
@@ -65,8 +65,8 @@ def data_hash(known: Cohort) -> str:
     return told.hexdigest()
 
 
-def _refuse_settings(folder: Run, work: Context, changed: Changed) -> None:
-    train = work.recipe.train
+def _refuse_settings(folder: Run, context: Context, changed: SettingChanges) -> None:
+    train = context.recipe.train
     steps = [
         batch * more
         for batch, more in zip(
@@ -75,7 +75,7 @@ def _refuse_settings(folder: Run, work: Context, changed: Changed) -> None:
             strict=True,
         )
     ]
-    left = any(not folder.fit(split.protocol, split.fold).model.is_file() for split in work.splits)
+    left = any(not folder.fit(split.protocol, split.fold).model.is_file() for split in context.splits)
     if left and changed and changed.keys() <= FREE and steps[0] == steps[1]:
         return
     raise RunError(
@@ -85,10 +85,10 @@ def _refuse_settings(folder: Run, work: Context, changed: Changed) -> None:
     )
 
 
-def _refuse_data(folder: Run, work: Context) -> None:
-    if folder.cohort.is_file() and (other := _other_data(Cohort.load(folder.cohort), work.cohort)):
+def _refuse_data(folder: Run, context: Context) -> None:
+    if folder.cohort.is_file() and (other := _other_data(Cohort.load(folder.cohort), context.cohort)):
         raise RunError(f"{folder.path} was begun with other {other}. Restore them, or choose another --out.")
-    for split in work.splits:
+    for split in context.splits:
         kept = folder.fit(split.protocol, split.fold).split
         if kept.is_file() and not np.array_equal(Split.load(kept).side, split.side):
             raise RunError(
@@ -111,7 +111,7 @@ def _other_data(before: Cohort, now: Cohort) -> str:
     )
 
 
-def _differences(before: Recipe, now: Recipe) -> Changed:
+def _differences(before: Recipe, now: Recipe) -> SettingChanges:
     old, new = (_flat(made.model_dump(mode="json")) for made in (before, now))
     return {key: [old.get(key), new.get(key)] for key in sorted(old | new) if old.get(key) != new.get(key)}
 

@@ -11,7 +11,7 @@ from scanwise.metrics.ranks import weighted_auroc
 from scanwise.novelty import NoveltyDetector
 from scanwise.pipeline.context import Context
 from scanwise.pipeline.stages.evaluation import POOLED, ModelPredictions
-from scanwise.pipeline.stages.prediction import STRANGE
+from scanwise.pipeline.stages.prediction import ALTERED
 from scanwise.records import FloatArray, Logits, Metric, Predictions
 from scanwise.reporting import tables
 from scanwise.risk import clopper_pearson
@@ -21,25 +21,25 @@ SELECTIVE = (
     "fold", "chosen", "risk", "delta", "refused", "calibration", "calibration_answered", "test", "answered", "wrong",
 )  # fmt: skip
 MEMBERS = ("protocol", "fold", "members", "disagreement", "kl", "told")
-STRANGE_COLUMNS = ("fold", "kind", "scans", "subjects", "score", "auroc", "flagged")
+DETECTION_COLUMNS = ("fold", "kind", "scans", "subjects", "score", "auroc", "flagged")
 SCORES = ("default", "features", "mahalanobis", "energy")
 """How unlike, by what: the default, and beside it neighbours in the bare features, Mahalanobis and the energy."""
 
 Row = dict[str, Any]
 
 
-def measure(work: Context, folder: Run, judged: Sequence[ModelPredictions]) -> list[Metric]:
+def measure_selective_prediction(context: Context, folder: Run, judged: Sequence[ModelPredictions]) -> list[Metric]:
     """Selective figures of the honest network on its test subjects, fold by fold and over all folds."""
     fits = [entry for entry in judged if entry.model == "network" and entry.split.protocol == "honest"]
-    rows = {entry.split.fold: deferral(folder.fit("honest", entry.split.fold), entry) for entry in fits}
+    rows = {entry.split.fold: selective_rows(folder.fit("honest", entry.split.fold), entry) for entry in fits}
     if len(fits) > 1:
         rows[POOLED] = [_summed(list(same)) for same in zip(*rows.values(), strict=True)]
-    confidence, found = work.recipe.evaluation.confidence, []
+    confidence, found = context.recipe.evaluation.confidence, []
     for fold, table in rows.items():
         for row in table:
             if not row["refused"]:
                 found += _selective(row, fold, confidence)
-        for unit in ("scans", "subjects") if work.cohort.subjects_known else ("scans",):
+        for unit in ("scans", "subjects") if context.cohort.subjects_known else ("scans",):
             said = [getattr(entry, unit) for entry in fits if fold in (entry.split.fold, POOLED)]
             found += _curve(said, fold)
     return found
@@ -77,7 +77,7 @@ def _selective(row: Row, fold: int, confidence: float) -> list[Metric]:
     ]
 
 
-def deferral(place: Fit, judged: ModelPredictions) -> list[Row]:
+def selective_rows(place: Fit, judged: ModelPredictions) -> list[Row]:
     """For each error that may be allowed: the threshold that calibration subjects gave, and what it does on the test."""
     told = run.read_json(place.abstention)
     said, found = judged.subjects, []
@@ -102,17 +102,17 @@ def _summed(rows: Sequence[Row]) -> Row:
     return {**rows[0], **sums, "refused": next((row["refused"] for row in rows if row["refused"]), "")}
 
 
-def write(folder: Run, judged: Sequence[ModelPredictions]) -> None:
+def write_selective_tables(folder: Run, judged: Sequence[ModelPredictions]) -> None:
     """Write `tables/selective.csv` and `out_of_distribution.csv` of the honest fits, `members.csv` of ensembles."""
     selective: list[Row] = []
     strange: list[Row] = []
     for entry in judged:
         if entry.model == "network" and entry.split.protocol == "honest":
             place = folder.fit("honest", entry.split.fold)
-            selective += deferral(place, entry)
-            strange += told_apart(place)
+            selective += selective_rows(place, entry)
+            strange += detection_rows(place)
     for columns, rows, name in (
-        (SELECTIVE, selective, "selective.csv"), (STRANGE_COLUMNS, strange, "out_of_distribution.csv"),
+        (SELECTIVE, selective, "selective.csv"), (DETECTION_COLUMNS, strange, "out_of_distribution.csv"),
         (MEMBERS, _diversity(folder, judged), "members.csv"),
     ):  # fmt: skip
         if rows:
@@ -135,13 +135,13 @@ def _diversity(folder: Run, judged: Sequence[ModelPredictions]) -> list[Row]:
     return rows
 
 
-def told_apart(place: Fit) -> list[Row]:
+def detection_rows(place: Fit) -> list[Row]:
     """How well each score tells made-up scans from the test scans, and how many the default flags."""
     train, validation, test, strange = (
-        Logits.load(place.logits(side)) for side in ("train", "validation", "test", STRANGE)
+        Logits.load(place.logits(side)) for side in ("train", "validation", "test", ALTERED)
     )
     detector = NoveltyDetector.load(place.novelty)
-    scores = scores_of(detector, train, validation)
+    scores = detection_scores(detector, train, validation)
     usual = {name: score(test) for name, score in scores.items()}
     unusual = {name: score(strange) for name, score in scores.items()}
     kinds = {kind: strange.groups["kind"] == kind for kind in dict.fromkeys(strange.groups["kind"].tolist())}
@@ -156,7 +156,7 @@ def told_apart(place: Fit) -> list[Row]:
                 "kind": kind,
                 **counts,
                 "score": name,
-                "auroc": area(usual[name], unusual[name][here]),
+                "auroc": detection_auroc(usual[name], unusual[name][here]),
             }
             rows.append({**row, "flagged": float(flagged[1][here].mean()) if name == "default" else ""})
     return rows
@@ -166,7 +166,7 @@ def _counts(logits: Logits) -> Row:
     return {"scans": len(logits), "subjects": len(np.unique(logits.subjects))}
 
 
-def scores_of(
+def detection_scores(
     detector: NoveltyDetector, train: Logits, validation: Logits
 ) -> Mapping[str, Callable[[Logits], FloatArray]]:
     """Each of `SCORES` as a function of logits; those beside the default learn from the same training scans."""
@@ -181,7 +181,7 @@ def scores_of(
     }
 
 
-def area(usual: FloatArray, unusual: FloatArray) -> float:
+def detection_auroc(usual: FloatArray, unusual: FloatArray) -> float:
     """The AUROC of a score: the share of pairs of a strange and a usual scan in which the strange one scores higher."""
     scores = np.concatenate([usual, unusual])
     return float(weighted_auroc(scores, np.arange(len(scores)) >= len(usual), np.ones(len(scores))))

@@ -14,7 +14,7 @@ PARTS = ("without_words", "without_image", "without_class_words")
 """What may be gone: the title, the image, or of the title those words that the class names hold."""
 
 
-def parts_of(made: Recipe) -> tuple[str, ...]:
+def removable_parts(made: Recipe) -> tuple[str, ...]:
     """Those of `PARTS` that can be taken from the network of a recipe."""
     if not made.model.reads_words:
         return ()
@@ -22,7 +22,7 @@ def parts_of(made: Recipe) -> tuple[str, ...]:
     return (*PARTS[:2], *masked) if made.model.name == "fusion" else masked
 
 
-def titles_of(cohort: Cohort, made: Recipe) -> StrArray:
+def cohort_titles(cohort: Cohort, made: Recipe) -> StrArray:
     """(N,) the titles as the recipe's network reads them.
 
     Raises:
@@ -36,28 +36,28 @@ def titles_of(cohort: Cohort, made: Recipe) -> StrArray:
     return np.array(titles_as_read(cohort.text, made.model.text, cohort.classes), dtype=np.str_)
 
 
-def vocabulary_of(work: Context, place: Fit, split: Split) -> Vocabulary | None:
+def fit_vocabulary(context: Context, place: Fit, split: Split) -> Vocabulary | None:
     """The vocabulary of a fit, learnt from its training titles alone; None for a network that reads no words."""
-    if not work.recipe.model.reads_words:
+    if not context.recipe.model.reads_words:
         return None
-    titles = titles_of(work.cohort, work.recipe)
+    titles = cohort_titles(context.cohort, context.recipe)
     if not place.vocabulary.is_file():
-        Vocabulary.learn(titles[split.rows("train")], work.recipe.model.text).save(place.vocabulary)
+        Vocabulary.learn(titles[split.rows("train")], context.recipe.model.text).save(place.vocabulary)
     return Vocabulary.load(place.vocabulary)
 
 
-def tokens_of(work: Context, vocabulary: Vocabulary | None) -> IntArray | None:
+def cohort_tokens(context: Context, vocabulary: Vocabulary | None) -> IntArray | None:
     """(N, L) tokens of all scans of the cohort."""
-    return None if vocabulary is None else vocabulary(titles_of(work.cohort, work.recipe))
+    return None if vocabulary is None else vocabulary(cohort_titles(context.cohort, context.recipe))
 
 
-def less(
-    part: str, work: Context, vocabulary: Vocabulary, tokens: IntArray, rows: IntArray
+def inputs_without(
+    part: str, context: Context, vocabulary: Vocabulary, tokens: IntArray, rows: IntArray
 ) -> tuple[Store | None, IntArray, IntArray]:
     """Pixels, rows and tokens for a network that a part of its input is kept from."""
     if part == "without_words":
-        return work.store, rows, np.full_like(tokens, vocabulary.pad)
+        return context.store, rows, np.full_like(tokens, vocabulary.pad)
     if part == "without_image":
         return None, rows, tokens
-    titles = remove_words(titles_of(work.cohort, work.recipe), work.cohort.classes)
-    return work.store, rows, vocabulary(titles)
+    titles = remove_words(cohort_titles(context.cohort, context.recipe), context.cohort.classes)
+    return context.store, rows, vocabulary(titles)

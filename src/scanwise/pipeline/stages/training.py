@@ -19,32 +19,32 @@ if TYPE_CHECKING:
     from scanwise.models import Network
 
 
-def train(work: Context, place: Fit, split: Split) -> None:
+def train_fit(context: Context, place: Fit, split: Split) -> None:
     """Leave the weights of a fit in its folder; what an earlier session left there is kept."""
     if place.model.is_file():
         return
     # What was said by a network that is gone goes too; a retrained one speaks for itself.
-    for side in (*SIDES, prediction_stage.STRANGE, *text_inputs.PARTS):
+    for side in (*SIDES, prediction_stage.ALTERED, *text_inputs.PARTS):
         place.logits(side).unlink(missing_ok=True)
     from scanwise.training import distributed
 
-    vocabulary = distributed.writer_first(lambda: text_inputs.vocabulary_of(work, place, split))
-    tokens = text_inputs.tokens_of(work, vocabulary)
-    made = work.recipe
+    vocabulary = distributed.writer_first(lambda: text_inputs.fit_vocabulary(context, place, split))
+    tokens = text_inputs.cohort_tokens(context, vocabulary)
+    made = context.recipe
     if made.model.members.kind != "deep_ensemble":
-        _train_one(work, made, place, split, vocabulary, tokens)
+        _train_one(context, made, place, split, vocabulary, tokens)
         return
     members = [place.member(index) for index in range(made.model.members.number)]
     alone = made.model.model_copy(update={"members": Members()})
     for index, member in enumerate(members):
         if not member.model.is_file():
             own = made.model_copy(update={"model": alone, "seed": made.seed + index})
-            _train_one(work, own, member, split, vocabulary, tokens)
+            _train_one(context, own, member, split, vocabulary, tokens)
     if is_writer():
-        _join(work, alone, members, place, vocabulary)
+        _join(context, alone, members, place, vocabulary)
 
 
-def refuse(network: "Network", made: Recipe) -> None:
+def check_trainable(network: "Network", made: Recipe) -> None:
     """See that a network can be trained as its recipe says, before anything is written: the stages take hours.
 
     Args:
@@ -68,7 +68,7 @@ def refuse(network: "Network", made: Recipe) -> None:
         )
 
 
-def untrained(made: Recipe) -> list[Finding]:
+def untrained_findings(made: Recipe) -> list[Finding]:
     """What is to be known of a network that is taken as it came."""
     if made.train.epochs:
         return []
@@ -84,14 +84,14 @@ def untrained(made: Recipe) -> list[Finding]:
 
 
 def _train_one(
-    work: Context, made: Recipe, place: Fit, split: Split, vocabulary: Vocabulary | None, tokens: IntArray | None
+    context: Context, made: Recipe, place: Fit, split: Split, vocabulary: Vocabulary | None, tokens: IntArray | None
 ) -> None:
     import torch
 
     from scanwise import training
     from scanwise.models import build_network
 
-    known = work.cohort
+    known = context.cohort
     torch.manual_seed(made.seed)
     encoder = None if vocabulary is None else vocabulary.encoder
     network = build_network(
@@ -100,24 +100,24 @@ def _train_one(
     training.train_network(
         network,
         made,
-        work.store,
+        context.store,
         known.labels,
         {side: split.rows(side) for side in SIDES},
         place,
         subjects=known.subject if known.subjects_known else None,
         tokens=tokens,
         classes=known.classes,
-        device=work.device,
-        progress=work.progress,
-        after=work.send,
+        device=context.device,
+        progress=context.progress,
+        after=context.send,
     )
 
 
-def _join(work: Context, alone: Model, members: list[Fit], place: Fit, vocabulary: Vocabulary | None) -> None:
+def _join(context: Context, alone: Model, members: list[Fit], place: Fit, vocabulary: Vocabulary | None) -> None:
     """Put trained networks into one file of weights, and the mean of their histories beside it."""
     from scanwise.models import DeepEnsemble, build_network, weights
 
-    shape = (alone, len(work.cohort.classes), work.recipe.data.channels)
+    shape = (alone, len(context.cohort.classes), context.recipe.data.channels)
     encoder = None if vocabulary is None else vocabulary.encoder
     networks = [build_network(*shape, pretrained=False, encoder=encoder) for _ in members]
     for network, member in zip(networks, members, strict=True):

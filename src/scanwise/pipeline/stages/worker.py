@@ -15,7 +15,7 @@ from scanwise.records import Cohort, Split
 from scanwise.run import Run, processes
 
 
-def call_in() -> None:
+def join_processes() -> None:
     """Let the other processes, if there are some, begin: cohort and splits are written."""
     if processes() > 1:
         from scanwise.training import distributed as company
@@ -24,7 +24,7 @@ def call_in() -> None:
         company.wait_for_all()
 
 
-def part() -> None:
+def finish_together() -> None:
     """Wait, where there are several processes, until the first has written all: then every one of them may read it.
 
     They stay together until they end, since they may be asked for another fit, and cannot meet a second time.
@@ -36,19 +36,19 @@ def part() -> None:
         atexit.register(company.leave_processes)
 
 
-def follow(out: Path, *, data: str, subject: str, device: str, pseudonymise: bool) -> Run:
+def follow_fit(out: Path, *, data: str, subject: str, device: str, pseudonymise: bool) -> Run:
     """Wait until the first process has written cohort and splits, train with it all that it trains, and wait for the rest.
 
     All processes must see the run folder; each reads the data for itself, the pixels from the store that the first has
     filled where they are on one machine.
     """
-    call_in()
+    join_processes()
     folder = Run.open(out)
-    work = _take_up(folder, data, subject, device, pseudonymise)
-    for split in work.splits:
-        training_stage.train(work, folder.fit(split.protocol, split.fold), split)
-    explanation_stage.follow(work, folder)
-    part()
+    context = _take_up(folder, data, subject, device, pseudonymise)
+    for split in context.splits:
+        training_stage.train_fit(context, folder.fit(split.protocol, split.fold), split)
+    explanation_stage.follow_explanation(context, folder)
+    finish_together()
     return folder
 
 
