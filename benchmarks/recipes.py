@@ -228,7 +228,7 @@ class Bare:
         return self.network(mixed.images, *words), mixed.others, mixed.share
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return LOSSES[self.section.loss](logits, labels, self.weights, self.section.label_smoothing)
+        return LOSSES[self.section.loss].function(logits, labels, self.weights, self.section.label_smoothing)
 
 
 def beside_notebook(case: Case, data: Path, batches: int, rounds: int) -> None:
@@ -245,7 +245,7 @@ def beside_notebook(case: Case, data: Path, batches: int, rounds: int) -> None:
             transforms.Normalize(0.5, 0.5),
         ]
     )
-    folder = datasets.ImageFolder(data / "train_network", change)
+    folder = datasets.ImageFolder(data / "train", change)
     chosen = np.random.default_rng(0).permutation(len(folder))[:count].tolist()
     loader = DataLoader(Subset(folder, chosen), made.train.batch, shuffle=True)
     bare = Bare(case, *blank(made))
@@ -301,7 +301,7 @@ def beside_timm(data: Path, batches: int, most: int, rounds: int, script: Path |
     """The recipe `backbone` with zoom and flip, by us and by timm."""
     made = smaller(recipes.load_recipe("backbone", ZOOM_AND_FLIP), most)
     case = Case("backbone", made, stages_of(made.train)[0])
-    folder = datasets.ImageFolder(data / "train_network")
+    folder = datasets.ImageFolder(data / "train")
     chosen = np.random.default_rng(0).permutation(len(folder))[: batches * made.train.batch]
     samples = [folder.samples[index] for index in chosen]
     with tempfile.TemporaryDirectory() as files:
@@ -314,7 +314,7 @@ def beside_timm(data: Path, batches: int, most: int, rounds: int, script: Path |
 def linked(samples: list[tuple[str, int]], folder: Path) -> Path:
     """A folder of classes with these files alone."""
     for index, (path, label) in enumerate(samples):
-        place = folder / "train_network" / str(label) / f"{index}.jpg"
+        place = folder / "train" / str(label) / f"{index}.jpg"
         place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(Path(path).resolve())
     return folder

@@ -165,7 +165,7 @@ def notebook(data: Path, rounds: int) -> None:
             transforms.Normalize(0.5, 0.5),
         ]
     )
-    folder = datasets.ImageFolder(data / "train_network", change)
+    folder = datasets.ImageFolder(data / "train", change)
     chosen = np.random.default_rng(0).permutation(len(folder))[: NOTEBOOK_BATCHES * section.batch]
     paths = np.array([str(Path(folder.samples[i][0]).relative_to(data)) for i in chosen])
     labels = np.array([folder.samples[i][1] for i in chosen])

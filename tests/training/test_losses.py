@@ -1,11 +1,16 @@
 """Losses against loops of our own and against torch."""
 
+from contextlib import nullcontext
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 from scanwise.models.ordinal import class_log_probs
+from scanwise.recipe import Recipe, Train
+from scanwise.recipe.train import LossName
 from scanwise.training.losses import LOSSES, corn, cross_entropy, focal
 
 LOGITS = torch.randn(12, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2
@@ -53,16 +58,18 @@ def test_focal_is_torchvisions_where_both_are_defined() -> None:
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_is_a_scalar_that_falls_downhill(name: str) -> None:
     logits = LOGITS.clone().requires_grad_()
-    loss = LOSSES[name](logits, LABELS, None, 0.0)
+    loss = LOSSES[name].function(logits, LABELS, None, 0.0)
     assert loss.shape == ()
     loss.backward()
-    lower = LOSSES[name](LOGITS - 0.1 * logits.grad, LABELS, None, 0.0)
+    lower = LOSSES[name].function(LOGITS - 0.1 * logits.grad, LABELS, None, 0.0)
     assert 0 < float(lower) < float(loss.detach())
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_sure_and_right_answer_costs_nothing(name: str) -> None:
-    assert float(LOSSES[name](50 * F.one_hot(LABELS, 4).double(), LABELS, None, 0.0)) == pytest.approx(0, abs=1e-12)
+    assert float(LOSSES[name].function(50 * F.one_hot(LABELS, 4).double(), LABELS, None, 0.0)) == pytest.approx(
+        0, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
@@ -83,3 +90,51 @@ def test_corn_is_binary_cross_entropy_over_its_conditional_subsets(weights: torc
     (one,) = torch.autograd.grad(found, questions, retain_graph=True)
     (other,) = torch.autograd.grad(expected, questions)
     torch.testing.assert_close(one, other)
+
+
+# --- the table
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_parts_of_a_batch_weighed_by_the_divisor_add_up_to_the_whole(name: str, weights: torch.Tensor | None) -> None:
+    spec, parts = LOSSES[name], (slice(0, 3), slice(3, 12))
+    whole = spec.function(LOGITS, LABELS, weights, 0.0)
+    amounts = [spec.divisor(LABELS[part], weights, 4) for part in parts]
+    assert float(sum(amounts)) == pytest.approx(float(spec.divisor(LABELS, weights, 4)))
+    sums = [
+        amount * spec.function(LOGITS[part], LABELS[part], weights, 0.0)
+        for part, amount in zip(parts, amounts, strict=True)
+    ]
+    assert float(sum(sums) / spec.divisor(LABELS, weights, 4)) == pytest.approx(float(whole))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_heeds_class_weights(name: str) -> None:
+    function = LOSSES[name].function
+    assert float(function(LOGITS, LABELS, WEIGHTS, 0.0)) != pytest.approx(float(function(LOGITS, LABELS, None, 0.0)))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_is_finite_where_the_network_is_sure_and_wrong(name: str) -> None:
+    logits = (50 * F.one_hot((LABELS + 1) % 4, 4).double()).requires_grad_()
+    loss = LOSSES[name].function(logits, LABELS, WEIGHTS, 0.0)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(logits.grad).all()
+    assert logits.grad.abs().sum() > 0
+
+
+def test_the_recipe_names_the_losses_of_the_table() -> None:
+    assert list(get_args(LossName)) == list(LOSSES)
+    assert all(spec.name == name and spec.title for name, spec in LOSSES.items())
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_recipe_takes_the_settings_that_a_loss_has(name: str) -> None:
+    spec = LOSSES[name]
+    with nullcontext() if spec.label_smoothing else pytest.raises(ValueError, match="label smoothing"):
+        Train(loss=name, label_smoothing=0.1)  # type: ignore[arg-type]
+    for ordinal in (False, True):
+        with nullcontext() if spec.needs_ordinal == ordinal else pytest.raises(ValueError, match="ordinal"):
+            Recipe(name="a", model={"ordinal": ordinal}, train={"loss": name})  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ import importlib.util
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import toy
@@ -12,9 +12,11 @@ from test_trainer import history, run, untimed
 
 from scanwise.errors import RecipeError, TrainingError
 from scanwise.recipe import Tracking
+from scanwise.recipe.train import TrackerName
 from scanwise.run import Run
 from scanwise.training import trackers
 from scanwise.training.module import Classifier
+from scanwise.training.trackers import TrackerSpec
 
 
 def installed(*packages: str) -> Any:
@@ -43,9 +45,8 @@ class Memory:
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> Memory:
     found = Memory()
-    monkeypatch.setitem(trackers.OPENERS, "tensorboard", lambda *_: found)
-    monkeypatch.setitem(trackers.PICTURES, "tensorboard", lambda _, *what: found.pictures.append(what))
-    monkeypatch.setattr(trackers, "_refuse_missing", lambda _: None)
+    spec = TrackerSpec("tensorboard", ("sys",), lambda *_: found, lambda _, *what: found.pictures.append(what))  # type: ignore[arg-type, return-value]
+    monkeypatch.setitem(trackers.TRACKERS, "tensorboard", spec)
     return found
 
 
@@ -91,7 +92,7 @@ def test_a_tracker_is_closed_when_training_breaks(
     assert memory.ended == ["failed"]
 
 
-@pytest.mark.parametrize("name", trackers.OPENERS)
+@pytest.mark.parametrize("name", trackers.TRACKERS)
 def test_what_is_not_installed_is_told_before_training(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,14 +153,15 @@ def test_only_an_experiment_of_one_fit_keeps_its_files_in_the_fit(tmp_path: Path
         "postgresql://host/all": None,
     }
     for uri, place in places.items():
-        made: Any = trackers.OPENERS["mlflow"](Tracking(names=("mlflow",), project="tests", uri=uri), fit)
+        made: Any = trackers.TRACKERS["mlflow"].open(Tracking(names=("mlflow",), project="tests", uri=uri), fit)
         assert made.place == place
 
 
 def test_each_network_of_a_deep_ensemble_has_its_own_title(tmp_path: Path, opened: None) -> None:
     fit = Run(tmp_path / "a").fit("honest", 3)
     made: list[Any] = [
-        trackers.OPENERS["mlflow"](Tracking(names=("mlflow",)), each) for each in (fit, fit.member(0), fit.member(1))
+        trackers.TRACKERS["mlflow"].open(Tracking(names=("mlflow",)), each)
+        for each in (fit, fit.member(0), fit.member(1))
     ]
     assert [logger.title for logger in made] == ["a-honest-3", "a-honest-3-0", "a-honest-3-1"]
 
@@ -173,7 +175,7 @@ def test_a_server_that_is_away_does_not_stop_the_training(
     with caplog.at_level(logging.WARNING, logger="scanwise"):
         outcome = run(tmp_path, epochs=2, tracking={"names": ["mlflow"], "uri": "http://127.0.0.1:9"})
     assert outcome.epochs == 2
-    assert sum("mlflow cannot be told" in line for line in caplog.messages) == 1
+    assert sum("mlflow cannot be reached" in line for line in caplog.messages) == 1
 
 
 @installed("wandb")
@@ -186,3 +188,8 @@ def test_wandb_works_without_a_network(tmp_path: Path, caplog: pytest.LogCapture
     assert list(place.glob("*.wandb"))
     media = {file.suffix for file in place.rglob("*") if file.is_file()}
     assert {".png", ".json"} <= media  # the confusion matrix as an image and as a table
+
+
+def test_the_recipe_names_the_trackers_of_the_table() -> None:
+    assert list(get_args(TrackerName)) == list(trackers.TRACKERS)
+    assert all(spec.name == name and spec.packages for name, spec in trackers.TRACKERS.items())

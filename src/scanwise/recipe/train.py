@@ -7,6 +7,11 @@ from pydantic import Field, model_validator
 
 from scanwise.recipe.section import Count, Fraction, Positive, Proportion, Section
 
+LossName = Literal["cross_entropy", "focal", "corn"]
+"""Rows of `scanwise.training.losses.LOSSES`; a test holds the two together."""
+TrackerName = Literal["tensorboard", "wandb", "mlflow"]
+"""Rows of `scanwise.training.trackers.TRACKERS`; a test holds the two together."""
+
 
 class Optimizer(Section):
     """How weights move."""
@@ -90,7 +95,7 @@ class TrainingStage(Section):
 class Tracking(Section):
     """Where the figures of each epoch go besides history.csv. A tracker that cannot be reached does not stop training."""
 
-    names: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    names: tuple[TrackerName, ...] = ()
     """Each needs its extra, such as `pip install 'scanwise[mlflow]'`."""
     project: str = "scanwise"
     """The project of W&B, the experiment of MLflow."""
@@ -111,7 +116,7 @@ class Train(Section):
     """One after the other, each from the weights that the one before ended with; none is one stage that trains all."""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
-    loss: Literal["cross_entropy", "focal", "corn"] = "cross_entropy"
+    loss: LossName = "cross_entropy"
     """`corn` is for classes in order, and needs `model.ordinal: true`."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weights: bool = False

@@ -1,13 +1,41 @@
-"""What training makes small: a table of functions (logits, labels, weights, smoothing) -> scalar."""
+"""Training losses: one row of `LOSSES` each, with everything that training needs to know about it.
 
-from collections.abc import Callable
+A new loss is a function, a row here and its name in `scanwise.recipe.train.LossName`: docs/extending/loss.md.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from torch import Tensor
 from torch.nn import functional as F
 
-Loss = Callable[[Tensor, Tensor, Tensor | None, float], Tensor]
+LossFunction = Callable[[Tensor, Tensor, Tensor | None, float], Tensor]
+"""(N, C) logits, (N,) labels, (C,) class weights or None, and label smoothing to a scalar."""
+Divisor = Callable[[Tensor, Tensor | None, int], Tensor]
+"""(N,) labels, (C,) class weights or None, and C to the number that a loss divides its sum by."""
 
 FOCUS = 2.0  # gamma of the focal loss, the value of its paper
+
+
+@dataclass(frozen=True, slots=True)
+class LossSpec:
+    """A loss and what training needs to know about it.
+
+    Attributes:
+        name: value of `train.loss` in a recipe.
+        title: name for readers.
+        function: the mean loss of a batch.
+        divisor: what `function` divides its sum by, so that the parts of a batch on several processes add up to its mean.
+        label_smoothing: False if the recipe must not set `train.label_smoothing`.
+        needs_ordinal: True if the network needs an ordinal last layer (`model.ordinal`), which needs such a loss in turn.
+    """
+
+    name: str
+    title: str
+    function: LossFunction
+    divisor: Divisor
+    label_smoothing: bool = True
+    needs_ordinal: bool = False
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
@@ -23,13 +51,13 @@ def focal(logits: Tensor, labels: Tensor, weights: Tensor | None, smoothing: flo
 
 
 def corn(logits: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
-    """CORN (Shi et al. 2021) of the class log-probabilities that an ordinal network gives.
+    """CORN (Shi et al. 2021) from the class log-probabilities of an ordinal network.
 
-    Its tasks ask, of the scans that reached class k, whether they are beyond it; the sum of a scan's tasks is
-    -log P(label), and the paper divides by the number of questions: a scan of class k answers k + 1, of the last class
-    one fewer. `smoothing` is refused by the recipe.
+    Task k asks whether a scan that reached class k is beyond it. The tasks of a scan sum to -log P(label), and the paper
+    divides by the number of tasks: k + 1 for a scan of class k, one fewer for the last class. A recipe with `smoothing` is
+    invalid.
     """
-    # The log-probabilities of an ordinal network are normalised already; of another one they are made so.
+    # The log-probabilities of an ordinal network are normalised already; those of another one are normalised here.
     losses = -logits.log_softmax(dim=1).gather(1, labels[:, None])[:, 0]
     questions = (labels + 1).clamp(max=logits.shape[1] - 1).to(losses.dtype)
     each = 1.0 if weights is None else weights[labels]
@@ -37,24 +65,27 @@ def corn(logits: Tensor, labels: Tensor, weights: Tensor | None, smoothing: floa
     return total
 
 
-def _weight_of(labels: Tensor, weights: Tensor | None, num_classes: int) -> Tensor:
+def total_weight(labels: Tensor, weights: Tensor | None, num_classes: int) -> Tensor:
+    """Sum of the scans' class weights; their number without weights."""
     return labels.new_tensor(len(labels)).double() if weights is None else weights[labels].double().sum()
 
 
-def _count_of(labels: Tensor, weights: Tensor | None, num_classes: int) -> Tensor:
+def scan_count(labels: Tensor, weights: Tensor | None, num_classes: int) -> Tensor:
+    """Number of scans, whatever the class weights are."""
     return labels.new_tensor(len(labels)).double()
 
 
-def _questions_of(labels: Tensor, weights: Tensor | None, num_classes: int) -> Tensor:
+def question_count(labels: Tensor, weights: Tensor | None, num_classes: int) -> Tensor:
+    """Number of ordinal tasks that the scans take part in, weighted by class."""
     questions = (labels + 1).clamp(max=num_classes - 1).double()
     return (questions if weights is None else weights[labels] * questions).sum()
 
 
-LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "focal": focal, "corn": corn}
-
-DIVISORS: dict[str, Callable[[Tensor, Tensor | None, int], Tensor]] = {
-    "cross_entropy": _weight_of,
-    "focal": _count_of,
-    "corn": _questions_of,
+LOSSES: Mapping[str, LossSpec] = {
+    spec.name: spec
+    for spec in (
+        LossSpec("cross_entropy", "cross-entropy", cross_entropy, total_weight),
+        LossSpec("focal", "focal loss", focal, scan_count),
+        LossSpec("corn", "CORN (ordinal)", corn, question_count, label_smoothing=False, needs_ordinal=True),
+    )
 }
-"""What each loss divides its sum by, told from (labels, weights, classes): so that the parts of a batch can be put together."""

@@ -23,7 +23,7 @@ from scanwise.records import FloatArray, IntArray
 from scanwise.training import distributed
 from scanwise.training.augment import apply_augmentations, draw_augmentations
 from scanwise.training.loaders import SINGLE_PROCESS, Batch, BatchGroups
-from scanwise.training.losses import DIVISORS, LOSSES
+from scanwise.training.losses import LOSSES
 from scanwise.training.mixing import mix_batch
 from scanwise.training.sampling import BatchShare, derive_seed
 from scanwise.training.schedules import build_optimizer, schedule_factor, update_average
@@ -98,7 +98,7 @@ class Classifier(L.LightningModule):
         self.seen: list[tuple[Tensor, Tensor]] = []
         self.scores: dict[str, float] = {}
         self.probs: FloatArray = np.empty((0, 0))  # of the last validation, and its labels
-        self.known: IntArray = np.empty(0, np.int64)
+        self.labels: IntArray = np.empty(0, np.int64)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning notes some sixty times a step which hook it is in; torch would look each time whether that is a weight,
@@ -196,7 +196,7 @@ class Classifier(L.LightningModule):
         probs, known = logits.softmax(1).cpu().numpy().astype(np.float64), labels.cpu().numpy()
         watched = self.train_section.monitor
         names = ALWAYS if watched in (*ALWAYS, "loss") else (*ALWAYS, watched)
-        self.probs, self.known = probs, known
+        self.probs, self.labels = probs, known
         self.scores = {
             "validation_loss": float(self._loss(logits, labels)),
             **{f"validation_{name}": float(metrics.METRICS[name](probs, known)) for name in names},
@@ -249,7 +249,7 @@ class Classifier(L.LightningModule):
         """What makes the mean of the processes' losses that of the whole batch: they may have unlike shares of it."""
         if self.share.size == 1:
             return 1.0
-        amount = DIVISORS[self.train_section.loss](labels, self.class_weights, logits.shape[-1])
+        amount = LOSSES[self.train_section.loss].divisor(labels, self.class_weights, logits.shape[-1])
         amount = amount * self.share.counts(whole)
         return float(amount.cpu() * self.share.size / distributed.sum_over_processes(amount))
 
@@ -267,7 +267,7 @@ class Classifier(L.LightningModule):
         section = self.train_section
         if logits.ndim == 3:
             labels, logits = labels.repeat_interleave(logits.shape[1]), logits.flatten(0, 1)
-        return LOSSES[section.loss](logits, labels, self.class_weights, section.label_smoothing)
+        return LOSSES[section.loss].function(logits, labels, self.class_weights, section.label_smoothing)
 
 
 class GroupedClassifier(Classifier):

@@ -1,6 +1,6 @@
-"""Where the figures of each epoch go besides history.csv: TensorBoard, Weights & Biases, MLflow, as the recipe says.
+"""Experiment trackers beside history.csv: TensorBoard, Weights & Biases, MLflow.
 
-A tracker is a guest: where it cannot be reached, or breaks later, that is said once and training goes on without it.
+A tracker that cannot be reached, or breaks later, is reported once and training goes on without it.
 """
 
 import hashlib
@@ -9,9 +9,10 @@ import io
 import logging
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
@@ -30,13 +31,13 @@ FOLDER = "tracking"  # in the folder of the fit
 
 
 class Trackers(Callback):
-    """Tell every tracker of each epoch, and of the confusion matrix when a stage ends.
+    """Send each epoch to every tracker, and the confusion matrix when a stage ends.
 
     Args:
-        section: which trackers, and where they are.
-        fit: whose training it is.
-        keeper: has the history; it must come before this callback.
-        classes: their names, for the confusion matrix.
+        section: names and addresses of the trackers.
+        fit: the fit that is trained.
+        keeper: the history; its callback must come before this one.
+        classes: names of the classes, for the confusion matrix.
 
     Raises:
         RecipeError: if a tracker's package is not installed.
@@ -44,7 +45,7 @@ class Trackers(Callback):
 
     def __init__(self, section: Tracking, fit: Fit, keeper: HistoryCallback, classes: Sequence[str]) -> None:
         for name in section.names:
-            _refuse_missing(name)
+            _require_package(name)
         self.keeper, self.classes = keeper, tuple(classes)
         self.loggers: dict[str, Logger] = {}
         for name in section.names:
@@ -60,39 +61,35 @@ class Trackers(Callback):
         module: Any = pl_module
         if not len(module.probs):
             return
-        matrix = metrics.confusion_matrix(module.probs, module.known)
+        matrix = metrics.confusion_matrix(module.probs, module.labels)
         names = self.classes or tuple(str(index) for index in range(len(matrix)))
         for name, logger in list(self.loggers.items()):
-            self._attempt(name, partial(PICTURES[name], logger, matrix, names))
+            self._attempt(name, partial(TRACKERS[name].log_confusion_matrix, logger, matrix, names))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Let every tracker write what it still holds, and know whether the training came to its end."""
+        """Close every tracker, with the state of the training: ended or broken off."""
         for name, logger in list(self.loggers.items()):
-            self._attempt(name, partial(_close, name, logger, broken=kind is not None))
+            self._attempt(name, partial(TRACKERS[name].close, logger, broken=kind is not None))
 
     def _open(self, name: str, section: Tracking, fit: Fit) -> None:
-        self.loggers[name] = OPENERS[name](section, fit)
+        self.loggers[name] = TRACKERS[name].open(section, fit)
 
-    def _attempt(self, name: str, work: Callable[[], object]) -> None:
+    def _attempt(self, name: str, action: Callable[[], object]) -> None:
         try:
-            work()
-        except Exception as error:  # noqa: BLE001 - whatever a guest throws, the training is worth more
+            action()
+        except Exception as error:  # noqa: BLE001 - a broken tracker must not end the training
             self.loggers.pop(name, None)
             log.warning(
-                "%s cannot be told (%s: %s). Training goes on without it; history.csv has all figures.",
+                "%s cannot be reached (%s: %s). Training goes on without it; history.csv has all figures.",
                 name, type(error).__name__, str(error).split("\n", 1)[0][:200],
             )  # fmt: skip
 
 
-PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow"}
-
-
-def _refuse_missing(name: str) -> None:
-    packages = {PACKAGES[name], name}  # TensorBoard's own writer serves as well
-    if not any(importlib.util.find_spec(package) for package in packages):
+def _require_package(name: str) -> None:
+    if not any(importlib.util.find_spec(package) for package in TRACKERS[name].packages):
         raise RecipeError(
             f"train.tracking names {name}, which is not installed. Install it with pip install 'scanwise[{name}]', "
             "or leave it out."
@@ -111,11 +108,11 @@ def _open_wandb(section: Tracking, fit: Fit) -> Logger:
     import wandb
     from lightning.pytorch.loggers import WandbLogger
 
-    place = fit.path / FOLDER
-    place.mkdir(parents=True, exist_ok=True)
+    folder = fit.path / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
     settings = wandb.Settings(init_timeout=20, silent=True, console="off")
     logger = WandbLogger(
-        name=_title(fit), save_dir=place, project=section.project, offline=section.offline, id=_identity(fit),
+        name=_title(fit), save_dir=folder, project=section.project, offline=section.offline, id=_identity(fit),
         resume="allow", settings=settings,
     )  # fmt: skip
     _ = logger.experiment
@@ -128,29 +125,29 @@ def _open_mlflow(section: Tracking, fit: Fit) -> Logger:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     from lightning.pytorch.loggers import MLFlowLogger
 
-    place = fit.path / FOLDER
-    place.mkdir(parents=True, exist_ok=True)
-    known = place / "mlflow-run.txt"  # a training that goes on writes into the same run
-    uri = section.uri or f"sqlite:///{(place / 'mlflow.db').resolve()}"
+    folder = fit.path / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    id_file = folder / "mlflow-run.txt"  # a training that goes on writes into the same run
+    uri = section.uri or f"sqlite:///{(folder / 'mlflow.db').resolve()}"
     logger = MLFlowLogger(
-        section.project, _title(fit), uri, artifact_location=_artifacts(section, place),
-        run_id=known.read_text(encoding="utf-8") if known.is_file() else None,
+        section.project, _title(fit), uri, artifact_location=_artifacts(section, folder),
+        run_id=id_file.read_text(encoding="utf-8") if id_file.is_file() else None,
     )  # fmt: skip
-    write_text(str(logger.run_id), known)
+    write_text(str(logger.run_id), id_file)
     return logger
 
 
-def _artifacts(section: Tracking, place: Path) -> str | None:
-    """Where a new experiment keeps its files: in the fit only if no other fit can be in it; of a server, where that says."""
+def _artifacts(section: Tracking, folder: Path) -> str | None:
+    """Folder for the files of a new experiment: in the fit only if no other fit can be in it; None lets a server choose."""
     if not section.uri:
-        return (place / "artifacts").resolve().as_uri()
+        return (folder / "artifacts").resolve().as_uri()
     if section.uri.startswith("sqlite"):
         return (Path(section.uri.partition(":///")[2]).resolve().parent / "artifacts" / section.project).as_uri()
     return None
 
 
 def _title(fit: Fit) -> str:
-    """RUN-PROTOCOL-FOLD, and which network of a deep ensemble it is."""
+    """RUN-PROTOCOL-FOLD, and the member of a deep ensemble."""
     path, member = fit.path.resolve(), ""
     if path.parent.name == "members":
         path, member = path.parents[1], f"-{path.name}"
@@ -158,7 +155,7 @@ def _title(fit: Fit) -> str:
 
 
 def _identity(fit: Fit) -> str:
-    """The same for a training that goes on."""
+    """Run id that stays the same when a training resumes."""
     return hashlib.sha256(str(fit.path.resolve()).encode()).hexdigest()[:16]
 
 
@@ -182,19 +179,19 @@ def _cells(matrix: FloatArray) -> list[tuple[tuple[int, int], float]]:
     return [((row, column), float(count)) for row, line in enumerate(matrix) for column, count in enumerate(line)]
 
 
-def _picture_tensorboard(logger: Any, matrix: FloatArray, names: Sequence[str]) -> None:
+def _confusion_to_tensorboard(logger: Any, matrix: FloatArray, names: Sequence[str]) -> None:
     import numpy as np
     from PIL import Image
 
-    drawn = io.BytesIO()
-    _figure(matrix, names).savefig(drawn, format="png")
-    pixels = np.asarray(Image.open(drawn).convert("RGB"))
+    image = io.BytesIO()
+    _figure(matrix, names).savefig(image, format="png")
+    pixels = np.asarray(Image.open(image).convert("RGB"))
     logger.experiment.add_image("validation confusion", pixels, dataformats="HWC")
     rows = [f"| {names[row]} | {names[column]} | {count:.0f} |" for (row, column), count in _cells(matrix)]
     logger.experiment.add_text("validation confusion", "\n".join(["| label | predicted | scans |", "|-|-|-|", *rows]))
 
 
-def _picture_wandb(logger: Any, matrix: FloatArray, names: Sequence[str]) -> None:
+def _confusion_to_wandb(logger: Any, matrix: FloatArray, names: Sequence[str]) -> None:
     import wandb
 
     rows: list[Any] = [[names[row], names[column], count] for (row, column), count in _cells(matrix)]
@@ -204,7 +201,7 @@ def _picture_wandb(logger: Any, matrix: FloatArray, names: Sequence[str]) -> Non
     )
 
 
-def _picture_mlflow(logger: Any, matrix: FloatArray, names: Sequence[str]) -> None:
+def _confusion_to_mlflow(logger: Any, matrix: FloatArray, names: Sequence[str]) -> None:
     figure = _figure(matrix, names)
     logger.experiment.log_figure(logger.run_id, figure, "validation_confusion.png")
     cells = _cells(matrix)
@@ -216,19 +213,46 @@ def _picture_mlflow(logger: Any, matrix: FloatArray, names: Sequence[str]) -> No
     logger.experiment.log_table(logger.run_id, columns, "validation_confusion.json")
 
 
-def _close(name: str, logger: Any, *, broken: bool) -> None:
+def _close_logger(logger: Any, *, broken: bool) -> None:
     logger.finalize("failed" if broken else "success")
-    if name == "wandb":
-        logger.experiment.finish(exit_code=int(broken))
 
 
-OPENERS: dict[str, Callable[[Tracking, Fit], Logger]] = {
-    "tensorboard": _open_tensorboard,
-    "wandb": _open_wandb,
-    "mlflow": _open_mlflow,
-}
-PICTURES: dict[str, Callable[[Any, FloatArray, Sequence[str]], None]] = {
-    "tensorboard": _picture_tensorboard,
-    "wandb": _picture_wandb,
-    "mlflow": _picture_mlflow,
+def _close_wandb(logger: Any, *, broken: bool) -> None:
+    _close_logger(logger, broken=broken)
+    logger.experiment.finish(exit_code=int(broken))
+
+
+class CloseTracker(Protocol):
+    """Writes what a logger still holds, and whether the training broke off."""
+
+    def __call__(self, logger: Any, *, broken: bool) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerSpec:
+    """An experiment tracker and how to use it.
+
+    Attributes:
+        name: entry of `train.tracking.names` in a recipe, and the extra that installs it.
+        packages: packages that it can be used with; one of them must be installed.
+        open: its Lightning logger, connected, for a fit.
+        log_confusion_matrix: sends the confusion matrix of the validation scans and the names of the classes.
+        close: ends its run.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    open: Callable[[Tracking, Fit], Logger]
+    log_confusion_matrix: Callable[[Any, FloatArray, Sequence[str]], None]
+    close: CloseTracker = _close_logger
+
+
+TRACKERS: dict[str, TrackerSpec] = {
+    spec.name: spec
+    for spec in (
+        # TensorBoard's own writer serves as well as tensorboardX.
+        TrackerSpec("tensorboard", ("tensorboardX", "tensorboard"), _open_tensorboard, _confusion_to_tensorboard),
+        TrackerSpec("wandb", ("wandb",), _open_wandb, _confusion_to_wandb, _close_wandb),
+        TrackerSpec("mlflow", ("mlflow",), _open_mlflow, _confusion_to_mlflow),
+    )
 }

@@ -245,25 +245,23 @@ def _loaders(
 ) -> tuple["DataLoader[Batch]", "DataLoader[Batch]"]:
     """Batches of pixels; or, where the whole backbone is frozen, of what it makes of them."""
     section, seed, share = scene.recipe.train, scene.recipe.seed, distributed.process_share()
-    mine = scene.subjects[scene.rows["train_network"]] if scene.subjects is not None else None
+    mine = scene.subjects[scene.rows["train"]] if scene.subjects is not None else None
     weighed = sampling_weights(section.sampling, scene.labels_of("train"), mine)
-    count = len(scene.rows["train_network"])
+    count = len(scene.rows["train"])
     if not phase.section.is_cached:
         sides = {side: ScanDataset(scene.store, scene.labels, scene.rows[side], scene.tokens) for side in scene.rows}
         order = EpochOrder(count, seed, phase.first, weighed)
         taken = SINGLE_PROCESS if section.mixup or section.cutmix else share  # to mix scans, the batch must come whole
         return (
-            train_loader(sides["train_network"], order, section.batch, taken),
+            train_loader(sides["train"], order, section.batch, taken),
             validation_loader(sides["validation"], section.batch, share),
         )
     sources = _sources(network, scene, phase, folder)
     made = NO_SYNTHETIC
     if section.sampling == "smote":
-        made = smote(
-            features.pool_features(sources["train_network"]), scene.labels_of("train"), derive_seed(seed, phase.first)
-        )
+        made = smote(features.pool_features(sources["train"]), scene.labels_of("train"), derive_seed(seed, phase.first))
     order = EpochOrder(count + len(made), seed, phase.first, weighed)
-    learn = FeatureDataset(sources["train_network"], scene.labels_of("train"), scene.tokens_of("train"), order, made)
+    learn = FeatureDataset(sources["train"], scene.labels_of("train"), scene.tokens_of("train"), order, made)
     check = FeatureDataset(sources["validation"], scene.labels_of("validation"), scene.tokens_of("validation"))
     return train_loader(learn, order, section.batch, share), validation_loader(check, section.batch, share)
 
