@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from scanwise import evaluation, recipe
+from scanwise.csv_files import write_table
 from scanwise.records import Cohort, Finding, Logits, Metric, Predictions, Split, Unit, save_findings, save_metrics
 from scanwise.reporting import checksums, figures, legacy_tables, scan_sheets, tables
 from scanwise.reporting import report as report_page
@@ -198,7 +199,7 @@ def _groups_and_points(run: Run, said: tuple[Predictions, Predictions], folds: i
     names = said[0].classes
     lines = [(f"a/{row}.png", f"p{row}", names[0], names[1], 0.97, 0.01) for row in range(5)]
     header = ("path", "subject", "label", "predicted", "probability", "probability_of_label")
-    tables.write_table(header, lines, run.tables / "failures.csv")
+    write_table(header, lines, run.tables / "failures.csv")
     images = np.stack([_slice(np.random.default_rng(row), row) for row in range(5)])
     captions = tuple(f"truly {truly}, called {called}" for _, _, truly, called, *_ in lines)
     _ready(run.figures / "failures.png").write_bytes(scan_sheets.gallery(images, captions))

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 from test_browser import AXE
 
-from scanwise.reporting import explanation_parts, explanations, tables
+from scanwise.csv_files import write_csv
+from scanwise.reporting import explanation_parts, explanations
 from scanwise.reporting.page import page
 from scanwise.reporting.run_data import RunData
 from scanwise.run import Run, write_json
@@ -70,7 +71,7 @@ def fill(folder: Path, *, fuses: bool = True, knows: bool = True, hybrid: bool =
         ]
         if not words:
             lines.append((*before, "", "", "", "", *after[1:]))
-    tables.write_csv(HEADER, lines, folder / "words.csv")
+    write_csv(HEADER, lines, folder / "words.csv")
     return None
 
 
@@ -82,7 +83,7 @@ def _components(folder: Path) -> None:
         (folder / f"components/{index:03d}.png").write_bytes(picture(640))
         values = [0.3, 0.6, 0.2, 12.0 + index, 3.0, 0.5, 0.4, 0.25, 8.0, 1.0]
         lines.append((path, CLASSES[target], prob, 0.12, *values, 0.75, CLASSES[true], f"components/{index:03d}.png"))
-    tables.write_csv(header, lines, folder / "components.csv")
+    write_csv(header, lines, folder / "components.csv")
 
 
 Explained = Callable[..., str]
@@ -169,7 +170,7 @@ def test_the_halves_are_shown_for_each_class_and_summed_up(explained: Explained)
 
 def test_files_of_an_older_scanwise_are_left_out(make_run: Callable[..., Run], tmp_path: Path) -> None:
     fill(tmp_path / "heatmaps")
-    tables.write_csv(("path", "token"), [("a/0.png", 7)], tmp_path / "heatmaps" / "words.csv")
+    write_csv(("path", "token"), [("a/0.png", 7)], tmp_path / "heatmaps" / "words.csv")
     page = section(RunData.of(make_run()), tmp_path)
     assert "May these maps be believed?" in page
     assert "Which words spoke" not in page

@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from scanwise.csv_files import read_csv
 from scanwise.reporting import legacy_tables
-from scanwise.reporting.tables import read_csv
 from scanwise.run import Run
 
 DOCS = Path(__file__).parents[2] / "docs" / "files.md"

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scanwise.csv_files import write_csv
 from scanwise.novelty import AlarmThreshold, NeighbourReference, NoveltyDetector, WhitenedComponents
 from scanwise.pipeline.stages.selective import DETECTION_COLUMNS, SELECTIVE
 from scanwise.records import Metric, load_metrics, save_metrics
@@ -59,7 +60,7 @@ def learnt(run: Run, *, refused: str = "", count: int = 40, share: float = 0.05)
 
 
 def write(run: Run, name: str, columns: tuple[str, ...], rows: list[dict[str, object]]) -> None:
-    tables.write_csv(columns, [[row[column] for column in columns] for row in rows], run.tables / name)
+    write_csv(columns, [[row[column] for column in columns] for row in rows], run.tables / name)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from scanwise.csv_files import read_csv, write_csv
 from scanwise.errors import RunError
 from scanwise.records import METRIC_COLUMNS, Cohort, Metric, Predictions, Split, load_metrics
 from scanwise.reporting import tables
@@ -27,8 +28,8 @@ def test_predictions_have_the_columns_of_the_design(make_run: Make) -> None:
     probs = [f"p_{name}" for name in NAMES]
     tail = ["label", "predicted", *probs, "set", "entropy", "abstain", "correct"]
     tail += ["mutual_information", "ood", "ood_flag"]
-    assert tables.read_csv(run.tables / "predictions.csv")[0] == ["path", "subject", "site", *tail]
-    assert tables.read_csv(run.tables / "predictions_subject.csv")[0] == ["scans", "subject", *tail, "deferred"]
+    assert read_csv(run.tables / "predictions.csv")[0] == ["path", "subject", "site", *tail]
+    assert read_csv(run.tables / "predictions_subject.csv")[0] == ["scans", "subject", *tail, "deferred"]
 
 
 def test_predictions_read_back_to_the_last_bit(tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ def test_confusion_matrix_equals_scikit_learn(make_run: Make) -> None:
 
 def test_summary_is_the_metrics_in_full(make_run: Make) -> None:
     run = make_run()
-    header, rows = tables.read_csv(run.tables / "summary_statistics.csv")
+    header, rows = read_csv(run.tables / "summary_statistics.csv")
     assert tuple(header) == METRIC_COLUMNS
     metrics = load_metrics(run.metrics)
     assert [float(row[7]) for row in rows] == [m.value for m in metrics]
@@ -120,7 +121,7 @@ def test_published_tables_lie_apart_and_have_no_sets(make_run: Make) -> None:
 
 
 def test_missing_numbers_are_empty_cells(tmp_path: Path) -> None:
-    tables.write_csv(["a"], [[float("nan")], [np.float64(0.1)], [True]], tmp_path / "x.csv")
+    write_csv(["a"], [[float("nan")], [np.float64(0.1)], [True]], tmp_path / "x.csv")
     assert (tmp_path / "x.csv").read_text() == 'a\n""\n0.1\nTrue\n'
 
 

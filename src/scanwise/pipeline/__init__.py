@@ -23,6 +23,7 @@ import numpy as np
 
 from scanwise import bundle, cohort, recipe, run
 from scanwise.cohort import splits
+from scanwise.csv_files import write_csv
 from scanwise.errors import DataError, RunError
 from scanwise.pipeline import remote_run
 from scanwise.pipeline.context import Context
@@ -318,7 +319,7 @@ def _open_run(context: Context, out: Path, resume: bool) -> Run:
     if changes:
         with run.writing(folder.findings) as temporary:
             save_findings([*load_findings(folder.findings), *changes], temporary)
-    tables.write_csv(("path", "reason"), context.quarantine, folder.quarantine)
+    write_csv(("path", "reason"), context.quarantine, folder.quarantine)
     for split in context.splits:
         run.save(split, folder.fit(split.protocol, split.fold).split)
     return folder

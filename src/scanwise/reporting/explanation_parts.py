@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scanwise.reporting import tables
+from scanwise.csv_files import read_csv
 from scanwise.reporting.components import Table
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.wording import percent, printable
@@ -286,7 +286,7 @@ def _plain(word: str) -> str:
 
 
 def _read(path: Path) -> list[Row]:
-    header, lines = tables.read_csv(path)
+    header, lines = read_csv(path)
     return [dict(zip(header, line, strict=True)) for line in lines]
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scanwise.reporting import explanation_parts, tables
+from scanwise.csv_files import read_csv
+from scanwise.reporting import explanation_parts
 from scanwise.reporting.explanation_parts import Picture, data
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.sections import Table
@@ -111,7 +112,7 @@ def _regions(folder: Path) -> list[Table]:
     """Which regions carry the maps of each predicted class."""
     if not (folder / "regions.csv").is_file():
         return []
-    header, lines = tables.read_csv(folder / "regions.csv")
+    header, lines = read_csv(folder / "regions.csv")
     rows = [(line[0], line[1], *(percent(float(cell), int(line[1])) for cell in line[2:])) for line in lines]
     columns = ("Predicted", "Scans", *(name[0].upper() + name[1:] for name in header[2:]))
     return [Table("Which regions carry the maps", columns, tuple(rows), "heatmaps/regions.csv", ())]

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from scanwise.csv_files import read_csv
 from scanwise.evaluation import breakdown
 from scanwise.records import Metric, Unit
-from scanwise.reporting import curves, tables
+from scanwise.reporting import curves
 from scanwise.reporting.components import MOST, Drawing, Table, chosen, drawing, pick, shortened
 from scanwise.reporting.legacy_tables import file_of, group_of
 from scanwise.reporting.run_data import POOLED, RunData
@@ -115,7 +116,7 @@ def _rows(contents: RunData, name: str) -> list[dict[str, str]]:
     path = contents.run.tables / name
     if not path.is_file():
         return []
-    header, lines = tables.read_csv(path)
+    header, lines = read_csv(path)
     return [dict(zip(header, line, strict=True)) for line in lines]
 
 

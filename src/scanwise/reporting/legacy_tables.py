@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from scanwise.csv_files import Row, write_table
 from scanwise.evaluation import confusion_counts
 from scanwise.evaluation.sample import require_labels
 from scanwise.metrics import METRICS
 from scanwise.records import Metric, Predictions, load_metrics
-from scanwise.reporting.tables import Row, write_table
 from scanwise.run import Run
 
 BREAKDOWN = ("protocol", "fold", "unit", "group", "class", "name", "value", "low", "high", "count")

@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from scanwise import recipe as recipes
+from scanwise.csv_files import DELETE_AND_RESUME, read_csv
 from scanwise.errors import RunError
 from scanwise.recipe import Recipe
 from scanwise.records import (
@@ -191,19 +192,19 @@ def _load(reader: Callable[[Path], T], path: Path) -> T:
     except FileNotFoundError as error:
         raise RunError(f"{path} is missing. Run `scanwise fit` again with --resume; what is done is kept.") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} is not what scanwise wrote ({error}). {tables.AGAIN}") from error
+        raise RunError(f"{path} is not what scanwise wrote ({error}). {DELETE_AND_RESUME}") from error
 
 
 def _fitted(fit: Fit, scans: int) -> Fitted:
     split = _load(Split.load, fit.split)
     if len(split.side) != scans:
-        raise RunError(f"{fit.split} is about {len(split.side)} scans, but the cohort has {scans}. {tables.AGAIN}")
+        raise RunError(f"{fit.split} is about {len(split.side)} scans, but the cohort has {scans}. {DELETE_AND_RESUME}")
     history = _load(_history, fit.history) if fit.history.is_file() else {}
     return Fitted(fit, split, history)
 
 
 def _history(path: Path) -> dict[str, FloatArray]:
-    header, rows = tables.read_csv(path)
+    header, rows = read_csv(path)
     cells = np.array([[float(cell or "nan") for cell in row] for row in rows], dtype=np.float64)
     return dict(zip(header, cells.reshape(-1, len(header)).T, strict=True))
 
@@ -211,7 +212,7 @@ def _history(path: Path) -> dict[str, FloatArray]:
 def _quarantine(run: Run) -> tuple[tuple[str, str], ...]:
     if not run.quarantine.is_file():
         return ()
-    _, rows = tables.read_csv(run.quarantine)
+    _, rows = read_csv(run.quarantine)
     return tuple((printable(path), printable(reason)) for path, reason, *_ in rows)
 
 

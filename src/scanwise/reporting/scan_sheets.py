@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanwise.audit.evidence import FindingPicture, Histogram, IntervalChart, PairSheet, ScanSheet
-from scanwise.reporting import tables
+from scanwise.csv_files import read_csv
 from scanwise.reporting.components import Table
 from scanwise.reporting.figures import INK, SERIES, SOFT, _drawing, _svg, _wrapped
 from scanwise.reporting.run_data import RunData
@@ -47,7 +47,7 @@ def failures(contents: RunData) -> tuple[str, Table] | None:
     sheet, told = contents.run.figures / "failures.png", contents.run.tables / "failures.csv"
     if not (sheet.is_file() and told.is_file()):
         return None
-    header, lines = tables.read_csv(told)
+    header, lines = read_csv(told)
     rows = [dict(zip(header, line, strict=True)) for line in lines]
     cells = tuple(
         (

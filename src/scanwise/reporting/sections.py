@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from scanwise import evaluation, metrics
+from scanwise.csv_files import Row, read_csv
 from scanwise.records import FloatArray, IntArray, Predictions
 from scanwise.reporting import curves as lines_of
 from scanwise.reporting import figures, tables
@@ -200,7 +201,7 @@ def discrimination(contents: RunData, protocol: str) -> tuple[list[Drawing], lis
     return drawings, found
 
 
-def worst_by_f1(table: Table, lines: Sequence[tables.Row]) -> Table:
+def worst_by_f1(table: Table, lines: Sequence[Row]) -> Table:
     """A table with the rows of `tables.report_rows`, short where classes are many: some of them, and the means."""
     classes = [float(str(line[-2])) for line in lines if line[1] == "class"], [int(str(line[-1])) for line in lines]
     count = len(classes[0])
@@ -251,7 +252,7 @@ def histograms(said: Predictions, titles: Sequence[str], name: str) -> list[Draw
     ]
 
 
-def _report_cells(contents: RunData, row: tables.Row, protocol: str, unit: str) -> tuple[str, ...]:
+def _report_cells(contents: RunData, row: Row, protocol: str, unit: str) -> tuple[str, ...]:
     _, kind, name, *scores, support = row
     total, title = int(str(support)), {"macro": "Mean of classes", "weighted": "Mean weighted by size"}.get(str(kind))
     cells = []
@@ -332,7 +333,7 @@ def members(contents: RunData) -> list[str]:
     place = contents.run.tables / "members.csv"
     if not place.is_file():
         return []
-    header, rows = tables.read_csv(place)
+    header, rows = read_csv(place)
     told = [dict(zip(header, row, strict=True)) for row in rows]
     return [f"Members, {row['protocol']}, fold {int(row['fold']) + 1}, on test scans: {row['told']}." for row in told]
 

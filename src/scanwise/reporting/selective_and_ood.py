@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from scanwise import uncertainty
+from scanwise.csv_files import read_csv
 from scanwise.novelty import AlarmThreshold, NoveltyDetector
 from scanwise.records import Predictions, Unit
-from scanwise.reporting import figures, tables
+from scanwise.reporting import figures
 from scanwise.reporting.components import Drawing, Table, drawing
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.sections import labels_of
@@ -116,7 +117,7 @@ def _strange_tables(contents: RunData) -> list[Table]:
     path = contents.run.tables / "out_of_distribution.csv"
     if not path.is_file():
         return []
-    header, lines = tables.read_csv(path)
+    header, lines = read_csv(path)
     entries = [dict(zip(header, line, strict=True)) for line in lines]
     rows, notes = [], []
     for kind, (title, about) in KINDS.items():
@@ -143,7 +144,7 @@ def _deferral_rows(contents: RunData) -> list[dict[str, str]]:
     path = contents.run.tables / "selective.csv"
     if not path.is_file():
         return []
-    header, lines = tables.read_csv(path)
+    header, lines = read_csv(path)
     return [dict(zip(header, line, strict=True)) for line in lines]
 
 

@@ -3,13 +3,13 @@
 Numbers are written in full precision; a value that cannot be had is an empty cell.
 """
 
-import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from scanwise.csv_files import DELETE_AND_RESUME, FLAG_COLUMNS, Row, read_csv, write_table
 from scanwise.errors import RunError
 from scanwise.evaluation import confusion_counts
 from scanwise.metrics.sums import (
@@ -29,16 +29,11 @@ from scanwise.records import (
     Unit,
     load_metrics,
 )
-from scanwise.run import Run, writing
+from scanwise.run import Run
 
-Row = Sequence[object]
 REPORT_COLUMNS = ("unit", "kind", "class", "precision", "recall", "specificity", "f1", "support")
 RIVAL_COLUMNS = ("protocol", "fold", "unit", "name", "model", "value", "low", "high", "count")
 LATER = ("mutual_information", "ood", "ood_flag", "expected_cdr", "cdr_sd", "deferred")
-FLAGS = {"ood_flag", "deferred"}
-"""Columns that stand at the end of a table of predictions; an older table lacks them."""
-NUMBERS = ("value", "low", "high", "difference", "difference_low", "difference_high", "chosen")
-"""Columns of numbers, also where no cell has one."""
 DIFFERENCE_COLUMNS = ("difference", "difference_low", "difference_high")
 
 
@@ -109,65 +104,12 @@ def read(path: Path) -> Predictions:
             labels=np.array([place[cell] for cell in columns["label"]], dtype=np.int64),
             groups={name: np.array(columns[name], dtype=np.str_) for name in header[2 : start - 2]},
             unit=unit,
-            **{name: _read_later(columns.get(name, []), name in FLAGS) for name in LATER},
+            **{name: _read_later(columns.get(name, []), name in FLAG_COLUMNS) for name in LATER},
         )
     except (ValueError, KeyError, IndexError) as error:
-        raise RunError(f"{path} is not a table of predictions that scanwise wrote ({error!r}). {AGAIN}") from error
-
-
-AGAIN = "Delete it and run `scanwise fit` again with --resume."
-
-
-def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a CSV file that scanwise wrote."""
-    try:
-        with path.open(encoding="utf-8", errors="replace", newline="") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
-    except FileNotFoundError as error:
-        raise RunError(f"{path} is missing. Run `scanwise fit` again with --resume; what is done is kept.") from error
-    except (OSError, csv.Error) as error:
-        raise RunError(f"{path} cannot be read: {error}. {AGAIN}") from error
-    return header, rows
-
-
-def write_csv(header: Iterable[str], rows: Iterable[Row], path: Path) -> None:
-    """Write a CSV file, whole or not at all."""
-    with writing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows([_cell(value) for value in row] for row in rows)
-
-
-def write_table(header: Iterable[str], rows: Iterable[Row], path: Path) -> None:
-    """Write a CSV file and beside it the same table as Parquet, where every column has one type.
-
-    A column of numbers is `double` (whole ones `int64`, flags `bool`) with null where the CSV has an empty cell; any
-    other column is `string`.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    names, lines = list(header), [list(row) for row in rows]
-    write_csv(names, lines, path)
-    columns = [_typed(name, [line[place] for line in lines]) for place, name in enumerate(names)]
-    arrays = [pa.array(values, getattr(pa, kind)()) for kind, values in columns]
-    with writing(path.with_suffix(".parquet")) as temporary:
-        pq.write_table(pa.Table.from_arrays(arrays, names=names), temporary)
-
-
-def _typed(name: str, cells: Sequence[object]) -> tuple[str, list[object]]:
-    """The type of a column and its values, None where a cell is empty or NaN."""
-    values: list[object] = [None if cell is None or cell == "" or cell != cell else cell for cell in cells]
-    known = [value for value in values if value is not None]
-    if not known and name in (*LATER, *NUMBERS):  # nothing was measured; the type stays
-        return ("bool_" if name in FLAGS else "float64"), list(values)
-    if known and all(isinstance(value, bool | np.bool_) for value in known):
-        return "bool_", [None if value is None else bool(value) for value in values]
-    if known and all(isinstance(value, int | np.integer) and not isinstance(value, bool) for value in known):
-        return "int64", [None if value is None else int(str(value)) for value in values]
-    if known and all(isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in known):
-        return "float64", [None if value is None else float(str(value)) for value in values]
-    return "string", ["" if value is None else str(value) for value in values]
+        raise RunError(
+            f"{path} is not a table of predictions that scanwise wrote ({error!r}). {DELETE_AND_RESUME}"
+        ) from error
 
 
 def report_rows(said: Predictions) -> list[Row]:
@@ -271,9 +213,3 @@ def _read_set(cell: str, classes: tuple[str, ...]) -> list[bool]:
     if rest:
         raise ValueError(f"the set {cell!r} names no classes of {classes}")
     return named
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, float):
-        return "" if value != value else float(value)
-    return value

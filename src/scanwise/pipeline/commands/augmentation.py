@@ -10,11 +10,11 @@ from tqdm import tqdm
 from scanwise import cohort, recipe, run
 from scanwise.cohort.layouts import manifests
 from scanwise.cohort.store import Store
+from scanwise.csv_files import write_csv
 from scanwise.errors import DataError
 from scanwise.pipeline.stages import audit as audit_stage
 from scanwise.recipe import Augment, Data, Recipe
 from scanwise.records import Cohort, IntArray
-from scanwise.reporting import tables
 
 BLOCK = 64
 
@@ -87,7 +87,7 @@ def write_augmented_copies(
         whole = replace(known.take(everyone), root=str(folder), path=np.array([*paths, *copies]))
         manifests.write(audit_stage.as_listing(whole), folder / "manifest.csv", folder / "manifest.csv")
         pairs = zip(copies, (paths[row] for row in origins.tolist()), strict=True)
-        tables.write_csv(("path", "origin"), pairs, folder / "origins.csv")
+        write_csv(("path", "origin"), pairs, folder / "origins.csv")
     return out / "manifest.csv"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from scanwise import evaluation, recipe, run
+from scanwise.csv_files import write_table
 from scanwise.errors import DataError, RunError
 from scanwise.evaluation import breakdown, comparison
 from scanwise.records import Cohort, Metric, Predictions, Unit
@@ -260,10 +261,10 @@ def write_comparison(found: RunComparison, folder: Path) -> Path:
     ]
     pairs = [tuple(getattr(one, name) for name in MCNEMAR) for one in found.discordances]
     ranks = [tuple(getattr(one, name) for name in RANKING) for one in found.ranks]
-    tables.write_table(SYSTEMS, systems, folder / "comparison.csv")
-    tables.write_table(DIFFERENCES, gaps, folder / "differences.csv")
-    tables.write_table(MCNEMAR, pairs, folder / "mcnemar.csv")
-    tables.write_table(RANKING, ranks, folder / "ranking.csv")
+    write_table(SYSTEMS, systems, folder / "comparison.csv")
+    write_table(DIFFERENCES, gaps, folder / "differences.csv")
+    write_table(MCNEMAR, pairs, folder / "mcnemar.csv")
+    write_table(RANKING, ranks, folder / "ranking.csv")
     text = page.build(
         found.unit, found.notes, {name: len(parts) for name, parts in found.systems.items()}, found.metrics,
         found.spreads, found.differences, found.discordances, found.ranks,

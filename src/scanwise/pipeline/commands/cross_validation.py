@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from scanwise import bundle, evaluation, metrics, pipeline, recipe, run
+from scanwise.csv_files import write_table
 from scanwise.errors import RecipeError, RunError
 from scanwise.evaluation.sample import require_labels
 from scanwise.pipeline.stages.evaluation import ModelPredictions, load_baselines, pool_folds
@@ -192,8 +193,8 @@ def _write(found: CrossValidation, whole: ModelPredictions, criterion: str, unit
         (one.fold, one.candidate, " ".join(found.candidates[one.candidate]), criterion, unit, one.value, one.chosen)
         for one in found.choices
     ]
-    tables.write_table(CHOICES, rows, folder.tables / "choices.csv")
+    write_table(CHOICES, rows, folder.tables / "choices.csv")
     tables.write(folder, "honest", whole.scans, whole.subjects if known else None)
     values = [[getattr(m, column) for column in METRIC_COLUMNS] for m in found.metrics]
-    tables.write_table(METRIC_COLUMNS, values, folder.tables / "summary_statistics.csv")
+    write_table(METRIC_COLUMNS, values, folder.tables / "summary_statistics.csv")
     tables.write_rivals(folder, found.metrics)

@@ -12,6 +12,7 @@ from scanwise.audit import copies
 from scanwise.audit.duplicates import SAME_SCAN
 from scanwise.bundle import Bundle
 from scanwise.cohort.classes import known_as
+from scanwise.csv_files import write_csv, write_table
 from scanwise.errors import DataError, LeakageError, ScanwiseError
 from scanwise.evaluation import shift
 from scanwise.pipeline.commands import recalibration
@@ -279,19 +280,19 @@ def write_external_validation(found: ExternalValidation, folder: Path) -> Path:
         save_findings(found.findings, temporary)
     said = Run(folder)
     tables.write(said, "honest", found.scans, found.subjects)
-    tables.write_table(
+    write_table(
         METRIC_COLUMNS,
         [[getattr(m, c) for c in METRIC_COLUMNS] for m in found.metrics],
         said.tables / "summary_statistics.csv",
     )
-    tables.write_csv(("path", "reason"), found.quarantine, said.quarantine)
+    write_csv(("path", "reason"), found.quarantine, said.quarantine)
     for name, rows in (
         ("drift", found.drift),
         ("recalibration", found.recalibration),
         ("operating_points", found.transport),
     ):
         if rows:
-            tables.write_table(list(rows[0]), [list(row.values()) for row in rows], said.tables / f"{name}.csv")
+            write_table(list(rows[0]), [list(row.values()) for row in rows], said.tables / f"{name}.csv")
     run.write_text(
         page.build(
             found.source, found.main, found.before, found.metrics, found.drift, found.recalibration, found.transport,

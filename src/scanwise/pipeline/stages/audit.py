@@ -15,12 +15,12 @@ from scanwise.cohort import remote, splits, store
 from scanwise.cohort.decoding.pixels import Pixels
 from scanwise.cohort.layouts import manifests
 from scanwise.cohort.listing import Listing
+from scanwise.csv_files import write_csv
 from scanwise.errors import DataError, LeakageError, RunError
 from scanwise.pipeline.context import AuditResult
 from scanwise.recipe import Recipe
 from scanwise.records import Cohort, Finding, IntArray, Split
 from scanwise.reporting import audit_page as page
-from scanwise.reporting import tables
 from scanwise.reporting.wording import counted
 
 log = logging.getLogger("scanwise")
@@ -200,7 +200,7 @@ def write_audit(found: AuditResult, folder: Path) -> Path:
     known = found.evidence.cohort
     if found.evidence.subject is not None:
         rows = zip(known.path.tolist(), found.evidence.subject.tolist(), strict=True)
-        tables.write_csv(("path", "subject"), rows, folder / "subjects.csv")
+        write_csv(("path", "subject"), rows, folder / "subjects.csv")
     return write_audit_page(found, folder)
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scanwise import novelty, registration, run
+from scanwise.csv_files import write_csv
 from scanwise.errors import RecipeError
 from scanwise.pipeline.context import Context
 from scanwise.pipeline.stages import (
@@ -34,7 +35,6 @@ from scanwise.pipeline.stages import (
 )
 from scanwise.pipeline.stages.evaluation import ModelPredictions
 from scanwise.records import BoolArray, Finding, Heatmap, IntArray, Predictions, Split, load_findings, save_findings
-from scanwise.reporting import tables
 from scanwise.run import Fit, Run
 
 if TYPE_CHECKING:
@@ -379,7 +379,7 @@ def _summary(context: Context, subject: "CheckedMaps", out: Path) -> None:
             here = replace(laid, maps=laid.maps[mine])
             means[f"{name} ({int(mine.sum())} scans)"] = here.maps.mean(axis=0)
             lines.append((name, int(mine.sum()), *(round(share, 4) for share in regions.region_shares(here).values())))
-    tables.write_csv(("class", "scans", *regions.REGIONS), lines, out / "regions.csv")
+    write_csv(("class", "scans", *regions.REGIONS), lines, out / "regions.csv")
     (out / "mean.png").write_bytes(
         drawing.draw_mean_maps(means, "Mean map of each predicted class, heads laid over each other")
     )

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scanwise import run
+from scanwise.csv_files import write_csv
 from scanwise.records import BoolArray, FloatArray, IntArray
-from scanwise.reporting import tables
 
 if TYPE_CHECKING:
     from scanwise.explanation.components import ComponentSummary, HybridMaps
@@ -110,7 +110,7 @@ def write_components(
             temporary.write_bytes(draw_halves(told, looks, one, index, reasons))
         rows.append({**one.row(), **passed, "truth": told.truth[index], "picture": picture})
     with run.writing(out / "components.csv") as temporary:
-        tables.write_csv(tuple(rows[0]), [tuple(row.values()) for row in rows], temporary)
+        write_csv(tuple(rows[0]), [tuple(row.values()) for row in rows], temporary)
 
 
 def draw_halves(
@@ -182,7 +182,7 @@ def write_words(
         for line in _lines(told, found, spelled[index], int(read[index]), index, examples, checked, drawn[index])
     ]
     with run.writing(out / "words.csv") as temporary:
-        tables.write_csv(WORD_COLUMNS, lines, temporary)
+        write_csv(WORD_COLUMNS, lines, temporary)
     return [strongest_words(found, written, index) for index, written in enumerate(spelled)]
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 
 from scanwise import run
+from scanwise.csv_files import write_table
 from scanwise.pipeline.context import Context
 from scanwise.records import IntArray, Predictions
-from scanwise.reporting import scan_sheets, tables
+from scanwise.reporting import scan_sheets
 from scanwise.run import Run
 
 MOST = 12
@@ -28,7 +29,7 @@ def write_failures(context: Context, folder: Run, said: Predictions) -> None:
         )
         for row in rows.tolist()
     ]
-    tables.write_table(COLUMNS, lines, folder.tables / "failures.csv")
+    write_table(COLUMNS, lines, folder.tables / "failures.csv")
     if not len(rows):
         return
     pixels = context.store.read(np.array([place[path] for path in said.scans[rows].tolist()]))

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from scanwise import recipe, run
+from scanwise.csv_files import read_csv
 from scanwise.errors import RunError
 from scanwise.pipeline.context import Context
 from scanwise.recipe import Recipe
 from scanwise.records import Cohort, Finding, Split
-from scanwise.reporting import tables
 from scanwise.run import Run
 
 log = logging.getLogger("scanwise")
@@ -126,7 +126,7 @@ def _epochs(folder: Run) -> dict[str, int]:
     """How many epochs each network has behind it, by its place among the fits; those without any are left out."""
     fits = folder.path / "fits"
     found = sorted(fits.rglob("history.csv"))
-    return {str(file.parent.relative_to(fits)): len(tables.read_csv(file)[1]) for file in found}
+    return {str(file.parent.relative_to(fits)): len(read_csv(file)[1]) for file in found}
 
 
 def _in_words(changed: Mapping[str, list[Any]]) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from scanwise import bundle, run, uncertainty
+from scanwise.csv_files import write_table
 from scanwise.errors import DataError
 from scanwise.metrics.ranks import weighted_auroc
 from scanwise.novelty import NoveltyDetector
@@ -13,7 +14,6 @@ from scanwise.pipeline.context import Context
 from scanwise.pipeline.stages.evaluation import POOLED, ModelPredictions
 from scanwise.pipeline.stages.prediction import ALTERED
 from scanwise.records import FloatArray, Logits, Metric, Predictions
-from scanwise.reporting import tables
 from scanwise.risk import clopper_pearson
 from scanwise.run import Fit, Run
 
@@ -116,7 +116,7 @@ def write_selective_tables(folder: Run, judged: Sequence[ModelPredictions]) -> N
         (MEMBERS, _diversity(folder, judged), "members.csv"),
     ):  # fmt: skip
         if rows:
-            tables.write_table(columns, [[row[column] for column in columns] for row in rows], folder.tables / name)
+            write_table(columns, [[row[column] for column in columns] for row in rows], folder.tables / name)
 
 
 def _diversity(folder: Run, judged: Sequence[ModelPredictions]) -> list[Row]:

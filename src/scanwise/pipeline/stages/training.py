@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scanwise.csv_files import read_csv, write_csv
 from scanwise.errors import RecipeError
 from scanwise.models.vocabulary import Vocabulary
 from scanwise.pipeline.context import Context
@@ -12,7 +13,6 @@ from scanwise.pipeline.stages import prediction as prediction_stage
 from scanwise.pipeline.stages import text_inputs
 from scanwise.recipe import Members, Model, Recipe
 from scanwise.records import SIDES, Finding, IntArray, Split
-from scanwise.reporting import tables
 from scanwise.run import Fit, is_writer
 
 if TYPE_CHECKING:
@@ -128,10 +128,10 @@ def _join(context: Context, alone: Model, members: list[Fit], place: Fit, vocabu
 
 def _average(histories: list[Path], out: Path) -> None:
     """The mean over the members of each figure, for the epochs that all of them have."""
-    header, _ = tables.read_csv(histories[0])
-    rows = [tables.read_csv(path)[1] for path in histories]
+    header, _ = read_csv(histories[0])
+    rows = [read_csv(path)[1] for path in histories]
     shortest = min(map(len, rows))
     cells = np.array([[[float(cell or "nan") for cell in row] for row in one[:shortest]] for one in rows])
     means = cells.mean(0)
     counted = [[int(row[0]), *row[1:].tolist()] for row in means]
-    tables.write_csv(header, counted, out)
+    write_csv(header, counted, out)
