@@ -46,7 +46,7 @@ def train(folder: Path, case: str, **changed: Any) -> None:
     made = Recipe.model_validate(
         {"name": "toy", "seed": 3, "data": {"size": toy.SIDE}, "model": model} | {"train": toy.TRAIN | section}
     )
-    toy.training.train(
+    toy.training.train_network(
         toy.network(made), made, toy.store(), LABELS, ROWS, toy.place(folder / case), subjects=SUBJECTS, device="cpu"
     )
 

@@ -1,6 +1,6 @@
 """Any timm backbone by its name, with weights from the hub, from a file, or none."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,15 @@ from scanwise.models.weights import KeyPrefixes, load_foreign_weights
 
 
 def create_backbone(
-    name: str, source: str, num_classes: int, channels: int, dropout: float, options: Mapping[str, Any]
+    name: str,
+    source: str,
+    num_classes: int,
+    channels: int,
+    dropout: float,
+    options: Mapping[str, Any],
+    own_names: Sequence[str] = (),
 ) -> nn.Module:
-    """Make a timm model with a fresh head for `num_classes` (0 for none).
+    """Build a timm model with a fresh head for `num_classes` (0 for none).
 
     Args:
         name: timm's name, such as `resnet50` or `mobilenetv2_100`.
@@ -22,6 +28,7 @@ def create_backbone(
         channels: of the input.
         dropout: before the head.
         options: further arguments of `timm.create_model`.
+        own_names: of our own networks, for the error if timm has none of that name.
 
     Raises:
         RecipeError: if timm has no such model, or it takes no such option.
@@ -32,22 +39,22 @@ def create_backbone(
     bare = name.split(".")[0]
     if not timm.is_model(bare):
         raise RecipeError(
-            f"There is no network {name!r}: neither one of our own (alexnet, small) nor a timm backbone."
-            f"{did_you_mean(bare, ['alexnet', 'small', *timm.list_models()])}"
+            f"There is no network {name!r}: neither one of our own ({', '.join(own_names)}) nor a timm backbone."
+            f"{did_you_mean(bare, [*own_names, *timm.list_models()])}"
         )
     tags = timm.models.get_arch_pretrained_cfgs(bare)
     if name != bare and name not in tags:
         raise RecipeError(f"timm's {bare!r} has no weights {name!r}.{did_you_mean(name, tags)}")
     if source == "hub" and not timm.models.is_model_pretrained(name):
         raise WeightsError(
-            f"timm knows no pretrained weights for {name!r}. Set model.weights to none or a file of weights, or choose a "
-            f"network that has some.{did_you_mean(bare, {known.split('.')[0] for known in timm.list_models(pretrained=True)})}"
+            f"timm has no pretrained weights for {name!r}. Set model.weights to none or a file of weights, or choose a "
+            f"network that has some.{did_you_mean(bare, {tagged.split('.')[0] for tagged in timm.list_models(pretrained=True)})}"
         )
     arguments = {"num_classes": num_classes, "in_chans": channels, "drop_rate": dropout, **options}
     try:
         model: nn.Module = timm.create_model(name, pretrained=source == "hub", **arguments)
     except TypeError as error:
-        raise RecipeError(f"timm's {name!r} cannot be made with model.options {dict(options)}: {error}.") from error
+        raise RecipeError(f"timm's {name!r} cannot be built with model.options {dict(options)}: {error}.") from error
     except Exception as error:
         if source != "hub":
             raise
@@ -62,19 +69,19 @@ def create_backbone(
 
 
 def _draw_classifier(model: Any) -> None:
-    """Draw the classifier's weights by how many values come in, as torch does.
+    """Draw the classifier's weights by the number of its inputs, as torch does.
 
-    timm draws those of an EfficientNet or MobileNet by how many go out: with three classes its first answers are log-odds of
-    thirty, and training spends its first epochs on taking them back.
+    timm draws those of an EfficientNet or MobileNet by the number of outputs: with three classes its first logits are around
+    thirty, and training spends its first epochs on undoing them.
     """
-    found = model.get_classifier()
-    for part in found if isinstance(found, (tuple, list)) else (found,):
+    last = model.get_classifier()
+    for part in last if isinstance(last, (tuple, list)) else (last,):
         if isinstance(part, nn.Linear):
             part.reset_parameters()
 
 
 def key_prefixes(model: nn.Module) -> KeyPrefixes:
-    """Where a timm model has its parts, by its own account."""
+    """Positions of a timm model's parts, from its own configuration."""
     about: Any = model.pretrained_cfg
     classifier, first_conv = about.get("classifier"), about.get("first_conv")
     # A few models have two of one kind; of those none can be adapted.

@@ -1,53 +1,51 @@
-"""One scan of zeros through a network: how many values come out, and whether scans of this size can go in at all."""
+"""One scan of zeros through a network: the size of its output, and whether it takes scans of this size."""
 
 import torch
 from torch import Tensor
 
 from scanwise.errors import RecipeError
 from scanwise.models.network import Network
+from scanwise.models.networks import NETWORKS
 from scanwise.recipe import Recipe
 
 
-def dry_run_logits(network: Network, made: Recipe) -> Tensor:
-    """(1, C): what a network on the CPU says to a scan of zeros, with the first of its tokens if it reads words.
+def dry_run_logits(network: Network, recipe: Recipe) -> Tensor:
+    """(1, C) logits of a network on the CPU for a scan of zeros, with padding tokens if it reads words.
 
     Args:
         network: left in evaluation mode.
-        made: its recipe, which tells the size of scans and titles.
+        recipe: its recipe, with the size of scans and titles.
     """
-    data = made.data
-    tokens = (torch.zeros(1, made.model.text.length, dtype=torch.int64),) if network.takes_text else ()
+    data = recipe.data
+    tokens = (torch.zeros(1, recipe.model.text.length, dtype=torch.int64),) if network.takes_text else ()
     with torch.inference_mode():
         logits: Tensor = network.eval()(torch.zeros(1, data.channels, data.size, data.size), *tokens)
     return logits
 
 
-def check_input_size(network: Network, made: Recipe) -> None:
-    """See that scans of the recipe's size go through: a vision transformer takes those of one size alone.
+def check_input_size(network: Network, recipe: Recipe) -> None:
+    """Check that the network takes scans of the recipe's size: a vision transformer takes one size only.
 
     Raises:
-        RecipeError: with the keys that tell a network its size.
+        RecipeError: with the keys that set the size of the network.
     """
     try:
-        dry_run_logits(network, made)
+        dry_run_logits(network, recipe)
     except (AssertionError, RuntimeError, ValueError) as error:
-        side = made.data.size
-        keys = _options(made)
-        told = f"; a vision transformer is told it by {' or '.join(keys)}={{img_size: {side}}}" if keys else ""
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        side = recipe.data.size
+        keys = _option_keys(recipe)
+        hint = f"; a vision transformer takes its size by {' or '.join(keys)}={{img_size: {side}}}" if keys else ""
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise RecipeError(
-            f"The network {made.model.name!r} cannot take scans of {side} × {side} pixels: {said}. Set data.size to a "
-            f"size that it takes{told}."
+            f"The network {recipe.model.name!r} cannot take scans of {side} × {side} pixels: {reason}. Set data.size to a "
+            f"size that it takes{hint}."
         ) from error
 
 
-def _options(made: Recipe) -> tuple[str, ...]:
-    """The keys that hold the options of the recipe's timm backbones."""
-    keys = {
-        "hybrid": ("model.hybrid.transformer.options", "model.hybrid.convolution.options"),
-        "fusion": ("model.fusion.image.options",),
-        "alexnet": (),
-        "small": (),
-        "text": (),
-    }
-    return keys.get(made.model.name, ("model.options",))
+def _option_keys(recipe: Recipe) -> tuple[str, ...]:
+    """Keys that hold the options of the recipe's timm backbones."""
+    name = recipe.model.name
+    if name not in NETWORKS:
+        return ("model.options",)
+    # The transformer of a hybrid, whose size is fixed, is its last part.
+    return tuple(f"model.{part}.options" for part in reversed(NETWORKS[name].parts(recipe.model)))

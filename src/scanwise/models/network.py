@@ -1,8 +1,8 @@
-"""The one shape of every network: the store's uint8 goes in, logits come out, normalisation happens inside."""
+"""The interface of every network: uint8 pixels of the store in, logits out, normalisation inside."""
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -10,34 +10,49 @@ from torch import Tensor, nn
 from scanwise.errors import DataError
 
 
+@runtime_checkable
 class Body(Protocol):
-    """What a network is made of: timm's two-step contract."""
+    """Contract of the module inside a network: timm's two steps.
+
+    A body that reads words has `takes_text = True`; `forward_head` then takes `tokens` (N, L) besides, and None for features
+    or tokens that are missing.
+    """
 
     def forward_features(self, images: Tensor) -> Tensor:
         """(N, C, H, W) normalised images to a feature map."""
         ...
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """The feature map to (N, classes), or to the (N, D) that the last layer sees.
-
-        A body with `takes_text` takes `tokens` besides, and None for features or tokens that are missing.
-        """
+        """The feature map to (N, classes) logits, or to the (N, D) input of the last layer."""
         ...
 
 
+@runtime_checkable
+class BackboneBody(Body, Protocol):
+    """Contract of a body that takes another head: our attention and hidden layers, or that of a network with several parts.
+
+    Attributes:
+        num_features: channels of the feature map.
+        head_hidden_size: D, the width of `forward_head(…, pre_logits=True)`.
+    """
+
+    num_features: int
+    head_hidden_size: int
+
+
 class Network(nn.Module):
-    """A body that takes pixels from 0 to 255 and normalises them itself.
+    """A body with its normalisation: it takes pixels from 0 to 255.
 
     Args:
         body: a module with `forward_features` and `forward_head`.
         mean: to subtract from pixels in [0, 1], one value or one a channel.
         std: to divide by.
         classifier: prefix of the body's last layer, "" if it has none.
-        draws: of dropout that prediction shall make; 0 for none.
+        draws: draws of dropout in prediction; 0 for none.
 
     Attributes:
-        members: T, the networks in one of a batch ensemble; 1 for any other.
-        folds_late: whether the members differ in the head alone, so that one feature map serves them all.
+        members: T, the members of an ensemble; 1 for any other network.
+        folds_late: True if the members differ in the head alone, so that one feature map serves them all.
     """
 
     mean: Tensor
@@ -57,7 +72,7 @@ class Network(nn.Module):
 
     @property
     def takes_text(self) -> bool:
-        """Whether it reads the words beside a scan."""
+        """True if it reads the words beside a scan."""
         return bool(getattr(self.body, "takes_text", False))
 
     def forward_features(self, images: Tensor) -> Tensor:
@@ -91,7 +106,7 @@ class Network(nn.Module):
         return self.forward_head(self._features(images), tokens=tokens)
 
     def forward_members(self, images: Tensor | None, tokens: Tensor | None = None) -> Tensor:
-        """(N, T, classes) logits of every member, in one pass; a network that is no ensemble has one."""
+        """(N, T, classes) logits of every member, in one pass; one for a network that is no ensemble."""
         return self.head_members(self._features(images), tokens)
 
     def head_members(self, features: Tensor | None, tokens: Tensor | None = None) -> Tensor:
