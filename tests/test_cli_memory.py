@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scanwise import pipeline
+from scanwise.pipeline.commands import predict_files
 from tiny import Command
 
 
@@ -23,7 +23,7 @@ def test_running_out_of_memory_is_one_line(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(pipeline, "predict_files", fail)
+    monkeypatch.setattr(predict_files, "predict_files", fail)
     said = scanwise("predict", tmp_path, tmp_path / "a.png")
     assert said.code == 2
     assert "data.size" in said.refusal
@@ -34,6 +34,6 @@ def test_other_errors_stay_what_they_are(monkeypatch: pytest.MonkeyPatch, scanwi
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("sizes differ")
 
-    monkeypatch.setattr(pipeline, "predict_files", fail)
+    monkeypatch.setattr(predict_files, "predict_files", fail)
     with pytest.raises(RuntimeError, match="sizes differ"):
         scanwise("predict", tmp_path, tmp_path / "a.png")

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 import scanwise as api
-from scanwise import pipeline, recipe, training
+from scanwise import recipe, training
 from scanwise.errors import LeakageError, RecipeError, RunError
+from scanwise.pipeline.commands.predict_files import predict_files
 from scanwise.records import Cohort, Logits, Split, load_findings, load_metrics
 from scanwise.run import Run, read_json
 from tiny import JUNK, ODD, SETTINGS, Again, Command, Fill, Whole, read_csv, write_csv
@@ -314,7 +315,7 @@ def test_honest_leak_stops_before_the_folder_is_made(fill: Fill, tiny_recipe: Pa
 
 def test_unknown_device_is_refused(whole: Whole) -> None:
     with pytest.raises(RunError, match="no device 'gpu'"):
-        pipeline.predict_files(whole.run.path, [whole.data.parent / "few"], device="gpu")
+        predict_files(whole.run.path, [whole.data.parent / "few"], device="gpu")
 
 
 @pytest.mark.parametrize("score", ["ordinal", "saps"])

@@ -37,11 +37,11 @@ def evaluate(
     Nothing is re-tuned. RUN is a run folder. Data that holds scans which the run learnt from, or copies of them, is refused.
     """
     talk()
-    from scanwise import pipeline
     from scanwise.pipeline.commands import external_validation
+    from scanwise.pipeline.context import resolve_device
 
     found = external_validation.validate_externally(
-        run, data=data, subject=subject, draws=draws, device=pipeline.resolve_device(device, threads),
+        run, data=data, subject=subject, draws=draws, device=resolve_device(device, threads),
         pseudonymise=pseudonymise, accept_copies=accept_copies, progress=progress(),
     )  # fmt: skip
     page = external_validation.write_external_validation(found, out or run / "external")

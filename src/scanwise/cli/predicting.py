@@ -49,13 +49,11 @@ def predict(
     RUN is a run folder or its URL, a bundle, or NAME:VERSION of a registered model; SCANS are image files or folders of them.
     """
     talk()
-    from scanwise import pipeline
+    from scanwise.pipeline.commands.predict_files import predict_files
     from scanwise.pipeline.model_reference import locate_model
 
     options: dict[str, Any] = {"device": device, "threads": threads, "pseudonymise": pseudonymise}
-    answer = pipeline.predict_files(
-        locate_model(run), scans, manifest=manifest, subject=subject, progress=progress(), **options
-    )
+    answer = predict_files(locate_model(run), scans, manifest=manifest, subject=subject, progress=progress(), **options)
     for path, reason in answer.quarantine:
         click.secho(f"not used: {path}: {reason}", fg="yellow", err=True)
     if form == "table" and out is None:

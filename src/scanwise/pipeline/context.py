@@ -1,15 +1,17 @@
-"""What all stages of a fit share."""
+"""Values that all stages of a fit share."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from scanwise.audit.evidence import AuditFinding, Evidence
 from scanwise.cohort.store import Store
+from scanwise.errors import RunError
 from scanwise.recipe import Recipe
-from scanwise.records import Cohort, Finding, Split
+from scanwise.records import Cohort, Finding, FloatArray, Split
 from scanwise.reporting.wording import counted
 
 CLEAN, LEAKS, UNJUDGED = 0, 1, 3
@@ -64,9 +66,36 @@ class AuditResult:
         ]
 
 
+@dataclass(slots=True)
+class Timings:
+    """Seconds that each stage took; stages add to it while the fit runs."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Add the time of a block to its stage."""
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+
+@dataclass(slots=True)
+class FeatureCache:
+    """(N, D) frozen features of all scans, computed once for all folds and protocols."""
+
+    features: FloatArray | None = None
+
+    def get(self, compute: Callable[[], FloatArray]) -> FloatArray:
+        """The features; the first call computes them."""
+        if self.features is None:
+            self.features = compute()
+        return self.features
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What all stages share: the values that were read, and how to run."""
+    """Values that were read, and how to run; `timings` and `feature_cache` alone change while a fit runs."""
 
     recipe: Recipe
     cohort: Cohort
@@ -77,12 +106,29 @@ class Context:
     source: str
     device: str = "cpu"
     progress: bool = False
-    times: dict[str, float] = field(default_factory=dict)
-    memo: dict[str, Any] = field(default_factory=dict)
+    timings: Timings = field(default_factory=Timings)
+    feature_cache: FeatureCache = field(default_factory=FeatureCache)
     send: Callable[[], None] | None = None
     """Called when something worth keeping was written, where the run folder stands at a URL."""
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What the checks said, without the pictures."""
+        """Findings of the checks, without their pictures."""
         return tuple(one.finding for one in self.audited.noted)
+
+
+def resolve_device(device: str, threads: int) -> str:
+    """The device that `auto` or a name means, after setting the threads of the CPU."""
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        if device.split(":")[0] not in ("cpu", "cuda", "mps"):
+            raise RunError(f"There is no device {device!r}; choose auto, cpu, cuda, cuda:1 or mps.")
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise RunError(f"The device {device!r} cannot be used here: {str(error).splitlines()[0]} Try cpu.") from error
+    return device

@@ -9,7 +9,7 @@ import pytest
 from scanwise import recipe
 from scanwise.errors import RunError
 from scanwise.pipeline.context import Context
-from scanwise.pipeline.stages import resume as resume_stage
+from scanwise.pipeline.stages.resume import check_resume, record_changes
 from scanwise.records import Cohort, Finding, Split
 from scanwise.run import Run, read_json
 from tiny import Again
@@ -26,9 +26,9 @@ def go_on(again: Again) -> GoOn:
         nothing: Any = None
         splits = tuple(Split.load(fit.split) for fit in folder.fits())
         made = recipe.load_recipe(folder.recipe, settings)
-        return resume_stage.resume_run(
-            folder, Context(made, Cohort.load(folder.cohort), nothing, splits, nothing, (), "")
-        )
+        context = Context(made, Cohort.load(folder.cohort), nothing, splits, nothing, (), "")
+        check_resume(folder, context)
+        return record_changes(folder, context)
 
     return ask
 

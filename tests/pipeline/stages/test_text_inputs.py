@@ -10,6 +10,7 @@ import scanwise
 from scanwise import recipe
 from scanwise.errors import DataError
 from scanwise.models.vocabulary import Vocabulary
+from scanwise.pipeline.commands.predict_files import predict_files
 from scanwise.records import Cohort, Logits, Split, load_metrics
 from scanwise.run import Run
 from tiny import picture, read_csv, run_command, write_csv
@@ -125,7 +126,7 @@ def test_the_vocabulary_knows_training_titles_alone(run: Run) -> None:
 
 def test_predict_takes_the_words_of_a_manifest(run: Run, manifest: Path) -> None:
     tested = Logits.load(run.fit("honest", 0).logits("test"))
-    answer = scanwise.pipeline.predict_files(run.path, [], manifest=manifest)
+    answer = predict_files(run.path, [], manifest=manifest)
     rows = [answer.scans.scans.tolist().index(path) for path in tested.scans.tolist()]
     expected = {row["path"]: row for row in read_csv(run.tables_of("honest") / "predictions.csv")}
     for row in rows:

@@ -4,7 +4,7 @@ import pytest
 
 from scanwise import recipe
 from scanwise.pipeline.stages import explanation as explanation_stage
-from scanwise.pipeline.stages import training as training_stage
+from scanwise.pipeline.stages import worker
 from scanwise.run import Fit
 from scanwise.training import distributed
 from tiny import Again
@@ -25,7 +25,8 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setattr(distributed, "join_processes", lambda: None)
     monkeypatch.setattr(distributed, "wait_for_all", lambda: steps.append("meets"))
-    monkeypatch.setattr(training_stage, "train_fit", train)
+    monkeypatch.setattr(worker, "train_fit", train)
+    monkeypatch.setattr(explanation_stage, "train_fit", train)
     return steps
 
 

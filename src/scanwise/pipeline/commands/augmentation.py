@@ -12,7 +12,7 @@ from scanwise.cohort.layouts import manifests
 from scanwise.cohort.store import Store
 from scanwise.csv_files import write_csv
 from scanwise.errors import DataError
-from scanwise.pipeline.stages import audit as audit_stage
+from scanwise.pipeline.stages.audit import as_listing, with_recovered_subjects
 from scanwise.recipe import Augment, Data, Recipe
 from scanwise.records import Cohort, IntArray
 
@@ -71,7 +71,7 @@ def write_augmented_copies(
         raise DataError(f"{out} already holds something. Choose another folder with --out.")
     shape = Recipe(name="augment", data=Data(size=size, channels=3, shape="pad"))
     intake = cohort.read(str(data), shape, subject, progress=progress)
-    known = audit_stage.with_recovered_subjects(intake.cohort, progress=progress)
+    known = with_recovered_subjects(intake.cohort, progress=progress)
     if not known.subjects_known:
         raise DataError(
             "Nobody knows who is who here, and the pixels cannot tell; copies of one person could then stand on both "
@@ -85,7 +85,7 @@ def write_augmented_copies(
         copies = _write_copies(folder, known, intake.store, origins, change, seed, progress)
         everyone = np.concatenate([np.arange(len(known)), origins])
         whole = replace(known.take(everyone), root=str(folder), path=np.array([*paths, *copies]))
-        manifests.write(audit_stage.as_listing(whole), folder / "manifest.csv", folder / "manifest.csv")
+        manifests.write(as_listing(whole), folder / "manifest.csv", folder / "manifest.csv")
         pairs = zip(copies, (paths[row] for row in origins.tolist()), strict=True)
         write_csv(("path", "origin"), pairs, folder / "origins.csv")
     return out / "manifest.csv"

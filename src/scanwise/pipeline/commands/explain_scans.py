@@ -22,10 +22,16 @@ import numpy as np
 from scanwise import bundle, cohort, run
 from scanwise.errors import DataError, did_you_mean
 from scanwise.models.vocabulary import titles_as_read
-from scanwise.pipeline import resolve_device
-from scanwise.pipeline.commands import voxel_grid
-from scanwise.pipeline.stages import explanation_parts as parts_stage
+from scanwise.pipeline.commands.voxel_grid import read_voxel_grid
+from scanwise.pipeline.context import resolve_device
 from scanwise.pipeline.stages.explanation import WORDS, explanation_options
+from scanwise.pipeline.stages.explanation_parts import (
+    ExplainedScans,
+    map_halves,
+    write_components,
+    write_spread,
+    write_words,
+)
 from scanwise.recipe import Data
 from scanwise.records import Heatmap, IntArray
 
@@ -91,7 +97,7 @@ def explain_files(
     if method or layer:
         options |= {"method": method or options["method"], "layer": layer}
     rows = np.arange(len(names)).repeat(wanted.shape[1])
-    told = parts_stage.ExplainedScans(
+    told = ExplainedScans(
         names=[names[row] for row in rows],
         scans=None if made.model.name == "text" else pixels[rows],
         targets=wanted.ravel(),
@@ -114,7 +120,7 @@ def explain_files(
     return maps, files, (*quarantine, *listing.unused)
 
 
-def _stems(told: parts_stage.ExplainedScans) -> list[str]:
+def _stems(told: ExplainedScans) -> list[str]:
     """The names of what is written of each scan and class, no two alike in any letters."""
     shared = os.path.commonpath([os.path.dirname(name) for name in told.names])  # noqa: PTH120 - names are text
     taken: set[str] = set()
@@ -129,7 +135,7 @@ def _stems(told: parts_stage.ExplainedScans) -> list[str]:
 
 
 def _maps(
-    loaded: bundle.Bundle, pixels: "Pixels", told: parts_stage.ExplainedScans, wanted: IntArray, options: dict[str, Any]
+    loaded: bundle.Bundle, pixels: "Pixels", told: ExplainedScans, wanted: IntArray, options: dict[str, Any]
 ) -> tuple[Heatmap, ...]:
     """A map of each scan and class, with the badge that its method has on this run."""
     from scanwise.explanation import explain_with_heatmaps, with_check_result
@@ -146,7 +152,7 @@ def _maps(
     )
 
 
-def _draw(one: Heatmap, told: parts_stage.ExplainedScans, index: int, note: str, stem: Path) -> Path:
+def _draw(one: Heatmap, told: ExplainedScans, index: int, note: str, stem: Path) -> Path:
     from scanwise.explanation import drawing
 
     path = stem.with_name(stem.name + ".png")
@@ -156,22 +162,18 @@ def _draw(one: Heatmap, told: parts_stage.ExplainedScans, index: int, note: str,
 
 
 def _words(
-    loaded: bundle.Bundle, told: parts_stage.ExplainedScans, stems: Sequence[str], out: Path, device: str
+    loaded: bundle.Bundle, told: ExplainedScans, stems: Sequence[str], out: Path, device: str
 ) -> tuple[list[str], list[Path]]:
     """What the words gave, a line a scan and class, and the files that tell it; nothing for a network that reads none."""
     if loaded.vocabulary is None:
         return [""] * len(stems), []
     pictures = [f"{stem}-words.png" for stem in stems]
     failed = bool(loaded.verdict(WORDS))
-    notes = parts_stage.write_words(
-        loaded.network, loaded.vocabulary, told, out, device=device, pictures=pictures, failed=failed
-    )
+    notes = write_words(loaded.network, loaded.vocabulary, told, out, device=device, pictures=pictures, failed=failed)
     return notes, [out / "words.csv"]
 
 
-def _halves(
-    loaded: bundle.Bundle, told: parts_stage.ExplainedScans, stems: Sequence[str], out: Path, device: str
-) -> list[Path]:
+def _halves(loaded: bundle.Bundle, told: ExplainedScans, stems: Sequence[str], out: Path, device: str) -> list[Path]:
     """The maps of the two halves of a hybrid, and what each gives; nothing for any other network."""
     from scanwise.explanation.components import HALF_METHODS
     from scanwise.models.hybrid import HybridNetwork
@@ -181,15 +183,13 @@ def _halves(
     pictures = [f"{stem}-halves.png" for stem in stems]
     verdicts = {half: loaded.verdict(method) for half, method in HALF_METHODS.items()}
     reasons = {half: told_of for half, told_of in verdicts.items() if told_of is not None}
-    looks = parts_stage.map_halves(
-        loaded.network, told, explanation_options(loaded.recipe, device, False)["batch"], device
-    )
-    parts_stage.write_components(told, looks, out, reasons, pictures)
+    looks = map_halves(loaded.network, told, explanation_options(loaded.recipe, device, False)["batch"], device)
+    write_components(told, looks, out, reasons, pictures)
     return [*(out / name for name in pictures), out / "components.csv"]
 
 
 def _members(
-    loaded: bundle.Bundle, told: parts_stage.ExplainedScans, stems: Sequence[str], out: Path, options: dict[str, Any]
+    loaded: bundle.Bundle, told: ExplainedScans, stems: Sequence[str], out: Path, options: dict[str, Any]
 ) -> list[Path]:
     """Where members agree to look and where they differ, a picture and arrays a scan and class."""
     from scanwise.explanation.sanity import method_name
@@ -201,7 +201,7 @@ def _members(
     files = []
     for row, stem in enumerate(stems):
         arrays, picture = (out / f"{stem}-members.{kind}" for kind in ("npz", "png"))
-        parts_stage.write_spread(found, told, slice(row, row + 1), reasons, arrays=arrays, picture=picture)
+        write_spread(found, told, slice(row, row + 1), reasons, arrays=arrays, picture=picture)
         files.append(picture)
     return files
 
@@ -241,7 +241,7 @@ def _targets(asked: Sequence[str], classes: Sequence[str], predicted: IntArray) 
 
 
 def _write_arrays(one: Heatmap, classes: Sequence[str], file: Path, settings: Data, stem: Path) -> None:
-    grid = voxel_grid.read_voxel_grid(file, settings)
+    grid = read_voxel_grid(file, settings)
     aligned = grid.align(one.values, settings)
     with run.writing(stem.with_name(stem.name + ".npz")) as temporary, temporary.open("wb") as stream:
         np.savez(

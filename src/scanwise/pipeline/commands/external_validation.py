@@ -15,9 +15,9 @@ from scanwise.cohort.classes import known_as
 from scanwise.csv_files import write_csv, write_table
 from scanwise.errors import DataError, LeakageError, ScanwiseError
 from scanwise.evaluation import shift
-from scanwise.pipeline.commands import recalibration
-from scanwise.pipeline.stages import audit as audit_stage
-from scanwise.pipeline.stages import operating_points
+from scanwise.pipeline.commands.recalibration import recalibration_curve
+from scanwise.pipeline.stages.audit import audit_thumbnails
+from scanwise.pipeline.stages.operating_points import validation_predictions
 from scanwise.pooling import common_label
 from scanwise.records import (
     METRIC_COLUMNS,
@@ -130,11 +130,7 @@ def validate_externally(
         metrics += evaluation.break_down(said, **shared)
     metrics += shift.calibration_intercepts_and_slopes(main, confidence=shared["confidence"], seed=seed)
     sets = loaded.judges[main.unit].sets
-    chosen = (
-        operating_points.validation_predictions(fit)[0 if subjects is None else 1]
-        if fit.logits("validation").is_file()
-        else None
-    )
+    chosen = validation_predictions(fit)[0 if subjects is None else 1] if fit.logits("validation").is_file() else None
     return ExternalValidation(
         source=data,
         scans=scans,
@@ -142,9 +138,7 @@ def validate_externally(
         before=before,
         metrics=tuple(replace(m, split=EXTERNAL, protocol=fit.protocol, fold=fit.fold) for m in metrics),
         drift=tuple(shift.measure_drift(before, main, **shared)),
-        recalibration=tuple(
-            recalibration.recalibration_curve(main, alpha=None if sets is None else sets.alpha, seed=seed)
-        ),
+        recalibration=tuple(recalibration_curve(main, alpha=None if sets is None else sets.alpha, seed=seed)),
         transport=() if chosen is None else tuple(evaluation.transfer_thresholds(chosen, main, **shared)),
         findings=tuple(findings),
         quarantine=(*quarantine, *refused),
@@ -215,7 +209,7 @@ def check_training_overlap(
         )
         found.append(Finding("external.subjects", "warning", text))
     try:
-        theirs, mine = (audit_stage.audit_thumbnails(one, progress=progress) for one in (other, learnt))
+        theirs, mine = (audit_thumbnails(one, progress=progress) for one in (other, learnt))
     except (ScanwiseError, OSError):
         text = (
             "The scans that the run learnt from are not where they were, so only exact copies could be looked for, by hash. "

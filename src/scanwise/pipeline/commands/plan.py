@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 from scanwise.cohort import splits
 from scanwise.pipeline.context import Context
-from scanwise.pipeline.stages import explanation as explanation_stage
-from scanwise.pipeline.stages import training as training_stage
+from scanwise.pipeline.preflight import preflight
 from scanwise.recipe import Recipe, Train, TrainingStage
 from scanwise.records import SIDES
 from scanwise.run import spell_time
@@ -34,32 +33,29 @@ class FitPlan:
 def plan_fit(context: Context) -> FitPlan:
     """Count the cells, time a few steps of the network on random pixels, and add up the disk; writes nothing."""
     from scanwise import training
-    from scanwise.models import build_network
 
-    made = context.recipe
-    network = build_network(made.model, len(context.cohort.classes), made.data.channels, classes=context.cohort.classes)
-    training_stage.check_trainable(network, made)
-    explanation_stage.check_explanation_method(context)
-    a_map = _map_size(network, made)
-    speed = training.time_steps(network, made, context.device)
+    recipe = context.recipe
+    network = preflight(context)
+    map_bytes = _map_size(network, recipe)
+    speed = training.time_steps(network, recipe, context.device)
     cells: list[tuple[str, ...]] = []
     seconds, features = 0.0, 0
     for split in context.splits:
         counted = splits.counts(context.cohort, split)
-        fold = f" {split.fold + 1}" if made.split.folds > 1 and split.protocol == "honest" else ""
+        fold = f" {split.fold + 1}" if recipe.split.folds > 1 and split.protocol == "honest" else ""
         for side in SIDES:
             here = [f"{row['subjects']} ({row['scans']})" for row in counted if row["side"] == side]
             cells.append((f"{split.protocol}{fold} {side}", *here))
         learn, check = len(split.rows("train")), len(split.rows("validation"))
-        features = max(features, a_map * _maps(made.train, learn, check))
+        features = max(features, map_bytes * _maps(recipe.train, learn, check))
         rest = len(split.rows("calibration")) + len(split.rows("test")) + check
-        seconds += _training(made.train, learn, check, speed) + rest * speed.predict
+        seconds += _training(recipe.train, learn, check, speed) + rest * speed.predict
     size = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
     # best weights, weights and bundle count once each, a full checkpoint about three times (weights and two moments)
-    kept = 3 + 3 * (1 + (made.train.epochs // made.train.checkpoint_every if made.train.checkpoint_every else 0))
+    kept = 3 + 3 * (1 + (recipe.train.epochs // recipe.train.checkpoint_every if recipe.train.checkpoint_every else 0))
     aside = f"{features / 1e6:.0f} MB more while it trains (features of the frozen backbone), " if features else ""
     lines = (
-        f"time: at most {spell_time(seconds)} on {context.device} for {len(context.splits)} fits of {made.train.epochs} epochs "
+        f"time: at most {spell_time(seconds)} on {context.device} for {len(context.splits)} fits of {recipe.train.epochs} epochs "
         f"({1 / speed.train:.0f} scans/s in training, measured now)",
         f"disk: {len(context.splits) * kept * size / 1e6:.0f} MB in the run folder, {aside}"
         f"{context.store.array.nbytes / 1e6:.0f} MB of decoded scans in the cache",
@@ -68,14 +64,14 @@ def plan_fit(context: Context) -> FitPlan:
     return FitPlan(context.cohort.classes, tuple(cells), lines)
 
 
-def _map_size(network: "Network", made: Recipe) -> int:
+def _map_size(network: "Network", recipe: Recipe) -> int:
     """Bytes of the feature map of one scan as it is kept: 16 bits a value. 0 where the recipe keeps none."""
     import torch
 
-    if not any(stage.is_cached for stage in made.train.stages):
+    if not any(stage.is_cached for stage in recipe.train.stages):
         return 0
     with torch.inference_mode():
-        maps = network.eval().forward_features(torch.zeros(1, made.data.channels, made.data.size, made.data.size))
+        maps = network.eval().forward_features(torch.zeros(1, recipe.data.channels, recipe.data.size, recipe.data.size))
     # The networks of a deep ensemble, which have a map each, train one after the other.
     return 2 * (maps[0] if isinstance(maps, tuple) else maps).numel()
 

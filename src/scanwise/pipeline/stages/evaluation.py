@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from scanwise import baselines, bundle, calibration, cohort, evaluation, pooling, recipe, run
+from scanwise import baselines, bundle, calibration, evaluation, pooling, run
 from scanwise.bundle import Predictor, cdr_by_class
 from scanwise.cohort.decoding.pixels import Pixels
+from scanwise.cohort.remote import local
 from scanwise.cohort.store import Store
 from scanwise.pipeline.context import Context
-from scanwise.pipeline.stages import text_inputs
+from scanwise.pipeline.stages.text_inputs import cohort_titles, removable_parts
+from scanwise.recipe import Data, Model, Recipe
 from scanwise.records import FloatArray, IntArray, Logits, Metric, Predictions, Split, Unit
 from scanwise.run import Fit
 
@@ -74,12 +76,12 @@ def load_baselines(place: Fit, split: Split, names: Sequence[str]) -> list[Model
     return found
 
 
-def predict_without_parts(place: Fit, split: Split, made: recipe.Recipe) -> list[ModelPredictions]:
+def predict_without_parts(place: Fit, split: Split, made: Recipe) -> list[ModelPredictions]:
     """The network's own answers where a part of what it reads is gone; without sets, for nothing was promised there."""
     judges = bundle.load_predictors(place)
     plain: dict[Unit, Predictor] = {unit: replace(judge, sets=None, detector=None) for unit, judge in judges.items()}
     found = []
-    for part in text_inputs.removable_parts(made):
+    for part in removable_parts(made):
         logits = Logits.load(place.logits(part))
         said, people = bundle.predict_scans_and_subjects(plain, logits, logits.scans.tolist())
         found.append(ModelPredictions(f"network_{part}", split, said, people))
@@ -90,7 +92,7 @@ def _titles(context: Context, train: IntArray, test: IntArray) -> dict[str, Any]
     """The words as the network reads them; None for one that reads none."""
     if not context.recipe.model.reads_words:
         return None
-    read = text_inputs.cohort_titles(context.cohort, context.recipe)
+    read = cohort_titles(context.cohort, context.recipe)
     return {"train": read[train], "test": read[test]}
 
 
@@ -111,29 +113,30 @@ def _features(context: Context, train: IntArray, test: IntArray) -> dict[str, An
     section = context.recipe.rivals
     if section.weights == "none":
         return None
-    if "features" not in context.memo:  # of all scans, once for all folds and protocols
-        from scanwise import prediction
-        from scanwise.cohort import store
-        from scanwise.models import build_network
-
-        shape = recipe.Data(size=section.size, channels=3, shape=context.recipe.data.shape)
-        options = {"mean": section.mean, "std": section.std, "options": section.options}
-        network = build_network(recipe.Model(name=section.backbone, weights=section.weights, **options), 0, 3)
-        pixels, _ = store.build(
-            cohort.remote.local(context.cohort.root), context.cohort.path, shape, progress=context.progress
-        )
-        everyone = np.arange(len(context.cohort))
-        found = prediction.predict_scans(
-            network,
-            pixels,
-            everyone,
-            batch=prediction.prediction_batch_size(context.recipe),
-            device=context.device,
-            progress=context.progress,
-        )
-        context.memo["features"] = found[1]
-    features = context.memo["features"]
+    features = context.feature_cache.get(lambda: _compute_features(context))
     return {"train": features[train], "test": features[test]}
+
+
+def _compute_features(context: Context) -> FloatArray:
+    """(N, D) features of all scans, from the backbone that the recipe names for the baseline."""
+    from scanwise.cohort.store import build
+    from scanwise.models import build_network
+    from scanwise.prediction import predict_scans, prediction_batch_size
+
+    section = context.recipe.rivals
+    shape = Data(size=section.size, channels=3, shape=context.recipe.data.shape)
+    options = {"mean": section.mean, "std": section.std, "options": section.options}
+    network = build_network(Model(name=section.backbone, weights=section.weights, **options), 0, 3)
+    store, _ = build(local(context.cohort.root), context.cohort.path, shape, progress=context.progress)
+    _, features = predict_scans(
+        network,
+        store,
+        np.arange(len(context.cohort)),
+        batch=prediction_batch_size(context.recipe),
+        device=context.device,
+        progress=context.progress,
+    )
+    return features
 
 
 def measure_models(context: Context, judged: Sequence[ModelPredictions]) -> list[Metric]:

@@ -21,19 +21,18 @@ from scanwise import novelty, registration, run
 from scanwise.csv_files import write_csv
 from scanwise.errors import RecipeError
 from scanwise.pipeline.context import Context
-from scanwise.pipeline.stages import (
-    explanation_parts as parts_stage,
-)
-from scanwise.pipeline.stages import (
-    prediction as prediction_stage,
-)
-from scanwise.pipeline.stages import (
-    text_inputs,
-)
-from scanwise.pipeline.stages import (
-    training as training_stage,
-)
 from scanwise.pipeline.stages.evaluation import ModelPredictions
+from scanwise.pipeline.stages.explanation_parts import (
+    ExplainedScans,
+    check_halves,
+    map_halves,
+    write_components,
+    write_spread,
+    write_words,
+)
+from scanwise.pipeline.stages.prediction import load_network
+from scanwise.pipeline.stages.text_inputs import cohort_titles
+from scanwise.pipeline.stages.training import train_fit
 from scanwise.records import BoolArray, Finding, Heatmap, IntArray, Predictions, Split, load_findings, save_findings
 from scanwise.run import Fit, Run
 
@@ -117,7 +116,7 @@ def _make(context: Context, place: Fit, split: Split, said: Predictions, others:
     from scanwise.explanation import sanity, uncertainty_map, with_check_result
     from scanwise.models.hybrid import HybridNetwork
 
-    network, vocabulary, tokens = prediction_stage.load_network(context, place, split)
+    network, vocabulary, tokens = load_network(context, place, split)
     rows = split.rows("test")
     some = novelty.representative_rows(context.cohort.subject[rows], context.recipe.explain.scans)
     options = explanation_options(context.recipe, context.device, context.progress)
@@ -141,21 +140,17 @@ def _make(context: Context, place: Fit, split: Split, said: Predictions, others:
     halves: dict[str, list[SanityCheck]] = {}
     if isinstance(network.body, HybridNetwork):
         where = {name: options[name] for name in ("batch", "device")}
-        looks = parts_stage.map_halves(network, told, **where)
-        alone = parts_stage.check_halves(network, told, looks, masks, context.recipe.seed, **where)
+        looks = map_halves(network, told, **where)
+        alone = check_halves(network, told, looks, masks, context.recipe.seed, **where)
         halves = {half: [*found, *known] for half, found in alone.items()}
-        parts_stage.write_components(
-            told, looks, out, {half: sanity.failure_reasons(found) for half, found in halves.items()}
-        )
+        write_components(told, looks, out, {half: sanity.failure_reasons(found) for half, found in halves.items()})
     if vocabulary is not None:
         _words(context, network, vocabulary, said, some, rows, examples, sanity.failure_reasons(known), out)
     if network.members > 1 or network.draws > 1:
         few = slice(0, SPREAD)
         options["tokens"] = None if tokens is None else tokens[rows[some]][few]
         members = uncertainty_map.explain_members(network, subject.scans[few], targets=subject.targets[few], **options)
-        parts_stage.write_spread(
-            members, told, few, reasons, arrays=out / "spread.npz", picture=out / "uncertainty.png"
-        )
+        write_spread(members, told, few, reasons, arrays=out / "spread.npz", picture=out / "uncertainty.png")
     spoken = None if vocabulary is None else known
     _write_checks(out, method, context.recipe.explain.layer, len(some), [*checks, *known], halves, spoken)
 
@@ -164,7 +159,7 @@ def _make_words(context: Context, place: Fit, split: Split, said: Predictions, o
     """Of a network that reads words alone: what each word gave."""
     from scanwise.explanation import sanity
 
-    network, vocabulary, _ = prediction_stage.load_network(context, place, split)
+    network, vocabulary, _ = load_network(context, place, split)
     rows, known = split.rows("test"), _learnt(context, said)
     some = novelty.representative_rows(context.cohort.subject[rows], context.recipe.explain.scans)
     if vocabulary is not None:
@@ -220,21 +215,17 @@ def _of(one: "SanityCheck") -> dict[str, Any]:
     return {"name": one.name, "passed": one.passed, "message": one.message, "figures": one.figures}
 
 
-def _told(
-    context: Context, said: Predictions, some: IntArray, rows: IntArray, targets: IntArray
-) -> parts_stage.ExplainedScans:
+def _told(context: Context, said: Predictions, some: IntArray, rows: IntArray, targets: IntArray) -> ExplainedScans:
     """Some of the scans that were judged, with pixels and titles."""
     classes, reads = context.cohort.classes, context.recipe.model.reads_words
-    return parts_stage.ExplainedScans(
+    return ExplainedScans(
         names=[str(name) for name in said.scans[some]],
         scans=None if context.recipe.model.name == "text" else context.store.read(rows[some]),
         targets=targets,
         said=said.probs[some],
         classes=classes,
         truth=[""] * len(some) if said.labels is None else [classes[label] for label in said.labels[some]],
-        titles=[str(one) for one in text_inputs.cohort_titles(context.cohort, context.recipe)[rows[some]]]
-        if reads
-        else (),
+        titles=[str(one) for one in cohort_titles(context.cohort, context.recipe)[rows[some]]] if reads else (),
         opacity=context.recipe.explain.opacity,
     )
 
@@ -256,7 +247,7 @@ def _check(
     checks = sanity.check_maps(subject, masks=masks, seed=context.recipe.seed, progress=context.progress)
     kinds = {"labels": sanity.check_labels_matter, "seed": sanity.check_seed_agreement}
     for name, place in others.items():
-        network, _, _ = prediction_stage.load_network(context, place, split)
+        network, _, _ = load_network(context, place, split)
         checks.append(kinds[name](subject, network))
     return checks
 
@@ -273,7 +264,7 @@ def _retrained(context: Context, folder: Run, split: Split) -> dict[str, Fit]:
     for name, other in (("labels", shuffled), ("seed", seeded)):
         place = Fit(folder.path / "retrained" / name, split.protocol, split.fold)
         log.info("training once more for the checks of heatmaps: %s", name)
-        training_stage.train_fit(other, place, split)
+        train_fit(other, place, split)
         found[name] = place
     return found
 
@@ -354,7 +345,7 @@ def _words(
     drawn = {int(row) for row in some}
     chosen = np.array([*kinds, *sorted(drawn - set(kinds))], dtype=np.int64)
     told = _told(context, said, chosen, rows, said.predicted[chosen])
-    parts_stage.write_words(
+    write_words(
         network,
         vocabulary,
         told,

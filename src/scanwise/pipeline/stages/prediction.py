@@ -11,7 +11,7 @@ from scanwise import novelty, run
 from scanwise.cohort.decoding.pixels import Pixels
 from scanwise.cohort.store import Store
 from scanwise.pipeline.context import Context
-from scanwise.pipeline.stages import text_inputs
+from scanwise.pipeline.stages.text_inputs import PARTS, cohort_tokens, fit_vocabulary, inputs_without, removable_parts
 from scanwise.records import SIDES, FloatArray, IntArray, Logits, Split
 from scanwise.run import Fit
 
@@ -63,7 +63,7 @@ def predict_sides(context: Context, place: Fit, split: Split) -> None:
         train, test = split.rows("train"), asked["test"]
         asked["train"] = train[novelty.representative_rows(context.cohort.subject[train])]
         asked[ALTERED] = test[novelty.representative_rows(context.cohort.subject[test], MOST_ALTERED)]
-    asked |= dict.fromkeys(text_inputs.removable_parts(context.recipe), asked["test"])
+    asked |= dict.fromkeys(removable_parts(context.recipe), asked["test"])
     missing = {name: rows for name, rows in asked.items() if len(rows) and not _is_there(place, name)}
     if not missing:
         return
@@ -73,8 +73,8 @@ def predict_sides(context: Context, place: Fit, split: Split) -> None:
             changed = {kind: AlteredScans(context.store, change) for kind, change in ALTERATIONS.items()}
             parts = {kind: _ask(context, network, split, scans, rows, tokens) for kind, scans in changed.items()}
             run.save(_together(parts), place.logits(name))
-        elif vocabulary is not None and tokens is not None and name in text_inputs.PARTS:
-            said = _ask(context, network, split, *text_inputs.inputs_without(name, context, vocabulary, tokens, rows))
+        elif vocabulary is not None and tokens is not None and name in PARTS:
+            said = _ask(context, network, split, *inputs_without(name, context, vocabulary, tokens, rows))
             run.save(replace(said, split="test"), place.logits(name))
         else:
             run.save(
@@ -86,12 +86,12 @@ def load_network(context: Context, place: Fit, split: Split) -> "tuple[Network, 
     """The network of a fit; where it reads words, its vocabulary and the tokens of all scans."""
     from scanwise.models import build_network, weights
 
-    vocabulary = text_inputs.fit_vocabulary(context, place, split)
+    vocabulary = fit_vocabulary(context, place, split)
     encoder = None if vocabulary is None else vocabulary.encoder
     made, count = context.recipe, len(context.cohort.classes)
     network = build_network(made.model, count, made.data.channels, pretrained=False, encoder=encoder)
     weights.load_weights(network, place.model)
-    return network, vocabulary, text_inputs.cohort_tokens(context, vocabulary)
+    return network, vocabulary, cohort_tokens(context, vocabulary)
 
 
 def _is_there(place: Fit, name: str) -> bool:

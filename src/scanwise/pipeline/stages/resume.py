@@ -1,8 +1,8 @@
-"""Going on with a run: with the recipe, the scans and the split that it began with, but for a few settings.
+"""Resuming a run, with the recipe, the scans and the split that it began with, but for a few settings.
 
-A training that ran out of memory, or whose loss is no number any more, can go on only if something changes. Those settings
-may that leave data, network and course of the learning rate as they are; what changed, and when, is kept in
-`provenance.json` and said among the findings.
+A training that ran out of memory, or whose loss is no longer a number, can go on only if something changes. Settings that
+leave data, network and learning-rate schedule as they are may change; what changed, and when, is kept in
+`provenance.json` and among the findings.
 """
 
 import hashlib
@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from scanwise import recipe, run
 from scanwise.csv_files import read_csv
 from scanwise.errors import RunError
 from scanwise.pipeline.context import Context
-from scanwise.recipe import Recipe
+from scanwise.recipe import Recipe, load_recipe
 from scanwise.records import Cohort, Finding, Split
-from scanwise.run import Run
+from scanwise.run import Run, read_json, write_json
 
 log = logging.getLogger("scanwise")
 
@@ -26,46 +25,56 @@ SettingChanges = dict[str, list[Any]]
 """Settings, each with its value before and now."""
 
 FREE = {"train.accumulate", "train.batch", "train.clip", "train.precision"}
-"""What may change within a run; of batch and accumulate the product stays, so that each step learns from as many scans."""
+"""Settings that may change within a run; batch times accumulate stays, so that each step learns from as many scans."""
 
 
-def resume_run(folder: Run, context: Context) -> list[Finding]:
-    """Refuse to go on with another recipe, other scans or another split; note what of the recipe may change and does.
-
-    Returns:
-        what changed now or earlier, for the report.
+def check_resume(folder: Run, context: Context) -> None:
+    """Refuse to go on with another recipe, other scans or another split; writes nothing.
 
     Raises:
         RunError: saying what differs.
     """
     if not folder.recipe.is_file():
+        return
+    if changes := _changed_settings(folder, context):
+        _check_settings(folder, context, changes)
+    _check_data(folder, context)
+
+
+def record_changes(folder: Run, context: Context) -> list[Finding]:
+    """Note in `provenance.json` which settings change now, after `check_resume`.
+
+    Returns:
+        a finding for each change, now or earlier.
+    """
+    if not folder.recipe.is_file():
         return []
-    began = recipe.load_recipe(folder.recipe)
-    changed: SettingChanges = {}
-    if began.to_yaml() != context.recipe.to_yaml():  # not the file's own text: a newer scanwise has more defaults
-        changed = _differences(began, context.recipe)
-        _refuse_settings(folder, context, changed)
-    _refuse_data(folder, context)
-    known = run.read_json(folder.provenance) if folder.provenance.is_file() else {}
-    changes = known.get("changes", [])
-    if changed:
-        changes = [*changes, {"settings": changed, "epochs": _epochs(folder)}]
-        run.write_json({**known, "changes": changes}, folder.provenance)
-        log.warning("going on with another recipe: %s", _in_words(changed))
+    provenance = read_json(folder.provenance) if folder.provenance.is_file() else {}
+    changes = provenance.get("changes", [])
+    if settings := _changed_settings(folder, context):
+        changes = [*changes, {"settings": settings, "epochs": _epochs(folder)}]
+        write_json({**provenance, "changes": changes}, folder.provenance)
+        log.warning("going on with another recipe: %s", _in_words(settings))
     return [_finding(change) for change in changes]
 
 
-def data_hash(known: Cohort) -> str:
+def data_hash(cohort: Cohort) -> str:
     """One hash over all scans, their labels and subjects."""
-    told = hashlib.sha256(repr(known.classes).encode())
-    for row in zip(
-        known.path.tolist(), known.sha256.tolist(), known.labels.tolist(), known.subject.tolist(), strict=True
-    ):
-        told.update(repr(row).encode())
-    return told.hexdigest()
+    digest = hashlib.sha256(repr(cohort.classes).encode())
+    columns = (cohort.path, cohort.sha256, cohort.labels, cohort.subject)
+    for row in zip(*(column.tolist() for column in columns), strict=True):
+        digest.update(repr(row).encode())
+    return digest.hexdigest()
 
 
-def _refuse_settings(folder: Run, context: Context, changed: SettingChanges) -> None:
+def _changed_settings(folder: Run, context: Context) -> SettingChanges:
+    began = load_recipe(folder.recipe)
+    if began.to_yaml() == context.recipe.to_yaml():  # not the file's own text: a newer scanwise has more defaults
+        return {}
+    return _differences(began, context.recipe)
+
+
+def _check_settings(folder: Run, context: Context, changed: SettingChanges) -> None:
     train = context.recipe.train
     steps = [
         batch * more
@@ -85,7 +94,7 @@ def _refuse_settings(folder: Run, context: Context, changed: SettingChanges) -> 
     )
 
 
-def _refuse_data(folder: Run, context: Context) -> None:
+def _check_data(folder: Run, context: Context) -> None:
     if folder.cohort.is_file() and (other := _other_data(Cohort.load(folder.cohort), context.cohort)):
         raise RunError(f"{folder.path} was begun with other {other}. Restore them, or choose another --out.")
     for split in context.splits:
@@ -98,7 +107,7 @@ def _refuse_data(folder: Run, context: Context) -> None:
 
 
 def _other_data(before: Cohort, now: Cohort) -> str:
-    """What of the data is not as it was, in words; empty when all that matters is."""
+    """The parts of the data that changed, in words; empty when none did."""
     if data_hash(before) == data_hash(now):
         return ""
     if before.classes != now.classes:
@@ -112,7 +121,7 @@ def _other_data(before: Cohort, now: Cohort) -> str:
 
 
 def _differences(before: Recipe, now: Recipe) -> SettingChanges:
-    old, new = (_flat(made.model_dump(mode="json")) for made in (before, now))
+    old, new = (_flat(recipe.model_dump(mode="json")) for recipe in (before, now))
     return {key: [old.get(key), new.get(key)] for key in sorted(old | new) if old.get(key) != new.get(key)}
 
 
@@ -123,10 +132,10 @@ def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _epochs(folder: Run) -> dict[str, int]:
-    """How many epochs each network has behind it, by its place among the fits; those without any are left out."""
+    """Epochs that each network has behind it, by its folder among the fits; those without any are left out."""
     fits = folder.path / "fits"
-    found = sorted(fits.rglob("history.csv"))
-    return {str(file.parent.relative_to(fits)): len(read_csv(file)[1]) for file in found}
+    histories = sorted(fits.rglob("history.csv"))
+    return {str(file.parent.relative_to(fits)): len(read_csv(file)[1]) for file in histories}
 
 
 def _in_words(changed: Mapping[str, list[Any]]) -> str:
@@ -134,7 +143,7 @@ def _in_words(changed: Mapping[str, list[Any]]) -> str:
 
 
 def _finding(change: Mapping[str, Any]) -> Finding:
-    after = ", ".join(f"epoch {count} of {place}" for place, count in change["epochs"].items())
+    after = ", ".join(f"epoch {count} of {fit_name}" for fit_name, count in change["epochs"].items())
     return Finding(
         "train.changed",
         "warning",

@@ -9,8 +9,8 @@ from scanwise.csv_files import read_csv, write_csv
 from scanwise.errors import RecipeError
 from scanwise.models.vocabulary import Vocabulary
 from scanwise.pipeline.context import Context
-from scanwise.pipeline.stages import prediction as prediction_stage
-from scanwise.pipeline.stages import text_inputs
+from scanwise.pipeline.stages.prediction import ALTERED
+from scanwise.pipeline.stages.text_inputs import PARTS, cohort_tokens, fit_vocabulary
 from scanwise.recipe import Members, Model, Recipe
 from scanwise.records import SIDES, Finding, IntArray, Split
 from scanwise.run import Fit, is_writer
@@ -24,12 +24,12 @@ def train_fit(context: Context, place: Fit, split: Split) -> None:
     if place.model.is_file():
         return
     # What was said by a network that is gone goes too; a retrained one speaks for itself.
-    for side in (*SIDES, prediction_stage.ALTERED, *text_inputs.PARTS):
+    for side in (*SIDES, ALTERED, *PARTS):
         place.logits(side).unlink(missing_ok=True)
     from scanwise.training import distributed
 
-    vocabulary = distributed.writer_first(lambda: text_inputs.fit_vocabulary(context, place, split))
-    tokens = text_inputs.cohort_tokens(context, vocabulary)
+    vocabulary = distributed.writer_first(lambda: fit_vocabulary(context, place, split))
+    tokens = cohort_tokens(context, vocabulary)
     made = context.recipe
     if made.model.members.kind != "deep_ensemble":
         _train_one(context, made, place, split, vocabulary, tokens)

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from scanwise import cohort, recipe
+from scanwise import cohort
 from scanwise.audit.evidence import Evidence
 from scanwise.errors import RunError
 from scanwise.pipeline.context import AuditResult, Context
-from scanwise.pipeline.stages import explanation as explanation_stage
-from scanwise.pipeline.stages import training as training_stage
+from scanwise.pipeline.stages.explanation import follow_explanation
+from scanwise.pipeline.stages.training import train_fit
+from scanwise.recipe import load_recipe
 from scanwise.records import Cohort, Split
 from scanwise.run import Run, processes
 
@@ -46,14 +47,14 @@ def follow_fit(out: Path, *, data: str, subject: str, device: str, pseudonymise:
     folder = Run.open(out)
     context = _take_up(folder, data, subject, device, pseudonymise)
     for split in context.splits:
-        training_stage.train_fit(context, folder.fit(split.protocol, split.fold), split)
-    explanation_stage.follow_explanation(context, folder)
+        train_fit(context, folder.fit(split.protocol, split.fold), split)
+    follow_explanation(context, folder)
     finish_together()
     return folder
 
 
 def _take_up(folder: Run, data: str, subject: str, device: str, pseudonymise: bool) -> Context:
-    made = recipe.load_recipe(folder.recipe)
+    made = load_recipe(folder.recipe)
     known = Cohort.load(folder.cohort)
     intake = cohort.read(data, made, subject, pseudonymise=pseudonymise)
     where = {path: row for row, path in enumerate(intake.cohort.path.tolist())}
