@@ -1,8 +1,8 @@
-"""Augmented copies: one scan flipped, turned, shifted, zoomed, brightened or saved again, standing elsewhere.
+"""Augmented copies: one scan flipped, rotated, shifted, zoomed, brightened or saved again as another file.
 
-Found by what scans show in one common pose, and believed only after the two were laid over each other: an aligned copy
-explains nearly all detail of its origin. Neighbouring slices of a person come near to that as well, but they lie alike
-already; so the more a scan had to be moved, the less it must explain. Different people do not come near.
+Candidates are the most similar scans in a common pose; a pair counts only after alignment: an aligned copy explains nearly all
+detail of its original. Neighbouring slices of a person come near to that, but their pose agrees already; so the more a scan had
+to be moved, the less it must explain. Scans of different people do not come near.
 """
 
 from dataclasses import replace
@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from scanwise import registration
 from scanwise.audit.duplicates import SAME_SCAN
-from scanwise.audit.evidence import AuditFinding, CopyPairs, Evidence, PairSheet, make_finding, short_file_name
+from scanwise.audit.evidence import (
+    AuditFinding,
+    CopyPairs,
+    Evidence,
+    PairSheet,
+    count_of,
+    make_finding,
+    short_file_name,
+)
 from scanwise.audit.pose_matching import (
     SIDE,
     PoseNormalisedScans,
@@ -26,273 +34,290 @@ from scanwise.audit.pose_matching import (
 from scanwise.records import BoolArray, FloatArray, IntArray, Severity, StrArray
 
 CANDIDATES = 6
-"""Scans that each one is laid over, of all or of another side; of its own side half of that."""
+"""Candidates of each scan, from all scans or from another side; from its own side half as many."""
 SIMILARITY = 0.99
-"""What a scan must explain of another that lies just so; neighbouring slices of the public MRI set reach 0.962."""
+"""Detail that a copy in the same pose must explain; neighbouring slices of the public MRI set reach 0.962."""
 ALLOWANCE = 0.04
-"""By how much less, for each of 104 pixels that it had to be moved …"""
+"""Reduction of that threshold for each of 104 pixels of displacement …"""
 MIN_SIMILARITY = 0.8
-"""… down to this; different people of the public MRI set reach 0.754, and of copies that were cut, noised and saved at low
+"""… down to this value; different people of the public MRI set reach 0.754, and of copies that were cropped, noised and saved at low
 quality 1 % lie below 0.874."""
 COARSE_SIMILARITY = 0.8
-"""The same on the first try at half the resolution, on which everything explains more."""
-WORSE, SLACK = 2.5, 0.005
-"""By how much more may be unexplained than in the best pair of a scan."""
+"""Lower limit of the threshold in the first alignment, at half the resolution, where all pairs explain more."""
+RESIDUAL_RATIO, RESIDUAL_SLACK = 2.5, 0.005
+"""Factor and offset by which more detail may be unexplained than in the best pair of a scan."""
 UNMOVED = 3.0
-"""Pixels of 104 that a scan may be moved to be said to lie just so."""
+"""Displacement, in pixels of 104, up to which two scans have the same pose."""
 FULL_TRIES = 3
-"""Candidates of each scan that are tried in full."""
+"""Candidates of each scan that are aligned at full resolution."""
 FIRST, SECOND = (SIDE // 2, 4), (SIDE, 5)
-"""Side of the canonical picture and steps, on the first try and in full."""
+"""Side of the canonical picture and number of steps, in the first alignment and at full resolution."""
 SAMPLE_PAIRS = 300
-"""Pairs that tell how well scans explain each other that are no copies."""
+"""Pairs that measure how well scans that are not copies explain each other."""
 RANKS = ((6, 0.05), (20, 0.2))
-"""From and to which place of its neighbours the other scan of these is drawn: at least, and as a share of all scans. Nearer
-places would be copies where all scans have many."""
-FAR, NARROWEST, MOST = 5.0, 0.1, 0.99
-"""By how many robust deviations a copy must lie off those; the least that a deviation is taken for; the most that is asked."""
+"""Ranks among its neighbours between which the other scan of such a pair is drawn: a minimum, and a share of all scans. Nearer
+ones would be copies where all scans have many."""
+DEVIATIONS, MIN_DEVIATION, MAX_SIMILARITY = 5.0, 0.1, 0.99
+"""Robust standard deviations by which a copy must differ from such pairs; the smallest deviation assumed; the largest threshold."""
 ROUNDING = 1e-4
-"""Share of the detail that is rounding error."""
+"""Unexplained share of the detail that is rounding error."""
 SIMPLE = 0.85
-"""What a pair must explain from which it is said that little can be told."""
+"""Threshold from which a finding says that changed copies cannot be detected."""
 SHOWN = 24
 """Pairs in a picture."""
 
 
 def find_copies(pixels: NDArray[np.uint8], sides: StrArray | None = None, of: str = "") -> CopyPairs:
-    """The pairs of scans that are one under a flip, a rotation, a shift, a zoom and any change of intensity.
+    """Pairs of scans that are copies under a flip, a rotation, a shift, a zoom and any change of intensity.
 
     Args:
         pixels: (N, S, S) thumbnails.
-        sides: (N,) the side of each scan; candidates are then sought on the own side and on the others.
-        of: a side of which alone copies on the others are sought; a few strangers beside many scans take a fraction of the time.
+        sides: (N,) the side of each scan; candidates then come from its own side and from the others.
+        of: one side, to search only for copies of its scans on the others; a few scans against many take a fraction of the time.
     """
     shown = np.flatnonzero(pixels.reshape(len(pixels), -1).min(axis=1) < pixels.reshape(len(pixels), -1).max(axis=1))
     if len(shown) < 2:
-        return _none()
+        return _no_pairs()
     scans = PoseNormalisedScans.of(pixels[shown])
     sides = None if sides is None else sides[shown]
     if sides is not None and of and not (sides == of).any() ^ (sides == of).all():
-        return _none()
+        return _no_pairs()
     rows, mirrors = _candidates(scans, sides, of)
-    found = _verified(scans, rows, mirrors, sides)
-    return replace(found, rows=shown[found.rows])
+    copies = _verified(scans, rows, mirrors, sides)
+    return replace(copies, rows=shown[copies.rows])
 
 
 def examine(evidence: Evidence) -> list[AuditFinding]:
-    """Copies on two sides, under two labels, and within one side; what `duplicates` has found is left to it."""
-    known = evidence.cohort
-    side = evidence.split.side if evidence.split is not None else known.given
-    found = find_copies(evidence.pixels, side) if evidence.copies is None else evidence.copies
-    found = found.take(np.argsort(-found.similarity, kind="stable"))
-    one, other = found.rows.T
-    alike = np.einsum("pd,pd->p", evidence.vectors[one], evidence.vectors[other])
-    doubles = ((known.pixels[one] == known.pixels[other]) & (known.pixels[one] != "")) | (alike >= SAME_SCAN)
-    found = found.take(~doubles)
-    one, other = found.rows.T
-    nowhere = np.zeros(len(found), dtype=np.bool_)
-    across = nowhere if side is None else (side[one] != side[other]) & (side[one] != "") & (side[other] != "")
-    torn = (known.labels[one] != known.labels[other]) & ~across
-    within = ~across & ~torn
-    # Two scans of one person stay together whatever is done; then it is no matter whether they are one.
-    strangers = ~nowhere if evidence.subject is None else evidence.subject[one] != evidence.subject[other]
+    """Copies across sides, under another label and within one side; those that `duplicates` reports are left to it."""
+    cohort = evidence.cohort
+    side = evidence.split.side if evidence.split is not None else cohort.given
+    copies = find_copies(evidence.pixels, side) if evidence.copies is None else evidence.copies
+    copies = copies.take(np.argsort(-copies.similarity, kind="stable"))
+    left, right = copies.rows.T
+    correlation = np.einsum("pd,pd->p", evidence.vectors[left], evidence.vectors[right])
+    exact = (cohort.pixels[left] == cohort.pixels[right]) & (cohort.pixels[left] != "")
+    copies = copies.take(~(exact | (correlation >= SAME_SCAN)))
+    left, right = copies.rows.T
+    none = np.zeros(len(copies), dtype=np.bool_)
+    across = none if side is None else (side[left] != side[right]) & (side[left] != "") & (side[right] != "")
+    relabelled = (cohort.labels[left] != cohort.labels[right]) & ~across
+    within = ~across & ~relabelled
+    # Scans of one subject stay together in any split, so it does not matter whether they are copies.
+    unrelated = ~none if evidence.subject is None else evidence.subject[left] != evidence.subject[right]
     cases: tuple[tuple[str, Severity, BoolArray, str], ...] = (
         (
             "sides",
             "leak",
             across,
-            "on another side of the split. Keep copies on the side of their origin, or leave them out.",
+            "on another side of the split. Keep copies on the side of their original, or leave them out.",
         ),
-        ("labels", "warning", torn, "under another label. One of the labels is wrong: look, or remove both."),
+        (
+            "labels",
+            "warning",
+            relabelled,
+            "under another label. One of the labels is wrong: review them, or remove both.",
+        ),
         (
             "within",
-            "warning" if side is None and (within & strangers).any() else "note",
+            "warning" if side is None and (within & unrelated).any() else "note",
             within,
-            "among the rest. They are no further people: whoever splits must keep them with their origin.",
+            "in the same part of the data. They are no additional people: any split must keep them with their original.",
         ),
     )
-    noted = [
-        _noted(evidence, found.take(here), name, severity, told) for name, severity, here, told in cases if here.any()
+    findings = [
+        _report_copies(evidence, copies.take(rows), name, severity, rest)
+        for name, severity, rows, rest in cases
+        if rows.any()
     ]
-    return noted + _simple(found)
+    return findings + _indistinct(copies)
 
 
-def _simple(found: CopyPairs) -> list[AuditFinding]:
-    """That little can be told, where any two scans explain each other well."""
-    if found.min_similarity < SIMPLE:
+def _indistinct(copies: CopyPairs) -> list[AuditFinding]:
+    """A note that changed copies cannot be detected, where any two scans explain each other well."""
+    if copies.min_similarity < SIMPLE:
         return []
     message = (
-        "These scans are so alike that any two of them, turned to fit, explain most of each other. Only pairs that explain "
-        f"{100 * found.min_similarity:.1f} % are called copies here; copies that were changed more cannot be told."
+        "Copies with larger changes cannot be detected here: these scans are so similar that any two of them, once aligned, "
+        f"explain most of each other. Only pairs that explain {100 * copies.min_similarity:.1f} % count as copies."
     )
     return [make_finding("copies.simple", "note", message)]
 
 
-def _noted(evidence: Evidence, found: CopyPairs, name: str, severity: Severity, where: str) -> AuditFinding:
-    known = evidence.cohort
-    side = evidence.split.side if evidence.split is not None else known.given
-    rows = np.unique(found.rows)
+def _report_copies(evidence: Evidence, copies: CopyPairs, name: str, severity: Severity, rest: str) -> AuditFinding:
+    cohort = evidence.cohort
+    side = evidence.split.side if evidence.split is not None else cohort.given
+    rows = np.unique(copies.rows)
     message = (
-        f"{len(rows):,} scans in {len(found):,} pairs are one scan flipped, turned, zoomed, brightened or saved again, "
-        f"with its copy {where}"
+        f"{count_of(len(rows), 'scan')} in {count_of(len(copies), 'pair')} are the same scan flipped, rotated, zoomed, "
+        f"brightened or saved again, with the copy {rest}"
     )
-    shown = found.take(np.arange(min(SHOWN, len(found))))
+    shown = copies.take(np.arange(min(SHOWN, len(copies))))
 
-    def named(row: int) -> str:
-        sided = "" if side is None else str(side[row])
-        return f"{sided} {known.classes[known.labels[row]]} {short_file_name(known.path[row])}".strip()
+    def caption(row: int) -> str:
+        prefix = "" if side is None else str(side[row])
+        return f"{prefix} {cohort.classes[cohort.labels[row]]} {short_file_name(cohort.path[row])}".strip()
 
     captions = tuple(
-        f"{describe_transform(shown, pair)}: {named(one)} = {named(other)}"
-        for pair, (one, other) in enumerate(shown.rows.tolist())
+        f"{describe_transform(shown, pair)}: {caption(left)} = {caption(right)}"
+        for pair, (left, right) in enumerate(shown.rows.tolist())
     )
-    return make_finding(f"copies.{name}", severity, message, known.path[rows], PairSheet(shown.rows, captions))
+    return make_finding(f"copies.{name}", severity, message, cohort.path[rows], PairSheet(shown.rows, captions))
 
 
-def describe_transform(found: CopyPairs, pair: int) -> str:
-    """What was done to one scan of a pair to make the other: "mirrored, turned by 12°, zoomed by 1.10"."""
-    linear = found.transform[pair, :, :2].astype(np.float64)
+def describe_transform(copies: CopyPairs, pair: int) -> str:
+    """The change between the scans of a pair, such as "mirrored, rotated by 12°, zoomed by 1.10"."""
+    linear = copies.transform[pair, :, :2].astype(np.float64)
     size = float(np.linalg.det(linear))
-    left, _, right = np.linalg.svd(linear * np.array([1.0, np.sign(size)]))
-    turn = left @ right
-    angle = float(np.degrees(np.arctan2(turn[1, 0], turn[0, 0])))
+    u, _, vh = np.linalg.svd(linear * np.array([1.0, np.sign(size)]))
+    rotation = u @ vh
+    angle = float(np.degrees(np.arctan2(rotation[1, 0], rotation[0, 0])))
     zoom = abs(size) ** 0.5
     words = ["mirrored"] if size < 0 else []
-    words += [f"turned by {angle:.0f}°"] if abs(angle) >= 1 else []
+    words += [f"rotated by {angle:.0f}°"] if abs(angle) >= 1 else []
     words += [f"zoomed by {zoom:.2f}"] if abs(zoom - 1) >= 0.01 else []
-    return ", ".join(words) or "hardly moved"
+    return ", ".join(words) or "hardly changed"
 
 
 def _candidates(scans: PoseNormalisedScans, sides: StrArray | None, of: str = "") -> tuple[IntArray, IntArray]:
-    """(P, 2) pairs that look alike, and which of `MIRRORS` the second one needs."""
+    """(P, 2) similar pairs, and the index in `MIRRORS` that the second scan needs."""
     everyone = np.arange(len(scans.vectors))
     if sides is None:
-        asked = [(everyone, everyone, CANDIDATES)]
+        searches = [(everyone, everyone, CANDIDATES)]
     elif of:
-        asked = [(np.flatnonzero(sides == of), np.flatnonzero(sides != of), CANDIDATES)]
+        searches = [(np.flatnonzero(sides == of), np.flatnonzero(sides != of), CANDIDATES)]
     else:
         groups = [np.flatnonzero(sides == side) for side in np.unique(sides)]
-        asked = [(a, b, CANDIDATES // 2 if a is b else CANDIDATES) for a in groups for b in groups]
-    rows, mirrors, values = (np.concatenate(part) for part in zip(*(_alike(scans, *ask) for ask in asked), strict=True))
+        searches = [(a, b, CANDIDATES // 2 if a is b else CANDIDATES) for a in groups for b in groups]
+    rows, mirrors, values = (
+        np.concatenate(part) for part in zip(*(_most_similar(scans, *search) for search in searches), strict=True)
+    )
     order = np.argsort(-values, kind="stable")
     rows, mirrors = np.sort(rows[order], axis=1), mirrors[order]  # a mirror is its own inverse
     first = np.unique(rows @ np.array([len(everyone), 1]), return_index=True)[1]
     return rows[first], mirrors[first]
 
 
-def _alike(
-    scans: PoseNormalisedScans, one: IntArray, other: IntArray, count: int
+def _most_similar(
+    scans: PoseNormalisedScans, queries: IntArray, references: IntArray, count: int
 ) -> tuple[IntArray, IntArray, FloatArray]:
-    """The best `count` of `other` for each of `one`: pairs, mirrors and likeness."""
-    asked = np.concatenate([scans.vectors[one] * signs for signs in scans.signs])  # at once, for an index is made once
-    near, alike = registration.nearest_neighbours(asked, scans.vectors[other], count + 1)
-    places = np.concatenate(np.split(other[near], 4), axis=1)
-    values = np.concatenate(np.split(alike, 4), axis=1)
+    """The `count` references most similar to each query: pairs, mirrors and similarities."""
+    patterns = np.concatenate([scans.vectors[queries] * signs for signs in scans.signs])  # at once, to build one index
+    near, similarity = registration.nearest_neighbours(patterns, scans.vectors[references], count + 1)
+    neighbours = np.concatenate(np.split(references[near], 4), axis=1)
+    values = np.concatenate(np.split(similarity, 4), axis=1)
     mirrors = np.repeat(np.arange(4), near.shape[1])
-    values = np.where(places == one[:, None], -np.inf, values)
+    values = np.where(neighbours == queries[:, None], -np.inf, values)
     best = np.argsort(-values, axis=1, kind="stable")[:, :count]
     value = np.take_along_axis(values, best, axis=1)
     kept = np.isfinite(value)
-    pairs = np.stack([np.repeat(one, best.shape[1]), np.take_along_axis(places, best, axis=1).reshape(-1)], axis=1)
+    pairs = np.stack(
+        [np.repeat(queries, best.shape[1]), np.take_along_axis(neighbours, best, axis=1).reshape(-1)], axis=1
+    )
     return pairs[kept.reshape(-1)], mirrors[best][kept], value[kept]
 
 
 def _verified(scans: PoseNormalisedScans, rows: IntArray, mirrors: IntArray, sides: StrArray | None) -> CopyPairs:
-    """Of these pairs those that are one scan; each scan is tried in full with its most promising partners alone."""
-    least = max(MIN_SIMILARITY, _standing_out(scans))
+    """The pairs that are copies; each scan is aligned at full resolution with its most promising partners alone."""
+    least = max(MIN_SIMILARITY, _similarity_of_others(scans))
     coarse = align_pairs(scans, rows, mirrored_poses(scans, rows, mirrors), *FIRST)
-    hopeful = coarse.similarity >= _needed(coarse.displacement, COARSE_SIMILARITY)
+    promising = coarse.similarity >= _required_similarity(coarse.displacement, COARSE_SIMILARITY)
     across = np.zeros(len(rows), dtype=np.bool_) if sides is None else sides[rows[:, 0]] != sides[rows[:, 1]]
-    hopeful &= _rank(coarse, hopeful, across) < FULL_TRIES
-    rows, begun = rows[hopeful], poses_of_second(scans, coarse.take(hopeful))
-    fine = align_pairs(scans, rows, begun, *SECOND)
-    believed = fine.similarity >= _needed(fine.displacement, least)
-    fine = fine.take(believed)
-    return replace(to_thumbnail_pixels(fine.take(_kept(scans, fine))), min_similarity=least)
+    promising &= _rank(coarse, promising, across) < FULL_TRIES
+    rows, initial = rows[promising], poses_of_second(scans, coarse.take(promising))
+    fine = align_pairs(scans, rows, initial, *SECOND)
+    accepted = fine.similarity >= _required_similarity(fine.displacement, least)
+    fine = fine.take(accepted)
+    return replace(to_thumbnail_pixels(fine.take(_consistent(scans, fine))), min_similarity=least)
 
 
-def _standing_out(scans: PoseNormalisedScans) -> float:
-    """What a pair must explain to stand out among pairs that look alike and are, nearly all of them, no copies.
+def _similarity_of_others(scans: PoseNormalisedScans) -> float:
+    """Threshold above which a pair differs from similar pairs that are, nearly all of them, not copies.
 
-    Simple pictures (a blob in noise, the ring of a skull) explain each other well, whoever they are of. What such pairs
-    leave unexplained tells it: its logarithm is about normal, and a copy must lie `FAR` robust deviations below the median.
+    Simple pictures (a blob in noise, the ring of a skull) of different people explain each other well. The logarithm of the
+    share that such pairs leave unexplained is about normal; a copy must lie `DEVIATIONS` robust deviations below its median.
     """
-    rows, mirrors = _lookalikes(scans)
+    rows, mirrors = _similar_pairs(scans)
     coarse = align_pairs(scans, rows, mirrored_poses(scans, rows, mirrors), *FIRST)
     fine = align_pairs(scans, rows, poses_of_second(scans, coarse), *SECOND)
-    left = np.log(np.maximum(1 - fine.similarity[fine.similarity > 0], ROUNDING))
-    if not len(left):
+    residual = np.log(np.maximum(1 - fine.similarity[fine.similarity > 0], ROUNDING))
+    if not len(residual):
         return 0.0
-    middle = float(np.median(left))
-    spread = 1.4826 * float(np.median(np.abs(left - middle)))
-    return min(1 - float(np.exp(middle - FAR * max(spread, NARROWEST))), MOST)
+    middle = float(np.median(residual))
+    spread = 1.4826 * float(np.median(np.abs(residual - middle)))
+    return min(1 - float(np.exp(middle - DEVIATIONS * max(spread, MIN_DEVIATION))), MAX_SIMILARITY)
 
 
-def _lookalikes(scans: PoseNormalisedScans) -> tuple[IntArray, IntArray]:
-    """`SAMPLE_PAIRS` scans, each with one that is near it, but not so near as copies are; and the mirror that this one needs."""
+def _similar_pairs(scans: PoseNormalisedScans) -> tuple[IntArray, IntArray]:
+    """`SAMPLE_PAIRS` scans, each with a neighbour less near than copies are, and the mirror that the neighbour needs."""
     count = len(scans.vectors)
     random = np.random.default_rng(0)
-    one = np.resize(random.permutation(count)[:SAMPLE_PAIRS], min(SAMPLE_PAIRS, count * (count - 1)))
-    alike = np.stack([(scans.vectors[one] * signs) @ scans.vectors.T for signs in scans.signs])
-    alike[:, np.arange(len(one)), one] = -np.inf
-    order = np.argsort(-alike.max(axis=0), axis=1, kind="stable")
+    queries = np.resize(random.permutation(count)[:SAMPLE_PAIRS], min(SAMPLE_PAIRS, count * (count - 1)))
+    similarity = np.stack([(scans.vectors[queries] * signs) @ scans.vectors.T for signs in scans.signs])
+    similarity[:, np.arange(len(queries)), queries] = -np.inf
+    order = np.argsort(-similarity.max(axis=0), axis=1, kind="stable")
     low, high = (min(max(least, int(share * count)), count - 2) for least, share in RANKS)
-    other = order[np.arange(len(one)), random.integers(low, high + 1, len(one))]
-    return np.stack([one, other], axis=1), alike[:, np.arange(len(one)), other].argmax(axis=0)
+    others = order[np.arange(len(queries)), random.integers(low, high + 1, len(queries))]
+    mirrors = similarity[:, np.arange(len(queries)), others].argmax(axis=0)
+    return np.stack([queries, others], axis=1), mirrors
 
 
-def _needed(moved: FloatArray, least: float) -> FloatArray:
-    """What a pair must explain, by how far one was moved."""
-    return np.asarray(np.maximum(SIMILARITY - ALLOWANCE * moved, least))
+def _required_similarity(displacement: FloatArray, least: float) -> FloatArray:
+    """The threshold of a pair, which falls with its displacement."""
+    return np.asarray(np.maximum(SIMILARITY - ALLOWANCE * displacement, least))
 
 
-def _kept(scans: PoseNormalisedScans, found: CopyPairs) -> BoolArray:
-    """(P,) whether a pair is among the best of one of its scans, and the best one of the other does not deny it.
+def _consistent(scans: PoseNormalisedScans, pairs: CopyPairs) -> BoolArray:
+    """(P,) whether a pair is among the best of one of its scans, and the best pair of the other scan does not contradict it.
 
-    Where A is B, and C is B even more, A is C. So these two are tried as well. Where they lie just so and are not one,
-    they are neighbouring slices, and B, a copy of C, is no more than like A.
+    If A is a copy of B, and B matches C even better, then A is a copy of C: so A and C are aligned as well. If they have the
+    same pose and are not copies, they are neighbouring slices, and B, a copy of C, only resembles A.
     """
-    left = 1 - found.similarity
-    best = _best(found.rows, left)
-    least = left[best[found.rows]]
-    kept: BoolArray = np.asarray((left[:, None] <= WORSE * least + SLACK).any(axis=1))
-    asked = np.flatnonzero(kept & (left > least.min(axis=1)))
-    second = least[asked, 1] < least[asked, 0]  # whether B, with the better partner, is the second scan of its pair
-    one, middle = np.where(second[:, None], found.rows[asked], found.rows[asked][:, ::-1]).T
+    residual = 1 - pairs.similarity
+    best = _best_pair(pairs.rows, residual)
+    least = residual[best[pairs.rows]]
+    kept: BoolArray = np.asarray((residual[:, None] <= RESIDUAL_RATIO * least + RESIDUAL_SLACK).any(axis=1))
+    open_pairs = np.flatnonzero(kept & (residual > least.min(axis=1)))
+    second = (
+        least[open_pairs, 1] < least[open_pairs, 0]
+    )  # whether B, with the better pair, is the second scan of its pair
+    ends = pairs.rows[open_pairs]
+    first, middle = np.where(second[:, None], ends, ends[:, ::-1]).T
     better = best[middle]
-    onward = found.rows[better, 0] == middle
-    other = np.where(onward, found.rows[better, 1], found.rows[better, 0])
-    way = compose_transforms(
-        orient_transforms(found.transform[asked], second), orient_transforms(found.transform[better], onward)
+    forward = pairs.rows[better, 0] == middle
+    third = np.where(forward, pairs.rows[better, 1], pairs.rows[better, 0])
+    transform = compose_transforms(
+        orient_transforms(pairs.transform[open_pairs], second), orient_transforms(pairs.transform[better], forward)
     )
-    tried = CopyPairs(np.stack([one, other], axis=1), left[asked], left[asked], way)
-    tried = align_pairs(scans, tried.rows, poses_of_second(scans, tried), *SECOND)
-    kept[asked[(tried.displacement < UNMOVED) & (tried.similarity < _needed(tried.displacement, 0))]] = False
+    rows = np.stack([first, third], axis=1)
+    unaligned = CopyPairs(rows, residual[open_pairs], residual[open_pairs], transform)
+    aligned = align_pairs(scans, rows, poses_of_second(scans, unaligned), *SECOND)
+    different = aligned.similarity < _required_similarity(aligned.displacement, 0)
+    kept[open_pairs[(aligned.displacement < UNMOVED) & different]] = False
     return kept
 
 
-def _best(rows: IntArray, left: FloatArray) -> IntArray:
+def _best_pair(rows: IntArray, residual: FloatArray) -> IntArray:
     """(N,) the pair of each scan that leaves least unexplained."""
     scan, pair = rows.T.reshape(-1), np.tile(np.arange(len(rows)), 2)
-    order = np.lexsort((left[pair], scan))
+    order = np.lexsort((residual[pair], scan))
     first = order[np.flatnonzero(np.diff(scan[order], prepend=-1))]
-    found = np.zeros(int(rows.max(initial=0)) + 1, dtype=np.int64)
-    found[scan[first]] = pair[first]
-    return found
-
-
-def _rank(found: CopyPairs, hopeful: BoolArray, across: BoolArray) -> IntArray:
-    """(P,) the lower of the places that a pair takes among the hopeful pairs of its two scans, across sides or not."""
-    value = np.where(hopeful, found.similarity, -np.inf)
-    best = np.full(len(found), len(found))
-    for column in (0, 1):
-        scan = 2 * found.rows[:, column] + across
-        order = np.lexsort((-value, scan))
-        start = np.flatnonzero(np.diff(scan[order], prepend=-1))
-        place = np.arange(len(order)) - np.repeat(start, np.diff(np.append(start, len(order))))
-        best[order] = np.minimum(best[order], place)
+    best = np.zeros(int(rows.max(initial=0)) + 1, dtype=np.int64)
+    best[scan[first]] = pair[first]
     return best
 
 
-def _none() -> CopyPairs:
+def _rank(pairs: CopyPairs, promising: BoolArray, across: BoolArray) -> IntArray:
+    """(P,) the better of the ranks of a pair among the promising pairs of its two scans, across sides or within."""
+    value = np.where(promising, pairs.similarity, -np.inf)
+    best = np.full(len(pairs), len(pairs))
+    for column in (0, 1):
+        scan = 2 * pairs.rows[:, column] + across
+        order = np.lexsort((-value, scan))
+        start = np.flatnonzero(np.diff(scan[order], prepend=-1))
+        rank = np.arange(len(order)) - np.repeat(start, np.diff(np.append(start, len(order))))
+        best[order] = np.minimum(best[order], rank)
+    return best
+
+
+def _no_pairs() -> CopyPairs:
     return CopyPairs(np.empty((0, 2), dtype=np.int64), np.empty(0), np.empty(0), np.empty((0, 2, 3), dtype=np.float32))

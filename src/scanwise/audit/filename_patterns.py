@@ -1,8 +1,8 @@
-"""What the names of files say of who is who, and whether the pixels bear it out.
+"""Subjects suggested by file names, and whether the images confirm them.
 
-A part of a path may be the subject: a word, a number, a folder. Every such guess is a pattern that can be typed after
---subject, and none is trusted: it is told only where scans that look most alike have the same subject under it, far more
-often than if its subjects were dealt anew inside each class.
+A part of a path may be the subject: a word, a number, a folder. Every candidate is a pattern that can be passed as --subject.
+It is proposed only where the most similar scans share a subject under it far more often than if its subjects were
+reassigned at random within each class.
 """
 
 import re
@@ -29,29 +29,29 @@ PATTERNS = (
     r"([^/]+)/[^/]+/[^/]*$",
     *(rf"([^/]+)/[^/]*?{part}" for part in (_FILE[1], _FILE[2], _FILE[7])),
 )
-"""What may tell the subject in a path, in its groups; the last ones where each class counts from 1 anew."""
+"""Patterns whose groups may be the subject; the last ones for trees that number each class from 1."""
 FEWEST = 3
-"""Subjects that make a guess worth asking."""
+"""Subjects that a pattern must give at least."""
 SLICES = 1.2
-"""Scans a subject, on average, that make a guess worth asking."""
-PROMISING = 0.5
-"""Least share of what chance leaves open that a guess must put together to be told."""
+"""Mean number of scans a subject that a pattern must give at least."""
+MIN_GAIN = 0.5
+"""Least gain over chance of a pattern that is proposed."""
 MIXED = 0.05
-"""Share of what chance gives that alike pairs of one name may cross labels where the name stands for two people."""
+"""Rate, as a share of the chance rate, below which similar pairs of one name cross labels: the name then stands for two people."""
 
 
 @dataclass(frozen=True, slots=True)
 class SubjectPattern:
-    """A pattern over paths that may tell the subject.
+    """A pattern over paths that may give the subject.
 
     Attributes:
-        pattern: to type after --subject.
-        subject: (N,) what it finds.
-        agreement: share of alike pairs that it puts together.
+        pattern: to pass as --subject.
+        subject: (N,) subjects under the pattern.
+        agreement: share of similar pairs with one subject.
         low: lower end of the 99 % interval of that share (Clopper and Pearson).
         high: its upper end.
-        chance: the share that it would put together if its subjects were dealt anew inside each class.
-        mixes: whether one name stands under two labels, for scans that are not alike.
+        chance: expected share if subjects were reassigned at random within each class.
+        mixes: whether one name stands under two labels for dissimilar scans.
     """
 
     pattern: str
@@ -64,25 +64,25 @@ class SubjectPattern:
 
     @property
     def gain(self) -> float:
-        """How much of what chance leaves open the guess explains, at least: 1 is all, 0 none."""
+        """Agreement corrected for chance, at the lower end of its interval: 1 is perfect, 0 is chance."""
         return (self.low - self.chance) / (1 - self.chance)
 
 
 def propose_patterns(paths: StrArray, labels: IntArray, pairs: IntArray) -> list[SubjectPattern]:
-    """The patterns that the pixels bear out, the best first.
+    """The patterns that the images confirm, the best first.
 
     Args:
         paths: (N,) relative paths.
         labels: (N,) class indices.
-        pairs: (P, 2) rows of scans that look most alike, none of them the same scan twice.
+        pairs: (P, 2) rows of the most similar scans, none of them the same scan twice.
     """
-    found = [guess for pattern in PATTERNS if (guess := _judge(pattern, paths, labels, pairs)) is not None]
-    good = [guess for guess in found if guess.gain >= PROMISING and not guess.mixes]
-    return sorted(_distinct(good), key=lambda guess: -round(guess.gain, 2))
+    candidates = [_evaluate_pattern(pattern, paths, labels, pairs) for pattern in PATTERNS]
+    good = [each for each in candidates if each is not None and each.gain >= MIN_GAIN and not each.mixes]
+    return sorted(_distinct(good), key=lambda each: -round(each.gain, 2))
 
 
 def extract_subjects(pattern: str, paths: StrArray) -> StrArray | None:
-    """(N,) the groups of the pattern in each path, joined by "_"; None where a path does not match.
+    """(N,) the groups of the pattern in each path, joined by "_"; None where some path does not match.
 
     >>> extract_subjects(r"([^/]+)[_-]\\d+[^/\\d]*$", np.array(["mild/s01_7.png", "mild/s02_7.png"])).tolist()
     ['s01', 's02']
@@ -94,7 +94,7 @@ def extract_subjects(pattern: str, paths: StrArray) -> StrArray | None:
     return np.array(["_".join(match.groups()) for match in matches], dtype=np.str_)
 
 
-def _judge(pattern: str, paths: StrArray, labels: IntArray, pairs: IntArray) -> SubjectPattern | None:
+def _evaluate_pattern(pattern: str, paths: StrArray, labels: IntArray, pairs: IntArray) -> SubjectPattern | None:
     subject = extract_subjects(pattern, paths)
     if subject is None or not len(pairs):
         return None
@@ -103,8 +103,8 @@ def _judge(pattern: str, paths: StrArray, labels: IntArray, pairs: IntArray) -> 
     np.add.at(counts, (labels, code), 1)
     if counts.shape[1] < FEWEST or counts.shape[1] * SLICES > len(paths):
         return None
-    chance = _chance(counts, labels, pairs)
-    if chance > 1 - PROMISING / 2:  # it says little but the class
+    chance = _chance_agreement(counts, labels, pairs)
+    if chance > 1 - MIN_GAIN / 2:  # it gives little more than the class
         return None
     together = code[pairs[:, 0]] == code[pairs[:, 1]]
     low, high = clopper_pearson(int(together.sum()), len(pairs), 0.99)
@@ -112,8 +112,8 @@ def _judge(pattern: str, paths: StrArray, labels: IntArray, pairs: IntArray) -> 
     return SubjectPattern(pattern, subject, float(together.mean()), low, high, chance, mixes)
 
 
-def _chance(counts: FloatArray, labels: IntArray, pairs: IntArray) -> float:
-    """The mean over pairs of the probability that two scans of their labels have one subject.
+def _chance_agreement(counts: FloatArray, labels: IntArray, pairs: IntArray) -> float:
+    """Mean over pairs of the probability that two scans of their labels have one subject.
 
     Args:
         counts: (C, S) scans of each label and subject.
@@ -125,16 +125,16 @@ def _chance(counts: FloatArray, labels: IntArray, pairs: IntArray) -> float:
 
 
 def _mixes(counts: FloatArray, labels: IntArray, code: IntArray) -> bool:
-    """Whether names stand under several labels, and alike pairs (P, 2) of one name hardly ever do."""
+    """Whether names stand under several labels, but similar pairs (P, 2) of one name hardly ever do."""
     share = counts / counts.sum(axis=0)
     expected = float((1 - (share**2).sum(axis=0))[code].mean()) if len(code) else 0.0
     return bool(expected > 0 and (labels[:, 0] != labels[:, 1]).mean() < MIXED * expected)
 
 
-def _distinct(found: list[SubjectPattern]) -> list[SubjectPattern]:
-    """Of guesses that make the same groups, the first."""
+def _distinct(patterns: list[SubjectPattern]) -> list[SubjectPattern]:
+    """The first of all patterns that make the same groups."""
     kept: dict[bytes, SubjectPattern] = {}
-    for guess in found:
-        _, first, code = np.unique(guess.subject, return_index=True, return_inverse=True)
-        kept.setdefault(np.argsort(np.argsort(first))[code.reshape(-1)].tobytes(), guess)
+    for each in patterns:
+        _, first, code = np.unique(each.subject, return_index=True, return_inverse=True)
+        kept.setdefault(np.argsort(np.argsort(first))[code.reshape(-1)].tobytes(), each)
     return list(kept.values())

@@ -1,7 +1,7 @@
-"""Scans in one common pose: what finds those that may be one, and what lays one over another.
+"""Matching of scans in a common pose: candidate copies by vectors, and alignment of pairs.
 
-The vectors of two scans are compared once for each symmetry, because a mirror changes no more than signs of them. Laying
-over is done at half the size of the thumbnails, on the canonical picture of the first scan.
+The vectors of two scans are compared once for each symmetry, because mirroring changes only signs of them. Pairs are aligned at
+half the size of the thumbnails, on the canonical picture of the first scan.
 """
 
 from dataclasses import dataclass, replace
@@ -14,31 +14,31 @@ from scanwise.audit.evidence import CopyPairs
 from scanwise.records import BoolArray, FloatArray, IntArray
 
 SIDE = 48
-"""Of canonical pictures."""
+"""Side of canonical pictures."""
 COMPONENTS = 256
 BLOCK = 512
-"""Pairs laid over each other at once."""
+"""Pairs aligned at once."""
 ZOOM = (0.4, 2.5)
-"""What one scan may be zoomed by to be the other. Noise is else laid over a single flat spot, where all agrees."""
+"""Allowed zoom between two scans. Without limits, noise is aligned to a single flat spot, where everything agrees."""
 OVERLAP, FEWEST = 0.5, 0.1
-"""Share of the subject of the first scan, and of the canonical picture, that both must show: a subject fills half of that."""
+"""Share of the body of the first scan, and of the canonical picture, that both must show; a body fills half of that picture."""
 CORNERS = np.array([[-0.4, -0.4, 0.4, 0.4], [-0.4, 0.4, -0.4, 0.4]], dtype=np.float32)
-"""Canonical places near the edge of the subject, whose way tells how far a scan was moved."""
+"""Canonical points near the edge of the body, whose displacement is measured."""
 MIRRORS = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]], dtype=np.float32)
-"""Signs of the four kinds of symmetry: as it is, mirrored sideways, upside down, both."""
+"""Signs of the four symmetries: unchanged, mirrored sideways, mirrored upside down, both."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoseNormalisedScans:
-    """Scans at half the size, with what finds and aligns them.
+    """Scans at half the size, with their poses and with vectors for comparison in a common pose.
 
     Attributes:
-        small: (N, S, S) uint8, softened.
-        masks: (N, S, S) where the subject is.
+        small: (N, S, S) uint8, blurred.
+        masks: (N, S, S) the body.
         poses: (N, 2, 3) from the canonical frame to pixels of `small`.
         boxes: (N, 4) of `registration.content_frames`.
-        vectors: (N, D) rows of length 1, whose product tells how alike two scans are in one pose.
-        signs: (4, D) what each of `MIRRORS` makes of them.
+        vectors: (N, D) rows of length 1, whose product is the similarity of two scans in a common pose.
+        signs: (4, D) signs of the vectors under each of `MIRRORS`.
     """
 
     small: NDArray[np.uint8]
@@ -68,7 +68,7 @@ class PoseNormalisedScans:
 
 
 def _halved(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(N, S // 2, S // 2), each pixel the mean of a softened 2 × 2."""
+    """(N, S // 2, S // 2) means of 2 × 2 pixels after a slight blur."""
     from scipy.ndimage import gaussian_filter
 
     side = pixels.shape[1] // 2
@@ -81,10 +81,10 @@ def _halved(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _symmetric(pictures: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Principal components that a mirror changes in sign alone: (N, D) rows of length 1 and (4, D) signs.
+    """Principal components that mirroring changes in sign alone: (N, D) rows of length 1 and (4, D) signs.
 
-    A picture is the sum of four, each even or odd sideways and upright, and each with components of its own. Large
-    components weigh less (the fourth root of their variance is taken from each), or all scans would look alike.
+    A picture is the sum of four parts, each even or odd in both directions, and each with components of its own. Each component
+    is divided by the fourth root of its variance; otherwise the largest ones would make all scans similar.
     """
     from scipy.linalg import eigh
 
@@ -104,84 +104,94 @@ def _symmetric(pictures: FloatArray) -> tuple[FloatArray, FloatArray]:
     power, kind_of = np.concatenate(powers), np.concatenate(kinds)
     kept = np.argsort(-power)[: min(COMPONENTS, len(pictures))]
     weight = np.maximum(power, 1e-6 * power.max()) ** -0.25
-    turned = [part.reshape(len(part), -1) @ axis for part, axis in zip(folded, axes, strict=True)]
-    vectors = (np.concatenate(turned, axis=1) * weight.astype(np.float32))[:, kept]
+    projected = [part.reshape(len(part), -1) @ axis for part, axis in zip(folded, axes, strict=True)]
+    vectors = (np.concatenate(projected, axis=1) * weight.astype(np.float32))[:, kept]
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
     return vectors, MIRRORS[:, kind_of[kept]]
 
 
-def align_pairs(scans: PoseNormalisedScans, rows: IntArray, begun: FloatArray, side: int, iterations: int) -> CopyPairs:
-    """The second scan of each pair laid over the first; transforms are between scans of half the size."""
-    likeness, moved = np.empty(len(rows)), np.empty(len(rows))
+def align_pairs(
+    scans: PoseNormalisedScans, rows: IntArray, initial: FloatArray, side: int, iterations: int
+) -> CopyPairs:
+    """Alignment of the second scan of each pair to the first; transforms are between scans of half the size.
+
+    Args:
+        scans: all scans.
+        rows: (P, 2) pairs.
+        initial: (P, 2, 3) poses of the second scans to start from.
+        side: of the canonical picture.
+        iterations: Gauss-Newton steps.
+    """
+    similarity, displacement = np.empty(len(rows)), np.empty(len(rows))
     transform = np.empty((len(rows), 2, 3), dtype=np.float32)
     for start in range(0, len(rows), BLOCK):
         block = slice(start, start + BLOCK)
-        one, other = rows[block].T
-        own = scans.poses[one]
-        fixed = scans.picture(one, own, side)
+        first, second = rows[block].T
+        own = scans.poses[first]
+        fixed = scans.picture(first, own, side)
         aligned = registration.align(
             fixed,
-            scans.small[other].astype(np.float32),
-            begun[block],
+            scans.small[second].astype(np.float32),
+            initial[block],
             iterations,
-            boxes=scans.boxes[other],
-            shown=registration.inside_frame(scans.boxes[one], own, registration.canonical_grid(side)),
+            boxes=scans.boxes[second],
+            shown=registration.inside_frame(scans.boxes[first], own, registration.canonical_grid(side)),
         ).poses
-        subject = scans.mask(one, own, side)
-        both = subject & scans.mask(other, aligned, side)
+        body = scans.mask(first, own, side)
+        both = body & scans.mask(second, aligned, side)
         transform[block] = _between(own, aligned)
-        enough = both.mean(axis=1) >= np.maximum(OVERLAP * subject.mean(axis=1), FEWEST)
-        sound = _sound(transform[block]) & enough
-        explained = registration.explained_detail(fixed, scans.picture(other, aligned, side), both)
-        likeness[block] = np.where(sound, explained, 0)
-        moved[block] = 2 * np.linalg.norm(_at(own) - _at(aligned), axis=1).max(axis=1)
-    return CopyPairs(rows, likeness, moved, transform)
+        enough = both.mean(axis=1) >= np.maximum(OVERLAP * body.mean(axis=1), FEWEST)
+        valid = _valid_zoom(transform[block]) & enough
+        explained = registration.explained_detail(fixed, scans.picture(second, aligned, side), both)
+        similarity[block] = np.where(valid, explained, 0)
+        displacement[block] = 2 * np.linalg.norm(_corners(own) - _corners(aligned), axis=1).max(axis=1)
+    return CopyPairs(rows, similarity, displacement, transform)
 
 
-def _at(poses: FloatArray) -> FloatArray:
+def _corners(poses: FloatArray) -> FloatArray:
     return np.asarray(poses[:, :, :2] @ CORNERS + poses[:, :, 2:])
 
 
-def _sound(transform: FloatArray) -> BoolArray:
+def _valid_zoom(transform: FloatArray) -> BoolArray:
     """(B,) whether transforms zoom within `ZOOM`."""
     size = np.sqrt(np.abs(np.linalg.det(transform[:, :, :2])))
     return np.asarray((size >= ZOOM[0]) & (size <= ZOOM[1]))
 
 
 def _between(own: FloatArray, other: FloatArray) -> FloatArray:
-    """(B, 2, 3) from where one pose leads to where the other one does."""
+    """(B, 2, 3) the map from pixels under one pose to pixels under the other."""
     linear = other[:, :, :2] @ np.linalg.inv(own[:, :, :2])
     return np.concatenate([linear, other[:, :, 2:] - linear @ own[:, :, 2:]], axis=2)
 
 
-def orient_transforms(transform: FloatArray, forth: BoolArray) -> FloatArray:
-    """(B, 2, 3) these transforms, or the way back where it is not `forth`."""
-    back = np.linalg.inv(transform[:, :, :2])
-    back = np.concatenate([back, -back @ transform[:, :, 2:]], axis=2)
-    return np.where(forth[:, None, None], transform, back)
+def orient_transforms(transform: FloatArray, forward: BoolArray) -> FloatArray:
+    """(B, 2, 3) these transforms, inverted where not `forward`."""
+    inverse = np.linalg.inv(transform[:, :, :2])
+    inverse = np.concatenate([inverse, -inverse @ transform[:, :, 2:]], axis=2)
+    return np.where(forward[:, None, None], transform, inverse)
 
 
 def compose_transforms(first: FloatArray, second: FloatArray) -> FloatArray:
-    """(B, 2, 3) the first way, and then the second."""
+    """(B, 2, 3) the first transform followed by the second."""
     return np.concatenate(
         [second[:, :, :2] @ first[:, :, :2], second[:, :, :2] @ first[:, :, 2:] + second[:, :, 2:]], axis=2
     )
 
 
 def mirrored_poses(scans: PoseNormalisedScans, rows: IntArray, mirrors: IntArray) -> FloatArray:
-    """(P, 2, 3) the poses of the second scans of pairs, mirrored as `MIRRORS` says."""
-    begun = scans.poses[rows[:, 1]].copy()
-    begun[:, :, :2] *= MIRRORS[mirrors][:, None, [2, 1]]  # signs of y and x
-    return begun
+    """(P, 2, 3) the poses of the second scans of pairs, mirrored by the given `MIRRORS`."""
+    poses = scans.poses[rows[:, 1]].copy()
+    poses[:, :, :2] *= MIRRORS[mirrors][:, None, [2, 1]]  # signs of y and x
+    return poses
 
 
-def poses_of_second(scans: PoseNormalisedScans, found: CopyPairs) -> FloatArray:
-    """(P, 2, 3) the poses of the second scans of pairs that were laid over each other."""
-    return compose_transforms(scans.poses[found.rows[:, 0]], found.transform).astype(np.float32)
+def poses_of_second(scans: PoseNormalisedScans, pairs: CopyPairs) -> FloatArray:
+    """(P, 2, 3) the poses of the second scans of aligned pairs."""
+    return compose_transforms(scans.poses[pairs.rows[:, 0]], pairs.transform).astype(np.float32)
 
 
-def to_thumbnail_pixels(found: CopyPairs) -> CopyPairs:
-    """Transforms between thumbnails, of those between scans of half the size."""
-    linear, shift = found.transform[:, :, :2], 2 * found.transform[:, :, 2:] + 0.5
+def to_thumbnail_pixels(pairs: CopyPairs) -> CopyPairs:
+    """Pairs with transforms between thumbnails instead of scans of half the size."""
+    linear, shift = pairs.transform[:, :, :2], 2 * pairs.transform[:, :, 2:] + 0.5
     shift = shift - 0.5 * linear.sum(axis=2, keepdims=True)
-    return replace(found, transform=np.concatenate([linear, shift], axis=2))
+    return replace(pairs, transform=np.concatenate([linear, shift], axis=2))
