@@ -33,7 +33,7 @@ from scanwise.errors import DataError, RunError
 from scanwise.novelty import NoveltyDetector, appearance_features
 from scanwise.recipe import Recipe
 from scanwise.records import FloatArray, IntArray, Logits, Predictions, StrArray, Unit
-from scanwise.run import Fit, Run, read_json, sha256_of, write_json, write_text, writing
+from scanwise.run import Fit, Run, layout, read_json, sha256_of, write_json, write_text, writing
 
 if TYPE_CHECKING:
     from scanwise.models import Network
@@ -274,7 +274,7 @@ def write_bundle(run: Run, fit: Fit, made: Recipe, classes: tuple[str, ...], ord
         "sets": read_json(fit.conformal) if fit.conformal.is_file() else {},
         "abstention": read_json(fit.abstention) if fit.abstention.is_file() else {},
         "novelty": fit.novelty.is_file(),
-        "explained": _explained(run.heatmaps / "checks.json"),
+        "explained": _explained(run.heatmaps / layout.CHECKS),
     }
     with writing(run.bundle) as folder:
         folder.mkdir()
@@ -287,7 +287,7 @@ def write_bundle(run: Run, fit: Fit, made: Recipe, classes: tuple[str, ...], ord
             shutil.copyfile(fit.vocabulary, folder / _VOCABULARY)
         names = [name for name in (*_FILES, _NOVELTY, _VOCABULARY) if (folder / name).is_file()]
         sums = "".join(f"{sha256_of(folder / name)}  {name}\n" for name in names)
-        write_text(sums, folder / "SHA256SUMS")
+        write_text(sums, folder / layout.CHECKSUMS)
     return run.bundle
 
 
@@ -328,7 +328,7 @@ def _vocabulary(folder: Path, made: Recipe, listed: set[str]) -> "Vocabulary | N
 def _verify(folder: Path) -> set[str]:
     """Check every file against its hash; returns the names that are vouched for."""
     try:
-        lines = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+        lines = (folder / layout.CHECKSUMS).read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise RunError(f"The bundle {folder} has no SHA256SUMS, so nothing vouches for it. Make it again.") from error
     told = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}

@@ -10,6 +10,7 @@ import click
 
 from scanwise.cli.options import hiding
 from scanwise.cli.printing import console, make_table, print_notes, progress, talk
+from scanwise.run import layout
 
 if TYPE_CHECKING:
     from scanwise.pipeline.context import AuditResult
@@ -43,7 +44,7 @@ def audit(data: str, subject: str, out: Path, fix: Path | None, as_json: bool, s
     page = audit_stage.write_audit(found, out)
     fixed = audit_stage.write_fixed_manifest(found, fix) if fix else None
     if as_json:
-        click.echo((out / "findings.json").read_text(encoding="utf-8"), nl=False)
+        click.echo((out / layout.FINDINGS).read_text(encoding="utf-8"), nl=False)
     else:
         _print_audit(found)
         if fixed:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from scanwise.errors import LaunchError
 from scanwise.launch.job import OWN, RECIPE_TEXT
-from scanwise.run import Run, read_json
+from scanwise.run import Run, layout, read_json
 
 CHANNELS = ("data", "training", "train")
 SAGEMAKERS = ("_", "sagemaker_")
@@ -31,12 +31,12 @@ SAGEMAKERS = ("_", "sagemaker_")
 KEPT = (
     "tables",
     "figures",
-    "report.html",
-    "audit.html",
-    "metrics.json",
-    "findings.json",
-    "quarantine.csv",
-    "provenance.json",
+    layout.REPORT,
+    layout.AUDIT_PAGE,
+    layout.METRICS,
+    layout.FINDINGS,
+    layout.QUARANTINE,
+    layout.PROVENANCE,
 )
 
 
@@ -132,7 +132,7 @@ def command(contract: Contract) -> list[str]:
     for name in sorted(given.keys() - {*OWN, *pieces}):
         if not name.startswith(SAGEMAKERS):
             made += ["--set", f"{name}={given[name]}"]
-    if (contract.run / "recipe.yaml").is_file():
+    if (contract.run / layout.RECIPE).is_file():
         made.append("--resume")
     return made + (["--processes", str(contract.gpus)] if contract.gpus > 1 else [])
 

@@ -14,7 +14,7 @@ from typing import Any
 from scanwise.errors import LaunchError
 from scanwise.metrics import lower_is_better
 from scanwise.records import Metric, load_metrics
-from scanwise.run import write_json
+from scanwise.run import layout, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +71,13 @@ def _beats(value: float | None, previous: float | None, metric: str) -> bool:
 def _metrics_in(model: Path) -> list[Metric]:
     archive = model / "model.tar.gz"
     if not archive.is_file():
-        if not (model / "metrics.json").is_file():
+        if not (model / layout.METRICS).is_file():
             raise LaunchError(
                 f"{model} holds neither metrics.json nor model.tar.gz. Give the folder that a training left."
             )
-        return load_metrics(model / "metrics.json")
+        return load_metrics(model / layout.METRICS)
     with tarfile.open(archive) as opened, TemporaryDirectory() as folder:
-        names = [name for name in opened.getnames() if Path(name).name == "metrics.json"]
+        names = [name for name in opened.getnames() if Path(name).name == layout.METRICS]
         if not names:
             raise LaunchError(f"{archive} holds no metrics.json; was it made by scanwise?")
         opened.extract(names[0], folder, filter="data")

@@ -15,7 +15,7 @@ from scanwise.reporting.page import page
 from scanwise.reporting.provenance import SEVERITIES
 from scanwise.reporting.scan_sheets import Pixels
 from scanwise.reporting.wording import counted, printable
-from scanwise.run import write_text, writing
+from scanwise.run import layout, write_text, writing
 
 NAMES_SHOWN = 6
 
@@ -58,7 +58,7 @@ def write(
             finding = replace(finding, figure=drawn[0])
         findings.append(finding)
         entries.append(_entry(finding, drawn[1] if drawn else Markup(), one))
-    with writing(folder / "findings.json") as temporary:
+    with writing(folder / layout.FINDINGS) as temporary:
         save_findings(findings, temporary)
     counts = [(word, counted(n, "finding")) for s, word in SEVERITIES.items() if (n := _count(findings, s))]
     values = {
@@ -68,8 +68,8 @@ def write(
         "entries": entries,
         "counts": counts,
     }
-    write_text(page("audit.html.jinja", values), folder / "audit.html")
-    return folder / "audit.html"
+    write_text(page("audit.html.jinja", values), folder / layout.AUDIT_PAGE)
+    return folder / layout.AUDIT_PAGE
 
 
 def sort(noted: Sequence[AuditFinding]) -> list[AuditFinding]:
@@ -91,9 +91,9 @@ def _draw(folder: Path, index: int, one: AuditFinding, pixels: Pixels) -> tuple[
     with writing(folder / "figures" / f"{name}.{suffix}") as temporary:
         temporary.write_bytes(data)
     if suffix == "svg":
-        return f"figures/{name}.svg", Markup(data.decode())  # noqa: S704 - our own drawing, its texts escaped
+        return layout.figure_link(f"{name}.svg"), Markup(data.decode())  # noqa: S704 - our own drawing, its texts escaped
     source = base64.b64encode(data).decode("ascii")
-    return f"figures/{name}.png", Markup('<img src="data:image/png;base64,{}" alt="{}"/>').format(
+    return layout.figure_link(f"{name}.png"), Markup('<img src="data:image/png;base64,{}" alt="{}"/>').format(
         source, f"Scans that the finding {one.finding.check} is about."
     )
 

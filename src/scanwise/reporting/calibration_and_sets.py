@@ -13,6 +13,7 @@ from scanwise.reporting.components import MOST, Drawing, Table, chosen, drawing,
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.sections import labels_of
 from scanwise.reporting.wording import SPACE, counted, fixed, in_full, listed, percent, printable, term, with_interval
+from scanwise.run import layout
 
 CALIBRATION = {name: metrics.METRICS[name] for name in ("ece", "nll", "brier")}
 WHOM = {
@@ -43,7 +44,7 @@ def calibration(contents: RunData) -> tuple[list[Drawing], list[Table], list[str
         ]
         rows.append((term(name).title, *cells))
     columns = ("Measure", *(name.capitalize() for name in both))
-    table = Table("By scan, on the test side", columns, tuple(rows), "metrics.json")
+    table = Table("By scan, on the test side", columns, tuple(rows), layout.METRICS)
     caption = "On the dotted line, confidence means what it says; below it the network is too sure of itself."
     return [drawing(figure, caption)], [table], _temperatures(contents)
 
@@ -99,7 +100,7 @@ def _sets(contents: RunData, unit: Unit, said: Predictions, named: BoolArray) ->
     counts = [len(said), *np.bincount(labels_of(said), minlength=len(said.classes)).tolist()]
     notes = tuple(counted(count, unit) for count in counts)
     title = f"By {unit}: how often the set held the true class"
-    table = Table(title, columns, rows, "metrics.json", notes)
+    table = Table(title, columns, rows, layout.METRICS, notes)
     if len(said.classes) > MOST:
         held = [float(inside[labels_of(said) == index].mean()) if n else np.nan for index, n in enumerate(counts[1:])]
         kept_rows = [0, *(1 + row for row in pick(counts[1:], held))]

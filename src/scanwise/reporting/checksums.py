@@ -4,15 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scanwise.errors import RunError
-from scanwise.run import Run, sha256_of, write_text
+from scanwise.run import Run, layout, sha256_of, write_text
 
-NAME = "SHA256SUMS"
-SEALED = (
-    "recipe.yaml", "provenance.json", "cohort.parquet", "findings.json", "quarantine.csv", "metrics.json",
-    "tables/**/*.csv", "tables/**/*.parquet", "figures/*.png",
-    "heatmaps/*.json", "heatmaps/*.csv", "heatmaps/*.png",
-    "fits/*/*/*.json", "fits/*/*/history.csv", "fits/*/*/split.parquet", "fits/*/*/logits/test.npz",
-)  # fmt: skip
+NAME = layout.CHECKSUMS
 
 
 def seal(run: Run) -> Path:
@@ -56,7 +50,7 @@ def digests(run: Run) -> dict[str, str]:
 
 
 def _files(run: Run) -> Iterator[Path]:
-    for pattern in SEALED:
+    for pattern in layout.CHECKSUMMED:
         yield from sorted(path for path in run.path.glob(pattern) if path.is_file())
 
 

@@ -9,6 +9,7 @@ from scanwise.reporting import curves, figures
 from scanwise.reporting.components import Table, drawing
 from scanwise.reporting.page import page
 from scanwise.reporting.wording import counted, fixed, lead, percent, printable, term, with_interval
+from scanwise.run import layout
 
 SHARES = ("accuracy", "balanced_accuracy", "macro_f1")
 """What the plot of differences shows: shares alike, so that one axis serves them."""
@@ -84,7 +85,7 @@ def _systems(metrics: Sequence[Metric], systems: Mapping[str, int], unit: str) -
     )
     columns = ("Figure", *(printable(name) for name in systems))
     return Table(
-        f"Each system, by {unit}", columns, rows, "comparison.csv", tuple(term(name).meaning for name in names)
+        f"Each system, by {unit}", columns, rows, layout.COMPARISON, tuple(term(name).meaning for name in names)
     )
 
 
@@ -100,7 +101,7 @@ def _differences(differences: Sequence[Metric], unit: str) -> Table:
         for name in names
     )
     columns = ("First less second", *(printable(pair) for pair in pairs))
-    return Table(f"Paired differences, by {unit}", columns, rows, "differences.csv")
+    return Table(f"Paired differences, by {unit}", columns, rows, layout.DIFFERENCES)
 
 
 def _gap(metric: Metric) -> str:
@@ -122,7 +123,7 @@ def _mcnemar(discordances: Sequence[comparison.McNemarTest], unit: str) -> Table
         for one in discordances
     )
     columns = ("Pair", "Only the first right", "Only the second right", "p-value", "Adjusted (Holm)")
-    return Table(f"McNemar: {unit}s on which one of two alone is right", columns, rows, "mcnemar.csv")
+    return Table(f"McNemar: {unit}s on which one of two alone is right", columns, rows, layout.MCNEMAR)
 
 
 def _ranks(ranks: Sequence[comparison.RankInterval], metric: str) -> Table:
@@ -137,14 +138,14 @@ def _ranks(ranks: Sequence[comparison.RankInterval], metric: str) -> Table:
         if rank.metric == metric
     )
     columns = ("System", "Place", "Range of places", "Comes first")
-    return Table(f"Ranking: {term(metric).title}", columns, rows, "ranking.csv")
+    return Table(f"Ranking: {term(metric).title}", columns, rows, layout.RANKING)
 
 
 def _seeds(spreads: Mapping[tuple[str, str], tuple[float, float]], systems: Mapping[str, int]) -> Table:
     names = list(dict.fromkeys(name for _, name in spreads))
     rows = tuple((term(name).title, *(_spread(*spreads[system, name]) for system in systems)) for name in names)
     columns = ("Figure", *(f"{printable(name)}, {counted(count, 'seed')}" for name, count in systems.items()))
-    return Table("Mean over seeds ± standard deviation", columns, rows, "comparison.csv")
+    return Table("Mean over seeds ± standard deviation", columns, rows, layout.COMPARISON)
 
 
 def _spread(mean: float, deviation: float) -> str:

@@ -12,6 +12,7 @@ from scanwise.csv_files import read_csv
 from scanwise.reporting.components import Table
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.wording import percent, printable
+from scanwise.run import layout
 
 MOST = 24
 """Titles shown on the page; the file has them all."""
@@ -86,9 +87,9 @@ def halves(contents: RunData, folder: Path, told: dict[str, Any], checks: Any) -
     Args:
         told: of `checks.json`. checks: makes a table of what was found of a map.
     """
-    if not (folder / "components.csv").is_file():
+    if not (folder / layout.COMPONENTS).is_file():
         return None
-    rows = _read(folder / "components.csv")
+    rows = _read(folder / layout.COMPONENTS)
     found = [checks(f"The map of the {name}: may it be believed?", one) for name, one in told.get("halves", {}).items()]
     names = [name for name in contents.cohort.classes if any(row["predicted"] == name for row in rows)]
     groups = {"All scans": rows}
@@ -98,7 +99,7 @@ def halves(contents: RunData, folder: Path, told: dict[str, Any], checks: Any) -
     failed = {name for name, one in told.get("halves", {}).items() if not all(check["passed"] for check in one)}
     cells = zip(*(_summary(mine, failed) for mine in groups.values()), strict=True)
     lines = tuple((title, *line) for title, line in zip(_ASKED, cells, strict=True))
-    table = Table("What each half looks at and gives", columns, lines, "heatmaps/components.csv")
+    table = Table("What each half looks at and gives", columns, lines, layout.heatmap_link(layout.COMPONENTS))
     return Halves((*found, table), tuple(_scans(contents, folder, rows, failed)))
 
 
@@ -180,9 +181,9 @@ def _where(row: Row, failed: Collection[str]) -> str:
 
 def spoken(contents: RunData, folder: Path, told: dict[str, Any]) -> Spoken | None:
     """What `words.csv` tells; None where there is none."""
-    if not (folder / "words.csv").is_file():
+    if not (folder / layout.WORDS).is_file():
         return None
-    rows = _read(folder / "words.csv")
+    rows = _read(folder / layout.WORDS)
     if not rows or "word" not in rows[0]:  # an older scanwise knew tokens by their numbers
         return None
     scans: dict[str, list[Row]] = {}
@@ -277,7 +278,7 @@ def _by_class(contents: RunData, scans: dict[str, list[Row]], most: int = 5) -> 
             *(("Share of the words",) if fuses else ()),
             "What spoke for it (in so many titles)",
         )
-        yield Table("Which words carry each answer", columns, tuple(lines), "heatmaps/words.csv")
+        yield Table("Which words carry each answer", columns, tuple(lines), layout.heatmap_link(layout.WORDS))
 
 
 def _plain(word: str) -> str:

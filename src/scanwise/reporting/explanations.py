@@ -11,7 +11,7 @@ from scanwise.reporting.explanation_parts import Picture, data
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.sections import Table
 from scanwise.reporting.wording import counted, percent, printable
-from scanwise.run import read_json
+from scanwise.run import layout, read_json
 
 WORDS = "words"
 """Stands for the method where there are no heatmaps."""
@@ -27,8 +27,8 @@ TITLES = {
     "seed": ("Second seed", "a network trained from another seed must give much the same map"),
 }  # fmt: skip
 NAMES = {
-    "mean.png": "The mean map of each predicted class, the heads laid over each other.",
-    "uncertainty.png": "Where the members of the network agree to look (mean), and where they differ (variance).",
+    layout.MEAN_SHEET: "The mean map of each predicted class, the heads laid over each other.",
+    layout.UNCERTAINTY_SHEET: "Where the members of the network agree to look (mean), and where they differ (variance).",
 }
 
 
@@ -58,9 +58,9 @@ class Explanations:
 def explanations(contents: RunData) -> Explanations | None:
     """What lies in `heatmaps/`; None where there is nothing."""
     folder = contents.run.heatmaps
-    if not (folder / "checks.json").is_file():
+    if not (folder / layout.CHECKS).is_file():
         return None
-    told = read_json(folder / "checks.json")
+    told = read_json(folder / layout.CHECKS)
     asked = "May these words be believed?" if told["method"] == WORDS else "May these maps be believed?"
     made = [_checks(asked, told["checks"]), *_regions(folder)] if told["checks"] else []
     pictures, left = _pictures(contents, folder)
@@ -105,17 +105,19 @@ def _checks(caption: str, checks: Sequence[dict[str, Any]]) -> Table:
         title, about = TITLES.get(one["name"], (one["name"], ""))
         rows.append((title, "passed" if one["passed"] else "failed", printable(one["message"])))
         notes.append(about)
-    return Table(caption, ("Check", "Outcome", "What was found"), tuple(rows), "heatmaps/checks.json", tuple(notes))
+    return Table(
+        caption, ("Check", "Outcome", "What was found"), tuple(rows), layout.heatmap_link(layout.CHECKS), tuple(notes)
+    )
 
 
 def _regions(folder: Path) -> list[Table]:
     """Which regions carry the maps of each predicted class."""
-    if not (folder / "regions.csv").is_file():
+    if not (folder / layout.REGIONS).is_file():
         return []
-    header, lines = read_csv(folder / "regions.csv")
+    header, lines = read_csv(folder / layout.REGIONS)
     rows = [(line[0], line[1], *(percent(float(cell), int(line[1])) for cell in line[2:])) for line in lines]
     columns = ("Predicted", "Scans", *(name[0].upper() + name[1:] for name in header[2:]))
-    return [Table("Which regions carry the maps", columns, tuple(rows), "heatmaps/regions.csv", ())]
+    return [Table("Which regions carry the maps", columns, tuple(rows), layout.heatmap_link(layout.REGIONS), ())]
 
 
 def _pictures(contents: RunData, folder: Path) -> tuple[list[Picture], str]:

@@ -26,6 +26,7 @@ from scanwise.reporting.wording import (
     with_interval,
     without_secrets,
 )
+from scanwise.run import layout
 
 SIDE_BY_SIDE = (
     "accuracy", "balanced_accuracy", "macro_f1", "auroc", "average_precision", "matthews", "kappa", "quadratic_kappa",
@@ -125,7 +126,7 @@ def _side_by_side(measured: Sequence[Metric], before: Predictions) -> Table:
         rows.append((term(name).title, with_interval(found), own))
         notes.append(term(name).meaning)
     columns = ("Figure", "Here", "On its own test side")
-    return Table("The frozen run here and at home", columns, tuple(rows), "metrics.json", tuple(notes))
+    return Table("The frozen run here and at home", columns, tuple(rows), layout.METRICS, tuple(notes))
 
 
 def _per_class(said: Predictions) -> Table:
@@ -137,7 +138,7 @@ def _per_class(said: Predictions) -> Table:
         rows.append((printable(title), *(percent(float(str(score)), count) if count else "–" for score in scores)))
         notes.append(counted(count, str(unit)))
     columns = ("Class", *(term(m).title for m in ("precision", "recall", "specificity", "f1")))
-    table = Table("Each class", columns, tuple(rows), "tables/classification_report.csv", tuple(notes))
+    table = Table("Each class", columns, tuple(rows), layout.table_link(layout.CLASSIFICATION_REPORT), tuple(notes))
     return worst_by_f1(table, lines)
 
 
@@ -149,7 +150,9 @@ def _drift(rows: Rows) -> Table:
             f": {printable(row['class'])}" if row["class"] else ""
         )
         cells.append((what, *(_with(row, when, plain) for when in ("before", "now"))))
-    table = Table("What drifted", ("What", "Test side of the run", "Here"), tuple(cells), "tables/drift.csv")
+    table = Table(
+        "What drifted", ("What", "Test side of the run", "Here"), tuple(cells), layout.table_link(layout.DRIFT)
+    )
     if len({row["class"] for row in rows} - {""}) <= MOST:
         return table
     moved = sorted(range(len(rows)), key=lambda place: -_moved(rows[place]))[:MOST]
@@ -179,7 +182,7 @@ def _lines(measured: Sequence[Metric]) -> Table | None:
     ]
     if not rows:
         return None
-    table = Table("Do probabilities still mean what they say?", ("Class", "Here"), tuple(rows), "metrics.json")
+    table = Table("Do probabilities still mean what they say?", ("Class", "Here"), tuple(rows), layout.METRICS)
     common = 2 * MOST
     return shortened(table, range(common), f"the first {MOST} classes") if len(rows) > common else table
 
@@ -200,7 +203,7 @@ def _recalibration(rows: Rows) -> Table:
     caption = (
         "What recalibrating with local subjects would give, tried on the others (mean, 5th to 95th percentile of draws)"
     )
-    return Table(caption, columns, tuple(cells), "tables/recalibration.csv")
+    return Table(caption, columns, tuple(cells), layout.table_link(layout.RECALIBRATION))
 
 
 def _mean(row: Mapping[str, Any] | None) -> str:

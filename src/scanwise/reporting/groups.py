@@ -14,6 +14,7 @@ from scanwise.reporting.components import MOST, Drawing, Table, chosen, drawing,
 from scanwise.reporting.legacy_tables import file_of, group_of
 from scanwise.reporting.run_data import POOLED, RunData
 from scanwise.reporting.wording import counted, fixed, listed, percent, printable, term, with_interval
+from scanwise.run import layout
 
 Rows = Sequence[Mapping[str, Any]]
 RULES = {
@@ -58,7 +59,7 @@ def points(contents: RunData) -> tuple[list[Table], list[Drawing]]:
     Of several folds all together speak: each fold's cuts are its own, and what they called is pooled.
     """
     unit = contents.unit("honest")
-    cuts = [row for row in _rows(contents, "operating_points.csv") if row["unit"] == unit]
+    cuts = [row for row in _rows(contents, layout.OPERATING_POINTS) if row["unit"] == unit]
     folds = sorted({int(row["fold"]) for row in cuts} - {POOLED})
     pooled = [row for row in cuts if int(row["fold"]) == POOLED]
     where = f"chosen on validation {unit}s, tried on test ones"
@@ -99,7 +100,7 @@ def _shown(cuts: Rows) -> list[str]:
 
 
 def _curves(contents: RunData, unit: Unit, shown: Sequence[str]) -> list[Drawing]:
-    rows = [row for row in _rows(contents, "decision_curve.csv") if row["unit"] == unit]
+    rows = [row for row in _rows(contents, layout.DECISION_CURVE) if row["unit"] == unit]
     found = []
     for index, name in enumerate(dict.fromkeys(row["class"] for row in rows)):
         if shown and name not in shown:
@@ -133,7 +134,9 @@ def transport_table(rows: Rows, where: str, contents: RunData | None = None) -> 
         promised = [percent(_number(row["chosen"]), 100) for row in mine[:2] if row]
         notes.append(f"{_cut(first)}; promised {listed(promised)}")
     columns = ("Cut", *RATES.values())
-    table = Table(f"Operating points, {where}", columns, tuple(cells), "tables/operating_points.csv", tuple(notes))
+    table = Table(
+        f"Operating points, {where}", columns, tuple(cells), layout.table_link(layout.OPERATING_POINTS), tuple(notes)
+    )
     shown, count = _shown(rows), len({name for name, _ in keys})
     if len(shown) == count:
         return table
@@ -186,7 +189,7 @@ def breakdown_tables(measured: Sequence[Metric], folder: str = "tables/") -> lis
         kind = next(iter(next(iter(groups.values())).values())).unit
         title = f"By “{printable(column)}”, counting {kind}s"
         heads = ("Group", *(term(name).title for name in used))
-        file = f"{folder}{file_of(column)}.csv" if folder else "metrics.json"
+        file = f"{folder}{file_of(column)}.csv" if folder else layout.METRICS
         found.append(Table(title, heads, tuple(rows), file, tuple(notes)))
     return found
 

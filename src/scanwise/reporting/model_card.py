@@ -6,9 +6,9 @@ from scanwise.records import Metric
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.summary import answer
 from scanwise.reporting.wording import counted, in_full, listed, printable, term
-from scanwise.run import Run, write_text
+from scanwise.run import Run, layout, write_text
 
-FILE = "model_card.md"
+FILE = layout.MODEL_CARD
 HEADLINES = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
 HUB_NAMES = {"macro_f1": "f1", "auroc": "roc_auc"}
 """What the hub calls some of our metrics."""

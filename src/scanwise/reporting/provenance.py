@@ -9,39 +9,43 @@ from scanwise.reporting.components import Table
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.sections import SHOWN
 from scanwise.reporting.wording import counted, duration, listed, printable, without_secrets
+from scanwise.run import layout
 
 SEVERITIES = {"leak": "Leak", "warning": "Warning", "note": "Note"}
 
 FILES = (
-    ("recipe.yaml", "the recipe, with every default made explicit"),
-    ("provenance.json", "versions, machine, seed, times and the hash of the data"),
-    ("cohort.parquet", "every scan that was used, with label, subject and hash"),
-    ("quarantine.csv", "every file that was set aside, and why"),
-    ("audit.html", "what the checks of the data found, with pictures"),
-    ("findings.json", "the same, to be read by programs"),
-    ("metrics.json", "every figure of this page, in full precision"),
-    ("tables/summary_statistics.csv", "the same as a table"),
-    ("tables/selective.csv", "whom to answer, for each error that may be allowed"),
-    ("tables/out_of_distribution.csv", "whether made-up scans are noticed"),
-    ("tables/predictions.csv", "what was said of each test scan"),
-    ("tables/predictions_subject.csv", "what was said of each test subject"),
-    ("tables/classification_report.csv", "precision, sensitivity, specificity and F1 of each class"),
-    ("tables/confusion_matrix.csv", "who was taken for whom"),
-    ("tables/rivals.csv", "the network beside its trivial rivals"),
-    ("tables/class_distribution.csv", "scans and subjects of each class on each side"),
-    ("tables/history.csv", "every epoch of the training"),
-    ("tables/operating_points.csv", "cuts chosen on validation subjects, and what they do on test ones"),
-    ("tables/decision_curve.csv", "what acting on each probability is worth"),
-    ("tables/failures.csv", "the surest mistakes"),
-    ("tables/published/predictions.csv", "what was said of each test scan under the published protocol"),
-    ("figures/scans.png", "the sheet of example scans"),
-    ("figures/failures.png", "the sheet of the surest mistakes"),
-    ("SHA256SUMS", "the hash of every file that this page is made from"),
+    (layout.RECIPE, "the recipe, with every default made explicit"),
+    (layout.PROVENANCE, "versions, machine, seed, times and the hash of the data"),
+    (layout.COHORT, "every scan that was used, with label, subject and hash"),
+    (layout.QUARANTINE, "every file that was set aside, and why"),
+    (layout.AUDIT_PAGE, "what the checks of the data found, with pictures"),
+    (layout.FINDINGS, "the same, to be read by programs"),
+    (layout.METRICS, "every figure of this page, in full precision"),
+    (layout.table_link(layout.SUMMARY_STATISTICS), "the same as a table"),
+    (layout.table_link(layout.SELECTIVE), "whom to answer, for each error that may be allowed"),
+    (layout.table_link(layout.OUT_OF_DISTRIBUTION), "whether made-up scans are noticed"),
+    (layout.table_link(layout.PREDICTIONS), "what was said of each test scan"),
+    (layout.table_link(layout.PREDICTIONS_SUBJECT), "what was said of each test subject"),
+    (layout.table_link(layout.CLASSIFICATION_REPORT), "precision, sensitivity, specificity and F1 of each class"),
+    (layout.table_link(layout.CONFUSION_MATRIX), "who was taken for whom"),
+    (layout.table_link(layout.BASELINES), "the network beside its trivial rivals"),
+    (layout.table_link(layout.CLASS_DISTRIBUTION), "scans and subjects of each class on each side"),
+    (layout.table_link(layout.HISTORY), "every epoch of the training"),
+    (layout.table_link(layout.OPERATING_POINTS), "cuts chosen on validation subjects, and what they do on test ones"),
+    (layout.table_link(layout.DECISION_CURVE), "what acting on each probability is worth"),
+    (layout.table_link(layout.FAILURES), "the surest mistakes"),
+    (
+        layout.table_link(layout.PREDICTIONS, "published"),
+        "what was said of each test scan under the published protocol",
+    ),
+    (layout.figure_link(layout.SCANS_SHEET), "the sheet of example scans"),
+    (layout.figure_link(layout.FAILURES_SHEET), "the sheet of the surest mistakes"),
+    (layout.CHECKSUMS, "the hash of every file that this page is made from"),
 )
 
 WITH_THE_PAGE = (
-    ("model_card.md", "the same in short, as model hubs show it"),
-    ("checklists.html", "CLAIM 2024 and TRIPOD+AI, each item with the file that supports it"),
+    (layout.MODEL_CARD, "the same in short, as model hubs show it"),
+    (layout.CHECKLISTS, "CLAIM 2024 and TRIPOD+AI, each item with the file that supports it"),
 )
 """Written with the page itself, so listed whether or not they are there yet."""
 
@@ -70,7 +74,7 @@ def quarantine(contents: RunData) -> Table | None:
     total = len(contents.quarantine)
     shown = f", the first {SHOWN} of {total:,}" if total > SHOWN else ""
     caption = f"Quarantine: {counted(total, 'file')} set aside{shown}"
-    return Table(caption, ("File", "Why"), contents.quarantine[:SHOWN], "quarantine.csv")
+    return Table(caption, ("File", "Why"), contents.quarantine[:SHOWN], layout.QUARANTINE)
 
 
 def provenance(contents: RunData) -> list[Table]:
@@ -93,7 +97,7 @@ def provenance(contents: RunData) -> list[Table]:
     versions = [("Python", str(environment.get("python", "?"))), *environment.get("packages", {}).items()]
     spent = [(name.replace("_", " "), duration(float(seconds))) for name, seconds in known.get("times", {}).items()]
     made = [
-        Table("How this run was made", ("What", "Value"), _clean(rows), "provenance.json"),
+        Table("How this run was made", ("What", "Value"), _clean(rows), layout.PROVENANCE),
         Table("Versions", ("Software", "Version"), _clean(versions)),
         Table("Time spent", ("Stage", "Time"), _clean(spent)),
     ]
@@ -146,7 +150,7 @@ def files(contents: RunData) -> list[tuple[str, str]]:
         "*_summary_statistics.csv": "the same project's summary in one row",
     }
     for pattern, about in patterns.items():
-        found += [(f"tables/{path.name}", about) for path in sorted(contents.run.tables.glob(pattern))]
+        found += [(layout.table_link(path.name), about) for path in sorted(contents.run.tables.glob(pattern))]
     for fitted in contents.fits:
         place = fitted.fit.path.relative_to(contents.run.path).as_posix()
         found.append(

@@ -18,7 +18,7 @@ from scanwise.reporting import (
 from scanwise.reporting.page import page
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.summary import answer, protocol_title
-from scanwise.run import Run, write_text
+from scanwise.run import Run, layout, write_text
 
 
 def write(run: Run) -> Path:
@@ -63,7 +63,7 @@ def _values(contents: RunData) -> dict[str, object]:
         "cohort": sections.cohort_table(contents),
         "classes": sections.class_table(contents),
         "splits": sections.split_tables(contents),
-        "montage": _png(contents.run.figures / "scans.png"),
+        "montage": _png(contents.run.figures / layout.SCANS_SHEET),
         "quarantine": provenance_section.quarantine(contents),
         "findings": provenance_section.findings(contents),
         "training": sections.training(contents),

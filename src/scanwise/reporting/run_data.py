@@ -25,7 +25,7 @@ from scanwise.records import (
 )
 from scanwise.reporting import tables
 from scanwise.reporting.wording import printable
-from scanwise.run import Fit, Run, read_json
+from scanwise.run import Fit, Run, layout, read_json
 
 T = TypeVar("T")
 POOLED = -1
@@ -220,7 +220,7 @@ def _predictions(run: Run) -> dict[tuple[str, Unit], Predictions]:
     found: dict[tuple[str, Unit], Predictions] = {}
     for protocol in sorted({fit.protocol for fit in run.fits()}):
         folder = run.tables_of(protocol)
-        found[protocol, "scan"] = tables.read(folder / "predictions.csv")
-        if (folder / "predictions_subject.csv").is_file():
-            found[protocol, "subject"] = tables.read(folder / "predictions_subject.csv")
+        found[protocol, "scan"] = tables.read(folder / layout.PREDICTIONS)
+        if (folder / layout.PREDICTIONS_SUBJECT).is_file():
+            found[protocol, "subject"] = tables.read(folder / layout.PREDICTIONS_SUBJECT)
     return found

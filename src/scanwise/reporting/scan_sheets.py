@@ -13,6 +13,7 @@ from scanwise.reporting.components import Table
 from scanwise.reporting.figures import INK, SERIES, SOFT, _drawing, _svg, _wrapped
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.wording import counted, fixed, listed, percent, printable
+from scanwise.run import layout
 
 SHOWN = 12  # scans or pairs on one sheet
 Pixels = NDArray[np.uint8]
@@ -44,7 +45,7 @@ def gallery(pixels: Pixels, captions: tuple[str, ...]) -> bytes:
 
 def failures(contents: RunData) -> tuple[str, Table] | None:
     """The sheet of the surest mistakes as a data URI, and what each was taken for; None where the run has none."""
-    sheet, told = contents.run.figures / "failures.png", contents.run.tables / "failures.csv"
+    sheet, told = contents.run.figures / layout.FAILURES_SHEET, contents.run.tables / layout.FAILURES
     if not (sheet.is_file() and told.is_file()):
         return None
     header, lines = read_csv(told)
@@ -59,7 +60,7 @@ def failures(contents: RunData) -> tuple[str, Table] | None:
         for row in rows
     )
     caption = "The surest mistakes on the test side, one a subject"
-    table = Table(caption, ("Scan", "Truly", "Called", "Sure"), cells, "tables/failures.csv")
+    table = Table(caption, ("Scan", "Truly", "Called", "Sure"), cells, layout.table_link(layout.FAILURES))
     return f"data:image/png;base64,{base64.b64encode(sheet.read_bytes()).decode('ascii')}", table
 
 

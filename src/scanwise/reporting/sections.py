@@ -27,6 +27,7 @@ from scanwise.reporting.wording import (
     with_interval,
     without_secrets,
 )
+from scanwise.run import layout
 
 SHOWN = 20  # of a list that may be long, this many; the file has the rest
 OVERALL = (*(name for name, spec in metrics.METRICS.items() if not spec.needs_calibration), "cdr_error")
@@ -56,7 +57,7 @@ def cohort_table(contents: RunData) -> Table:
         most = np.argsort(-counts, kind="stable")[:8]
         shown = [f"{printable(str(kinds[i])) or 'not given'}: {counts[i]:,}" for i in most]
         rows.append((f"Column “{printable(name)}”", ", ".join(shown) + (" …" if len(kinds) > len(most) else "")))
-    return Table("The scans of this run", ("What", "Value"), tuple(rows), "cohort.parquet")
+    return Table("The scans of this run", ("What", "Value"), tuple(rows), layout.COHORT)
 
 
 def _people(count: int, scans: int) -> str:
@@ -101,7 +102,9 @@ def _split_table(contents: RunData, protocol: str) -> tuple[Table, Drawing]:
     ]
     which = f", {contents.label(fits[0])} of {len(fits)}" if len(fits) > 1 else ""
     title = f"{PROTOCOLS.get(protocol, protocol)} split{which}: {'scans (subjects)' if by_people else 'scans'}"
-    table = Table(title, ("Class", *(SIDES[s] for s in sides)), tuple(rows), "tables/class_distribution.csv")
+    table = Table(
+        title, ("Class", *(SIDES[s] for s in sides)), tuple(rows), layout.table_link(layout.CLASS_DISTRIBUTION)
+    )
     table = _commonest_and_rarest(contents, table)
     drawn = {SIDES[side]: np.array([cells[side, name][0] for name in cohort.classes]) for side in sides}
     figure = figures.class_distribution(f"classes-{protocol}", contents.titles(), drawn, "scan")
@@ -133,7 +136,7 @@ def training(contents: RunData) -> list[tuple[str, Drawing, Table]]:
             for fitted, epoch in zip(fits, kept, strict=True)
         )
         columns = ("Fit", "Epoch kept", "Loss in training", "in validation", "Macro F1 in validation")
-        table = Table(f"{title}: the epoch that was kept", columns, rows, "tables/history.csv")
+        table = Table(f"{title}: the epoch that was kept", columns, rows, layout.table_link(layout.HISTORY))
         found.append((title, drawing(figure, f"{title}: learning curves. The dot is the epoch that was kept."), table))
     return found
 
@@ -166,14 +169,15 @@ def overall(contents: RunData, protocol: str) -> Table | None:
             notes.append(term(name).meaning)
     columns = ("Figure", *(f"By {unit}" for unit in kinds))
     title = f"{protocol_title(contents, protocol)}: all test cases together"
-    return Table(title, columns, tuple(rows), "tables/summary_statistics.csv", tuple(notes)) if rows else None
+    return (
+        Table(title, columns, tuple(rows), layout.table_link(layout.SUMMARY_STATISTICS), tuple(notes)) if rows else None
+    )
 
 
 def discrimination(contents: RunData, protocol: str) -> tuple[list[Drawing], list[Table]]:
     """Who was taken for whom, ROC and the figures of each class, by subject where known and by scan."""
     drawings, found = [], []
     where = protocol_title(contents, protocol)
-    folder = "tables/" if protocol == "honest" else f"tables/{protocol}/"
     for unit in contents.units(protocol):
         said, name = contents.predictions[protocol, unit], f"{protocol}-{unit}"
         titles = [contents.title(c) for c in said.classes]
@@ -196,7 +200,7 @@ def discrimination(contents: RunData, protocol: str) -> tuple[list[Drawing], lis
         counts = tuple(counted(int(str(row[-1])), unit) for row in lines)
         columns = ("Class", *(term(m).title for m in PER_CLASS))
         title = f"{where}, by {unit}: per class"
-        table = Table(title, columns, rows, f"{folder}classification_report.csv", counts)
+        table = Table(title, columns, rows, layout.table_link(layout.CLASSIFICATION_REPORT, protocol), counts)
         found.append(worst_by_f1(table, lines))
     return drawings, found
 
@@ -279,7 +283,7 @@ def rivals(contents: RunData) -> tuple[Drawing | None, list[Table], list[tuple[s
             rows, bars = _rival_rows(contents, protocol, unit)
             if len(rows) > 1:
                 columns = ("Model", "Accuracy", "Balanced accuracy", "AUROC", *_LEADS)
-                found.append(Table(f"{title}, by {unit}", columns, tuple(rows), "tables/rivals.csv"))
+                found.append(Table(f"{title}, by {unit}", columns, tuple(rows), layout.table_link(layout.BASELINES)))
                 if unit == contents.unit(protocol):
                     stamp = " (leaked)" if contents.leaky(protocol) else ""
                     panels[f"{title}{stamp}, by {unit}"] = bars
@@ -324,13 +328,13 @@ def parts(contents: RunData) -> list[Table]:
         if rows:
             columns = ("Given", "Accuracy", "Macro F1", "All of it minus this, accuracy")
             title = f"{protocol_title(contents, protocol)}: what each part of the input gives, by {unit}"
-            found.append(Table(title, columns, tuple(rows), "tables/rivals.csv"))
+            found.append(Table(title, columns, tuple(rows), layout.table_link(layout.BASELINES)))
     return found
 
 
 def members(contents: RunData) -> list[str]:
     """Whether the members of each network are several opinions, or one that is counted several times."""
-    place = contents.run.tables / "members.csv"
+    place = contents.run.tables / layout.MEMBERS
     if not place.is_file():
         return []
     header, rows = read_csv(place)
@@ -351,4 +355,4 @@ def folds(contents: RunData, protocol: str) -> Table | None:
         count = next((m.count for m in found if m), 0)
         rows.append((title, *(with_interval(m) if m else "–" for m in found), f"{count:,}"))
     columns = ("Fold", *(term(name).title for name in names), f"{unit.capitalize()}s")
-    return Table(f"{protocol_title(contents, protocol)}: fold by fold, by {unit}", columns, tuple(rows), "metrics.json")
+    return Table(f"{protocol_title(contents, protocol)}: fold by fold, by {unit}", columns, tuple(rows), layout.METRICS)

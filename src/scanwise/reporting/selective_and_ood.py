@@ -23,6 +23,7 @@ from scanwise.reporting.wording import (
     term,
     with_interval,
 )
+from scanwise.run import layout
 
 KINDS = {
     "noise": ("Noise", "pixels at random"),
@@ -114,7 +115,7 @@ def _outcome(contents: RunData, kinds: Sequence[Unit]) -> str:
 
 def _strange_tables(contents: RunData) -> list[Table]:
     """Made-up scans: how many are flagged, and how well each score tells them from test scans; means over folds."""
-    path = contents.run.tables / "out_of_distribution.csv"
+    path = contents.run.tables / layout.OUT_OF_DISTRIBUTION
     if not path.is_file():
         return []
     header, lines = read_csv(path)
@@ -130,7 +131,11 @@ def _strange_tables(contents: RunData) -> list[Table]:
             notes.append(f"{about}; {counted(count, 'scan')}")
     columns = ("Made from test scans", "Flagged", *(f"AUROC: {title.lower()}" for title in SCORES.values()))
     title = "Scans that are none, or not as usual: are they noticed?"
-    return [Table(title, columns, tuple(rows), "tables/out_of_distribution.csv", tuple(notes))] if rows else []
+    return (
+        [Table(title, columns, tuple(rows), layout.table_link(layout.OUT_OF_DISTRIBUTION), tuple(notes))]
+        if rows
+        else []
+    )
 
 
 def _mean(cells: Iterable[str]) -> float:
@@ -141,7 +146,7 @@ def _mean(cells: Iterable[str]) -> float:
 
 
 def _deferral_rows(contents: RunData) -> list[dict[str, str]]:
-    path = contents.run.tables / "selective.csv"
+    path = contents.run.tables / layout.SELECTIVE
     if not path.is_file():
         return []
     header, lines = read_csv(path)
@@ -185,7 +190,7 @@ def _deferral_table(contents: RunData, rows: Sequence[dict[str, str]]) -> list[T
         notes.append(printable(refused[0]) if refused else counted(count, "calibration subject"))
     columns = ("Error allowed", "Answers, on calibration", "Answers, on test", "Error among them")
     title = "Whom to answer: subjects it is sure enough about, for each error that may be allowed"
-    return [Table(title, columns, tuple(cells), "tables/selective.csv", tuple(notes))] if cells else []
+    return [Table(title, columns, tuple(cells), layout.table_link(layout.SELECTIVE), tuple(notes))] if cells else []
 
 
 def _curve(said: Predictions) -> Drawing:
@@ -206,5 +211,5 @@ def _areas(contents: RunData, kinds: Sequence[Unit]) -> list[Table]:
             notes.append(term(name).meaning)
     columns = ("Figure", *(f"By {unit}" for unit in kinds))
     return (
-        [Table("Does doubt tell wrong from right?", columns, tuple(rows), "metrics.json", tuple(notes))] if rows else []
+        [Table("Does doubt tell wrong from right?", columns, tuple(rows), layout.METRICS, tuple(notes))] if rows else []
     )

@@ -29,7 +29,7 @@ from scanwise.records import (
     Unit,
     load_metrics,
 )
-from scanwise.run import Run
+from scanwise.run import Run, layout
 
 REPORT_COLUMNS = ("unit", "kind", "class", "precision", "recall", "specificity", "f1", "support")
 RIVAL_COLUMNS = ("protocol", "fold", "unit", "name", "model", "value", "low", "high", "count")
@@ -49,34 +49,34 @@ def write(run: Run, protocol: str, predictions: Predictions, by_subject: Predict
     folder = run.tables_of(protocol)
     units = [predictions] if by_subject is None else [predictions, by_subject]
     for said in units:
-        name = "predictions.csv" if said.unit == "scan" else "predictions_subject.csv"
+        name = layout.predictions_file(said.unit)
         rows = said.rows()
         header = list(rows[0]) if rows else []
         write_table(header, ([row[column] for column in header] for row in rows), folder / name)
     write_table(
-        REPORT_COLUMNS, [row for said in units for row in report_rows(said)], folder / "classification_report.csv"
+        REPORT_COLUMNS, [row for said in units for row in report_rows(said)], folder / layout.CLASSIFICATION_REPORT
     )
     header = ["unit", "label", *(f"predicted_{name}" for name in predictions.classes)]
-    write_table(header, [row for said in units for row in _confusion_rows(said)], folder / "confusion_matrix.csv")
+    write_table(header, [row for said in units for row in _confusion_rows(said)], folder / layout.CONFUSION_MATRIX)
 
 
 def write_overview(run: Run) -> None:
     """Write the tables that span protocols, from what already lies in the run folder."""
     metrics = load_metrics(run.metrics)
     rows = ([getattr(metric, column) for column in METRIC_COLUMNS] for metric in metrics)
-    write_table(METRIC_COLUMNS, rows, run.tables / "summary_statistics.csv")
+    write_table(METRIC_COLUMNS, rows, run.tables / layout.SUMMARY_STATISTICS)
     write_rivals(run, metrics)
     cohort = Cohort.load(run.cohort)
     header = ("protocol", "fold", "side", "class", "scans", "subjects")
     splits = [Split.load(fit.split) for fit in run.fits()]
     counts = [row for split in splits for row in distribution(cohort, split)]
-    write_table(header, counts, run.tables / "class_distribution.csv")
+    write_table(header, counts, run.tables / layout.CLASS_DISTRIBUTION)
     _write_histories(run)
 
 
 def write_rivals(run: Run, metrics: Sequence[Metric]) -> None:
     """Write what the trivial rivals are worth, and the network's lead over each."""
-    write_table((*RIVAL_COLUMNS, *DIFFERENCE_COLUMNS), _rival_rows(metrics), run.tables / "rivals.csv")
+    write_table((*RIVAL_COLUMNS, *DIFFERENCE_COLUMNS), _rival_rows(metrics), run.tables / layout.BASELINES)
 
 
 def read(path: Path) -> Predictions:
@@ -180,7 +180,7 @@ def _write_histories(run: Run) -> None:
         for line in lines:
             cells = dict(zip(names, line, strict=True))
             rows.append((fit.protocol, fit.fold, *(_number(cells.get(name, "")) for name in header)))
-    write_table(["protocol", "fold", *header], rows, run.tables / "history.csv")
+    write_table(["protocol", "fold", *header], rows, run.tables / layout.HISTORY)
 
 
 def _number(cell: str) -> object:

@@ -15,7 +15,7 @@ from scanwise.records import Cohort, Metric, Predictions, Unit
 from scanwise.reporting import checksums, tables
 from scanwise.reporting import comparison_page as page
 from scanwise.reporting.wording import FEW, counted
-from scanwise.run import Run
+from scanwise.run import Run, layout
 
 RANKED_BY = ("accuracy", "balanced_accuracy", "auroc", "nll")
 
@@ -129,7 +129,7 @@ def compare_runs(runs: Sequence[Path], *, draws: int = 2000, confidence: float =
 def _unit(runs: Sequence[Path]) -> Unit:
     """Subjects where all runs know them, else scans."""
     folders = [Run.open(path).tables for path in runs]
-    return "subject" if all((folder / "predictions_subject.csv").is_file() for folder in folders) else "scan"
+    return "subject" if all((folder / layout.PREDICTIONS_SUBJECT).is_file() for folder in folders) else "scan"
 
 
 def _entry(path: Path, unit: Unit) -> ComparedRun:
@@ -140,7 +140,7 @@ def _entry(path: Path, unit: Unit) -> ComparedRun:
             f"{path} has no honest protocol, and a comparison of leaked figures would tell nothing. Fit one."
         )
     made = recipe.load_recipe(folder.recipe)
-    name = "predictions_subject.csv" if unit == "subject" else "predictions.csv"
+    name = layout.predictions_file(unit)
     said = tables.read(folder.tables / name)
     ordered = Cohort.load(folder.cohort).ordered
     system = made.model_copy(update={"seed": 0}).to_yaml()
@@ -152,7 +152,7 @@ def _systems(entries: Sequence[ComparedRun]) -> dict[str, list[ComparedRun]]:
     found: dict[str, list[ComparedRun]] = {}
     for entry in entries:
         found.setdefault(entry.system, []).append(entry)
-    names = {system: recipe.load_recipe(parts[0].path / "recipe.yaml").name for system, parts in found.items()}
+    names = {system: recipe.load_recipe(parts[0].path / layout.RECIPE).name for system, parts in found.items()}
     taken = list(names.values())
     called = {
         system: name if taken.count(name) == 1 else f"{name} ({found[system][0].path.name})"
@@ -249,7 +249,7 @@ def write_comparison(found: RunComparison, folder: Path) -> Path:
     Raises:
         RunError: if the folder holds something that is no comparison.
     """
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "comparison.csv").is_file():
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / layout.COMPARISON).is_file():
         raise RunError(f"{folder} holds files that no comparison wrote. Choose another folder with --out.")
     systems = [
         (m.model, len(found.systems[m.model]), m.unit, m.name, m.value, m.low, m.high, m.count, *found.spreads[m.model, m.name])
@@ -261,13 +261,13 @@ def write_comparison(found: RunComparison, folder: Path) -> Path:
     ]
     pairs = [tuple(getattr(one, name) for name in MCNEMAR) for one in found.discordances]
     ranks = [tuple(getattr(one, name) for name in RANKING) for one in found.ranks]
-    write_table(SYSTEMS, systems, folder / "comparison.csv")
-    write_table(DIFFERENCES, gaps, folder / "differences.csv")
-    write_table(MCNEMAR, pairs, folder / "mcnemar.csv")
-    write_table(RANKING, ranks, folder / "ranking.csv")
+    write_table(SYSTEMS, systems, folder / layout.COMPARISON)
+    write_table(DIFFERENCES, gaps, folder / layout.DIFFERENCES)
+    write_table(MCNEMAR, pairs, folder / layout.MCNEMAR)
+    write_table(RANKING, ranks, folder / layout.RANKING)
     text = page.build(
         found.unit, found.notes, {name: len(parts) for name, parts in found.systems.items()}, found.metrics,
         found.spreads, found.differences, found.discordances, found.ranks,
     )  # fmt: skip
-    run.write_text(text, folder / "comparison.html")
-    return folder / "comparison.html"
+    run.write_text(text, folder / layout.COMPARISON_PAGE)
+    return folder / layout.COMPARISON_PAGE

@@ -23,7 +23,7 @@ from scanwise.pipeline.stages.operating_points import validation_predictions
 from scanwise.recipe import Recipe
 from scanwise.records import METRIC_COLUMNS, Cohort, Logits, Metric, Predictions, Split, save_metrics
 from scanwise.reporting import tables
-from scanwise.run import Fit, Run
+from scanwise.run import Fit, Run, layout
 
 log = logging.getLogger("scanwise")
 
@@ -193,8 +193,8 @@ def _write(found: CrossValidation, whole: ModelPredictions, criterion: str, unit
         (one.fold, one.candidate, " ".join(found.candidates[one.candidate]), criterion, unit, one.value, one.chosen)
         for one in found.choices
     ]
-    write_table(CHOICES, rows, folder.tables / "choices.csv")
+    write_table(CHOICES, rows, folder.tables / layout.CHOICES)
     tables.write(folder, "honest", whole.scans, whole.subjects if known else None)
     values = [[getattr(m, column) for column in METRIC_COLUMNS] for m in found.metrics]
-    write_table(METRIC_COLUMNS, values, folder.tables / "summary_statistics.csv")
+    write_table(METRIC_COLUMNS, values, folder.tables / layout.SUMMARY_STATISTICS)
     tables.write_rivals(folder, found.metrics)

@@ -34,6 +34,7 @@ from scanwise.pipeline.stages.explanation_parts import (
 )
 from scanwise.recipe import Data
 from scanwise.records import Heatmap, IntArray
+from scanwise.run import layout
 
 if TYPE_CHECKING:
     from scanwise.cohort.decoding.pixels import Pixels
@@ -170,7 +171,7 @@ def _words(
     pictures = [f"{stem}-words.png" for stem in stems]
     failed = bool(loaded.verdict(WORDS))
     notes = write_words(loaded.network, loaded.vocabulary, told, out, device=device, pictures=pictures, failed=failed)
-    return notes, [out / "words.csv"]
+    return notes, [out / layout.WORDS]
 
 
 def _halves(loaded: bundle.Bundle, told: ExplainedScans, stems: Sequence[str], out: Path, device: str) -> list[Path]:
@@ -185,7 +186,7 @@ def _halves(loaded: bundle.Bundle, told: ExplainedScans, stems: Sequence[str], o
     reasons = {half: told_of for half, told_of in verdicts.items() if told_of is not None}
     looks = map_halves(loaded.network, told, explanation_options(loaded.recipe, device, False)["batch"], device)
     write_components(told, looks, out, reasons, pictures)
-    return [*(out / name for name in pictures), out / "components.csv"]
+    return [*(out / name for name in pictures), out / layout.COMPONENTS]
 
 
 def _members(

@@ -33,7 +33,7 @@ from scanwise.records import (
 from scanwise.reporting import external_page as page
 from scanwise.reporting import tables
 from scanwise.reporting.wording import FEW, counted
-from scanwise.run import Run
+from scanwise.run import Run, layout
 
 EXTERNAL = "external"
 LEARNING_SIDES = ("train", "validation", "calibration")
@@ -117,7 +117,7 @@ def validate_externally(
     main = scans if subjects is None else subjects
     findings += _few(main)
     before = tables.read(
-        folder.tables_of(fit.protocol) / ("predictions.csv" if subjects is None else "predictions_subject.csv")
+        folder.tables_of(fit.protocol) / (layout.PREDICTIONS if subjects is None else layout.PREDICTIONS_SUBJECT)
     )
     shared: dict[str, Any] = {"draws": draws, "confidence": loaded.recipe.evaluation.confidence, "seed": seed}
     ordered = bool(loaded.about["ordered"])
@@ -268,16 +268,16 @@ def _answer(
 
 def write_external_validation(found: ExternalValidation, folder: Path) -> Path:
     """Write metrics, tables, findings and the page of an external validation into a folder of their own."""
-    with run.writing(folder / "metrics.json") as temporary:
+    with run.writing(folder / layout.METRICS) as temporary:
         save_metrics(found.metrics, temporary)
-    with run.writing(folder / "findings.json") as temporary:
+    with run.writing(folder / layout.FINDINGS) as temporary:
         save_findings(found.findings, temporary)
     said = Run(folder)
     tables.write(said, "honest", found.scans, found.subjects)
     write_table(
         METRIC_COLUMNS,
         [[getattr(m, c) for c in METRIC_COLUMNS] for m in found.metrics],
-        said.tables / "summary_statistics.csv",
+        said.tables / layout.SUMMARY_STATISTICS,
     )
     write_csv(("path", "reason"), found.quarantine, said.quarantine)
     for name, rows in (
@@ -292,6 +292,6 @@ def write_external_validation(found: ExternalValidation, folder: Path) -> Path:
             found.source, found.main, found.before, found.metrics, found.drift, found.recalibration, found.transport,
             found.findings, found.alpha,
         ),
-        folder / "external.html",
+        folder / layout.EXTERNAL_PAGE,
     )  # fmt: skip
-    return folder / "external.html"
+    return folder / layout.EXTERNAL_PAGE

@@ -22,6 +22,7 @@ from scanwise.recipe import Recipe
 from scanwise.records import Cohort, Finding, IntArray, Split
 from scanwise.reporting import audit_page as page
 from scanwise.reporting.wording import counted
+from scanwise.run import layout
 
 log = logging.getLogger("scanwise")
 
@@ -194,13 +195,13 @@ def write_audit(found: AuditResult, folder: Path) -> Path:
     Raises:
         RunError: if the folder holds something that is no audit.
     """
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "findings.json").is_file():
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / layout.FINDINGS).is_file():
         raise RunError(f"{folder} holds files that no audit wrote. Choose another folder with --out.")
     shutil.rmtree(folder / "figures", ignore_errors=True)
     known = found.evidence.cohort
     if found.evidence.subject is not None:
         rows = zip(known.path.tolist(), found.evidence.subject.tolist(), strict=True)
-        write_csv(("path", "subject"), rows, folder / "subjects.csv")
+        write_csv(("path", "subject"), rows, folder / layout.SUBJECTS)
     return write_audit_page(found, folder)
 
 

@@ -34,7 +34,7 @@ from scanwise.pipeline.stages.prediction import load_network
 from scanwise.pipeline.stages.text_inputs import cohort_titles
 from scanwise.pipeline.stages.training import train_fit
 from scanwise.records import BoolArray, Finding, Heatmap, IntArray, Predictions, Split, load_findings, save_findings
-from scanwise.run import Fit, Run
+from scanwise.run import Fit, Run, layout
 
 if TYPE_CHECKING:
     from scanwise.explanation.sanity import CheckedMaps, SanityCheck
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("scanwise")
 
-CHECKS = "checks.json"
+CHECKS = layout.CHECKS
 WORDS = "words"
 """What stands for the method where there are no heatmaps: words are taken out one by one."""
 PREFIX = "explanation."
@@ -132,7 +132,7 @@ def _make(context: Context, place: Fit, split: Split, said: Predictions, others:
         with_check_result(Heatmap(name, int(target), values, method, float(prob)), reasons)
         for name, target, values, prob in zip(told.names, told.targets, subject.values, told.probs, strict=True)
     ]
-    save_heatmaps(maps, out / "maps.npz")
+    save_heatmaps(maps, out / layout.MAPS)
     examples = _examples(context, said)
     _mosaics(context, network, rows, said, tokens, examples, method, reasons, out)
     if not reasons and context.recipe.explain.heads:
@@ -150,7 +150,7 @@ def _make(context: Context, place: Fit, split: Split, said: Predictions, others:
         few = slice(0, SPREAD)
         options["tokens"] = None if tokens is None else tokens[rows[some]][few]
         members = uncertainty_map.explain_members(network, subject.scans[few], targets=subject.targets[few], **options)
-        write_spread(members, told, few, reasons, arrays=out / "spread.npz", picture=out / "uncertainty.png")
+        write_spread(members, told, few, reasons, arrays=out / layout.SPREAD, picture=out / layout.UNCERTAINTY_SHEET)
     spoken = None if vocabulary is None else known
     _write_checks(out, method, context.recipe.explain.layer, len(some), [*checks, *known], halves, spoken)
 
@@ -370,8 +370,8 @@ def _summary(context: Context, subject: "CheckedMaps", out: Path) -> None:
             here = replace(laid, maps=laid.maps[mine])
             means[f"{name} ({int(mine.sum())} scans)"] = here.maps.mean(axis=0)
             lines.append((name, int(mine.sum()), *(round(share, 4) for share in regions.region_shares(here).values())))
-    write_csv(("class", "scans", *regions.REGIONS), lines, out / "regions.csv")
-    (out / "mean.png").write_bytes(
+    write_csv(("class", "scans", *regions.REGIONS), lines, out / layout.REGIONS)
+    (out / layout.MEAN_SHEET).write_bytes(
         drawing.draw_mean_maps(means, "Mean map of each predicted class, heads laid over each other")
     )
 

@@ -15,6 +15,7 @@ import numpy as np
 from scanwise import run
 from scanwise.csv_files import write_csv
 from scanwise.records import BoolArray, FloatArray, IntArray
+from scanwise.run import layout
 
 if TYPE_CHECKING:
     from scanwise.explanation.components import ComponentSummary, HybridMaps
@@ -109,7 +110,7 @@ def write_components(
         with run.writing(out / picture) as temporary:
             temporary.write_bytes(draw_halves(told, looks, one, index, reasons))
         rows.append({**one.row(), **passed, "truth": told.truth[index], "picture": picture})
-    with run.writing(out / "components.csv") as temporary:
+    with run.writing(out / layout.COMPONENTS) as temporary:
         write_csv(tuple(rows[0]), [tuple(row.values()) for row in rows], temporary)
 
 
@@ -181,7 +182,7 @@ def write_words(
         for index in range(len(told.names))
         for line in _lines(told, found, spelled[index], int(read[index]), index, examples, checked, drawn[index])
     ]
-    with run.writing(out / "words.csv") as temporary:
+    with run.writing(out / layout.WORDS) as temporary:
         write_csv(WORD_COLUMNS, lines, temporary)
     return [strongest_words(found, written, index) for index, written in enumerate(spelled)]
 

@@ -7,7 +7,7 @@ from scanwise.csv_files import write_table
 from scanwise.pipeline.context import Context
 from scanwise.records import IntArray, Predictions
 from scanwise.reporting import scan_sheets
-from scanwise.run import Run
+from scanwise.run import Run, layout
 
 MOST = 12
 COLUMNS = ("path", "subject", "label", "predicted", "probability", "probability_of_label")
@@ -29,7 +29,7 @@ def write_failures(context: Context, folder: Run, said: Predictions) -> None:
         )
         for row in rows.tolist()
     ]
-    write_table(COLUMNS, lines, folder.tables / "failures.csv")
+    write_table(COLUMNS, lines, folder.tables / layout.FAILURES)
     if not len(rows):
         return
     pixels = context.store.read(np.array([place[path] for path in said.scans[rows].tolist()]))
@@ -41,7 +41,7 @@ def write_failures(context: Context, folder: Run, said: Predictions) -> None:
         f"truly {titles[truly]}, called {titles[wrongly]}, {100 * sure:.0f} % sure"
         for _, _, truly, wrongly, sure, _ in lines
     )
-    with run.writing(folder.figures / "failures.png") as temporary:
+    with run.writing(folder.figures / layout.FAILURES_SHEET) as temporary:
         temporary.write_bytes(scan_sheets.gallery(pixels, captions))
 
 

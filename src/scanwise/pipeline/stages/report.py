@@ -16,7 +16,7 @@ from scanwise.pipeline.stages.selective import write_selective_tables
 from scanwise.records import Cohort
 from scanwise.reporting import tables
 from scanwise.reporting.components import MOST
-from scanwise.run import Run
+from scanwise.run import Run, layout
 
 MONTAGE_CLASSES = 60
 """Classes at most of which the report shows a scan."""
@@ -40,7 +40,7 @@ def write_report(context: Context, run: Run, predictions: Sequence[ModelPredicti
     tables.write_overview(run)
     legacy_tables.write_breakdowns(run)
     rows, titles = _montage_rows(context.cohort)
-    with run_folder.writing(run.figures / "scans.png") as temporary:
+    with run_folder.writing(run.figures / layout.SCANS_SHEET) as temporary:
         temporary.write_bytes(figures.montage(context.store.read(rows), titles))
     checksums.seal(run)
     report_page.write(run)

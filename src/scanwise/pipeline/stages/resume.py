@@ -17,7 +17,7 @@ from scanwise.errors import RunError
 from scanwise.pipeline.context import Context
 from scanwise.recipe import Recipe, load_recipe
 from scanwise.records import Cohort, Finding, Split
-from scanwise.run import Run, read_json, write_json
+from scanwise.run import Run, layout, read_json, write_json
 
 log = logging.getLogger("scanwise")
 
@@ -134,7 +134,7 @@ def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
 def _epochs(folder: Run) -> dict[str, int]:
     """Epochs that each network has behind it, by its folder among the fits; those without any are left out."""
     fits = folder.path / "fits"
-    histories = sorted(fits.rglob("history.csv"))
+    histories = sorted(fits.rglob(layout.HISTORY))
     return {str(file.parent.relative_to(fits)): len(read_csv(file)[1]) for file in histories}
 
 

@@ -15,7 +15,7 @@ from scanwise.pipeline.stages.evaluation import POOLED, ModelPredictions
 from scanwise.pipeline.stages.prediction import ALTERED
 from scanwise.records import FloatArray, Logits, Metric, Predictions
 from scanwise.risk import clopper_pearson
-from scanwise.run import Fit, Run
+from scanwise.run import Fit, Run, layout
 
 SELECTIVE = (
     "fold", "chosen", "risk", "delta", "refused", "calibration", "calibration_answered", "test", "answered", "wrong",
@@ -112,8 +112,8 @@ def write_selective_tables(folder: Run, judged: Sequence[ModelPredictions]) -> N
             selective += selective_rows(place, entry)
             strange += detection_rows(place)
     for columns, rows, name in (
-        (SELECTIVE, selective, "selective.csv"), (DETECTION_COLUMNS, strange, "out_of_distribution.csv"),
-        (MEMBERS, _diversity(folder, judged), "members.csv"),
+        (SELECTIVE, selective, layout.SELECTIVE), (DETECTION_COLUMNS, strange, layout.OUT_OF_DISTRIBUTION),
+        (MEMBERS, _diversity(folder, judged), layout.MEMBERS),
     ):  # fmt: skip
         if rows:
             write_table(columns, [[row[column] for column in columns] for row in rows], folder.tables / name)

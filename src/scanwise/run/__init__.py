@@ -1,11 +1,22 @@
-"""The run folder: where everything lies, written whole or not at all, with where it came from.
+"""The run folder: its paths, files written whole or not at all, and where a run came from.
 
 runs/NAME/
-  recipe.yaml  provenance.json  cohort.parquet  findings.json  quarantine.csv
-  fits/PROTOCOL/FOLD/   split.parquet  checkpoints/  model.safetensors  history.csv  logits/*.npz
+  recipe.yaml  provenance.json  cohort.parquet  findings.json  quarantine.csv  metrics.json  SHA256SUMS
+  fits/PROTOCOL/FOLD/   split.parquet  checkpoints/  model.safetensors  history.csv  logits/*.npz  rivals/*.npz
                         calibrator.json  conformal.json  abstention.json  novelty.safetensors
                         vocabulary.json (of networks that read words)  members/ (of deep ensembles)
-  metrics.json  tables/  figures/  report.html  bundle/
+  tables/      predictions.csv  predictions_subject.csv  classification_report.csv  confusion_matrix.csv
+               summary_statistics.csv  rivals.csv  class_distribution.csv  history.csv  operating_points.csv
+               decision_curve.csv  selective.csv  out_of_distribution.csv  failures.csv  breakdown_COLUMN.csv
+               members.csv (of ensembles)  choices.csv (of nested cross-validation)  each also as .parquet;
+               PROTOCOL/ holds those of another protocol than the honest one
+  figures/     scans.png  failures.png
+  heatmaps/    checks.json  maps.npz  regions.csv  mean.png  class-*.png  spread.npz  uncertainty.png
+               components.csv  words.csv
+  report.html  audit.html  checklists.html  model_card.md  bundle/
+  external/    metrics.json  findings.json  quarantine.csv  tables/  external.html (of an external validation)
+
+Every name is spelt in `layout`, and nowhere else in scanwise.
 """
 
 import errno
@@ -24,6 +35,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from scanwise.errors import RunError, StorageError
+from scanwise.run import layout
 
 
 class Saved(Protocol):
@@ -100,39 +112,39 @@ class Fit:
 
     @property
     def split(self) -> Path:
-        return self.path / "split.parquet"
+        return self.path / layout.SPLIT
 
     @property
     def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / layout.CHECKPOINTS
 
     @property
     def model(self) -> Path:
-        return self.path / "model.safetensors"
+        return self.path / layout.MODEL
 
     @property
     def history(self) -> Path:
-        return self.path / "history.csv"
+        return self.path / layout.HISTORY
 
     @property
     def calibrator(self) -> Path:
-        return self.path / "calibrator.json"
+        return self.path / layout.CALIBRATOR
 
     @property
     def conformal(self) -> Path:
-        return self.path / "conformal.json"
+        return self.path / layout.CONFORMAL
 
     @property
     def abstention(self) -> Path:
-        return self.path / "abstention.json"
+        return self.path / layout.ABSTENTION
 
     @property
     def novelty(self) -> Path:
-        return self.path / "novelty.safetensors"
+        return self.path / layout.NOVELTY
 
     @property
     def vocabulary(self) -> Path:
-        return self.path / "vocabulary.json"
+        return self.path / layout.VOCABULARY
 
     def member(self, index: int) -> "Fit":
         """The folder of one network of a deep ensemble."""
@@ -142,13 +154,13 @@ class Fit:
         return self.path / "logits" / f"{side}.npz"
 
     def rival(self, name: str, unit: str) -> Path:
-        """What a trivial rival said of the test side."""
+        """Predictions of a simple baseline for the test side."""
         return self.path / "rivals" / f"{name}_{unit}.npz"
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run folder. Every name in it is a property here; nothing else in scanwise spells a path."""
+    """A run folder; its names stand in `layout`, and nothing else in scanwise spells a path."""
 
     path: Path
 
@@ -164,7 +176,7 @@ class Run:
         if path.is_dir() and any(path.iterdir()):
             if not resume:
                 raise RunError(f"{path} already holds a run. Go on with --resume, or choose another name with --out.")
-            if not (path / "recipe.yaml").is_file():
+            if not (path / layout.RECIPE).is_file():
                 raise RunError(
                     f"{path} holds files but no recipe.yaml: this is no run to resume. Choose another --out."
                 )
@@ -181,7 +193,7 @@ class Run:
         Raises:
             RunError: if there is no run.
         """
-        if not (path / "recipe.yaml").is_file():
+        if not (path / layout.RECIPE).is_file():
             raise RunError(
                 f"{path} is not a run: it has no recipe.yaml. Make one with `scanwise fit RECIPE --out {path}`."
             )
@@ -189,70 +201,72 @@ class Run:
 
     @property
     def recipe(self) -> Path:
-        return self.path / "recipe.yaml"
+        return self.path / layout.RECIPE
 
     @property
     def provenance(self) -> Path:
-        return self.path / "provenance.json"
+        return self.path / layout.PROVENANCE
 
     @property
     def cohort(self) -> Path:
-        return self.path / "cohort.parquet"
+        return self.path / layout.COHORT
 
     @property
     def findings(self) -> Path:
-        return self.path / "findings.json"
+        return self.path / layout.FINDINGS
 
     @property
     def quarantine(self) -> Path:
-        return self.path / "quarantine.csv"
+        return self.path / layout.QUARANTINE
 
     @property
     def metrics(self) -> Path:
-        return self.path / "metrics.json"
+        return self.path / layout.METRICS
 
     @property
     def tables(self) -> Path:
-        return self.path / "tables"
+        return self.path / layout.TABLES
 
     def tables_of(self, protocol: str) -> Path:
         """Honest tables lie in `tables/` itself, those of another protocol in a folder of its name."""
-        return self.tables if protocol == "honest" else self.tables / protocol
+        return self.tables if protocol == layout.HONEST else self.tables / protocol
 
     @property
     def figures(self) -> Path:
-        return self.path / "figures"
+        return self.path / layout.FIGURES
 
     @property
     def report(self) -> Path:
-        return self.path / "report.html"
+        return self.path / layout.REPORT
 
     @property
     def heatmaps(self) -> Path:
-        """What was explained, and `checks.json` about it."""
-        return self.path / "heatmaps"
+        """Heatmaps, and `checks.json` about them."""
+        return self.path / layout.HEATMAPS
 
     @property
     def bundle(self) -> Path:
-        return self.path / "bundle"
+        return self.path / layout.BUNDLE
 
     def fit(self, protocol: str, fold: int) -> Fit:
         """The folder of one fit, there or not."""
-        return Fit(self.path / "fits" / protocol / str(fold), protocol, fold)
+        return Fit(self.path / layout.FITS / protocol / str(fold), protocol, fold)
 
     def fits(self) -> list[Fit]:
         """Every fit that has a split, honest ones first, folds in order."""
-        found = [(p.parent.parent.name, int(p.parent.name)) for p in self.path.glob("fits/*/*/split.parquet")]
-        return [self.fit(protocol, fold) for protocol, fold in sorted(found)]
+        names = [
+            (p.parent.parent.name, int(p.parent.name)) for p in self.path.glob(f"{layout.FITS}/*/*/{layout.SPLIT}")
+        ]
+        return [self.fit(protocol, fold) for protocol, fold in sorted(names)]
 
 
 def rank() -> int:
-    """Which of several processes this is, counted from 0; torchrun, or `scanwise fit --processes`, says it."""
+    """Index of this process among several, from 0, as torchrun or `scanwise fit --processes` sets it."""
     return int(os.environ.get("RANK", "0")) if processes() > 1 else 0
 
 
 def processes() -> int:
-    """How many processes train together; 1 unless somebody started several."""
+    """Number of processes that train together; 1 unless several were started."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -287,8 +301,8 @@ def _git_commit() -> str:
     git = shutil.which("git")
     if git is None:
         return ""
-    found = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S603
-    return found.stdout.strip()
+    answer = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S603
+    return answer.stdout.strip()
 
 
 def spell_time(seconds: float) -> str:
