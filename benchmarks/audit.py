@@ -120,7 +120,7 @@ def by_scanwise(folder: Path) -> Told:
     from scanwise.audit.evidence import Evidence
     from scanwise.pipeline.stages.audit import LOOK
 
-    intake = cohort.read(str(folder), LOOK, bare=True)
+    intake = cohort.read_cohort(str(folder), LOOK, bare=True)
     known = intake.cohort
     pixels = intake.store.read(np.arange(len(known)))[..., 0]
     evidence = Evidence(known, pixels, registration.descriptors(pixels))

@@ -182,7 +182,7 @@ def _cohort(people: int, seed: int) -> tuple[Any, Any, Any, float]:
     """(N, 96, 96) scans, where their signal is, (N,) labels, and the largest share of a head that the signal takes."""
     made = phantom.Phantom(subjects=people, slices=4, size=96, stages=("a", "b", "c"), signal="ventricles", seed=seed)
     persons = phantom.people(made)
-    drawn = [phantom.draw(made, person) for person in persons]
+    drawn = [phantom.draw_brain(made, person) for person in persons]
     pixels, head, mask = (np.concatenate([getattr(one, part) for one in drawn]) for part in ("pixels", "head", "masks"))
     largest = float(((mask & head).sum((1, 2)) / head.sum((1, 2))).max())
     return pixels, mask, np.repeat([person.label for person in persons], made.slices), largest

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from scanwise import bundle, novelty
-from scanwise.cohort.decoding.readers import Scan, read_files
+from scanwise.cohort.decoding.readers import DecodedScan, read_files
 from scanwise.pipeline.stages import prediction as prediction_stage
 from scanwise.pipeline.stages import selective
 from scanwise.prediction import predict_batches
@@ -48,7 +48,7 @@ def main() -> None:
 
     def read(paths: list[Path]) -> np.ndarray:
         found = read_files(paths, loaded.recipe.data)
-        return np.stack([scan.pixels for scan in found if isinstance(scan, Scan)])
+        return np.stack([scan.pixels for scan in found if isinstance(scan, DecodedScan)])
 
     def ask(pixels: np.ndarray) -> Logits:
         count = len(pixels)

@@ -286,7 +286,7 @@ def on_files(
     rates: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as cache:
         os.environ["SCANWISE_CACHE"] = cache
-        store, _ = stores.build(data, paths, case.made.data)
+        store, _ = stores.build_store(data, paths, case.made.data)
         made, place = lasting(case, rounds + 1), Fit(Path(cache) / "fit", "honest", 0)
         rows = {"train": np.arange(len(labels)), "validation": np.arange(2)}
 

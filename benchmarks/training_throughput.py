@@ -172,7 +172,7 @@ def notebook(data: Path, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as cache:
         os.environ["SCANWISE_CACHE"] = cache
         begun = time.perf_counter()
-        store, _ = stores.build(data, paths, made.data)
+        store, _ = stores.build_store(data, paths, made.data)
         decoding = (time.perf_counter() - begun) / len(paths)
         rows = {"train": np.arange(len(labels)), "validation": np.arange(2)}
         ours = Training(made, store, labels, rows, Path(cache) / "fit")

@@ -64,11 +64,11 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def phantom_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with scans/, masks/ and truth.csv of 45 synthetic subjects; leave it as it is."""
-    from scanwise.cohort import phantom
+    from scanwise.cohort import phantom, phantom_files
 
     folder = tmp_path_factory.mktemp("phantom") / "cohort"
     stages = ("nondemented", "verymilddemented", "milddemented")
-    phantom.write(folder, phantom.Phantom(subjects=45, slices=2, size=64, stages=stages))
+    phantom_files.write_phantoms(folder, phantom.Phantom(subjects=45, slices=2, size=64, stages=stages))
     return folder
 
 

@@ -89,7 +89,7 @@ def slices(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def goods(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first 150 photos of each of the twelve most frequent kinds, without doubles."""
     data, place = _data("fashion"), tmp_path_factory.mktemp("goods")
-    intake = cohort.read(str(data), recipe.load_recipe("fashion-fusion", ["data.size=32"]), "")
+    intake = cohort.read_cohort(str(data), recipe.load_recipe("fashion-fusion", ["data.size=32"]), "")
     known = intake.cohort
     assert known.text is not None
     _, single = np.unique(known.pixels, return_index=True)

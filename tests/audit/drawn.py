@@ -28,7 +28,7 @@ Scans = tuple[NDArray[np.uint8], NDArray[np.str_], NDArray[np.int64]]
 def people(subjects: int, slices: int, seed: int = 0, size: int = 64) -> Scans:
     """Phantoms, slice after slice."""
     cohort = phantom.Phantom(subjects=subjects, slices=slices, size=size, seed=seed)
-    drawn = [(person, phantom.draw(cohort, person).pixels) for person in phantom.people(cohort)]
+    drawn = [(person, phantom.draw_brain(cohort, person).pixels) for person in phantom.people(cohort)]
     pixels = np.stack([thumbnail(scan) for _, scans in drawn for scan in scans])
     names = np.repeat([person.name for person, _ in drawn], slices)
     return pixels, names, np.repeat([person.label for person, _ in drawn], slices)
@@ -69,7 +69,7 @@ def real(folder: str) -> Path:
 
 def read(root: Path, paths: list[str]) -> NDArray[np.uint8]:
     """Thumbnails of these files."""
-    return np.stack([readers.read((root / path).read_bytes(), THUMBNAIL).pixels[:, :, 0] for path in paths])
+    return np.stack([readers.read_scan((root / path).read_bytes(), THUMBNAIL).pixels[:, :, 0] for path in paths])
 
 
 def alzheimer(subjects: int) -> tuple[list[str], NDArray[np.str_], NDArray[np.int64]]:

@@ -19,7 +19,9 @@ from tiny import picture
 @pytest.fixture(scope="module")
 def originals() -> list[Image.Image]:
     made = replace(phantom.DEMO, subjects=15, slices=3, seed=4, size=160)
-    return [Image.fromarray(image) for person in phantom.people(made) for image in phantom.draw(made, person).pixels]
+    return [
+        Image.fromarray(image) for person in phantom.people(made) for image in phantom.draw_brain(made, person).pixels
+    ]
 
 
 def thumbnail(picture: Image.Image) -> np.ndarray:

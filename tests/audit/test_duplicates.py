@@ -20,7 +20,7 @@ from scanwise.records import Cohort, Split
 
 def heads(count: int, slices: int = 3, seed: int = 0) -> list[np.ndarray]:
     made = replace(phantom.DEMO, subjects=count, slices=slices, seed=seed, size=208)
-    return [image for person in phantom.people(made) for image in phantom.draw(made, person).pixels]
+    return [image for person in phantom.people(made) for image in phantom.draw_brain(made, person).pixels]
 
 
 def saved(image: np.ndarray, how: str) -> bytes:
@@ -35,7 +35,7 @@ def saved(image: np.ndarray, how: str) -> bytes:
 
 
 def evidence(files: list[bytes], labels: list[int], sides: list[str] | None = None) -> Evidence:
-    scans = [readers.read(data, registration.THUMBNAIL) for data in files]
+    scans = [readers.read_scan(data, registration.THUMBNAIL) for data in files]
     pixels = np.stack([scan.pixels[:, :, 0] for scan in scans])
     path = np.array([f"{index:03d}.png" for index in range(len(files))])
     known = Cohort(

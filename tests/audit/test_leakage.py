@@ -261,7 +261,7 @@ def test_what_is_asked_of_many_scans_does_not_grow() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not ALZHEIMER.is_dir(), reason=f"no {ALZHEIMER}: set SCANWISE_SHARED to the folder of real scans")
 def test_the_kaggle_folders_cost_what_is_known() -> None:
-    intake = cohort.read(str(ALZHEIMER), Recipe(name="audit", data=THUMBNAIL), subject=f"{ALZHEIMER}-truth.csv")
+    intake = cohort.read_cohort(str(ALZHEIMER), Recipe(name="audit", data=THUMBNAIL), subject=f"{ALZHEIMER}-truth.csv")
     pixels = intake.store.array[intake.store.rows][..., 0]
     assert intake.cohort.given is not None
     evidence = Evidence(

@@ -51,7 +51,7 @@ def test_the_numbers_are_what_the_split_needs(section: SplitSection) -> None:
 
     def on(side: str, people: int) -> int:
         cohort = counted(people, 60).cohort
-        (split,) = splits.make(cohort, section, 0)
+        (split,) = splits.make_splits(cohort, section, 0)
         return len(set(cohort.subject[(split.side == side) & (cohort.labels == 0)].tolist()))
 
     assert on("calibration", needs.conformal) >= minimum_count(0.1) > on("calibration", needs.conformal - 1)

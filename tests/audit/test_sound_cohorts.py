@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from scanwise import audit, cohort
 from scanwise.audit import quality
 from scanwise.audit.evidence import AuditFinding, Evidence
-from scanwise.cohort import phantom, splits
+from scanwise.cohort import phantom, phantom_files, splits
 from scanwise.recipe import Recipe, SplitSection
 from scanwise.registration import THUMBNAIL, descriptors
 
@@ -23,9 +23,9 @@ Change = Callable[[Path, Image.Image, int], None]
 def evidence_from(folder: Path, seed: int = 0) -> Evidence:
     """What the audit sees of a phantom cohort on disk, split by subject."""
     look = Recipe(name="audit", data=THUMBNAIL)
-    intake = cohort.read(str(folder / "scans"), look, subject=str(folder / "truth.csv"))
+    intake = cohort.read_cohort(str(folder / "scans"), look, subject=str(folder / "truth.csv"))
     pixels = intake.store.read(np.arange(len(intake.cohort)))[..., 0]
-    (split,) = splits.make(intake.cohort, SplitSection(), seed)
+    (split,) = splits.make_splits(intake.cohort, SplitSection(), seed)
     files = quality.read_file_facts(Path(intake.cohort.root), intake.cohort.path)
     subject = intake.cohort.subject
     return Evidence(intake.cohort, pixels, descriptors(pixels), subject, split, files, intake.quarantine, seed)
@@ -36,7 +36,7 @@ def judged(evidence: Evidence) -> list[AuditFinding]:
 
 
 def drawn(folder: Path, seed: int, subjects: int = 60, stages: int = 3, slices: int = 3) -> Path:
-    phantom.write(folder, phantom.Phantom(subjects, slices, size=64, stages=STAGES[:stages], seed=seed))
+    phantom_files.write_phantoms(folder, phantom.Phantom(subjects, slices, size=64, stages=STAGES[:stages], seed=seed))
     return folder
 
 

@@ -89,7 +89,7 @@ def test_each_is_named_and_the_rest_is_used(scans: Scans, tmp_path: Path, monkey
         return scandir(place)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    intake = cohort.read(str(root), RECIPE)
+    intake = cohort.read_cohort(str(root), RECIPE)
     told = dict(intake.quarantine)
     assert told.keys() == expected.keys()
     for path, said in expected.items():
@@ -119,7 +119,7 @@ def test_two_hundred_thousand_tiny_files(tmp_path: Path) -> None:
             junk.add(file.relative_to(tmp_path / "data").as_posix())
         else:
             file.write_bytes(header + palette + struct.pack("<II", index, 7 * index))
-    intake = cohort.read(str(tmp_path / "data"), RECIPE, r"/(p\d+)/")
+    intake = cohort.read_cohort(str(tmp_path / "data"), RECIPE, r"/(p\d+)/")
     assert {path for path, _ in intake.quarantine} == junk
     assert len(intake.cohort) == count - len(junk)
     assert len(set(intake.cohort.pixels.tolist())) == count - len(junk)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scanwise.cohort.classes import SCALES, STAGES, Classes, refuse_stages, resolve, spelling
+from scanwise.cohort.classes import SCALES, STAGES, Classes, check_stage_names, resolve_classes, spelling
 from scanwise.errors import DataError, RecipeError
 from scanwise.metrics import METRICS
 from scanwise.recipe import Recipe
@@ -12,7 +12,7 @@ STAGED = ("nondemented", "verymilddemented", "milddemented", "moderatedemented")
 
 
 def resolved(*labels: str, **recipe: object) -> Classes:
-    return resolve(np.array(labels), Recipe.model_validate({"name": "a", **recipe}))
+    return resolve_classes(np.array(labels), Recipe.model_validate({"name": "a", **recipe}))
 
 
 # --- known scales ---
@@ -165,5 +165,5 @@ def test_what_only_stages_have_is_refused_without_an_order(settings: dict[str, o
     with pytest.raises(
         RecipeError, match=rf"aorta, brain, chest have no clinical order, which {told} would .*`classes:`"
     ):
-        refuse_stages(made, ("aorta", "brain", "chest"))
-    refuse_stages(Recipe(name="a"), ("aorta", "brain", "chest"))
+        check_stage_names(made, ("aorta", "brain", "chest"))
+    check_stage_names(Recipe(name="a"), ("aorta", "brain", "chest"))

@@ -17,15 +17,15 @@ from scanwise.recipe import Recipe, SplitSection
 RECIPE = Recipe.model_validate({"name": "a", "data": {"size": 16}})
 
 
-def checks(intake: cohort.Intake) -> set[str]:
+def checks(intake: cohort.LoadedCohort) -> set[str]:
     return {finding.check for finding in intake.findings}
 
 
-def in_step(intake: cohort.Intake, root: Path) -> None:
+def in_step(intake: cohort.LoadedCohort, root: Path) -> None:
     """Each row of the cohort is the row of the store, and the file that it names."""
     assert len(intake.cohort) == len(intake.store)
     for row, path in enumerate(intake.cohort.path.tolist()):
-        scan = readers.read((root / path).read_bytes(), RECIPE.data)
+        scan = readers.read_scan((root / path).read_bytes(), RECIPE.data)
         np.testing.assert_array_equal(intake.store.read([row])[0], scan.pixels)
         assert intake.cohort.sha256[row] == scan.sha256
         assert intake.cohort.pixels[row] == scan.digest
@@ -33,7 +33,7 @@ def in_step(intake: cohort.Intake, root: Path) -> None:
 
 def test_a_folder_becomes_a_cohort(scans: Scans) -> None:
     root = scans.classes(["NonDemented", "MildDemented"], each=3)
-    intake = cohort.read(str(root), RECIPE)
+    intake = cohort.read_cohort(str(root), RECIPE)
     assert intake.cohort.classes == ("nondemented", "milddemented")
     assert intake.cohort.labels.tolist() == [1, 1, 1, 0, 0, 0]
     assert intake.cohort.root == str(root)
@@ -49,7 +49,7 @@ def test_unreadable_files_are_listed_and_the_rest_goes_on(scans: Scans) -> None:
     (root / "loose.png").write_bytes(b"x")
     whole = (root / "MildDemented" / "s1.png").read_bytes()
     (root / "MildDemented" / "s1.png").write_bytes(whole[:-40])
-    intake = cohort.read(str(root), RECIPE)
+    intake = cohort.read_cohort(str(root), RECIPE)
     told = dict(intake.quarantine)
     assert set(told) == {
         "NonDemented/a.png",
@@ -76,7 +76,7 @@ def test_a_missing_file_of_a_manifest_is_listed(scans: Scans) -> None:
             "text": ["t", "", "", "u"],
         }
     )
-    intake = cohort.read(str(file), RECIPE)
+    intake = cohort.read_cohort(str(file), RECIPE)
     assert intake.quarantine == (("gone.png", "cannot be opened: No such file or directory"),)
     assert intake.cohort.subject.tolist() == ["1", "3", "4"]
     assert intake.cohort.groups["site"].tolist() == ["n", "s", ""]
@@ -90,21 +90,21 @@ def test_a_missing_file_of_a_manifest_is_listed(scans: Scans) -> None:
 def test_without_subjects_each_scan_stands_for_itself_and_copies_are_one(scans: Scans) -> None:
     root = scans.classes(each=8)
     shutil.copy(root / "NonDemented" / "s0.png", root / "NonDemented" / "s0-copy.png")
-    intake = cohort.read(str(root), RECIPE)
+    intake = cohort.read_cohort(str(root), RECIPE)
     assert not intake.cohort.subjects_known
     assert "cohort.subjects" in checks(intake)
     who = dict(zip(intake.cohort.path.tolist(), intake.cohort.subject.tolist(), strict=True))
     assert who["NonDemented/s0.png"] == who["NonDemented/s0-copy.png"]
     assert len(set(who.values())) == 16
-    for split in splits.make(intake.cohort, SplitSection(folds=3), 0):
-        assert splits.check(intake.cohort, split) == []
+    for split in splits.make_splits(intake.cohort, SplitSection(folds=3), 0):
+        assert splits.check_split(intake.cohort, split) == []
 
 
 def test_labels_that_the_recipe_leaves_out_are_not_even_decoded(scans: Scans) -> None:
     root = scans.classes(["tumor", "cyst", "artefact"])
     (root / "artefact" / "s0.png").write_bytes(b"")
     recipe = Recipe.model_validate({"name": "a", "data": {"size": 16}, "classes": {"mass": "tumor", "cyst": "cyst"}})
-    intake = cohort.read(str(root), recipe)
+    intake = cohort.read_cohort(str(root), recipe)
     assert intake.cohort.classes == ("mass", "cyst")
     assert intake.quarantine == ()
     assert len(intake.cohort) == 6
@@ -113,7 +113,7 @@ def test_labels_that_the_recipe_leaves_out_are_not_even_decoded(scans: Scans) ->
 
 
 def test_classes_without_an_order_are_said_to_have_none(scans: Scans) -> None:
-    intake = cohort.read(str(scans.classes(["tumor", "cyst", "edema"])), RECIPE)
+    intake = cohort.read_cohort(str(scans.classes(["tumor", "cyst", "edema"])), RECIPE)
     assert not intake.cohort.ordered
     assert "cohort.order" in checks(intake)
 
@@ -123,7 +123,7 @@ def test_a_class_of_which_nothing_can_be_read(scans: Scans) -> None:
     for file in (root / "NonDemented").iterdir():
         file.write_bytes(b"")
     with pytest.raises(DataError, match=r"No scan of the class 'nondemented' can be read \(3 × the file is empty"):
-        cohort.read(str(root), RECIPE)
+        cohort.read_cohort(str(root), RECIPE)
 
 
 def test_nothing_that_can_be_read(scans: Scans) -> None:
@@ -131,18 +131,18 @@ def test_nothing_that_can_be_read(scans: Scans) -> None:
     for file in root.rglob("*.png"):
         file.write_bytes(b"")
     with pytest.raises(DataError, match=r"None of the 6 files .* can be read \(6 × the file is empty \(0 bytes\)\)"):
-        cohort.read(str(root), RECIPE)
+        cohort.read_cohort(str(root), RECIPE)
 
 
 def test_one_class(scans: Scans) -> None:
     with pytest.raises(DataError, match="one class"):
-        cohort.read(str(scans.classes(["NonDemented"])), RECIPE)
+        cohort.read_cohort(str(scans.classes(["NonDemented"])), RECIPE)
 
 
 def test_a_cohort_with_odd_names_can_be_saved_and_read(scans: Scans, tmp_path: Path) -> None:
     root = scans.add("脳 a/new\nline.png", "脳 a/b.png", "ü/c.png", "ü/d.png")
     Path(str(root) + "/ü/\udcff.png").write_bytes(b"x")
-    intake = cohort.read(str(root), RECIPE)
+    intake = cohort.read_cohort(str(root), RECIPE)
     intake.cohort.save(tmp_path / "cohort.parquet")
     assert cohort.Cohort.load(tmp_path / "cohort.parquet").path.tolist() == intake.cohort.path.tolist()
     "".join(path for path, _ in intake.quarantine).encode()
@@ -173,7 +173,7 @@ def hospital(root: Path, people: int = 4) -> Path:
 
 def test_a_folder_of_dicom_and_junk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCANWISE_KEY", "a key")
-    intake = cohort.read(str(hospital(tmp_path / "data")), RECIPE)
+    intake = cohort.read_cohort(str(hospital(tmp_path / "data")), RECIPE)
     assert len(intake.cohort) == 16
     assert len(set(intake.cohort.subject.tolist())) == 8
     assert intake.cohort.subjects_known
@@ -184,17 +184,17 @@ def test_a_folder_of_dicom_and_junk(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "truncated" in told["MildDemented/cut"]
     for row, path in enumerate(intake.cohort.path.tolist()):
         scan = readers.read_file(tmp_path / "data" / path, RECIPE.data)
-        assert isinstance(scan, readers.Scan)
+        assert isinstance(scan, readers.DecodedScan)
         np.testing.assert_array_equal(intake.store.read([row])[0], scan.pixels)
-    for split in splits.make(intake.cohort, SplitSection(), 0):
-        assert splits.check(intake.cohort, split) == []
+    for split in splits.make_splits(intake.cohort, SplitSection(), 0):
+        assert splits.check_split(intake.cohort, split) == []
 
 
 def test_a_header_that_names_nobody_leaves_nobody_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCANWISE_KEY", "a key")
     root = hospital(tmp_path / "data")
     write_dicom(root / "NonDemented" / "anonymous", np.arange(20, dtype=np.uint16).reshape(4, 5), PatientID="")
-    intake = cohort.read(str(root), RECIPE)
+    intake = cohort.read_cohort(str(root), RECIPE)
     assert not intake.cohort.subjects_known
     (told,) = [finding.message for finding in intake.findings if finding.check == "cohort.subjects"]
     assert "1 of 17 scans have no PatientID" in told
@@ -203,14 +203,14 @@ def test_a_header_that_names_nobody_leaves_nobody_known(tmp_path: Path, monkeypa
 def test_slices_of_a_volume_are_scans_of_their_own(tmp_path: Path) -> None:
     for name in ("x/a.nii.gz", "y/b.nii"):
         write_nifti(tmp_path / "data" / name, VOLUME)
-    intake = cohort.read(str(tmp_path / "data"), RECIPE, r"([ab])\.nii")
+    intake = cohort.read_cohort(str(tmp_path / "data"), RECIPE, r"([ab])\.nii")
     assert intake.cohort.path.tolist() == [f"{n}#{i:03d}" for n in ("x/a.nii.gz", "y/b.nii") for i in range(6)]
     assert intake.cohort.subject.tolist() == ["a"] * 6 + ["b"] * 6
     assert len(set(intake.cohort.sha256.tolist())) == 12
     assert len(set(intake.cohort.pixels.tolist())) == 6  # two copies of a volume are seen as such
     for row, path in enumerate(intake.cohort.path.tolist()):
         scan = readers.read_file(tmp_path / "data" / path, RECIPE.data)
-        assert isinstance(scan, readers.Scan)
+        assert isinstance(scan, readers.DecodedScan)
         np.testing.assert_array_equal(intake.store.read([row])[0], scan.pixels)
         assert (intake.cohort.sha256[row], intake.cohort.pixels[row]) == (scan.sha256, scan.digest)
 
@@ -220,7 +220,7 @@ def test_a_slice_with_nan_is_named_and_the_others_are_used(tmp_path: Path) -> No
     voxels[3, 3, 2] = np.nan
     write_nifti(tmp_path / "data" / "x" / "a.nii.gz", voxels)
     write_nifti(tmp_path / "data" / "y" / "b.nii.gz", VOLUME)
-    intake = cohort.read(str(tmp_path / "data"), RECIPE)
+    intake = cohort.read_cohort(str(tmp_path / "data"), RECIPE)
     assert [path for path, _ in intake.quarantine] == ["x/a.nii.gz#002"]
     assert "NaN" in intake.quarantine[0][1]
     assert len(intake.cohort) == 11
@@ -232,15 +232,15 @@ def test_another_axis_makes_another_store(tmp_path: Path) -> None:
     counts = []
     for axis in ("axial", "coronal", "sagittal"):
         recipe = Recipe.model_validate({"name": "a", "data": {"size": 16, "axis": axis}})
-        counts.append(len(cohort.read(str(tmp_path / "data"), recipe).cohort) // 2)
+        counts.append(len(cohort.read_cohort(str(tmp_path / "data"), recipe).cohort) // 2)
     assert counts == [6, 14, 12]
 
 
 def test_a_volume_is_unpacked_once_for_all_its_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[int] = []
-    decode = nifti.decode
-    monkeypatch.setattr(nifti, "decode", lambda data, *more: opened.append(1) or decode(data, *more))
+    decode = nifti.decode_nifti
+    monkeypatch.setattr(nifti, "decode_nifti", lambda data, *more: opened.append(1) or decode(data, *more))
     for name in ("x/a.nii.gz", "y/b.nii"):
         write_nifti(tmp_path / "data" / name, VOLUME)
-    cohort.read(str(tmp_path / "data"), RECIPE)
+    cohort.read_cohort(str(tmp_path / "data"), RECIPE)
     assert len(opened) == 2

@@ -122,7 +122,7 @@ def fill(cache: Path, version: int, *, complete: bool = True) -> Path:
 
 def refusal(handle: str = "me/scans", **options: object) -> str:
     with pytest.raises(DataError) as caught:
-        kaggle_download.fetch(handle, **options)  # type: ignore[arg-type]
+        kaggle_download.download_dataset(handle, **options)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -131,33 +131,33 @@ def refusal(handle: str = "me/scans", **options: object) -> str:
 
 
 def test_the_newest_version_arrives_and_is_kept(kaggle: Kaggle, user: Path) -> None:
-    place = kaggle_download.fetch("me/scans")
+    place = kaggle_download.download_dataset("me/scans")
     assert place == user / "datasets" / "me" / "scans" / "versions" / "2"
     assert (place / "version.txt").read_text() == "2"
     found = layouts.discover(place)
     assert sorted(set(found.groups["modality"].tolist())) == ["", "BT", "MR"]
     asked = list(kaggle.asked)
-    assert kaggle_download.fetch("me/scans") == place
+    assert kaggle_download.download_dataset("me/scans") == place
     assert kaggle.asked == asked  # nobody was asked again
 
 
 def test_a_version_that_is_named(kaggle: Kaggle) -> None:
-    assert (kaggle_download.fetch("me/scans/versions/1") / "version.txt").read_text() == "1"
+    assert (kaggle_download.download_dataset("me/scans/versions/1") / "version.txt").read_text() == "1"
     assert (
-        kaggle_download.fetch("https://www.kaggle.com/datasets/me/scans/versions/3") / "version.txt"
+        kaggle_download.download_dataset("https://www.kaggle.com/datasets/me/scans/versions/3") / "version.txt"
     ).read_text() == "3"
 
 
 def test_a_newer_version_if_asked_for(kaggle: Kaggle) -> None:
-    kaggle_download.fetch("me/scans")
+    kaggle_download.download_dataset("me/scans")
     kaggle.version = 5
-    assert kaggle_download.fetch("me/scans").name == "2"
-    assert kaggle_download.fetch("me/scans", anew=True).name == "5"
+    assert kaggle_download.download_dataset("me/scans").name == "2"
+    assert kaggle_download.download_dataset("me/scans", anew=True).name == "5"
 
 
 def test_to_a_folder_of_the_user(kaggle: Kaggle, tmp_path: Path) -> None:
     out = tmp_path / "here"
-    assert kaggle_download.fetch("me/scans", out) == out
+    assert kaggle_download.download_dataset("me/scans", out) == out
     assert len(layouts.discover(out)) == 12
     assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")] == []
     assert "already holds something" in refusal(out=out)
@@ -166,9 +166,9 @@ def test_to_a_folder_of_the_user(kaggle: Kaggle, tmp_path: Path) -> None:
 def test_nothing_that_breaks_off_is_taken_for_whole(kaggle: Kaggle, user: Path) -> None:
     kaggle.cut = 100
     assert "me/scans" in refusal()
-    assert kaggle_download.cached(kaggle_download.parse("me/scans")) is None
+    assert kaggle_download.cached_version(kaggle_download.parse_handle("me/scans")) is None
     kaggle.cut = 0
-    assert (kaggle_download.fetch("me/scans") / "version.txt").read_text() == "2"
+    assert (kaggle_download.download_dataset("me/scans") / "version.txt").read_text() == "2"
 
 
 @pytest.mark.parametrize(
@@ -187,8 +187,8 @@ def test_what_kaggle_refuses(kaggle: Kaggle, status: int, said: str) -> None:
 def test_a_cache_filled_beforehand_needs_no_network(offline: None, user: Path) -> None:
     fill(user, 1)
     newest = fill(user, 10)
-    assert kaggle_download.fetch("me/scans") == newest
-    assert kaggle_download.fetch("me/scans/versions/1").name == "1"
+    assert kaggle_download.download_dataset("me/scans") == newest
+    assert kaggle_download.download_dataset("me/scans/versions/1").name == "1"
     assert len(layouts.discover(newest)) == 12
 
 
@@ -215,7 +215,7 @@ def test_without_kagglehub_it_says_how_to_get_it(user: Path, monkeypatch: pytest
     monkeypatch.setitem(__import__("sys").modules, "kagglehub", None)
     assert "pip install 'scanwise[kaggle]'" in refusal()
     fill(user, 1)
-    assert kaggle_download.fetch("me/scans").name == "1"  # what is there needs nothing
+    assert kaggle_download.download_dataset("me/scans").name == "1"  # what is there needs nothing
 
 
 @pytest.mark.parametrize(

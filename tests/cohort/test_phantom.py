@@ -12,8 +12,8 @@ from scipy.ndimage import binary_dilation
 from scipy.stats import multivariate_normal
 from sklearn.neighbors import KNeighborsClassifier
 
-from scanwise.cohort import phantom
-from scanwise.cohort.phantom import MEASURES, Person, Phantom, draw, people
+from scanwise.cohort import phantom, phantom_files
+from scanwise.cohort.phantom import MEASURES, Person, Phantom, draw_brain, people
 from scanwise.errors import DataError
 
 SMALL = Phantom(subjects=6, slices=2, size=48, stages=("nondemented", "milddemented"))
@@ -38,7 +38,7 @@ def as_severe(person: Person, cohort: Phantom, severity: float, only: str = "") 
 
 def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        phantom.write(tmp_path / name, replace(SMALL, seed=seed))
+        phantom_files.write_phantoms(tmp_path / name, replace(SMALL, seed=seed))
     first, again, other = (bytes_of(tmp_path / name) for name in "abc")
     assert first == again
     scans = [name for name in first if name.startswith("scans")]
@@ -48,20 +48,20 @@ def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path: Path) -> None:
 
 def test_a_subject_does_not_depend_on_who_is_drawn_before() -> None:
     persons = people(SMALL)
-    alone = draw(SMALL, persons[4]).pixels
+    alone = draw_brain(SMALL, persons[4]).pixels
     for person in persons[:4]:
-        draw(SMALL, person)
-    assert np.array_equal(draw(SMALL, persons[4]).pixels, alone)
+        draw_brain(SMALL, person)
+    assert np.array_equal(draw_brain(SMALL, persons[4]).pixels, alone)
 
 
 def test_each_cohort_has_an_anatomy_of_its_own() -> None:
     person = people(SMALL)[0]
-    here, there = (draw(replace(SMALL, seed=seed), person).head for seed in (0, 1))
+    here, there = (draw_brain(replace(SMALL, seed=seed), person).head for seed in (0, 1))
     assert not np.array_equal(here, there)
 
 
 def test_folder_holds_a_mask_and_a_row_for_each_scan_and_nothing_else(tmp_path: Path) -> None:
-    phantom.write(tmp_path / "cohort", SMALL)
+    phantom_files.write_phantoms(tmp_path / "cohort", SMALL)
     names = set(bytes_of(tmp_path / "cohort"))
     with (tmp_path / "cohort" / "truth.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -77,9 +77,9 @@ def test_folder_holds_a_mask_and_a_row_for_each_scan_and_nothing_else(tmp_path: 
 
 
 def test_files_hold_what_was_drawn(tmp_path: Path) -> None:
-    phantom.write(tmp_path / "cohort", SMALL)
+    phantom_files.write_phantoms(tmp_path / "cohort", SMALL)
     person = people(SMALL)[0]
-    drawing = draw(SMALL, person)
+    drawing = draw_brain(SMALL, person)
     name = f"{SMALL.stages[person.label]}/{person.name}_01.png"
     scan, mask = (Image.open(tmp_path / "cohort" / kind / name) for kind in ("scans", "masks"))
     assert scan.mode == mask.mode == "L"
@@ -95,26 +95,26 @@ def test_names_and_order_do_not_give_the_stage_away() -> None:
 
 
 def test_a_failure_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(cohort: Phantom, person: Person) -> phantom.Drawing:
+    def fail(cohort: Phantom, person: Person) -> phantom.DrawnBrain:
         if person.number == 3:
             raise RuntimeError("power cut")
-        return draw(cohort, person)
+        return draw_brain(cohort, person)
 
-    monkeypatch.setattr(phantom, "draw", fail)
+    monkeypatch.setattr(phantom_files, "draw_brain", fail)
     with pytest.raises(RuntimeError, match="power cut"):
-        phantom.write(tmp_path / "cohort", SMALL)
+        phantom_files.write_phantoms(tmp_path / "cohort", SMALL)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_older_phantom_is_replaced_and_anything_else_is_left_alone(tmp_path: Path) -> None:
-    phantom.write(tmp_path / "cohort", SMALL)
-    phantom.write(tmp_path / "cohort", replace(SMALL, subjects=2))
+    phantom_files.write_phantoms(tmp_path / "cohort", SMALL)
+    phantom_files.write_phantoms(tmp_path / "cohort", replace(SMALL, subjects=2))
     assert len(bytes_of(tmp_path / "cohort")) == 1 + 2 * 2 * 2
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.txt").write_text("years of work")
     for taken in (tmp_path / "thesis", tmp_path / "thesis" / "chapter1.txt"):
         with pytest.raises(DataError, match="choose another folder"):
-            phantom.write(taken, SMALL)
+            phantom_files.write_phantoms(taken, SMALL)
     assert (tmp_path / "thesis" / "chapter1.txt").read_text() == "years of work"
 
 
@@ -134,7 +134,7 @@ def test_severity_changes_no_pixel_outside_the_mask(signal: phantom.Signal) -> N
     cohort = Phantom(subjects=8, slices=3, signal=signal)
     only = "ventricles" if signal == "ventricles" else ""
     for person in people(cohort):
-        mild, severe = (draw(cohort, as_severe(person, cohort, severity, only)) for severity in (-3, 3))
+        mild, severe = (draw_brain(cohort, as_severe(person, cohort, severity, only)) for severity in (-3, 3))
         changed = mild.pixels != severe.pixels
         assert changed.any(axis=(1, 2)).all()
         assert not (changed & ~severe.masks).any()
@@ -144,7 +144,7 @@ def test_severity_changes_no_pixel_outside_the_mask(signal: phantom.Signal) -> N
 def test_the_mask_is_no_larger_than_what_can_change() -> None:
     cohort = Phantom(subjects=8, slices=3, signal="ventricles")
     for person in people(cohort):
-        none, severe = (draw(cohort, as_severe(person, cohort, severity, "ventricles")) for severity in (-50, 3))
+        none, severe = (draw_brain(cohort, as_severe(person, cohort, severity, "ventricles")) for severity in (-50, 3))
         shown = none.pixels != severe.pixels
         assert (shown & severe.masks).sum() > 0.5 * severe.masks.sum()
 
@@ -153,7 +153,7 @@ def test_the_mask_is_no_larger_than_what_can_change() -> None:
 def test_ventricles_alone_cover_at_most_8_percent_of_the_head(size: int) -> None:
     cohort = Phantom(subjects=20, slices=4, size=size, signal="ventricles")
     for person in people(cohort):
-        drawing = draw(cohort, as_severe(person, cohort, 4.0))
+        drawing = draw_brain(cohort, as_severe(person, cohort, 4.0))
         shares = drawing.masks.sum(axis=(1, 2)) / drawing.head.sum(axis=(1, 2))
         assert shares.min() > 0.01
         assert shares.max() <= 0.08
@@ -162,13 +162,13 @@ def test_ventricles_alone_cover_at_most_8_percent_of_the_head(size: int) -> None
 def test_ventricles_have_the_size_that_was_asked_for() -> None:
     cohort = Phantom(subjects=10, slices=5, size=128)
     for person in people(cohort):
-        assert draw(cohort, person).ventricles.max() == pytest.approx(person.measures["ventricles"], rel=0.05)
+        assert draw_brain(cohort, person).ventricles.max() == pytest.approx(person.measures["ventricles"], rel=0.05)
 
 
 def test_scans_are_heads_on_black_with_bright_white_matter() -> None:
     cohort = Phantom(subjects=10, slices=3)
     for person in people(cohort):
-        drawing = draw(cohort, person)
+        drawing = draw_brain(cohort, person)
         for pixels, head in zip(drawing.pixels, drawing.head, strict=True):
             assert not pixels[~binary_dilation(head, iterations=2)].any()  # the edge itself is a ramp
         assert not drawing.head[:, [0, -1]].any()
@@ -179,7 +179,7 @@ def test_scans_are_heads_on_black_with_bright_white_matter() -> None:
 
 def test_neighbouring_slices_look_alike_but_are_not_copies() -> None:
     cohort = Phantom(subjects=10, slices=5)
-    drawings = [draw(cohort, person).pixels.astype(float) for person in people(cohort)]
+    drawings = [draw_brain(cohort, person).pixels.astype(float) for person in people(cohort)]
     next_slice = [np.corrcoef(d[i].ravel(), d[i + 1].ravel())[0, 1] for d in drawings for i in range(4)]
     next_person = [np.corrcoef(a[2].ravel(), b[2].ravel())[0, 1] for a, b in pairwise(drawings)]
     assert min(next_slice) > max(next_person)
@@ -249,7 +249,7 @@ def test_ceiling_is_that_of_the_subjects_named() -> None:
 def test_a_split_by_scan_leaks_and_a_split_by_subject_does_not() -> None:
     cohort = Phantom(subjects=150, slices=4, size=48, stages=THREE)
     persons = people(cohort)
-    pixels = np.concatenate([draw(cohort, person).pixels for person in persons])
+    pixels = np.concatenate([draw_brain(cohort, person).pixels for person in persons])
     small = pixels.reshape(600, 24, 2, 24, 2).mean(axis=(2, 4)).reshape(600, -1)
     labels = np.repeat([person.label for person in persons], 4)
     rng = np.random.default_rng(0)

@@ -40,8 +40,8 @@ def ward(scans: Scans) -> Path:
 
 
 def test_it_is_the_same_cohort(ward: Path) -> None:
-    plain = cohort.read(str(ward), RECIPE, r"Demented/([^/]+)/")
-    hidden = cohort.read(str(ward), RECIPE, r"Demented/([^/]+)/", pseudonymise=True)
+    plain = cohort.read_cohort(str(ward), RECIPE, r"Demented/([^/]+)/")
+    hidden = cohort.read_cohort(str(ward), RECIPE, r"Demented/([^/]+)/", pseudonymise=True)
     assert len(plain.cohort) == 2 * 3 * (2 + 3 + 1)
     order = {digest: row for row, digest in enumerate(plain.cohort.sha256.tolist())}
     rows = [order[digest] for digest in hidden.cohort.sha256.tolist()]
@@ -56,7 +56,7 @@ def test_it_is_the_same_cohort(ward: Path) -> None:
 
 
 def test_no_name_is_left(ward: Path, tmp_path: Path) -> None:
-    hidden = cohort.read(str(ward), RECIPE, r"Demented/([^/]+)/", pseudonymise=True)
+    hidden = cohort.read_cohort(str(ward), RECIPE, r"Demented/([^/]+)/", pseudonymise=True)
     hidden.cohort.save(tmp_path / "cohort.parquet")
     save_findings(hidden.findings, tmp_path / "findings.json")
     told = (tmp_path / "findings.json").read_text() + repr(hidden)
@@ -68,28 +68,28 @@ def test_no_name_is_left(ward: Path, tmp_path: Path) -> None:
 
 
 def test_what_was_hidden_can_be_read_again_by_its_new_names(ward: Path) -> None:
-    hidden = cohort.read(str(ward), RECIPE, pseudonymise=True)
+    hidden = cohort.read_cohort(str(ward), RECIPE, pseudonymise=True)
     other = Recipe.model_validate({"name": "a", "data": {"size": 32}})
     from scanwise.cohort import store
 
-    pixels, refused = store.build(Path(hidden.cohort.root), hidden.cohort.path, other.data)
+    pixels, refused = store.build_store(Path(hidden.cohort.root), hidden.cohort.path, other.data)
     assert refused == {}
     assert pixels.sha256.tolist() == hidden.cohort.sha256.tolist()
 
 
 def test_hiding_twice_is_hiding_once_and_follows_what_has_moved(ward: Path) -> None:
-    one = pseudonymised_paths.cover(layouts.discover(ward))
-    two = pseudonymised_paths.cover(layouts.discover(ward))
+    one = pseudonymised_paths.pseudonymise_listing(layouts.discover(ward))
+    two = pseudonymised_paths.pseudonymise_listing(layouts.discover(ward))
     assert (one.root, one.path.tolist()) == (two.root, two.path.tolist())
     assert one.root.is_relative_to(cache_folder())
     shutil.rmtree(ward / "train" / "NonDemented" / "Hummelbrand")
-    assert len(pseudonymised_paths.cover(layouts.discover(ward))) == len(one) - 4
+    assert len(pseudonymised_paths.pseudonymise_listing(layouts.discover(ward))) == len(one) - 4
 
 
 def test_another_key_gives_other_names(ward: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = pseudonymised_paths.cover(layouts.discover(ward))
+    one = pseudonymised_paths.pseudonymise_listing(layouts.discover(ward))
     monkeypatch.setenv("SCANWISE_KEY", "another key")
-    two = pseudonymised_paths.cover(layouts.discover(ward))
+    two = pseudonymised_paths.pseudonymise_listing(layouts.discover(ward))
     assert one.root != two.root
     assert not set(one.path.tolist()) & set(two.path.tolist())
 
@@ -98,4 +98,4 @@ def test_no_place_for_links(ward: Path, tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("SCANWISE_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(StorageError, match="SCANWISE_CACHE"):
-        pseudonymised_paths.cover(layouts.discover(ward))
+        pseudonymised_paths.pseudonymise_listing(layouts.discover(ward))

@@ -42,7 +42,7 @@ def test_a_bucket_is_read_as_the_folder_is(s3: Any, scans: Scans, url: str) -> N
     root = scans.classes(each=3)
     scans.add("NonDemented/with space & ü #?*[1].png", "NonDemented/deep/er.png")
     upload(s3, root, "bucket" if url == "s3://bucket" else "bucket/scans")
-    there, here = cohort.read(url, RECIPE), cohort.read(str(root), RECIPE)
+    there, here = cohort.read_cohort(url, RECIPE), cohort.read_cohort(str(root), RECIPE)
     assert there.cohort.root == url.rstrip("/")
     for column in ("path", "labels", "subject", "sha256", "pixels"):
         assert getattr(there.cohort, column).tolist() == getattr(here.cohort, column).tolist(), column
@@ -54,7 +54,7 @@ def test_a_manifest_in_a_bucket_brings_its_folder(s3: Any, scans: Scans) -> None
     scans.add("x/a.png", "x/b.png")
     scans.manifest({"path": ["x/a.png", "x/b.png"], "label": ["u", "v"], "subject": ["1", "2"]})
     upload(s3, scans.root, "bucket/scans")
-    found = cohort.read("s3://bucket/scans/scans.csv", RECIPE).cohort
+    found = cohort.read_cohort("s3://bucket/scans/scans.csv", RECIPE).cohort
     assert found.path.tolist() == ["x/a.png", "x/b.png"]
     assert found.subject.tolist() == ["1", "2"]
 
@@ -62,17 +62,17 @@ def test_a_manifest_in_a_bucket_brings_its_folder(s3: Any, scans: Scans) -> None
 def test_the_second_time_only_what_changed_is_fetched(s3: Any, scans: Scans, fetched: list[str]) -> None:
     root = scans.classes(each=3)
     upload(s3, root, "bucket/scans")
-    before = cohort.read("s3://bucket/scans", RECIPE)
+    before = cohort.read_cohort("s3://bucket/scans", RECIPE)
     assert len(fetched) == 6
     fetched.clear()
-    cohort.read("s3://bucket/scans", RECIPE)
+    cohort.read_cohort("s3://bucket/scans", RECIPE)
     assert fetched == []
     other = s3fs.S3FileSystem(skip_instance_cache=True)  # somebody else, of whom our listing cache knows nothing
     other.pipe("bucket/scans/NonDemented/s1.png", (root / "MildDemented" / "s1.png").read_bytes())
     other.rm("bucket/scans/NonDemented/s2.png")
     scans.add("NonDemented/new.png")
     other.pipe("bucket/scans/NonDemented/new.png", (root / "NonDemented" / "new.png").read_bytes())
-    after = cohort.read("s3://bucket/scans", RECIPE)
+    after = cohort.read_cohort("s3://bucket/scans", RECIPE)
     assert sorted(fetched) == ["bucket/scans/NonDemented/new.png", "bucket/scans/NonDemented/s1.png"]
     hashes = [dict(zip(i.cohort.path.tolist(), i.cohort.sha256.tolist(), strict=True)) for i in (before, after)]
     assert hashes[1]["NonDemented/s1.png"] == hashes[0]["MildDemented/s1.png"]
@@ -85,7 +85,7 @@ def test_a_folder_that_came_after_the_first_look_is_seen(s3: Any, scans: Scans) 
     with pytest.raises(DataError, match="nothing at"):
         remote.mirror("s3://bucket/scans/new")
     upload(s3fs.S3FileSystem(skip_instance_cache=True), scans.classes(each=2), "bucket/scans/new")
-    assert len(cohort.read("s3://bucket/scans/new", RECIPE).cohort) == 4
+    assert len(cohort.read_cohort("s3://bucket/scans/new", RECIPE).cohort) == 4
 
 
 def test_a_file_that_vanished_from_the_mirror_is_fetched_again(s3: Any, scans: Scans, fetched: list[str]) -> None:
@@ -166,7 +166,7 @@ def test_the_markers_that_consoles_make_for_folders_are_no_scans(s3: Any, scans:
     upload(s3, scans.classes(each=2), "bucket/scans")
     for marker in ("scans/", "scans/NonDemented/", "scans/empty/"):
         s3.call_s3("put_object", Bucket="bucket", Key=marker, Body=b"")
-    found = cohort.read("s3://bucket/scans", RECIPE)
+    found = cohort.read_cohort("s3://bucket/scans", RECIPE)
     assert len(found.cohort) == 4
     assert found.quarantine == ()
 
@@ -175,7 +175,7 @@ def test_what_is_not_there_is_one_clear_line(s3: Any, cache: Path) -> None:
     s3.pipe("bucket/other/a.png", b"x")
     for url in ("s3://absent", "s3://absent/scans", "s3://bucket/absent", "s3://bucket/absent.csv"):
         with pytest.raises(DataError) as caught:
-            cohort.read(url, RECIPE)
+            cohort.read_cohort(url, RECIPE)
         assert url in str(caught.value)
         assert "Check the address" in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -187,7 +187,7 @@ def test_a_server_that_does_not_answer(s3: Any, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     s3fs.S3FileSystem.clear_instance_cache()
     with pytest.raises(DataError, match=r"s3://bucket/scans cannot be reached: .*Check the address and credentials"):
-        cohort.read("s3://bucket/scans", RECIPE)
+        cohort.read_cohort("s3://bucket/scans", RECIPE)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_a_server_that_does_not_answer(s3: Any, monkeypatch: pytest.MonkeyPatch)
 )
 def test_a_protocol_that_is_unknown_or_not_installed(url: str, said: str) -> None:
     with pytest.raises(DataError, match=said):
-        cohort.read(url, RECIPE)
+        cohort.read_cohort(url, RECIPE)
 
 
 def test_other_places_of_fsspec_do_as_well(scans: Scans) -> None:
@@ -203,7 +203,7 @@ def test_other_places_of_fsspec_do_as_well(scans: Scans) -> None:
 
     memory = fsspec.filesystem("memory")
     upload(memory, scans.classes(each=2), "/scans")
-    assert len(cohort.read("memory://scans", RECIPE).cohort) == 4
+    assert len(cohort.read_cohort("memory://scans", RECIPE).cohort) == 4
     memory.rm("/scans", recursive=True)
 
 

@@ -12,7 +12,7 @@ from medical_files import NAMES, dataset, write_dicom, write_nifti
 from scanwise.cohort import layouts, pseudonyms, slice_expansion
 from scanwise.cohort.decoding import readers
 from scanwise.cohort.listing import Listing
-from scanwise.cohort.slice_expansion import expand
+from scanwise.cohort.slice_expansion import expand_slices
 from scanwise.errors import DataError
 from scanwise.recipe import Data
 
@@ -33,7 +33,7 @@ def test_pictures_stay_as_they_are_and_are_not_opened(scans: Scans, monkeypatch:
     monkeypatch.setattr(slice_expansion, "kind_of", lambda head: pytest.fail("opened"))
     root = scans.classes(each=2)
     given = layouts.discover(root)
-    found, rows = expand(given, Data())
+    found, rows = expand_slices(given, Data())
     assert found.path.tolist() == given.path.tolist()
     assert rows.tolist() == [0, 1, 2, 3]
     assert (found.groups, found.subject, found.unused) == ({}, None, ())
@@ -41,11 +41,11 @@ def test_pictures_stay_as_they_are_and_are_not_opened(scans: Scans, monkeypatch:
 
 def test_a_volume_becomes_its_slices_and_they_can_be_read(tmp_path: Path) -> None:
     write_nifti(tmp_path / "a.nii.gz", VOLUME)
-    found, rows = expand(listed(tmp_path, "a.nii.gz"), Data(size=16))
+    found, rows = expand_slices(listed(tmp_path, "a.nii.gz"), Data(size=16))
     assert found.path.tolist() == [f"a.nii.gz#{index:03d}" for index in range(10)]
     assert rows.tolist() == [0] * 10
     for place in found.path.tolist():
-        assert isinstance(readers.read_file(tmp_path / place, Data(size=16)), readers.Scan)
+        assert isinstance(readers.read_file(tmp_path / place, Data(size=16)), readers.DecodedScan)
 
 
 @pytest.mark.parametrize(
@@ -63,20 +63,20 @@ def test_the_recipe_chooses_axis_part_and_step(
     tmp_path: Path, settings: dict[str, object], expected: "list[int] | range"
 ) -> None:
     write_nifti(tmp_path / "a.nii", VOLUME)
-    found, _ = expand(listed(tmp_path, "a.nii"), Data(**settings))
+    found, _ = expand_slices(listed(tmp_path, "a.nii"), Data(**settings))
     assert found.path.tolist() == [f"a.nii#{index:03d}" for index in expected]
 
 
 def test_a_slice_that_is_named_is_taken_alone_whatever_the_recipe_chooses(tmp_path: Path) -> None:
     write_nifti(tmp_path / "a.nii", VOLUME)
-    found, rows = expand(listed(tmp_path, "a.nii#009", "a.nii#2"), Data(slices=(0.4, 0.5)))
+    found, rows = expand_slices(listed(tmp_path, "a.nii#009", "a.nii#2"), Data(slices=(0.4, 0.5)))
     assert found.path.tolist() == ["a.nii#009", "a.nii#002"]
     assert rows.tolist() == [0, 1]
 
 
 def test_a_slice_that_is_not_there(tmp_path: Path) -> None:
     write_nifti(tmp_path / "a.nii", VOLUME)
-    found, _ = expand(listed(tmp_path, "a.nii#010", "a.nii#009"), Data())
+    found, _ = expand_slices(listed(tmp_path, "a.nii#010", "a.nii#009"), Data())
     assert found.path.tolist() == ["a.nii#009"]
     assert found.unused == (("a.nii#010", "there is no such slice; the last of the file is #009"),)
 
@@ -84,8 +84,8 @@ def test_a_slice_that_is_not_there(tmp_path: Path) -> None:
 def test_expanding_again_changes_nothing(tmp_path: Path) -> None:
     write_nifti(tmp_path / "a.nii", VOLUME)
     write_dicom(tmp_path / "b", FRAME)
-    once, _ = expand(listed(tmp_path, "a.nii", "b"), Data(every=3))
-    twice, rows = expand(once, Data(every=3))
+    once, _ = expand_slices(listed(tmp_path, "a.nii", "b"), Data(every=3))
+    twice, rows = expand_slices(once, Data(every=3))
     assert twice.path.tolist() == once.path.tolist()
     assert rows.tolist() == list(range(len(once)))
     assert {n: v.tolist() for n, v in twice.groups.items()} == {n: v.tolist() for n, v in once.groups.items()}
@@ -95,7 +95,7 @@ def test_expanding_again_changes_nothing(tmp_path: Path) -> None:
 def test_a_scan_under_two_names(tmp_path: Path, paths: tuple[str, ...]) -> None:
     write_nifti(tmp_path / "a.nii", VOLUME)
     with pytest.raises(DataError, match=r"1 scans are listed more than once \(a.nii#003\)"):
-        expand(listed(tmp_path, *paths), Data())
+        expand_slices(listed(tmp_path, *paths), Data())
 
 
 def test_what_the_listing_knows_goes_with_every_slice(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_what_the_listing_knows_goes_with_every_slice(tmp_path: Path) -> None:
         text=np.array(["one", "two"]),
         given=np.array(["train", "test"]),
     )
-    found, rows = expand(known, Data())
+    found, rows = expand_slices(known, Data())
     assert found.path.tolist() == ["a.nii#000", "a.nii#001", "b.nii"]
     assert rows.tolist() == [0, 0, 1]
     assert found.subject is not None
@@ -130,7 +130,7 @@ def test_headers_become_columns_and_subjects(tmp_path: Path) -> None:
     write_dicom(tmp_path / "one", FRAME, SliceLocation=1, Modality="CT")
     write_dicom(tmp_path / "two", FRAME, SliceLocation=2, Modality="CT")
     write_dicom(tmp_path / "three", FRAME, PatientID="another", StudyInstanceUID="1.2.3")
-    found, _ = expand(listed(tmp_path, "one", "two", "three"), Data())
+    found, _ = expand_slices(listed(tmp_path, "one", "two", "three"), Data())
     assert found.subject is not None
     mine, same, other = found.subject.tolist()
     assert mine == same != other
@@ -143,7 +143,7 @@ def test_headers_become_columns_and_subjects(tmp_path: Path) -> None:
 
 def test_frames_become_scans_each_with_its_columns(tmp_path: Path) -> None:
     write_dicom(tmp_path / "x", np.stack([FRAME, FRAME + 1]))
-    found, _ = expand(listed(tmp_path, "x"), Data())
+    found, _ = expand_slices(listed(tmp_path, "x"), Data())
     assert found.path.tolist() == ["x#000", "x#001"]
     assert found.subject is not None
     assert found.subject[0] == found.subject[1] != ""
@@ -155,7 +155,7 @@ def test_what_the_user_says_comes_before_the_header(tmp_path: Path) -> None:
     known = listed(
         tmp_path, "x", subject=np.array(["p"]), subject_source="column who", groups={"modality": np.array(["T1"])}
     )
-    found, _ = expand(known, Data())
+    found, _ = expand_slices(known, Data())
     assert found.subject is not None
     assert (found.subject.tolist(), found.subject_source) == (["p"], "column who")
     assert found.groups["modality"].tolist() == ["T1"]
@@ -169,7 +169,7 @@ def test_files_without_suffix_beside_junk(tmp_path: Path) -> None:
     del made.PixelData
     made.save_as(tmp_path / "report", enforce_file_format=True)
     Image.fromarray(FRAME.astype(np.uint8)).save(tmp_path / "picture", "PNG")
-    found, _ = expand(listed(tmp_path, "IM0001", "notes", "report", "gone", "picture"), Data())
+    found, _ = expand_slices(listed(tmp_path, "IM0001", "notes", "report", "gone", "picture"), Data())
     assert found.path.tolist() == ["IM0001", "picture"]
     assert dict(found.unused) == {
         "notes": "not an image in a format that scanwise reads",
@@ -184,10 +184,10 @@ def test_no_key_is_made_where_no_header_needs_one(
     monkeypatch.delenv("SCANWISE_KEY")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     write_nifti(tmp_path / "scans" / "a.nii", VOLUME)
-    expand(listed(scans.add("b.png"), "a.nii", "b.png"), Data())
+    expand_slices(listed(scans.add("b.png"), "a.nii", "b.png"), Data())
     assert not pseudonyms.key_file().exists()
     write_dicom(tmp_path / "scans" / "c", FRAME)
-    expand(listed(scans.root, "c"), Data())
+    expand_slices(listed(scans.root, "c"), Data())
     assert pseudonyms.key_file().exists()
 
 
@@ -196,14 +196,14 @@ def test_headers_are_read_and_pixels_are_not(tmp_path: Path) -> None:
     write_dicom(tmp_path / "x", FRAME)
     with (tmp_path / "x").open("r+b") as file:
         file.truncate(2**33)
-    found, _ = expand(listed(tmp_path, "x"), Data())
+    found, _ = expand_slices(listed(tmp_path, "x"), Data())
     assert found.path.tolist() == ["x"]
 
 
 def test_names_of_a_file_are_those_of_its_listing(tmp_path: Path) -> None:
     write_nifti(tmp_path / "a.nii", VOLUME)
     settings = Data(axis="coronal", every=3)
-    found, _ = expand(listed(tmp_path, "a.nii"), settings)
+    found, _ = expand_slices(listed(tmp_path, "a.nii"), settings)
     assert slice_expansion.names_of(tmp_path / "a.nii", settings) == [
         str(tmp_path / path) for path in found.path.tolist()
     ]
@@ -215,13 +215,15 @@ def test_names_of_a_file_are_those_of_its_listing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a file.nii", "脳.nii", "new\nline.nii", "a#b.nii", "a#1.nii"])
 def test_names_of_every_kind(tmp_path: Path, name: str) -> None:
     write_nifti(tmp_path / name, VOLUME[:, :, :2])
-    found, _ = expand(listed(tmp_path, name), Data(size=16))
+    found, _ = expand_slices(listed(tmp_path, name), Data(size=16))
     assert found.path.tolist() == [f"{name}#000", f"{name}#001"]
-    assert all(isinstance(readers.read_file(tmp_path / p, Data(size=16)), readers.Scan) for p in found.path.tolist())
+    assert all(
+        isinstance(readers.read_file(tmp_path / p, Data(size=16)), readers.DecodedScan) for p in found.path.tolist()
+    )
 
 
 def test_nothing_of_a_person_is_in_a_listing(tmp_path: Path) -> None:
     write_dicom(tmp_path / "x", FRAME)
-    told = repr(expand(listed(tmp_path, "x"), Data()))
+    told = repr(expand_slices(listed(tmp_path, "x"), Data()))
     assert not any(value in told for value in NAMES.values())
     assert os.environ["SCANWISE_KEY"] not in told

@@ -34,7 +34,7 @@ def cohort_of(*counts: int, slices: int = 3, ordered: bool = True, names: tuple[
 
 
 def only(cohort: Cohort, section: SplitSection, seed: int = 0) -> Split:
-    (split,) = splits.make(cohort, section, seed)
+    (split,) = splits.make_splits(cohort, section, seed)
     return split
 
 
@@ -56,7 +56,7 @@ def test_whatever_the_cohort_nobody_is_on_two_sides_and_every_class_is_on_all(se
     section = SplitSection(folds=folds, **shares)
     counts = [int(n) for n in random.integers(7, 60, random.integers(2, 5))]
     cohort = cohort_of(*counts, slices=int(random.integers(1, 5)))
-    made = splits.make(cohort, section, seed)
+    made = splits.make_splits(cohort, section, seed)
     assert [split.fold for split in made] == list(range(folds))
     for split in made:
         assert all(len(sides) == 1 for sides in sides_of_subjects(cohort, split).values())
@@ -64,7 +64,7 @@ def test_whatever_the_cohort_nobody_is_on_two_sides_and_every_class_is_on_all(se
         for side in SIDES:
             assert set(cohort.labels[split.rows(side)].tolist()) == set(range(len(counts))), side
         assert not split.leaky
-        assert splits.check(cohort, split) == []
+        assert splits.check_split(cohort, split) == []
 
 
 @pytest.mark.parametrize("folds", [2, 3, 5])
@@ -72,7 +72,7 @@ def test_every_subject_is_tested_in_exactly_one_fold(folds: int) -> None:
     cohort = cohort_of(17, 23, 11)
     section = SplitSection(folds=folds, validation=0.1, calibration=0.1)
     tested = Counter[str]()
-    for split in splits.make(cohort, section, 3):
+    for split in splits.make_splits(cohort, section, 3):
         tested.update(set(cohort.subject[split.rows("test")].tolist()))
     assert set(tested) == set(cohort.subject.tolist())
     assert set(tested.values()) == {1}
@@ -81,7 +81,7 @@ def test_every_subject_is_tested_in_exactly_one_fold(folds: int) -> None:
 @pytest.mark.parametrize(("folds", "shares"), [(1, (0.45, 0.15, 0.2, 0.2)), (5, (0.45, 0.15, 0.2, 0.2))])
 def test_shares_are_of_all_subjects_in_every_class(folds: int, shares: tuple[float, ...]) -> None:
     cohort = cohort_of(200, 100, 40)
-    for split in splits.make(cohort, SplitSection(folds=folds), 0):
+    for split in splits.make_splits(cohort, SplitSection(folds=folds), 0):
         for index, total in enumerate((200, 100, 40)):
             for side, share in zip(SIDES, shares, strict=True):
                 here = len(set(cohort.subject[(split.side == side) & (cohort.labels == index)].tolist()))
@@ -185,7 +185,7 @@ def test_fewer_than_two_classes_to_judge_is_refused(choice: str) -> None:
 def test_what_counts_as_enough_subjects_is_enough_for_every_side_of_every_fold(folds: int) -> None:
     section = SplitSection(folds=folds, validation=0.1, calibration=0.1)
     enough = next(n for n in range(1, 30) if not splits.too_small(cohort_of(n, 29), section))
-    for split in splits.make(cohort_of(enough, 29), section, 0):
+    for split in splits.make_splits(cohort_of(enough, 29), section, 0):
         for row in splits.counts(cohort_of(enough, 29), split):
             assert int(str(row["subjects"])) >= 1, (split.fold, row)
 
@@ -207,7 +207,7 @@ def test_a_given_split_with_all_four_sides_is_used() -> None:
     assert cohort.given is not None
     assert split.side.tolist() == cohort.given.tolist()
     assert split.rule == "as the data gives it"
-    assert splits.check(cohort, split) == []
+    assert splits.check_split(cohort, split) == []
 
 
 def test_a_given_split_that_leaks_by_subject_stops_an_honest_fit() -> None:
@@ -220,7 +220,7 @@ def test_a_given_split_that_leaks_by_subject_stops_an_honest_fit() -> None:
     split = only(leaking, SplitSection())
     assert split.leaky
     with pytest.raises(LeakageError, match=r"1 of 40 subjects .*honest split \(first: p003\)"):
-        splits.check(leaking, split)
+        splits.check_split(leaking, split)
 
 
 def test_identical_pixels_on_two_sides_stop_an_honest_fit() -> None:
@@ -231,18 +231,18 @@ def test_identical_pixels_on_two_sides_stop_an_honest_fit() -> None:
     split = only(copied, SplitSection())
     assert split.leaky
     with pytest.raises(LeakageError, match="1 of 119 groups of scans with identical pixels"):
-        splits.check(copied, split)
+        splits.check_split(copied, split)
 
 
 def test_blank_scans_are_copies_of_nothing() -> None:
     cohort = given(cohort_of(20, 20))
     blank = replace(cohort, pixels=np.full(len(cohort), ""))
-    assert splits.check(blank, only(blank, SplitSection())) == []
+    assert splits.check_split(blank, only(blank, SplitSection())) == []
 
 
 def test_a_given_split_and_folds_contradict_each_other() -> None:
     with pytest.raises(DataError, match=r"not 5 folds.*split\.folds=1"):
-        splits.make(given(cohort_of(20, 20)), SplitSection(folds=5), 0)
+        splits.make_splits(given(cohort_of(20, 20)), SplitSection(folds=5), 0)
 
 
 def test_train_and_test_alone_are_no_honest_split() -> None:
@@ -265,7 +265,7 @@ def test_by_scan_has_its_shares_and_leaks() -> None:
     assert Counter(split.side.tolist()) == {"train": 420, "validation": 90, "test": 90}
     assert Counter(split.side[cohort.labels == 1].tolist()) == {"train": 140, "validation": 30, "test": 30}
     assert (split.protocol, split.rule, split.leaky) == ("published", "at random by scan, 70/15/15", True)
-    (finding,) = splits.check(cohort, split)  # told, and no error
+    (finding,) = splits.check_split(cohort, split)  # told, and no error
     assert (finding.check, finding.severity) == ("split.subject", "leak")
     assert only(cohort, BY_SCAN, seed=1).side.tolist() != split.side.tolist()
 
@@ -304,11 +304,11 @@ def test_by_folders_the_test_folder_decides() -> None:
 
 def test_by_folders_needs_folders() -> None:
     with pytest.raises(DataError, match=r"has none.*split\.published\.by=scan"):
-        splits.make(cohort_of(20, 20), BY_FOLDERS, 0)
+        splits.make_splits(cohort_of(20, 20), BY_FOLDERS, 0)
 
 
 def test_both_protocols_and_folds_come_honest_first() -> None:
-    made = splits.make(cohort_of(20, 20), SplitSection(protocols=("published", "honest"), folds=3), 0)
+    made = splits.make_splits(cohort_of(20, 20), SplitSection(protocols=("published", "honest"), folds=3), 0)
     assert [(split.protocol, split.fold) for split in made] == [
         ("honest", 0),
         ("honest", 1),

@@ -41,7 +41,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
     original = readers.read_slices
 
-    def counted(file: Path, slices: Slices, settings: Data) -> list[readers.Scan | str]:
+    def counted(file: Path, slices: Slices, settings: Data) -> list[readers.DecodedScan | str]:
         calls.extend([1] * len(slices))
         return original(file, slices, settings)
 
@@ -52,18 +52,18 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_rows_are_the_scans_in_order(scans: Scans) -> None:
     root = scans.classes(each=4)
     paths = paths_of(root)[::-1]
-    made, refused = store.build(root, paths, SETTINGS)
+    made, refused = store.build_store(root, paths, SETTINGS)
     assert refused == {}
     assert len(made) == 8
     for row, path in enumerate(paths.tolist()):
-        scan = readers.read((root / path).read_bytes(), SETTINGS)
+        scan = readers.read_scan((root / path).read_bytes(), SETTINGS)
         np.testing.assert_array_equal(made.read([row])[0], scan.pixels)
         assert (made.sha256[row], made.digest[row]) == (scan.sha256, scan.digest)
 
 
 def test_take_and_read_follow_the_rows(scans: Scans) -> None:
     root = scans.classes(each=3)
-    made, _ = store.build(root, paths_of(root), SETTINGS)
+    made, _ = store.build_store(root, paths_of(root), SETTINGS)
     taken = made.take(np.array([4, 1, 1]))
     np.testing.assert_array_equal(taken.read([2, 0]), made.read([1, 4]))
     assert taken.sha256.tolist() == made.sha256[[4, 1, 1]].tolist()
@@ -72,7 +72,7 @@ def test_take_and_read_follow_the_rows(scans: Scans) -> None:
 
 def test_the_array_is_on_disk_and_cannot_be_written(scans: Scans) -> None:
     root = scans.classes()
-    made, _ = store.build(root, paths_of(root), SETTINGS)
+    made, _ = store.build_store(root, paths_of(root), SETTINGS)
     assert isinstance(made.array, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
         made.array[0, 0, 0, 0] = 1
@@ -83,9 +83,9 @@ def test_the_array_is_on_disk_and_cannot_be_written(scans: Scans) -> None:
 
 def test_the_second_time_nothing_is_decoded(scans: Scans, decoded: list[int]) -> None:
     root = scans.classes()
-    first, _ = store.build(root, paths_of(root), SETTINGS)
+    first, _ = store.build_store(root, paths_of(root), SETTINGS)
     assert len(decoded) == 6
-    second, _ = store.build(root, paths_of(root), SETTINGS)
+    second, _ = store.build_store(root, paths_of(root), SETTINGS)
     assert len(decoded) == 6
     np.testing.assert_array_equal(first.array, second.array)
     assert first.sha256.tolist() == second.sha256.tolist()
@@ -95,17 +95,17 @@ def test_a_copy_of_the_folder_shares_the_store(scans: Scans, tmp_path: Path, dec
     import shutil
 
     root = scans.classes()
-    store.build(root, paths_of(root), SETTINGS)
+    store.build_store(root, paths_of(root), SETTINGS)
     shutil.copytree(root, tmp_path / "copy")
-    store.build(tmp_path / "copy", paths_of(root), SETTINGS)
+    store.build_store(tmp_path / "copy", paths_of(root), SETTINGS)
     assert len(decoded) == 6
 
 
 @pytest.mark.parametrize("settings", [Data(size=17), Data(size=16, channels=3), Data(size=16, shape="pad")])
 def test_other_settings_make_another_store(scans: Scans, cache: Path, settings: Data) -> None:
     root = scans.classes()
-    store.build(root, paths_of(root), SETTINGS)
-    made, _ = store.build(root, paths_of(root), settings)
+    store.build_store(root, paths_of(root), SETTINGS)
+    made, _ = store.build_store(root, paths_of(root), settings)
     assert len(stores(cache)) == 2
     assert made.array.shape == (6, settings.size, settings.size, settings.channels)
 
@@ -113,15 +113,15 @@ def test_other_settings_make_another_store(scans: Scans, cache: Path, settings: 
 def test_changed_content_of_the_same_size_and_time_makes_another_store(scans: Scans, cache: Path) -> None:
     root = scans.classes()
     paths = paths_of(root)
-    before, _ = store.build(root, paths, SETTINGS)
+    before, _ = store.build_store(root, paths, SETTINGS)
     victim = root / paths[0]
     stat = victim.stat()
-    other = readers.decode((root / paths[1]).read_bytes())
+    other = readers.decode_picture((root / paths[1]).read_bytes())
     from PIL import Image
 
     Image.fromarray(other[:, :, 0]).save(victim)
     os.utime(victim, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    after, _ = store.build(root, paths, SETTINGS)
+    after, _ = store.build_store(root, paths, SETTINGS)
     assert len(stores(cache)) == 2
     assert not np.array_equal(before.read([0]), after.read([0]))
     np.testing.assert_array_equal(after.read([0]), after.read([1]))
@@ -135,34 +135,34 @@ def test_what_cannot_be_read_is_listed_and_the_rest_stays_in_step(scans: Scans) 
     (root / "NonDemented" / "z-cut.png").write_bytes(whole[: len(whole) // 2])
     (root / "NonDemented" / "gone.png").symlink_to(root / "nowhere")
     paths = paths_of(root)
-    made, refused = store.build(root, paths, SETTINGS)
+    made, refused = store.build_store(root, paths, SETTINGS)
     assert set(refused) == {f"NonDemented/{n}.png" for n in ("a-empty", "s0b-junk", "z-cut", "gone")}
     assert refused["NonDemented/gone.png"] == "cannot be opened: No such file or directory"
     kept = store.kept_rows(paths, refused)
     assert len(made) == len(kept) == 4
     for row, path in enumerate(paths[kept].tolist()):
-        assert made.sha256[row] == readers.read((root / path).read_bytes(), SETTINGS).sha256
-    assert store.build(root, paths, SETTINGS)[1] == refused
+        assert made.sha256[row] == readers.read_scan((root / path).read_bytes(), SETTINGS).sha256
+    assert store.build_store(root, paths, SETTINGS)[1] == refused
 
 
 def test_all_corrupt_is_a_store_of_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
-    made, refused = store.build(tmp_path, np.array(["a.png"]), SETTINGS)
+    made, refused = store.build_store(tmp_path, np.array(["a.png"]), SETTINGS)
     assert len(made) == 0
     assert len(refused) == 1
 
 
 def test_damage_to_a_store_is_noticed(scans: Scans, cache: Path) -> None:
     root = scans.classes()
-    store.build(root, paths_of(root), SETTINGS)
+    store.build_store(root, paths_of(root), SETTINGS)
     (key,) = stores(cache)
     pixels = cache / "stores" / key / "pixels.u8"
     pixels.write_bytes(pixels.read_bytes()[:-1])
     with pytest.raises(RunError, match="damaged"):
-        store.build(root, paths_of(root), SETTINGS)
+        store.build_store(root, paths_of(root), SETTINGS)
     pixels.unlink()
     with pytest.raises(RunError, match="damaged"):
-        store.build(root, paths_of(root), SETTINGS)
+        store.build_store(root, paths_of(root), SETTINGS)
 
 
 # --- two processes, kills, full disks ---
@@ -187,7 +187,7 @@ BUILD = textwrap.dedent(
 
     readers.read_slices = slow
     paths = np.array(sorted(p.relative_to(root).as_posix() for p in root.rglob("*.png")))
-    made, _ = store.build(root, paths, Data(size=16))
+    made, _ = store.build_store(root, paths, Data(size=16))
     print(hashlib.sha256(made.read(range(len(made))).tobytes()).hexdigest())
     """
 )
@@ -222,7 +222,7 @@ def test_a_build_killed_half_way_leaves_no_store_and_the_next_one_is_whole(
     left = stores(cache)
     assert left
     assert all(name.endswith(".part") for name in left)
-    made, _ = store.build(root, paths_of(root), SETTINGS)
+    made, _ = store.build_store(root, paths_of(root), SETTINGS)
     (key,) = stores(cache)  # what the killed one left is gone
     assert json.loads((cache / "stores" / key / "store.json").read_text())["shape"] == [20, 16, 16, 1]
     assert made.read([19]).any()
@@ -246,7 +246,7 @@ def test_a_disk_too_small_is_seen_before_anything_is_decoded(
 ) -> None:
     root = scans.classes(each=40)
     with pytest.raises(StorageError, match=r"need 1 MB.*SCANWISE_CACHE.*data\.size"):
-        store.build(root, paths_of(root), Data(size=128))
+        store.build_store(root, paths_of(root), Data(size=128))
     assert decoded == []
     assert stores(small_cache) == []
 
@@ -258,9 +258,9 @@ def test_a_disk_that_fills_meanwhile_leaves_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(store, "_refuse_full_disk", lambda folder, size: None)
         with pytest.raises(StorageError, match="No space left"):
-            store.build(root, paths_of(root), Data(size=128))
+            store.build_store(root, paths_of(root), Data(size=128))
     assert stores(small_cache) == []
-    made, _ = store.build(root, paths_of(root), Data(size=32))
+    made, _ = store.build_store(root, paths_of(root), Data(size=32))
     assert len(made) == 80
 
 
@@ -269,7 +269,7 @@ def test_a_cache_that_cannot_be_made(scans: Scans, tmp_path: Path, monkeypatch: 
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("SCANWISE_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(StorageError, match="SCANWISE_CACHE"):
-        store.build(root, paths_of(root), SETTINGS)
+        store.build_store(root, paths_of(root), SETTINGS)
 
 
 # --- slices of one file ---
@@ -280,10 +280,10 @@ def test_a_volume_that_changes_makes_another_store(tmp_path: Path, cache: Path) 
     voxels = np.random.default_rng(0).integers(0, 1000, (8, 9, 3)).astype(np.int16)
     write_nifti(tmp_path / "x.nii", voxels)
     paths = np.array([f"x.nii#{index:03d}" for index in range(3)])
-    before, refused = store.build(tmp_path, paths, SETTINGS)
+    before, refused = store.build_store(tmp_path, paths, SETTINGS)
     assert refused == {}
     write_nifti(tmp_path / "x.nii", voxels[:, ::-1])
-    after, _ = store.build(tmp_path, paths, SETTINGS)
+    after, _ = store.build_store(tmp_path, paths, SETTINGS)
     assert len(stores(cache)) == 2
     assert not np.array_equal(before.array, after.array)
     assert not set(before.sha256.tolist()) & set(after.sha256.tolist())
@@ -294,5 +294,5 @@ def test_a_file_of_many_slices_is_hashed_once(tmp_path: Path, monkeypatch: pytes
     hashed: list[int] = []
     digest = hashlib.file_digest
     monkeypatch.setattr(hashlib, "file_digest", lambda *given: hashed.append(1) or digest(*given))
-    store.build(tmp_path, np.array([f"x.nii#{index:03d}" for index in range(30)]), SETTINGS)
+    store.build_store(tmp_path, np.array([f"x.nii#{index:03d}" for index in range(30)]), SETTINGS)
     assert len(hashed) == 1

@@ -34,13 +34,13 @@ def excel(file: Path, rows: list[list[object]], *merged: str, title: str = "Shee
 
 
 def cells(file: Path) -> dict[str, list[str]]:
-    found = table_files.read(file).columns.fillna("")
+    found = table_files.read_user_table(file).columns.fillna("")
     return {str(name): found[name].tolist() for name in found}
 
 
 def refusal(file: Path) -> str:
     with pytest.raises(DataError) as caught:
-        table_files.read(file)
+        table_files.read_user_table(file)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -48,21 +48,21 @@ def refusal(file: Path) -> str:
 @pytest.mark.parametrize("suffix", table_files.SUFFIXES)
 def test_what_is_written_is_read(tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"t{suffix}"
-    table_files.write(COLUMNS, file, file)
+    table_files.write_user_table(COLUMNS, file, file)
     assert cells(file) == COLUMNS
 
 
 @pytest.mark.parametrize("suffix", table_files.SUFFIXES)
 def test_a_column_in_which_nothing_is_said(tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"t{suffix}"
-    table_files.write({"path": ["a", "b"], "site": ["", ""]}, file, file)
+    table_files.write_user_table({"path": ["a", "b"], "site": ["", ""]}, file, file)
     assert cells(file).get("site", ["", ""]) == ["", ""]
 
 
 @pytest.mark.parametrize("suffix", table_files.SUFFIXES)
 def test_every_kind_is_a_manifest(tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"scans{suffix}"
-    table_files.write(COLUMNS, file, file)
+    table_files.write_user_table(COLUMNS, file, file)
     found = layouts.discover(file)
     assert found.path.tolist() == COLUMNS["path"]
     assert found.label.tolist() == COLUMNS["label"]
@@ -130,7 +130,7 @@ def test_merged_cells_reach_the_findings(tmp_path: Path) -> None:
         pixels = np.random.default_rng(ord(name)).integers(0, 256, (20, 20)).astype(np.uint8)
         __import__("PIL.Image").Image.fromarray(pixels).save(tmp_path / f"{name}.png")
     file = excel(tmp_path / "t.xlsx", ROWS, "B2:B3", "C2:C4")
-    intake = cohort.read(str(file), Recipe.model_validate({"name": "a", "data": {"size": 16}}))
+    intake = cohort.read_cohort(str(file), Recipe.model_validate({"name": "a", "data": {"size": 16}}))
     assert any("merged" in finding.message for finding in intake.findings)
     assert len(intake.cohort) == 4
 
@@ -178,7 +178,7 @@ def test_a_damaged_sheet_anywhere_is_a_reason(tmp_path: Path) -> None:
             damaged[place] = random.integers(256)
         (tmp_path / "u.xlsx").write_bytes(bytes(damaged))
         try:
-            table_files.read(tmp_path / "u.xlsx")
+            table_files.read_user_table(tmp_path / "u.xlsx")
         except DataError as error:
             assert "cannot be read" in str(error) or "u.xlsx" in str(error)  # noqa: PT017
 
@@ -190,9 +190,9 @@ def test_an_old_excel_file_is_told_what_to_do(tmp_path: Path) -> None:
 
 def test_excel_cannot_hold_everything(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Write .csv or .parquet"):
-        table_files.write({"path": ["a\x01b"]}, tmp_path / "t.xlsx", tmp_path / "t.xlsx")
+        table_files.write_user_table({"path": ["a\x01b"]}, tmp_path / "t.xlsx", tmp_path / "t.xlsx")
 
 
 def test_a_table_of_no_kind(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="ends in none of"):
-        table_files.write({"path": ["a"]}, tmp_path / "t.part", tmp_path / "t.docx")
+        table_files.write_user_table({"path": ["a"]}, tmp_path / "t.part", tmp_path / "t.docx")

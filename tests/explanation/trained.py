@@ -33,7 +33,7 @@ class Seen:
 @cache
 def cohort() -> Seen:
     people = phantom.people(PHANTOM)
-    drawn = [phantom.draw(PHANTOM, person) for person in people]
+    drawn = [phantom.draw_brain(PHANTOM, person) for person in people]
     scans = _small(np.concatenate([one.pixels for one in drawn]))
     truth, head = (
         _small(np.concatenate([getattr(one, name) for one in drawn]).astype(np.uint8) * 255) > 127

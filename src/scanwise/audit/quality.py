@@ -52,7 +52,7 @@ def read_file_facts(root: Path, paths: StrArray) -> Mapping[str, NDArray[Any]]:
         `bytes`, `width` and `height` (as a viewer shows them; 0 where unknown), `mode` ("" where unknown) and `format`
         (the file's ending where unknown), `quality` of a JPEG (1 to 100; NaN for others), `has_exif`: each (N,).
     """
-    files = [slice_names.locate(root / path)[0] for path in paths.tolist()]
+    files = [slice_names.split_slice(root / path)[0] for path in paths.tolist()]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # only the header is read
         facts = {file: _read_header(file) for file in dict.fromkeys(files)}

@@ -228,7 +228,7 @@ class Bundle:
         from tqdm import tqdm
 
         from scanwise.cohort.decoding.pixels import Pixels
-        from scanwise.cohort.decoding.readers import Scan, read_files
+        from scanwise.cohort.decoding.readers import DecodedScan, read_files
         from scanwise.prediction import PredictionBatch, predict_batches, prediction_batch_size
 
         looks: list[FloatArray] = []
@@ -245,7 +245,7 @@ class Bundle:
             for index, scan in enumerate(
                 tqdm(reading, "predicting", len(paths), disable=not progress, leave=False, delay=0.5)
             ):
-                if isinstance(scan, Scan):
+                if isinstance(scan, DecodedScan):
                     hashes.append(scan.sha256)
                     kept.append(index)
                     waiting.append(scan.pixels)

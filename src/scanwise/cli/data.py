@@ -133,4 +133,4 @@ def fetch(handle: str, out: Path | None, anew: bool) -> None:
     """Fetch a data set of Kaggle, OWNER/NAME, and print its folder."""
     from scanwise.cohort import kaggle_download
 
-    click.echo(kaggle_download.fetch(handle, out, anew=anew))
+    click.echo(kaggle_download.download_dataset(handle, out, anew=anew))

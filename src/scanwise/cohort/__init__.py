@@ -1,4 +1,4 @@
-"""Which scans there are: from a folder, manifest or URL to a Cohort and the Store of its pixels."""
+"""Read scans: from a folder, manifest or URL to a Cohort and the Store of its pixels."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from scanwise.recipe import Recipe
 from scanwise.records import Cohort, Finding, IntArray, StrArray
 
 AUTO = "auto"
-"""In place of who is who: nobody says it, and the pixels may tell."""
+"""Stands for the subjects where the data names none and the pixels may show them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Intake:
-    """What came in.
+class LoadedCohort:
+    """The scans that were read.
 
     Attributes:
         cohort: the scans that can be used.
@@ -33,7 +33,7 @@ class Intake:
     findings: tuple[Finding, ...]
 
 
-def read(
+def read_cohort(
     data: str,
     recipe: Recipe,
     subject: str = "",
@@ -41,7 +41,7 @@ def read(
     pseudonymise: bool = False,
     bare: bool = False,
     progress: bool = False,
-) -> Intake:
+) -> LoadedCohort:
     """Read the scans that `data` (a folder, a manifest, or an fsspec URL of one) holds.
 
     Files that cannot be read are listed in the quarantine and the rest goes on. With `pseudonymise` the cohort knows
@@ -52,43 +52,43 @@ def read(
         DataError: if nothing, or one class only, can be read; with what to do.
     """
     away = remote.is_remote(data)
-    place = remote.mirror(data, progress=progress) if away else layouts.local(data)
+    path = remote.mirror(data, progress=progress) if away else layouts.resolve_data(data)
     who = "" if subject == AUTO else subject
-    listing = layouts.discover(place, who, recipe.data.label, anywhere=not away, bare=bare)
-    found = classes.resolve(listing.label, recipe, least=1 if bare else 2)
+    listing = layouts.discover(path, who, recipe.data.label, anywhere=not away, bare=bare)
+    mapping = classes.resolve_classes(listing.label, recipe, least=1 if bare else 2)
     if pseudonymise:
-        listing = pseudonymised_paths.cover(listing)
-    used = np.flatnonzero(found.labels >= 0)
-    scans, files = slice_expansion.expand(listing.take(used), recipe.data, progress=progress)
-    labels = found.labels[used][files]
-    pixels, refused = store.build(scans.root, scans.path, recipe.data, progress=progress)
+        listing = pseudonymised_paths.pseudonymise_listing(listing)
+    used = np.flatnonzero(mapping.labels >= 0)
+    scans, files = slice_expansion.expand_slices(listing.take(used), recipe.data, progress=progress)
+    labels = mapping.labels[used][files]
+    pixels, refused = store.build_store(scans.root, scans.path, recipe.data, progress=progress)
     kept = store.kept_rows(scans.path, refused)
     quarantine = (*refused.items(), *scans.unused)
     if not len(kept):
         raise DataError(
             f"None of the {len(used)} files in {data} can be read ({_reasons(dict(quarantine))}). Nothing was written."
         )
-    for index, name in enumerate(found.names):
+    for index, name in enumerate(mapping.names):
         if not (labels[kept] == index).any():
             raise DataError(
                 f"No scan of the class {name!r} can be read ({_reasons(dict(quarantine))}). Repair or remove it."
             )
     root = data.rstrip("/") if away and not pseudonymise else str(scans.root)
     scans = scans.take(kept)
-    cohort = _cohort(scans, root, found, labels[kept], pixels)
-    return Intake(cohort, pixels, quarantine, tuple(_findings(cohort, scans, found, quarantine)))
+    cohort = _cohort(scans, root, mapping, labels[kept], pixels)
+    return LoadedCohort(cohort, pixels, quarantine, tuple(_findings(cohort, scans, mapping, quarantine)))
 
 
-def _cohort(scans: Listing, root: str, found: classes.Classes, labels: IntArray, pixels: Store) -> Cohort:
+def _cohort(scans: Listing, root: str, mapping: classes.Classes, labels: IntArray, pixels: Store) -> Cohort:
     subject = scans.subject
-    if subject is None or (subject == "").any():  # a header that names nobody: then nobody is known for sure
+    if subject is None or (subject == "").any():  # one header without a person, and no other is certain
         subject = None
     return Cohort(
         root=root,
         path=scans.path,
         labels=labels,
-        classes=found.names,
-        ordered=found.ordered,
+        classes=mapping.names,
+        ordered=mapping.ordered,
         subject=_scan_as_subject(scans.path, pixels) if subject is None else subject,
         subject_source="" if subject is None else scans.subject_source,
         sha256=pixels.sha256,
@@ -100,7 +100,7 @@ def _cohort(scans: Listing, root: str, found: classes.Classes, labels: IntArray,
 
 
 def _scan_as_subject(paths: StrArray, pixels: Store) -> StrArray:
-    """Where nobody is known each scan is its own subject, and scans with identical pixels are one."""
+    """Each scan as a subject of its own, scans with identical pixels as one: for data without subjects."""
     first: dict[str, str] = {}
     keys = [digest or path for digest, path in zip(pixels.digest.tolist(), paths.tolist(), strict=True)]
     return np.array(
@@ -109,27 +109,27 @@ def _scan_as_subject(paths: StrArray, pixels: Store) -> StrArray:
 
 
 def _findings(
-    cohort: Cohort, scans: Listing, found: classes.Classes, quarantine: tuple[tuple[str, str], ...]
+    cohort: Cohort, scans: Listing, mapping: classes.Classes, quarantine: tuple[tuple[str, str], ...]
 ) -> list[Finding]:
     findings = [Finding("cohort.listing", "warning", remark) for remark in scans.remarks]
     if not cohort.subjects_known and scans.subject is not None:
         message = (
-            f"{int((scans.subject == '').sum())} of {len(scans)} scans have no PatientID in their headers, so nobody is "
-            "taken as known, each scan stands for itself, and leakage between the sides cannot be excluded. "
-            "Say who is who with --subject (a column, a CSV of path,subject, or a pattern over the path)."
+            f"{int((scans.subject == '').sum())} of {len(scans)} scans have no PatientID in their headers, so no "
+            "subject is known: each scan counts as its own person, and leakage between the sides cannot be excluded. "
+            "Name the subjects with --subject (a column, a CSV of path,subject, or a pattern over the path)."
         )
         findings.append(Finding("cohort.subjects", "warning", message))
     elif not cohort.subjects_known:
         message = (
-            "No subject is known, so each scan stands for itself and leakage between the sides cannot be excluded. "
-            "Say who is who with --subject (a column, a CSV of path,subject, or a pattern over the path)."
+            "No subject is known: each scan counts as its own person, and leakage between the sides cannot be excluded. "
+            "Name the subjects with --subject (a column, a CSV of path,subject, or a pattern over the path)."
         )
         findings.append(Finding("cohort.subjects", "warning", message))
     if quarantine:
         message = f"{len(quarantine)} files are not used ({_reasons(dict(quarantine))}); see quarantine.csv."
         findings.append(Finding("cohort.quarantine", "warning", message, tuple(path for path, _ in quarantine[:50])))
-    if found.left_out:
-        message = f"The recipe uses no scans with the labels {', '.join(found.left_out)}."
+    if mapping.left_out:
+        message = f"The recipe uses no scans with the labels {', '.join(mapping.left_out)}."
         findings.append(Finding("cohort.labels", "note", message))
     if not cohort.ordered and len(cohort.classes) > 2:
         message = (

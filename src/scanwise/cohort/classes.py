@@ -1,4 +1,4 @@
-"""Which classes there are, what they are called and in which order.
+"""Class names: their spelling, their clinical order, and the labels that each gathers.
 
 Folder names are written in many ways (NonDemented, non demented, `1- Stroke`). Names of a known clinical scale are
 brought to one spelling and put in the order of the scale. Names that no scale knows have no order at all: they are
@@ -80,65 +80,65 @@ def spelling(label: str) -> str:
     return re.sub(r"[\W_]+", "", bare) + sign
 
 
-def resolve(found: StrArray, recipe: Recipe, least: int = 2) -> Classes:
+def resolve_classes(given: StrArray, recipe: Recipe, least: int = 2) -> Classes:
     """Map the labels that the data uses to the classes of the recipe, or to a known scale.
 
     Raises:
         DataError: if fewer than `least` classes are left, or the recipe names a label that no scan has.
     """
-    spellings = {label: spelling(label) for label in np.unique(found).tolist()}
+    spellings = {label: spelling(label) for label in np.unique(given).tolist()}
     wanted, ordered = _wanted(spellings, recipe)
     if recipe.ordered and recipe.classes is None and not ordered:
         raise DataError(
             f"The recipe says `ordered: true`, but no known scale has the classes {', '.join(wanted)}, and the alphabet "
             "is no clinical order. List them in order under `classes:`."
         )
-    place = {key: index for index, keys in enumerate(wanted.values()) for key in keys}
+    index_of = {key: index for index, keys in enumerate(wanted.values()) for key in keys}
     labels = np.array(
-        [place.get(_canonical(spellings[label], set(place)), -1) for label in found.tolist()], dtype=np.int64
+        [index_of.get(_canonical(spellings[label], set(index_of)), -1) for label in given.tolist()], dtype=np.int64
     )
     if len(wanted) < least:
         raise DataError(
             f"Found one class ({', '.join(wanted)}); a classifier needs at least two. "
             "Give each class its own folder, or its own value in the manifest's label column."
         )
-    left_out = tuple(sorted({label for label, index in zip(found.tolist(), labels, strict=True) if index < 0}))
+    left_out = tuple(sorted({label for label, index in zip(given.tolist(), labels, strict=True) if index < 0}))
     return Classes(tuple(wanted), recipe.ordered if recipe.ordered is not None else ordered, labels, left_out)
 
 
-def refuse_stages(recipe: Recipe, names: Sequence[str]) -> None:
-    """See that a recipe asks for nothing that only stages have, where the classes have no order.
+def check_stage_names(recipe: Recipe, names: Sequence[str]) -> None:
+    """Refuse settings that need an order of the classes where there is none.
 
     Raises:
         RecipeError: with every setting that does, and what to do.
     """
     train, score = recipe.train, recipe.conformal.score
-    asked = {
+    requested = {
         "model.ordinal=true": recipe.model.ordinal,
         f"train.loss={train.loss}": train.loss == "corn",
         f"train.monitor={train.monitor}": needs_order(train.monitor),
         f"conformal.score={score}": score == "ordinal",
     }
-    if any(asked.values()):
-        told = " and ".join(setting for setting, found in asked.items() if found)
+    if any(requested.values()):
+        settings = " and ".join(setting for setting, wanted in requested.items() if wanted)
         raise RecipeError(
-            f"The classes {', '.join(names)} have no clinical order, which {told} would make up. List them in order under "
+            f"The classes {', '.join(names)} have no clinical order, which {settings} would make up. List them in order under "
             "`classes:` with `ordered: true`, or leave that out."
         )
 
 
-def known_as(labels: Iterable[str], recipe: Recipe, names: Sequence[str]) -> dict[str, str]:
-    """Which of a trained network's classes each label of other data means; labels that mean none are left out.
+def match_labels(labels: Iterable[str], recipe: Recipe, names: Sequence[str]) -> dict[str, str]:
+    """Map the labels of other data to the classes of a trained network; labels without a class are left out.
 
     >>> from scanwise.recipe import Recipe
-    >>> known_as(["Non Demented", "Mild", "alien"], Recipe(name="a"), ["nondemented", "milddemented"])
+    >>> match_labels(["Non Demented", "Mild", "alien"], Recipe(name="a"), ["nondemented", "milddemented"])
     {'Non Demented': 'nondemented', 'Mild': 'milddemented'}
     """
     gathered = recipe.classes if isinstance(recipe.classes, Mapping) else {}
     meant: dict[str, str] = {}
     for name in names:
-        found = gathered.get(name, ())
-        for label in (name, *((found,) if isinstance(found, str) else found)):
+        others = gathered.get(name, ())
+        for label in (name, *((others,) if isinstance(others, str) else others)):
             meant[_canonical(spelling(label), _scale_names())] = name
     keys = {label: _canonical(spelling(label), _scale_names()) for label in labels}
     return {label: meant[key] for label, key in keys.items() if key in meant}
@@ -155,12 +155,12 @@ def _wanted(spellings: Mapping[str, str], recipe: Recipe) -> tuple[dict[str, tup
         return {names[key]: (key,) for key in sorted(names, key=_natural)}, False
     named = recipe.classes if isinstance(recipe.classes, Mapping) else {name: name for name in recipe.classes}
     gathered = {name: (value,) if isinstance(value, str) else tuple(value) for name, value in named.items()}
-    known = {_canonical(key, _scale_names()) for key in spellings.values()}
+    canonical = {_canonical(key, _scale_names()) for key in spellings.values()}
     wanted: dict[str, tuple[str, ...]] = {}
     for name, labels in gathered.items():
         keys = tuple(_canonical(spelling(label), _scale_names()) for label in labels)
         for label, key in zip(labels, keys, strict=True):
-            if key not in known:
+            if key not in canonical:
                 raise DataError(
                     f"The recipe's class {name!r} names the label {label!r}, which no scan has; "
                     f"found {', '.join(sorted(spellings))}.{did_you_mean(label, spellings)}"

@@ -22,7 +22,7 @@ _LOGIN = "Log in with KAGGLE_API_TOKEN, or with a token in ~/.kaggle (kaggle.com
 
 
 @dataclass(frozen=True, slots=True)
-class Handle:
+class DatasetHandle:
     """`owner/name`, and which of its versions; 0 is the newest."""
 
     owner: str
@@ -33,7 +33,7 @@ class Handle:
         return f"{self.owner}/{self.name}" + (f"/versions/{self.version}" if self.version else "")
 
 
-def fetch(handle: str, out: Path | None = None, *, anew: bool = False) -> Path:
+def download_dataset(handle: str, out: Path | None = None, *, anew: bool = False) -> Path:
     """Bring a data set here; returns the folder that `--data` takes.
 
     Args:
@@ -45,38 +45,38 @@ def fetch(handle: str, out: Path | None = None, *, anew: bool = False) -> Path:
         DataError: without network, credentials or kagglehub, or if there is no such data set; in one line.
         StorageError: if the disk is full.
     """
-    wanted = parse(handle)
+    wanted = parse_handle(handle)
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} already holds something. Choose another folder with --out.")
-    found = None if anew else cached(wanted)
-    place = found or _download(wanted, anew)
+    present = None if anew else cached_version(wanted)
+    folder = present or _download(wanted, anew)
     if out is None:
-        return place
+        return folder
     with writing(out) as temporary:
-        shutil.copytree(place, temporary)
+        shutil.copytree(folder, temporary)
     return out
 
 
-def parse(handle: str) -> Handle:
-    """A handle from what a user typed.
+def parse_handle(handle: str) -> DatasetHandle:
+    """Parse a handle that a user typed.
 
-    >>> parse("https://www.kaggle.com/datasets/me/scans"), str(parse("me/scans/versions/3"))
-    (Handle(owner='me', name='scans', version=0), 'me/scans/versions/3')
+    >>> parse_handle("https://www.kaggle.com/datasets/me/scans"), str(parse_handle("me/scans/versions/3"))
+    (DatasetHandle(owner='me', name='scans', version=0), 'me/scans/versions/3')
     """
-    found = _HANDLE.fullmatch(handle.strip())
-    if found is None:
+    match = _HANDLE.fullmatch(handle.strip())
+    if match is None:
         raise DataError(f"{handle!r} is no data set of Kaggle; expected OWNER/NAME, as its address ends on kaggle.com.")
-    return Handle(found[1], found[2], int(found[3] or 0))
+    return DatasetHandle(match[1], match[2], int(match[3] or 0))
 
 
-def cached(handle: Handle) -> Path | None:
+def cached_version(handle: DatasetHandle) -> Path | None:
     """The newest complete version in kagglehub's cache, or the one that is named."""
     folder = _cache() / "datasets" / handle.owner / handle.name
     versions = [int(mark.stem) for mark in folder.glob("*.complete") if mark.stem.isdigit()]
     for version in sorted(versions, reverse=True):
-        place = folder / "versions" / str(version)
-        if place.is_dir() and handle.version in (0, version):
-            return place
+        path = folder / "versions" / str(version)
+        if path.is_dir() and handle.version in (0, version):
+            return path
     return None
 
 
@@ -84,7 +84,7 @@ def _cache() -> Path:
     return Path(os.environ.get("KAGGLEHUB_CACHE") or Path.home() / ".cache" / "kagglehub")
 
 
-def _download(handle: Handle, anew: bool) -> Path:
+def _download(handle: DatasetHandle, anew: bool) -> Path:
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what is printed to the terminal is the folder alone
             import kagglehub
@@ -99,7 +99,7 @@ def _download(handle: Handle, anew: bool) -> Path:
         raise DataError(_reason(handle, error)) from error
 
 
-def _reason(handle: Handle, error: Exception) -> str:
+def _reason(handle: DatasetHandle, error: Exception) -> str:
     """One line of what went wrong and what to do."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403):

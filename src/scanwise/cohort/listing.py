@@ -20,7 +20,7 @@ SIDE_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What is known of the scans before they are decoded, one row a file or scan.
+    """Scans before they are decoded, one row a file or scan.
 
     Attributes:
         root: local folder that `path` is relative to.
@@ -61,8 +61,8 @@ class Listing:
 
 def texts(values: Iterable[object]) -> StrArray:
     """An array of texts, also of none."""
-    found = [str(value) for value in values]
-    return np.array(found, dtype=np.str_) if found else np.empty(0, dtype="<U1")
+    strings = [str(value) for value in values]
+    return np.array(strings, dtype=np.str_) if strings else np.empty(0, dtype="<U1")
 
 
 def first(values: Sequence[object], most: int = 3) -> str:

@@ -11,13 +11,9 @@ from front to back = 1. Every tissue is a signed distance in that frame with a r
 less changes no pixel outside the mask.
 """
 
-import csv
 import math
-import os
 from collections.abc import Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -25,7 +21,6 @@ from numpy.typing import NDArray
 
 from scanwise.errors import DataError
 from scanwise.records import BoolArray, FloatArray
-from scanwise.run import writing
 
 Plane = NDArray[np.float32]
 """(S, H, W): one value a pixel of each slice."""
@@ -48,10 +43,10 @@ RIM = RANGES["sulci"][1] + RANGES["thickness"][0]  # no cortex reaches further f
 
 @dataclass(frozen=True, slots=True)
 class Phantom:
-    """What cohort to draw.
+    """Settings of a synthetic cohort.
 
     Attributes:
-        subjects: people, dealt to the stages as evenly as can be.
+        subjects: people, spread over the stages as evenly as can be.
         slices: neighbouring axial slices of each.
         size: side of the square scans, in pixels.
         stages: class names, healthy first.
@@ -82,7 +77,7 @@ DEMO = Phantom(subjects=600, slices=4, stages=("nondemented", "verymilddemented"
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """What is true of one subject.
+    """The truth about one subject.
 
     Attributes:
         name: "s0017".
@@ -104,7 +99,7 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
+class DrawnBrain:
     """The scans of one subject.
 
     Attributes:
@@ -189,7 +184,7 @@ def measures(latents: FloatArray, phantom: Phantom) -> dict[str, float]:
     return dict(zip(MEASURES, values.tolist(), strict=True))
 
 
-def draw(phantom: Phantom, person: Person) -> Drawing:
+def draw_brain(phantom: Phantom, person: Person) -> DrawnBrain:
     """Render the slices of one subject. Two people that differ in latents alone share all their randomness."""
     rng = np.random.default_rng([phantom.seed, 1, person.number])
     frame = _frame(phantom, rng)
@@ -203,7 +198,7 @@ def draw(phantom: Phantom, person: Person) -> Drawing:
         masks |= folds.reach < RIM + frame.ramp
     head = frame.depth > 0
     shown = (chambers <= 0) & head
-    return Drawing(
+    return DrawnBrain(
         pixels=_expose(tissue, frame, rng),
         masks=masks & (frame.depth > -frame.ramp),
         head=head,
@@ -310,12 +305,12 @@ def _meander(frame: _Frame, rng: np.random.Generator) -> Plane:
     grid = rng.standard_normal((len(frame.z) + 8, radii, angles)).astype(np.float32)
     grid = gaussian_filter(grid, (3.0, 1.5, 2.2), mode=("nearest", "nearest", "wrap"))[4 : 4 + len(frame.z)]
     grid /= grid.std()
-    place = np.empty((3, *frame.x.shape), dtype=np.float32)
-    place[0] = np.arange(len(frame.z))[:, None, None]
-    place[1] = frame.radius * (radii - 1) / 1.1
-    place[2] = (frame.angle / (2 * np.pi) % 1) * angles
+    offset = np.empty((3, *frame.x.shape), dtype=np.float32)
+    offset[0] = np.arange(len(frame.z))[:, None, None]
+    offset[1] = frame.radius * (radii - 1) / 1.1
+    offset[2] = (frame.angle / (2 * np.pi) % 1) * angles
     wrapped = np.concatenate([grid, grid[:, :, :1]], axis=2)
-    noise: Plane = map_coordinates(wrapped, place, order=1, mode="nearest", prefilter=False)
+    noise: Plane = map_coordinates(wrapped, offset, order=1, mode="nearest", prefilter=False)
     return noise
 
 
@@ -377,7 +372,7 @@ def _nuclei(frame: _Frame, rng: np.random.Generator) -> Plane:
 
 
 def _expose(tissue: Plane, frame: _Frame, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """What the scanner makes of it: uneven field, gain, contrast, noise; black outside the head."""
+    """Add what a scanner does: uneven field, gain, contrast, noise; black outside the head."""
     tilt, gain, gamma = rng.normal(0, 0.10, 5).tolist(), rng.uniform(0.60, 0.98), rng.uniform(0.8, 1.3)
     x, y = frame.x, frame.y
     field = 1 + tilt[0] * x + tilt[1] * y + tilt[2] * x * y + tilt[3] * (x**2 - y**2) + tilt[4] * (x**2 + y**2 - 0.5)
@@ -385,64 +380,3 @@ def _expose(tissue: Plane, frame: _Frame, rng: np.random.Generator) -> NDArray[n
     bright = gain * np.clip(field, 0.5, 1.5) * np.maximum(tissue, 0) ** gamma + noise
     cover = np.clip(0.5 + frame.depth / (2 * frame.ramp), 0, 1)
     return np.asarray(np.rint(255 * np.clip(bright * cover, 0, 1)), dtype=np.uint8)
-
-
-def write(folder: Path, phantom: Phantom, progress: bool = False) -> None:
-    """Draw the cohort into `folder`, whole or not at all.
-
-    folder/
-      scans/STAGE/SUBJECT_SLICE.png    8-bit gray; give this folder to --data
-      masks/STAGE/SUBJECT_SLICE.png    255 where the signal is
-      truth.csv                        path (below scans/), label, subject, slice, severity, measures, the oracle's
-                                       probabilities; give this file to --subject
-
-    An earlier phantom in `folder` is replaced.
-
-    Raises:
-        DataError: if the folder holds anything else.
-        StorageError: if the disk is full or cannot be written.
-    """
-    from tqdm import tqdm
-
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / "truth.csv").is_file()):
-        raise DataError(
-            f"{folder} holds something that is no phantom cohort and stays as it is; choose another folder."
-        )
-    with writing(folder) as temporary:
-        for kind in ("scans", "masks"):
-            for stage in phantom.stages:
-                (temporary / kind / stage).mkdir(parents=True)
-        persons = people(phantom)
-        rows: list[dict[str, object]] = []
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            drawn = pool.map(lambda person: _write_person(temporary, phantom, person), persons)
-            for some in tqdm(drawn, "phantom", len(persons), unit=" subjects", disable=not progress):
-                rows += some
-        with (temporary / "truth.csv").open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            table.writeheader()
-            table.writerows(rows)
-
-
-def _write_person(folder: Path, phantom: Phantom, person: Person) -> list[dict[str, object]]:
-    from PIL import Image
-
-    drawing = draw(phantom, person)
-    stage = phantom.stages[person.label]
-    rows: list[dict[str, object]] = []
-    for index in range(phantom.slices):
-        path = f"{stage}/{person.name}_{index:02d}.png"
-        Image.fromarray(drawing.pixels[index]).save(folder / "scans" / path)
-        Image.fromarray(drawing.masks[index].astype(np.uint8) * 255).save(folder / "masks" / path)
-        rows.append(
-            {
-                "path": path,
-                "label": stage,
-                "subject": person.name,
-                "slice": index,
-                "severity": round(person.severity, 6),
-                **{name: round(value, 6) for name, value in person.measures.items()},
-                **{f"p_{name}": round(float(p), 6) for name, p in zip(phantom.stages, person.probs, strict=True)},
-            }
-        )
-    return rows

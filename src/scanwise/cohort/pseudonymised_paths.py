@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from scanwise.cohort.decoding.slice_names import file_of, locate
+from scanwise.cohort.decoding.slice_names import file_of_scan, split_slice
 from scanwise.cohort.listing import SIDE_NAMES, Listing, texts
 from scanwise.cohort.pseudonyms import Pseudonyms
 from scanwise.cohort.slice_expansion import HEADER
@@ -19,7 +19,7 @@ from scanwise.cohort.store import cache_folder
 from scanwise.errors import StorageError
 
 
-def cover(listing: Listing) -> Listing:
+def pseudonymise_listing(listing: Listing) -> Listing:
     """The same scans under paths, and of subjects, whose names are keyed hashes.
 
     Raises:
@@ -30,11 +30,11 @@ def cover(listing: Listing) -> Listing:
     links: dict[str, Path] = {}
 
     def name(path: str) -> str:
-        file, index = locate(listing.root / path)
-        told = path if index is None else file_of(path)
-        covered = hashes.path(told.lstrip("/"), keep)
+        file, index = split_slice(listing.root / path)
+        name_of_file = path if index is None else file_of_scan(path)
+        covered = hashes.path(name_of_file.lstrip("/"), keep)
         links[covered] = file
-        return covered + path[len(told) :]
+        return covered + path[len(name_of_file) :]
 
     paths = texts(map(name, listing.path.tolist()))
     subject = listing.subject

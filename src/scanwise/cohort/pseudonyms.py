@@ -1,4 +1,4 @@
-"""Keyed hashes in place of what names a person: who is who stays known, who it is does not.
+"""Keyed hashes in place of what names a person: scans of one person stay together, the name does not.
 
 A hash without a key can be undone by trying all names. The key is made once and kept in the user's configuration
 folder, so that the same person has the same hash in all runs of one user; set `SCANWISE_KEY` to share it between
@@ -32,15 +32,15 @@ class Pseudonyms:
         Raises:
             StorageError: if there is none and none can be kept.
         """
-        said = os.environ.get("SCANWISE_KEY", "")
-        return cls(said.encode() if said else _own_key())
+        key = os.environ.get("SCANWISE_KEY", "")
+        return cls(key.encode() if key else _own_key())
 
     def __call__(self, kind: str, value: str) -> str:
         """The stand-in of a value; nothing stays nothing."""
         if not value:
             return ""
-        told = hmac.new(self.key, f"{kind}\0{value}".encode(), hashlib.sha256)
-        return _MARKS[kind] + told.hexdigest()[:16]
+        digest = hmac.new(self.key, f"{kind}\0{value}".encode(), hashlib.sha256)
+        return _MARKS[kind] + digest.hexdigest()[:16]
 
     def path(self, path: str, keep: Collection[str] = ()) -> str:
         """The path of a file with a stand-in for each of its parts but those to keep, and its endings."""
@@ -82,7 +82,7 @@ def _own_key() -> bytes:
 
 
 def key_file() -> Path:
-    """Where the user's key lies."""
+    """Path of the user's key."""
     from platformdirs import user_config_path
 
     return user_config_path("scanwise") / "key"

@@ -22,12 +22,12 @@ def is_remote(data: str) -> bool:
     return "://" in data and not data.startswith("file://")
 
 
-def local(root: str) -> Path:
+def local_root(root: str) -> Path:
     """The folder on the local disk that the paths of a cohort are relative to, fetched where it is remote."""
     if not is_remote(root):
         return Path(root)
-    place = mirror(root)
-    return place if place.is_dir() else place.parent
+    path = mirror(root)
+    return path if path.is_dir() else path.parent
 
 
 def mirror(url: str, *, progress: bool = False) -> Path:
@@ -44,7 +44,7 @@ def mirror(url: str, *, progress: bool = False) -> Path:
         filesystem.invalidate_cache()  # in one Python session the bucket may change between two runs
         whole = filesystem.isdir(root)
         folder = root if whole else root.rpartition("/")[0]
-        found: dict[str, dict[str, Any]] = filesystem.find(folder, detail=True)
+        remote_files: dict[str, dict[str, Any]] = filesystem.find(folder, detail=True)
     except ImportError as error:
         raise DataError(
             f"Reading {url} needs another package: {error}. For s3:// run `pip install 'scanwise[s3]'`."
@@ -53,8 +53,10 @@ def mirror(url: str, *, progress: bool = False) -> Path:
         raise DataError(
             f"{url} cannot be reached: {type(error).__name__}: {error}. Check the address and credentials."
         ) from error
-    parents = {name.rpartition("/")[0] for name in found} | {folder.rstrip("/")}  # some stores have objects for folders
-    files = {name: about for name, about in found.items() if not name.endswith("/") and name not in parents}
+    parents = {name.rpartition("/")[0] for name in remote_files} | {
+        folder.rstrip("/")
+    }  # some stores have objects for folders
+    files = {name: about for name, about in remote_files.items() if not name.endswith("/") and name not in parents}
     if not files or not (whole or root in files):
         raise DataError(f"There is nothing at {url}. Check the address.")
     local = cache_folder() / "remote" / hashlib.sha256(f"{filesystem.protocol}{folder}".encode()).hexdigest()[:24]
@@ -95,12 +97,12 @@ def _fetch(filesystem: Any, folder: str, files: dict[str, dict[str, Any]], local
 
 
 def _seen(index: Path) -> dict[str, Any]:
-    """What an earlier run brought; an index that cannot be read only costs a download."""
+    """Index of the files that an earlier run brought; one that cannot be read only costs a download."""
     try:
-        found: dict[str, Any] = read_json(index) if index.is_file() else {}
+        index_of: dict[str, Any] = read_json(index) if index.is_file() else {}
     except RunError:
         return {}
-    return found
+    return index_of
 
 
 def _get(filesystem: Any, names: list[str], parts: list[str]) -> None:

@@ -25,15 +25,15 @@ from scanwise.recipe import Data
 from scanwise.records import IntArray
 
 HEADER = "DICOM header, as a keyed hash"
-"""How subjects became known where headers told them."""
+"""The source of subjects that come from headers."""
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".jp2"}
 _AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
-    """What a file holds.
+class FileContents:
+    """Slices and columns of one file.
 
     Attributes:
         count: of its slices or frames; a file of one is known by its path alone.
@@ -44,7 +44,7 @@ class Contents:
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
-def expand(listing: Listing, settings: Data, *, progress: bool = False) -> tuple[Listing, IntArray]:
+def expand_slices(listing: Listing, settings: Data, *, progress: bool = False) -> tuple[Listing, IntArray]:
     """Replace each file that holds several scans by these; the rows of a manifest that name a slice stay one.
 
     Files that cannot be opened, hold no pixels or claim too much go to `unused`.
@@ -55,14 +55,14 @@ def expand(listing: Listing, settings: Data, *, progress: bool = False) -> tuple
     Raises:
         DataError: if a scan is listed twice.
     """
-    places = [slice_names.locate(listing.root / path) for path in listing.path.tolist()]
-    known = _open_all([file for file, _ in places], settings, progress)
+    located = [slice_names.split_slice(listing.root / path) for path in listing.path.tolist()]
+    opened = _open_all([file for file, _ in located], settings, progress)
     rows: list[int] = []
     names: list[str] = []
-    told: list[dict[str, str]] = []
+    columns: list[dict[str, str]] = []
     unused: list[tuple[str, str]] = []
-    for row, (path, (file, index)) in enumerate(zip(listing.path.tolist(), places, strict=True)):
-        contents = known[file]
+    for row, (path, (file, index)) in enumerate(zip(listing.path.tolist(), located, strict=True)):
+        contents = opened[file]
         if isinstance(contents, str):
             unused.append((path, contents))
             continue
@@ -71,11 +71,11 @@ def expand(listing: Listing, settings: Data, *, progress: bool = False) -> tuple
             continue
         for wanted in _wanted(contents.count, settings) if index is None else [index]:
             rows.append(row)
-            names.append(_name(slice_names.file_of(path) if index is not None else path, wanted, contents.count))
-            told.append({name: values[min(wanted, len(values) - 1)] for name, values in contents.columns.items()})
+            names.append(_name(slice_names.file_of_scan(path) if index is not None else path, wanted, contents.count))
+            columns.append({name: values[min(wanted, len(values) - 1)] for name, values in contents.columns.items()})
     _refuse_twice(names)
     scans = replace(listing.take(np.array(rows, dtype=np.int64)), path=texts(names), unused=(*listing.unused, *unused))
-    return _with_columns(scans, told), np.array(rows, dtype=np.int64)
+    return _with_columns(scans, columns), np.array(rows, dtype=np.int64)
 
 
 def names_of(file: Path, settings: Data) -> list[str]:
@@ -83,13 +83,13 @@ def names_of(file: Path, settings: Data) -> list[str]:
 
     A file whose header cannot be read is its own name: reading it will say why.
     """
-    place, index = slice_names.locate(file)
+    path, index = slice_names.split_slice(file)
     if index is not None:
         return [str(file)]
-    found = _open(place, settings, cache(Pseudonyms.load))
-    if isinstance(found, str):
+    contents = _open(path, settings, cache(Pseudonyms.load))
+    if isinstance(contents, str):
         return [str(file)]
-    return [_name(str(file), index, found.count) for index in _wanted(found.count, settings)]
+    return [_name(str(file), index, contents.count) for index in _wanted(contents.count, settings)]
 
 
 def _wanted(count: int, settings: Data) -> list[int]:
@@ -107,44 +107,44 @@ def _name(path: str, index: int, count: int) -> str:
     return path if count == 1 else slice_names.name(path, index, count)
 
 
-def _open_all(files: Sequence[Path], settings: Data, progress: bool) -> dict[Path, Contents | str]:
-    """What each file holds, or why it cannot be used."""
-    found: dict[Path, Contents | str] = {file: Contents() for file in files}
-    todo = [file for file in found if file.suffix.casefold() not in _PICTURES]
+def _open_all(files: Sequence[Path], settings: Data, progress: bool) -> dict[Path, FileContents | str]:
+    """Open each file: its contents, or why it cannot be used."""
+    contents: dict[Path, FileContents | str] = {file: FileContents() for file in files}
+    todo = [file for file in contents if file.suffix.casefold() not in _PICTURES]
     waiting, pseudonyms = iter(todo), cache(Pseudonyms.load)  # no key is made where no header needs one
     bar = tqdm(total=len(todo), desc="opening files", unit=" files", leave=False, disable=not progress, delay=0.5)
     with bar, ThreadPoolExecutor(workers()) as pool:
         while chunk := list(islice(waiting, _AT_ONCE)):
-            found.update(zip(chunk, pool.map(lambda file: _open(file, settings, pseudonyms), chunk), strict=True))
+            contents.update(zip(chunk, pool.map(lambda file: _open(file, settings, pseudonyms), chunk), strict=True))
             bar.update(len(chunk))
-    return found
+    return contents
 
 
-def _open(file: Path, settings: Data, pseudonyms: Callable[[], Pseudonyms]) -> Contents | str:
+def _open(file: Path, settings: Data, pseudonyms: Callable[[], Pseudonyms]) -> FileContents | str:
     from scanwise.cohort.decoding import dicom, nifti
 
     if file.suffix.casefold() in _PICTURES:
-        return Contents()
+        return FileContents()
     try:
         with file.open("rb") as opened:
             kind = kind_of(opened.read(HEAD))
         if kind == "nifti":
-            return Contents(nifti.count_slices(file, settings))
+            return FileContents(nifti.count_slices(file, settings))
         if kind == "dicom":
             header = dicom.read_header(file, pseudonyms())
-            return Contents(header.frames, header.columns)
+            return FileContents(header.frames, header.columns)
         identify(file)
     except UnreadableScan as reason:
         return str(reason)
     except OSError as error:
         return f"cannot be opened: {error.strerror}"
-    return Contents()
+    return FileContents()
 
 
-def _with_columns(scans: Listing, told: Sequence[Mapping[str, str]]) -> Listing:
+def _with_columns(scans: Listing, rows: Sequence[Mapping[str, str]]) -> Listing:
     """Fill in the columns that headers tell and the listing lacks."""
-    names = dict.fromkeys(name for row in told for name in row)
-    columns = {name: texts(row.get(name, "") for row in told) for name in names}
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: texts(row.get(name, "") for row in rows) for name in names}
     columns = {name: values for name, values in columns.items() if (values != "").any()}
     subject = columns.pop("subject", None)
     if scans.subject is None and subject is not None:

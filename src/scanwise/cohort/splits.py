@@ -1,4 +1,4 @@
-"""Who learns and who judges: splits by subject that can be trusted, and the published ones that cannot.
+"""Train, validation, calibration and test: honest splits by subject, and the published ones that leak.
 
 Honest splits give every subject one side. Published ones repeat what a notebook did, so that its figure can be
 reproduced and stamped.
@@ -19,7 +19,7 @@ _STREAM = 2
 """Divides with numbers of its own: the phantom cohort draws its people from [seed, 0] and their scans from [seed, 1]."""
 
 
-def make(cohort: Cohort, section: SplitSection, seed: int) -> list[Split]:
+def make_splits(cohort: Cohort, section: SplitSection, seed: int) -> list[Split]:
     """Every split that a recipe asks for: its protocols, and the folds of the honest one.
 
     Raises:
@@ -43,10 +43,10 @@ def settle_small_classes(cohort: Cohort, section: SplitSection) -> tuple[Cohort,
         DataError: if fewer than two classes would be left to judge, or a class that is one single person is to be kept.
     """
     small, needed = too_small(cohort, section), max(_needed(section), section.fewest)
-    told = tuple(f"{name} has {count} subjects of the {needed} needed" for name, count in small.items())
+    messages = tuple(f"{name} has {count} subjects of the {needed} needed" for name, count in small.items())
     if len(cohort.classes) - len(small) < 2:
         raise DataError(
-            f"Fewer than two classes can be judged: {'; '.join(told)}. Every side of the split needs a subject of "
+            f"Fewer than two classes can be judged: {'; '.join(messages)}. Every side of the split needs a subject of "
             "each class. Add subjects, or gather classes with `classes:` in the recipe."
         )
     everyone = np.arange(len(cohort))
@@ -61,15 +61,15 @@ def settle_small_classes(cohort: Cohort, section: SplitSection) -> tuple[Cohort,
     if section.small_classes == "drop":
         kept = [index for index, name in enumerate(cohort.classes) if name not in small]
         rows = np.flatnonzero(np.isin(cohort.labels, kept))
-        return _relabel(cohort.take(rows), [[index] for index in kept]), rows, tuple(f"{t}: dropped" for t in told)
+        return _relabel(cohort.take(rows), [[index] for index in kept]), rows, tuple(f"{t}: dropped" for t in messages)
     if not cohort.ordered:
         raise DataError(
-            f"{told[0]}, and classes without an order have no neighbour to merge with. Use `classes:` or drop."
+            f"{messages[0]}, and classes without an order have no neighbour to merge with. Use `classes:` or drop."
         )
     return (
         _relabel(cohort, _merged(cohort, set(small))),
         everyone,
-        tuple(f"{t}: merged with its neighbour" for t in told),
+        tuple(f"{t}: merged with its neighbour" for t in messages),
     )
 
 
@@ -80,7 +80,7 @@ def too_small(cohort: Cohort, section: SplitSection) -> dict[str, int]:
 
 
 def subjects_per_class(cohort: Cohort) -> dict[str, int]:
-    """How many subjects each class has; a subject with several labels counts where most of its scans are."""
+    """Count the subjects of each class; one with several labels counts where most of its scans are."""
     _, labels = _subjects(cohort)
     return {name: int((labels == index).sum()) for index, name in enumerate(cohort.classes)}
 
@@ -102,8 +102,8 @@ def counts(cohort: Cohort, split: Split) -> list[dict[str, object]]:
     return rows
 
 
-def check(cohort: Cohort, split: Split) -> list[Finding]:
-    """What a split gives away: subjects, or identical pixels, on two sides.
+def check_split(cohort: Cohort, split: Split) -> list[Finding]:
+    """Find leaks of a split: subjects, or identical pixels, on two sides.
 
     Raises:
         LeakageError: if the split claims to be honest.

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from scanwise.cohort.decoding.pixels import Pixels
 from scanwise.cohort.decoding.readers import read_files, workers
-from scanwise.cohort.decoding.slice_names import locate
+from scanwise.cohort.decoding.slice_names import split_slice
 from scanwise.errors import RunError, StorageError
 from scanwise.recipe import Data
 from scanwise.records import IntArray, StrArray
@@ -66,13 +66,13 @@ class Store:
 
 
 def cache_folder() -> Path:
-    """Where stores lie: `SCANWISE_CACHE`, or the user's cache folder."""
+    """Folder of the stores: `SCANWISE_CACHE`, or the user's cache folder."""
     from platformdirs import user_cache_path
 
     return Path(os.environ.get("SCANWISE_CACHE") or user_cache_path("scanwise"))
 
 
-def build(root: Path, paths: StrArray, settings: Data, *, progress: bool = False) -> tuple[Store, dict[str, str]]:
+def build_store(root: Path, paths: StrArray, settings: Data, *, progress: bool = False) -> tuple[Store, dict[str, str]]:
     """Open the store of these scans (files, or `file#slice`), or make it.
 
     Returns:
@@ -112,7 +112,7 @@ def _hash_files(root: Path, names: Sequence[str], progress: bool) -> list[str]:
         except OSError as error:
             return f"unreadable: {error.strerror}"
 
-    files = [locate(root / name)[0] for name in names]
+    files = [split_slice(root / name)[0] for name in names]
     todo = list(dict.fromkeys(files))
     with ThreadPoolExecutor(workers()) as pool:
         hashes = _bar(pool.map(hash_file, todo), len(todo), "hashing files", progress)
@@ -122,8 +122,8 @@ def _hash_files(root: Path, names: Sequence[str], progress: bool) -> list[str]:
 
 def _key(names: Sequence[str], content: Sequence[str], settings: Data) -> str:
     # Names are in the key because rows are looked up by position; a renamed file makes a new store.
-    told = json.dumps([VERSION, settings.model_dump(exclude={"label"}), list(names), list(content)])
-    return hashlib.sha256(told.encode()).hexdigest()[:32]
+    settings_text = json.dumps([VERSION, settings.model_dump(exclude={"label"}), list(names), list(content)])
+    return hashlib.sha256(settings_text.encode()).hexdigest()[:32]
 
 
 def _fill(folder: Path, root: Path, names: Sequence[str], settings: Data, progress: bool) -> None:

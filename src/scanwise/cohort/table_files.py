@@ -25,7 +25,7 @@ _MISSING = ["", "nan", "NaN", "NAN", "NA"]
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TypedTable:
     """A table as it was read.
 
     Attributes:
@@ -44,7 +44,7 @@ def is_table(file: Path) -> bool:
     return file.suffix.casefold() in SUFFIXES
 
 
-def read(file: Path) -> Table:
+def read_user_table(file: Path) -> TypedTable:
     """Read a table by what its name ends in.
 
     Raises:
@@ -58,28 +58,28 @@ def read(file: Path) -> Table:
     lines: Sequence[int] = ()
     try:
         if suffix == ".parquet":
-            found = _as_texts(pd.read_parquet(file))
+            frame = _as_texts(pd.read_parquet(file))
         elif suffix == ".xlsx":
-            found, lines, remarks = _read_excel(file)
+            frame, lines, remarks = _read_excel(file)
         else:
-            found = _read_csv(file, SEPARATORS[suffix])
+            frame = _read_csv(file, SEPARATORS[suffix])
     except DataError:
         raise
     except Exception as error:  # openpyxl and pyarrow raise whatever a damaged file leads them to
         raise DataError(f"The manifest {file} cannot be read: {' '.join(str(error).split())}.") from error
-    if not isinstance(found.index, pd.RangeIndex):  # pandas takes the surplus values on the left for an index
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes the surplus values on the left for an index
         raise DataError(f"{file}: rows have more values than the header has names. Name every column, or quote commas.")
-    twice = found.columns[found.columns.duplicated()]
+    twice = frame.columns[frame.columns.duplicated()]
     if len(twice):
         raise DataError(f"{file} has two columns {twice[0]!r}. Give each a name of its own.")
-    columns = {str(name): found[name] if name == "path" else found[name].str.strip() for name in found}
-    return Table(pd.DataFrame(columns), lines or range(2, len(found) + 2), remarks)  # the header is line 1
+    columns = {str(name): frame[name] if name == "path" else frame[name].str.strip() for name in frame}
+    return TypedTable(pd.DataFrame(columns), lines or range(2, len(frame) + 2), remarks)  # the header is line 1
 
 
 def _read_csv(file: Path, separator: str) -> pd.DataFrame:
     blank: dict[str, Any] = {"keep_default_na": False, "na_values": _MISSING}
-    found: pd.DataFrame = pd.read_csv(file, sep=separator, dtype=str, encoding="utf-8-sig", **blank)
-    return found
+    frame: pd.DataFrame = pd.read_csv(file, sep=separator, dtype=str, encoding="utf-8-sig", **blank)
+    return frame
 
 
 def _read_excel(file: Path) -> tuple[pd.DataFrame, list[int], tuple[str, ...]]:
@@ -120,7 +120,7 @@ def _fill(rows: list[list[Any]], cells: Any, file: Path) -> None:
     if left != right or top == 1:
         what = "the header" if top == 1 else "several columns"
         raise DataError(
-            f"{file}: the cells {cells.coord} are merged over {what}, so which column has the value cannot be told. "
+            f"{file}: the cells {cells.coord} are merged over {what}, so it is not clear which column has the value. "
             "Unmerge them, and give each cell its own value."
         )
     for row in rows[top:bottom]:
@@ -129,11 +129,11 @@ def _fill(rows: list[list[Any]], cells: Any, file: Path) -> None:
 
 def _as_texts(table: pd.DataFrame) -> pd.DataFrame:
     """Every cell as text; NaN for a missing one."""
-    found = {
-        name: [np.nan if (told := _text(value)) in _MISSING else told for value in column]
+    texts_of = {
+        name: [np.nan if (text := _text(value)) in _MISSING else text for value in column]
         for name, column in table.items()
     }
-    return pd.DataFrame(found, columns=table.columns, dtype=object)
+    return pd.DataFrame(texts_of, columns=table.columns, dtype=object)
 
 
 def _text(value: Any) -> str:
@@ -151,7 +151,7 @@ def _text(value: Any) -> str:
     return value.isoformat() if isinstance(value, date) else str(value)
 
 
-def write(columns: Mapping[str, StrArray | Sequence[str]], file: Path, name: Path) -> None:
+def write_user_table(columns: Mapping[str, StrArray | Sequence[str]], file: Path, name: Path) -> None:
     """Write to `file` the kind of table that `name` ends in.
 
     Raises:
@@ -167,7 +167,7 @@ def write(columns: Mapping[str, StrArray | Sequence[str]], file: Path, name: Pat
         _write_excel(table, file, name)
     else:
         raise DataError(
-            f"{name} ends in none of {', '.join(SUFFIXES)}, so what kind of table it is to be cannot be told."
+            f"{name} ends in none of {', '.join(SUFFIXES)}, so it is not clear what kind of table it should be."
         )
 
 
@@ -180,9 +180,9 @@ def _write_excel(table: pd.DataFrame, file: Path, name: Path) -> None:
     sheet = book.active
     try:
         for number, row in enumerate([list(table.columns), *table.itertuples(index=False)], 1):
-            for place, value in enumerate(row, 1):
+            for column, value in enumerate(row, 1):
                 if value:
-                    cell = sheet.cell(number, place, str(value))
+                    cell = sheet.cell(number, column, str(value))
                     cell.data_type, cell.number_format = "s", "@"
         with file.open("wb") as stream:
             book.save(stream)

@@ -18,7 +18,7 @@ from scanwise import cohort
 from scanwise.bundle import load_predictors, predict_scans_and_subjects, scan_hashes, write_bundle
 from scanwise.bundle.predictors import cdr_by_class
 from scanwise.cohort import splits
-from scanwise.cohort.classes import STAGES, refuse_stages
+from scanwise.cohort.classes import STAGES, check_stage_names
 from scanwise.cohort.remote import is_remote
 from scanwise.csv_files import write_csv
 from scanwise.pipeline.context import Context, Timings, resolve_device
@@ -139,10 +139,10 @@ def prepare(
     timings = Timings()
     with timings.measure("reading"):
         recipe = source if isinstance(source, Recipe) else load_recipe(source, settings)
-        intake = cohort.read(str(data), recipe, subject, pseudonymise=pseudonymise, progress=progress)
+        intake = cohort.read_cohort(str(data), recipe, subject, pseudonymise=pseudonymise, progress=progress)
         recipe = _with_stage_titles(recipe, intake.cohort.classes)
         if not intake.cohort.ordered:
-            refuse_stages(recipe, intake.cohort.classes)
+            check_stage_names(recipe, intake.cohort.classes)
         evidence = gather_evidence(
             intake.cohort,
             audit_thumbnails(intake.cohort, progress=progress),
@@ -153,12 +153,12 @@ def prepare(
         )
         settled, rows, messages = splits.settle_small_classes(evidence.cohort, recipe.split)
         evidence = replace(evidence.take(rows), cohort=settled)
-        all_splits = splits.make(settled, recipe.split, recipe.seed)
+        all_splits = splits.make_splits(settled, recipe.split, recipe.seed)
         findings = [*intake.findings, *_small_class_findings(messages)]
         if settled.subjects_known:  # they may have been recovered since
             findings = [finding for finding in findings if finding.check != "cohort.subjects"]
         for split in all_splits:
-            findings += [finding for finding in splits.check(settled, split) if finding not in findings]
+            findings += [finding for finding in splits.check_split(settled, split) if finding not in findings]
         findings += [*_not_evaluable(all_splits), *untrained_findings(recipe)]
     with timings.measure("audit"):
         audited = audit_before_fit(evidence, all_splits, findings, recipe.audit.checks, progress=progress)

@@ -35,7 +35,7 @@ WHOLE = Data(percentiles=(0, 100))
 
 
 def seen(file: Path, index: int | None = None, settings: Data = WHOLE) -> np.ndarray:
-    (found,) = dicom.decode(file.read_bytes(), [index], settings)
+    (found,) = dicom.decode_dicom(file.read_bytes(), [index], settings)
     assert not isinstance(found, str), found
     return found[:, :, 0] if found.shape[2] == 1 else found
 

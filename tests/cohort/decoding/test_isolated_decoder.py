@@ -42,23 +42,23 @@ def packed() -> tuple[bytes, pydicom.FileDataset]:
 def test_frames_are_decoded_as_pydicom_does() -> None:
     frame, header = packed()
     np.testing.assert_array_equal(
-        isolated_decoder.decode(frame, header), pydicom.dcmread(shipped("MR_small.dcm")).pixel_array
+        isolated_decoder.decode_isolated(frame, header), pydicom.dcmread(shipped("MR_small.dcm")).pixel_array
     )
 
 
 def test_a_helper_serves_many_frames() -> None:
     frame, header = packed()
     for _ in range(5):
-        isolated_decoder.decode(frame, header)
+        isolated_decoder.decode_isolated(frame, header)
     assert len(isolated_decoder._idle) == 1
 
 
 def test_a_frame_that_no_decoder_takes_leaves_the_helper_at_work() -> None:
     _, header = packed()
-    isolated_decoder.decode(*packed())
+    isolated_decoder.decode_isolated(*packed())
     (helper,) = isolated_decoder._idle
     with pytest.raises(RuntimeError, match="no decoder"):
-        isolated_decoder.decode(bytes(300), header)
+        isolated_decoder.decode_isolated(bytes(300), header)
     assert isolated_decoder._idle == [helper]
 
 
@@ -70,9 +70,9 @@ def test_a_helper_that_breaks_down_costs_one_frame(monkeypatch: pytest.MonkeyPat
     with monkeypatch.context() as patch:
         scripted(patch, tmp_path, code)
         with pytest.raises(UnreadableScan, match="broke down"):
-            isolated_decoder.decode(*packed())
+            isolated_decoder.decode_isolated(*packed())
     assert isolated_decoder._idle == []
-    assert isolated_decoder.decode(*packed()).any()
+    assert isolated_decoder.decode_isolated(*packed()).any()
 
 
 def test_a_helper_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -80,14 +80,14 @@ def test_a_helper_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_
         scripted(patch, tmp_path, "import time; time.sleep(600)")
         patch.setattr(isolated_decoder, "PATIENCE", 0.3)
         with pytest.raises(UnreadableScan, match="too long"):
-            isolated_decoder.decode(*packed())
-    assert isolated_decoder.decode(*packed()).any()
+            isolated_decoder.decode_isolated(*packed())
+    assert isolated_decoder.decode_isolated(*packed()).any()
 
 
 def test_threads_do_not_share_a_helper() -> None:
-    expected = isolated_decoder.decode(*packed())
+    expected = isolated_decoder.decode_isolated(*packed())
     with ThreadPoolExecutor(4) as pool:
-        for found in pool.map(lambda _: isolated_decoder.decode(*packed()), range(24)):
+        for found in pool.map(lambda _: isolated_decoder.decode_isolated(*packed()), range(24)):
             np.testing.assert_array_equal(found, expected)
     assert 1 <= len(isolated_decoder._idle) <= 4
 

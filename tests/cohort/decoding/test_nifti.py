@@ -23,7 +23,7 @@ def ramp(shape: tuple[int, ...] = (6, 8, 5)) -> np.ndarray:
 
 
 def cut(file: Path, index: int | None, **settings: object) -> np.ndarray:
-    (found,) = nifti.decode(file.read_bytes(), [index], Data(percentiles=WHOLE, **settings))
+    (found,) = nifti.decode_nifti(file.read_bytes(), [index], Data(percentiles=WHOLE, **settings))
     assert not isinstance(found, str), found
     return found[:, :, 0]
 
@@ -124,7 +124,7 @@ def test_percentiles_of_the_volume_become_black_and_white(tmp_path: Path) -> Non
     voxels[0, 0, 0] = 1e6  # one hot voxel must not make all others black
     file = write_nifti(tmp_path / "x.nii", voxels)
     low, high = np.percentile(voxels, [1, 99])
-    (found,) = nifti.decode(file.read_bytes(), [5], Data(percentiles=(1, 99)))
+    (found,) = nifti.decode_nifti(file.read_bytes(), [5], Data(percentiles=(1, 99)))
     expected = np.clip((voxels[::-1, ::-1, 5].T - low) / (high - low), 0, 1)
     np.testing.assert_allclose(np.asarray(found)[:, :, 0], 255 * expected, atol=0.51)
     assert np.asarray(found).max() == 255
@@ -146,7 +146,7 @@ def test_a_volume_that_is_nearly_all_background_is_not_lost(tmp_path: Path) -> N
     voxels = np.zeros((20, 20, 20), dtype=np.int16)
     voxels[10, 10, 10] = 500
     file = write_nifti(tmp_path / "x.nii", voxels)
-    (found,) = nifti.decode(file.read_bytes(), [10], Data())
+    (found,) = nifti.decode_nifti(file.read_bytes(), [10], Data())
     assert np.asarray(found).max() == 255
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from scanwise.cohort.decoding.pixels import UnreadableScan
-from scanwise.cohort.decoding.readers import decode, digest, read, resize
+from scanwise.cohort.decoding.readers import decode_picture, digest, read_scan, resize
 from scanwise.recipe import Data
 
 GRAY = np.random.default_rng(0).integers(0, 256, (12, 10), dtype=np.uint8)
@@ -31,19 +31,19 @@ def png(pixels: np.ndarray, **options: object) -> bytes:
 
 
 def test_gray_stays_as_it_is() -> None:
-    np.testing.assert_array_equal(decode(png(GRAY)), GRAY[:, :, None])
+    np.testing.assert_array_equal(decode_picture(png(GRAY)), GRAY[:, :, None])
 
 
 def test_colour_stays_colour_and_gray_in_three_channels_comes_out_gray() -> None:
-    np.testing.assert_array_equal(decode(png(COLOUR)), COLOUR)
-    np.testing.assert_array_equal(decode(png(np.stack([GRAY] * 3, axis=2))), GRAY[:, :, None])
+    np.testing.assert_array_equal(decode_picture(png(COLOUR)), COLOUR)
+    np.testing.assert_array_equal(decode_picture(png(np.stack([GRAY] * 3, axis=2))), GRAY[:, :, None])
 
 
 def test_a_palette_is_looked_up() -> None:
     image = Image.fromarray(np.array([[0, 1], [1, 0]], dtype=np.uint8))
     image.putpalette([10, 20, 30, 200, 100, 50])
     np.testing.assert_array_equal(
-        decode(packed(image)), [[[10, 20, 30], [200, 100, 50]], [[200, 100, 50], [10, 20, 30]]]
+        decode_picture(packed(image)), [[[10, 20, 30], [200, 100, 50]], [[200, 100, 50], [10, 20, 30]]]
     )
 
 
@@ -51,7 +51,7 @@ def test_a_palette_is_looked_up() -> None:
 def test_transparent_parts_are_black_and_half_transparent_ones_half_as_bright(mode: str) -> None:
     alpha = np.array([[0, 128, 255]], dtype=np.uint8)
     layers = [np.full_like(alpha, 200)] * (len(mode) - 1)
-    found = decode(png(np.stack([*layers, alpha], axis=2)))
+    found = decode_picture(png(np.stack([*layers, alpha], axis=2)))
     assert found.shape == (1, 3, 1)
     assert found.ravel().tolist() == [0, 100, 200]
 
@@ -59,38 +59,44 @@ def test_transparent_parts_are_black_and_half_transparent_ones_half_as_bright(mo
 def test_transparency_of_a_palette_or_of_one_gray_is_black_too() -> None:
     palette = Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8))
     palette.putpalette([255, 255, 255, 90, 90, 90, 40, 40, 40])
-    assert decode(packed(palette, transparency=0)).ravel().tolist() == [0, 90, 40]
-    assert decode(packed(palette, transparency=b"\x00\xff\xff")).ravel().tolist() == [0, 90, 40]
+    assert decode_picture(packed(palette, transparency=0)).ravel().tolist() == [0, 90, 40]
+    assert decode_picture(packed(palette, transparency=b"\x00\xff\xff")).ravel().tolist() == [0, 90, 40]
     gray = Image.fromarray(np.array([[255, 90, 40]], dtype=np.uint8))
-    assert decode(packed(gray, transparency=255)).ravel().tolist() == [0, 90, 40]
+    assert decode_picture(packed(gray, transparency=255)).ravel().tolist() == [0, 90, 40]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_twelve_bits_in_sixteen_fill_the_range(kind: str) -> None:
     deep = np.array([[100, 2147, 4195]], dtype=np.uint16)
-    assert decode(packed(Image.fromarray(deep), kind)).ravel().tolist() == [0, 127, 255]
+    assert decode_picture(packed(Image.fromarray(deep), kind)).ravel().tolist() == [0, 127, 255]
 
 
 def test_floats_and_32_bit_integers_fill_the_range() -> None:
-    assert decode(packed(Image.fromarray(np.array([[-1.0, 0.0, 1.0]], np.float32)), "TIFF")).ravel().tolist() == [
+    assert decode_picture(
+        packed(Image.fromarray(np.array([[-1.0, 0.0, 1.0]], np.float32)), "TIFF")
+    ).ravel().tolist() == [
         0,
         128,
         255,
     ]
-    assert decode(packed(Image.fromarray(np.array([[-5, 0, 5]], np.int32)), "TIFF")).ravel().tolist() == [0, 128, 255]
+    assert decode_picture(packed(Image.fromarray(np.array([[-5, 0, 5]], np.int32)), "TIFF")).ravel().tolist() == [
+        0,
+        128,
+        255,
+    ]
 
 
 def test_a_flat_deep_image_is_black_and_not_a_division_by_zero() -> None:
-    assert not decode(png(np.full((2, 3), 4000, dtype=np.uint16))).any()
+    assert not decode_picture(png(np.full((2, 3), 4000, dtype=np.uint16))).any()
 
 
 def test_one_bit_is_black_and_white() -> None:
-    assert decode(packed(Image.fromarray(np.array([[True, False]])))).ravel().tolist() == [255, 0]
+    assert decode_picture(packed(Image.fromarray(np.array([[True, False]])))).ravel().tolist() == [255, 0]
 
 
 def test_cmyk_becomes_colour() -> None:
     image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # red ink
-    red, green, blue = decode(packed(image, "JPEG", quality=95))[8, 8].tolist()
+    red, green, blue = decode_picture(packed(image, "JPEG", quality=95))[8, 8].tolist()
     assert red > 240
     assert max(green, blue) < 20
 
@@ -113,7 +119,7 @@ def test_a_rotated_photograph_is_set_upright(orientation: int) -> None:
         image = image.transpose(undo[orientation])
     exif = Image.Exif()
     exif[0x0112] = orientation
-    found = decode(packed(image, "JPEG", quality=100, exif=exif))
+    found = decode_picture(packed(image, "JPEG", quality=100, exif=exif))
     assert found.shape == (16, 32, 1)
     assert np.abs(found[:, :, 0].astype(int) - upright).max() < 30
 
@@ -124,7 +130,7 @@ def test_a_rotated_photograph_is_set_upright(orientation: int) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("pixels", [GRAY, COLOUR])
 def test_every_scan_gets_the_size_and_channels_of_the_recipe(channels: int, pixels: np.ndarray) -> None:
-    scan = read(png(pixels), Data(size=16, channels=channels))
+    scan = read_scan(png(pixels), Data(size=16, channels=channels))
     assert scan.pixels.shape == (16, 16, channels)
     assert scan.pixels.dtype == np.uint8
 
@@ -145,14 +151,14 @@ def test_shrinking_averages_and_does_not_skip() -> None:
 
 def test_hashes_are_of_the_bytes_and_of_the_pixels() -> None:
     settings = Data(size=16)
-    one, other = read(png(GRAY), settings), read(packed(Image.fromarray(GRAY), "BMP"), settings)
+    one, other = read_scan(png(GRAY), settings), read_scan(packed(Image.fromarray(GRAY), "BMP"), settings)
     assert one.sha256 != other.sha256
     assert one.digest == other.digest
     touched = GRAY.copy()
     touched[0, 0] ^= 1
-    assert read(png(touched), settings).digest != one.digest
+    assert read_scan(png(touched), settings).digest != one.digest
     assert digest(GRAY[:, :, None]) != digest(GRAY.reshape(10, 12)[:, :, None])
-    assert read(png(np.zeros_like(GRAY)), settings).digest == ""
+    assert read_scan(png(np.zeros_like(GRAY)), settings).digest == ""
 
 
 # --- what is no scan ---
@@ -170,7 +176,7 @@ def claims(width: int, height: int) -> bytes:
 
 def reason(data: bytes) -> str:
     with pytest.raises(UnreadableScan) as caught:
-        decode(data)
+        decode_picture(data)
     return str(caught.value)
 
 
@@ -218,7 +224,7 @@ def test_damage_anywhere_is_a_reason_and_never_a_crash(kind: str) -> None:
         for place in random.integers(0, len(whole), 4):
             damaged[place] = random.integers(256)
         try:
-            outcomes.add(decode(bytes(damaged[: random.integers(len(whole) // 2, len(whole) + 1)])).dtype.name)
+            outcomes.add(decode_picture(bytes(damaged[: random.integers(len(whole) // 2, len(whole) + 1)])).dtype.name)
         except UnreadableScan as refusal:
             assert str(refusal)  # noqa: PT017
             outcomes.add("refused")
@@ -227,4 +233,4 @@ def test_damage_anywhere_is_a_reason_and_never_a_crash(kind: str) -> None:
 
 def test_a_file_of_another_name_is_read_by_its_content(tmp_path: Path) -> None:
     (tmp_path / "scan.jpg").write_bytes(png(GRAY))
-    np.testing.assert_array_equal(decode((tmp_path / "scan.jpg").read_bytes())[:, :, 0], GRAY)
+    np.testing.assert_array_equal(decode_picture((tmp_path / "scan.jpg").read_bytes())[:, :, 0], GRAY)

@@ -57,11 +57,11 @@ def test_what_a_tree_tells(tmp_path: Path) -> None:
 
 def test_two_sessions_of_a_person_are_never_split(tmp_path: Path) -> None:
     recipe = Recipe.model_validate({"name": "a", "data": {"size": 16}})
-    intake = cohort.read(str(tree(tmp_path / "study", 12)), recipe)
+    intake = cohort.read_cohort(str(tree(tmp_path / "study", 12)), recipe)
     assert len(intake.cohort) == 12 * 2 * 4
     for seed in range(5):
-        for split in splits.make(intake.cohort, SplitSection(folds=3), seed):
-            assert splits.check(intake.cohort, split) == []
+        for split in splits.make_splits(intake.cohort, SplitSection(folds=3), seed):
+            assert splits.check_split(intake.cohort, split) == []
             sides = {}
             for subject, side in zip(intake.cohort.subject.tolist(), split.side.tolist(), strict=True):
                 assert sides.setdefault(subject, side) == side
@@ -108,7 +108,7 @@ def test_which_column_is_the_label(tmp_path: Path) -> None:
 def test_a_recipe_names_the_label(tmp_path: Path) -> None:
     root = tree(tmp_path / "study", header="participant_id\tdiagnosis\tgroup\tage")
     recipe = Recipe.model_validate({"name": "a", "data": {"size": 16, "label": "diagnosis"}})
-    assert set(cohort.read(str(root), recipe).cohort.classes) >= {"AD"}
+    assert set(cohort.read_cohort(str(root), recipe).cohort.classes) >= {"AD"}
 
 
 def test_a_subject_may_be_another_column_or_a_pattern(tmp_path: Path) -> None:

@@ -39,11 +39,11 @@ def test_the_published_protocol_takes_a_fifth_for_validation(scans: Scans) -> No
     for name in CLASSES:
         scans.add(*(f"AugmentedAlzheimerDataset/{name}/{index}.jpg" for index in range(10)))
         scans.add(*(f"OriginalDataset/{name}/{index}.jpg" for index in range(5)))
-    intake = cohort.read(str(scans.root), RECIPE)
+    intake = cohort.read_cohort(str(scans.root), RECIPE)
     section = SplitSection.model_validate(
         {"protocols": ["published"], "published": {"by": "folders", "validation": 0.2}}
     )
-    (split,) = splits.make(intake.cohort, section, 0)
+    (split,) = splits.make_splits(intake.cohort, section, 0)
     counts = {side: len(split.rows(side)) for side in ("train", "validation", "test")}
     assert counts == {"train": 32, "validation": 8, "test": 20}
     original = np.char.startswith(intake.cohort.path, "OriginalDataset")
@@ -78,7 +78,7 @@ def test_stroke_labels_are_one_and_the_modality_is_a_column(scans: Scans, prefix
 
 
 def test_stroke_becomes_a_cohort_of_a_known_scale(scans: Scans) -> None:
-    intake = cohort.read(str(stroke_tree(scans)), RECIPE)
+    intake = cohort.read_cohort(str(stroke_tree(scans)), RECIPE)
     assert intake.cohort.classes == ("control", "stroke")
     assert sorted(set(intake.cohort.groups["modality"].tolist())) == ["", "BT", "MR"]
 
@@ -168,7 +168,7 @@ def test_rows_and_images_that_do_not_fit_are_told(tmp_path: Path) -> None:
         "styles.csv, line 8": "has no id or no articleType",
         "images/6.jpg": "no row in styles.csv",
     }
-    intake = cohort.read(str(root), RECIPE)
+    intake = cohort.read_cohort(str(root), RECIPE)
     assert dict(intake.quarantine)["images/7.jpg"] == "cannot be opened: No such file or directory"
     assert len(intake.cohort) == 3
 

@@ -134,8 +134,8 @@ def test_a_label_in_test_that_train_lacks(scans: Scans) -> None:
 
 def test_a_local_path_as_people_type_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
-    assert layouts.local("~/scans") == Path("/home/me/scans")
-    assert layouts.local("file:///data/scans") == Path("/data/scans")
+    assert layouts.resolve_data("~/scans") == Path("/home/me/scans")
+    assert layouts.resolve_data("file:///data/scans") == Path("/data/scans")
 
 
 # --- manifests ---

@@ -45,7 +45,7 @@ def test_what_is_written_leads_to_the_same_scans(tmp_path: Path, name: str, plac
         (root / path).touch()
     file = {"root": root, "above": tmp_path, "elsewhere": tmp_path / "else"}[place] / name
     file.parent.mkdir(exist_ok=True)
-    manifests.write(given, file, file)
+    manifests.write_manifest(given, file, file)
     found = layouts.discover(file)
     assert [found.root / path for path in found.path.tolist()] == [root / path for path in NAMES]
     assert found.label.tolist() == given.label.tolist()

@@ -76,8 +76,8 @@ def test_what_is_written_can_be_read_and_split_without_a_leak(data, tmp_path) ->
     manifest = write_augmented_copies(data, tmp_path / "out", CopyPlan(per_scan=2), subject=SUBJECT, size=32)
     found = audit_stage.audit_scans(manifest, checks=["leakage"])
     assert found.evidence.cohort.subject_source == "column subject"
-    (split,) = splits.make(found.evidence.cohort, audit_stage.LOOK.split, 0)
-    assert not splits.check(found.evidence.cohort, split)
+    (split,) = splits.make_splits(found.evidence.cohort, audit_stage.LOOK.split, 0)
+    assert not splits.check_split(found.evidence.cohort, split)
 
 
 def test_nobody_known_is_refused_and_nothing_is_written(tmp_path, fill) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from scanwise import metrics
 from scanwise.arrays import softmax
-from scanwise.cohort import phantom
+from scanwise.cohort import phantom, phantom_files
 from scanwise.errors import DataError, LeakageError
 from scanwise.pipeline.commands import external_validation, recalibration
 from scanwise.records import Cohort, Predictions, load_metrics
@@ -22,7 +22,7 @@ CLASSES = ("nondemented", "verymilddemented", "milddemented")
 def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Scans of 18 synthetic people whom the run has never seen, six a class."""
     folder = tmp_path_factory.mktemp("strangers") / "cohort"
-    phantom.write(folder, phantom.Phantom(subjects=18, slices=2, size=64, stages=CLASSES, seed=99))
+    phantom_files.write_phantoms(folder, phantom.Phantom(subjects=18, slices=2, size=64, stages=CLASSES, seed=99))
     return folder
 
 

@@ -53,9 +53,9 @@ def same(one: cohort.Cohort, other: cohort.Cohort) -> None:
     "name", ["data/cohort.csv", "cohort.csv", "else/where/cohort.tsv", "cohort.parquet", "cohort.xlsx"]
 )
 def test_what_is_written_leads_to_the_same_cohort(mixed: Path, tmp_path: Path, name: str) -> None:
-    plain = cohort.read(str(mixed), RECIPE)
+    plain = cohort.read_cohort(str(mixed), RECIPE)
     written = manifest_command.make_manifest(mixed, tmp_path / name)
-    again = cohort.read(str(tmp_path / name), RECIPE)
+    again = cohort.read_cohort(str(tmp_path / name), RECIPE)
     same(plain.cohort, again.cohort)
     assert len(written.scans) == 18
     assert written.files == 12
@@ -93,8 +93,8 @@ def test_sides_subjects_and_text_are_kept(fill: Fill, tmp_path: Path) -> None:
     fill(tmp_path / "data" / "train", {"a": 3, "b": 3})
     fill(tmp_path / "data" / "test", {"a": 2, "b": 2})
     manifest_command.make_manifest(tmp_path / "data", tmp_path / "c.csv", subject=r"([ab]\d+)_")
-    plain = cohort.read(str(tmp_path / "data"), RECIPE, r"([ab]\d+)_")
-    again = cohort.read(str(tmp_path / "c.csv"), RECIPE)
+    plain = cohort.read_cohort(str(tmp_path / "data"), RECIPE, r"([ab]\d+)_")
+    again = cohort.read_cohort(str(tmp_path / "c.csv"), RECIPE)
     same(plain.cohort, again.cohort)
     assert plain.cohort.given is not None
     assert again.cohort.given is not None
@@ -114,7 +114,7 @@ def test_a_folder_of_loose_files_gets_an_empty_label_to_fill_in(mixed: Path, tmp
     text = (tmp_path / "c.csv").read_text(encoding="utf-8").splitlines()
     labelled = [text[0], *(line.replace(",", f",{'ab'[row % 2]}", 1) for row, line in enumerate(text[1:]))]
     (tmp_path / "c.csv").write_text("\n".join(labelled), encoding="utf-8")
-    assert len(cohort.read(str(tmp_path / "c.csv"), RECIPE).cohort) == 18
+    assert len(cohort.read_cohort(str(tmp_path / "c.csv"), RECIPE).cohort) == 18
 
 
 def test_headers_that_name_nobody(mixed: Path, tmp_path: Path, scanwise: Command) -> None:
@@ -144,8 +144,8 @@ def test_names_of_paths_are_hidden_if_asked_for_and_the_table_leads_to_the_scans
     told = said.out + (tmp_path / "c.csv").read_text(encoding="utf-8")
     assert "label0" in told
     assert not any(name in told.replace(r"(Zenobia|Otto)", "") for name in ("Zenobia", "Otto"))
-    plain = cohort.read(str(tmp_path / "data"), RECIPE, r"((Zenobia|Otto)\d+)_")
-    again = cohort.read(str(tmp_path / "c.csv"), RECIPE)
+    plain = cohort.read_cohort(str(tmp_path / "data"), RECIPE, r"((Zenobia|Otto)\d+)_")
+    again = cohort.read_cohort(str(tmp_path / "c.csv"), RECIPE)
     assert sorted(again.cohort.sha256.tolist()) == sorted(plain.cohort.sha256.tolist())
     assert len(set(again.cohort.subject.tolist())) == 8
 

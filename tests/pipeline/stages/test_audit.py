@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 import scanwise as package
-from scanwise.cohort import phantom
+from scanwise.cohort import phantom, phantom_files
 from scanwise.errors import LeakageError
 from scanwise.pipeline.stages import audit as audit_stage
 from scanwise.records import Cohort, Split, load_findings
@@ -23,7 +23,7 @@ SUBJECTS = r"(s\d+)_\d+"
 def people(tmp_path_factory) -> Path:
     """24 synthetic people with 8 slices each: enough for the pixels to tell who is who."""
     folder = tmp_path_factory.mktemp("people") / "cohort"
-    phantom.write(folder, replace(phantom.DEMO, subjects=24, slices=8, seed=1))
+    phantom_files.write_phantoms(folder, replace(phantom.DEMO, subjects=24, slices=8, seed=1))
     return folder / "scans"
 
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import scanwise as package
-from scanwise.cohort import phantom
+from scanwise.cohort import phantom, phantom_files
 from scanwise.cohort.decoding.readers import read_slices
 from scanwise.errors import RecipeError
 from scanwise.explanation.components import HALF_METHODS
@@ -30,7 +30,9 @@ STEPS = ["train.epochs=2", "explain.scans=6", "explain.examples=1", "audit.check
 @pytest.fixture(scope="module")
 def ventricles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ventricles") / "cohort"
-    phantom.write(folder, phantom.Phantom(subjects=40, slices=1, size=48, stages=("well", "ill"), signal="ventricles"))
+    phantom_files.write_phantoms(
+        folder, phantom.Phantom(subjects=40, slices=1, size=48, stages=("well", "ill"), signal="ventricles")
+    )
     return folder
 
 

@@ -2,7 +2,7 @@
 
 Gray values are rescaled (slope and intercept, or the modality LUT), shown through the header's first window (or a VOI
 LUT; or percentiles where there is neither), and inverted where the file says that black is high (MONOCHROME1). Formulas
-are those of DICOM PS3.3, C.11.2. Of the header only the modality and the position of a slice are told in the clear; the
+are those of DICOM PS3.3, C.11.2. Of the header only the modality and the position of a slice are kept in the clear; the
 person, the study and the series become keyed hashes. Reasons never quote the header, nor what pydicom says of it.
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanwise.cohort.decoding import isolated_decoder
-from scanwise.cohort.decoding.dicom_header import DAMAGED, code, number, numbers, of_frame, text, whole
+from scanwise.cohort.decoding.dicom_header import DAMAGED, code, number_of, numbers, of_frame, text, whole
 from scanwise.cohort.decoding.pixels import MAX_PIXELS, Pixels, Slices, UnreadableScan
 from scanwise.cohort.decoding.windowing import shade
 from scanwise.cohort.pseudonyms import Pseudonyms
@@ -38,8 +38,8 @@ _GRAY = ("MONOCHROME1", "MONOCHROME2")
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
-    """What may be known of a file before its pixels are read.
+class FileSummary:
+    """Safe facts about a file, before its pixels are read.
 
     Attributes:
         frames: how many images it holds.
@@ -51,8 +51,8 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
-class Geometry:
-    """Where the pixels of one frame lie (PS3.3, C.7.6.2).
+class FrameGeometry:
+    """Position and spacing of the pixels of one frame (PS3.3, C.7.6.2).
 
     Attributes:
         rows, columns: of the frame.
@@ -65,7 +65,7 @@ class Geometry:
     affine: NDArray[np.float64] | None
 
 
-def read_geometry(file: Path, index: int = 0) -> Geometry:
+def read_geometry(file: Path, index: int = 0) -> FrameGeometry:
     """Read where a frame lies in the patient.
 
     Raises:
@@ -75,19 +75,19 @@ def read_geometry(file: Path, index: int = 0) -> Geometry:
         header, _ = _read(stream, stop=True)
     measures = of_frame(header, index, "PixelMeasuresSequence")
     spacing = numbers(measures, "PixelSpacing", 2)
-    place = numbers(of_frame(header, index, "PlanePositionSequence"), "ImagePositionPatient", 3)
+    position = numbers(of_frame(header, index, "PlanePositionSequence"), "ImagePositionPatient", 3)
     turn = numbers(of_frame(header, index, "PlaneOrientationSequence"), "ImageOrientationPatient", 6)
     affine = None
-    if spacing is not None and place is not None and turn is not None:
-        thick = number(measures, "SliceThickness") or number(measures, "SpacingBetweenSlices") or 1.0
+    if spacing is not None and position is not None and turn is not None:
+        thick = number_of(measures, "SliceThickness") or number_of(measures, "SpacingBetweenSlices") or 1.0
         along, down = np.array(turn[:3]), np.array(turn[3:])  # of a growing column and of a growing row
         affine = np.eye(4)
-        affine[:3] = np.column_stack([along * spacing[1], down * spacing[0], np.cross(along, down) * thick, place])
+        affine[:3] = np.column_stack([along * spacing[1], down * spacing[0], np.cross(along, down) * thick, position])
         affine[:2] *= -1  # DICOM counts to the left and to the back
-    return Geometry(whole(header, "Rows"), whole(header, "Columns"), affine)
+    return FrameGeometry(whole(header, "Rows"), whole(header, "Columns"), affine)
 
 
-def read_header(file: Path, pseudonyms: Pseudonyms) -> Header:
+def read_header(file: Path, pseudonyms: Pseudonyms) -> FileSummary:
     """Read what stands before the pixels.
 
     Raises:
@@ -109,10 +109,10 @@ def read_header(file: Path, pseudonyms: Pseudonyms) -> Header:
         "series": (pseudonyms("series", text(header, "SeriesInstanceUID")),),
         "position": tuple(_position(header, index) for index in range(frames)),
     }
-    return Header(frames, columns)
+    return FileSummary(frames, columns)
 
 
-def decode(data: bytes, slices: Slices, settings: Data) -> Iterator[Pixels | str]:
+def decode_dicom(data: bytes, slices: Slices, settings: Data) -> Iterator[Pixels | str]:
     """Some frames of a file, (H, W, 1) or (H, W, 3), or the reason why there is none.
 
     Raises:
@@ -200,7 +200,7 @@ def _check(header: "Dataset") -> int:
 
 
 def _refuse_short(header: "Dataset", frames: int, there: int) -> None:
-    """Of pixels that are not compressed, all bytes must be there."""
+    """Check that no byte of uncompressed pixels is missing."""
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
     syntax = _syntax(header)
@@ -266,7 +266,7 @@ def _stored(header: "Dataset", index: int) -> NDArray[Any]:
     _refuse_large(frame)
     if syntax in (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit) and whole(header, "BitsStored") == 8:
         return pixel_array(header, index=index, decoding_plugin="pillow")
-    return isolated_decoder.decode(frame, header)
+    return isolated_decoder.decode_isolated(frame, header)
 
 
 def _colour(values: NDArray[Any], bits: int) -> Pixels:
@@ -292,12 +292,12 @@ def _claimed(frame: bytes) -> tuple[int, int] | None:
         return max(0, width - left), max(0, height - top)
     if frame[4:8] == b"jP  ":
         raise UnreadableScan("damaged: JPEG 2000 boxes without a picture")
-    place = 2
-    while frame[:2] == b"\xff\xd8" and place + 9 <= len(frame) and frame[place] == 0xFF:
-        if frame[place + 1] in _FRAME_STARTS:
-            height, width = struct.unpack_from(">2H", frame, place + 5)
+    offset = 2
+    while frame[:2] == b"\xff\xd8" and offset + 9 <= len(frame) and frame[offset] == 0xFF:
+        if frame[offset + 1] in _FRAME_STARTS:
+            height, width = struct.unpack_from(">2H", frame, offset + 5)
             return width, height
-        place += 2 + max(2, int.from_bytes(frame[place + 2 : place + 4]))
+        offset += 2 + max(2, int.from_bytes(frame[offset + 2 : offset + 4]))
     return None
 
 
@@ -306,10 +306,10 @@ _FRAME_STARTS = {0xF7, *range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF of JPEG-L
 
 def _position(header: "Dataset", index: int) -> str:
     """Millimetres along the normal of the slice, or else the header's slice location; "" where neither is said."""
-    place = numbers(of_frame(header, index, "PlanePositionSequence"), "ImagePositionPatient", 3)
+    position = numbers(of_frame(header, index, "PlanePositionSequence"), "ImagePositionPatient", 3)
     turn = numbers(of_frame(header, index, "PlaneOrientationSequence"), "ImageOrientationPatient", 6)
-    if place is not None and turn is not None:
-        along: float | None = float(np.dot(np.cross(turn[:3], turn[3:]), place))
+    if position is not None and turn is not None:
+        along: float | None = float(np.dot(np.cross(turn[:3], turn[3:]), position))
     else:
-        along = number(header, "SliceLocation") if whole(header, "NumberOfFrames") <= 1 else None
+        along = number_of(header, "SliceLocation") if whole(header, "NumberOfFrames") <= 1 else None
     return "" if along is None else f"{along:.2f}".replace("-0.00", "0.00")

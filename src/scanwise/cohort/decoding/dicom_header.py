@@ -1,4 +1,4 @@
-"""Values of a DICOM header, as they are found in the wild: absent, empty, of the wrong type, or of one frame only."""
+"""Values of a DICOM header, as they are items in the wild: absent, empty, of the wrong type, or of one frame only."""
 
 import math
 import re
@@ -17,11 +17,11 @@ DAMAGED = (
 
 
 def of_frame(header: "Dataset", index: int, sequence: str) -> "Dataset":
-    """Where a value of one frame stands: with the frame, shared by all frames, or in the file's own header."""
+    """The part of a header that holds a value of one frame: the frame's own, that of all frames, or the file's."""
     for groups, item in (("PerFrameFunctionalGroupsSequence", index), ("SharedFunctionalGroupsSequence", 0)):
-        found = header.get(groups)
-        if found and item < len(found) and found[item].get(sequence):
-            frame: Dataset = found[item].get(sequence)[0]
+        items = header.get(groups)
+        if items and item < len(items) and items[item].get(sequence):
+            frame: Dataset = items[item].get(sequence)[0]
             return frame
     return header
 
@@ -43,13 +43,13 @@ def code(value: str) -> str:
 def numbers(header: "Dataset", keyword: str, count: int) -> list[float] | None:
     try:
         value = header.get(keyword)
-        found = [float(part) for part in ([] if value is None else value)]
+        values = [float(part) for part in ([] if value is None else value)]
     except DAMAGED:
         return None
-    return found if len(found) == count and all(map(math.isfinite, found)) else None
+    return values if len(values) == count and all(map(math.isfinite, values)) else None
 
 
-def number(header: "Dataset", keyword: str) -> float | None:
+def number_of(header: "Dataset", keyword: str) -> float | None:
     """A number, of several the first; None where it is not said or not readable."""
     try:
         value: Any = header.get(keyword)
@@ -62,4 +62,4 @@ def number(header: "Dataset", keyword: str) -> float | None:
 
 def whole(header: "Dataset", keyword: str) -> int:
     """A whole number; 0 where it is not said or not readable."""
-    return int(number(header, keyword) or 0)
+    return int(number_of(header, keyword) or 0)

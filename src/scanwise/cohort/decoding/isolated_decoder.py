@@ -36,7 +36,7 @@ _idle: list["subprocess.Popen[bytes]"] = []
 _lock = threading.Lock()
 
 
-def decode(frame: bytes, header: "Dataset") -> NDArray[Any]:
+def decode_isolated(frame: bytes, header: "Dataset") -> NDArray[Any]:
     """(H, W) or (H, W, 3) stored values of a compressed frame, colours as RGB.
 
     Raises:
@@ -70,14 +70,14 @@ def _alone(frame: bytes, header: "Dataset") -> bytes:
 
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = header.file_meta.TransferSyntaxUID
-    made = FileDataset(None, {}, file_meta=meta, preamble=bytes(128))  # type: ignore[arg-type]
+    dataset = FileDataset(None, {}, file_meta=meta, preamble=bytes(128))  # type: ignore[arg-type]
     for keyword in _TOLD:
         if keyword in header:
-            setattr(made, keyword, header.get(keyword))
-    made.PixelData = encapsulate([frame])
-    made["PixelData"].VR = "OB"
+            setattr(dataset, keyword, header.get(keyword))
+    dataset.PixelData = encapsulate([frame])
+    dataset["PixelData"].VR = "OB"
     stream = io.BytesIO()
-    made.save_as(stream)
+    dataset.save_as(stream)
     return stream.getvalue()
 
 

@@ -30,7 +30,7 @@ _DAMAGED = (OSError, ValueError, EOFError, IndexError, KeyError, TypeError, Over
 
 
 def count_slices(file: Path, settings: Data) -> int:
-    """How many slices a file holds along the axis of a recipe; reads its header only.
+    """Count the slices of a file along the axis of a recipe; reads its header only.
 
     Raises:
         UnreadableScan: if the header is damaged, or claims what cannot be read.
@@ -39,7 +39,7 @@ def count_slices(file: Path, settings: Data) -> int:
         return _count(_open(raw), settings)
 
 
-def decode(data: bytes, slices: Slices, settings: Data) -> Iterator[Pixels | str]:
+def decode_nifti(data: bytes, slices: Slices, settings: Data) -> Iterator[Pixels | str]:
     """Some slices of a volume, (H, W, 1) each, or the reason why there is none.
 
     Raises:
@@ -52,8 +52,8 @@ def decode(data: bytes, slices: Slices, settings: Data) -> Iterator[Pixels | str
     low, high = _range(volume, settings)
     size = shown_size(volume.shape, image, settings)
     for index in wanted:
-        found = index if isinstance(index, str) else _cut(volume, index, low, high, settings)
-        yield found if isinstance(found, str) or found.shape[:2] == size else _enlarged(found, size)
+        result = index if isinstance(index, str) else _cut(volume, index, low, high, settings)
+        yield result if isinstance(result, str) or result.shape[:2] == size else _enlarged(result, size)
 
 
 def _open(raw: Any) -> Any:
@@ -97,10 +97,10 @@ def orientation_of(image: Any) -> NDArray[np.float64]:
 
     plain = np.array([[0, 1], [1, 1], [2, 1]], dtype=np.float64)
     try:
-        found: NDArray[np.float64] = io_orientation(image.affine)  # type: ignore[no-untyped-call]
+        orientation: NDArray[np.float64] = io_orientation(image.affine)  # type: ignore[no-untyped-call]
     except (np.linalg.LinAlgError, ValueError):
         return plain
-    return found if np.isfinite(found).all() else plain  # a header that says nothing of places
+    return orientation if np.isfinite(orientation).all() else plain  # a header that says nothing of places
 
 
 def _count(image: Any, settings: Data) -> int:
@@ -142,7 +142,7 @@ def _refuse_damaged(image: Any) -> None:
 
 
 def _range(volume: NDArray[np.float32], settings: Data) -> tuple[float, float]:
-    """What becomes black and what white, over all finite voxels of the volume."""
+    """The values that become black and white, over all finite voxels of the volume."""
     finite = volume[np.isfinite(volume)]
     if not len(finite):
         raise UnreadableScan("every voxel is NaN or infinite")
@@ -165,12 +165,12 @@ def _cut(volume: NDArray[np.float32], index: int, low: float, high: float, setti
 def shown_size(shape: Sequence[int], image: Any, settings: Data) -> tuple[int, int]:
     """(H, W) of a slice of a canonical volume; where proportions are to be kept, with pixels as high as they are wide."""
     axis = AXES[settings.axis]
-    width, height = (length for place, length in enumerate(shape) if place != axis)
+    width, height = (length for dimension, length in enumerate(shape) if dimension != axis)
     if settings.shape != "pad":
         return height, width
     order = orientation_of(image)[:, 0].astype(int)
     sides = dict(zip(order.tolist(), (*map(float, image.header.get_zooms()[:3]), 1.0), strict=False))
-    across, along = (sides.get(place, 1.0) for place in range(3) if place != axis)
+    across, along = (sides.get(dimension, 1.0) for dimension in range(3) if dimension != axis)
     ratio = along / across if across > 0 else math.nan
     if not 1 / _THICKEST <= ratio <= _THICKEST or height * width * max(ratio, 1 / ratio) > MAX_PIXELS:
         return height, width  # also where it is NaN: a header that says nothing of sizes

@@ -1,4 +1,4 @@
-"""What every decoder gives and refuses: pixels, slices, and the reason why a file is not a scan."""
+"""Types that all decoders share: pixels, slices, and the error that quarantines a file."""
 
 from collections.abc import Sequence
 from typing import Literal

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from scanwise.cohort.decoding.pixels import MAX_PIXELS, Kind, Pixels, Slices, UnreadableScan
-from scanwise.cohort.decoding.slice_names import locate
+from scanwise.cohort.decoding.slice_names import split_slice
 from scanwise.recipe import Data
 
 # What decoders raise on damaged files; anything else is our own mistake and must be seen.
@@ -52,7 +52,7 @@ _BARE_DICOM = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Scan:
+class DecodedScan:
     """One decoded scan.
 
     Attributes:
@@ -66,25 +66,25 @@ class Scan:
     digest: str
 
 
-def read_files(places: Iterable[Path], settings: Data) -> Iterator[Scan | str]:
-    """A scan, or the reason why there is none, for each place in turn; a place is a file or `file#slice`.
+def read_files(paths: Iterable[Path], settings: Data) -> Iterator[DecodedScan | str]:
+    """A scan, or the reason why there is none, for each path in turn; a path is a file or `file#slice`.
 
     Neighbouring slices of one file are read together, and a few scans are decoded ahead of the reader.
     """
-    todo = _by_file(places)
+    todo = _by_file(paths)
     with ThreadPoolExecutor(workers()) as pool:
         while chunk := list(_up_to(todo, _AHEAD)):
-            for found in pool.map(lambda some: read_slices(some[0], some[1], settings), chunk):
-                yield from found
+            for decoded in pool.map(lambda some: read_slices(some[0], some[1], settings), chunk):
+                yield from decoded
 
 
-def read_file(place: Path, settings: Data) -> Scan | str:
-    """One scan, or the reason why there is none; the place is a file or `file#slice`."""
-    file, index = locate(place)
+def read_file(path: Path, settings: Data) -> DecodedScan | str:
+    """One scan, or the reason why there is none; the path is a file or `file#slice`."""
+    file, index = split_slice(path)
     return read_slices(file, [index], settings)[0]
 
 
-def read_slices(file: Path, slices: Slices, settings: Data) -> list[Scan | str]:
+def read_slices(file: Path, slices: Slices, settings: Data) -> list[DecodedScan | str]:
     """Some scans of one file, in the order of `slices`; None is the only one that it holds."""
     try:
         data = file.read_bytes()
@@ -95,20 +95,20 @@ def read_slices(file: Path, slices: Slices, settings: Data) -> list[Scan | str]:
         return [f"cannot be opened: {error.strerror}"] * len(slices)
 
 
-def read(data: bytes, settings: Data) -> Scan:
+def read_scan(data: bytes, settings: Data) -> DecodedScan:
     """Decode the bytes of a file that holds one scan, and bring it to the size and channels of a recipe.
 
     Raises:
         UnreadableScan: with the reason, for `quarantine.csv`.
     """
-    (found,) = _decode_slices(data, [None], settings)
-    if isinstance(found, str):
-        raise UnreadableScan(found)
-    return found
+    (decoded,) = _decode_slices(data, [None], settings)
+    if isinstance(decoded, str):
+        raise UnreadableScan(decoded)
+    return decoded
 
 
 def kind_of(head: bytes) -> Kind:
-    """What a file is, by its first `HEAD` bytes; what is neither DICOM nor NIfTI may be a picture, or nothing.
+    """The kind of a file by its first `HEAD` bytes; what is neither DICOM nor NIfTI may be a picture, or nothing.
 
     >>> kind_of(bytes(128) + b"DICM"), kind_of(bytes(344) + b"n+1\\0"), kind_of(b"GIF89a")
     ('dicom', 'nifti', 'picture')
@@ -129,7 +129,7 @@ def _unpacked(head: bytes) -> bytes:
         return b""
 
 
-def _decode_slices(data: bytes, slices: Slices, settings: Data) -> Iterator[Scan | str]:
+def _decode_slices(data: bytes, slices: Slices, settings: Data) -> Iterator[DecodedScan | str]:
     """Raises `UnreadableScan` for all of them, or gives the reason of one."""
     if not data:
         raise UnreadableScan(_EMPTY)
@@ -139,8 +139,8 @@ def _decode_slices(data: bytes, slices: Slices, settings: Data) -> Iterator[Scan
             yield image
         else:
             # Slices of one file are different scans, and what is drawn from their hashes must differ.
-            told = content if index is None else hashlib.sha256(f"{content}#{index}".encode()).hexdigest()
-            yield Scan(resize(image, settings), told, digest(image))
+            content_hash = content if index is None else hashlib.sha256(f"{content}#{index}".encode()).hexdigest()
+            yield DecodedScan(resize(image, settings), content_hash, digest(image))
 
 
 def _images(data: bytes, slices: Slices, settings: Data) -> Iterator[Pixels | str]:
@@ -148,17 +148,17 @@ def _images(data: bytes, slices: Slices, settings: Data) -> Iterator[Pixels | st
 
     kind = kind_of(data[:HEAD])
     if kind == "dicom":
-        return dicom.decode(data, slices, settings)
+        return dicom.decode_dicom(data, slices, settings)
     if kind == "nifti":
-        return nifti.decode(data, slices, settings)
+        return nifti.decode_nifti(data, slices, settings)
     if any(index is not None for index in slices):
         raise UnreadableScan("holds no slices: it is neither DICOM nor NIfTI, or damaged")
-    return iter([decode(data)] * len(slices))
+    return iter([decode_picture(data)] * len(slices))
 
 
-def _by_file(places: Iterable[Path]) -> Iterator[tuple[Path, Slices]]:
+def _by_file(paths: Iterable[Path]) -> Iterator[tuple[Path, Slices]]:
     """Neighbours of one file together, up to `_TOGETHER` of them."""
-    for file, group in groupby(map(locate, places), key=lambda found: found[0]):
+    for file, group in groupby(map(split_slice, paths), key=lambda located: located[0]):
         rest = iter([index for _, index in group])
         while some := list(islice(rest, _TOGETHER)):
             yield file, some
@@ -198,7 +198,7 @@ def identify(file: Path) -> None:
             raise UnreadableScan(f"damaged or truncated: {error}") from error
 
 
-def decode(data: bytes) -> Pixels:
+def decode_picture(data: bytes) -> Pixels:
     """Decode a PNG or JPEG (or what else Pillow reads) of any mode into (H, W, 1) or (H, W, 3) uint8.
 
     A colour image whose channels are all equal comes out gray.

@@ -20,19 +20,19 @@ def name(path: str, index: int, count: int) -> str:
     return f"{path}#{index:0{max(3, len(str(count - 1)))}d}"
 
 
-def locate(place: Path) -> tuple[Path, int | None]:
+def split_slice(path: Path) -> tuple[Path, int | None]:
     """The file that a scan lies in, and which of its slices it is; None where it names none."""
-    found = _NAMED.fullmatch(place.name)
-    if found is None or os.path.lexists(place):
-        return place, None
-    return place.with_name(found[1]), int(found[2])
+    match = _NAMED.fullmatch(path.name)
+    if match is None or os.path.lexists(path):
+        return path, None
+    return path.with_name(match[1]), int(match[2])
 
 
-def file_of(path: str) -> str:
+def file_of_scan(path: str) -> str:
     """The path of the file, whatever slice of it is named.
 
-    >>> file_of("a/x.nii.gz#045"), file_of("a/x.png")
+    >>> file_of_scan("a/x.nii.gz#045"), file_of_scan("a/x.png")
     ('a/x.nii.gz', 'a/x.png')
     """
-    found = _NAMED.fullmatch(path)
-    return path if found is None else found[1]
+    match = _NAMED.fullmatch(path)
+    return path if match is None else match[1]

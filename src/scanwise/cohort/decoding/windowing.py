@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scanwise.cohort.decoding.dicom_header import number, of_frame, text, whole
+from scanwise.cohort.decoding.dicom_header import number_of, of_frame, text, whole
 from scanwise.cohort.decoding.pixels import Pixels, UnreadableScan
 from scanwise.recipe import Data
 
@@ -45,8 +45,8 @@ def _rescaled(stored: NDArray[Any], header: "Dataset", index: int) -> NDArray[An
     """Values in the units of the modality, such as Hounsfield units."""
     if "ModalityLUTSequence" in header:
         return _looked_up(stored, header.ModalityLUTSequence[0])
-    place = of_frame(header, index, "PixelValueTransformationSequence")
-    slope, intercept = number(place, "RescaleSlope"), number(place, "RescaleIntercept")
+    sequence = of_frame(header, index, "PixelValueTransformationSequence")
+    slope, intercept = number_of(sequence, "RescaleSlope"), number_of(sequence, "RescaleIntercept")
     if slope in (None, 1, 0) and not intercept:  # a slope of 0 would leave nothing to see
         return stored
     scaled: NDArray[Any] = stored.astype(np.float64) * (slope or 1) + (intercept or 0)
@@ -54,20 +54,20 @@ def _rescaled(stored: NDArray[Any], header: "Dataset", index: int) -> NDArray[An
 
 
 def _looked_up(values: NDArray[Any], table: "Dataset") -> NDArray[np.float64]:
-    """What a table of the header has for each value; below and above it its ends (PS3.3 C.11.1.1)."""
+    """Look values up in a table of the header; values beyond its ends take the end (PS3.3 C.11.1.1)."""
     count, lowest, _ = (int(part) for part in table.LUTDescriptor)
     count = count or 2**16  # which does not fit into the descriptor
     data = table.LUTData
     if isinstance(data, bytes):
         data = np.frombuffer(data, np.uint8 if len(data) < 2 * count else "<u2")
     entries = np.asarray(data, dtype=np.float64)[:count]
-    found: NDArray[np.float64] = entries[np.clip(np.rint(values) - lowest, 0, len(entries) - 1).astype(np.int64)]
-    return found
+    looked_up: NDArray[np.float64] = entries[np.clip(np.rint(values) - lowest, 0, len(entries) - 1).astype(np.int64)]
+    return looked_up
 
 
 def _padding(stored: NDArray[Any], header: "Dataset") -> NDArray[np.bool_]:
-    """Where the file says that there is no picture."""
-    value, limit = number(header, "PixelPaddingValue"), number(header, "PixelPaddingRangeLimit")
+    """Mask of the padding: pixels that the file marks as no part of the image."""
+    value, limit = number_of(header, "PixelPaddingValue"), number_of(header, "PixelPaddingRangeLimit")
     if value is None:
         return np.zeros(stored.shape, dtype=np.bool_)
     low, high = sorted((value, value if limit is None else limit))
@@ -77,9 +77,9 @@ def _padding(stored: NDArray[Any], header: "Dataset") -> NDArray[np.bool_]:
 
 def _window(header: "Dataset", index: int) -> tuple[float, float, str] | None:
     """Centre, width and function of the first window, or None where there is none that can be applied."""
-    place = of_frame(header, index, "FrameVOILUTSequence")
-    centre, width = number(place, "WindowCenter"), number(place, "WindowWidth")
-    function = text(place, "VOILUTFunction") or "LINEAR"
+    sequence = of_frame(header, index, "FrameVOILUTSequence")
+    centre, width = number_of(sequence, "WindowCenter"), number_of(sequence, "WindowWidth")
+    function = text(sequence, "VOILUTFunction") or "LINEAR"
     if centre is None or width is None or width < (1 if function == "LINEAR" else 1e-12):
         return None
     return centre, width, function

@@ -1,4 +1,4 @@
-"""Where the scans lie and what is known of each: folders, trees that are known by their shape, and manifests.
+"""List the scans of a data set: folders of classes, known trees (BIDS, Kaggle), and manifests.
 
 A layout lists files; it opens none but tables. What it lists becomes a Cohort once the store has decoded it.
 """
@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scanwise.cohort.classes import spelling
-from scanwise.cohort.decoding.slice_names import locate
+from scanwise.cohort.decoding.slice_names import split_slice
 from scanwise.cohort.layouts import bids, folders, kaggle, manifests, subject_ids
 from scanwise.cohort.listing import Listing, first, texts
 from scanwise.errors import DataError
 
-__all__ = ["Listing", "discover", "local", "unlabelled"]
+__all__ = ["Listing", "discover", "resolve_data", "unlabelled"]
 
 
-def local(data: str) -> Path:
+def resolve_data(data: str) -> Path:
     """A local path from what a user typed: `~` and `file://` included."""
     return Path(data.removeprefix("file://")).expanduser()
 
@@ -45,22 +45,22 @@ def discover(data: Path, subject: str = "", label: str = "", *, anywhere: bool =
             "or a manifest with the columns path and label."
         )
     if subject and listing.subject is None:
-        listing = subject_ids.add(listing, subject)
+        listing = subject_ids.add_subjects(listing, subject)
     _check_given(listing)
     return listing
 
 
 def _bare(root: Path) -> Listing:
-    found = list(folders.walk(root))
-    files = [path for path, fault in found if not fault]
-    unused = tuple((path, fault) for path, fault in found if fault)
+    walked = list(folders.walk(root))
+    files = [path for path, fault in walked if not fault]
+    unused = tuple((path, fault) for path, fault in walked if fault)
     return Listing(root, texts(files), texts("unlabelled" for _ in files), unused=unused)
 
 
 def _of_file(data: Path, subject: str, label: str, anywhere: bool) -> Listing:
     if kaggle.is_styles(data):
         return kaggle.fashion(data.parent, subject)
-    return manifests.read(data, subject, label, anywhere=anywhere)
+    return manifests.read_manifest(data, subject, label, anywhere=anywhere)
 
 
 def _of_folder(data: Path, subject: str, label: str) -> Listing:
@@ -69,10 +69,10 @@ def _of_folder(data: Path, subject: str, label: str) -> Listing:
     if kaggle.is_styles(root / "styles.csv") and "images" in names:
         return kaggle.fashion(root, subject)
     for recognised, listing in kaggle.TREES:
-        if (found := recognised(root)) is not None:
-            return listing(found)
+        if (layout := recognised(root)) is not None:
+            return listing(layout)
     if bids.is_tree(root):
-        return bids.read(root, subject, label)
+        return bids.read_bids(root, subject, label)
     return folders.classes(root)
 
 
@@ -92,22 +92,22 @@ def unlabelled(scans: Sequence[Path], manifest: Path | None, subject: str = "") 
     if manifest is not None:
         if not manifest.is_file():
             raise DataError(f"There is no manifest at {manifest}.")
-        listing = manifests.read(manifest, subject, labelled=False)
+        listing = manifests.read_manifest(manifest, subject, labelled=False)
     else:
-        lost = [str(scan) for scan in scans if not locate(scan)[0].exists()]
+        lost = [str(scan) for scan in scans if not split_slice(scan)[0].exists()]
         if lost:
             raise DataError(f"There is nothing at {first(lost)}. Check the paths.")
-        found = [
+        named = [
             (str(scan / name) if name else str(scan), fault)
             for scan in scans
             for name, fault in (folders.walk(scan) if scan.is_dir() else [("", "")])
         ]
-        files = [path for path, fault in found if not fault]
-        unused = tuple((path, fault) for path, fault in found if fault)
+        files = [path for path, fault in named if not fault]
+        unused = tuple((path, fault) for path, fault in named if fault)
         listing = Listing(Path(), texts(files), texts("" for _ in files), unused=unused)
     if not len(listing.path):
         raise DataError("There are no files to predict in what was named.")
-    return subject_ids.add(listing, subject) if subject and listing.subject is None else listing
+    return subject_ids.add_subjects(listing, subject) if subject and listing.subject is None else listing
 
 
 def _check_given(listing: Listing) -> None:

@@ -39,7 +39,7 @@ def is_tree(root: Path) -> bool:
     return False
 
 
-def read(root: Path, subject: str = "", label: str = "") -> Listing:
+def read_bids(root: Path, subject: str = "", label: str = "") -> Listing:
     """List the images of a BIDS tree: the anatomical ones (`anat`), or where it has none all of them.
 
     Args:
@@ -52,9 +52,9 @@ def read(root: Path, subject: str = "", label: str = "") -> Listing:
     """
     people = _participants(root / "participants.tsv")
     chosen = _label_column(root / "participants.tsv", [*next(iter(people.values()), {})], label)
-    found, unused = _images(root)
+    images, unused = _images(root)
     rows: list[tuple[str, dict[str, str]]] = []
-    for path in found:
+    for path in images:
         person = people.get(path.split("/")[0])
         if person is None:
             unused.append((path, "its participant has no row in participants.tsv"))
@@ -86,7 +86,7 @@ def read(root: Path, subject: str = "", label: str = "") -> Listing:
 
 def _participants(file: Path) -> dict[str, dict[str, str]]:
     """The row of each participant, by `sub-XX`, without its first column."""
-    table = table_files.read(file).columns.fillna("")
+    table = table_files.read_user_table(file).columns.fillna("")
     if "participant_id" not in table:
         raise DataError(f"{file} has no column 'participant_id'; it has {', '.join(map(str, table))}.")
     rows = [{str(name): str(value) for name, value in row.items()} for row in table.to_dict("records")]
@@ -101,13 +101,13 @@ def _label_column(file: Path, columns: list[str], label: str) -> str:
                 f"{did_you_mean(label, columns)}"
             )
         return label
-    found = [name for name in columns if name.casefold() in LABELS]
-    if len(found) != 1:
-        many = f"{' and '.join(found)} could all be it" if found else f"it has {', '.join(columns) or 'no more'}"
-        raise DataError(
-            f"Which column of {file} is the label cannot be told: {many}. Name it: --set data.label=COLUMN."
+    candidates = [name for name in columns if name.casefold() in LABELS]
+    if len(candidates) != 1:
+        many = (
+            f"{' and '.join(candidates)} could all be it" if candidates else f"it has {', '.join(columns) or 'no more'}"
         )
-    return found[0]
+        raise DataError(f"Which column of {file} is the label is not clear: {many}. Name it: --set data.label=COLUMN.")
+    return candidates[0]
 
 
 def _images(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
@@ -155,8 +155,8 @@ def _suffix(path: str) -> str:
     >>> _suffix("sub-01/anat/sub-01_acq-a_T1w.nii.gz"), _suffix("sub-01/anat/brain.nii")
     ('T1w', '')
     """
-    found = re.search(r"_([A-Za-z0-9]+)\.[^/]*$", path)
-    return found[1] if found else ""
+    match = re.search(r"_([A-Za-z0-9]+)\.[^/]*$", path)
+    return match[1] if match else ""
 
 
 def _sides(root: Path, values: StrArray) -> StrArray:

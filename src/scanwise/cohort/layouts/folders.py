@@ -64,7 +64,7 @@ def classes(root: Path) -> Listing:
 def walk(root: Path) -> Iterator[tuple[str, str]]:
     """Relative paths of all files that are not hidden, each with the reason why it cannot be used, or "".
 
-    The files of a folder come sorted before those of its folders. A folder that cannot be read is told like a file.
+    The files of a folder come sorted before those of its folders. A folder that cannot be read is listed like a file.
     """
     waiting = [""]
     while waiting:
@@ -84,17 +84,17 @@ def walk(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def _entries(folder: Path) -> "Iterator[os.DirEntry[str]]":
-    """What of a folder is the user's: not hidden, and not what a Mac leaves in archives."""
+    """Entries of a folder without hidden files and what macOS leaves in archives."""
     try:
-        with os.scandir(folder) as found:
-            entries = [entry for entry in found if not entry.name.startswith(".") and entry.name != "__MACOSX"]
+        with os.scandir(folder) as scanned:
+            entries = [entry for entry in scanned if not entry.name.startswith(".") and entry.name != "__MACOSX"]
     except OSError as error:
         raise DataError(f"The folder {folder} cannot be read: {error.strerror}. Change its permissions.") from error
     return iter(entries)
 
 
 def _fault(entry: "os.DirEntry[str]") -> str:
-    """Why a file that was found is not even opened."""
+    """Why a file that was scanned is not even opened."""
     try:
         if entry.is_dir():
             return "a link to a folder: links are not followed, because they may loop"

@@ -25,7 +25,7 @@ def alzheimer(root: Path) -> Listing:
     """`uraninjo/augmented-alzheimer-mri-dataset`: the augmented scans are learnt from, the original ones are the test.
 
     The published protocol takes a fifth of the augmented scans for validation (`split.published.validation`). They are
-    copies of the test scans; who is who is not known.
+    copies of the test scans; subjects are not known.
     """
     rows: list[tuple[str, str, str]] = []
     unused: list[tuple[str, str]] = []
@@ -42,12 +42,12 @@ def alzheimer(root: Path) -> Listing:
 
 def stroke_tree(root: Path) -> Path | None:
     """The folder of train/{1- Stroke,2- Control} and test/{strokeBT,strokeMR,normalBT,normalMR}: `deep`, or it itself."""
-    for place in (root, root / "deep"):
-        if place.is_dir() and {"train", "test"} <= set(folders.tops(place)):
-            taught, tested = folders.tops(place / "train"), folders.tops(place / "test")
-            known = all(spelling(name) in _TAUGHT for name in taught) and all(map(_STROKE.fullmatch, tested))
-            if taught and tested and known:
-                return place
+    for folder in (root, root / "deep"):
+        if folder.is_dir() and {"train", "test"} <= set(folders.tops(folder)):
+            taught, tested = folders.tops(folder / "train"), folders.tops(folder / "test")
+            recognised = all(spelling(name) in _TAUGHT for name in taught) and all(map(_STROKE.fullmatch, tested))
+            if taught and tested and recognised:
+                return folder
     return None
 
 
@@ -61,8 +61,8 @@ def stroke(root: Path) -> Listing:
             unused.append((path, fault or "not inside a class folder"))
         elif parts[0] == "train":
             rows.append((path, _TAUGHT[spelling(parts[1])], "train", ""))
-        elif found := _STROKE.fullmatch(parts[1]):
-            rows.append((path, found[1].casefold(), "test", found[2].upper()))
+        elif match := _STROKE.fullmatch(parts[1]):
+            rows.append((path, match[1].casefold(), "test", match[2].upper()))
     paths, labels, sides, modalities = ([row[index] for row in rows] for index in range(4))
     groups = {"modality": texts(modalities)}
     return Listing(root, texts(paths), texts(labels), groups=groups, given=texts(sides), unused=tuple(unused))
@@ -113,19 +113,19 @@ def _styles(file: Path) -> tuple[list[dict[str, str]], list[tuple[str, str]]]:
         table = csv.reader(stream, quoting=csv.QUOTE_NONE)  # titles hold quotes that end nowhere
         header = [name.strip() for name in next(table)]
         for values in table:
-            place = f"styles.csv, line {table.line_num}"
+            line = f"styles.csv, line {table.line_num}"
             if not values:
                 continue
             if len(values) < len(header):
-                unused.append((place, f"has {len(values)} values, expected {len(header)}"))
+                unused.append((line, f"has {len(values)} values, expected {len(header)}"))
                 continue
             last = len(header) - 1
             title = _unquoted(",".join(values[last:]).strip())
             row = dict(zip(header, [*(value.strip() for value in values[:last]), title], strict=True))
             if not row["id"].isdigit() or not row["articleType"]:
-                unused.append((place, "has no id or no articleType"))
+                unused.append((line, "has no id or no articleType"))
             elif row["id"] in rows:
-                unused.append((place, f"the product {row['id']} is listed twice"))
+                unused.append((line, f"the product {row['id']} is listed twice"))
             else:
                 rows[row["id"]] = row
     return list(rows.values()), unused
@@ -139,4 +139,4 @@ TREES: tuple[tuple[Callable[[Path], Path | None], Callable[[Path], Listing]], ..
     (alzheimer_tree, alzheimer),
     (stroke_tree, stroke),
 )
-"""What recognises a tree, and what lists it; fashion is known by its table."""
+"""(recognises a tree, lists it) for each known data set; fashion is recognised by its table."""

@@ -11,7 +11,7 @@ import pandas as pd
 
 from scanwise.cohort import pseudonymised_paths, table_files
 from scanwise.cohort.listing import SIDE_NAMES, Listing, first, texts
-from scanwise.cohort.table_files import Table
+from scanwise.cohort.table_files import TypedTable
 from scanwise.errors import DataError, did_you_mean
 from scanwise.records import SIDES, StrArray
 
@@ -19,13 +19,15 @@ COLUMNS = ("path", "label", "subject", "split", "text")
 _FILES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".jp2", ".dcm", ".nii", ".nii.gz")
 
 
-def read(file: Path, subject: str, label: str = "", *, labelled: bool = True, anywhere: bool = True) -> Listing:
+def read_manifest(
+    file: Path, subject: str, label: str = "", *, labelled: bool = True, anywhere: bool = True
+) -> Listing:
     """List what a table names.
 
     Args:
         file: CSV, TSV, Parquet or Excel. Its paths are relative to its own folder, below which they must stay; or else
             all of them are absolute.
-        subject: the column that tells who is who; without it `subject` is taken, if there is one.
+        subject: the column of subjects; without it `subject` is taken, if there is one.
         label: the column that holds the class, where it is not `label`.
         labelled: whether there must be labels.
         anywhere: whether absolute paths may lead elsewhere; not so in a table that somebody else wrote.
@@ -33,7 +35,7 @@ def read(file: Path, subject: str, label: str = "", *, labelled: bool = True, an
     Raises:
         DataError: with the rows or columns to change.
     """
-    table = table_files.read(file)
+    table = table_files.read_user_table(file)
     columns = table.columns
     called = label or "label"
     needed = ["path", called] if labelled else ["path"]
@@ -44,8 +46,8 @@ def read(file: Path, subject: str, label: str = "", *, labelled: bool = True, an
                 f"{did_you_mean(column, map(str, columns))} Rename the column."
             )
     column = subject if subject in columns else "subject"
-    known = column in columns and (subject in columns or not subject)
-    refuse_missing(table, file, [*needed, *([column] if known else [])])
+    given = column in columns and (subject in columns or not subject)
+    refuse_missing(table, file, [*needed, *([column] if given else [])])
     root, paths = _places(file, columns["path"].tolist(), anywhere)
     refuse_duplicates(paths, file)
     others = [name for name in columns if name not in ("path", called, "label", "subject", "split", "text", column)]
@@ -60,8 +62,8 @@ def read(file: Path, subject: str, label: str = "", *, labelled: bool = True, an
         root,
         texts(paths),
         texts(columns[called] if labelled else ["" for _ in paths]),
-        subject=texts(columns[column]) if known else None,
-        subject_source=f"column {column}" if known else "",
+        subject=texts(columns[column]) if given else None,
+        subject_source=f"column {column}" if given else "",
         groups={str(name): texts(columns[name].fillna("")) for name in others if name not in files},
         text=texts(columns["text"].fillna("")) if "text" in columns else None,
         given=_sides(columns["split"].fillna(""), file) if "split" in columns else None,
@@ -69,12 +71,12 @@ def read(file: Path, subject: str, label: str = "", *, labelled: bool = True, an
     )
 
 
-def write(listing: Listing, file: Path, name: Path) -> None:
+def write_manifest(listing: Listing, file: Path, name: Path) -> None:
     """Write to `file` a table that reads back as this listing once it is called `name`.
 
     Paths are relative to its folder where the scans lie below that, and else absolute.
     """
-    below, root = (Path(os.path.abspath(place)) for place in (name.parent, listing.root))  # noqa: PTH100 - without ".."
+    below, root = (Path(os.path.abspath(folder)) for folder in (name.parent, listing.root))  # noqa: PTH100 - without ".."
     prefix = root.relative_to(below) if root.is_relative_to(below) else root
     columns: dict[str, StrArray | Sequence[str]] = {
         "path": [(prefix / path).as_posix() for path in listing.path.tolist()],
@@ -87,10 +89,10 @@ def write(listing: Listing, file: Path, name: Path) -> None:
     columns.update({name: values for name, values in listing.groups.items() if name not in COLUMNS})
     if listing.text is not None:
         columns["text"] = listing.text
-    table_files.write(columns, file, name)
+    table_files.write_user_table(columns, file, name)
 
 
-def refuse_missing(table: Table, file: Path, columns: Sequence[str]) -> None:
+def refuse_missing(table: TypedTable, file: Path, columns: Sequence[str]) -> None:
     """Say in which lines a column is empty."""
     for column in columns:
         values = table.columns[column]
@@ -128,22 +130,22 @@ def _places(file: Path, paths: Sequence[str], anywhere: bool) -> tuple[Path, lis
 def _inside(root: Path, path: str, file: Path, real: Callable[[str], str]) -> str:
     """The path relative to the root; one that leads out of it, by itself or by a link, is refused."""
     base = os.path.normpath(root.absolute())
-    place = os.path.normpath(os.path.join(base, path))  # noqa: PTH118
-    if path != path.strip() and not os.path.lexists(place):  # blanks that somebody typed, and not of the name
-        place = os.path.normpath(os.path.join(base, path.strip()))  # noqa: PTH118
+    joined = os.path.normpath(os.path.join(base, path))  # noqa: PTH118
+    if path != path.strip() and not os.path.lexists(joined):  # blanks that somebody typed, and not of the name
+        joined = os.path.normpath(os.path.join(base, path.strip()))  # noqa: PTH118
     folder = base + os.sep
-    within = place.startswith(folder if base != os.sep else base)
-    if within and (os.path.islink(place) or real(os.path.dirname(place)) != os.path.dirname(place)):  # noqa: PTH114, PTH120
-        within = Path(real(place)).is_relative_to(real(base))
+    within = joined.startswith(folder if base != os.sep else base)
+    if within and (os.path.islink(joined) or real(os.path.dirname(joined)) != os.path.dirname(joined)):  # noqa: PTH114, PTH120
+        within = Path(real(joined)).is_relative_to(real(base))
     if not within:
         raise DataError(f"{file}: the path {path!r} leads outside {root}. Keep scans below the manifest's folder.")
-    return place[len(base) :].lstrip(os.sep).replace(os.sep, "/")
+    return joined[len(base) :].lstrip(os.sep).replace(os.sep, "/")
 
 
 def _are_files(values: "pd.Series[str]") -> bool:
     """Whether a column holds names of scans: those are neither words nor a group."""
-    told = values.dropna()
-    return bool(len(told)) and all(PurePosixPath(value).name.casefold().endswith(_FILES) for value in told)
+    given = values.dropna()
+    return bool(len(given)) and all(PurePosixPath(value).name.casefold().endswith(_FILES) for value in given)
 
 
 def _sides(values: "pd.Series[str]", file: Path) -> StrArray:

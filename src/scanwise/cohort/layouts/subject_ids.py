@@ -1,4 +1,4 @@
-"""Who is who, where the data itself does not say: a pattern over the path, or a table of path and subject."""
+"""Subjects that the user names: by a pattern over the path, or a table of path and subject."""
 
 import os
 import re
@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from scanwise.cohort import table_files
-from scanwise.cohort.decoding.slice_names import file_of
+from scanwise.cohort.decoding.slice_names import file_of_scan
 from scanwise.cohort.layouts import manifests
 from scanwise.cohort.listing import Listing, first, texts
 from scanwise.errors import DataError
 
 
-def add(listing: Listing, subject: str) -> Listing:
+def add_subjects(listing: Listing, subject: str) -> Listing:
     """The listing with the subject of each file.
 
     Args:
@@ -33,18 +33,18 @@ def add(listing: Listing, subject: str) -> Listing:
         raise DataError(
             f"--subject {subject!r} is no column of the data, no .csv file and no regular expression ({error})."
         ) from error
-    found = [_name_in(pattern, path) for path in listing.path.tolist()]
-    lost = [path for path, name in zip(listing.path.tolist(), found, strict=True) if not name]
+    names = [_name_in(pattern, path) for path in listing.path.tolist()]
+    lost = [path for path, name in zip(listing.path.tolist(), names, strict=True) if not name]
     if lost:
         raise DataError(
             f"--subject {subject!r} is no column of the data; as a pattern it does not match {len(lost)} of "
-            f"{len(found)} paths ({first(lost)}). Widen the pattern so that every path tells its subject."
+            f"{len(names)} paths ({first(lost)}). Widen the pattern so that every path tells its subject."
         )
-    return replace(listing, subject=texts(found), subject_source=f"pattern {subject}")
+    return replace(listing, subject=texts(names), subject_source=f"pattern {subject}")
 
 
 def _name_in(pattern: re.Pattern[str], path: str) -> str:
-    """What a pattern finds in a path: its groups joined by "_", or else all of it; "" where it finds nothing."""
+    """The part of a path that a pattern matches: its groups joined by "_", or all of it; "" without a match."""
     match = pattern.search(path)
     return "" if match is None else "_".join(g for g in match.groups() if g is not None) or match[0]
 
@@ -52,7 +52,7 @@ def _name_in(pattern: re.Pattern[str], path: str) -> str:
 def _join(listing: Listing, file: Path) -> Listing:
     if not file.is_file():
         raise DataError(f"--subject names the file {file}, which is not there.")
-    table = table_files.read(file)
+    table = table_files.read_user_table(file)
     for column in ("path", "subject"):
         if column not in table.columns:
             raise DataError(f"{file} has no column {column!r}; a subject file has the columns path and subject.")
@@ -67,13 +67,13 @@ def _join(listing: Listing, file: Path) -> Listing:
             f"{file} has no subject for {len(lost)} of {len(listing.path)} scans ({first(lost)}). "
             f"Its paths must be relative to {listing.root}."
         )
-    known = np.array([of[path] for path in listing.path.tolist()], dtype=np.str_)
-    return replace(listing, subject=known, subject_source=f"file {file.name}")
+    subjects = np.array([of[path] for path in listing.path.tolist()], dtype=np.str_)
+    return replace(listing, subject=subjects, subject_source=f"file {file.name}")
 
 
 def _add_files(of: dict[str, str], table: Path) -> None:
-    """Where slices are listed, their file is known too: all of its slices are of one subject."""
+    """Add the files of listed slices: all slices of a file are of one subject."""
     for path, subject in list(of.items()):
-        file = file_of(path)
+        file = file_of_scan(path)
         if of.setdefault(file, subject) != subject:
             raise DataError(f"{table} gives {file} and its slices to several subjects; a volume is of one person.")

@@ -70,7 +70,7 @@ def write_augmented_copies(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} already holds something. Choose another folder with --out.")
     shape = Recipe(name="augment", data=Data(size=size, channels=3, shape="pad"))
-    intake = cohort.read(str(data), shape, subject, progress=progress)
+    intake = cohort.read_cohort(str(data), shape, subject, progress=progress)
     known = with_recovered_subjects(intake.cohort, progress=progress)
     if not known.subjects_known:
         raise DataError(
@@ -85,7 +85,7 @@ def write_augmented_copies(
         copies = _write_copies(folder, known, intake.store, origins, change, seed, progress)
         everyone = np.concatenate([np.arange(len(known)), origins])
         whole = replace(known.take(everyone), root=str(folder), path=np.array([*paths, *copies]))
-        manifests.write(as_listing(whole), folder / "manifest.csv", folder / "manifest.csv")
+        manifests.write_manifest(as_listing(whole), folder / "manifest.csv", folder / "manifest.csv")
         pairs = zip(copies, (paths[row] for row in origins.tolist()), strict=True)
         write_csv(("path", "origin"), pairs, folder / "origins.csv")
     return out / "manifest.csv"

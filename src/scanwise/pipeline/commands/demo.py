@@ -25,11 +25,11 @@ def run_demo(out: Path, *, seed: int = 0, device: str = "auto", threads: int = 0
     Raises:
         RunError: if `out` holds something else, or a demonstration with another seed.
     """
-    from scanwise.cohort import phantom
+    from scanwise.cohort import phantom, phantom_files
 
     made = replace(phantom.DEMO, seed=seed)
     log.info("drawing %d scans of %d synthetic subjects", made.subjects * made.slices, made.subjects)
-    phantom.write(out / "cohort", made, progress=progress)
+    phantom_files.write_phantoms(out / "cohort", made, progress=progress)
     folder = pipeline.fit(
         "demo",
         data=out / "cohort" / "scans",

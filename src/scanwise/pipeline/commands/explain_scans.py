@@ -81,7 +81,7 @@ def explain_files(
     """
     loaded = bundle.load(place)
     made, used = loaded.recipe, resolve_device(device, threads)
-    listing, _ = cohort.slice_expansion.expand(
+    listing, _ = cohort.slice_expansion.expand_slices(
         cohort.layouts.unlabelled(scans, manifest, ""), made.data, progress=progress
     )
     pixels, kept, quarantine = _read(listing, made.data)
@@ -208,12 +208,12 @@ def _members(
 
 
 def _read(listing: Any, settings: Data) -> "tuple[Pixels, list[int], list[tuple[str, str]]]":
-    from scanwise.cohort.decoding.readers import Scan, read_files
+    from scanwise.cohort.decoding.readers import DecodedScan, read_files
 
     pixels, kept, quarantine = [], [], []
     places = [listing.root / path for path in listing.path.tolist()]
     for row, scan in enumerate(read_files(places, settings)):
-        if isinstance(scan, Scan):
+        if isinstance(scan, DecodedScan):
             pixels.append(scan.pixels)
             kept.append(row)
         else:

@@ -11,7 +11,7 @@ from scanwise import bundle, cohort, evaluation, registration, run
 from scanwise.audit import copies
 from scanwise.audit.duplicates import SAME_SCAN
 from scanwise.bundle import Bundle
-from scanwise.cohort.classes import known_as
+from scanwise.cohort.classes import match_labels
 from scanwise.csv_files import write_csv, write_table
 from scanwise.errors import DataError, LeakageError, ScanwiseError
 from scanwise.evaluation import shift
@@ -151,9 +151,9 @@ def _read(
 ) -> tuple[Cohort, list[Finding], list[tuple[str, str]]]:
     """The other scans, under the run's classes; labels that the run does not know are left out and said."""
     free = loaded.recipe.model_copy(update={"classes": None, "ordered": None})
-    intake = cohort.read(data, free, subject, pseudonymise=pseudonymise, bare=True, progress=progress)
+    intake = cohort.read_cohort(data, free, subject, pseudonymise=pseudonymise, bare=True, progress=progress)
     found = [finding for finding in intake.findings if finding.check != "cohort.order"]
-    meant = known_as(intake.cohort.classes, loaded.recipe, loaded.classes)
+    meant = match_labels(intake.cohort.classes, loaded.recipe, loaded.classes)
     if not meant:
         raise DataError(
             f"None of the labels in {data} ({', '.join(intake.cohort.classes)}) is a class of this run "
@@ -244,7 +244,7 @@ def _answer(
     loaded: Bundle, known: Cohort, device: str, progress: bool
 ) -> tuple[Predictions, Predictions | None, Sequence[tuple[str, str]]]:
     """The bundle's answers, with labels, by scan and by subject."""
-    root = cohort.remote.local(known.root)
+    root = cohort.remote.local_root(known.root)
     answer = loaded.predict(
         [root / path for path in known.path.tolist()],
         known.subject.tolist() if known.subjects_known else None,

@@ -69,11 +69,11 @@ def make_manifest(
     """
     section = recipe.load_recipe(source or "demo", settings).data
     away = remote.is_remote(str(data))
-    place = remote.mirror(str(data), progress=progress) if away else layouts.local(str(data))
+    place = remote.mirror(str(data), progress=progress) if away else layouts.resolve_data(str(data))
     listing = _list(place, subject, section.label, anywhere=not away)
     if pseudonymise:
-        listing = pseudonymised_paths.cover(listing)
-    scans, rows = slice_expansion.expand(listing, section, progress=progress)
+        listing = pseudonymised_paths.pseudonymise_listing(listing)
+    scans, rows = slice_expansion.expand_slices(listing, section, progress=progress)
     if scans.subject is not None and (scans.subject == "").any():
         remark = "Some headers name no patient, so the table has no subjects; fill in that column yourself."
         scans = replace(scans, subject=None, subject_source="", remarks=(*scans.remarks, remark))
@@ -82,7 +82,7 @@ def make_manifest(
             f"None of the {len(listing)} files in {data} can be read; the first: {': '.join(scans.unused[0])}."
         )
     with run.writing(out) as temporary:
-        manifests.write(scans, temporary, out)
+        manifests.write_manifest(scans, temporary, out)
     return ManifestResult(out, _write_unused(scans, out), scans, len(np.unique(rows)))
 
 

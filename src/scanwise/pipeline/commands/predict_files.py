@@ -31,8 +31,8 @@ def predict_files(
     loaded = bundle.load(path)
     files = layouts.unlabelled(scans, manifest, subject)
     if pseudonymise:
-        files = pseudonymised_paths.cover(files)
-    listing, _ = slice_expansion.expand(files, loaded.recipe.data, progress=progress)
+        files = pseudonymised_paths.pseudonymise_listing(files)
+    listing, _ = slice_expansion.expand_slices(files, loaded.recipe.data, progress=progress)
     if not len(listing):
         raise DataError(f"None of the {len(files)} files can be read; the first: {', '.join(listing.unused[0])}.")
     subjects = None

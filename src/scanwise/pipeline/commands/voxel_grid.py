@@ -88,7 +88,7 @@ def read_voxel_grid(file: Path, settings: Data) -> VoxelGrid:
         file: a path, or that of a slice, such as `x.nii.gz#045`.
         settings: of the recipe that read it.
     """
-    path, index = slice_names.locate(file)
+    path, index = slice_names.split_slice(file)
     with path.open("rb") as stream:
         kind = readers.kind_of(stream.read(readers.HEAD))
     if kind == "nifti":
@@ -97,7 +97,7 @@ def read_voxel_grid(file: Path, settings: Data) -> VoxelGrid:
         found = dicom.read_geometry(path, index or 0)
         affine = np.full((4, 4), np.nan) if found.affine is None else found.affine
         return VoxelGrid(found.rows, found.columns, (found.rows, found.columns), affine)
-    rows, columns = readers.decode(path.read_bytes()).shape[:2]
+    rows, columns = readers.decode_picture(path.read_bytes()).shape[:2]
     return VoxelGrid(rows, columns, (rows, columns), np.full((4, 4), np.nan))
 
 

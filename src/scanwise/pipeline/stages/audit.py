@@ -54,7 +54,7 @@ def audit_scans(
     Raises:
         DataError: if nothing can be read.
     """
-    intake = cohort.read(str(data), LOOK, subject, pseudonymise=pseudonymise, bare=True, progress=progress)
+    intake = cohort.read_cohort(str(data), LOOK, subject, pseudonymise=pseudonymise, bare=True, progress=progress)
     evidence = gather_evidence(intake.cohort, _mapped(intake.store), quarantine=intake.quarantine, seed=seed)
     evidence = replace(evidence, split=given_split(evidence.cohort))
     noted, seconds = audit.run_checks(evidence, checks, _said(progress))
@@ -145,7 +145,7 @@ def gather_evidence(
             source = f"recovered from pixels, {recovered.reason}"
             known = replace(known, subject=recovered.subject, subject_source=source)
     who = known.subject if known.subjects_known else None
-    files = quality.read_file_facts(remote.local(known.root), known.path)
+    files = quality.read_file_facts(remote.local_root(known.root), known.path)
     return Evidence(
         known,
         pixels,
@@ -166,7 +166,9 @@ def with_recovered_subjects(known: Cohort, *, progress: bool = False) -> Cohort:
 
 def audit_thumbnails(known: Cohort, *, progress: bool = False) -> Pixels:
     """(N, S, S, 1) what the audit looks at; memory-mapped, for 40,000 scans are 430 MB."""
-    found, refused = store.build(remote.local(known.root), known.path, registration.THUMBNAIL, progress=progress)
+    found, refused = store.build_store(
+        remote.local_root(known.root), known.path, registration.THUMBNAIL, progress=progress
+    )
     if refused:
         raise DataError(f"{len(refused)} scans could be read a moment ago and cannot now. Is the disk there?")
     return _mapped(found)
@@ -182,7 +184,7 @@ def given_split(known: Cohort) -> Split | None:
     if known.given is None or not {"train", "test"} <= set(known.given.tolist()):
         return None
     split = Split(known.given, "given", 0, "the data's own train and test sides", leaky=False)
-    return replace(split, leaky=any(finding.severity == "leak" for finding in splits.check(known, split)))
+    return replace(split, leaky=any(finding.severity == "leak" for finding in splits.check_split(known, split)))
 
 
 def _said(progress: bool) -> Callable[[str], None]:
@@ -225,19 +227,19 @@ def write_fixed_manifest(found: AuditResult, file: Path) -> str:
     told += joined
     mended = replace(known.take(kept), given=None)
     if known.subjects_known:
-        mended = replace(mended, given=splits.make(mended, LOOK.split, found.evidence.seed)[0].side)
+        mended = replace(mended, given=splits.make_splits(mended, LOOK.split, found.evidence.seed)[0].side)
         told.append(f"{counted(len(np.unique(mended.subject)), 'subject')}, split by subject")
     else:
         told.append("no split, because nobody knows who is who")
     with run.writing(file) as temporary:
-        manifests.write(as_listing(mended), temporary, file)
+        manifests.write_manifest(as_listing(mended), temporary, file)
     return "; ".join([counted(len(mended), "scan"), *told])
 
 
 def as_listing(known: Cohort) -> Listing:
     """The cohort as a manifest tells it."""
     return Listing(
-        root=remote.local(known.root),
+        root=remote.local_root(known.root),
         path=known.path,
         label=np.array(known.classes)[known.labels],
         subject=known.subject if known.subjects_known else None,

@@ -9,7 +9,7 @@ import numpy as np
 from scanwise import baselines, bundle, calibration, evaluation, pooling, run
 from scanwise.bundle import Predictor, cdr_by_class
 from scanwise.cohort.decoding.pixels import Pixels
-from scanwise.cohort.remote import local
+from scanwise.cohort.remote import local_root
 from scanwise.cohort.store import Store
 from scanwise.pipeline.context import Context
 from scanwise.pipeline.stages.text_inputs import cohort_titles, removable_parts
@@ -119,7 +119,7 @@ def _features(context: Context, train: IntArray, test: IntArray) -> dict[str, An
 
 def _compute_features(context: Context) -> FloatArray:
     """(N, D) features of all scans, from the backbone that the recipe names for the baseline."""
-    from scanwise.cohort.store import build
+    from scanwise.cohort.store import build_store
     from scanwise.models import build_network
     from scanwise.prediction import predict_scans, prediction_batch_size
 
@@ -127,7 +127,7 @@ def _compute_features(context: Context) -> FloatArray:
     shape = Data(size=section.size, channels=3, shape=context.recipe.data.shape)
     options = {"mean": section.mean, "std": section.std, "options": section.options}
     network = build_network(Model(name=section.backbone, weights=section.weights, **options), 0, 3)
-    store, _ = build(local(context.cohort.root), context.cohort.path, shape, progress=context.progress)
+    store, _ = build_store(local_root(context.cohort.root), context.cohort.path, shape, progress=context.progress)
     _, features = predict_scans(
         network,
         store,

@@ -56,7 +56,7 @@ def follow_fit(out: Path, *, data: str, subject: str, device: str, pseudonymise:
 def _take_up(folder: Run, data: str, subject: str, device: str, pseudonymise: bool) -> Context:
     made = load_recipe(folder.recipe)
     known = Cohort.load(folder.cohort)
-    intake = cohort.read(data, made, subject, pseudonymise=pseudonymise)
+    intake = cohort.read_cohort(data, made, subject, pseudonymise=pseudonymise)
     where = {path: row for row, path in enumerate(intake.cohort.path.tolist())}
     missing = [path for path in known.path.tolist() if path not in where]
     if missing:
