@@ -238,7 +238,7 @@ def test_real_weights_load_whole(channels: int) -> None:
 )
 @torch.inference_mode()
 def test_real_weights_go_under_attention_whole() -> None:
-    """The third reference system, on its real and frozen backbone, in its smallest size."""
+    """mobilenet-attention, on its real and frozen backbone, in its smallest size."""
     options = {"pad_type": "same"}
     section = Model(name="mobilenetv2_035", weights=str(MOBILENET), options=options, attention={"width": 64})
     body, state = build_network(section, 4, 3).body.eval(), weights.read_weights(MOBILENET)

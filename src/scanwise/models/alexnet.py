@@ -1,4 +1,4 @@
-"""AlexNet for 32 × 32 gray scans, as the fifth reference system adapted it.
+"""AlexNet for 32 × 32 gray scans, as alexnet-gray (a published system) adapted it.
 
 Five blocks of convolution, batch norm, ReLU and max-pooling with kernels 11, 5, 3, 3, 3, then 4096 → 4096 → classes
 with dropout. The published text gives no widths; these are those of torchvision's AlexNet (Krizhevsky 2014).

@@ -1,6 +1,6 @@
-"""A convolutional network and a vision transformer side by side: the sixth reference system.
+"""A convolutional network and a vision transformer side by side, as in the published system stroke-hybrid.
 
-The one sees texture, the other sees how far places belong together; the classifier gets the features of both.
+The one sees texture, the other relations between distant regions; the classifier gets the features of both.
 """
 
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ HALVES = ("convolution", "transformer")
 
 
 class HybridNetwork(nn.Module):
-    """Pooled features of the one half and the class token of the other, put side by side, under one head.
+    """Pooled features of the convolutional half and class token of the transformer, concatenated, under one head.
 
     Args:
         convolution: a backbone without classifier.
         transformer: another.
         head: as `heads.dense` makes it, for the features of both.
         changes: (2, 1 or C) of each half: a factor and a shift, which turn the pixels of the network into those that the
-            weights of the half have learnt from.
+            weights of the half were trained on.
     """
 
     def __init__(
@@ -32,13 +32,13 @@ class HybridNetwork(nn.Module):
         self.head = head
         self.classifier = f"head.{len(head) - 1}"
         for name, values in zip(HALVES, changes, strict=True):
-            # The recipe says them; weights of published hybrids have no such thing.
+            # They come from the recipe; weights of published hybrids do not have them.
             self.register_buffer(f"{name}_change", values[..., None, None], persistent=False)
         self.widths = [int(half.head_hidden_size) for half in (convolution, transformer)]  # type: ignore[arg-type]
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """(N, D): what both halves see, convolution first."""
-        return torch.cat([self._seen_by(name, images) for name in HALVES], dim=1)
+        """(N, D): features of both halves, convolution first."""
+        return torch.cat([self._half_features(name, images) for name in HALVES], dim=1)
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         hidden: Tensor = self.head[:-1](features)
@@ -48,13 +48,13 @@ class HybridNetwork(nn.Module):
         return self.forward_head(self.forward_features(images))
 
     def norms(self, features: Tensor) -> Tensor:
-        """(N, 2): the Euclidean norm of what each half sees, convolution first."""
+        """(N, 2): the Euclidean norm of each half's features, convolution first."""
         return torch.stack([half.norm(dim=1) for half in torch.split(features, self.widths, dim=1)], dim=1)
 
     def contributions(self, features: Tensor) -> Tensor:
-        """(N, 2): the norm of what each half adds to the first linear layer, convolution first.
+        """(N, 2): the norm of each half's contribution to the first linear layer, convolution first.
 
-        Unlike the norm of the features it takes into account how much the head listens to each half.
+        Unlike the norm of the features it takes the weights of the head into account.
         """
         first = next(layer for layer in self.head if isinstance(layer, nn.Linear))
         pairs = zip(
@@ -62,7 +62,7 @@ class HybridNetwork(nn.Module):
         )
         return torch.stack([(half @ weight.T).norm(dim=1) for half, weight in pairs], dim=1)
 
-    def _seen_by(self, name: str, images: Tensor) -> Tensor:
+    def _half_features(self, name: str, images: Tensor) -> Tensor:
         half: Any = getattr(self, name)
         factor, shift = getattr(self, f"{name}_change")
         pooled: Tensor = half.forward_head(half.forward_features(images * factor + shift), pre_logits=True)

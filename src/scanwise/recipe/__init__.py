@@ -1,7 +1,7 @@
-"""What a recipe may say: frozen sections, YAML in, `--set train.epochs=3` over it, all mistakes reported at once.
+"""Recipes: frozen sections, YAML in, `--set train.epochs=3` over it, all mistakes reported at once.
 
 A recipe is data: it names entries of tables and can never run code. The descriptions of fields, in the modules of this
-room, are the reference; `scanwise recipes schema` gives them to editors.
+package, are the reference; `scanwise recipes schema` gives them to editors.
 """
 
 import io
@@ -15,8 +15,8 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from scanwise.errors import RecipeError, did_you_mean
 from scanwise.recipe.data import Audit, Data, PublishedSplit, SplitSection
+from scanwise.recipe.evaluation import Baselines, Calibration, Conformal, Evaluation, Uncertainty
 from scanwise.recipe.explain import Explain
-from scanwise.recipe.judging import Baselines, Calibration, Conformal, Evaluation, Uncertainty
 from scanwise.recipe.model import (
     AttentionSection,
     BackboneSection,
@@ -67,27 +67,33 @@ __all__ = [
 
 
 class ClassDescription(Section):
-    """What a class is called in reports."""
+    """Description of a class in reports."""
 
     title: str = ""
+    """Name in reports (default: that of the class)."""
     description: str = ""
+    """Explanation in one sentence."""
     cdr: float | None = None
-    """Clinical Dementia Rating, where the class has one."""
+    """Clinical Dementia Rating, if the class has one."""
 
 
 class Recipe(Section):
-    """One system, from scans to report."""
+    """A complete system, from scans to report."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
-    """What the run is called in reports."""
+    """Name of the run in reports."""
     title: str = ""
+    """Title of the report (default: the name)."""
     description: str = ""
+    """Purpose of the system, for reports."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Seed of everything that is drawn at random."""
     classes: tuple[str, ...] | Mapping[str, str | tuple[str, ...]] | None = None
-    """Which labels are used, in which order, under which name: a list, or `name: label`, or `name: [labels to merge]`."""
+    """Labels to use, in order: a list, or `name: label`, or `name: [labels to merge]` (default: every label found)."""
     ordered: bool | None = None
-    """Whether the classes are stages in order; unsaid, known scales decide, and any other set of names has no order."""
+    """The classes are ordered stages (default: true for known scales, false for all other names)."""
     stages: Mapping[str, ClassDescription] = {}
+    """Titles and descriptions of the classes, by name."""
     data: Data = Data()
     audit: Audit = Audit()
     split: SplitSection = SplitSection()
@@ -103,15 +109,15 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _ordinal_with_corn(self) -> Self:
         if self.model.ordinal != (self.train.loss == "corn"):
-            raise ValueError("model.ordinal: true and train.loss: corn belong together; set both, or none of them")
+            raise ValueError("model.ordinal: true and train.loss: corn belong together; set both or neither")
         return self
 
     @model_validator(mode="after")
     def _words_unmixed(self) -> Self:
         if self.model.reads_words and (self.train.mixup or self.train.cutmix):
             raise ValueError(
-                f"mixup and cutmix mix pixels, and the words that model.name: {self.model.name} reads cannot be mixed with "
-                "them; set train.mixup and train.cutmix to 0"
+                f"mixup and cutmix mix pixels, but not the words that model.name: {self.model.name} reads; "
+                "set train.mixup and train.cutmix to 0"
             )
         return self
 
@@ -122,7 +128,7 @@ class Recipe(Section):
             return self
         if model.weights in ("none", "hub") or not model.class_order:
             raise ValueError(
-                "train.epochs: 0 learns nothing, so the whole network must come from a file: set model.weights to it, and "
+                "train.epochs: 0 trains nothing, so the whole network must come from a file: set model.weights to it, and "
                 "model.class_order to the names of its classes in its order"
             )
         if model.members.kind == "deep_ensemble":
@@ -132,14 +138,14 @@ class Recipe(Section):
         if model.reads_words and model.text.encoder == "small":
             raise ValueError(
                 "train.epochs: 0 does not go with text.encoder: small, whose vocabulary every run learns anew; the weights "
-                "know another one"
+                "belong to another one"
             )
         if self.explain.retrain:
-            raise ValueError("explain.retrain trains twice more, and with train.epochs: 0 nothing is; leave it out")
+            raise ValueError("explain.retrain trains twice more, but train.epochs: 0 trains nothing; leave it out")
         return self
 
     def to_yaml(self) -> str:
-        """The recipe with every default made explicit."""
+        """YAML of the recipe with every default made explicit."""
         from ruamel.yaml import YAML
 
         yaml = YAML(typ="safe", pure=True)
@@ -151,14 +157,14 @@ class Recipe(Section):
 
 
 def shipped_recipes() -> dict[str, str]:
-    """The recipes that come with scanwise: name to YAML text."""
+    """Recipes that come with scanwise: name to YAML text."""
     folder = resources.files("scanwise") / "recipes"
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
     return {f.name.removesuffix(".yaml"): f.read_text(encoding="utf-8") for f in files}
 
 
 def load_recipe(source: str | Path, settings: Iterable[str] = ()) -> Recipe:
-    """Read a shipped recipe by name, or a YAML file, and lay `a.b=value` settings over it.
+    """Read a shipped recipe by name, or a YAML file, and apply `a.b=value` settings.
 
     Raises:
         RecipeError: naming every mistake at once.
@@ -171,7 +177,7 @@ def load_recipe(source: str | Path, settings: Iterable[str] = ()) -> Recipe:
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        mistakes += [_explain(dict(found)) for found in error.errors()]
+        mistakes += [_describe_error(dict(details)) for details in error.errors()]
     if mistakes:
         mistakes = list(dict.fromkeys(mistakes))
         lines = "\n".join(f"  - {mistake}" for mistake in mistakes)
@@ -180,7 +186,7 @@ def load_recipe(source: str | Path, settings: Iterable[str] = ()) -> Recipe:
 
 
 def recipe_schema() -> str:
-    """The JSON schema of a recipe, for editors."""
+    """JSON schema of a recipe, for editors."""
     return json.dumps(Recipe.model_json_schema(), indent=1) + "\n"
 
 
@@ -191,13 +197,13 @@ def _text_of(source: str) -> str:
             return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"The recipe file {source} cannot be read: {error}.") from error
-    known = shipped_recipes()
-    if source not in known:
+    shipped = shipped_recipes()
+    if source not in shipped:
         raise RecipeError(
-            f"There is no recipe {source!r}; shipped are {', '.join(known)}.{did_you_mean(source, known)} "
+            f"There is no recipe {source!r}; shipped are {', '.join(shipped)}.{did_you_mean(source, shipped)} "
             "A file of your own must end in .yaml."
         )
-    return known[source]
+    return shipped[source]
 
 
 def _parse_yaml(text: str, source: str) -> Any:
@@ -216,7 +222,7 @@ def _parse_yaml(text: str, source: str) -> Any:
 
 
 def _set(values: dict[str, Any], setting: str) -> str:
-    """Lay one `a.b=value` over the values; return what is wrong with it, or nothing."""
+    """Apply one `a.b=value` to the values; return an error message, or ''."""
     key, equals, text = setting.partition("=")
     if not equals or not key:
         return f"--set {setting}: expected key=value, such as train.epochs=3"
@@ -236,35 +242,33 @@ def _set(values: dict[str, Any], setting: str) -> str:
     return ""
 
 
-def _explain(found: dict[str, Any]) -> str:
-    """One mistake that pydantic found, as a line for people."""
-    where = [str(part) for part in found["loc"]]
-    place = ".".join(where) or "recipe"
-    if where[:1] == ["classes"]:  # a union, of which pydantic tells every failed branch
+def _describe_error(details: dict[str, Any]) -> str:
+    """One error of pydantic as a line for people."""
+    where = [str(part) for part in details["loc"]]
+    key = ".".join(where) or "recipe"
+    if where[:1] == ["classes"]:  # a union, of which pydantic reports every failed branch
         return (
             "classes: expected [label, …], or `name: label` or `name: [label, …]` lines; quote labels that are numbers"
         )
-    match found["type"]:
+    match details["type"]:
         case "extra_forbidden":
-            siblings = _fields_at(found["loc"][:-1])
-            return (
-                f"{place}: there is no such key.{did_you_mean(where[-1], siblings)} Known here: {', '.join(siblings)}"
-            )
+            siblings = _fields_at(details["loc"][:-1])
+            return f"{key}: there is no such key.{did_you_mean(where[-1], siblings)} Known here: {', '.join(siblings)}"
         case "literal_error":
-            expected = str(found["ctx"]["expected"])
+            expected = str(details["ctx"]["expected"])
             words = [word.strip("'") for word in expected.replace(" or ", ", ").split(", ")]
-            return f"{place}: {found['input']!r} is not one of {expected}.{did_you_mean(str(found['input']), words)}"
+            return f"{key}: {details['input']!r} is not one of {expected}.{did_you_mean(str(details['input']), words)}"
         case "missing":
-            return f"{place}: is missing and has no default"
+            return f"{key}: is missing and has no default"
         case _:
-            return f"{place}: {found['msg'].removeprefix('Value error, ')} (found {found['input']!r})".replace(
+            return f"{key}: {details['msg'].removeprefix('Value error, ')} (found {details['input']!r})".replace(
                 "\n", " "
             )[:300]
 
 
-def _fields_at(place: tuple[str | int, ...]) -> list[str]:
+def _fields_at(path: tuple[str | int, ...]) -> list[str]:
     section: Any = Recipe
-    for part in place:
+    for part in path:
         kind = (
             section.model_fields[part].annotation
             if isinstance(section, type) and issubclass(section, BaseModel) and part in section.model_fields

@@ -1,4 +1,4 @@
-"""Sections of a recipe about the scans: how they are read, looked at and divided."""
+"""Sections of a recipe about the scans: reading, audit, splits."""
 
 from typing import Annotated, Literal, Self, get_args
 
@@ -11,43 +11,44 @@ AuditCheck = Literal["duplicates", "copies", "subjects", "leakage", "shortcuts",
 
 
 class Data(Section):
-    """What a scan becomes before any network sees it."""
+    """Preprocessing of the scans."""
 
     size: Annotated[int, Field(ge=16, le=1024)] = 128
-    """Side of the square, in pixels."""
+    """Side of the square image, in pixels."""
     channels: Literal[1, 3] = 1
     """1 for gray, 3 for colour."""
     shape: Literal["stretch", "pad"] = "stretch"
-    """How a scan that is not square becomes so: stretched, or padded with black."""
+    """Scans that are not square: stretch them, or pad them with black."""
     label: str = ""
-    """The column of a manifest, or of a BIDS tree's participants.tsv, that holds the class; unsaid, `label`, or in a
-    BIDS tree the one column that is called as such columns are."""
+    """Column of a manifest, or of a BIDS tree's participants.tsv, that holds the class (default: `label`, or in a BIDS tree
+    the one column with a usual name for it)."""
     axis: Literal["axial", "coronal", "sagittal"] = "axial"
-    """Of volumes (NIfTI): the direction in which they are cut into slices."""
+    """Slicing direction of volumes (NIfTI only)."""
     slices: tuple[Proportion, Proportion] = (0.0, 1.0)
-    """Of files with many slices: the part to use, 0 the first slice and 1 the last; of volumes from feet, back or left."""
+    """Range of slices to use, 0 the first and 1 the last (files with many slices only; volumes count from feet, back or left)."""
     every: Count = 1
-    """Of files with many slices: use every k-th of that part."""
+    """Use every k-th slice of that range (files with many slices only)."""
     window: Literal["header", "percentiles"] | tuple[float, Positive] = "header"
-    """Of DICOM: the first window of the header (percentiles where it has none), percentiles always, or [centre, width]."""
+    """Intensity window (DICOM only): the first window of the header (percentiles if it has none), `percentiles`, or [centre,
+    width]."""
     percentiles: tuple[Annotated[float, Field(ge=0, le=100)], Annotated[float, Field(ge=0, le=100)]] = (0.5, 99.5)
-    """Of volumes, and of DICOM without a window: the percentiles of intensity that become black and white."""
+    """Intensity percentiles mapped to black and white (volumes, and DICOM without a window)."""
     nan: Literal["refuse", "black"] = "refuse"
-    """Of volumes: what to do with a slice that holds NaN or infinite voxels."""
+    """Slices with NaN or infinite voxels (volumes only)."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         for name, (low, high) in (("slices", self.slices), ("percentiles", self.percentiles)):
             if low >= high:
-                raise ValueError(f"{name} must go up, from the lower to the higher; found [{low:g}, {high:g}]")
+                raise ValueError(f"{name} must rise from the lower to the higher value; found [{low:g}, {high:g}]")
         return self
 
 
 class Audit(Section):
-    """What is looked at before anything is trained."""
+    """Checks of the cohort before training."""
 
     checks: tuple[AuditCheck, ...] = get_args(AuditCheck)
-    """Which checks run; an empty list skips the audit."""
+    """Checks to run; an empty list skips the audit."""
 
 
 class PublishedSplit(Section):
@@ -62,22 +63,23 @@ class PublishedSplit(Section):
 
 
 class SplitSection(Section):
-    """Who learns and who judges."""
+    """Division of the subjects into training, validation, calibration and test."""
 
     protocols: tuple[Literal["honest", "published"], ...] = ("honest",)
-    """Which splits to fit: honest (by subject) and, beside it, the published one."""
+    """Splits to fit: `honest` (by subject), `published` (that of the original project)."""
     validation: Fraction = 0.15
     """Share of the subjects for early stopping, temperature and tuning."""
     calibration: Fraction = 0.20
     """Share of the subjects for the thresholds of prediction sets."""
     test: Fraction = 0.20
-    """Share of the subjects for the final figures; with folds, one fold."""
+    """Share of the subjects for the final results; with folds, one fold."""
     folds: Count = 1
     """Cross-validation by subject with this many folds; 1 is a single split."""
     small_classes: Literal["keep", "merge", "drop"] = "keep"
-    """A class with too few subjects for every side: kept in training only, merged with its neighbour stage, or dropped."""
+    """Classes with too few subjects for every side: keep them in training only, merge them with the neighbouring stage, or
+    drop them."""
     fewest: Count = 1
-    """Fewest subjects that a class needs not to be one of `small_classes`; at least one a side is needed anyway."""
+    """Fewest subjects of a class that is not one of `small_classes`; one per side is always needed."""
     published: PublishedSplit = PublishedSplit()
 
     @model_validator(mode="after")

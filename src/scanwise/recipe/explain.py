@@ -8,7 +8,7 @@ from scanwise.recipe.section import Count, Proportion, Section
 
 
 class Explain(Section):
-    """Which pixels an answer hangs on, and whether the maps that say so can be trusted."""
+    """Heatmaps of the pixels behind a prediction, and checks of these maps."""
 
     method: Literal[
         "auto",
@@ -23,16 +23,17 @@ class Explain(Section):
         "gradient_rollout",
         "query_key",
     ] = "auto"
-    """`auto` is pooled_gradients: integrated gradients from the scan without its small structures, pooled."""
+    """Explanation method; `auto` is pooled_gradients: integrated gradients from the scan without its small structures,
+    pooled."""
     layer: str = ""
-    """Of class activation maps: the layer to read; unsaid, the last one whose map has at least 7 × 7 places."""
+    """Layer to read (class activation maps only; default: the last one whose map is at least 7 × 7)."""
     scans: Annotated[int, Field(ge=0)] = 24
-    """Test scans, one a subject, that the checks look at; 0 makes no heatmaps."""
+    """Test scans, one per subject, for the checks; 0 makes no heatmaps."""
     examples: Count = 2
-    """Pictures of each kind (surest right, surest wrong, most uncertain) for each class."""
+    """Examples of each kind (most confident correct, most confident error, most uncertain) per class."""
     opacity: Proportion = 0.6
-    """Of the brightest of a map over its scan."""
+    """Opacity of the brightest point of a map over its scan."""
     heads: bool = True
-    """Whether scans are of heads: then mean maps over registered heads and a table of their regions are made."""
+    """Scans show heads: make mean maps over registered heads and a table of their regions."""
     retrain: bool = False
-    """Whether to train twice more, on labels shuffled between people and from another seed, for the checks that need it."""
+    """Train twice more for the checks that need it: on labels shuffled between people, and from another seed."""

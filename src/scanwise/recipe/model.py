@@ -9,11 +9,12 @@ from scanwise.recipe.section import Count, Positive, Section
 
 
 class MultiheadSection(Section):
-    """Attention of some heads."""
+    """Size of a multi-head attention."""
 
     width: Count = 64
-    """Of all heads together; a multiple of `heads`."""
+    """Width of all heads together; a multiple of `heads`."""
     heads: Count = 1
+    """Number of heads."""
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
@@ -27,83 +28,88 @@ class AttentionSection(MultiheadSection):
 
 
 class BackboneSection(Section):
-    """One backbone of a network that has several."""
+    """Backbone of a network that has several."""
 
     name: str
-    """Any timm backbone by its name."""
+    """Name of a timm backbone."""
     weights: str | None = None
-    """`none`, `hub`, or a file; unsaid, what model.weights says."""
+    """`none`, `hub`, or a file (default: model.weights)."""
     options: Mapping[str, bool | int | float | str] = {}
     """Further keyword arguments of `timm.create_model`, such as `img_size: 128` of a vision transformer."""
 
 
 class HybridHalf(BackboneSection):
-    """One half of a hybrid, whose weights may have learnt from pixels normalised in their own way."""
+    """Backbone of a hybrid, with a normalisation of its own if its weights need one."""
 
     mean: tuple[float, ...] = ()
-    """As model.mean, for this half; unsaid, model.mean itself."""
+    """Mean to subtract for this backbone (default: model.mean)."""
     std: tuple[Positive, ...] = ()
-    """As model.std, for this half; unsaid, model.std itself."""
+    """Standard deviation to divide by for this backbone (default: model.std)."""
 
 
 class HybridSection(Section):
-    """Of `hybrid`: its two halves, whose features are put side by side."""
+    """Two backbones whose features are concatenated (`hybrid` only)."""
 
     convolution: HybridHalf = HybridHalf(name="resnet50")
+    """Convolutional network."""
     transformer: HybridHalf = HybridHalf(name="vit_base_patch16_224")
+    """Vision transformer."""
 
 
 class TextSection(MultiheadSection):
-    """Of `text` and `fusion`: how the words beside a scan are read."""
+    """Encoder of the words beside a scan (`text` and `fusion` only)."""
 
     encoder: str = "small"
     """`small` (a Transformer over a vocabulary learnt from the training titles), or a Hugging Face encoder: its name on
-    the hub (model.weights hub), or a local folder. The latter need `pip install 'scanwise[text]'`."""
+    the hub (with model.weights hub) or a local folder. Hugging Face encoders need `pip install 'scanwise[text]'`."""
     words: Annotated[int, Field(ge=8, le=100_000)] = 4096
-    """Of `small`: most entries of the vocabulary."""
+    """Largest size of the vocabulary (`small` only)."""
     length: Annotated[int, Field(ge=2, le=4096)] = 32
-    """Tokens of a title that are read."""
+    """Number of tokens that each title is cut or padded to."""
     width: Count = 128
-    """Of `small`: a multiple of `heads`."""
+    """Width of the encoder (`small` only); a multiple of `heads`."""
     layers: Count = 2
-    """Of `small`."""
+    """Number of Transformer blocks (`small` only)."""
     heads: Count = 4
-    """Of `small`."""
+    """Number of attention heads (`small` only)."""
     hide_classes: bool = False
-    """Take the words of the class names out of every title: what the rest of a title is worth."""
+    """Remove the words of the class names from every title, to measure what the rest of a title contributes."""
 
 
 class FusionSection(MultiheadSection):
-    """Of `fusion`: how image and text are brought together."""
+    """Combination of image and text (`fusion` only)."""
 
     image: BackboneSection = BackboneSection(name="mobilenetv2_100")
+    """Backbone of the image."""
     width: Count = 128
-    """Of the cross-modal attention; a multiple of `heads`."""
+    """Width of the cross-modal attention; a multiple of `heads`."""
     heads: Count = 4
+    """Number of attention heads."""
     missing: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
-    """Share of training scans that lose their image, and as many others their text, so that one alone is enough."""
+    """Share of training scans without their image, and the same share without their text, so that the network works with one
+    of the two."""
 
 
 class Members(Section):
-    """Several answers for each scan: how much they differ is what the network does not know."""
+    """Ensembles: several predictions per scan, whose disagreement measures the uncertainty of the network."""
 
     kind: Literal["one", "mc_dropout", "batch_ensemble", "deep_ensemble"] = "one"
-    """One answer, draws of dropout (Gal & Ghahramani 2016), members that share all but rank-one weights (Wen et al.
-    2020), or networks trained one after the other from seeds of their own (Lakshminarayanan et al. 2017): the reference,
-    at as many times the cost."""
+    """Kind of ensemble: `one` network without ensemble, `mc_dropout` (Gal & Ghahramani 2016), `batch_ensemble` (members share
+    all but rank-one weights; Wen et al. 2020), or `deep_ensemble` (networks trained one after the other from seeds of their
+    own, at as many times the cost; Lakshminarayanan et al. 2017)."""
     count: Annotated[int, Field(ge=1, le=1000)] | Literal["auto"] = "auto"
-    """How many; `auto` is 30 draws of dropout, or 4 members."""
+    """Number of members; `auto`: 30 draws of dropout, or 4 members."""
     start: Literal["normal", "signs"] = "normal"
-    """Of batch_ensemble: fast weights 1 + N(0, sigma), or random signs, which only a random start bears."""
+    """Initial fast weights (batch_ensemble only): 1 + N(0, sigma), or random signs, which suit a random start only."""
     sigma: Annotated[float, Field(ge=0, le=1)] = 0.005
-    """Of batch_ensemble, start normal: how far the members stand apart at the start. This and `layers` are the largest
-    measured at which all four members of a pretrained MobileNetV2 keep naming its class for 95 % of photos."""
+    """Spread of the members at the start (batch_ensemble with start normal only). This and `layers` are the largest values
+    measured at which all four members of a pretrained MobileNetV2 predict its class for 95 % of photos."""
     layers: Literal["all"] | Count = 10
-    """Of batch_ensemble: which convolutions and linear layers get fast weights: all, or the last k."""
+    """Convolutions and linear layers with fast weights (batch_ensemble only): `all`, or the last k."""
 
     @property
     def number(self) -> int:
-        """T: the members of each answer."""
+        """T: the number of members."""
         return (
             {"one": 1, "mc_dropout": 30, "batch_ensemble": 4, "deep_ensemble": 4}[self.kind]
             if self.count == "auto"
@@ -125,25 +131,25 @@ class Model(Section):
     """The network."""
 
     name: str = "alexnet"
-    """`alexnet`, `small` (a four-block network for demonstrations), `hybrid` (convolution and transformer side by side),
-    `text` (the words alone), `fusion` (image and words), or any timm backbone by its name."""
+    """`alexnet`, `small` (a four-block network for demonstrations), `hybrid` (convolutional network and transformer side by
+    side), `text` (words alone), `fusion` (image and words), or the name of any timm backbone."""
     weights: str = "none"
     """`none`, `hub` (timm's pretrained weights), or a file of weights."""
     class_order: tuple[str, ...] = ()
-    """Of a file of weights with a trained classifier: the names of its classes in its order. Without them the classifier of
-    the file is not used, and that of the network starts fresh."""
+    """Names of the classes of a file of weights with a trained classifier, in its order. Without them its classifier is not
+    used, and that of the network starts from random weights."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout before the classifier (and between the hidden layers of alexnet, or of `hidden`)."""
     hidden: tuple[Count, ...] = ()
     """Widths of hidden layers (linear, ReLU, dropout) between the pooled features and the classifier."""
     attention: AttentionSection | None = None
-    """Self-attention between the feature map and the classifier; unsaid, there is none."""
+    """Self-attention between the feature map and the classifier (default: none)."""
     ordinal: bool = False
-    """A last layer for classes in order, to be trained with `train.loss: corn`; it too gives one value a class."""
+    """Last layer for ordered classes, trained with `train.loss: corn`; it gives one value per class."""
     mean: tuple[float, ...] = (0.5,)
-    """Mean to subtract, pixels in [0, 1]: one for all channels, or one a channel."""
+    """Mean of pixels in [0, 1] to subtract: one for all channels, or one per channel."""
     std: tuple[Positive, ...] = (0.5,)
-    """Standard deviation to divide by: one for all channels, or one a channel."""
+    """Standard deviation of pixels in [0, 1] to divide by: one for all channels, or one per channel."""
     options: Mapping[str, bool | int | float | str] = {}
     """Further keyword arguments of `timm.create_model`, such as `pad_type: same`."""
     hybrid: HybridSection = HybridSection()
@@ -153,19 +159,21 @@ class Model(Section):
 
     @property
     def reads_words(self) -> bool:
-        """Whether it takes the words beside a scan."""
+        """True if the network reads the words beside a scan."""
         return self.name in ("text", "fusion")
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         if self.attention and self.name in ("alexnet", "hybrid", "text", "fusion"):
-            raise ValueError(f"attention goes over the map of a backbone; {self.name} has its own way, leave it out")
+            raise ValueError(
+                f"attention applies to the feature map of a single backbone; {self.name} has none, leave it out"
+            )
         if self.hidden and self.name == "alexnet":
             raise ValueError("alexnet has hidden layers of its own; leave hidden out")
         if self.class_order and self.weights in ("none", "hub"):
-            raise ValueError("class_order tells the classes of a file of weights; name that file in model.weights")
+            raise ValueError("class_order names the classes of a file of weights; set model.weights to that file")
         if self.members.kind == "mc_dropout" and not self.dropout and not any("drop" in key for key in self.options):
-            raise ValueError("members.kind mc_dropout needs dropout above 0, or all its draws are one")
+            raise ValueError("members.kind mc_dropout needs dropout above 0, or all its draws are equal")
         if self.ordinal and self.members.kind == "batch_ensemble":
             raise ValueError("ordinal and members.kind batch_ensemble do not go together yet; leave one of them out")
         if self.members.kind == "batch_ensemble" and self.members.start == "signs" and self._pretrained():

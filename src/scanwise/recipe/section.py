@@ -1,4 +1,4 @@
-"""What all sections of a recipe share."""
+"""Base class and number types of all sections of a recipe."""
 
 from typing import Annotated
 
@@ -11,6 +11,6 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
-    """A part of a recipe: frozen, and unknown keys are mistakes."""
+    """Section of a recipe: frozen; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)

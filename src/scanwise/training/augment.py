@@ -2,8 +2,8 @@
 
 What is drawn (on the CPU, so that every device draws the same) and what is done are two steps: the same changes can be
 made again, of some of the scans. Shift, zoom, rotation and elastic displacement are one resampling, so that pixels are
-interpolated once. Changes of brightness and elastic ones are off unless a recipe asks: the reference system for small
-gray scans measured that both hurt.
+interpolated once. Changes of brightness and elastic ones are off unless a recipe asks: the authors of alexnet-gray
+measured that both hurt.
 """
 
 import math

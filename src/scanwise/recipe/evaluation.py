@@ -1,0 +1,75 @@
+"""Sections of a recipe about calibration, prediction sets, uncertainty, metrics and baselines."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from scanwise.recipe.section import Fraction, Positive, Section
+
+
+class Calibration(Section):
+    """Calibration of probabilities."""
+
+    method: Literal["temperature", "none"] = "temperature"
+    """Method, fitted on validation scans."""
+
+
+class Conformal(Section):
+    """Conformal prediction sets."""
+
+    score: Literal["raps", "aps", "lac", "saps", "ordinal"] = "raps"
+    """Conformity score; `ordinal` gives neighbouring stages only and needs classes in clinical order."""
+    alpha: Fraction = 0.1
+    """Allowed miscoverage: 0.1 for 90 % coverage."""
+    penalty: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
+    """Penalty lambda (RAPS and SAPS only); `auto` chooses it on validation scans."""
+    k_reg: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    """Rank from which the penalty applies (RAPS only); `auto` chooses it on validation scans."""
+
+
+class Uncertainty(Section):
+    """Abstention and out-of-distribution detection."""
+
+    false_alarm: Fraction = 0.05
+    """False-alarm rate: share of scans from the same population that may be flagged as unlike training."""
+    risk: Fraction = 0.1
+    """Error rate allowed among the subjects that are classified; the others go to review."""
+    delta: Fraction = 0.1
+    """Probability, over draws of calibration subjects, that this bound fails."""
+
+
+class Evaluation(Section):
+    """Intervals and pooling of the results."""
+
+    draws: Annotated[int, Field(ge=100)] = 2000
+    """Bootstrap samples of subjects for each interval."""
+    confidence: Fraction = 0.95
+    """Confidence level of the intervals."""
+    pooling: Literal["mean_logit", "mean_prob", "majority", "auto"] = "mean_logit"
+    """Pooling of a subject's scans into one prediction; `auto` chooses it on validation scans."""
+
+
+class Baselines(Section):
+    """Simple baselines that a network must beat."""
+
+    names: tuple[Literal["majority", "nearest_neighbour", "pca_logistic", "frozen_features", "words"], ...] = (
+        "majority",
+        "nearest_neighbour",
+        "pca_logistic",
+        "frozen_features",
+        "words",
+    )
+    """Baselines to fit; `words`, a regression on the words of titles, is fitted for networks that read them only."""
+    backbone: str = "tf_efficientnet_lite0"
+    """timm backbone (`frozen_features` only)."""
+    weights: str = "none"
+    """Pretrained weights of the backbone: a file, or `hub`. With `none` this baseline is left out, and the report says so."""
+    size: Annotated[int, Field(ge=32, le=512)] = 160
+    """Side of the scans, in pixels (`frozen_features` only)."""
+    options: Mapping[str, bool | int | float | str] = {}
+    """Further keyword arguments of `timm.create_model` for the backbone."""
+    mean: tuple[float, ...] = (0.5,)
+    """Mean of pixels in [0, 1] to subtract (`frozen_features` only)."""
+    std: tuple[Positive, ...] = (0.5,)
+    """Standard deviation of pixels in [0, 1] to divide by (`frozen_features` only)."""
