@@ -35,14 +35,14 @@ class AuditResult:
     @property
     def exit_code(self) -> int:
         """0 clean, 1 something leaks, 3 what matters could not be judged, because nobody knows who is who."""
-        if any(one.finding.severity == "leak" for one in self.noted):
+        if any(entry.finding.severity == "leak" for entry in self.noted):
             return LEAKS
         return CLEAN if self.evidence.subject is not None else UNJUDGED
 
     @property
     def verdict(self) -> str:
         """The answer in one line."""
-        leaks = sum(one.finding.severity == "leak" for one in self.noted)
+        leaks = sum(entry.finding.severity == "leak" for entry in self.noted)
         if leaks:
             return f"These scans leak: {counted(leaks, 'finding')}"
         if self.evidence.subject is None:
@@ -51,15 +51,15 @@ class AuditResult:
 
     def facts(self) -> list[tuple[str, str]]:
         """(what, value) rows about the data."""
-        known = self.evidence.cohort
+        cohort = self.evidence.cohort
         split = self.evidence.split
         people = "not known"
         if self.evidence.subject is not None:
-            people = f"{len(np.unique(self.evidence.subject)):,} ({known.subject_source})"
-        counts = np.bincount(known.labels, minlength=len(known.classes))
+            people = f"{len(np.unique(self.evidence.subject)):,} ({cohort.subject_source})"
+        counts = np.bincount(cohort.labels, minlength=len(cohort.classes))
         return [
-            ("Scans", f"{len(known):,}"),
-            ("Classes", ", ".join(f"{name} {count:,}" for name, count in zip(known.classes, counts, strict=True))),
+            ("Scans", f"{len(cohort):,}"),
+            ("Classes", ", ".join(f"{name} {count:,}" for name, count in zip(cohort.classes, counts, strict=True))),
             ("Subjects", people),
             ("Split", split.rule if split else "none comes with the data"),
             ("Set aside", counted(len(self.evidence.quarantine), "file")),
@@ -114,7 +114,7 @@ class Context:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Findings of the checks, without their pictures."""
-        return tuple(one.finding for one in self.audited.noted)
+        return tuple(entry.finding for entry in self.audited.noted)
 
 
 def resolve_device(device: str, threads: int) -> str:

@@ -21,8 +21,8 @@ def locate_model(named: str | Path) -> Path:
     text = str(named)
     if is_remote(text):
         return remote_run.fetch_run(text, "" if text.rstrip("/").endswith("/bundle") else "bundle")
-    found = re.fullmatch(r"([^/\\:]+):(\d+|latest)", text)
-    if not found or Path(text).exists():
+    match = re.fullmatch(r"([^/\\:]+):(\d+|latest)", text)
+    if not match or Path(text).exists():
         return Path(text)
-    name, version = found.groups()
+    name, version = match.groups()
     return registry.find(name, None if version == "latest" else int(version)).path

@@ -55,15 +55,15 @@ class RemoteRun:
             StorageError: if the place cannot be reached or written, such as with wrong credentials.
         """
         filesystem, root = _reach(url)
-        found = _list(filesystem, root, url)
-        if found and not resume:
+        names = _list(filesystem, root, url)
+        if names and not resume:
             raise RunError(f"{url} already holds a run. Go on with --resume, or choose another --out.")
         folder = local_folder(url)
         shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed; what counts is what was sent
         folder.mkdir(parents=True)
         here = cls(url.rstrip("/"), folder, filesystem, root)
         here._prove()
-        here._fetch(found)
+        here._fetch(names)
         return here
 
     def send(self) -> None:
@@ -106,11 +106,11 @@ class RemoteRun:
             self.sent[name] = stamps[name]
 
     def _prove(self) -> None:
-        place = f"{self.root}/.scanwise-was-here"
+        probe = f"{self.root}/.scanwise-was-here"
         try:
-            self._make_folder_of(place)
-            self.filesystem.pipe_file(place, b"scanwise")
-            self.filesystem.rm_file(place)
+            self._make_folder_of(probe)
+            self.filesystem.pipe_file(probe, b"scanwise")
+            self.filesystem.rm_file(probe)
         except Exception as error:
             raise StorageError(
                 f"{self.url} cannot be written: {_told(error)}. Check the address, the credentials and what they allow; "
@@ -170,20 +170,20 @@ def _reach(url: str) -> tuple[Any, str]:
 
 
 def _protocols(filesystem: Any) -> tuple[str, ...]:
-    told = filesystem.protocol
-    return (told,) if isinstance(told, str) else tuple(told)
+    protocols = filesystem.protocol
+    return (protocols,) if isinstance(protocols, str) else tuple(protocols)
 
 
 def _list(filesystem: Any, root: str, url: str) -> list[str]:
     try:
-        found = [str(name) for name in filesystem.find(root)]
+        paths = [str(name) for name in filesystem.find(root)]
     except FileNotFoundError:
         return []
     except Exception as error:
         raise StorageError(
             f"{url} cannot be reached: {_told(error)}. Check the address and credentials; nothing was computed yet."
         ) from error
-    names = [name.removeprefix(root).lstrip("/") for name in found if not name.endswith("/")]
+    names = [name.removeprefix(root).lstrip("/") for name in paths if not name.endswith("/")]
     if any(".." in name.split("/") for name in names):
         raise StorageError(f"{url} holds names with '..' in them; rename these objects.")
     return [name for name in names if name and _travels(name)]

@@ -7,13 +7,13 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from scanwise import cohort, recipe, run
+from scanwise import cohort, run
 from scanwise.cohort.layouts import manifests
 from scanwise.cohort.store import Store
 from scanwise.csv_files import write_csv
 from scanwise.errors import DataError
 from scanwise.pipeline.stages.audit import as_listing, with_recovered_subjects
-from scanwise.recipe import Augment, Data, Recipe
+from scanwise.recipe import Augment, Data, Recipe, load_recipe
 from scanwise.records import Cohort, IntArray
 
 BLOCK = 64
@@ -26,13 +26,13 @@ class CopyPlan:
     per_scan: int = 0
     per_class: int = 0
 
-    def rows(self, known: Cohort, random: np.random.Generator) -> IntArray:
+    def rows(self, cohort: Cohort, random: np.random.Generator) -> IntArray:
         """(M,) the origin of each copy."""
         if self.per_scan:
-            return np.repeat(np.arange(len(known)), self.per_scan)
+            return np.repeat(np.arange(len(cohort)), self.per_scan)
         chosen = []
-        for index in range(len(known.classes)):
-            scans = random.permutation(np.flatnonzero(known.labels == index))
+        for index in range(len(cohort.classes)):
+            scans = random.permutation(np.flatnonzero(cohort.labels == index))
             chosen.append(np.resize(scans, self.per_class))  # every scan once before any twice
         return np.concatenate(chosen)
 
@@ -79,7 +79,7 @@ def write_augmented_copies(
         )
     random = np.random.default_rng(seed)
     origins = plan.rows(known, random)
-    change = recipe.load_recipe(like).train.augment.model_copy(update={"probability": 1.0})
+    change = load_recipe(like).train.augment.model_copy(update={"probability": 1.0})
     with run.writing(out) as folder:
         paths = _write_scans(folder, known, intake.store, progress)
         copies = _write_copies(folder, known, intake.store, origins, change, seed, progress)
@@ -91,25 +91,25 @@ def write_augmented_copies(
     return out / "manifest.csv"
 
 
-def _write_scans(folder: Path, known: Cohort, pixels: Store, progress: bool) -> list[str]:
-    paths = [f"{_place(known, row)}/{row:06d}.png" for row in range(len(known))]
-    blocks = range(0, len(known), BLOCK)
+def _write_scans(folder: Path, cohort: Cohort, pixels: Store, progress: bool) -> list[str]:
+    paths = [f"{_place(cohort, row)}/{row:06d}.png" for row in range(len(cohort))]
+    blocks = range(0, len(cohort), BLOCK)
     for start in tqdm(blocks, "scans", disable=not progress, leave=False, delay=0.5):
-        rows = np.arange(start, min(start + BLOCK, len(known)))
+        rows = np.arange(start, min(start + BLOCK, len(cohort)))
         for row, image in zip(rows.tolist(), pixels.read(rows), strict=True):
             _save(image, folder / paths[row])
     return paths
 
 
 def _write_copies(
-    folder: Path, known: Cohort, pixels: Store, origins: IntArray, change: Augment, seed: int, progress: bool
+    folder: Path, cohort: Cohort, pixels: Store, origins: IntArray, change: Augment, seed: int, progress: bool
 ) -> list[str]:
     import torch
 
     from scanwise.training import augment as changes
 
     generator = torch.Generator().manual_seed(seed)
-    made: list[str] = []
+    paths: list[str] = []
     for start in tqdm(range(0, len(origins), BLOCK), "copies", disable=not progress, leave=False, delay=0.5):
         rows = origins[start : start + BLOCK]
         scans = torch.from_numpy(pixels.read(rows)).permute(0, 3, 1, 2)
@@ -117,14 +117,14 @@ def _write_copies(
             changes.augment_batch(scans, change, generator).clamp(0, 255).round().byte().permute(0, 2, 3, 1).numpy()
         )
         for offset, (row, image) in enumerate(zip(rows.tolist(), changed, strict=True), start):
-            path = f"{_place(known, row)}/{row:06d}-copy-{offset:06d}.png"
+            path = f"{_place(cohort, row)}/{row:06d}-copy-{offset:06d}.png"
             _save(image, folder / path)
-            made.append(path)
-    return made
+            paths.append(path)
+    return paths
 
 
-def _place(known: Cohort, row: int) -> str:
-    return f"scans/{known.classes[known.labels[row]].replace('/', '_')}"
+def _place(cohort: Cohort, row: int) -> str:
+    return f"scans/{cohort.classes[cohort.labels[row]].replace('/', '_')}"
 
 
 def _save(image: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]", path: Path) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from scanwise import evaluation, recipe, run
+from scanwise import evaluation, run
 from scanwise.csv_files import write_table
 from scanwise.errors import DataError, RunError
 from scanwise.evaluation import breakdown, comparison
+from scanwise.recipe import load_recipe
 from scanwise.records import Cohort, Metric, Predictions, Unit
 from scanwise.reporting import checksums, tables
 from scanwise.reporting import comparison_page as page
@@ -91,16 +92,22 @@ def compare_runs(runs: Sequence[Path], *, draws: int = 2000, confidence: float =
     ordered = all(entry.ordered for entry in entries)
     names = comparison.comparable_metrics(first, ordered)
     shared: dict[str, Any] = {"draws": draws, "confidence": confidence, "seed": seed}
-    found: list[Metric] = []
-    for system, said in stacked.items():
-        measured = evaluation.measure_predictions(said, subjects=said.subjects, names=names, ordered=ordered, **shared)
-        found += [replace(m, model=system, protocol="honest") for m in measured if not m.group]
+    metrics: list[Metric] = []
+    for system, predictions in stacked.items():
+        measured = evaluation.measure_predictions(
+            predictions, subjects=predictions.subjects, names=names, ordered=ordered, **shared
+        )
+        metrics += [replace(m, model=system, protocol="honest") for m in measured if not m.group]
     differences: list[Metric] = []
     order = list(stacked)
-    for place, one in enumerate(order):
-        for other in order[place + 1 :]:
+    for position, first_system in enumerate(order):
+        for second_system in order[position + 1 :]:
             differences += evaluation.paired_difference(
-                stacked[one], stacked[other], names=names, model=f"{one} − {other}", **shared
+                stacked[first_system],
+                stacked[second_system],
+                names=names,
+                model=f"{first_system} − {second_system}",
+                **shared,
             )
     people = len(np.unique(first.subjects))
     if people < FEW:
@@ -113,7 +120,7 @@ def compare_runs(runs: Sequence[Path], *, draws: int = 2000, confidence: float =
         unit,
         tuple(notes),
         systems,
-        tuple(found),
+        tuple(metrics),
         _spreads(systems, names),
         tuple(differences),
         tuple(comparison.pairwise_mcnemar_tests(stacked)),
@@ -139,28 +146,28 @@ def _entry(path: Path, unit: Unit) -> ComparedRun:
         raise RunError(
             f"{path} has no honest protocol, and a comparison of leaked figures would tell nothing. Fit one."
         )
-    made = recipe.load_recipe(folder.recipe)
+    recipe = load_recipe(folder.recipe)
     name = layout.predictions_file(unit)
-    said = tables.read(folder.tables / name)
+    predictions = tables.read(folder.tables / name)
     ordered = Cohort.load(folder.cohort).ordered
-    system = made.model_copy(update={"seed": 0}).to_yaml()
-    return ComparedRun(path, system, made.seed, ordered, replace(said, groups={}))
+    system = recipe.model_copy(update={"seed": 0}).to_yaml()
+    return ComparedRun(path, system, recipe.seed, ordered, replace(predictions, groups={}))
 
 
 def _systems(entries: Sequence[ComparedRun]) -> dict[str, list[ComparedRun]]:
     """The runs of each system, under a name that tells them apart: the recipe's, or the folder's where that is not enough."""
-    found: dict[str, list[ComparedRun]] = {}
+    runs_by_recipe: dict[str, list[ComparedRun]] = {}
     for entry in entries:
-        found.setdefault(entry.system, []).append(entry)
-    names = {system: recipe.load_recipe(parts[0].path / layout.RECIPE).name for system, parts in found.items()}
+        runs_by_recipe.setdefault(entry.system, []).append(entry)
+    names = {system: load_recipe(parts[0].path / layout.RECIPE).name for system, parts in runs_by_recipe.items()}
     taken = list(names.values())
     called = {
-        system: name if taken.count(name) == 1 else f"{name} ({found[system][0].path.name})"
+        system: name if taken.count(name) == 1 else f"{name} ({runs_by_recipe[system][0].path.name})"
         for system, name in names.items()
     }
     if len(set(called.values())) < len(called):
-        called = {system: str(parts[0].path) for system, parts in found.items()}
-    return {called[system]: sorted(parts, key=lambda entry: entry.seed) for system, parts in found.items()}
+        called = {system: str(parts[0].path) for system, parts in runs_by_recipe.items()}
+    return {called[system]: sorted(parts, key=lambda entry: entry.seed) for system, parts in runs_by_recipe.items()}
 
 
 def _common(systems: Mapping[str, Sequence[ComparedRun]]) -> tuple[dict[str, Predictions], list[str]]:
@@ -194,31 +201,33 @@ def _common(systems: Mapping[str, Sequence[ComparedRun]]) -> tuple[dict[str, Pre
 def _aligned(parts: Sequence[Predictions]) -> list[Predictions]:
     """The rows that all have, in one order."""
     if len({part.classes for part in parts}) > 1:
-        told = " and ".join(f"({', '.join(part.classes)})" for part in parts[:2])
-        raise DataError(f"These runs have different classes, {told}; a comparison needs the same.")
-    places = [{key: row for row, key in enumerate(_keys(part))} for part in parts]
-    kept = [key for key in places[0] if all(key in place for place in places)]
+        class_lists = " and ".join(f"({', '.join(part.classes)})" for part in parts[:2])
+        raise DataError(f"These runs have different classes, {class_lists}; a comparison needs the same.")
+    row_by_key = [{key: row for row, key in enumerate(_keys(part))} for part in parts]
+    kept = [key for key in row_by_key[0] if all(key in index for index in row_by_key)]
     if len({key[1] for key in kept}) < 2:
         raise DataError(
             "These runs have fewer than two tested subjects in common: they were fitted on other data, or split "
             "differently. Fit them on the same data with the same seed."
         )
-    found = [_rows(part, np.array([place[key] for key in kept])) for part, place in zip(parts, places, strict=True)]
-    for part in found[1:]:
-        if not np.array_equal(np.asarray(part.labels), np.asarray(found[0].labels)):
+    aligned = [
+        _rows(part, np.array([index[key] for key in kept])) for part, index in zip(parts, row_by_key, strict=True)
+    ]
+    for part in aligned[1:]:
+        if not np.array_equal(np.asarray(part.labels), np.asarray(aligned[0].labels)):
             raise DataError("These runs give one scan or subject different labels; fit them on the same data.")
-    return found
+    return aligned
 
 
-def _keys(said: Predictions) -> list[tuple[str, str]]:
+def _keys(predictions: Predictions) -> list[tuple[str, str]]:
     """What tells rows apart: the path of a scan; of subjects their name (the number of scans may differ)."""
-    first = said.scans.tolist() if said.unit == "scan" else [""] * len(said)
-    return list(zip(first, said.subjects.tolist(), strict=True))
+    first = predictions.scans.tolist() if predictions.unit == "scan" else [""] * len(predictions)
+    return list(zip(first, predictions.subjects.tolist(), strict=True))
 
 
-def _rows(said: Predictions, rows: Any) -> Predictions:
+def _rows(predictions: Predictions, rows: Any) -> Predictions:
     """Some rows, without what no comparison looks at; pooled rows are called by their subject."""
-    part = breakdown.select_rows(said, rows)
+    part = breakdown.select_rows(predictions, rows)
     plain = replace(part, sets=None, ood=None, ood_flag=None, expected_cdr=None, cdr_sd=None, mutual_information=None)
     return replace(plain, deferred=None, scans=part.scans if part.unit == "scan" else part.subjects)
 
@@ -235,15 +244,15 @@ def _spreads(
 ) -> dict[tuple[str, str], tuple[float, float]]:
     from scanwise.metrics import METRICS
 
-    found = {}
+    spreads = {}
     for system, parts in systems.items():
         for name in names:
             values = [float(METRICS[name](entry.said.probs, np.asarray(entry.said.labels))) for entry in parts]
-            found[system, name] = comparison.mean_and_deviation(values)
-    return found
+            spreads[system, name] = comparison.mean_and_deviation(values)
+    return spreads
 
 
-def write_comparison(found: RunComparison, folder: Path) -> Path:
+def write_comparison(result: RunComparison, folder: Path) -> Path:
     """Write `comparison`, `differences`, `mcnemar` and `ranking` as CSV and Parquet, and the page.
 
     Raises:
@@ -252,22 +261,22 @@ def write_comparison(found: RunComparison, folder: Path) -> Path:
     if folder.is_dir() and any(folder.iterdir()) and not (folder / layout.COMPARISON).is_file():
         raise RunError(f"{folder} holds files that no comparison wrote. Choose another folder with --out.")
     systems = [
-        (m.model, len(found.systems[m.model]), m.unit, m.name, m.value, m.low, m.high, m.count, *found.spreads[m.model, m.name])
-        for m in found.metrics
+        (m.model, len(result.systems[m.model]), m.unit, m.name, m.value, m.low, m.high, m.count, *result.spreads[m.model, m.name])
+        for m in result.metrics
     ]  # fmt: skip
     gaps = [
         (m.model, m.unit, m.name.removesuffix(" difference"), m.value, m.low, m.high, m.count)
-        for m in found.differences
+        for m in result.differences
     ]
-    pairs = [tuple(getattr(one, name) for name in MCNEMAR) for one in found.discordances]
-    ranks = [tuple(getattr(one, name) for name in RANKING) for one in found.ranks]
+    pairs = [tuple(getattr(row, name) for name in MCNEMAR) for row in result.discordances]
+    ranks = [tuple(getattr(row, name) for name in RANKING) for row in result.ranks]
     write_table(SYSTEMS, systems, folder / layout.COMPARISON)
     write_table(DIFFERENCES, gaps, folder / layout.DIFFERENCES)
     write_table(MCNEMAR, pairs, folder / layout.MCNEMAR)
     write_table(RANKING, ranks, folder / layout.RANKING)
     text = page.build(
-        found.unit, found.notes, {name: len(parts) for name, parts in found.systems.items()}, found.metrics,
-        found.spreads, found.differences, found.discordances, found.ranks,
+        result.unit, result.notes, {name: len(parts) for name, parts in result.systems.items()}, result.metrics,
+        result.spreads, result.differences, result.discordances, result.ranks,
     )  # fmt: skip
     run.write_text(text, folder / layout.COMPARISON_PAGE)
     return folder / layout.COMPARISON_PAGE

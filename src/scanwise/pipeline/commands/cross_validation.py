@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from scanwise import bundle, evaluation, metrics, pipeline, recipe, run
+from scanwise import bundle, evaluation, metrics, pipeline, run
 from scanwise.csv_files import write_table
 from scanwise.errors import RecipeError, RunError
 from scanwise.evaluation.sample import require_labels
 from scanwise.pipeline.stages.evaluation import ModelPredictions, load_baselines, pool_folds
 from scanwise.pipeline.stages.operating_points import validation_predictions
-from scanwise.recipe import Recipe
+from scanwise.recipe import Recipe, load_recipe
 from scanwise.records import METRIC_COLUMNS, Cohort, Logits, Metric, Predictions, Split, save_metrics
 from scanwise.reporting import tables
 from scanwise.run import Fit, Run, layout
@@ -96,9 +96,12 @@ def cross_validate(
     runs: dict[str, Run] = {}
     for name, own in candidates.items():
         log.info("%s of %d: %s", name, len(candidates), ", ".join(own) or "the recipe as it is")
-        place, lone = out / name, ["rivals.names=[majority]"] if runs else []  # the first one's rivals are everybody's
+        run_dir, lone = (
+            out / name,
+            ["rivals.names=[majority]"] if runs else [],
+        )  # the first one's rivals are everybody's
         runs[name] = pipeline.fit(
-            source, data=data, out=place, subject=subject, resume=resume and place.is_dir(),
+            source, data=data, out=run_dir, subject=subject, resume=resume and run_dir.is_dir(),
             settings=[*settings, *own, *lone, f"split.folds={folds}", "split.protocols=[honest]"], **options,
         )  # fmt: skip
     return _judge(out, candidates, runs, criterion)
@@ -111,62 +114,66 @@ def _judge(
     first = next(iter(runs))
     fits = {name: [fit for fit in folder.fits() if fit.protocol == "honest"] for name, folder in runs.items()}
     _refuse_other_splits(fits)
-    made, known = recipe.load_recipe(runs[first].recipe), Cohort.load(runs[first].cohort)
-    place = 1 if known.subjects_known else 0
+    recipe, cohort = load_recipe(runs[first].recipe), Cohort.load(runs[first].cohort)
+    unit_index = 1 if cohort.subjects_known else 0
     choices: list[CandidateChoice] = []
-    judged: list[ModelPredictions] = []
+    chosen: list[ModelPredictions] = []
     rivals: list[list[ModelPredictions]] = []
     for number, beside in enumerate(fits[first]):
-        values = {name: _worth(parts[number], criterion, place) for name, parts in fits.items()}
+        values = {name: _worth(parts[number], criterion, unit_index) for name, parts in fits.items()}
         best = _best(values, criterion)
         choices += [CandidateChoice(number, name, value, name == best) for name, value in values.items()]
-        judged.append(_answers(runs[best], fits[best][number]))
-        rivals.append(load_baselines(beside, judged[-1].split, made.rivals.names))
-    whole = pool_folds(judged)
-    found = _measure(
-        made, known, [*judged, whole], [pool_folds(list(entries)) for entries in zip(*rivals, strict=True)]
+        chosen.append(_answers(runs[best], fits[best][number]))
+        rivals.append(load_baselines(beside, chosen[-1].split, recipe.rivals.names))
+    whole = pool_folds(chosen)
+    results = _measure(
+        recipe, cohort, [*chosen, whole], [pool_folds(list(entries)) for entries in zip(*rivals, strict=True)]
     )
-    folded = CrossValidation(out, dict(candidates), tuple(choices), tuple(found))
+    folded = CrossValidation(out, dict(candidates), tuple(choices), tuple(results))
     if run.is_writer():
-        _write(folded, whole, criterion, "subject" if place else "scan", known.subjects_known)
+        _write(folded, whole, criterion, "subject" if unit_index else "scan", cohort.subjects_known)
     return folded
 
 
 def _measure(
-    made: Recipe, known: Cohort, chosen: Sequence[ModelPredictions], rivals: Sequence[ModelPredictions]
+    recipe: Recipe, cohort: Cohort, chosen: Sequence[ModelPredictions], rivals: Sequence[ModelPredictions]
 ) -> list[Metric]:
     """Figures of the chosen networks, all folds together last; then of the rivals, with its lead over each."""
-    section = made.evaluation
-    shared: dict[str, Any] = {"draws": section.draws, "confidence": section.confidence, "seed": made.seed}
-    asked: dict[str, Any] = {"ordered": known.ordered, "ratings": bundle.cdr_by_class(made, known.classes), **shared}
-    found: list[Metric] = []
+    section = recipe.evaluation
+    shared: dict[str, Any] = {"draws": section.draws, "confidence": section.confidence, "seed": recipe.seed}
+    options: dict[str, Any] = {
+        "ordered": cohort.ordered,
+        "ratings": bundle.cdr_by_class(recipe, cohort.classes),
+        **shared,
+    }
+    results: list[Metric] = []
     for entry in [*chosen, *rivals]:
-        for unit in ["scans", *(["subjects"] if known.subjects_known else [])]:
-            said: Predictions = getattr(entry, unit)
+        for unit in ["scans", *(["subjects"] if cohort.subjects_known else [])]:
+            predictions: Predictions = getattr(entry, unit)
             measured = evaluation.measure_predictions(
-                said, subjects=said.subjects, by_class=entry.model == "network", **asked
+                predictions, subjects=predictions.subjects, by_class=entry.model == "network", **options
             )
             if entry.model != "network":
-                measured += evaluation.paired_difference(getattr(chosen[-1], unit), said, **shared)
-            found += [replace(m, model=entry.model, protocol="honest", fold=entry.split.fold) for m in measured]
-    return found
+                measured += evaluation.paired_difference(getattr(chosen[-1], unit), predictions, **shared)
+            results += [replace(m, model=entry.model, protocol="honest", fold=entry.split.fold) for m in measured]
+    return results
 
 
 def _refuse_other_splits(fits: Mapping[str, Sequence[Fit]]) -> None:
     names = list(fits)
     for name in names[1:]:
-        for one, other in zip(fits[names[0]], fits[name], strict=True):
-            if not np.array_equal(Split.load(one.split).side, Split.load(other.split).side):
+        for first, other in zip(fits[names[0]], fits[name], strict=True):
+            if not np.array_equal(Split.load(first.split).side, Split.load(other.split).side):
                 raise RunError(
                     f"{name} was split differently from {names[0]}, so their folds cannot be chosen between. Candidates "
                     "may not change the seed, the data or the split."
                 )
 
 
-def _worth(fit: Fit, criterion: str, place: int) -> float:
+def _worth(fit: Fit, criterion: str, unit_index: int) -> float:
     """The criterion on the validation side of one fold, by subject where they are known."""
-    said = validation_predictions(fit)[place]
-    return float(metrics.METRICS[criterion](said.probs, require_labels(said)))
+    predictions = validation_predictions(fit)[unit_index]
+    return float(metrics.METRICS[criterion](predictions.probs, require_labels(predictions)))
 
 
 def _best(values: Mapping[str, float], criterion: str) -> str:
@@ -176,25 +183,33 @@ def _best(values: Mapping[str, float], criterion: str) -> str:
 
 
 def _answers(folder: Run, fit: Fit) -> ModelPredictions:
-    made, known = recipe.load_recipe(folder.recipe), Cohort.load(folder.cohort)
+    recipe, cohort = load_recipe(folder.recipe), Cohort.load(folder.cohort)
     test = Logits.load(fit.logits("test"))
-    judges = bundle.load_predictors(fit, bundle.cdr_by_class(made, known.classes))
-    said: tuple[Predictions, Predictions] = bundle.predict_scans_and_subjects(
-        judges, test, bundle.scan_hashes(known, test.scans)
+    predictors = bundle.load_predictors(fit, bundle.cdr_by_class(recipe, cohort.classes))
+    predictions: tuple[Predictions, Predictions] = bundle.predict_scans_and_subjects(
+        predictors, test, bundle.scan_hashes(cohort, test.scans)
     )
-    return ModelPredictions("network", Split.load(fit.split), *said)
+    return ModelPredictions("network", Split.load(fit.split), *predictions)
 
 
-def _write(found: CrossValidation, whole: ModelPredictions, criterion: str, unit: str, known: bool) -> None:
-    folder = Run(found.folder / "nested")
+def _write(result: CrossValidation, whole: ModelPredictions, criterion: str, unit: str, subjects_known: bool) -> None:
+    folder = Run(result.folder / "nested")
     with run.writing(folder.metrics) as temporary:
-        save_metrics(found.metrics, temporary)
+        save_metrics(result.metrics, temporary)
     rows = [
-        (one.fold, one.candidate, " ".join(found.candidates[one.candidate]), criterion, unit, one.value, one.chosen)
-        for one in found.choices
+        (
+            choice.fold,
+            choice.candidate,
+            " ".join(result.candidates[choice.candidate]),
+            criterion,
+            unit,
+            choice.value,
+            choice.chosen,
+        )
+        for choice in result.choices
     ]
     write_table(CHOICES, rows, folder.tables / layout.CHOICES)
-    tables.write(folder, "honest", whole.scans, whole.subjects if known else None)
-    values = [[getattr(m, column) for column in METRIC_COLUMNS] for m in found.metrics]
+    tables.write(folder, "honest", whole.scans, whole.subjects if subjects_known else None)
+    values = [[getattr(m, column) for column in METRIC_COLUMNS] for m in result.metrics]
     write_table(METRIC_COLUMNS, values, folder.tables / layout.SUMMARY_STATISTICS)
-    tables.write_rivals(folder, found.metrics)
+    tables.write_rivals(folder, result.metrics)

@@ -27,9 +27,11 @@ def run_demo(out: Path, *, seed: int = 0, device: str = "auto", threads: int = 0
     """
     from scanwise.cohort import phantom, phantom_files
 
-    made = replace(phantom.DEMO, seed=seed)
-    log.info("drawing %d scans of %d synthetic subjects", made.subjects * made.slices, made.subjects)
-    phantom_files.write_phantoms(out / "cohort", made, progress=progress)
+    phantom_spec = replace(phantom.DEMO, seed=seed)
+    log.info(
+        "drawing %d scans of %d synthetic subjects", phantom_spec.subjects * phantom_spec.slices, phantom_spec.subjects
+    )
+    phantom_files.write_phantoms(out / "cohort", phantom_spec, progress=progress)
     folder = pipeline.fit(
         "demo",
         data=out / "cohort" / "scans",
@@ -41,10 +43,10 @@ def run_demo(out: Path, *, seed: int = 0, device: str = "auto", threads: int = 0
         resume=True,  # a demonstration that is asked for again has nothing to ask
         progress=progress,
     )
-    place = folder.fit("honest", 0)
-    test, calibrated = (pooling.pool_by_subject(Logits.load(place.logits(side))) for side in ("test", "calibration"))
-    ceiling = phantom.ceiling(made, test.subjects.tolist())
-    alpha = bundle.load_predictors(place)["subject"].sets.alpha  # type: ignore[union-attr]
+    fit_dir = folder.fit("honest", 0)
+    test, calibrated = (pooling.pool_by_subject(Logits.load(fit_dir.logits(side))) for side in ("test", "calibration"))
+    ceiling = phantom.ceiling(phantom_spec, test.subjects.tolist())
+    alpha = bundle.load_predictors(fit_dir)["subject"].sets.alpha  # type: ignore[union-attr]
     low = risk.coverage_band(len(calibrated), len(test), alpha, 0.01)
     covered = next(
         m

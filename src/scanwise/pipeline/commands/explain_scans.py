@@ -45,7 +45,7 @@ PREDICTED, EVERY = "predicted", "all"
 
 
 def explain_files(
-    place: Path,
+    path: Path,
     scans: Sequence[Path],
     out: Path,
     *,
@@ -79,64 +79,64 @@ def explain_files(
         DataError: for a target that is no class, or if no file can be read.
         RecipeError: for a method that does not apply, or members of a network that has none.
     """
-    loaded = bundle.load(place)
-    made, used = loaded.recipe, resolve_device(device, threads)
+    loaded = bundle.load(path)
+    recipe, used = loaded.recipe, resolve_device(device, threads)
     listing, _ = cohort.slice_expansion.expand_slices(
-        cohort.layouts.unlabelled(scans, manifest, ""), made.data, progress=progress
+        cohort.layouts.unlabelled(scans, manifest, ""), recipe.data, progress=progress
     )
-    pixels, kept, quarantine = _read(listing, made.data)
+    pixels, kept, quarantine = _read(listing, recipe.data)
     if not kept:
         raise DataError(f"None of the {len(listing.path)} files can be read; {_first([*quarantine, *listing.unused])}")
     names = [str(listing.path[row]) for row in kept]
     titles = ["" if listing.text is None else str(listing.text[row]) for row in kept]
-    spoken = None if loaded.vocabulary is None else titles_as_read(titles, made.model.text, loaded.classes)
+    titles_read = None if loaded.vocabulary is None else titles_as_read(titles, recipe.model.text, loaded.classes)
     answer = loaded.predict(
-        [listing.root / name for name in names], words=None if spoken is None else titles, device=used
+        [listing.root / name for name in names], words=None if titles_read is None else titles, device=used
     )
     wanted = _targets(target, loaded.classes, answer.scans.predicted)
-    options = explanation_options(made, used, progress)
+    options = explanation_options(recipe, used, progress)
     if method or layer:
         options |= {"method": method or options["method"], "layer": layer}
     rows = np.arange(len(names)).repeat(wanted.shape[1])
-    told = ExplainedScans(
+    explained = ExplainedScans(
         names=[names[row] for row in rows],
-        scans=None if made.model.name == "text" else pixels[rows],
+        scans=None if recipe.model.name == "text" else pixels[rows],
         targets=wanted.ravel(),
         said=answer.scans.probs[rows],
         classes=loaded.classes,
         truth=[""] * len(rows),
-        titles=() if spoken is None else [spoken[row] for row in rows],
-        opacity=made.explain.opacity if opacity is None else opacity,
+        titles=() if titles_read is None else [titles_read[row] for row in rows],
+        opacity=recipe.explain.opacity if opacity is None else opacity,
     )
-    stems = _stems(told)
-    notes, files = _words(loaded, told, stems, out, used)
+    stems = _stems(explained)
+    notes, files = _words(loaded, explained, stems, out, used)
     maps: tuple[Heatmap, ...] = ()
-    if told.scans is not None:
-        maps = _maps(loaded, pixels, told, wanted, options)
-        for index, (one, stem) in enumerate(zip(maps, stems, strict=True)):
-            files.append(_draw(one, told, index, notes[index], out / stem))
-            _write_arrays(one, loaded.classes, listing.root / one.scan, made.data, out / stem)
-        files += _halves(loaded, told, stems, out, used)
-        files += _members(loaded, told, stems, out, options) if uncertainty else []
+    if explained.scans is not None:
+        maps = _maps(loaded, pixels, explained, wanted, options)
+        for index, (heatmap, stem) in enumerate(zip(maps, stems, strict=True)):
+            files.append(_draw(heatmap, explained, index, notes[index], out / stem))
+            _write_arrays(heatmap, loaded.classes, listing.root / heatmap.scan, recipe.data, out / stem)
+        files += _halves(loaded, explained, stems, out, used)
+        files += _members(loaded, explained, stems, out, options) if uncertainty else []
     return maps, files, (*quarantine, *listing.unused)
 
 
-def _stems(told: ExplainedScans) -> list[str]:
+def _stems(explained: ExplainedScans) -> list[str]:
     """The names of what is written of each scan and class, no two alike in any letters."""
-    shared = os.path.commonpath([os.path.dirname(name) for name in told.names])  # noqa: PTH120 - names are text
+    shared = os.path.commonpath([os.path.dirname(name) for name in explained.names])  # noqa: PTH120 - names are text
     taken: set[str] = set()
     stems = []
-    for name, target in zip(told.names, told.targets, strict=True):
-        wanted = f"{_safe(name.removeprefix(shared))}-{_safe(told.classes[target])}"
+    for name, target in zip(explained.names, explained.targets, strict=True):
+        wanted = f"{_safe(name.removeprefix(shared))}-{_safe(explained.classes[target])}"
         numbered = (f"{wanted}-{number}" for number in count(2))
-        stem = next(one for one in chain([wanted], numbered) if one.casefold() not in taken)
+        stem = next(candidate for candidate in chain([wanted], numbered) if candidate.casefold() not in taken)
         taken.add(stem.casefold())
         stems.append(stem)
     return stems
 
 
 def _maps(
-    loaded: bundle.Bundle, pixels: "Pixels", told: ExplainedScans, wanted: IntArray, options: dict[str, Any]
+    loaded: bundle.Bundle, pixels: "Pixels", explained: ExplainedScans, wanted: IntArray, options: dict[str, Any]
 ) -> tuple[Heatmap, ...]:
     """A map of each scan and class, with the badge that its method has on this run."""
     from scanwise.explanation import explain_with_heatmaps, with_check_result
@@ -144,37 +144,44 @@ def _maps(
 
     tokens = None
     if loaded.vocabulary is not None:
-        tokens = loaded.vocabulary(told.titles[:: wanted.shape[1]])
-    names = np.array(told.names[:: wanted.shape[1]])
-    found = explain_with_heatmaps(loaded.network, pixels, targets=wanted, tokens=tokens, names=names, **options)
+        tokens = loaded.vocabulary(explained.titles[:: wanted.shape[1]])
+    names = np.array(explained.names[:: wanted.shape[1]])
+    heatmaps = explain_with_heatmaps(loaded.network, pixels, targets=wanted, tokens=tokens, names=names, **options)
     reasons = loaded.verdict(method_name(options), options["layer"])
     return tuple(
-        with_check_result(replace(one, prob=float(p)), reasons) for one, p in zip(found, told.probs, strict=True)
+        with_check_result(replace(heatmap, prob=float(p)), reasons)
+        for heatmap, p in zip(heatmaps, explained.probs, strict=True)
     )
 
 
-def _draw(one: Heatmap, told: ExplainedScans, index: int, note: str, stem: Path) -> Path:
+def _draw(heatmap: Heatmap, explained: ExplainedScans, index: int, note: str, stem: Path) -> Path:
     from scanwise.explanation import drawing
 
     path = stem.with_name(stem.name + ".png")
     with run.writing(path) as temporary:
-        temporary.write_bytes(drawing.draw_panel(told.scans[index], one, told.classes, opacity=told.opacity, note=note))
+        temporary.write_bytes(
+            drawing.draw_panel(explained.scans[index], heatmap, explained.classes, opacity=explained.opacity, note=note)
+        )
     return path
 
 
 def _words(
-    loaded: bundle.Bundle, told: ExplainedScans, stems: Sequence[str], out: Path, device: str
+    loaded: bundle.Bundle, explained: ExplainedScans, stems: Sequence[str], out: Path, device: str
 ) -> tuple[list[str], list[Path]]:
     """What the words gave, a line a scan and class, and the files that tell it; nothing for a network that reads none."""
     if loaded.vocabulary is None:
         return [""] * len(stems), []
     pictures = [f"{stem}-words.png" for stem in stems]
     failed = bool(loaded.verdict(WORDS))
-    notes = write_words(loaded.network, loaded.vocabulary, told, out, device=device, pictures=pictures, failed=failed)
+    notes = write_words(
+        loaded.network, loaded.vocabulary, explained, out, device=device, pictures=pictures, failed=failed
+    )
     return notes, [out / layout.WORDS]
 
 
-def _halves(loaded: bundle.Bundle, told: ExplainedScans, stems: Sequence[str], out: Path, device: str) -> list[Path]:
+def _halves(
+    loaded: bundle.Bundle, explained: ExplainedScans, stems: Sequence[str], out: Path, device: str
+) -> list[Path]:
     """The maps of the two halves of a hybrid, and what each gives; nothing for any other network."""
     from scanwise.explanation.components import HALF_METHODS
     from scanwise.models.hybrid import HybridNetwork
@@ -184,25 +191,27 @@ def _halves(loaded: bundle.Bundle, told: ExplainedScans, stems: Sequence[str], o
     pictures = [f"{stem}-halves.png" for stem in stems]
     verdicts = {half: loaded.verdict(method) for half, method in HALF_METHODS.items()}
     reasons = {half: told_of for half, told_of in verdicts.items() if told_of is not None}
-    looks = map_halves(loaded.network, told, explanation_options(loaded.recipe, device, False)["batch"], device)
-    write_components(told, looks, out, reasons, pictures)
+    looks = map_halves(loaded.network, explained, explanation_options(loaded.recipe, device, False)["batch"], device)
+    write_components(explained, looks, out, reasons, pictures)
     return [*(out / name for name in pictures), out / layout.COMPONENTS]
 
 
 def _members(
-    loaded: bundle.Bundle, told: ExplainedScans, stems: Sequence[str], out: Path, options: dict[str, Any]
+    loaded: bundle.Bundle, explained: ExplainedScans, stems: Sequence[str], out: Path, options: dict[str, Any]
 ) -> list[Path]:
     """Where members agree to look and where they differ, a picture and arrays a scan and class."""
     from scanwise.explanation.sanity import method_name
     from scanwise.explanation.uncertainty_map import explain_members
 
-    tokens = None if loaded.vocabulary is None else loaded.vocabulary(told.titles)
-    found = explain_members(loaded.network, told.scans, targets=told.targets[:, None], tokens=tokens, **options)
+    tokens = None if loaded.vocabulary is None else loaded.vocabulary(explained.titles)
+    member_maps = explain_members(
+        loaded.network, explained.scans, targets=explained.targets[:, None], tokens=tokens, **options
+    )
     reasons = loaded.verdict(method_name(options), options["layer"])
     files = []
     for row, stem in enumerate(stems):
         arrays, picture = (out / f"{stem}-members.{kind}" for kind in ("npz", "png"))
-        write_spread(found, told, slice(row, row + 1), reasons, arrays=arrays, picture=picture)
+        write_spread(member_maps, explained, slice(row, row + 1), reasons, arrays=arrays, picture=picture)
         files.append(picture)
     return files
 
@@ -221,10 +230,10 @@ def _read(listing: Any, settings: Data) -> "tuple[Pixels, list[int], list[tuple[
     return np.stack(pixels) if pixels else np.empty((0, 1, 1, 1), np.uint8), kept, quarantine
 
 
-def _targets(asked: Sequence[str], classes: Sequence[str], predicted: IntArray) -> IntArray:
+def _targets(targets: Sequence[str], classes: Sequence[str], predicted: IntArray) -> IntArray:
     """(N, K) classes to explain, each once."""
     columns: list[IntArray] = []
-    for target in asked:
+    for target in targets:
         if target == EVERY:
             columns += [np.full(len(predicted), index) for index in range(len(classes))]
         elif target == PREDICTED:
@@ -241,23 +250,23 @@ def _targets(asked: Sequence[str], classes: Sequence[str], predicted: IntArray) 
     return np.unique(np.stack(columns, axis=1), axis=1)
 
 
-def _write_arrays(one: Heatmap, classes: Sequence[str], file: Path, settings: Data, stem: Path) -> None:
+def _write_arrays(heatmap: Heatmap, classes: Sequence[str], file: Path, settings: Data, stem: Path) -> None:
     grid = read_voxel_grid(file, settings)
-    aligned = grid.align(one.values, settings)
+    aligned = grid.align(heatmap.values, settings)
     with run.writing(stem.with_name(stem.name + ".npz")) as temporary, temporary.open("wb") as stream:
         np.savez(
             stream,
-            values=one.values,
+            values=heatmap.values,
             aligned=aligned,
             affine=grid.affine,
             spacing=grid.spacing,
-            scan=np.array(one.scan),
-            target=np.array(one.target),
-            target_name=np.array(classes[one.target]),
-            prob=np.array(one.prob),
-            method=np.array(one.method),
-            passed=np.array("not checked" if one.passed is None else str(one.passed)),
-            reason=np.array(one.reason),
+            scan=np.array(heatmap.scan),
+            target=np.array(heatmap.target),
+            target_name=np.array(classes[heatmap.target]),
+            prob=np.array(heatmap.prob),
+            method=np.array(heatmap.method),
+            passed=np.array("not checked" if heatmap.passed is None else str(heatmap.passed)),
+            reason=np.array(heatmap.reason),
         )
     volume = grid.holding(aligned)
     if volume is not None:

@@ -79,7 +79,7 @@ class ExternalValidation:
 
 
 def validate_externally(
-    place: Path,
+    path: Path,
     *,
     data: str,
     subject: str = "",
@@ -107,13 +107,13 @@ def validate_externally(
         LeakageError: if scans that the run learnt from are among them.
         DataError: if no class of theirs is one of the run's, or nothing can be read.
     """
-    folder = Run.open(place)
-    loaded = bundle.load(place)
-    known, findings, quarantine = _read(loaded, data, subject, pseudonymise, progress)
+    folder = Run.open(path)
+    loaded = bundle.load(path)
+    cohort, findings, quarantine = _read(loaded, data, subject, pseudonymise, progress)
     fit = folder.fit(str(loaded.about["protocol"]), int(loaded.about["fold"]))
     learnt = _learnt(Cohort.load(folder.cohort), Split.load(fit.split))
-    findings += check_training_overlap(learnt, known, accept_copies=accept_copies, progress=progress)
-    scans, subjects, refused = _answer(loaded, known, device, progress)
+    findings += check_training_overlap(learnt, cohort, accept_copies=accept_copies, progress=progress)
+    scans, subjects, refused = _answer(loaded, cohort, device, progress)
     main = scans if subjects is None else subjects
     findings += _few(main)
     before = tables.read(
@@ -123,11 +123,11 @@ def validate_externally(
     ordered = bool(loaded.about["ordered"])
     ratings = bundle.cdr_by_class(loaded.recipe, loaded.classes)
     metrics: list[Metric] = []
-    for said in [scans, *([subjects] if subjects is not None else [])]:
+    for predictions in [scans, *([subjects] if subjects is not None else [])]:
         metrics += evaluation.measure_predictions(
-            said, subjects=said.subjects, ordered=ordered, ratings=ratings, **shared
+            predictions, subjects=predictions.subjects, ordered=ordered, ratings=ratings, **shared
         )
-        metrics += evaluation.break_down(said, **shared)
+        metrics += evaluation.break_down(predictions, **shared)
     metrics += shift.calibration_intercepts_and_slopes(main, confidence=shared["confidence"], seed=seed)
     sets = loaded.judges[main.unit].sets
     chosen = validation_predictions(fit)[0 if subjects is None else 1] if fit.logits("validation").is_file() else None
@@ -152,41 +152,41 @@ def _read(
     """The other scans, under the run's classes; labels that the run does not know are left out and said."""
     free = loaded.recipe.model_copy(update={"classes": None, "ordered": None})
     intake = cohort.read_cohort(data, free, subject, pseudonymise=pseudonymise, bare=True, progress=progress)
-    found = [finding for finding in intake.findings if finding.check != "cohort.order"]
+    findings = [finding for finding in intake.findings if finding.check != "cohort.order"]
     meant = match_labels(intake.cohort.classes, loaded.recipe, loaded.classes)
     if not meant:
         raise DataError(
             f"None of the labels in {data} ({', '.join(intake.cohort.classes)}) is a class of this run "
             f"({', '.join(loaded.classes)}). Rename the folders, or the values of the label column."
         )
-    place = {name: index for index, name in enumerate(loaded.classes)}
-    index = np.array([place.get(meant.get(name, ""), -1) for name in intake.cohort.classes])
+    index_by_class = {name: index for index, name in enumerate(loaded.classes)}
+    index = np.array([index_by_class.get(meant.get(name, ""), -1) for name in intake.cohort.classes])
     labels = index[intake.cohort.labels]
-    known = replace(intake.cohort, labels=labels, classes=loaded.classes).take(labels >= 0)
+    relabelled = replace(intake.cohort, labels=labels, classes=loaded.classes).take(labels >= 0)
     strangers = sorted(set(intake.cohort.classes) - set(meant))
     if strangers:
         text = f"The run knows no class {', '.join(strangers)}: {int((labels < 0).sum()):,} scans were left out."
-        found.append(Finding("external.labels", "warning", text))
+        findings.append(Finding("external.labels", "warning", text))
     absent = [name for name in loaded.classes if name not in set(meant.values())]
     if absent:
         text = (
             f"Nobody here has {', '.join(absent)}: it has no sensitivity, is left out of means over classes, and nothing "
             "is learnt of how the run does on it."
         )
-        found.append(Finding("external.classes", "warning", text))
-    return known, found, list(intake.quarantine)
+        findings.append(Finding("external.classes", "warning", text))
+    return relabelled, findings, list(intake.quarantine)
 
 
-def _few(said: Predictions) -> list[Finding]:
-    people = len(np.unique(said.subjects))
+def _few(predictions: Predictions) -> list[Finding]:
+    people = len(np.unique(predictions.subjects))
     if people >= FEW:
         return []
     text = f"Only {counted(people, 'subject')} here: below {FEW}, intervals are wide and rough; read figures as a hint."
     return [Finding("external.few", "warning", text)]
 
 
-def _learnt(mine: Cohort, split: Split) -> Cohort:
-    return mine.take(np.isin(split.side, LEARNING_SIDES))
+def _learnt(cohort: Cohort, split: Split) -> Cohort:
+    return cohort.take(np.isin(split.side, LEARNING_SIDES))
 
 
 def check_training_overlap(
@@ -199,7 +199,7 @@ def check_training_overlap(
     """
     same = np.isin(other.sha256, learnt.sha256) | ((other.pixels != "") & np.isin(other.pixels, learnt.pixels))
     _refuse(other.path[same], len(other), "are scans that this run learnt from, file by file or pixel by pixel")
-    found: list[Finding] = []
+    findings: list[Finding] = []
     both = other.subjects_known and learnt.subjects_known
     shared: list[str] = np.intersect1d(other.subject, learnt.subject).tolist() if both else []
     if len(shared):
@@ -207,29 +207,34 @@ def check_training_overlap(
             f"{len(shared)} subjects here have names that subjects of the run have ({', '.join(shared[:3])}, …). "
             "If they are the same people, these figures are not of strangers."
         )
-        found.append(Finding("external.subjects", "warning", text))
+        findings.append(Finding("external.subjects", "warning", text))
     try:
-        theirs, mine = (audit_thumbnails(one, progress=progress) for one in (other, learnt))
+        other_pixels, learnt_pixels = (audit_thumbnails(cohort, progress=progress) for cohort in (other, learnt))
     except (ScanwiseError, OSError):
         text = (
             "The scans that the run learnt from are not where they were, so only exact copies could be looked for, by hash. "
             "Turned or brightened copies among these scans would go unseen."
         )
-        return [*found, Finding("external.copies", "warning", text)]
-    pixels = np.concatenate([mine, theirs]).reshape(-1, *mine.shape[1:3])
+        return [*findings, Finding("external.copies", "warning", text)]
+    pixels = np.concatenate([learnt_pixels, other_pixels]).reshape(-1, *learnt_pixels.shape[1:3])
     vectors = registration.descriptors(pixels)
-    alike = registration.nearest_neighbours(vectors[len(mine) :], vectors[: len(mine)], 1)[1][:, 0] >= SAME_SCAN
+    alike = (
+        registration.nearest_neighbours(vectors[len(learnt_pixels) :], vectors[: len(learnt_pixels)], 1)[1][:, 0]
+        >= SAME_SCAN
+    )
     _refuse(other.path[alike], len(other), "look just like scans that this run learnt from")
-    pairs = copies.find_copies(pixels, np.repeat(["learnt", EXTERNAL], [len(mine), len(theirs)]), EXTERNAL).rows
-    across = pairs[(pairs < len(mine)).sum(axis=1) == 1].max(axis=1, initial=0)
-    rows = np.unique(across[across >= len(mine)]) - len(mine)
+    pairs = copies.find_copies(
+        pixels, np.repeat(["learnt", EXTERNAL], [len(learnt_pixels), len(other_pixels)]), EXTERNAL
+    ).rows
+    across = pairs[(pairs < len(learnt_pixels)).sum(axis=1) == 1].max(axis=1, initial=0)
+    rows = np.unique(across[across >= len(learnt_pixels)]) - len(learnt_pixels)
     what = "seem to be turned, shifted or brightened copies of scans that this run learnt from"
     if len(rows) and accept_copies:
         told = f"{len(rows):,} of {len(other):,} scans {what}; somebody looked, and goes on."
-        return [*found, Finding("external.copies", "warning", told, tuple(other.path[rows].tolist()))]
+        return [*findings, Finding("external.copies", "warning", told, tuple(other.path[rows].tolist()))]
     _refuse(other.path[rows], len(other), what, " If your eyes say otherwise, go on with --accept-copies.")
     text = f"None of {len(other):,} scans is a copy of the {len(learnt):,} that the run learnt from, exact or changed."
-    return [*found, Finding("external.copies", "note", text)]
+    return [*findings, Finding("external.copies", "note", text)]
 
 
 def _refuse(paths: StrArray, count: int, what: str, escape: str = "") -> None:
@@ -260,37 +265,37 @@ def _answer(
     if answer.subjects is None:
         own = np.array([known.subject[known.path.tolist().index(path)] for path in answer.scans.scans.tolist()])
         return replace(scans, subjects=own), None, answer.quarantine
-    names, place = np.unique(scans.subjects, return_inverse=True)
-    common = dict(zip(names.tolist(), common_label(labels, place, len(known.classes)).tolist(), strict=True))
+    names, codes = np.unique(scans.subjects, return_inverse=True)
+    common = dict(zip(names.tolist(), common_label(labels, codes, len(known.classes)).tolist(), strict=True))
     pooled = np.array([common[name] for name in answer.subjects.subjects.tolist()], dtype=np.int64)
     return scans, replace(answer.subjects, labels=pooled), answer.quarantine
 
 
-def write_external_validation(found: ExternalValidation, folder: Path) -> Path:
+def write_external_validation(result: ExternalValidation, folder: Path) -> Path:
     """Write metrics, tables, findings and the page of an external validation into a folder of their own."""
     with run.writing(folder / layout.METRICS) as temporary:
-        save_metrics(found.metrics, temporary)
+        save_metrics(result.metrics, temporary)
     with run.writing(folder / layout.FINDINGS) as temporary:
-        save_findings(found.findings, temporary)
-    said = Run(folder)
-    tables.write(said, "honest", found.scans, found.subjects)
+        save_findings(result.findings, temporary)
+    folder_run = Run(folder)
+    tables.write(folder_run, "honest", result.scans, result.subjects)
     write_table(
         METRIC_COLUMNS,
-        [[getattr(m, c) for c in METRIC_COLUMNS] for m in found.metrics],
-        said.tables / layout.SUMMARY_STATISTICS,
+        [[getattr(m, c) for c in METRIC_COLUMNS] for m in result.metrics],
+        folder_run.tables / layout.SUMMARY_STATISTICS,
     )
-    write_csv(("path", "reason"), found.quarantine, said.quarantine)
+    write_csv(("path", "reason"), result.quarantine, folder_run.quarantine)
     for name, rows in (
-        ("drift", found.drift),
-        ("recalibration", found.recalibration),
-        ("operating_points", found.transport),
+        ("drift", result.drift),
+        ("recalibration", result.recalibration),
+        ("operating_points", result.transport),
     ):
         if rows:
-            write_table(list(rows[0]), [list(row.values()) for row in rows], said.tables / f"{name}.csv")
+            write_table(list(rows[0]), [list(row.values()) for row in rows], folder_run.tables / f"{name}.csv")
     run.write_text(
         page.build(
-            found.source, found.main, found.before, found.metrics, found.drift, found.recalibration, found.transport,
-            found.findings, found.alpha,
+            result.source, result.main, result.before, result.metrics, result.drift, result.recalibration, result.transport,
+            result.findings, result.alpha,
         ),
         folder / layout.EXTERNAL_PAGE,
     )  # fmt: skip

@@ -56,9 +56,9 @@ class LogitFile:
         """(N,) a group column, or an error that says which there are."""
         groups = self.logits.groups
         if name not in groups:
-            known = f"its columns are {', '.join(groups)}" if groups else "it has none"
+            columns = f"its columns are {', '.join(groups)}" if groups else "it has none"
             raise DataError(
-                f"{self.path} has no group column {name!r}; {known}. A column is an array `group_NAME` (N,); "
+                f"{self.path} has no group column {name!r}; {columns}. A column is an array `group_NAME` (N,); "
                 f"`class` goes by the true class.{did_you_mean(name, groups)}"
             )
         return groups[name]
@@ -76,9 +76,9 @@ def read_logit_file(path: Path, side: Side) -> LogitFile:
         if missing:
             raise DataError(f"it lacks {sorted(missing)}; its arrays are {sorted(arrays)}.")
         filled = _filled(arrays, side)
-        found = Logits.of(filled)
-        _check(found, side)
-    return LogitFile(path, found, "subjects" in arrays)
+        logits = Logits.of(filled)
+        _check(logits, side)
+    return LogitFile(path, logits, "subjects" in arrays)
 
 
 def _filled(arrays: Mapping[str, Any], side: Side) -> dict[str, Any]:
@@ -119,8 +119,10 @@ def _check(logits: Logits, side: Side) -> None:
     refuse_rows(again, "a scan that an earlier row has as well")
     if side != "test":
         only = logits.classes[logits.labels[0]]
-        one = np.full(len(logits), len(np.unique(logits.labels)) == 1)
-        refuse_rows(one, f"the label {only!r} and none another: one class says nothing about telling classes apart")
+        constant = np.full(len(logits), len(np.unique(logits.labels)) == 1)
+        refuse_rows(
+            constant, f"the label {only!r} and none another: one class says nothing about telling classes apart"
+        )
     if logits.protocol not in ("", "honest"):
         raise DataError(f"these logits are of protocol {logits.protocol!r}, which leaks; nothing can be promised.")
     if logits.split in {"train", *SIDES} - {side}:
@@ -129,33 +131,33 @@ def _check(logits: Logits, side: Side) -> None:
 
 def check_files_match(files: Mapping[Side, LogitFile]) -> None:
     """Refuse files that do not belong together, or that share a person or a scan."""
-    for one, other in combinations(files.values(), 2):
-        a, b = one.logits, other.logits
+    for first, second in combinations(files.values(), 2):
+        a, b = first.logits, second.logits
         if a.classes != b.classes:
             raise DataError(
-                f"{one.path} has the classes {', '.join(a.classes)}, {other.path} has {', '.join(b.classes)}. They must "
+                f"{first.path} has the classes {', '.join(a.classes)}, {second.path} has {', '.join(b.classes)}. They must "
                 "be the same, in the same order."
             )
         if a.split and b.split and a.fold != b.fold:
             raise DataError(
-                f"{one.path} is of fold {a.fold}, {other.path} of fold {b.fold}: other networks. Take one fold."
+                f"{first.path} is of fold {a.fold}, {second.path} of fold {b.fold}: other networks. Take one fold."
             )
-        _refuse_shared("scan", one, other)
-        _refuse_shared("subject", one, other)
+        _refuse_shared("scan", first, second)
+        _refuse_shared("subject", first, second)
 
 
-def _refuse_shared(what: Literal["scan", "subject"], one: LogitFile, other: LogitFile) -> None:
-    mine, theirs = (getattr(given.logits, f"{what}s") for given in (one, other))
-    here, there = np.flatnonzero(np.isin(mine, theirs)), np.flatnonzero(np.isin(theirs, mine))
-    if what == "scan" and one.people and other.people:
+def _refuse_shared(what: Literal["scan", "subject"], first: LogitFile, second: LogitFile) -> None:
+    first_names, second_names = (getattr(given.logits, f"{what}s") for given in (first, second))
+    here, there = np.flatnonzero(np.isin(first_names, second_names)), np.flatnonzero(np.isin(second_names, first_names))
+    if what == "scan" and first.people and second.people:
         return  # two people may have files of one name; a pooled row has a number there
     if len(here):
         rows = " and ".join(
-            f"rows {', '.join(map(str, found[:3]))}{', …' if len(found) > 3 else ''} of {given.path}"
-            for found, given in ((here, one), (there, other))
+            f"rows {', '.join(map(str, rows_found[:3]))}{', …' if len(rows_found) > 3 else ''} of {given.path}"
+            for rows_found, given in ((here, first), (there, second))
         )
         raise DataError(
-            f"{len(np.unique(mine[here]))} {what}s are on both sides, such as {str(mine[here[0]])!r}: {rows}. Nothing "
+            f"{len(np.unique(first_names[here]))} {what}s are on both sides, such as {str(first_names[here[0]])!r}: {rows}. Nothing "
             f"can be promised then; give every {what} to one side."
         )
 

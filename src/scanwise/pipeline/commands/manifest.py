@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from scanwise import recipe, run
+from scanwise import run
 from scanwise.cohort import layouts, pseudonymised_paths, remote, slice_expansion
 from scanwise.cohort.layouts import folders, manifests
 from scanwise.cohort.listing import Listing, first, texts
 from scanwise.errors import DataError
+from scanwise.recipe import load_recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,9 @@ class ManifestResult:
         scans = self.scans
         labels = [f"{label or '(none)'} {count:,}" for label, count in sorted(Counter(scans.label.tolist()).items())]
         people = f"{len(set(scans.subject.tolist())):,}" if scans.subject is not None else "unknown"
-        known = f" ({scans.subject_source})" if scans.subject is not None else ""
+        source = f" ({scans.subject_source})" if scans.subject is not None else ""
         columns = f"; columns: {', '.join(scans.groups)}" if scans.groups else ""
-        return f"{len(scans):,} scans in {self.files:,} files; subjects: {people}{known}; labels: {first(labels, 12)}{columns}"
+        return f"{len(scans):,} scans in {self.files:,} files; subjects: {people}{source}; labels: {first(labels, 12)}{columns}"
 
 
 def make_manifest(
@@ -67,10 +68,10 @@ def make_manifest(
     Raises:
         DataError: if nothing can be listed.
     """
-    section = recipe.load_recipe(source or "demo", settings).data
+    section = load_recipe(source or "demo", settings).data
     away = remote.is_remote(str(data))
-    place = remote.mirror(str(data), progress=progress) if away else layouts.resolve_data(str(data))
-    listing = _list(place, subject, section.label, anywhere=not away)
+    path = remote.mirror(str(data), progress=progress) if away else layouts.resolve_data(str(data))
+    listing = _list(path, subject, section.label, anywhere=not away)
     if pseudonymise:
         listing = pseudonymised_paths.pseudonymise_listing(listing)
     scans, rows = slice_expansion.expand_slices(listing, section, progress=progress)
@@ -102,12 +103,12 @@ def _list(place: Path, subject: str, label: str, *, anywhere: bool) -> Listing:
 
 
 def _write_unused(scans: Listing, out: Path) -> Path | None:
-    place = out.with_name(f"{out.stem}.quarantine.csv")
+    path = out.with_name(f"{out.stem}.quarantine.csv")
     if not scans.unused:
-        place.unlink(missing_ok=True)  # of an earlier time
+        path.unlink(missing_ok=True)  # of an earlier time
         return None
     stream = io.StringIO()
     table = csv.writer(stream, lineterminator="\n")
     table.writerows([("path", "reason"), *scans.unused])
-    run.write_text(stream.getvalue(), place)
-    return place
+    run.write_text(stream.getvalue(), path)
+    return path

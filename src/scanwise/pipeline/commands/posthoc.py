@@ -58,8 +58,8 @@ class CalibrationResult:
     def save(self, path: Path) -> None:
         """Write the JSON that `calibration.from_dict` reads, with the classes and the digests of the subjects."""
         people = [] if self.given.subjects is None else sorted(_digests(self.given.subjects))
-        known = {**self.calibrator.to_dict(), "classes": self.given.logits.classes, "learnt_from": people}
-        path.write_text(json.dumps(known, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        values = {**self.calibrator.to_dict(), "classes": self.given.logits.classes, "learnt_from": people}
+        path.write_text(json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +90,11 @@ class PredictionSets:
         """Write an npz of sets (N, C), scans, subjects, labels, classes, groups, and the thresholds as JSON text."""
         named: dict[str, Any] = {name: getattr(self.logits, name) for name in ("scans", "subjects", "labels")}
         groups: dict[str, Any] = {f"group_{name}": values for name, values in self.logits.groups.items()}
-        told = json.dumps({**self.fitted.to_dict(), "promise": self.promise})
+        thresholds = json.dumps({**self.fitted.to_dict(), "promise": self.promise})
         with path.open("wb") as file:
-            np.savez(file, sets=self.sets, classes=np.array(self.logits.classes), conformal=told, **named, **groups)
+            np.savez(
+                file, sets=self.sets, classes=np.array(self.logits.classes), conformal=thresholds, **named, **groups
+            )
 
 
 def fit_calibrator(
@@ -115,9 +117,9 @@ def fit_calibrator(
         *missing_subject_notes({"validation": given}),
         *([f"probabilities stay as they are: {refused}."] if refused else []),
     )
-    made = CalibrationResult(learnt, given, _figures(rows, after), notes)
-    run.save(made, out)
-    return made
+    result = CalibrationResult(learnt, given, _figures(rows, after), notes)
+    run.save(result, out)
+    return result
 
 
 def _figures(rows: Logits, after: FloatArray) -> tuple[tuple[str, float, float], ...]:
@@ -140,7 +142,7 @@ def _figures(rows: Logits, after: FloatArray) -> tuple[tuple[str, float, float],
 
 
 def make_prediction_sets(
-    known: Path,
+    learn: Path,
     test: Path,
     out: Path,
     *,
@@ -172,7 +174,7 @@ def make_prediction_sets(
         raise DataError(f"--tune chooses lambda and k_reg, which {score} does not have. Leave it out.")
     if score == "saps" and not tune:
         raise DataError("saps tells no class from another without lambda; let --tune VALID.npz choose it.")
-    paths = dict(zip(SIDES, (tune, known, test), strict=True))
+    paths = dict(zip(SIDES, (tune, learn, test), strict=True))
     check_not_overwriting(out, *(path for path in (*paths.values(), calibrator) if path))
     files = {side: read_logit_file(path, side).pool(by_subject) for side, path in paths.items() if path}
     check_files_match(files)
@@ -183,7 +185,7 @@ def make_prediction_sets(
         options |= ready["validation"].tuned(options)
     fitted, sets = _fit(ready["calibration"], ready["test"], by, options)
     rows, labels = files["test"].logits, files["test"].labels
-    made = PredictionSets(
+    result = PredictionSets(
         sets,
         rows,
         fitted,
@@ -193,8 +195,8 @@ def make_prediction_sets(
         _compare(ready["calibration"], ready["test"]),
         (*missing_subject_notes(files), *_notes(files, fitted, by, options)),
     )
-    run.save(made, out)
-    return made
+    run.save(result, out)
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,26 +227,28 @@ class _CalibratedFile:
 
 
 def _fit(
-    known: _CalibratedFile, test: _CalibratedFile, by: str, options: Mapping[str, Any]
+    learn_file: _CalibratedFile, test: _CalibratedFile, by: str, options: Mapping[str, Any]
 ) -> tuple[Fitted, BoolArray]:
-    learn: dict[str, Any] = {"subjects": known.given.subjects, "draws": known.draws, **options}
+    options_to_learn: dict[str, Any] = {"subjects": learn_file.given.subjects, "draws": learn_file.draws, **options}
     if not by:
-        fitted = ConformalSets.fit(known.probs, known.given.logits.labels, **learn)
+        fitted = ConformalSets.fit(learn_file.probs, learn_file.given.logits.labels, **options_to_learn)
         return fitted, fitted(test.probs, test.draws)
-    cells = known.cells(by), test.cells(by)
-    conditional = ConditionalSets.fit(known.probs, known.given.logits.labels, groups=cells[0], **learn)
+    cells = learn_file.cells(by), test.cells(by)
+    conditional = ConditionalSets.fit(
+        learn_file.probs, learn_file.given.logits.labels, groups=cells[0], **options_to_learn
+    )
     return conditional, conditional(test.probs, test.draws, cells[1])
 
 
-def _compare(known: _CalibratedFile, test: _CalibratedFile) -> tuple[str, ...]:
+def _compare(calibration_file: _CalibratedFile, test: _CalibratedFile) -> tuple[str, ...]:
     """Whether test scans look as if drawn like those of calibration; labels are not asked for."""
-    a, b = known.given.logits, test.given.logits
+    a, b = calibration_file.given.logits, test.given.logits
     options: dict[str, Any] = {"known_subjects": a.subjects, "new_subjects": b.subjects}
     options["permutations"] = 999 if len(a) + len(b) < 100_000 else 199
-    found = [f"by confidence, {compare_scores(known.probs.max(axis=1), test.probs.max(axis=1), **options)}"]
+    tests = [f"by confidence, {compare_scores(calibration_file.probs.max(axis=1), test.probs.max(axis=1), **options)}"]
     if a.features is not None and b.features is not None and max(len(a), len(b)) <= MOST_COMPARED:
-        found.append(f"by features, {compare_features(a.features, b.features, **options)}")
-    return tuple(found)
+        tests.append(f"by features, {compare_features(a.features, b.features, **options)}")
+    return tuple(tests)
 
 
 def _load_calibrator(path: Path | None, files: Mapping[Side, LogitFile], unit: str) -> calibration.Calibrator:
@@ -290,11 +294,11 @@ def _whom(fitted: Fitted) -> str:
 
 def _notes(files: Mapping[Side, LogitFile], fitted: Fitted, by: str, options: Mapping[str, Any]) -> list[str]:
     """What must be said of the sets."""
-    known, test, notes = files["calibration"], files["test"], []
+    learned_on, test, notes = files["calibration"], files["test"], []
     if "random scan" in _whom(fitted):
-        people = len(np.unique(known.logits.subjects))
+        people = len(np.unique(learned_on.logits.subjects))
         notes.append(
-            f"{known.path} has {len(known.logits)} scans of {people} subjects. Scans of one person are no independent "
+            f"{learned_on.path} has {len(learned_on.logits)} scans of {people} subjects. Scans of one person are no independent "
             "draws: thresholds are hierarchical quantiles over subjects, and the promise is for a random scan of a new "
             "subject, not for all of them at once."
         )
@@ -310,5 +314,5 @@ def _notes(files: Mapping[Side, LogitFile], fitted: Fitted, by: str, options: Ma
         new = ~np.isin(test.column(by), seen)
         if new.any():
             unseen = ", ".join(np.unique(test.column(by)[new]).tolist())
-            notes.append(f"{by} {unseen} is not in {known.path}: these {new.sum()} rows get every class.")
-    return notes + list(fitted.told(by, known.logits.classes))
+            notes.append(f"{by} {unseen} is not in {learned_on.path}: these {new.sum()} rows get every class.")
+    return notes + list(fitted.told(by, learned_on.logits.classes))

@@ -15,7 +15,7 @@ NAMES = tuple(name for name, spec in metrics.METRICS.items() if spec.needs_calib
 
 
 def recalibration_curve(
-    said: Predictions, *, alpha: float | None = None, repeats: int = REPEATS, seed: int = 0
+    predictions: Predictions, *, alpha: float | None = None, repeats: int = REPEATS, seed: int = 0
 ) -> list[dict[str, Any]]:
     """Figures on the remaining subjects after a temperature, and thresholds of sets, were learnt from n local ones.
 
@@ -33,24 +33,24 @@ def recalibration_curve(
         over draws), `repeats`; names are `NAMES` and, with sets, `coverage` and `mean_set_size`.
     """
     random = np.random.default_rng(seed)
-    people, of_subject = np.unique(said.subjects, return_inverse=True)
-    odds, labels = np.log(np.clip(said.probs, 1e-12, None)), require_labels(said)
-    rows = _rows(0, [_figures(said.probs, labels)])
+    people, of_subject = np.unique(predictions.subjects, return_inverse=True)
+    odds, labels = np.log(np.clip(predictions.probs, 1e-12, None)), require_labels(predictions)
+    rows = _rows(0, [_figures(predictions.probs, labels)])
     for size in (size for size in SIZES if 2 * size <= len(people)):
-        found = []
+        draws = []
         for _ in range(repeats):
             local = np.isin(of_subject, random.permutation(len(people))[:size])
-            learnt = calibration.Temperature.fit(odds[local], labels[local], said.subjects[local])
+            learnt = calibration.Temperature.fit(odds[local], labels[local], predictions.subjects[local])
             probs = learnt(odds[~local])
             figures = _figures(probs, labels[~local])
             if alpha is not None:
                 sets = ConformalSets.fit(
-                    learnt(odds[local]), labels[local], alpha=alpha, score="lac", subjects=said.subjects[local]
+                    learnt(odds[local]), labels[local], alpha=alpha, score="lac", subjects=predictions.subjects[local]
                 )(probs)
                 figures["coverage"] = float(sets[np.arange(len(sets)), labels[~local]].mean())
                 figures["mean_set_size"] = float(sets.sum(axis=1).mean())
-            found.append(figures)
-        rows += _rows(size, found)
+            draws.append(figures)
+        rows += _rows(size, draws)
     return rows
 
 
@@ -58,10 +58,10 @@ def _figures(probs: FloatArray, labels: Any) -> dict[str, float]:
     return {name: float(metrics.METRICS[name](probs, labels)) for name in NAMES}
 
 
-def _rows(size: int, found: list[dict[str, float]]) -> list[dict[str, Any]]:
+def _rows(size: int, draws: list[dict[str, float]]) -> list[dict[str, Any]]:
     rows = []
-    for name in found[0]:
-        values = np.array([figures[name] for figures in found])
+    for name in draws[0]:
+        values = np.array([figures[name] for figures in draws])
         low, high = (float(end) for end in np.percentile(values, [5, 95]))
         rows.append(
             {

@@ -72,13 +72,13 @@ class VoxelGrid:
         import nibabel
 
         if self.volume is not None:
-            made = nibabel.Nifti1Image(_placed(self.volume, aligned), self.volume.image.affine)  # type: ignore[no-untyped-call]
+            image = nibabel.Nifti1Image(_placed(self.volume, aligned), self.volume.image.affine)  # type: ignore[no-untyped-call]
         elif np.isfinite(self.affine).all():
-            made = nibabel.Nifti1Image(aligned.T[:, :, None], self.affine)  # type: ignore[no-untyped-call]
+            image = nibabel.Nifti1Image(aligned.T[:, :, None], self.affine)  # type: ignore[no-untyped-call]
         else:
             return None
-        made.header.set_xyzt_units("mm")  # type: ignore[no-untyped-call]
-        return gzip.compress(made.to_bytes(), mtime=0)
+        image.header.set_xyzt_units("mm")  # type: ignore[no-untyped-call]
+        return gzip.compress(image.to_bytes(), mtime=0)
 
 
 def read_voxel_grid(file: Path, settings: Data) -> VoxelGrid:
@@ -94,9 +94,9 @@ def read_voxel_grid(file: Path, settings: Data) -> VoxelGrid:
     if kind == "nifti":
         return _of_volume(path, index or 0, settings)
     if kind == "dicom":
-        found = dicom.read_geometry(path, index or 0)
-        affine = np.full((4, 4), np.nan) if found.affine is None else found.affine
-        return VoxelGrid(found.rows, found.columns, (found.rows, found.columns), affine)
+        geometry = dicom.read_geometry(path, index or 0)
+        affine = np.full((4, 4), np.nan) if geometry.affine is None else geometry.affine
+        return VoxelGrid(geometry.rows, geometry.columns, (geometry.rows, geometry.columns), affine)
     rows, columns = readers.decode_picture(path.read_bytes()).shape[:2]
     return VoxelGrid(rows, columns, (rows, columns), np.full((4, 4), np.nan))
 
@@ -108,10 +108,10 @@ def _of_volume(path: Path, index: int, settings: Data) -> VoxelGrid:
     image: Any = nibabel.load(path)
     turned, shape = nifti.orientation_of(image), (*image.shape[:3], 1, 1)[:3]
     canonical = [0, 0, 0]
-    for length, place in zip(shape, turned[:, 0].astype(int), strict=True):
-        canonical[place] = length
+    for length, position in zip(shape, turned[:, 0].astype(int), strict=True):
+        canonical[position] = length
     axis = nifti.AXES[settings.axis]
-    across, along = (place for place in range(3) if place != axis)
+    across, along = (position for position in range(3) if position != axis)
     width, height = canonical[across], canonical[along]
     # Shown, a slice is turned by half: its first column is the rightmost, its first row the foremost or topmost.
     shown = np.zeros((4, 4))
@@ -130,9 +130,9 @@ def _placed(volume: NiftiVolume, aligned: FloatArray) -> NDArray[np.float32]:
     from nibabel.orientations import apply_orientation, ornt_transform
 
     values = np.zeros(volume.canonical, dtype=np.float32)
-    place: list[Any] = [slice(None)] * 3
-    place[volume.axis] = volume.index
-    values[tuple(place)] = aligned.T[::-1, ::-1]  # as `nifti` turned it, the other way
+    index: list[Any] = [slice(None)] * 3
+    index[volume.axis] = volume.index
+    values[tuple(index)] = aligned.T[::-1, ::-1]  # as `nifti` turned it, the other way
     plain = np.array([[0, 1], [1, 1], [2, 1]])
     back = ornt_transform(plain, nifti.orientation_of(volume.image))  # type: ignore[no-untyped-call]
     return np.asarray(apply_orientation(values, back), dtype=np.float32)  # type: ignore[no-untyped-call]

@@ -57,18 +57,18 @@ def audit_scans(
     intake = cohort.read_cohort(str(data), LOOK, subject, pseudonymise=pseudonymise, bare=True, progress=progress)
     evidence = gather_evidence(intake.cohort, _mapped(intake.store), quarantine=intake.quarantine, seed=seed)
     evidence = replace(evidence, split=given_split(evidence.cohort))
-    noted, seconds = audit.run_checks(evidence, checks, _said(progress))
+    findings, seconds = audit.run_checks(evidence, checks, _said(progress))
     if len(evidence.cohort.classes) < 2:
-        noted.append(
+        findings.append(
             make_finding("audit.classes", "note", "These scans have no classes: what needs them is not judged.")
         )
-    return AuditResult(evidence, tuple(noted), seconds)
+    return AuditResult(evidence, tuple(findings), seconds)
 
 
 def audit_before_fit(
     evidence: Evidence,
-    made: Sequence[Split],
-    found: Sequence[Finding],
+    all_splits: Sequence[Split],
+    earlier: Sequence[Finding],
     checks: Sequence[str],
     *,
     progress: bool = False,
@@ -84,22 +84,22 @@ def audit_before_fit(
     Raises:
         LeakageError: if scans of one origin stand on two sides of an honest split.
     """
-    noted, seconds = [AuditFinding(finding) for finding in found], dict[str, float]()
-    first = {split.protocol: split for split in reversed(made)}
+    findings, seconds = [AuditFinding(finding) for finding in earlier], dict[str, float]()
+    first = {split.protocol: split for split in reversed(all_splits)}
     for split in first.values():
-        mine = checks if split is made[0] else [name for name in checks if audit.CHECKS[name].each_protocol]
-        new, spent = audit.run_checks(replace(evidence, split=split), mine, _said(progress))
+        names = checks if split is all_splits[0] else [name for name in checks if audit.CHECKS[name].each_protocol]
+        new, spent = audit.run_checks(replace(evidence, split=split), names, _said(progress))
         leaks = [item.finding for item in new if _stops_fit(item.finding)]
         if leaks and split.protocol == "honest":
             raise LeakageError(
                 f"The honest split leaks. {leaks[0].message} `scanwise audit` shows it. If your eyes say otherwise, leave "
                 f"that check out: --set audit.checks=[{', '.join(n for n in checks if n != leaks[0].check.partition('.')[0])}]"
             )
-        noted += [
+        findings += [
             _with_protocol(item, split) for item in new if item.finding.check != "leakage.subjects"
         ]  # splits says so
         seconds |= spent
-    return AuditResult(replace(evidence, split=made[0]), tuple(noted), seconds)
+    return AuditResult(replace(evidence, split=all_splits[0]), tuple(findings), seconds)
 
 
 def _stops_fit(finding: Finding) -> bool:
@@ -117,7 +117,7 @@ def _with_protocol(item: AuditFinding, split: Split) -> AuditFinding:
 
 
 def gather_evidence(
-    known: Cohort,
+    cohort: Cohort,
     thumbnails: Pixels,
     *,
     quarantine: Quarantine = (),
@@ -137,17 +137,17 @@ def gather_evidence(
     """
     pixels = thumbnails.reshape(thumbnails.shape[:3])
     vectors = registration.descriptors(pixels)
-    found = copies.find_copies(pixels, known.given) if seek or not known.subjects_known else None
+    copy_pairs = copies.find_copies(pixels, cohort.given) if seek or not cohort.subjects_known else None
     recovered = None
-    if found is not None and not known.subjects_known:
-        recovered = subjects.recover_subjects(pixels, vectors, known.labels, found.rows)
+    if copy_pairs is not None and not cohort.subjects_known:
+        recovered = subjects.recover_subjects(pixels, vectors, cohort.labels, copy_pairs.rows)
         if recovered.is_confident:
             source = f"recovered from pixels, {recovered.reason}"
-            known = replace(known, subject=recovered.subject, subject_source=source)
-    who = known.subject if known.subjects_known else None
-    files = quality.read_file_facts(remote.local_root(known.root), known.path)
+            cohort = replace(cohort, subject=recovered.subject, subject_source=source)
+    who = cohort.subject if cohort.subjects_known else None
+    files = quality.read_file_facts(remote.local_root(cohort.root), cohort.path)
     return Evidence(
-        known,
+        cohort,
         pixels,
         vectors,
         who,
@@ -155,43 +155,45 @@ def gather_evidence(
         quarantine=quarantine,
         seed=seed,
         recovered=recovered,
-        copies=found,
+        copies=copy_pairs,
     )
 
 
-def with_recovered_subjects(known: Cohort, *, progress: bool = False) -> Cohort:
+def with_recovered_subjects(cohort: Cohort, *, progress: bool = False) -> Cohort:
     """The cohort with its people, recovered from the pixels where they are not given and the pixels can tell."""
-    return known if known.subjects_known else gather_evidence(known, audit_thumbnails(known, progress=progress)).cohort
+    return (
+        cohort if cohort.subjects_known else gather_evidence(cohort, audit_thumbnails(cohort, progress=progress)).cohort
+    )
 
 
-def audit_thumbnails(known: Cohort, *, progress: bool = False) -> Pixels:
+def audit_thumbnails(cohort: Cohort, *, progress: bool = False) -> Pixels:
     """(N, S, S, 1) what the audit looks at; memory-mapped, for 40,000 scans are 430 MB."""
-    found, refused = store.build_store(
-        remote.local_root(known.root), known.path, registration.THUMBNAIL, progress=progress
+    thumbnails, refused = store.build_store(
+        remote.local_root(cohort.root), cohort.path, registration.THUMBNAIL, progress=progress
     )
     if refused:
         raise DataError(f"{len(refused)} scans could be read a moment ago and cannot now. Is the disk there?")
-    return _mapped(found)
+    return _mapped(thumbnails)
 
 
-def _mapped(found: store.Store) -> Pixels:
-    whole = len(found) == len(found.array) and bool((np.diff(found.rows) == 1).all())
-    return found.array if whole else found.read(np.arange(len(found)))
+def _mapped(thumbnails: store.Store) -> Pixels:
+    whole = len(thumbnails) == len(thumbnails.array) and bool((np.diff(thumbnails.rows) == 1).all())
+    return thumbnails.array if whole else thumbnails.read(np.arange(len(thumbnails)))
 
 
-def given_split(known: Cohort) -> Split | None:
+def given_split(cohort: Cohort) -> Split | None:
     """The split that the data itself comes with, where it has a training and a test side."""
-    if known.given is None or not {"train", "test"} <= set(known.given.tolist()):
+    if cohort.given is None or not {"train", "test"} <= set(cohort.given.tolist()):
         return None
-    split = Split(known.given, "given", 0, "the data's own train and test sides", leaky=False)
-    return replace(split, leaky=any(finding.severity == "leak" for finding in splits.check_split(known, split)))
+    split = Split(cohort.given, "given", 0, "the data's own train and test sides", leaky=False)
+    return replace(split, leaky=any(finding.severity == "leak" for finding in splits.check_split(cohort, split)))
 
 
 def _said(progress: bool) -> Callable[[str], None]:
     return (lambda what: log.info("looking for %s", what)) if progress else (lambda _: None)
 
 
-def write_audit(found: AuditResult, folder: Path) -> Path:
+def write_audit(result: AuditResult, folder: Path) -> Path:
     """Write the page, `findings.json`, the pictures and `subjects.csv` (path, subject) into a folder of their own.
 
     Raises:
@@ -200,19 +202,19 @@ def write_audit(found: AuditResult, folder: Path) -> Path:
     if folder.is_dir() and any(folder.iterdir()) and not (folder / layout.FINDINGS).is_file():
         raise RunError(f"{folder} holds files that no audit wrote. Choose another folder with --out.")
     shutil.rmtree(folder / "figures", ignore_errors=True)
-    known = found.evidence.cohort
-    if found.evidence.subject is not None:
-        rows = zip(known.path.tolist(), found.evidence.subject.tolist(), strict=True)
+    cohort = result.evidence.cohort
+    if result.evidence.subject is not None:
+        rows = zip(cohort.path.tolist(), result.evidence.subject.tolist(), strict=True)
         write_csv(("path", "subject"), rows, folder / layout.SUBJECTS)
-    return write_audit_page(found, folder)
+    return write_audit_page(result, folder)
 
 
-def write_audit_page(found: AuditResult, folder: Path) -> Path:
+def write_audit_page(result: AuditResult, folder: Path) -> Path:
     """Write the page, `findings.json` and the pictures, beside what else the folder holds."""
-    return page.write(folder, found.noted, found.evidence.pixels, found.verdict, found.facts())
+    return page.write(folder, result.noted, result.evidence.pixels, result.verdict, result.facts())
 
 
-def write_fixed_manifest(found: AuditResult, file: Path) -> str:
+def write_fixed_manifest(result: AuditResult, file: Path) -> str:
     """Write a manifest with the people that were given or recovered, without exact copies, with a safe split.
 
     Of scans with the same pixels the first stays; where they have two labels none does, for nobody knows which is
@@ -222,52 +224,52 @@ def write_fixed_manifest(found: AuditResult, file: Path) -> str:
     Returns:
         what was done, in words.
     """
-    known, joined = _joined(found.evidence)
-    kept, told = _without_copies(known)
-    told += joined
-    mended = replace(known.take(kept), given=None)
-    if known.subjects_known:
-        mended = replace(mended, given=splits.make_splits(mended, LOOK.split, found.evidence.seed)[0].side)
-        told.append(f"{counted(len(np.unique(mended.subject)), 'subject')}, split by subject")
+    cohort, joined = _joined(result.evidence)
+    kept, messages = _without_copies(cohort)
+    messages += joined
+    mended = replace(cohort.take(kept), given=None)
+    if cohort.subjects_known:
+        mended = replace(mended, given=splits.make_splits(mended, LOOK.split, result.evidence.seed)[0].side)
+        messages.append(f"{counted(len(np.unique(mended.subject)), 'subject')}, split by subject")
     else:
-        told.append("no split, because nobody knows who is who")
+        messages.append("no split, because nobody knows who is who")
     with run.writing(file) as temporary:
         manifests.write_manifest(as_listing(mended), temporary, file)
-    return "; ".join([counted(len(mended), "scan"), *told])
+    return "; ".join([counted(len(mended), "scan"), *messages])
 
 
-def as_listing(known: Cohort) -> Listing:
+def as_listing(cohort: Cohort) -> Listing:
     """The cohort as a manifest tells it."""
     return Listing(
-        root=remote.local_root(known.root),
-        path=known.path,
-        label=np.array(known.classes)[known.labels],
-        subject=known.subject if known.subjects_known else None,
-        groups=dict(known.groups),
-        text=known.text,
-        given=known.given,
+        root=remote.local_root(cohort.root),
+        path=cohort.path,
+        label=np.array(cohort.classes)[cohort.labels],
+        subject=cohort.subject if cohort.subjects_known else None,
+        groups=dict(cohort.groups),
+        text=cohort.text,
+        given=cohort.given,
     )
 
 
 def _joined(evidence: Evidence) -> tuple[Cohort, list[str]]:
     """The cohort with one subject for all scans that are copies of each other, and what was joined, in words."""
-    known = evidence.cohort
-    if not known.subjects_known or evidence.copies is None:
-        return known, []
-    subject = subject_statistics.join_subjects(known.subject, evidence.copies.rows)
-    fewer = len(np.unique(known.subject)) - len(np.unique(subject))
-    told = [f"{counted(fewer, 'subject')} joined to others, whose scans they copy"] if fewer else []
-    return replace(known, subject=subject), told
+    cohort = evidence.cohort
+    if not cohort.subjects_known or evidence.copies is None:
+        return cohort, []
+    subject = subject_statistics.join_subjects(cohort.subject, evidence.copies.rows)
+    fewer = len(np.unique(cohort.subject)) - len(np.unique(subject))
+    messages = [f"{counted(fewer, 'subject')} joined to others, whose scans they copy"] if fewer else []
+    return replace(cohort, subject=subject), messages
 
 
-def _without_copies(known: Cohort) -> tuple[IntArray, list[str]]:
+def _without_copies(cohort: Cohort) -> tuple[IntArray, list[str]]:
     """Rows that stay, and what was taken out, in words."""
     labels: dict[str, set[int]] = {}
-    for pixels, label in zip(known.pixels.tolist(), known.labels.tolist(), strict=True):
+    for pixels, label in zip(cohort.pixels.tolist(), cohort.labels.tolist(), strict=True):
         labels.setdefault(pixels, set()).add(label)
     seen: set[str] = set()
     kept, again, torn = [], 0, 0
-    for row, pixels in enumerate(known.pixels.tolist()):
+    for row, pixels in enumerate(cohort.pixels.tolist()):
         if pixels and len(labels[pixels]) > 1:
             torn += 1
         elif pixels in seen:
@@ -276,7 +278,7 @@ def _without_copies(known: Cohort) -> tuple[IntArray, list[str]]:
             kept.append(row)
         if pixels:
             seen.add(pixels)
-    told = [f"{again:,} exact {'copy' if again == 1 else 'copies'} removed"] if again else []
+    messages = [f"{again:,} exact {'copy' if again == 1 else 'copies'} removed"] if again else []
     if torn:
-        told.append(f"{counted(torn, 'scan')} removed whose pixels have two labels")
-    return np.array(kept, dtype=np.int64), told
+        messages.append(f"{counted(torn, 'scan')} removed whose pixels have two labels")
+    return np.array(kept, dtype=np.int64), messages

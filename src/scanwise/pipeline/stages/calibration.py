@@ -14,37 +14,39 @@ RISKS = (0.05, 0.1, 0.2, 0.3)
 """Errors among the answered that a report tells about, besides the one that the recipe allows."""
 
 
-def calibrate_fit(context: Context, place: Fit) -> None:
+def calibrate_fit(context: Context, fit_dir: Fit) -> None:
     """Learn from validation and calibration subjects all that a guarantee needs; only for honest fits."""
-    sides = {side: Logits.load(place.logits(side)) for side in ("validation", "calibration")}
+    sides = {side: Logits.load(fit_dir.logits(side)) for side in ("validation", "calibration")}
     how = choose_pooling(sides["validation"], context.recipe.evaluation.pooling)
     pooled = {side: pooling.pool_by_subject(logits, how) for side, logits in sides.items()}
-    _calibrate(context, place, sides, pooled, how)
-    _learn_abstention(context, place, pooled)
-    train = Logits.load(place.logits("train"))
+    _calibrate(context, fit_dir, sides, pooled, how)
+    _learn_abstention(context, fit_dir, pooled)
+    train = Logits.load(fit_dir.logits("train"))
     false_alarm = context.recipe.uncertainty.false_alarm
     run.save(
-        NoveltyDetector.fit(train, sides["validation"], sides["calibration"], false_alarm=false_alarm), place.novelty
+        NoveltyDetector.fit(train, sides["validation"], sides["calibration"], false_alarm=false_alarm), fit_dir.novelty
     )
 
 
-def choose_pooling(validation: Logits, asked: str) -> str:
+def choose_pooling(validation: Logits, choice: str) -> str:
     """How scans of a subject become one answer; `auto` is what has the lowest NLL on validation subjects.
 
     Each way gets its own temperature first, so that none loses by being too sure alone. Of equals the first is taken.
     """
-    if asked != "auto":
-        return asked
+    if choice != "auto":
+        return choice
 
     def loss(how: str) -> float:
-        known = pooling.pool_by_subject(validation, how)
-        learnt = calibration.Temperature.fit(known.logits, known.labels, known.subjects)
-        return float(metrics.METRICS["nll"](learnt(known.logits), known.labels))
+        pooled = pooling.pool_by_subject(validation, how)
+        learnt = calibration.Temperature.fit(pooled.logits, pooled.labels, pooled.subjects)
+        return float(metrics.METRICS["nll"](learnt(pooled.logits), pooled.labels))
 
     return min(pooling.POOLINGS, key=loss)
 
 
-def _calibrate(context: Context, place: Fit, sides: dict[str, Logits], pooled: dict[str, Logits], pooling: str) -> None:
+def _calibrate(
+    context: Context, fit_dir: Fit, sides: dict[str, Logits], pooled: dict[str, Logits], pooling: str
+) -> None:
     """Temperature and the score's tuning from validation subjects, thresholds from calibration subjects."""
     section = context.recipe.conformal
     calibrators: dict[str, Any] = {}
@@ -64,21 +66,21 @@ def _calibrate(context: Context, place: Fit, sides: dict[str, Logits], pooled: d
                 subjects=check.subjects, draws=draws["validation"],
             )  # fmt: skip
             penalty, k_reg = (tuned[0] if penalty == "auto" else penalty), (tuned[1] if k_reg == "auto" else k_reg)
-        known = units["calibration"]
+        learn = units["calibration"]
         fitted = ConformalSets.fit(
             probs["calibration"],
-            known.labels,
+            learn.labels,
             alpha=section.alpha,
             score=section.score,
             penalty=0.0 if penalty == "auto" else penalty,
             k_reg=0 if k_reg == "auto" else k_reg,
-            subjects=known.subjects,
+            subjects=learn.subjects,
             draws=draws["calibration"],
         )
         calibrators[unit], sets[unit] = calibrator.to_dict(), fitted.to_dict()
     calibrators["subject"]["pooling"] = pooling
-    run.write_json(calibrators, place.calibrator)
-    run.write_json(sets, place.conformal)
+    run.write_json(calibrators, fit_dir.calibrator)
+    run.write_json(sets, fit_dir.conformal)
 
 
 def _draws(context: Context, scans: Logits, units: Logits) -> FloatArray | None:
@@ -89,18 +91,18 @@ def _draws(context: Context, scans: Logits, units: Logits) -> FloatArray | None:
     return draws_from(hashes if units is scans else bundle.subject_hashes(units.subjects, scans, hashes))
 
 
-def _learn_abstention(context: Context, place: Fit, pooled: dict[str, Logits]) -> None:
+def _learn_abstention(context: Context, fit_dir: Fit, pooled: dict[str, Logits]) -> None:
     """Whom to answer so that errors are bounded: thresholds to try from validation subjects, tested on calibration."""
-    calibrator = calibration.calibrator_from_dict(run.read_json(place.calibrator)["subject"])
-    known = pooled["calibration"]
-    doubts = {side: 1.0 - calibrator(logits.logits).max(axis=1) for side, logits in pooled.items()}
-    wrong = calibrator(known.logits).argmax(axis=1) != known.labels
+    calibrator = calibration.calibrator_from_dict(run.read_json(fit_dir.calibrator)["subject"])
+    learn = pooled["calibration"]
+    uncertainty = {side: 1.0 - calibrator(logits.logits).max(axis=1) for side, logits in pooled.items()}
+    wrong = calibrator(learn.logits).argmax(axis=1) != learn.labels
     section, learnt = context.recipe.uncertainty, {}
     for allowed in sorted({*RISKS, section.risk}):
-        grid = abstention_grid(doubts["validation"], len(known), risk=allowed, delta=section.delta)
+        grid = abstention_grid(uncertainty["validation"], len(learn), risk=allowed, delta=section.delta)
         learnt[allowed] = bundle.abstention_to_dict(
             Abstention.fit(
-                doubts["calibration"], wrong, grid=grid, risk=allowed, delta=section.delta, subjects=known.subjects
+                uncertainty["calibration"], wrong, grid=grid, risk=allowed, delta=section.delta, subjects=learn.subjects
             )
         )
-    run.write_json({"chosen": learnt[section.risk], "table": list(learnt.values())}, place.abstention)
+    run.write_json({"chosen": learnt[section.risk], "table": list(learnt.values())}, fit_dir.abstention)

@@ -36,7 +36,7 @@ class ModelPredictions:
     subjects: Predictions
 
 
-def predict_baselines(context: Context, place: Fit, split: Split, test: Logits) -> list[ModelPredictions]:
+def predict_baselines(context: Context, fit_dir: Fit, split: Split, test: Logits) -> list[ModelPredictions]:
     """The trivial classifiers on the same split; what they say is kept beside the network's logits."""
     train, rows = split.rows("train"), split.rows("test")
     labels, subjects = context.cohort.labels[train], context.cohort.subject[train]
@@ -56,36 +56,38 @@ def predict_baselines(context: Context, place: Fit, split: Split, test: Logits) 
         people = pooling.pool_by_subject(scans)
         if spec.by_subject:  # its classic form: one mean feature a subject, and a regression over subjects
             means = baselines.mean_features_by_subject(given["train"], labels, subjects)
-            asked, _, names = baselines.mean_features_by_subject(
+            test_means, _, names = baselines.mean_features_by_subject(
                 given["test"], np.zeros_like(test.labels), test.subjects
             )
             order = [names.tolist().index(subject) for subject in pooled.subjects.tolist()]
-            people = _as_logits(rival(*means, asked[order], count), pooled)
-        for unit, said in (("scan", scans), ("subject", people)):
-            run.save(said, place.rival(name, unit))
-    return load_baselines(place, split, context.recipe.rivals.names)
+            people = _as_logits(rival(*means, test_means[order], count), pooled)
+        for unit, answers in (("scan", scans), ("subject", people)):
+            run.save(answers, fit_dir.rival(name, unit))
+    return load_baselines(fit_dir, split, context.recipe.rivals.names)
 
 
-def load_baselines(place: Fit, split: Split, names: Sequence[str]) -> list[ModelPredictions]:
+def load_baselines(fit_dir: Fit, split: Split, names: Sequence[str]) -> list[ModelPredictions]:
     """Those of the named rivals that answered in a fit, as `predict_baselines` kept them."""
-    found = []
+    predictions = []
     for name in names:
-        if place.rival(name, "scan").is_file():
-            scans, people = (Logits.load(place.rival(name, unit)) for unit in ("scan", "subject"))
-            found.append(ModelPredictions(name, split, PLAIN["scan"](scans, []), PLAIN["subject"](people, [])))
-    return found
+        if fit_dir.rival(name, "scan").is_file():
+            scans, people = (Logits.load(fit_dir.rival(name, unit)) for unit in ("scan", "subject"))
+            predictions.append(ModelPredictions(name, split, PLAIN["scan"](scans, []), PLAIN["subject"](people, [])))
+    return predictions
 
 
-def predict_without_parts(place: Fit, split: Split, made: Recipe) -> list[ModelPredictions]:
+def predict_without_parts(fit_dir: Fit, split: Split, recipe: Recipe) -> list[ModelPredictions]:
     """The network's own answers where a part of what it reads is gone; without sets, for nothing was promised there."""
-    judges = bundle.load_predictors(place)
-    plain: dict[Unit, Predictor] = {unit: replace(judge, sets=None, detector=None) for unit, judge in judges.items()}
-    found = []
-    for part in removable_parts(made):
-        logits = Logits.load(place.logits(part))
-        said, people = bundle.predict_scans_and_subjects(plain, logits, logits.scans.tolist())
-        found.append(ModelPredictions(f"network_{part}", split, said, people))
-    return found
+    predictors = bundle.load_predictors(fit_dir)
+    plain: dict[Unit, Predictor] = {
+        unit: replace(predictor, sets=None, detector=None) for unit, predictor in predictors.items()
+    }
+    predictions = []
+    for part in removable_parts(recipe):
+        logits = Logits.load(fit_dir.logits(part))
+        by_scan, by_subject = bundle.predict_scans_and_subjects(plain, logits, logits.scans.tolist())
+        predictions.append(ModelPredictions(f"network_{part}", split, by_scan, by_subject))
+    return predictions
 
 
 def _titles(context: Context, train: IntArray, test: IntArray) -> dict[str, Any] | None:
@@ -139,23 +141,23 @@ def _compute_features(context: Context) -> FloatArray:
     return features
 
 
-def measure_models(context: Context, judged: Sequence[ModelPredictions]) -> list[Metric]:
+def measure_models(context: Context, predictions: Sequence[ModelPredictions]) -> list[Metric]:
     """Figures of every model, fit and unit, and each rival's paired difference to the network."""
     section = context.recipe.evaluation
-    found: list[Metric] = []
-    for group in _with_pooled(judged):
+    metrics: list[Metric] = []
+    for group in _with_pooled(predictions):
         network = group[0]
         shared: dict[str, Any] = {"draws": section.draws, "confidence": section.confidence, "seed": context.recipe.seed}
         leaked = network.split.protocol != "honest"
         for unit in ("scans", "subjects"):
             if unit == "subjects" and not context.cohort.subjects_known:
                 continue
-            mine: Predictions = getattr(network, unit)
+            reference: Predictions = getattr(network, unit)
             for entry in group:
-                theirs: Predictions = getattr(entry, unit)
+                own: Predictions = getattr(entry, unit)
                 measured = evaluation.measure_predictions(
-                    theirs,
-                    subjects=theirs.subjects,
+                    own,
+                    subjects=own.subjects,
                     accuracy_only=leaked,
                     ordered=context.cohort.ordered,
                     ratings=cdr_by_class(context.recipe, context.cohort.classes),
@@ -163,20 +165,20 @@ def measure_models(context: Context, judged: Sequence[ModelPredictions]) -> list
                     **shared,
                 )
                 if entry is network:
-                    measured += evaluation.break_down(theirs, accuracy_only=leaked, **shared)
+                    measured += evaluation.break_down(own, accuracy_only=leaked, **shared)
                 else:
-                    measured += evaluation.paired_difference(mine, theirs, model=entry.model, **shared)
-                found += [
+                    measured += evaluation.paired_difference(reference, own, model=entry.model, **shared)
+                metrics += [
                     replace(m, model=entry.model, protocol=entry.split.protocol, fold=entry.split.fold)
                     for m in measured
                 ]
-    return found
+    return metrics
 
 
-def _with_pooled(judged: Sequence[ModelPredictions]) -> Iterator[list[ModelPredictions]]:
+def _with_pooled(predictions: Sequence[ModelPredictions]) -> Iterator[list[ModelPredictions]]:
     """The models of each fit, the network first; then, over several folds, of all of them together."""
     groups: dict[tuple[str, int], list[ModelPredictions]] = {}
-    for entry in judged:
+    for entry in predictions:
         groups.setdefault((entry.split.protocol, entry.split.fold), []).append(entry)
     yield from groups.values()
     folds = [group for (protocol, _), group in groups.items() if protocol == "honest"]

@@ -53,18 +53,18 @@ MOST = 16
 """Scans explained at a time."""
 
 
-def explain_run(context: Context, folder: Run, judged: Sequence[ModelPredictions]) -> None:
+def explain_run(context: Context, folder: Run, predictions: Sequence[ModelPredictions]) -> None:
     """Leave the heatmaps of the first fit in the run folder, and what the checks found among its findings."""
     if not context.recipe.explain.scans:
         return
     out, split = folder.heatmaps, context.splits[0]
     if _is_due(context, folder):
-        said = next(entry.scans for entry in judged if entry.model == "network" and entry.split is split)
-        place = folder.fit(split.protocol, split.fold)
+        network = next(entry.scans for entry in predictions if entry.model == "network" and entry.split is split)
+        fit_dir = folder.fit(split.protocol, split.fold)
         if context.recipe.model.name == "text":
-            make = partial(_make_words, context, place, split, said)
+            make = partial(_make_words, context, fit_dir, split, network)
         else:
-            make = partial(_make, context, place, split, said, _retrained(context, folder, split))
+            make = partial(_make, context, fit_dir, split, network, _retrained(context, folder, split))
         with run.writing(out) as temporary:
             temporary.mkdir()
             make(temporary)
@@ -112,11 +112,13 @@ def explanation_options(work_recipe: Any, device: str, progress: bool) -> dict[s
     return {"method": section.method, "layer": section.layer, "batch": batch, "device": device, "progress": progress}
 
 
-def _make(context: Context, place: Fit, split: Split, said: Predictions, others: dict[str, Fit], out: Path) -> None:
+def _make(
+    context: Context, fit_dir: Fit, split: Split, predictions: Predictions, others: dict[str, Fit], out: Path
+) -> None:
     from scanwise.explanation import sanity, uncertainty_map, with_check_result
     from scanwise.models.hybrid import HybridNetwork
 
-    network, vocabulary, tokens = load_network(context, place, split)
+    network, vocabulary, tokens = load_network(context, fit_dir, split)
     rows = split.rows("test")
     some = novelty.representative_rows(context.cohort.subject[rows], context.recipe.explain.scans)
     options = explanation_options(context.recipe, context.device, context.progress)
@@ -124,59 +126,73 @@ def _make(context: Context, place: Fit, split: Split, said: Predictions, others:
     subject = sanity.CheckedMaps.of(network, context.store.read(rows[some]), **options)
     masks = _masks(subject.scans)
     checks = _check(context, split, subject, masks, others)
-    known = _learnt(context, said)
-    reasons = sanity.failure_reasons([*checks, *known])
-    told = _told(context, said, some, rows, subject.targets[:, 0])
+    learnt = _learnt(context, predictions)
+    reasons = sanity.failure_reasons([*checks, *learnt])
+    explained = _told(context, predictions, some, rows, subject.targets[:, 0])
     method = sanity.method_name(options)
     maps = [
         with_check_result(Heatmap(name, int(target), values, method, float(prob)), reasons)
-        for name, target, values, prob in zip(told.names, told.targets, subject.values, told.probs, strict=True)
+        for name, target, values, prob in zip(
+            explained.names, explained.targets, subject.values, explained.probs, strict=True
+        )
     ]
     save_heatmaps(maps, out / layout.MAPS)
-    examples = _examples(context, said)
-    _mosaics(context, network, rows, said, tokens, examples, method, reasons, out)
+    examples = _examples(context, predictions)
+    _mosaics(context, network, rows, predictions, tokens, examples, method, reasons, out)
     if not reasons and context.recipe.explain.heads:
         _summary(context, subject, out)
     halves: dict[str, list[SanityCheck]] = {}
     if isinstance(network.body, HybridNetwork):
         where = {name: options[name] for name in ("batch", "device")}
-        looks = map_halves(network, told, **where)
-        alone = check_halves(network, told, looks, masks, context.recipe.seed, **where)
-        halves = {half: [*found, *known] for half, found in alone.items()}
-        write_components(told, looks, out, {half: sanity.failure_reasons(found) for half, found in halves.items()})
+        looks = map_halves(network, explained, **where)
+        alone = check_halves(network, explained, looks, masks, context.recipe.seed, **where)
+        halves = {half: [*results, *learnt] for half, results in alone.items()}
+        write_components(
+            explained, looks, out, {half: sanity.failure_reasons(results) for half, results in halves.items()}
+        )
     if vocabulary is not None:
-        _words(context, network, vocabulary, said, some, rows, examples, sanity.failure_reasons(known), out)
+        _words(context, network, vocabulary, predictions, some, rows, examples, sanity.failure_reasons(learnt), out)
     if network.members > 1 or network.draws > 1:
         few = slice(0, SPREAD)
         options["tokens"] = None if tokens is None else tokens[rows[some]][few]
         members = uncertainty_map.explain_members(network, subject.scans[few], targets=subject.targets[few], **options)
-        write_spread(members, told, few, reasons, arrays=out / layout.SPREAD, picture=out / layout.UNCERTAINTY_SHEET)
-    spoken = None if vocabulary is None else known
-    _write_checks(out, method, context.recipe.explain.layer, len(some), [*checks, *known], halves, spoken)
+        write_spread(
+            members, explained, few, reasons, arrays=out / layout.SPREAD, picture=out / layout.UNCERTAINTY_SHEET
+        )
+    words_checks = None if vocabulary is None else learnt
+    _write_checks(out, method, context.recipe.explain.layer, len(some), [*checks, *learnt], halves, words_checks)
 
 
-def _make_words(context: Context, place: Fit, split: Split, said: Predictions, out: Path) -> None:
+def _make_words(context: Context, fit_dir: Fit, split: Split, predictions: Predictions, out: Path) -> None:
     """Of a network that reads words alone: what each word gave."""
     from scanwise.explanation import sanity
 
-    network, vocabulary, _ = load_network(context, place, split)
-    rows, known = split.rows("test"), _learnt(context, said)
+    network, vocabulary, _ = load_network(context, fit_dir, split)
+    rows, learnt = split.rows("test"), _learnt(context, predictions)
     some = novelty.representative_rows(context.cohort.subject[rows], context.recipe.explain.scans)
     if vocabulary is not None:
         _words(
-            context, network, vocabulary, said, some, rows, _examples(context, said), sanity.failure_reasons(known), out
+            context,
+            network,
+            vocabulary,
+            predictions,
+            some,
+            rows,
+            _examples(context, predictions),
+            sanity.failure_reasons(learnt),
+            out,
         )
-    _write_checks(out, WORDS, "", len(some), known, {}, known)
+    _write_checks(out, WORDS, "", len(some), learnt, {}, learnt)
 
 
-def _learnt(context: Context, said: Predictions) -> "list[SanityCheck]":
+def _learnt(context: Context, predictions: Predictions) -> "list[SanityCheck]":
     """Whether the network tells the classes at all, one scan a subject."""
     from scanwise.explanation import sanity
 
-    if said.labels is None:
+    if predictions.labels is None:
         return []
-    first = np.unique(said.subjects, return_index=True)[1]
-    return [sanity.check_learnt(said.predicted[first], said.labels[first], context.recipe.seed)]
+    first = np.unique(predictions.subjects, return_index=True)[1]
+    return [sanity.check_learnt(predictions.predicted[first], predictions.labels[first], context.recipe.seed)]
 
 
 def _write_checks(
@@ -186,46 +202,50 @@ def _write_checks(
     count: int,
     checks: "Sequence[SanityCheck]",
     halves: "Mapping[str, Sequence[SanityCheck]]",
-    spoken: "Sequence[SanityCheck] | None",
+    words_checks: "Sequence[SanityCheck] | None",
 ) -> None:
     """What was found of the method of the recipe, of the maps of each half, and of the words; and a verdict on each."""
     from scanwise.explanation import components, sanity
 
-    judged = {components.HALF_METHODS[name]: ("", found) for name, found in halves.items()}
-    judged |= {method: (layer, checks)} | ({} if spoken is None else {WORDS: ("", spoken)})
-    findings = [one.finding(method) for one in checks]
-    of_halves = [(name, one) for name, found in halves.items() for one in found if one not in checks]
-    findings += [one.finding(components.HALF_METHODS[name]) for name, one in of_halves]
+    checked = {components.HALF_METHODS[name]: ("", results) for name, results in halves.items()}
+    checked |= {method: (layer, checks)} | ({} if words_checks is None else {WORDS: ("", words_checks)})
+    findings = [check.finding(method) for check in checks]
+    of_halves = [(name, check) for name, results in halves.items() for check in results if check not in checks]
+    findings += [check.finding(components.HALF_METHODS[name]) for name, check in of_halves]
     content = {
         "method": method,
         "scans": count,
         "reasons": sanity.failure_reasons(checks),
-        "checks": [_of(one) for one in checks],
-        "halves": {name: [_of(one) for one in found] for name, found in halves.items()},
-        **({} if spoken is None else {WORDS: {"reasons": sanity.failure_reasons(spoken)}}),
+        "checks": [_of(check) for check in checks],
+        "halves": {name: [_of(check) for check in results] for name, results in halves.items()},
+        **({} if words_checks is None else {WORDS: {"reasons": sanity.failure_reasons(words_checks)}}),
         "verdicts": {
-            name: {"layer": at, "reasons": sanity.failure_reasons(found)} for name, (at, found) in judged.items()
+            name: {"layer": at, "reasons": sanity.failure_reasons(results)} for name, (at, results) in checked.items()
         },
-        "findings": [asdict(one) for one in findings],
+        "findings": [asdict(check) for check in findings],
     }
     run.write_json(content, out / CHECKS)
 
 
-def _of(one: "SanityCheck") -> dict[str, Any]:
-    return {"name": one.name, "passed": one.passed, "message": one.message, "figures": one.figures}
+def _of(check: "SanityCheck") -> dict[str, Any]:
+    return {"name": check.name, "passed": check.passed, "message": check.message, "figures": check.figures}
 
 
-def _told(context: Context, said: Predictions, some: IntArray, rows: IntArray, targets: IntArray) -> ExplainedScans:
+def _told(
+    context: Context, predictions: Predictions, some: IntArray, rows: IntArray, targets: IntArray
+) -> ExplainedScans:
     """Some of the scans that were judged, with pixels and titles."""
     classes, reads = context.cohort.classes, context.recipe.model.reads_words
     return ExplainedScans(
-        names=[str(name) for name in said.scans[some]],
+        names=[str(name) for name in predictions.scans[some]],
         scans=None if context.recipe.model.name == "text" else context.store.read(rows[some]),
         targets=targets,
-        said=said.probs[some],
+        said=predictions.probs[some],
         classes=classes,
-        truth=[""] * len(some) if said.labels is None else [classes[label] for label in said.labels[some]],
-        titles=[str(one) for one in cohort_titles(context.cohort, context.recipe)[rows[some]]] if reads else (),
+        truth=[""] * len(some)
+        if predictions.labels is None
+        else [classes[label] for label in predictions.labels[some]],
+        titles=[str(title) for title in cohort_titles(context.cohort, context.recipe)[rows[some]]] if reads else (),
         opacity=context.recipe.explain.opacity,
     )
 
@@ -246,54 +266,54 @@ def _check(
 
     checks = sanity.check_maps(subject, masks=masks, seed=context.recipe.seed, progress=context.progress)
     kinds = {"labels": sanity.check_labels_matter, "seed": sanity.check_seed_agreement}
-    for name, place in others.items():
-        network, _, _ = load_network(context, place, split)
+    for name, fit_dir in others.items():
+        network, _, _ = load_network(context, fit_dir, split)
         checks.append(kinds[name](subject, network))
     return checks
 
 
 def _retrained(context: Context, folder: Run, split: Split) -> dict[str, Fit]:
     """Where asked for, the same training on labels shuffled between people, and from another seed; what is there is kept."""
-    found: dict[str, Fit] = {}
+    fit_dirs: dict[str, Fit] = {}
     if not context.recipe.explain.retrain or context.recipe.model.name == "text":
-        return found
+        return fit_dirs
     shuffled = replace(
         context, cohort=replace(context.cohort, labels=shuffled_labels(context, context.recipe.seed)), send=None
     )
     seeded = replace(context, recipe=context.recipe.model_copy(update={"seed": context.recipe.seed + 1}), send=None)
     for name, other in (("labels", shuffled), ("seed", seeded)):
-        place = Fit(folder.path / "retrained" / name, split.protocol, split.fold)
+        fit_dir = Fit(folder.path / "retrained" / name, split.protocol, split.fold)
         log.info("training once more for the checks of heatmaps: %s", name)
-        train_fit(other, place, split)
-        found[name] = place
-    return found
+        train_fit(other, fit_dir, split)
+        fit_dirs[name] = fit_dir
+    return fit_dirs
 
 
 def shuffled_labels(context: Context, seed: int) -> IntArray:
     """(N,) labels of all scans, dealt anew among the people."""
-    people, first, mine = np.unique(context.cohort.subject, return_index=True, return_inverse=True)
+    people, first, subject_codes = np.unique(context.cohort.subject, return_index=True, return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(people))
-    return np.asarray(context.cohort.labels[first][order][mine])
+    return np.asarray(context.cohort.labels[first][order][subject_codes])
 
 
-def _examples(context: Context, said: Predictions) -> list[tuple[int, str]]:
+def _examples(context: Context, predictions: Predictions) -> list[tuple[int, str]]:
     """Rows of what was said that are worth a look, class by class, and of what each is an example."""
     from scanwise.explanation import drawing
 
-    if said.labels is None:
+    if predictions.labels is None:
         return []
-    found = []
+    examples = []
     for index in range(len(context.cohort.classes)):
-        picked = drawing.pick_examples(said.labels, said.probs, index, context.recipe.explain.examples)
-        found += [(int(row), kind) for kind, mine in picked.items() for row in mine]
-    return found
+        picked = drawing.pick_examples(predictions.labels, predictions.probs, index, context.recipe.explain.examples)
+        examples += [(int(row), kind) for kind, rows in picked.items() for row in rows]
+    return examples
 
 
 def _mosaics(
     context: Context,
     network: "Network",
     rows: IntArray,
-    said: Predictions,
+    predictions: Predictions,
     tokens: IntArray | None,
     examples: Sequence[tuple[int, str]],
     method: str,
@@ -305,20 +325,25 @@ def _mosaics(
 
     classes = context.cohort.classes
     for index, name in enumerate(classes):
-        mine = [(row, kind) for row, kind in examples if said.labels is not None and said.labels[row] == index]
-        if not mine:
+        members = [
+            (row, kind) for row, kind in examples if predictions.labels is not None and predictions.labels[row] == index
+        ]
+        if not members:
             continue
-        chosen = [row for row, _ in mine]
-        scans, predicted = context.store.read(rows[chosen]), said.predicted[chosen]
+        chosen = [row for row, _ in members]
+        scans, predicted = context.store.read(rows[chosen]), predictions.predicted[chosen]
         words = None if tokens is None else tokens[rows[chosen]]
         options = explanation_options(context.recipe, context.device, False) | {"tokens": words}
         values, _ = explain_arrays(network, scans, targets=predicted[:, None], **options)
         shown = [
-            with_check_result(Heatmap(str(said.scans[row]), int(p), v[0], method, float(said.probs[row, p])), reasons)
+            with_check_result(
+                Heatmap(str(predictions.scans[row]), int(p), v[0], method, float(predictions.probs[row, p])), reasons
+            )
             for row, p, v in zip(chosen, predicted, values, strict=True)
         ]
         captions = [
-            f"{kind}: {drawing.heatmap_title(one, classes, name)}" for (_, kind), one in zip(mine, shown, strict=True)
+            f"{kind}: {drawing.heatmap_title(heatmap, classes, name)}"
+            for (_, kind), heatmap in zip(members, shown, strict=True)
         ]
         sheet = drawing.draw_mosaic(
             list(scans), shown, captions, f"In truth {name}", opacity=context.recipe.explain.opacity
@@ -331,7 +356,7 @@ def _words(
     context: Context,
     network: "Network",
     vocabulary: "Vocabulary",
-    said: Predictions,
+    predictions: Predictions,
     some: IntArray,
     rows: IntArray,
     examples: Sequence[tuple[int, str]],
@@ -344,11 +369,11 @@ def _words(
         kinds.setdefault(row, []).append(kind)
     drawn = {int(row) for row in some}
     chosen = np.array([*kinds, *sorted(drawn - set(kinds))], dtype=np.int64)
-    told = _told(context, said, chosen, rows, said.predicted[chosen])
+    explained = _told(context, predictions, chosen, rows, predictions.predicted[chosen])
     write_words(
         network,
         vocabulary,
-        told,
+        explained,
         out,
         device=context.device,
         pictures=[f"words/{index:03d}.png" if row in kinds else "" for index, row in enumerate(chosen.tolist())],
@@ -365,11 +390,13 @@ def _summary(context: Context, subject: "CheckedMaps", out: Path) -> None:
     laid = regions.align_maps(subject.scans, subject.values)
     means, lines = {}, []
     for index, name in enumerate(context.cohort.classes):
-        mine = subject.targets[:, 0] == index
-        if mine.any():
-            here = replace(laid, maps=laid.maps[mine])
-            means[f"{name} ({int(mine.sum())} scans)"] = here.maps.mean(axis=0)
-            lines.append((name, int(mine.sum()), *(round(share, 4) for share in regions.region_shares(here).values())))
+        members = subject.targets[:, 0] == index
+        if members.any():
+            here = replace(laid, maps=laid.maps[members])
+            means[f"{name} ({int(members.sum())} scans)"] = here.maps.mean(axis=0)
+            lines.append(
+                (name, int(members.sum()), *(round(share, 4) for share in regions.region_shares(here).values()))
+            )
     write_csv(("class", "scans", *regions.REGIONS), lines, out / layout.REGIONS)
     (out / layout.MEAN_SHEET).write_bytes(
         drawing.draw_mean_maps(means, "Mean map of each predicted class, heads laid over each other")
@@ -383,22 +410,22 @@ def save_heatmaps(maps: Sequence[Heatmap], path: Path) -> None:
     with path.open("wb") as file:
         np.savez(
             file,
-            scans=np.array([one.scan for one in maps]),
-            targets=np.array([one.target for one in maps]),
-            values=np.stack([one.values for one in maps]).astype(np.float32),
-            probs=np.array([one.prob for one in maps]),
+            scans=np.array([heatmap.scan for heatmap in maps]),
+            targets=np.array([heatmap.target for heatmap in maps]),
+            values=np.stack([heatmap.values for heatmap in maps]).astype(np.float32),
+            probs=np.array([heatmap.prob for heatmap in maps]),
             method=np.array(maps[0].method),
-            passed=np.array([bool(one.passed) for one in maps]),
-            reason=np.array([one.reason for one in maps]),
+            passed=np.array([bool(heatmap.passed) for heatmap in maps]),
+            reason=np.array([heatmap.reason for heatmap in maps]),
         )
 
 
 def _note(folder: Run, out: Path) -> None:
     """Put what the checks found among the findings of the run."""
-    known = [one for one in load_findings(folder.findings) if not one.check.startswith(PREFIX)]
-    found = [Finding(**{**row, "scans": tuple(row["scans"])}) for row in run.read_json(out / CHECKS)["findings"]]
-    for one in found:
-        if one.severity != "note":
-            log.warning("%s: %s", one.severity, one.message)
+    others = [finding for finding in load_findings(folder.findings) if not finding.check.startswith(PREFIX)]
+    findings = [Finding(**{**row, "scans": tuple(row["scans"])}) for row in run.read_json(out / CHECKS)["findings"]]
+    for finding in findings:
+        if finding.severity != "note":
+            log.warning("%s: %s", finding.severity, finding.message)
     with run.writing(folder.findings) as temporary:
-        save_findings([*known, *found], temporary)
+        save_findings([*others, *findings], temporary)

@@ -66,30 +66,38 @@ class ExplainedScans:
 # --- the halves of a hybrid ---
 
 
-def map_halves(network: "Network", told: ExplainedScans, batch: int, device: str) -> "HybridMaps":
+def map_halves(network: "Network", explained: ExplainedScans, batch: int, device: str) -> "HybridMaps":
     """The maps of both halves about the classes that are explained, `batch` scans at a time."""
     from scanwise.explanation import components
 
-    return components.explain_halves(network, told.scans, targets=told.targets[:, None], batch=batch, device=device)
+    return components.explain_halves(
+        network, explained.scans, targets=explained.targets[:, None], batch=batch, device=device
+    )
 
 
 def check_halves(
-    network: "Network", told: ExplainedScans, looks: "HybridMaps", masks: BoolArray, seed: int, batch: int, device: str
+    network: "Network",
+    explained: ExplainedScans,
+    looks: "HybridMaps",
+    masks: BoolArray,
+    seed: int,
+    batch: int,
+    device: str,
 ) -> dict[str, "list[SanityCheck]"]:
     """What the checks of the map of each half find, by its name; `masks` (N, H, W) say where the foreground is."""
     from scanwise.explanation import components, sanity
 
     some = slice(0, CHECKED)
-    found = {}
+    checks = {}
     for name, method in components.HALF_METHODS.items():
         values, options = getattr(looks, name)[some], {"method": method, "batch": batch, "device": device}
-        subject = sanity.CheckedMaps(network, told.scans[some], values, told.targets[some, None], options)
-        found[name] = sanity.check_maps(subject, masks=masks[some], seed=seed)
-    return found
+        subject = sanity.CheckedMaps(network, explained.scans[some], values, explained.targets[some, None], options)
+        checks[name] = sanity.check_maps(subject, masks=masks[some], seed=seed)
+    return checks
 
 
 def write_components(
-    told: ExplainedScans,
+    explained: ExplainedScans,
     looks: "HybridMaps",
     out: Path,
     reasons: Mapping[str, Sequence[str]],
@@ -105,33 +113,41 @@ def write_components(
 
     passed = {f"{half}_passed": int(not reasons[half]) if half in reasons else "" for half in components.HALF_METHODS}
     rows = []
-    for index, one in enumerate(components.summarise_halves(looks, told.said, told.names, told.classes)):
+    for index, component in enumerate(
+        components.summarise_halves(looks, explained.said, explained.names, explained.classes)
+    ):
         picture = pictures[index] if pictures else f"components/{index:03d}.png"
         with run.writing(out / picture) as temporary:
-            temporary.write_bytes(draw_halves(told, looks, one, index, reasons))
-        rows.append({**one.row(), **passed, "truth": told.truth[index], "picture": picture})
+            temporary.write_bytes(draw_halves(explained, looks, component, index, reasons))
+        rows.append({**component.row(), **passed, "truth": explained.truth[index], "picture": picture})
     with run.writing(out / layout.COMPONENTS) as temporary:
         write_csv(tuple(rows[0]), [tuple(row.values()) for row in rows], temporary)
 
 
 def draw_halves(
-    told: ExplainedScans, looks: "HybridMaps", one: "ComponentSummary", index: int, reasons: Mapping[str, Sequence[str]]
+    explained: ExplainedScans,
+    looks: "HybridMaps",
+    component: "ComponentSummary",
+    index: int,
+    reasons: Mapping[str, Sequence[str]],
 ) -> bytes:
     """The maps of both halves and the two combined, over one scan."""
     from scanwise.explanation import drawing
 
     maps = {name: getattr(looks, name)[index] for name in ("convolution", "transformer", "combined")}
-    known = f", in truth {told.truth[index]}" if told.truth[index] else ""
-    target = told.classes[told.targets[index]]
-    shared = "" if any(reasons.values()) else f" · overlap {100 * one.overlap:.0f} %"
+    truth = f", in truth {explained.truth[index]}" if explained.truth[index] else ""
+    target = explained.classes[explained.targets[index]]
+    shared = "" if any(reasons.values()) else f" · overlap {100 * component.overlap:.0f} %"
     heading = (
-        f"{target} {100 * told.probs[index]:.0f} %{known} · convolution {100 * one.convolution_share:.0f} % of what the "
+        f"{target} {100 * explained.probs[index]:.0f} %{truth} · convolution {100 * component.convolution_share:.0f} % of what the "
         f"classifier gets{shared}"
     )
     why = dict(reasons)
     if why:  # the two combined are as good as the worse of them
         why["combined"] = [text for told_of in reasons.values() for text in told_of]
-    return drawing.draw_half_maps(told.scans[index], maps, heading, marks=one.marks, reasons=why, opacity=told.opacity)
+    return drawing.draw_half_maps(
+        explained.scans[index], maps, heading, marks=component.marks, reasons=why, opacity=explained.opacity
+    )
 
 
 # --- words ---
@@ -140,7 +156,7 @@ def draw_halves(
 def write_words(
     network: "Network",
     vocabulary: "Vocabulary",
-    told: ExplainedScans,
+    explained: ExplainedScans,
     out: Path,
     *,
     device: str,
@@ -162,34 +178,36 @@ def write_words(
     """
     from scanwise.explanation import drawing, words
 
-    spelled, places = vocabulary.words(told.titles)
-    tokens = vocabulary(told.titles)
-    found = words.explain_words(network, told.scans, tokens, words=places, targets=told.targets, device=device)
+    spelled, places = vocabulary.words(explained.titles)
+    tokens = vocabulary(explained.titles)
+    effects = words.explain_words(
+        network, explained.scans, tokens, words=places, targets=explained.targets, device=device
+    )
     drawn = list(pictures)
     for index, name in enumerate(pictures):
-        if not name or found.regions is None or found.regions[index].size == 1 or not spelled[index]:
+        if not name or effects.regions is None or effects.regions[index].size == 1 or not spelled[index]:
             drawn[index] = ""
             continue
         with run.writing(out / name) as temporary:
-            shown = words.more_than_evenly(found.regions[index])
+            shown = words.more_than_evenly(effects.regions[index])
             picture = drawing.draw_thumbnail(
-                told.scans[index], shown, opacity=told.opacity, passed=False if failed else None
+                explained.scans[index], shown, opacity=explained.opacity, passed=False if failed else None
             )
             temporary.write_bytes(picture)
     read = places.max(axis=1, initial=-1)
     lines = [
         line
-        for index in range(len(told.names))
-        for line in _lines(told, found, spelled[index], int(read[index]), index, examples, checked, drawn[index])
+        for index in range(len(explained.names))
+        for line in _lines(explained, effects, spelled[index], int(read[index]), index, examples, checked, drawn[index])
     ]
     with run.writing(out / layout.WORDS) as temporary:
         write_csv(WORD_COLUMNS, lines, temporary)
-    return [strongest_words(found, written, index) for index, written in enumerate(spelled)]
+    return [strongest_words(effects, written, index) for index, written in enumerate(spelled)]
 
 
 def _lines(
-    told: ExplainedScans,
-    found: "WordAttribution",
+    explained: ExplainedScans,
+    effects: "WordAttribution",
     spelled: Sequence[str],
     last: int,
     index: int,
@@ -198,40 +216,42 @@ def _lines(
     picture: str,
 ) -> list[tuple[object, ...]]:
     """A row a word of one title; an empty row for a scan without one. A word that is not read has nothing to tell."""
-    share = "" if found.shares is None else round(float(found.shares[index, 0]), 4)
+    share = "" if effects.shares is None else round(float(effects.shares[index, 0]), 4)
     before = (
-        told.names[index],
-        told.truth[index],
-        told.classes[told.targets[index]],
-        round(float(told.probs[index]), 4),
+        explained.names[index],
+        explained.truth[index],
+        explained.classes[explained.targets[index]],
+        round(float(explained.probs[index]), 4),
         examples[index] if examples else "",
         int(checked[index]) if checked else "",
     )
     rows: list[tuple[object, ...]] = []
-    for place, word in enumerate(spelled):
-        fall = round(float(found.fall[index, place]), 4) if place <= last else ""
-        looked = "" if found.looked is None or place > last else round(float(found.looked[index, place]), 4)
-        rows.append((*before, place, word, fall, looked, share, picture))
+    for position, word in enumerate(spelled):
+        fall = round(float(effects.fall[index, position]), 4) if position <= last else ""
+        looked = "" if effects.looked is None or position > last else round(float(effects.looked[index, position]), 4)
+        rows.append((*before, position, word, fall, looked, share, picture))
     return rows or [(*before, "", "", "", "", share, picture)]
 
 
-def strongest_words(found: "WordAttribution", spelled: Sequence[str], index: int, most: int = 4) -> str:
+def strongest_words(effects: "WordAttribution", spelled: Sequence[str], index: int, most: int = 4) -> str:
     """In one line: the words that speak most, and the share of each part."""
-    fall = found.fall[index, : len(spelled)]
-    order = [int(place) for place in np.argsort(-np.abs(fall), kind="stable")[:most] if abs(fall[place]) >= 0.01]
-    told = ", ".join(f"{spelled[place]} {fall[place]:+.1f}" for place in order) or "none"
-    share = "" if found.shares is None else (
-        f"; image {100 * found.shares[index, 0]:.0f} %, words {100 * found.shares[index, 1]:.0f} %"
+    fall = effects.fall[index, : len(spelled)]
+    order = [
+        int(position) for position in np.argsort(-np.abs(fall), kind="stable")[:most] if abs(fall[position]) >= 0.01
+    ]
+    listed = ", ".join(f"{spelled[position]} {fall[position]:+.1f}" for position in order) or "none"
+    share = "" if effects.shares is None else (
+        f"; image {100 * effects.shares[index, 0]:.0f} %, words {100 * effects.shares[index, 1]:.0f} %"
     )  # fmt: skip
-    return f"words (log-odds lost without them): {told}{share}"
+    return f"words (log-odds lost without them): {listed}{share}"
 
 
 # --- members ---
 
 
 def write_spread(
-    found: "MemberMaps",
-    told: ExplainedScans,
+    spread: "MemberMaps",
+    explained: ExplainedScans,
     rows: slice,
     reasons: Sequence[str] | None,
     *,
@@ -247,15 +267,15 @@ def write_spread(
     """
     from scanwise.explanation import drawing
 
-    mean, variance, names = found.mean[rows, 0], found.variance[rows, 0], list(told.names[rows])
+    mean, variance, names = spread.mean[rows, 0], spread.variance[rows, 0], list(explained.names[rows])
     with run.writing(arrays) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, mean=mean, variance=variance, targets=found.targets[rows], scans=np.array(names))
+        np.savez(stream, mean=mean, variance=variance, targets=spread.targets[rows], scans=np.array(names))
     captions = [
-        f"{name} · {told.classes[target]} {100 * prob:.0f} %"
-        for name, target, prob in zip(names, told.targets[rows], told.probs[rows], strict=True)
+        f"{name} · {explained.classes[target]} {100 * prob:.0f} %"
+        for name, target, prob in zip(names, explained.targets[rows], explained.probs[rows], strict=True)
     ]
     drawn = drawing.draw_members(
-        told.scans[rows], mean, variance, captions, found.members, reasons=reasons, opacity=told.opacity
+        explained.scans[rows], mean, variance, captions, spread.members, reasons=reasons, opacity=explained.opacity
     )
     with run.writing(picture) as temporary:
         temporary.write_bytes(drawn)

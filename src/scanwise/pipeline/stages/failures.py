@@ -13,29 +13,29 @@ MOST = 12
 COLUMNS = ("path", "subject", "label", "predicted", "probability", "probability_of_label")
 
 
-def write_failures(context: Context, folder: Run, said: Predictions) -> None:
+def write_failures(context: Context, folder: Run, predictions: Predictions) -> None:
     """Write `figures/failures.png` and `tables/failures`, the surest mistakes first, one a subject."""
-    rows = most_confident_errors(said)
-    place = {path: row for row, path in enumerate(context.cohort.path.tolist())}
-    labels, called = np.asarray(said.labels), said.predicted
+    rows = most_confident_errors(predictions)
+    row_by_path = {path: row for row, path in enumerate(context.cohort.path.tolist())}
+    labels, called = np.asarray(predictions.labels), predictions.predicted
     lines = [
         (
-            str(said.scans[row]),
-            str(said.subjects[row]),
-            said.classes[labels[row]],
-            said.classes[called[row]],
-            float(said.probs[row, called[row]]),
-            float(said.probs[row, labels[row]]),
+            str(predictions.scans[row]),
+            str(predictions.subjects[row]),
+            predictions.classes[labels[row]],
+            predictions.classes[called[row]],
+            float(predictions.probs[row, called[row]]),
+            float(predictions.probs[row, labels[row]]),
         )
         for row in rows.tolist()
     ]
     write_table(COLUMNS, lines, folder.tables / layout.FAILURES)
     if not len(rows):
         return
-    pixels = context.store.read(np.array([place[path] for path in said.scans[rows].tolist()]))
+    pixels = context.store.read(np.array([row_by_path[path] for path in predictions.scans[rows].tolist()]))
     titles = {
         name: stage.title if (stage := context.recipe.stages.get(name)) and stage.title else name
-        for name in said.classes
+        for name in predictions.classes
     }
     captions = tuple(
         f"truly {titles[truly]}, called {titles[wrongly]}, {100 * sure:.0f} % sure"
@@ -45,9 +45,9 @@ def write_failures(context: Context, folder: Run, said: Predictions) -> None:
         temporary.write_bytes(scan_sheets.gallery(pixels, captions))
 
 
-def most_confident_errors(said: Predictions, most: int = MOST) -> IntArray:
+def most_confident_errors(predictions: Predictions, most: int = MOST) -> IntArray:
     """Rows that are wrong, the surest of each subject, the surest subjects first."""
-    wrong = np.flatnonzero(said.predicted != np.asarray(said.labels))
-    order = wrong[np.argsort(-said.probs[wrong].max(axis=1), kind="stable")]
-    _, first = np.unique(said.subjects[order], return_index=True)
+    wrong = np.flatnonzero(predictions.predicted != np.asarray(predictions.labels))
+    order = wrong[np.argsort(-predictions.probs[wrong].max(axis=1), kind="stable")]
+    _, first = np.unique(predictions.subjects[order], return_index=True)
     return order[np.sort(first)][:most]

@@ -17,24 +17,24 @@ ANONYMOUS = "0" * 64
 UNITS = ("scans", "subjects")
 
 
-def write_operating_points(context: Context, folder: Run, judged: Sequence[ModelPredictions]) -> None:
+def write_operating_points(context: Context, folder: Run, predictions: Sequence[ModelPredictions]) -> None:
     """Write `tables/operating_points` and `tables/decision_curve` of the honest fits.
 
     Of several folds each has rows of its own, and all together have the fold -1: every fold's cut is chosen on its own
     validation people and tried on its own test people, and what it called is pooled.
     """
-    honest = [entry for entry in judged if entry.model == "network" and entry.split.protocol == "honest"]
+    honest = [entry for entry in predictions if entry.model == "network" and entry.split.protocol == "honest"]
     if not honest:
         return
     chosen = [validation_predictions(folder.fit("honest", entry.split.fold)) for entry in honest]
     whole = pool_folds(honest) if len(honest) > 1 else honest[0]
     points: list[dict[str, Any]] = []
     curved: list[dict[str, Any]] = []
-    for place, unit in enumerate(UNITS if context.cohort.subjects_known else UNITS[:1]):
-        choosing = [both[place] for both in chosen]
+    for index, unit in enumerate(UNITS if context.cohort.subjects_known else UNITS[:1]):
+        choosing = [both[index] for both in chosen]
         trying: list[Predictions] = [getattr(entry, unit) for entry in honest]
-        for entry, one, other in zip(honest, choosing, trying, strict=True):
-            points += _transport(context, entry.split.fold, [one], [other], other)
+        for entry, own, other in zip(honest, choosing, trying, strict=True):
+            points += _transport(context, entry.split.fold, [own], [other], other)
         if len(honest) > 1:
             points += _transport(context, POOLED, choosing, trying, getattr(whole, unit))
         curved += decision_curves(getattr(whole, unit))
@@ -45,28 +45,28 @@ def _transport(
     context: Context, fold: int, chosen: Sequence[Predictions], tried: Sequence[Predictions], together: Predictions
 ) -> list[dict[str, Any]]:
     section = context.recipe.evaluation
-    asked: dict[str, Any] = {"draws": section.draws, "confidence": section.confidence, "seed": context.recipe.seed}
+    options: dict[str, Any] = {"draws": section.draws, "confidence": section.confidence, "seed": context.recipe.seed}
     return [
-        {"fold": fold, **row} for row in evaluation.transfer_thresholds_over_folds(chosen, tried, together, **asked)
+        {"fold": fold, **row} for row in evaluation.transfer_thresholds_over_folds(chosen, tried, together, **options)
     ]
 
 
-def validation_predictions(place: Fit) -> tuple[Predictions, Predictions]:
+def validation_predictions(fit_dir: Fit) -> tuple[Predictions, Predictions]:
     """What a fit says of its own validation side, by scan and by subject."""
-    logits = Logits.load(place.logits("validation"))
-    return bundle.predict_scans_and_subjects(bundle.load_predictors(place), logits, [ANONYMOUS] * len(logits))
+    logits = Logits.load(fit_dir.logits("validation"))
+    return bundle.predict_scans_and_subjects(bundle.load_predictors(fit_dir), logits, [ANONYMOUS] * len(logits))
 
 
-def decision_curves(said: Predictions) -> list[dict[str, Any]]:
+def decision_curves(predictions: Predictions) -> list[dict[str, Any]]:
     """The decision curve of each class that some rows have and some have not (of the second, where there are two)."""
-    found: list[dict[str, Any]] = []
-    for index in [1] if len(said.classes) == 2 else range(len(said.classes)):
-        here = np.asarray(said.labels) == index
+    rows: list[dict[str, Any]] = []
+    for index in [1] if len(predictions.classes) == 2 else range(len(predictions.classes)):
+        here = np.asarray(predictions.labels) == index
         if here.any() and not here.all():
-            curve = evaluation.decision_curve(said, index)
-            shared = {"unit": said.unit, "class": said.classes[index]}
-            found += [
+            curve = evaluation.decision_curve(predictions, index)
+            shared = {"unit": predictions.unit, "class": predictions.classes[index]}
+            rows += [
                 {**shared, **{name: float(values[k]) for name, values in curve.items()}}
                 for k in range(len(curve["threshold"]))
             ]
-    return found
+    return rows

@@ -56,47 +56,47 @@ class AlteredScans:
         return self.change(self.store.read(indices), indices)
 
 
-def predict_sides(context: Context, place: Fit, split: Split) -> None:
+def predict_sides(context: Context, fit_dir: Fit, split: Split) -> None:
     """Write logits of every side that judges; of honest fits also what it takes to tell strange scans from these."""
-    asked = {side: split.rows(side) for side in SIDES[1:]}
+    rows_by_name = {side: split.rows(side) for side in SIDES[1:]}
     if split.protocol == "honest":
-        train, test = split.rows("train"), asked["test"]
-        asked["train"] = train[novelty.representative_rows(context.cohort.subject[train])]
-        asked[ALTERED] = test[novelty.representative_rows(context.cohort.subject[test], MOST_ALTERED)]
-    asked |= dict.fromkeys(removable_parts(context.recipe), asked["test"])
-    missing = {name: rows for name, rows in asked.items() if len(rows) and not _is_there(place, name)}
+        train, test = split.rows("train"), rows_by_name["test"]
+        rows_by_name["train"] = train[novelty.representative_rows(context.cohort.subject[train])]
+        rows_by_name[ALTERED] = test[novelty.representative_rows(context.cohort.subject[test], MOST_ALTERED)]
+    rows_by_name |= dict.fromkeys(removable_parts(context.recipe), rows_by_name["test"])
+    missing = {name: rows for name, rows in rows_by_name.items() if len(rows) and not _is_there(fit_dir, name)}
     if not missing:
         return
-    network, vocabulary, tokens = load_network(context, place, split)
+    network, vocabulary, tokens = load_network(context, fit_dir, split)
     for name, rows in missing.items():
         if name == ALTERED:
             changed = {kind: AlteredScans(context.store, change) for kind, change in ALTERATIONS.items()}
             parts = {kind: _ask(context, network, split, scans, rows, tokens) for kind, scans in changed.items()}
-            run.save(_together(parts), place.logits(name))
+            run.save(_together(parts), fit_dir.logits(name))
         elif vocabulary is not None and tokens is not None and name in PARTS:
-            said = _ask(context, network, split, *inputs_without(name, context, vocabulary, tokens, rows))
-            run.save(replace(said, split="test"), place.logits(name))
+            logits = _ask(context, network, split, *inputs_without(name, context, vocabulary, tokens, rows))
+            run.save(replace(logits, split="test"), fit_dir.logits(name))
         else:
             run.save(
-                replace(_ask(context, network, split, context.store, rows, tokens), split=name), place.logits(name)
+                replace(_ask(context, network, split, context.store, rows, tokens), split=name), fit_dir.logits(name)
             )
 
 
-def load_network(context: Context, place: Fit, split: Split) -> "tuple[Network, Vocabulary | None, IntArray | None]":
+def load_network(context: Context, fit_dir: Fit, split: Split) -> "tuple[Network, Vocabulary | None, IntArray | None]":
     """The network of a fit; where it reads words, its vocabulary and the tokens of all scans."""
     from scanwise.models import build_network, weights
 
-    vocabulary = fit_vocabulary(context, place, split)
+    vocabulary = fit_vocabulary(context, fit_dir, split)
     encoder = None if vocabulary is None else vocabulary.encoder
-    made, count = context.recipe, len(context.cohort.classes)
-    network = build_network(made.model, count, made.data.channels, pretrained=False, encoder=encoder)
-    weights.load_weights(network, place.model)
+    recipe, count = context.recipe, len(context.cohort.classes)
+    network = build_network(recipe.model, count, recipe.data.channels, pretrained=False, encoder=encoder)
+    weights.load_weights(network, fit_dir.model)
     return network, vocabulary, cohort_tokens(context, vocabulary)
 
 
-def _is_there(place: Fit, name: str) -> bool:
+def _is_there(fit_dir: Fit, name: str) -> bool:
     """Whether logits with all that is needed of them were written; an older scanwise left out the appearance."""
-    path = place.logits(name)
+    path = fit_dir.logits(name)
     if not path.is_file():
         return False
     if not zipfile.is_zipfile(path):  # damaged: whoever reads it says so

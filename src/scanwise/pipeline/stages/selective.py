@@ -28,32 +28,34 @@ SCORES = ("default", "features", "mahalanobis", "energy")
 Row = dict[str, Any]
 
 
-def measure_selective_prediction(context: Context, folder: Run, judged: Sequence[ModelPredictions]) -> list[Metric]:
+def measure_selective_prediction(
+    context: Context, folder: Run, predictions: Sequence[ModelPredictions]
+) -> list[Metric]:
     """Selective figures of the honest network on its test subjects, fold by fold and over all folds."""
-    fits = [entry for entry in judged if entry.model == "network" and entry.split.protocol == "honest"]
+    fits = [entry for entry in predictions if entry.model == "network" and entry.split.protocol == "honest"]
     rows = {entry.split.fold: selective_rows(folder.fit("honest", entry.split.fold), entry) for entry in fits}
     if len(fits) > 1:
         rows[POOLED] = [_summed(list(same)) for same in zip(*rows.values(), strict=True)]
-    confidence, found = context.recipe.evaluation.confidence, []
+    confidence, metrics = context.recipe.evaluation.confidence, []
     for fold, table in rows.items():
         for row in table:
             if not row["refused"]:
-                found += _selective(row, fold, confidence)
+                metrics += _selective(row, fold, confidence)
         for unit in ("scans", "subjects") if context.cohort.subjects_known else ("scans",):
-            said = [getattr(entry, unit) for entry in fits if fold in (entry.split.fold, POOLED)]
-            found += _curve(said, fold)
-    return found
+            fold_predictions = [getattr(entry, unit) for entry in fits if fold in (entry.split.fold, POOLED)]
+            metrics += _curve(fold_predictions, fold)
+    return metrics
 
 
-def _curve(said: Sequence[Predictions], fold: int) -> list[Metric]:
+def _curve(predictions: Sequence[Predictions], fold: int) -> list[Metric]:
     """The area under the risk-coverage curve, and what it is above that of the best order."""
-    doubt, wrong = (
-        np.concatenate(parts) for parts in zip(*((p.doubt, p.predicted != p.labels) for p in said), strict=True)
+    scores, wrong = (
+        np.concatenate(parts) for parts in zip(*((p.doubt, p.predicted != p.labels) for p in predictions), strict=True)
     )
-    nan, unit = float("nan"), said[0].unit
-    areas = {"aurc": uncertainty.aurc(doubt, wrong), "excess_aurc": uncertainty.excess_aurc(doubt, wrong)}
+    nan, unit = float("nan"), predictions[0].unit
+    areas = {"aurc": uncertainty.aurc(scores, wrong), "excess_aurc": uncertainty.excess_aurc(scores, wrong)}
     return [
-        Metric(name, area, nan, nan, unit, len(doubt), protocol="honest", fold=fold) for name, area in areas.items()
+        Metric(name, area, nan, nan, unit, len(scores), protocol="honest", fold=fold) for name, area in areas.items()
     ]
 
 
@@ -77,20 +79,25 @@ def _selective(row: Row, fold: int, confidence: float) -> list[Metric]:
     ]
 
 
-def selective_rows(place: Fit, judged: ModelPredictions) -> list[Row]:
+def selective_rows(fit_dir: Fit, entry: ModelPredictions) -> list[Row]:
     """For each error that may be allowed: the threshold that calibration subjects gave, and what it does on the test."""
-    told = run.read_json(place.abstention)
-    said, found = judged.subjects, []
-    wrong = said.predicted != said.labels
-    for values in told["table"]:
+    abstention = run.read_json(fit_dir.abstention)
+    predictions, rows = entry.subjects, []
+    wrong = predictions.predicted != predictions.labels
+    for values in abstention["table"]:
         learnt = bundle.abstention_from_dict(values)
-        answered = ~learnt(said.doubt)
+        answered = ~learnt(predictions.doubt)
         row: Row = dict.fromkeys(SELECTIVE)
-        row |= {"fold": place.fold, "chosen": values == told["chosen"], "risk": learnt.risk, "delta": learnt.delta}
+        row |= {
+            "fold": fit_dir.fold,
+            "chosen": values == abstention["chosen"],
+            "risk": learnt.risk,
+            "delta": learnt.delta,
+        }
         row |= {"refused": learnt.refused, "calibration": learnt.count}
-        row |= {"calibration_answered": round(learnt.answered * learnt.count), "test": len(said)}
-        found.append({**row, "answered": int(answered.sum()), "wrong": int((answered & wrong).sum())})
-    return found
+        row |= {"calibration_answered": round(learnt.answered * learnt.count), "test": len(predictions)}
+        rows.append({**row, "answered": int(answered.sum()), "wrong": int((answered & wrong).sum())})
+    return rows
 
 
 def _summed(rows: Sequence[Row]) -> Row:
@@ -102,57 +109,59 @@ def _summed(rows: Sequence[Row]) -> Row:
     return {**rows[0], **sums, "refused": next((row["refused"] for row in rows if row["refused"]), "")}
 
 
-def write_selective_tables(folder: Run, judged: Sequence[ModelPredictions]) -> None:
+def write_selective_tables(folder: Run, predictions: Sequence[ModelPredictions]) -> None:
     """Write `tables/selective.csv` and `out_of_distribution.csv` of the honest fits, `members.csv` of ensembles."""
     selective: list[Row] = []
     strange: list[Row] = []
-    for entry in judged:
+    for entry in predictions:
         if entry.model == "network" and entry.split.protocol == "honest":
-            place = folder.fit("honest", entry.split.fold)
-            selective += selective_rows(place, entry)
-            strange += detection_rows(place)
+            fit_dir = folder.fit("honest", entry.split.fold)
+            selective += selective_rows(fit_dir, entry)
+            strange += detection_rows(fit_dir)
     for columns, rows, name in (
         (SELECTIVE, selective, layout.SELECTIVE), (DETECTION_COLUMNS, strange, layout.OUT_OF_DISTRIBUTION),
-        (MEMBERS, _diversity(folder, judged), layout.MEMBERS),
+        (MEMBERS, _diversity(folder, predictions), layout.MEMBERS),
     ):  # fmt: skip
         if rows:
             write_table(columns, [[row[column] for column in columns] for row in rows], folder.tables / name)
 
 
-def _diversity(folder: Run, judged: Sequence[ModelPredictions]) -> list[Row]:
+def _diversity(folder: Run, predictions: Sequence[ModelPredictions]) -> list[Row]:
     """How much the members of each network differ on its test scans; of networks that have several."""
     from scanwise.models.diversity import Diversity
 
     rows = []
-    for entry in judged:
+    for entry in predictions:
         if entry.model == "network":
             logits = Logits.load(folder.fit(entry.split.protocol, entry.split.fold).logits("test")).logits
             if logits.shape[1] > 1:
                 apart = logits.astype(np.float64) - logits.max(2, keepdims=True)
-                found = Diversity.of(np.exp(apart) / np.exp(apart).sum(2, keepdims=True))
-                counts = {"members": found.members, "disagreement": found.disagreement, "kl": found.kl}
-                rows.append({"protocol": entry.split.protocol, "fold": entry.split.fold, **counts, "told": str(found)})
+                diversity = Diversity.of(np.exp(apart) / np.exp(apart).sum(2, keepdims=True))
+                counts = {"members": diversity.members, "disagreement": diversity.disagreement, "kl": diversity.kl}
+                rows.append(
+                    {"protocol": entry.split.protocol, "fold": entry.split.fold, **counts, "told": str(diversity)}
+                )
     return rows
 
 
-def detection_rows(place: Fit) -> list[Row]:
+def detection_rows(fit_dir: Fit) -> list[Row]:
     """How well each score tells made-up scans from the test scans, and how many the default flags."""
     train, validation, test, strange = (
-        Logits.load(place.logits(side)) for side in ("train", "validation", "test", ALTERED)
+        Logits.load(fit_dir.logits(side)) for side in ("train", "validation", "test", ALTERED)
     )
-    detector = NoveltyDetector.load(place.novelty)
+    detector = NoveltyDetector.load(fit_dir.novelty)
     scores = detection_scores(detector, train, validation)
     usual = {name: score(test) for name, score in scores.items()}
     unusual = {name: score(strange) for name, score in scores.items()}
     kinds = {kind: strange.groups["kind"] == kind for kind in dict.fromkeys(strange.groups["kind"].tolist())}
     flagged = detector(test)[1], detector(strange)[1]
-    shared = {"fold": place.fold, "score": "default", "auroc": ""}
+    shared = {"fold": fit_dir.fold, "score": "default", "auroc": ""}
     rows = [{**shared, "kind": "test scans", **_counts(test), "flagged": float(flagged[0].mean())}]
     for kind, here in kinds.items():
         counts = {"scans": int(here.sum()), "subjects": len(np.unique(strange.subjects[here]))}
         for name in scores:
             row = {
-                "fold": place.fold,
+                "fold": fit_dir.fold,
                 "kind": kind,
                 **counts,
                 "score": name,

@@ -14,15 +14,15 @@ PARTS = ("without_words", "without_image", "without_class_words")
 """What may be gone: the title, the image, or of the title those words that the class names hold."""
 
 
-def removable_parts(made: Recipe) -> tuple[str, ...]:
+def removable_parts(recipe: Recipe) -> tuple[str, ...]:
     """Those of `PARTS` that can be taken from the network of a recipe."""
-    if not made.model.reads_words:
+    if not recipe.model.reads_words:
         return ()
-    masked = () if made.model.text.hide_classes else PARTS[2:]
-    return (*PARTS[:2], *masked) if made.model.name == "fusion" else masked
+    masked = () if recipe.model.text.hide_classes else PARTS[2:]
+    return (*PARTS[:2], *masked) if recipe.model.name == "fusion" else masked
 
 
-def cohort_titles(cohort: Cohort, made: Recipe) -> StrArray:
+def cohort_titles(cohort: Cohort, recipe: Recipe) -> StrArray:
     """(N,) the titles as the recipe's network reads them.
 
     Raises:
@@ -30,20 +30,20 @@ def cohort_titles(cohort: Cohort, made: Recipe) -> StrArray:
     """
     if cohort.text is None or not np.char.strip(cohort.text).any():
         raise DataError(
-            f"The network {made.model.name!r} reads words, and these scans have none. Give a manifest with a column text, "
+            f"The network {recipe.model.name!r} reads words, and these scans have none. Give a manifest with a column text, "
             "or choose another model.name."
         )
-    return np.array(titles_as_read(cohort.text, made.model.text, cohort.classes), dtype=np.str_)
+    return np.array(titles_as_read(cohort.text, recipe.model.text, cohort.classes), dtype=np.str_)
 
 
-def fit_vocabulary(context: Context, place: Fit, split: Split) -> Vocabulary | None:
+def fit_vocabulary(context: Context, fit_dir: Fit, split: Split) -> Vocabulary | None:
     """The vocabulary of a fit, learnt from its training titles alone; None for a network that reads no words."""
     if not context.recipe.model.reads_words:
         return None
     titles = cohort_titles(context.cohort, context.recipe)
-    if not place.vocabulary.is_file():
-        Vocabulary.learn(titles[split.rows("train")], context.recipe.model.text).save(place.vocabulary)
-    return Vocabulary.load(place.vocabulary)
+    if not fit_dir.vocabulary.is_file():
+        Vocabulary.learn(titles[split.rows("train")], context.recipe.model.text).save(fit_dir.vocabulary)
+    return Vocabulary.load(fit_dir.vocabulary)
 
 
 def cohort_tokens(context: Context, vocabulary: Vocabulary | None) -> IntArray | None:

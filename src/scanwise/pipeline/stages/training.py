@@ -19,32 +19,32 @@ if TYPE_CHECKING:
     from scanwise.models import Network
 
 
-def train_fit(context: Context, place: Fit, split: Split) -> None:
+def train_fit(context: Context, fit_dir: Fit, split: Split) -> None:
     """Leave the weights of a fit in its folder; what an earlier session left there is kept."""
-    if place.model.is_file():
+    if fit_dir.model.is_file():
         return
     # What was said by a network that is gone goes too; a retrained one speaks for itself.
     for side in (*SIDES, ALTERED, *PARTS):
-        place.logits(side).unlink(missing_ok=True)
+        fit_dir.logits(side).unlink(missing_ok=True)
     from scanwise.training import distributed
 
-    vocabulary = distributed.writer_first(lambda: fit_vocabulary(context, place, split))
+    vocabulary = distributed.writer_first(lambda: fit_vocabulary(context, fit_dir, split))
     tokens = cohort_tokens(context, vocabulary)
-    made = context.recipe
-    if made.model.members.kind != "deep_ensemble":
-        _train_one(context, made, place, split, vocabulary, tokens)
+    recipe = context.recipe
+    if recipe.model.members.kind != "deep_ensemble":
+        _train_one(context, recipe, fit_dir, split, vocabulary, tokens)
         return
-    members = [place.member(index) for index in range(made.model.members.number)]
-    alone = made.model.model_copy(update={"members": Members()})
+    members = [fit_dir.member(index) for index in range(recipe.model.members.number)]
+    alone = recipe.model.model_copy(update={"members": Members()})
     for index, member in enumerate(members):
         if not member.model.is_file():
-            own = made.model_copy(update={"model": alone, "seed": made.seed + index})
+            own = recipe.model_copy(update={"model": alone, "seed": recipe.seed + index})
             _train_one(context, own, member, split, vocabulary, tokens)
     if is_writer():
-        _join(context, alone, members, place, vocabulary)
+        _join(context, alone, members, fit_dir, vocabulary)
 
 
-def check_trainable(network: "Network", made: Recipe) -> None:
+def check_trainable(network: "Network", recipe: Recipe) -> None:
     """See that a network can be trained as its recipe says, before anything is written: the stages take hours.
 
     Args:
@@ -57,26 +57,26 @@ def check_trainable(network: "Network", made: Recipe) -> None:
     """
     from scanwise.models import dry_run
 
-    dry_run.check_input_size(network, made)
-    kept = [number for number, stage in enumerate(made.train.stages, 1) if stage.is_cached]
-    ensemble = made.model.members.kind == "batch_ensemble" and network.members > 1
+    dry_run.check_input_size(network, recipe)
+    kept = [number for number, stage in enumerate(recipe.train.stages, 1) if stage.is_cached]
+    ensemble = recipe.model.members.kind == "batch_ensemble" and network.members > 1
     if kept and ensemble and not network.folds_late:
         raise RecipeError(
             f"Stage {kept[0]} of train.stages keeps the features of a frozen backbone, but members of this batch ensemble "
-            f"differ below the head (model.members.layers={made.model.members.layers}), so each has features of its own. "
+            f"differ below the head (model.members.layers={recipe.model.members.layers}), so each has features of its own. "
             "Lower model.members.layers (1 is the last layer alone), or set views: 0 or freeze: none in that stage."
         )
 
 
-def untrained_findings(made: Recipe) -> list[Finding]:
+def untrained_findings(recipe: Recipe) -> list[Finding]:
     """What is to be known of a network that is taken as it came."""
-    if made.train.epochs:
+    if recipe.train.epochs:
         return []
     return [
         Finding(
             "model.weights",
             "warning",
-            f"Nothing was trained here (train.epochs is 0): the weights are those of {Path(made.model.weights).name}, and "
+            f"Nothing was trained here (train.epochs is 0): the weights are those of {Path(recipe.model.weights).name}, and "
             "nobody knows whether they have seen these scans or these people. If they have, no split makes the figures "
             "honest; only scans that their makers never had would.",
         )
@@ -84,36 +84,36 @@ def untrained_findings(made: Recipe) -> list[Finding]:
 
 
 def _train_one(
-    context: Context, made: Recipe, place: Fit, split: Split, vocabulary: Vocabulary | None, tokens: IntArray | None
+    context: Context, recipe: Recipe, fit_dir: Fit, split: Split, vocabulary: Vocabulary | None, tokens: IntArray | None
 ) -> None:
     import torch
 
     from scanwise import training
     from scanwise.models import build_network
 
-    known = context.cohort
-    torch.manual_seed(made.seed)
+    cohort = context.cohort
+    torch.manual_seed(recipe.seed)
     encoder = None if vocabulary is None else vocabulary.encoder
     network = build_network(
-        made.model, len(known.classes), made.data.channels, classes=known.classes, encoder=encoder, tell=False
+        recipe.model, len(cohort.classes), recipe.data.channels, classes=cohort.classes, encoder=encoder, tell=False
     )  # what became of a file's classifier was told when the network was tried
     training.train_network(
         network,
-        made,
+        recipe,
         context.store,
-        known.labels,
+        cohort.labels,
         {side: split.rows(side) for side in SIDES},
-        place,
-        subjects=known.subject if known.subjects_known else None,
+        fit_dir,
+        subjects=cohort.subject if cohort.subjects_known else None,
         tokens=tokens,
-        classes=known.classes,
+        classes=cohort.classes,
         device=context.device,
         progress=context.progress,
         after=context.send,
     )
 
 
-def _join(context: Context, alone: Model, members: list[Fit], place: Fit, vocabulary: Vocabulary | None) -> None:
+def _join(context: Context, alone: Model, members: list[Fit], fit_dir: Fit, vocabulary: Vocabulary | None) -> None:
     """Put trained networks into one file of weights, and the mean of their histories beside it."""
     from scanwise.models import DeepEnsemble, build_network, weights
 
@@ -122,8 +122,8 @@ def _join(context: Context, alone: Model, members: list[Fit], place: Fit, vocabu
     networks = [build_network(*shape, pretrained=False, encoder=encoder) for _ in members]
     for network, member in zip(networks, members, strict=True):
         weights.load_weights(network, member.model)
-    _average([member.history for member in members], place.history)
-    weights.save_weights(DeepEnsemble(networks), place.model)
+    _average([member.history for member in members], fit_dir.history)
+    weights.save_weights(DeepEnsemble(networks), fit_dir.model)
 
 
 def _average(histories: list[Path], out: Path) -> None:
@@ -131,7 +131,7 @@ def _average(histories: list[Path], out: Path) -> None:
     header, _ = read_csv(histories[0])
     rows = [read_csv(path)[1] for path in histories]
     shortest = min(map(len, rows))
-    cells = np.array([[[float(cell or "nan") for cell in row] for row in one[:shortest]] for one in rows])
+    cells = np.array([[[float(cell or "nan") for cell in row] for row in history[:shortest]] for history in rows])
     means = cells.mean(0)
     counted = [[int(row[0]), *row[1:].tolist()] for row in means]
     write_csv(header, counted, out)

@@ -54,22 +54,22 @@ def follow_fit(out: Path, *, data: str, subject: str, device: str, pseudonymise:
 
 
 def _take_up(folder: Run, data: str, subject: str, device: str, pseudonymise: bool) -> Context:
-    made = load_recipe(folder.recipe)
-    known = Cohort.load(folder.cohort)
-    intake = cohort.read_cohort(data, made, subject, pseudonymise=pseudonymise)
+    recipe = load_recipe(folder.recipe)
+    kept = Cohort.load(folder.cohort)
+    intake = cohort.read_cohort(data, recipe, subject, pseudonymise=pseudonymise)
     where = {path: row for row, path in enumerate(intake.cohort.path.tolist())}
-    missing = [path for path in known.path.tolist() if path not in where]
+    missing = [path for path in kept.path.tolist() if path not in where]
     if missing:
         raise RunError(
             f"This process finds {len(missing)} scans fewer in {data} than the first; it lacks {missing[0]}."
         )
-    rows = np.array([where[path] for path in known.path.tolist()])
+    rows = np.array([where[path] for path in kept.path.tolist()])
     return Context(
-        recipe=made,
-        cohort=known,
+        recipe=recipe,
+        cohort=kept,
         store=intake.store.take(rows),
         splits=tuple(Split.load(fit.split) for fit in folder.fits()),
-        audited=AuditResult(Evidence(known, np.empty((0, 0, 0), np.uint8), np.empty((0, 0))), (), {}),
+        audited=AuditResult(Evidence(kept, np.empty((0, 0, 0), np.uint8), np.empty((0, 0))), (), {}),
         quarantine=(),
         source=data,
         device=device,
