@@ -7,7 +7,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from judged import evidence_of, split_of
+from synthetic_evidence import evidence_of, split_of
 
 from scanwise import audit
 from scanwise.audit import CHECKS, CheckSpec, run_checks, spec_of

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-import drawn
 import numpy as np
 import pytest
+import scan_cases
 from PIL import Image, ImageEnhance, ImageOps
 
 from scanwise import registration
@@ -148,9 +148,9 @@ def test_what_stands_out_is_said_where_pictures_are_simple() -> None:
 
 def test_real_copies_are_found_and_other_people_are_left_alone() -> None:
     """Copies of half of twelve people, made in a way of our own: an affine map, gamma, and a JPEG."""
-    paths, names, _ = drawn.alzheimer(12)
-    folder, random = drawn.real("alzheimer"), np.random.default_rng(0)
-    originals = drawn.read(folder, paths)
+    paths, names, _ = scan_cases.alzheimer(12)
+    folder, random = scan_cases.real("alzheimer"), np.random.default_rng(0)
+    originals = scan_cases.read(folder, paths)
     copied = np.isin(names, np.unique(names)[::2])
     origin = random.choice(np.flatnonzero(copied), 100)
     made = [thumbnail(bent(Image.open(folder / paths[row]).convert("L"), random)) for row in origin]
@@ -178,11 +178,11 @@ def bent(scan: Image.Image, random: np.random.Generator) -> Image.Image:
     scan = scan.transform(scan.size, Image.Transform.AFFINE, data, Image.Resampling.BICUBIC)
     gamma = random.uniform(0.75, 1.3)
     scan = scan.point([round(255 * (value / 255) ** gamma) for value in range(256)])
-    return Image.fromarray(drawn.saved(np.asarray(scan), int(random.integers(50, 95))))
+    return Image.fromarray(scan_cases.saved(np.asarray(scan), int(random.integers(50, 95))))
 
 
 @pytest.mark.slow
 def test_slices_of_head_scans_that_share_the_ring_of_the_skull_are_no_copies() -> None:
-    paths, _, _ = drawn.stroke()
-    found = copies.find_copies(drawn.read(drawn.real("stroke"), paths[::3]))
+    paths, _, _ = scan_cases.stroke()
+    found = copies.find_copies(scan_cases.read(scan_cases.real("stroke"), paths[::3]))
     assert len(found) == 0

@@ -5,9 +5,9 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
-import drawn
 import numpy as np
 import pytest
+import scan_cases
 from PIL import Image
 
 from scanwise import registration
@@ -96,7 +96,7 @@ def test_blank_scans_are_no_duplicates_of_each_other() -> None:
 
 def test_photos_that_are_called_exactly_the_same_are_equal_pixel_by_pixel() -> None:
     """The digest is of decoded pixels; each pair is held against the pixels themselves, and no equal pair is missed."""
-    folder = drawn.real("fashion") / "images"
+    folder = scan_cases.real("fashion") / "images"
     by_size: dict[int, list[Path]] = {}
     for file in sorted(folder.glob("*.jpg")):
         by_size.setdefault(file.stat().st_size, []).append(file)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from judged import ALZHEIMER, evidence_of, grave, only, split_of
+from synthetic_evidence import ALZHEIMER, evidence_of, grave, only, split_of
 
 from scanwise import cohort
 from scanwise.audit import leakage, nearest_scans

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from judged import evidence_of, grave, heads, only
 from numpy.typing import NDArray
 from PIL import Image
+from synthetic_evidence import evidence_of, grave, heads, only
 
 from scanwise.audit import label_errors, quality
 from scanwise.audit.evidence import Evidence, ScanSheet

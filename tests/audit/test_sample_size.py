@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from judged import evidence_of, grave, only
+from synthetic_evidence import evidence_of, grave, only
 
 from scanwise.audit import sample_size
 from scanwise.audit.evidence import Evidence, IntervalChart

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from judged import evidence_of, grave, only
 from numpy.typing import NDArray
+from synthetic_evidence import evidence_of, grave, only
 
 from scanwise import metrics
 from scanwise.audit import border_features, shortcuts

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from judged import grave
 from PIL import Image, ImageDraw
+from synthetic_evidence import grave
 
 from scanwise import audit, cohort
 from scanwise.audit import quality

@@ -2,9 +2,9 @@
 
 import dataclasses
 
-import drawn
 import numpy as np
 import pytest
+import scan_cases
 from sklearn.metrics import adjusted_rand_score
 
 from scanwise.audit import subjects
@@ -20,7 +20,7 @@ def recover(
 
 @pytest.mark.parametrize("seed", range(2))
 def test_phantoms_are_told_apart(seed: int) -> None:
-    pixels, names, labels = drawn.people(50, 4, seed)
+    pixels, names, labels = scan_cases.people(50, 4, seed)
     found = recover(pixels, labels)
     assert found.is_confident
     assert adjusted_rand_score(names, found.subject) > 0.99
@@ -28,14 +28,14 @@ def test_phantoms_are_told_apart(seed: int) -> None:
 
 
 def test_the_order_of_scans_does_not_matter() -> None:
-    pixels, names, labels = drawn.people(50, 4)
+    pixels, names, labels = scan_cases.people(50, 4)
     order = np.random.default_rng(0).permutation(len(pixels))
     assert adjusted_rand_score(names[order], recover(pixels[order], labels[order]).subject) > 0.99
 
 
 @pytest.mark.parametrize("count", [70, 150])
 def test_one_scan_a_subject_cannot_be_told(count: int) -> None:
-    found = recover(drawn.people(count, 1)[0])
+    found = recover(scan_cases.people(count, 1)[0])
     assert not found.succeeded
     assert len(np.unique(found.subject)) == count
 
@@ -46,13 +46,13 @@ def test_noise_cannot_be_told() -> None:
 
 
 def test_few_scans_cannot_be_told() -> None:
-    found = recover(drawn.people(10, 4)[0])
+    found = recover(scan_cases.people(10, 4)[0])
     assert not found.succeeded
     assert "40 scans" in found.reason
 
 
 def test_blank_scans_stand_alone() -> None:
-    pixels, names, labels = drawn.people(50, 4)
+    pixels, names, labels = scan_cases.people(50, 4)
     pixels, labels = pixels.copy(), labels.copy()
     pixels[::40] = 0
     found = recover(pixels, labels)
@@ -64,18 +64,18 @@ def test_blank_scans_stand_alone() -> None:
 
 
 def test_no_subject_has_two_labels_where_labels_belong_to_people() -> None:
-    pixels, _, labels = drawn.people(50, 4)
+    pixels, _, labels = scan_cases.people(50, 4)
     found = recover(pixels, labels)
     assert all(len(np.unique(labels[found.subject == name])) == 1 for name in np.unique(found.subject))
 
 
 def test_labels_of_slices_do_not_cut_people() -> None:
-    pixels, names, _ = drawn.people(50, 4)
+    pixels, names, _ = scan_cases.people(50, 4)
     assert adjusted_rand_score(names, recover(pixels, np.arange(len(pixels)) % 4 // 2).subject) > 0.99
 
 
 def test_copies_go_with_their_origin() -> None:
-    pixels, names, _ = drawn.people(50, 4)
+    pixels, names, _ = scan_cases.people(50, 4)
     turned = np.concatenate([pixels, np.rot90(pixels[:80], axes=(1, 2))])
     same = np.stack([np.arange(80), len(pixels) + np.arange(80)], axis=1)
     found = recover(turned, same=same)
@@ -83,8 +83,8 @@ def test_copies_go_with_their_origin() -> None:
 
 
 def test_a_histogram_shows_the_threshold() -> None:
-    pixels, _, labels = drawn.people(50, 4)
-    (noted, *_) = subjects.examine(drawn.evidence_of(pixels, labels))
+    pixels, _, labels = scan_cases.people(50, 4)
+    (noted, *_) = subjects.examine(scan_cases.evidence_of(pixels, labels))
     assert noted.finding.severity == "note"
     assert isinstance(noted.picture, Histogram)
     assert noted.picture.threshold is not None
@@ -92,18 +92,18 @@ def test_a_histogram_shows_the_threshold() -> None:
 
 
 def test_what_cannot_be_told_is_a_warning() -> None:
-    (noted,) = subjects.examine(drawn.evidence_of(drawn.people(150, 1)[0]))
+    (noted,) = subjects.examine(scan_cases.evidence_of(scan_cases.people(150, 1)[0]))
     assert noted.finding.severity == "warning"
     assert "--subject" in noted.finding.message
 
 
 def test_given_subjects_are_held_against_the_pixels() -> None:
-    pixels, names, labels = drawn.people(50, 4)
-    (right,) = subjects.examine(drawn.evidence_of(pixels, labels, subject=names))
+    pixels, names, labels = scan_cases.people(50, 4)
+    (right,) = subjects.examine(scan_cases.evidence_of(pixels, labels, subject=names))
     assert right.finding.severity == "note"
     swapped = names.copy()
     swapped[[0, 40, 80, 120]] = names[[40, 80, 120, 0]]
-    (wrong,) = subjects.examine(drawn.evidence_of(pixels, labels, subject=swapped))
+    (wrong,) = subjects.examine(scan_cases.evidence_of(pixels, labels, subject=swapped))
     assert wrong.finding.severity == "warning"
     assert len(wrong.finding.scans) == 4
     assert isinstance(wrong.picture, PairSheet)
@@ -111,35 +111,35 @@ def test_given_subjects_are_held_against_the_pixels() -> None:
 
 def test_one_subject_that_looks_like_another_is_said_and_several_are_a_warning() -> None:
     """Two names for one person, or two people who look alike: of one such pair the pixels are not the judge."""
-    pixels, names, labels = drawn.people(50, 4)
+    pixels, names, labels = scan_cases.people(50, 4)
     for parted, severity in ((1, "note"), (4, "warning")):
         given = names.astype("<U9")
         for person in np.unique(names)[:parted]:
             given[np.flatnonzero(names == person)[:1]] = f"{person}b"
-        (noted,) = subjects.examine(drawn.evidence_of(pixels, labels, subject=given))
+        (noted,) = subjects.examine(scan_cases.evidence_of(pixels, labels, subject=given))
         assert noted.finding.severity == severity
         assert f"({parted} in all)" in noted.finding.message
 
 
 def test_what_was_recovered_already_is_not_recovered_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    pixels, _, labels = drawn.people(50, 4)
-    evidence = drawn.evidence_of(pixels, labels)
+    pixels, _, labels = scan_cases.people(50, 4)
+    evidence = scan_cases.evidence_of(pixels, labels)
     evidence = dataclasses.replace(evidence, recovered=recover(pixels, labels))
     monkeypatch.setattr(subjects, "recover_subjects", lambda *_: pytest.fail("asked again"))
     assert subjects.examine(evidence)
 
 
 def test_real_people_are_told_apart() -> None:
-    paths, names, labels = drawn.alzheimer(40)
-    found = recover(drawn.read(drawn.real("alzheimer"), paths), labels)
+    paths, names, labels = scan_cases.alzheimer(40)
+    found = recover(scan_cases.read(scan_cases.real("alzheimer"), paths), labels)
     assert found.is_confident
     assert adjusted_rand_score(names, found.subject) >= 0.999
 
 
 @pytest.mark.slow
 def test_all_200_people_are_told_apart() -> None:
-    paths, names, labels = drawn.alzheimer(200)
-    found = recover(drawn.read(drawn.real("alzheimer"), paths), labels)
+    paths, names, labels = scan_cases.alzheimer(200)
+    found = recover(scan_cases.read(scan_cases.real("alzheimer"), paths), labels)
     assert found.is_confident
     assert adjusted_rand_score(names, found.subject) >= 0.999
 
@@ -148,8 +148,8 @@ def test_all_200_people_are_told_apart() -> None:
 def test_series_are_told_better_than_by_correlation_and_with_less_confidence() -> None:
     from scipy.cluster.hierarchy import fcluster, linkage
 
-    paths, series, labels = drawn.stroke()
-    pixels = drawn.read(drawn.real("stroke"), paths)
+    paths, series, labels = scan_cases.stroke()
+    pixels = scan_cases.read(scan_cases.real("stroke"), paths)
     found = recover(pixels, labels)
     joined = linkage(np.asarray(descriptors(pixels), dtype=np.float64), "single")
     cuts = np.quantile(joined[:, 2], np.linspace(0.5, 1, 60))
@@ -160,7 +160,7 @@ def test_series_are_told_better_than_by_correlation_and_with_less_confidence() -
     assert all(len(np.unique(labels[found.subject == name])) == 1 for name in np.unique(found.subject))
     told = {
         noted.finding.check: noted.finding
-        for noted in subjects.examine(drawn.evidence_of(pixels, labels, path=np.array(paths)))
+        for noted in subjects.examine(scan_cases.evidence_of(pixels, labels, path=np.array(paths)))
     }
     assert r"(\d+) ?\(\d+\)" in told["subjects.names"].message
     assert "66 subjects" in told["subjects.names"].message

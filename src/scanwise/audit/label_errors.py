@@ -111,7 +111,7 @@ def _unlike_subject(evidence: Evidence) -> list[AuditFinding]:
     captions = tuple(f"{cohort.classes[cohort.labels[r]]}; the rest is {cohort.classes[rest[r]]}" for r in odd[:SHOWN])
     subjects = len(np.unique(people[odd]))
     message = (
-        f"{count_of(len(odd), 'scan')} of {count_of(subjects, 'subject')} labelled unlike most scans of the same subject. "
+        f"Labelled unlike most scans of the same subject: {count_of(len(odd), 'scan')} of {count_of(subjects, 'subject')}. "
         "Unless the disease changed between two visits, one of the labels is wrong."
     )
     sheet = ScanSheet(odd[:SHOWN], captions)
