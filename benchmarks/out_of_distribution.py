@@ -42,7 +42,7 @@ def main() -> None:
     train, validation, calibration, test = (
         Logits.load(place.logits(side)) for side in ("train", "validation", "calibration", "test")
     )
-    detector = loaded.judges["scan"].detector
+    detector = loaded.predictors["scan"].detector
     if detector is None:
         raise SystemExit(f"{run.path} has no honest fit, so nothing was learnt that tells strange scans.")
 

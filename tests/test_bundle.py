@@ -314,7 +314,7 @@ def test_bundle_of_an_older_scanwise_answers_without_flags_and_says_so(
     path, own = next(iter(told(whole).items()))
     said = scanwise("predict", folder, whole.data.parent / path, "--format", "json")
     assert said.code == 0, said.err
-    assert "does not tell scans unlike those of training" in said.err
+    assert "does not flag scans unlike training" in said.err
     (row,) = json.loads(said.out)["scans"]
     assert (row["ood"], row["ood_flag"]) == ("", "")
     assert (row["predicted"], row["set"]) == (own["predicted"], own["set"])

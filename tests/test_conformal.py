@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scanwise.arrays import softmax
-from scanwise.conformal import SCORES, ConditionalSets, ConformalSets, diagnose, draws_from
+from scanwise.conformal import SCORES, ConditionalSets, ConformalSets, coverage_lines, draws_from, size_lines
 from scanwise.errors import DataError, RecipeError, ShapeError
 from scanwise.records import BoolArray, FloatArray, IntArray
 from scanwise.risk import clopper_pearson, coverage_band
@@ -186,7 +186,7 @@ def test_too_few_give_the_full_set_and_a_warning() -> None:
     sets = ConformalSets.fit(probs, labels, alpha=0.1)
     assert sets(probs).all()
     assert (
-        sets.warning == "8 calibration scans cannot promise 90% coverage, which needs 9: every set holds every class."
+        sets.warning == "8 calibration scans cannot guarantee 90% coverage, which needs 9: every set holds every class."
     )
     by_subject = ConformalSets.fit(*_network(np.random.default_rng(0), 64, 4), alpha=0.1, subjects=_names(64, 8))
     assert "8 calibration subjects" in by_subject.warning
@@ -327,7 +327,7 @@ def test_small_cells_are_merged_and_a_note_says_so() -> None:
     labels = np.repeat([0, 1, 2], [45, 10, 5])
     sets = ConditionalSets.fit(probs, labels, alpha=0.1)
     assert sets.cells == (("0",), ("1", "2"))
-    assert sets.notes == ("class 1, 2: too few each; coverage is promised to them together",)
+    assert sets.notes == ("class 1, 2: too few each; coverage is guaranteed for them together",)
     assert sets.sets[1].calibration_count == 15
     several = ConditionalSets.fit(probs, labels, alpha=0.1, groups=np.array(list("aabbccdddd") * 6))
     assert several.cells == (("a",), ("b",), ("c",), ("d",))
@@ -336,7 +336,7 @@ def test_small_cells_are_merged_and_a_note_says_so() -> None:
     few = ConditionalSets.fit(probs[:6], labels[:6], alpha=0.1)
     assert few.cells == (("0", "1", "2"),)
     assert few(probs).all()
-    assert "cannot promise" in few.notes[1]
+    assert "cannot guarantee" in few.notes[1]
 
 
 def test_conditional_sets_travel_and_refuse() -> None:
@@ -353,21 +353,17 @@ def test_conditional_sets_travel_and_refuse() -> None:
         ConditionalSets.from_dict({**sets.to_dict(), "by": "sex"})
 
 
-def test_diagnosis_counts_subjects() -> None:
+def test_coverage_lines_count_subjects() -> None:
     sets = np.array([[1, 0], [1, 1], [0, 1], [0, 0]], dtype=bool)
-    found = diagnose(
-        sets, np.array([0, 1, 0, 1]), subjects=np.array(["a", "a", "b", "c"]), alpha=0.1, calibration_count=99,
-        groups={"site": np.array(["x", "x", "y", "y"])},
-    )  # fmt: skip
-    assert found.coverage == pytest.approx(1 / 3)
-    assert (found.low, found.high) == clopper_pearson(1, 3)
-    assert found.sizes.tolist() == [1, 2, 1]
-    np.testing.assert_array_equal(found.by_size, [0, 0.5, 1])
-    assert [(cell["column"], cell["value"], cell["coverage"]) for cell in found.cells] == [
-        ("class", "0", 0.5), ("class", "1", 0.5), ("site", "x", 1.0), ("site", "y", 0.0),
-    ]  # fmt: skip
-    assert found.worst(2) == found.cells[-1]
-    assert found.worst(50) is None
+    labels, subjects = np.array([0, 1, 0, 1]), np.array(["a", "a", "b", "c"])
+    fitted = ConformalSets("lac", 0.1, 0.5, calibration_count=99)
+    (line,) = coverage_lines(sets, labels, subjects, fitted, classes=("x", "y"))
+    assert line.coverage == pytest.approx(1 / 3)
+    assert line.interval == clopper_pearson(1, 3)
+    assert (line.subjects, line.scans) == (3, 4)
+    by_size = size_lines(sets, labels, subjects)
+    assert [(line.name, line.scans) for line in by_size] == [("0", 1), ("1", 2), ("2", 1)]
+    assert [line.coverage for line in by_size] == [0, 0.5, 1]
 
 
 def test_the_band_holds_the_coverage_as_often_as_it_says() -> None:
@@ -376,7 +372,8 @@ def test_the_band_holds_the_coverage_as_often_as_it_says() -> None:
     for _ in range(400):
         probs, labels = _network(random, 110, 3)
         draws = random.random(110)
-        sets = ConformalSets.fit(probs[:50], labels[:50], alpha=0.1, draws=draws[:50])(probs[50:], draws[50:])
-        found = diagnose(sets, labels[50:], subjects=_names(60), alpha=0.1, calibration_count=50)
-        inside.append(found.band[0] <= found.coverage <= found.band[1])
+        fitted = ConformalSets.fit(probs[:50], labels[:50], alpha=0.1, draws=draws[:50])
+        sets = fitted(probs[50:], draws[50:])
+        (line,) = coverage_lines(sets, labels[50:], _names(60), fitted, classes=("a", "b", "c"))
+        inside.append(line.band[0] <= line.coverage <= line.band[1])
     assert 0.93 < np.mean(inside) < 0.99

@@ -37,7 +37,7 @@ def ours(kind: str, layer: str, method: str) -> torch.Tensor:
     network, images = make(kind), tensors(scans(3))
     place = layer_by_name(map_layers(network, images[:1]), layer)
     with borrowed(network):
-        return class_maps(ExplanationQuery(network, images, torch.full((3, 1), TARGET), place=place), method)[
+        return class_maps(ExplanationQuery(network, images, torch.full((3, 1), TARGET), layer=place), method)[
             :, 0
         ].detach()
 

@@ -1,10 +1,10 @@
-"""What leaves a run: one folder, hashed, that loads without pickle and predicts. It is the only predictor.
+"""The bundle of a run: one folder, hashed, that loads without pickle and predicts. Every prediction is made here.
 
-bundle/  bundle.json           classes, calibrators, prediction sets, whom to answer, where it came from
-         recipe.yaml           the recipe that made it
+bundle/  bundle.json           classes, calibrators, prediction sets, abstention threshold, origin
+         recipe.yaml           the recipe of the run
          model.safetensors     the weights
-         novelty.safetensors   what training scans look like, to tell others from them; of honest fits
-         vocabulary.json       what turns words into tokens; of networks that read them
+         novelty.safetensors   the novelty detector, for scans unlike training; of honest fits
+         vocabulary.json       the tokenizer; of networks that read text
          SHA256SUMS            the hash of each of these
 """
 
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from scanwise import recipe
 from scanwise.bundle.predictors import (
     Predictor,
     abstention_from_dict,
@@ -31,7 +30,7 @@ from scanwise.bundle.predictors import (
 )
 from scanwise.errors import DataError, RunError
 from scanwise.novelty import NoveltyDetector, appearance_features
-from scanwise.recipe import Recipe
+from scanwise.recipe import Recipe, load_recipe
 from scanwise.records import FloatArray, IntArray, Logits, Predictions, StrArray, Unit
 from scanwise.run import Fit, Run, layout, read_json, sha256_of, write_json, write_text, writing
 
@@ -65,7 +64,7 @@ log = logging.getLogger("scanwise")
 
 @dataclass(frozen=True, slots=True)
 class BundlePredictions:
-    """What a bundle says of some files.
+    """Predictions of a bundle for some files.
 
     Attributes:
         scans: a row a scan.
@@ -80,37 +79,37 @@ class BundlePredictions:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A trained classifier with all it needs to answer.
+    """A trained classifier with everything it needs to predict.
 
     Attributes:
-        recipe: that made it.
+        recipe: of the run.
         classes: C names, in order.
-        judges: by unit.
-        about: where it came from.
+        predictors: by unit.
+        about: the contents of bundle.json.
         network: on the CPU, in evaluation mode.
-        vocabulary: of a network that reads words, else None.
+        vocabulary: of a network that reads text, else None.
     """
 
     recipe: Recipe
     classes: tuple[str, ...]
-    judges: dict[Unit, Predictor]
+    predictors: dict[Unit, Predictor]
     about: dict[str, Any]
     network: "Network" = field(repr=False)
     vocabulary: "Vocabulary | None" = field(default=None, repr=False)
 
     def verdict(self, method: str, layer: str = "") -> list[str] | None:
-        """Why heatmaps of a method may not be believed: nothing where it passed its checks, None where nobody checked it.
+        """Reasons why a method of explanation failed its checks; empty where it passed, None where it was not checked.
 
         Args:
             method: of `explanation.METHODS`, or `words`.
-            layer: that class activation maps read, "" for the usual one.
+            layer: of class activation maps, "" for the default.
         """
-        told = self.about.get("explained", {}).get(method)
-        return None if told is None or told["layer"] != layer else list(told["reasons"])
+        entry = self.about.get("explained", {}).get(method)
+        return None if entry is None or entry["layer"] != layer else list(entry["reasons"])
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Load a bundle, after checking every hash.
+        """Open a bundle after checking every hash.
 
         Raises:
             RunError: if a file is missing or differs from what was written.
@@ -120,21 +119,23 @@ class Bundle:
 
         about = read_json(folder / "bundle.json")
         if about.get("format") == BEFORE_NOVELTY:
-            log.warning("%s was made by an older scanwise: it does not tell scans unlike those of training.", folder)
+            log.warning("%s was made by an older scanwise: it does not flag scans unlike training.", folder)
         elif about.get("format") != FORMAT:
             raise RunError(f"{folder} has format {about.get('format')}; this scanwise reads {FORMAT}. Update scanwise.")
         elif about["novelty"] and _NOVELTY not in listed:
             raise RunError(f"SHA256SUMS of the bundle {folder} does not list {_NOVELTY}. Copy the whole folder again.")
-        made = recipe.load_recipe(folder / "recipe.yaml")
+        recipe = load_recipe(folder / "recipe.yaml")
         classes = tuple(about["classes"])
-        vocabulary = _vocabulary(folder, made, listed)
+        vocabulary = _vocabulary(folder, recipe, listed)
         encoder = None if vocabulary is None else vocabulary.encoder
-        network = build_network(made.model, len(classes), made.data.channels, pretrained=False, encoder=encoder)
+        network = build_network(recipe.model, len(classes), recipe.data.channels, pretrained=False, encoder=encoder)
         weights.load_weights(network, folder / "model.safetensors")
         detector = NoveltyDetector.load(folder / _NOVELTY) if about.get("novelty") else None
-        ratings = cdr_by_class(made, classes)
-        judges = build_predictors(about["calibrators"], about["sets"], about.get("abstention", {}), detector, ratings)
-        return cls(made, classes, judges, about, network.eval(), vocabulary)
+        ratings = cdr_by_class(recipe, classes)
+        predictors = build_predictors(
+            about["calibrators"], about["sets"], about.get("abstention", {}), detector, ratings
+        )
+        return cls(recipe, classes, predictors, about, network.eval(), vocabulary)
 
     def predict(
         self,
@@ -147,14 +148,14 @@ class Bundle:
         device: str = "cpu",
         progress: bool = False,
     ) -> BundlePredictions:
-        """Answer for image files.
+        """Predict image files.
 
         Args:
             scans: paths of files, or one; of a file with many slices all that the recipe uses, or one by `file#slice`.
             subjects: the subject of each path, to pool by.
             groups: columns to carry along.
             words: the text beside each path, for a network that reads it; "" where there is none.
-            names: what to call the paths in the answer; as they are if nothing is said.
+            names: of the paths in the predictions; default: the paths.
             device: where the network runs.
             progress: show a bar.
 
@@ -169,14 +170,16 @@ class Bundle:
         hashes: list[str] = []
         kept: list[int] = []
         quarantine: list[tuple[str, str]] = []
-        called = [str(path) for path in paths] if names is None else names.tolist()
-        places, rows, shown = self._expand(paths, called)
+        shown_names = [str(path) for path in paths] if names is None else names.tolist()
+        scan_paths, rows, shown = self._expand(paths, shown_names)
         tokens = self._tokens(words, rows)
-        logits, features, looks = self._look(places, shown, tokens, hashes, kept, quarantine, device, progress)
+        logits, features, appearance = self._predict_readable(
+            scan_paths, shown, tokens, hashes, kept, quarantine, device, progress
+        )
         if not kept:
             reasons = "; ".join(f"{path}: {reason}" for path, reason in quarantine[:3])
             raise DataError(f"None of the {len(paths)} files can be read ({reasons}).")
-        found = Logits(
+        all_logits = Logits(
             logits=logits,
             labels=np.full(len(kept), -1),
             scans=np.array([shown[index] for index in kept], dtype=np.str_),
@@ -184,36 +187,36 @@ class Bundle:
             classes=self.classes,
             groups={name: values[[rows[index] for index in kept]] for name, values in (groups or {}).items()},
             features=features,
-            appearance=looks,
+            appearance=appearance,
         )
         if subjects is None:
-            return BundlePredictions(self.judges["scan"](found, hashes), None, tuple(quarantine))
-        return BundlePredictions(*predict_scans_and_subjects(self.judges, found, hashes), tuple(quarantine))
+            return BundlePredictions(self.predictors["scan"](all_logits, hashes), None, tuple(quarantine))
+        return BundlePredictions(*predict_scans_and_subjects(self.predictors, all_logits, hashes), tuple(quarantine))
 
     def _tokens(self, words: Sequence[str] | None, rows: Sequence[int]) -> IntArray | None:
-        """(N, L) tokens of the scans in these rows; None for a network that reads no words."""
+        """(N, L) tokens of the scans in these rows; None for a network that reads no text."""
         if self.vocabulary is None:
             return None
         if words is None or not any(str(text).strip() for text in words):
-            told = "A network of words alone cannot answer" if self.recipe.model.name == "text" else ""
-            if told:
-                raise DataError(f"{told} without text. Give a manifest with a column text.")
-            log.warning("No text is given: the answers rest on the images alone. A manifest can have a column text.")
+            refusal = "A network of text alone cannot predict" if self.recipe.model.name == "text" else ""
+            if refusal:
+                raise DataError(f"{refusal} without text. Give a manifest with a column text.")
+            log.warning("No text is given: predictions rest on the images alone. A manifest can have a column text.")
             words = [""] * (max(rows, default=-1) + 1)
         from scanwise.models.vocabulary import titles_as_read
 
         read = titles_as_read(words, self.recipe.model.text, self.classes)
         return self.vocabulary([read[row] for row in rows])
 
-    def _expand(self, paths: Sequence[Path], called: Sequence[str]) -> tuple[list[Path], list[int], list[str]]:
-        """The scans that the paths hold, the path that each is from, and what each is called."""
+    def _expand(self, paths: Sequence[Path], shown_names: Sequence[str]) -> tuple[list[Path], list[int], list[str]]:
+        """The scans that the paths hold, the row of each one's path, and its name."""
         from scanwise.cohort.slice_expansion import names_of
 
-        found = [(row, name) for row, path in enumerate(paths) for name in names_of(path, self.recipe.data)]
-        shown = [called[row] + name[len(str(paths[row])) :] for row, name in found]
-        return [Path(name) for _, name in found], [row for row, _ in found], shown
+        scans = [(row, name) for row, path in enumerate(paths) for name in names_of(path, self.recipe.data)]
+        shown = [shown_names[row] + name[len(str(paths[row])) :] for row, name in scans]
+        return [Path(name) for _, name in scans], [row for row, _ in scans], shown
 
-    def _look(
+    def _predict_readable(
         self,
         paths: Sequence[Path],
         names: Sequence[str],
@@ -224,19 +227,19 @@ class Bundle:
         device: str,
         progress: bool,
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Logits, features and appearance of the scans that can be read; which they are is added to `kept`."""
+        """Logits, features and appearance of the scans that can be read; their rows are added to `kept`."""
         from tqdm import tqdm
 
         from scanwise.cohort.decoding.pixels import Pixels
         from scanwise.cohort.decoding.readers import DecodedScan, read_files
         from scanwise.prediction import PredictionBatch, predict_batches, prediction_batch_size
 
-        looks: list[FloatArray] = []
+        appearance: list[FloatArray] = []
         most = prediction_batch_size(self.recipe)
 
         def stacked(waiting: list[Pixels]) -> PredictionBatch:
             pixels = np.stack(waiting)
-            looks.append(appearance_features(pixels))
+            appearance.append(appearance_features(pixels))
             return pixels if tokens is None else (pixels, tokens[kept[-len(waiting) :]])
 
         def batches() -> Iterator[PredictionBatch]:
@@ -258,14 +261,14 @@ class Bundle:
                 yield stacked(waiting)
 
         logits, features = predict_batches(self.network, batches(), device=device)
-        return logits, features, np.concatenate(looks) if looks else np.empty((0, 0), np.float32)
+        return logits, features, np.concatenate(appearance) if appearance else np.empty((0, 0), np.float32)
 
 
-def write_bundle(run: Run, fit: Fit, made: Recipe, classes: tuple[str, ...], ordered: bool) -> Path:
-    """Make the bundle of a fit inside its run folder, whole or not at all."""
+def write_bundle(run: Run, fit: Fit, recipe: Recipe, classes: tuple[str, ...], ordered: bool) -> Path:
+    """Write the bundle of a fit into its run folder, whole or not at all."""
     about = {
         "format": FORMAT,
-        "name": made.name,
+        "name": recipe.name,
         "classes": classes,
         "ordered": ordered,
         "protocol": fit.protocol,
@@ -279,7 +282,7 @@ def write_bundle(run: Run, fit: Fit, made: Recipe, classes: tuple[str, ...], ord
     with writing(run.bundle) as folder:
         folder.mkdir()
         write_json(about, folder / "bundle.json")
-        write_text(made.to_yaml(), folder / "recipe.yaml")
+        write_text(recipe.to_yaml(), folder / "recipe.yaml")
         shutil.copyfile(fit.model, folder / "model.safetensors")
         if fit.novelty.is_file():
             shutil.copyfile(fit.novelty, folder / _NOVELTY)
@@ -310,13 +313,13 @@ def load(path: str | Path) -> Bundle:
 
 
 def _explained(checks: Path) -> dict[str, Any]:
-    """Which ways to explain were checked on this network, and why those that failed did."""
-    found: dict[str, Any] = read_json(checks)["verdicts"] if checks.is_file() else {}
-    return found
+    """Results of the checks of each method of explanation on this network."""
+    verdicts: dict[str, Any] = read_json(checks)["verdicts"] if checks.is_file() else {}
+    return verdicts
 
 
-def _vocabulary(folder: Path, made: Recipe, listed: set[str]) -> "Vocabulary | None":
-    if not made.model.reads_words:
+def _vocabulary(folder: Path, recipe: Recipe, listed: set[str]) -> "Vocabulary | None":
+    if not recipe.model.reads_words:
         return None
     if _VOCABULARY not in listed:
         raise RunError(f"SHA256SUMS of the bundle {folder} does not list {_VOCABULARY}. Copy the whole folder again.")
@@ -326,19 +329,19 @@ def _vocabulary(folder: Path, made: Recipe, listed: set[str]) -> "Vocabulary | N
 
 
 def _verify(folder: Path) -> set[str]:
-    """Check every file against its hash; returns the names that are vouched for."""
+    """Check every file against its hash; returns the names that SHA256SUMS lists."""
     try:
         lines = (folder / layout.CHECKSUMS).read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise RunError(f"The bundle {folder} has no SHA256SUMS, so nothing vouches for it. Make it again.") from error
-    told = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    for name in (*_FILES, *(name for name in (_NOVELTY, _VOCABULARY) if name in told)):
+    digests = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    for name in (*_FILES, *(name for name in (_NOVELTY, _VOCABULARY) if name in digests)):
         file = folder / name
         if not file.is_file():
             raise RunError(f"The bundle {folder} lacks {name}. Copy the whole folder again.")
-        if told.get(name) != sha256_of(file):
+        if digests.get(name) != sha256_of(file):
             raise RunError(
                 f"{file} is not what scanwise wrote: its hash differs from SHA256SUMS. It was altered or damaged; "
                 "copy the bundle again, or make it anew with `scanwise fit … --resume`."
             )
-    return set(told)
+    return set(digests)

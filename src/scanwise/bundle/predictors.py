@@ -1,4 +1,4 @@
-"""From logits to answers: probabilities, sets, doubt and flags, by scan and by subject."""
+"""From logits to predictions: probabilities, sets, uncertainty and flags, by scan and by subject."""
 
 import hashlib
 import math
@@ -18,16 +18,16 @@ from scanwise.run import Fit, read_json
 
 @dataclass(frozen=True, slots=True)
 class Predictor:
-    """From logits to answers, for one unit: calibrated probabilities, and sets where a guarantee exists.
+    """From logits to predictions of one unit: calibrated probabilities, and sets where a guarantee exists.
 
     Attributes:
         calibrator: logits to probabilities.
         sets: probabilities to sets, or None.
         unit: what a row is.
-        detector: tells scans unlike those of training, or None.
-        abstention: of subjects, whom to leave to a person; None where no threshold qualifies.
+        detector: of scans unlike training, or None.
+        abstention: of subjects, the threshold above which it abstains; None where none qualifies.
         ratings: the Clinical Dementia Rating of each class, or None.
-        pooling: of subjects, how their scans become one answer (`pooling.POOLINGS`).
+        pooling: of subjects, how their scans become one prediction (`pooling.POOLINGS`).
     """
 
     calibrator: calibration.Calibrator
@@ -39,23 +39,23 @@ class Predictor:
     pooling: str = "mean_logit"
 
     def __call__(
-        self, logits: Logits, hashes: Sequence[str], strange: tuple[FloatArray, BoolArray] | None = None
+        self, logits: Logits, hashes: Sequence[str], novelty: tuple[FloatArray, BoolArray] | None = None
     ) -> Predictions:
-        """Judge logits.
+        """Predict from logits.
 
         Args:
             logits: a row a unit.
             hashes: of the content behind each row, so that the same scan always gets the same set.
-            strange: score and flag of each row from the detector; a judge of scans asks its own.
+            novelty: score and flag of each row from the detector; None to compute them, for scans.
         """
         probs = self.calibrator(logits.logits)
         sets = None
         if self.sets is not None:
             sets = self.sets(probs, draws_from(hashes) if self.sets.randomised else None)
-        if strange is None and self.detector is not None and self.unit == "scan":
-            strange = self.detector(logits)
-        score, flag = strange or (None, None)
-        look = np.zeros(len(logits), dtype=bool) if sets is None else sets.sum(axis=1) != 1
+        if novelty is None and self.detector is not None and self.unit == "scan":
+            novelty = self.detector(logits)
+        score, flag = novelty or (None, None)
+        review = np.zeros(len(logits), dtype=bool) if sets is None else sets.sum(axis=1) != 1
         rating, spread = (None, None) if self.ratings is None else uncertainty.expected_value(probs, self.ratings)
         return Predictions(
             scans=logits.scans,
@@ -64,7 +64,7 @@ class Predictor:
             probs=probs,
             sets=sets,
             entropy=uncertainty.predictive_entropy(probs),
-            abstain=look if flag is None or sets is None else look | flag,
+            abstain=review if flag is None or sets is None else review | flag,
             labels=logits.labels if (logits.labels >= 0).all() else None,
             groups=logits.groups,
             unit=self.unit,
@@ -83,7 +83,7 @@ class Predictor:
 
 
 def load_predictors(fit: Fit, ratings: tuple[float, ...] | None = None) -> dict[Unit, Predictor]:
-    """The judges that a fit has learnt; without calibrators (a published protocol) probabilities are the softmax."""
+    """The predictors of a fit; without calibrators (a published protocol) probabilities are the softmax."""
     calibrators, sets, abstentions = (
         read_json(path) if path.is_file() else {} for path in (fit.calibrator, fit.conformal, fit.abstention)
     )
@@ -98,7 +98,7 @@ def build_predictors(
     detector: NoveltyDetector | None,
     ratings: tuple[float, ...] | None,
 ) -> dict[Unit, Predictor]:
-    """The judges of what `calibrator.json`, `conformal.json` and `abstention.json` hold, each empty where there is none."""
+    """Predictors from the contents of `calibrator.json`, `conformal.json` and `abstention.json`, each empty where absent."""
     units: tuple[Unit, ...] = ("scan", "subject")
     chosen = abstention_from_dict(abstentions["chosen"]) if abstentions else None
     return {
@@ -117,28 +117,28 @@ def build_predictors(
     }
 
 
-def abstention_to_dict(learnt: uncertainty.Abstention) -> dict[str, Any]:
-    """What JSON can hold: a threshold that is none is null."""
-    return {**asdict(learnt), "threshold": None if math.isinf(learnt.threshold) else learnt.threshold}
+def abstention_to_dict(abstention: uncertainty.Abstention) -> dict[str, Any]:
+    """Values for JSON; an infinite threshold is null."""
+    return {**asdict(abstention), "threshold": None if math.isinf(abstention.threshold) else abstention.threshold}
 
 
 def abstention_from_dict(values: Mapping[str, Any]) -> uncertainty.Abstention:
-    """Read what `abstention_to_dict` wrote."""
+    """Read the values of `abstention_to_dict`."""
     threshold = -math.inf if values["threshold"] is None else float(values["threshold"])
     return uncertainty.Abstention(**{**values, "threshold": threshold})
 
 
-def cdr_by_class(made: Recipe, classes: Sequence[str]) -> tuple[float, ...] | None:
+def cdr_by_class(recipe: Recipe, classes: Sequence[str]) -> tuple[float, ...] | None:
     """The Clinical Dementia Rating of every class, or None where a class has none."""
-    found = [made.stages[name].cdr if name in made.stages else None for name in classes]
-    known = tuple(rating for rating in found if rating is not None)
-    return known if len(known) == len(found) else None
+    ratings = [recipe.stages[name].cdr if name in recipe.stages else None for name in classes]
+    rated = tuple(rating for rating in ratings if rating is not None)
+    return rated if len(rated) == len(ratings) else None
 
 
 def scan_hashes(cohort: Cohort, scans: StrArray) -> list[str]:
     """The content hash of each scan, by its path."""
-    known = dict(zip(cohort.path.tolist(), cohort.sha256.tolist(), strict=True))
-    return [known[scan] for scan in scans.tolist()]
+    by_path = dict(zip(cohort.path.tolist(), cohort.sha256.tolist(), strict=True))
+    return [by_path[scan] for scan in scans.tolist()]
 
 
 def subject_hashes(subjects: StrArray, logits: Logits, hashes: Sequence[str]) -> list[str]:
@@ -150,16 +150,16 @@ def subject_hashes(subjects: StrArray, logits: Logits, hashes: Sequence[str]) ->
 
 
 def predict_scans_and_subjects(
-    judges: dict[Unit, Predictor], logits: Logits, hashes: Sequence[str]
+    predictors: dict[Unit, Predictor], logits: Logits, hashes: Sequence[str]
 ) -> tuple[Predictions, Predictions]:
-    """Answers by scan and, pooled, by subject."""
-    pooled = pooling.pool_by_subject(logits, judges["subject"].pooling)
-    detector = judges["scan"].detector
-    whose = subject_hashes(pooled.subjects, logits, hashes)
+    """Predictions by scan and, pooled, by subject."""
+    pooled = pooling.pool_by_subject(logits, predictors["subject"].pooling)
+    detector = predictors["scan"].detector
+    pooled_hashes = subject_hashes(pooled.subjects, logits, hashes)
     if detector is None:
-        return judges["scan"](logits, hashes), judges["subject"](pooled, whose)
+        return predictors["scan"](logits, hashes), predictors["subject"](pooled, pooled_hashes)
     distances = detector.distances(logits)
     return (
-        judges["scan"](logits, hashes, detector(logits, distances)),
-        judges["subject"](pooled, whose, detector.by_subject(logits, distances)),
+        predictors["scan"](logits, hashes, detector(logits, distances)),
+        predictors["subject"](pooled, pooled_hashes, detector.by_subject(logits, distances)),
     )

@@ -1,4 +1,4 @@
-"""Thresholds of their own for each class, or each group: coverage that holds in every cell (Mondrian; Vovk 2003)."""
+"""A threshold for each class or group: coverage that holds in every cell (Mondrian; Vovk 2003)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class ConditionalSets:
     """A `ConformalSets` for each cell: the true class of a scan, or the value of one of its group columns.
 
     A cell below the minimum count is merged with the other such cells, and where these together are still too few
-    with the smallest cell that is not: cells stay a partition, so that the promise holds in every merged cell, and
+    with the smallest cell that is not: cells stay a partition, so that the guarantee holds in every merged cell, and
     over everyone. It is exact for cells that are large enough whatever is drawn; which small ones merge depends on the
     counts that happen to be drawn, for which no shortfall is seen in trials (tests/conformal/test_trials.py).
 
@@ -92,7 +92,7 @@ class ConditionalSets:
         return cls("class" if groups is None else "group", cells, tuple(sets))
 
     def __call__(self, probs: FloatArray, draws: FloatArray | None = None, groups: StrArray | None = None) -> BoolArray:
-        """(N, C) prediction sets; a group that calibration has not seen gets every class, for nothing is promised it.
+        """(N, C) prediction sets; a group that calibration has not seen gets every class, as it has no guarantee.
 
         Args:
             probs: (N, C) probabilities.
@@ -102,41 +102,41 @@ class ConditionalSets:
         probs = check_probs(probs)
         if (groups is None) != (self.by == "class"):
             raise DataError(f"These sets go by {self.by}; give groups exactly when they go by group.")
-        found = np.ones(probs.shape, dtype=np.bool_)
+        sets_found = np.ones(probs.shape, dtype=np.bool_)
         for cell, sets in zip(self.cells, self.sets, strict=True):
             if self.by == "class":
                 columns = [int(name) for name in cell]
-                found[:, columns] = sets(probs, draws)[:, columns]
+                sets_found[:, columns] = sets(probs, draws)[:, columns]
             else:
                 rows = np.isin(np.asarray(groups).astype(str), cell)
                 if rows.any():
-                    found[rows] = sets(probs[rows], None if draws is None else draws[rows])
-        return found
+                    sets_found[rows] = sets(probs[rows], None if draws is None else draws[rows])
+        return sets_found
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was merged, and where nothing can be promised."""
-        return self.told(self.by)
+        """Cells that were merged, and cells without a guarantee."""
+        return self.notes_for(self.by)
 
-    def told(self, by: str, classes: Sequence[str] = ()) -> tuple[str, ...]:
+    def notes_for(self, by: str, classes: Sequence[str] = ()) -> tuple[str, ...]:
         """The notes, with the name of the column and, by class, the names of the classes."""
-        found = []
+        sets_found = []
         for cell, sets in zip(self.cells, self.sets, strict=True):
             names = [classes[int(value)] for value in cell] if classes and self.by == "class" else cell
             called = f"{by} {', '.join(name or '(none)' for name in names)}"
             if len(cell) > 1:
-                found.append(f"{called}: too few each; coverage is promised to them together")
+                sets_found.append(f"{called}: too few each; coverage is guaranteed for them together")
             if sets.warning:
-                found.append(f"{called}: {sets.warning}")
-        return tuple(found)
+                sets_found.append(f"{called}: {sets.warning}")
+        return tuple(sets_found)
 
     def to_dict(self) -> dict[str, Any]:
-        """What JSON can hold; `from_dict` reads it."""
+        """Values for JSON; `from_dict` reads them."""
         return {"by": self.by, "cells": [list(c) for c in self.cells], "sets": [s.to_dict() for s in self.sets]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` wrote."""
+        """Read the values of `to_dict`."""
         if values.get("by") not in ("class", "group") or len(values["cells"]) != len(values["sets"]):
             raise DataError("Conditional sets are saved as by, cells and as many sets. Was the file changed?")
         sets = tuple(ConformalSets.from_dict(each) for each in values["sets"])

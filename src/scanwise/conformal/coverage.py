@@ -1,27 +1,27 @@
-"""Who was covered: a line for everyone, one for each cell with a threshold of its own, one for the sets of each size."""
+"""Realised coverage of prediction sets: for everyone, for each cell with its own threshold, and for sets of each size."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from scanwise.conformal.conditional import ConditionalSets
-from scanwise.conformal.diagnostics import summarise_coverage
 from scanwise.conformal.sets import ConformalSets
 from scanwise.errors import ShapeError
 from scanwise.pooling import subject_codes
 from scanwise.records import BoolArray, IntArray, StrArray
-from scanwise.risk import coverage_band
+from scanwise.risk import clopper_pearson, coverage_band
 
 UNKNOWN = (np.nan, np.nan)
 
 
 @dataclass(frozen=True, slots=True)
 class CoverageLine:
-    """What became of the sets of some rows; coverage, interval and band are NaN where labels are not known.
+    """Coverage and size of the sets of some rows; coverage, interval and band are NaN where labels are not known.
 
     Attributes:
-        name: which rows: everyone, a cell, or the size of their sets.
+        name: everyone, a cell, or the size of the sets.
         subjects: how many people.
         scans: how many rows.
         coverage: share of sets that hold the label, every subject as heavy as another.
@@ -71,19 +71,19 @@ def coverage_lines(
         if fitted.by == "group":
             raise ShapeError("These sets go by group; give the group of each row.")
         return [rows.line("everyone", everyone)]
-    found, values = [rows.line("everyone", everyone)], np.asarray(values).astype(str)
+    lines, values = [rows.line("everyone", everyone)], np.asarray(values).astype(str)
     names = {str(c): name for c, name in enumerate(classes)} if fitted.by == "class" else {}
     for cell, own in zip(fitted.cells, fitted.sets, strict=True):
-        called = [names.get(value, value) or "(none)" for value in cell]
+        names_of_cell = [names.get(value, value) or "(none)" for value in cell]
         if (inside := np.isin(values, cell)).any():
-            found.append(rows.line(called[0] if len(cell) == 1 else f"{len(cell)} merged", inside, own))
+            lines.append(rows.line(names_of_cell[0] if len(cell) == 1 else f"{len(cell)} merged", inside, own))
             if len(cell) > 1:
-                parts = [(f"  {name}", values == value) for name, value in zip(called, cell, strict=True)]
-                found += [rows.line(name, part) for name, part in parts if part.any()]
-    known = [value for cell in fitted.cells for value in cell]
-    if (strangers := ~np.isin(values, known)).any():
-        found.append(rows.line("in no cell", strangers))
-    return found
+                parts = [(f"  {name}", values == value) for name, value in zip(names_of_cell, cell, strict=True)]
+                lines += [rows.line(name, part) for name, part in parts if part.any()]
+    known_values = [value for cell in fitted.cells for value in cell]
+    if (unseen := ~np.isin(values, known_values)).any():
+        lines.append(rows.line("in no cell", unseen))
+    return lines
 
 
 def size_lines(sets: BoolArray, labels: IntArray | None, subjects: StrArray) -> list[CoverageLine]:
@@ -92,17 +92,17 @@ def size_lines(sets: BoolArray, labels: IntArray | None, subjects: StrArray) -> 
     edges = [0, 1, 2, 3, 4]
     while edges[-1] < sets.shape[1]:
         edges.append(2 * edges[-1])
-    found = []
+    lines = []
     for low, high in zip([-1, *edges], edges, strict=False):
         inside = (size > low) & (size <= high)
         if inside.any():
             last = min(high, sets.shape[1])
-            found.append(rows.line(f"{last}" if low + 1 == last else f"{low + 1}–{last}", inside))
-    return found
+            lines.append(rows.line(f"{last}" if low + 1 == last else f"{low + 1}–{last}", inside))
+    return lines
 
 
 class _Rows:
-    """Sets with their labels and subjects, to be counted."""
+    """Sizes, hits and subjects of prediction sets."""
 
     def __init__(self, sets: BoolArray, labels: IntArray | None, subjects: StrArray) -> None:
         self.size, self.owners = sets.sum(axis=1), subject_codes(subjects, len(sets))[0]
@@ -110,12 +110,36 @@ class _Rows:
 
     def line(self, name: str, rows: BoolArray, fitted: ConformalSets | None = None) -> CoverageLine:
         covered = self.size > 0 if self.covered is None else self.covered
-        told = summarise_coverage(covered, self.size, self.owners, rows)
-        counted = (name, told["subjects"], told["count"])
+        summary = summarise_coverage(covered, self.size, self.owners, rows)
+        counted = (name, summary["subjects"], summary["count"])
         if self.covered is None:
-            return CoverageLine(*counted, np.nan, UNKNOWN, UNKNOWN, told["mean_size"])
+            return CoverageLine(*counted, np.nan, UNKNOWN, UNKNOWN, summary["mean_size"])
         band = UNKNOWN
         if fitted is not None:
-            given = (fitted.calibration_count, told["subjects"], fitted.alpha)
+            given = (fitted.calibration_count, summary["subjects"], fitted.alpha)
             band = coverage_band(*given, 0.025), coverage_band(*given, 0.975)
-        return CoverageLine(*counted, told["coverage"], (told["low"], told["high"]), band, told["mean_size"])
+        return CoverageLine(
+            *counted, summary["coverage"], (summary["low"], summary["high"]), band, summary["mean_size"]
+        )
+
+
+def summarise_coverage(covered: BoolArray, size: IntArray, owners: IntArray, rows: BoolArray) -> dict[str, Any]:
+    """Counts, coverage with its interval, and mean size of the sets in `rows`, every subject as heavy as another.
+
+    Args:
+        covered: (N,) whether the set holds the label.
+        size: (N,) classes in the set.
+        owners: (N,) the index of each row's subject.
+        rows: (N,) the rows to count; at least one.
+    """
+    _, index, counts = np.unique(owners[rows], return_inverse=True, return_counts=True)
+    share = float((np.bincount(index, covered[rows]) / counts).mean())
+    hits = share * len(counts)
+    return {
+        "count": int(rows.sum()),
+        "subjects": len(counts),
+        "coverage": share,
+        "low": clopper_pearson(int(np.floor(hits + 1e-9)), len(counts))[0],
+        "high": clopper_pearson(int(np.ceil(hits - 1e-9)), len(counts))[1],
+        "mean_size": float(size[rows].mean()),
+    }

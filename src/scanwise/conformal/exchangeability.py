@@ -1,9 +1,9 @@
-"""Do new scans look as if drawn like those of calibration? Every promise of this room rests on that.
+"""Tests of exchangeability between calibration and new scans; every conformal guarantee assumes it.
 
-Two tests, both exact at any number of people: sides are dealt to subjects at random many times, and the p-value is the
-share of deals that look as different as the true one. Scans of one person stay together, for they are no independent
-draws. A small p-value says that the promise should not be believed. A large one proves nothing: few people show large
-shifts alone, and what neither scores nor features tell is not seen.
+Two permutation tests, exact at any number of subjects: subjects are assigned to the two samples at random many times, and
+the p-value is the share of assignments that look as different as the true one. Scans of one subject stay together because
+they are not independent. A small p-value says that the guarantee should not be relied on. A large one proves nothing:
+with few subjects only large shifts are detected, and only those that scores or features show.
 """
 
 from collections.abc import Callable
@@ -19,30 +19,30 @@ from scanwise.records import BoolArray, FloatArray, IntArray, StrArray
 
 @dataclass(frozen=True, slots=True)
 class ShiftTest:
-    """How different calibration and new subjects look, and how often chance alone does that.
+    """Difference between calibration and new subjects, and its p-value.
 
     Attributes:
-        statistic: what is compared; see the test.
-        p_value: the chance of a difference as large if everyone were drawn alike.
-        known: calibration subjects.
+        statistic: see the test.
+        p_value: the chance of a difference as large if all subjects come from one population.
+        calibration: calibration subjects.
         new: new subjects.
     """
 
     statistic: float
     p_value: float
-    known: int
+    calibration: int
     new: int
 
     def __str__(self) -> str:
-        found = "differ" if self.p_value <= 0.05 else "are not seen to differ"
-        return f"{self.known} calibration and {self.new} new subjects {found} (p = {self.p_value:.2g})"
+        verb = "differ" if self.p_value <= 0.05 else "are not seen to differ"
+        return f"{self.calibration} calibration and {self.new} new subjects {verb} (p = {self.p_value:.2g})"
 
 
 def compare_scores(
-    known: FloatArray,
+    calibration: FloatArray,
     new: FloatArray,
     *,
-    known_subjects: StrArray,
+    calibration_subjects: StrArray,
     new_subjects: StrArray,
     permutations: int = 999,
     seed: int = 0,
@@ -53,26 +53,26 @@ def compare_scores(
     known, the largest probability.
 
     Args:
-        known: (N,) of calibration scans.
+        calibration: (N,) of calibration scans.
         new: (M,) of new ones.
-        known_subjects: (N,) the subject of each.
+        calibration_subjects: (N,) the subject of each.
         new_subjects: (M,) the subject of each; nobody is on both sides.
-        permutations: deals.
-        seed: of the deals.
+        permutations: random assignments.
+        seed: random seed of the assignments.
 
     Raises:
         DataError: if a number is NaN, a subject is on both sides, or a side is empty.
 
     >>> names = [np.char.add(side, np.arange(9).astype(str)) for side in "ab"]
-    >>> found = compare_scores(np.arange(9.0), np.arange(9.0) + 20, known_subjects=names[0], new_subjects=names[1])
+    >>> found = compare_scores(np.arange(9.0), np.arange(9.0) + 20, calibration_subjects=names[0], new_subjects=names[1])
     >>> round(found.statistic, 9), found.p_value
     (1.0, 0.001)
     """
-    values = np.concatenate([np.asarray(known, dtype=np.float64), np.asarray(new, dtype=np.float64)])
+    values = np.concatenate([np.asarray(calibration, dtype=np.float64), np.asarray(new, dtype=np.float64)])
     if values.ndim != 1:
-        raise ShapeError(f"Expected one number a scan; found {np.shape(known)} and {np.shape(new)}.")
+        raise ShapeError(f"Expected one number a scan; found {np.shape(calibration)} and {np.shape(new)}.")
     refuse_rows(np.isnan(values), "a score that is not a number (rows counted over both sides)")
-    owners, is_new = _sides(known_subjects, new_subjects, len(known), len(new))
+    owners, is_new = _sides(calibration_subjects, new_subjects, len(calibration), len(new))
     order = np.argsort(values, kind="stable")
     last = ends_of_ties(values[order])  # scores that are equal are passed together
     share, owner = (1 / np.bincount(owners))[owners][order], owners[order]
@@ -85,36 +85,36 @@ def compare_scores(
 
 
 def compare_features(
-    known: FloatArray,
+    calibration: FloatArray,
     new: FloatArray,
     *,
-    known_subjects: StrArray,
+    calibration_subjects: StrArray,
     new_subjects: StrArray,
     permutations: int = 999,
     seed: int = 0,
 ) -> ShiftTest:
-    """How well a classifier tells new subjects from known ones that it did not see (Lopez-Paz and Oquab 2017).
+    """AUROC of a classifier between new and calibration subjects, each left out in turn (Lopez-Paz and Oquab 2017).
 
     Features are averaged over the scans of each subject and standardised; a ridge regression then guesses the side of
     each subject from all others. The statistic is the AUROC of these guesses.
 
     Args:
-        known: (N, D) features of calibration scans.
+        calibration: (N, D) features of calibration scans.
         new: (M, D) of new ones.
-        known_subjects: (N,) the subject of each.
+        calibration_subjects: (N,) the subject of each.
         new_subjects: (M,) the subject of each; nobody is on both sides.
-        permutations: deals.
-        seed: of the deals.
+        permutations: random assignments.
+        seed: random seed of the assignments.
 
     Raises:
         DataError: if a feature is not finite, a subject is on both sides, or a side is empty.
         ShapeError: if the two differ in D.
     """
-    known, new = check_features(known), check_features(new)
-    if known.shape[1] != new.shape[1]:
-        raise ShapeError(f"Features must be (N, D) and (M, D); they are {known.shape} and {new.shape}.")
-    owners, is_new = _sides(known_subjects, new_subjects, len(known), len(new))
-    left, shrunk = _directions(mean_by(np.concatenate([known, new]), owners, np.bincount(owners)))
+    calibration, new = check_features(calibration), check_features(new)
+    if calibration.shape[1] != new.shape[1]:
+        raise ShapeError(f"Features must be (N, D) and (M, D); they are {calibration.shape} and {new.shape}.")
+    owners, is_new = _sides(calibration_subjects, new_subjects, len(calibration), len(new))
+    left, shrunk = _directions(mean_by(np.concatenate([calibration, new]), owners, np.bincount(owners)))
     leverage = (left**2 @ shrunk + 1 / len(left))[:, None]
 
     def areas(sides: BoolArray) -> FloatArray:
@@ -129,24 +129,24 @@ def compare_features(
     return _permute(areas, is_new, permutations, seed, len(left))
 
 
-def _sides(known: StrArray, new: StrArray, num_known: int, num_new: int) -> tuple[IntArray, BoolArray]:
+def _sides(calibration: StrArray, new: StrArray, num_calibration: int, num_new: int) -> tuple[IntArray, BoolArray]:
     """(N + M,) the index of each scan's subject, and (K,) whether each subject is new."""
-    if not num_known or not num_new:
-        raise DataError(f"A comparison needs scans on both sides; there are {num_known} and {num_new}.")
-    subject_codes(known, num_known), subject_codes(new, num_new)
-    shared = np.intersect1d(known, new)
+    if not num_calibration or not num_new:
+        raise DataError(f"A comparison needs scans on both sides; there are {num_calibration} and {num_new}.")
+    subject_codes(calibration, num_calibration), subject_codes(new, num_new)
+    shared = np.intersect1d(calibration, new)
     if len(shared):
         raise DataError(f"{len(shared)} subjects are on both sides, such as {str(shared[0])!r}. Give each to one side.")
-    owners, names = subject_codes(np.concatenate([known, new]), num_known + num_new)
+    owners, names = subject_codes(np.concatenate([calibration, new]), num_calibration + num_new)
     is_new = np.zeros(len(names), dtype=np.bool_)
-    is_new[owners[num_known:]] = True
+    is_new[owners[num_calibration:]] = True
     return owners, is_new
 
 
 def _directions(rows: FloatArray) -> tuple[FloatArray, FloatArray]:
     """(K, P) left singular vectors of standardised rows (K, D), and (P,) how much a ridge regression keeps of each.
 
-    The penalty is the mean of the squared singular values: what is known of the sides is little.
+    The penalty is the mean of the squared singular values: little is known of the difference.
     """
     spread = rows.std(axis=0)
     varies = spread > 1e-9 * np.abs(rows).max(axis=0, initial=1e-300)

@@ -1,11 +1,12 @@
-"""How strange each class is for a scan: the scores that prediction sets are cut from.
+"""Nonconformity scores: how poorly each class fits a scan; prediction sets hold the classes below a threshold.
 
-Of every score three questions are asked: that of the labels, that of all classes, and which classes lie within a
-threshold. The first needs no sort and the last sorts values only, which is what makes large problems fast.
+`SCORES` has one row a score. A row needs one function, the score of every class. Two more may be given for speed: the
+score of the labels alone, which needs no sort, and the classes within a threshold, which sorts values only.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -21,21 +22,45 @@ FEW = 8
 
 @dataclass(frozen=True, slots=True)
 class ScoreSpec:
-    """How strange classes are.
+    """One conformal score.
 
     Attributes:
-        of_labels: (probs, labels, draws, penalty, k_reg) to the score of each row's label (N,).
-        of_all: (probs, draws, penalty, k_reg) to the score of every class (N, C).
-        within: (probs, threshold, draws, penalty, k_reg) to the classes not stranger than the threshold (N, C).
-        regularised: whether lambda means anything.
-        ranked: whether k_reg does.
+        name: the key in recipes and on the command line.
+        title: its full name.
+        source: the publication.
+        of_all: (probs, draws, penalty, k_reg) to the score of every class (N, C); higher fits worse.
+        tunable: the parameters that the score reads: "penalty" (lambda), "k_reg".
+        needs_order: whether classes must be in order.
+        randomised: whether the score reads draws.
+        label_scores: (probs, labels, draws, penalty, k_reg) to the score of each row's label (N,); None for the entries
+            of `of_all`.
+        set_members: (probs, threshold, draws, penalty, k_reg) to the classes within the threshold (N, C); None for a
+            comparison with `of_all`.
     """
 
-    of_labels: Callable[[FloatArray, IntArray, FloatArray, float, int], FloatArray]
+    name: str
+    title: str
+    source: str
     of_all: Callable[[FloatArray, FloatArray, float, int], FloatArray]
-    within: Callable[[FloatArray, float, FloatArray, float, int], BoolArray]
-    regularised: bool = False
-    ranked: bool = False
+    tunable: tuple[Literal["penalty", "k_reg"], ...] = ()
+    needs_order: bool = False
+    randomised: bool = True
+    label_scores: Callable[[FloatArray, IntArray, FloatArray, float, int], FloatArray] | None = None
+    set_members: Callable[[FloatArray, float, FloatArray, float, int], BoolArray] | None = None
+
+    def of_labels(
+        self, probs: FloatArray, labels: IntArray, draws: FloatArray, penalty: float, k_reg: int
+    ) -> FloatArray:
+        """(N,) the score of each row's label."""
+        if self.label_scores is not None:
+            return self.label_scores(probs, labels, draws, penalty, k_reg)
+        return np.take_along_axis(self.of_all(probs, draws, penalty, k_reg), labels[:, None], axis=1)[:, 0]
+
+    def within(self, probs: FloatArray, threshold: float, draws: FloatArray, penalty: float, k_reg: int) -> BoolArray:
+        """(N, C) the classes whose score is at most the threshold."""
+        if self.set_members is not None:
+            return self.set_members(probs, threshold, draws, penalty, k_reg)
+        return np.asarray(self.of_all(probs, draws, penalty, k_reg) <= threshold + ROUNDING)
 
 
 def _lac_labels(probs: FloatArray, labels: IntArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
@@ -96,7 +121,7 @@ def _raps_all(probs: FloatArray, draws: FloatArray, penalty: float, k_reg: int) 
 
 
 def _raps_within(probs: FloatArray, threshold: float, draws: FloatArray, penalty: float, k_reg: int) -> BoolArray:
-    """The classes not stranger than the threshold: for few classes each by its score, for many by one sort."""
+    """The classes within the threshold: for few classes each by its score, for many by one sort."""
     sets = np.empty(probs.shape, dtype=np.bool_)
     for rows in _blocks(probs):
         if probs.shape[1] <= FEW:
@@ -121,7 +146,7 @@ def _summed(own: FloatArray, draws: FloatArray, penalty: float, k_reg: int) -> F
 
 
 def _counted(own: FloatArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
-    """SAPS: of the probabilities only the largest is believed; every rank after it costs the same."""
+    """SAPS: of the probabilities only the largest counts; every rank after it costs the same."""
     top = own[:, :1].astype(np.float64)
     scores: FloatArray = top + penalty * (np.arange(own.shape[1]) - 1 + draws)
     scores[:, :1] = draws * top
@@ -137,7 +162,7 @@ def _within_sorted(
     as probable as the last one in it, except in the rare rows where the first one out is as probable: there the
     indices decide.
     """
-    place, num_classes = np.arange(len(block)), block.shape[1]
+    row, num_classes = np.arange(len(block)), block.shape[1]
     down = np.sort(block, axis=1)[:, ::-1]
     width = 16
     while True:
@@ -146,9 +171,9 @@ def _within_sorted(
             break
         width *= 4
     size = np.count_nonzero(scores <= threshold + ROUNDING, axis=1)
-    last = np.where(size > 0, down[place, np.maximum(size - 1, 0)], np.inf).astype(block.dtype)
+    last = np.where(size > 0, down[row, np.maximum(size - 1, 0)], np.inf).astype(block.dtype)
     chosen: BoolArray = block >= last[:, None]
-    next_one = down[place, np.minimum(size, num_classes - 1)]
+    next_one = down[row, np.minimum(size, num_classes - 1)]
     tied = np.flatnonzero((size > 0) & (size < num_classes) & (next_one == last))
     if len(tied):
         order = _downwards(block[tied])
@@ -190,16 +215,8 @@ def _saps_within(probs: FloatArray, threshold: float, draws: FloatArray, penalty
     return sets
 
 
-def _ordinal_labels(probs: FloatArray, labels: IntArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
-    return np.take_along_axis(_ordinal_all(probs, draws, penalty, k_reg), labels[:, None], axis=1)[:, 0]
-
-
 def _ordinal_all(probs: FloatArray, draws: FloatArray, penalty: float, k_reg: int) -> FloatArray:
     return _scores_along(probs, _outwards(probs), draws, 0.0, 0, _summed)
-
-
-def _ordinal_within(probs: FloatArray, threshold: float, draws: FloatArray, penalty: float, k_reg: int) -> BoolArray:
-    return np.asarray(_ordinal_all(probs, draws, penalty, k_reg) <= threshold + ROUNDING)
 
 
 def _outwards(probs: FloatArray) -> IntArray:
@@ -227,18 +244,57 @@ def _scores_along(
 ) -> FloatArray:
     """(N, C) the score of every class when classes come in this order (N, C)."""
     own = np.take_along_axis(probs, order, axis=1)
-    found = np.empty(probs.shape)
-    np.put_along_axis(found, order, by_rank(own, draws[:, None], penalty, k_reg), axis=1)
-    return found
+    scores = np.empty(probs.shape)
+    np.put_along_axis(scores, order, by_rank(own, draws[:, None], penalty, k_reg), axis=1)
+    return scores
 
 
-SCORES: dict[str, ScoreSpec] = {
-    "lac": ScoreSpec(_lac_labels, _lac_all, _lac_within),  # Sadinle et al. 2019
-    "aps": ScoreSpec(_aps_labels, _aps_all, _aps_within),  # Romano et al. 2020
-    "raps": ScoreSpec(_raps_labels, _raps_all, _raps_within, regularised=True, ranked=True),  # Angelopoulos et al. 2021
-    "saps": ScoreSpec(_saps_labels, _saps_all, _saps_within, regularised=True),  # Huang et al. 2024
-    "ordinal": ScoreSpec(_ordinal_labels, _ordinal_all, _ordinal_within),  # Lu et al. 2022
-}
+_ROWS = (
+    ScoreSpec(
+        name="lac",
+        title="least ambiguous classes (LAC)",
+        source="Sadinle et al. 2019",
+        of_all=_lac_all,
+        randomised=False,
+        label_scores=_lac_labels,
+        set_members=_lac_within,
+    ),
+    ScoreSpec(
+        name="aps",
+        title="adaptive prediction sets (APS)",
+        source="Romano et al. 2020",
+        of_all=_aps_all,
+        label_scores=_aps_labels,
+        set_members=_aps_within,
+    ),
+    ScoreSpec(
+        name="raps",
+        title="regularised adaptive prediction sets (RAPS)",
+        source="Angelopoulos et al. 2021",
+        of_all=_raps_all,
+        tunable=("penalty", "k_reg"),
+        label_scores=_raps_labels,
+        set_members=_raps_within,
+    ),
+    ScoreSpec(
+        name="saps",
+        title="sorted adaptive prediction sets (SAPS)",
+        source="Huang et al. 2024",
+        of_all=_saps_all,
+        tunable=("penalty",),
+        label_scores=_saps_labels,
+        set_members=_saps_within,
+    ),
+    ScoreSpec(
+        name="ordinal",
+        title="ordinal adaptive prediction sets",
+        source="Lu et al. 2022",
+        of_all=_ordinal_all,
+        needs_order=True,
+    ),
+)
+SCORES: dict[str, ScoreSpec] = {row.name: row for row in _ROWS}
+"""Every conformal score, by name."""
 
 
 def _blocks(probs: FloatArray) -> Iterator[slice]:

@@ -1,4 +1,4 @@
-"""The threshold of a score, learnt once for everyone, and the sets that it makes."""
+"""One threshold on a conformal score, learnt from calibration subjects, and the prediction sets it gives."""
 
 import hashlib
 import math
@@ -24,7 +24,7 @@ GUARANTEES: tuple[Guarantee, ...] = (
 )
 
 PENALTIES = (0.0, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
-"""What `tune` tries as lambda."""
+"""Values of lambda that `tune` tries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,12 @@ class ConformalSets:
     Attributes:
         score: an entry of `SCORES`.
         alpha: allowed miscoverage.
-        threshold: the cut; infinity where there were too few calibration units to promise anything.
+        threshold: infinity where there were too few calibration units for any guarantee.
         penalty: lambda of RAPS and SAPS.
         k_reg: the rank after which RAPS penalises.
         randomised: whether draws are needed, with which scores have no ties and coverage is not exceeded.
         calibration_count: n, the scans or, with subjects, the subjects that the threshold was learnt on.
-        guarantee: whom the promise is made to.
+        guarantee: the unit that coverage is guaranteed for.
         allow_empty: whether a set may be empty; if not, the most probable class is added and coverage is exceeded.
     """
 
@@ -73,15 +73,15 @@ class ConformalSets:
         Args:
             probs: (N, C) calibrated probabilities.
             labels: (N,) class indices.
-            alpha: allowed miscoverage; 0.1 promises 90 %.
+            alpha: allowed miscoverage; 0.1 guarantees 90 %.
             score: an entry of `SCORES`.
             penalty: lambda of RAPS and SAPS, at least 0.
             k_reg: the rank after which RAPS penalises.
             subjects: (N,) the subject of each row. Without them the rows themselves must be exchangeable, which
-                scans of the same subject are not. With them the promise is for a random scan of a new subject.
+                scans of the same subject are not. With them coverage is guaranteed for a random scan of a new subject.
             draws: (N,) of [0, 1), from `draws_from`; None for scores that are not randomised.
             allow_empty: whether a set may be empty.
-            every_scan: with subjects, promise that all scans of a new subject are covered at once.
+            every_scan: with subjects, guarantee that all scans of a new subject are covered at once.
 
         Raises:
             DataError: if rows are not probabilities, labels out of range, or alpha, penalty or k_reg impossible.
@@ -95,19 +95,19 @@ class ConformalSets:
         chosen = lookup(SCORES, score, "conformal score")
         probs, labels, numbers = check_scored_rows(probs, labels, draws)
         _check_tuning(penalty, k_reg)
-        strange = chosen.of_labels(probs, labels, numbers, penalty, k_reg)
+        scores = chosen.of_labels(probs, labels, numbers, penalty, k_reg)
         count, guarantee = len(probs), GUARANTEES[0]
         if subjects is None:
             if every_scan:
-                raise DataError("every_scan promises something to subjects; give the subject of each row.")
-            threshold = conformal_quantile(strange, alpha)
+                raise DataError("every_scan is a guarantee for subjects; give the subject of each row.")
+            threshold = conformal_quantile(scores, alpha)
         else:
             of_subject, names = subject_codes(subjects, len(probs))
             count, guarantee = len(names), GUARANTEES[1 if len(names) == len(probs) else 3 if every_scan else 2]
             if every_scan:
-                threshold = conformal_quantile(_largest(strange, of_subject, count), alpha)
+                threshold = conformal_quantile(_largest(scores, of_subject, count), alpha)
             else:
-                threshold = conformal_quantile(strange, alpha, subjects)
+                threshold = conformal_quantile(scores, alpha, subjects)
         return cls(score, alpha, threshold, penalty, k_reg, draws is not None, count, guarantee, allow_empty)
 
     def __call__(self, probs: FloatArray, draws: FloatArray | None = None) -> BoolArray:
@@ -133,11 +133,11 @@ class ConformalSets:
 
     @property
     def warning(self) -> str:
-        """Why the sets say nothing, or more than was asked for; empty where they are exact."""
+        """A note where sets hold every class or cover more than 1 - alpha; empty where they are exact."""
         if math.isinf(self.threshold):
             unit = "scans" if self.guarantee == "new scan" else "subjects"
             return (
-                f"{self.calibration_count} calibration {unit} cannot promise {1 - self.alpha:.0%} coverage, which "
+                f"{self.calibration_count} calibration {unit} cannot guarantee {1 - self.alpha:.0%} coverage, which "
                 f"needs {minimum_count(self.alpha)}: every set holds every class."
             )
         if not self.allow_empty:
@@ -157,10 +157,10 @@ class ConformalSets:
     ) -> tuple[float, int]:
         """Choose lambda and k_reg on validation subjects: the smallest mean set at this alpha.
 
-        Every pair of `PENALTIES` and ranks 0…C - 1 (up to 20) is tried. Subjects are dealt to two halves, class by
+        Every pair of `PENALTIES` and ranks 0…C - 1 (up to 20) is tried. Subjects are split into two halves, class by
         class; thresholds learnt on either half make sets of the other, and the mean number of classes in them is
         compared. Ties go to the smaller lambda, then the smaller k_reg. Tuning and thresholds must not share
-        subjects: thresholds come from the calibration side.
+        subjects: thresholds come from calibration subjects.
 
         Returns:
             (lambda, k_reg); (0.0, 0) for scores without them, or where half the subjects is below `minimum_count`.
@@ -170,7 +170,7 @@ class ConformalSets:
         exact_fraction(alpha, "alpha")
         subjects = np.arange(len(probs)).astype(str) if subjects is None else np.asarray(subjects)
         of_subject, names = subject_codes(subjects, len(probs))
-        if not chosen.regularised or len(names) // 2 < minimum_count(alpha):
+        if not chosen.tunable or len(names) // 2 < minimum_count(alpha):
             return 0.0, 0
         first = np.zeros(len(names), dtype=np.int64)
         first[of_subject[::-1]] = labels[::-1]  # the label of a subject's first row
@@ -179,24 +179,24 @@ class ConformalSets:
         halves = [turn[of_subject] == side for side in (0, 1)]
 
         def mean_size(penalty: float, k_reg: int) -> float:
-            strange = chosen.of_labels(probs, labels, numbers, penalty, k_reg)
+            scores = chosen.of_labels(probs, labels, numbers, penalty, k_reg)
             total = 0
             for half in halves:
-                cut = conformal_quantile(strange[half], alpha, subjects[half])
-                total += int(chosen.within(probs[~half], cut, numbers[~half], penalty, k_reg).sum())
+                threshold = conformal_quantile(scores[half], alpha, subjects[half])
+                total += int(chosen.within(probs[~half], threshold, numbers[~half], penalty, k_reg).sum())
             return total / len(probs)
 
-        ranks = range(min(probs.shape[1], 20)) if chosen.ranked else range(1)
+        ranks = range(min(probs.shape[1], 20)) if "k_reg" in chosen.tunable else range(1)
         pairs = [(0.0, 0)] + [(penalty, k_reg) for penalty in PENALTIES[1:] for k_reg in ranks]
         return min(pairs, key=lambda pair: (round(mean_size(*pair), 9), pair))
 
     def to_dict(self) -> dict[str, Any]:
-        """What JSON can hold (an infinite threshold is null); `from_dict` reads it."""
+        """Values for JSON (an infinite threshold is null); `from_dict` reads them."""
         return {**asdict(self), "threshold": None if math.isinf(self.threshold) else self.threshold}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` wrote."""
+        """Read the values of `to_dict`."""
         names = set(cls.__dataclass_fields__)
         if set(values) != names or values["score"] not in SCORES or values["guarantee"] not in GUARANTEES:
             raise DataError(f"Conformal sets are saved as {sorted(names)}; found {dict(values)}. Was the file changed?")

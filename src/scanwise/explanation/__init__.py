@@ -1,7 +1,7 @@
-"""Why this answer: heatmaps of what a network looks at, and the checks that each must pass before it is shown.
+"""Heatmaps of the evidence behind a prediction, and the checks that a method must pass before its maps are shown.
 
-`explain_with_heatmaps` is the door: any network of `models`, scans as the store has them, one map a scan and target. The other modules
-hold the methods (`cam`, `gradients`, `attention`), the checks (`sanity`), what the parts of a network say (`components`,
+`explain_with_heatmaps` is the entry point: any network of `models`, scans as the store has them, one map a scan and target. The other modules
+hold the methods (`cam`, `gradients`, `attention`), the checks (`sanity`), the parts of a network (`components`,
 `words`), how far members differ (`uncertainty_map`), and pictures (`drawing`).
 """
 
@@ -37,7 +37,7 @@ __all__ = [
 
 AUTO_METHOD = "auto"
 DEFAULT_METHOD = "pooled_gradients"
-"""The method of `auto`: it needs no layer, so a last map of a single place does it no harm."""
+"""The method of `auto`: it needs no layer, so it also works where the last map is a single place."""
 
 METHODS: dict[str, Callable[[ExplanationQuery], Tensor]] = {
     "pooled_gradients": gradients.pooled_gradients,
@@ -54,7 +54,7 @@ Targets = int | Sequence[int] | IntArray | None
 
 @dataclass(frozen=True, slots=True)
 class HeatmapExplainer:
-    """One method, ready for one network: where it looks is found once.
+    """One method, ready for one network; the layer is found once.
 
     Attributes:
         networks: of a deep ensemble all, else one.
@@ -79,13 +79,13 @@ class HeatmapExplainer:
         tokens: Tensor | None = None,
         half: torch.dtype | None = None,
     ) -> Self:
-        """Settle method and layer.
+        """Choose method and layer.
 
         Args:
             network: any.
-            image: (1, C, H, W), to ask the network with.
+            image: (1, C, H, W), one scan to run the network on.
             method: of `METHODS`, or `auto`.
-            layer: for class activation maps; unsaid, the last one with at least 7 × 7 places.
+            layer: for class activation maps; default: the last one with at least 7 × 7 places.
             tokens: (1, L), for a network that takes text.
             half: to compute in under autocast.
 
@@ -99,19 +99,21 @@ class HeatmapExplainer:
         parts = tuple(network.networks) if isinstance(network, DeepEnsemble) else (network,)
         read: list[MapLayer | None] = []
         for part in parts:
-            known = map_layers(part, image, tokens)
-            if not known and not _sees(part):
+            layers = map_layers(part, image, tokens)
+            if not layers and not _takes_images(part):
                 raise RecipeError(
                     "This network reads words alone, so no heatmap of a scan explains it. "
-                    "What each word gives is told by scanwise.explanation.words."
+                    "scanwise.explanation.words gives the contribution of each word."
                 )
-            if chosen in cam.CAMS and not known:
+            if chosen in cam.CAMS and not layers:
                 raise RecipeError(
                     f"{chosen} reads a layer with a map, and this network has none. These apply to it: "
                     "pooled_gradients, integrated_gradients, occlusion."
                 )
-            place = (layer_by_name(known, layer) if layer else finest_last(known)) if chosen in cam.CAMS else None
-            read.append(place)
+            layer_read = (
+                (layer_by_name(layers, layer) if layer else finest_last(layers)) if chosen in cam.CAMS else None
+            )
+            read.append(layer_read)
         return cls(parts, chosen, tuple(read), half)
 
     def __call__(
@@ -137,7 +139,7 @@ class HeatmapExplainer:
         total: Tensor | None = None
         for index in chosen:
             network = self.networks[index]
-            asked = ExplanationQuery(
+            query = ExplanationQuery(
                 network,
                 images.float().clone(),
                 targets,
@@ -148,8 +150,8 @@ class HeatmapExplainer:
                 self.half,
             )
             with borrowed(network):
-                found = METHODS[self.method](asked).detach().float()
-            total = found if total is None else total + found
+                values = METHODS[self.method](query).detach().float()
+            total = values if total is None else total + values
         if total is None:
             raise ShapeError("An ensemble without networks has nothing to explain.")
         mean = total / len(chosen)
@@ -172,18 +174,18 @@ def explain_with_heatmaps(
     half: torch.dtype | None = None,
     progress: bool = False,
 ) -> tuple[Heatmap, ...]:
-    """Heatmaps of scans, one a scan and target; the network is left as it was found.
+    """Heatmaps of scans, one a scan and target; the network is left unchanged.
 
     Args:
         network: of `models`, in whatever mode.
         scans: (N, H, W, C) uint8, as a store gives them.
         targets: the class to explain: None for the predicted one, one for all scans, several for all scans, or (N, K).
         method: a name of `METHODS`, or `auto`.
-        layer: for class activation maps; unsaid, the last one with at least 7 × 7 places.
+        layer: for class activation maps; default: the last one with at least 7 × 7 places.
         tokens: (N, L), for a network that takes text.
         names: (N,) of the scans.
         batch: scans at a time; the maps do not depend on it.
-        device: where the network runs for this; unsaid, where it is.
+        device: where the network runs; default: where it is.
         half: the type to compute in under autocast, such as `torch.bfloat16`.
         progress: show a bar.
 
@@ -192,19 +194,21 @@ def explain_with_heatmaps(
         DataError: for a target that is no class.
         ShapeError: for scans that the network cannot take.
     """
-    values, asked = explain_arrays(
+    values, target_rows = explain_arrays(
         network, scans, targets=targets, method=method, layer=layer, tokens=tokens, batch=batch, device=device,
         half=half, progress=progress,
     )  # fmt: skip
     probs = uncalibrated_probs(network, scans, tokens=tokens, batch=batch, device=device)
-    called = [str(row) for row in range(len(scans))] if names is None else [str(name) for name in names]
-    if len(called) != len(asked):
-        raise ShapeError(f"{len(called)} names were given for {len(asked)} scans; give one for each.")
+    scan_names = [str(row) for row in range(len(scans))] if names is None else [str(name) for name in names]
+    if len(scan_names) != len(target_rows):
+        raise ShapeError(f"{len(scan_names)} names were given for {len(target_rows)} scans; give one for each.")
     chosen = DEFAULT_METHOD if method == AUTO_METHOD else method
     return tuple(
-        Heatmap(called[row], int(asked[row, k]), values[row, k], chosen, float(probs[row, asked[row, k]]))
-        for row in range(len(asked))
-        for k in range(asked.shape[1])
+        Heatmap(
+            scan_names[row], int(target_rows[row, k]), values[row, k], chosen, float(probs[row, target_rows[row, k]])
+        )
+        for row in range(len(target_rows))
+        for k in range(target_rows.shape[1])
     )
 
 
@@ -224,84 +228,88 @@ def explain_arrays(
     draw: int | None = None,
     progress: bool = False,
 ) -> tuple[FloatArray, IntArray]:
-    """What `explain_with_heatmaps` gives, as arrays: maps (N, K, H, W) and targets (N, K).
+    """Maps (N, K, H, W) and targets (N, K) of `explain_with_heatmaps`, as arrays.
 
-    `member` and `draw` ask one member of an ensemble, or one draw of dropout.
+    `member` and `draw` choose one member of an ensemble, or one draw of dropout.
     """
     pixels = _pixels(scans)
-    _refuse(network, len(pixels), tokens, batch, member)
-    with borrowed(network, device) as place:
+    _check_request(network, len(pixels), tokens, batch, member)
+    with borrowed(network, device) as run_device:
 
         def shown(here: slice) -> tuple[Tensor, Tensor | None]:
-            return _images(pixels[here], place), None if tokens is None else _numbers(tokens[here], place)
+            return _images(pixels[here], run_device), None if tokens is None else _numbers(tokens[here], run_device)
 
         first, few = shown(slice(1))
         ready = HeatmapExplainer.of(network, first, method=method, layer=layer, tokens=few, half=half)
-        # What the network says is asked where it is wanted; one scan tells how many classes there are.
-        known = slice(len(pixels) if targets is None else 1)
-        words = None if tokens is None else tokens[known]
-        asked = _targets(targets, len(pixels), uncalibrated_probs(network, pixels[known], tokens=words, batch=batch))
-        found = []
+        # All scans are predicted only where targets depend on it; one scan gives the number of classes.
+        first_rows = slice(len(pixels) if targets is None else 1)
+        words = None if tokens is None else tokens[first_rows]
+        target_rows = _targets(
+            targets, len(pixels), uncalibrated_probs(network, pixels[first_rows], tokens=words, batch=batch)
+        )
+        batches = []
         for start in tqdm(range(0, len(pixels), batch), "explaining", disable=not progress, leave=False, delay=0.5):
             here = slice(start, start + batch)
             images, read = shown(here)
-            wanted = _numbers(asked[here], place)
-            found.append(ready(images, wanted, read, member=member, draw=draw).cpu().numpy())
-    return np.concatenate(found), asked
+            wanted = _numbers(target_rows[here], run_device)
+            batches.append(ready(images, wanted, read, member=member, draw=draw).cpu().numpy())
+    return np.concatenate(batches), target_rows
 
 
 def uncalibrated_probs_of(network: "Network", images: Tensor, tokens: Tensor | None = None) -> Tensor:
-    """(N, C) what the network says, uncalibrated, whatever mode it is in."""
+    """(N, C) uncalibrated probabilities of images on the device, whatever mode the network is in."""
     with borrowed(network), torch.no_grad():
         logits = network(images, tokens) if network.takes_text else network(images)
-    found: Tensor = logits.float().softmax(1)
-    return found
+    probs: Tensor = logits.float().softmax(1)
+    return probs
 
 
 def predicted_classes(
     network: "Network", scans: Any, *, tokens: IntArray | None = None, batch: int = 64, device: str | None = None
 ) -> IntArray:
-    """(N, 1) the class that the network names for each scan."""
-    said = uncalibrated_probs(network, scans, tokens=tokens, batch=batch, device=device)
-    return np.asarray(said.argmax(axis=1))[:, None]
+    """(N, 1) the predicted class of each scan."""
+    probs = uncalibrated_probs(network, scans, tokens=tokens, batch=batch, device=device)
+    return np.asarray(probs.argmax(axis=1))[:, None]
 
 
 @torch.inference_mode(False)
 def uncalibrated_probs(
     network: "Network", scans: Any, *, tokens: IntArray | None = None, batch: int = 64, device: str | None = None
 ) -> FloatArray:
-    """(N, C) what the network says of scans, uncalibrated."""
-    pixels, found = np.asarray(scans), []
-    with borrowed(network, device) as place:
+    """(N, C) uncalibrated probabilities of scans."""
+    pixels, batches = np.asarray(scans), []
+    with borrowed(network, device) as run_device:
         for start in range(0, len(pixels), batch):
             here = slice(start, start + batch)
-            words = None if tokens is None else _numbers(tokens[here], place)
-            found.append(uncalibrated_probs_of(network, _images(pixels[here], place), words).cpu().numpy())
-    return np.concatenate(found)
+            words = None if tokens is None else _numbers(tokens[here], run_device)
+            batches.append(uncalibrated_probs_of(network, _images(pixels[here], run_device), words).cpu().numpy())
+    return np.concatenate(batches)
 
 
 def with_check_result(heatmap: Heatmap, reasons: Sequence[str] | None) -> Heatmap:
-    """The map with its badge: passed, or the reasons why not.
+    """The map with the result of its checks: passed, or the reasons why not.
 
     Args:
-        reasons: of its method; None where that was not checked, and then nothing but an empty map fails.
+        reasons: of its method; None where it was not checked, and then only an empty map fails.
     """
-    told = list(reasons or ())
+    messages = list(reasons or ())
     if not np.isfinite(heatmap.values).all():
-        told.append("the map has values that are no numbers")
+        messages.append("the map has values that are not numbers")
     elif not heatmap.values.any():
-        told.append("the map is empty: nothing in the scan speaks for the class")
-    return replace(heatmap, passed=None if reasons is None and not told else not told, reason="; ".join(told))
+        messages.append("the map is empty: nothing in the scan speaks for the class")
+    return replace(
+        heatmap, passed=None if reasons is None and not messages else not messages, reason="; ".join(messages)
+    )
 
 
-def _sees(network: "Network") -> bool:
+def _takes_images(network: "Network") -> bool:
     from scanwise.explanation.layers import trunk_of
 
     return bool(trunk_of(network))
 
 
-def _refuse(network: "Network", count: int, tokens: IntArray | None, batch: int, member: int | None) -> None:
-    """What would end in an error of somebody else's, or in a wrong map, is told here."""
+def _check_request(network: "Network", count: int, tokens: IntArray | None, batch: int, member: int | None) -> None:
+    """Check batch, tokens and member, which would otherwise fail deep in the network or give a wrong map."""
     if batch < 1:
         raise DataError(f"A batch has at least one scan; got {batch}.")
     if tokens is not None and (np.ndim(tokens) != 2 or len(tokens) != count):
@@ -310,13 +318,13 @@ def _refuse(network: "Network", count: int, tokens: IntArray | None, batch: int,
         raise DataError(f"There is no member {member}: the network has {network.members}, counted from 0.")
 
 
-def _images(pixels: Any, place: torch.device) -> Tensor:
+def _images(pixels: Any, device: torch.device) -> Tensor:
     """(N, C, H, W) of scans (N, H, W, C)."""
-    return torch.from_numpy(pixels).to(place).permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).contiguous()
 
 
-def _numbers(values: IntArray, place: torch.device) -> Tensor:
-    return torch.from_numpy(np.asarray(values, np.int64)).to(place)
+def _numbers(values: IntArray, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.asarray(values, np.int64)).to(device)
 
 
 def _pixels(scans: Any) -> Any:
@@ -341,5 +349,5 @@ def _targets(targets: Targets, count: int, probs: FloatArray) -> IntArray:
         raise ShapeError(f"Targets of {rows.shape[0]} scans were given for {count} scans; give a row for each.")
     if rows.min() < 0 or rows.max() >= classes:
         wrong = int(rows.max() if rows.max() >= classes else rows.min())
-        raise DataError(f"There is no class {wrong}: the network tells {classes} classes, 0 to {classes - 1}.")
+        raise DataError(f"There is no class {wrong}: the network has {classes} classes, 0 to {classes - 1}.")
     return np.array(rows, dtype=np.int64)

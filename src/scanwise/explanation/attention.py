@@ -1,8 +1,8 @@
-"""Where transformers look, read from their attention itself: rollout, gradient-weighted rollout, the query–key map.
+"""Attention maps of transformers: rollout, gradient-weighted rollout, the query–key map.
 
-Fast attention never writes its weights down. While `AttentionRecorder` is on, every call of torch's fused kernel is answered by the
-plain formula, and the weights are kept. What does not call the kernel is made to; a network whose attention is still not
-seen is refused, for a map of nothing would look like an answer.
+Fused attention does not return its weights. While `AttentionRecorder` is on, every call of torch's fused kernel uses the
+plain formula, and the weights are kept. Modules that do not call the kernel are switched to it; a network whose attention
+still cannot be read is refused, because an empty map would look like a result.
 """
 
 import math
@@ -26,7 +26,7 @@ from scanwise.models.network import Network
 
 
 class AttentionRecorder(TorchFunctionMode):
-    """While it is on, the fused kernel computes plainly.
+    """Context in which the fused kernel computes by the plain formula and keeps its weights.
 
     Attributes:
         seen: the weights (N, heads, Q, K) of each call, in order.
@@ -48,11 +48,11 @@ class AttentionRecorder(TorchFunctionMode):
     ) -> Tensor:  # fmt: skip
         if is_causal or enable_gqa:
             raise RecipeError("This network's attention is causal or grouped, which rollout does not read.")
-        likeness = query @ key.transpose(-2, -1) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+        similarity = query @ key.transpose(-2, -1) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
         if attn_mask is not None:
             masked = attn_mask.dtype is torch.bool
-            likeness = likeness.masked_fill(~attn_mask, -math.inf) if masked else likeness + attn_mask
-        weights = likeness.softmax(-1)
+            similarity = similarity.masked_fill(~attn_mask, -math.inf) if masked else similarity + attn_mask
+        weights = similarity.softmax(-1)
         self.seen.append(weights)
         return F.dropout(weights, dropout_p) @ value
 
@@ -79,66 +79,67 @@ def transformer_of(network: Network) -> nn.Module:
     return part
 
 
-def rollout(asked: ExplanationQuery) -> Tensor:
-    """(N, K, h, w): which patches reach the answer, if each block passes on half of what it looked at (Abnar & Zuidema
-    2020); one map for all targets."""
-    part = transformer_of(asked.network)
+def rollout(query: ExplanationQuery) -> Tensor:
+    """(N, K, h, w): attention rollout, the product of the blocks' attention, each half identity (Abnar & Zuidema 2020); one
+    map for all targets."""
+    part = transformer_of(query.network)
     with _unfused(part), torch.no_grad():
-        blocks = _looked(asked, part)[1]
+        blocks = _looked(query, part)[1]
     joined = None
     for weights in blocks:
         mean = weights.float().mean(1)
         mixed = 0.5 * mean + 0.5 * torch.eye(mean.shape[1], device=mean.device)
         mixed = mixed / mixed.sum(2, keepdim=True)
         joined = mixed if joined is None else mixed @ joined
-    found = _patches(joined, part, asked)
-    return found[:, None].expand(-1, asked.targets.shape[1], -1, -1)
+    values = _patches(joined, part, query)
+    return values[:, None].expand(-1, query.targets.shape[1], -1, -1)
 
 
-def gradient_rollout(asked: ExplanationQuery) -> Tensor:
-    """(N, K, h, w): the same, of each block only what speaks for the target: attention times its positive gradient, the
-    mean over heads (Chefer et al. 2021)."""
-    part = transformer_of(asked.network)
+def gradient_rollout(query: ExplanationQuery) -> Tensor:
+    """(N, K, h, w): rollout of attention times its positive gradient for the target, the mean over heads (Chefer et al.
+    2021)."""
+    part = transformer_of(query.network)
     with _unfused(part):
-        logits, blocks = _looked(asked, part, asked.images.detach().requires_grad_())  # weights ask for no gradient
-        found = []
-        for gradients in asked.gradients(logits, blocks):
+        logits, blocks = _looked(query, part, query.images.detach().requires_grad_())  # weights ask for no gradient
+        values = []
+        for gradients in query.gradients(logits, blocks):
             joined = torch.eye(blocks[0].shape[2], device=logits.device).expand(len(blocks[0]), -1, -1)
             for weights, gradient in zip(blocks, gradients, strict=True):
                 joined = joined + torch.relu(gradient * weights.detach().float()).mean(1) @ joined
             here = joined - torch.eye(joined.shape[1], device=logits.device)
-            found.append(_patches(here, part, asked))
-    return torch.stack(found, dim=1)
+            values.append(_patches(here, part, query))
+    return torch.stack(values, dim=1)
 
 
-def query_key(asked: ExplanationQuery) -> Tensor:
-    """(N, K, h, w): how much the places of the feature map are looked at, the mean over all that look; one map for all
+def query_key(query: ExplanationQuery) -> Tensor:
+    """(N, K, h, w): attention that each place of the feature map receives, the mean over all queries; one map for all
     targets.
 
     Raises:
-        RecipeError: if the network has no attention of its own over a map.
+        RecipeError: if the network has no self-attention over a map.
     """
-    body = asked.network.body
-    look = body.attention if isinstance(body, HeadedBackbone) else None
-    if not isinstance(look, SelfAttention):
-        raise RecipeError("query_key reads the attention of model.attention, and this network has none of it.")
+    body = query.network.body
+    attention = body.attention if isinstance(body, HeadedBackbone) else None
+    if not isinstance(attention, SelfAttention):
+        raise RecipeError("query_key reads the attention of model.attention, and this network has none.")
     with torch.no_grad():
-        with asked.computing():
-            maps = asked.network.forward_features(asked.images).float()
-        if asked.network.folds_late:  # its members share the map
-            maps = maps.repeat(asked.network.members, *[1] * (maps.ndim - 1))
-        looked = look.attention_map(maps).mean(1)  # in full precision: half would round an even look to one value
-    sides = maps.shape[2:] if maps.shape[1] == look.features else maps.shape[1:3]
+        with query.computing():
+            maps = query.network.forward_features(query.images).float()
+        if query.network.folds_late:  # its members share the map
+            maps = maps.repeat(query.network.members, *[1] * (maps.ndim - 1))
+        # In full precision: half would round even attention to one value.
+        looked = attention.attention_map(maps).mean(1)
+    sides = maps.shape[2:] if maps.shape[1] == attention.features else maps.shape[1:3]
     if maps.ndim == 3:
         sides = torch.Size(patch_grid(body.get_submodule("backbone"))[0] or ())
         looked = looked[:, -sides.numel() :]
-    found = asked.own_rows(looked.reshape(len(looked), *sides))
-    return found[:, None].expand(-1, asked.targets.shape[1], -1, -1)
+    values = query.own_rows(looked.reshape(len(looked), *sides))
+    return values[:, None].expand(-1, query.targets.shape[1], -1, -1)
 
 
 @contextmanager
 def _unfused(part: nn.Module) -> Iterator[None]:
-    """Every attention of a transformer calls the kernel, so that it can be seen; afterwards as it was found."""
+    """Every attention of a transformer calls the kernel, so that it can be recorded; afterwards as before."""
     before = [(module, module.fused_attn) for module in part.modules() if hasattr(module, "fused_attn")]
     try:
         for module, _ in before:
@@ -149,11 +150,11 @@ def _unfused(part: nn.Module) -> Iterator[None]:
             module.fused_attn = was
 
 
-def _looked(asked: ExplanationQuery, part: nn.Module, images: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+def _looked(query: ExplanationQuery, part: nn.Module, images: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
     """Logits, and the attention of each block of the transformer."""
     looking = AttentionRecorder()
     with looking:
-        logits = asked.logits(images)
+        logits = query.logits(images)
     grid, prefix = patch_grid(part)
     count = prefix + math.prod(grid or ())
     blocks = [weights for weights in looking.seen if weights.shape[-2:] == (count, count)]
@@ -166,11 +167,11 @@ def _looked(asked: ExplanationQuery, part: nn.Module, images: Tensor | None = No
     return logits, blocks
 
 
-def _patches(joined: Tensor | None, part: nn.Module, asked: ExplanationQuery) -> Tensor:
-    """(N, h, w): what the token that is read out got from each patch."""
+def _patches(joined: Tensor | None, part: nn.Module, query: ExplanationQuery) -> Tensor:
+    """(N, h, w): attention of the pooled token to each patch."""
     if joined is None:
         raise RecipeError("This transformer has no blocks to read.")
     grid, prefix = patch_grid(part)
     pooled = str(getattr(part, "global_pool", "token"))
     read = joined[:, 0] if prefix and pooled == "token" else joined[:, prefix:].mean(1)
-    return asked.own_rows(read[:, prefix:].reshape(len(read), *(grid or (1, 1))))
+    return query.own_rows(read[:, prefix:].reshape(len(read), *(grid or (1, 1))))

@@ -1,6 +1,6 @@
-"""Class activation maps: the channels of one layer, weighed by what they mean for a class.
+"""Class activation maps: the channels of one layer, weighted for a class.
 
-    grad_cam            channels weighed by their mean gradient (Selvaraju et al. 2017)
+    grad_cam            channels weighted by their mean gradient (Selvaraju et al. 2017)
     grad_cam_plus_plus  by a mean over the places that raise the class (Chattopadhay et al. 2018)
     layer_cam           each place by its own positive gradient, so that early, finer layers can be read (Jiang et al. 2021)
     eigen_cam           the first principal component, whatever the class (Muhammad & Yeasin 2020)
@@ -56,18 +56,18 @@ CAMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def class_maps(asked: ExplanationQuery, name: str) -> Tensor:
+def class_maps(query: ExplanationQuery, name: str) -> Tensor:
     """(N, K, h, w): the map of each scan and target, at the size of the layer.
 
     Raises:
         RecipeError: if there is no layer to read.
     """
-    place = asked.place
-    if place is None:
+    layer = query.layer
+    if layer is None:
         raise RecipeError(f"{name} reads a layer with a map, and this network has none.")
-    with layer_output(asked.network, place) as caught:
-        logits = asked.logits()
-        gradients = asked.gradients(logits, caught.there)
-    maps = place.maps(caught.there.detach()).float()
-    found = [CAMS[name](maps, place.maps(gradient)) for (gradient,) in gradients]
-    return torch.stack([asked.own_rows(one) for one in found], dim=1)
+    with layer_output(query.network, layer) as caught:
+        logits = query.logits()
+        gradients = query.gradients(logits, caught.there)
+    maps = layer.maps(caught.there.detach()).float()
+    class_values = [CAMS[name](maps, layer.maps(gradient)) for (gradient,) in gradients]
+    return torch.stack([query.own_rows(values) for values in class_values], dim=1)

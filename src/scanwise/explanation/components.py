@@ -1,4 +1,4 @@
-"""What each half of the hybrid looks at and gives, and the two maps combined."""
+"""Maps and contributions of the two halves of the hybrid network, and the two maps combined."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from scanwise.models import Network
 
 HALF_METHODS = {"convolution": "grad_cam", "transformer": "gradient_rollout"}
-"""What each half is explained with."""
+"""Method of explanation of each half."""
 SHARED = 0.2
-"""Of the pixels, the strongest, of which the overlap of the halves is told."""
+"""Share of the pixels, the strongest, over which the overlap of the halves is computed."""
 
 
 @dataclass(frozen=True, slots=True)
 class HybridMaps:
-    """The maps of both halves about one class a scan.
+    """Maps of both halves for one class a scan.
 
     Attributes:
         convolution: (N, H, W) Grad-CAM of the convolutional half.
         transformer: (N, H, W) gradient-weighted rollout of the transformer.
-        combined: (N, H, W) both, each scaled to a sum of one, weighed by what its half adds to the first linear layer.
+        combined: (N, H, W) both, each scaled to a sum of one, weighted by the contribution of its half to the first linear layer.
         targets: (N,) the class.
-        norms: (N, 2) of what each half sees, convolution first.
-        contributions: (N, 2) of what each adds to the first linear layer.
+        norms: (N, 2) of the features of each half, convolution first.
+        contributions: (N, 2) of each half to the first linear layer.
     """
 
     convolution: FloatArray
@@ -51,13 +51,13 @@ class ComponentSummary:
     Attributes:
         scan: its name.
         predicted: the class.
-        probability: that the network gives it.
+        probability: of that class.
         overlap: share of the strongest fifth of pixels that the halves have in common.
-        convolution_row, convolution_column: centre of what the convolutional half looks at.
+        convolution_row, convolution_column: centre of the map of the convolutional half.
         convolution_spread: root of its mean squared distance from there.
         transformer_row, transformer_column, transformer_spread: the same of the other half.
-        convolution_norm, transformer_norm: of what each half sees.
-        convolution_contribution, transformer_contribution: of what it adds to the first linear layer.
+        convolution_norm, transformer_norm: of the features of each half.
+        convolution_contribution, transformer_contribution: to the first linear layer.
         convolution_share: of the two contributions.
     """
 
@@ -83,7 +83,7 @@ class ComponentSummary:
 
     @property
     def marks(self) -> dict[str, tuple[float, float, float]]:
-        """Row, column and spread of what each half looks at, by its name."""
+        """Row, column and spread of the map of each half, by its name."""
         return {
             "convolution": (self.convolution_row, self.convolution_column, self.convolution_spread),
             "transformer": (self.transformer_row, self.transformer_column, self.transformer_spread),
@@ -107,48 +107,48 @@ def explain_halves(
     if not isinstance(body, HybridNetwork):
         raise RecipeError("The component summary is about the two halves of model.name hybrid; this network has none.")
     options: dict[str, Any] = {"batch": batch, "device": device}
-    first, asked = explain_arrays(network, scans, targets=targets, method=HALF_METHODS["convolution"], **options)
-    second, _ = explain_arrays(network, scans, targets=asked, method=HALF_METHODS["transformer"], **options)
+    first, target_rows = explain_arrays(network, scans, targets=targets, method=HALF_METHODS["convolution"], **options)
+    second, _ = explain_arrays(network, scans, targets=target_rows, method=HALF_METHODS["transformer"], **options)
     norms, parts = _norms(network, scans, batch, device)
     weights = parts / np.maximum(parts.sum(axis=1, keepdims=True), 1e-12)
-    one, other = first[:, 0], second[:, 0]
-    combined = weights[:, 0, None, None] * _shares(one) + weights[:, 1, None, None] * _shares(other)
-    return HybridMaps(one, other, combined.astype(np.float32), asked[:, 0], norms, parts)
+    convolution, transformer = first[:, 0], second[:, 0]
+    combined = weights[:, 0, None, None] * _shares(convolution) + weights[:, 1, None, None] * _shares(transformer)
+    return HybridMaps(convolution, transformer, combined.astype(np.float32), target_rows[:, 0], norms, parts)
 
 
 def summarise_halves(
     looks: HybridMaps, probs: FloatArray, names: Sequence[str], classes: Sequence[str]
 ) -> tuple[ComponentSummary, ...]:
-    """Where each half looks, the norm it gives, and the prediction, by probabilities (N, C): one a scan."""
+    """One summary a scan: centre and spread of each half's map, its norm and contribution, and the prediction (N, C)."""
     shared = overlap(looks.convolution, looks.transformer, SHARED)
     centres = [_centre(values) for values in (looks.convolution, looks.transformer)]
     share = looks.contributions[:, 0] / np.maximum(looks.contributions.sum(axis=1), 1e-12)
     best = probs.argmax(axis=1)
     parts = ("convolution", "transformer")
-    found = []
+    summaries = []
     for row, name in enumerate(names):
-        told: dict[str, float] = {"convolution_share": float(share[row])}
+        parts_of_row: dict[str, float] = {"convolution_share": float(share[row])}
         for half, part in enumerate(parts):
             middle = zip(("row", "column", "spread"), centres[half][row].tolist(), strict=True)
-            told |= {f"{part}_{what}": value for what, value in middle}
-            told[f"{part}_norm"] = float(looks.norms[row, half])
-            told[f"{part}_contribution"] = float(looks.contributions[row, half])
+            parts_of_row |= {f"{part}_{what}": value for what, value in middle}
+            parts_of_row[f"{part}_norm"] = float(looks.norms[row, half])
+            parts_of_row[f"{part}_contribution"] = float(looks.contributions[row, half])
         probability = float(probs[row, best[row]])
-        found.append(ComponentSummary(name, classes[best[row]], probability, float(shared[row]), **told))
-    return tuple(found)
+        summaries.append(ComponentSummary(name, classes[best[row]], probability, float(shared[row]), **parts_of_row))
+    return tuple(summaries)
 
 
 def _norms(network: "Network", scans: Any, batch: int, device: str | None) -> tuple[FloatArray, FloatArray]:
     """(N, 2) norms and (N, 2) contributions; of a batch ensemble the mean of its members."""
-    pixels, found = np.asarray(scans), []
+    pixels, batches = np.asarray(scans), []
     body: Any = network.body
-    with borrowed(network, device) as place, torch.no_grad():
+    with borrowed(network, device) as run_device, torch.no_grad():
         for start in range(0, len(pixels), batch):
-            images = torch.from_numpy(pixels[start : start + batch]).to(place).permute(0, 3, 1, 2)
+            images = torch.from_numpy(pixels[start : start + batch]).to(run_device).permute(0, 3, 1, 2)
             features = network.forward_features(images)
             both = torch.stack([body.norms(features), body.contributions(features)])
-            found.append(both.reshape(2, -1, len(images), 2).mean(1).float().cpu().numpy())
-    joined = np.concatenate(found, axis=1)
+            batches.append(both.reshape(2, -1, len(images), 2).mean(1).float().cpu().numpy())
+    joined = np.concatenate(batches, axis=1)
     return joined[0], joined[1]
 
 

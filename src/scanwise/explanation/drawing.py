@@ -1,6 +1,6 @@
-"""Heatmaps for people: the scan bare, with the map laid over it, and with its outline; sheets by class; means.
+"""Pictures of heatmaps: the scan bare, with the map laid over it, and with its outline; sheets by class; means.
 
-The colours (cividis) are perceptually uniform and much the same to people who see few colours. A map that did not pass its
+The colours (cividis) are perceptually uniform and suited to colour blindness. A map that did not pass its
 checks is drawn gray, with the reason.
 """
 
@@ -27,7 +27,7 @@ SHEET = "#0b0d0f"
 WORDS = "#e8ebee"
 WARNING = "#ffb454"
 CONTOURS = (0.5, 0.8)
-"""Of the brightest, at which outlines run."""
+"""Levels of the outlines, as shares of the maximum."""
 BRIGHTEST = 99.5
 """Percentile of a map that is drawn as the brightest."""
 
@@ -55,10 +55,10 @@ def draw_panel(
 ) -> bytes:
     """One map as PNG: the bare scan, the overlay and the outline beside each other; above them class and probability, and
     a note, such as which words spoke."""
-    told = textwrap.fill(note, 100)
-    with _figure(7.2, 3.1 + 0.17 * len(told.splitlines())) as figure:
+    text = textwrap.fill(note, 100)
+    with _figure(7.2, 3.1 + 0.17 * len(text.splitlines())) as figure:
         axes, _ = _row(figure, 1, 0, scan, heatmap, opacity)
-        _caption(axes, told)
+        _caption(axes, text)
         figure.suptitle(heatmap_title(heatmap, classes, truth), color=WORDS, fontsize=10, x=0.01, ha="left")
         _badge(figure, [heatmap])
         return _png(figure)
@@ -88,16 +88,16 @@ def draw_half_maps(
         axes = figure.subplots(1, 1 + len(maps))
         axes[0].imshow(scan.squeeze(-1) if scan.shape[-1] == 1 else scan, cmap="gray", vmin=0, vmax=255)
         axes[0].set_title("scan", color=WORDS, fontsize=8)
-        for one, (name, values) in zip(axes[1:], maps.items(), strict=True):
+        for axis, (name, values) in zip(axes[1:], maps.items(), strict=True):
             passed = not reasons[name] if name in reasons else None
-            one.imshow(draw_overlay(scan, values, opacity=opacity, passed=passed))
-            one.set_title(name, color=WORDS, fontsize=8)
-            if name in marks and values.any() and not reasons.get(name):  # a failed map has no place to tell
-                _mark(one, *marks[name], side=scan.shape[0])
-        for one in axes:
-            one.set_axis_off()
+            axis.imshow(draw_overlay(scan, values, opacity=opacity, passed=passed))
+            axis.set_title(name, color=WORDS, fontsize=8)
+            if name in marks and values.any() and not reasons.get(name):  # a failed map has no centre to show
+                _mark(axis, *marks[name], side=scan.shape[0])
+        for axis in axes:
+            axis.set_axis_off()
         figure.suptitle(textwrap.fill(heading, 95), color=WORDS, fontsize=9, x=0.01, ha="left")
-        _told(figure, *_of_halves(maps, reasons))
+        _write_note(figure, *_of_halves(maps, reasons))
         return _png(figure)
 
 
@@ -119,7 +119,7 @@ def draw_thumbnail(
     smooth = Image.fromarray(np.asarray(shown, dtype=np.float32)).resize((wide, high), Image.Resampling.BICUBIC)
     both = [np.broadcast_to(scan, (high, wide, 3)), _over(scan, np.clip(np.asarray(smooth), 0, 1), opacity, passed)]
     size = (max(1, round(side * wide / high)), side)
-    sized = [np.asarray(Image.fromarray(np.ascontiguousarray(one)).resize(size)) for one in both]
+    sized = [np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize(size)) for picture in both]
     gap = np.full((side, 4, 3), 11, dtype=np.uint8)
     stream = io.BytesIO()
     Image.fromarray(np.concatenate([sized[0], gap, sized[1]], axis=1)).save(stream, format="png")
@@ -127,14 +127,14 @@ def draw_thumbnail(
 
 
 def heatmap_title(heatmap: Heatmap, classes: Sequence[str], truth: str = "") -> str:
-    """What stands above a map."""
-    known = f", in truth {truth}" if truth else ""
-    return f"{classes[heatmap.target]} {100 * heatmap.prob:.0f} %{known} · {heatmap.method.replace('_', ' ')}"
+    """Caption of a map: class, probability, truth and method."""
+    truth_text = f", in truth {truth}" if truth else ""
+    return f"{classes[heatmap.target]} {100 * heatmap.prob:.0f} %{truth_text} · {heatmap.method.replace('_', ' ')}"
 
 
 @dataclass(frozen=True, slots=True)
 class MosaicLayers:
-    """One sheet as three PNGs of one size.
+    """One mosaic as three PNGs of one size.
 
     Attributes:
         whole: with the maps over their scans.
@@ -153,13 +153,13 @@ def draw_mosaic(
     """Several maps under one heading, each as bare scan, overlay and outline with its caption."""
     covers = []
     with _figure(7.2, 0.6 + 2.4 * len(scans)) as figure:
-        for place, (scan, heatmap, caption) in enumerate(zip(scans, heatmaps, captions, strict=True)):
-            axes, cover = _row(figure, len(scans), place, scan, heatmap, opacity)
+        for row, (scan, heatmap, caption) in enumerate(zip(scans, heatmaps, captions, strict=True)):
+            axes, cover = _row(figure, len(scans), row, scan, heatmap, opacity)
             covers.append(cover)
             _caption(axes, textwrap.fill(caption, 90))
         figure.suptitle(heading, color=WORDS, fontsize=11, x=0.01, ha="left")
         _badge(figure, heatmaps)
-        return _apart(figure, covers)
+        return _split_layers(figure, covers)
 
 
 def draw_members(
@@ -172,27 +172,27 @@ def draw_members(
     reasons: Sequence[str] | None,
     opacity: float = 0.6,
 ) -> bytes:
-    """The bare scan, where the members of a network look in the mean, and where they differ, a row a scan, as PNG.
+    """The bare scan, the mean map of the members of a network, and its variance over them, a row a scan, as PNG.
 
     Args:
         scans: (N, H, W, C). means, variances: (N, H, W). captions: of the scans. count: of members.
-        reasons: why maps of the method may not be believed, nothing where it passed; None where it was not checked.
+        reasons: why the method failed its checks, empty where it passed; None where it was not checked.
         opacity: of the brightest, 0 to 1.
     """
     passed = None if reasons is None else not reasons
     with _figure(7.2, 0.6 + 2.4 * len(scans)) as figure:
         for row, (scan, mean, variance, caption) in enumerate(zip(scans, means, variances, captions, strict=True)):
             axes = [figure.add_subplot(len(scans), 3, 3 * row + column + 1) for column in range(3)]
-            for one, values in zip(axes, (np.zeros_like(mean), mean, variance), strict=True):
-                one.imshow(draw_overlay(scan, values, opacity=opacity, passed=passed))
-                one.set_axis_off()
+            for axis, values in zip(axes, (np.zeros_like(mean), mean, variance), strict=True):
+                axis.imshow(draw_overlay(scan, values, opacity=opacity, passed=passed))
+                axis.set_axis_off()
             axes[0].set_title(textwrap.fill(caption, 40), color=WORDS, fontsize=8, loc="left")
             axes[1].set_title(f"mean of {count}", color=WORDS, fontsize=8)
-            told = "variance" if variance.any() else "no variance: this method does not see the members"
-            axes[2].set_title(textwrap.fill(told, 28), color=WORDS, fontsize=8)
+            text = "variance" if variance.any() else "no variance: this method does not see the members"
+            axes[2].set_title(textwrap.fill(text, 28), color=WORDS, fontsize=8)
         heading = "Where the members agree to look, and where they differ"
         figure.suptitle(heading, color=WORDS, fontsize=11, x=0.01, ha="left")
-        _verdict(figure, passed, "; ".join(reasons or ()))
+        _write_check_result(figure, passed, "; ".join(reasons or ()))
         return _png(figure)
 
 
@@ -200,8 +200,8 @@ def draw_mean_maps(images: Mapping[str, FloatArray], heading: str, *, columns: i
     """Maps beside each other, such as the mean of each class, as PNG."""
     rows = -(-len(images) // columns)
     with _figure(max(4.0, 1.8 * min(columns, len(images))), 0.5 + 2.0 * rows) as figure:
-        for place, (name, values) in enumerate(images.items()):
-            axes = figure.add_subplot(rows, min(columns, len(images)), place + 1)
+        for index, (name, values) in enumerate(images.items()):
+            axes = figure.add_subplot(rows, min(columns, len(images)), index + 1)
             axes.imshow(scale_for_display(values), cmap=COLOURS, vmin=0, vmax=1)
             axes.set_title(textwrap.fill(name, 24), color=WORDS, fontsize=8)
             axes.set_axis_off()
@@ -210,19 +210,19 @@ def draw_mean_maps(images: Mapping[str, FloatArray], heading: str, *, columns: i
 
 
 def pick_examples(labels: IntArray, probs: FloatArray, of: int, count: int = 3) -> dict[str, IntArray]:
-    """Rows of one true class that are worth a look: the surest right, the surest wrong, the most uncertain.
+    """Rows of one true class to show: the most confident correct, the most confident wrong, the most uncertain.
 
     Args:
         labels: (N,) the true class. probs: (N, C). of: the class. count: of each kind.
     """
     best = probs.argmax(axis=1)
     order = np.argsort(-probs.max(axis=1), kind="stable")
-    mine = order[labels[order] == of]
+    of_class = order[labels[order] == of]
     entropy = -(probs * np.log(np.maximum(probs, 1e-12))).sum(axis=1)
     return {
-        "surest right": mine[best[mine] == of][:count],
-        "surest wrong": mine[best[mine] != of][:count],
-        "most uncertain": mine[np.argsort(-entropy[mine], kind="stable")][:count],
+        "surest right": of_class[best[of_class] == of][:count],
+        "surest wrong": of_class[best[of_class] != of][:count],
+        "most uncertain": of_class[np.argsort(-entropy[of_class], kind="stable")][:count],
     }
 
 
@@ -258,13 +258,13 @@ def _row(
         colour = "#c3c8cd" if heatmap.passed is False else "#ffd43b"
         for line, width in (("black", 2.2), (colour, 1.0)):  # seen on dark and on bright
             axes[2].contour(scale_for_display(heatmap.values), levels=CONTOURS, colors=line, linewidths=width)
-    for one in axes:
-        one.set_axis_off()
+    for axis in axes:
+        axis.set_axis_off()
     return axes, cover
 
 
 def _caption(axes: "Sequence[Axes]", text: str) -> None:
-    """Above a row from its left; only its height counts, or a long one would push the places apart."""
+    """Caption above a row, left-aligned; only its height counts in the layout, or a long one would spread the panels."""
     if text:
         written = axes[0].text(0, 1.03, text, color=WORDS, fontsize=8, va="bottom", transform=axes[0].transAxes)
         written.set_in_layout(False)
@@ -272,34 +272,34 @@ def _caption(axes: "Sequence[Axes]", text: str) -> None:
 
 
 def _badge(figure: "Figure", heatmaps: Sequence[Heatmap]) -> None:
-    """Below the maps: whether the method passed."""
+    """Note below the maps: whether the method passed its checks."""
     failed = [heatmap for heatmap in heatmaps if heatmap.passed is False]
     unknown = None if any(heatmap.passed is None for heatmap in heatmaps) else True
-    _verdict(figure, False if failed else unknown, failed[0].reason if failed else "")
+    _write_check_result(figure, False if failed else unknown, failed[0].reason if failed else "")
 
 
-def _verdict(figure: "Figure", passed: bool | None, reason: str) -> None:
-    told = {
+def _write_check_result(figure: "Figure", passed: bool | None, reason: str) -> None:
+    texts = {
         False: f"Did not pass its checks: {reason}. Do not read it as an answer.",
         True: "Passed its checks on this network.",
         None: "Not checked on this network.",
     }
-    _told(figure, told[passed], passed is False)
+    _write_note(figure, texts[passed], passed is False)
 
 
-def _told(figure: "Figure", text: str, failed: bool) -> None:
+def _write_note(figure: "Figure", text: str, failed: bool) -> None:
     figure.supxlabel(textwrap.fill(text, 110), color=WARNING if failed else WORDS, fontsize=7, x=0.01, ha="left")
 
 
 def _of_halves(maps: Mapping[str, FloatArray], reasons: Mapping[str, Sequence[str]]) -> tuple[str, bool]:
-    """What stands below the maps of the halves, and whether it is a warning."""
+    """Note below the maps of the halves, and whether it is a warning."""
     if not reasons:
         return "Not checked on this network.", False
-    failed = {name: told for name, told in reasons.items() if told and name in maps}
+    failed = {name: text for name, text in reasons.items() if text and name in maps}
     if not failed:
         return "Passed their checks on this network.", False
-    told = "; ".join(f"{name}: {'; '.join(why)}" for name, why in failed.items())
-    return f"Drawn gray, for they did not pass their checks: {textwrap.shorten(told, 230, placeholder=' …')}", True
+    text = "; ".join(f"{name}: {'; '.join(why)}" for name, why in failed.items())
+    return f"Drawn gray because they did not pass their checks: {textwrap.shorten(text, 230, placeholder=' …')}", True
 
 
 def _mark(axes: Any, row: float, column: float, spread: float, *, side: int) -> None:
@@ -307,10 +307,10 @@ def _mark(axes: Any, row: float, column: float, spread: float, *, side: int) -> 
     from matplotlib.patches import Circle
 
     axes.autoscale(False)  # the scan fills its place whatever is drawn upon it
-    place = (column * side - 0.5, row * side - 0.5)
+    centre = (column * side - 0.5, row * side - 0.5)
     for colour, wide in (("black", 2.6), ("white", 1.2)):
-        axes.plot(*place, marker="+", ms=9, mew=wide, color=colour)
-        axes.add_patch(Circle(place, spread * side, fill=False, ec=colour, lw=wide, ls="--" if wide < 2 else "-"))
+        axes.plot(*centre, marker="+", ms=9, mew=wide, color=colour)
+        axes.add_patch(Circle(centre, spread * side, fill=False, ec=colour, lw=wide, ls="--" if wide < 2 else "-"))
 
 
 @contextmanager
@@ -322,7 +322,7 @@ def _figure(width: float, height: float) -> "Iterator[Figure]":
         yield Figure(figsize=(width, height), layout="constrained")
 
 
-def _apart(figure: "Figure", covers: "Sequence[AxesImage]") -> MosaicLayers:
+def _split_layers(figure: "Figure", covers: "Sequence[AxesImage]") -> MosaicLayers:
     """The figure whole, without its covers, and the covers alone; each thing in its place in all three."""
     engine = figure.get_layout_engine()
     if engine is not None:

@@ -1,7 +1,7 @@
-"""What changes the answer, pixel by pixel: integrated gradients and occlusion (by Captum), and gradients pooled.
+"""Attribution by pixel: integrated gradients and occlusion (by Captum), and pooled gradients.
 
-A scan is held against itself without its small structures: each pixel is replaced by the median around it. Against black,
-the usual choice, all that is bright would count and all that is dark (a ventricle in MRI) could not.
+The baseline of a scan is the scan without its small structures: each pixel is replaced by the median around it. Against
+black, the usual choice, bright tissue would count and dark tissue (a ventricle in MRI) could not.
 """
 
 from itertools import count
@@ -15,17 +15,17 @@ from torch import Tensor
 from scanwise.explanation.query import ExplanationQuery, log_odds
 
 STEPS = 4
-"""Halts of `pooled_gradients` on the way from the plain scan to the scan; six find a planted truth little better."""
+"""Steps of `pooled_gradients` from the plain scan to the scan; six find a planted truth little better."""
 WINDOW = 4.5
 """Sides of the median's window that fit into a scan."""
 WORKED = 64
-"""Side at which the median is taken; what it leaves is coarse anyway."""
+"""Side at which the median is taken; the result is coarse anyway."""
 NEAR, SOFT = 4 / 64, 0.7 / 64
 """Sigma of the gradients' pool, and of the finished map, in sides of the scan."""
 PATCHES = 12
 """Strides of the occluding patch that fit into a side; the patch is two strides wide."""
 TOGETHER = 64
-"""Scans with one patch replaced that the network sees at a time."""
+"""Scans with one patch replaced in one forward pass."""
 
 
 def without_small_structures(images: Tensor) -> Tensor:
@@ -39,57 +39,56 @@ def without_small_structures(images: Tensor) -> Tensor:
     return torch.nn.functional.interpolate(calm, size=images.shape[2:], mode="bilinear").to(images.device)
 
 
-def integrated_gradients(asked: ExplanationQuery, steps: int = 16) -> Tensor:
+def integrated_gradients(query: ExplanationQuery, steps: int = 16) -> Tensor:
     """(N, K, H, W): how much each pixel's departure from the plain scan moves the log-odds, up or down.
 
     Sundararajan et al. 2017, by Captum.
     """
-    base = without_small_structures(asked.images)
-    return _each(asked, lambda target: (_path(asked, base, target, steps) * (asked.images - base)).abs().sum(1))
+    base = without_small_structures(query.images)
+    return _each(query, lambda target: (_path(query, base, target, steps) * (query.images - base)).abs().sum(1))
 
 
-def pooled_gradients(asked: ExplanationQuery, steps: int = STEPS) -> Tensor:
-    """(N, K, H, W): integrated gradients in two looks: what the scan shows beyond the plain one, where the answer hangs
-    on it.
+def pooled_gradients(query: ExplanationQuery, steps: int = STEPS) -> Tensor:
+    """(N, K, H, W): the difference between scan and plain scan, weighted by the pooled gradient of the log-odds.
 
     A network reads a structure at a few of its pixels, and gradients are as sparse; their root mean square along the path
-    (what first speaks for the answer and then against it was looked at, and shall not cancel) is pooled over a small
+    (so that gradients of changing sign do not cancel) is pooled over a small
     neighbourhood before it meets the difference, so that the structure is shown and not its rim alone. It counts squared:
-    what stands out but is hardly looked at shall not show.
+    a difference with a small gradient is suppressed.
     """
-    base = without_small_structures(asked.images)
-    beyond = (asked.images - base).abs().sum(1)
-    found = []
-    for looked in _looked(asked, base, steps):
+    base = without_small_structures(query.images)
+    beyond = (query.images - base).abs().sum(1)
+    maps = []
+    for looked in _looked(query, base, steps):
         near = _blurred(looked.sum(1), NEAR)
         level = near.mean((1, 2), keepdim=True).clamp(min=torch.finfo(near.dtype).tiny)  # or squares would underflow
-        found.append(_blurred(near * (near / level) * beyond, SOFT))
-    return torch.stack(found, dim=1)
+        maps.append(_blurred(near * (near / level) * beyond, SOFT))
+    return torch.stack(maps, dim=1)
 
 
-def occlusion(asked: ExplanationQuery) -> Tensor:
+def occlusion(query: ExplanationQuery) -> Tensor:
     """(N, K, H, W): how much the log-odds fall when a patch is replaced by the plain scan (Zeiler & Fergus 2014, by Captum)."""
     from captum.attr import Occlusion
 
-    base = without_small_structures(asked.images)
-    channels, height, width = asked.images.shape[1:]
+    base = without_small_structures(query.images)
+    channels, height, width = query.images.shape[1:]
     stride = max(1, height // PATCHES), max(1, width // PATCHES)
     window = (channels, min(2 * stride[0], height), min(2 * stride[1], width))
-    together = max(1, TOGETHER // len(asked.images))
-    said: list[Tensor] = []  # of every change in its turn; for the next target the changes are the same
+    together = max(1, TOGETHER // len(query.images))
+    logits_seen: list[Tensor] = []  # of every changed scan in order; the changes are the same for the next target
 
     def one(target: Tensor) -> Tensor:
         turns = count()
 
         def fall(images: Tensor) -> Tensor:
             turn = next(turns)
-            if turn == len(said):
-                said.append(asked.logits(images))
-            return log_odds(said[turn], target)
+            if turn == len(logits_seen):
+                logits_seen.append(query.logits(images))
+            return log_odds(logits_seen[turn], target)
 
         with torch.no_grad():
             fallen = Occlusion(fall).attribute(
-                asked.images,
+                query.images,
                 sliding_window_shapes=window,
                 strides=(channels, *stride),
                 baselines=base,
@@ -98,42 +97,42 @@ def occlusion(asked: ExplanationQuery) -> Tensor:
         mean: Tensor = fallen.mean(1)
         return torch.relu(mean)
 
-    return _each(asked, one)
+    return _each(query, one)
 
 
-def _path(asked: ExplanationQuery, base: Tensor, target: Tensor, steps: int) -> Tensor:
+def _path(query: ExplanationQuery, base: Tensor, target: Tensor, steps: int) -> Tensor:
     """(N, C, H, W): the mean gradient of the log-odds between the plain scan and the scan."""
     from captum.attr import IntegratedGradients
 
     def score(images: Tensor) -> Tensor:
-        return asked.scale * asked.odds(images, target)
+        return query.scale * query.odds(images, target)
 
     method = IntegratedGradients(score, multiply_by_inputs=False)
     # A step at a time: all of them together would need the memory of as many batches.
-    together = len(asked.images)
-    mean: Tensor = method.attribute(asked.images, baselines=base, n_steps=steps, internal_batch_size=together)
-    return mean.detach().float() / asked.scale
+    together = len(query.images)
+    mean: Tensor = method.attribute(query.images, baselines=base, n_steps=steps, internal_batch_size=together)
+    return mean.detach().float() / query.scale
 
 
-def _looked(asked: ExplanationQuery, base: Tensor, steps: int) -> list[Tensor]:
+def _looked(query: ExplanationQuery, base: Tensor, steps: int) -> list[Tensor]:
     """(N, C, H, W) for each target: the root mean square of the gradient of the log-odds, in the middle of each step on the
     way; one forward pass a step serves all targets."""
-    targets = asked.targets.unbind(1)
+    targets = query.targets.unbind(1)
     squares = [torch.zeros_like(base, dtype=torch.float32) for _ in targets]
     for step in range(steps):
-        images = (base + (step + 0.5) / steps * (asked.images - base)).detach().requires_grad_()
+        images = (base + (step + 0.5) / steps * (query.images - base)).detach().requires_grad_()
         with torch.enable_grad():
-            logits = asked.logits(images)
+            logits = query.logits(images)
             for k, target in enumerate(targets):
-                score = (asked.scale * log_odds(logits, target)).sum()
+                score = (query.scale * log_odds(logits, target)).sum()
                 (gradient,) = torch.autograd.grad(score, images, retain_graph=k < len(targets) - 1)
-                squares[k] += (gradient.detach().float() / asked.scale).square()
+                squares[k] += (gradient.detach().float() / query.scale).square()
     return [(sums / steps).sqrt() for sums in squares]
 
 
-def _each(asked: ExplanationQuery, one: Any) -> Tensor:
+def _each(query: ExplanationQuery, for_target: Any) -> Tensor:
     """(N, K, H, W) from a method that answers for one target a scan."""
-    return torch.stack([one(asked.targets[:, k]) for k in range(asked.targets.shape[1])], dim=1)
+    return torch.stack([for_target(query.targets[:, k]) for k in range(query.targets.shape[1])], dim=1)
 
 
 def _blurred(maps: Tensor, sigma: float) -> Tensor:

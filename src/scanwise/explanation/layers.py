@@ -1,4 +1,4 @@
-"""Where a network keeps its maps, found by asking it once; and the network lent out, then left as it was found."""
+"""Layers of a network with a spatial map, found by one forward pass; and temporary use of a network without a trace."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from scanwise.models.hybrid import HybridNetwork
 from scanwise.models.network import Network
 
 LEAST = 7
-"""A map of fewer places a side tells no more than the side of the head that was looked at."""
+"""Least places a side of a useful map; a smaller one only shows the side of the head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class MapLayer:
     Attributes:
         name: of the module in the network.
         height, width: of the map.
-        layout: where the channels are: (N, C, h, w), (N, h, w, C), or tokens (N, prefix + h · w, C).
-        prefix: tokens that stand for no place.
+        layout: position of the channels: (N, C, h, w), (N, h, w, C), or tokens (N, prefix + h · w, C).
+        prefix: tokens that are no patch.
     """
 
     name: str
@@ -36,7 +36,7 @@ class MapLayer:
     prefix: int = 0
 
     def maps(self, values: Tensor) -> Tensor:
-        """What the layer gives as (N, C, h, w)."""
+        """Output of the layer as (N, C, h, w)."""
         if self.layout == "first":
             return values
         if self.layout == "last":
@@ -47,9 +47,9 @@ class MapLayer:
 
 @contextmanager
 def borrowed(network: nn.Module, device: str | None = None) -> Iterator[torch.device]:
-    """The network in evaluation mode and without gradients for its weights; afterwards every part is as it was found.
+    """The network in evaluation mode and without gradients for its weights; afterwards every part is as before.
 
-    Gradients for what goes in are on, whatever the caller has switched off. It runs on `device`, unsaid where it is.
+    Gradients for its inputs are on, whatever the caller has switched off. It runs on `device`; default: where it is.
     """
     before = next(network.parameters()).device
     modes = [(module, module.training) for module in network.modules()]
@@ -69,7 +69,7 @@ def borrowed(network: nn.Module, device: str | None = None) -> Iterator[torch.de
 
 
 class LayerOutput:
-    """What a watched layer gave."""
+    """Output of a watched layer."""
 
     def __init__(self) -> None:
         self.values: Tensor | None = None
@@ -82,18 +82,18 @@ class LayerOutput:
 
 
 @contextmanager
-def layer_output(network: nn.Module, place: MapLayer) -> Iterator[LayerOutput]:
-    """Catch what a layer gives; while gradients are on they begin there, and all before runs without.
+def layer_output(network: nn.Module, layer: MapLayer) -> Iterator[LayerOutput]:
+    """Catch the output of a layer; gradients, where on, begin there, and all layers before run without.
 
-    What is caught is a leaf: `torch.autograd.grad(value, caught.there)` stops at it.
+    The output is a leaf: `torch.autograd.grad(value, caught.there)` stops at it.
     """
     caught = LayerOutput()
 
     def catch(_: nn.Module, __: Any, values: Tensor) -> Tensor:
         caught.values = values.detach().requires_grad_(torch.is_grad_enabled())
-        return caught.values.clone()  # what comes after may write into its input
+        return caught.values.clone()  # later layers may write into their input
 
-    handle = network.get_submodule(place.name).register_forward_hook(catch)
+    handle = network.get_submodule(layer.name).register_forward_hook(catch)
     try:
         yield caught
     finally:
@@ -101,7 +101,7 @@ def layer_output(network: nn.Module, place: MapLayer) -> Iterator[LayerOutput]:
 
 
 def trunk_of(network: Network) -> str:
-    """The name of the part that turns the scan into a map; empty for a network that looks at no scan."""
+    """The name of the part that turns the scan into a map; empty for a network that takes no scan."""
     if isinstance(network.body, HybridNetwork):
         return "body.convolution"
     if isinstance(network.body, FusionNetwork):
@@ -127,16 +127,16 @@ def map_layers(network: Network, image: Tensor, tokens: Tensor | None = None) ->
     trunk = trunk_of(network)
     if not trunk:
         return ()
-    found: dict[str, MapLayer] = {}
+    layers: dict[str, MapLayer] = {}
     grid, prefix = patch_grid(network.get_submodule(trunk))
     handles = []
 
     def note(name: str) -> Any:
         def hook(_: nn.Module, __: Any, values: Any) -> None:
-            place = _place(name, values, grid, prefix)
-            if place is not None:
-                found.pop(name, None)
-                found[name] = place
+            layer = _map_layer(name, values, grid, prefix)
+            if layer is not None:
+                layers.pop(name, None)
+                layers[name] = layer
 
         return hook
 
@@ -151,47 +151,47 @@ def map_layers(network: Network, image: Tensor, tokens: Tensor | None = None) ->
             f"The network cannot take scans of {shape} (channels, height, width): {str(error).splitlines()[0]}. Give them "
             "as it was trained: with the size and channels of the recipe's data section."
         ) from error
-    except AssertionError as error:  # timm's own way to say that the size is another
+    except AssertionError as error:  # timm raises this for a wrong image size
         raise ShapeError(
             f"The network cannot take scans of this size: {error}. Give them as it was trained."
         ) from error
     finally:
         for handle in handles:
             handle.remove()
-    return tuple(found.values())
+    return tuple(layers.values())
 
 
-def layer_by_name(known: Sequence[MapLayer], name: str) -> MapLayer:
+def layer_by_name(layers: Sequence[MapLayer], name: str) -> MapLayer:
     """The layer of this name, with or without `body.`.
 
     Raises:
-        RecipeError: if there is none; the nearest name is told.
+        RecipeError: if there is none, with the nearest name.
     """
-    by_name = {place.name: place for place in known}
+    by_name = {layer.name: layer for layer in layers}
     for spelled in (name, f"body.{name}"):
         if spelled in by_name:
             return by_name[spelled]
-    last = [place.name for place in last_layers(known)]
+    last = [layer.name for layer in last_layers(layers)]
     raise RecipeError(
         f"The network has no layer {name!r} with a map.{did_you_mean(name, by_name)} The last ones of each size: "
         f"{', '.join(last)}."
     )
 
 
-def last_layers(known: Sequence[MapLayer]) -> list[MapLayer]:
+def last_layers(layers: Sequence[MapLayer]) -> list[MapLayer]:
     """The last layer of each size, from the finest map to the coarsest."""
-    last = {(place.height, place.width): place for place in known if place.layout != "tokens" or _is_norm(place)}
-    return sorted(last.values(), key=lambda place: -place.height * place.width)
+    last = {(layer.height, layer.width): layer for layer in layers if layer.layout != "tokens" or _is_norm(layer)}
+    return sorted(last.values(), key=lambda layer: -layer.height * layer.width)
 
 
-def finest_last(known: Sequence[MapLayer], least: int = LEAST) -> MapLayer | None:
+def finest_last(layers: Sequence[MapLayer], least: int = LEAST) -> MapLayer | None:
     """The last layer whose map has at least so many places a side; the finest one where all are smaller."""
-    enough = [place for place in last_layers(known) if min(place.height, place.width) >= least]
-    return enough[-1] if enough else next(iter(last_layers(known)), None)
+    enough = [layer for layer in last_layers(layers) if min(layer.height, layer.width) >= least]
+    return enough[-1] if enough else next(iter(last_layers(layers)), None)
 
 
 def patch_grid(trunk: nn.Module) -> tuple[tuple[int, int] | None, int]:
-    """Of a transformer over patches: their rows and columns, and how many tokens stand for no place."""
+    """Rows and columns of a transformer's patches (None for other networks), and how many tokens are no patch."""
     embed = getattr(trunk, "patch_embed", None)
     grid = getattr(embed, "grid_size", None)
     if grid is None or not hasattr(trunk, "blocks"):
@@ -199,7 +199,7 @@ def patch_grid(trunk: nn.Module) -> tuple[tuple[int, int] | None, int]:
     return (int(grid[0]), int(grid[1])), int(getattr(trunk, "num_prefix_tokens", 0))
 
 
-def _place(name: str, values: Any, grid: tuple[int, int] | None, prefix: int) -> MapLayer | None:
+def _map_layer(name: str, values: Any, grid: tuple[int, int] | None, prefix: int) -> MapLayer | None:
     if not isinstance(values, Tensor):
         return None
     if grid is not None:  # its maps are its tokens
@@ -214,6 +214,6 @@ def _place(name: str, values: Any, grid: tuple[int, int] | None, prefix: int) ->
     return MapLayer(name, middle, last, "first") if middle * last > 1 else None
 
 
-def _is_norm(place: MapLayer) -> bool:
+def _is_norm(layer: MapLayer) -> bool:
     # After the last attention the class token alone is read: the patches' gradient is zero there.
-    return place.name.endswith(".norm1")
+    return layer.name.endswith(".norm1")

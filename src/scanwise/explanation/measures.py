@@ -1,4 +1,4 @@
-"""How good a map is: against a planted truth, against another map, against the network itself."""
+"""Measures of a map: against a planted truth, against another map, against the network itself."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from scanwise.records import BoolArray, FloatArray
 STRONGEST = 0.05
 """Share of the pixels that count as the strongest."""
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2)
-"""Of the pixels, that are taken out one after another: a lesion is small, and beyond a fifth any map has taken it."""
+"""Shares of the pixels that are removed in turn: a lesion is small, and beyond a fifth any map has removed it."""
 
 Ask = Callable[[FloatArray], FloatArray]
 """(M, H, W, C) pixels to (M,) the log-odds of each scan's class."""
@@ -21,9 +21,9 @@ Ask = Callable[[FloatArray], FloatArray]
 def pointing_game(maps: FloatArray, truth: BoolArray) -> float:
     """Share of maps (N, H, W) whose strongest pixel lies in the truth (Zhang et al. 2018); among equals the mean."""
     _together(maps, truth)
-    flat, known = maps.reshape(len(maps), -1), truth.reshape(len(truth), -1)
+    flat, in_truth = maps.reshape(len(maps), -1), truth.reshape(len(truth), -1)
     best = flat == flat.max(axis=1, keepdims=True)
-    return float(((best & known).sum(axis=1) / best.sum(axis=1)).mean())
+    return float(((best & in_truth).sum(axis=1) / best.sum(axis=1)).mean())
 
 
 def auprc(maps: FloatArray, truth: BoolArray) -> float:
@@ -35,15 +35,15 @@ def auprc(maps: FloatArray, truth: BoolArray) -> float:
     return float(np.mean([average_precision_score(truth[row].ravel(), maps[row].ravel()) for row in rows]))
 
 
-def overlap(one: FloatArray, other: FloatArray, share: float = STRONGEST) -> FloatArray:
+def overlap(maps: FloatArray, other: FloatArray, share: float = STRONGEST) -> FloatArray:
     """(N,) how much of the strongest pixels two maps share: 1 all, `share` by chance.
 
     >>> ramp = np.arange(100.0).reshape(1, 10, 10)
     >>> overlap(ramp, ramp).tolist(), overlap(ramp, -ramp).tolist()
     ([1.0], [0.0])
     """
-    _together(one, other)
-    first, second = strongest_pixels(one, share), strongest_pixels(other, share)
+    _together(maps, other)
+    first, second = strongest_pixels(maps, share), strongest_pixels(other, share)
     return np.asarray((first & second).sum(axis=(1, 2)) / first.sum(axis=(1, 2)))
 
 
@@ -52,9 +52,9 @@ def strongest_pixels(maps: FloatArray, share: float = STRONGEST) -> BoolArray:
     flat = maps.reshape(len(maps), -1)
     count = max(1, round(share * flat.shape[1]))
     order = np.argsort(-flat, axis=1, kind="stable")[:, :count]
-    found = np.zeros(flat.shape, dtype=np.bool_)
-    np.put_along_axis(found, order, True, axis=1)
-    return found.reshape(maps.shape)
+    chosen = np.zeros(flat.shape, dtype=np.bool_)
+    np.put_along_axis(chosen, order, True, axis=1)
+    return chosen.reshape(maps.shape)
 
 
 def share_inside(maps: FloatArray, masks: BoolArray) -> FloatArray:
@@ -65,27 +65,27 @@ def share_inside(maps: FloatArray, masks: BoolArray) -> FloatArray:
 
 
 def centre_blob(count: int, height: int, width: int) -> FloatArray:
-    """(count, H, W) the map of one who has seen no scan: near the centre is better."""
+    """(count, H, W) a map independent of the scan: higher near the centre."""
     y, x = np.mgrid[:height, :width]
     away = ((y - (height - 1) / 2) / height) ** 2 + ((x - (width - 1) / 2) / width) ** 2
     return np.broadcast_to(np.exp(-away / (2 * 0.15**2)), (count, height, width))
 
 
 def random_maps(count: int, height: int, width: int, seed: int = 0) -> FloatArray:
-    """(count, H, W) smooth noise: blobs as large as those of a map, at places that mean nothing."""
+    """(count, H, W) smooth noise: blobs as large as those of a map, at random places."""
     noise = np.random.default_rng(seed).standard_normal((count, height, width))
     return np.asarray(ndimage.gaussian_filter(noise, (0, 2 * height / 64, 2 * width / 64)))
 
 
 @dataclass(frozen=True, slots=True)
 class Faithfulness:
-    """Whether the network's answer hangs on what a map shows; means over scans, in log-odds of the class.
+    """Effect of the highlighted pixels on the network's output; means over scans, in log-odds of the class.
 
     Attributes:
         deletion: fall when the strongest pixels become those of the plain scan; more is better.
-        insertion: what is left of the fall from scan to plain scan when they alone are put back; more is better.
-        road: fall when they are filled from their surroundings and noise (Rong et al. 2022), which leaves no trace of
-            the map's shape; more is better.
+        insertion: rise from the plain scan when they alone are put back; more is better.
+        road: fall when they are filled from their surroundings and noise (Rong et al. 2022), which hides the map's
+            shape; more is better.
     """
 
     deletion: float
@@ -102,14 +102,14 @@ def measure_faithfulness(
     *,
     ends: tuple[FloatArray, FloatArray] | None = None,
 ) -> Faithfulness:
-    """Take the strongest pixels out, put them in, and fill them; the mean over `SHARES`.
+    """Deletion, insertion and ROAD of the strongest pixels; the mean over `SHARES`.
 
     Args:
         ask: the network.
         scans: (N, H, W, C). plain: the same without small structures.
         maps: (N, H, W).
         seed: of ROAD's noise.
-        ends: (N,) what the network says of the scans and of the plain ones, where it has been asked already.
+        ends: (N,) log-odds of the scans and of the plain ones, where known already.
     """
     whole, empty = ends or (ask(scans), ask(plain))
     falls: list[tuple[float, float, float]] = []
@@ -126,7 +126,7 @@ def measure_faithfulness(
 def imputed(scans: FloatArray, chosen: BoolArray, seed: int = 0, rounds: int = 12) -> FloatArray:
     """Scans whose chosen pixels are the weighted mean of their eight neighbours, with a little noise.
 
-    Rong et al. 2022 solve a sparse system; here its solution is approached from the mean of what is known, coarse to
+    Rong et al. 2022 solve a sparse system; here its solution is approached from the mean of the other pixels, coarse to
     fine, and then by `rounds` of Jacobi's method, all scans at once.
     """
     from scipy.ndimage import gaussian_filter
@@ -135,14 +135,14 @@ def imputed(scans: FloatArray, chosen: BoolArray, seed: int = 0, rounds: int = 1
     values = scans.astype(np.float32)
     filled = np.broadcast_to(values.mean(axis=(1, 2), keepdims=True), values.shape).copy()
     for sigma in (scans.shape[1] / 4, scans.shape[1] / 10, scans.shape[1] / 25, 1.0):
-        known = gaussian_filter(kept, (0, sigma, sigma, 0))
-        mean = gaussian_filter(values * kept, (0, sigma, sigma, 0)) / np.maximum(known, 1e-6)
-        filled = np.where(known > 0.05, mean, filled)
-    found = np.where(chosen[..., None], filled, values)
+        weight = gaussian_filter(kept, (0, sigma, sigma, 0))
+        mean = gaussian_filter(values * kept, (0, sigma, sigma, 0)) / np.maximum(weight, 1e-6)
+        filled = np.where(weight > 0.05, mean, filled)
+    result = np.where(chosen[..., None], filled, values)
     for _ in range(rounds):
-        found = np.where(chosen[..., None], _neighbours(found), values)
-    noise = np.random.default_rng(seed).normal(0, 0.01 * 255, found.shape)
-    return np.asarray(np.where(chosen[..., None], found + noise, values), dtype=np.float32)
+        result = np.where(chosen[..., None], _neighbours(result), values)
+    noise = np.random.default_rng(seed).normal(0, 0.01 * 255, result.shape)
+    return np.asarray(np.where(chosen[..., None], result + noise, values), dtype=np.float32)
 
 
 def _neighbours(values: FloatArray) -> FloatArray:
@@ -158,6 +158,6 @@ def _neighbours(values: FloatArray) -> FloatArray:
     return np.asarray(beside / 6 + across / 12, dtype=np.float32)
 
 
-def _together(one: FloatArray | BoolArray, other: FloatArray | BoolArray) -> None:
-    if one.shape != other.shape or one.ndim != 3 or not len(one):
-        raise ShapeError(f"Two stacks of maps (N, H, W) of one shape are needed; got {one.shape} and {other.shape}.")
+def _together(maps: FloatArray | BoolArray, other: FloatArray | BoolArray) -> None:
+    if maps.shape != other.shape or maps.ndim != 3 or not len(maps):
+        raise ShapeError(f"Two stacks of maps (N, H, W) of one shape are needed; got {maps.shape} and {other.shape}.")

@@ -1,4 +1,4 @@
-"""What a method is asked: of which network, for which scans and classes, and which of its answers."""
+"""Query of a method: network, scans, classes, and the member or draw to explain."""
 
 import hashlib
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ from scanwise.models.network import Network
 
 @dataclass(frozen=True, slots=True)
 class ExplanationQuery:
-    """A batch of scans, and what is to be explained about them.
+    """A batch of scans and the classes to explain.
 
     Attributes:
-        network: lent (`layers.lent`); no ensemble of whole networks.
+        network: inside `layers.borrowed`; no ensemble of whole networks.
         images: (N, C, H, W) float32, 0 to 255.
         targets: (N, K) classes of each scan.
         tokens: (N, L) of the words, for a network that takes text.
-        place: the layer that class activation maps read; None for methods that read none.
+        layer: the one that class activation maps read; None for methods that read none.
         member: which member of a batch ensemble; None for all of them together.
         draw: which draw of dropout; None for none.
         half: the type that the network computes in under autocast; None for its own.
@@ -33,7 +33,7 @@ class ExplanationQuery:
     images: Tensor
     targets: Tensor
     tokens: Tensor | None = None
-    place: MapLayer | None = None
+    layer: MapLayer | None = None
     member: int | None = None
     draw: int | None = None
     half: torch.dtype | None = None
@@ -45,7 +45,7 @@ class ExplanationQuery:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """While the network runs for this: its draw of dropout is on, and its precision."""
+        """Context of the network's runs: the draw of dropout and the precision."""
         drawing = nullcontext() if self.draw is None else DropoutMasks(_keys(self.images), torch.tensor([self.draw]))
         mixed = nullcontext() if self.half is None else torch.autocast(self.images.device.type, self.half)
         with drawing, mixed:
@@ -66,22 +66,22 @@ class ExplanationQuery:
         return logits.float()
 
     def odds(self, images: Tensor, target: Tensor) -> Tensor:
-        """(N,) log-odds of each scan's class against all others; what all logits share falls out."""
+        """(N,) log-odds of each scan's class against all others; a constant shared by all logits cancels."""
         return log_odds(self.logits(images), target)
 
     def gradients(self, logits: Tensor, there: Tensor | list[Tensor]) -> list[tuple[Tensor, ...]]:
         """For each of the K targets the gradients of its logit; one forward pass serves them all."""
         wanted = [there] if isinstance(there, Tensor) else there
-        found = []
+        gradients_by_target = []
         for k in range(self.targets.shape[1]):
             score = self.scale * logits.gather(1, self.targets[:, k, None]).sum()
             last = k == self.targets.shape[1] - 1
             raw = torch.autograd.grad(score, wanted, retain_graph=not last)
-            found.append(tuple(gradient.float() / self.scale for gradient in raw))
-        return found
+            gradients_by_target.append(tuple(gradient.float() / self.scale for gradient in raw))
+        return gradients_by_target
 
     def own_rows(self, values: Tensor) -> Tensor:
-        """Of a layer that the members of a batch ensemble each have: (N, …), the mean of all or those of one."""
+        """(N, …) values of a layer that each member of a batch ensemble has: the mean over members, or those of one."""
         if len(values) == len(self.images):
             return values
         apart = values.reshape(self.network.members, len(self.images), *values.shape[1:])
@@ -97,7 +97,7 @@ def log_odds(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def _keys(images: Tensor) -> Tensor:
-    """(N,) int64: what each scan's draws of dropout depend on, its content."""
+    """(N,) int64 keys of each scan's draws of dropout, from its content."""
     rows = images.detach().cpu().numpy()
     digests = [hashlib.blake2b(np.ascontiguousarray(row).tobytes(), digest_size=8).digest() for row in rows]
     return torch.from_numpy(np.frombuffer(b"".join(digests), dtype="<i8").copy()).to(images.device)

@@ -1,4 +1,4 @@
-"""Maps of different heads in one frame, and which parts of the head carry them."""
+"""Maps of different heads in one frame, and their share in each part of the head."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from scanwise import registration
 from scanwise.records import FloatArray
 
 SIDE = 64
-"""Of the canonical frame in which maps of different people are averaged."""
+"""Side of the canonical frame in which maps of different people are averaged."""
 REGIONS = (
     "ventricles and centre", "cortex, left of the picture", "cortex, right of the picture", "front", "back", "outside the head",
 )  # fmt: skip
@@ -49,7 +49,7 @@ def align_maps(scans: NDArray[np.uint8], values: FloatArray) -> AlignedMaps:
 
 
 def region_shares(laid: AlignedMaps) -> dict[str, float]:
-    """Which parts of the head carry the maps, in shares that sum to one; left and right are those of the picture."""
+    """Share of the maps in each part of the head, summing to one; left and right are those of the picture."""
     y, x = (np.mgrid[:SIDE, :SIDE] + 0.5) / SIDE - 0.5
     head = laid.head > 0.5
     centre = head & (np.hypot(x / 0.20, y / 0.26) < 1)

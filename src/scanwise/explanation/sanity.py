@@ -1,16 +1,16 @@
-"""The checks that a method must pass on a network before its maps are shown as answers.
+"""Checks that a method must pass on a network before its maps are shown.
 
     weights      on a network whose weights are random, layer by layer from the top, the map must change (Adebayo et al. 2018)
     repeat       a little noise in the scan must not change it
-    faith        the answer must hang on what it shows: more than on random places and, at least as much, on the centre
-    foreground   it must lie on the head, not beside it
-    learnt       the network must know the classes better than shuffled labels do: a map of one that learnt nothing, or from
-                 wrong labels, explains nothing
+    faith        removing the highlighted area must change the output more than removing random areas or the centre
+    foreground   the map must lie on the head, not beside it
+    learnt       predictions must fit the labels better than shuffled labels do: the map of a network that learnt nothing, or
+                 from wrong labels, explains nothing
     labels       a network trained on shuffled labels must not give the same map       (needs another training)
     seed         a network trained from another seed must give much the same           (needs another training)
     truth        where the truth is planted, it must be found                          (synthetic cohorts)
 
-Each gives one `SanityCheck`; a map keeps its badge only where all passed.
+Each gives one `SanityCheck`; a method passes only where all do.
 """
 
 import copy
@@ -57,18 +57,18 @@ SHUFFLED = 0.6
 SEEDS = 0.4
 """Least that they must share with those of a network trained from another seed; one of random weights shares about 0.3."""
 CHANCE = 0.05
-"""Largest share of shuffled labels that may fit the answers as well as the true ones."""
+"""Largest share of shuffled labels that may fit the predictions as well as the true ones."""
 HITS, TIMES = 0.9, 2.0
 """Bars of `check_planted_truth`: hits of the pointing game, and AUPRC over the best map that has not seen the scan."""
 
 
 @dataclass(frozen=True, slots=True)
 class SanityCheck:
-    """What one check found.
+    """Result of one check.
 
     Attributes:
         name: of the check.
-        passed: whether the maps may be shown as far as it is concerned.
+        passed: whether the maps may be shown by this check.
         message: with the figures.
         figures: by name.
     """
@@ -79,20 +79,20 @@ class SanityCheck:
     figures: dict[str, float]
 
     def finding(self, method: str) -> Finding:
-        told = (
+        message = (
             self.message
             if self.passed
             else f"{self.message} Maps of {method} are drawn grey and left out of summaries."
         )
-        return Finding(f"explanation.{self.name}", "note" if self.passed else "warning", f"{method}: {told}")
+        return Finding(f"explanation.{self.name}", "note" if self.passed else "warning", f"{method}: {message}")
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedMaps:
-    """What is checked: a network, a method, and scans with the class that is explained.
+    """Maps to be checked: network, method, and scans with the class that is explained.
 
     Attributes:
-        network: any that looks at scans.
+        network: any that takes scans.
         scans: (N, H, W, C) uint8.
         values: (N, H, W) the maps.
         targets: (N, 1).
@@ -128,9 +128,9 @@ def check_method(
     """Every check that needs no other training.
 
     Args:
-        network: any that looks at scans; it is left as it was found.
-        scans: (N, H, W, C) uint8; a few dozen tell as much as all.
-        masks: (N, H, W) where the head is; None leaves that check out.
+        network: any that takes scans; it is left unchanged.
+        scans: (N, H, W, C) uint8; a few dozen are enough.
+        masks: (N, H, W) of the head; None leaves that check out.
         seed: of random weights, noise and maps.
         progress: show a bar.
         options: method, layer, tokens, batch and device, as of `explain`.
@@ -141,7 +141,7 @@ def check_method(
 def check_maps(
     subject: CheckedMaps, *, masks: BoolArray | None = None, seed: int = 0, progress: bool = False
 ) -> list[SanityCheck]:
-    """The same of maps that are there already."""
+    """Every check that needs no other training, for maps that exist already."""
     subject = replace(subject, network=_swift(subject.network))
     steps: list[Callable[[CheckedMaps], SanityCheck]] = [
         lambda subject: check_weights(subject, seed),
@@ -160,23 +160,23 @@ def _swift(network: "Network") -> "Network":
 
 
 def failure_reasons(checks: Sequence[SanityCheck]) -> list[str]:
-    """Why a method fails, a sentence a failed check; none where it passes."""
-    return [one.message.rstrip(".") for one in checks if not one.passed]
+    """Reasons why a method fails, a sentence a failed check; empty where it passes."""
+    return [check.message.rstrip(".") for check in checks if not check.passed]
 
 
 def check_weights(subject: CheckedMaps, seed: int = 0) -> SanityCheck:
-    """Cascading randomisation: what is left of the map as ever more weights, from the top down, are drawn anew."""
+    """Cascading randomisation: overlap with the map as more and more weights, from the top down, are drawn anew."""
     left = [
         float(overlap(subject.values, subject.again(other)).mean())
         for other in randomised_copies(subject.network, seed)
     ]
     passed = left[-1] <= UNTRAINED and bool(np.isfinite(subject.values).all())
-    told = ", ".join(f"{value:.2f}" for value in left)
-    said = "falls" if passed else "hardly falls"
+    values = ", ".join(f"{value:.2f}" for value in left)
+    verb = "falls" if passed else "hardly falls"
     return SanityCheck(
         "weights",
         passed,
-        f"the strongest 5 % of the map {said} when weights are made random: overlap {told} for the top third, two thirds and all "
+        f"the strongest 5 % of the map {verb} when weights are made random: overlap {values} for the top third, two thirds and all "
         f"(at most {UNTRAINED:g} wanted).",
         {f"overlap_{share:g}": value for share, value in zip(STAGES, left, strict=True)},
     )
@@ -209,7 +209,7 @@ def _randomise(module: nn.Module) -> None:
 
 
 def check_repeat(subject: CheckedMaps, seed: int = 0) -> SanityCheck:
-    """The same scans with a little noise."""
+    """Repeatability: the same scans with a little noise."""
     noise = np.random.default_rng(seed).normal(0, NOISE, subject.scans.shape)
     noisy = np.clip(np.rint(subject.scans + noise), 0, 255).astype(np.uint8)
     shared = float(overlap(subject.values, subject.again(subject.network, noisy)).mean())
@@ -222,32 +222,35 @@ def check_repeat(subject: CheckedMaps, seed: int = 0) -> SanityCheck:
 
 
 def check_faithfulness(subject: CheckedMaps, seed: int = 0) -> SanityCheck:
-    """Deletion, insertion and ROAD, beside random maps and a centre blob; two of three must be won against both."""
+    """Deletion, insertion and ROAD, beside random maps and a centre blob; the map must beat both in two of three."""
     count, height, width = subject.values.shape
-    mine, *others = _faiths(
+    own, *baseline_values = _faiths(
         subject, [subject.values, random_maps(count, height, width, seed), centre_blob(count, height, width)], seed
     )
-    rivals = dict(zip(("random", "centre"), others, strict=True))
+    baselines = dict(zip(("random", "centre"), baseline_values, strict=True))
     names = ("deletion", "insertion", "road")
-    won = [name for name in names if getattr(mine, name) > max(getattr(rival, name) for rival in rivals.values())]
-    told = "; ".join(
-        f"{name} {getattr(mine, name):z.2f} (random {getattr(rivals['random'], name):z.2f}, "
-        f"centre {getattr(rivals['centre'], name):z.2f})"
+    passed_tests = [
+        name for name in names if getattr(own, name) > max(getattr(baseline, name) for baseline in baselines.values())
+    ]
+    values_text = "; ".join(
+        f"{name} {getattr(own, name):z.2f} (random {getattr(baselines['random'], name):z.2f}, "
+        f"centre {getattr(baselines['centre'], name):z.2f})"
         for name in names
     )
-    figures = {name: getattr(mine, name) for name in names}
-    figures |= {f"{name}_{rival}": getattr(values, name) for rival, values in rivals.items() for name in names}
-    hangs = "hangs" if len(won) >= 2 else "does not hang"
+    figures = {name: getattr(own, name) for name in names}
+    figures |= {f"{name}_{baseline}": getattr(values, name) for baseline, values in baselines.items() for name in names}
+    effect = "more" if len(passed_tests) >= 2 else "no more"
     return SanityCheck(
         "faith",
-        len(won) >= 2,
-        f"the answer {hangs} on it, in falls of log-odds: {told}; it beats both in {len(won)} of 3 (2 wanted).",
+        len(passed_tests) >= 2,
+        f"removing the highlighted area changes the output {effect} than removing random areas or the centre "
+        f"({len(passed_tests)} of 3 tests passed, 2 needed; changes of log-odds: {values_text}).",
         figures,
     )
 
 
 def _faiths(subject: CheckedMaps, candidates: Sequence[FloatArray], seed: int) -> list[Faithfulness]:
-    """Of several maps of the same scans; what does not depend on the map is asked once."""
+    """Faithfulness of several maps of the same scans; what does not depend on the map is computed once."""
     images = torch.from_numpy(subject.scans).permute(0, 3, 1, 2)
     calm = without_small_structures(images).permute(0, 2, 3, 1).numpy()
     given: dict[str, Any] = {
@@ -264,7 +267,7 @@ def _faiths(subject: CheckedMaps, candidates: Sequence[FloatArray], seed: int) -
 
 
 def check_foreground(subject: CheckedMaps, masks: BoolArray) -> SanityCheck:
-    """How much of the map lies on the head."""
+    """Share of the map that lies on the head."""
     share, size = float(share_inside(subject.values, masks).mean()), float(masks.mean())
     return SanityCheck(
         "foreground",
@@ -276,10 +279,10 @@ def check_foreground(subject: CheckedMaps, masks: BoolArray) -> SanityCheck:
 
 
 def check_learnt(predicted: IntArray, true: IntArray, seed: int = 0, draws: int = 999) -> SanityCheck:
-    """Whether the answers fit the labels better than the same labels shuffled.
+    """Permutation test: predictions must fit the labels better than the same labels shuffled.
 
     Args:
-        predicted, true: (N,) one scan a subject, none that was learnt from.
+        predicted, true: (N,) one scan a subject, none from training.
         seed: of the shuffles. draws: how many.
     """
     rng = np.random.default_rng(seed)
@@ -289,14 +292,14 @@ def check_learnt(predicted: IntArray, true: IntArray, seed: int = 0, draws: int 
     return SanityCheck(
         "learnt",
         share <= CHANCE,
-        f"{right} of {len(true)} subjects are told right, {shuffled.mean():.1f} by shuffled labels; {100 * share:.1f} % of shuffles "
-        f"do as well (at most {100 * CHANCE:g} % wanted).",
+        f"{right} of {len(true)} subjects correct, {shuffled.mean():.1f} expected by chance; {100 * share:.1f} % of shuffled labels "
+        f"do as well (at most {100 * CHANCE:g} % allowed).",
         {"right": right / len(true), "shuffled": float(shuffled.mean()) / len(true), "share": share},
     )
 
 
 def check_labels_matter(subject: CheckedMaps, other: "Network") -> SanityCheck:
-    """Beside a network that was trained in the same way on labels shuffled between people."""
+    """Comparison with a network trained in the same way on labels shuffled between subjects."""
     shared = float(overlap(subject.values, subject.again(other)).mean())
     return SanityCheck(
         "labels",
@@ -307,7 +310,7 @@ def check_labels_matter(subject: CheckedMaps, other: "Network") -> SanityCheck:
 
 
 def check_seed_agreement(subject: CheckedMaps, other: "Network") -> SanityCheck:
-    """Beside a network that was trained in the same way from another seed."""
+    """Comparison with a network trained in the same way from another seed."""
     shared = float(overlap(subject.values, subject.again(other)).mean())
     return SanityCheck(
         "seed",
@@ -318,7 +321,7 @@ def check_seed_agreement(subject: CheckedMaps, other: "Network") -> SanityCheck:
 
 
 def check_planted_truth(subject: CheckedMaps, planted: BoolArray) -> SanityCheck:
-    """Against the planted truth of a synthetic cohort, (N, H, W)."""
+    """Comparison with the planted truth of a synthetic cohort, (N, H, W)."""
     hits, area = pointing_game(subject.values, planted), auprc(subject.values, planted)
     count, height, width = subject.values.shape
     blind = max(auprc(centre_blob(count, height, width), planted), auprc(random_maps(count, height, width), planted))
@@ -332,6 +335,6 @@ def check_planted_truth(subject: CheckedMaps, planted: BoolArray) -> SanityCheck
 
 
 def method_name(options: dict[str, Any]) -> str:
-    """The name of the method that options ask for."""
+    """Name of the method in these options."""
     chosen = str(options.get("method", AUTO_METHOD))
     return DEFAULT_METHOD if chosen == AUTO_METHOD else chosen

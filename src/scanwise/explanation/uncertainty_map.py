@@ -1,4 +1,4 @@
-"""Where a network's members disagree about where to look: the variance of the map over members or draws of dropout."""
+"""Uncertainty of a map: its variance over the members of a network or draws of dropout."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -48,12 +48,12 @@ def explain_members(
 ) -> MemberMaps:
     """Explain each member of an ensemble, or several draws of dropout, about the same targets.
 
-    Each map is scaled to a mean of one, so that the variance is of where a member looks and not of how sure it is.
+    Each map is scaled to a mean of one, so that the variance shows differences of location, not of confidence.
 
     Args:
         network: a batch ensemble, a deep ensemble, or one with dropout.
         scans, targets, method, layer, tokens, batch, device, progress: as of `explain`.
-        draws: of dropout; unsaid, the recipe's number, at most 10.
+        draws: of dropout; default: the recipe's number, at most 10.
 
     Raises:
         RecipeError: if the network has no members and makes no draws.
@@ -72,19 +72,19 @@ def explain_members(
         "device": device,
         "progress": progress,
     }
-    if targets is None:  # the class that all together name, for every member the same
+    if targets is None:  # the class predicted by all together, the same for every member
         from scanwise.explanation import predicted_classes
 
         targets = predicted_classes(network, scans, tokens=tokens, batch=batch, device=device)
     total: Any = 0.0
     square: Any = 0.0
-    asked: IntArray = np.empty((0, 0), np.int64)
+    target_rows: IntArray = np.empty((0, 0), np.int64)
     name = "member" if network.members > 1 else "draw"
     for index in range(count):
-        values, asked = explain_arrays(network, scans, targets=targets, **{**options, name: index})
+        values, target_rows = explain_arrays(network, scans, targets=targets, **{**options, name: index})
         level = np.maximum(values.mean(axis=(2, 3), keepdims=True), 1e-12)
         scaled = values.astype(np.float64) / level
         total, square = total + scaled, square + scaled**2
     mean = total / count
     variance = np.maximum(square / count - mean**2, 0)
-    return MemberMaps(mean.astype(np.float32), variance.astype(np.float32), count, asked)
+    return MemberMaps(mean.astype(np.float32), variance.astype(np.float32), count, target_rows)

@@ -1,4 +1,4 @@
-"""Which words spoke, which regions of the image, and the share of each: what `text` and `fusion` read."""
+"""Contribution of words and image regions to a prediction of `text` and `fusion` networks."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WordAttribution:
-    """What each word of a title and each part of an image gave, about one class a scan.
+    """Contribution of each word of a title and each part of an image, for one class a scan.
 
     Attributes:
-        fall: (N, W) by how much the log-odds of the class fall when the word is taken out; 0 where there is none.
-        looked: (N, W) how much the image looks at each word, rows that sum to at most one; None for words alone.
-        regions: (N, h, w) how much the words look at each place of the image; None for words alone.
-        shares: (N, 2) of what the head sees, from the image and from the words; None for words alone.
+        fall: (N, W) fall of the class's log-odds when the word is removed; 0 where there is none.
+        looked: (N, W) attention of the image to each word, rows that sum to at most one; None for words alone.
+        regions: (N, h, w) attention of the words to each place of the image; None for words alone.
+        shares: (N, 2) of image and words in the input of the head; None for words alone.
         targets: (N,) the class.
     """
 
@@ -37,8 +37,8 @@ class WordAttribution:
 
 
 def more_than_evenly(regions: FloatArray) -> FloatArray:
-    """(h, w) from 0 to 1: where one title's words look more than at all places alike; 1 is twice as much, or the most there
-    is. A faint preference is thus drawn faint.
+    """(h, w) from 0 to 1: attention of a title's words above even attention; 1 is twice as much, or the maximum. A faint
+    preference is thus drawn faint.
 
     >>> more_than_evenly(np.array([[0.25, 0.25], [0.25, 0.25]])).max(), more_than_evenly(np.array([[0.3, 0.2]])).round(1)
     (np.float64(0.0), array([[0.2, 0. ]]))
@@ -58,14 +58,14 @@ def explain_words(
     batch: int = 16,
     device: str | None = None,
 ) -> WordAttribution:
-    """What words and regions give; the network is left as it was found.
+    """Contributions of words and regions; the network is left unchanged.
 
     Args:
         network: `text` or `fusion`; of a deep ensemble attention and shares are the mean of its networks.
         scans: (N, H, W, C) uint8; None for `text`.
         tokens: (N, L).
         words: (N, L) the word that each token is a piece of, as `Vocabulary.words` gives it, -1 for none; all pieces of a
-            word are taken out at once. None takes each token for a word.
+            word are removed at once. None takes each token for a word.
         targets: (N,) the class of each scan; None for the predicted one.
         batch: scans at a time; nothing depends on it.
 
@@ -82,15 +82,19 @@ def explain_words(
         raise DataError("A network of image and words is explained with both: give the scans.")
     groups = _groups(tokens, words, int(parts[0].body.words.pad))  # type: ignore[union-attr, arg-type]
     count = tokens.shape[1] if words is None else int(groups.max(initial=-1)) + 1  # of all scans: batches are joined
-    found: list[tuple[Any, ...]] = []
-    with borrowed(network, device) as place, torch.no_grad():
+    batches: list[tuple[Any, ...]] = []
+    with borrowed(network, device) as run_device, torch.no_grad():
         for start in range(0, len(tokens), batch):
             here = slice(start, start + batch)
-            read, of = (torch.from_numpy(np.asarray(one[here], np.int64)).to(place) for one in (tokens, groups))
-            images = torch.from_numpy(np.asarray(scans[here])).to(place).permute(0, 3, 1, 2) if fuses else None
-            asked = None if targets is None else torch.from_numpy(np.asarray(targets[here], np.int64)).to(place)
-            found.append(_batch(network, parts, images, read, of, asked, count))
-    columns = [None if column[0] is None else np.concatenate(column) for column in zip(*found, strict=True)]
+            read, of = (
+                torch.from_numpy(np.asarray(values[here], np.int64)).to(run_device) for values in (tokens, groups)
+            )
+            images = torch.from_numpy(np.asarray(scans[here])).to(run_device).permute(0, 3, 1, 2) if fuses else None
+            batch_targets = (
+                None if targets is None else torch.from_numpy(np.asarray(targets[here], np.int64)).to(run_device)
+            )
+            batches.append(_batch(network, parts, images, read, of, batch_targets, count))
+    columns = [None if column[0] is None else np.concatenate(column) for column in zip(*batches, strict=True)]
     return WordAttribution(*columns)  # type: ignore[arg-type]
 
 
@@ -115,47 +119,51 @@ def _batch(
 ) -> tuple[Any, ...]:
     features = None if images is None else network.forward_features(images)
     logits = network.forward_head(features, tokens=tokens)
-    asked = logits.argmax(1) if targets is None else targets
+    classes = logits.argmax(1) if targets is None else targets
     pad = int(parts[0].body.words.pad)  # type: ignore[union-attr, arg-type]
-    whole = _odds(logits, asked)
+    whole = _odds(logits, classes)
     fall = torch.zeros(len(tokens), count, device=tokens.device)
     for word in range(count):
-        mine = groups == word
-        there = mine.any(1)
+        pieces = groups == word
+        there = pieces.any(1)
         if there.any():
-            less = tokens.masked_fill(mine, pad)
-            fall[:, word] = torch.where(there, whole - _odds(network.forward_head(features, tokens=less), asked), 0)
-    told: list[Any] = [fall.cpu().numpy(), None, None, None, asked.cpu().numpy()]
+            less = tokens.masked_fill(pieces, pad)
+            fall[:, word] = torch.where(there, whole - _odds(network.forward_head(features, tokens=less), classes), 0)
+    columns: list[Any] = [fall.cpu().numpy(), None, None, None, classes.cpu().numpy()]
     if images is not None and features is not None:
         each = features if isinstance(features, tuple) else (features,)
-        fused = [_fused(part, one, images, tokens) for part, one in zip(parts, each, strict=True)]
+        fused = [_attention_between(part, values, images, tokens) for part, values in zip(parts, each, strict=True)]
         looked, regions, shares = (torch.stack(column).mean(0) for column in zip(*fused, strict=True))
         of_words = torch.zeros_like(fall).scatter_add_(1, groups.clamp(min=0), looked * (groups >= 0))
-        told[1:4] = (one.float().cpu().numpy() for one in (of_words, regions, shares))
-    return tuple(told)
+        columns[1:4] = (values.float().cpu().numpy() for values in (of_words, regions, shares))
+    return tuple(columns)
 
 
-def _fused(network: "Network", features: Tensor, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What image and words look at in each other, (N, L) and (N, h, w), and the share of each (N, 2); of a batch ensemble
-    the mean of its members."""
+def _attention_between(
+    network: "Network", features: Tensor, images: Tensor, tokens: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Attention between image and words, (N, L) and (N, h, w), and the share of each (N, 2); of a batch ensemble the mean
+    of its members."""
     body: Any = network.body
     count, members = len(tokens), network.members
     words = tokens.repeat(members, 1)
     maps = features.repeat(members, *[1] * (features.ndim - 1)) if network.folds_late else features
     image_looks, words_look = body.attention_maps(maps, words)
-    said = (words != int(body.words.pad)).float()
+    is_word = (words != int(body.words.pad)).float()
     looked = image_looks[:, 1:, 1:].mean(1)
-    seen = (words_look[:, 1:, 1:] * said[:, :, None]).sum(1) / said.sum(1, keepdim=True).clamp(min=1)
+    seen = (words_look[:, 1:, 1:] * is_word[:, :, None]).sum(1) / is_word.sum(1, keepdim=True).clamp(min=1)
     height, width = _sides(network, images, tokens, seen.shape[1])
-    looked, seen, shares = (one.reshape(members, count, -1).mean(0) for one in (looked, seen, body.shares(maps, words)))
+    looked, seen, shares = (
+        values.reshape(members, count, -1).mean(0) for values in (looked, seen, body.shares(maps, words))
+    )
     return looked, seen.reshape(count, height, width), shares
 
 
 def _sides(network: "Network", images: Tensor, words: Tensor, count: int) -> tuple[int, int]:
-    """Rows and columns of the map that the words look at."""
-    for place in reversed(map_layers(network, images[:1], words[:1])):
-        if place.height * place.width == count:
-            return place.height, place.width
+    """Rows and columns of the map that words attend to."""
+    for layer in reversed(map_layers(network, images[:1], words[:1])):
+        if layer.height * layer.width == count:
+            return layer.height, layer.width
     side = round(count**0.5)
     return (side, side) if side * side == count else (1, count)
 

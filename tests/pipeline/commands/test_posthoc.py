@@ -137,7 +137,7 @@ def test_small_cells_are_merged_and_unseen_groups_get_every_class(
     test = write("test", arrays(2, 20), group_site=np.array(["east", "south"] * 10))
     said = scanwise("conformal", known, test, "--by", "site", "--out", tmp_path / "s.npz")
     assert said.code == 0, said.err
-    assert "site south, west: too few each; coverage is promised to them together" in said.err
+    assert "site south, west: too few each; coverage is guaranteed for them together" in said.err
     assert "site east is not in" in said.err
     assert "10 rows get every class" in said.err
     with np.load(tmp_path / "s.npz") as found:
@@ -175,7 +175,7 @@ def test_below_the_minimum_count_every_class_and_a_warning(scanwise: Command, wr
     known, test = write("known", arrays(1, 40, 5)), write("test", arrays(2, 12))
     said = scanwise("conformal", known, test, "--out", tmp_path / "s.npz")
     assert said.code == 0, said.err
-    assert "8 calibration subjects cannot promise 90% coverage, which needs 9" in said.err
+    assert "8 calibration subjects cannot guarantee 90% coverage, which needs 9" in said.err
     with np.load(tmp_path / "s.npz") as found:
         assert found["sets"].all()
 

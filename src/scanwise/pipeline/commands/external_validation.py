@@ -129,7 +129,7 @@ def validate_externally(
         )
         metrics += evaluation.break_down(predictions, **shared)
     metrics += shift.calibration_intercepts_and_slopes(main, confidence=shared["confidence"], seed=seed)
-    sets = loaded.judges[main.unit].sets
+    sets = loaded.predictors[main.unit].sets
     chosen = validation_predictions(fit)[0 if subjects is None else 1] if fit.logits("validation").is_file() else None
     return ExternalValidation(
         source=data,

@@ -170,7 +170,7 @@ def make_prediction_sets(
         DataError: if a file cannot be used; rows are named, and nothing is written.
     """
     risk.exact_fraction(alpha, "alpha")
-    if not lookup(SCORES, score, "conformal score").regularised and tune:
+    if not lookup(SCORES, score, "conformal score").tunable and tune:
         raise DataError(f"--tune chooses lambda and k_reg, which {score} does not have. Leave it out.")
     if score == "saps" and not tune:
         raise DataError("saps tells no class from another without lambda; let --tune VALID.npz choose it.")
@@ -215,7 +215,7 @@ class _CalibratedFile:
         with naming_file(given.path):
             probs = calibrated(rows.logits)
         names = rows.subjects if by_subject else rows.scans
-        return cls(given, probs, None if score == "lac" else draws_from(names.tolist()))
+        return cls(given, probs, None if not SCORES[score].randomised else draws_from(names.tolist()))
 
     def cells(self, by: str) -> StrArray | None:
         return None if by in ("", "class") else self.given.column(by)
@@ -315,4 +315,4 @@ def _notes(files: Mapping[Side, LogitFile], fitted: Fitted, by: str, options: Ma
         if new.any():
             unseen = ", ".join(np.unique(test.column(by)[new]).tolist())
             notes.append(f"{by} {unseen} is not in {learned_on.path}: these {new.sum()} rows get every class.")
-    return notes + list(fitted.told(by, learned_on.logits.classes))
+    return notes + list(fitted.notes_for(by, learned_on.logits.classes))

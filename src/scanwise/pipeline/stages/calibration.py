@@ -60,7 +60,7 @@ def _calibrate(
         probs = {side: calibrator(logits.logits) for side, logits in units.items()}
         draws = {side: _draws(context, sides[side], units[side]) for side in sides}
         penalty, k_reg = section.penalty, section.k_reg
-        if SCORES[section.score].regularised and "auto" in (penalty, k_reg):
+        if SCORES[section.score].tunable and "auto" in (penalty, k_reg):
             tuned = ConformalSets.tune(
                 probs["validation"], check.labels, alpha=section.alpha, score=section.score,
                 subjects=check.subjects, draws=draws["validation"],
@@ -84,8 +84,8 @@ def _calibrate(
 
 
 def _draws(context: Context, scans: Logits, units: Logits) -> FloatArray | None:
-    """The random numbers of randomised scores, from the content of each unit; LAC needs none."""
-    if context.recipe.conformal.score == "lac":
+    """The random numbers of randomised scores, from the content of each unit, or None for scores that read none."""
+    if not SCORES[context.recipe.conformal.score].randomised:
         return None
     hashes = bundle.scan_hashes(context.cohort, scans.scans)
     return draws_from(hashes if units is scans else bundle.subject_hashes(units.subjects, scans, hashes))
