@@ -89,7 +89,7 @@ def page_of(make_run: Make) -> Callable[..., str]:
     def build(**wishes: object) -> str:
         run = make_run(**wishes)
         if run.path not in made:
-            made[run.path] = report_page.build(run)
+            made[run.path] = report_page.build_report(run)
         return made[run.path]
 
     return build
@@ -110,11 +110,13 @@ def synthesise(path: Path, wish: Wish) -> Run:
     for protocol in ("honest", "published") if wish.published else ("honest",):
         metrics += _protocol(run, cohort, wish, protocol, rng)
     save_metrics(metrics, _ready(run.metrics))
-    tables.write_overview(run)
+    tables.write_overview_tables(run)
     legacy_tables.write_breakdowns(run)
     images = np.stack([_slice(rng, index) for index in range(2 * len(wish.classes))])
-    _ready(run.figures / "scans.png").write_bytes(figures.montage(images, [n for n in wish.classes for _ in range(2)]))
-    checksums.seal(run)
+    _ready(run.figures / "scans.png").write_bytes(
+        figures.draw_montage(images, [n for n in wish.classes for _ in range(2)])
+    )
+    checksums.write_checksums(run)
     return run
 
 
@@ -174,8 +176,8 @@ def _protocol(run: Run, cohort: Cohort, wish: Wish, protocol: str, rng: np.rando
     if folds > 1:
         for model, said in joined.items():
             metrics += _measure(said, joined["network"], model, protocol, -1, wish.known)
-    tables.write(run, protocol, joined["network"][0], joined["network"][1] if wish.known else None)
-    legacy_tables.write(run, "alexnet-gray", protocol, joined["network"][0])
+    tables.write_prediction_tables(run, protocol, joined["network"][0], joined["network"][1] if wish.known else None)
+    legacy_tables.write_legacy_tables(run, "alexnet-gray", protocol, joined["network"][0])
     if protocol == "honest":
         metrics += _groups_and_points(run, joined["network"], folds, wish.known)
     return metrics
@@ -195,14 +197,14 @@ def _groups_and_points(run: Run, said: tuple[Predictions, Predictions], folds: i
         curve = evaluation.decision_curve(part, 1)
         shared = {"unit": part.unit, "class": part.classes[1]}
         curves += [{**shared, **{k: float(v[row]) for k, v in curve.items()}} for row in range(99)]
-    legacy_tables.write_points(run, chosen, curves)
+    legacy_tables.write_operating_point_tables(run, chosen, curves)
     names = said[0].classes
     lines = [(f"a/{row}.png", f"p{row}", names[0], names[1], 0.97, 0.01) for row in range(5)]
     header = ("path", "subject", "label", "predicted", "probability", "probability_of_label")
     write_table(header, lines, run.tables / "failures.csv")
     images = np.stack([_slice(np.random.default_rng(row), row) for row in range(5)])
     captions = tuple(f"truly {truly}, called {called}" for _, _, truly, called, *_ in lines)
-    _ready(run.figures / "failures.png").write_bytes(scan_sheets.gallery(images, captions))
+    _ready(run.figures / "failures.png").write_bytes(scan_sheets.draw_gallery(images, captions))
     return found
 
 

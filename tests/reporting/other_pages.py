@@ -37,15 +37,15 @@ def audited(_: Make, folder: Path) -> Path:
         make_finding("subjects", "note", "200 people.", (), Histogram({"nearest": np.linspace(0, 1, 50)}, "correlation", 0.9)),
         make_finding("blank", "note", "Two are blank.", ("a.png", "b.png"), ScanSheet(rows[:, 0], ("blank",) * 15)),
     ]  # fmt: skip
-    return audit_page.write(folder, found, pixels, "These scans leak", [("Scans", "40")])
+    return audit_page.write_audit_page(folder, found, pixels, "These scans leak", [("Scans", "40")])
 
 
 def listed(make: Make, folder: Path) -> Path:
     """The checklists of a run."""
     shutil.copytree(make().path, folder / "run")
     run = Run.open(folder / "run")
-    checklists.write(run, RunData.of(run))
-    return run.path / checklists.FILE
+    checklists.write_checklists(run, RunData.of(run))
+    return run.path / checklists.CHECKLISTS_FILE
 
 
 def compared(make: Make, folder: Path) -> Path:
@@ -61,7 +61,7 @@ def compared(make: Make, folder: Path) -> Path:
     gaps = evaluation.paired_difference(*said.values(), draws=50, model="network − with noise")
     spreads = {(m.model, m.name): (m.value, float("nan")) for m in metrics}
     ranks = [rank for name in ("accuracy", "nll") for rank in comparison.rank_classifiers(said, name, draws=50)]
-    text = comparing.build(
+    text = comparing.build_comparison_page(
         "subject",
         ["Few people."],
         dict.fromkeys(said, 1),
@@ -88,13 +88,14 @@ def judged_elsewhere(make: Make, folder: Path) -> Path:
     ]
     found = [Finding("external.few", "warning", "Only few."), Finding("external.copies", "note", "None is a copy.")]
     return _written(
-        external_page.build("elsewhere", said, said, measured, drift, learnt, transport, found, 0.1), folder
+        external_page.build_external_page("elsewhere", said, said, measured, drift, learnt, transport, found, 0.1),
+        folder,
     )
 
 
 def reported(make: Make, folder: Path) -> Path:
     """The report of a run of seven classes, where much is folded away."""
-    return _written(report_page.build(make(**MANY)), folder)
+    return _written(report_page.build_report(make(**MANY)), folder)
 
 
 PAGES: dict[str, Callable[[Make, Path], Path]] = {
@@ -107,7 +108,7 @@ PAGES: dict[str, Callable[[Make, Path], Path]] = {
 
 
 def _said(make: Make, **wishes: object) -> Predictions:
-    return tables.read(make(**wishes).tables / "predictions_subject.csv")
+    return tables.read_predictions(make(**wishes).tables / "predictions_subject.csv")
 
 
 def _written(text: str, folder: Path) -> Path:

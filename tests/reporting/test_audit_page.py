@@ -28,7 +28,9 @@ def everything() -> list[AuditFinding]:
 
 
 def test_the_page_has_every_finding_and_picture(tmp_path, pixels) -> None:
-    page = audit_page.write(tmp_path, everything(), pixels, "These scans leak", [("Scans", "40")]).read_text()
+    page = audit_page.write_audit_page(
+        tmp_path, everything(), pixels, "These scans leak", [("Scans", "40")]
+    ).read_text()
     assert page.index("Copies on two sides.") < page.index("The border tells.") < page.index("Two scans are blank.")
     assert page.count("<img") == 2
     assert page.count("<svg") == 2
@@ -36,7 +38,7 @@ def test_the_page_has_every_finding_and_picture(tmp_path, pixels) -> None:
 
 
 def test_findings_json_names_pictures_that_exist(tmp_path, pixels) -> None:
-    audit_page.write(tmp_path, everything(), pixels, "These scans leak", [])
+    audit_page.write_audit_page(tmp_path, everything(), pixels, "These scans leak", [])
     found = json.loads((tmp_path / "findings.json").read_text())
     assert [one["severity"] for one in found] == ["leak", "warning", "note", "note"]
     assert all((tmp_path / one["figure"]).stat().st_size > 500 for one in found)
@@ -47,19 +49,19 @@ def test_names_cannot_break_the_page(tmp_path, pixels) -> None:
     nasty = make_finding(
         "quality.odd", "note", "<script>alert(1)</script>", ("<b>\n.png",), ScanSheet(np.array([0]), ("<i>&",))
     )
-    page = audit_page.write(tmp_path, [nasty], pixels, "<u>", [("<a>", "<b>")]).read_text()
+    page = audit_page.write_audit_page(tmp_path, [nasty], pixels, "<u>", [("<a>", "<b>")]).read_text()
     assert "<script" not in page
     assert "&lt;b&gt; .png" in page
 
 
 def test_a_pair_is_drawn_side_by_side(pixels) -> None:
-    suffix, data = scan_sheets.draw("x", PairSheet(np.array([[0, 1]]), ("one and two",)), pixels)
+    suffix, data = scan_sheets.draw_finding("x", PairSheet(np.array([[0, 1]]), ("one and two",)), pixels)
     with Image.open(io.BytesIO(data)) as picture:
         assert suffix == "png"
         assert picture.width > 1.2 * picture.height
 
 
 def test_an_audit_without_findings_says_so(tmp_path, pixels) -> None:
-    page = audit_page.write(tmp_path, [], pixels, "Nothing leaks", [("Scans", "40")]).read_text()
+    page = audit_page.write_audit_page(tmp_path, [], pixels, "Nothing leaks", [("Scans", "40")]).read_text()
     assert "No check found anything." in page
     assert json.loads((tmp_path / "findings.json").read_text()) == []

@@ -24,54 +24,54 @@ def run(make_run: Make, tmp_path: Path) -> Run:
     "name", ["metrics.json", "tables/predictions.csv", "tables/breakdown_site.csv", "fits/honest/0/calibrator.json"]
 )
 def test_an_edited_file_is_named(run: Run, name: str) -> None:
-    assert checksums.check(run)
+    assert checksums.verify_checksums(run)
     path = run.path / name
     text = path.read_text(encoding="utf-8")
     changed = text.replace("0.", "0.9", 1) if "0." in text else text.replace("1", "2", 1)
     assert changed != text
     path.write_text(changed, encoding="utf-8")
     with pytest.raises(RunError, match=rf"{Path(name).name} is not what scanwise wrote"):
-        report_page.build(run)
+        report_page.build_report(run)
     path.write_text(text, encoding="utf-8")
-    assert checksums.check(run)
+    assert checksums.verify_checksums(run)
 
 
 def test_a_missing_file_is_named_with_what_to_do(run: Run) -> None:
     (run.tables / "predictions.csv").unlink()
     with pytest.raises(RunError, match=r"predictions\.csv is missing.*--resume"):
-        report_page.build(run)
+        report_page.build_report(run)
 
 
 def test_a_run_that_was_never_sealed_is_not_vouched_for(run: Run) -> None:
-    (run.path / checksums.NAME).unlink()
-    assert not checksums.check(run)
-    assert checksums.digests(run) == {}
+    (run.path / checksums.CHECKSUMS_FILE).unlink()
+    assert not checksums.verify_checksums(run)
+    assert checksums.read_checksums(run) == {}
 
 
 def test_sums_are_what_sha256sum_reads(run: Run) -> None:
-    told = checksums.digests(run)
+    told = checksums.read_checksums(run)
     assert {"recipe.yaml", "metrics.json", "cohort.parquet", "tables/predictions.parquet"} <= set(told)
     assert told["recipe.yaml"] == sha256_of(run.recipe)
 
 
 def test_report_card_and_checklists_are_the_same_bytes_again(run: Run) -> None:
-    report_page.write(run)
+    report_page.write_report(run)
     names = ("report.html", "model_card.md", "checklists.html")
     first = {name: (run.path / name).read_bytes() for name in names}
-    report_page.write(run)
+    report_page.write_report(run)
     assert first == {name: (run.path / name).read_bytes() for name in names}
 
 
 def test_paper_needs_a_browser_and_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = report_page.write(run)
+    page = report_page.write_report(run)
     monkeypatch.setattr(pdf.shutil, "which", lambda _: None)
     with pytest.raises(RunError, match="needs a Chromium"):
-        pdf.write(page)
+        pdf.write_pdf(page)
 
 
 @pytest.mark.browser
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium here")
 def test_paper_is_a_pdf(run: Run) -> None:
-    paper = pdf.write(report_page.write(run))
+    paper = pdf.write_pdf(report_page.write_report(run))
     assert paper.read_bytes()[:5] == b"%PDF-"
     assert paper.stat().st_size > 50_000

@@ -12,30 +12,30 @@ from scanwise.reporting import curves
 
 def _recall() -> str:
     x = np.array([0.2, 0.6, 1.0])
-    lines = [curves.Curve("Stroke & co", x, np.array([1.0, 0.75, 0.5]), 0.81, 0.5)]
-    return curves.precision_recall("recall", lines, "subject")
+    lines = [curves.PrecisionRecallCurve("Stroke & co", x, np.array([1.0, 0.75, 0.5]), 0.81, 0.5)]
+    return curves.draw_precision_recall("recall", lines, "subject")
 
 
 def _chances() -> str:
     chances, labels = np.array([0.9, 0.8, 0.1, 0.2, 0.3]), np.array([1, 1, 0, 0, 0])
-    return curves.probabilities("chances", chances, labels, 1, ["Control <x>", "Stroke", "Never tested"], "scan")
+    return curves.draw_probabilities("chances", chances, labels, 1, ["Control <x>", "Stroke", "Never tested"], "scan")
 
 
 def _benefit(better: bool = True) -> str:
     cuts = np.arange(1, 100) / 100
     everybody = 0.3 - 0.7 * cuts / (1 - cuts)
     network = np.maximum(everybody, 0) + (0.05 if better else 0) * (cuts < 0.5)
-    return curves.net_benefit(
+    return curves.draw_decision_curve(
         "benefit", {"threshold": cuts, "network": network, "everybody": everybody}, "Stroke", "scan"
     )
 
 
 def _gaps() -> str:
     gaps = [
-        curves.Gap("Accuracy", 3.0, -2.0, 8.0, "+3 points (−2 to +8)"),
-        curves.Gap("Macro F1", 6, 1, 9, "+6 points"),
+        curves.DifferenceEstimate("Accuracy", 3.0, -2.0, 8.0, "+3 points (−2 to +8)"),
+        curves.DifferenceEstimate("Macro F1", 6, 1, 9, "+6 points"),
     ]
-    return curves.differences("gaps", {"a − b": gaps}, "points")
+    return curves.draw_differences("gaps", {"a − b": gaps}, "points")
 
 
 @pytest.mark.parametrize("draw", [_recall, _chances, _benefit, _gaps])

@@ -16,7 +16,7 @@ from test_browser import AXE
 
 from scanwise.csv_files import write_csv
 from scanwise.reporting import explanation_parts, explanations
-from scanwise.reporting.page import page
+from scanwise.reporting.page import render_page
 from scanwise.reporting.run_data import RunData
 from scanwise.run import Run, write_json
 
@@ -103,8 +103,8 @@ def explained(make_run: Callable[..., Run], tmp_path_factory: pytest.TempPathFac
 
 
 def section(contents: RunData, place: Path) -> str:
-    found = explanations.explanations(replace(contents, run=Run(place)))
-    return page("explanations.html.jinja", {"explanations": found})
+    found = explanations.build_explanations(replace(contents, run=Run(place)))
+    return render_page("explanations.html.jinja", {"explanations": found})
 
 
 def plain(page: str) -> str:
@@ -186,17 +186,17 @@ def test_of_many_titles_each_class_shows_its_surest_first() -> None:
         for place, kind in enumerate(("surest right", "surest right", "surest wrong", "most uncertain"))
     }
     chosen = explanation_parts._chosen(Few, scans)  # type: ignore[arg-type]
-    assert len(chosen) == explanation_parts.MOST
+    assert len(chosen) == explanation_parts.TITLES_SHOWN
     assert [mine[0]["truth"] for mine in chosen] == [name for name in Few.cohort.classes for _ in range(2)]
     assert {mine[0]["example"] for mine in chosen} == {"surest right", "surest wrong"}
 
 
 @pytest.mark.parametrize("fall", [0.2, 0.7, 2.5, 4.0, 6.9])
 def test_figures_below_words_are_odds(fall: float) -> None:
-    told = float(explanation_parts.odds(fall).split("\u00a0")[1])
+    told = float(explanation_parts.format_odds(fall).split("\u00a0")[1])
     assert told == pytest.approx(math.exp(fall), rel=0.05)
-    assert explanation_parts.odds(-fall)[0] == "×"
-    assert explanation_parts.odds(fall)[0] == "÷"
+    assert explanation_parts.format_odds(-fall)[0] == "×"
+    assert explanation_parts.format_odds(fall)[0] == "÷"
 
 
 # --- in a browser ---

@@ -13,23 +13,23 @@ TITLES = ["normal", "<mild> & $\\frac{", "stage \x00 3"]
 HISTORY = {name: np.array([0.9, 0.5, 0.6]) for name in ("train_loss", "validation_loss", "validation_macro_f1")}
 HISTORY["epoch"] = np.array([1.0, 2.0, 3.0])
 BINS = [{"confidence": 0.4, "accuracy": 0.5, "count": 3}, {"confidence": 0.9, "accuracy": 0.8, "count": 9}]
-ROC = figures.Roc("mild", np.array([0.0, 0.2, 1.0]), np.array([0.0, 0.7, 1.0]), 0.75)
+ROC = figures.RocCurve("mild", np.array([0.0, 0.2, 1.0]), np.array([0.0, 0.7, 1.0]), 0.75)
 ROWS = [
-    figures.Estimate("This network", 0.7, 0.6, 0.8, 200, network=True),
-    figures.Estimate("Nearest neighbour", 0.5, 0.4, 0.6, 200),
+    figures.ForestRow("This network", 0.7, 0.6, 0.8, 200, network=True),
+    figures.ForestRow("Nearest neighbour", 0.5, 0.4, 0.6, 200),
 ]
 DRAW = {
-    "learning": lambda name: figures.learning_curves(name, [HISTORY, HISTORY], [2, 1]),
-    "classes": lambda name: figures.class_distribution(name, TITLES, {"Training": np.array([3, 2, 0])}, "scan"),
-    "confusion": lambda name: figures.confusion_matrix(name, MATRIX, TITLES, "scan"),
-    "many": lambda name: figures.confusion_matrix(
+    "learning": lambda name: figures.draw_learning_curves(name, [HISTORY, HISTORY], [2, 1]),
+    "classes": lambda name: figures.draw_class_distribution(name, TITLES, {"Training": np.array([3, 2, 0])}, "scan"),
+    "confusion": lambda name: figures.draw_confusion_matrix(name, MATRIX, TITLES, "scan"),
+    "many": lambda name: figures.draw_confusion_matrix(
         name, np.eye(12, dtype=int), [f"kind {i}" for i in range(12)], "scan"
     ),
-    "roc": lambda name: figures.roc(name, [ROC], "subject"),
-    "reliability": lambda name: figures.reliability(name, {"before": BINS, "after calibration": BINS}),
-    "sets": lambda name: figures.set_sizes(name, np.array([0, 5, 3]), np.array([0, 4, 3]), "scan"),
-    "risk": lambda name: figures.risk_coverage(name, np.array([0.5, 1.0]), np.array([0.0, 0.25]), "subject"),
-    "forest": lambda name: figures.forest(name, {"On new people": ROWS, "As published": ROWS}, "accuracy"),
+    "roc": lambda name: figures.draw_roc(name, [ROC], "subject"),
+    "reliability": lambda name: figures.draw_reliability(name, {"before": BINS, "after calibration": BINS}),
+    "sets": lambda name: figures.draw_set_sizes(name, np.array([0, 5, 3]), np.array([0, 4, 3]), "scan"),
+    "risk": lambda name: figures.draw_risk_coverage(name, np.array([0.5, 1.0]), np.array([0.0, 0.25]), "subject"),
+    "forest": lambda name: figures.draw_forest(name, {"On new people": ROWS, "As published": ROWS}, "accuracy"),
 }
 
 
@@ -58,7 +58,7 @@ def test_colours_follow_the_page(kind: str) -> None:
 
 
 def test_confusion_words_say_the_counts() -> None:
-    svg = figures.confusion_matrix("x", MATRIX, ["a", "b", "c"], "subject")
+    svg = figures.draw_confusion_matrix("x", MATRIX, ["a", "b", "c"], "subject")
     text = ElementTree.fromstring(svg).findtext("{http://www.w3.org/2000/svg}desc")  # noqa: S314
     assert text is not None
     assert text.replace("\xa0", " ").startswith("Of 9 subjects truly a: 8 as a and 1 as b. Of 8 subjects truly b: ")
@@ -77,6 +77,6 @@ def test_style_stays_inside_the_drawing() -> None:
 def test_montage_is_a_png_of_fixed_bytes(channels: int) -> None:
     images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, channels), dtype=np.uint8)
     titles = ["a", "a", "a", "a", "<b>", "$c"]
-    made = figures.montage(images, titles)
+    made = figures.draw_montage(images, titles)
     assert made.startswith(b"\x89PNG")
-    assert made == figures.montage(images, titles)
+    assert made == figures.draw_montage(images, titles)

@@ -19,7 +19,7 @@ Make = Callable[..., Run]
 
 def test_metadata_is_read_back_as_the_hub_does(make_run: Make) -> None:
     contents = RunData.of(make_run())
-    read = ModelCard(model_card.build(contents))
+    read = ModelCard(model_card.build_model_card(contents))
     assert read.data.library_name == "scanwise"
     assert read.data.model_name == contents.recipe.name
     accuracy = contents.numbers.find("accuracy", "honest", "subject")
@@ -34,7 +34,7 @@ def test_metadata_is_read_back_as_the_hub_does(make_run: Make) -> None:
 def test_leaked_figures_do_not_leave(make_run: Make) -> None:
     contents = RunData.of(make_run())
     leaked = replace(contents, fits=tuple(f for f in contents.fits if f.split.protocol == "published"))
-    text = model_card.build(leaked)
+    text = model_card.build_model_card(leaked)
     assert ModelCard(text).data.eval_results is None
     assert "never judged on new people" in text
     assert "%" not in text.partition("## Evaluation")[2]
@@ -75,7 +75,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_stand_in_of_the_hub_takes_it(make_run: Make, hub: None) -> None:
-    text = model_card.build(RunData.of(make_run()))
+    text = model_card.build_model_card(RunData.of(make_run()))
     ModelCard(text).validate()
     with pytest.raises(ValueError, match="incomplete"):
         ModelCard.validate(_Broken(text))

@@ -17,7 +17,7 @@ from scanwise.records import load_metrics, save_metrics
 from scanwise.reporting import checksums
 from scanwise.reporting import report as report_page
 from scanwise.reporting.run_data import RunData
-from scanwise.reporting.summary import verdict
+from scanwise.reporting.summary import compare_with_baselines
 from scanwise.run import Run
 
 Make = Callable[..., Run]
@@ -106,7 +106,7 @@ def test_same_folder_same_bytes_wherever_it_lies_and_whatever_is_made_later(
     run = copied(make_run(), tmp_path / "elsewhere")
     run.bundle.mkdir()
     (run.bundle / "model.safetensors").write_bytes(b"x")
-    assert report_page.write(run) == run.report
+    assert report_page.write_report(run) == run.report
     assert run.report.read_bytes() == page.encode()
 
 
@@ -201,8 +201,8 @@ def test_published_metrics_of_calibration_and_sets_are_never_shown(make_run: Mak
     ]
     assert extra
     save_metrics([*metrics, *extra], run.metrics)
-    checksums.seal(run)
-    assert report_page.build(run) == page
+    checksums.write_checksums(run)
+    assert report_page.build_report(run) == page
 
 
 def test_a_run_without_published_protocol_has_no_second_column(page_of: Page) -> None:
@@ -216,7 +216,7 @@ def test_verdict_needs_an_interval_above_zero(make_run: Make, page_of: Page, ski
     metrics = load_metrics(run.metrics)
     leads = [m.low > 0 for m in metrics if m.name == "accuracy difference" and m.unit == "subject"]
     assert all(leads) == beats
-    found = verdict(RunData.of(run), "honest")
+    found = compare_with_baselines(RunData.of(run), "honest")
     assert found is not None
     assert found.beats == beats
     assert ("It beats every trivial rival" in page) == beats
@@ -227,8 +227,8 @@ def test_a_rival_without_paired_difference_is_not_beaten(make_run: Make, tmp_pat
     run = copied(make_run(skill=8.0, published=False), tmp_path / "run")
     kept = [m for m in load_metrics(run.metrics) if not (m.name == "accuracy difference" and m.model == "majority")]
     save_metrics(kept, run.metrics)
-    checksums.seal(run)
-    found = verdict(RunData.of(run), "honest")
+    checksums.write_checksums(run)
+    found = compare_with_baselines(RunData.of(run), "honest")
     assert found is not None
     assert not found.beats
     assert "majority class" in found.text
@@ -263,7 +263,7 @@ def test_a_missing_file_is_named(make_run: Make, tmp_path: Path, name: str) -> N
     (run.path / name).unlink()
     run.report.unlink(missing_ok=True)
     with pytest.raises(RunError, match=Path(name).name):
-        report_page.write(run)
+        report_page.write_report(run)
     assert not run.report.exists()
 
 

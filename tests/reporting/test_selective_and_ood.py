@@ -15,7 +15,7 @@ from scanwise.records import Metric, load_metrics, save_metrics
 from scanwise.reporting import report as report_page
 from scanwise.reporting import tables
 from scanwise.reporting.run_data import RunData
-from scanwise.reporting.selective_and_ood import doubts
+from scanwise.reporting.selective_and_ood import build_abstention
 from scanwise.run import Run
 from tiny import Whole
 
@@ -24,7 +24,7 @@ Make = Callable[..., Run]
 
 def text_of(run: Run) -> str:
     """The words of the section, with plain spaces."""
-    found = re.search(r'<section aria-labelledby="doubt">.*?</section>', report_page.build(run), re.DOTALL)
+    found = re.search(r'<section aria-labelledby="doubt">.*?</section>', report_page.build_report(run), re.DOTALL)
     return re.sub(r"\s+", " ", re.sub(r"<svg.*?</svg>|<[^>]+>", " ", found[0], flags=re.DOTALL)) if found else ""
 
 
@@ -105,7 +105,7 @@ def test_made_up_scans_are_told_with_every_score_over_folds(run: Run) -> None:
 
 
 def test_run_without_any_of_it_shows_the_curve_alone(run: Run) -> None:
-    found = doubts(RunData.of(run))
+    found = build_abstention(RunData.of(run))
     assert found is not None
     assert (found.strange, found.answered, found.tables) == ("", "", ())
     text = text_of(run)
@@ -114,9 +114,9 @@ def test_run_without_any_of_it_shows_the_curve_alone(run: Run) -> None:
 
 
 def test_curve_says_where_it_ends(run: Run) -> None:
-    found = doubts(RunData.of(run))
+    found = build_abstention(RunData.of(run))
     assert found is not None
-    said = tables.read(run.tables / "predictions_subject.csv")
+    said = tables.read_predictions(run.tables / "predictions_subject.csv")
     error = float((said.predicted != said.labels).mean())
     words = re.search(r"<desc[^>]*>(.*?)</desc>", str(found.curve.svg))
     assert words

@@ -43,9 +43,9 @@ def test_predictions_read_back_to_the_last_bit(tmp_path: Path) -> None:
         ood_flag=rng.random(40) < 0.5, expected_cdr=rng.random(40), cdr_sd=rng.random(40),
     )  # fmt: skip
     run = Run(tmp_path)
-    tables.write(run, "honest", said, None)
-    back = tables.read(run.tables / "predictions.csv")
-    for name in ("scans", "subjects", "probs", "sets", "entropy", "abstain", "labels", *tables.LATER[:-1]):
+    tables.write_prediction_tables(run, "honest", said, None)
+    back = tables.read_predictions(run.tables / "predictions.csv")
+    for name in ("scans", "subjects", "probs", "sets", "entropy", "abstain", "labels", *tables.LATER_COLUMNS[:-1]):
         np.testing.assert_array_equal(getattr(back, name), getattr(said, name))
     assert back.deferred is None
     assert back.classes == classes
@@ -56,7 +56,7 @@ def test_predictions_read_back_to_the_last_bit(tmp_path: Path) -> None:
 def test_classification_report_equals_scikit_learn(make_run: Make) -> None:
     run = make_run()
     for unit, name in (("scan", "predictions.csv"), ("subject", "predictions_subject.csv")):
-        said = tables.read(run.tables / name)
+        said = tables.read_predictions(run.tables / name)
         rows = [row for row in rows_of(run.tables / "classification_report.csv") if row["unit"] == unit]
         want = precision_recall_fscore_support(said.labels, said.predicted, labels=[0, 1, 2], zero_division=0)
         for index in range(3):
@@ -72,7 +72,7 @@ def test_classification_report_equals_scikit_learn(make_run: Make) -> None:
 
 def test_confusion_matrix_equals_scikit_learn(make_run: Make) -> None:
     run = make_run()
-    said = tables.read(run.tables / "predictions.csv")
+    said = tables.read_predictions(run.tables / "predictions.csv")
     rows = [row for row in rows_of(run.tables / "confusion_matrix.csv") if row["unit"] == "scan"]
     got = [[int(row[f"predicted_{name}"]) for name in NAMES] for row in rows]
     np.testing.assert_array_equal(got, confusion_matrix(said.labels, said.predicted, labels=range(4)))
@@ -99,7 +99,7 @@ def test_rivals_stand_beside_the_network(make_run: Make) -> None:
 def test_class_distribution_counts_every_scan_once(make_run: Make) -> None:
     run = make_run()
     cohort, split = Cohort.load(run.cohort), Split.load(run.fit("honest", 0).split)
-    rows = tables.distribution(cohort, split)
+    rows = tables.class_distribution_rows(cohort, split)
     assert sum(row[4] for row in rows) == len(cohort)
     assert ("honest", 0, "train", "moderatedemented", 8, 2) in rows
     file = rows_of(run.tables / "class_distribution.csv")
@@ -129,7 +129,7 @@ def test_a_foreign_table_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "predictions.csv"
     path.write_text("path,subject\n1.png,a\n")
     with pytest.raises(RunError, match="not a table of predictions"):
-        tables.read(path)
+        tables.read_predictions(path)
 
 
 def test_no_difference_without_network() -> None:

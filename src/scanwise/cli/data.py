@@ -55,13 +55,13 @@ def audit(data: str, subject: str, out: Path, fix: Path | None, as_json: bool, s
 
 def _print_audit(found: "AuditResult") -> None:
     """The verdict and every finding, the gravest first."""
-    from scanwise.reporting.audit_page import sort
+    from scanwise.reporting.audit_page import sort_findings
 
     colours = {"leak": "red", "warning": "yellow", "note": "white"}
     table = make_table("", ["", "check", "finding"])
     table.columns[1].justify = table.columns[2].justify = "left"
     table.columns[1].max_width = 22
-    for one in sort(found.noted):
+    for one in sort_findings(found.noted):
         severity, message = one.finding.severity, one.finding.message
         told = shorten(message, 150, placeholder=" …") if severity == "note" else message
         table.add_row(severity, one.finding.check, told, style=colours[severity])

@@ -106,9 +106,9 @@ def report(run: Path, pdf: bool) -> None:
     from scanwise.reporting import report as report_page
     from scanwise.run import Run
 
-    page = report_page.write(Run.open(run))
+    page = report_page.write_report(Run.open(run))
     click.echo(page)
     if pdf:
         from scanwise.reporting import pdf as paper
 
-        click.echo(paper.write(page))
+        click.echo(paper.write_pdf(page))

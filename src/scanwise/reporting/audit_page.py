@@ -11,9 +11,9 @@ from markupsafe import Markup
 from scanwise.audit.evidence import AuditFinding
 from scanwise.records import Finding, save_findings
 from scanwise.reporting import scan_sheets
-from scanwise.reporting.page import page
+from scanwise.reporting.page import render_page
 from scanwise.reporting.provenance import SEVERITIES
-from scanwise.reporting.scan_sheets import Pixels
+from scanwise.reporting.scan_sheets import Thumbnails
 from scanwise.reporting.wording import counted, printable
 from scanwise.run import layout, write_text, writing
 
@@ -21,7 +21,7 @@ NAMES_SHOWN = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class FindingEntry:
     """One finding as the page shows it."""
 
     severity: str
@@ -34,8 +34,8 @@ class Entry:
     caption: str
 
 
-def write(
-    folder: Path, noted: Sequence[AuditFinding], pixels: Pixels, title: str, facts: Sequence[tuple[str, str]]
+def write_audit_page(
+    folder: Path, noted: Sequence[AuditFinding], pixels: Thumbnails, title: str, facts: Sequence[tuple[str, str]]
 ) -> Path:
     """Write `findings.json`, `figures/` and `audit.html` into a folder, each whole or not at all.
 
@@ -49,9 +49,9 @@ def write(
     Returns:
         the page.
     """
-    entries: list[Entry] = []
+    entries: list[FindingEntry] = []
     findings: list[Finding] = []
-    for index, one in enumerate(sort(noted)):
+    for index, one in enumerate(sort_findings(noted)):
         finding = one.finding
         drawn = _draw(folder, index, one, pixels)
         if drawn:
@@ -68,11 +68,11 @@ def write(
         "entries": entries,
         "counts": counts,
     }
-    write_text(page("audit.html.jinja", values), folder / layout.AUDIT_PAGE)
+    write_text(render_page("audit.html.jinja", values), folder / layout.AUDIT_PAGE)
     return folder / layout.AUDIT_PAGE
 
 
-def sort(noted: Sequence[AuditFinding]) -> list[AuditFinding]:
+def sort_findings(noted: Sequence[AuditFinding]) -> list[AuditFinding]:
     """The gravest first; equals stay in the order of the checks."""
     order = list(SEVERITIES)
     return sorted(noted, key=lambda one: order.index(one.finding.severity))
@@ -82,12 +82,12 @@ def _count(findings: Sequence[Finding], severity: str) -> int:
     return sum(finding.severity == severity for finding in findings)
 
 
-def _draw(folder: Path, index: int, one: AuditFinding, pixels: Pixels) -> tuple[str, Markup] | None:
+def _draw(folder: Path, index: int, one: AuditFinding, pixels: Thumbnails) -> tuple[str, Markup] | None:
     """Draw the picture of a finding into `figures/`; its relative path, and itself for the page."""
     if one.picture is None:
         return None
     name = f"{index:02d}-{one.finding.check.replace('.', '-')}"
-    suffix, data = scan_sheets.draw(f"a{index}", one.picture, pixels)
+    suffix, data = scan_sheets.draw_finding(f"a{index}", one.picture, pixels)
     with writing(folder / "figures" / f"{name}.{suffix}") as temporary:
         temporary.write_bytes(data)
     if suffix == "svg":
@@ -98,8 +98,8 @@ def _draw(folder: Path, index: int, one: AuditFinding, pixels: Pixels) -> tuple[
     )
 
 
-def _entry(finding: Finding, picture: Markup, one: AuditFinding) -> Entry:
-    return Entry(
+def _entry(finding: Finding, picture: Markup, one: AuditFinding) -> FindingEntry:
+    return FindingEntry(
         severity=finding.severity,
         word=SEVERITIES[finding.severity],
         check=finding.check,
@@ -107,5 +107,5 @@ def _entry(finding: Finding, picture: Markup, one: AuditFinding) -> Entry:
         scans=tuple(printable(scan) for scan in finding.scans[:NAMES_SHOWN]),
         more=max(0, len(finding.scans) - NAMES_SHOWN),
         picture=picture,
-        caption=scan_sheets.describe(one.picture) if one.picture else "",
+        caption=scan_sheets.describe_picture(one.picture) if one.picture else "",
     )

@@ -9,14 +9,22 @@ from scanwise import evaluation, metrics
 from scanwise.arrays import softmax
 from scanwise.records import BoolArray, IntArray, Metric, Predictions, Unit
 from scanwise.reporting import figures
-from scanwise.reporting.components import MOST, Drawing, Table, chosen, drawing, pick, shortened
+from scanwise.reporting.components import (
+    CLASSES_SHOWN,
+    ReportFigure,
+    ReportTable,
+    describe_pick,
+    embed_svg,
+    pick_classes,
+    shorten_table,
+)
 from scanwise.reporting.run_data import RunData
-from scanwise.reporting.sections import labels_of
+from scanwise.reporting.sections import true_labels
 from scanwise.reporting.wording import SPACE, counted, fixed, in_full, listed, percent, printable, term, with_interval
 from scanwise.run import layout
 
-CALIBRATION = {name: metrics.METRICS[name] for name in ("ece", "nll", "brier")}
-WHOM = {
+CALIBRATION_METRICS = {name: metrics.METRICS[name] for name in ("ece", "nll", "brier")}
+GUARANTEED_TO = {
     "new scan": "a new scan",
     "new subject": "a new person, all scans taken together",
     "random scan of a new subject": "one scan, drawn at random, of a new person",
@@ -24,18 +32,18 @@ WHOM = {
 }
 
 
-def calibration(contents: RunData) -> tuple[list[Drawing], list[Table], list[str]]:
+def build_calibration(contents: RunData) -> tuple[list[ReportFigure], list[ReportTable], list[str]]:
     """Whether "90 % sure" is right nine times in ten, before and after the temperature."""
     said, logits = contents.predictions["honest", "scan"], contents.raw_logits()
-    both = {"after calibration": (said.probs, labels_of(said))}
+    both = {"after calibration": (said.probs, true_labels(said))}
     if logits:
         raw = np.concatenate([softmax(part.logits).mean(axis=1) for part in logits])
         both = {"before": (raw, np.concatenate([part.labels for part in logits])), **both}
-    figure = figures.reliability(
+    figure = figures.draw_reliability(
         "reliability", {name: evaluation.reliability_bins(*pair, 10) for name, pair in both.items()}
     )
     rows = []
-    for name, measure in CALIBRATION.items():
+    for name, measure in CALIBRATION_METRICS.items():
         cells = [
             in_full(contents.numbers.find(name, "honest", "scan") or _plain(name, measure(*pair), len(pair[1])))
             if when != "before"
@@ -44,9 +52,9 @@ def calibration(contents: RunData) -> tuple[list[Drawing], list[Table], list[str
         ]
         rows.append((term(name).title, *cells))
     columns = ("Measure", *(name.capitalize() for name in both))
-    table = Table("By scan, on the test side", columns, tuple(rows), layout.METRICS)
+    table = ReportTable("By scan, on the test side", columns, tuple(rows), layout.METRICS)
     caption = "On the dotted line, confidence means what it says; below it the network is too sure of itself."
-    return [drawing(figure, caption)], [table], _temperatures(contents)
+    return [embed_svg(figure, caption)], [table], _temperatures(contents)
 
 
 def _plain(name: str, value: metrics.MetricValue, count: int) -> Metric:
@@ -72,51 +80,51 @@ def _spread(values: list[float]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Sets:
+class PredictionSetSection:
     """The prediction sets of one unit: the promise, what came of it, and the details."""
 
     unit: Unit
-    promise: str
+    guarantee: str
     outcome: str
     kept: bool
-    drawing: Drawing
-    table: Table
+    figure: ReportFigure
+    table: ReportTable
 
 
-def sets(contents: RunData) -> list[Sets]:
+def build_prediction_sets(contents: RunData) -> list[PredictionSetSection]:
     """What the sets promise and what they did, by subject and by scan."""
     found = [(unit, contents.predictions["honest", unit]) for unit in contents.units("honest")]
     return [_sets(contents, unit, said, said.sets) for unit, said in found if said.sets is not None]
 
 
-def _sets(contents: RunData, unit: Unit, said: Predictions, named: BoolArray) -> Sets:
+def _sets(contents: RunData, unit: Unit, said: Predictions, named: BoolArray) -> PredictionSetSection:
     size, most = named.sum(axis=1), len(said.classes) + 1
-    inside = named[np.arange(len(said)), labels_of(said)]
+    inside = named[np.arange(len(said)), true_labels(said)]
     sizes, covered = np.bincount(size, minlength=most), np.bincount(size[inside], minlength=most)
-    figure = figures.set_sizes(f"sets-{unit}", sizes, covered, unit, 0 if sizes[0] else 1)
+    figure = figures.draw_set_sizes(f"sets-{unit}", sizes, covered, unit, 0 if sizes[0] else 1)
     caption = f"By {unit}: how many classes a set names. Exactly one is a clear answer; otherwise a person must look."
     columns = ("Who", "Coverage", "Mean set size")
     rows = tuple(_set_rows(contents, said, inside, size, unit))
-    counts = [len(said), *np.bincount(labels_of(said), minlength=len(said.classes)).tolist()]
+    counts = [len(said), *np.bincount(true_labels(said), minlength=len(said.classes)).tolist()]
     notes = tuple(counted(count, unit) for count in counts)
     title = f"By {unit}: how often the set held the true class"
-    table = Table(title, columns, rows, layout.METRICS, notes)
-    if len(said.classes) > MOST:
-        held = [float(inside[labels_of(said) == index].mean()) if n else np.nan for index, n in enumerate(counts[1:])]
-        kept_rows = [0, *(1 + row for row in pick(counts[1:], held))]
-        table = shortened(table, kept_rows, chosen(len(said.classes), "with the lowest coverage"))
+    table = ReportTable(title, columns, rows, layout.METRICS, notes)
+    if len(said.classes) > CLASSES_SHOWN:
+        held = [float(inside[true_labels(said) == index].mean()) if n else np.nan for index, n in enumerate(counts[1:])]
+        kept_rows = [0, *(1 + row for row in pick_classes(counts[1:], held))]
+        table = shorten_table(table, kept_rows, describe_pick(len(said.classes), "with the lowest coverage"))
     outcome, kept = _outcome(contents, float((size == 1).mean()), len(said), unit)
-    return Sets(
+    return PredictionSetSection(
         unit,
-        promise(contents, unit),
+        describe_guarantee(contents, unit),
         outcome,
         kept,
-        drawing(figure, caption),
+        embed_svg(figure, caption),
         table,
     )
 
 
-def promise(contents: RunData, unit: str) -> str:
+def describe_guarantee(contents: RunData, unit: str) -> str:
     """The guarantee in plain words: how much, to whom, from how many."""
     learnt = [part[unit] for part in contents.learnt("conformal") if unit in part]
     if learnt and any(part.get("threshold", 0) is None for part in learnt):
@@ -125,9 +133,9 @@ def promise(contents: RunData, unit: str) -> str:
     people = [len(np.unique(contents.cohort.subject[f.split.rows("calibration")])) for f in contents.fits_of("honest")]
     usual = "new subject" if unit == "subject" else "random scan of a new subject"
     whom = (
-        WHOM.get(str(learnt[0].get("guarantee", usual)) if learnt else usual, WHOM[usual])
+        GUARANTEED_TO.get(str(learnt[0].get("guarantee", usual)) if learnt else usual, GUARANTEED_TO[usual])
         if known
-        else WHOM["new scan"]
+        else GUARANTEED_TO["new scan"]
     )
     from_whom = counted(people[0], "calibration subject" if known else "calibration scan")
     if len(set(people)) > 1:
@@ -159,7 +167,7 @@ def _outcome(contents: RunData, single: float, count: int, unit: str) -> tuple[s
 def _set_rows(
     contents: RunData, said: Predictions, inside: BoolArray, size: IntArray, unit: str
 ) -> Iterable[tuple[str, ...]]:
-    labels = labels_of(said)
+    labels = true_labels(said)
     groups = [(contents.title(name), f"class={name}", labels == index) for index, name in enumerate(said.classes)]
     for title, group, here in [("Everyone", "", np.ones(len(said), dtype=np.bool_)), *groups]:
         count = int(here.sum())

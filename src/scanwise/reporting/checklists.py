@@ -15,12 +15,12 @@ from scanwise.reporting.run_data import RunData
 from scanwise.reporting.wording import counted, in_full, listed, printable
 from scanwise.run import Run, layout, read_json, write_text
 
-Told = Callable[[RunData], str]
-FILE = layout.CHECKLISTS
+Statement = Callable[[RunData], str]
+CHECKLISTS_FILE = layout.CHECKLISTS
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class ChecklistItem:
     """One item of a checklist.
 
     Attributes:
@@ -34,14 +34,14 @@ class Item:
 
     number: str
     asks: str
-    told: Told | None = None
+    told: Statement | None = None
     files: tuple[str, ...] = ()
     missing: str = "A run cannot know this: the authors must say it."
     rest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
+class ItemEvidence:
     """An item with its evidence: what is said and (file, hash) pairs, what the authors must still add, or what is missing."""
 
     number: str
@@ -195,134 +195,134 @@ _RUN_EXTERNAL = "Not tested on other people: run `scanwise evaluate RUN --data O
 _HEAT = "This run has no heatmaps."
 
 CLAIM = (
-    Item("1", "Title: a study of artificial intelligence, and which kind", _aim, (layout.RECIPE,), rest="The wording of the title is the authors’."),
-    Item("2", "Structured summary", _summary, (layout.METRICS,), rest="The abstract itself is the authors’."),
-    Item("3", "Background, intended use and role"),
-    Item("4", "Aims and hypotheses"),
-    Item("5", "Prospective or retrospective"),
-    Item("6", "Goal of the study", _aim, (layout.RECIPE,), rest="The goal of the study is the authors’."),
-    Item("7", "Sources of the data", _sources, (layout.COHORT, layout.PROVENANCE), rest="Hospitals, dates and permission are not known to the run."),
-    Item("8", "Who was included and excluded", _excluded, (layout.QUARANTINE,), rest="Clinical criteria are not known to the run."),
-    Item("9", "Preparation of the data", _preparation, (layout.RECIPE,)),
-    Item("10", "Selection of parts of the data", _excluded, (layout.QUARANTINE, layout.COHORT), rest="Clinical criteria are not known to the run."),
-    Item("11", "De-identification"),
-    Item("12", "How missing data were handled", _missing_data, (layout.QUARANTINE,)),
-    Item("13", "How the images were acquired"),
-    Item("14", "How the reference standard was obtained"),
-    Item("15", "Why that reference standard"),
-    Item("16", "Where the annotations come from"),
-    Item("17", "Annotation of the test set"),
-    Item("18", "Agreement between and within raters"),
-    Item("19", "How data were assigned to partitions", _partition, (layout.table_link(layout.CLASS_DISTRIBUTION),)),
-    Item(
+    ChecklistItem("1", "Title: a study of artificial intelligence, and which kind", _aim, (layout.RECIPE,), rest="The wording of the title is the authors’."),
+    ChecklistItem("2", "Structured summary", _summary, (layout.METRICS,), rest="The abstract itself is the authors’."),
+    ChecklistItem("3", "Background, intended use and role"),
+    ChecklistItem("4", "Aims and hypotheses"),
+    ChecklistItem("5", "Prospective or retrospective"),
+    ChecklistItem("6", "Goal of the study", _aim, (layout.RECIPE,), rest="The goal of the study is the authors’."),
+    ChecklistItem("7", "Sources of the data", _sources, (layout.COHORT, layout.PROVENANCE), rest="Hospitals, dates and permission are not known to the run."),
+    ChecklistItem("8", "Who was included and excluded", _excluded, (layout.QUARANTINE,), rest="Clinical criteria are not known to the run."),
+    ChecklistItem("9", "Preparation of the data", _preparation, (layout.RECIPE,)),
+    ChecklistItem("10", "Selection of parts of the data", _excluded, (layout.QUARANTINE, layout.COHORT), rest="Clinical criteria are not known to the run."),
+    ChecklistItem("11", "De-identification"),
+    ChecklistItem("12", "How missing data were handled", _missing_data, (layout.QUARANTINE,)),
+    ChecklistItem("13", "How the images were acquired"),
+    ChecklistItem("14", "How the reference standard was obtained"),
+    ChecklistItem("15", "Why that reference standard"),
+    ChecklistItem("16", "Where the annotations come from"),
+    ChecklistItem("17", "Annotation of the test set"),
+    ChecklistItem("18", "Agreement between and within raters"),
+    ChecklistItem("19", "How data were assigned to partitions", _partition, (layout.table_link(layout.CLASS_DISTRIBUTION),)),
+    ChecklistItem(
         "20", "Level at which partitions are disjoint", _disjoint, (layout.FINDINGS,),
         "Who is who was not known, or nothing was split by subject: name the subjects and fit again.",
     ),
-    Item("21", "Intended sample size"),
-    Item("22", "Description of the model", _model, (layout.RECIPE,)),
-    Item("23", "Software and versions", _software, (layout.PROVENANCE,)),
-    Item("24", "How parameters were initialised", _start, (layout.PROVENANCE,)),
-    Item("25", "Training", _training, (layout.RECIPE, layout.table_link(layout.HISTORY))),
-    Item("26", "How the final model was selected", _selection, (layout.table_link(layout.HISTORY),)),
-    Item("27", "Ensembles", _ensemble, (layout.RECIPE,)),
-    Item("28", "Measures of performance", _by_class, (layout.table_link(layout.SUMMARY_STATISTICS),)),
-    Item("29", "Significance and uncertainty", _uncertainty, (layout.METRICS,)),
-    Item("30", "Robustness", _robustness, (layout.table_link(layout.OUT_OF_DISTRIBUTION),)),
-    Item("31", "Explainability", _heatmaps, (layout.heatmap_link(layout.CHECKS),), _HEAT),
-    Item("32", "Evaluation on internal data", _performance, (layout.METRICS, layout.table_link(layout.PREDICTIONS))),
-    Item("33", "Testing on external data", lambda _: "A frozen run on other people.", _EXTERNAL, _RUN_EXTERNAL),
-    Item("34", "Registration of a trial"),
-    Item("35", "Numbers included and excluded", _flow, (layout.COHORT, layout.QUARANTINE), rest="Clinical criteria are not known to the run."),
-    Item("36", "Characteristics of cases in each partition", _classes, (layout.table_link(layout.CLASS_DISTRIBUTION),), rest="Clinical characteristics are not known to the run."),
-    Item("37", "Performance and its uncertainty", _performance, (layout.table_link(layout.SUMMARY_STATISTICS),)),
-    Item("38", "Diagnostic performance and its precision", _by_class, (layout.table_link(layout.CLASSIFICATION_REPORT),)),
-    Item("39", "Analysis of failures", _failures, (layout.table_link(layout.FAILURES),)),
-    Item("40", "Limitations", _limits, (layout.FINDINGS,), rest="Limits of the study’s design are the authors’ to state."),
-    Item("41", "Implications for practice"),
-    Item("42", "Full protocol or technical details", _protocol, (layout.RECIPE, layout.PROVENANCE)),
-    Item("43", "Availability of software, model and data"),
-    Item("44", "Funding, and the role of funders"),
+    ChecklistItem("21", "Intended sample size"),
+    ChecklistItem("22", "Description of the model", _model, (layout.RECIPE,)),
+    ChecklistItem("23", "Software and versions", _software, (layout.PROVENANCE,)),
+    ChecklistItem("24", "How parameters were initialised", _start, (layout.PROVENANCE,)),
+    ChecklistItem("25", "Training", _training, (layout.RECIPE, layout.table_link(layout.HISTORY))),
+    ChecklistItem("26", "How the final model was selected", _selection, (layout.table_link(layout.HISTORY),)),
+    ChecklistItem("27", "Ensembles", _ensemble, (layout.RECIPE,)),
+    ChecklistItem("28", "Measures of performance", _by_class, (layout.table_link(layout.SUMMARY_STATISTICS),)),
+    ChecklistItem("29", "Significance and uncertainty", _uncertainty, (layout.METRICS,)),
+    ChecklistItem("30", "Robustness", _robustness, (layout.table_link(layout.OUT_OF_DISTRIBUTION),)),
+    ChecklistItem("31", "Explainability", _heatmaps, (layout.heatmap_link(layout.CHECKS),), _HEAT),
+    ChecklistItem("32", "Evaluation on internal data", _performance, (layout.METRICS, layout.table_link(layout.PREDICTIONS))),
+    ChecklistItem("33", "Testing on external data", lambda _: "A frozen run on other people.", _EXTERNAL, _RUN_EXTERNAL),
+    ChecklistItem("34", "Registration of a trial"),
+    ChecklistItem("35", "Numbers included and excluded", _flow, (layout.COHORT, layout.QUARANTINE), rest="Clinical criteria are not known to the run."),
+    ChecklistItem("36", "Characteristics of cases in each partition", _classes, (layout.table_link(layout.CLASS_DISTRIBUTION),), rest="Clinical characteristics are not known to the run."),
+    ChecklistItem("37", "Performance and its uncertainty", _performance, (layout.table_link(layout.SUMMARY_STATISTICS),)),
+    ChecklistItem("38", "Diagnostic performance and its precision", _by_class, (layout.table_link(layout.CLASSIFICATION_REPORT),)),
+    ChecklistItem("39", "Analysis of failures", _failures, (layout.table_link(layout.FAILURES),)),
+    ChecklistItem("40", "Limitations", _limits, (layout.FINDINGS,), rest="Limits of the study’s design are the authors’ to state."),
+    ChecklistItem("41", "Implications for practice"),
+    ChecklistItem("42", "Full protocol or technical details", _protocol, (layout.RECIPE, layout.PROVENANCE)),
+    ChecklistItem("43", "Availability of software, model and data"),
+    ChecklistItem("44", "Funding, and the role of funders"),
 )  # fmt: skip
 
 TRIPOD = (
-    Item("1", "Title: a prediction model, for whom and of what", _aim, (layout.RECIPE,), rest="The wording of the title is the authors’."),
-    Item("2", "Abstract", _summary, (layout.METRICS,), rest="The abstract itself is the authors’."),
-    Item("3a", "Context and rationale"),
-    Item("3b", "Target population and intended purpose"),
-    Item("3c", "Known inequalities between groups"),
-    Item("4", "Objectives"),
-    Item("5a", "Sources of the data", _sources, (layout.COHORT, layout.PROVENANCE), rest="Hospitals and permission are not known to the run."),
-    Item("5b", "Dates of the data"),
-    Item("6a", "Setting"),
-    Item("6b", "Eligibility", _excluded, (layout.QUARANTINE,), rest="Clinical criteria are not known to the run."),
-    Item("6c", "Treatments"),
-    Item("7", "Preparation of the data", _preparation, (layout.RECIPE,)),
-    Item("8a", "Outcome and how it was assessed"),
-    Item("8b", "Who assessed it"),
-    Item("8c", "Whether assessors were blinded"),
-    Item("9a", "Choice of predictors", _preparation, (layout.RECIPE,), rest="Why these predictors is the authors’ to say."),
-    Item("9b", "Definition of predictors", _preparation, (layout.RECIPE,)),
-    Item("9c", "Who assessed predictors", lambda _: "Nobody: pixels alone, read by a program.", (layout.RECIPE,)),
-    Item("10", "Sample size"),
-    Item("11", "Missing data", _missing_data, (layout.QUARANTINE,)),
-    Item("12a", "How data were divided", _partition, (layout.table_link(layout.CLASS_DISTRIBUTION),)),
-    Item("12b", "How predictors were handled", _preparation, (layout.RECIPE,)),
-    Item("12c", "Type of model, building and internal validation", _training, (layout.RECIPE, layout.table_link(layout.HISTORY))),
-    Item("12d", "Differences between clusters", _groups, (layout.METRICS,), "The data has no group column to break results down by."),
-    Item("12e", "Measures of performance", _uncertainty, (layout.METRICS,)),
-    Item("12f", "Updating of the model", lambda _: "None: what recalibration would give is in the external validation.", _EXTERNAL, _RUN_EXTERNAL),
-    Item("12g", "How predictions are calculated", _output, (layout.table_link(layout.PREDICTIONS),)),
-    Item("13", "Imbalance of classes", _imbalance, (layout.RECIPE,)),
-    Item("14", "Fairness", _groups, (layout.METRICS,), "The data has no group column to break results down by.", rest="Whether the differences are fair is the authors’ to judge."),
-    Item("15", "Output of the model", _output, (layout.table_link(layout.PREDICTIONS),)),
-    Item("16", "Differences between training and evaluation", _partition, (layout.table_link(layout.CLASS_DISTRIBUTION),), rest="Differences of setting are not known to the run."),
-    Item("17", "Ethical approval"),
-    Item("18a", "Funding"),
-    Item("18b", "Conflicts of interest"),
-    Item("18c", "Protocol", _protocol, (layout.RECIPE, layout.PROVENANCE), rest="A protocol written beforehand is the authors’ to name."),
-    Item("18d", "Registration"),
-    Item("18e", "Sharing of data"),
-    Item("18f", "Sharing of code", _software, (layout.PROVENANCE,), rest="Where code and model can be had is the authors’ to say."),
-    Item("19", "Involvement of patients and the public"),
-    Item("20a", "Flow of participants", _flow, (layout.COHORT, layout.QUARANTINE), rest="Clinical criteria are not known to the run."),
-    Item("20b", "Characteristics of participants", _classes, (layout.table_link(layout.CLASS_DISTRIBUTION),), rest="Clinical characteristics are not known to the run."),
-    Item("20c", "Development beside evaluation data", lambda _: "Drift of inputs and answers.", (f"{layout.EXTERNAL}/{layout.table_link(layout.DRIFT)}",), _RUN_EXTERNAL),
-    Item("21", "Participants and events in each analysis", _size, (layout.table_link(layout.CLASS_DISTRIBUTION),)),
-    Item("22", "The full model", _model, (layout.RECIPE,)),
-    Item("23a", "Performance with intervals", _performance, (layout.table_link(layout.SUMMARY_STATISTICS),)),
-    Item("23b", "Heterogeneity of performance", _groups, (layout.METRICS,), "The data has no group column to break results down by."),
-    Item("24", "Results of updating", lambda _: "What recalibrating with local subjects would give.", (f"{layout.EXTERNAL}/{layout.table_link(layout.RECALIBRATION)}",), _RUN_EXTERNAL),
-    Item("25", "Interpretation"),
-    Item("26", "Limitations", _limits, (layout.FINDINGS,), rest="Limits of the study’s design are the authors’ to state."),
-    Item("27a", "Poor or missing input in use", _poor_input, (layout.table_link(layout.OUT_OF_DISTRIBUTION),)),
-    Item("27b", "Interaction with users and their expertise"),
-    Item("27c", "Next steps"),
+    ChecklistItem("1", "Title: a prediction model, for whom and of what", _aim, (layout.RECIPE,), rest="The wording of the title is the authors’."),
+    ChecklistItem("2", "Abstract", _summary, (layout.METRICS,), rest="The abstract itself is the authors’."),
+    ChecklistItem("3a", "Context and rationale"),
+    ChecklistItem("3b", "Target population and intended purpose"),
+    ChecklistItem("3c", "Known inequalities between groups"),
+    ChecklistItem("4", "Objectives"),
+    ChecklistItem("5a", "Sources of the data", _sources, (layout.COHORT, layout.PROVENANCE), rest="Hospitals and permission are not known to the run."),
+    ChecklistItem("5b", "Dates of the data"),
+    ChecklistItem("6a", "Setting"),
+    ChecklistItem("6b", "Eligibility", _excluded, (layout.QUARANTINE,), rest="Clinical criteria are not known to the run."),
+    ChecklistItem("6c", "Treatments"),
+    ChecklistItem("7", "Preparation of the data", _preparation, (layout.RECIPE,)),
+    ChecklistItem("8a", "Outcome and how it was assessed"),
+    ChecklistItem("8b", "Who assessed it"),
+    ChecklistItem("8c", "Whether assessors were blinded"),
+    ChecklistItem("9a", "Choice of predictors", _preparation, (layout.RECIPE,), rest="Why these predictors is the authors’ to say."),
+    ChecklistItem("9b", "Definition of predictors", _preparation, (layout.RECIPE,)),
+    ChecklistItem("9c", "Who assessed predictors", lambda _: "Nobody: pixels alone, read by a program.", (layout.RECIPE,)),
+    ChecklistItem("10", "Sample size"),
+    ChecklistItem("11", "Missing data", _missing_data, (layout.QUARANTINE,)),
+    ChecklistItem("12a", "How data were divided", _partition, (layout.table_link(layout.CLASS_DISTRIBUTION),)),
+    ChecklistItem("12b", "How predictors were handled", _preparation, (layout.RECIPE,)),
+    ChecklistItem("12c", "Type of model, building and internal validation", _training, (layout.RECIPE, layout.table_link(layout.HISTORY))),
+    ChecklistItem("12d", "Differences between clusters", _groups, (layout.METRICS,), "The data has no group column to break results down by."),
+    ChecklistItem("12e", "Measures of performance", _uncertainty, (layout.METRICS,)),
+    ChecklistItem("12f", "Updating of the model", lambda _: "None: what recalibration would give is in the external validation.", _EXTERNAL, _RUN_EXTERNAL),
+    ChecklistItem("12g", "How predictions are calculated", _output, (layout.table_link(layout.PREDICTIONS),)),
+    ChecklistItem("13", "Imbalance of classes", _imbalance, (layout.RECIPE,)),
+    ChecklistItem("14", "Fairness", _groups, (layout.METRICS,), "The data has no group column to break results down by.", rest="Whether the differences are fair is the authors’ to judge."),
+    ChecklistItem("15", "Output of the model", _output, (layout.table_link(layout.PREDICTIONS),)),
+    ChecklistItem("16", "Differences between training and evaluation", _partition, (layout.table_link(layout.CLASS_DISTRIBUTION),), rest="Differences of setting are not known to the run."),
+    ChecklistItem("17", "Ethical approval"),
+    ChecklistItem("18a", "Funding"),
+    ChecklistItem("18b", "Conflicts of interest"),
+    ChecklistItem("18c", "Protocol", _protocol, (layout.RECIPE, layout.PROVENANCE), rest="A protocol written beforehand is the authors’ to name."),
+    ChecklistItem("18d", "Registration"),
+    ChecklistItem("18e", "Sharing of data"),
+    ChecklistItem("18f", "Sharing of code", _software, (layout.PROVENANCE,), rest="Where code and model can be had is the authors’ to say."),
+    ChecklistItem("19", "Involvement of patients and the public"),
+    ChecklistItem("20a", "Flow of participants", _flow, (layout.COHORT, layout.QUARANTINE), rest="Clinical criteria are not known to the run."),
+    ChecklistItem("20b", "Characteristics of participants", _classes, (layout.table_link(layout.CLASS_DISTRIBUTION),), rest="Clinical characteristics are not known to the run."),
+    ChecklistItem("20c", "Development beside evaluation data", lambda _: "Drift of inputs and answers.", (f"{layout.EXTERNAL}/{layout.table_link(layout.DRIFT)}",), _RUN_EXTERNAL),
+    ChecklistItem("21", "Participants and events in each analysis", _size, (layout.table_link(layout.CLASS_DISTRIBUTION),)),
+    ChecklistItem("22", "The full model", _model, (layout.RECIPE,)),
+    ChecklistItem("23a", "Performance with intervals", _performance, (layout.table_link(layout.SUMMARY_STATISTICS),)),
+    ChecklistItem("23b", "Heterogeneity of performance", _groups, (layout.METRICS,), "The data has no group column to break results down by."),
+    ChecklistItem("24", "Results of updating", lambda _: "What recalibrating with local subjects would give.", (f"{layout.EXTERNAL}/{layout.table_link(layout.RECALIBRATION)}",), _RUN_EXTERNAL),
+    ChecklistItem("25", "Interpretation"),
+    ChecklistItem("26", "Limitations", _limits, (layout.FINDINGS,), rest="Limits of the study’s design are the authors’ to state."),
+    ChecklistItem("27a", "Poor or missing input in use", _poor_input, (layout.table_link(layout.OUT_OF_DISTRIBUTION),)),
+    ChecklistItem("27b", "Interaction with users and their expertise"),
+    ChecklistItem("27c", "Next steps"),
 )  # fmt: skip
 
 LISTS = {"CLAIM 2024": CLAIM, "TRIPOD+AI": TRIPOD}
 
 
-def fill(contents: RunData, items: tuple[Item, ...]) -> list[Filled]:
+def fill_checklist(contents: RunData, items: tuple[ChecklistItem, ...]) -> list[ItemEvidence]:
     """Each item with the evidence that the run has, or with what is missing."""
-    sums = checksums.digests(contents.run)
+    sums = checksums.read_checksums(contents.run)
     found = []
     for item in items:
         there = item.told is not None and all((contents.run.path / name).is_file() for name in item.files)
         text = item.told(contents) if there and item.told is not None else ""
         evidence = tuple((name, sums.get(name, "")) for name in item.files) if text else ()
         rest = item.rest if text else ""
-        found.append(Filled(item.number, item.asks, bool(text), text or item.missing, rest, evidence))
+        found.append(ItemEvidence(item.number, item.asks, bool(text), text or item.missing, rest, evidence))
     return found
 
 
-def write(run: Run, contents: RunData) -> None:
+def write_checklists(run: Run, contents: RunData) -> None:
     """Write `checklists.html` into the run folder."""
-    from scanwise.reporting.page import page
+    from scanwise.reporting.page import render_page
 
-    lists = [(name, fill(contents, items)) for name, items in LISTS.items()]
+    lists = [(name, fill_checklist(contents, items)) for name, items in LISTS.items()]
     values: dict[str, object] = {
         "lists": [(name, items, sum(item.supported and not item.rest for item in items)) for name, items in lists],
         "recipe": contents.recipe.name,
         "scanwise": contents.provenance.get("environment", {}).get("packages", {}).get("scanwise", ""),
     }
-    write_text(page("checklists.html.jinja", values), run.path / FILE)
+    write_text(render_page("checklists.html.jinja", values), run.path / CHECKLISTS_FILE)

@@ -6,25 +6,25 @@ from pathlib import Path
 from scanwise.errors import RunError
 from scanwise.run import Run, layout, sha256_of, write_text
 
-NAME = layout.CHECKSUMS
+CHECKSUMS_FILE = layout.CHECKSUMS
 
 
-def seal(run: Run) -> Path:
+def write_checksums(run: Run) -> Path:
     """Write the hash of every file that a report reads; `sha256sum -c SHA256SUMS` in the run folder checks them too."""
     lines = [f"{sha256_of(path)}  {path.relative_to(run.path).as_posix()}\n" for path in _files(run)]
-    write_text("".join(lines), run.path / NAME)
-    return run.path / NAME
+    write_text("".join(lines), run.path / CHECKSUMS_FILE)
+    return run.path / CHECKSUMS_FILE
 
 
-def check(run: Run) -> bool:
+def verify_checksums(run: Run) -> bool:
     """Whether the run was sealed; a sealed one is checked.
 
     Raises:
         RunError: naming the files that were changed or removed since.
     """
-    if not (run.path / NAME).is_file():
+    if not (run.path / CHECKSUMS_FILE).is_file():
         return False
-    told = digests(run)
+    told = read_checksums(run)
     gone = [name for name in told if not (run.path / name).is_file()]
     if gone:
         raise RunError(
@@ -34,15 +34,15 @@ def check(run: Run) -> bool:
     changed = [name for name, digest in told.items() if sha256_of(run.path / name) != digest]
     if changed:
         raise RunError(
-            f"{run.path / changed[0]} is not what scanwise wrote{_more(changed)}: its hash differs from {NAME}. It was "
+            f"{run.path / changed[0]} is not what scanwise wrote{_more(changed)}: its hash differs from {CHECKSUMS_FILE}. It was "
             "edited or damaged, and a report of it would mislead. Restore it, or run `scanwise fit` again with --resume."
         )
     return True
 
 
-def digests(run: Run) -> dict[str, str]:
+def read_checksums(run: Run) -> dict[str, str]:
     """The hash that `SHA256SUMS` has of each file; empty where the run was not sealed."""
-    path = run.path / NAME
+    path = run.path / CHECKSUMS_FILE
     if not path.is_file():
         return {}
     rows = (line.partition("  ") for line in path.read_text(encoding="utf-8").splitlines())

@@ -6,8 +6,8 @@ from importlib import metadata
 from scanwise.evaluation import comparison
 from scanwise.records import Metric
 from scanwise.reporting import curves, figures
-from scanwise.reporting.components import Table, drawing
-from scanwise.reporting.page import page
+from scanwise.reporting.components import ReportTable, embed_svg
+from scanwise.reporting.page import render_page
 from scanwise.reporting.wording import counted, fixed, lead, percent, printable, term, with_interval
 from scanwise.run import layout
 
@@ -15,7 +15,7 @@ SHARES = ("accuracy", "balanced_accuracy", "macro_f1")
 """What the plot of differences shows: shares alike, so that one axis serves them."""
 
 
-def build(
+def build_comparison_page(
     unit: str,
     notes: Sequence[str],
     systems: Mapping[str, int],
@@ -41,7 +41,7 @@ def build(
     found += [_ranks(ranks, name) for name in dict.fromkeys(rank.metric for rank in ranks)]
     if any(count > 1 for count in systems.values()):
         found.append(_seeds(spreads, systems))
-    return page(
+    return render_page(
         "comparison.html.jinja",
         {
             "scanwise": metadata.version("scanwise"),
@@ -76,7 +76,7 @@ def _p(value: float) -> str:
     return "below 0.001" if value < 0.001 else fixed(value, 3)
 
 
-def _systems(metrics: Sequence[Metric], systems: Mapping[str, int], unit: str) -> Table:
+def _systems(metrics: Sequence[Metric], systems: Mapping[str, int], unit: str) -> ReportTable:
     names = list(dict.fromkeys(m.name for m in metrics))
     known = {(m.model, m.name): m for m in metrics}
     rows = tuple(
@@ -84,12 +84,12 @@ def _systems(metrics: Sequence[Metric], systems: Mapping[str, int], unit: str) -
         for name in names
     )
     columns = ("Figure", *(printable(name) for name in systems))
-    return Table(
+    return ReportTable(
         f"Each system, by {unit}", columns, rows, layout.COMPARISON, tuple(term(name).meaning for name in names)
     )
 
 
-def _differences(differences: Sequence[Metric], unit: str) -> Table:
+def _differences(differences: Sequence[Metric], unit: str) -> ReportTable:
     pairs = list(dict.fromkeys(m.model for m in differences))
     names = list(dict.fromkeys(m.name for m in differences))
     known = {(m.model, m.name): m for m in differences}
@@ -101,7 +101,7 @@ def _differences(differences: Sequence[Metric], unit: str) -> Table:
         for name in names
     )
     columns = ("First less second", *(printable(pair) for pair in pairs))
-    return Table(f"Paired differences, by {unit}", columns, rows, layout.DIFFERENCES)
+    return ReportTable(f"Paired differences, by {unit}", columns, rows, layout.DIFFERENCES)
 
 
 def _gap(metric: Metric) -> str:
@@ -111,7 +111,7 @@ def _gap(metric: Metric) -> str:
     return f"{fixed(metric.value, 3)}{ends}"
 
 
-def _mcnemar(discordances: Sequence[comparison.McNemarTest], unit: str) -> Table:
+def _mcnemar(discordances: Sequence[comparison.McNemarTest], unit: str) -> ReportTable:
     rows = tuple(
         (
             f"{printable(one.first)} and {printable(one.second)}",
@@ -123,10 +123,10 @@ def _mcnemar(discordances: Sequence[comparison.McNemarTest], unit: str) -> Table
         for one in discordances
     )
     columns = ("Pair", "Only the first right", "Only the second right", "p-value", "Adjusted (Holm)")
-    return Table(f"McNemar: {unit}s on which one of two alone is right", columns, rows, layout.MCNEMAR)
+    return ReportTable(f"McNemar: {unit}s on which one of two alone is right", columns, rows, layout.MCNEMAR)
 
 
-def _ranks(ranks: Sequence[comparison.RankInterval], metric: str) -> Table:
+def _ranks(ranks: Sequence[comparison.RankInterval], metric: str) -> ReportTable:
     rows = tuple(
         (
             printable(rank.name),
@@ -138,14 +138,14 @@ def _ranks(ranks: Sequence[comparison.RankInterval], metric: str) -> Table:
         if rank.metric == metric
     )
     columns = ("System", "Place", "Range of places", "Comes first")
-    return Table(f"Ranking: {term(metric).title}", columns, rows, layout.RANKING)
+    return ReportTable(f"Ranking: {term(metric).title}", columns, rows, layout.RANKING)
 
 
-def _seeds(spreads: Mapping[tuple[str, str], tuple[float, float]], systems: Mapping[str, int]) -> Table:
+def _seeds(spreads: Mapping[tuple[str, str], tuple[float, float]], systems: Mapping[str, int]) -> ReportTable:
     names = list(dict.fromkeys(name for _, name in spreads))
     rows = tuple((term(name).title, *(_spread(*spreads[system, name]) for system in systems)) for name in names)
     columns = ("Figure", *(f"{printable(name)}, {counted(count, 'seed')}" for name, count in systems.items()))
-    return Table("Mean over seeds ± standard deviation", columns, rows, layout.COMPARISON)
+    return ReportTable("Mean over seeds ± standard deviation", columns, rows, layout.COMPARISON)
 
 
 def _spread(mean: float, deviation: float) -> str:
@@ -154,23 +154,23 @@ def _spread(mean: float, deviation: float) -> str:
 
 def _drawings(metrics: Sequence[Metric], differences: Sequence[Metric]) -> list[object]:
     """Forest plots: every system's accuracy, and every pair's differences."""
-    panels: dict[str, list[figures.Estimate]] = {}
+    panels: dict[str, list[figures.ForestRow]] = {}
     for m in metrics:
         if m.name in ("accuracy", "balanced_accuracy"):
             low, high = (m.value if end != end else end for end in (m.low, m.high))
             panels.setdefault(term(m.name).title, []).append(
-                figures.Estimate(m.model, m.value, low, high, m.count, network=True)
+                figures.ForestRow(m.model, m.value, low, high, m.count, network=True)
             )
-    gaps: dict[str, list[curves.Gap]] = {}
+    gaps: dict[str, list[curves.DifferenceEstimate]] = {}
     for m in differences:
         name = m.name.removesuffix(" difference")
         if name in SHARES:
-            gap = curves.Gap(term(name).title, 100 * m.value, 100 * m.low, 100 * m.high, lead(m))
+            gap = curves.DifferenceEstimate(term(name).title, 100 * m.value, 100 * m.low, 100 * m.high, lead(m))
             gaps.setdefault(printable(m.model), []).append(gap)
     return [
-        drawing(figures.forest("systems", panels, "share called right"), "Each system with its interval."),
-        drawing(
-            curves.differences("differences", gaps, "points, first less second"),
+        embed_svg(figures.draw_forest("systems", panels, "share called right"), "Each system with its interval."),
+        embed_svg(
+            curves.draw_differences("differences", gaps, "points, first less second"),
             "Paired differences: where the interval crosses the dotted line, the lead may be luck.",
         ),
     ]

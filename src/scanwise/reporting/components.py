@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from markupsafe import Markup
 
-MOST = 6
+CLASSES_SHOWN = 6
 """Classes that a page shows one by one; of more, so many stand open, and the whole is one key press away."""
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ReportTable:
     """A table with a caption; the first cell of a row is its heading, with a small note below where there is one.
 
     `short` is what stands open of a table that is folded away itself; None where the whole stands open.
@@ -22,11 +22,11 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     file: str = ""
     notes: tuple[str, ...] = ()
-    short: "Table | None" = None
+    short: "ReportTable | None" = None
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
+class ReportFigure:
     """A figure and what it shows; one that is as long as the classes are many is folded away."""
 
     svg: Markup
@@ -34,13 +34,13 @@ class Drawing:
     folded: bool = False
 
 
-def drawing(svg: str, caption: str, *, folded: bool = False) -> Drawing:
+def embed_svg(svg: str, caption: str, *, folded: bool = False) -> ReportFigure:
     """A drawing of ours: its text was escaped where it was made."""
-    return Drawing(Markup(svg), caption, folded)  # noqa: S704
+    return ReportFigure(Markup(svg), caption, folded)  # noqa: S704
 
 
-def pick(sizes: Sequence[float], scores: Sequence[float]) -> list[int]:
-    """The places of the commonest classes and of the worst of the others, `MOST` in all, in their own order.
+def pick_classes(sizes: Sequence[float], scores: Sequence[float]) -> list[int]:
+    """The places of the commonest classes and of the worst of the others, `CLASSES_SHOWN` in all, in their own order.
 
     Args:
         sizes: how many cases each class has; a class without any is never picked.
@@ -50,12 +50,12 @@ def pick(sizes: Sequence[float], scores: Sequence[float]) -> list[int]:
     [0, 1, 2, 3, 5, 6]
     """
     size, score = np.asarray(sizes, dtype=np.float64), np.asarray(scores, dtype=np.float64)
-    most = [int(k) for k in np.argsort(-size, kind="stable")[: MOST // 2] if size[k] > 0]
+    most = [int(k) for k in np.argsort(-size, kind="stable")[: CLASSES_SHOWN // 2] if size[k] > 0]
     worst = [int(k) for k in np.argsort(score, kind="stable") if size[k] > 0 and score[k] == score[k]]
-    return sorted([*most, *[k for k in worst if k not in most][: MOST - len(most)]])
+    return sorted([*most, *[k for k in worst if k not in most][: CLASSES_SHOWN - len(most)]])
 
 
-def shortened(table: Table, rows: Sequence[int], what: str) -> Table:
+def shorten_table(table: ReportTable, rows: Sequence[int], what: str) -> ReportTable:
     """The table with these rows open and the whole folded away; as it is where these are all.
 
     Args:
@@ -70,10 +70,12 @@ def shortened(table: Table, rows: Sequence[int], what: str) -> Table:
     return replace(table, short=replace(table, caption=f"{table.caption}; {what}", rows=kept, notes=notes))
 
 
-def chosen(count: int, worst: str) -> str:
-    """What `pick` picked, in words.
+def describe_pick(count: int, worst: str) -> str:
+    """What `pick_classes` picked, in words.
 
     >>> chosen(30, "with the lowest F1")
     'of 30 classes, the 3 commonest and the 3 with the lowest F1'
     """
-    return f"of {count} classes, the {MOST // 2} commonest and the {MOST - MOST // 2} {worst}"
+    return (
+        f"of {count} classes, the {CLASSES_SHOWN // 2} commonest and the {CLASSES_SHOWN - CLASSES_SHOWN // 2} {worst}"
+    )

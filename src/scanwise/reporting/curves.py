@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from scanwise.records import FloatArray, IntArray
-from scanwise.reporting.figures import DASHES, MANY_CLASSES, SERIES, SOFT, _drawing, _short, _svg, _wrapped
+from scanwise.reporting.svg import DASHES, MANY_CLASSES, SERIES, SOFT, render_svg, shorten, styled_figure, wrap_label
 from scanwise.reporting.wording import counted, fixed, listed, percent
 
 BINS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class PrecisionRecallCurve:
     """A line of one class.
 
     Attributes:
@@ -35,7 +35,7 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class DifferenceEstimate:
     """A difference with its interval, in the metric's own unit."""
 
     title: str
@@ -45,14 +45,14 @@ class Gap:
     text: str
 
 
-def precision_recall(name: str, curves: Sequence[Curve], noun: str) -> str:
+def draw_precision_recall(name: str, curves: Sequence[PrecisionRecallCurve], noun: str) -> str:
     """One curve a class; dotted, the precision of calling everybody; the average precision in the legend."""
     many = len(curves) > MANY_CLASSES
-    with _drawing(4.2 if many else 4.6) as figure:
+    with styled_figure(4.2 if many else 4.6) as figure:
         axes = figure.subplots()
         for index, curve in enumerate(curves):
             color, dash = (SOFT, "-") if many else (SERIES[index % 6], DASHES[index % 6])
-            label = None if many else f"{_short(curve.title, 30)}: {fixed(curve.value, 2)}"
+            label = None if many else f"{shorten(curve.title, 30)}: {fixed(curve.value, 2)}"
             x, y = np.append(0.0, curve.x), np.append(curve.y[0], curve.y)
             axes.step(x, y, where="pre", color=color, ls=dash, label=label, lw=0.8 if many else 1.8)
             if not many:
@@ -62,10 +62,12 @@ def precision_recall(name: str, curves: Sequence[Curve], noun: str) -> str:
         if not many:
             figure.legend(loc="outside lower center", ncols=1)
         told = [f"{c.title} {fixed(c.value, 2)} ({fixed(c.base, 2)} by calling everybody)" for c in curves]
-        return _svg(figure, name, "Precision against sensitivity", f"Average precision by {noun}: {listed(told)}.")
+        return render_svg(
+            figure, name, "Precision against sensitivity", f"Average precision by {noun}: {listed(told)}."
+        )
 
 
-def probabilities(
+def draw_probabilities(
     name: str, chances: FloatArray, labels: IntArray, asked: int, titles: Sequence[str], noun: str
 ) -> str:
     """Histograms of the probability of one class, a row for each true class that was tested.
@@ -79,7 +81,7 @@ def probabilities(
         noun: what a row is.
     """
     present = [index for index in range(len(titles)) if (labels == index).any()]
-    with _drawing(0.7 + 0.95 * len(present)) as figure:
+    with styled_figure(0.7 + 0.95 * len(present)) as figure:
         stack = figure.subplots(len(present), 1, sharex=True, squeeze=False)[:, 0]
         told = []
         for axes, index in zip(stack, present, strict=True):
@@ -87,28 +89,28 @@ def probabilities(
             counts, edges = np.histogram(here, bins=BINS, range=(0, 1))
             color = SERIES[0] if index == asked else SERIES[1]
             axes.bar(edges[:-1], counts, width=1 / BINS, align="edge", color=color, ec="none")
-            axes.set_title(f"truly {_short(titles[index], 34)}: {counted(len(here), noun)}")
+            axes.set_title(f"truly {shorten(titles[index], 34)}: {counted(len(here), noun)}")
             axes.locator_params(axis="y", nbins=3, integer=True)
             axes.set(xlim=(0, 1))
             middle, high = fixed(float(np.median(here)), 2), percent(float((here >= 0.5).mean()), len(here))
             told.append(f"truly {titles[index]}: median {middle}, {high} at 0.5 or above")
-        stack[-1].set_xlabel(f"probability of “{_short(titles[asked], 30)}”")
+        stack[-1].set_xlabel(f"probability of “{shorten(titles[asked], 30)}”")
         title = f"Probability of {titles[asked]}, by true class"
-        return _svg(figure, name, title, f"By true class: {'; '.join(told)}.")
+        return render_svg(figure, name, title, f"By true class: {'; '.join(told)}.")
 
 
-def net_benefit(name: str, curve: Mapping[str, FloatArray], title: str, noun: str) -> str:
+def draw_decision_curve(name: str, curve: Mapping[str, FloatArray], title: str, noun: str) -> str:
     """The decision curve of one class: acting on its probability, on everybody, on nobody."""
     cuts = np.asarray(curve["threshold"])
     network, everybody = np.asarray(curve["network"]), np.asarray(curve["everybody"])
-    with _drawing(3.4) as figure:
+    with styled_figure(3.4) as figure:
         axes = figure.subplots()
         axes.axhline(0, color=SOFT, lw=1, ls=":", label="nobody")
         axes.plot(cuts, everybody, color=SERIES[1], ls="--", label="everybody")
         axes.plot(cuts, network, color=SERIES[0], label="the network")
         top = max(0.05, 1.15 * float(max(network.max(), everybody.max())))
         axes.set(xlim=(0, 1), ylim=(-0.25 * top, top), ylabel=f"net benefit a {noun}")
-        axes.set_xlabel(f"probability of “{_short(title, 24)}” from which one acts")
+        axes.set_xlabel(f"probability of “{shorten(title, 24)}” from which one acts")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         figure.legend(loc="outside upper left", ncols=3)
         best = (network > np.maximum(everybody, 0) + 1e-12).nonzero()[0]
@@ -116,17 +118,17 @@ def net_benefit(name: str, curve: Mapping[str, FloatArray], title: str, noun: st
         if len(best):
             ends = [percent(float(cuts[k]), 0) for k in (best[0], best[-1])]
             where = f"Acting on the network is better than either at cuts between {ends[0]} and {ends[1]}, not always throughout."
-        return _svg(figure, name, f"Decision curve for {title}", where)
+        return render_svg(figure, name, f"Decision curve for {title}", where)
 
 
-def differences(name: str, panels: Mapping[str, Sequence[Gap]], axis: str) -> str:
+def draw_differences(name: str, panels: Mapping[str, Sequence[DifferenceEstimate]], axis: str) -> str:
     """Paired differences with their intervals, a panel a pair; right of the line the first of the pair is better."""
     lengths = [len(rows) for rows in panels.values()]
     reach = max(
         (abs(end) for rows in panels.values() for row in rows for end in (row.value, row.low, row.high) if end == end),
         default=0.1,
     )
-    with _drawing(0.55 + sum(0.5 + 0.4 * length for length in lengths)) as figure:
+    with styled_figure(0.55 + sum(0.5 + 0.4 * length for length in lengths)) as figure:
         stack = figure.subplots(len(panels), 1, sharex=True, height_ratios=[n + 0.6 for n in lengths], squeeze=False)
         for axes, (title, rows) in zip(stack[:, 0], panels.items(), strict=True):
             axes.axvline(0, color=SOFT, lw=1, ls=":")
@@ -135,9 +137,9 @@ def differences(name: str, panels: Mapping[str, Sequence[Gap]], axis: str) -> st
                 color = SERIES[0] if settled else SOFT
                 axes.plot([row.low, row.high], [place, place], color=color, lw=2.2 if settled else 1.4)
                 axes.plot(row.value, place, "D" if settled else "o", color=color, ms=6)
-            axes.set_yticks(range(len(rows)), [_wrapped(row.title, 18) for row in rows])
-            axes.set(title=_short(title, 48), xlim=(-1.08 * reach, 1.08 * reach), ylim=(len(rows) - 0.5, -0.5))
+            axes.set_yticks(range(len(rows)), [wrap_label(row.title, 18) for row in rows])
+            axes.set(title=shorten(title, 48), xlim=(-1.08 * reach, 1.08 * reach), ylim=(len(rows) - 0.5, -0.5))
             axes.tick_params(axis="y", length=0)
         stack[-1, 0].set_xlabel(axis)
         told = [f"{title}: {listed([f'{row.title} {row.text}' for row in rows])}" for title, rows in panels.items()]
-        return _svg(figure, name, "Paired differences with their intervals", ". ".join(told) + ".")
+        return render_svg(figure, name, "Paired differences with their intervals", ". ".join(told) + ".")

@@ -9,25 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from scanwise.csv_files import read_csv
-from scanwise.reporting.components import Table
+from scanwise.reporting.components import ReportTable
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.wording import percent, printable
 from scanwise.run import layout
 
-MOST = 24
+TITLES_SHOWN = 24
 """Titles shown on the page; the file has them all."""
-CLASSES = 4
+CLASS_COLUMNS = 4
 """Columns of the table about the halves; with more classes it tells of all scans together."""
 STEPS = (0.2, 1.0, 3.0)
 """Log-odds from which a word is shown as weak, clear, strong: the odds change 1.2, 2.7 and 20 times."""
 HALVES = ("convolution", "transformer")
 LEFT_OUT = "left out: failed"
 KINDS = ("surest right", "surest wrong", "most uncertain")
-Row = dict[str, str]
+CsvRow = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ReportImage:
     """A picture inside the page, what it shows, and where that is long, a short word in its place.
 
     `above` is what is laid over it, as opaque as the reader wants.
@@ -44,15 +44,15 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Halves:
+class HybridParts:
     """The two halves of a hybrid: what was found of their maps, summary, and a few scans of each class."""
 
-    tables: tuple[Table, ...]
-    pictures: tuple[Picture, ...]
+    tables: tuple[ReportTable, ...]
+    pictures: tuple[ReportImage, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class WordEffect:
     """A word, how much it speaks (`for1` to `for3`, `against1` to `against3`, `unread`, or nothing), and in figures."""
 
     text: str
@@ -61,27 +61,27 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
-class Title:
+class TitleExample:
     """The words beside one scan. `image` is its share, a percentage; None for a network of words alone."""
 
     heading: str
     scan: str
-    words: tuple[Word, ...]
+    words: tuple[WordEffect, ...]
     image: float | None
-    picture: Picture | None
+    picture: ReportImage | None
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class WordSection:
     """Which words spoke: a table by class, and titles as examples. `why` says why nothing is coloured."""
 
     why: str
-    tables: tuple[Table, ...]
-    titles: tuple[Title, ...]
+    tables: tuple[ReportTable, ...]
+    titles: tuple[TitleExample, ...]
     looks: bool
 
 
-def halves(contents: RunData, folder: Path, told: dict[str, Any], checks: Any) -> Halves | None:
+def build_hybrid_section(contents: RunData, folder: Path, told: dict[str, Any], checks: Any) -> HybridParts | None:
     """What `components.csv` tells; None where there is none.
 
     Args:
@@ -93,14 +93,14 @@ def halves(contents: RunData, folder: Path, told: dict[str, Any], checks: Any) -
     found = [checks(f"The map of the {name}: may it be believed?", one) for name, one in told.get("halves", {}).items()]
     names = [name for name in contents.cohort.classes if any(row["predicted"] == name for row in rows)]
     groups = {"All scans": rows}
-    if 1 < len(names) <= CLASSES:
+    if 1 < len(names) <= CLASS_COLUMNS:
         groups |= {contents.title(name): [row for row in rows if row["predicted"] == name] for name in names}
     columns = ("Mean over scans", *(name if name == "All scans" else f"Told {name}" for name in groups))
     failed = {name for name, one in told.get("halves", {}).items() if not all(check["passed"] for check in one)}
     cells = zip(*(_summary(mine, failed) for mine in groups.values()), strict=True)
     lines = tuple((title, *line) for title, line in zip(_ASKED, cells, strict=True))
-    table = Table("What each half looks at and gives", columns, lines, layout.heatmap_link(layout.COMPONENTS))
-    return Halves((*found, table), tuple(_scans(contents, folder, rows, failed)))
+    table = ReportTable("What each half looks at and gives", columns, lines, layout.heatmap_link(layout.COMPONENTS))
+    return HybridParts((*found, table), tuple(_scans(contents, folder, rows, failed)))
 
 
 _ASKED = (
@@ -117,7 +117,7 @@ _ASKED = (
 )
 
 
-def _summary(rows: Sequence[Row], failed: Collection[str]) -> list[str]:
+def _summary(rows: Sequence[CsvRow], failed: Collection[str]) -> list[str]:
     """The cells of one column, in the order of `_ASKED`; where a half's map failed, nothing is said of where it looks."""
     count = len(rows)
 
@@ -141,7 +141,7 @@ def _summary(rows: Sequence[Row], failed: Collection[str]) -> list[str]:
     return [*told, share("convolution_share")]
 
 
-def _scans(contents: RunData, folder: Path, rows: Sequence[Row], failed: Collection[str]) -> Iterable[Picture]:
+def _scans(contents: RunData, folder: Path, rows: Sequence[CsvRow], failed: Collection[str]) -> Iterable[ReportImage]:
     """Of each true class the surest right and the surest wrong among the scans that were checked."""
     sure = sorted(rows, key=lambda row: -float(row["probability"]))
     for name in contents.cohort.classes:
@@ -153,14 +153,14 @@ def _scans(contents: RunData, folder: Path, rows: Sequence[Row], failed: Collect
                 f"{kind}: {contents.title(row['predicted'])} {percent(float(row['probability']), 0)}, in truth "
                 f"{contents.title(name)} ({printable(row['scan'])}). {_where(row, failed)}"
             )
-            yield Picture(
-                data(folder / row["picture"]),
+            yield ReportImage(
+                png_data_uri(folder / row["picture"]),
                 about,
                 f"{printable(row['scan'])}: the scan bare, and under the map of each half and of both.",
             )
 
 
-def _where(row: Row, failed: Collection[str]) -> str:
+def _where(row: CsvRow, failed: Collection[str]) -> str:
     """Where each half looks in one scan, as sentences."""
     told = []
     for half in HALVES:
@@ -179,22 +179,22 @@ def _where(row: Row, failed: Collection[str]) -> str:
 # --- words ---
 
 
-def spoken(contents: RunData, folder: Path, told: dict[str, Any]) -> Spoken | None:
+def build_word_section(contents: RunData, folder: Path, told: dict[str, Any]) -> WordSection | None:
     """What `words.csv` tells; None where there is none."""
     if not (folder / layout.WORDS).is_file():
         return None
     rows = _read(folder / layout.WORDS)
     if not rows or "word" not in rows[0]:  # an older scanwise knew tokens by their numbers
         return None
-    scans: dict[str, list[Row]] = {}
+    scans: dict[str, list[CsvRow]] = {}
     for row in rows:
         scans.setdefault(row["path"], []).append(row)
     why = printable("; ".join(told.get("words", {}).get("reasons", [])))
     titles = tuple(_title(contents, folder, mine, bool(why)) for mine in _chosen(contents, scans))
-    return Spoken(why, tuple(_by_class(contents, scans)), titles, any(one.picture for one in titles))
+    return WordSection(why, tuple(_by_class(contents, scans)), titles, any(one.picture for one in titles))
 
 
-def odds(fall: float) -> str:
+def format_odds(fall: float) -> str:
     """What the odds of a class become without a word: "÷ 20" is a twentieth of them.
 
     >>> odds(3.0), odds(-0.5), odds(9.0), odds(0.1)
@@ -207,9 +207,9 @@ def odds(fall: float) -> str:
     return f"{'÷' if fall > 0 else '×'}\u00a0{shown}"
 
 
-def _chosen(contents: RunData, scans: dict[str, list[Row]]) -> list[list[Row]]:
+def _chosen(contents: RunData, scans: dict[str, list[CsvRow]]) -> list[list[CsvRow]]:
     """Examples of each class, the surest right of all classes before their surest wrong; then class by class."""
-    order: list[tuple[int, int, int, list[Row]]] = []
+    order: list[tuple[int, int, int, list[CsvRow]]] = []
     for place, mine in enumerate(scans.values()):
         kinds = [kind for kind in KINDS if kind in mine[0]["example"]]
         if kinds:
@@ -222,11 +222,11 @@ def _chosen(contents: RunData, scans: dict[str, list[Row]]) -> list[list[Row]]:
     for kind, index, place, mine in sorted(order, key=lambda one: one[:3]):
         turn = first[kind, index] = first.get((kind, index), -1) + 1
         turns.append((turn, kind, index, place, mine))
-    kept = sorted(turns, key=lambda one: one[:4])[:MOST]
+    kept = sorted(turns, key=lambda one: one[:4])[:TITLES_SHOWN]
     return [mine for *_, mine in sorted(kept, key=lambda one: (one[2], one[1], one[3]))]
 
 
-def _title(contents: RunData, folder: Path, mine: Sequence[Row], plain: bool) -> Title:
+def _title(contents: RunData, folder: Path, mine: Sequence[CsvRow], plain: bool) -> TitleExample:
     row = mine[0]
     kinds = row["example"][:1].upper() + row["example"][1:].replace("; ", ", ")
     heading = (
@@ -237,21 +237,21 @@ def _title(contents: RunData, folder: Path, mine: Sequence[Row], plain: bool) ->
     place = folder / row["picture"] if row["picture"] else None
     picture = None
     if place is not None and place.is_file():
-        picture = Picture(data(place), "The scan, and where the words look in it.")
+        picture = ReportImage(png_data_uri(place), "The scan, and where the words look in it.")
     words = tuple(_word(one, plain) for one in mine if one["word"])
-    return Title(heading, printable(row["path"]), words, image, picture)
+    return TitleExample(heading, printable(row["path"]), words, image, picture)
 
 
-def _word(row: Row, plain: bool) -> Word:
+def _word(row: CsvRow, plain: bool) -> WordEffect:
     if not row["fall_of_log_odds"]:
-        return Word(printable(row["word"]), "unread", "")
+        return WordEffect(printable(row["word"]), "unread", "")
     fall = float(row["fall_of_log_odds"])
     step = sum(abs(fall) >= least for least in STEPS)
     kind = f"{'for' if fall > 0 else 'against'}{step}" if step and not plain else ""
-    return Word(printable(row["word"]), kind, odds(fall))
+    return WordEffect(printable(row["word"]), kind, format_odds(fall))
 
 
-def _by_class(contents: RunData, scans: dict[str, list[Row]], most: int = 5) -> Iterable[Table]:
+def _by_class(contents: RunData, scans: dict[str, list[CsvRow]], most: int = 5) -> Iterable[ReportTable]:
     """Which words carry each predicted class, over scans that were not chosen for their answer."""
     lines = []
     drawn = [mine for mine in scans.values() if mine[0]["checked"] == "1"]
@@ -266,7 +266,8 @@ def _by_class(contents: RunData, scans: dict[str, list[Row]], most: int = 5) -> 
         order = sorted(falls, key=lambda word: (-sum(falls[word]), word))
         strong = [word for word in order[:most] if sum(falls[word]) / len(falls[word]) >= STEPS[0]]
         said = ", ".join(
-            f"{printable(word)} {odds(sum(falls[word]) / len(falls[word]))} ({len(falls[word])})" for word in strong
+            f"{printable(word)} {format_odds(sum(falls[word]) / len(falls[word]))} ({len(falls[word])})"
+            for word in strong
         )
         shares = [1 - float(mine[0]["share_of_image"]) for mine in here if mine[0]["share_of_image"]]
         parts = (percent(sum(shares) / len(shares), 0),) if shares else ()
@@ -278,7 +279,7 @@ def _by_class(contents: RunData, scans: dict[str, list[Row]], most: int = 5) -> 
             *(("Share of the words",) if fuses else ()),
             "What spoke for it (in so many titles)",
         )
-        yield Table("Which words carry each answer", columns, tuple(lines), layout.heatmap_link(layout.WORDS))
+        yield ReportTable("Which words carry each answer", columns, tuple(lines), layout.heatmap_link(layout.WORDS))
 
 
 def _plain(word: str) -> str:
@@ -286,11 +287,11 @@ def _plain(word: str) -> str:
     return re.sub(r"^\W+|\W+$", "", word).lower() or word
 
 
-def _read(path: Path) -> list[Row]:
+def _read(path: Path) -> list[CsvRow]:
     header, lines = read_csv(path)
     return [dict(zip(header, line, strict=True)) for line in lines]
 
 
-def data(path: Path) -> str:
+def png_data_uri(path: Path) -> str:
     """A PNG as a data URI."""
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"

@@ -7,17 +7,17 @@ from typing import Any
 
 from scanwise.csv_files import read_csv
 from scanwise.reporting import explanation_parts
-from scanwise.reporting.explanation_parts import Picture, data
+from scanwise.reporting.components import ReportTable
+from scanwise.reporting.explanation_parts import ReportImage, png_data_uri
 from scanwise.reporting.run_data import RunData
-from scanwise.reporting.sections import Table
 from scanwise.reporting.wording import counted, percent, printable
 from scanwise.run import layout, read_json
 
-WORDS = "words"
+WORDS_METHOD = "words"
 """Stands for the method where there are no heatmaps."""
-SHEETS = 8
+SHEETS_SHOWN = 8
 """Classes whose sheet stands on the page; each is some hundred kB."""
-TITLES = {
+CHECK_TITLES = {
     "weights": ("Random weights", "on a network of random weights the map must change"),
     "repeat": ("Repeatability", "a little noise in the scan must not change the map"),
     "faith": ("Faithfulness", "the answer must fall when what the map shows is taken out, more than with random or central places"),
@@ -26,14 +26,14 @@ TITLES = {
     "labels": ("Shuffled labels", "a network trained on shuffled labels must not give the same map"),
     "seed": ("Second seed", "a network trained from another seed must give much the same map"),
 }  # fmt: skip
-NAMES = {
+IMAGE_CAPTIONS = {
     layout.MEAN_SHEET: "The mean map of each predicted class, the heads laid over each other.",
     layout.UNCERTAINTY_SHEET: "Where the members of the network agree to look (mean), and where they differ (variance).",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Explanations:
+class ExplanationSection:
     """The parts of the section; tables and pictures that are not there are left out.
 
     `opacity` is that of the maps over their scans, in tens of per cent, until the reader chooses another.
@@ -42,12 +42,12 @@ class Explanations:
     title: str
     passed: bool
     badge: str
-    tables: tuple[Table, ...]
-    pictures: tuple[Picture, ...]
+    tables: tuple[ReportTable, ...]
+    pictures: tuple[ReportImage, ...]
     left: str
     opacity: int
-    halves: explanation_parts.Halves | None
-    spoken: explanation_parts.Spoken | None
+    halves: explanation_parts.HybridParts | None
+    spoken: explanation_parts.WordSection | None
 
     @property
     def opacities(self) -> list[int]:
@@ -55,17 +55,17 @@ class Explanations:
         return sorted({0, 30, 60, 100, self.opacity})
 
 
-def explanations(contents: RunData) -> Explanations | None:
+def build_explanations(contents: RunData) -> ExplanationSection | None:
     """What lies in `heatmaps/`; None where there is nothing."""
     folder = contents.run.heatmaps
     if not (folder / layout.CHECKS).is_file():
         return None
     told = read_json(folder / layout.CHECKS)
-    asked = "May these words be believed?" if told["method"] == WORDS else "May these maps be believed?"
+    asked = "May these words be believed?" if told["method"] == WORDS_METHOD else "May these maps be believed?"
     made = [_checks(asked, told["checks"]), *_regions(folder)] if told["checks"] else []
     pictures, left = _pictures(contents, folder)
-    title = "words" if told["method"] == WORDS else "heatmaps"
-    return Explanations(
+    title = "words" if told["method"] == WORDS_METHOD else "heatmaps"
+    return ExplanationSection(
         f"Why these answers: {title}, and whether they may be believed",
         not told["reasons"],
         _badge(told),
@@ -73,15 +73,15 @@ def explanations(contents: RunData) -> Explanations | None:
         tuple(pictures),
         left,
         10 * round(10 * contents.recipe.explain.opacity),
-        explanation_parts.halves(contents, folder, told, _checks),
-        explanation_parts.spoken(contents, folder, told),
+        explanation_parts.build_hybrid_section(contents, folder, told, _checks),
+        explanation_parts.build_word_section(contents, folder, told),
     )
 
 
 def _badge(told: dict[str, Any]) -> str:
     method, scans = printable(told["method"].replace("_", " ")), counted(int(told["scans"]), "test scan")
     reasons = printable("; ".join(told["reasons"]))
-    if told["method"] == WORDS:
+    if told["method"] == WORDS_METHOD:
         if told["reasons"]:
             return f"What the words give is not coloured, and should not be read as reasons: {reasons}."
         return (
@@ -99,40 +99,44 @@ def _badge(told: dict[str, Any]) -> str:
     )
 
 
-def _checks(caption: str, checks: Sequence[dict[str, Any]]) -> Table:
+def _checks(caption: str, checks: Sequence[dict[str, Any]]) -> ReportTable:
     rows, notes = [], []
     for one in checks:
-        title, about = TITLES.get(one["name"], (one["name"], ""))
+        title, about = CHECK_TITLES.get(one["name"], (one["name"], ""))
         rows.append((title, "passed" if one["passed"] else "failed", printable(one["message"])))
         notes.append(about)
-    return Table(
+    return ReportTable(
         caption, ("Check", "Outcome", "What was found"), tuple(rows), layout.heatmap_link(layout.CHECKS), tuple(notes)
     )
 
 
-def _regions(folder: Path) -> list[Table]:
+def _regions(folder: Path) -> list[ReportTable]:
     """Which regions carry the maps of each predicted class."""
     if not (folder / layout.REGIONS).is_file():
         return []
     header, lines = read_csv(folder / layout.REGIONS)
     rows = [(line[0], line[1], *(percent(float(cell), int(line[1])) for cell in line[2:])) for line in lines]
     columns = ("Predicted", "Scans", *(name[0].upper() + name[1:] for name in header[2:]))
-    return [Table("Which regions carry the maps", columns, tuple(rows), layout.heatmap_link(layout.REGIONS), ())]
+    return [ReportTable("Which regions carry the maps", columns, tuple(rows), layout.heatmap_link(layout.REGIONS), ())]
 
 
-def _pictures(contents: RunData, folder: Path) -> tuple[list[Picture], str]:
+def _pictures(contents: RunData, folder: Path) -> tuple[list[ReportImage], str]:
     """The sheets of the first classes and what sums them up; and where the other sheets are."""
     sheets = [(name, folder / f"class-{index}-scans.png") for index, name in enumerate(contents.cohort.classes)]
     sheets = [(name, path) for name, path in sheets if path.is_file()]
     found = [
-        Picture(
-            data(path),
+        ReportImage(
+            png_data_uri(path),
             f"Test scans that are {contents.title(name)} in truth: bare, with the map, with its outline.",
-            above=data(path.with_name(path.name.replace("-scans", "-maps"))),
+            above=png_data_uri(path.with_name(path.name.replace("-scans", "-maps"))),
         )
-        for name, path in sheets[:SHEETS]
+        for name, path in sheets[:SHEETS_SHOWN]
     ]
-    found += [Picture(data(folder / name), about) for name, about in NAMES.items() if (folder / name).is_file()]
-    others = len(sheets) - SHEETS
+    found += [
+        ReportImage(png_data_uri(folder / name), about)
+        for name, about in IMAGE_CAPTIONS.items()
+        if (folder / name).is_file()
+    ]
+    others = len(sheets) - SHEETS_SHOWN
     left = f"The sheets of the other {others} classes are files: heatmaps/class-N.png." if others > 0 else ""
     return found, left

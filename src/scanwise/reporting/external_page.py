@@ -10,10 +10,10 @@ from scanwise import evaluation, metrics
 from scanwise.evaluation.sample import require_labels
 from scanwise.records import Finding, Metric, Predictions
 from scanwise.reporting import curves, figures, tables
-from scanwise.reporting.components import MOST, Drawing, Table, drawing, shortened
-from scanwise.reporting.groups import breakdown_tables, transport_table
-from scanwise.reporting.page import page
-from scanwise.reporting.sections import roc_curves, worst_by_f1
+from scanwise.reporting.components import CLASSES_SHOWN, ReportFigure, ReportTable, embed_svg, shorten_table
+from scanwise.reporting.groups import build_breakdown_tables, build_operating_point_table
+from scanwise.reporting.page import render_page
+from scanwise.reporting.sections import build_roc_curves, shorten_by_f1
 from scanwise.reporting.wording import (
     SPACE,
     between,
@@ -32,14 +32,14 @@ SIDE_BY_SIDE = (
     "accuracy", "balanced_accuracy", "macro_f1", "auroc", "average_precision", "matthews", "kappa", "quadratic_kappa",
     "stage_error", "cdr_error", "nll", "brier", "ece", "coverage", "mean_set_size",
 )  # fmt: skip
-LINES = {
+CALIBRATION_LINES = {
     "calibration_in_the_large": "Calibration in the large (0 is right; below, the class is said too often)",
     "calibration_slope": "Calibration slope (1 is right; below, the network is too sure)",
 }
 Rows = Sequence[Mapping[str, Any]]
 
 
-def build(
+def build_external_page(
     source: str,
     said: Predictions,
     before: Predictions,
@@ -70,9 +70,9 @@ def build(
     if recalibration:
         found.append(_recalibration(recalibration))
     if transport:
-        found.append(transport_table(transport, "chosen on the run’s validation side"))
-    found += breakdown_tables(mine, "")
-    return page(
+        found.append(build_operating_point_table(transport, "chosen on the run’s validation side"))
+    found += build_breakdown_tables(mine, "")
+    return render_page(
         "external.html.jinja",
         {
             "scanwise": metadata.version("scanwise"),
@@ -108,7 +108,7 @@ def _answer(measured: Sequence[Metric], before: Predictions, alpha: float | None
     return told
 
 
-def _side_by_side(measured: Sequence[Metric], before: Predictions) -> Table:
+def _side_by_side(measured: Sequence[Metric], before: Predictions) -> ReportTable:
     rows, notes = [], []
     for name in SIDE_BY_SIDE:
         found = _find(measured, name)
@@ -126,23 +126,25 @@ def _side_by_side(measured: Sequence[Metric], before: Predictions) -> Table:
         rows.append((term(name).title, with_interval(found), own))
         notes.append(term(name).meaning)
     columns = ("Figure", "Here", "On its own test side")
-    return Table("The frozen run here and at home", columns, tuple(rows), layout.METRICS, tuple(notes))
+    return ReportTable("The frozen run here and at home", columns, tuple(rows), layout.METRICS, tuple(notes))
 
 
-def _per_class(said: Predictions) -> Table:
+def _per_class(said: Predictions) -> ReportTable:
     rows, notes = [], []
-    lines = tables.report_rows(said)
+    lines = tables.classification_report_rows(said)
     for unit, kind, name, *scores, support in lines:
         title = {"macro": "Mean of classes", "weighted": "Mean weighted by size"}.get(str(kind), str(name))
         count = int(str(support))
         rows.append((printable(title), *(percent(float(str(score)), count) if count else "–" for score in scores)))
         notes.append(counted(count, str(unit)))
     columns = ("Class", *(term(m).title for m in ("precision", "recall", "specificity", "f1")))
-    table = Table("Each class", columns, tuple(rows), layout.table_link(layout.CLASSIFICATION_REPORT), tuple(notes))
-    return worst_by_f1(table, lines)
+    table = ReportTable(
+        "Each class", columns, tuple(rows), layout.table_link(layout.CLASSIFICATION_REPORT), tuple(notes)
+    )
+    return shorten_by_f1(table, lines)
 
 
-def _drift(rows: Rows) -> Table:
+def _drift(rows: Rows) -> ReportTable:
     cells = []
     for row in rows:
         plain = row["what"] in ("mean entropy", "AUROC of how strange")
@@ -150,14 +152,14 @@ def _drift(rows: Rows) -> Table:
             f": {printable(row['class'])}" if row["class"] else ""
         )
         cells.append((what, *(_with(row, when, plain) for when in ("before", "now"))))
-    table = Table(
+    table = ReportTable(
         "What drifted", ("What", "Test side of the run", "Here"), tuple(cells), layout.table_link(layout.DRIFT)
     )
-    if len({row["class"] for row in rows} - {""}) <= MOST:
+    if len({row["class"] for row in rows} - {""}) <= CLASSES_SHOWN:
         return table
-    moved = sorted(range(len(rows)), key=lambda place: -_moved(rows[place]))[:MOST]
+    moved = sorted(range(len(rows)), key=lambda place: -_moved(rows[place]))[:CLASSES_SHOWN]
     kept = sorted({*moved, *(place for place, row in enumerate(rows) if not row["class"])})
-    return shortened(table, kept, f"of classes the {MOST} shares that moved most")
+    return shorten_table(table, kept, f"of classes the {CLASSES_SHOWN} shares that moved most")
 
 
 def _moved(row: Mapping[str, Any]) -> float:
@@ -174,24 +176,24 @@ def _with(row: Mapping[str, Any], when: str, plain: bool) -> str:
     return f"{text} ({between(*ends)})" if low == low else text
 
 
-def _lines(measured: Sequence[Metric]) -> Table | None:
+def _lines(measured: Sequence[Metric]) -> ReportTable | None:
     rows = [
-        (f"{printable(m.group.removeprefix('class='))}: {LINES[m.name]}", _plain(m))
+        (f"{printable(m.group.removeprefix('class='))}: {CALIBRATION_LINES[m.name]}", _plain(m))
         for m in measured
-        if m.name in LINES
+        if m.name in CALIBRATION_LINES
     ]
     if not rows:
         return None
-    table = Table("Do probabilities still mean what they say?", ("Class", "Here"), tuple(rows), layout.METRICS)
-    common = 2 * MOST
-    return shortened(table, range(common), f"the first {MOST} classes") if len(rows) > common else table
+    table = ReportTable("Do probabilities still mean what they say?", ("Class", "Here"), tuple(rows), layout.METRICS)
+    common = 2 * CLASSES_SHOWN
+    return shorten_table(table, range(common), f"the first {CLASSES_SHOWN} classes") if len(rows) > common else table
 
 
 def _plain(m: Metric) -> str:
     return fixed(m.value, 2) + (f" ({fixed(m.low, 2)} to {fixed(m.high, 2)})" if m.low == m.low else "")
 
 
-def _recalibration(rows: Rows) -> Table:
+def _recalibration(rows: Rows) -> ReportTable:
     names = list(dict.fromkeys(row["name"] for row in rows))
     sizes = list(dict.fromkeys(row["subjects"] for row in rows))
     known = {(row["subjects"], row["name"]): row for row in rows}
@@ -203,7 +205,7 @@ def _recalibration(rows: Rows) -> Table:
     caption = (
         "What recalibrating with local subjects would give, tried on the others (mean, 5th to 95th percentile of draws)"
     )
-    return Table(caption, columns, tuple(cells), layout.table_link(layout.RECALIBRATION))
+    return ReportTable(caption, columns, tuple(cells), layout.table_link(layout.RECALIBRATION))
 
 
 def _mean(row: Mapping[str, Any] | None) -> str:
@@ -213,25 +215,27 @@ def _mean(row: Mapping[str, Any] | None) -> str:
     return text if row["repeats"] == 1 else f"{text} ({fixed(float(row['low']), 3)} to {fixed(float(row['high']), 3)})"
 
 
-def _drawings(said: Predictions) -> list[Drawing]:
+def _drawings(said: Predictions) -> list[ReportFigure]:
     titles, labels = [printable(name) for name in said.classes], require_labels(said)
     found = [
-        drawing(
-            figures.confusion_matrix("confusion", evaluation.confusion_counts(said), titles, said.unit),
+        embed_svg(
+            figures.draw_confusion_matrix("confusion", evaluation.confusion_counts(said), titles, said.unit),
             "Who was taken for whom. Each row is a true class.",
         )
     ]
-    if areas := roc_curves(said, titles):
-        found.append(drawing(figures.roc("roc", areas, said.unit), "Each class against all others, with its AUROC."))
+    if areas := build_roc_curves(said, titles):
+        found.append(
+            embed_svg(figures.draw_roc("roc", areas, said.unit), "Each class against all others, with its AUROC.")
+        )
     bins = {"here": evaluation.reliability_bins(said.probs, labels, 10)}
     found.append(
-        drawing(figures.reliability("reliability", bins), "On the dotted line, confidence means what it says.")
+        embed_svg(figures.draw_reliability("reliability", bins), "On the dotted line, confidence means what it says.")
     )
     asked = 1 if len(titles) == 2 else 0
     chances = said.probs[:, asked]
     found.append(
-        drawing(
-            curves.probabilities("probabilities", chances, labels, asked, titles, said.unit),
+        embed_svg(
+            curves.draw_probabilities("probabilities", chances, labels, asked, titles, said.unit),
             f"The probability of “{titles[asked]}”, by true class.",
         )
     )

@@ -1,43 +1,38 @@
 """The figures of a report: values in, SVG text out, the same bytes for the same values.
 
-Colours are CSS variables with a fallback, so that one drawing serves light, dark and paper; every drawing carries a
-title and a description in words. Nothing here touches matplotlib's global state for longer than one drawing.
+Every drawing carries a title and a description in words; `svg` has the style.
 """
 
 import io
-import re
-import textwrap
-import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scanwise.records import FloatArray, IntArray
-from scanwise.reporting.wording import counted, fixed, listed, percent, printable
+from scanwise.reporting.svg import (
+    DASHES,
+    GRID,
+    MANY_CLASSES,
+    MARKERS,
+    PAPER,
+    SERIES,
+    SIZE,
+    SOFT,
+    render_svg,
+    shorten,
+    styled_figure,
+    wrap_label,
+)
+from scanwise.reporting.wording import counted, fixed, listed, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-WIDTH = 5.0  # inches; 360 units, so that on a phone of 390 px a unit is about a pixel
-SIZE = 11.5  # of text, in those units
-INK, SOFT, GRID, PAPER = "#1b1f24", "#59636e", "#d0d5da", "#fefefe"
-SERIES = ("#0067a5", "#c24d00", "#00795a", "#a3467a", "#7a6000", "#5a5f66")  # told apart by the colour-blind
-VARIABLES = {INK: "ink", SOFT: "soft", GRID: "line", PAPER: "paper"} | {
-    color: f"c{index}" for index, color in enumerate(SERIES, 1)
-}
-MARKERS, DASHES = "osD^vP", ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
-MANY_CLASSES = 8  # from here on, curves and cells are too many to label one by one
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class ForestRow:
     """A row of a forest plot: a share, its interval and whether it is the network's."""
 
     title: str
@@ -49,7 +44,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Roc:
+class RocCurve:
     """The curve of one class against all others, and the area under it."""
 
     title: str
@@ -58,7 +53,7 @@ class Roc:
     area: float
 
 
-def learning_curves(
+def draw_learning_curves(
     name: str, histories: Sequence[Mapping[str, FloatArray]], best: Sequence[int], score: str = "validation_macro_f1"
 ) -> str:
     """Loss on both sides and the score on the validation side, epoch by epoch; folds share the panels.
@@ -70,7 +65,7 @@ def learning_curves(
         score: the column of the lower panel.
     """
     title = score.removeprefix("validation_").replace("_", " ").replace("f1", "F1")
-    with _drawing(4.4) as figure:
+    with styled_figure(4.4) as figure:
         losses, scores = figure.subplots(2, 1, sharex=True)
         for history, epoch in zip(histories, best, strict=True):
             first = history is histories[0]
@@ -91,12 +86,12 @@ def learning_curves(
             f"After the last epoch the training and validation loss were {listed(ends)}. The epoch kept was "
             f"{listed([str(epoch) for epoch in best])}, with a validation {title} of {listed(tops)}."
         )
-        return _svg(figure, name, "Learning curves", about)
+        return render_svg(figure, name, "Learning curves", about)
 
 
-def class_distribution(name: str, titles: Sequence[str], counts: Mapping[str, IntArray], noun: str) -> str:
+def draw_class_distribution(name: str, titles: Sequence[str], counts: Mapping[str, IntArray], noun: str) -> str:
     """How many of each class are on each side, as stacked bars with the class name above its bar."""
-    with _drawing(0.95 + 0.5 * len(titles)) as figure:
+    with styled_figure(0.95 + 0.5 * len(titles)) as figure:
         axes = figure.subplots()
         left = np.zeros(len(titles))
         place = np.arange(len(titles))
@@ -104,7 +99,7 @@ def class_distribution(name: str, titles: Sequence[str], counts: Mapping[str, In
             axes.barh(place, values, left=left, height=0.42, color=color, alpha=shade, label=side, ec=PAPER, lw=0.8)
             left += values
         for row, title in enumerate(titles):
-            axes.text(0, row - 0.3, f"{_short(title, 34)}: {int(left[row]):,}", va="bottom", ha="left")
+            axes.text(0, row - 0.3, f"{shorten(title, 34)}: {int(left[row]):,}", va="bottom", ha="left")
         axes.set(xlabel=f"{noun}s", yticks=[], ylim=(len(titles) - 0.6, -0.85), xlim=(0, None))
         axes.locator_params(axis="x", integer=True, nbins=5)
         axes.spines["left"].set_visible(False)
@@ -114,16 +109,16 @@ def class_distribution(name: str, titles: Sequence[str], counts: Mapping[str, In
             f"{title}: " + ", ".join(f"{int(values[row]):,} {side.lower()}" for side, values in counts.items())
             for row, title in enumerate(titles)
         ]
-        return _svg(figure, name, f"{noun.capitalize()}s of each class on each side", "; ".join(rows) + ".")
+        return render_svg(figure, name, f"{noun.capitalize()}s of each class on each side", "; ".join(rows) + ".")
 
 
-def confusion_matrix(name: str, matrix: IntArray, titles: Sequence[str], noun: str) -> str:
+def draw_confusion_matrix(name: str, matrix: IntArray, titles: Sequence[str], noun: str) -> str:
     """Who was taken for whom: counts, and shares of the true class as the depth of colour."""
     size = len(titles)
     total = matrix.sum(axis=1, keepdims=True)
     share = np.divide(matrix, total, out=np.zeros(matrix.shape), where=total > 0)
     few = size <= MANY_CLASSES
-    with _drawing(4.3 if few else 5.2) as figure:
+    with styled_figure(4.3 if few else 5.2) as figure:
         axes = figure.subplots()
         for row, column in np.ndindex(size, size):
             if matrix[row, column]:
@@ -131,7 +126,7 @@ def confusion_matrix(name: str, matrix: IntArray, titles: Sequence[str], noun: s
                 axes.fill_between([column, column + 1], row, row + 1, color=color, alpha=depth, lw=0)
             if few:
                 _cell(axes, column, row, int(matrix[row, column]), share[row, column], bool(total[row, 0]))
-        labels = [_wrapped(title, 16 if size <= 4 else 10) if few else _short(title, 14) for title in titles]
+        labels = [wrap_label(title, 16 if size <= 4 else 10) if few else shorten(title, 14) for title in titles]
         ticks = np.arange(size) + 0.5
         axes.set(xlim=(0, size), ylim=(size, 0), xlabel="called by the network", ylabel="truly")
         longest = max(len(line) for label in labels for line in label.split("\n"))
@@ -148,18 +143,18 @@ def confusion_matrix(name: str, matrix: IntArray, titles: Sequence[str], noun: s
         for edge in range(1, size):
             axes.axhline(edge, color=GRID, lw=0.6)
             axes.axvline(edge, color=GRID, lw=0.6)
-        return _svg(figure, name, f"Confusion matrix, by {noun}", _confusion_words(matrix, titles, noun))
+        return render_svg(figure, name, f"Confusion matrix, by {noun}", _confusion_words(matrix, titles, noun))
 
 
-def roc(name: str, curves: Sequence[Roc], noun: str) -> str:
+def draw_roc(name: str, curves: Sequence[RocCurve], noun: str) -> str:
     """One curve a class against all others; the area under each in the legend."""
-    with _drawing(4.6 if len(curves) <= MANY_CLASSES else 4.2) as figure:
+    with styled_figure(4.6 if len(curves) <= MANY_CLASSES else 4.2) as figure:
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=SOFT, lw=1, ls=":")
         for index, curve in enumerate(curves):
             many = len(curves) > MANY_CLASSES
             color, dash = (SOFT, "-") if many else (SERIES[index % 6], DASHES[index % 6])
-            label = None if many else f"{_short(curve.title, 30)}: {fixed(curve.area, 2)}"
+            label = None if many else f"{shorten(curve.title, 30)}: {fixed(curve.area, 2)}"
             axes.plot(curve.false_alarms, curve.sensitivity, color=color, ls=dash, label=label, lw=0.8 if many else 1.8)
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="false alarms (1 − specificity)", ylabel="sensitivity")
         axes.set_aspect("equal")
@@ -167,17 +162,17 @@ def roc(name: str, curves: Sequence[Roc], noun: str) -> str:
             figure.legend(loc="outside lower center", ncols=1)
         areas = [f"{curve.title} {fixed(curve.area, 2)}" for curve in curves]
         about = f"Area under the curve by {noun}, each class against all others: {listed(areas)}; 0.5 is chance."
-        return _svg(figure, name, "Sensitivity against false alarms (ROC)", about)
+        return render_svg(figure, name, "Sensitivity against false alarms (ROC)", about)
 
 
-def reliability(name: str, curves: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+def draw_reliability(name: str, curves: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     """How sure the model said it was against how often it was right; on the diagonal it means what it says.
 
     Args:
         name: what tells this drawing's ids from another's.
         curves: bins as `evaluation.reliability` gives them; the last curve is the one in use.
     """
-    with _drawing(4.8) as figure:
+    with styled_figure(4.8) as figure:
         axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3.4, 1))
         axes.plot([0, 1], [0, 1], color=SOFT, lw=1, ls=":")
         words = []
@@ -196,12 +191,12 @@ def reliability(name: str, curves: Mapping[str, Sequence[Mapping[str, float]]]) 
         figure.legend(loc="outside upper left", ncols=2)
         for one in (axes.xaxis, axes.yaxis):
             one.set_major_formatter(lambda value, _: f"{value:.0%}")
-        return _svg(figure, name, "Reliability diagram", " ".join(words))
+        return render_svg(figure, name, "Reliability diagram", " ".join(words))
 
 
-def set_sizes(name: str, sizes: IntArray, covered: IntArray, noun: str, start: int = 0) -> str:
+def draw_set_sizes(name: str, sizes: IntArray, covered: IntArray, noun: str, start: int = 0) -> str:
     """How many classes the prediction sets name, and how many of those sets hold the true class."""
-    with _drawing(3.2) as figure:
+    with styled_figure(3.2) as figure:
         axes = figure.subplots()
         end = max(int(np.flatnonzero(sizes).max(initial=0)) + 1, min(len(sizes), MANY_CLASSES))
         sizes, covered = sizes[start:end], covered[start:end]
@@ -223,12 +218,12 @@ def set_sizes(name: str, sizes: IntArray, covered: IntArray, noun: str, start: i
         words = [
             f"{counted(int(n), noun)} with {counted(int(x), 'class')}" for x, n in zip(place, sizes, strict=True) if n
         ]
-        return _svg(figure, name, "Sizes of the prediction sets", f"{listed(words)}.")
+        return render_svg(figure, name, "Sizes of the prediction sets", f"{listed(words)}.")
 
 
-def risk_coverage(name: str, covered: FloatArray, risk: FloatArray, noun: str) -> str:
+def draw_risk_coverage(name: str, covered: FloatArray, risk: FloatArray, noun: str) -> str:
     """Error among the answered against the share answered; the dotted line is the error of answering everyone."""
-    with _drawing(3.4) as figure:
+    with styled_figure(3.4) as figure:
         axes = figure.subplots()
         axes.axhline(risk[-1], color=SOFT, lw=1, ls=":")
         axes.step(np.append(0, covered), np.append(risk[0], risk), where="pre", color=SERIES[0])
@@ -239,13 +234,13 @@ def risk_coverage(name: str, covered: FloatArray, risk: FloatArray, noun: str) -
             one.set_major_formatter(lambda value, _: f"{value:.0%}")
         points = [int(np.searchsorted(covered, share - 1e-9)) for share in (0.25, 0.5, 0.75, 1.0)]
         said = [f"{percent(risk[k], 0)} wrong with {percent(covered[k], 0)} of {noun}s answered" for k in points]
-        return _svg(figure, name, "Error against how many are answered", f"{listed(said)}.")
+        return render_svg(figure, name, "Error against how many are answered", f"{listed(said)}.")
 
 
-def forest(name: str, panels: Mapping[str, Sequence[Estimate]], measure: str) -> str:
+def draw_forest(name: str, panels: Mapping[str, Sequence[ForestRow]], measure: str) -> str:
     """The network and its rivals, each with its interval, a panel a protocol."""
     lengths = [len(rows) for rows in panels.values()]
-    with _drawing(0.55 + sum(0.5 + 0.42 * length for length in lengths)) as figure:
+    with styled_figure(0.55 + sum(0.5 + 0.42 * length for length in lengths)) as figure:
         stack = figure.subplots(len(panels), 1, sharex=True, height_ratios=[n + 0.6 for n in lengths], squeeze=False)
         for axes, (title, rows) in zip(stack[:, 0], panels.items(), strict=True):
             for place, row in enumerate(rows):
@@ -261,7 +256,7 @@ def forest(name: str, panels: Mapping[str, Sequence[Estimate]], measure: str) ->
                     zorder=3,
                 )
                 axes.text(1.03, place, percent(row.value, row.count), va="center", ha="left")
-            labels = [_wrapped(row.title, 18) for row in rows]
+            labels = [wrap_label(row.title, 18) for row in rows]
             axes.set_yticks(range(len(rows)), labels)
             axes.set(title=title, xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5))
             axes.tick_params(axis="y", length=0)
@@ -271,10 +266,10 @@ def forest(name: str, panels: Mapping[str, Sequence[Estimate]], measure: str) ->
             f"{title}: " + listed([f"{row.title} {percent(row.value, row.count)}" for row in rows])
             for title, rows in panels.items()
         ]
-        return _svg(figure, name, f"{measure} of the network beside its trivial rivals", ". ".join(words) + ".")
+        return render_svg(figure, name, f"{measure} of the network beside its trivial rivals", ". ".join(words) + ".")
 
 
-def montage(images: "np.ndarray[Any, np.dtype[np.uint8]]", titles: Sequence[str]) -> bytes:
+def draw_montage(images: "np.ndarray[Any, np.dtype[np.uint8]]", titles: Sequence[str]) -> bytes:
     """A sheet of scans with a title over each, as PNG bytes.
 
     Args:
@@ -283,67 +278,19 @@ def montage(images: "np.ndarray[Any, np.dtype[np.uint8]]", titles: Sequence[str]
     """
     columns = min(4, max(1, len(images)))
     rows = -(-len(images) // columns)
-    with _drawing(1.66 * rows, width=1.45 * columns) as figure:
+    with styled_figure(1.66 * rows, width=1.45 * columns) as figure:
         for place, (image, title) in enumerate(zip(images, titles, strict=True)):
             axes = figure.add_subplot(rows, columns, place + 1)
             axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
             if place % columns == 0 or title != titles[place - 1]:  # said once for the scans that share it
                 row = titles[place : (place // columns + 1) * columns]
                 same = next((k for k, other in enumerate(row) if other != title), columns)
-                shown = axes.set_title(_wrapped(title, 17 * same), fontsize=8.5 if same == 1 else 11, color="#e8ebee")
+                shown = axes.set_title(wrap_label(title, 17 * same), fontsize=8.5 if same == 1 else 11, color="#e8ebee")
                 shown.set_in_layout(False)
             axes.set_axis_off()
         stream = io.BytesIO()
         figure.savefig(stream, format="png", dpi=130, facecolor="#0b0d0f", metadata={"Software": None})
     return stream.getvalue()
-
-
-@contextmanager
-def _drawing(height: float, width: float = WIDTH) -> "Iterator[Figure]":
-    """A figure in the house style; the style holds inside the block alone."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    style: dict[str, Any] = {
-        "svg.fonttype": "none", "svg.hashsalt": "scanwise", "text.parse_math": False, "axes.unicode_minus": True,
-        "font.size": SIZE, "font.family": "DejaVu Sans", "axes.titlesize": SIZE, "axes.titlelocation": "left",
-        "legend.frameon": False, "legend.fontsize": SIZE, "legend.borderaxespad": 0.2, "axes.labelsize": SIZE,
-        "xtick.labelsize": SIZE, "ytick.labelsize": SIZE, "lines.linewidth": 1.8, "axes.axisbelow": True,
-        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": GRID, "grid.linewidth": 0.6,
-        "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": SOFT, "xtick.color": SOFT, "ytick.color": SOFT,
-        "xtick.labelcolor": INK, "ytick.labelcolor": INK, "axes.facecolor": "none", "figure.facecolor": "none",
-    }  # fmt: skip
-    with mpl.rc_context(), warnings.catch_warnings():
-        mpl.rcdefaults()
-        mpl.rcParams.update(style)  # type: ignore[arg-type]
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has the font; we only measure
-        yield Figure(figsize=(width, height), layout="constrained")
-
-
-def _svg(figure: "Figure", name: str, title: str, about: str) -> str:
-    """Draw as SVG text: ids of its own, colours as variables, title and description for those who cannot see it."""
-    stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    text = stream.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<!--.*?-->\n?|<metadata>.*?</metadata>\n?", "", text, flags=re.DOTALL)
-    text = re.sub(r"<[^>]+>", lambda tag: _own(tag[0], name), text)
-    head = f'<svg role="img" aria-labelledby="{name}-title {name}-about" '
-    words = f'<title id="{name}-title">{escape(printable(title))}</title><desc id="{name}-about">{escape(printable(about))}</desc>'
-    opening, rest = text.removeprefix("<svg ").split(">", 1)
-    opening = re.sub(r'(?:width|height)="[^"]*pt" ?', "", opening)
-    return f"{head}{opening}>{words}{rest}"
-
-
-def _own(tag: str, name: str) -> str:
-    """One tag with ids of its own and colours as variables; what stands between tags is left alone."""
-    tag = re.sub(r' id="([^"]+)"', rf' id="{name}-\1"', tag)
-    tag = re.sub(r'(url\(#|href="#)', rf"\1{name}-", tag)
-    tag = tag.replace("xlink:href", "href").replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
-    tag = tag.replace("'DejaVu Sans'", "system-ui, sans-serif")
-    for color, variable in VARIABLES.items():
-        tag = tag.replace(color, f"var(--{variable}, {color})")
-    return tag
 
 
 def _cell(axes: "Axes", column: int, row: int, count: int, share: float, tested: bool) -> None:
@@ -360,13 +307,3 @@ def _confusion_words(matrix: IntArray, titles: Sequence[str], noun: str) -> str:
             f"Of {counted(int(matrix[row].sum()), noun)} truly {title}: {listed(called) if called else 'none tested'}."
         )
     return " ".join(rows)
-
-
-def _short(text: str, width: int) -> str:
-    text = printable(text)
-    return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def _wrapped(text: str, width: int) -> str:
-    """At most two lines."""
-    return "\n".join(textwrap.wrap(printable(text), width, max_lines=2, placeholder="…")) or " "

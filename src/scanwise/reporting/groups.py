@@ -10,19 +10,27 @@ from scanwise.csv_files import read_csv
 from scanwise.evaluation import breakdown
 from scanwise.records import Metric, Unit
 from scanwise.reporting import curves
-from scanwise.reporting.components import MOST, Drawing, Table, chosen, drawing, pick, shortened
-from scanwise.reporting.legacy_tables import file_of, group_of
+from scanwise.reporting.components import (
+    CLASSES_SHOWN,
+    ReportFigure,
+    ReportTable,
+    describe_pick,
+    embed_svg,
+    pick_classes,
+    shorten_table,
+)
+from scanwise.reporting.legacy_tables import breakdown_file, parse_group
 from scanwise.reporting.run_data import POOLED, RunData
 from scanwise.reporting.wording import counted, fixed, listed, percent, printable, term, with_interval
 from scanwise.run import layout
 
 Rows = Sequence[Mapping[str, Any]]
-RULES = {
+RULE_TITLES = {
     "youden": "most right on both sides",
     "specificity 90 %": "specificity 90\u00a0%",
     "sensitivity 90 %": "sensitivity 90\u00a0%",
 }
-RATES = {
+RATE_TITLES = {
     "sensitivity": "Sensitivity",
     "specificity": "Specificity",
     "positive_predictive_value": "PPV",
@@ -30,7 +38,7 @@ RATES = {
 }
 
 
-def breakdowns(contents: RunData) -> tuple[list[Table], list[str]]:
+def build_breakdowns(contents: RunData) -> tuple[list[ReportTable], list[str]]:
     """One table a column, by subject where that was measured, and why other columns have none."""
     fold, unit = contents.numbers.fold("honest"), contents.unit("honest")
     asked = {unit: breakdown.group_columns(contents.predictions["honest", unit].groups)}
@@ -38,22 +46,22 @@ def breakdowns(contents: RunData) -> tuple[list[Table], list[str]]:
         used = {column.name for column in asked[unit] if not column.refused}
         columns = breakdown.group_columns(contents.predictions["honest", "scan"].groups)
         asked["scan"] = [column for column in columns if column.name not in used]
-    found: list[Table] = []
+    found: list[ReportTable] = []
     for kind, columns in asked.items():
         names = {column.name for column in columns if not column.refused}
         mine = [
             m
             for m in contents.numbers.metrics
             if (m.model, m.protocol, m.unit, m.fold, m.split) == ("network", "honest", kind, fold, "test")
-            and group_of(m)[0] in names
+            and parse_group(m)[0] in names
         ]
-        found += breakdown_tables(mine)
+        found += build_breakdown_tables(mine)
     last = asked["scan" if "scan" in asked else unit]
     told = [f"“{printable(column.name)}” is not broken down: {column.refused}." for column in last if column.refused]
     return found, told
 
 
-def points(contents: RunData) -> tuple[list[Table], list[Drawing]]:
+def build_operating_points(contents: RunData) -> tuple[list[ReportTable], list[ReportFigure]]:
     """Cuts chosen on validation subjects and tried on test ones, and what acting on a probability is worth.
 
     Of several folds all together speak: each fold's cuts are its own, and what they called is pooled.
@@ -65,11 +73,11 @@ def points(contents: RunData) -> tuple[list[Table], list[Drawing]]:
     where = f"chosen on validation {unit}s, tried on test ones"
     if pooled:
         told = f"{where}: all {len(folds)} folds together, each by its own cut"
-        found = [transport_table(_with_cuts(pooled, cuts), told, contents)]
+        found = [build_operating_point_table(_with_cuts(pooled, cuts), told, contents)]
     else:  # one fold, or a run of an older scanwise, which has no row of all
         which = f" (fold {folds[0] + 1} of {len(folds)})" if len(folds) > 1 else ""
         here = [row for row in cuts if int(row["fold"]) == folds[0]]
-        found = [transport_table(here, f"{where}{which}", contents)] if here else []
+        found = [build_operating_point_table(here, f"{where}{which}", contents)] if here else []
     shown = _shown(pooled or cuts)
     return found, _curves(contents, unit, shown)
 
@@ -91,15 +99,15 @@ def _shown(cuts: Rows) -> list[str]:
     """The classes that stand open: all where they are few, else the commonest and those whose cut is worth least."""
     best = {(row["class"], row["rate"]): row for row in cuts if row["rule"] == "youden"}
     names = list(dict.fromkeys(row["class"] for row in cuts))
-    if len(names) <= MOST:
+    if len(names) <= CLASSES_SHOWN:
         return names
     rates = [[best.get((name, rate)) for rate in ("sensitivity", "specificity")] for name in names]
     sizes = [int(pair[0]["count"]) if pair[0] else 0 for pair in rates]
     worth = [sum(_number(row["value"]) if row else np.nan for row in pair) for pair in rates]
-    return [names[place] for place in pick(sizes, worth)]
+    return [names[place] for place in pick_classes(sizes, worth)]
 
 
-def _curves(contents: RunData, unit: Unit, shown: Sequence[str]) -> list[Drawing]:
+def _curves(contents: RunData, unit: Unit, shown: Sequence[str]) -> list[ReportFigure]:
     rows = [row for row in _rows(contents, layout.DECISION_CURVE) if row["unit"] == unit]
     found = []
     for index, name in enumerate(dict.fromkeys(row["class"] for row in rows)):
@@ -108,8 +116,8 @@ def _curves(contents: RunData, unit: Unit, shown: Sequence[str]) -> list[Drawing
         here = [row for row in rows if row["class"] == name]
         curve = {key: np.array([float(row[key]) for row in here]) for key in ("threshold", "network", "everybody")}
         title = contents.title(name)
-        svg = curves.net_benefit(f"benefit-{index}", curve, title, unit)
-        found.append(drawing(svg, f"“{title}”: what acting is worth, in cases caught less false alarms so weighed."))
+        svg = curves.draw_decision_curve(f"benefit-{index}", curve, title, unit)
+        found.append(embed_svg(svg, f"“{title}”: what acting is worth, in cases caught less false alarms so weighed."))
     return found
 
 
@@ -121,30 +129,30 @@ def _rows(contents: RunData, name: str) -> list[dict[str, str]]:
     return [dict(zip(header, line, strict=True)) for line in lines]
 
 
-def transport_table(rows: Rows, where: str, contents: RunData | None = None) -> Table:
+def build_operating_point_table(rows: Rows, where: str, contents: RunData | None = None) -> ReportTable:
     """Each cut with what it promised where it was chosen and what it does elsewhere."""
     keys = list(dict.fromkeys((row["class"], row["rule"]) for row in rows))
     known = {(row["class"], row["rule"], row["rate"]): row for row in rows}
     cells, notes = [], []
     for name, rule in keys:
-        mine = [known.get((name, rule, rate)) for rate in RATES]
+        mine = [known.get((name, rule, rate)) for rate in RATE_TITLES]
         first = next(row for row in mine if row)
         title = contents.title(str(name)) if contents else printable(str(name))
-        cells.append((f"{title}: {RULES.get(str(rule), rule)}", *(_rate(row) for row in mine)))
+        cells.append((f"{title}: {RULE_TITLES.get(str(rule), rule)}", *(_rate(row) for row in mine)))
         promised = [percent(_number(row["chosen"]), 100) for row in mine[:2] if row]
         notes.append(f"{_cut(first)}; promised {listed(promised)}")
-    columns = ("Cut", *RATES.values())
-    table = Table(
+    columns = ("Cut", *RATE_TITLES.values())
+    table = ReportTable(
         f"Operating points, {where}", columns, tuple(cells), layout.table_link(layout.OPERATING_POINTS), tuple(notes)
     )
     shown, count = _shown(rows), len({name for name, _ in keys})
     if len(shown) == count:
         return table
     kept = [place for place, (name, rule) in enumerate(keys) if name in shown and rule == "youden"]
-    which = f"{chosen(count, 'whose cut is worth least')}, one cut each ({RULES['youden']})"
-    rule = f": {RULES['youden']}"
+    which = f"{describe_pick(count, 'whose cut is worth least')}, one cut each ({RULE_TITLES['youden']})"
+    rule = f": {RULE_TITLES['youden']}"
     short = replace(table, rows=tuple((row[0].removesuffix(rule), *row[1:]) for row in table.rows))
-    return replace(table, short=shortened(short, kept, which).short)
+    return replace(table, short=shorten_table(short, kept, which).short)
 
 
 def _cut(row: Mapping[str, Any]) -> str:
@@ -170,12 +178,12 @@ def _rate(row: Mapping[str, Any] | None) -> str:
     return with_interval(Metric("recall", float(row["value"]), low, high, "subject", int(row["count"])))
 
 
-def breakdown_tables(measured: Sequence[Metric], folder: str = "tables/") -> list[Table]:
+def build_breakdown_tables(measured: Sequence[Metric], folder: str = "tables/") -> list[ReportTable]:
     """One table a column: every group's figures, and how far it is from the others."""
     names = ("accuracy", "balanced_accuracy", "auroc", "coverage", "accuracy gap")
     columns: dict[str, dict[str, dict[str, Metric]]] = {}
     for m in measured:
-        column, group, of_class = group_of(m)
+        column, group, of_class = parse_group(m)
         if column and not of_class:
             columns.setdefault(column, {}).setdefault(group, {})[m.name] = m
     found = []
@@ -189,8 +197,8 @@ def breakdown_tables(measured: Sequence[Metric], folder: str = "tables/") -> lis
         kind = next(iter(next(iter(groups.values())).values())).unit
         title = f"By “{printable(column)}”, counting {kind}s"
         heads = ("Group", *(term(name).title for name in used))
-        file = f"{folder}{file_of(column)}.csv" if folder else layout.METRICS
-        found.append(Table(title, heads, tuple(rows), file, tuple(notes)))
+        file = f"{folder}{breakdown_file(column)}.csv" if folder else layout.METRICS
+        found.append(ReportTable(title, heads, tuple(rows), file, tuple(notes)))
     return found
 
 

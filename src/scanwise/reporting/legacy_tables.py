@@ -16,9 +16,21 @@ from scanwise.metrics import METRICS
 from scanwise.records import Metric, Predictions, load_metrics
 from scanwise.run import Run
 
-BREAKDOWN = ("protocol", "fold", "unit", "group", "class", "name", "value", "low", "high", "count")
-CURVE = ("unit", "class", "threshold", "network", "everybody")
-POINTS = ("fold", "unit", "class", "rule", "threshold", "rate", "chosen", "value", "low", "high", "count")
+BREAKDOWN_COLUMNS = ("protocol", "fold", "unit", "group", "class", "name", "value", "low", "high", "count")
+DECISION_CURVE_COLUMNS = ("unit", "class", "threshold", "network", "everybody")
+OPERATING_POINT_COLUMNS = (
+    "fold",
+    "unit",
+    "class",
+    "rule",
+    "threshold",
+    "rate",
+    "chosen",
+    "value",
+    "low",
+    "high",
+    "count",
+)
 
 
 def prefix(name: str) -> str:
@@ -26,7 +38,7 @@ def prefix(name: str) -> str:
     return "stroke" if name.startswith("stroke") else name
 
 
-def write(run: Run, name: str, protocol: str, said: Predictions) -> None:
+def write_legacy_tables(run: Run, name: str, protocol: str, said: Predictions) -> None:
     """Write `NAME_classification_results` and `NAME_summary_statistics` of the test scans of one protocol.
 
     Args:
@@ -64,16 +76,16 @@ def write_breakdowns(run: Run) -> list[str]:
     """Write `breakdown_COLUMN` of every column that metrics.json has groups of; returns their columns."""
     found: dict[str, list[Row]] = {}
     for m in load_metrics(run.metrics):
-        column, group, of_class = group_of(m)
+        column, group, of_class = parse_group(m)
         if column and m.model == "network" and m.split == "test":
             row = (m.protocol, m.fold, m.unit, group, of_class, m.name, m.value, m.low, m.high, m.count)
             found.setdefault(column, []).append(row)
     for column, rows in found.items():
-        write_table(BREAKDOWN, rows, run.tables / f"{file_of(column)}.csv")
+        write_table(BREAKDOWN_COLUMNS, rows, run.tables / f"{breakdown_file(column)}.csv")
     return list(found)
 
 
-def file_of(column: str) -> str:
+def breakdown_file(column: str) -> str:
     """The name of a column's file, of letters that every disk takes.
 
     >>> file_of("Scanner / site")
@@ -82,7 +94,7 @@ def file_of(column: str) -> str:
     return f"breakdown_{re.sub(r'[^0-9A-Za-z-]+', '_', column).strip('_') or 'column'}"
 
 
-def group_of(metric: Metric) -> tuple[str, str, str]:
+def parse_group(metric: Metric) -> tuple[str, str, str]:
     """(column, value, class) that a metric is about; no column where it is about everybody or a class alone."""
     column, equals, rest = metric.group.partition("=")
     if not equals or column in ("class", "risk"):
@@ -91,8 +103,11 @@ def group_of(metric: Metric) -> tuple[str, str, str]:
     return column, group, of_class
 
 
-def write_points(run: Run, points: Sequence[dict[str, Any]], curves: Sequence[dict[str, Any]]) -> None:
+def write_operating_point_tables(run: Run, points: Sequence[dict[str, Any]], curves: Sequence[dict[str, Any]]) -> None:
     """Write `operating_points` and `decision_curve` of the honest protocol."""
-    for columns, rows, name in ((POINTS, points, "operating_points"), (CURVE, curves, "decision_curve")):
+    for columns, rows, name in (
+        (OPERATING_POINT_COLUMNS, points, "operating_points"),
+        (DECISION_CURVE_COLUMNS, curves, "decision_curve"),
+    ):
         if rows:
             write_table(columns, [[row[column] for column in columns] for row in rows], run.tables / f"{name}.csv")

@@ -4,23 +4,23 @@ from typing import Any
 
 from scanwise.records import Metric
 from scanwise.reporting.run_data import RunData
-from scanwise.reporting.summary import answer
+from scanwise.reporting.summary import build_first_screen
 from scanwise.reporting.wording import counted, in_full, listed, printable, term
 from scanwise.run import Run, layout, write_text
 
-FILE = layout.MODEL_CARD
+MODEL_CARD_FILE = layout.MODEL_CARD
 HEADLINES = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
 HUB_NAMES = {"macro_f1": "f1", "auroc": "roc_auc"}
 """What the hub calls some of our metrics."""
-NOT_SAID = "**Not said by the run: the authors must add it.**"
+AUTHORS_MUST_ADD = "**Not said by the run: the authors must add it.**"
 
 
-def write(run: Run, contents: RunData) -> None:
+def write_model_card(run: Run, contents: RunData) -> None:
     """Write `model_card.md` into the run folder."""
-    write_text(build(contents), run.path / FILE)
+    write_text(build_model_card(contents), run.path / MODEL_CARD_FILE)
 
 
-def build(contents: RunData) -> str:
+def build_model_card(contents: RunData) -> str:
     """The card as text; everything in it comes from the run folder."""
     from huggingface_hub import ModelCardData
 
@@ -67,18 +67,18 @@ def _round(value: float) -> float | None:
 
 
 def _words(contents: RunData) -> str:
-    first, made = answer(contents), contents.recipe
+    first, made = build_first_screen(contents), contents.recipe
     lines = [f"# {first.title}", "", "**Research use only. Not a medical device.**", "", " ".join(first.summary), ""]
     lines += [f"> **Caution.** {alarm}" for alarm in first.alarms] + [""] * bool(first.alarms)
     lines += ["## Model details", ""]
     environment = contents.provenance.get("environment", {})
     lines += [
-        f"- **Made by:** {NOT_SAID}",
+        f"- **Made by:** {AUTHORS_MUST_ADD}",
         f"- **Network:** {made.model.name}, start of its weights: {printable(str(contents.provenance.get('weights', 'not recorded')))}",
         f"- **Classes:** {listed(contents.titles())}",
         f"- **Input:** {made.data.size} × {made.data.size} pixels, {made.data.channels} channel(s)",
         f"- **Versions:** {', '.join(f'{k} {v}' for k, v in environment.get('packages', {}).items()) or 'not recorded'}",
-        f"- **Licence:** {NOT_SAID}",
+        f"- **Licence:** {AUTHORS_MUST_ADD}",
         "",
         "## Uses",
         "",
@@ -103,7 +103,7 @@ def _words(contents: RunData) -> str:
         "",
         "## Training",
         "",
-        f"- **Data:** {counted(len(contents.cohort), 'scan')}, {_people(contents)}; where they come from: {NOT_SAID}",
+        f"- **Data:** {counted(len(contents.cohort), 'scan')}, {_people(contents)}; where they come from: {AUTHORS_MUST_ADD}",
         f"- **Procedure:** {_procedure(contents)}; every choice is in recipe.yaml",
         "",
         "## Evaluation",

@@ -9,11 +9,11 @@ from scanwise.errors import RunError
 from scanwise.run import writing
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
-PATIENCE = 120
+TIMEOUT_SECONDS = 120
 """Seconds that a browser may take."""
 
 
-def write(page: Path) -> Path:
+def write_pdf(page: Path) -> Path:
     """Print an HTML page of ours beside itself as PDF.
 
     Raises:
@@ -33,10 +33,14 @@ def write(page: Path) -> Path:
             command.append("--no-sandbox")
         try:
             done = subprocess.run(  # noqa: S603
-                [*command, page.resolve().as_uri()], capture_output=True, text=True, check=False, timeout=PATIENCE
+                [*command, page.resolve().as_uri()],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=TIMEOUT_SECONDS,
             )
         except subprocess.TimeoutExpired as error:
-            raise RunError(f"{browser} did not print {page} within {PATIENCE} seconds. Try again.") from error
+            raise RunError(f"{browser} did not print {page} within {TIMEOUT_SECONDS} seconds. Try again.") from error
         if not temporary.is_file():
             told = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
             raise RunError(f"{browser} did not print {page}: {told}")

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from scanwise.baselines import BASELINES
-from scanwise.reporting.components import Table
+from scanwise.reporting.components import ReportTable
 from scanwise.reporting.run_data import RunData
-from scanwise.reporting.sections import SHOWN
+from scanwise.reporting.sections import ROWS_SHOWN
 from scanwise.reporting.wording import counted, duration, listed, printable, without_secrets
 from scanwise.run import layout
 
@@ -50,7 +50,7 @@ WITH_THE_PAGE = (
 """Written with the page itself, so listed whether or not they are there yet."""
 
 
-def findings(contents: RunData) -> list[tuple[str, str, str, str]]:
+def list_findings(contents: RunData) -> list[tuple[str, str, str, str]]:
     """(severity, its word, message, scans), the gravest first."""
     order = list(SEVERITIES)
     known = sorted(contents.findings, key=lambda finding: order.index(finding.severity))
@@ -67,17 +67,17 @@ def _scans(scans: Sequence[str]) -> str:
     return f"{counted(len(scans), 'scan')}: {', '.join(printable(scan) for scan in scans[:3])}{more}"
 
 
-def quarantine(contents: RunData) -> Table | None:
+def build_quarantine_table(contents: RunData) -> ReportTable | None:
     """The first files that were set aside, with the reason."""
     if not contents.quarantine:
         return None
     total = len(contents.quarantine)
-    shown = f", the first {SHOWN} of {total:,}" if total > SHOWN else ""
+    shown = f", the first {ROWS_SHOWN} of {total:,}" if total > ROWS_SHOWN else ""
     caption = f"Quarantine: {counted(total, 'file')} set aside{shown}"
-    return Table(caption, ("File", "Why"), contents.quarantine[:SHOWN], layout.QUARANTINE)
+    return ReportTable(caption, ("File", "Why"), contents.quarantine[:ROWS_SHOWN], layout.QUARANTINE)
 
 
-def provenance(contents: RunData) -> list[Table]:
+def build_provenance_tables(contents: RunData) -> list[ReportTable]:
     """How to make this run again, and what it was made with."""
     known = contents.provenance
     environment: dict[str, Any] = known.get("environment", {})
@@ -97,14 +97,14 @@ def provenance(contents: RunData) -> list[Table]:
     versions = [("Python", str(environment.get("python", "?"))), *environment.get("packages", {}).items()]
     spent = [(name.replace("_", " "), duration(float(seconds))) for name, seconds in known.get("times", {}).items()]
     made = [
-        Table("How this run was made", ("What", "Value"), _clean(rows), layout.PROVENANCE),
-        Table("Versions", ("Software", "Version"), _clean(versions)),
-        Table("Time spent", ("Stage", "Time"), _clean(spent)),
+        ReportTable("How this run was made", ("What", "Value"), _clean(rows), layout.PROVENANCE),
+        ReportTable("Versions", ("Software", "Version"), _clean(versions)),
+        ReportTable("Time spent", ("Stage", "Time"), _clean(spent)),
     ]
     return [table for table in made if table.rows]
 
 
-def left_out(contents: RunData) -> str:
+def describe_missing_baselines(contents: RunData) -> str:
     """Which rivals the recipe names that were not run; empty when none is missing."""
     run = {metric.model for metric in contents.numbers.metrics}
     asked = [
@@ -127,7 +127,7 @@ POOLINGS = {
 }
 
 
-def pooling(contents: RunData) -> str:
+def describe_pooling(contents: RunData) -> str:
     """How the scans of a subject became one answer, of the network and of its rivals; empty where nobody is counted."""
     if "honest" not in contents.protocols or contents.units("honest")[0] != "subject":
         return ""
@@ -141,7 +141,7 @@ def pooling(contents: RunData) -> str:
     )
 
 
-def files(contents: RunData) -> list[tuple[str, str]]:
+def list_files(contents: RunData) -> list[tuple[str, str]]:
     """(path, what it holds) of the files that stand behind this page."""
     found = [(path, about) for path, about in FILES if (contents.run.path / path).is_file()]
     patterns = {

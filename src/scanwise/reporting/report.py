@@ -15,13 +15,13 @@ from scanwise.reporting import (
 from scanwise.reporting import (
     provenance as provenance_section,
 )
-from scanwise.reporting.page import page
+from scanwise.reporting.page import render_page
 from scanwise.reporting.run_data import RunData
-from scanwise.reporting.summary import answer, protocol_title
+from scanwise.reporting.summary import build_first_screen, protocol_title
 from scanwise.run import Run, layout, write_text
 
 
-def write(run: Run) -> Path:
+def write_report(run: Run) -> Path:
     """Write `report.html`, and what goes with it (`model_card.md`, `checklists.html`), each whole or not at all.
 
     Raises:
@@ -29,67 +29,73 @@ def write(run: Run) -> Path:
     """
     from scanwise.reporting import checklists, model_card
 
-    checksums.check(run)
+    checksums.verify_checksums(run)
     contents = RunData.of(run)
-    model_card.write(run, contents)
-    checklists.write(run, contents)
+    model_card.write_model_card(run, contents)
+    checklists.write_checklists(run, contents)
     write_text(_page_of(contents), run.report)
     return run.report
 
 
-def build(run: Run) -> str:
+def build_report(run: Run) -> str:
     """The page as text; nothing is written.
 
     Raises:
         RunError: if a file of the run was changed since it was written.
     """
-    checksums.check(run)
+    checksums.verify_checksums(run)
     return _page_of(RunData.of(run))
 
 
 def _page_of(contents: RunData) -> str:
-    return page("report.html.jinja", _values(contents))
+    return render_page("report.html.jinja", _values(contents))
 
 
 def _values(contents: RunData) -> dict[str, object]:
     """Everything that the template names."""
     honest = "honest" in contents.protocols
-    figure, rivals, rival_words = sections.rivals(contents)
+    figure, rivals, rival_words = sections.build_baselines(contents)
     return {
-        "answer": answer(contents),
+        "answer": build_first_screen(contents),
         "recipe": contents.recipe,
         "finished": str(contents.provenance.get("finished", ""))[:10],
         "scanwise": contents.provenance.get("environment", {}).get("packages", {}).get("scanwise", ""),
-        "cohort": sections.cohort_table(contents),
-        "classes": sections.class_table(contents),
-        "splits": sections.split_tables(contents),
+        "cohort": sections.build_cohort_table(contents),
+        "classes": sections.build_class_table(contents),
+        "splits": sections.build_split_tables(contents),
         "montage": _png(contents.run.figures / layout.SCANS_SHEET),
-        "quarantine": provenance_section.quarantine(contents),
-        "findings": provenance_section.findings(contents),
-        "training": sections.training(contents),
+        "quarantine": provenance_section.build_quarantine_table(contents),
+        "findings": provenance_section.list_findings(contents),
+        "training": sections.build_training(contents),
         "discrimination": [
-            (p, protocol_title(contents, p), contents.leaky(p), *sections.discrimination(contents, p))
+            (p, protocol_title(contents, p), contents.leaky(p), *sections.build_performance(contents, p))
             for p in contents.protocols
         ],
-        "overall": {p: sections.overall(contents, p) for p in contents.protocols},
-        "folds": [table for p in contents.protocols if (table := sections.folds(contents, p))],
-        "calibration": calibration_and_sets.calibration(contents) if honest else None,
-        "sets": calibration_and_sets.sets(contents) if honest else [],
-        "doubts": selective_and_ood.doubts(contents) if honest else None,
-        "breakdowns": groups.breakdowns(contents) if honest else ([], []),
-        "points": groups.points(contents) if honest else ([], []),
-        "failures": scan_sheets.failures(contents),
-        "explanations": explanations.explanations(contents),
+        "overall": {p: sections.build_overall_table(contents, p) for p in contents.protocols},
+        "folds": [table for p in contents.protocols if (table := sections.build_fold_table(contents, p))],
+        "calibration": calibration_and_sets.build_calibration(contents) if honest else None,
+        "sets": calibration_and_sets.build_prediction_sets(contents) if honest else [],
+        "doubts": selective_and_ood.build_abstention(contents) if honest else None,
+        "breakdowns": groups.build_breakdowns(contents) if honest else ([], []),
+        "points": groups.build_operating_points(contents) if honest else ([], []),
+        "failures": scan_sheets.build_failure_sheet(contents),
+        "explanations": explanations.build_explanations(contents),
         "forest": figure,
-        "parts": sections.parts(contents),
-        "members": sections.members(contents),
+        "parts": sections.build_input_parts(contents),
+        "members": sections.describe_members(contents),
         "rivals": rivals,
         "rival_words": rival_words,
         "left_out": " ".join(
-            filter(None, (provenance_section.left_out(contents), provenance_section.pooling(contents)))
+            filter(
+                None,
+                (
+                    provenance_section.describe_missing_baselines(contents),
+                    provenance_section.describe_pooling(contents),
+                ),
+            )
         ),
-        "provenance": provenance_section.provenance(contents),
-        "files": provenance_section.files(contents),
+        "provenance": provenance_section.build_provenance_tables(contents),
+        "files": provenance_section.list_files(contents),
     }
 
 

@@ -32,7 +32,7 @@ POOLED = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Numbers:
+class RunMetrics:
     """The metrics of a run, to be asked for one by one."""
 
     metrics: tuple[Metric, ...]
@@ -84,7 +84,7 @@ class Numbers:
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class FitData:
     """One fit: its split and the epochs of its training."""
 
     fit: Fit
@@ -102,8 +102,8 @@ class RunData:
     cohort: Cohort
     findings: tuple[Finding, ...]
     quarantine: tuple[tuple[str, str], ...]
-    numbers: Numbers
-    fits: tuple[Fitted, ...]
+    numbers: RunMetrics
+    fits: tuple[FitData, ...]
     predictions: Mapping[tuple[str, Unit], Predictions]
 
     @classmethod
@@ -121,7 +121,7 @@ class RunData:
             cohort=cohort,
             findings=tuple(_load(load_findings, run.findings)),
             quarantine=_quarantine(run),
-            numbers=Numbers(tuple(_load(load_metrics, run.metrics))),
+            numbers=RunMetrics(tuple(_load(load_metrics, run.metrics))),
             fits=tuple(_fitted(fit, len(cohort)) for fit in run.fits()),
             predictions=_predictions(run),
         )
@@ -132,10 +132,10 @@ class RunData:
         found = {fitted.split.protocol for fitted in self.fits}
         return sorted(found, key=lambda protocol: (protocol != "honest", protocol))
 
-    def fits_of(self, protocol: str) -> list[Fitted]:
+    def fits_of(self, protocol: str) -> list[FitData]:
         return [fitted for fitted in self.fits if fitted.split.protocol == protocol]
 
-    def label(self, fitted: Fitted) -> str:
+    def label(self, fitted: FitData) -> str:
         """What a fit is called among those of its protocol."""
         return f"fold {fitted.fit.fold + 1}" if len(self.fits_of(fitted.split.protocol)) > 1 else "single split"
 
@@ -195,12 +195,12 @@ def _load(reader: Callable[[Path], T], path: Path) -> T:
         raise RunError(f"{path} is not what scanwise wrote ({error}). {DELETE_AND_RESUME}") from error
 
 
-def _fitted(fit: Fit, scans: int) -> Fitted:
+def _fitted(fit: Fit, scans: int) -> FitData:
     split = _load(Split.load, fit.split)
     if len(split.side) != scans:
         raise RunError(f"{fit.split} is about {len(split.side)} scans, but the cohort has {scans}. {DELETE_AND_RESUME}")
     history = _load(_history, fit.history) if fit.history.is_file() else {}
-    return Fitted(fit, split, history)
+    return FitData(fit, split, history)
 
 
 def _history(path: Path) -> dict[str, FloatArray]:
@@ -220,7 +220,7 @@ def _predictions(run: Run) -> dict[tuple[str, Unit], Predictions]:
     found: dict[tuple[str, Unit], Predictions] = {}
     for protocol in sorted({fit.protocol for fit in run.fits()}):
         folder = run.tables_of(protocol)
-        found[protocol, "scan"] = tables.read(folder / layout.PREDICTIONS)
+        found[protocol, "scan"] = tables.read_predictions(folder / layout.PREDICTIONS)
         if (folder / layout.PREDICTIONS_SUBJECT).is_file():
-            found[protocol, "subject"] = tables.read(folder / layout.PREDICTIONS_SUBJECT)
+            found[protocol, "subject"] = tables.read_predictions(folder / layout.PREDICTIONS_SUBJECT)
     return found

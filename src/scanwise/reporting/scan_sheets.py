@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 
 from scanwise.audit.evidence import FindingPicture, Histogram, IntervalChart, PairSheet, ScanSheet
 from scanwise.csv_files import read_csv
-from scanwise.reporting.components import Table
-from scanwise.reporting.figures import INK, SERIES, SOFT, _drawing, _svg, _wrapped
+from scanwise.reporting.components import ReportTable
 from scanwise.reporting.run_data import RunData
+from scanwise.reporting.svg import INK, SERIES, SOFT, render_svg, styled_figure, wrap_label
 from scanwise.reporting.wording import counted, fixed, listed, percent, printable
 from scanwise.run import layout
 
-SHOWN = 12  # scans or pairs on one sheet
-Pixels = NDArray[np.uint8]
+SCANS_SHOWN = 12  # scans or pairs on one sheet
+Thumbnails = NDArray[np.uint8]
 
 
-def draw(name: str, picture: FindingPicture, pixels: Pixels) -> tuple[str, bytes]:
+def draw_finding(name: str, picture: FindingPicture, pixels: Thumbnails) -> tuple[str, bytes]:
     """One picture as a file: its suffix and its bytes.
 
     Args:
@@ -28,22 +28,22 @@ def draw(name: str, picture: FindingPicture, pixels: Pixels) -> tuple[str, bytes
         pixels: (N, S, S) or (N, S, S, 1) thumbnails.
     """
     if isinstance(picture, PairSheet):
-        left, right = (_gray(pixels, picture.rows[:SHOWN, side]) for side in (0, 1))
+        left, right = (_gray(pixels, picture.rows[:SCANS_SHOWN, side]) for side in (0, 1))
         gap = np.full((len(left), left.shape[1], 4), 11, dtype=np.uint8)  # the colour of the sheet
-        return "png", _sheet(np.concatenate([left, gap, right], axis=2), picture.captions[:SHOWN], 3)
+        return "png", _sheet(np.concatenate([left, gap, right], axis=2), picture.captions[:SCANS_SHOWN], 3)
     if isinstance(picture, ScanSheet):
-        return "png", _sheet(_gray(pixels, picture.rows[:SHOWN]), picture.captions[:SHOWN], 6)
+        return "png", _sheet(_gray(pixels, picture.rows[:SCANS_SHOWN]), picture.captions[:SCANS_SHOWN], 6)
     if isinstance(picture, IntervalChart):
         return "svg", _bars(name, picture).encode()
     return "svg", _histogram(name, picture).encode()
 
 
-def gallery(pixels: Pixels, captions: tuple[str, ...]) -> bytes:
+def draw_gallery(pixels: Thumbnails, captions: tuple[str, ...]) -> bytes:
     """Scans (N, H, W, 1 or 3) in rows of four, each with its caption below, as PNG bytes."""
     return _sheet(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, captions, 4)
 
 
-def failures(contents: RunData) -> tuple[str, Table] | None:
+def build_failure_sheet(contents: RunData) -> tuple[str, ReportTable] | None:
     """The sheet of the surest mistakes as a data URI, and what each was taken for; None where the run has none."""
     sheet, told = contents.run.figures / layout.FAILURES_SHEET, contents.run.tables / layout.FAILURES
     if not (sheet.is_file() and told.is_file()):
@@ -60,31 +60,33 @@ def failures(contents: RunData) -> tuple[str, Table] | None:
         for row in rows
     )
     caption = "The surest mistakes on the test side, one a subject"
-    table = Table(caption, ("Scan", "Truly", "Called", "Sure"), cells, layout.table_link(layout.FAILURES))
+    table = ReportTable(caption, ("Scan", "Truly", "Called", "Sure"), cells, layout.table_link(layout.FAILURES))
     return f"data:image/png;base64,{base64.b64encode(sheet.read_bytes()).decode('ascii')}", table
 
 
-def describe(picture: FindingPicture) -> str:
+def describe_picture(picture: FindingPicture) -> str:
     """The line below a picture."""
     if isinstance(picture, PairSheet | ScanSheet):
         kind = "pair" if isinstance(picture, PairSheet) else "scan"
         total = len(picture.rows)
-        return f"The first {SHOWN} of {counted(total, kind)}." if total > SHOWN else counted(total, kind) + "."
+        return (
+            f"The first {SCANS_SHOWN} of {counted(total, kind)}." if total > SCANS_SHOWN else counted(total, kind) + "."
+        )
     return "Points with their intervals." if isinstance(picture, IntervalChart) else "How the values lie."
 
 
-def _gray(pixels: Pixels, rows: NDArray[np.integer]) -> Pixels:
+def _gray(pixels: Thumbnails, rows: NDArray[np.integer]) -> Thumbnails:
     return np.asarray(pixels[np.asarray(rows, dtype=np.int64)]).reshape(-1, *pixels.shape[1:3])
 
 
-def _sheet(images: Pixels, captions: tuple[str, ...], columns: int) -> bytes:
+def _sheet(images: Thumbnails, captions: tuple[str, ...], columns: int) -> bytes:
     """Scans in rows, each with its caption below, as PNG bytes."""
     columns = min(columns, max(1, len(images)))
     rows = -(-len(images) // columns)
     width, words = 7.6 / columns, 0.45  # inches
     gap = 0.06 if columns > 3 else 0.2
     height = (width - gap) * images.shape[1] / images.shape[2] + words
-    with _drawing(rows * height + gap, width=7.6) as figure:
+    with styled_figure(rows * height + gap, width=7.6) as figure:
         figure.set_layout_engine("none")
         tall = figure.get_figheight()
         for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
@@ -103,7 +105,7 @@ def _sheet(images: Pixels, captions: tuple[str, ...], columns: int) -> bytes:
 
 
 def _bars(name: str, picture: IntervalChart) -> str:
-    with _drawing(0.8 + 0.42 * len(picture.names)) as figure:
+    with styled_figure(0.8 + 0.42 * len(picture.names)) as figure:
         axes = figure.subplots()
         for place, (value, low, high) in enumerate(zip(picture.values, picture.low, picture.high, strict=True)):
             if np.isfinite(low) and np.isfinite(high):
@@ -111,15 +113,15 @@ def _bars(name: str, picture: IntervalChart) -> str:
             axes.plot(value, place, "o", color=SERIES[0], ms=6)
         if picture.reference is not None:
             axes.axvline(picture.reference, color=SOFT, ls="--", lw=1.2)
-        axes.set_yticks(range(len(picture.names)), [_wrapped(text, 22) for text in picture.names])
+        axes.set_yticks(range(len(picture.names)), [wrap_label(text, 22) for text in picture.names])
         axes.set(xlabel=picture.axis, ylim=(len(picture.names) - 0.5, -0.5))
         axes.tick_params(axis="y", length=0)
         told = [f"{text} {fixed(float(value), 3)}" for text, value in zip(picture.names, picture.values, strict=True)]
-        return _svg(figure, name, picture.axis, listed(told) + ".")
+        return render_svg(figure, name, picture.axis, listed(told) + ".")
 
 
 def _histogram(name: str, picture: Histogram) -> str:
-    with _drawing(3.0) as figure:
+    with styled_figure(3.0) as figure:
         axes = figure.subplots()
         together = np.concatenate([np.asarray(values, dtype=np.float64) for values in picture.values.values()])
         edges = np.histogram_bin_edges(together[np.isfinite(together)], 60).tolist()
@@ -138,4 +140,4 @@ def _histogram(name: str, picture: Histogram) -> str:
             for kind, values in picture.values.items()
             if len(values)
         ]
-        return _svg(figure, name, picture.axis, "; ".join(told) + ".")
+        return render_svg(figure, name, picture.axis, "; ".join(told) + ".")

@@ -9,10 +9,18 @@ from scanwise.csv_files import Row, read_csv
 from scanwise.records import FloatArray, IntArray, Predictions
 from scanwise.reporting import curves as lines_of
 from scanwise.reporting import figures, tables
-from scanwise.reporting.components import MOST, Drawing, chosen, drawing, pick, shortened
-from scanwise.reporting.components import Table as Table
-from scanwise.reporting.run_data import POOLED, Fitted, RunData
+from scanwise.reporting.components import (
+    CLASSES_SHOWN,
+    ReportFigure,
+    ReportTable,
+    describe_pick,
+    embed_svg,
+    pick_classes,
+    shorten_table,
+)
+from scanwise.reporting.run_data import POOLED, FitData, RunData
 from scanwise.reporting.summary import protocol_title
+from scanwise.reporting.svg import MANY_CLASSES
 from scanwise.reporting.wording import (
     MODELS,
     PROTOCOLS,
@@ -29,15 +37,15 @@ from scanwise.reporting.wording import (
 )
 from scanwise.run import layout
 
-SHOWN = 20  # of a list that may be long, this many; the file has the rest
-OVERALL = (*(name for name, spec in metrics.METRICS.items() if not spec.needs_calibration), "cdr_error")
-PER_CLASS = ("precision", "recall", "specificity", "f1")
+ROWS_SHOWN = 20  # of a list that may be long, this many; the file has the rest
+OVERALL_METRICS = (*(name for name, spec in metrics.METRICS.items() if not spec.needs_calibration), "cdr_error")
+CLASS_METRICS = ("precision", "recall", "specificity", "f1")
 
 
 # --- data ---
 
 
-def cohort_table(contents: RunData) -> Table:
+def build_cohort_table(contents: RunData) -> ReportTable:
     """What went in."""
     cohort, data = contents.cohort, contents.provenance["data"]
     source = cohort.subject_source
@@ -57,14 +65,14 @@ def cohort_table(contents: RunData) -> Table:
         most = np.argsort(-counts, kind="stable")[:8]
         shown = [f"{printable(str(kinds[i])) or 'not given'}: {counts[i]:,}" for i in most]
         rows.append((f"Column “{printable(name)}”", ", ".join(shown) + (" …" if len(kinds) > len(most) else "")))
-    return Table("The scans of this run", ("What", "Value"), tuple(rows), layout.COHORT)
+    return ReportTable("The scans of this run", ("What", "Value"), tuple(rows), layout.COHORT)
 
 
 def _people(count: int, scans: int) -> str:
     return f"{count:,}" + (", one scan each" if count == scans else "")
 
 
-def class_table(contents: RunData) -> Table:
+def build_class_table(contents: RunData) -> ReportTable:
     """The classes with their clinical meaning."""
     cohort, rows = contents.cohort, []
     for index, name in enumerate(cohort.classes):
@@ -74,25 +82,29 @@ def class_table(contents: RunData) -> Table:
         if stage and stage.cdr is not None:
             about = f"{about} (CDR {stage.cdr:g})".strip()
         rows.append((contents.title(name), about or "no description given", f"{int(here.sum()):,}", people))
-    table = Table("The classes", ("Class", "Meaning", "Scans", "Subjects"), tuple(rows))
+    table = ReportTable("The classes", ("Class", "Meaning", "Scans", "Subjects"), tuple(rows))
     return _commonest_and_rarest(contents, table)
 
 
-def _commonest_and_rarest(contents: RunData, table: Table) -> Table:
+def _commonest_and_rarest(contents: RunData, table: ReportTable) -> ReportTable:
     """A table with a row a class, short where classes are many."""
     count = len(contents.cohort.classes)
     scans = np.bincount(contents.cohort.labels, minlength=count).tolist()
-    return shortened(table, pick(scans, scans), chosen(count, "rarest")) if count > MOST else table
+    return (
+        shorten_table(table, pick_classes(scans, scans), describe_pick(count, "rarest"))
+        if count > CLASSES_SHOWN
+        else table
+    )
 
 
-def split_tables(contents: RunData) -> list[tuple[Table, Drawing]]:
+def build_split_tables(contents: RunData) -> list[tuple[ReportTable, ReportFigure]]:
     """Who learns and who judges, a table and a figure a protocol; of several folds the first is shown."""
     return [_split_table(contents, protocol) for protocol in contents.protocols]
 
 
-def _split_table(contents: RunData, protocol: str) -> tuple[Table, Drawing]:
+def _split_table(contents: RunData, protocol: str) -> tuple[ReportTable, ReportFigure]:
     fits, cohort = contents.fits_of(protocol), contents.cohort
-    counts = tables.distribution(cohort, fits[0].split)
+    counts = tables.class_distribution_rows(cohort, fits[0].split)
     sides = list(dict.fromkeys(row[2] for row in counts if row[4]))  # the published protocol has no calibration side
     by_people = cohort.subjects_known
     cells = {(side, name): (scans, people) for _, _, side, name, scans, people in counts}
@@ -102,14 +114,14 @@ def _split_table(contents: RunData, protocol: str) -> tuple[Table, Drawing]:
     ]
     which = f", {contents.label(fits[0])} of {len(fits)}" if len(fits) > 1 else ""
     title = f"{PROTOCOLS.get(protocol, protocol)} split{which}: {'scans (subjects)' if by_people else 'scans'}"
-    table = Table(
+    table = ReportTable(
         title, ("Class", *(SIDES[s] for s in sides)), tuple(rows), layout.table_link(layout.CLASS_DISTRIBUTION)
     )
     table = _commonest_and_rarest(contents, table)
     drawn = {SIDES[side]: np.array([cells[side, name][0] for name in cohort.classes]) for side in sides}
-    figure = figures.class_distribution(f"classes-{protocol}", contents.titles(), drawn, "scan")
+    figure = figures.draw_class_distribution(f"classes-{protocol}", contents.titles(), drawn, "scan")
     caption = f"{title.split(':')[0]}: scans of each class on each side."
-    return table, drawing(figure, caption, folded=len(cohort.classes) > MOST)
+    return table, embed_svg(figure, caption, folded=len(cohort.classes) > CLASSES_SHOWN)
 
 
 def _scans_and_people(scans: int, people: int, known: bool) -> str:
@@ -119,7 +131,7 @@ def _scans_and_people(scans: int, people: int, known: bool) -> str:
 # --- training ---
 
 
-def training(contents: RunData) -> list[tuple[str, Drawing, Table]]:
+def build_training(contents: RunData) -> list[tuple[str, ReportFigure, ReportTable]]:
     """Learning curves and the epochs that were kept, a protocol each."""
     found = []
     for protocol in contents.protocols:
@@ -129,19 +141,21 @@ def training(contents: RunData) -> list[tuple[str, Drawing, Table]]:
         kept = [best_epoch(fitted, contents.recipe.train.monitor) for fitted in fits]
         watched = contents.recipe.train.monitor
         column = "validation_macro_f1" if watched == "loss" else f"validation_{watched}"
-        figure = figures.learning_curves(f"learning-{protocol}", [f.history for f in fits], kept, column)
+        figure = figures.draw_learning_curves(f"learning-{protocol}", [f.history for f in fits], kept, column)
         title = protocol_title(contents, protocol)
         rows = tuple(
             _history_row(contents.label(fitted), fitted.history, epoch)
             for fitted, epoch in zip(fits, kept, strict=True)
         )
         columns = ("Fit", "Epoch kept", "Loss in training", "in validation", "Macro F1 in validation")
-        table = Table(f"{title}: the epoch that was kept", columns, rows, layout.table_link(layout.HISTORY))
-        found.append((title, drawing(figure, f"{title}: learning curves. The dot is the epoch that was kept."), table))
+        table = ReportTable(f"{title}: the epoch that was kept", columns, rows, layout.table_link(layout.HISTORY))
+        found.append(
+            (title, embed_svg(figure, f"{title}: learning curves. The dot is the epoch that was kept."), table)
+        )
     return found
 
 
-def best_epoch(fitted: Fitted, monitor: str) -> int:
+def best_epoch(fitted: FitData, monitor: str) -> int:
     """The first epoch that is best at what the recipe watches."""
     values = fitted.history[f"validation_{monitor}"]
     place = np.nanargmin(values) if metrics.lower_is_better(monitor) else np.nanargmax(values)
@@ -158,9 +172,9 @@ def _history_row(title: str, history: Mapping[str, FloatArray], epoch: int) -> t
 # --- discrimination ---
 
 
-def overall(contents: RunData, protocol: str) -> Table | None:
+def build_overall_table(contents: RunData, protocol: str) -> ReportTable | None:
     """Every figure of one protocol that is about all test cases, by subject and by scan; accuracy alone where not honest."""
-    names = OVERALL if protocol == "honest" else OVERALL[:5]
+    names = OVERALL_METRICS if protocol == "honest" else OVERALL_METRICS[:5]
     kinds, rows, notes = contents.units(protocol), [], []
     for name in names:
         found = [contents.numbers.find(name, protocol, unit) for unit in kinds]
@@ -170,11 +184,13 @@ def overall(contents: RunData, protocol: str) -> Table | None:
     columns = ("Figure", *(f"By {unit}" for unit in kinds))
     title = f"{protocol_title(contents, protocol)}: all test cases together"
     return (
-        Table(title, columns, tuple(rows), layout.table_link(layout.SUMMARY_STATISTICS), tuple(notes)) if rows else None
+        ReportTable(title, columns, tuple(rows), layout.table_link(layout.SUMMARY_STATISTICS), tuple(notes))
+        if rows
+        else None
     )
 
 
-def discrimination(contents: RunData, protocol: str) -> tuple[list[Drawing], list[Table]]:
+def build_performance(contents: RunData, protocol: str) -> tuple[list[ReportFigure], list[ReportTable]]:
     """Who was taken for whom, ROC and the figures of each class, by subject where known and by scan."""
     drawings, found = [], []
     where = protocol_title(contents, protocol)
@@ -182,55 +198,55 @@ def discrimination(contents: RunData, protocol: str) -> tuple[list[Drawing], lis
         said, name = contents.predictions[protocol, unit], f"{protocol}-{unit}"
         titles = [contents.title(c) for c in said.classes]
         matrix = evaluation.confusion_counts(said)
-        figure = figures.confusion_matrix(f"confusion-{name}", matrix, titles, unit)
+        figure = figures.draw_confusion_matrix(f"confusion-{name}", matrix, titles, unit)
         share = "Each row is a true class; the deeper the colour, the larger the share of that row."
-        drawings.append(drawing(figure, f"{where}, by {unit}: who was taken for whom. {share}"))
-        curves = roc_curves(said, titles)
+        drawings.append(embed_svg(figure, f"{where}, by {unit}: who was taken for whom. {share}"))
+        curves = build_roc_curves(said, titles)
         if curves and protocol == "honest":
-            figure = figures.roc(f"roc-{name}", curves, unit)
-            areas = ", with its AUROC" if len(curves) <= figures.MANY_CLASSES else ""
-            drawings.append(drawing(figure, f"{where}, by {unit}: each class against all others{areas}."))
-            figure = lines_of.precision_recall(f"recall-{name}", recall_curves(said, titles), unit)
+            figure = figures.draw_roc(f"roc-{name}", curves, unit)
+            areas = ", with its AUROC" if len(curves) <= MANY_CLASSES else ""
+            drawings.append(embed_svg(figure, f"{where}, by {unit}: each class against all others{areas}."))
+            figure = lines_of.draw_precision_recall(f"recall-{name}", build_precision_recall_curves(said, titles), unit)
             rare = " Dotted: the precision of calling everybody." if areas else ""
-            drawings.append(drawing(figure, f"{where}, by {unit}: precision against sensitivity.{rare}"))
+            drawings.append(embed_svg(figure, f"{where}, by {unit}: precision against sensitivity.{rare}"))
             if unit == contents.unit(protocol):
-                drawings += histograms(said, titles, name)
-        lines = tables.report_rows(said)
+                drawings += build_histograms(said, titles, name)
+        lines = tables.classification_report_rows(said)
         rows = tuple(_report_cells(contents, row, protocol, unit) for row in lines)
         counts = tuple(counted(int(str(row[-1])), unit) for row in lines)
-        columns = ("Class", *(term(m).title for m in PER_CLASS))
+        columns = ("Class", *(term(m).title for m in CLASS_METRICS))
         title = f"{where}, by {unit}: per class"
-        table = Table(title, columns, rows, layout.table_link(layout.CLASSIFICATION_REPORT, protocol), counts)
-        found.append(worst_by_f1(table, lines))
+        table = ReportTable(title, columns, rows, layout.table_link(layout.CLASSIFICATION_REPORT, protocol), counts)
+        found.append(shorten_by_f1(table, lines))
     return drawings, found
 
 
-def worst_by_f1(table: Table, lines: Sequence[Row]) -> Table:
+def shorten_by_f1(table: ReportTable, lines: Sequence[Row]) -> ReportTable:
     """A table with the rows of `tables.report_rows`, short where classes are many: some of them, and the means."""
     classes = [float(str(line[-2])) for line in lines if line[1] == "class"], [int(str(line[-1])) for line in lines]
     count = len(classes[0])
-    if count <= MOST:
+    if count <= CLASSES_SHOWN:
         return table
-    rows = [*pick(classes[1][:count], classes[0]), *range(count, len(lines))]
-    return shortened(table, rows, chosen(count, "with the lowest F1"))
+    rows = [*pick_classes(classes[1][:count], classes[0]), *range(count, len(lines))]
+    return shorten_table(table, rows, describe_pick(count, "with the lowest F1"))
 
 
-def roc_curves(said: Predictions, titles: Sequence[str]) -> list[figures.Roc]:
+def build_roc_curves(said: Predictions, titles: Sequence[str]) -> list[figures.RocCurve]:
     """A curve a class that some test cases have and some have not; one of two classes says it all."""
-    labels, areas = labels_of(said), metrics.METRICS["auroc"].by_class(said.probs, labels_of(said))
+    labels, areas = true_labels(said), metrics.METRICS["auroc"].by_class(said.probs, true_labels(said))
     return [
-        figures.Roc(titles[index], *evaluation.roc_curve(said.probs, labels, index), float(areas[index]))
+        figures.RocCurve(titles[index], *evaluation.roc_curve(said.probs, labels, index), float(areas[index]))
         for index in ([1] if len(titles) == 2 else range(len(titles)))
         if np.isfinite(areas[index])
     ]
 
 
-def recall_curves(said: Predictions, titles: Sequence[str]) -> list[lines_of.Curve]:
-    """A precision-recall curve of each class that has one of `roc_curves`."""
-    labels, areas = labels_of(said), metrics.METRICS["auroc"].by_class(said.probs, labels_of(said))
+def build_precision_recall_curves(said: Predictions, titles: Sequence[str]) -> list[lines_of.PrecisionRecallCurve]:
+    """A precision-recall curve of each class that has one of `build_roc_curves`."""
+    labels, areas = true_labels(said), metrics.METRICS["auroc"].by_class(said.probs, true_labels(said))
     precise = metrics.METRICS["average_precision"].by_class(said.probs, labels)
     return [
-        lines_of.Curve(
+        lines_of.PrecisionRecallCurve(
             titles[index],
             *evaluation.precision_recall_curve(said.probs, labels, index),
             float(precise[index]),
@@ -241,14 +257,16 @@ def recall_curves(said: Predictions, titles: Sequence[str]) -> list[lines_of.Cur
     ]
 
 
-def histograms(said: Predictions, titles: Sequence[str], name: str) -> list[Drawing]:
+def build_histograms(said: Predictions, titles: Sequence[str], name: str) -> list[ReportFigure]:
     """The probability of each class by true class; of the second where there are two, of none where there are many."""
-    if len(titles) > MOST:
+    if len(titles) > CLASSES_SHOWN:
         return []
-    labels = labels_of(said)
+    labels = true_labels(said)
     return [
-        drawing(
-            lines_of.probabilities(f"chances-{name}-{index}", said.probs[:, index], labels, index, titles, said.unit),
+        embed_svg(
+            lines_of.draw_probabilities(
+                f"chances-{name}-{index}", said.probs[:, index], labels, index, titles, said.unit
+            ),
             f"The probability of “{titles[index]}”, by true class: the further apart, the better.",
         )
         for index in ([1] if len(titles) == 2 else range(len(titles)))
@@ -260,13 +278,13 @@ def _report_cells(contents: RunData, row: Row, protocol: str, unit: str) -> tupl
     _, kind, name, *scores, support = row
     total, title = int(str(support)), {"macro": "Mean of classes", "weighted": "Mean weighted by size"}.get(str(kind))
     cells = []
-    for measure, score in zip(PER_CLASS, scores, strict=True):
+    for measure, score in zip(CLASS_METRICS, scores, strict=True):
         found = contents.numbers.find(measure, protocol, unit, group=f"class={name}") if kind == "class" else None
         cells.append(with_interval(found) if found else percent(float(str(score)), total))
     return (title or contents.title(str(name)), *(cells if total else ["–"] * len(cells)))
 
 
-def labels_of(said: Predictions) -> IntArray:
+def true_labels(said: Predictions) -> IntArray:
     """The true classes; predictions of a run have them."""
     return np.asarray(said.labels, dtype=np.int64)
 
@@ -274,7 +292,7 @@ def labels_of(said: Predictions) -> IntArray:
 # --- rivals and folds ---
 
 
-def rivals(contents: RunData) -> tuple[Drawing | None, list[Table], list[tuple[str, str]]]:
+def build_baselines(contents: RunData) -> tuple[ReportFigure | None, list[ReportTable], list[tuple[str, str]]]:
     """The network beside what needs no learning of the disease."""
     panels, found = {}, []
     for protocol in contents.protocols:
@@ -283,7 +301,9 @@ def rivals(contents: RunData) -> tuple[Drawing | None, list[Table], list[tuple[s
             rows, bars = _rival_rows(contents, protocol, unit)
             if len(rows) > 1:
                 columns = ("Model", "Accuracy", "Balanced accuracy", "AUROC", *_LEADS)
-                found.append(Table(f"{title}, by {unit}", columns, tuple(rows), layout.table_link(layout.BASELINES)))
+                found.append(
+                    ReportTable(f"{title}, by {unit}", columns, tuple(rows), layout.table_link(layout.BASELINES))
+                )
                 if unit == contents.unit(protocol):
                     stamp = " (leaked)" if contents.leaky(protocol) else ""
                     panels[f"{title}{stamp}, by {unit}"] = bars
@@ -291,14 +311,14 @@ def rivals(contents: RunData) -> tuple[Drawing | None, list[Table], list[tuple[s
     words = [(title, meaning) for name, (title, meaning) in MODELS.items() if name in used and name != "network"]
     if not panels:
         return None, found, words
-    svg = figures.forest("forest", panels, "accuracy")
-    return drawing(svg, "Accuracy of the network (diamond) and of its trivial rivals, with intervals."), found, words
+    svg = figures.draw_forest("forest", panels, "accuracy")
+    return embed_svg(svg, "Accuracy of the network (diamond) and of its trivial rivals, with intervals."), found, words
 
 
 _LEADS = ("Network minus this, accuracy", "Network minus this, AUROC")
 
 
-def _rival_rows(contents: RunData, protocol: str, unit: str) -> tuple[list[tuple[str, ...]], list[figures.Estimate]]:
+def _rival_rows(contents: RunData, protocol: str, unit: str) -> tuple[list[tuple[str, ...]], list[figures.ForestRow]]:
     numbers, bars = contents.numbers, []
     rows: list[tuple[str, ...]] = []
     mine = numbers.find("accuracy", protocol, unit)
@@ -309,11 +329,11 @@ def _rival_rows(contents: RunData, protocol: str, unit: str) -> tuple[list[tuple
         cells = [*(with_interval(m) if m else "–" for m in others), *(lead(m) if m else "–" for m in gaps)]
         rows.append((title, with_interval(metric), *cells))
         low, high = (metric.value if np.isnan(end) else end for end in (metric.low, metric.high))
-        bars.append(figures.Estimate(title, metric.value, low, high, metric.count, metric.model == "network"))
+        bars.append(figures.ForestRow(title, metric.value, low, high, metric.count, metric.model == "network"))
     return rows, bars
 
 
-def parts(contents: RunData) -> list[Table]:
+def build_input_parts(contents: RunData) -> list[ReportTable]:
     """What the network still knows without the text, without the scan, or with the class words hidden."""
     numbers, found = contents.numbers, []
     for protocol in contents.protocols:
@@ -328,11 +348,11 @@ def parts(contents: RunData) -> list[Table]:
         if rows:
             columns = ("Given", "Accuracy", "Macro F1", "All of it minus this, accuracy")
             title = f"{protocol_title(contents, protocol)}: what each part of the input gives, by {unit}"
-            found.append(Table(title, columns, tuple(rows), layout.table_link(layout.BASELINES)))
+            found.append(ReportTable(title, columns, tuple(rows), layout.table_link(layout.BASELINES)))
     return found
 
 
-def members(contents: RunData) -> list[str]:
+def describe_members(contents: RunData) -> list[str]:
     """Whether the members of each network are several opinions, or one that is counted several times."""
     place = contents.run.tables / layout.MEMBERS
     if not place.is_file():
@@ -342,7 +362,7 @@ def members(contents: RunData) -> list[str]:
     return [f"Members, {row['protocol']}, fold {int(row['fold']) + 1}, on test scans: {row['told']}." for row in told]
 
 
-def folds(contents: RunData, protocol: str) -> Table | None:
+def build_fold_table(contents: RunData, protocol: str) -> ReportTable | None:
     """Each fold's figures and those of all together, where there are several."""
     fits, unit = contents.fits_of(protocol), contents.unit(protocol)
     names = ("accuracy", "balanced_accuracy", "auroc")
@@ -355,4 +375,6 @@ def folds(contents: RunData, protocol: str) -> Table | None:
         count = next((m.count for m in found if m), 0)
         rows.append((title, *(with_interval(m) if m else "–" for m in found), f"{count:,}"))
     columns = ("Fold", *(term(name).title for name in names), f"{unit.capitalize()}s")
-    return Table(f"{protocol_title(contents, protocol)}: fold by fold, by {unit}", columns, tuple(rows), layout.METRICS)
+    return ReportTable(
+        f"{protocol_title(contents, protocol)}: fold by fold, by {unit}", columns, tuple(rows), layout.METRICS
+    )

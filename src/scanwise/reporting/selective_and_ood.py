@@ -10,9 +10,9 @@ from scanwise.csv_files import read_csv
 from scanwise.novelty import AlarmThreshold, NoveltyDetector
 from scanwise.records import Predictions, Unit
 from scanwise.reporting import figures
-from scanwise.reporting.components import Drawing, Table, drawing
+from scanwise.reporting.components import ReportFigure, ReportTable, embed_svg
 from scanwise.reporting.run_data import RunData
-from scanwise.reporting.sections import labels_of
+from scanwise.reporting.sections import true_labels
 from scanwise.reporting.wording import (
     SPACE,
     counted,
@@ -25,42 +25,42 @@ from scanwise.reporting.wording import (
 )
 from scanwise.run import layout
 
-KINDS = {
+OOD_KINDS = {
     "noise": ("Noise", "pixels at random"),
     "blank": ("One value", "every pixel the same"),
     "inverted": ("Negative", "black and white exchanged"),
     "rotated": ("Rotated", "by a quarter turn"),
 }
-SCORES = {
+OOD_SCORES = {
     "default": "All three looks",
     "features": "Network features alone",
     "mahalanobis": "Distance to class means",
     "energy": "Energy of the logits",
 }
-OF_SELECTION = ("answered_share", "selective_error")
-AREAS = ("aurc", "excess_aurc")
+SELECTION_METRICS = ("answered_share", "selective_error")
+AREA_METRICS = ("aurc", "excess_aurc")
 
 
 @dataclass(frozen=True, slots=True)
-class Doubts:
+class AbstentionSection:
     """The parts of the section; a list that is empty, or an empty text, is left out."""
 
     strange: str
     strange_outcome: str
-    strange_tables: tuple[Table, ...]
+    strange_tables: tuple[ReportTable, ...]
     answered: str
-    curve: Drawing
-    tables: tuple[Table, ...]
+    curve: ReportFigure
+    tables: tuple[ReportTable, ...]
 
 
-def doubts(contents: RunData) -> Doubts | None:
+def build_abstention(contents: RunData) -> AbstentionSection | None:
     """What the honest fits learnt about their own doubt, and what came of it on the test side."""
     kinds = contents.units("honest")
     if not kinds:
         return None
     said = contents.predictions["honest", kinds[0]]
     rows = _deferral_rows(contents)
-    return Doubts(
+    return AbstentionSection(
         _promise(contents),
         _outcome(contents, kinds),
         tuple(_strange_tables(contents)),
@@ -113,7 +113,7 @@ def _outcome(contents: RunData, kinds: Sequence[Unit]) -> str:
     return f"Flagged for nothing on the test side: {'; '.join(told)}." if told else ""
 
 
-def _strange_tables(contents: RunData) -> list[Table]:
+def _strange_tables(contents: RunData) -> list[ReportTable]:
     """Made-up scans: how many are flagged, and how well each score tells them from test scans; means over folds."""
     path = contents.run.tables / layout.OUT_OF_DISTRIBUTION
     if not path.is_file():
@@ -121,18 +121,18 @@ def _strange_tables(contents: RunData) -> list[Table]:
     header, lines = read_csv(path)
     entries = [dict(zip(header, line, strict=True)) for line in lines]
     rows, notes = [], []
-    for kind, (title, about) in KINDS.items():
+    for kind, (title, about) in OOD_KINDS.items():
         here = [entry for entry in entries if entry["kind"] == kind]
         if here:
             count = sum(int(entry["scans"]) for entry in here if entry["score"] == "default")
             flagged = _mean(entry["flagged"] for entry in here if entry["score"] == "default")
-            areas = [_mean(entry["auroc"] for entry in here if entry["score"] == score) for score in SCORES]
+            areas = [_mean(entry["auroc"] for entry in here if entry["score"] == score) for score in OOD_SCORES]
             rows.append((title, percent(flagged, count), *(fixed(area, 3) for area in areas)))
             notes.append(f"{about}; {counted(count, 'scan')}")
-    columns = ("Made from test scans", "Flagged", *(f"AUROC: {title.lower()}" for title in SCORES.values()))
+    columns = ("Made from test scans", "Flagged", *(f"AUROC: {title.lower()}" for title in OOD_SCORES.values()))
     title = "Scans that are none, or not as usual: are they noticed?"
     return (
-        [Table(title, columns, tuple(rows), layout.table_link(layout.OUT_OF_DISTRIBUTION), tuple(notes))]
+        [ReportTable(title, columns, tuple(rows), layout.table_link(layout.OUT_OF_DISTRIBUTION), tuple(notes))]
         if rows
         else []
     )
@@ -176,13 +176,13 @@ def _sentence(rows: Sequence[dict[str, str]]) -> str:
     )
 
 
-def _deferral_table(contents: RunData, rows: Sequence[dict[str, str]]) -> list[Table]:
+def _deferral_table(contents: RunData, rows: Sequence[dict[str, str]]) -> list[ReportTable]:
     """Allowed error to how many are answered, as learnt on calibration subjects and as found on the test side."""
     cells, notes = [], []
     for risk, same in _by_risk(rows).items():
         answered, count = (sum(int(row[name]) for row in same) for name in ("calibration_answered", "calibration"))
         refused = [row["refused"] for row in same if row["refused"]]
-        found = [contents.numbers.find(name, "honest", "subject", group=f"risk={risk:g}") for name in OF_SELECTION]
+        found = [contents.numbers.find(name, "honest", "subject", group=f"risk={risk:g}") for name in SELECTION_METRICS]
         learnt = "no threshold qualifies" if refused else percent(answered / count, count)
         cells.append(
             (f"at most {_share(risk)}", learnt, *(with_interval(m) if m and not refused else "–" for m in found))
@@ -190,26 +190,30 @@ def _deferral_table(contents: RunData, rows: Sequence[dict[str, str]]) -> list[T
         notes.append(printable(refused[0]) if refused else counted(count, "calibration subject"))
     columns = ("Error allowed", "Answers, on calibration", "Answers, on test", "Error among them")
     title = "Whom to answer: subjects it is sure enough about, for each error that may be allowed"
-    return [Table(title, columns, tuple(cells), layout.table_link(layout.SELECTIVE), tuple(notes))] if cells else []
+    return (
+        [ReportTable(title, columns, tuple(cells), layout.table_link(layout.SELECTIVE), tuple(notes))] if cells else []
+    )
 
 
-def _curve(said: Predictions) -> Drawing:
+def _curve(said: Predictions) -> ReportFigure:
     """Error among the answered against the share answered, the surest first."""
-    covered, risk = uncertainty.risk_coverage_curve(said.doubt, said.predicted != labels_of(said))
-    figure = figures.risk_coverage("risk-coverage", covered, risk, said.unit)
+    covered, risk = uncertainty.risk_coverage_curve(said.doubt, said.predicted != true_labels(said))
+    figure = figures.draw_risk_coverage("risk-coverage", covered, risk, said.unit)
     about = f"By {said.unit}: if only the surest are answered, how often the answer is wrong. The right end answers everyone."
-    return drawing(figure, about)
+    return embed_svg(figure, about)
 
 
-def _areas(contents: RunData, kinds: Sequence[Unit]) -> list[Table]:
+def _areas(contents: RunData, kinds: Sequence[Unit]) -> list[ReportTable]:
     """The area under that curve: one number for how well doubt tells wrong answers from right ones."""
     rows, notes = [], []
-    for name in AREAS:
+    for name in AREA_METRICS:
         found = [contents.numbers.find(name, "honest", unit) for unit in kinds]
         if any(found):
             rows.append((term(name).title, *(with_interval(m) if m else "–" for m in found)))
             notes.append(term(name).meaning)
     columns = ("Figure", *(f"By {unit}" for unit in kinds))
     return (
-        [Table("Does doubt tell wrong from right?", columns, tuple(rows), layout.METRICS, tuple(notes))] if rows else []
+        [ReportTable("Does doubt tell wrong from right?", columns, tuple(rows), layout.METRICS, tuple(notes))]
+        if rows
+        else []
     )

@@ -25,7 +25,7 @@ HEADLINES = ("accuracy", "balanced_accuracy", "auroc")
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class BaselineVerdict:
     """Whether the network beats what needs no learning of the disease."""
 
     beats: bool
@@ -33,7 +33,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class ProtocolCard:
     """The answer of one protocol."""
 
     protocol: str
@@ -42,11 +42,11 @@ class Card:
     value: str
     detail: str
     about: str
-    verdict: Verdict | None
+    verdict: BaselineVerdict | None
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class ComparisonCell:
     """A figure in the comparison: the value, its interval below."""
 
     value: str
@@ -55,27 +55,27 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class FirstScreen:
     """What the template needs for the first screen."""
 
     title: str
     summary: tuple[str, ...]
     alarms: tuple[str, ...]
-    cards: tuple[Card, ...]
+    cards: tuple[ProtocolCard, ...]
     heads: tuple[tuple[str, bool], ...]
-    comparison: tuple[tuple[str, str, tuple[Cell | None, ...]], ...]
+    comparison: tuple[tuple[str, str, tuple[ComparisonCell | None, ...]], ...]
     glossary: tuple[tuple[str, str], ...]
     misuse: tuple[str, ...]
     known: bool
 
 
-def answer(contents: RunData) -> Answer:
+def build_first_screen(contents: RunData) -> FirstScreen:
     """Gather the first screen."""
-    return Answer(
+    return FirstScreen(
         title=printable(contents.recipe.title or contents.recipe.name),
         summary=_summary(contents),
         alarms=_alarms(contents),
-        cards=tuple(card(contents, protocol) for protocol in contents.protocols),
+        cards=tuple(build_card(contents, protocol) for protocol in contents.protocols),
         heads=_heads(contents),
         comparison=_comparison(contents),
         glossary=tuple((term(name).title, term(name).meaning) for name in HEADLINES),
@@ -91,7 +91,7 @@ def protocol_title(contents: RunData, protocol: str) -> str:
     return "On new people" if contents.cohort.subjects_known else "On new scans"
 
 
-def card(contents: RunData, protocol: str) -> Card:
+def build_card(contents: RunData, protocol: str) -> ProtocolCard:
     """The accuracy of one protocol, large, with its interval and the verdict against the rivals."""
     unit = contents.unit(protocol)
     metric = contents.numbers.find("accuracy", protocol, unit)
@@ -103,18 +103,18 @@ def card(contents: RunData, protocol: str) -> Card:
         value, detail = "–", "The accuracy was not measured."
     else:
         value, detail = value_of(metric), f"accuracy by {unit}, {_interval(contents, metric)}, on {_tested(metric)}"
-    return Card(
+    return ProtocolCard(
         protocol,
         protocol_title(contents, protocol),
         contents.leaky(protocol),
         value,
         detail,
         f"{_about(contents, protocol)} Split: {rule}.",
-        verdict(contents, protocol),
+        compare_with_baselines(contents, protocol),
     )
 
 
-def verdict(contents: RunData, protocol: str) -> Verdict | None:
+def compare_with_baselines(contents: RunData, protocol: str) -> BaselineVerdict | None:
     """Compare with every rival; None where no rival was run."""
     unit, numbers = contents.unit(protocol), contents.numbers
     rivals = numbers.rivals(protocol, unit)
@@ -127,13 +127,15 @@ def verdict(contents: RunData, protocol: str) -> Verdict | None:
     gap = f"Difference, case by case: {lead(found)}." if found else "The paired difference was not measured."
     if not unbeaten:
         beaten = f"The best of them, {title.lower()}, reaches {reached}."
-        return Verdict(True, f"It beats every trivial rival. {beaten} {gap}")
+        return BaselineVerdict(True, f"It beats every trivial rival. {beaten} {gap}")
     if best.model in unbeaten:
         luck = " The lead may be luck." if found and found.value > 0 else ""
-        return Verdict(False, f"It does not beat the best trivial rival. {title} reaches {reached}. {gap}{luck}")
+        return BaselineVerdict(
+            False, f"It does not beat the best trivial rival. {title} reaches {reached}. {gap}{luck}"
+        )
     names = listed([model_title(name).lower() for name in unbeaten])
     told = f"It does not beat every trivial rival: it was not shown to be better than {names}."
-    return Verdict(False, f"{told} The best, {title.lower()}, reaches {reached}. {gap}")
+    return BaselineVerdict(False, f"{told} The best, {title.lower()}, reaches {reached}. {gap}")
 
 
 def _summary(contents: RunData) -> tuple[str, ...]:
@@ -227,7 +229,7 @@ def _heads(contents: RunData) -> tuple[tuple[str, bool], ...]:
     )
 
 
-def _comparison(contents: RunData) -> tuple[tuple[str, str, tuple[Cell | None, ...]], ...]:
+def _comparison(contents: RunData) -> tuple[tuple[str, str, tuple[ComparisonCell | None, ...]], ...]:
     """Rows of metric and unit with a cell a protocol, and the best trivial rival of each below the network.
 
     Of one protocol alone the units are the columns.
@@ -246,7 +248,7 @@ def _comparison(contents: RunData) -> tuple[tuple[str, str, tuple[Cell | None, .
 
 def _compared(
     contents: RunData, places: list[tuple[str, Unit]], about: str
-) -> Iterator[tuple[str, str, tuple[Cell | None, ...]]]:
+) -> Iterator[tuple[str, str, tuple[ComparisonCell | None, ...]]]:
     """A row each headline figure, and one of the best rival, with a cell each of these protocols and units."""
     for name in HEADLINES:
         found = [contents.numbers.find(name, protocol, unit) for protocol, unit in places]
@@ -260,18 +262,18 @@ def _compared(
         yield "Best trivial rival: accuracy", about, tuple(cells)
 
 
-def _cell(contents: RunData, protocol: str, metric: Metric | None, who: str = "") -> Cell | None:
+def _cell(contents: RunData, protocol: str, metric: Metric | None, who: str = "") -> ComparisonCell | None:
     if metric is None or not math.isfinite(metric.value):
         return None
     interval = range_of(metric)
     below = [f"({interval})" if interval else "", _tested(metric), who]
-    return Cell(value_of(metric), ", ".join(filter(None, below)), contents.leaky(protocol))
+    return ComparisonCell(value_of(metric), ", ".join(filter(None, below)), contents.leaky(protocol))
 
 
 def _misuse(contents: RunData) -> tuple[str, ...]:
     """What the evidence of this run does not support."""
     found = ["Care of any person: no diagnosis, no screening, no triage, no treatment decision."]
-    honest = verdict(contents, "honest") if "honest" in contents.protocols else None
+    honest = compare_with_baselines(contents, "honest") if "honest" in contents.protocols else None
     if honest is not None and not honest.beats:
         found.append("Any claim that it has learnt the disease: it was not shown to beat classifiers that have not.")
     if names := [contents.title(name) for name in contents.not_evaluable()]:

@@ -32,12 +32,12 @@ from scanwise.records import (
 from scanwise.run import Run, layout
 
 REPORT_COLUMNS = ("unit", "kind", "class", "precision", "recall", "specificity", "f1", "support")
-RIVAL_COLUMNS = ("protocol", "fold", "unit", "name", "model", "value", "low", "high", "count")
-LATER = ("mutual_information", "ood", "ood_flag", "expected_cdr", "cdr_sd", "deferred")
+BASELINE_COLUMNS = ("protocol", "fold", "unit", "name", "model", "value", "low", "high", "count")
+LATER_COLUMNS = ("mutual_information", "ood", "ood_flag", "expected_cdr", "cdr_sd", "deferred")
 DIFFERENCE_COLUMNS = ("difference", "difference_low", "difference_high")
 
 
-def write(run: Run, protocol: str, predictions: Predictions, by_subject: Predictions | None) -> None:
+def write_prediction_tables(run: Run, protocol: str, predictions: Predictions, by_subject: Predictions | None) -> None:
     """Write the tables of one protocol, folds already concatenated.
 
     Args:
@@ -54,32 +54,34 @@ def write(run: Run, protocol: str, predictions: Predictions, by_subject: Predict
         header = list(rows[0]) if rows else []
         write_table(header, ([row[column] for column in header] for row in rows), folder / name)
     write_table(
-        REPORT_COLUMNS, [row for said in units for row in report_rows(said)], folder / layout.CLASSIFICATION_REPORT
+        REPORT_COLUMNS,
+        [row for said in units for row in classification_report_rows(said)],
+        folder / layout.CLASSIFICATION_REPORT,
     )
     header = ["unit", "label", *(f"predicted_{name}" for name in predictions.classes)]
     write_table(header, [row for said in units for row in _confusion_rows(said)], folder / layout.CONFUSION_MATRIX)
 
 
-def write_overview(run: Run) -> None:
+def write_overview_tables(run: Run) -> None:
     """Write the tables that span protocols, from what already lies in the run folder."""
     metrics = load_metrics(run.metrics)
     rows = ([getattr(metric, column) for column in METRIC_COLUMNS] for metric in metrics)
     write_table(METRIC_COLUMNS, rows, run.tables / layout.SUMMARY_STATISTICS)
-    write_rivals(run, metrics)
+    write_baseline_table(run, metrics)
     cohort = Cohort.load(run.cohort)
     header = ("protocol", "fold", "side", "class", "scans", "subjects")
     splits = [Split.load(fit.split) for fit in run.fits()]
-    counts = [row for split in splits for row in distribution(cohort, split)]
+    counts = [row for split in splits for row in class_distribution_rows(cohort, split)]
     write_table(header, counts, run.tables / layout.CLASS_DISTRIBUTION)
     _write_histories(run)
 
 
-def write_rivals(run: Run, metrics: Sequence[Metric]) -> None:
+def write_baseline_table(run: Run, metrics: Sequence[Metric]) -> None:
     """Write what the trivial rivals are worth, and the network's lead over each."""
-    write_table((*RIVAL_COLUMNS, *DIFFERENCE_COLUMNS), _rival_rows(metrics), run.tables / layout.BASELINES)
+    write_table((*BASELINE_COLUMNS, *DIFFERENCE_COLUMNS), _rival_rows(metrics), run.tables / layout.BASELINES)
 
 
-def read(path: Path) -> Predictions:
+def read_predictions(path: Path) -> Predictions:
     """Read a `predictions.csv` or `predictions_subject.csv` back.
 
     Raises:
@@ -104,7 +106,7 @@ def read(path: Path) -> Predictions:
             labels=np.array([place[cell] for cell in columns["label"]], dtype=np.int64),
             groups={name: np.array(columns[name], dtype=np.str_) for name in header[2 : start - 2]},
             unit=unit,
-            **{name: _read_later(columns.get(name, []), name in FLAG_COLUMNS) for name in LATER},
+            **{name: _read_later(columns.get(name, []), name in FLAG_COLUMNS) for name in LATER_COLUMNS},
         )
     except (ValueError, KeyError, IndexError) as error:
         raise RunError(
@@ -112,7 +114,7 @@ def read(path: Path) -> Predictions:
         ) from error
 
 
-def report_rows(said: Predictions) -> list[Row]:
+def classification_report_rows(said: Predictions) -> list[Row]:
     """Precision, recall, specificity and F1 of each class, then their plain and weighted means."""
     matrix = confusion_counts(said).astype(np.float64)
     scores = np.stack(
@@ -137,7 +139,7 @@ def report_rows(said: Predictions) -> list[Row]:
     return rows
 
 
-def distribution(cohort: Cohort, split: Split) -> list[tuple[str, int, str, str, int, int]]:
+def class_distribution_rows(cohort: Cohort, split: Split) -> list[tuple[str, int, str, str, int, int]]:
     """(protocol, fold, side, class, scans, subjects) for every side and class; scans on no side are "left out"."""
     sides = [*SIDES, *([""] if (split.side == "").any() else [])]
     return [

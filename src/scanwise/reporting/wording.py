@@ -76,7 +76,7 @@ def percent(value: float, count: int, *, unit: bool = True) -> str:
     return f"{text}{SPACE}%" if unit else text
 
 
-def number(metric: Metric, value: float) -> str:
+def format_value(metric: Metric, value: float) -> str:
     """A value of a metric as the metric is written, without its unit."""
     if term(metric.name).percent:
         return percent(value, metric.count, unit=False)
@@ -86,14 +86,14 @@ def number(metric: Metric, value: float) -> str:
 def value_of(metric: Metric) -> str:
     """The value alone: "72.4 %"."""
     suffix = f"{SPACE}%" if term(metric.name).percent and math.isfinite(metric.value) else ""
-    return number(metric, metric.value) + suffix
+    return format_value(metric, metric.value) + suffix
 
 
 def range_of(metric: Metric) -> str:
     """The interval alone: "65.1–79.0"; empty where there is none."""
     if not (math.isfinite(metric.low) and math.isfinite(metric.high)):
         return ""
-    return between(number(metric, metric.low), number(metric, metric.high))
+    return between(format_value(metric, metric.low), format_value(metric, metric.high))
 
 
 def between(low: str, high: str) -> str:

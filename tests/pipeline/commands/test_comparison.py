@@ -42,8 +42,8 @@ def _run(
     run.save(Split(np.full(len(scans), "test"), protocol, 0, "by subject", False), folder.fit(protocol, 0).split)
     units: tuple[Unit, ...] = ("scan", "subject")
     said = [_said(subjects, skill, noise + 100 * seed, classes, unit) for unit in units]
-    tables.write(folder, protocol, said[0], said[1])
-    checksums.seal(folder)
+    tables.write_prediction_tables(folder, protocol, said[0], said[1])
+    checksums.write_checksums(folder)
     return path
 
 
@@ -53,7 +53,8 @@ def test_figures_and_differences_are_those_of_the_runs(tmp_path: Path) -> None:
     assert (found.unit, found.notes) == ("subject", ())
     values = {m.model: m for m in found.metrics if m.name == "accuracy"}
     said = {
-        name: tables.read(path / "tables" / "predictions_subject.csv") for name, path in (("one", good), ("two", bad))
+        name: tables.read_predictions(path / "tables" / "predictions_subject.csv")
+        for name, path in (("one", good), ("two", bad))
     }
     for name, part in said.items():
         assert values[name].value == pytest.approx(metrics.METRICS["accuracy"](part.probs, part.labels))  # type: ignore[arg-type]
@@ -71,7 +72,7 @@ def test_seeds_of_one_recipe_are_averaged_with_their_spread(tmp_path: Path) -> N
     assert {name: len(parts) for name, parts in found.systems.items()} == {"one": 3, "two": 3}
     alone = []
     for path in ones:
-        said = tables.read(path / "tables" / "predictions_subject.csv")
+        said = tables.read_predictions(path / "tables" / "predictions_subject.csv")
         alone.append(float(metrics.METRICS["accuracy"](said.probs, said.labels)))  # type: ignore[arg-type]
     mean, deviation = found.spreads["one", "accuracy"]
     assert (mean, deviation) == (pytest.approx(np.mean(alone)), pytest.approx(np.std(alone, ddof=1)))

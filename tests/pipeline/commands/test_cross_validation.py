@@ -36,7 +36,7 @@ def test_everyone_is_tested_once_by_a_network_that_did_not_see_them(folded: Path
     tested = np.stack([side == "test" for side in splits]).sum(axis=0)
     learnt_only = np.all([side == "train" for side in splits], axis=0)
     assert set(tested[~learnt_only].tolist()) == {1}
-    said = tables.read(folded / "nested" / "tables" / "predictions.csv")
+    said = tables.read_predictions(folded / "nested" / "tables" / "predictions.csv")
     assert len(said) == int(tested.sum())
     assert len(set(said.scans.tolist())) == len(said)
 
@@ -52,7 +52,7 @@ def test_the_choice_is_the_best_on_validation_and_nothing_else(folded: Path) -> 
 
 def test_the_chosen_one_answers_for_its_fold(folded: Path) -> None:
     choices = pd.read_csv(folded / "nested" / "tables" / "choices.csv")
-    said = tables.read(folded / "nested" / "tables" / "predictions.csv")
+    said = tables.read_predictions(folded / "nested" / "tables" / "predictions.csv")
     called = dict(zip(said.scans.tolist(), said.predicted.tolist(), strict=True))
     for _, row in choices[choices["chosen"]].iterrows():
         logits = Logits.load(Run(folded / row["candidate"]).fit("honest", int(row["fold"])).logits("test"))
@@ -64,7 +64,7 @@ def test_figures_are_told_fold_by_fold_and_pooled(folded: Path) -> None:
     everything = load_metrics(folded / "nested" / "metrics.json")
     found = {(m.fold, m.unit, m.name): m for m in everything if not m.group and m.model == "network"}
     assert {fold for fold, _, _ in found} == {0, 1, -1}
-    said = tables.read(folded / "nested" / "tables" / "predictions_subject.csv")
+    said = tables.read_predictions(folded / "nested" / "tables" / "predictions_subject.csv")
     pooled = found[-1, "subject", "accuracy"]
     assert pooled.value == pytest.approx(metrics.METRICS["accuracy"](said.probs, said.labels))  # type: ignore[arg-type]
     assert pooled.count == sum(found[fold, "subject", "accuracy"].count for fold in (0, 1))

@@ -51,7 +51,7 @@ def test_a_frozen_run_is_judged_and_nothing_is_learnt(
     )
     assert said.code == 0, said.err
     assert before == {p: p.read_bytes() for p in before}
-    table = tables.read(out / "tables" / "predictions_subject.csv")
+    table = tables.read_predictions(out / "tables" / "predictions_subject.csv")
     assert len(table) == 18
     found = {(m.name, m.unit, m.group): m for m in load_metrics(out / "metrics.json")}
     value = found["accuracy", "subject", ""]

@@ -86,7 +86,7 @@ def test_leaked_protocol_has_none_of_it(whole: Whole) -> None:
 
 
 def test_areas_are_those_of_the_table(whole: Whole) -> None:
-    said = tables.read(whole.run.tables / "predictions_subject.csv")
+    said = tables.read_predictions(whole.run.tables / "predictions_subject.csv")
     order = np.argsort(1 - said.probs.max(axis=1), kind="stable")
     wrong = (said.predicted != said.labels)[order]
     (metric,) = [

@@ -141,14 +141,14 @@ def _unit(runs: Sequence[Path]) -> Unit:
 
 def _entry(path: Path, unit: Unit) -> ComparedRun:
     folder = Run.open(path)
-    checksums.check(folder)
+    checksums.verify_checksums(folder)
     if not any(fit.protocol == "honest" for fit in folder.fits()):
         raise RunError(
             f"{path} has no honest protocol, and a comparison of leaked figures would tell nothing. Fit one."
         )
     recipe = load_recipe(folder.recipe)
     name = layout.predictions_file(unit)
-    predictions = tables.read(folder.tables / name)
+    predictions = tables.read_predictions(folder.tables / name)
     ordered = Cohort.load(folder.cohort).ordered
     system = recipe.model_copy(update={"seed": 0}).to_yaml()
     return ComparedRun(path, system, recipe.seed, ordered, replace(predictions, groups={}))
@@ -274,7 +274,7 @@ def write_comparison(result: RunComparison, folder: Path) -> Path:
     write_table(DIFFERENCES, gaps, folder / layout.DIFFERENCES)
     write_table(MCNEMAR, pairs, folder / layout.MCNEMAR)
     write_table(RANKING, ranks, folder / layout.RANKING)
-    text = page.build(
+    text = page.build_comparison_page(
         result.unit, result.notes, {name: len(parts) for name, parts in result.systems.items()}, result.metrics,
         result.spreads, result.differences, result.discordances, result.ranks,
     )  # fmt: skip

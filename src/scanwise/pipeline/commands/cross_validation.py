@@ -209,7 +209,7 @@ def _write(result: CrossValidation, whole: ModelPredictions, criterion: str, uni
         for choice in result.choices
     ]
     write_table(CHOICES, rows, folder.tables / layout.CHOICES)
-    tables.write(folder, "honest", whole.scans, whole.subjects if subjects_known else None)
+    tables.write_prediction_tables(folder, "honest", whole.scans, whole.subjects if subjects_known else None)
     values = [[getattr(m, column) for column in METRIC_COLUMNS] for m in result.metrics]
     write_table(METRIC_COLUMNS, values, folder.tables / layout.SUMMARY_STATISTICS)
-    tables.write_rivals(folder, result.metrics)
+    tables.write_baseline_table(folder, result.metrics)

@@ -116,7 +116,7 @@ def validate_externally(
     scans, subjects, refused = _answer(loaded, cohort, device, progress)
     main = scans if subjects is None else subjects
     findings += _few(main)
-    before = tables.read(
+    before = tables.read_predictions(
         folder.tables_of(fit.protocol) / (layout.PREDICTIONS if subjects is None else layout.PREDICTIONS_SUBJECT)
     )
     shared: dict[str, Any] = {"draws": draws, "confidence": loaded.recipe.evaluation.confidence, "seed": seed}
@@ -278,7 +278,7 @@ def write_external_validation(result: ExternalValidation, folder: Path) -> Path:
     with run.writing(folder / layout.FINDINGS) as temporary:
         save_findings(result.findings, temporary)
     folder_run = Run(folder)
-    tables.write(folder_run, "honest", result.scans, result.subjects)
+    tables.write_prediction_tables(folder_run, "honest", result.scans, result.subjects)
     write_table(
         METRIC_COLUMNS,
         [[getattr(m, c) for c in METRIC_COLUMNS] for m in result.metrics],
@@ -293,7 +293,7 @@ def write_external_validation(result: ExternalValidation, folder: Path) -> Path:
         if rows:
             write_table(list(rows[0]), [list(row.values()) for row in rows], folder_run.tables / f"{name}.csv")
     run.write_text(
-        page.build(
+        page.build_external_page(
             result.source, result.main, result.before, result.metrics, result.drift, result.recalibration, result.transport,
             result.findings, result.alpha,
         ),

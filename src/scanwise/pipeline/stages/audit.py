@@ -211,7 +211,7 @@ def write_audit(result: AuditResult, folder: Path) -> Path:
 
 def write_audit_page(result: AuditResult, folder: Path) -> Path:
     """Write the page, `findings.json` and the pictures, beside what else the folder holds."""
-    return page.write(folder, result.noted, result.evidence.pixels, result.verdict, result.facts())
+    return page.write_audit_page(folder, result.noted, result.evidence.pixels, result.verdict, result.facts())
 
 
 def write_fixed_manifest(result: AuditResult, file: Path) -> str:

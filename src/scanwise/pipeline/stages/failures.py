@@ -42,7 +42,7 @@ def write_failures(context: Context, folder: Run, predictions: Predictions) -> N
         for _, _, truly, wrongly, sure, _ in lines
     )
     with run.writing(folder.figures / layout.FAILURES_SHEET) as temporary:
-        temporary.write_bytes(scan_sheets.gallery(pixels, captions))
+        temporary.write_bytes(scan_sheets.draw_gallery(pixels, captions))
 
 
 def most_confident_errors(predictions: Predictions, most: int = MOST) -> IntArray:

@@ -38,7 +38,7 @@ def write_operating_points(context: Context, folder: Run, predictions: Sequence[
         if len(honest) > 1:
             points += _transport(context, POOLED, choosing, trying, getattr(whole, unit))
         curved += decision_curves(getattr(whole, unit))
-    legacy_tables.write_points(folder, points, curved)
+    legacy_tables.write_operating_point_tables(folder, points, curved)
 
 
 def _transport(

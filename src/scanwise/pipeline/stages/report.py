@@ -15,7 +15,7 @@ from scanwise.pipeline.stages.resume import data_hash
 from scanwise.pipeline.stages.selective import write_selective_tables
 from scanwise.records import Cohort
 from scanwise.reporting import tables
-from scanwise.reporting.components import MOST
+from scanwise.reporting.components import CLASSES_SHOWN
 from scanwise.run import Run, layout
 
 MONTAGE_CLASSES = 60
@@ -31,25 +31,27 @@ def write_report(context: Context, run: Run, predictions: Sequence[ModelPredicti
     for protocol in dict.fromkeys(split.protocol for split in context.splits):
         folds = [entry for entry in network if entry.split.protocol == protocol]
         pooled = folds[0] if len(folds) == 1 else pool_folds(folds)
-        tables.write(run, protocol, pooled.scans, pooled.subjects if context.cohort.subjects_known else None)
-        legacy_tables.write(run, context.recipe.name, protocol, pooled.scans)
+        tables.write_prediction_tables(
+            run, protocol, pooled.scans, pooled.subjects if context.cohort.subjects_known else None
+        )
+        legacy_tables.write_legacy_tables(run, context.recipe.name, protocol, pooled.scans)
     write_selective_tables(run, predictions)
     write_operating_points(context, run, predictions)
     first = next(entry for entry in network if entry.split is context.splits[0])
     write_failures(context, run, first.scans)
-    tables.write_overview(run)
+    tables.write_overview_tables(run)
     legacy_tables.write_breakdowns(run)
     rows, titles = _montage_rows(context.cohort)
     with run_folder.writing(run.figures / layout.SCANS_SHEET) as temporary:
-        temporary.write_bytes(figures.montage(context.store.read(rows), titles))
-    checksums.seal(run)
-    report_page.write(run)
+        temporary.write_bytes(figures.draw_montage(context.store.read(rows), titles))
+    checksums.write_checksums(run)
+    report_page.write_report(run)
 
 
 def _montage_rows(cohort: Cohort) -> tuple[np.ndarray[Any, np.dtype[np.int64]], list[str]]:
     """Four scans of each class, of different subjects, with their class as title; one where classes are many."""
     rows: list[int] = []
-    most = 4 if len(cohort.classes) <= MOST else 1
+    most = 4 if len(cohort.classes) <= CLASSES_SHOWN else 1
     for index in range(len(cohort.classes[:MONTAGE_CLASSES])):
         members = np.flatnonzero(cohort.labels == index)
         _, first = np.unique(cohort.subject[members], return_index=True)

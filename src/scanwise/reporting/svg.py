@@ -1,0 +1,88 @@
+"""The drawing style of every figure: one set of colours, sizes and fonts, and SVG text with a description in words.
+
+Colours are CSS variables with a fallback, so that one drawing serves light, dark and paper. Nothing here changes
+matplotlib's global state for longer than one drawing.
+"""
+
+import io
+import re
+import textwrap
+import warnings
+from contextlib import contextmanager
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from scanwise.reporting.wording import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from matplotlib.figure import Figure
+
+WIDTH = 5.0  # inches; 360 units, so that on a phone of 390 px a unit is about a pixel
+SIZE = 11.5  # of text, in those units
+INK, SOFT, GRID, PAPER = "#1b1f24", "#59636e", "#d0d5da", "#fefefe"
+SERIES = ("#0067a5", "#c24d00", "#00795a", "#a3467a", "#7a6000", "#5a5f66")  # told apart by the colour-blind
+VARIABLES = {INK: "ink", SOFT: "soft", GRID: "line", PAPER: "paper"} | {
+    color: f"c{index}" for index, color in enumerate(SERIES, 1)
+}
+MARKERS, DASHES = "osD^vP", ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
+MANY_CLASSES = 8  # from here on, curves and cells are too many to label one by one
+
+
+@contextmanager
+def styled_figure(height: float, width: float = WIDTH) -> "Iterator[Figure]":
+    """A figure in the house style; the style holds inside the block alone."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    style: dict[str, Any] = {
+        "svg.fonttype": "none", "svg.hashsalt": "scanwise", "text.parse_math": False, "axes.unicode_minus": True,
+        "font.size": SIZE, "font.family": "DejaVu Sans", "axes.titlesize": SIZE, "axes.titlelocation": "left",
+        "legend.frameon": False, "legend.fontsize": SIZE, "legend.borderaxespad": 0.2, "axes.labelsize": SIZE,
+        "xtick.labelsize": SIZE, "ytick.labelsize": SIZE, "lines.linewidth": 1.8, "axes.axisbelow": True,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": GRID, "grid.linewidth": 0.6,
+        "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": SOFT, "xtick.color": SOFT, "ytick.color": SOFT,
+        "xtick.labelcolor": INK, "ytick.labelcolor": INK, "axes.facecolor": "none", "figure.facecolor": "none",
+    }  # fmt: skip
+    with mpl.rc_context(), warnings.catch_warnings():
+        mpl.rcdefaults()
+        mpl.rcParams.update(style)  # type: ignore[arg-type]
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has the font; we only measure
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+def render_svg(figure: "Figure", name: str, title: str, about: str) -> str:
+    """Draw as SVG text: ids of its own, colours as variables, title and description for those who cannot see it."""
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<!--.*?-->\n?|<metadata>.*?</metadata>\n?", "", text, flags=re.DOTALL)
+    text = re.sub(r"<[^>]+>", lambda tag: _adapt_tag(tag[0], name), text)
+    head = f'<svg role="img" aria-labelledby="{name}-title {name}-about" '
+    words = f'<title id="{name}-title">{escape(printable(title))}</title><desc id="{name}-about">{escape(printable(about))}</desc>'
+    opening, rest = text.removeprefix("<svg ").split(">", 1)
+    opening = re.sub(r'(?:width|height)="[^"]*pt" ?', "", opening)
+    return f"{head}{opening}>{words}{rest}"
+
+
+def _adapt_tag(tag: str, name: str) -> str:
+    """One tag with ids of its own and colours as variables; what stands between tags is left alone."""
+    tag = re.sub(r' id="([^"]+)"', rf' id="{name}-\1"', tag)
+    tag = re.sub(r'(url\(#|href="#)', rf"\1{name}-", tag)
+    tag = tag.replace("xlink:href", "href").replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
+    tag = tag.replace("'DejaVu Sans'", "system-ui, sans-serif")
+    for color, variable in VARIABLES.items():
+        tag = tag.replace(color, f"var(--{variable}, {color})")
+    return tag
+
+
+def shorten(text: str, width: int) -> str:
+    text = printable(text)
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def wrap_label(text: str, width: int) -> str:
+    """At most two lines."""
+    return "\n".join(textwrap.wrap(printable(text), width, max_lines=2, placeholder="…")) or " "
