@@ -74,7 +74,7 @@ def main() -> None:
 
     scores = dict(selective.detection_scores(detector, train, validation))
     rules = rules_of(learnt)
-    cut, by_subject = detector.cuts["scan"], detector.cuts["subject"]
+    cut, by_subject = detector.thresholds["scan"], detector.thresholds["subject"]
     flags, people = detector(test)[1], detector.by_subject(test)[1]
     print(
         f"threshold {cut.threshold:.2f} usual distances, false-alarm rate {100 * cut.false_alarm:.1f} % set on "

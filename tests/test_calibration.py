@@ -217,7 +217,7 @@ def test_altered_files_are_refused() -> None:
 def test_a_calibrator_of_other_classes_is_refused(name: str) -> None:
     fitted = CALIBRATORS[name].fit(np.zeros((20, 3)), np.arange(20) % 3, _names(20))
     for num_classes in (2, 4):
-        with pytest.raises(ShapeError, match=f"learnt on 3 classes; these logits have {num_classes}"):
+        with pytest.raises(ShapeError, match=f"fitted on 3 classes; these logits have {num_classes}"):
             fitted(np.zeros((5, num_classes)))
 
 

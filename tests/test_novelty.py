@@ -200,8 +200,8 @@ def test_loaded_says_the_same(detector: NoveltyDetector, sides: dict[str, Logits
     detector.save(tmp_path / "x.safetensors")
     again = NoveltyDetector.load(tmp_path / "x.safetensors")
     assert np.array_equal(detector(sides["test"])[0], again(sides["test"])[0])
-    assert again.cuts == detector.cuts
-    assert {look.reference.dtype for look in again.looks.values()} == {np.dtype(np.float32)}
+    assert again.thresholds == detector.thresholds
+    assert {view.reference.dtype for view in again.views.values()} == {np.dtype(np.float32)}
 
 
 def test_file_that_is_none_is_refused(tmp_path: Path) -> None:
@@ -218,10 +218,10 @@ def test_file_that_is_none_is_refused(tmp_path: Path) -> None:
 def test_features_alone_will_do(sides: dict[str, Logits]) -> None:
     bare = {name: replace(side, appearance=None) for name, side in sides.items()}
     detector = NoveltyDetector.fit(bare["train"], bare["validation"], bare["calibration"])
-    assert set(detector.looks) == {"network"}
+    assert set(detector.views) == {"network"}
     strange = replace(record(noise(heads(20, 1)), "strange"), appearance=None)
     assert detector(strange)[1].all()
-    with pytest.raises(DataError, match="looked at by network"):
+    with pytest.raises(DataError, match="fitted on the views network"):
         detector(sides["test"])
 
 
@@ -240,7 +240,7 @@ def test_bad_input_is_refused(detector: NoveltyDetector, sides: dict[str, Logits
 def test_block_by_block_is_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
     known, asked = random.normal(size=(30, 4)), random.normal(size=(17, 4))
-    whole = novelty._to_neighbours(known, asked)
-    np.testing.assert_allclose(novelty._to_neighbours(known, asked, block=5), whole, rtol=1e-12)
+    whole = novelty._neighbour_distances(known, asked)
+    np.testing.assert_allclose(novelty._neighbour_distances(known, asked, block=5), whole, rtol=1e-12)
     plain = np.sort(np.linalg.norm(asked[:, None] - known, axis=2), axis=1)[:, novelty.K - 1]
     np.testing.assert_allclose(whole, plain, rtol=1e-9)

@@ -16,21 +16,19 @@ from scanwise.uncertainty import (
     aurc,
     energy_score,
     excess_aurc,
-    expected_entropy,
     expected_value,
     mutual_information,
     predictive_entropy,
     risk_coverage_curve,
-    stage_uncertainty,
-    stages_off,
-    variation_ratio,
 )
 
 
 def test_entropy_splits_into_data_and_network() -> None:
     members = np.random.default_rng(0).dirichlet([1, 1, 1], (50, 7))
     whole = predictive_entropy(members.mean(axis=1))
-    np.testing.assert_allclose(expected_entropy(members) + mutual_information(members), whole, atol=1e-12)
+    np.testing.assert_allclose(
+        stats.entropy(members, axis=2).mean(axis=1) + mutual_information(members), whole, atol=1e-12
+    )
     np.testing.assert_allclose(whole, stats.entropy(members.mean(axis=1), axis=1), atol=1e-12)
     assert (mutual_information(np.repeat(members[:, :1], 5, axis=1)) < 1e-12).all()
 
@@ -39,11 +37,6 @@ def test_certainty_is_zero_and_not_minus_zero_nor_nan() -> None:
     entropy = predictive_entropy(np.eye(3))
     assert entropy.tolist() == [0, 0, 0]
     assert not np.signbit(entropy).any()
-
-
-def test_variation_ratio_counts_the_minority() -> None:
-    members = np.eye(3)[np.array([[0, 0, 1, 2], [1, 1, 1, 1]])]
-    assert variation_ratio(members).tolist() == [0.5, 0]
 
 
 def test_expected_value_equals_a_loop() -> None:
@@ -117,7 +110,7 @@ def test_each_threshold_is_an_exact_binomial_test_and_the_first_failure_ends_it(
         assert (found.refused == "") == (stats.binom.cdf(errors, 80, 0.1) <= 0.1)
     doubt = np.repeat([0.0, 1.0], [30, 50])
     early = Abstention.fit(doubt, np.arange(80) < 2, grid=np.array([0.0, 1.0]), risk=0.1, subjects=subjects)
-    assert "the 30 surest subjects have 2 errors" in early.refused
+    assert "the 30 most certain subjects have 2 errors" in early.refused
 
 
 def test_no_threshold_qualifies_is_a_result() -> None:
@@ -136,50 +129,6 @@ def test_abstention_refuses_scans_of_one_subject() -> None:
         Abstention.fit(np.zeros(30), np.zeros(30, bool), grid=np.zeros(1), subjects=np.repeat(["a", "b"], 15))
     with pytest.raises(DataError, match="must rise"):
         Abstention.fit(np.zeros(30), np.zeros(30, bool), grid=np.array([1.0, 0.0]), subjects=np.arange(30).astype(str))
-
-
-def test_stages_are_counted_along_the_order() -> None:
-    random = np.random.default_rng(6)
-    probs, labels = random.dirichlet([1] * 5, 200), random.integers(0, 5, 200)
-    for allowed in (0, 1, 2):
-        off, doubt = stages_off(probs, labels, allowed), stage_uncertainty(probs, allowed)
-        for row, label, wrong, chance in zip(probs, labels, off, doubt, strict=True):
-            said = int(row.argmax())
-            assert wrong == (abs(said - label) > allowed)
-            assert chance == pytest.approx(sum(p for c, p in enumerate(row) if abs(said - c) > allowed))
-    with pytest.raises(DataError, match="outside 0…4"):
-        stages_off(probs, labels + 1)
-
-
-def _staged(random: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities of five ordered stages, and labels drawn from them."""
-    spread = 0.2 + 14 * random.random((count, 1)) ** 3
-    probs = np.exp(-((np.arange(5) - random.integers(0, 5, (count, 1))) ** 2) / spread)
-    probs /= probs.sum(axis=1, keepdims=True)
-    return probs, (random.random((count, 1)) > probs.cumsum(axis=1)).sum(axis=1).clip(max=4)
-
-
-def test_answers_at_most_one_stage_off_are_bounded_with_the_stated_probability() -> None:
-    random = np.random.default_rng(7)
-    many, truth = _staged(random, 40_000)
-    hard, off = stage_uncertainty(many), stages_off(many, truth)
-    risk, delta, trials, failed, kept = 0.1, 0.1, 600, 0, 0
-    subjects = np.arange(120).astype(str)
-    for _ in range(trials):
-        grid = abstention_grid(stage_uncertainty(_staged(random, 100)[0]), 120, risk=risk, delta=delta)
-        probs, labels = _staged(random, 120)
-        found = Abstention.fit(
-            stage_uncertainty(probs), stages_off(probs, labels), grid=grid, risk=risk, delta=delta, subjects=subjects,
-            called="more than one stage off",
-        )  # fmt: skip
-        answered = ~found(hard)
-        kept += answered.any()
-        failed += bool(answered.any()) and off[answered].mean() > risk
-    assert off.mean() > risk  # answering everyone would break the promise
-    assert failed / trials <= delta + 3 * math.sqrt(0.09 / trials)
-    assert failed / trials > 0.005  # the bound is not idle
-    assert kept / trials > 0.5
-    assert "at ≤ 10% more than one stage off (90% sure)" in str(found) or found.refused
 
 
 def test_neighbours_equal_a_loop_and_keep_their_false_alarm_rate() -> None:
@@ -215,7 +164,7 @@ def test_energy_is_stable() -> None:
 
 def test_bad_input_is_refused() -> None:
     with pytest.raises(ShapeError, match=r"\(N, T, C\)"):
-        expected_entropy(np.ones((2, 2)))
+        mutual_information(np.ones((2, 2)))
     with pytest.raises(DataError, match="sum to one"):
         predictive_entropy(np.ones((2, 2)))
     with pytest.raises(DataError, match="Rows: 1"):

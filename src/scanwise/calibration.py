@@ -1,8 +1,8 @@
-"""Turn logits into probabilities that mean what they say.
+"""Calibration: logits to probabilities that match observed frequencies.
 
-A calibrator learns on validation subjects and is only its learnt numbers. Temperature (Guo et al. 2017) is the
+A calibrator is fitted on validation subjects and holds its fitted numbers alone. Temperature (Guo et al. 2017) is the
 default: it changes neither the most probable class of a network nor its binary AUROC. Vector scaling and isotonic
-regression may change both; they are here to compare with.
+regression may change both; they are for comparison.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,13 +21,13 @@ COLDEST, HOTTEST = 0.05, 100.0
 """Bounds of the temperature: beyond them lie separable and inverted logits, where likelihood alone diverges."""
 
 PRIOR = 0.5
-"""The weight, in subjects, of the belief that log-temperature is near zero: it settles what data cannot."""
+"""The weight, in subjects, of the prior that log-temperature is near zero: it decides where the data do not."""
 
 FOLDS = 5
 
 
 class Calibrator(Protocol):
-    """What every calibrator does."""
+    """The interface of every calibrator."""
 
     def __call__(self, logits: FloatArray) -> FloatArray: ...
 
@@ -55,7 +55,7 @@ class Temperature:
 
     @classmethod
     def fit(cls, logits: FloatArray, labels: IntArray, subjects: StrArray) -> Self:
-        """Learn the temperature by penalised likelihood, or refuse when that does not help subjects held out.
+        """Fit the temperature by penalised likelihood; keep the identity where that does not help subjects held out.
 
         Each row weighs the same, the rows together as much as there are subjects, and a normal prior on the
         log-temperature as much as half a subject. The identity is kept, with the reason in `refused`, where the mean
@@ -78,7 +78,7 @@ class Temperature:
         return _mean_of_members(check_logits(logits) / self.temperature)
 
     def to_dict(self) -> dict[str, Any]:
-        """What JSON can hold; `calibrator_from_dict` reads it."""
+        """Values for JSON; `from_dict` reads them."""
         return {"method": self.method, **asdict(self)}
 
     @classmethod
@@ -92,8 +92,8 @@ class VectorScaling:
     """A factor and a shift for each class's logit (Guo et al. 2017). May change the most probable class and AUROC.
 
     Attributes:
-        factors: (C,) what each class's logit is multiplied by.
-        shifts: (C,) what is added then; they sum to zero.
+        factors: (C,) factor of each class's logit.
+        shifts: (C,) shift of each class's logit; they sum to zero.
         refused: why fitting kept the identity; empty where it did not.
     """
 
@@ -104,7 +104,7 @@ class VectorScaling:
 
     @classmethod
     def fit(cls, logits: FloatArray, labels: IntArray, subjects: StrArray) -> Self:
-        """Learn by penalised likelihood, drawn towards the identity; refused as `Temperature.fit` is."""
+        """Fit by penalised likelihood, drawn towards the identity; the identity is kept as in `Temperature.fit`."""
         given = _CalibrationRows.of(logits, labels, subjects)
         ones, zeros = (1.0,) * given.num_classes, (0.0,) * given.num_classes
         return _unless_worse(
@@ -117,7 +117,7 @@ class VectorScaling:
         return _mean_of_members(logits * np.array(self.factors) + np.array(self.shifts))
 
     def to_dict(self) -> dict[str, Any]:
-        """What JSON can hold; `calibrator_from_dict` reads it."""
+        """Values for JSON; `from_dict` reads them."""
         return {"method": self.method, **asdict(self)}
 
     @classmethod
@@ -133,22 +133,22 @@ class VectorScaling:
 class Isotonic:
     """A monotone map for each class's probability against the rest, then divided by their sum (Zadrozny 2002).
 
-    May change the most probable class and AUROC: it ties what it flattens.
+    May change the most probable class and AUROC: where it is flat, it ties.
 
     Attributes:
-        said: for each class the probabilities where its map bends.
-        seen: for each class the value there.
+        inputs: for each class the probabilities where its map bends.
+        outputs: for each class the value there.
         refused: why fitting kept the identity; empty where it did not.
     """
 
-    said: tuple[tuple[float, ...], ...]
-    seen: tuple[tuple[float, ...], ...]
+    inputs: tuple[tuple[float, ...], ...]
+    outputs: tuple[tuple[float, ...], ...]
     refused: str = ""
     method: ClassVar[str] = "isotonic"
 
     @classmethod
     def fit(cls, logits: FloatArray, labels: IntArray, subjects: StrArray) -> Self:
-        """Learn each class's map by pooling adjacent violators; refused as `Temperature.fit` is."""
+        """Fit each class's map by pooling adjacent violators; the identity is kept as in `Temperature.fit`."""
         given = _CalibrationRows.of(logits, labels, subjects)
         straight = ((0.0, 1.0),) * given.num_classes
         return _unless_worse(
@@ -160,24 +160,24 @@ class Isotonic:
 
     def __call__(self, logits: FloatArray) -> FloatArray:
         """(N, C) probabilities from logits (N, C) or (N, T, C)."""
-        probs = _mean_of_members(_check_classes(logits, len(self.said)))
-        maps = zip(self.said, self.seen, strict=True)
-        mapped = np.stack([np.interp(probs[:, c], said, seen) for c, (said, seen) in enumerate(maps)], axis=1)
+        probs = _mean_of_members(_check_classes(logits, len(self.inputs)))
+        maps = zip(self.inputs, self.outputs, strict=True)
+        mapped = np.stack([np.interp(probs[:, c], x, y) for c, (x, y) in enumerate(maps)], axis=1)
         mapped = mapped.clip(1e-6, None)  # a class never seen at such a probability is not impossible
         divided: FloatArray = mapped / mapped.sum(axis=1, keepdims=True)
         return divided
 
     def to_dict(self) -> dict[str, Any]:
-        """What JSON can hold; `calibrator_from_dict` reads it."""
-        return {"method": self.method, **asdict(self)}
+        """Values for JSON; `from_dict` reads them."""
+        return {"method": self.method, "said": self.inputs, "seen": self.outputs, "refused": self.refused}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote."""
-        said, seen = (tuple(map(_numbers, values.get(name) or [])) for name in ("said", "seen"))
-        if len(said) < 2 or [len(row) for row in said] != [len(row) for row in seen] or any(map(_falls, said)):
+        x, y = (tuple(map(_numbers, values.get(name) or [])) for name in ("said", "seen"))
+        if len(x) < 2 or [len(row) for row in x] != [len(row) for row in y] or any(map(_falls, x)):
             raise DataError("'said' and 'seen' must hold as many numbers each, the first rising. Was the file changed?")
-        return cls(said, seen, str(values.get("refused", "")))
+        return cls(x, y, str(values.get("refused", "")))
 
 
 CALIBRATORS: dict[str, type[Temperature] | type[VectorScaling] | type[Isotonic]] = {
@@ -188,7 +188,7 @@ CALIBRATORS: dict[str, type[Temperature] | type[VectorScaling] | type[Isotonic]]
 
 
 def calibrator_from_dict(values: Mapping[str, Any]) -> Calibrator:
-    """The calibrator that `to_dict` wrote, whichever it was.
+    """Any calibrator from the values of its `to_dict`.
 
     >>> calibrator_from_dict(Temperature(1.5).to_dict())
     Temperature(temperature=1.5, refused='')
@@ -198,9 +198,9 @@ def calibrator_from_dict(values: Mapping[str, Any]) -> Calibrator:
 
 
 def held_out_probs(method: str, logits: FloatArray, labels: IntArray, subjects: StrArray) -> FloatArray:
-    """(N, C) probabilities of each row by a calibrator that learnt on the subjects of the other folds.
+    """(N, C) probabilities of each row by a calibrator fitted on the subjects of the other folds.
 
-    What a calibrator does to the rows that it learnt on flatters it; this is what it does to others.
+    Its result on the rows that it was fitted on is optimistic; this is its result on others.
 
     Raises:
         DataError: if there are fewer than two subjects.
@@ -211,15 +211,15 @@ def held_out_probs(method: str, logits: FloatArray, labels: IntArray, subjects: 
     folds = _folds(given)
     probs = np.empty((len(given.labels), given.num_classes))
     for fold in np.unique(folds):
-        seen, held = folds != fold, folds == fold
-        fitted: Calibrator = kind.fit(given.logits[seen], given.labels[seen], np.asarray(subjects)[seen])
+        others, held = folds != fold, folds == fold
+        fitted: Calibrator = kind.fit(given.logits[others], given.labels[others], np.asarray(subjects)[others])
         probs[held] = fitted(given.logits[held])
     return probs
 
 
 @dataclass(frozen=True, slots=True)
 class _CalibrationRows:
-    """Checked rows to learn from: logits (N, T, C), labels and the index of each row's subject."""
+    """Checked rows to fit on: logits (N, T, C), labels and the index of each row's subject."""
 
     logits: FloatArray
     labels: IntArray
@@ -245,8 +245,8 @@ class _CalibrationRows:
 
 def _numbers(values: Any) -> tuple[float, ...]:
     """Finite numbers from a saved list, or a DataError."""
-    known = isinstance(values, list | tuple) and all(type(value) in (int, float) for value in values)
-    if not known or not values or not np.isfinite(values).all():
+    numeric = isinstance(values, list | tuple) and all(type(value) in (int, float) for value in values)
+    if not numeric or not values or not np.isfinite(values).all():
         raise DataError(f"A calibrator is saved as lists of finite numbers; found {values!s:.60}. Was it changed?")
     return tuple(map(float, values))
 
@@ -258,7 +258,7 @@ def _falls(values: tuple[float, ...]) -> bool:
 def _check_classes(logits: FloatArray, num_classes: int) -> FloatArray:
     logits = check_logits(logits)
     if logits.shape[-1] != num_classes:
-        raise ShapeError(f"This calibrator was learnt on {num_classes} classes; these logits have {logits.shape[-1]}.")
+        raise ShapeError(f"This calibrator was fitted on {num_classes} classes; these logits have {logits.shape[-1]}.")
     return logits
 
 
@@ -306,12 +306,12 @@ def _solve_temperature(given: _CalibrationRows) -> float:
     grid = np.linspace(np.log(COLDEST), np.log(HOTTEST), 20)
     best = int(np.argmin([cost(value) for value in grid]))
     bounds = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-    found = minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-6})
-    if not found.success or not np.isfinite(found.x):
+    solution = minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    if not solution.success or not np.isfinite(solution.x):
         raise DataError(
-            f"The temperature did not converge: {found.message}. Look at the logits of the validation side."
+            f"The temperature did not converge: {solution.message}. Look at the logits of the validation side."
         )
-    return float(np.exp(found.x))
+    return float(np.exp(solution.x))
 
 
 def _solve_vector(given: _CalibrationRows) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -336,11 +336,11 @@ def _solve_vector(given: _CalibrationRows) -> tuple[tuple[float, ...], tuple[flo
         return loss + weight * float(away @ away), gradient + 2 * weight * away
 
     start = np.concatenate([np.ones(num_classes), np.zeros(num_classes)])
-    found = minimize(
+    solution = minimize(
         cost, start, jac=True, method="L-BFGS-B", bounds=[(0, 20)] * num_classes + [(-20, 20)] * num_classes
     )
-    shifts = found.x[num_classes:] - found.x[num_classes:].mean()
-    return tuple(found.x[:num_classes].tolist()), tuple(shifts.tolist())
+    shifts = solution.x[num_classes:] - solution.x[num_classes:].mean()
+    return tuple(solution.x[:num_classes].tolist()), tuple(shifts.tolist())
 
 
 def _solve_isotonic(given: _CalibrationRows) -> tuple[tuple[tuple[float, ...], ...], tuple[tuple[float, ...], ...]]:
@@ -348,9 +348,9 @@ def _solve_isotonic(given: _CalibrationRows) -> tuple[tuple[tuple[float, ...], .
     from sklearn.isotonic import IsotonicRegression
 
     probs = _mean_of_members(given.logits)
-    said, seen = [], []
+    x, y = [], []
     for index in range(given.num_classes):
         fitted = IsotonicRegression(y_min=0, y_max=1).fit(probs[:, index], given.labels == index)
-        said.append(tuple(fitted.X_thresholds_.tolist()))
-        seen.append(tuple(fitted.y_thresholds_.tolist()))
-    return tuple(said), tuple(seen)
+        x.append(tuple(fitted.X_thresholds_.tolist()))
+        y.append(tuple(fitted.y_thresholds_.tolist()))
+    return tuple(x), tuple(y)

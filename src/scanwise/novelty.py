@@ -1,15 +1,15 @@
-"""How unlike the training scans a scan is: another machine, another part of the body, or no scan at all.
+"""Out-of-distribution detection: another machine, another part of the body, or no scan at all.
 
-A network answers whatever it is shown. Here a scan is held against training scans in three ways, each by the distance
-to its k-th nearest neighbour among them (Sun et al. 2022):
+A network answers whatever its input. Here a scan is compared with training scans in three views, each by the distance to
+its k-th nearest neighbour among them (Sun et al. 2022):
 
-    network   the features under the last layer: whitened principal components, and the length of what these leave out,
-              which tells most of what is new (Wang et al. 2022)
+    network   the features under the last layer: whitened principal components, and the length of the remainder, which
+              carries most of what is new (Wang et al. 2022)
     layout    the scan at 16 × 16, whatever its brightness and contrast
     tone      histograms of the pixels, and of the steps from a pixel to its neighbours
 
-Features alone are not enough: a network may map noise and photographs onto what it knows. Each distance is in units of
-the usual one of validation scans, and the largest of the three counts. The threshold is learnt on calibration subjects.
+Features alone are not enough: a network may map noise and photographs onto familiar features. Each distance is in units
+of the median one of validation scans, and the largest of the three counts. The threshold comes from calibration subjects.
 """
 
 import json
@@ -35,13 +35,13 @@ COMPONENTS = 64
 LAYOUT = (16, 16)
 STEPS = np.array([0, 1, 2, 4, 8, 16, 32, 64, 128])
 """Where the bins of steps between neighbouring pixels begin; the first holds no step at all."""
-MOST = 2000
-"""Training scans to hold others against; more add little."""
+MAX_SCANS = 2000
+"""Training scans to compare others with; more add little."""
 TINY = 1e-6
 
 
 def appearance_features(pixels: NDArray[np.uint8]) -> FloatArray:
-    """(N, P) float32: what scans (N, H, W, C) look like without a network; their layout first, then their tone.
+    """(N, P) float32: the appearance of scans (N, H, W, C) without a network; layout first, then tone.
 
     >>> appearance_features(np.zeros((2, 20, 20, 1), np.uint8)).shape
     (2, 290)
@@ -53,35 +53,35 @@ def appearance_features(pixels: NDArray[np.uint8]) -> FloatArray:
     layout = np.divide(small, length, out=np.zeros_like(small), where=length > TINY)
     level = np.rint(gray[..., 0]).astype(np.int16)
     steps = [np.abs(np.diff(level, axis=axis)) for axis in (1, 2)]
-    places = [np.searchsorted(STEPS, step, side="right") - 1 for step in steps]
+    step_bins = [np.searchsorted(STEPS, step, side="right") - 1 for step in steps]
     channels = [pixels[..., channel] >> 4 for channel in range(pixels.shape[3])]
     tones = [_shares(channel, 16) / np.sqrt(len(channels)) for channel in channels]
-    moves = [_shares(place, len(STEPS)) / np.sqrt(2) for place in places]
+    moves = [_shares(bins, len(STEPS)) / np.sqrt(2) for bins in step_bins]
     return np.concatenate([layout, *moves, *tones], axis=1).astype(np.float32)
 
 
 def _shares(codes: NDArray[Any], bins: int) -> FloatArray:
-    """(N, bins) square roots of how often each code 0…bins - 1 occurs in each row; rows have length 1."""
+    """(N, bins) square roots of the share of each code 0…bins - 1 in each row; rows have length 1."""
     flat = codes.reshape(len(codes), -1).astype(np.int64)
     offset = flat + bins * np.arange(len(flat))[:, None]
     counts = np.bincount(offset.ravel(), minlength=bins * len(flat)).reshape(len(flat), bins)
     return np.sqrt(counts / flat.shape[1])
 
 
-def blank_scans(looks: FloatArray) -> BoolArray:
-    """(N,) whether all pixels of a scan are equal, from its appearance (N, P): it shows nothing."""
-    moves = looks[:, np.prod(LAYOUT) :].astype(np.float64)
+def blank_scans(appearance: FloatArray) -> BoolArray:
+    """(N,) whether all pixels of a scan are equal, from its appearance (N, P)."""
+    moves = appearance[:, np.prod(LAYOUT) :].astype(np.float64)
     return np.asarray((moves[:, [0, len(STEPS)]] ** 2).sum(axis=1) > 1 - TINY)
 
 
-def representative_rows(subjects: StrArray, most: int = MOST) -> IntArray:
+def representative_rows(subjects: StrArray, most: int = MAX_SCANS) -> IntArray:
     """Rows of at most `most` scans, the same share of each subject and evenly along its scans; always the same ones."""
     if len(subjects) <= most:
         return np.arange(len(subjects))
     codes, names = subject_codes(subjects, len(subjects))
     order = np.argsort(codes, kind="stable")
     each = np.split(order, np.cumsum(np.bincount(codes))[:-1])
-    chosen = [each[place] for place in _evenly(len(names), most)]
+    chosen = [each[index] for index in _evenly(len(names), most)]
     share = max(1, most // len(chosen))
     return np.sort(np.concatenate([rows[_evenly(len(rows), share)] for rows in chosen]))
 
@@ -92,13 +92,13 @@ def _evenly(count: int, most: int) -> IntArray:
 
 @dataclass(frozen=True, slots=True)
 class WhitenedComponents:
-    """Features as whitened principal components, and the length of what these leave out.
+    """Features as whitened principal components, and the length of the remainder.
 
     Attributes:
         centre: (D,) the mean of training features.
         turn: (P, D) directions of length 1, at right angles.
         spread: (P,) of training features along each, times the root of P.
-        rest: the usual length of what is left.
+        rest: the usual length of the remainder.
     """
 
     centre: FloatArray
@@ -108,7 +108,7 @@ class WhitenedComponents:
 
     @classmethod
     def fit(cls, train: FloatArray, most: int = COMPONENTS) -> Self:
-        """Learn from training features (M, D): half of their directions at most, so that something is left out."""
+        """Learn from training features (M, D): half of their directions at most, so that there is a remainder."""
         train = check_features(train)
         centre = train.mean(axis=0)
         moved = train - centre
@@ -120,7 +120,7 @@ class WhitenedComponents:
         return cls(_single(centre), _single(vectors[:size]), _single(np.maximum(spread, floor)), max(rest, floor))
 
     def __call__(self, features: FloatArray) -> FloatArray:
-        """(N, P + 1) places of features (N, D)."""
+        """(N, P + 1) coordinates of features (N, D)."""
         given = check_features(features)
         if given.shape[1] != len(self.centre):
             raise ShapeError(f"Expected {len(self.centre)} features a scan; found {given.shape[1]}.")
@@ -143,11 +143,11 @@ def _principal(moved: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 @dataclass(frozen=True, slots=True)
 class NeighbourReference:
-    """Training scans as one way of looking sees them.
+    """Training scans in one view.
 
     Attributes:
-        reference: (M, P) their places.
-        usual: the median distance of validation scans, in which distances are told.
+        reference: (M, P) their coordinates.
+        usual: the median distance of validation scans, the unit of distances.
     """
 
     reference: FloatArray
@@ -156,33 +156,33 @@ class NeighbourReference:
     @classmethod
     def fit(cls, train: FloatArray, validation: FloatArray) -> Self:
         kept = _single(train)
-        usual = float(np.median(_to_neighbours(kept, validation)))
+        usual = float(np.median(_neighbour_distances(kept, validation)))
         return cls(kept, max(usual, TINY))
 
-    def __call__(self, places: FloatArray) -> FloatArray:
-        """(N,) distance of places (N, P) to the k-th nearest training scan; 1 is usual."""
-        return _to_neighbours(self.reference, places) / self.usual
+    def __call__(self, coordinates: FloatArray) -> FloatArray:
+        """(N,) distance of coordinates (N, P) to the k-th nearest training scan; 1 is usual."""
+        return _neighbour_distances(self.reference, coordinates) / self.usual
 
 
-def _to_neighbours(reference: FloatArray, places: FloatArray, block: int = 1024) -> FloatArray:
-    known = reference.astype(np.float64)
-    length, place = (known**2).sum(axis=1), min(K, len(known)) - 1
-    found = np.empty(len(places))
-    for start in range(0, len(places), block):
-        asked = places[start : start + block].astype(np.float64)
-        squares = length - 2 * asked @ known.T + (asked**2).sum(axis=1)[:, None]
-        found[start : start + block] = np.partition(squares, place, axis=1)[:, place]
-    return np.sqrt(np.maximum(found, 0))
+def _neighbour_distances(reference: FloatArray, coordinates: FloatArray, block: int = 1024) -> FloatArray:
+    train = reference.astype(np.float64)
+    length, k = (train**2).sum(axis=1), min(K, len(train)) - 1
+    nearest = np.empty(len(coordinates))
+    for start in range(0, len(coordinates), block):
+        scans = coordinates[start : start + block].astype(np.float64)
+        squares = length - 2 * scans @ train.T + (scans**2).sum(axis=1)[:, None]
+        nearest[start : start + block] = np.partition(squares, k, axis=1)[:, k]
+    return np.sqrt(np.maximum(nearest, 0))
 
 
 @dataclass(frozen=True, slots=True)
 class AlarmThreshold:
-    """Where a distance becomes an alarm, and how often that may happen for nothing.
+    """A threshold on distances, and its rate of false alarms.
 
     Attributes:
         threshold: above it a scan, or a subject, is flagged; 1 is a usual distance.
         false_alarm: the largest share of scans (or subjects) like those of the calibration side that is flagged.
-        count: the calibration subjects that it was learnt on.
+        count: number of calibration subjects.
     """
 
     threshold: float
@@ -193,8 +193,8 @@ class AlarmThreshold:
     def fit(cls, distances: FloatArray, subjects: StrArray, false_alarm: float) -> Self:
         """The conformal quantile, hierarchical where subjects repeat; for a scan of a new subject.
 
-        Where there are too few subjects for the share asked for, the least that K of them can promise, 1 / (K + 1), is
-        taken: the threshold is then the largest distance seen.
+        Where there are too few subjects for this share, it is the smallest that K of them can guarantee, 1 / (K + 1): the
+        threshold is then the largest distance among them.
         """
         count = len(np.unique(subjects))
         share = false_alarm if count >= minimum_count(false_alarm) else 1 / (count + 1)
@@ -203,21 +203,21 @@ class AlarmThreshold:
 
 @dataclass(frozen=True, slots=True)
 class NoveltyDetector:
-    """Scans that are unlike those of training; of subjects, the mean over their scans is judged.
+    """A detector of scans unlike training; the distance of a subject is the mean over its scans.
 
     Attributes:
         components: of the network's features.
-        looks: "network", and where pixels were seen "layout" and "tone".
-        cuts: by unit.
+        views: "network", and with pixels "layout" and "tone".
+        thresholds: by unit.
     """
 
     components: WhitenedComponents
-    looks: Mapping[str, NeighbourReference]
-    cuts: Mapping[Unit, AlarmThreshold]
+    views: Mapping[str, NeighbourReference]
+    thresholds: Mapping[Unit, AlarmThreshold]
 
     @classmethod
     def fit(cls, train: Logits, validation: Logits, calibration: Logits, *, false_alarm: float = 0.05) -> Self:
-        """Keep training scans, learn what is usual on validation scans, and the cuts on calibration subjects.
+        """Keep training scans, learn usual distances on validation scans, and thresholds on calibration subjects.
 
         Args:
             train: scans that the network learnt from, with features and, best, appearance; see `representative_rows`.
@@ -229,46 +229,47 @@ class NoveltyDetector:
             DataError: if features are missing, or two sides share a subject.
         """
         sides = {"training": train, "validation": validation, "calibration": calibration}
-        _refuse_shared(sides)
+        _check_disjoint(sides)
         components = WhitenedComponents.fit(_features(train))
-        seen = {name: _places(components, side) for name, side in sides.items()}
-        looks = {
-            name: NeighbourReference.fit(seen["training"][name], seen["validation"][name]) for name in seen["training"]
+        by_side = {name: _coordinates(components, side) for name, side in sides.items()}
+        views = {
+            name: NeighbourReference.fit(by_side["training"][name], by_side["validation"][name])
+            for name in by_side["training"]
         }
-        unfitted = cls(components, looks, {})
+        unfitted = cls(components, views, {})
         distances = unfitted.distances(calibration)
         by_subject, names = _mean_by_subject(distances, calibration.subjects)
-        cuts: dict[Unit, AlarmThreshold] = {
+        thresholds: dict[Unit, AlarmThreshold] = {
             "scan": AlarmThreshold.fit(distances, calibration.subjects, false_alarm),
             "subject": AlarmThreshold.fit(by_subject, names, false_alarm),
         }
-        return cls(components, looks, cuts)
+        return cls(components, views, thresholds)
 
     def distances(self, scans: Logits) -> FloatArray:
         """(N,) the largest distance of each scan to training scans; 1 is usual."""
-        places = _places(self.components, scans)
-        if self.looks.keys() != places.keys():
+        coordinates = _coordinates(self.components, scans)
+        if self.views.keys() != coordinates.keys():
             raise DataError(
-                f"These scans are to be looked at by {', '.join(self.looks)}; given is {', '.join(places)}."
+                f"This detector was fitted on the views {', '.join(self.views)}; these scans have {', '.join(coordinates)}."
             )
-        return np.asarray(np.max([look(places[name]) for name, look in self.looks.items()], axis=0))
+        return np.asarray(np.max([view(coordinates[name]) for name, view in self.views.items()], axis=0))
 
     def __call__(self, scans: Logits, distances: FloatArray | None = None) -> tuple[FloatArray, BoolArray]:
         """(N,) distance over threshold, and (N,) whether the scan is flagged: above 1, or all its pixels are equal.
 
         Args:
             scans: (N) with the features and appearance that training scans had.
-            distances: (N,) of these scans, where they are known already.
+            distances: (N,) of these scans, where computed already.
         """
-        score = (self.distances(scans) if distances is None else distances) / self.cuts["scan"].threshold
+        score = (self.distances(scans) if distances is None else distances) / self.thresholds["scan"].threshold
         return score, (score > 1) | _blanks(scans)
 
     def by_subject(self, scans: Logits, distances: FloatArray | None = None) -> tuple[FloatArray, BoolArray]:
         """The same of each subject, in order of first appearance."""
-        known = self.distances(scans) if distances is None else distances
-        pooled, _ = _mean_by_subject(known, scans.subjects)
+        by_scan = self.distances(scans) if distances is None else distances
+        pooled, _ = _mean_by_subject(by_scan, scans.subjects)
         empty, _ = _mean_by_subject(_blanks(scans).astype(np.float64), scans.subjects)
-        score = pooled / self.cuts["subject"].threshold
+        score = pooled / self.thresholds["subject"].threshold
         return score, (score > 1) | (empty == 1)
 
     def save(self, path: Path) -> None:
@@ -276,13 +277,13 @@ class NoveltyDetector:
         from safetensors.numpy import save_file
 
         arrays = {name: getattr(self.components, name) for name in ("centre", "turn", "spread")}
-        arrays |= {f"look_{name}": look.reference for name, look in self.looks.items()}
-        about = {
+        arrays |= {f"look_{name}": view.reference for name, view in self.views.items()}
+        header = {
             "rest": self.components.rest,
-            "usual": {name: look.usual for name, look in self.looks.items()},
-            "cuts": {unit: asdict(cut) for unit, cut in self.cuts.items()},
+            "usual": {name: view.usual for name, view in self.views.items()},
+            "cuts": {unit: asdict(threshold) for unit, threshold in self.thresholds.items()},
         }
-        save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, path, {"novelty": json.dumps(about)})
+        save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, path, {"novelty": json.dumps(header)})
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -295,11 +296,11 @@ class NoveltyDetector:
 
         try:
             with safe_open(path, "numpy") as file:
-                about = json.loads((file.metadata() or {})["novelty"])
+                header = json.loads((file.metadata() or {})["novelty"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-            components = WhitenedComponents(arrays["centre"], arrays["turn"], arrays["spread"], about["rest"])
-            looks = {name: NeighbourReference(arrays[f"look_{name}"], usual) for name, usual in about["usual"].items()}
-            return cls(components, looks, {unit: AlarmThreshold(**cut) for unit, cut in about["cuts"].items()})
+            components = WhitenedComponents(arrays["centre"], arrays["turn"], arrays["spread"], header["rest"])
+            views = {name: NeighbourReference(arrays[f"look_{name}"], usual) for name, usual in header["usual"].items()}
+            return cls(components, views, {unit: AlarmThreshold(**values) for unit, values in header["cuts"].items()})
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise RunError(
                 f"{path} is no reference of training scans that can be read ({error!r}). Delete it and run the stage "
@@ -307,19 +308,19 @@ class NoveltyDetector:
             ) from error
 
 
-def _places(components: WhitenedComponents, scans: Logits) -> dict[str, FloatArray]:
-    """Where scans lie, in every way of looking that they allow."""
-    places = {"network": components(_features(scans))}
+def _coordinates(components: WhitenedComponents, scans: Logits) -> dict[str, FloatArray]:
+    """Coordinates of scans in every view that they have."""
+    coordinates = {"network": components(_features(scans))}
     if scans.appearance is not None:
         size = int(np.prod(LAYOUT))
-        places |= {"layout": scans.appearance[:, :size], "tone": scans.appearance[:, size:]}
-    return places
+        coordinates |= {"layout": scans.appearance[:, :size], "tone": scans.appearance[:, size:]}
+    return coordinates
 
 
 def _features(scans: Logits) -> FloatArray:
     if scans.features is None:
         raise DataError(
-            "These logits have no features, and unlikeness is measured on them. Predict again with features."
+            "These logits have no features, from which the distance to training is measured. Predict again with features."
         )
     return scans.features
 
@@ -333,16 +334,16 @@ def _mean_by_subject(values: FloatArray, subjects: StrArray) -> tuple[FloatArray
     return mean_by(values, codes, np.bincount(codes)), names
 
 
-def _refuse_shared(sides: Mapping[str, Logits]) -> None:
+def _check_disjoint(sides: Mapping[str, Logits]) -> None:
     whose = {name: set(side.subjects.tolist()) for name, side in sides.items()}
-    for one, other in (("training", "validation"), ("training", "calibration"), ("validation", "calibration")):
-        if shared := whose[one] & whose[other]:
+    for first, second in (("training", "validation"), ("training", "calibration"), ("validation", "calibration")):
+        if shared := whose[first] & whose[second]:
             raise DataError(
-                f"{len(shared)} subjects are on the {one} side and on the {other} side; a threshold learnt so would be "
+                f"{len(shared)} subjects are on the {first} side and on the {second} side; a threshold learnt so would be "
                 f"too low. Split by subject. First: {sorted(shared)[:3]}"
             )
 
 
 def _single(values: FloatArray) -> FloatArray:
-    """As it will be saved, so that a loaded detector says the same."""
+    """Values as they are saved, so that a loaded detector gives the same."""
     return np.ascontiguousarray(values, dtype=np.float32)

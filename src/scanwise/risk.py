@@ -11,11 +11,11 @@ from scanwise.pooling import subject_codes
 from scanwise.records import FloatArray, IntArray, StrArray
 
 SLACK = 1e-9
-"""Sums of reciprocals that should be whole may miss by rounding; this much, in subjects, is forgiven."""
+"""Sums of reciprocals that should be whole may miss by rounding; this much, in subjects, is tolerated."""
 
 
 def conformal_quantile(scores: FloatArray, alpha: float, subjects: StrArray | None = None) -> float:
-    """The threshold that a new score stays under with probability at least 1 - alpha.
+    """Threshold that a new score does not exceed with probability at least 1 - alpha.
 
     Without subjects it is the ceil((n + 1)(1 - alpha))-th smallest of n exchangeable scores (Vovk et al. 2005): the
     new score is one more, hence n + 1. With subjects it is the quantile of the hierarchical law that gives each of K
@@ -23,7 +23,7 @@ def conformal_quantile(scores: FloatArray, alpha: float, subjects: StrArray | No
     scan of a new subject (Dunn et al. 2022; Lee et al. 2023). Both agree where each subject has one score.
 
     Args:
-        scores: (N,) nonconformity, higher is stranger; infinity is allowed.
+        scores: (N,) nonconformity, higher is more unusual; infinity is allowed.
         alpha: allowed miscoverage, read as the decimal that it prints as.
         subjects: (N,) the subject of each score.
 
@@ -52,12 +52,12 @@ def conformal_quantile(scores: FloatArray, alpha: float, subjects: StrArray | No
         return math.inf
     order = np.argsort(scores, kind="stable")
     mass = np.cumsum((1 / np.bincount(of_subject))[of_subject[order]])
-    place = int(np.searchsorted(mass, (len(names) + 1) * (1 - share) - SLACK))
-    return float(scores[order[place]]) if place < len(scores) else math.inf
+    index = int(np.searchsorted(mass, (len(names) + 1) * (1 - share) - SLACK))
+    return float(scores[order[index]]) if index < len(scores) else math.inf
 
 
 def conformal_rank(count: int, alpha: float) -> int:
-    """ceil((n + 1)(1 - alpha)), free of float rounding: which of n sorted scores is the threshold.
+    """Index of the threshold among n sorted scores: ceil((n + 1)(1 - alpha)), free of float rounding.
 
     >>> conformal_rank(9, 0.1), conformal_rank(19, 0.05), conformal_rank(9, 1 - 0.9)
     (9, 19, 9)
@@ -68,7 +68,7 @@ def conformal_rank(count: int, alpha: float) -> int:
 
 
 def minimum_count(alpha: float) -> int:
-    """The fewest scores from which coverage of 1 - alpha can be promised at all.
+    """Smallest number of scores that can guarantee coverage of 1 - alpha.
 
     >>> [minimum_count(alpha) for alpha in (0.1, 0.05, 0.01)]
     [9, 19, 99]
@@ -78,7 +78,7 @@ def minimum_count(alpha: float) -> int:
 
 
 def exact_fraction(share: float, name: str) -> Fraction:
-    """A share as the fraction that its decimal means: 0.1 is one tenth, not 0.1000000000000000055…
+    """A share as the fraction of its decimal: 0.1 is one tenth, not 0.1000000000000000055…
 
     Raises:
         DataError: unless 0 < share < 1.
@@ -89,7 +89,7 @@ def exact_fraction(share: float, name: str) -> Fraction:
 
 
 def minimum_answered(risk: float, delta: float) -> int:
-    """How many subjects answered without an error it takes to bound the error by `risk`: (1 - risk)^n <= delta.
+    """Number of subjects answered without an error that bounds the error by `risk`: (1 - risk)^n <= delta.
 
     >>> minimum_answered(0.1, 0.1)
     22
@@ -125,14 +125,14 @@ def clopper_pearson_arrays(
 
 
 def coverage_band(calibration: int, test: int, alpha: float, probability: float) -> float:
-    """A quantile of the share that will be covered, before any test scan is seen.
+    """A quantile of the share covered on the test side, before any test scan is seen.
 
     With k = ceil((n + 1)(1 - alpha)) and distinct exchangeable scores, the coverage of a threshold is Beta(k, n + 1 - k)
     and the number covered among `test` units is beta-binomial (Vovk 2012; Angelopoulos and Bates 2023, section 3.2).
 
     Args:
-        calibration: n, the units that the threshold was learnt on.
-        test: the units that it is tried on.
+        calibration: n, the number of calibration units.
+        test: number of test units.
         alpha: allowed miscoverage.
         probability: which quantile; 0.025 and 0.975 make a 95 % band.
 

@@ -1,4 +1,4 @@
-"""What is not known: doubt in the data, doubt in the network, scans unlike any seen, and when to give no answer."""
+"""Uncertainty of predictions, distances to training scans, and selective classification: when to abstain."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from scanwise.arrays import check_features, check_labels, check_probs, ends_of_ties, refuse_rows
+from scanwise.arrays import check_features, check_probs, ends_of_ties, refuse_rows
 from scanwise.errors import DataError, ShapeError
 from scanwise.pooling import subject_codes
 from scanwise.records import BoolArray, FloatArray, IntArray, StrArray
@@ -15,7 +15,7 @@ from scanwise.risk import clopper_pearson_arrays, conformal_quantile, minimum_an
 
 
 def predictive_entropy(probs: FloatArray) -> FloatArray:
-    """(N,) entropy in nats of probabilities (N, C): all doubt together.
+    """(N,) entropy in nats of probabilities (N, C): the total uncertainty.
 
     >>> predictive_entropy(np.array([[0.5, 0.5], [1.0, 0.0]])).round(4)
     array([0.6931, 0.    ])
@@ -23,13 +23,8 @@ def predictive_entropy(probs: FloatArray) -> FloatArray:
     return _entropy(check_probs(probs))
 
 
-def expected_entropy(members: FloatArray) -> FloatArray:
-    """(N,) mean entropy of the members (N, T, C): doubt that is in the data (aleatoric)."""
-    return np.asarray(_entropy(_check_members(members)).mean(axis=1))
-
-
 def mutual_information(members: FloatArray) -> FloatArray:
-    """(N,) entropy of the mean less mean entropy of the members (N, T, C): doubt of the network (epistemic).
+    """(N,) entropy of the mean less mean entropy of the members (N, T, C): epistemic uncertainty.
 
     Depeweg et al. 2018; zero where the members agree, at most log C.
 
@@ -41,14 +36,6 @@ def mutual_information(members: FloatArray) -> FloatArray:
     return np.asarray(np.maximum(gap, 0.0))  # rounding may leave -1e-17
 
 
-def variation_ratio(members: FloatArray) -> FloatArray:
-    """(N,) share of the members (N, T, C) that do not name the most named class."""
-    members = _check_members(members)
-    named = members.argmax(axis=2)
-    votes = (named[:, :, None] == np.arange(members.shape[2])).sum(axis=1)
-    return np.asarray(1 - votes.max(axis=1) / members.shape[1])
-
-
 def expected_value(probs: FloatArray, values: Sequence[float]) -> tuple[FloatArray, FloatArray]:
     """(N,) mean and (N,) standard deviation of a number that each class has, such as its CDR or its stage.
 
@@ -56,92 +43,68 @@ def expected_value(probs: FloatArray, values: Sequence[float]) -> tuple[FloatArr
     >>> mean.tolist(), spread.tolist()
     ([0.5], [0.5])
     """
-    probs, known = check_probs(probs), np.asarray(values, dtype=np.float64)
-    if known.shape != (probs.shape[1],) or not np.isfinite(known).all():
+    probs, of_class = check_probs(probs), np.asarray(values, dtype=np.float64)
+    if of_class.shape != (probs.shape[1],) or not np.isfinite(of_class).all():
         raise ShapeError(f"Expected a finite value for each of {probs.shape[1]} classes; found {list(values)}.")
-    mean = probs @ known
-    spread = (probs * (known - mean[:, None]) ** 2).sum(axis=1)
+    mean = probs @ of_class
+    spread = (probs * (of_class - mean[:, None]) ** 2).sum(axis=1)
     return mean, np.sqrt(spread)
 
 
-def stages_off(probs: FloatArray, labels: IntArray, allowed: int = 1) -> BoolArray:
-    """(N,) whether the most probable of ordered classes is more than `allowed` stages from the label.
+def risk_coverage_curve(uncertainty: FloatArray, wrong: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """The risk-coverage curve (El-Yaniv and Wiener 2010): answer the most certain scans, abstain on the rest.
 
-    What `Abstention.fit` takes as `wrong` to bound the share of answers that are more than one stage off.
-
-    >>> stages_off(np.eye(4)[[0, 0, 0]], np.array([0, 1, 2])).tolist()
-    [False, False, True]
-    """
-    probs = check_probs(probs)
-    labels = check_labels(labels, probs.shape[1], len(probs))
-    return np.asarray(np.abs(probs.argmax(axis=1) - labels) > allowed)
-
-
-def stage_uncertainty(probs: FloatArray, allowed: int = 1) -> FloatArray:
-    """(N,) the probability that the most probable of ordered classes is more than `allowed` stages off.
-
-    >>> stage_uncertainty(np.array([[0.5, 0.25, 0.125, 0.125]])).tolist()
-    [0.25]
-    """
-    probs = check_probs(probs)
-    away = np.abs(probs.argmax(axis=1)[:, None] - np.arange(probs.shape[1])) > allowed
-    return np.asarray((probs * away).sum(axis=1, dtype=np.float64))
-
-
-def risk_coverage_curve(doubt: FloatArray, wrong: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """The risk-coverage curve (El-Yaniv and Wiener 2010): answer the least doubtful scans, leave the rest.
-
-    Scans of the same doubt are answered together.
+    Scans of the same uncertainty are answered together.
 
     Args:
-        doubt: (N,) higher is more doubtful.
+        uncertainty: (N,) higher is less certain.
         wrong: (N,) whether the answer would be wrong.
 
     Returns:
-        Share answered and error among the answered, at each distinct doubt, rising.
+        Share answered and error among the answered, at each distinct uncertainty, rising.
 
     >>> covered, risk = risk_coverage_curve(np.array([0.1, 0.2, 0.3, 0.3]), np.array([False, False, True, False]))
     >>> covered.tolist(), risk.tolist()
     ([0.25, 0.5, 1.0], [0.0, 0.0, 0.25])
     """
-    doubt, wrong = _check_doubt(doubt, wrong)
-    order = np.argsort(doubt, kind="stable")
-    last = ends_of_ties(doubt[order])
+    uncertainty, wrong = _check_uncertainty(uncertainty, wrong)
+    order = np.argsort(uncertainty, kind="stable")
+    last = ends_of_ties(uncertainty[order])
     answered = last + 1
-    return answered / len(doubt), np.cumsum(wrong[order])[last] / answered
+    return answered / len(uncertainty), np.cumsum(wrong[order])[last] / answered
 
 
-def aurc(doubt: FloatArray, wrong: BoolArray) -> float:
+def aurc(uncertainty: FloatArray, wrong: BoolArray) -> float:
     """Area under the risk-coverage curve: mean error among the answered, over every number answered.
 
-    Scans of the same doubt are taken in random order, in expectation.
+    Scans of the same uncertainty are taken in random order, in expectation.
     """
-    doubt, wrong = _check_doubt(doubt, wrong)
-    order = np.argsort(doubt, kind="stable")
-    sizes = np.diff(ends_of_ties(doubt[order]), prepend=-1)
+    uncertainty, wrong = _check_uncertainty(uncertainty, wrong)
+    order = np.argsort(uncertainty, kind="stable")
+    sizes = np.diff(ends_of_ties(uncertainty[order]), prepend=-1)
     share = np.add.reduceat(wrong[order].astype(np.float64), np.cumsum(sizes) - sizes) / sizes
     expected = np.cumsum(np.repeat(share, sizes))
-    return float((expected / np.arange(1, len(doubt) + 1)).mean())
+    return float((expected / np.arange(1, len(uncertainty) + 1)).mean())
 
 
-def excess_aurc(doubt: FloatArray, wrong: BoolArray) -> float:
-    """AURC less that of the best order, all right answers first (E-AURC; Geifman et al. 2019)."""
-    doubt, wrong = _check_doubt(doubt, wrong)
-    return aurc(doubt, wrong) - aurc(wrong.astype(np.float64), wrong)
+def excess_aurc(uncertainty: FloatArray, wrong: BoolArray) -> float:
+    """AURC less that of the best order, all correct answers first (E-AURC; Geifman et al. 2019)."""
+    uncertainty, wrong = _check_uncertainty(uncertainty, wrong)
+    return aurc(uncertainty, wrong) - aurc(wrong.astype(np.float64), wrong)
 
 
 @dataclass(frozen=True, slots=True)
 class Abstention:
-    """A cut on doubt, above which a person must look, with a bound on the error among the subjects answered.
+    """A threshold on uncertainty above which the classifier abstains, with a bound on the error among the answered.
 
     Attributes:
-        threshold: answer where doubt is at most this; -infinity where no threshold qualifies, and nothing is answered.
+        threshold: answer where uncertainty is at most this; -infinity where no threshold qualifies, and nothing is answered.
         risk: the error allowed among the answered.
         delta: the chance, over calibration sets, that the bound does not hold.
-        count: the subjects that it was learnt on.
-        answered: the share of those that it answers.
+        count: number of calibration subjects.
+        answered: share of those that it answers.
         refused: why no threshold qualifies; empty where one does.
-        wrong: what is bounded, in words.
+        wrong: the bounded error, in words.
     """
 
     threshold: float
@@ -155,14 +118,13 @@ class Abstention:
     @classmethod
     def fit(
         cls,
-        doubt: FloatArray,
+        uncertainty: FloatArray,
         wrong: BoolArray,
         *,
         grid: FloatArray,
         risk: float = 0.1,
         delta: float = 0.1,
         subjects: StrArray,
-        called: str = "error",
     ) -> Self:
         """Learn the most permissive threshold whose error is bounded, by Learn-then-Test (Angelopoulos et al. 2021).
 
@@ -171,44 +133,43 @@ class Abstention:
         many tests is due (fixed-sequence testing).
 
         Args:
-            doubt: (N,) a row a subject.
+            uncertainty: (N,) a row per subject.
             wrong: (N,) whether the subject's answer would be wrong.
-            grid: (G,) thresholds to try, rising, fixed before these subjects were seen: `abstention_grid` of others.
+            grid: (G,) thresholds to try, rising, fixed without these subjects: `abstention_grid` of others.
             risk: the error allowed among the answered.
             delta: the chance that the bound may fail.
             subjects: (N,) each once: pool scans by subject first.
-            called: what `wrong` means, in words: "more than one stage off".
 
         Raises:
             DataError: if a subject has more than one row, or the grid does not rise.
         """
-        doubt, wrong = _check_doubt(doubt, wrong)
-        cuts = np.asarray(grid, dtype=np.float64)
-        if cuts.ndim != 1 or not len(cuts) or (np.diff(cuts) < 0).any():
+        uncertainty, wrong = _check_uncertainty(uncertainty, wrong)
+        thresholds = np.asarray(grid, dtype=np.float64)
+        if thresholds.ndim != 1 or not len(thresholds) or (np.diff(thresholds) < 0).any():
             raise DataError("The thresholds to try must rise: they are tested from the strictest on.")
-        _, names = subject_codes(subjects, len(doubt))
-        if len(names) < len(doubt):
+        _, names = subject_codes(subjects, len(uncertainty))
+        if len(names) < len(uncertainty):
             raise DataError(
-                f"{len(doubt)} rows are of {len(names)} subjects; an abstention threshold needs one row a subject. "
+                f"{len(uncertainty)} rows are of {len(names)} subjects; an abstention threshold needs one row per subject. "
                 "Pool the scans of each subject first."
             )
         needed = minimum_answered(risk, delta)
-        if len(doubt) < needed:
-            why = f"{len(doubt)} subjects; it takes {needed} without an error"
-            return cls(-math.inf, risk, delta, len(doubt), 0.0, why, called)
-        answered = (doubt <= cuts[:, None]).sum(axis=1)
-        errors = (wrong & (doubt <= cuts[:, None])).sum(axis=1)
+        if len(uncertainty) < needed:
+            why = f"{len(uncertainty)} subjects; it takes {needed} without an error"
+            return cls(-math.inf, risk, delta, len(uncertainty), 0.0, why)
+        answered = (uncertainty <= thresholds[:, None]).sum(axis=1)
+        errors = (wrong & (uncertainty <= thresholds[:, None])).sum(axis=1)
         passed = clopper_pearson_arrays(errors, answered, 1 - 2 * delta)[1] <= risk
         kept = len(passed) if passed.all() else int(np.argmin(passed))
         if kept == 0:
-            why = f"the {answered[0]} surest subjects have {errors[0]} errors, too many for a bound of {risk:g}"
-            return cls(-math.inf, risk, delta, len(doubt), 0.0, why, called)
-        share = float(answered[kept - 1] / len(doubt))
-        return cls(float(cuts[kept - 1]), risk, delta, len(doubt), share, wrong=called)
+            why = f"the {answered[0]} most certain subjects have {errors[0]} errors, too many for a bound of {risk:g}"
+            return cls(-math.inf, risk, delta, len(uncertainty), 0.0, why)
+        share = float(answered[kept - 1] / len(uncertainty))
+        return cls(float(thresholds[kept - 1]), risk, delta, len(uncertainty), share)
 
-    def __call__(self, doubt: FloatArray) -> BoolArray:
+    def __call__(self, uncertainty: FloatArray) -> BoolArray:
         """(N,) whether to abstain."""
-        return np.asarray(np.asarray(doubt) > self.threshold)
+        return np.asarray(np.asarray(uncertainty) > self.threshold)
 
     def __str__(self) -> str:
         if self.refused:
@@ -217,26 +178,26 @@ class Abstention:
 
 
 def abstention_grid(
-    doubt: FloatArray, count: int, *, risk: float = 0.1, delta: float = 0.1, steps: int = 50
+    uncertainty: FloatArray, count: int, *, risk: float = 0.1, delta: float = 0.1, steps: int = 50
 ) -> FloatArray:
-    """Thresholds for `Abstention.fit`: quantiles of the doubt (N,) of other subjects, such as the validation side.
+    """Thresholds for `Abstention.fit`: quantiles of the uncertainty (N,) of other subjects, such as the validation side.
 
-    The strictest is expected to answer twice as many of the `count` subjects to come as an error-free test takes.
+    The strictest is expected to answer, of `count` new subjects, twice as many as an error-free test takes.
     """
-    doubt, _ = _check_doubt(doubt, np.zeros(len(doubt), dtype=np.bool_))
+    uncertainty, _ = _check_uncertainty(uncertainty, np.zeros(len(uncertainty), dtype=np.bool_))
     start = min(1.0, 2 * minimum_answered(risk, delta) / max(count, 1))
-    return np.asarray(np.quantile(doubt, np.linspace(start, 1.0, steps)))
+    return np.asarray(np.quantile(uncertainty, np.linspace(start, 1.0, steps)))
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """How far a scan is from the nearest training scans in feature space (Sun et al. 2022).
+    """Distance of a scan to the nearest training scans in feature space (Sun et al. 2022).
 
     Attributes:
         features: (M, D) unit-length features of training scans.
         k: the neighbour whose distance counts.
         threshold: above it a scan is flagged.
-        false_alarm: the share of scans like the held-out ones that is flagged at most, on average.
+        false_alarm: largest share of scans like the held-out ones that is flagged, on average.
     """
 
     features: FloatArray
@@ -254,42 +215,42 @@ class Neighbours:
         k: int = 10,
         subjects: StrArray | None = None,
     ) -> Self:
-        """Keep training features (M, D) and learn the cut on held-out ones (N, D) of other subjects.
+        """Keep training features (M, D) and learn the threshold on held-out ones (N, D) of other subjects.
 
-        The cut is the conformal quantile, hierarchical where the subjects of the held-out scans are given: a new
+        The threshold is the conformal quantile, hierarchical where the subjects of the held-out scans are given: a new
         scan of the same kind is flagged with probability at most `false_alarm`.
         """
         kept = _unit(train)
         k = min(k, len(kept))
         unfitted = cls(kept, k, math.inf, false_alarm)
-        cut = conformal_quantile(unfitted.score(held_out), false_alarm, subjects)
-        return cls(kept, k, cut, false_alarm)
+        threshold = conformal_quantile(unfitted.score(held_out), false_alarm, subjects)
+        return cls(kept, k, threshold, false_alarm)
 
     def score(self, features: FloatArray) -> FloatArray:
-        """(N,) distance to the k-th nearest training scan; higher is stranger."""
+        """(N,) distance to the k-th nearest training scan; higher is more unusual."""
         given = _unit(features)
         if given.shape[1] != self.features.shape[1]:
             raise ShapeError(f"Expected {self.features.shape[1]} features a scan; found {given.shape[1]}.")
-        found = np.empty(len(given))
+        distances = np.empty(len(given))
         step = max(1, 4_000_000 // len(self.features))
         for start in range(0, len(given), step):
             near = given[start : start + step] @ self.features.T
             kth = np.partition(near, len(self.features) - self.k, axis=1)[:, len(self.features) - self.k]
-            found[start : start + step] = np.sqrt(np.maximum(2 - 2 * kth, 0))
-        return found
+            distances[start : start + step] = np.sqrt(np.maximum(2 - 2 * kth, 0))
+        return distances
 
     def __call__(self, features: FloatArray) -> BoolArray:
-        """(N,) whether each scan is unlike what was seen in training."""
+        """(N,) whether each scan is unlike training."""
         return np.asarray(self.score(features) > self.threshold)
 
 
 @dataclass(frozen=True, slots=True)
 class Mahalanobis:
-    """How far a scan is from the nearest class mean, in units of the common spread (Lee et al. 2018).
+    """Distance of a scan to the nearest class mean, in units of the common spread (Lee et al. 2018).
 
     Attributes:
         means: (C, D) mean features of each class.
-        whitening: (D, D) turns a difference into one of unit spread; shrunk after Ledoit and Wolf.
+        whitening: (D, D) maps a difference to one of unit spread; shrunk after Ledoit and Wolf.
     """
 
     means: FloatArray
@@ -309,16 +270,16 @@ class Mahalanobis:
         return cls(means, vectors / np.sqrt(np.maximum(values, values.max() * 1e-12)))
 
     def score(self, features: FloatArray) -> FloatArray:
-        """(N,) distance to the nearest class mean; higher is stranger."""
+        """(N,) distance to the nearest class mean; higher is more unusual."""
         given, means = check_features(features) @ self.whitening, self.means @ self.whitening
         squares = (given**2).sum(axis=1)[:, None] - 2 * given @ means.T + (means**2).sum(axis=1)
         return np.asarray(np.sqrt(np.maximum(squares.min(axis=1), 0)))
 
 
 def energy_score(logits: FloatArray) -> FloatArray:
-    """(N,) minus the log of the summed exponentials of logits (N, C) (Liu et al. 2020); higher is stranger.
+    """(N,) minus the log of the summed exponentials of logits (N, C) (Liu et al. 2020); higher is more unusual.
 
-    Reported beside the others; never the default, for a network may be sure of anything.
+    Reported beside the others and never the default: a network may be confident about any input.
     """
     logits = np.asarray(logits, dtype=np.float64)
     top = logits.max(axis=-1)
@@ -339,14 +300,14 @@ def _check_members(members: FloatArray) -> FloatArray:
     return check_probs(members.reshape(-1, num_classes)).reshape(count, num_members, num_classes)
 
 
-def _check_doubt(doubt: FloatArray, wrong: BoolArray) -> tuple[FloatArray, BoolArray]:
-    doubt, wrong = np.asarray(doubt, dtype=np.float64), np.asarray(wrong, dtype=np.bool_)
-    if doubt.ndim != 1 or doubt.shape != wrong.shape:
-        raise ShapeError(f"Expected doubt and wrong of one length; found {doubt.shape} and {wrong.shape}.")
-    if not len(doubt):
+def _check_uncertainty(uncertainty: FloatArray, wrong: BoolArray) -> tuple[FloatArray, BoolArray]:
+    uncertainty, wrong = np.asarray(uncertainty, dtype=np.float64), np.asarray(wrong, dtype=np.bool_)
+    if uncertainty.ndim != 1 or uncertainty.shape != wrong.shape:
+        raise ShapeError(f"Expected uncertainty and wrong of one length; found {uncertainty.shape} and {wrong.shape}.")
+    if not len(uncertainty):
         raise DataError("There is nothing to answer: N is 0.")
-    refuse_rows(np.isnan(doubt), "a doubt that is not a number")
-    return doubt, wrong
+    refuse_rows(np.isnan(uncertainty), "an uncertainty that is not a number")
+    return uncertainty, wrong
 
 
 def _unit(features: FloatArray) -> FloatArray:

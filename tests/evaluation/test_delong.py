@@ -7,7 +7,15 @@ from scipy import stats
 from scanwise import metrics
 from scanwise.arrays import softmax
 from scanwise.evaluation import delong
+from scanwise.pooling import subject_codes
 from scanwise.records import BoolArray, FloatArray, IntArray
+
+
+def _auroc_interval(probs: FloatArray, labels: IntArray, subjects: IntArray) -> tuple[float, float, float]:
+    """(area, low, high) over all classes and subjects."""
+    of_subject, names = subject_codes(subjects, len(labels))
+    area = delong.estimate_macro_auroc(probs, labels, of_subject, len(names))
+    return (area.value, *delong.delong_interval(area))
 
 
 def _scores(random: np.random.Generator, ties: bool) -> tuple[FloatArray, BoolArray]:
@@ -63,7 +71,7 @@ def test_copies_of_a_scan_tell_nothing_new() -> None:
 def test_the_mean_of_classes_is_that_of_the_metric() -> None:
     random = np.random.default_rng(3)
     probs, labels = random.dirichlet([1, 1, 1], 60), np.arange(60) % 3
-    area, low, high = delong.auroc_interval(probs, labels, np.arange(60))
+    area, low, high = _auroc_interval(probs, labels, np.arange(60))
     assert area == pytest.approx(metrics.METRICS["auroc"](probs, labels))
     assert low < area < high
     whole = delong.estimate_macro_auroc(probs, labels, np.arange(60), 60)
@@ -75,9 +83,9 @@ def test_the_mean_of_classes_is_that_of_the_metric() -> None:
 def test_what_cannot_be_had_is_nan() -> None:
     probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.2, 0.8], [0.3, 0.7]])
     labels = np.array([0, 0, 1, 1])
-    assert np.isnan(delong.auroc_interval(probs, labels, np.arange(4))[1])  # nothing is out of order
-    assert np.isnan(delong.auroc_interval(probs[:, ::-1], labels, np.array([0, 1, 2, 2]))[1])  # one subject on a side
-    area, low, _ = delong.auroc_interval(probs, np.zeros(4, dtype=int), np.arange(4))
+    assert np.isnan(_auroc_interval(probs, labels, np.arange(4))[1])  # nothing is out of order
+    assert np.isnan(_auroc_interval(probs[:, ::-1], labels, np.array([0, 1, 2, 2]))[1])  # one subject on a side
+    area, low, _ = _auroc_interval(probs, np.zeros(4, dtype=int), np.arange(4))
     assert np.isnan([area, low]).all()
 
 
@@ -95,7 +103,7 @@ def _covered(subjects: int, trials: int, num_classes: int = 2) -> float:
     hits = 0
     for _ in range(trials):
         probs, labels = drawn(subjects, 10)
-        _, low, high = delong.auroc_interval(probs, labels, np.arange(subjects).repeat(10))
+        _, low, high = _auroc_interval(probs, labels, np.arange(subjects).repeat(10))
         hits += low <= truth <= high
     return hits / trials
 

@@ -9,8 +9,15 @@ from sklearn import metrics as reference
 from scanwise.arrays import softmax
 from scanwise.errors import DataError, RecipeError, ShapeError
 from scanwise.evaluation import operating
-from scanwise.records import Predictions
+from scanwise.evaluation.sample import SubjectBootstrap
+from scanwise.records import Metric, Predictions
 from scanwise.risk import clopper_pearson
+
+
+def _rates(said: Predictions, point: operating.OperatingPoint, draws: int) -> list[Metric]:
+    """Rates of one threshold on some rows."""
+    sample = SubjectBootstrap.of(said, said.subjects, draws, 0)
+    return operating._rates(sample, operating._parts(said, point.index, point.positives(said)), 0.95)
 
 
 def _said(seed: int, subjects: int = 40, scans: int = 3, num_classes: int = 2, skill: float = 1.0) -> Predictions:
@@ -37,7 +44,7 @@ def test_cuts_are_the_best_points_of_scikit_learns_curve(seed: int) -> None:
     for rule, best in expected.items():
         cut = operating.OperatingPoint.choose(said, 1, rule)
         assert cut is not None
-        found = {m.name: m.value for m in operating.operating_rates(said, cut, draws=100)}
+        found = {m.name: m.value for m in _rates(said, cut, draws=100)}
         reached = {
             "youden": found["sensitivity"] + found["specificity"] - 1,
             "specificity 90 %": found["sensitivity"],
@@ -49,7 +56,7 @@ def test_cuts_are_the_best_points_of_scikit_learns_curve(seed: int) -> None:
 def test_rates_are_those_of_the_confusion_matrix() -> None:
     said, cut = _said(7), operating.OperatingPoint("b", "youden", 1, 0.4)
     (true_low, alarms), (missed, caught) = reference.confusion_matrix(said.labels, said.probs[:, 1] >= 0.4)
-    found = {m.name: m for m in operating.operating_rates(said, cut, draws=200)}
+    found = {m.name: m for m in _rates(said, cut, draws=200)}
     assert found["sensitivity"].value == pytest.approx(caught / (caught + missed))
     assert found["specificity"].value == pytest.approx(true_low / (true_low + alarms))
     assert found["positive_predictive_value"].value == pytest.approx(caught / (caught + alarms))
@@ -61,7 +68,7 @@ def test_rates_are_those_of_the_confusion_matrix() -> None:
 def test_a_perfect_rate_rests_on_its_own_subjects() -> None:
     said = _said(0, subjects=12, skill=50)
     cut = operating.OperatingPoint("b", "youden", 1, 0.5)
-    found = {m.name: m for m in operating.operating_rates(said, cut, draws=100)}
+    found = {m.name: m for m in _rates(said, cut, draws=100)}
     assert (found["sensitivity"].low, found["sensitivity"].high) == clopper_pearson(6, 6)
 
 
@@ -69,10 +76,7 @@ def test_a_rate_of_one_subject_does_not_look_certain() -> None:
     said = _said(0, scans=1)
     highest = said.probs[:, 1].max()
     owner = said.labels[said.probs[:, 1].argmax()]  # type: ignore[index]
-    found = {
-        m.name: m
-        for m in operating.operating_rates(said, operating.OperatingPoint("b", "youden", 1, float(highest)), draws=200)
-    }
+    found = {m.name: m for m in _rates(said, operating.OperatingPoint("b", "youden", 1, float(highest)), draws=200)}
     value = found["positive_predictive_value"]
     assert (value.low, value.high) == clopper_pearson(int(owner), 1)
 

@@ -5,7 +5,6 @@ that a rare class cannot vanish from a draw, or, of areas under the ROC curve, b
 """
 
 from scanwise.evaluation.breakdown import break_down
-from scanwise.evaluation.delong import auroc_interval
 from scanwise.evaluation.estimates import measure_predictions, paired_difference
 from scanwise.evaluation.operating import decision_curve, transfer_thresholds, transfer_thresholds_over_folds
 from scanwise.evaluation.tables import (
@@ -17,7 +16,6 @@ from scanwise.evaluation.tables import (
 )
 
 __all__ = [
-    "auroc_interval",
     "break_down",
     "classification_report",
     "confusion_counts",

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scanwise.metrics import check_metric_inputs
-from scanwise.pooling import subject_codes
 from scanwise.records import BoolArray, FloatArray, IntArray
 from scanwise.risk import exact_fraction
 
@@ -105,32 +103,6 @@ def delong_interval(area: AurocEstimate, confidence: float = 0.95) -> tuple[floa
     reach = stdtrit(freedom, (1 + float(exact_fraction(confidence, "confidence"))) / 2) * np.sqrt(variance)
     middle, scale = logit(area.value), area.value * (1 - area.value)
     return float(expit(middle - reach / scale)), float(expit(middle + reach / scale))
-
-
-def auroc_interval(
-    probs: FloatArray, labels: IntArray, subjects: IntArray, *, confidence: float = 0.95, index: int | None = None
-) -> tuple[float, float, float]:
-    """(area, low, high) of a class against the rest, or of all classes, over subjects.
-
-    Args:
-        probs: (N, C).
-        labels: (N,).
-        subjects: (N,) the subject of each row.
-        confidence: of the interval.
-        index: the class; None for all, as `METRICS["auroc"]` takes them.
-
-    >>> probs = np.array([[0.9, 0.1], [0.6, 0.4], [0.7, 0.3], [0.2, 0.8], [0.3, 0.7], [0.65, 0.35]])
-    >>> area, low, high = auroc_interval(probs, np.array([0, 0, 0, 1, 1, 1]), np.array(list("abcdef")))
-    >>> round(area, 3), low < area < high
-    (0.889, True)
-    """
-    probs, labels, _ = check_metric_inputs(probs, labels)
-    of_subject, names = subject_codes(np.asarray(subjects), len(labels))
-    if index is None:
-        area = estimate_macro_auroc(probs, labels, of_subject, len(names))
-    else:
-        area = estimate_auroc(probs[:, index], labels == index, of_subject, len(names))
-    return (area.value, *delong_interval(area, confidence))
 
 
 def _share_below(rows: FloatArray, among: FloatArray) -> FloatArray:

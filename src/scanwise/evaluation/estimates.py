@@ -139,8 +139,8 @@ def paired_difference(
     differences = []
     for name in names:
         estimand = overall_estimand(name)
-        ours, theirs = sample.values(estimand), other.values(estimand)
-        value, drawn, without = ours[0] - theirs[0], ours[1] - theirs[1], ours[2] - theirs[2]
+        first, second = sample.values(estimand), other.values(estimand)
+        value, drawn, without = first[0] - second[0], first[1] - second[1], first[2] - second[2]
         if np.isfinite(value):
             low, high = sample.interval(value, drawn, without, confidence)
             differences.append(Metric(f"{name} difference", value, low, high, network.unit, len(network), model=model))

@@ -5,7 +5,7 @@ validation rows and then kept: its rates on other rows, with intervals, are the 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -65,15 +65,6 @@ class OperatingPoint:
             raise DataError(f"This threshold is for {self.name!r}, which is another class in these predictions.")
         positives: BoolArray = predictions.probs[:, self.index] >= self.threshold
         return positives
-
-
-def operating_rates(
-    predictions: Predictions, point: OperatingPoint, *, draws: int = 2000, confidence: float = 0.95, seed: int = 0
-) -> list[Metric]:
-    """Sensitivity, specificity and predictive values of a threshold on these rows, with intervals over subjects; undefined ones are left out."""
-    sample = SubjectBootstrap.of(predictions, predictions.subjects, draws, seed)
-    metrics = _rates(sample, _parts(predictions, point.index, point.positives(predictions)), confidence)
-    return [replace(m, group=f"class={point.name} · {point.rule}") for m in metrics]
 
 
 def _rates(sample: SubjectBootstrap, parts: Mapping[str, Part], confidence: float) -> list[Metric]:

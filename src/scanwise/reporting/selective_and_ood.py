@@ -76,7 +76,7 @@ def build_abstention(contents: RunData) -> AbstentionSection | None:
 def _promise(contents: RunData) -> str:
     """Where the alarm is set, from whom, and how often it may go off for nothing; empty where nothing was learnt."""
     places = [fitted.fit.novelty for fitted in contents.fits_of("honest")]
-    cuts = [NoveltyDetector.load(path).cuts["scan"] for path in places if path.is_file()]
+    cuts = [NoveltyDetector.load(path).thresholds["scan"] for path in places if path.is_file()]
     if not cuts:
         return ""
     asked = contents.recipe.uncertainty.false_alarm
