@@ -45,7 +45,7 @@ def test_every_baseline_has_one_row_and_its_place_in_recipes() -> None:
     for spec in BASELINES.values():
         assert spec.meaning
         assert spec.needs == "features" or not spec.by_subject
-    names = Recipe.model_json_schema()["$defs"]["Rivals"]["properties"]["names"]
+    names = Recipe.model_json_schema()["$defs"]["Baselines"]["properties"]["names"]
     assert set(names["items"]["enum"]) == set(BASELINES)
     assert set(names["default"]) == set(BASELINES)
 

@@ -16,7 +16,7 @@ from scanwise.novelty import (
     NoveltyDetector,
     WhitenedComponents,
     appearance_features,
-    blank_scans,
+    blank_scan_mask,
     representative_rows,
 )
 from scanwise.records import Logits
@@ -147,7 +147,7 @@ def test_blank_is_one_single_value() -> None:
     pixels[1, 0, 0] = 78
     pixels[2, :, :10] = 10
     pixels[3, ::2] = 10
-    assert blank_scans(appearance_features(pixels)).tolist() == [True, False, False, False]
+    assert blank_scan_mask(appearance_features(pixels)).tolist() == [True, False, False, False]
 
 
 def test_appearance_is_of_each_scan_alone_and_of_fixed_length() -> None:

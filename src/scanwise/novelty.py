@@ -34,7 +34,7 @@ COMPONENTS = 64
 """Principal components of the features, at most."""
 LAYOUT = (16, 16)
 STEPS = np.array([0, 1, 2, 4, 8, 16, 32, 64, 128])
-"""Where the bins of steps between neighbouring pixels begin; the first holds no step at all."""
+"""Lower edges of the bins of steps between neighbouring pixels; the first bin holds no step at all."""
 MAX_SCANS = 2000
 """Training scans to compare others with; more add little."""
 TINY = 1e-6
@@ -68,7 +68,7 @@ def _shares(codes: NDArray[Any], bins: int) -> FloatArray:
     return np.sqrt(counts / flat.shape[1])
 
 
-def blank_scans(appearance: FloatArray) -> BoolArray:
+def blank_scan_mask(appearance: FloatArray) -> BoolArray:
     """(N,) whether all pixels of a scan are equal, from its appearance (N, P)."""
     moves = appearance[:, np.prod(LAYOUT) :].astype(np.float64)
     return np.asarray((moves[:, [0, len(STEPS)]] ** 2).sum(axis=1) > 1 - TINY)
@@ -326,7 +326,7 @@ def _features(scans: Logits) -> FloatArray:
 
 
 def _blanks(scans: Logits) -> BoolArray:
-    return np.zeros(len(scans), dtype=np.bool_) if scans.appearance is None else blank_scans(scans.appearance)
+    return np.zeros(len(scans), dtype=np.bool_) if scans.appearance is None else blank_scan_mask(scans.appearance)
 
 
 def _mean_by_subject(values: FloatArray, subjects: StrArray) -> tuple[FloatArray, StrArray]:

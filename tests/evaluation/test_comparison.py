@@ -87,7 +87,7 @@ def test_ranks_follow_the_metric_and_say_what_is_not_settled(metric: str) -> Non
     assert ranks[0].low == 1
     assert sum(rank.best for rank in ranks) == pytest.approx(1)
     same = comparison.rank_classifiers({"one": said["good"], "two": said["good"]}, metric, draws=50)
-    assert [(rank.place, rank.best) for rank in same] == [(1.5, 0.5), (1.5, 0.5)]
+    assert [(rank.rank, rank.best) for rank in same] == [(1.5, 0.5), (1.5, 0.5)]
 
 
 def test_other_rows_are_refused() -> None:

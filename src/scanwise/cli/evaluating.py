@@ -80,7 +80,7 @@ def compare(runs: tuple[Path, ...], out: Path, draws: int, seed: int) -> None:
     for rank in (one for one in found.ranks if one.metric == "accuracy"):
         m = values[rank.name]
         table.add_row(
-            rank.name, percent(m.value), percent(m.low, m.high), f"{rank.place:g}", f"{rank.low:g} to {rank.high:g}"
+            rank.name, percent(m.value), percent(m.low, m.high), f"{rank.rank:g}", f"{rank.low:g} to {rank.high:g}"
         )
     console().print(table)
     for one in found.discordances:

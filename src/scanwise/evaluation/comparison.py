@@ -45,7 +45,7 @@ class RankInterval:
         name: of the classifier.
         metric: name of the metric.
         value: of the metric.
-        place: rank among all.
+        rank: among all.
         low: lower end of the range; a better rank is rare.
         high: upper end of the range; a worse rank is rare.
         best: share of draws in which it is first (ties shared).
@@ -54,7 +54,7 @@ class RankInterval:
     name: str
     metric: str
     value: float
-    place: float
+    rank: float
     low: float
     high: float
     best: float
@@ -140,7 +140,7 @@ def rank_classifiers(
         )
         for k, name in enumerate(systems)
     ]
-    return sorted(intervals, key=lambda rank: rank.place)
+    return sorted(intervals, key=lambda interval: interval.rank)
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:

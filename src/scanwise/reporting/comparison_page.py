@@ -130,7 +130,7 @@ def _ranks(ranks: Sequence[comparison.RankInterval], metric: str) -> ReportTable
     rows = tuple(
         (
             printable(rank.name),
-            fixed(rank.place, 1).removesuffix(".0"),
+            fixed(rank.rank, 1).removesuffix(".0"),
             f"{fixed(rank.low, 1)} to {fixed(rank.high, 1)}".replace(".0", ""),
             percent(rank.best, 100),
         )

@@ -269,7 +269,7 @@ def write_comparison(result: RunComparison, folder: Path) -> Path:
         for m in result.differences
     ]
     pairs = [tuple(getattr(row, name) for name in MCNEMAR) for row in result.discordances]
-    ranks = [tuple(getattr(row, name) for name in RANKING) for row in result.ranks]
+    ranks = [(row.metric, row.name, row.value, row.rank, row.low, row.high, row.best) for row in result.ranks]
     write_table(SYSTEMS, systems, folder / layout.COMPARISON)
     write_table(DIFFERENCES, gaps, folder / layout.DIFFERENCES)
     write_table(MCNEMAR, pairs, folder / layout.MCNEMAR)
