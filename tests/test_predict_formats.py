@@ -59,7 +59,7 @@ def test_subjects_groups_and_names_go_with_the_slices(whole: Whole, files: Path)
     assert answer.scans.subjects.tolist() == ["p"] * 5 + ["q"]
     assert answer.scans.groups["site"].tolist() == ["north"] * 5 + ["south"]
     assert answer.subjects is not None
-    assert answer.subjects.scans.tolist() == ["5", "1"]
+    assert answer.subjects.scan_counts.tolist() == [5, 1]
 
 
 def test_from_the_command_line(whole: Whole, files: Path, scanwise: Command) -> None:

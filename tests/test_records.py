@@ -211,7 +211,9 @@ def test_later_columns_stand_at_the_end() -> None:
         assert list(row)[-5:] == list(later)
         assert tuple(row.values())[-5:] == expected
         assert {type(value) for value in tuple(row.values())[-5:]} == {float, bool}
-    people = replace(said, unit="subject", scans=np.array(["12", "3"]), deferred=np.array([False, True]))
+    people = replace(
+        said, unit="subject", scans=np.array(["", ""]), scan_counts=np.array([12, 3]), deferred=np.array([False, True])
+    )
     assert [row["deferred"] for row in people.rows()] == [False, True]
     assert list(people.rows()[0])[-1] == "deferred"
     assert replace(people, deferred=None).rows()[0]["deferred"] == ""
@@ -219,7 +221,9 @@ def test_later_columns_stand_at_the_end() -> None:
 
 
 def test_rows_without_truth_or_sets_leave_blanks_and_subjects_count_scans() -> None:
-    row = replace(PREDICTIONS, labels=None, sets=None, unit="subject", scans=np.array(["12", "3"])).rows()[0]
+    row = replace(
+        PREDICTIONS, labels=None, sets=None, unit="subject", scans=np.array(["", ""]), scan_counts=np.array([12, 3])
+    ).rows()[0]
     assert (row["label"], row["correct"], row["set"]) == ("", "", "")
     assert row["scans"] == 12
     assert "path" not in row

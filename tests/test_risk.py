@@ -113,7 +113,8 @@ def _logits(**changes: object) -> Logits:
 def test_pooling_gives_one_row_a_subject() -> None:
     pooled = pool_by_subject(_logits())
     assert pooled.subjects.tolist() == ["z", "y"]
-    assert pooled.scans.tolist() == ["2", "2"]
+    assert pooled.scan_counts is not None
+    assert pooled.scan_counts.tolist() == [2, 2]
     assert pooled.labels.tolist() == [0, 1]
     assert pooled.groups["sex"].tolist() == ["f", "m"]
     assert pooled.groups["site"].tolist() == ["", "2"]

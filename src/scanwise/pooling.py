@@ -1,4 +1,4 @@
-"""One row a subject: how the scans of a person become one answer, and which subject each row belongs to."""
+"""Pooling of the scans of a subject into one row, and the subject of each row."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,14 +30,14 @@ POOLINGS: dict[str, Callable[[FloatArray, IntArray, IntArray], FloatArray]] = {
     "mean_prob": _mean_of_probs,
     "majority": _votes,
 }
-"""How the scans of a subject become one answer: (logits (N, T, C), subject codes, counts) to logits (K, T, C)."""
+"""Ways of pooling the scans of a subject: (logits (N, T, C), subject codes, counts) to logits (K, T, C)."""
 
 
 def pool_by_subject(logits: Logits, how: str = "mean_logit") -> Logits:
     """One row a subject, in order of first appearance, by one of `POOLINGS`, member by member.
 
-    Unsaid, it is the mean over its scans of log-softmax logits. A subject's label is its most common one, the later class where two are as common; -1 is an unknown label. `scans` becomes the number of
-    scans, as text; a group keeps its value where all scans of the subject agree, and is "" where not; features are
+    Default: the mean over its scans of log-softmax logits. A subject's label is its most common one, the later class
+    where two are as common; -1 is an unknown label. `scan_counts` holds the number of scans; a group keeps its value where all scans of the subject agree, and is "" where not; features are
     averaged.
 
     Raises:
@@ -46,8 +46,8 @@ def pool_by_subject(logits: Logits, how: str = "mean_logit") -> Logits:
     >>> scans = np.array(["1.png", "2.png", "3.png"])
     >>> both = Logits(np.zeros((3, 1, 2)), np.array([0, 1, 1]), scans, np.array(["b", "b", "a"]), ("no", "yes"))
     >>> pooled = pool_by_subject(both)
-    >>> pooled.subjects.tolist(), pooled.scans.tolist(), pooled.labels.tolist()
-    (['b', 'a'], ['2', '1'], [1, 1])
+    >>> pooled.subjects.tolist(), pooled.scan_counts.tolist(), pooled.labels.tolist()
+    (['b', 'a'], [2, 1], [1, 1])
     """
     values = check_logits(logits.logits)
     of_subject, names = subject_codes(logits.subjects, len(logits))
@@ -58,7 +58,8 @@ def pool_by_subject(logits: Logits, how: str = "mean_logit") -> Logits:
         logits,
         logits=pooled,
         labels=common_label(logits.labels + 1, of_subject, len(logits.classes) + 1) - 1,
-        scans=counts.astype(str),
+        scans=np.full(len(names), ""),
+        scan_counts=counts,
         subjects=names,
         groups={name: _agreed(column, of_subject, counts) for name, column in logits.groups.items()},
         features=None if features is None else mean_by(features, of_subject, counts).astype(features.dtype),
@@ -77,12 +78,12 @@ def subject_codes(subjects: StrArray, count: int) -> tuple[IntArray, StrArray]:
     if subjects.shape != (count,):
         raise ShapeError(f"Expected the subject of each of {count} rows; found subjects of shape {subjects.shape}.")
     if subjects.dtype.kind == "U":
-        refuse_rows(subjects == "", "no subject; who it is decides what may be promised")
+        refuse_rows(subjects == "", "no subject; pooling and guarantees need one for each scan")
     names, first, codes = np.unique(subjects, return_index=True, return_inverse=True)
     order = np.argsort(first)
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    return place[codes], names[order]
+    position = np.empty_like(order)
+    position[order] = np.arange(len(order))
+    return position[codes], names[order]
 
 
 def common_label(labels: IntArray, of_subject: IntArray, num_classes: int) -> IntArray:

@@ -251,8 +251,16 @@ def _logits(cohort: Cohort, split: Split, side: str, skill: float, rng: np.rando
 def _pool(logits: Logits) -> Logits:
     names, first, codes = np.unique(logits.subjects, return_index=True, return_inverse=True)
     means = np.stack([logits.logits[codes == code].mean(axis=0) for code in range(len(names))])
-    counts = np.bincount(codes).astype(str)
-    return replace(logits, logits=means, labels=logits.labels[first], scans=counts, subjects=names, groups={})
+    counts = np.bincount(codes)
+    return replace(
+        logits,
+        logits=means,
+        labels=logits.labels[first],
+        scans=np.full(len(names), ""),
+        scan_counts=counts,
+        subjects=names,
+        groups={},
+    )
 
 
 def _predictions(logits: Logits, sets: bool) -> Predictions:
@@ -275,6 +283,7 @@ def _predictions(logits: Logits, sets: bool) -> Predictions:
         logits.labels,
         logits.groups,
         unit,
+        scan_counts=logits.scan_counts,
     )
 
 
@@ -283,7 +292,7 @@ def _join(parts: Sequence[Predictions]) -> Predictions:
         columns = [getattr(part, name) for part in parts]
         return None if columns[0] is None else np.concatenate(columns)
 
-    names = ("scans", "subjects", "probs", "sets", "entropy", "abstain", "labels")
+    names = ("scans", "subjects", "probs", "sets", "entropy", "abstain", "labels", "scan_counts")
     groups = {name: np.concatenate([part.groups[name] for part in parts]) for name in parts[0].groups}
     return replace(parts[0], **{name: rows(name) for name in names}, groups=groups)
 

@@ -59,6 +59,7 @@ class Predictor:
         rating, spread = (None, None) if self.ratings is None else uncertainty.expected_value(probs, self.ratings)
         return Predictions(
             scans=logits.scans,
+            scan_counts=logits.scan_counts,
             subjects=logits.subjects,
             classes=logits.classes,
             probs=probs,

@@ -158,7 +158,7 @@ def _named(column: str, group: str, within: str) -> str:
 
 def select_rows(predictions: Predictions, rows: BoolArray) -> Predictions:
     """Predictions of these rows only."""
-    arrays = ("scans", "subjects", "probs", "sets", "entropy", "abstain", "labels", "mutual_information", "ood",
+    arrays = ("scans", "scan_counts", "subjects", "probs", "sets", "entropy", "abstain", "labels", "mutual_information", "ood",
               "ood_flag", "expected_cdr", "cdr_sd", "deferred")  # fmt: skip
     kept: dict[str, Any] = {
         name: None if (values := getattr(predictions, name)) is None else values[rows] for name in arrays

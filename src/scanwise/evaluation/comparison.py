@@ -155,8 +155,7 @@ def check_same_rows(parts: Sequence[Predictions]) -> None:
         DataError: if they are not.
     """
     for other in parts[1:]:
-        same = len(other) == len(parts[0]) and (other.subjects == parts[0].subjects).all()
-        same = same and (other.scans == parts[0].scans).all() and other.classes == parts[0].classes
+        same = other.has_rows_of(parts[0]) and other.classes == parts[0].classes
         if not (same and np.array_equal(require_labels(other), require_labels(parts[0]))):
             raise DataError(
                 "A comparison needs the same rows, in the same order, with the same labels and classes on all sides. "

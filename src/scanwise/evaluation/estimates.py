@@ -130,8 +130,7 @@ def paired_difference(
         DataError: if the two are not about the same rows with the same labels.
     """
     sample = SubjectBootstrap.of(network, network.subjects, draws, seed)
-    same = len(network) == len(baseline) and (network.subjects == baseline.subjects).all()
-    if not (same and (network.scans == baseline.scans).all() and np.array_equal(network.labels, baseline.labels)):  # type: ignore[arg-type]
+    if not (network.has_rows_of(baseline) and np.array_equal(network.labels, baseline.labels)):  # type: ignore[arg-type]
         raise DataError(
             "A paired difference needs the same rows, in the same order, with the same labels on both sides."
         )

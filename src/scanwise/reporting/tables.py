@@ -90,13 +90,13 @@ def read_predictions(path: Path) -> Predictions:
     header, rows = read_csv(path)
     try:
         unit: Unit = "scan" if header[0] == "path" else "subject"
-        first = "path" if unit == "scan" else "scans"
         start, end = header.index("predicted") + 1, header.index("set")
         columns = dict(zip(header, map(list, zip(*rows, strict=True)), strict=True)) if rows else {}
         classes = tuple(name.removeprefix("p_") for name in header[start:end])
         place = {name: index for index, name in enumerate(classes)}
         return Predictions(
-            scans=np.array(columns[first], dtype=np.str_),
+            scans=np.array(columns["path"] if unit == "scan" else [""] * len(rows), dtype=np.str_),
+            scan_counts=None if unit == "scan" else np.array(columns["scans"], dtype=np.int64),
             subjects=np.array(columns["subject"], dtype=np.str_),
             classes=classes,
             probs=np.array([[float(cell) for cell in row[start:end]] for row in rows]),

@@ -23,10 +23,11 @@ def _said(subjects: range, skill: float, seed: int, classes: tuple[str, ...], un
     own = np.random.default_rng(5).normal(size=(1000, len(classes)))[who]
     noise = 0.4 * np.random.default_rng(seed).normal(size=own.shape)
     count = len(who)
-    names = np.array([f"{s}_{row % 3}.png" if unit == "scan" else "3" for row, s in enumerate(who)])
+    names = np.array([f"{s}_{row % 3}.png" if unit == "scan" else "" for row, s in enumerate(who)])
     return Predictions(
         names, np.array([f"p{s}" for s in who]), classes, softmax(own + noise + skill * np.eye(len(classes))[labels]),
         None, np.zeros(count), np.zeros(count, dtype=bool), labels, unit=unit,
+        scan_counts=None if unit == "scan" else np.full(count, 3),
     )  # fmt: skip
 
 

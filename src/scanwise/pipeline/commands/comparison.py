@@ -229,7 +229,7 @@ def _rows(predictions: Predictions, rows: Any) -> Predictions:
     """Some rows, without what no comparison looks at; pooled rows are called by their subject."""
     part = breakdown.select_rows(predictions, rows)
     plain = replace(part, sets=None, ood=None, ood_flag=None, expected_cdr=None, cdr_sd=None, mutual_information=None)
-    return replace(plain, deferred=None, scans=part.scans if part.unit == "scan" else part.subjects)
+    return replace(plain, deferred=None, scan_counts=None)
 
 
 def _stacked(parts: Sequence[Predictions]) -> Predictions:

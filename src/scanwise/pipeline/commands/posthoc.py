@@ -88,7 +88,9 @@ class PredictionSets:
 
     def save(self, path: Path) -> None:
         """Write an npz of sets (N, C), scans, subjects, labels, classes, groups, and the thresholds as JSON text."""
-        named: dict[str, Any] = {name: getattr(self.logits, name) for name in ("scans", "subjects", "labels")}
+        named: dict[str, Any] = {name: getattr(self.logits, name) for name in ("subjects", "labels")}
+        counts = self.logits.scan_counts
+        named["scans"] = self.logits.scans if counts is None else counts.astype(str)
         groups: dict[str, Any] = {f"group_{name}": values for name, values in self.logits.groups.items()}
         thresholds = json.dumps({**self.fitted.to_dict(), "promise": self.promise})
         with path.open("wb") as file:

@@ -71,7 +71,7 @@ def load_baselines(fit_dir: Fit, split: Split, names: Sequence[str]) -> list[Mod
     predictions = []
     for name in names:
         if fit_dir.rival(name, "scan").is_file():
-            scans, people = (Logits.load(fit_dir.rival(name, unit)) for unit in ("scan", "subject"))
+            scans, people = (Logits.load(fit_dir.rival(name, unit), unit) for unit in PLAIN)
             predictions.append(ModelPredictions(name, split, PLAIN["scan"](scans, []), PLAIN["subject"](people, [])))
     return predictions
 
