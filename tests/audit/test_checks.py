@@ -118,7 +118,7 @@ def test_fit_runs_every_check_once_and_those_of_each_protocol_on_each(
     each = tuple(spec.name for spec in CHECKS.values() if spec.each_protocol)
     assert sorted(runs) == [("honest/0", tuple(CHECKS)), ("published/0", each)]
     named = {
-        item.finding.check.partition(".")[0] for item in result.noted if item.finding.message.startswith("Under the ")
+        item.finding.check.partition(".")[0] for item in result.checked if item.finding.message.startswith("Under the ")
     }
     assert named == set(each)
 

@@ -61,7 +61,7 @@ def _print_audit(found: "AuditResult") -> None:
     table = make_table("", ["", "check", "finding"])
     table.columns[1].justify = table.columns[2].justify = "left"
     table.columns[1].max_width = 22
-    for one in sort_findings(found.noted):
+    for one in sort_findings(found.checked):
         severity, message = one.finding.severity, one.finding.message
         told = shorten(message, 150, placeholder=" …") if severity == "note" else message
         table.add_row(severity, one.finding.check, told, style=colours[severity])

@@ -20,33 +20,33 @@ CLEAN, LEAKS, UNJUDGED = 0, 1, 3
 
 @dataclass(frozen=True, slots=True)
 class AuditResult:
-    """What an audit found.
+    """The result of an audit.
 
     Attributes:
-        evidence: what was looked at; its cohort carries the subjects that were given or recovered.
-        noted: what the checks said.
+        evidence: the scans and what was measured on them; its cohort carries the subjects that were given or recovered.
+        checked: findings of the checks, with their pictures.
         seconds: what each stage took.
     """
 
     evidence: Evidence
-    noted: tuple[AuditFinding, ...]
+    checked: tuple[AuditFinding, ...]
     seconds: dict[str, float]
 
     @property
     def exit_code(self) -> int:
-        """0 clean, 1 something leaks, 3 what matters could not be judged, because nobody knows who is who."""
-        if any(entry.finding.severity == "leak" for entry in self.noted):
+        """0 clean, 1 something leaks, 3 what matters could not be judged, because the subjects are unknown."""
+        if any(entry.finding.severity == "leak" for entry in self.checked):
             return LEAKS
         return CLEAN if self.evidence.subject is not None else UNJUDGED
 
     @property
     def verdict(self) -> str:
         """The answer in one line."""
-        leaks = sum(entry.finding.severity == "leak" for entry in self.noted)
+        leaks = sum(entry.finding.severity == "leak" for entry in self.checked)
         if leaks:
             return f"These scans leak: {counted(leaks, 'finding')}"
         if self.evidence.subject is None:
-            return "No leak was seen, but nobody knows who is who"
+            return "No leak was seen, but the subjects are unknown"
         return "Nothing leaks"
 
     def facts(self) -> list[tuple[str, str]]:
@@ -114,7 +114,7 @@ class Context:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Findings of the checks, without their pictures."""
-        return tuple(entry.finding for entry in self.audited.noted)
+        return tuple(entry.finding for entry in self.audited.checked)
 
 
 def resolve_device(device: str, threads: int) -> str:

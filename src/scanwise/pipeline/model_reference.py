@@ -1,4 +1,4 @@
-"""Which model somebody means: a folder, a URL, or the name and version of one that was registered."""
+"""Locating a model: a folder, a URL, or the name and version of one that was registered."""
 
 import re
 from pathlib import Path

@@ -1,7 +1,7 @@
 """All that is refused before a fit writes anything: used by `fit` and by `--plan`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 from scanwise.pipeline.context import Context
 from scanwise.pipeline.stages.explanation import check_explanation_method
@@ -24,10 +24,6 @@ def check_output(out: Path, *, resume: bool) -> None:
         Run.create(out, resume=resume)
 
 
-@overload
-def preflight(context: Context) -> "Network": ...
-@overload
-def preflight(context: Context, out: Path) -> "Network | None": ...
 def preflight(context: Context, out: Path | None = None) -> "Network | None":
     """Refuse what cannot end well: network, weights and scan size, explanation method, and a run begun otherwise.
 

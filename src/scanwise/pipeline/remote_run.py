@@ -1,6 +1,6 @@
 """A run folder at an fsspec URL, such as s3://bucket/run: worked on in a copy here, sent after every checkpoint.
 
-The copy lies in the cache and is fetched anew from the URL by whoever goes on, so a run that was killed on one machine
+The copy lies in the cache and is fetched anew from the URL when the run goes on, so a run that was killed on one machine
 goes on on another. Files are sent in the order in which they were written: what stands at the URL is always what a
 process killed a little earlier would have left.
 """
@@ -133,7 +133,7 @@ class RemoteRun:
 
 
 def local_folder(out: str | Path) -> Path:
-    """Where a run is worked on: the folder itself, or of a URL its copy."""
+    """The working folder of a run: the folder itself, or the local copy of a URL."""
     if not is_remote(str(out)):
         return Path(out)
     return cache_folder() / "runs" / hashlib.sha256(str(out).rstrip("/").encode()).hexdigest()[:24]

@@ -82,7 +82,7 @@ def test_a_class_that_nobody_has_is_said(whole: Whole, strangers: Path, tmp_path
         whole.run.path, data=str(_others(strangers, tmp_path / "scans", kinds=(0, 1))), subject="auto", draws=100
     )
     told = {finding.check: finding.message for finding in found.findings}
-    assert "Nobody here has milddemented" in told["external.classes"]
+    assert "No scan here has milddemented" in told["external.classes"]
     names = {(m.name, m.group) for m in found.metrics}
     assert ("recall", "class=milddemented") not in names
     assert ("recall", "class=nondemented") in names

@@ -69,7 +69,7 @@ def test_what_cannot_be_judged_has_an_exit_code_of_its_own(scanwise, fill, tmp_p
     data = fill(tmp_path / "data", {"a": 6, "b": 6})
     said = scanwise("audit", data, "--out", tmp_path / "out")
     assert said.code == 3
-    assert "nobody knows who is who" in said.out
+    assert "the subjects are unknown" in said.out
 
 
 def test_bad_input_is_one_clear_line(scanwise, tmp_path) -> None:

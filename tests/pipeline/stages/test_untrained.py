@@ -44,9 +44,9 @@ def test_the_weights_are_those_of_the_file_with_its_classes_by_name(made: tuple[
 
 def test_it_is_said_that_nothing_was_trained_and_who_may_have_been_seen(made: tuple[Path, Run, Said]) -> None:
     file, run, said = made
-    assert "nobody knows whether they have seen these scans" in " ".join(said.err.split())
+    assert "it is unknown whether they have seen these scans" in " ".join(said.err.split())
     page = " ".join(run.report.read_text(encoding="utf-8").split())
-    assert f"the weights are those of {file.name}, and nobody knows whether they have seen these scans" in page
+    assert f"the weights are those of {file.name}, and it is unknown whether they have seen these scans" in page
     card = (run.path / "model_card.md").read_text(encoding="utf-8")
     assert "**Procedure:** none here, the weights came from a file" in card
     assert f"pretrained, from {file.name}, with its classifier" in card

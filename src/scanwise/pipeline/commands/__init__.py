@@ -1,1 +1,1 @@
-"""What the other commands do with a finished run, or with scans and logits from elsewhere."""
+"""Every command but `fit`: on finished runs, and on scans and logits from elsewhere."""

@@ -21,7 +21,7 @@ BLOCK = 64
 
 @dataclass(frozen=True, slots=True)
 class CopyPlan:
-    """How many copies of what: of every scan, or as many of each class, drawn in turn from its scans."""
+    """The number of copies: of every scan, or the same for each class, drawn in turn from its scans."""
 
     per_scan: int = 0
     per_class: int = 0
@@ -65,26 +65,26 @@ def write_augmented_copies(
         the manifest.
 
     Raises:
-        DataError: if `out` holds something, or nobody knows who is who and the pixels cannot tell.
+        DataError: if `out` holds something, or subjects are unknown and cannot be recovered from the pixels.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} already holds something. Choose another folder with --out.")
     shape = Recipe(name="augment", data=Data(size=size, channels=3, shape="pad"))
     intake = cohort.read_cohort(str(data), shape, subject, progress=progress)
-    known = with_recovered_subjects(intake.cohort, progress=progress)
-    if not known.subjects_known:
+    with_subjects = with_recovered_subjects(intake.cohort, progress=progress)
+    if not with_subjects.subjects_known:
         raise DataError(
-            "Nobody knows who is who here, and the pixels cannot tell; copies of one person could then stand on both "
-            "sides of a split. Say who is who with --subject."
+            "The subjects of these scans are unknown and cannot be recovered from the pixels; copies of one person could then "
+            "be on both sides of a split. Pass --subject."
         )
     random = np.random.default_rng(seed)
-    origins = plan.rows(known, random)
+    origins = plan.rows(with_subjects, random)
     change = load_recipe(like).train.augment.model_copy(update={"probability": 1.0})
     with run.writing(out) as folder:
-        paths = _write_scans(folder, known, intake.store, progress)
-        copies = _write_copies(folder, known, intake.store, origins, change, seed, progress)
-        everyone = np.concatenate([np.arange(len(known)), origins])
-        whole = replace(known.take(everyone), root=str(folder), path=np.array([*paths, *copies]))
+        paths = _write_scans(folder, with_subjects, intake.store, progress)
+        copies = _write_copies(folder, with_subjects, intake.store, origins, change, seed, progress)
+        everyone = np.concatenate([np.arange(len(with_subjects)), origins])
+        whole = replace(with_subjects.take(everyone), root=str(folder), path=np.array([*paths, *copies]))
         manifests.write_manifest(as_listing(whole), folder / "manifest.csv", folder / "manifest.csv")
         pairs = zip(copies, (paths[row] for row in origins.tolist()), strict=True)
         write_csv(("path", "origin"), pairs, folder / "origins.csv")

@@ -35,19 +35,19 @@ class ComparedRun:
         system: its recipe but for the seed: runs of one system are seeds of each other.
         seed: of the recipe.
         ordered: whether its classes are stages.
-        said: its answers on the honest test side, by `unit`.
+        predictions: its predictions on the honest test side, by `unit`.
     """
 
     path: Path
     system: str
     seed: int
     ordered: bool
-    said: Predictions
+    predictions: Predictions
 
 
 @dataclass(frozen=True, slots=True)
 class RunComparison:
-    """What a comparison found.
+    """The result of a comparison.
 
     Attributes:
         unit: what a row is.
@@ -186,10 +186,10 @@ def _common(systems: Mapping[str, Sequence[ComparedRun]]) -> tuple[dict[str, Pre
         used = {name: list(parts) for name, parts in systems.items()}
     else:
         raise DataError(
-            "These systems have no seed in common, so nobody was tested by all of them on the same split. "
+            "These systems have no seed in common, so no subject was tested by all of them on the same split. "
             "Fit each with the same seeds."
         )
-    blocks = [[parts[k].said for parts in used.values()] for k in range(len(next(iter(used.values()))))]
+    blocks = [[parts[k].predictions for parts in used.values()] for k in range(len(next(iter(used.values()))))]
     aligned = [_aligned(block) for block in blocks]
     kept, whole = (sum(len(block[0]) for block in side) for side in (aligned, blocks))
     if kept < max(whole, *(sum(len(b[k]) for b in blocks) for k in range(len(used)))):
@@ -220,7 +220,7 @@ def _aligned(parts: Sequence[Predictions]) -> list[Predictions]:
 
 
 def _keys(predictions: Predictions) -> list[tuple[str, str]]:
-    """What tells rows apart: the path of a scan; of subjects their name (the number of scans may differ)."""
+    """The key of each row: the path of a scan, or the name of a subject (the number of scans may differ)."""
     first = predictions.scans.tolist() if predictions.unit == "scan" else [""] * len(predictions)
     return list(zip(first, predictions.subjects.tolist(), strict=True))
 
@@ -247,7 +247,9 @@ def _spreads(
     spreads = {}
     for system, parts in systems.items():
         for name in names:
-            values = [float(METRICS[name](entry.said.probs, np.asarray(entry.said.labels))) for entry in parts]
+            values = [
+                float(METRICS[name](entry.predictions.probs, np.asarray(entry.predictions.labels))) for entry in parts
+            ]
             spreads[system, name] = comparison.mean_and_deviation(values)
     return spreads
 

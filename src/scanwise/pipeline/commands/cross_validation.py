@@ -2,7 +2,7 @@
 
 Every subject is tested once, by a network that saw no scan of theirs. Where candidates compete, each fold chooses among them
 by its own validation subjects alone, and only the chosen one answers for that fold's test subjects: the figures that come
-out are those of the whole procedure, the choice included. The trivial rivals answer once, beside the first candidate, and
+out are those of the whole procedure, the choice included. The simple baselines answer once, beside the first candidate, and
 the procedure is compared with them person by person.
 """
 
@@ -32,7 +32,7 @@ CHOICES = ("fold", "candidate", "settings", "criterion", "unit", "validation_val
 
 @dataclass(frozen=True, slots=True)
 class CandidateChoice:
-    """What one candidate was worth on the validation subjects of one fold, and whether it was chosen."""
+    """The validation value of one candidate in one fold, and whether it was chosen."""
 
     fold: int
     candidate: str
@@ -42,13 +42,13 @@ class CandidateChoice:
 
 @dataclass(frozen=True, slots=True)
 class CrossValidation:
-    """What came of all folds.
+    """The result of all folds.
 
     Attributes:
         folder: where it lies.
         candidates: name to the settings that make it; one without settings where there was no choice.
         choices: of every fold and candidate.
-        metrics: of the chosen networks, fold by fold and pooled (fold -1); of the rivals and their paired differences, pooled.
+        metrics: of the chosen networks, fold by fold and pooled (fold -1); of the baselines and their paired differences, pooled.
     """
 
     folder: Path
@@ -92,14 +92,16 @@ def cross_validate(
         raise RecipeError(f"Cross-validation needs two folds or more; {folds} was asked for.")
     if criterion not in metrics.METRICS:
         raise RecipeError(f"There is no metric {criterion!r} to choose by; known are {', '.join(metrics.METRICS)}.")
-    candidates = {f"candidate-{k}": tuple(one) for k, one in enumerate(tries, 1)} or {"candidate-1": ()}
+    candidates = {f"candidate-{k}": tuple(settings_of_one) for k, settings_of_one in enumerate(tries, 1)} or {
+        "candidate-1": ()
+    }
     runs: dict[str, Run] = {}
     for name, own in candidates.items():
         log.info("%s of %d: %s", name, len(candidates), ", ".join(own) or "the recipe as it is")
         run_dir, lone = (
             out / name,
             ["rivals.names=[majority]"] if runs else [],
-        )  # the first one's rivals are everybody's
+        )  # the baselines of the first candidate serve all
         runs[name] = pipeline.fit(
             source, data=data, out=run_dir, subject=subject, resume=resume and run_dir.is_dir(),
             settings=[*settings, *own, *lone, f"split.folds={folds}", "split.protocols=[honest]"], **options,
@@ -118,16 +120,16 @@ def _judge(
     unit_index = 1 if cohort.subjects_known else 0
     choices: list[CandidateChoice] = []
     chosen: list[ModelPredictions] = []
-    rivals: list[list[ModelPredictions]] = []
+    baselines: list[list[ModelPredictions]] = []
     for number, beside in enumerate(fits[first]):
         values = {name: _worth(parts[number], criterion, unit_index) for name, parts in fits.items()}
         best = _best(values, criterion)
         choices += [CandidateChoice(number, name, value, name == best) for name, value in values.items()]
         chosen.append(_answers(runs[best], fits[best][number]))
-        rivals.append(load_baselines(beside, chosen[-1].split, recipe.rivals.names))
+        baselines.append(load_baselines(beside, chosen[-1].split, recipe.rivals.names))
     whole = pool_folds(chosen)
     results = _measure(
-        recipe, cohort, [*chosen, whole], [pool_folds(list(entries)) for entries in zip(*rivals, strict=True)]
+        recipe, cohort, [*chosen, whole], [pool_folds(list(entries)) for entries in zip(*baselines, strict=True)]
     )
     folded = CrossValidation(out, dict(candidates), tuple(choices), tuple(results))
     if run.is_writer():
@@ -136,9 +138,9 @@ def _judge(
 
 
 def _measure(
-    recipe: Recipe, cohort: Cohort, chosen: Sequence[ModelPredictions], rivals: Sequence[ModelPredictions]
+    recipe: Recipe, cohort: Cohort, chosen: Sequence[ModelPredictions], baselines: Sequence[ModelPredictions]
 ) -> list[Metric]:
-    """Figures of the chosen networks, all folds together last; then of the rivals, with its lead over each."""
+    """Figures of the chosen networks, all folds together last; then of the baselines, with its lead over each."""
     section = recipe.evaluation
     shared: dict[str, Any] = {"draws": section.draws, "confidence": section.confidence, "seed": recipe.seed}
     options: dict[str, Any] = {
@@ -147,7 +149,7 @@ def _measure(
         **shared,
     }
     results: list[Metric] = []
-    for entry in [*chosen, *rivals]:
+    for entry in [*chosen, *baselines]:
         for unit in ["scans", *(["subjects"] if cohort.subjects_known else [])]:
             predictions: Predictions = getattr(entry, unit)
             measured = evaluation.measure_predictions(

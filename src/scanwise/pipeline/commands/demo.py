@@ -13,7 +13,7 @@ log = logging.getLogger("scanwise")
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What the demonstration shows: its run, and the figures that only a planted truth can give."""
+    """The run of the demonstration, and the figures that only a planted truth can give."""
 
     run: Run
     text: str
@@ -55,7 +55,7 @@ def run_demo(out: Path, *, seed: int = 0, device: str = "auto", threads: int = 0
     )
     text = (
         f"An oracle that knows the planted truth reaches {100 * ceiling:.1f} % of the {len(test)} test subjects: the ceiling.\n"
-        f"Prediction sets cover {100 * covered.value:.1f} % of them; {100 * (1 - alpha):.0f} % are promised, and by the exact "
+        f"Prediction sets cover {100 * covered.value:.1f} % of them; {100 * (1 - alpha):.0f} % is the guarantee, and by the exact "
         f"law 99 of 100 runs cover at least {100 * low:.1f} %."
     )
     return DemoResult(folder, text)

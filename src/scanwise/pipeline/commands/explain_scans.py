@@ -65,10 +65,10 @@ def explain_files(
         place: a run folder or a bundle.
         scans: files, or folders of them.
         out: the folder to write to.
-        method: of `explanation.METHODS`; unsaid, the recipe's.
+        method: of `explanation.METHODS`; default: the recipe's.
         target: classes by name or number, `predicted`, or `all`.
         layer: for class activation maps.
-        opacity: of the map over the scan; unsaid, the recipe's.
+        opacity: of the map over the scan; default: the recipe's.
         uncertainty: also show where the members of the network differ.
         manifest: with a column path, and text for a network that reads it.
 
@@ -102,7 +102,7 @@ def explain_files(
         names=[names[row] for row in rows],
         scans=None if recipe.model.name == "text" else pixels[rows],
         targets=wanted.ravel(),
-        said=answer.scans.probs[rows],
+        class_probs=answer.scans.probs[rows],
         classes=loaded.classes,
         truth=[""] * len(rows),
         titles=() if titles_read is None else [titles_read[row] for row in rows],
@@ -168,7 +168,7 @@ def _draw(heatmap: Heatmap, explained: ExplainedScans, index: int, note: str, st
 def _words(
     loaded: bundle.Bundle, explained: ExplainedScans, stems: Sequence[str], out: Path, device: str
 ) -> tuple[list[str], list[Path]]:
-    """What the words gave, a line a scan and class, and the files that tell it; nothing for a network that reads none."""
+    """A line on the words for each scan and class, and the files written; nothing for a network that reads none."""
     if loaded.vocabulary is None:
         return [""] * len(stems), []
     pictures = [f"{stem}-words.png" for stem in stems]
@@ -199,7 +199,7 @@ def _halves(
 def _members(
     loaded: bundle.Bundle, explained: ExplainedScans, stems: Sequence[str], out: Path, options: dict[str, Any]
 ) -> list[Path]:
-    """Where members agree to look and where they differ, a picture and arrays a scan and class."""
+    """Maps of where members agree and differ: a picture and arrays for each scan and class."""
     from scanwise.explanation.sanity import method_name
     from scanwise.explanation.uncertainty_map import explain_members
 

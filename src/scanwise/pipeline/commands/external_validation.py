@@ -37,14 +37,14 @@ from scanwise.run import Run, layout
 
 EXTERNAL = "external"
 LEARNING_SIDES = ("train", "validation", "calibration")
-"""Sides of the run whose scans may not come back as strangers."""
+"""Sides of the run whose scans may not come back in an external validation."""
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class ExternalValidation:
-    """What became of a run on other people.
+    """The results of a run on other people.
 
     Attributes:
         source: where they are from.
@@ -54,7 +54,7 @@ class ExternalValidation:
         metrics: with the split `external`.
         drift: rows of `shift.drift`.
         recalibration: rows of `recalibrating.learning_curve`.
-        transport: what the run's cuts promised on its validation side and do here.
+        transport: the run's thresholds, on its validation side and here.
         findings: what a reader must know.
         quarantine: (path, reason) of files that cannot be read.
         alpha: allowed miscoverage of the prediction sets, or None where there are none.
@@ -95,7 +95,7 @@ def validate_externally(
     Args:
         place: the run folder.
         data: folder, manifest or URL of the other scans, with labels.
-        subject: who is who there, as in `fit`.
+        subject: their subjects, as in `fit`.
         draws: behind each interval.
         seed: of the draws.
         device: where the network runs.
@@ -163,14 +163,14 @@ def _read(
     index = np.array([index_by_class.get(meant.get(name, ""), -1) for name in intake.cohort.classes])
     labels = index[intake.cohort.labels]
     relabelled = replace(intake.cohort, labels=labels, classes=loaded.classes).take(labels >= 0)
-    strangers = sorted(set(intake.cohort.classes) - set(meant))
-    if strangers:
-        text = f"The run knows no class {', '.join(strangers)}: {int((labels < 0).sum()):,} scans were left out."
+    unknown_labels = sorted(set(intake.cohort.classes) - set(meant))
+    if unknown_labels:
+        text = f"The run knows no class {', '.join(unknown_labels)}: {int((labels < 0).sum()):,} scans were left out."
         findings.append(Finding("external.labels", "warning", text))
     absent = [name for name in loaded.classes if name not in set(meant.values())]
     if absent:
         text = (
-            f"Nobody here has {', '.join(absent)}: it has no sensitivity, is left out of means over classes, and nothing "
+            f"No scan here has {', '.join(absent)}: it has no sensitivity, is left out of means over classes, and nothing "
             "is learnt of how the run does on it."
         )
         findings.append(Finding("external.classes", "warning", text))
@@ -205,7 +205,7 @@ def check_training_overlap(
     if len(shared):
         text = (
             f"{len(shared)} subjects here have names that subjects of the run have ({', '.join(shared[:3])}, …). "
-            "If they are the same people, these figures are not of strangers."
+            "If they are the same people, these figures are not external."
         )
         findings.append(Finding("external.subjects", "warning", text))
     try:
@@ -230,8 +230,8 @@ def check_training_overlap(
     rows = np.unique(across[across >= len(learnt_pixels)]) - len(learnt_pixels)
     what = "seem to be turned, shifted or brightened copies of scans that this run learnt from"
     if len(rows) and accept_copies:
-        told = f"{len(rows):,} of {len(other):,} scans {what}; somebody looked, and goes on."
-        return [*findings, Finding("external.copies", "warning", told, tuple(other.path[rows].tolist()))]
+        text = f"{len(rows):,} of {len(other):,} scans {what}; accepted after review (--accept-copies)."
+        return [*findings, Finding("external.copies", "warning", text, tuple(other.path[rows].tolist()))]
     _refuse(other.path[rows], len(other), what, " If your eyes say otherwise, go on with --accept-copies.")
     text = f"None of {len(other):,} scans is a copy of the {len(learnt):,} that the run learnt from, exact or changed."
     return [*findings, Finding("external.copies", "note", text)]
@@ -246,27 +246,27 @@ def _refuse(paths: StrArray, count: int, what: str, escape: str = "") -> None:
 
 
 def _answer(
-    loaded: Bundle, known: Cohort, device: str, progress: bool
+    loaded: Bundle, other: Cohort, device: str, progress: bool
 ) -> tuple[Predictions, Predictions | None, Sequence[tuple[str, str]]]:
     """The bundle's answers, with labels, by scan and by subject."""
-    root = cohort.remote.local_root(known.root)
+    root = cohort.remote.local_root(other.root)
     answer = loaded.predict(
-        [root / path for path in known.path.tolist()],
-        known.subject.tolist() if known.subjects_known else None,
-        dict(known.groups),
-        words=known.text.tolist() if known.text is not None and loaded.recipe.model.reads_words else None,
-        names=known.path,
+        [root / path for path in other.path.tolist()],
+        other.subject.tolist() if other.subjects_known else None,
+        dict(other.groups),
+        words=other.text.tolist() if other.text is not None and loaded.recipe.model.reads_words else None,
+        names=other.path,
         device=device,
         progress=progress,
     )
-    label = dict(zip(known.path.tolist(), known.labels.tolist(), strict=True))
+    label = dict(zip(other.path.tolist(), other.labels.tolist(), strict=True))
     labels = np.array([label[path] for path in answer.scans.scans.tolist()], dtype=np.int64)
     scans = replace(answer.scans, labels=labels)
     if answer.subjects is None:
-        own = np.array([known.subject[known.path.tolist().index(path)] for path in answer.scans.scans.tolist()])
+        own = np.array([other.subject[other.path.tolist().index(path)] for path in answer.scans.scans.tolist()])
         return replace(scans, subjects=own), None, answer.quarantine
     names, codes = np.unique(scans.subjects, return_inverse=True)
-    common = dict(zip(names.tolist(), common_label(labels, codes, len(known.classes)).tolist(), strict=True))
+    common = dict(zip(names.tolist(), common_label(labels, codes, len(other.classes)).tolist(), strict=True))
     pooled = np.array([common[name] for name in answer.subjects.subjects.tolist()], dtype=np.int64)
     return scans, replace(answer.subjects, labels=pooled), answer.quarantine
 

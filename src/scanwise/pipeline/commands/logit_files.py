@@ -1,7 +1,7 @@
-"""Files of logits, from scanwise or from anywhere, looked through before anything is promised from them.
+"""Files of logits, from scanwise or from anywhere, checked before any guarantee is given from them.
 
 A file is an npz with `logits` (N, C) or (N, T, C) and `labels` (N,). What else it may hold is in `Logits`; where it
-lacks `scans`, `subjects` or `classes` they are counted: then each scan stands for a person of its own, and that is said.
+lacks `scans`, `subjects` or `classes` they are counted: then each scan stands for a person of its own, and a note says so.
 """
 
 from collections.abc import Iterator, Mapping
@@ -82,7 +82,7 @@ def read_logit_file(path: Path, side: Side) -> LogitFile:
 
 
 def _filled(arrays: Mapping[str, Any], side: Side) -> dict[str, Any]:
-    """What was read, with names counted where there are none; every array has the shape that it needs."""
+    """The arrays of a file, with names counted where there are none, after a check of their shapes."""
     if arrays["logits"].dtype.kind not in "fiu":
         raise DataError(f"logits must be numbers; they are {arrays['logits'].dtype}.")
     logits = check_logits(arrays["logits"])
@@ -111,7 +111,7 @@ def _filled(arrays: Mapping[str, Any], side: Side) -> dict[str, Any]:
 def _check(logits: Logits, side: Side) -> None:
     if len(set(logits.classes)) < len(logits.classes):
         raise DataError(f"two classes have one name: {', '.join(logits.classes)}.")
-    refuse_rows(logits.subjects == "", "no subject; who it is decides what may be promised")
+    refuse_rows(logits.subjects == "", "no subject; the guarantee depends on the subjects")
     if logits.features is not None:
         check_features(logits.features)
     again = np.ones(len(logits), dtype=np.bool_)
@@ -124,7 +124,7 @@ def _check(logits: Logits, side: Side) -> None:
             constant, f"the label {only!r} and none another: one class says nothing about telling classes apart"
         )
     if logits.protocol not in ("", "honest"):
-        raise DataError(f"these logits are of protocol {logits.protocol!r}, which leaks; nothing can be promised.")
+        raise DataError(f"these logits are of protocol {logits.protocol!r}, which leaks; no guarantee can be given.")
     if logits.split in {"train", *SIDES} - {side}:
         raise DataError(f"these logits are of the {logits.split} side; here those of the {side} side belong.")
 
@@ -157,8 +157,8 @@ def _refuse_shared(what: Literal["scan", "subject"], first: LogitFile, second: L
             for rows_found, given in ((here, first), (there, second))
         )
         raise DataError(
-            f"{len(np.unique(first_names[here]))} {what}s are on both sides, such as {str(first_names[here[0]])!r}: {rows}. Nothing "
-            f"can be promised then; give every {what} to one side."
+            f"{len(np.unique(first_names[here]))} {what}s are on both sides, such as {str(first_names[here[0]])!r}: {rows}. No "
+            f"guarantee can be given then; give every {what} to one side."
         )
 
 
@@ -169,10 +169,10 @@ def check_not_overwriting(out: Path, *given: Path) -> None:
 
 
 def missing_subject_notes(files: Mapping[Side, LogitFile]) -> tuple[str, ...]:
-    """What must be said of files that name no subjects."""
+    """A note on each file that names no subjects."""
     return tuple(
-        f"{given.path} names no subjects: each scan is taken for a person of its own. Where people repeat, this "
-        "promises too much."
+        f"{given.path} names no subjects: each scan is taken for a person of its own. Where people repeat, the "
+        "guarantee is too optimistic."
         for given in files.values()
         if not given.people
     )

@@ -18,7 +18,7 @@ from scanwise.recipe import load_recipe
 
 @dataclass(frozen=True, slots=True)
 class ManifestResult:
-    """What was written, and where.
+    """The manifest that was written.
 
     Attributes:
         manifest: the table.
@@ -34,7 +34,7 @@ class ManifestResult:
 
     @property
     def summary(self) -> str:
-        """How much of what there is, in one line."""
+        """Counts of scans, files, subjects and labels, in one line."""
         scans = self.scans
         labels = [f"{label or '(none)'} {count:,}" for label, count in sorted(Counter(scans.label.tolist()).items())]
         people = f"{len(set(scans.subject.tolist())):,}" if scans.subject is not None else "unknown"
@@ -58,7 +58,7 @@ def make_manifest(
     Args:
         data: folder, manifest or fsspec URL. A folder without class folders gives an empty label to fill in.
         out: the table; its name ends in .csv, .tsv, .parquet or .xlsx.
-        source: the recipe whose `data` section says how volumes are cut; the defaults if nothing is said.
+        source: the recipe whose `data` section says how volumes are cut; default: the defaults of a recipe.
         settings: `data.axis=coronal` and the like, laid over it.
         subject: as for `fit`.
         pseudonymise: put keyed hashes in place of subjects and of names in paths; on this machine the table leads to
@@ -87,15 +87,15 @@ def make_manifest(
     return ManifestResult(out, _write_unused(scans, out), scans, len(np.unique(rows)))
 
 
-def _list(place: Path, subject: str, label: str, *, anywhere: bool) -> Listing:
+def _list(root: Path, subject: str, label: str, *, anywhere: bool) -> Listing:
     """The labelled scans; of a folder of loose files, these without labels."""
-    if not place.is_dir() or folders.tops(folders.descend(place)):
-        return layouts.discover(place, subject, label, anywhere=anywhere)
-    listing = layouts.unlabelled([place], None, subject)
-    below = len(str(place)) + 1
+    if not root.is_dir() or folders.tops(folders.descend(root)):
+        return layouts.discover(root, subject, label, anywhere=anywhere)
+    listing = layouts.unlabelled([root], None, subject)
+    below = len(str(root)) + 1
     return replace(
         listing,
-        root=place,
+        root=root,
         path=texts(path[below:] for path in listing.path.tolist()),
         unused=tuple((path[below:], reason) for path, reason in listing.unused),
         remarks=("There are no class folders, so no label is known: fill in that column.",),

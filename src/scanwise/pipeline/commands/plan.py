@@ -1,11 +1,11 @@
-"""What a fit would do, before it does it: cells, time and disk."""
+"""The plan of a fit: subjects and scans of each cell, time and disk."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scanwise.cohort import splits
 from scanwise.pipeline.context import Context
-from scanwise.pipeline.preflight import preflight
+from scanwise.pipeline.preflight import build_checked_network, preflight
 from scanwise.recipe import Recipe, Train, TrainingStage
 from scanwise.records import SIDES
 from scanwise.run import spell_time
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FitPlan:
-    """What a fit would do.
+    """The plan of a fit.
 
     Attributes:
         classes: headings of the cells.
@@ -35,7 +35,7 @@ def plan_fit(context: Context) -> FitPlan:
     from scanwise import training
 
     recipe = context.recipe
-    network = preflight(context)
+    network = preflight(context) or build_checked_network(context)
     map_bytes = _map_size(network, recipe)
     speed = training.time_steps(network, recipe, context.device)
     cells: list[tuple[str, ...]] = []

@@ -1,4 +1,4 @@
-"""What `scanwise calibrate` and `scanwise conformal` do with files of logits: probabilities, and sets that cover."""
+"""The commands `calibrate` and `conformal`: calibrated probabilities and prediction sets from files of logits."""
 
 import hashlib
 import json
@@ -47,7 +47,7 @@ class CalibrationResult:
         calibrator: that was learnt.
         given: what it learnt on.
         figures: name, value without it and with it; of rows whose subjects were held out.
-        notes: what must be said.
+        notes: for the user.
     """
 
     calibrator: calibration.Calibrator
@@ -72,9 +72,9 @@ class PredictionSets:
         fitted: the thresholds.
         lines: everyone, then each cell.
         sizes: the rows by the size of their sets.
-        promise: what is promised, and to whom.
-        alike: tests of what the promise rests on, in words.
-        notes: what must be said.
+        promise: the guarantee, and for which units.
+        alike: tests of the assumption of the guarantee, in words.
+        notes: for the user.
     """
 
     sets: BoolArray
@@ -165,7 +165,7 @@ def make_prediction_sets(
         alpha: allowed miscoverage.
         by: "class", or a group column, for coverage in each of its cells; "" for everyone together.
         by_subject: pool the scans of each subject first.
-        calibrator: what `fit_calibrator` wrote, or a run's calibrator.json; the softmax if nothing is said.
+        calibrator: what `fit_calibrator` wrote, or a run's calibrator.json; default: the softmax.
         tune: a file of validation logits, to choose lambda and k_reg on.
 
     Raises:
@@ -295,13 +295,13 @@ def _whom(fitted: Fitted) -> str:
 
 
 def _notes(files: Mapping[Side, LogitFile], fitted: Fitted, by: str, options: Mapping[str, Any]) -> list[str]:
-    """What must be said of the sets."""
+    """Notes on the sets."""
     learned_on, test, notes = files["calibration"], files["test"], []
     if "random scan" in _whom(fitted):
         people = len(np.unique(learned_on.logits.subjects))
         notes.append(
             f"{learned_on.path} has {len(learned_on.logits)} scans of {people} subjects. Scans of one person are no independent "
-            "draws: thresholds are hierarchical quantiles over subjects, and the promise is for a random scan of a new "
+            "draws: thresholds are hierarchical quantiles over subjects, and the guarantee is for a random scan of a new "
             "subject, not for all of them at once."
         )
     if "penalty" in options:

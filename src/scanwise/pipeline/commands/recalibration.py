@@ -1,4 +1,4 @@
-"""What a hospital would gain by recalibrating with some people of its own, tried on the others."""
+"""The gain from recalibrating with some local subjects, measured on the others."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def recalibration_curve(
     Which n subjects are local is drawn `repeats` times; at least half of the subjects always stay to judge on.
 
     Args:
-        said: answers with labels; rows of one subject stay together.
+        predictions: with labels; rows of one subject stay together.
         alpha: allowed miscoverage of the sets, or None for no sets.
         repeats: draws of local subjects.
         seed: of the draws.

@@ -1,4 +1,4 @@
-"""The audit: read the scans, find out who is who, look at them from every side, and say what was found."""
+"""The audit: read the scans, recover subjects where they are not given, run the checks, write the result."""
 
 import logging
 import shutil
@@ -29,7 +29,7 @@ log = logging.getLogger("scanwise")
 Quarantine = tuple[tuple[str, str], ...]
 
 LOOK = Recipe(name="audit", data=registration.THUMBNAIL)
-"""How scans are read for an audit."""
+"""The recipe that an audit reads scans with."""
 
 
 def audit_scans(
@@ -45,7 +45,7 @@ def audit_scans(
 
     Args:
         data: as in `fit`.
-        subject: as in `fit`; "auto" or nothing recovers who is who from the pixels where the data does not say it.
+        subject: as in `fit`; "auto" or nothing recovers the subjects from the pixels where the data does not give them.
         checks: names of `audit.CHECKS`.
         seed: of everything random.
         pseudonymise: as in `fit`.
@@ -125,14 +125,14 @@ def gather_evidence(
     seek: bool = True,
     progress: bool = False,
 ) -> Evidence:
-    """What all checks look at; who is who is recovered from the pixels where it is not given, if they can tell.
+    """Evidence for all checks; subjects that are not given are recovered from the pixels, where possible.
 
     Args:
         known: the scans.
         thumbnails: (N, S, S, 1) in the convention of `registration.THUMBNAIL`.
         quarantine: what could not be read.
         seed: of everything random.
-        seek: look for augmented copies, which takes the longest; where nobody knows who is who they are needed anyway.
+        seek: look for augmented copies, which takes the longest; where subjects are unknown they are needed anyway.
         progress: say what is looked for.
     """
     pixels = thumbnails.reshape(thumbnails.shape[:3])
@@ -211,14 +211,13 @@ def write_audit(result: AuditResult, folder: Path) -> Path:
 
 def write_audit_page(result: AuditResult, folder: Path) -> Path:
     """Write the page, `findings.json` and the pictures, beside what else the folder holds."""
-    return page.write_audit_page(folder, result.noted, result.evidence.pixels, result.verdict, result.facts())
+    return page.write_audit_page(folder, result.checked, result.evidence.pixels, result.verdict, result.facts())
 
 
 def write_fixed_manifest(result: AuditResult, file: Path) -> str:
     """Write a manifest with the people that were given or recovered, without exact copies, with a safe split.
 
-    Of scans with the same pixels the first stays; where they have two labels none does, for nobody knows which is
-    right. Augmented copies stay, under the subject of their origin. Where nobody knows who is who the column `split`
+    Of scans with the same pixels the first stays; where they have two labels none does, since either may be wrong. Augmented copies stay, under the subject of their origin. Where subjects are unknown the column `split`
     stays empty: no split would be safe.
 
     Returns:
@@ -232,7 +231,7 @@ def write_fixed_manifest(result: AuditResult, file: Path) -> str:
         mended = replace(mended, given=splits.make_splits(mended, LOOK.split, result.evidence.seed)[0].side)
         messages.append(f"{counted(len(np.unique(mended.subject)), 'subject')}, split by subject")
     else:
-        messages.append("no split, because nobody knows who is who")
+        messages.append("no split, because the subjects are unknown")
     with run.writing(file) as temporary:
         manifests.write_manifest(as_listing(mended), temporary, file)
     return "; ".join([counted(len(mended), "scan"), *messages])

@@ -1,4 +1,4 @@
-"""What a fit learns after training: temperatures, thresholds of prediction sets, what is strange, whom to answer."""
+"""Calibration after training: temperatures, thresholds of prediction sets, the novelty detector and abstention."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from scanwise.run import Fit
 from scanwise.uncertainty import Abstention, abstention_grid
 
 RISKS = (0.05, 0.1, 0.2, 0.3)
-"""Errors among the answered that a report tells about, besides the one that the recipe allows."""
+"""Error rates among the answered that a report lists, besides the one that the recipe allows."""
 
 
 def calibrate_fit(context: Context, fit_dir: Fit) -> None:
@@ -29,7 +29,7 @@ def calibrate_fit(context: Context, fit_dir: Fit) -> None:
 
 
 def choose_pooling(validation: Logits, choice: str) -> str:
-    """How scans of a subject become one answer; `auto` is what has the lowest NLL on validation subjects.
+    """The pooling of the scans of a subject; `auto` takes the one with the lowest NLL on validation subjects.
 
     Each way gets its own temperature first, so that none loses by being too sure alone. Of equals the first is taken.
     """
@@ -92,7 +92,7 @@ def _draws(context: Context, scans: Logits, units: Logits) -> FloatArray | None:
 
 
 def _learn_abstention(context: Context, fit_dir: Fit, pooled: dict[str, Logits]) -> None:
-    """Whom to answer so that errors are bounded: thresholds to try from validation subjects, tested on calibration."""
+    """Learn when to abstain so that errors are bounded: thresholds from validation subjects, tested on calibration."""
     calibrator = calibration.calibrator_from_dict(run.read_json(fit_dir.calibrator)["subject"])
     learn = pooled["calibration"]
     uncertainty = {side: 1.0 - calibrator(logits.logits).max(axis=1) for side, logits in pooled.items()}

@@ -1,4 +1,4 @@
-"""The network beside its trivial rivals, on the same scans: their answers, and the figures of both."""
+"""The network beside simple baselines on the same scans: predictions and metrics of both."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -37,7 +37,7 @@ class ModelPredictions:
 
 
 def predict_baselines(context: Context, fit_dir: Fit, split: Split, test: Logits) -> list[ModelPredictions]:
-    """The trivial classifiers on the same split; what they say is kept beside the network's logits."""
+    """Predictions of the simple baselines on the same split, kept beside the network's logits."""
     train, rows = split.rows("train"), split.rows("test")
     labels, subjects = context.cohort.labels[train], context.cohort.subject[train]
     pixels = {"train": _small(context.store, train), "test": _small(context.store, rows)}
@@ -51,8 +51,8 @@ def predict_baselines(context: Context, fit_dir: Fit, split: Split, test: Logits
             given = _titles(context, train, rows)
         if given is None:
             continue
-        rival, count = spec.fit_predict, len(context.cohort.classes)
-        scans = _as_logits(rival(given["train"], labels, subjects, given["test"], count), test)
+        baseline, count = spec.fit_predict, len(context.cohort.classes)
+        scans = _as_logits(baseline(given["train"], labels, subjects, given["test"], count), test)
         people = pooling.pool_by_subject(scans)
         if spec.by_subject:  # its classic form: one mean feature a subject, and a regression over subjects
             means = baselines.mean_features_by_subject(given["train"], labels, subjects)
@@ -60,14 +60,14 @@ def predict_baselines(context: Context, fit_dir: Fit, split: Split, test: Logits
                 given["test"], np.zeros_like(test.labels), test.subjects
             )
             order = [names.tolist().index(subject) for subject in pooled.subjects.tolist()]
-            people = _as_logits(rival(*means, test_means[order], count), pooled)
+            people = _as_logits(baseline(*means, test_means[order], count), pooled)
         for unit, answers in (("scan", scans), ("subject", people)):
             run.save(answers, fit_dir.rival(name, unit))
     return load_baselines(fit_dir, split, context.recipe.rivals.names)
 
 
 def load_baselines(fit_dir: Fit, split: Split, names: Sequence[str]) -> list[ModelPredictions]:
-    """Those of the named rivals that answered in a fit, as `predict_baselines` kept them."""
+    """Predictions of the named baselines in a fit, as `predict_baselines` kept them."""
     predictions = []
     for name in names:
         if fit_dir.rival(name, "scan").is_file():
@@ -77,7 +77,7 @@ def load_baselines(fit_dir: Fit, split: Split, names: Sequence[str]) -> list[Mod
 
 
 def predict_without_parts(fit_dir: Fit, split: Split, recipe: Recipe) -> list[ModelPredictions]:
-    """The network's own answers where a part of what it reads is gone; without sets, for nothing was promised there."""
+    """The network's predictions without a part of its input; without sets, since no guarantee covers them."""
     predictors = bundle.load_predictors(fit_dir)
     plain: dict[Unit, Predictor] = {
         unit: replace(predictor, sets=None, detector=None) for unit, predictor in predictors.items()
@@ -103,7 +103,7 @@ def _as_logits(probs: FloatArray, like: Logits) -> Logits:
 
 
 def _small(store: Store, rows: IntArray, side: int = 64, block: int = 512) -> Pixels:
-    """Scans for rivals, which look at small pixels anyway: averaged down to at most 64 × 64, block by block."""
+    """Scans for baselines, which read small images anyway: averaged down to at most 64 × 64, block by block."""
     blocks = (store.read(rows[start : start + block]) for start in range(0, len(rows), block))
     return np.concatenate(
         [np.rint(baselines.average_areas(pixels, (side, side))).astype(np.uint8) for pixels in blocks]
@@ -142,7 +142,7 @@ def _compute_features(context: Context) -> FloatArray:
 
 
 def measure_models(context: Context, predictions: Sequence[ModelPredictions]) -> list[Metric]:
-    """Figures of every model, fit and unit, and each rival's paired difference to the network."""
+    """Figures of every model, fit and unit, and each baseline's paired difference to the network."""
     section = context.recipe.evaluation
     metrics: list[Metric] = []
     for group in _with_pooled(predictions):
@@ -161,7 +161,7 @@ def measure_models(context: Context, predictions: Sequence[ModelPredictions]) ->
                     accuracy_only=leaked,
                     ordered=context.cohort.ordered,
                     ratings=cdr_by_class(context.recipe, context.cohort.classes),
-                    by_class=entry is network,  # of rivals the whole is enough
+                    by_class=entry is network,  # of baselines the whole is enough
                     **shared,
                 )
                 if entry is network:

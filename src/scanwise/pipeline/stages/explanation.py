@@ -1,10 +1,10 @@
-"""Why these answers: heatmaps of test scans, the checks that they must pass, and what they add up to.
+"""Explanations: heatmaps of test scans, the checks that they must pass, and their summary.
 
 RUN/heatmaps/  checks.json      what each check found, and the badge
                maps.npz         the maps of the scans that were checked
                class-N.png      surest right, surest wrong, most uncertain; class-N-scans.png and -maps.png to lay over it
                mean.png  regions.csv        over registered scans; where the method passed
-               components.csv  words.csv …  what the parts of a network say (`parts`)
+               components.csv  words.csv …  the parts of a network (`explanation_parts`)
 RUN/retrained/ labels/ seed/    two more trainings, where the recipe asks for them
 """
 
@@ -45,7 +45,7 @@ log = logging.getLogger("scanwise")
 
 CHECKS = layout.CHECKS
 WORDS = "words"
-"""What stands for the method where there are no heatmaps: words are taken out one by one."""
+"""The name of the method where there are no heatmaps: words are taken out one by one."""
 PREFIX = "explanation."
 SPREAD = 4
 """Scans of which members are compared."""
@@ -73,7 +73,7 @@ def explain_run(context: Context, folder: Run, predictions: Sequence[ModelPredic
 
 
 def follow_explanation(context: Context, folder: Run) -> None:
-    """What the other of several processes do of it: train with the first one what the checks need."""
+    """The part of the other processes: train, together with the first one, what the checks need."""
     if _is_due(context, folder):
         _retrained(context, folder, context.splits[0])
 
@@ -85,7 +85,7 @@ def _is_due(context: Context, folder: Run) -> bool:
 
 
 def check_explanation_method(context: Context) -> None:
-    """Ask the method of the recipe once, of an untrained network and a blank scan: it may not apply, and training is long.
+    """Try the recipe's method once on an untrained network and a blank scan: it may not apply, and training is long.
 
     Raises:
         RecipeError: if there is no such layer, or nothing of this network that the method reads.
@@ -107,7 +107,7 @@ def check_explanation_method(context: Context) -> None:
 
 
 def explanation_options(work_recipe: Any, device: str, progress: bool) -> dict[str, Any]:
-    """What a recipe says of how to explain, for `explanation.maps`."""
+    """Options of `explanation.maps` from a recipe."""
     section, batch = work_recipe.explain, min(MOST, work_recipe.train.batch)  # gradients take the memory of training
     return {"method": section.method, "layer": section.layer, "batch": batch, "device": device, "progress": progress}
 
@@ -128,7 +128,7 @@ def _make(
     checks = _check(context, split, subject, masks, others)
     learnt = _learnt(context, predictions)
     reasons = sanity.failure_reasons([*checks, *learnt])
-    explained = _told(context, predictions, some, rows, subject.targets[:, 0])
+    explained = _explained_scans(context, predictions, some, rows, subject.targets[:, 0])
     method = sanity.method_name(options)
     maps = [
         with_check_result(Heatmap(name, int(target), values, method, float(prob)), reasons)
@@ -164,7 +164,7 @@ def _make(
 
 
 def _make_words(context: Context, fit_dir: Fit, split: Split, predictions: Predictions, out: Path) -> None:
-    """Of a network that reads words alone: what each word gave."""
+    """The contribution of each word, for a network that reads words alone."""
     from scanwise.explanation import sanity
 
     network, vocabulary, _ = load_network(context, fit_dir, split)
@@ -186,7 +186,7 @@ def _make_words(context: Context, fit_dir: Fit, split: Split, predictions: Predi
 
 
 def _learnt(context: Context, predictions: Predictions) -> "list[SanityCheck]":
-    """Whether the network tells the classes at all, one scan a subject."""
+    """Whether the network distinguishes the classes at all, one scan a subject."""
     from scanwise.explanation import sanity
 
     if predictions.labels is None:
@@ -204,7 +204,7 @@ def _write_checks(
     halves: "Mapping[str, Sequence[SanityCheck]]",
     words_checks: "Sequence[SanityCheck] | None",
 ) -> None:
-    """What was found of the method of the recipe, of the maps of each half, and of the words; and a verdict on each."""
+    """Write the checks of the recipe's method, of the maps of each half and of the words, with a verdict on each."""
     from scanwise.explanation import components, sanity
 
     checked = {components.HALF_METHODS[name]: ("", results) for name, results in halves.items()}
@@ -231,16 +231,16 @@ def _of(check: "SanityCheck") -> dict[str, Any]:
     return {"name": check.name, "passed": check.passed, "message": check.message, "figures": check.figures}
 
 
-def _told(
+def _explained_scans(
     context: Context, predictions: Predictions, some: IntArray, rows: IntArray, targets: IntArray
 ) -> ExplainedScans:
-    """Some of the scans that were judged, with pixels and titles."""
+    """Some of the predicted scans, with pixels and titles."""
     classes, reads = context.cohort.classes, context.recipe.model.reads_words
     return ExplainedScans(
         names=[str(name) for name in predictions.scans[some]],
         scans=None if context.recipe.model.name == "text" else context.store.read(rows[some]),
         targets=targets,
-        said=predictions.probs[some],
+        class_probs=predictions.probs[some],
         classes=classes,
         truth=[""] * len(some)
         if predictions.labels is None
@@ -273,7 +273,7 @@ def _check(
 
 
 def _retrained(context: Context, folder: Run, split: Split) -> dict[str, Fit]:
-    """Where asked for, the same training on labels shuffled between people, and from another seed; what is there is kept."""
+    """The same training on labels shuffled between people, and from another seed, if the recipe wants it; finished ones are kept."""
     fit_dirs: dict[str, Fit] = {}
     if not context.recipe.explain.retrain or context.recipe.model.name == "text":
         return fit_dirs
@@ -290,14 +290,14 @@ def _retrained(context: Context, folder: Run, split: Split) -> dict[str, Fit]:
 
 
 def shuffled_labels(context: Context, seed: int) -> IntArray:
-    """(N,) labels of all scans, dealt anew among the people."""
+    """(N,) labels of all scans, shuffled between people."""
     people, first, subject_codes = np.unique(context.cohort.subject, return_index=True, return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(people))
     return np.asarray(context.cohort.labels[first][order][subject_codes])
 
 
 def _examples(context: Context, predictions: Predictions) -> list[tuple[int, str]]:
-    """Rows of what was said that are worth a look, class by class, and of what each is an example."""
+    """Rows of the predictions to show, class by class, and the kind of example of each."""
     from scanwise.explanation import drawing
 
     if predictions.labels is None:
@@ -369,7 +369,7 @@ def _words(
         kinds.setdefault(row, []).append(kind)
     drawn = {int(row) for row in some}
     chosen = np.array([*kinds, *sorted(drawn - set(kinds))], dtype=np.int64)
-    explained = _told(context, predictions, chosen, rows, predictions.predicted[chosen])
+    explained = _explained_scans(context, predictions, chosen, rows, predictions.predicted[chosen])
     write_words(
         network,
         vocabulary,
@@ -421,7 +421,7 @@ def save_heatmaps(maps: Sequence[Heatmap], path: Path) -> None:
 
 
 def _note(folder: Run, out: Path) -> None:
-    """Put what the checks found among the findings of the run."""
+    """Add the findings of the checks to those of the run."""
     others = [finding for finding in load_findings(folder.findings) if not finding.check.startswith(PREFIX)]
     findings = [Finding(**{**row, "scans": tuple(row["scans"])}) for row in run.read_json(out / CHECKS)["findings"]]
     for finding in findings:

@@ -1,4 +1,4 @@
-"""What the parts of a network say: the halves of a hybrid, words beside images, members that differ.
+"""Explanations of the parts of a network: the halves of a hybrid, words beside images, members that differ.
 
 HEATMAPS/  components.csv  components/NNN.png   a row and a picture a scan: where each half looks and what it gives
            words.csv  words/NNN.png             a row a word: what it gave; where the words look in the scan
@@ -35,13 +35,13 @@ WORD_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class ExplainedScans:
-    """Scans that are explained, and what is known of each.
+    """Scans that are explained, with their predictions and true classes.
 
     Attributes:
         names: of the scans.
         scans: (N, H, W, C) uint8; None for a network that reads words alone.
         targets: (N,) the class that is explained.
-        said: (N, C) calibrated probabilities of all classes.
+        class_probs: (N, C) calibrated probabilities of all classes.
         classes: all their names.
         truth: the name of the true class of each; "" where it is not known.
         titles: as the network reads them; empty for one that reads none.
@@ -51,7 +51,7 @@ class ExplainedScans:
     names: Sequence[str]
     scans: Any
     targets: IntArray
-    said: FloatArray
+    class_probs: FloatArray
     classes: Sequence[str]
     truth: Sequence[str]
     titles: Sequence[str] = ()
@@ -60,7 +60,7 @@ class ExplainedScans:
     @property
     def probs(self) -> FloatArray:
         """(N,) of the class that is explained."""
-        return np.asarray(np.take_along_axis(self.said, self.targets[:, None], axis=1)[:, 0])
+        return np.asarray(np.take_along_axis(self.class_probs, self.targets[:, None], axis=1)[:, 0])
 
 
 # --- the halves of a hybrid ---
@@ -84,7 +84,7 @@ def check_halves(
     batch: int,
     device: str,
 ) -> dict[str, "list[SanityCheck]"]:
-    """What the checks of the map of each half find, by its name; `masks` (N, H, W) say where the foreground is."""
+    """The checks of the map of each half, by its name; `masks` (N, H, W) mark the foreground."""
     from scanwise.explanation import components, sanity
 
     some = slice(0, CHECKED)
@@ -107,14 +107,14 @@ def write_components(
 
     Args:
         reasons: of each half that was checked, why its map may not be believed.
-        pictures: their names below `out`; unsaid, `components/NNN.png`.
+        pictures: their names below `out`; default: `components/NNN.png`.
     """
     from scanwise.explanation import components
 
     passed = {f"{half}_passed": int(not reasons[half]) if half in reasons else "" for half in components.HALF_METHODS}
     rows = []
     for index, component in enumerate(
-        components.summarise_halves(looks, explained.said, explained.names, explained.classes)
+        components.summarise_halves(looks, explained.class_probs, explained.names, explained.classes)
     ):
         picture = pictures[index] if pictures else f"components/{index:03d}.png"
         with run.writing(out / picture) as temporary:
@@ -215,7 +215,7 @@ def _lines(
     checked: Sequence[bool],
     picture: str,
 ) -> list[tuple[object, ...]]:
-    """A row a word of one title; an empty row for a scan without one. A word that is not read has nothing to tell."""
+    """A row a word of one title; an empty row for a scan without one. A word that is not read has empty cells."""
     share = "" if effects.shares is None else round(float(effects.shares[index, 0]), 4)
     before = (
         explained.names[index],

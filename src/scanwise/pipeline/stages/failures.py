@@ -1,4 +1,4 @@
-"""The gravest mistakes, to be looked at: test scans that the network called wrong and was surest about."""
+"""The most confident errors, for review: test scans predicted wrongly with the highest probability."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ COLUMNS = ("path", "subject", "label", "predicted", "probability", "probability_
 
 
 def write_failures(context: Context, folder: Run, predictions: Predictions) -> None:
-    """Write `figures/failures.png` and `tables/failures`, the surest mistakes first, one a subject."""
+    """Write `figures/failures.png` and `tables/failures`, the most confident errors first, one a subject."""
     rows = most_confident_errors(predictions)
     row_by_path = {path: row for row, path in enumerate(context.cohort.path.tolist())}
     labels, called = np.asarray(predictions.labels), predictions.predicted
@@ -46,7 +46,7 @@ def write_failures(context: Context, folder: Run, predictions: Predictions) -> N
 
 
 def most_confident_errors(predictions: Predictions, most: int = MOST) -> IntArray:
-    """Rows that are wrong, the surest of each subject, the surest subjects first."""
+    """Rows that are wrong, the most confident of each subject, the most confident first."""
     wrong = np.flatnonzero(predictions.predicted != np.asarray(predictions.labels))
     order = wrong[np.argsort(-predictions.probs[wrong].max(axis=1), kind="stable")]
     _, first = np.unique(predictions.subjects[order], return_index=True)

@@ -1,4 +1,4 @@
-"""Cuts that validation people choose and test people judge, and what acting on a probability is worth."""
+"""Thresholds chosen on validation subjects and measured on test subjects, and decision curves."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from scanwise.reporting import legacy_tables
 from scanwise.run import Fit, Run
 
 ANONYMOUS = "0" * 64
-"""Cuts look at probabilities alone, never at randomised sets, so no hash of a scan is needed."""
+"""Thresholds use probabilities alone, never at randomised sets, so no hash of a scan is needed."""
 UNITS = ("scans", "subjects")
 
 
@@ -52,7 +52,7 @@ def _transport(
 
 
 def validation_predictions(fit_dir: Fit) -> tuple[Predictions, Predictions]:
-    """What a fit says of its own validation side, by scan and by subject."""
+    """Predictions of a fit on its own validation side, by scan and by subject."""
     logits = Logits.load(fit_dir.logits("validation"))
     return bundle.predict_scans_and_subjects(bundle.load_predictors(fit_dir), logits, [ANONYMOUS] * len(logits))
 

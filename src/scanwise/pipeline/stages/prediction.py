@@ -1,4 +1,4 @@
-"""What the network of a fit says of each side, and of made-up scans that it should not know."""
+"""Logits of each side of a fit, and of altered scans that are unlike training."""
 
 import zipfile
 from collections.abc import Callable, Mapping
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from scanwise.models.vocabulary import Vocabulary
 
 ALTERED = "strange"
-"""The name of the logits of made-up scans, beside those of the sides."""
+"""The name of the logits of altered scans, beside those of the sides."""
 MOST_ALTERED = 64
-"""Test scans that each kind of made-up scan is made from."""
+"""Test scans that each kind of altered scan is made from."""
 
 
 def noise_scans(pixels: Pixels, rows: IntArray) -> Pixels:
@@ -57,7 +57,7 @@ class AlteredScans:
 
 
 def predict_sides(context: Context, fit_dir: Fit, split: Split) -> None:
-    """Write logits of every side that judges; of honest fits also what it takes to tell strange scans from these."""
+    """Write logits of all sides but training; of honest fits also those that detecting scans unlike training needs."""
     rows_by_name = {side: split.rows(side) for side in SIDES[1:]}
     if split.protocol == "honest":
         train, test = split.rows("train"), rows_by_name["test"]
@@ -99,7 +99,7 @@ def _is_there(fit_dir: Fit, name: str) -> bool:
     path = fit_dir.logits(name)
     if not path.is_file():
         return False
-    if not zipfile.is_zipfile(path):  # damaged: whoever reads it says so
+    if not zipfile.is_zipfile(path):  # damaged: reading it raises the error
         return True
     with zipfile.ZipFile(path) as file:
         return "appearance.npy" in file.namelist()
@@ -140,7 +140,7 @@ def _appearance(scans: Store | AlteredScans, rows: IntArray, block: int = 512) -
 
 
 def _together(parts: Mapping[str, Logits]) -> Logits:
-    """Several kinds of made-up scans as one; the group column `kind` tells them apart."""
+    """Several kinds of altered scans as one; the group column `kind` tells them apart."""
     first = next(iter(parts.values()))
     count = len(first)
 

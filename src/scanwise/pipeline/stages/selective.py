@@ -1,4 +1,4 @@
-"""What the doubt of a fit is worth: whom to answer so that errors are bounded, and whether strange scans are noticed."""
+"""Selective prediction (abstain so that errors are bounded) and the detection of scans unlike training."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ SELECTIVE = (
 MEMBERS = ("protocol", "fold", "members", "disagreement", "kl", "told")
 DETECTION_COLUMNS = ("fold", "kind", "scans", "subjects", "score", "auroc", "flagged")
 SCORES = ("default", "features", "mahalanobis", "energy")
-"""How unlike, by what: the default, and beside it neighbours in the bare features, Mahalanobis and the energy."""
+"""Novelty scores: the default, and beside it neighbours in the bare features, Mahalanobis and the energy."""
 
 Row = dict[str, Any]
 
@@ -80,7 +80,7 @@ def _selective(row: Row, fold: int, confidence: float) -> list[Metric]:
 
 
 def selective_rows(fit_dir: Fit, entry: ModelPredictions) -> list[Row]:
-    """For each error that may be allowed: the threshold that calibration subjects gave, and what it does on the test."""
+    """For each allowed error rate: the threshold from calibration subjects, and its results on the test side."""
     abstention = run.read_json(fit_dir.abstention)
     predictions, rows = entry.subjects, []
     wrong = predictions.predicted != predictions.labels
@@ -127,7 +127,7 @@ def write_selective_tables(folder: Run, predictions: Sequence[ModelPredictions])
 
 
 def _diversity(folder: Run, predictions: Sequence[ModelPredictions]) -> list[Row]:
-    """How much the members of each network differ on its test scans; of networks that have several."""
+    """Disagreement of the members of each network on its test scans; of networks that have several."""
     from scanwise.models.diversity import Diversity
 
     rows = []
@@ -145,7 +145,7 @@ def _diversity(folder: Run, predictions: Sequence[ModelPredictions]) -> list[Row
 
 
 def detection_rows(fit_dir: Fit) -> list[Row]:
-    """How well each score tells made-up scans from the test scans, and how many the default flags."""
+    """AUROC of each score between altered and test scans, and the share that the default flags."""
     train, validation, test, strange = (
         Logits.load(fit_dir.logits(side)) for side in ("train", "validation", "test", ALTERED)
     )
@@ -191,7 +191,7 @@ def detection_scores(
 
 
 def detection_auroc(usual: FloatArray, unusual: FloatArray) -> float:
-    """The AUROC of a score: the share of pairs of a strange and a usual scan in which the strange one scores higher."""
+    """The AUROC of a score: the share of pairs of an altered and a usual scan in which the altered one scores higher."""
     scores = np.concatenate([usual, unusual])
     return float(weighted_auroc(scores, np.arange(len(scores)) >= len(usual), np.ones(len(scores))))
 

@@ -1,4 +1,4 @@
-"""The words beside the scans: what turns them into tokens, and what the network answers when a part of its input is gone."""
+"""The words beside the scans: their tokens, and inputs with a part taken away."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from scanwise.records import Cohort, IntArray, Split, StrArray
 from scanwise.run import Fit
 
 PARTS = ("without_words", "without_image", "without_class_words")
-"""What may be gone: the title, the image, or of the title those words that the class names hold."""
+"""Parts that can be taken away: the title, the image, or the words of the title that the class names hold."""
 
 
 def removable_parts(recipe: Recipe) -> tuple[str, ...]:

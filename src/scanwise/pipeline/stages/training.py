@@ -23,7 +23,7 @@ def train_fit(context: Context, fit_dir: Fit, split: Split) -> None:
     """Leave the weights of a fit in its folder; what an earlier session left there is kept."""
     if fit_dir.model.is_file():
         return
-    # What was said by a network that is gone goes too; a retrained one speaks for itself.
+    # Logits of a network that is gone go too.
     for side in (*SIDES, ALTERED, *PARTS):
         fit_dir.logits(side).unlink(missing_ok=True)
     from scanwise.training import distributed
@@ -69,7 +69,7 @@ def check_trainable(network: "Network", recipe: Recipe) -> None:
 
 
 def untrained_findings(recipe: Recipe) -> list[Finding]:
-    """What is to be known of a network that is taken as it came."""
+    """A warning about a network that is used without training."""
     if recipe.train.epochs:
         return []
     return [
@@ -77,7 +77,7 @@ def untrained_findings(recipe: Recipe) -> list[Finding]:
             "model.weights",
             "warning",
             f"Nothing was trained here (train.epochs is 0): the weights are those of {Path(recipe.model.weights).name}, and "
-            "nobody knows whether they have seen these scans or these people. If they have, no split makes the figures "
+            "it is unknown whether they have seen these scans or these people. If they have, no split makes the figures "
             "honest; only scans that their makers never had would.",
         )
     ]
@@ -96,7 +96,7 @@ def _train_one(
     encoder = None if vocabulary is None else vocabulary.encoder
     network = build_network(
         recipe.model, len(cohort.classes), recipe.data.channels, classes=cohort.classes, encoder=encoder, tell=False
-    )  # what became of a file's classifier was told when the network was tried
+    )  # preflight has reported already what became of a file's classifier
     training.train_network(
         network,
         recipe,

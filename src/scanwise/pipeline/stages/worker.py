@@ -1,4 +1,4 @@
-"""What all processes but the first do in a fit: learn with it, and leave everything else to it."""
+"""The part of all processes but the first in a fit: train with it, and leave everything else to it."""
 
 import atexit
 from pathlib import Path
