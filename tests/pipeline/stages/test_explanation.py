@@ -373,7 +373,7 @@ def test_scans_are_explained_a_few_at_a_time(
 ) -> None:
     """Gradients take as much memory as training does, so at most as many as it was given."""
     for room in ("pipeline.stages.explanation", "prediction"):
-        monkeypatch.setattr(f"scanwise.{room}.MOST", 2)
+        monkeypatch.setattr(f"scanwise.{room}.MAX_BATCH", 2)
     scans = sorted((ventricles / "scans").rglob("*.png"))[:3]
     said = scanwise("explain", hybrid.path, *scans, "--target", "ill", "--out", tmp_path / "maps")
     assert said.code == 0, said.err

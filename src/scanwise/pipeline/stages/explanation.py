@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scanwise import novelty, registration, run
-from scanwise.csv_files import write_csv
-from scanwise.errors import RecipeError
 from scanwise.pipeline.context import Context
 from scanwise.pipeline.stages.evaluation import ModelPredictions
 from scanwise.pipeline.stages.explanation_parts import (
     ExplainedScans,
     check_halves,
     map_halves,
+    save_heatmaps,
     write_components,
+    write_region_summary,
     write_spread,
     write_words,
 )
@@ -49,7 +49,7 @@ WORDS = "words"
 PREFIX = "explanation."
 SPREAD = 4
 """Scans of which members are compared."""
-MOST = 16
+MAX_BATCH = 16
 """Scans explained at a time."""
 
 
@@ -108,7 +108,10 @@ def check_explanation_method(context: Context) -> None:
 
 def explanation_options(work_recipe: Any, device: str, progress: bool) -> dict[str, Any]:
     """Options of `explanation.maps` from a recipe."""
-    section, batch = work_recipe.explain, min(MOST, work_recipe.train.batch)  # gradients take the memory of training
+    section, batch = (
+        work_recipe.explain,
+        min(MAX_BATCH, work_recipe.train.batch),
+    )  # gradients take the memory of training
     return {"method": section.method, "layer": section.layer, "batch": batch, "device": device, "progress": progress}
 
 
@@ -140,7 +143,7 @@ def _make(
     examples = _examples(context, predictions)
     _mosaics(context, network, rows, predictions, tokens, examples, method, reasons, out)
     if not reasons and context.recipe.explain.heads:
-        _summary(context, subject, out)
+        write_region_summary(subject, context.cohort.classes, out)
     halves: dict[str, list[SanityCheck]] = {}
     if isinstance(network.body, HybridNetwork):
         where = {name: options[name] for name in ("batch", "device")}
@@ -381,43 +384,6 @@ def _words(
         checked=[row in drawn for row in chosen.tolist()],
         failed=bool(reasons),
     )
-
-
-def _summary(context: Context, subject: "CheckedMaps", out: Path) -> None:
-    """The mean map of each class that is named, over registered scans, and which regions carry it."""
-    from scanwise.explanation import drawing, regions
-
-    laid = regions.align_maps(subject.scans, subject.values)
-    means, lines = {}, []
-    for index, name in enumerate(context.cohort.classes):
-        members = subject.targets[:, 0] == index
-        if members.any():
-            here = replace(laid, maps=laid.maps[members])
-            means[f"{name} ({int(members.sum())} scans)"] = here.maps.mean(axis=0)
-            lines.append(
-                (name, int(members.sum()), *(round(share, 4) for share in regions.region_shares(here).values()))
-            )
-    write_csv(("class", "scans", *regions.REGIONS), lines, out / layout.REGIONS)
-    (out / layout.MEAN_SHEET).write_bytes(
-        drawing.draw_mean_maps(means, "Mean map of each predicted class, heads laid over each other")
-    )
-
-
-def save_heatmaps(maps: Sequence[Heatmap], path: Path) -> None:
-    """An npz: scans (N,), targets (N,), values (N, H, W), probs (N,), method, passed, reason."""
-    if not maps:
-        raise RecipeError("There are no maps to write; ask for at least one scan.")
-    with path.open("wb") as file:
-        np.savez(
-            file,
-            scans=np.array([heatmap.scan for heatmap in maps]),
-            targets=np.array([heatmap.target for heatmap in maps]),
-            values=np.stack([heatmap.values for heatmap in maps]).astype(np.float32),
-            probs=np.array([heatmap.prob for heatmap in maps]),
-            method=np.array(maps[0].method),
-            passed=np.array([bool(heatmap.passed) for heatmap in maps]),
-            reason=np.array([heatmap.reason for heatmap in maps]),
-        )
 
 
 def _note(folder: Run, out: Path) -> None:

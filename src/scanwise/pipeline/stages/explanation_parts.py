@@ -6,7 +6,7 @@ HEATMAPS/  components.csv  components/NNN.png   a row and a picture a scan: wher
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,13 @@ import numpy as np
 
 from scanwise import run
 from scanwise.csv_files import write_csv
-from scanwise.records import BoolArray, FloatArray, IntArray
+from scanwise.errors import RecipeError
+from scanwise.records import BoolArray, FloatArray, Heatmap, IntArray
 from scanwise.run import layout
 
 if TYPE_CHECKING:
     from scanwise.explanation.components import ComponentSummary, HybridMaps
-    from scanwise.explanation.sanity import SanityCheck
+    from scanwise.explanation.sanity import CheckedMaps, SanityCheck
     from scanwise.explanation.uncertainty_map import MemberMaps
     from scanwise.explanation.words import WordAttribution
     from scanwise.models import Network
@@ -279,3 +280,43 @@ def write_spread(
     )
     with run.writing(picture) as temporary:
         temporary.write_bytes(drawn)
+
+
+# --- summaries ---
+
+
+def write_region_summary(subject: "CheckedMaps", classes: Sequence[str], out: Path) -> None:
+    """The mean map of each class that is named, over registered scans, and which regions carry it."""
+    from scanwise.explanation import drawing, regions
+
+    laid = regions.align_maps(subject.scans, subject.values)
+    means, lines = {}, []
+    for index, name in enumerate(classes):
+        members = subject.targets[:, 0] == index
+        if members.any():
+            here = replace(laid, maps=laid.maps[members])
+            means[f"{name} ({int(members.sum())} scans)"] = here.maps.mean(axis=0)
+            lines.append(
+                (name, int(members.sum()), *(round(share, 4) for share in regions.region_shares(here).values()))
+            )
+    write_csv(("class", "scans", *regions.REGIONS), lines, out / layout.REGIONS)
+    (out / layout.MEAN_SHEET).write_bytes(
+        drawing.draw_mean_maps(means, "Mean map of each predicted class, heads laid over each other")
+    )
+
+
+def save_heatmaps(maps: Sequence[Heatmap], path: Path) -> None:
+    """An npz: scans (N,), targets (N,), values (N, H, W), probs (N,), method, passed, reason."""
+    if not maps:
+        raise RecipeError("There are no maps to write; ask for at least one scan.")
+    with path.open("wb") as file:
+        np.savez(
+            file,
+            scans=np.array([heatmap.scan for heatmap in maps]),
+            targets=np.array([heatmap.target for heatmap in maps]),
+            values=np.stack([heatmap.values for heatmap in maps]).astype(np.float32),
+            probs=np.array([heatmap.prob for heatmap in maps]),
+            method=np.array(maps[0].method),
+            passed=np.array([bool(heatmap.passed) for heatmap in maps]),
+            reason=np.array([heatmap.reason for heatmap in maps]),
+        )
