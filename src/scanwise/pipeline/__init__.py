@@ -24,7 +24,7 @@ from scanwise.csv_files import write_csv
 from scanwise.pipeline.context import Context, Timings, resolve_device
 from scanwise.pipeline.preflight import check_output, preflight
 from scanwise.pipeline.remote_run import RemoteRun, local_folder
-from scanwise.pipeline.stages.audit import audit_before_fit, audit_thumbnails, gather_evidence, write_audit_page
+from scanwise.pipeline.stages.audit import audit_before_fit, audit_thumbnails, gather_evidence, write_audit_files
 from scanwise.pipeline.stages.calibration import calibrate_fit
 from scanwise.pipeline.stages.evaluation import (
     ModelPredictions,
@@ -34,11 +34,11 @@ from scanwise.pipeline.stages.evaluation import (
 )
 from scanwise.pipeline.stages.explanation import explain_run
 from scanwise.pipeline.stages.prediction import predict_sides
-from scanwise.pipeline.stages.report import write_provenance, write_report
+from scanwise.pipeline.stages.report import write_provenance, write_results
 from scanwise.pipeline.stages.resume import record_changes
 from scanwise.pipeline.stages.selective import measure_selective_prediction
 from scanwise.pipeline.stages.training import train_fit, untrained_findings
-from scanwise.pipeline.stages.worker import finish_together, follow_fit, join_processes
+from scanwise.pipeline.stages.worker import finish_together, follow_fit, let_workers_begin
 from scanwise.recipe import Recipe, load_recipe
 from scanwise.records import Finding, Logits, Split, load_findings, save_findings, save_metrics
 from scanwise.run import Run, is_writer, save, write_text, writing
@@ -98,7 +98,7 @@ def fit(
     context = replace(context, send=remote.send if remote else None)
     preflight(context, path)
     run = _open_run(context, path, resume)
-    join_processes()
+    let_workers_begin()
     for finding in context.findings:
         if finding.severity != "note":
             log.warning("%s: %s", finding.severity, finding.message)
@@ -113,7 +113,7 @@ def fit(
         explain_run(context, run, predictions)
     _write_first_bundle(context, run)
     write_provenance(context, run, started)
-    write_report(context, run, predictions)
+    write_results(context, run, predictions)
     if remote:
         remote.finish()
     finish_together()
@@ -210,7 +210,7 @@ def _open_run(context: Context, path: Path, resume: bool) -> Run:
     changes = record_changes(run, context)
     write_text(context.recipe.to_yaml(), run.recipe)
     save(context.cohort, run.cohort)
-    write_audit_page(context.audited, run.path)
+    write_audit_files(context.audited, run.path)
     if changes:
         with writing(run.findings) as temporary:
             save_findings([*load_findings(run.findings), *changes], temporary)

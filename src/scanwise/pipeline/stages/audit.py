@@ -206,10 +206,10 @@ def write_audit(result: AuditResult, folder: Path) -> Path:
     if result.evidence.subject is not None:
         rows = zip(cohort.path.tolist(), result.evidence.subject.tolist(), strict=True)
         write_csv(("path", "subject"), rows, folder / layout.SUBJECTS)
-    return write_audit_page(result, folder)
+    return write_audit_files(result, folder)
 
 
-def write_audit_page(result: AuditResult, folder: Path) -> Path:
+def write_audit_files(result: AuditResult, folder: Path) -> Path:
     """Write the page, `findings.json` and the pictures, beside what else the folder holds."""
     return page.write_audit_page(folder, result.checked, result.evidence.pixels, result.verdict, result.facts())
 

@@ -22,7 +22,7 @@ MONTAGE_CLASSES = 60
 """Classes at most of which the report shows a scan."""
 
 
-def write_report(context: Context, run: Run, predictions: Sequence[ModelPredictions]) -> None:
+def write_results(context: Context, run: Run, predictions: Sequence[ModelPredictions]) -> None:
     """Write tables, figures and checksums into the run folder, then the report."""
     from scanwise.reporting import checksums, figures, legacy_tables
     from scanwise.reporting import report as report_page

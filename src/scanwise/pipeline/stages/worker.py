@@ -16,7 +16,7 @@ from scanwise.records import Cohort, Split
 from scanwise.run import Run, processes
 
 
-def join_processes() -> None:
+def let_workers_begin() -> None:
     """Let the other processes, if there are some, begin: cohort and splits are written."""
     if processes() > 1:
         from scanwise.training import distributed as company
@@ -43,7 +43,7 @@ def follow_fit(out: Path, *, data: str, subject: str, device: str, pseudonymise:
     All processes must see the run folder; each reads the data for itself, the pixels from the store that the first has
     filled where they are on one machine.
     """
-    join_processes()
+    let_workers_begin()
     folder = Run.open(out)
     context = _take_up(folder, data, subject, device, pseudonymise)
     for split in context.splits:
