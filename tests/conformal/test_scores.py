@@ -4,12 +4,11 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from scanwise.recipe.judging import Conformal
 
-from scanwise.cohort.classes import refuse_stages
+from scanwise.cohort.classes import check_stage_names
 from scanwise.conformal import SCORES, ConformalSets, ScoreSpec
 from scanwise.errors import RecipeError
-from scanwise.recipe import Recipe
+from scanwise.recipe import Conformal, Recipe
 from scanwise.records import FloatArray, IntArray
 from scanwise.risk import coverage_band
 
@@ -43,9 +42,9 @@ def test_a_score_that_needs_order_is_refused_without_it(spec: ScoreSpec) -> None
     recipe = Recipe.model_validate({"name": "x", "model": {"name": "small"}, "conformal": {"score": spec.name}})
     if spec.needs_order:
         with pytest.raises(RecipeError, match=f"conformal.score={spec.name}"):
-            refuse_stages(recipe, ("a", "b"))
+            check_stage_names(recipe, ("a", "b"))
     else:
-        refuse_stages(recipe, ("a", "b"))
+        check_stage_names(recipe, ("a", "b"))
 
 
 @rows
