@@ -28,6 +28,7 @@ from scanwise.cohort.decoding.pixels import Pixels
 from scanwise.cohort.decoding.readers import read_files, workers
 from scanwise.cohort.decoding.slice_names import split_slice
 from scanwise.errors import RunError, StorageError
+from scanwise.migrations import FORMATS, check_format
 from scanwise.recipe import Data
 from scanwise.records import IntArray, StrArray
 from scanwise.run import read_json, write_json, writing
@@ -142,11 +143,12 @@ def _fill(folder: Path, root: Path, names: Sequence[str], settings: Data, progre
         file.flush()
         os.fsync(file.fileno())
     shape = [len(scans), settings.size, settings.size, settings.channels]
-    write_json({"shape": shape, "scans": scans, "refused": refused}, folder / "store.json")
+    write_json({"format": FORMATS["store"], "shape": shape, "scans": scans, "refused": refused}, folder / "store.json")
 
 
 def _open(folder: Path) -> tuple[Store, dict[str, str]]:
     about = read_json(folder / "store.json")
+    check_format("store", about.get("format"), folder)
     shape = tuple(about["shape"])
     file = folder / "pixels.u8"
     if not file.is_file() or file.stat().st_size != np.prod(shape):

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from scanwise.errors import ShapeError
+from scanwise.migrations import FORMATS, check_format
 from scanwise.records.array_files import read_parquet, write_parquet
 from scanwise.records.types import BoolArray, IntArray, StrArray
 
@@ -83,6 +84,7 @@ class Cohort:
             "pixels": self.pixels,
         }
         about = {
+            "format": FORMATS["cohort"],
             "root": self.root,
             "classes": self.classes,
             "ordered": self.ordered,
@@ -94,6 +96,7 @@ class Cohort:
     def load(cls, path: Path) -> Self:
         """Read what `save` wrote."""
         columns, about = read_parquet(path)
+        check_format("cohort", about.get("format"), path)
         index_of = {name: index for index, name in enumerate(about["classes"])}
         return cls(
             root=about["root"],
@@ -137,11 +140,12 @@ class Split:
 
     def save(self, path: Path) -> None:
         """Write a parquet table of one column."""
-        about = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "side"}
+        about = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "side"} | {"format": FORMATS["split"]}
         write_parquet({"split": self.side}, about, path)
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what `save` wrote."""
         columns, about = read_parquet(path)
+        check_format("split", about.pop("format", None), path)
         return cls(side=columns["split"], **about)

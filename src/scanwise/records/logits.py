@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from scanwise.errors import DataError, ShapeError
+from scanwise.migrations import FORMATS, check_format
 from scanwise.records.array_files import read_arrays
 from scanwise.records.types import FloatArray, IntArray, StrArray, Unit
 
@@ -70,6 +71,7 @@ class Logits:
             "scans": self.scans if self.scan_counts is None else self.scan_counts.astype(str),
             **{f"group_{name}": values for name, values in self.groups.items()},
             **{name: getattr(self, name) for name in ("split", "protocol", "fold")},
+            "format": FORMATS["logits"],
         }
         optional = {"features": self.features, "appearance": self.appearance}
         arrays |= {name: values for name, values in optional.items() if values is not None}
@@ -86,6 +88,7 @@ class Logits:
         missing = {"logits", "labels", "scans", "subjects", "classes"} - arrays.keys()
         if missing:
             raise DataError(f"{path} lacks {sorted(missing)}; see Logits for what a file of logits holds.")
+        check_format("logits", arrays["format"].item() if "format" in arrays else None, path)
         return cls.of(arrays, unit)
 
     @classmethod

@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from scanwise.errors import RunError, StorageError
+from scanwise.migrations import check_format
 from scanwise.run import layout
 
 
@@ -191,13 +192,17 @@ class Run:
         """Open a folder that a run wrote.
 
         Raises:
-            RunError: if there is no run.
+            RunError: if there is no run, or a newer scanwise wrote it.
         """
         if not (path / layout.RECIPE).is_file():
             raise RunError(
                 f"{path} is not a run: it has no recipe.yaml. Make one with `scanwise fit RECIPE --out {path}`."
             )
-        return cls(path)
+        run = cls(path)
+        if run.provenance.is_file():
+            about = read_json(run.provenance)
+            check_format("run", about.get("format") if isinstance(about, dict) else None, path)
+        return run
 
     @property
     def recipe(self) -> Path:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from scanwise import run as run_folder
+from scanwise.migrations import FORMATS
 from scanwise.pipeline.context import Context
 from scanwise.pipeline.stages.evaluation import ModelPredictions, pool_folds
 from scanwise.pipeline.stages.failures import write_failures
@@ -72,6 +73,7 @@ def write_provenance(context: Context, run: Run, started: datetime) -> None:
     data = {"source": context.source, "scans": len(context.cohort), "sha256": data_hash(context.cohort)}
     run_folder.write_json(
         {
+            "format": FORMATS["run"],
             "environment": run_folder.environment(),
             "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
             "threads": torch.get_num_threads(),
