@@ -3,11 +3,12 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from scanwise.run import Run
 from tiny import (
@@ -18,6 +19,7 @@ from tiny import (
     Again,
     Command,
     Fill,
+    Said,
     Whole,
     picture,
     post,
@@ -26,6 +28,16 @@ from tiny import (
     write_csv,
     write_scans,
 )
+
+try:
+    from hypothesis import settings
+except ModuleNotFoundError:  # tests that need it say so themselves
+    pass
+else:  # HYPOTHESIS_PROFILE=thorough for many more examples, quick for fewer
+    common = {"deadline": None, "derandomize": True, "database": None}
+    for profile, examples in {"quick": 10, "default": 50, "thorough": 1000}.items():
+        settings.register_profile(profile, max_examples=examples, **common)
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -62,20 +74,39 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def phantom_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with scans/, masks/ and truth.csv of 45 synthetic subjects; leave it as it is."""
-    from scanwise.cohort import phantom, phantom_files
+def build_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Make a folder that all workers of a session share: the first one makes it, the others wait and take it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
-    folder = tmp_path_factory.mktemp("phantom") / "cohort"
-    stages = ("nondemented", "verymilddemented", "milddemented")
-    phantom_files.write_phantoms(folder, phantom.Phantom(subjects=45, slices=2, size=64, stages=stages))
-    return folder
+    def build(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = shared / name, shared / f"{name}.done"
+        with FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                make(folder)
+                done.touch()
+        return folder
+
+    return build
 
 
 @pytest.fixture(scope="session")
-def hospital(tmp_path_factory: pytest.TempPathFactory, phantom_cohort: Path) -> Path:
+def phantom_cohort(build_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """A folder with scans/, masks/ and truth.csv of 45 synthetic subjects; leave it as it is."""
+    from scanwise.cohort import phantom, phantom_files
+
+    stages = ("nondemented", "verymilddemented", "milddemented")
+    settings = phantom.Phantom(subjects=45, slices=2, size=64, stages=stages)
+    return build_once("phantom", lambda folder: phantom_files.write_phantoms(folder, settings))
+
+
+@pytest.fixture(scope="session")
+def hospital(build_once: Callable[[str, Callable[[Path], object]], Path], phantom_cohort: Path) -> Path:
     """A manifest with subjects and a group column; it names junk, odd names, and a class of two subjects."""
-    folder = tmp_path_factory.mktemp("hospital") / "data"
+    return build_once("hospital", lambda folder: write_hospital(folder, phantom_cohort)) / "scans.csv"
+
+
+def write_hospital(folder: Path, phantom_cohort: Path) -> None:
     shutil.copytree(phantom_cohort / "scans", folder)
     truth = read_csv(phantom_cohort / "truth.csv")
     rows = [{name: row[name] for name in ("path", "label", "subject")} for row in truth]
@@ -93,18 +124,24 @@ def hospital(tmp_path_factory: pytest.TempPathFactory, phantom_cohort: Path) -> 
         rows.append({"path": f"few/{index}.png", "label": "Moderate Demented", "subject": f"few{index // 2}"})
     for row in rows:
         row["site"] = "north" if sum(row["subject"].encode()) % 2 else "south"
-    return write_csv(folder / "scans.csv", rows)
+    write_csv(folder / "scans.csv", rows)
 
 
 @pytest.fixture(scope="session")
-def whole(hospital: Path, tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+def whole(hospital: Path, tiny_recipe: Path, build_once: Callable[[str, Callable[[Path], object]], Path]) -> Whole:
     """One run from scans to report, honest and published; leave it as it is."""
-    out = tmp_path_factory.mktemp("runs") / "whole"
-    said = run_command(
-        "fit", tiny_recipe, "--data", hospital, "--out", out, "--set", SETTINGS[0], "--device", "cpu", "--threads", 1
-    )
-    assert said.code == 0, said.err
-    return Whole(hospital, Run.open(out), said, json.loads((out / "metrics.json").read_text(encoding="utf-8")))
+
+    def fit(folder: Path) -> None:
+        said = run_command(
+            "fit", tiny_recipe, "--data", hospital, "--out", folder / "run", "--set", SETTINGS[0], "--device", "cpu",
+            "--threads", 1,
+        )  # fmt: skip
+        assert said.code == 0, said.err
+        (folder / "said.json").write_text(json.dumps([said.code, said.out, said.err]), encoding="utf-8")
+
+    folder = build_once("whole", fit)
+    run, said = folder / "run", Said(*json.loads((folder / "said.json").read_text(encoding="utf-8")))
+    return Whole(hospital, Run.open(run), said, json.loads((run / "metrics.json").read_text(encoding="utf-8")))
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from scanwise.arrays import softmax
@@ -17,7 +17,6 @@ from scanwise.records import FloatArray, IntArray
 from scanwise.risk import conformal_quantile, conformal_rank, minimum_count
 from scanwise.uncertainty import aurc, risk_coverage_curve
 
-every = settings(max_examples=50, deadline=None, derandomize=True, database=None)
 ALPHAS = st.sampled_from([0.01, 0.05, 0.1, 0.2, 1 / 3, 0.5, 0.9])
 DTYPES = st.sampled_from([np.float16, np.float32, np.float64])
 
@@ -60,7 +59,6 @@ def cases(draw: st.DrawFn, tied: bool | None = None) -> Case:
     )
 
 
-@every
 @given(cases(), ALPHAS)
 def test_sets_hold_as_many_calibration_labels_as_the_rank_says(case: Case, alpha: float) -> None:
     sets = case.fit(alpha)
@@ -75,7 +73,6 @@ def test_sets_hold_as_many_calibration_labels_as_the_rank_says(case: Case, alpha
         assert found[np.arange(count), case.labels].sum() >= rank
 
 
-@every
 @given(cases(), ALPHAS, ALPHAS)
 def test_sets_only_grow_as_less_may_be_missed(case: Case, one: float, other: float) -> None:
     less, more = sorted([one, other])
@@ -84,7 +81,6 @@ def test_sets_only_grow_as_less_may_be_missed(case: Case, one: float, other: flo
     assert (wide(case.probs, case.draws) | ~narrow(case.probs, case.draws)).all()
 
 
-@every
 @given(cases(), ALPHAS, st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(case: Case, alpha: float, shuffler: object) -> None:
     order = np.arange(len(case.probs))
@@ -96,7 +92,6 @@ def test_the_order_of_rows_does_not_matter(case: Case, alpha: float, shuffler: o
     np.testing.assert_array_equal(sets(case.probs, case.draws)[order], sets(other.probs, draws))
 
 
-@every
 @given(cases(tied=False), ALPHAS, st.randoms(use_true_random=False))
 def test_the_names_of_classes_do_not_matter(case: Case, alpha: float, shuffler: object) -> None:
     """Without ties, classes in another order give the same sets in that order; ordered ones may only be turned round."""
@@ -114,7 +109,6 @@ def test_the_names_of_classes_do_not_matter(case: Case, alpha: float, shuffler: 
     np.testing.assert_array_equal(sets(case.probs, case.draws)[:, order], again(other.probs, case.draws))
 
 
-@every
 @given(cases(), st.floats(-0.5, 3))
 def test_within_is_below_the_threshold_whatever_the_threshold(case: Case, threshold: float) -> None:
     entry, draws = SCORES[case.score], np.ones(len(case.probs)) if case.draws is None else case.draws
@@ -127,7 +121,6 @@ def test_within_is_below_the_threshold_whatever_the_threshold(case: Case, thresh
     np.testing.assert_allclose(own, scores[row, case.labels], atol=1e-9)
 
 
-@every
 @given(cases(), ALPHAS)
 def test_sets_are_the_most_probable_classes_or_an_unbroken_range(case: Case, alpha: float) -> None:
     found = case.fit(alpha)(case.probs, case.draws)
@@ -140,7 +133,6 @@ def test_sets_are_the_most_probable_classes_or_an_unbroken_range(case: Case, alp
         assert (least_in >= most_out - 1e-9).all()
 
 
-@every
 @given(cases(), ALPHAS)
 def test_never_empty_is_never_empty_and_adds_the_best_class_alone(case: Case, alpha: float) -> None:
     allowed, never = case.fit(alpha)(case.probs, case.draws), case.fit(alpha, allow_empty=False)(case.probs, case.draws)
@@ -150,7 +142,6 @@ def test_never_empty_is_never_empty_and_adds_the_best_class_alone(case: Case, al
     assert never[empty, case.probs[empty].argmax(axis=1)].all()
 
 
-@every
 @given(cases(), ALPHAS, st.integers(2, 4))
 def test_scans_taken_twice_of_everyone_change_no_threshold_over_subjects(case: Case, alpha: float, times: int) -> None:
     names = np.arange(len(case.probs)).astype(str)
@@ -164,7 +155,6 @@ def test_scans_taken_twice_of_everyone_change_no_threshold_over_subjects(case: C
     assert more.fit(alpha, subjects=names.repeat(times), every_scan=True).threshold == plain.threshold
 
 
-@every
 @given(cases(), ALPHAS)
 def test_sets_come_back_from_json(case: Case, alpha: float) -> None:
     sets = case.fit(alpha)
@@ -173,7 +163,6 @@ def test_sets_come_back_from_json(case: Case, alpha: float) -> None:
     np.testing.assert_array_equal(again(case.probs, case.draws), found)
 
 
-@every
 @given(cases(), ALPHAS, st.integers(1, 5))
 def test_conditional_sets_hold_enough_labels_in_every_cell(case: Case, alpha: float, num_groups: int) -> None:
     count = len(case.probs)
@@ -197,7 +186,6 @@ def test_conditional_sets_hold_enough_labels_in_every_cell(case: Case, alpha: fl
 SCORE_VALUES = st.floats(-10, 10, width=16) | st.sampled_from([math.inf, -math.inf])
 
 
-@every
 @given(st.lists(SCORE_VALUES, min_size=1, max_size=60), ALPHAS)
 def test_quantiles_bear_infinities_and_ties(scores: list[float], alpha: float) -> None:
     values = np.array(scores)
@@ -211,7 +199,6 @@ def test_quantiles_bear_infinities_and_ties(scores: list[float], alpha: float) -
         conformal_quantile(np.append(values, np.nan), alpha)
 
 
-@every
 @given(st.integers(1, 30), st.integers(2, 6), DTYPES, st.data())
 def test_what_is_not_a_probability_is_refused_by_row(
     count: int, num_classes: int, dtype: type, data: st.DataObject
@@ -227,7 +214,6 @@ def test_what_is_not_a_probability_is_refused_by_row(
 LOGIT_VALUES = st.sampled_from([0.0, 1.0, -1.0, 0.5, 30.0, -30.0, 6e4, -6e4])
 
 
-@settings(every, max_examples=25)
 @given(
     st.integers(1, 25), st.integers(1, 3), st.integers(2, 5), DTYPES, st.sampled_from(sorted(CALIBRATORS)), st.data()
 )
@@ -251,7 +237,6 @@ def test_calibrators_give_probabilities_whatever_the_logits(
         assert (probs[np.arange(count), best.argmax(axis=1)] == probs.max(axis=1)).all()
 
 
-@every
 @given(
     st.integers(1, 20),
     st.integers(2, 5),
@@ -269,14 +254,12 @@ def test_logits_that_are_not_finite_are_refused_by_row(
         CALIBRATORS[method].fit(logits, np.zeros(count, dtype=int), np.arange(count).astype(str))
 
 
-@every
 @given(st.integers(1, 20), st.integers(2, 6), st.floats(-50, 50), st.integers(0, 2**32))
 def test_softmax_forgets_what_is_added_to_every_class(count: int, num_classes: int, added: float, seed: int) -> None:
     logits = np.random.default_rng(seed).normal(size=(count, num_classes)) * 5
     np.testing.assert_allclose(softmax(logits + added), softmax(logits), atol=1e-9)
 
 
-@every
 @given(st.lists(st.tuples(SCORE_VALUES, st.booleans()), min_size=1, max_size=40))
 def test_risk_coverage_bears_infinities_and_ends_with_everyone(rows: list[tuple[float, bool]]) -> None:
     doubt, wrong = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])

@@ -4,6 +4,7 @@ The networks are those that the recipes build, with smaller backbones; the heads
 the recipes' own.
 """
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -34,7 +35,21 @@ KINDS: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 OF_ONE = {"query_key": "mobilenet-attention", "rollout": "stroke-hybrid", "gradient_rollout": "stroke-hybrid"}
-CASES = [(kind, method) for kind in KINDS for method in METHODS if kind == OF_ONE.get(method, kind)]
+EVERYWHERE = "pooled_gradients"
+"""The default method runs on every network, and every method on its first network; the rest of the grid is slow."""
+
+
+def cases() -> Iterator[Any]:
+    met: set[str] = set()
+    for kind in KINDS:
+        for method in METHODS:
+            if kind == OF_ONE.get(method, kind):
+                quick = method == EVERYWHERE or method not in met
+                met.add(method)
+                yield pytest.param(kind, method, marks=() if quick else pytest.mark.slow)
+
+
+CASES = list(cases())
 TOKENS = np.array([[3, 4, 5, 6, 0, 0], [7, 8, 0, 0, 0, 0], [0] * 6])
 
 
@@ -88,7 +103,7 @@ def test_maps_do_not_depend_on_the_batch_and_nothing_is_left_behind(kind: str, m
 
 
 @pytest.mark.parametrize(
-    ("kind", "method"), [(k, m) for k, m in CASES if m not in ("occlusion", "integrated_gradients")]
+    ("kind", "method"), [case for case in CASES if case.values[1] not in ("occlusion", "integrated_gradients")]
 )
 def test_half_precision_gives_much_the_same_map(kind: str, method: str) -> None:
     pixels, more = seen(kind)
@@ -103,7 +118,7 @@ def test_half_precision_gives_much_the_same_map(kind: str, method: str) -> None:
 def test_every_recipe_and_every_method_is_asked() -> None:
     others = {"demo", "backbone", "alexnet-gray-fast"}  # of other sizes, but of no other kind
     assert {kind.partition(",")[0] for kind in KINDS} == set(recipe.shipped_recipes()) - others
-    assert {method for _, method in CASES} == set(METHODS)
+    assert {case.values[1] for case in CASES} == set(METHODS)
 
 
 @pytest.mark.parametrize(
