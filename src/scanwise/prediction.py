@@ -1,4 +1,4 @@
-"""Network and scans in, Logits out."""
+"""Prediction: logits and features of a network for scans."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -16,25 +16,25 @@ from scanwise.recipe import Recipe
 from scanwise.records import FloatArray, IntArray
 
 MAX_BATCH = 64
-"""Scans that a network sees at a time."""
+"""Largest batch size in prediction."""
 
-# Pixels (n, H, W, C); or those and tokens (n, L), where the one or the other may be missing.
+# Pixels (n, H, W, C); or pixels and tokens (n, L), of which one may be missing.
 PredictionBatch = Pixels | tuple[Pixels | None, IntArray | None]
 
 
 class PixelSource(Protocol):
-    """Anything that gives pixels for indices, as a Store does."""
+    """Anything that reads pixels by index, such as a Store."""
 
     def read(self, indices: IntArray) -> Pixels: ...
 
 
-def prediction_batch_size(made: Recipe) -> int:
-    """Scans at a time: never more than in training, so that whoever lowers `train.batch` for want of memory is heard here.
+def prediction_batch_size(recipe: Recipe) -> int:
+    """Batch size in prediction: never more than in training, so that a low `train.batch` saves memory here too.
 
     >>> batch_of(Recipe(name="a", train={"batch": 4})), batch_of(Recipe(name="a", train={"batch": 128}))
     (4, 64)
     """
-    return min(MAX_BATCH, made.train.batch)
+    return min(MAX_BATCH, recipe.train.batch)
 
 
 def predict_scans(
@@ -52,14 +52,14 @@ def predict_scans(
     """Run a network over some scans of a store.
 
     Args:
-        network: put in evaluation mode and left there.
-        scans: the store; None for a network of words that shall go without images.
-        rows: which scans.
-        tokens: (M, L) of all scans of the store, for a network that takes text; None to go without words.
-        draws: T draws of dropout, 0 for none; unsaid, as many as the network's recipe says.
-        seed: of the draws. With it a scan has the same draws in any batch and on any device.
-        batch: scans at a time.
-        device: where the network runs.
+        network: put into evaluation mode and left there.
+        scans: the store; None for a network of words without images.
+        rows: indices of the scans.
+        tokens: (M, L) of all scans of the store, for a network that reads words; None for no words.
+        draws: T draws of dropout, 0 for none (default: the number in the network's recipe).
+        seed: seed of the draws. With it a scan has the same draws in any batch and on any device.
+        batch: batch size.
+        device: device for the network.
         progress: show a bar.
 
     Returns:
@@ -83,9 +83,9 @@ def predict_batches(
     seed: int = 0,
     device: str = "cpu",
 ) -> tuple[FloatArray, FloatArray]:
-    """The same over batches of pixels, or of (pixels, tokens).
+    """Run a network over batches of pixels, or of (pixels, tokens).
 
-    No batch at all gives arrays of no rows.
+    Without any batch the arrays have no rows.
     """
     network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     drawing = DropoutSampler(network, count) if (count := network.draws if draws is None else draws) else None
@@ -114,7 +114,7 @@ def _forward(
 
 
 def _keys(scans: Pixels | IntArray | None, seed: int) -> Tensor:
-    """(N,) int64: what each scan's draws depend on, its content and the seed."""
+    """(N,) int64 keys of each scan's draws, from its content and the seed."""
     start = seed.to_bytes(8, "big", signed=True)
     rows: Pixels | IntArray | list[Pixels] = [] if scans is None else scans
     digests = [hashlib.blake2b(start + np.ascontiguousarray(row).tobytes(), digest_size=8).digest() for row in rows]

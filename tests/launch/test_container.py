@@ -57,7 +57,7 @@ def test_a_job_that_is_stopped_goes_on_and_leaves_its_model(tmp_path: Path, fill
 
     done = end(start(place))
     assert done.code == 0, done.err
-    assert "going on after epoch" in done.err
+    assert "resuming after epoch" in done.err
     assert {file.name for file in (place / "model").iterdir()} == {
         "bundle",
         "metrics.json",

@@ -162,7 +162,7 @@ def test_training_loses_some_of_each_and_never_both() -> None:
     seen, said = torch.ones(4000, 7, dtype=torch.bool), torch.ones(4000, 5, dtype=torch.bool)
     said[::2, 1:] = False  # half have no words: these keep their image
     torch.manual_seed(0)
-    images, words = network._lose(seen, said)
+    images, words = network._drop_parts(seen, said)
     gone = ~images[:, 1:].any(1), ~words[:, 1:].any(1)
     assert images[:, 0].all()
     assert words[:, 0].all()
@@ -282,7 +282,7 @@ def test_an_encoder_that_cannot_be_had_says_what_to_do(folder: Path, tmp_path: P
     def of(encoder: Any, **said: Any) -> Model:
         return Model(name="text", text={"encoder": str(encoder), "length": 6}, **said)
 
-    with pytest.raises(RecipeError, match=r"cannot be had.*model\.text\.encoder to small"):
+    with pytest.raises(RecipeError, match=r"cannot be loaded.*model\.text\.encoder to small"):
         build_network(of(tmp_path / "nowhere"), 3, 3)
     bare = tmp_path / "bare"
     bare.mkdir()

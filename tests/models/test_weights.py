@@ -105,7 +105,7 @@ def damage(state: dict[str, torch.Tensor], how: str) -> dict[str, torch.Tensor]:
     ("how", "told"),
     [
         ("missing", r"2 missing \(body\.blocks\.0\.1\.running_mean, body\.head\.bias\)"),
-        ("surplus", r"1 not known to it \(body\.extra\.weight\)"),
+        ("surplus", r"1 unknown to it \(body\.extra\.weight\)"),
         ("shape", r"1 of another shape \(body\.blocks\.1\.0\.weight\)"),
     ],
 )
@@ -127,7 +127,7 @@ def test_all_that_differs_is_told_at_once(small: nn.Module, tmp_path: Path) -> N
     for how in ("missing", "surplus", "shape"):
         damage(state, how)
     torch.save(state, tmp_path / "weights.pth")
-    with pytest.raises(WeightsError, match=r"missing .*not known to it .*of another shape"):
+    with pytest.raises(WeightsError, match=r"missing .*unknown to it .*of another shape"):
         weights.load_weights(fresh(), tmp_path / "weights.pth")
 
 
@@ -343,9 +343,9 @@ def test_every_kind_of_backbone_goes_under_our_head(name: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("theirs", "told"),
     [
-        (("MildDemented", "NonDemented"), r"knows? 2 classes.*scans 4.*only the scans: verymild.*, moderate"),
-        ((*PUBLISHED[:3], "Questionable"), r"Only the weights know: Questionable; only the scans: verymilddemented"),
-        ((*PUBLISHED[:3], "NonDemented"), r"only the scans: verymilddemented"),
+        (("MildDemented", "NonDemented"), r"have 2 classes.*scans 4.*only in the scans: verymild.*, moderate"),
+        ((*PUBLISHED[:3], "Questionable"), r"Only in the weights: Questionable; only in the scans: verymilddemented"),
+        ((*PUBLISHED[:3], "NonDemented"), r"only in the scans: verymilddemented"),
     ],
 )
 def test_a_class_order_that_is_not_ours_is_refused_with_what_differs(theirs: tuple[str, ...], told: str) -> None:
@@ -412,7 +412,7 @@ def test_an_export_of_a_converted_network_comes_back(kind: str, tmp_path: Path) 
     assert not torch.equal(fresh_head(images), network(images))
     order = ("c", "a", "b")
     if kind == "ordinal":
-        with pytest.raises(WeightsError, match="asks 2 questions about 3 classes in their order"):
+        with pytest.raises(WeightsError, match="has 2 tasks for 3 classes in their order"):
             build_network(Model(**said, class_order=order), 3, 1, classes=ABC)
     else:
         turned = build_network(Model(**said, class_order=order), 3, 1, classes=ABC).eval()

@@ -51,7 +51,7 @@ def test_a_run_that_was_killed_goes_on_from_the_bucket(
     assert "already holds a run" in refused.refusal
     said = scanwise(*fit, "--resume")
     assert said.code == 0, said.err
-    assert "going on after epoch" in said.err
+    assert "resuming after epoch" in said.err
     assert URL in said.out
     assert scanwise("fit", tiny_recipe, *told, "--out", tmp_path / "here").code == 0
     here = {str(file.relative_to(tmp_path / "here")) for file in (tmp_path / "here").rglob("*") if file.is_file()}

@@ -39,7 +39,7 @@ def test_batches_in_turn_take_the_same_memory() -> None:
     scans = FeatureDataset(VIEWS, LABELS, None, None, made)
     batches = [[0, 6], [3, 7], [2]]
     places = []
-    for indices, (maps, labels) in zip(batches, scans.in_turn(batches), strict=True):
+    for indices, (maps, labels) in zip(batches, scans.batches_in_place(batches), strict=True):
         places.append(maps.data_ptr())
         expected = scans.__getitems__(indices)
         assert torch.equal(maps, expected[0])

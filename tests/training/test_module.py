@@ -197,7 +197,7 @@ def test_runs_of_steps_lead_where_single_steps_do(
     labels = np.where(np.arange(102) % 5 == 0, 1, 0)  # unlike in number, so that SMOTE has something to do
     for name in ("runs", "single"):
         if name == "single":
-            monkeypatch.setattr(trainer, "_takes_runs", lambda *_: False)
+            monkeypatch.setattr(trainer, "_groups_batches", lambda *_: False)
         made = toy.recipe(**RUNS | section)
         toy.train(toy.network(made), made, tmp_path / name, labels=labels)
     for name in ("epoch_1.ckpt", "epoch_3.ckpt"):
@@ -215,7 +215,7 @@ def test_single_steps_are_taken_where_a_run_would_not_do(monkeypatch: pytest.Mon
     def asked(precision: str = "32-true", **section: Any) -> bool:
         made = toy.recipe(**RUNS | section)
         scene = trainer.TrainingData(made, toy.store(), toy.LABELS, toy.ROWS)
-        return trainer._takes_runs(scene, StageRun(made.train.stages[0]), precision)
+        return trainer._groups_batches(scene, StageRun(made.train.stages[0]), precision)
 
     assert asked()
     assert not asked(precision="bf16-mixed")
@@ -288,7 +288,7 @@ def test_who_goes_on_with_single_steps_counts_as_runs_did(tmp_path: Path, monkey
 
     with pytest.raises(KeyboardInterrupt):
         toy.train(toy.network(made), made, tmp_path / "both", after=stop)
-    monkeypatch.setattr(trainer, "_takes_runs", lambda *_: False)
+    monkeypatch.setattr(trainer, "_groups_batches", lambda *_: False)
     toy.train(toy.network(made), made, tmp_path / "both")
     assert toy.place(tmp_path / "whole").model.read_bytes() == toy.place(tmp_path / "both").model.read_bytes()
 

@@ -40,7 +40,7 @@ def test_others_come_once_each(sampling: str) -> None:
 
 @pytest.mark.parametrize("sampling", ["subjects", "classes_and_subjects"])
 def test_unknown_subjects_are_told(sampling: str) -> None:
-    with pytest.raises(DataError, match="nobody said who is who"):
+    with pytest.raises(DataError, match="the subjects are unknown"):
         sampling_weights(sampling, LABELS, None)
 
 

@@ -1,4 +1,4 @@
-"""Networks: uint8 scans in, one value a class out. `build_network` makes any of them from a recipe."""
+"""Networks: uint8 scans in, one value per class out. `build_network` builds any of them from a recipe."""
 
 from scanwise.models.deep_ensemble import DeepEnsemble
 from scanwise.models.factory import build_network, describe_weights

@@ -15,7 +15,7 @@ HIDDEN = 4096
 
 
 class AlexNet(nn.Module):
-    """Input (N, channels, H, W) with sides of at least 32; larger maps are averaged to 1 × 1 before the head."""
+    """AlexNet for input (N, channels, H, W) with sides of at least 32; larger maps are averaged to 1 × 1 before the head."""
 
     classifier = "head.5"
 

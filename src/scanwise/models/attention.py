@@ -1,7 +1,6 @@
 """Scaled dot-product attention (Vaswani et al. 2017): over a feature map, between words, or between the two.
 
-Training uses torch's fused kernel, which never writes the attention down; `attention_map` computes it when it is asked
-for.
+Training uses torch's fused kernel, which never stores the attention; `attention_map` computes it on request.
 """
 
 import math
@@ -11,13 +10,13 @@ from torch import Tensor, nn
 
 
 class ScaledDotProductAttention(nn.Module):
-    """Queries look at keys and take their values.
+    """Attention of queries to keys, which returns a mean of values.
 
     Args:
-        queries: width of what asks.
-        keys: width of what is looked at.
+        queries: width of the queries' input.
+        keys: width of the keys' and values' input.
         width: of queries, keys and values, all heads together.
-        heads: among which the width is divided.
+        heads: number of heads that share the width.
         out: width of the result, through one more linear layer; 0 leaves that layer out.
     """
 
@@ -30,12 +29,12 @@ class ScaledDotProductAttention(nn.Module):
         self.out: nn.Module = nn.Linear(width, out) if out else nn.Identity()
 
     def forward(self, queries: Tensor, keys: Tensor, keep: Tensor | None = None) -> Tensor:
-        """What each query takes from the keys.
+        """Mean of the values for each query, weighted by attention.
 
         Args:
             queries: (N, Q, A).
             keys: (N, K, B).
-            keep: (N, K) True for the keys that may be looked at, at least one a row; None for all.
+            keep: (N, K) True for the keys to attend to, at least one per row; None for all.
 
         Returns:
             (N, Q, width), or (N, Q, out).
@@ -47,24 +46,24 @@ class ScaledDotProductAttention(nn.Module):
         return joined
 
     def attention_map(self, queries: Tensor, keys: Tensor, keep: Tensor | None = None) -> Tensor:
-        """(N, heads, Q, K): how much each query looks at each key; the last axis sums to one."""
+        """(N, heads, Q, K) attention of each query to each key; the last axis sums to one."""
         query, key = self._split(self.query(queries)), self._split(self.key(keys))
-        likeness = query @ key.transpose(2, 3) / math.sqrt(query.shape[3])
+        similarity = query @ key.transpose(2, 3) / math.sqrt(query.shape[3])
         if keep is not None:
-            likeness = likeness.masked_fill(~keep[:, None, None, :], -math.inf)
-        return likeness.softmax(3)
+            similarity = similarity.masked_fill(~keep[:, None, None, :], -math.inf)
+        return similarity.softmax(3)
 
     def _split(self, values: Tensor) -> Tensor:
         return values.reshape(*values.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 class SelfAttention(nn.Module):
-    """Every place of a feature map looks at every place; the mean of what they take is what the head sees.
+    """Self-attention between all positions of a feature map, then their mean.
 
     Args:
         features: channels of the map.
         width: of queries, keys and values.
-        heads: among which the width is divided.
+        heads: number of heads that share the width.
     """
 
     def __init__(self, features: int, width: int, heads: int) -> None:
@@ -73,18 +72,18 @@ class SelfAttention(nn.Module):
         self.look = ScaledDotProductAttention(features, features, width, heads)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """A map (N, C, H, W), (N, H, W, C) or (N, places, C) to (N, width)."""
-        places = sequence(maps, self.features)
-        return self.look(places, places).mean(1)  # type: ignore[no-any-return]
+        """A map (N, C, H, W), (N, H, W, C) or (N, positions, C) to (N, width)."""
+        positions = sequence(maps, self.features)
+        return self.look(positions, positions).mean(1)  # type: ignore[no-any-return]
 
     def attention_map(self, maps: Tensor) -> Tensor:
-        """(N, Q, K), the mean over heads: how much place Q looks at place K, places row by row."""
-        places = sequence(maps, self.features)
-        return self.look.attention_map(places, places).mean(1)
+        """(N, Q, K) attention of position Q to position K, mean over heads, positions row by row."""
+        positions = sequence(maps, self.features)
+        return self.look.attention_map(positions, positions).mean(1)
 
 
 class TransformerBlock(nn.Module):
-    """A pre-norm Transformer block: self-attention, then a small network, each added to what came in."""
+    """A pre-norm Transformer block: self-attention, then a small network, each added to its input."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -102,7 +101,7 @@ class TransformerBlock(nn.Module):
 
 
 def sequence(maps: Tensor, features: int) -> Tensor:
-    """A feature map as (N, places, features), whichever axis its backbone keeps the features on.
+    """A feature map as (N, positions, features), whatever axis the features are on.
 
     >>> sequence(torch.zeros(2, 5, 3, 4), 5).shape, sequence(torch.zeros(2, 3, 4, 5), 5).shape
     (torch.Size([2, 12, 5]), torch.Size([2, 12, 5]))

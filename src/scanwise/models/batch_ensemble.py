@@ -1,7 +1,7 @@
 """Batch ensembles (Wen et al. 2020): members that share every weight but two vectors a layer, run in one pass.
 
-The weight of member t is W · r_t s_tᵀ, so its answer is s_t · (W (r_t · x)): the members are folded into the batch. The
-usual start, r and s of random signs, is for networks that learn from nothing. Ours is 1 + N(0, sigma), so that a
+The weight of member t is W · r_t s_tᵀ, so its output is s_t · (W (r_t · x)): the members are folded into the batch. The
+usual start, r and s of random signs, is for networks with a random start. Ours is 1 + N(0, sigma), so that a
 converted network keeps its pretrained weights, and each member begins near it.
 """
 
@@ -40,15 +40,15 @@ SIGMAS = (
 
 
 class BatchEnsembleLayer(nn.Module):
-    """A convolution or linear layer that all members share, and each member's own vectors around it.
+    """Convolution or linear layer shared by all members, with vectors of each member around it.
 
     Args:
-        base: the layer, with its weights; its bias becomes one a member.
+        base: the layer with its weights; its bias becomes one per member.
         members: T.
 
     Attributes:
-        into: (T, channels in), times what goes in.
-        out: (T, channels out), times what comes out.
+        into: (T, channels in) factors of the input.
+        out: (T, channels out) factors of the output.
     """
 
     def __init__(self, base: nn.Conv2d | nn.Linear, members: int) -> None:
@@ -82,7 +82,7 @@ def to_batch_ensemble(network: Network, section: Members) -> None:
     """Turn a network into a batch ensemble, in place and with its weights; random numbers are torch's own.
 
     Raises:
-        RecipeError: if it has nothing to convert.
+        RecipeError: if it has no layer to convert.
     """
     layers = _convertible(network.body)
     if not layers:
@@ -99,7 +99,7 @@ def to_batch_ensemble(network: Network, section: Members) -> None:
 
 
 def is_batch_ensemble(state: Mapping[str, Tensor]) -> bool:
-    """Whether weights are those of a batch ensemble: they have fast ones.
+    """True if weights are those of a batch ensemble, with fast weights.
 
     >>> wrote({"fc.base.weight": torch.ones(2, 3), "fc.into": torch.ones(4, 3)}), wrote({"fc.weight": torch.ones(2, 3)})
     (True, False)
@@ -108,7 +108,7 @@ def is_batch_ensemble(state: Mapping[str, Tensor]) -> bool:
 
 
 def draw_fast_weights(network: nn.Module, sigma: float) -> None:
-    """Set every fast weight anew to 1 + N(0, sigma); with 0 each member is the network that was converted."""
+    """Draw every fast weight from 1 + N(0, sigma); with 0 each member equals the converted network."""
     with torch.no_grad():
         for vectors in _vectors(network):
             vectors.copy_(1 + sigma * torch.randn_like(vectors))
@@ -116,13 +116,13 @@ def draw_fast_weights(network: nn.Module, sigma: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class SigmaMeasurement:
-    """What fast weights of one size do to a network before it has learnt.
+    """Effect of fast weights of one size on a network before training.
 
     Attributes:
-        layers: how many of the last layers have them; 0 for all.
+        layers: number of last layers with fast weights; 0 for all.
         sigma: their standard deviation around one.
-        agreement: share of scans that get the base's class, of the member where it is lowest.
-        diversity: of the members.
+        agreement: share of scans with the base's class, lowest over the members.
+        diversity: diversity of the members.
     """
 
     layers: int
@@ -141,31 +141,31 @@ def largest_sigma(
     least: float = 0.95,
     seed: int = 0,
 ) -> list[SigmaMeasurement]:
-    """For each range of layers the largest sigma with which every member still names the base's class often enough.
+    """Largest sigma per range of layers with which every member still predicts the base's class often enough.
 
     Args:
         network: not converted; it is left as it is.
-        images: (N, C, H, W) scans to try it on.
+        images: (N, C, H, W) scans to measure on.
         members: T.
         layers: the ranges to try: the last k layers, or 0 for all.
         sigmas: to try, from high to low.
-        least: the agreement with the base that every member must keep.
+        least: lowest agreement with the base of any member.
         seed: of the fast weights.
 
     Returns:
-        A trial for each range that has such a sigma.
+        One measurement for each range with such a sigma.
     """
-    found = []
+    measurements = []
     with torch.inference_mode():
         base = network.eval()(images).softmax(1).numpy()
     for count in layers:
         for sigma in sigmas:
             section = Members(kind="batch_ensemble", count=members, sigma=sigma, layers=count or "all")
-            trial = _try(network, images, base, section, seed)
-            if trial.agreement >= least:
-                found.append(trial)
+            measurement = _try(network, images, base, section, seed)
+            if measurement.agreement >= least:
+                measurements.append(measurement)
                 break
-    return found
+    return measurements
 
 
 def _try(network: Network, images: Tensor, base: FloatArray, section: Members, seed: int) -> SigmaMeasurement:
@@ -195,12 +195,12 @@ def _vectors(network: nn.Module) -> Iterator[nn.Parameter]:
 
 
 def _convertible(body: nn.Module) -> list[str]:
-    """Names of the layers that can have fast weights, in the order in which they were made: from input to output."""
+    """Names of the layers that can have fast weights, from input to output."""
     return [name for name, module in body.named_modules() if isinstance(module, nn.Conv2d) or _is_linear(module)]
 
 
 def _is_linear(module: nn.Module) -> bool:
-    """Whether it is a linear layer and no more: an ordinal one goes on after it, and torch's own attention reads the
-    weights of its last layer without calling it."""
+    """True for a plain linear layer: an ordinal one does more, and torch's own attention reads the weights of its last
+    layer without calling it."""
     odd = nn.modules.linear.NonDynamicallyQuantizableLinear
     return type(module).forward is nn.Linear.forward and not isinstance(module, odd)

@@ -1,4 +1,4 @@
-"""Deep ensembles (Lakshminarayanan et al. 2017): whole networks, each trained from a seed of its own, asked together."""
+"""Deep ensembles (Lakshminarayanan et al. 2017): whole networks, each trained from a seed of its own."""
 
 import math
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from scanwise.models.network import Network
 
 
 class DeepEnsemble(Network):
-    """Several networks that answer as one, by the mean of their probabilities.
+    """Several networks as one, by the mean of their probabilities.
 
     Args:
-        networks: at least two, of one shape, each with one answer.
+        networks: at least two networks of one shape, none of them an ensemble.
     """
 
     def __init__(self, networks: Sequence[Network]) -> None:
-        super().__init__(nn.ModuleList(networks), (0.0,), (1.0,))  # each network normalises for itself
+        super().__init__(nn.ModuleList(networks), (0.0,), (1.0,))  # each network has its own normalisation
         self.members = len(networks)
 
     @property

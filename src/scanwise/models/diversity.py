@@ -1,4 +1,4 @@
-"""How much the members of an ensemble differ; whether they are one network that is counted several times."""
+"""Diversity of the members of an ensemble, and whether they are one network counted several times."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -8,16 +8,16 @@ import numpy as np
 from scanwise.errors import ShapeError
 from scanwise.records import FloatArray
 
-_ONE = 1e-6  # KL in nats below which two answers are one, up to the rounding of float32
+_ONE = 1e-6  # KL in nats below which two predictions are equal, up to the rounding of float32
 
 
 @dataclass(frozen=True, slots=True)
 class Diversity:
-    """How much T members differ over N scans.
+    """Differences between T members over N scans.
 
     Attributes:
         members: T.
-        disagreement: share of scans to which two members give different classes, mean over pairs of members.
+        disagreement: share of scans with different classes from two members, mean over pairs.
         kl: Kullback-Leibler divergence in nats from one member's probabilities to another's, mean over scans and pairs.
     """
 
@@ -42,24 +42,28 @@ class Diversity:
             return cls(1, 0.0, 0.0)
         named = probs.argmax(2)
         logs = np.log(np.maximum(probs.astype(np.float64), 1e-12))
-        pairs = [(one, other) for one in range(count) for other in range(count) if one != other]
-        apart = [np.mean(named[:, one] != named[:, other]) for one, other in pairs]
-        kls = [np.mean((np.exp(logs[:, one]) * (logs[:, one] - logs[:, other])).sum(1)) for one, other in pairs]
+        pairs = [(first, second) for first in range(count) for second in range(count) if first != second]
+        apart = [np.mean(named[:, first] != named[:, second]) for first, second in pairs]
+        kls = [np.mean((np.exp(logs[:, first]) * (logs[:, first] - logs[:, second])).sum(1)) for first, second in pairs]
         return cls(count, float(np.mean(apart)), float(max(np.mean(kls), 0.0)))
 
     @property
     def is_ensemble(self) -> bool:
-        """Whether there is more than one opinion; members that answer alike are one network."""
+        """True if the members differ; members with equal predictions are one network."""
         return self.members > 1 and (self.disagreement > 0 or self.kl > _ONE)
 
     def __str__(self) -> str:
         if not self.is_ensemble:
-            return "one network" if self.members == 1 else f"one network: its {self.members} members answer alike"
+            return (
+                "one network"
+                if self.members == 1
+                else f"one network: its {self.members} members give equal predictions"
+            )
         return (
             f"ensemble of {self.members}: two members differ on {self.disagreement:.1%} of scans, KL {self.kl:.2g} nats"
         )
 
 
 def member_agreement(probs: FloatArray, base: FloatArray) -> FloatArray:
-    """(T,) share of scans to which each member of (N, T, C) gives the class that the base (N, C) gives."""
+    """(T,) share of scans where each member of (N, T, C) predicts the class of the base (N, C)."""
     return np.asarray((probs.argmax(2) == base.argmax(1)[:, None]).mean(0))

@@ -1,4 +1,4 @@
-"""Draws of dropout at prediction (Gal & Ghahramani 2016), at the price of one pass where dropout stands on top.
+"""Draws of dropout at prediction (Gal & Ghahramani 2016), at the price of one pass if dropout comes last.
 
 The network stays in evaluation mode, so that norms keep their statistics; only dropout draws. Its masks are a hash of
 (scan, draw, layer, unit): a scan gets the same draws in any batch, in any order and on any device.
@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from scanwise.errors import RecipeError
 from scanwise.models.network import Network
 
-# Those that drop whole channels, and those that drop units.
+# Functions that drop whole channels, and those that drop units.
 _CHANNELS = (F.dropout1d, F.dropout2d, F.dropout3d)
 _DROPOUTS = (F.dropout, *_CHANNELS)
 _FINE = 1 << 16  # four masks from each 64-bit hash: dropout is drawn in steps of 1/65536
@@ -26,7 +26,7 @@ _Plan = Callable[[Tensor | None, Tensor | None, Tensor | None, Tensor], Tensor]
 
 
 class DropoutSampler:
-    """How one network makes draws; found out with the first scans that it sees.
+    """Draws of dropout from one network, by a plan that follows from its first scans.
 
     Args:
         network: in evaluation mode.
@@ -39,7 +39,7 @@ class DropoutSampler:
         self.plan: _Plan | None = None
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """The network's own, watched the first time for dropout below the feature map."""
+        """Feature map of the network; the first call looks for dropout below it."""
         if self.plan is not None:
             return self.network.forward_features(images)
         with _DropoutRecorder() as trunk:
@@ -52,9 +52,9 @@ class DropoutSampler:
 
         Args:
             images: (N, C, H, W), or None.
-            features: what `forward_features` made of them, or None.
+            features: their feature map from `forward_features`, or None.
             tokens: (N, L), or None.
-            keys: (N,) int64, one a scan: equal keys have equal masks.
+            keys: (N,) int64, one per scan: equal keys have equal masks.
 
         Raises:
             RecipeError: if the network has no dropout to draw from.
@@ -66,11 +66,11 @@ class DropoutSampler:
         with _DropoutRecorder() as head:
             self.network.forward_head(_first(features), tokens=_first(tokens))
         if not head.axes:
-            raise RecipeError("The network has no dropout, so all its draws are one. Set model.dropout above 0.")
+            raise RecipeError("The network has no dropout, so all its draws are equal. Set model.dropout above 0.")
         return self._top if head.axes[0] == 2 else self._heads
 
     def _top(self, images: Tensor | None, features: Tensor | None, tokens: Tensor | None, keys: Tensor) -> Tensor:
-        """Dropout begins on pooled features: there the rows are multiplied, and all before runs once."""
+        """Draws for dropout on pooled features: rows are repeated there, and everything before runs once."""
         with DropoutMasks(keys, torch.arange(self.draws)):
             drawn = self.network.forward_head(features, tokens=tokens)
         return drawn.reshape(self.draws, len(keys), -1).transpose(0, 1)
@@ -91,11 +91,11 @@ class DropoutSampler:
 
 
 class DropoutMasks(TorchFunctionMode):
-    """While it is on, every dropout drops, in evaluation mode too, by masks that keys and draws decide.
+    """Mode in which every dropout drops, in evaluation mode too, by masks from keys and draws.
 
     Args:
-        keys: (N,) int64, one a scan.
-        draws: (T,) which draws to make; N rows become T · N at the first dropout, a draw at a time.
+        keys: (N,) int64, one per scan.
+        draws: (T,) numbers of the draws; N rows become T · N at the first dropout, one draw after the other.
     """
 
     def __init__(self, keys: Tensor, draws: Tensor) -> None:
@@ -123,7 +123,7 @@ class DropoutMasks(TorchFunctionMode):
 
 
 class _DropoutRecorder(TorchFunctionMode):
-    """Notes how many axes the input of each dropout has, and lets it pass."""
+    """Mode that records the number of axes of each dropout's input, and changes nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,11 +137,11 @@ class _DropoutRecorder(TorchFunctionMode):
 
 
 def _dropped(func: Any, args: Any, kwargs: Any) -> tuple[Any, float]:
-    """What a call drops from, and which share; 0 for a call that drops nothing."""
+    """Input and dropped share of a call; 0 for a call that drops nothing."""
     if func not in _DROPOUTS:
         return None, 0.0
-    said = dict(zip(("input", "p"), args, strict=False)) | (kwargs or {})
-    return said["input"], float(said.get("p", 0.5))
+    arguments = dict(zip(("input", "p"), args, strict=False)) | (kwargs or {})
+    return arguments["input"], float(arguments.get("p", 0.5))
 
 
 def _first(values: Tensor | None) -> Tensor | None:
@@ -149,7 +149,7 @@ def _first(values: Tensor | None) -> Tensor | None:
 
 
 def _mix(values: Tensor) -> Tensor:
-    """The finaliser of splitmix64: every bit of what comes out depends on every bit of what went in."""
+    """The finaliser of splitmix64: every bit of the output depends on every bit of the input."""
     values = (values ^ _shifted(values, 30)) * _signed(0xBF58476D1CE4E5B9)
     values = (values ^ _shifted(values, 27)) * _signed(0x94D049BB133111EB)
     return values ^ _shifted(values, 31)

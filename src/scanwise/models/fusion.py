@@ -1,4 +1,4 @@
-"""Image and words together: each looks at the other, a gate weighs the two, and one alone is enough."""
+"""Image and words together: attention in both directions, then a gate between the two; either may be missing."""
 
 from typing import cast
 
@@ -13,16 +13,15 @@ from scanwise.models.text import TextEncoder, masked_mean
 class FusionNetwork(nn.Module):
     """Cross-modal multi-head attention in both directions, then a gate between the two.
 
-    The gate is that of the gated multimodal unit (Arevalo et al. 2017): for each feature, how much comes from the image
-    and how much from the words.
+    The gate is that of the gated multimodal unit (Arevalo et al. 2017): for each feature, the shares of image and words.
 
     Args:
         image: a backbone without classifier.
         words: the encoder of text.
         width: of the attention.
         heads: of the attention.
-        missing: share of training scans that lose their image, and as many others their words.
-        head: as `heads.dense` makes it.
+        missing: share of training scans that lose their image, and the same share their words.
+        head: head from `dense_head`.
     """
 
     takes_text = True
@@ -47,66 +46,68 @@ class FusionNetwork(nn.Module):
         self.classifier = f"head.{len(head) - 1}"
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """The backbone's feature map; the words come in with the head."""
+        """The backbone's feature map; the words enter in the head."""
         return cast(Body, self.image).forward_features(images)
 
     def forward_head(self, features: Tensor | None, pre_logits: bool = False, tokens: Tensor | None = None) -> Tensor:
-        """The feature map, the tokens (N, L), or both, to (N, classes) or (N, D); None is what is missing."""
-        image, words = self._weighed(features, tokens)
+        """The feature map, the tokens (N, L), or both, to (N, classes) or (N, D); None for a missing part."""
+        image, words = self._gated(features, tokens)
         hidden: Tensor = self.head[:-1](image + words)
         return hidden if pre_logits else self.head[-1](hidden)
 
     def shares(self, features: Tensor | None, tokens: Tensor | None) -> Tensor:
-        """(N, 2): how much of what the head sees comes from the image and from the words, by norm; rows sum to one."""
-        norms = torch.stack([part.norm(dim=1) for part in self._weighed(features, tokens)], dim=1)
+        """(N, 2): shares of image and words in the input of the head, by norm; rows sum to one."""
+        norms = torch.stack([part.norm(dim=1) for part in self._gated(features, tokens)], dim=1)
         return norms / norms.sum(1, keepdim=True)
 
     def attention_maps(self, features: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """What each looks at, the mean over heads: image at words (N, 1 + P, 1 + L), words at image (N, 1 + L, 1 + P).
+        """Attention of image to words (N, 1 + P, 1 + L) and of words to image (N, 1 + L, 1 + P), mean over heads.
 
-        The first of each is what stands for a missing image or for missing words.
+        The first of each stands for a missing image or for missing words.
         """
-        (image, seen), (words, said) = self._both(features, tokens)
+        (image, image_mask), (words, word_mask) = self._both(features, tokens)
         return (
-            self.image_looks.attention_map(image, words, said).mean(1),
-            self.words_look.attention_map(words, image, seen).mean(1),
+            self.image_looks.attention_map(image, words, word_mask).mean(1),
+            self.words_look.attention_map(words, image, image_mask).mean(1),
         )
 
-    def _weighed(self, features: Tensor | None, tokens: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(N, width) from the image and (N, width) from the words, as much of each as the gate lets through."""
-        (image, seen), (words, said) = self._both(features, tokens)
-        looked = self.image_norm(image + self.image_looks(image, words, said))
-        read = self.words_norm(words + self.words_look(words, image, seen))
-        pooled, told = masked_mean(looked, seen), masked_mean(read, said)
-        gate = torch.sigmoid(self.gate(torch.cat([pooled, told], dim=1)))
-        # What is missing gets nothing; where both are, the words' learnt stand-in speaks.
-        has_image, has_words = seen[:, 1:].any(1, keepdim=True), said[:, 1:].any(1, keepdim=True)
+    def _gated(self, features: Tensor | None, tokens: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(N, width) from the image and (N, width) from the words, after the gate."""
+        (image, image_mask), (words, word_mask) = self._both(features, tokens)
+        image_values = self.image_norm(image + self.image_looks(image, words, word_mask))
+        word_values = self.words_norm(words + self.words_look(words, image, image_mask))
+        image_mean, word_mean = masked_mean(image_values, image_mask), masked_mean(word_values, word_mask)
+        gate = torch.sigmoid(self.gate(torch.cat([image_mean, word_mean], dim=1)))
+        # A missing part has no weight; if both are missing, the words' learnt stand-in is used.
+        has_image, has_words = image_mask[:, 1:].any(1, keepdim=True), word_mask[:, 1:].any(1, keepdim=True)
         gate = torch.where(has_image, torch.where(has_words, gate, 1.0), 0.0)
-        return gate * pooled, (1 - gate) * told
+        return gate * image_mean, (1 - gate) * word_mean
 
     def _both(self, features: Tensor | None, tokens: Tensor | None) -> tuple[tuple[Tensor, Tensor], ...]:
-        """Values and which to keep, of the image and of the words, each with its stand-in first."""
+        """Values and masks of the image and of the words, each with its stand-in first."""
         if tokens is None:
             tokens = torch.full(
                 (0 if features is None else len(features), 1), self.words.pad, device=self.no_image.device
             )
-        words, said = self.words(tokens)
-        places = (
+        words, word_mask = self.words(tokens)
+        regions = (
             words.new_zeros(len(words), 0, self.channels) if features is None else sequence(features, self.channels)
         )
         stand_in = self.no_image.expand(len(words), 1, -1)
-        image = torch.cat([stand_in, self.from_image(places)], dim=1)
-        seen = torch.ones(image.shape[:2], dtype=torch.bool, device=image.device)
+        image = torch.cat([stand_in, self.from_image(regions)], dim=1)
+        image_mask = torch.ones(image.shape[:2], dtype=torch.bool, device=image.device)
         if self.training and self.missing:
-            seen, said = self._lose(seen, said)
-        return (image, seen), (self.from_words(words), said)
+            image_mask, word_mask = self._drop_parts(image_mask, word_mask)
+        return (image, image_mask), (self.from_words(words), word_mask)
 
-    def _lose(self, seen: Tensor, said: Tensor) -> tuple[Tensor, Tensor]:
-        """Take the image from some rows and the words from others, where a row has both."""
-        chance = torch.rand(len(seen), 1, device=seen.device)
-        chance = torch.where(seen[:, 1:].any(1, keepdim=True) & said[:, 1:].any(1, keepdim=True), chance, 1.0)
-        first_only = torch.zeros_like(seen), torch.zeros_like(said)
+    def _drop_parts(self, image_mask: Tensor, word_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Remove the image from some rows and the words from others, among rows with both."""
+        chance = torch.rand(len(image_mask), 1, device=image_mask.device)
+        chance = torch.where(
+            image_mask[:, 1:].any(1, keepdim=True) & word_mask[:, 1:].any(1, keepdim=True), chance, 1.0
+        )
+        first_only = torch.zeros_like(image_mask), torch.zeros_like(word_mask)
         for part in first_only:
             part[:, 0] = True
         image_gone, words_gone = chance < self.missing, (chance >= self.missing) & (chance < 2 * self.missing)
-        return torch.where(image_gone, first_only[0], seen), torch.where(words_gone, first_only[1], said)
+        return torch.where(image_gone, first_only[0], image_mask), torch.where(words_gone, first_only[1], word_mask)

@@ -1,4 +1,4 @@
-"""What stands on a backbone: pooling or self-attention, hidden layers, the classifier."""
+"""Heads on a backbone: pooling or self-attention, hidden layers, classifier."""
 
 from torch import Tensor, nn
 
@@ -6,12 +6,12 @@ from scanwise.models.attention import SelfAttention
 
 
 class HeadedBackbone(nn.Module):
-    """A backbone without a classifier, and a head of our own on it.
+    """Backbone without classifier, with a head of ours.
 
     Args:
-        backbone: with timm's two-step contract; its own pooling is used unless there is attention.
-        attention: over the feature map, or None.
-        head: as `dense_head` makes it.
+        backbone: backbone with timm's two steps; its own pooling is used without attention.
+        attention: attention over the feature map, or None.
+        head: head from `dense_head`.
     """
 
     def __init__(self, backbone: nn.Module, attention: SelfAttention | None, head: nn.Sequential) -> None:
@@ -40,7 +40,7 @@ class HeadedBackbone(nn.Module):
 def dense_head(features: int, hidden: tuple[int, ...], num_classes: int, dropout: float) -> nn.Sequential:
     """Linear, ReLU and dropout for each hidden width, then the classifier; without hidden layers, dropout and classifier.
 
-    With one hidden layer its places are those of the usual fine-tuning head: 0 and 3 are the linear layers.
+    With one hidden layer its indices are those of the usual fine-tuning head: 0 and 3 are the linear layers.
     """
     layers: list[nn.Module] = []
     for width in hidden:

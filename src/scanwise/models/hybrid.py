@@ -18,7 +18,7 @@ class HybridNetwork(nn.Module):
     Args:
         convolution: a backbone without classifier.
         transformer: another.
-        head: as `heads.dense` makes it, for the features of both.
+        head: head from `dense_head`, for the features of both.
         changes: (2, 1 or C) of each half: a factor and a shift, which turn the pixels of the network into those that the
             weights of the half were trained on.
     """

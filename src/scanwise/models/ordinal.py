@@ -1,4 +1,4 @@
-"""A last layer for classes in order: each of its questions asks whether a scan is beyond a class that it has reached."""
+"""Last layer for ordered classes: each of its tasks asks whether a scan is beyond a class that it has reached."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -8,9 +8,9 @@ from scanwise.models.network import Network
 
 
 class OrdinalLinear(nn.Linear):
-    """The head of CORN (Shi et al. 2021): C - 1 questions inside, C class log-probabilities outside.
+    """The head of CORN (Shi et al. 2021): C - 1 binary tasks inside, C class log-probabilities outside.
 
-    Question k says sigma(z_k) = P(beyond class k | at least class k). A class is reached and not passed:
+    Task k gives sigma(z_k) = P(beyond class k | at least class k). A class is reached and not passed:
     log P(k) = sum over j < k of log sigma(z_j), plus log sigma(-z_k); the last class is never passed.
     """
 
@@ -23,7 +23,7 @@ class OrdinalLinear(nn.Linear):
 
 
 def class_log_probs(questions: Tensor) -> Tensor:
-    """(N, C) log-probabilities of the classes from (N, C - 1) answers on the logit scale.
+    """(N, C) log-probabilities of the classes from (N, C - 1) logits of the tasks.
 
     >>> import torch
     >>> class_log_probs(torch.zeros(1, 2)).exp()
@@ -34,7 +34,7 @@ def class_log_probs(questions: Tensor) -> Tensor:
 
 
 def make_ordinal(network: Network) -> None:
-    """Give a network an ordinal last layer, with weights of its own, in place of its linear one.
+    """Replace the linear last layer of a network by an ordinal one, with new weights.
 
     Raises:
         RecipeError: if its last layer is not linear, or there are fewer than two classes.

@@ -1,4 +1,4 @@
-"""A network of four blocks that learns in seconds: for demonstrations and tests."""
+"""Four-block network that trains in seconds, for demonstrations and tests."""
 
 from itertools import pairwise
 
@@ -9,7 +9,7 @@ WIDTHS = (16, 32, 64, 96)
 
 
 class SmallNetwork(nn.Module):
-    """Input (N, channels, H, W) with sides of at least 16."""
+    """Four blocks of convolution; input (N, channels, H, W) with sides of at least 16."""
 
     classifier = "head"
     num_features = head_hidden_size = WIDTHS[-1]

@@ -17,7 +17,7 @@ class SmallTextEncoder(nn.Module):
     """A pre-norm Transformer (Vaswani et al. 2017) over word pieces, with learnt positions.
 
     Args:
-        section: the recipe's; the table of pieces has as many rows as it allows, whatever the vocabulary uses.
+        section: section of the recipe; the table of pieces has its number of rows, whatever the vocabulary uses.
     """
 
     pad = 0
@@ -31,7 +31,7 @@ class SmallTextEncoder(nn.Module):
         self.norm = nn.LayerNorm(section.width)
 
     def forward(self, tokens: Tensor, keep: Tensor) -> Tensor:
-        """(N, L) tokens to (N, L, width); `keep` (N, L) is True where there is one, at least once a row."""
+        """(N, L) tokens to (N, L, width); `keep` (N, L) is True for real tokens, at least one per row."""
         values = self.pieces(tokens) + self.places[: tokens.shape[1]]
         for block in self.blocks:
             values = block(values, keep)
@@ -43,7 +43,7 @@ class HuggingFaceEncoder(nn.Module):
     """An encoder of the `transformers` package.
 
     Args:
-        encoder: its model; one that its folder, or its configuration, has in half precision becomes float32.
+        encoder: its model; half precision becomes float32.
     """
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -59,10 +59,10 @@ class HuggingFaceEncoder(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """An encoder, and what stands for words that are not there.
+    """Encoder with a learnt value for missing words.
 
     Args:
-        encoder: with `width` and `pad`, called with tokens and which of them to keep.
+        encoder: encoder with `width` and `pad`, called with tokens and their mask.
     """
 
     def __init__(self, encoder: SmallTextEncoder | HuggingFaceEncoder) -> None:
@@ -72,24 +72,24 @@ class TextEncoder(nn.Module):
         self.nothing = nn.Parameter(0.02 * torch.randn(encoder.width))
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, L) tokens to values (N, 1 + L, width) and which to keep (N, 1 + L).
+        """(N, L) tokens to values (N, 1 + L, width) and their mask (N, 1 + L).
 
-        The first value is learnt; it is kept always, so that a title without words has one too.
+        The first value is learnt and never masked, so that a title without words has one too.
         """
         there = tokens != self.pad
         readable = there.clone()
-        readable[:, 0] = True  # a row with nothing to look at would be NaN
+        readable[:, 0] = True  # a row without any key would be NaN
         values = self.encoder(tokens, readable)
         first = self.nothing.to(values.dtype).expand(len(tokens), 1, -1)
         return torch.cat([first, values], dim=1), torch.cat([torch.ones_like(there[:, :1]), there], dim=1)
 
 
 class TextNetwork(nn.Module):
-    """The words alone, images unseen; what an image adds is measured against it.
+    """Network of the words alone, against which the contribution of an image is measured.
 
     Args:
         words: the encoder.
-        head: as `heads.dense` makes it.
+        head: head from `dense_head`.
     """
 
     takes_text = True
@@ -101,7 +101,7 @@ class TextNetwork(nn.Module):
         self.classifier = f"head.{len(head) - 1}"
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """(N, 1) of nothing."""
+        """(N, 1) zeros."""
         return images.new_zeros(len(images), 1)
 
     def forward_head(self, features: Tensor | None, pre_logits: bool = False, tokens: Tensor | None = None) -> Tensor:
@@ -112,7 +112,7 @@ class TextNetwork(nn.Module):
 
 
 def masked_mean(values: Tensor, keep: Tensor) -> Tensor:
-    """(N, width) mean of those of (N, L, width) that are kept, at least one a row."""
+    """(N, width) mean of the values (N, L, width) in the mask, at least one per row."""
     weights = keep.to(values.dtype)[:, :, None]
     return (values * weights).sum(1) / weights.sum(1)
 
@@ -120,42 +120,42 @@ def masked_mean(values: Tensor, keep: Tensor) -> Tensor:
 def build_text_encoder(
     section: TextSection, weights: str, pretrained: bool, config: Mapping[str, Any] | None
 ) -> TextEncoder:
-    """Make the encoder of a recipe.
+    """Build the text encoder of a recipe.
 
     Args:
-        section: the recipe's.
+        section: section of the recipe.
         weights: `none`, `hub`, or the file that the whole network comes from.
         pretrained: False where a checkpoint follows.
-        config: of a Hugging Face encoder, as a vocabulary holds it; None to ask the folder or the hub.
+        config: configuration of a Hugging Face encoder, from a vocabulary; None to ask the folder or the hub.
 
     Raises:
-        RecipeError: if the encoder is not to be had, or a name on the hub comes without model.weights hub.
+        RecipeError: if the encoder cannot be loaded, or a name on the hub comes without model.weights hub.
         WeightsError: if its weights cannot be read.
     """
     if section.encoder == "small":
         return TextEncoder(SmallTextEncoder(section))
-    known = read_encoder_config(section.encoder) if config is None else dict(config)
+    settings = read_encoder_config(section.encoder) if config is None else dict(config)
     with explain_missing_encoder(section.encoder):
         from transformers import AutoConfig, AutoModel
 
         if pretrained and weights in ("none", "hub"):
             return TextEncoder(HuggingFaceEncoder(_pretrained(section.encoder, weights, AutoModel)))
-        kind = known.pop("model_type")
-        return TextEncoder(HuggingFaceEncoder(AutoModel.from_config(AutoConfig.for_model(kind, **known))))
+        kind = settings.pop("model_type")
+        return TextEncoder(HuggingFaceEncoder(AutoModel.from_config(AutoConfig.for_model(kind, **settings))))
 
 
 def read_encoder_config(name: str) -> dict[str, Any]:
-    """The configuration of a Hugging Face encoder, from its folder or the hub."""
+    """Configuration of a Hugging Face encoder, from its folder or the hub."""
     with explain_missing_encoder(name):
         from transformers import AutoConfig
 
-        found: dict[str, Any] = AutoConfig.from_pretrained(name, local_files_only=Path(name).is_dir()).to_diff_dict()
-    return found
+        config: dict[str, Any] = AutoConfig.from_pretrained(name, local_files_only=Path(name).is_dir()).to_diff_dict()
+    return config
 
 
 @contextmanager
 def explain_missing_encoder(name: str) -> Iterator[None]:
-    """Say what to do if `transformers` is not installed, or an encoder cannot be had."""
+    """Turn errors about a missing `transformers` or encoder into advice."""
     try:
         yield
     except ImportError as error:
@@ -165,7 +165,7 @@ def explain_missing_encoder(name: str) -> Iterator[None]:
         ) from error
     except (OSError, ValueError) as error:
         raise RecipeError(
-            f"The encoder {name!r} cannot be had, neither as a local folder nor from the hub ({type(error).__name__}). "
+            f"The encoder {name!r} cannot be loaded, neither from a local folder nor from the hub ({type(error).__name__}). "
             "Give a folder with config.json, tokenizer.json and model.safetensors, or set model.text.encoder to small."
         ) from error
 
@@ -173,7 +173,7 @@ def explain_missing_encoder(name: str) -> Iterator[None]:
 def _pretrained(name: str, weights: str, models: Any) -> nn.Module:
     local = Path(name).is_dir()
     if not local and weights != "hub":
-        raise RecipeError(f"{name!r} is no local folder; to fetch it set model.weights to hub.")
+        raise RecipeError(f"{name!r} is not a local folder; to fetch it set model.weights to hub.")
     if local and not any(Path(name).glob("*.safetensors")):
         raise WeightsError(f"The folder {name} holds no safetensors, and weights in pickles are not read.")
     # No code of the folder runs, and no pickle is read.

@@ -1,6 +1,6 @@
-"""From titles to tokens: a vocabulary learnt from the training titles alone, or the one of a Hugging Face encoder.
+"""Vocabularies, from titles to tokens: learnt from the training titles alone, or from a Hugging Face encoder.
 
-It is made once, saved as JSON in the run and in the bundle, and turns words into (N, L) integers ever after.
+A vocabulary is saved as JSON in the run and in the bundle, and turns words into (N, L) integers from then on.
 """
 
 import bisect
@@ -23,13 +23,13 @@ _PAD, _UNKNOWN = "[PAD]", "[UNK]"
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What turns titles into tokens.
+    """Vocabulary that turns titles into tokens.
 
     Attributes:
         tokenizer: JSON of a `tokenizers` tokenizer.
-        length: L, the tokens that each title is cut or filled to.
-        pad: the token that fills; a title of nothing else is a missing one.
-        encoder: configuration of the Hugging Face encoder that it belongs to; None for `small`.
+        length: L, the number of tokens that each title is cut or padded to.
+        pad: token for padding; a title of padding only is missing.
+        encoder: configuration of its Hugging Face encoder; None for `small`.
     """
 
     tokenizer: str
@@ -39,26 +39,26 @@ class Vocabulary:
 
     @classmethod
     def learn(cls, titles: Iterable[str], section: TextSection) -> Self:
-        """Learn word pieces from the titles of the training side, or take those of the recipe's encoder.
+        """Learn word pieces from the training titles, or take those of the recipe's encoder.
 
         Args:
-            titles: of the training scans, and of no others.
-            section: the recipe's.
+            titles: titles of the training scans, and of no others.
+            section: section of the recipe.
 
         Raises:
-            DataError: if there is not one title with a word in it.
-            RecipeError: if the encoder cannot be had.
+            DataError: if no title has a word.
+            RecipeError: if the encoder cannot be loaded.
         """
         if section.encoder != "small":
             return cls._of_encoder(section)
         from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-        spoken = sorted(title for title in titles if title.strip())  # the order of the scans shall not matter
-        if not spoken:
+        texts = sorted(title for title in titles if title.strip())  # independent of the order of the scans
+        if not texts:
             raise DataError(
                 "No training scan has a title. Give the table of scans a column `text`, or use images alone."
             )
-        # Byte-pair encoding (Sennrich et al. 2016), each word's beginning marked. A mark inside words, as WordPiece has,
+        # Byte-pair encoding (Sennrich et al. 2016), with a mark at the start of each word. A mark inside words, as in WordPiece,
         # would make the result depend on the order of a hash table.
         learnt = Tokenizer(models.BPE(unk_token=_UNKNOWN, fuse_unk=True))
         learnt.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -66,7 +66,7 @@ class Vocabulary:
             [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Metaspace(prepend_scheme="always")]
         )
         trainer = trainers.BpeTrainer(vocab_size=section.words, special_tokens=[_PAD, _UNKNOWN], show_progress=False)
-        learnt.train_from_iterator(spoken, trainer)
+        learnt.train_from_iterator(texts, trainer)
         if learnt.get_vocab_size() > section.words:
             raise RecipeError(
                 f"The letters of the titles alone need {learnt.get_vocab_size()} entries, but model.text.words is "
@@ -105,15 +105,15 @@ class Vocabulary:
         tokens = np.full((len(titles), self.length), self.pad, dtype=np.int32)
         for row, title in enumerate(titles):
             if str(title).strip():
-                found = reader.encode(str(title)).ids
-                tokens[row, : len(found)] = found
+                pieces = reader.encode(str(title)).ids
+                tokens[row, : len(pieces)] = pieces
         return tokens
 
     def words(self, titles: Sequence[str] | StrArray) -> tuple[list[tuple[str, ...]], IntArray]:
-        """The words of titles as they are written, and (N, L) which of its title's words each token belongs to.
+        """Words of titles as they are written, and (N, L) the index of each token's word.
 
-        Words are parted by blanks. -1 stands for filling and for what a tokenizer adds of itself; a word that no token
-        belongs to is beyond the length, and the network does not read it.
+        Words are separated by blanks. -1 is for padding and for special tokens; a word without a token is beyond the length,
+        and the network does not read it.
 
         >>> learnt = Vocabulary.learn(["a red shirt", "blue jeans"], Text(length=4))
         >>> learnt.words(["Red jeans", " "])[0]
@@ -124,18 +124,20 @@ class Vocabulary:
         reader = Tokenizer.from_str(self.tokenizer)
         reader.no_padding()
         reader.enable_truncation(self.length)
-        spoken: list[tuple[str, ...]] = []
-        places = np.full((len(titles), self.length), -1, dtype=np.int32)
+        words_of: list[tuple[str, ...]] = []
+        positions = np.full((len(titles), self.length), -1, dtype=np.int32)
         for row, title in enumerate(titles):
             parts = list(re.finditer(r"\S+", str(title)))
-            spoken.append(tuple(part[0] for part in parts))
+            words_of.append(tuple(part[0] for part in parts))
             if not parts:
                 continue
             ends, read = [part.end() for part in parts], reader.encode(str(title))
-            for place, ((start, end), added) in enumerate(zip(read.offsets, read.special_tokens_mask, strict=True)):
-                if not added and end > start:  # some tokenizers count the blank before a word to it: so its end tells
-                    places[row, place] = bisect.bisect_left(ends, end)
-        return spoken, places
+            for position, ((start, end), added) in enumerate(zip(read.offsets, read.special_tokens_mask, strict=True)):
+                if (
+                    not added and end > start
+                ):  # some tokenizers count the blank before a word as part of it: so its end decides
+                    positions[row, position] = bisect.bisect_left(ends, end)
+        return words_of, positions
 
     def __len__(self) -> int:
         from tokenizers import Tokenizer
@@ -143,7 +145,7 @@ class Vocabulary:
         return int(Tokenizer.from_str(self.tokenizer).get_vocab_size())
 
     def save(self, path: Path) -> None:
-        """Write it as JSON, whole or not at all."""
+        """Write it as JSON, atomically."""
         content = {
             "length": self.length,
             "pad": self.pad,
@@ -154,7 +156,7 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote.
+        """Read a saved vocabulary.
 
         Raises:
             RunError: if it is missing or damaged.
@@ -168,12 +170,12 @@ class Vocabulary:
 
 
 def titles_as_read(titles: Sequence[str] | StrArray, section: TextSection, classes: Sequence[str]) -> list[str]:
-    """Titles as a network reads them: less the words of the class names where its recipe hides these."""
+    """Titles as a network reads them: without the words of the class names if its recipe hides them."""
     return remove_words(titles, classes) if section.hide_classes else [str(title) for title in titles]
 
 
 def remove_words(titles: Sequence[str] | StrArray, words: Iterable[str]) -> list[str]:
-    """Titles less some words, such as those of the class names: what the rest of a title is worth.
+    """Remove words, such as those of the class names, from titles.
 
     Capitals and a plural s make no difference.
 
@@ -189,7 +191,7 @@ def remove_words(titles: Sequence[str] | StrArray, words: Iterable[str]) -> list
 
 
 def _forms(word: str) -> set[str]:
-    """A word in small letters, and what it may be the plural of."""
+    """A word in small letters, and the singulars that it may be the plural of."""
     small = word.lower()
     singular = {small.removesuffix(ending) for ending in ("s", "es")}
     return {small} | {form for form in singular if len(form) > 2}

@@ -1,4 +1,4 @@
-"""A network, a split and a store in; a trained network and its history out."""
+"""Training of one network on one split."""
 
 from scanwise.training.timing import SecondsPerScan, time_steps
 from scanwise.training.trainer import TrainingSummary, train_network

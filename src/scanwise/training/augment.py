@@ -1,8 +1,8 @@
 """Random changes of training scans, a whole batch at once, on the device that trains.
 
-What is drawn (on the CPU, so that every device draws the same) and what is done are two steps: the same changes can be
-made again, of some of the scans. Shift, zoom, rotation and elastic displacement are one resampling, so that pixels are
-interpolated once. Changes of brightness and elastic ones are off unless a recipe asks: the authors of alexnet-gray
+Drawing (on the CPU, so that every device draws the same) and applying are two steps: the same changes can be applied
+again, to some of the scans. Shift, zoom, rotation and elastic displacement are one resampling, so that pixels are
+interpolated once. Changes of brightness and elastic ones are off by default: the authors of alexnet-gray
 measured that both hurt.
 """
 
@@ -16,17 +16,17 @@ from torch.nn import functional as F
 
 from scanwise.recipe import Augment
 
-KNOTS = 6  # of the elastic displacement, along each side; between them it is smooth
+KNOTS = 6  # of the elastic displacement along each side; it is smooth between them
 
 
 @dataclass(frozen=True, slots=True)
 class Augmentations:
-    """What is to be done with each of n scans; None is nothing.
+    """Drawn changes of n scans; None for no change of a kind.
 
     Attributes:
-        mirrored: (n,) whether left and right change places.
-        tone: (n, 3) what is added (as a share of the range), and by what contrast and gamma are multiplied.
-        affine: (n, 2, 3) matrices that take output to input coordinates in [-1, 1].
+        mirrored: (n,) True to swap left and right.
+        tone: (n, 3) brightness to add (as a share of the range), factor of contrast, exponent gamma.
+        affine: (n, 2, 3) matrices from output to input coordinates in [-1, 1].
         bend: (n, 2, KNOTS, KNOTS) displacement of input coordinates, across and down.
     """
 
@@ -36,7 +36,7 @@ class Augmentations:
     bend: Tensor | None = None
 
     def take(self, rows: Tensor) -> Self:
-        """The changes of these scans alone."""
+        """Changes of some of the scans."""
         chosen = {field.name: getattr(self, field.name) for field in fields(self)}
         return type(self)(**{name: None if value is None else value[rows] for name, value in chosen.items()})
 
@@ -46,17 +46,17 @@ def augment_batch(images: Tensor, section: Augment, generator: torch.Generator) 
 
     Args:
         images: (N, C, H, W) pixels from 0 to 255.
-        section: how much of what.
+        section: ranges of the changes.
         generator: on the CPU, so that every device draws the same.
 
     Returns:
-        (N, C, H, W) float32, still from 0 to 255; what moves in from outside is black.
+        (N, C, H, W) float32, from 0 to 255; pixels from outside are black.
     """
     return apply_augmentations(images, draw_augmentations(len(images), section, generator))
 
 
 def draw_augmentations(count: int, section: Augment, generator: torch.Generator) -> Augmentations:
-    """Changes of that many scans. What is not asked for takes nothing from the generator."""
+    """Draw the changes of that many scans. Kinds that are off take nothing from the generator."""
     mirrored = torch.rand(count, generator=generator) < 0.5 if section.flip else None
     moves = not section.shift == section.scale == section.rotate == 0
     affine = draw_affine(count, section, generator) if moves else None
@@ -67,7 +67,7 @@ def draw_augmentations(count: int, section: Augment, generator: torch.Generator)
 
 
 def apply_augmentations(images: Tensor, changes: Augmentations) -> Tensor:
-    """Do to (n, C, H, W) pixels from 0 to 255 what was drawn for them; float32 comes out."""
+    """Apply drawn changes to (n, C, H, W) pixels from 0 to 255; returns float32."""
     images = images.float()
     if changes.mirrored is not None:
         mirrored = changes.mirrored.to(images.device)[:, None, None, None]
@@ -88,7 +88,7 @@ def apply_augmentations(images: Tensor, changes: Augmentations) -> Tensor:
 
 
 def draw_affine(count: int, section: Augment, generator: torch.Generator) -> Tensor:
-    """(count, 2, 3) matrices that take output to input coordinates in [-1, 1]; some are the identity."""
+    """(count, 2, 3) matrices from output to input coordinates in [-1, 1]; some are the identity."""
 
     def uniform(limit: float) -> Tensor:
         return _uniform(count, limit, generator)
@@ -105,7 +105,7 @@ def draw_affine(count: int, section: Augment, generator: torch.Generator) -> Ten
 def _draw_tone(count: int, section: Augment, generator: torch.Generator) -> Tensor:
     brightness = _uniform(count, section.brightness, generator)
     contrast = 1 + _uniform(count, section.contrast, generator)
-    gamma = (_uniform(count, 1, generator) * math.log1p(section.gamma)).exp()  # as often darker as lighter
+    gamma = (_uniform(count, 1, generator) * math.log1p(section.gamma)).exp()  # darker as often as lighter
     left_alone = torch.rand(count, generator=generator) >= section.probability
     drawn = torch.stack([brightness, contrast, gamma], 1)
     return torch.where(left_alone[:, None], torch.tensor([0.0, 1.0, 1.0]), drawn)

@@ -1,4 +1,4 @@
-"""Checkpoints: under their name only once they are whole, and read without executing anything."""
+"""Checkpoints: written atomically, and read without executing anything."""
 
 from pathlib import Path
 from typing import Any
@@ -13,32 +13,32 @@ LAST, BEST = "last.ckpt", "best.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """What Lightning reads and writes checkpoints with."""
+    """Lightning's reader and writer of checkpoints."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         with writing(Path(path)) as temporary:
             try:
                 with temporary.open("wb") as file:
                     torch.save(checkpoint, file)
-            except RuntimeError as error:  # torch buries what the disk said
-                buried: BaseException | None = error
-                while buried is not None and not isinstance(buried, OSError):
-                    buried = buried.__context__
-                raise buried or error from None
+            except RuntimeError as error:  # torch hides the error of the disk
+                cause: BaseException | None = error
+                while cause is not None and not isinstance(cause, OSError):
+                    cause = cause.__context__
+                raise cause or error from None
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
         try:
-            found: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
-        except Exception as error:  # a damaged file raises what it likes
+            checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+        except Exception as error:  # a damaged file raises errors of any kind
             raise RunError(
                 f"The checkpoint {path} is damaged ({type(error).__name__}). "
                 f"Delete {Path(path).parent} to train this fit anew."
             ) from error
-        return found
+        return checkpoint
 
 
 def checkpoint_weights(checkpoint: dict[str, Any], part: str = "network") -> dict[str, torch.Tensor]:
-    """The state dict of a part of the module that a checkpoint holds: `network`, or its running mean, `average`."""
+    """State dict of one part of the module in a checkpoint: `network`, or its running mean, `average`."""
     prefix = f"{part}."
     return {
         name.removeprefix(prefix): tensor

@@ -1,7 +1,7 @@
-"""Several processes that train one network: who is there, waiting for each other, sums and tables over all.
+"""Several processes that train one network: ranks, barriers, sums and rows over all of them.
 
-Who is there stands in the environment, as torchrun and `scanwise fit --processes` set it. Lightning's DDP averages
-gradients over the same process group. Whatever is said here about all processes costs nothing where there is one.
+Ranks come from the environment, as torchrun and `scanwise fit --processes` set it. Lightning's DDP averages gradients over
+the same process group. With a single process all of this costs nothing.
 """
 
 import os
@@ -19,30 +19,30 @@ from scanwise.training.sampling import BatchShare
 
 T = TypeVar("T")
 
-# The others wait while the first one audits and predicts; if it dies, who started them ends them.
+# The others wait while the first one audits and predicts; if it dies, their launcher ends them.
 PATIENCE = timedelta(days=1)
 
 
 def process_share() -> BatchShare:
-    """The part of every batch that this process takes."""
+    """Part of every batch that this process takes."""
     return BatchShare(run.rank(), run.processes())
 
 
 def local_rank() -> int:
-    """Which of the processes on this machine this is."""
+    """Rank of this process on this machine."""
     return int(os.environ.get("LOCAL_RANK", run.rank()))
 
 
 def local_process_count() -> int:
-    """How many of the processes are on this machine."""
+    """Number of processes on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", run.processes()))
 
 
 def process_device(device: str) -> str:
-    """The device of this process, where several share a machine: the first takes the first GPU, and so on.
+    """Device of this process: with several on a machine, the first takes the first GPU, and so on.
 
     Raises:
-        TrainingError: if there are more processes than GPUs, or all were sent to one.
+        TrainingError: if there are more processes than GPUs, or all are set to one.
     """
     if run.processes() == 1 or not device.startswith("cuda"):
         return device
@@ -59,7 +59,7 @@ def process_device(device: str) -> str:
 
 
 def join_processes() -> None:
-    """Meet the other processes; does nothing where there is one, or where they have met."""
+    """Join the process group; does nothing with a single process, or a second time."""
     if run.processes() == 1 or dist.is_initialized():
         return
     with_gpu = torch.cuda.is_available() and local_process_count() <= torch.cuda.device_count()
@@ -69,27 +69,27 @@ def join_processes() -> None:
 
 
 def wait_for_all() -> None:
-    """Go on when all are here."""
+    """Wait until all processes are here."""
     sum_over_processes(torch.zeros(1))
 
 
-def writer_first(work: Callable[[], T]) -> T:
-    """Let the first process do what writes files, and then the others, who find them written."""
+def writer_first(function: Callable[[], T]) -> T:
+    """Call a function that writes files in the first process, and then in the others, which find the files."""
     if run.processes() == 1:
-        return work()
-    found = [work()] if run.is_writer() else []
+        return function()
+    results = [function()] if run.is_writer() else []
     wait_for_all()
-    return found[0] if found else work()
+    return results[0] if results else function()
 
 
 def leave_processes() -> None:
-    """Part from the others."""
+    """Leave the process group."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def sum_over_processes(values: Tensor) -> Tensor:
-    """The sum of a small tensor over all processes, on the CPU."""
+    """Sum of a small tensor over all processes, on the CPU."""
     summed = values.detach().cpu().clone()
     if run.processes() > 1:
         dist.all_reduce(summed)
@@ -97,7 +97,7 @@ def sum_over_processes(values: Tensor) -> Tensor:
 
 
 def gather_rows(rows: Tensor, count: int) -> Tensor:
-    """(count, …) rows of all processes in the order that `Share.evenly` dealt them out."""
+    """(count, …) rows of all processes, in the order before `BatchShare.evenly`."""
     if run.processes() == 1:
         return rows
     parts = [torch.empty_like(rows) for _ in range(run.processes())]

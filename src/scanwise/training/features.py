@@ -1,12 +1,12 @@
-"""Feature maps of a frozen backbone: computed once, kept as float16 on disk, read by every later epoch.
+"""Feature maps of a frozen backbone: computed once, cached as float16 on disk, read by every later epoch.
 
-    FOLDER/about.json      what they were made from; another backbone or other scans make them anew
-           train_0.f16     (N, …) the maps of the training scans as they are, row after row
-           train_1.f16     of the first augmented view, and so on
+    FOLDER/about.json      what they come from; with another backbone or other scans they are computed again
+           train_0.f16     (N, …) maps of the unchanged training scans, row after row
+           train_1.f16     maps of the first augmented view, and so on
            validation_0.f16
 
-Maps of height and width lie with their channels last, as the network computes them and the head reads them.
-Each file is written whole or not at all, so that a training that was killed goes on with those that are there.
+Maps with height and width have their channels last, as the network computes them and the head reads them.
+Each file is written atomically, so that a training that was killed resumes with those that exist.
 """
 
 import hashlib
@@ -34,11 +34,11 @@ from scanwise.training.sampling import derive_seed
 log = logging.getLogger("scanwise")
 
 Float16Array = NDArray[np.float16]
-VIEW = -1  # sets the seeds of views apart from those of epochs
+VIEW = -1  # separates the seeds of views from those of epochs
 
 
 class FeatureSource(Protocol):
-    """Gives the feature maps of a side's scans."""
+    """Feature maps of the scans of a split."""
 
     @property
     def views(self) -> int: ...
@@ -46,20 +46,19 @@ class FeatureSource(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, view: int, positions: IntArray, out: Tensor | None = None) -> Tensor:
-        """(n, …) maps of these scans of the side, in one of its views, as float32; written into `out` where it is given,
-        which is (n, …) of an earlier read."""
+        """(n, …) maps of these scans in one view, as float32; written into `out`, (n, …) of an earlier read, if it is given."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RecomputedFeatures:
-    """Feature maps that are computed anew whenever they are read: float32, and slow.
+    """Feature maps that are computed again at every read: float32, and slow.
 
     Attributes:
-        network: whose `forward_features` is asked, in evaluation mode where the backbone is held.
-        store: of the whole cohort.
-        rows: (N,) of the side.
-        changes: what is done to the side's scans in each view.
+        network: the network, in evaluation mode where the backbone is frozen.
+        store: store of the whole cohort.
+        rows: (N,) rows of the split.
+        changes: changes of the scans in each view.
     """
 
     network: Network
@@ -84,7 +83,7 @@ class RecomputedFeatures:
 
 @dataclass(frozen=True, slots=True)
 class CachedFeatures:
-    """Feature maps on disk: an array (N, …) of float16 a view, memory-mapped, channels last."""
+    """Feature maps on disk: one memory-mapped float16 array (N, …) per view, channels last."""
 
     arrays: tuple[Float16Array, ...]
 
@@ -101,13 +100,13 @@ class CachedFeatures:
             maps = torch.empty(len(positions), *kept.shape[1:])
         else:
             maps = out.permute(0, 2, 3, 1) if out.ndim == 4 else out
-        # Taken and widened in one go: first to gather 16 bits would pass twice through memory.
+        # Gathered and widened in one pass; two would go through memory twice.
         torch._foreach_copy_(maps.unbind(), [kept[row] for row in positions.tolist()])
         return maps.permute(0, 3, 1, 2) if maps.ndim == 4 else maps
 
 
 def draw_views(count: int, views: int, section: Augment, seed: int) -> tuple[Augmentations, ...]:
-    """What is done to each of a side's scans in each view: nothing in the first, a draw of its own in every other."""
+    """Changes of each scan in each view: none in the first, a draw of its own in every other."""
     generators = (torch.Generator().manual_seed(derive_seed(seed, VIEW, view)) for view in range(1, views))
     return (Augmentations(), *(draw_augmentations(count, section, generator) for generator in generators))
 
@@ -115,24 +114,24 @@ def draw_views(count: int, views: int, section: Augment, seed: int) -> tuple[Aug
 def cache_features(
     folder: Path, sides: dict[str, RecomputedFeatures], backbone: str, batch: int
 ) -> dict[str, FeatureSource]:
-    """Write the feature maps of all sides and views, or open them, and give what reads them.
+    """Write the feature maps of all splits and views, or open them, and return their sources.
 
     Args:
         folder: for the files.
-        sides: what to keep, by name.
-        backbone: hash of the weights that the maps come from.
-        batch: scans that the backbone sees at once.
+        sides: maps to cache, by name.
+        backbone: hash of the weights behind the maps.
+        batch: batch size of the backbone.
 
-    Where the disk has no room they are computed anew in every epoch, which is said.
+    If the disk has no room they are computed again in every epoch, with a warning.
 
     Raises:
         TrainingError: if a map does not fit into 16 bits.
     """
-    shape = list(_halve(next(iter(sides.values())).read(0, np.arange(1))).shape[1:])
+    shape = list(_to_half(next(iter(sides.values())).read(0, np.arange(1))).shape[1:])
     size = 2 * int(np.prod(shape)) * sum(len(side) * side.views for side in sides.values())
     about = {"key": _key(sides, backbone), "shape": shape}
-    if not _is_of(folder, about):
-        if not is_writer():  # of several processes, the first has found no room
+    if not _is_current(folder, about):
+        if not is_writer():  # the first process found no room
             return dict(sides)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -145,11 +144,11 @@ def cache_features(
             shutil.rmtree(folder)
             return dict(sides)
         write_json(about, folder / "about.json")
-    return {name: _keep_side(folder, name, side, shape, batch) for name, side in sides.items()}
+    return {name: _cache_side(folder, name, side, shape, batch) for name, side in sides.items()}
 
 
 def pool_features(source: FeatureSource, batch: int = 256) -> FloatArray:
-    """(N, D) means over the positions of each scan's first view, for finding neighbours."""
+    """(N, D) means over the positions of each scan's first view, to find neighbours."""
     maps = (source.read(0, rows) for rows in _chunks(len(source), batch))
     return np.concatenate([_pool(part.cpu()).numpy() for part in maps]).astype(np.float64)
 
@@ -161,42 +160,42 @@ def _pool(maps: Tensor) -> Tensor:
     return maps.mean(1) if maps.ndim == 3 else maps
 
 
-def _keep_side(folder: Path, name: str, side: RecomputedFeatures, shape: list[int], batch: int) -> CachedFeatures:
+def _cache_side(folder: Path, name: str, side: RecomputedFeatures, shape: list[int], batch: int) -> CachedFeatures:
     files = [folder / f"{name}_{view}.f16" for view in range(side.views)]
     for view, file in enumerate(files):
         if not file.is_file():
             with writing(file) as temporary, temporary.open("wb") as out:
                 for rows in _chunks(len(side), batch):
-                    out.write(_halve(side.read(view, rows)).tobytes())  # no memory map: a full disk must be an error
+                    out.write(_to_half(side.read(view, rows)).tobytes())  # no memory map: a full disk must be an error
     dims = (len(side), *shape)
     return CachedFeatures(tuple(np.memmap(file, np.float16, "c", shape=dims) for file in files))
 
 
-def _halve(maps: Tensor) -> Float16Array:
+def _to_half(maps: Tensor) -> Float16Array:
     half = maps.half()
     if not torch.isfinite(half).all():
         raise TrainingError(
             "The feature maps of the frozen backbone do not fit into 16 bits (or are no numbers). Check model.weights, "
             "model.mean and model.std, or set views: 0 in this stage."
         )
-    found: Float16Array = (half.permute(0, 2, 3, 1) if half.ndim == 4 else half).cpu().contiguous().numpy()
-    return found
+    array: Float16Array = (half.permute(0, 2, 3, 1) if half.ndim == 4 else half).cpu().contiguous().numpy()
+    return array
 
 
 def _chunks(count: int, batch: int) -> Iterator[IntArray]:
     return (np.arange(start, min(start + batch, count)) for start in range(0, count, batch))
 
 
-def _is_of(folder: Path, about: dict[str, Any]) -> bool:
+def _is_current(folder: Path, about: dict[str, Any]) -> bool:
     return (folder / "about.json").is_file() and read_json(folder / "about.json") == about
 
 
 def _key(sides: dict[str, RecomputedFeatures], backbone: str) -> str:
-    """Hash of all that feature maps depend on: weights, pixels, and what is done to them."""
-    told = hashlib.sha256(backbone.encode())
+    """Hash of everything behind feature maps: weights, pixels, and their changes."""
+    digest = hashlib.sha256(backbone.encode())
     for name, side in sides.items():
-        told.update(name.encode() + "".join(side.store.digest[side.rows].tolist()).encode())
+        digest.update(name.encode() + "".join(side.store.digest[side.rows].tolist()).encode())
         for changes in side.changes:
             for drawn in (changes.mirrored, changes.tone, changes.affine, changes.bend):
-                told.update(b"-" if drawn is None else drawn.numpy().tobytes())
-    return told.hexdigest()
+                digest.update(b"-" if drawn is None else drawn.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""What is kept of a training at the end of each epoch: history, checkpoints, and whether to go on."""
+"""History, checkpoints and early stopping, at the end of each epoch."""
 
 import logging
 import time
@@ -23,11 +23,11 @@ log = logging.getLogger("scanwise")
 
 
 class HistoryCallback(Callback):
-    """At the end of each epoch: history, the best and last checkpoints, every k-th, and whether to stop.
+    """Callback that keeps the history and the best, last and every k-th checkpoint, and stops early.
 
     Args:
-        fit: whose training it is.
-        section: of the recipe.
+        fit: the fit that is trained.
+        section: section of the recipe.
         progress: show a bar.
         after: called when the checkpoint and the history of an epoch are on disk.
     """
@@ -47,7 +47,7 @@ class HistoryCallback(Callback):
         self.best = -np.inf
         self.best_epoch = 0
         self.stage = 0
-        self.began = 0  # how many epochs there were before this stage
+        self.began = 0  # number of epochs before this stage
         self.staged = False
         self.spent_on_disk: list[float] = []  # not in the history: known only after the checkpoint that holds it
         self._bar: Any = None
@@ -69,13 +69,13 @@ class HistoryCallback(Callback):
         self.stage, self.began = state_dict.get("stage", 0), state_dict.get("began", 0)  # older ones have one stage
 
     def begin(self, stage: int, staged: bool) -> None:
-        """The next stage starts; what follows is counted from here."""
+        """Start the next stage; early stopping counts from here."""
         if stage > self.stage:
             self.stage, self.began = stage, len(self.history)
         self.staged = staged
 
     def has_ended(self, index: int, stage: TrainingStage) -> bool:
-        """Whether all of a stage was trained before, or it had stopped early."""
+        """True if a stage was trained to its end before, or had stopped early."""
         if index != self.stage:
             return index < self.stage
         return len(self.history) - self.began >= stage.epochs or self._is_stale()
@@ -130,8 +130,8 @@ class HistoryCallback(Callback):
         score = (-1 if lower_is_better(self.monitor) else 1) * row[f"validation_{self.monitor}"]
         if np.isnan(score) and not self.best_epoch and is_writer():
             log.warning(
-                "train.monitor: %s is not defined on this validation side, which may lack a class. As long as it is not, "
-                "epoch 1 counts as the best and is what is kept. Choose another monitor, such as loss.", self.monitor,
+                "train.monitor: %s is not defined on the validation scans, which may lack a class. As long as it is not, "
+                "epoch 1 counts as the best and is kept. Choose another monitor, such as loss.", self.monitor,
             )  # fmt: skip
         # A metric that is undefined (NaN) at first gives way to any number.
         if score > self.best or not self.best_epoch or (np.isnan(self.best) and not np.isnan(score)):
@@ -142,7 +142,7 @@ class HistoryCallback(Callback):
         if self.every and self._epoch(trainer) % self.every == 0:
             trainer.save_checkpoint(self.fit.checkpoints / f"epoch_{self._epoch(trainer)}.ckpt")
         if self.exports and self._epoch(trainer) % self.exports == 0 and is_writer():
-            weights.export_weights(module.judged, self.fit.checkpoints, self._epoch(trainer))
+            weights.export_weights(module.evaluated, self.fit.checkpoints, self._epoch(trainer))
         trainer.save_checkpoint(self.fit.checkpoints / LAST)  # after all others: a resume does not go back to them
         self.spent_on_disk.append(time.perf_counter() - self._times["validated"])
         self.write_history()
@@ -155,7 +155,7 @@ class HistoryCallback(Callback):
         return bool(self.patience) and len(self.history) - max(self.best_epoch, self.began) >= self.patience
 
     def _epoch(self, trainer: L.Trainer) -> int:
-        """Counted over all stages, from 1."""
+        """Epoch over all stages, from 1."""
         return self.began + trainer.current_epoch + 1
 
     def _line(self, row: dict[str, float], epochs: int) -> str:

@@ -1,4 +1,4 @@
-"""Batches for training and validation: pixels from the store, or feature maps from the cache."""
+"""Batches for training and validation: pixels of the store, or cached feature maps."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -15,17 +15,17 @@ from scanwise.training.features import FeatureSource
 from scanwise.training.sampling import NO_SYNTHETIC, BatchShare, EpochOrder, SharedBatchSampler, SyntheticScans
 
 Batch = tuple[Tensor, ...]
-"""Scans (n, H, W, C) uint8 or feature maps (n, …), labels (n,), and the words (n, L) of a network that reads them."""
+"""Scans (n, H, W, C) uint8 or feature maps (n, …), labels (n,), and tokens (n, L) for a network that reads words."""
 
 
 class ScanDataset(Dataset[Batch]):
-    """Scans of one side, a whole batch in one read.
+    """Scans of one split, a whole batch in one read.
 
     Args:
-        store: of the cohort.
-        labels: (N,) of the cohort.
-        rows: of the side.
-        tokens: (N, L) of the cohort's words, or None.
+        store: store of the cohort.
+        labels: (N,) labels of the cohort.
+        rows: rows of the split.
+        tokens: (N, L) tokens of the cohort, or None.
     """
 
     def __init__(self, store: Store, labels: IntArray, rows: IntArray, tokens: IntArray | None = None) -> None:
@@ -44,14 +44,14 @@ class ScanDataset(Dataset[Batch]):
 
 
 class FeatureDataset(Dataset[Batch]):
-    """Feature maps of one side in the place of its scans, and after them those that SMOTE made.
+    """Feature maps of the scans of one split, followed by synthetic ones from SMOTE.
 
     Args:
-        source: of the maps.
-        labels: (N,) of the side.
-        tokens: (N, L) of the side's words, or None.
-        order: says which epoch it is, and so which view; None for the first view always.
-        synthetic: what lies between scans.
+        source: source of the maps.
+        labels: (N,) labels of the split.
+        tokens: (N, L) tokens of the split, or None.
+        order: order with the current epoch, which sets the view; None for the first view always.
+        synthetic: synthetic scans between real ones.
     """
 
     def __init__(
@@ -74,13 +74,13 @@ class FeatureDataset(Dataset[Batch]):
     def __getitems__(self, indices: list[int]) -> Batch:
         return self._batch(indices, None)
 
-    def in_turn(self, batches: Iterable[list[int]]) -> Iterator[Batch]:
-        """One batch after the other in the same memory, which spares a good part of reading: use each before the next."""
-        place = torch.empty(0)
+    def batches_in_place(self, batches: Iterable[list[int]]) -> Iterator[Batch]:
+        """Batches in the same memory, which saves much of the reading: use each before the next."""
+        memory = torch.empty(0)
         for indices in batches:
-            out = place[: len(indices)] if len(place) >= len(indices) else None
+            out = memory[: len(indices)] if len(memory) >= len(indices) else None
             batch = self._batch(indices, out)
-            place = batch[0] if out is None else place
+            memory = batch[0] if out is None else memory
             yield batch
 
     def _batch(self, indices: list[int], out: Tensor | None) -> Batch:
@@ -91,10 +91,10 @@ class FeatureDataset(Dataset[Batch]):
         rows[chosen >= len(self.source)] = self.synthetic.base[between]
         maps = self.source.read(view, rows, out)
         if len(between):
-            made = torch.from_numpy(chosen >= len(self.source)).to(maps.device)
+            synthetic = torch.from_numpy(chosen >= len(self.source)).to(maps.device)
             others = self.source.read(view, self.synthetic.other[between])
             share = torch.from_numpy(self.synthetic.share[between]).to(maps).reshape(-1, *[1] * (maps.ndim - 1))
-            maps[made] += share * (others - maps[made])
+            maps[synthetic] += share * (others - maps[synthetic])
         words = () if self.tokens is None else (torch.from_numpy(self.tokens[rows]),)
         return maps, torch.from_numpy(self.labels[rows]), *words
 
@@ -105,44 +105,44 @@ SINGLE_PROCESS = BatchShare()
 def train_loader(
     scans: Dataset[Batch], order: EpochOrder, batch: int, share: BatchShare = SINGLE_PROCESS
 ) -> "DataLoader[Batch]":
-    """Batches in an order of their own each epoch; a last batch of one scan is dropped (batch norm needs two).
+    """Batches in a new order each epoch; a last batch of one scan is dropped (batch norm needs two).
 
-    With several processes `batch` is what they have together, and each loads its share alone.
+    With several processes `batch` is their total, and each loads its part only.
     """
     lonely = len(order) % batch == 1
-    return DataLoader(scans, batch_sampler=SharedBatchSampler(order, batch, lonely, share), collate_fn=_as_is)
+    return DataLoader(scans, batch_sampler=SharedBatchSampler(order, batch, lonely, share), collate_fn=_keep_batch)
 
 
 class BatchGroups:
-    """Batches of kept features, several together: a step on them is so short that what Lightning does around each would show.
+    """Groups of batches of cached features: steps on them are so short that Lightning's overhead around each would show.
 
-    A run reads a batch when it is asked for, in the place of the one before.
+    A group reads a batch when it is needed, into the memory of the one before.
 
     Args:
-        loader: of single batches.
+        loader: loader of single batches.
     """
 
     LENGTH = 16
 
     def __init__(self, loader: "DataLoader[Batch]") -> None:
         self.scans: Any = loader.dataset
-        self.batch_sampler: Any = loader.batch_sampler  # where Lightning looks for what must know the epoch
+        self.batch_sampler: Any = loader.batch_sampler  # here Lightning looks for set_epoch
 
     def __len__(self) -> int:
         return -(-len(self.batch_sampler) // self.LENGTH)
 
     def __iter__(self) -> Iterator[Iterator[Batch]]:
-        batches = self.scans.in_turn(self.batch_sampler)
+        batches = self.scans.batches_in_place(self.batch_sampler)
         return (islice(batches, self.LENGTH) for _ in range(len(self)))
 
 
 def validation_loader(scans: Dataset[Batch], batch: int, share: BatchShare = SINGLE_PROCESS) -> "DataLoader[Batch]":
-    """All scans of a side in order; with several processes, the share of this one."""
+    """All scans of a split in order; with several processes, the part of this one."""
     if share.size == 1:
-        return DataLoader(scans, batch_size=batch, collate_fn=_as_is)
-    mine = share.evenly(len(scans))  # type: ignore[arg-type]
-    return DataLoader(scans, batch_size=-(-batch // share.size), sampler=mine, collate_fn=_as_is)
+        return DataLoader(scans, batch_size=batch, collate_fn=_keep_batch)
+    positions = share.evenly(len(scans))  # type: ignore[arg-type]
+    return DataLoader(scans, batch_size=-(-batch // share.size), sampler=positions, collate_fn=_keep_batch)
 
 
-def _as_is(batch: Any) -> Any:
+def _keep_batch(batch: Any) -> Any:
     return batch

@@ -1,4 +1,4 @@
-"""Mixup and cutmix: two scans in one, and how much of the label each of them gives."""
+"""Mixup and cutmix: two scans in one, with a share of the label each."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,12 @@ from scanwise.recipe import Train
 
 @dataclass(frozen=True, slots=True)
 class MixedBatch:
-    """A batch of which each scan is two.
+    """Batch of mixed scans.
 
     Attributes:
         images: (N, C, H, W).
-        others: (N,) labels of what was mixed in.
-        share: of the scan itself; its label counts so much, the other one the rest.
+        others: (N,) labels of the scans that were mixed in.
+        share: weight of the scan's own label; the other label has the rest.
     """
 
     images: Tensor
@@ -25,13 +25,13 @@ class MixedBatch:
 
 
 def mix_batch(images: Tensor, labels: Tensor, section: Train, generator: torch.Generator) -> MixedBatch:
-    """Mix each scan of a batch with another one, as the recipe says: mixup, cutmix, or one of them at random.
+    """Mix each scan of a batch with another one, as set in the recipe: mixup, cutmix, or one of them at random.
 
     Args:
         images: (N, C, H, W) float pixels.
         labels: (N,).
         section: `mixup` and `cutmix` are the alphas of their Beta distributions; one of them is above 0.
-        generator: on the CPU; it alone decides.
+        generator: on the CPU; the only source of randomness.
     """
     random = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
     cut = section.cutmix > 0 and (section.mixup == 0 or random.random() < 0.5)
@@ -44,7 +44,7 @@ def mix_batch(images: Tensor, labels: Tensor, section: Train, generator: torch.G
 
 
 def cutmix(images: Tensor, labels: Tensor, partners: Tensor, share: float, random: np.random.Generator) -> MixedBatch:
-    """Put a box of another scan into each (Yun et al. 2019); the box may reach over the edge, and what shows counts."""
+    """Put a box of another scan into each (Yun et al. 2019); the box may cross the edge, and its visible part counts."""
     height, width = images.shape[2:]
     side = (1 - share) ** 0.5
     top, bottom = _span(height, side, random)

@@ -1,7 +1,6 @@
 """One training step, one validation, one optimiser: the LightningModule.
 
-All randomness of an epoch comes from (seed, epoch, step), never from what happened before, so that a run that was
-killed and resumed is the run that was not.
+All randomness of an epoch comes from (seed, epoch, step) alone, so that a resumed run equals one that was not killed.
 """
 
 import copy
@@ -29,24 +28,24 @@ from scanwise.training.sampling import BatchShare, derive_seed
 from scanwise.training.schedules import build_optimizer, schedule_factor, update_average
 from scanwise.training.stages import StageRun, parameter_groups
 
-ALWAYS = ("accuracy", "balanced_accuracy", "macro_f1")  # in every history, whatever is watched
+ALWAYS = ("accuracy", "balanced_accuracy", "macro_f1")  # in every history, whatever the monitor
 ADVICE = (
-    "Go on with --resume --set train.clip=1 (or less), or begin anew with another --out and a lower train.optimizer.lr, "
+    "Resume with --resume --set train.clip=1 (or less), or start again with another --out and a lower train.optimizer.lr, "
     "which cannot change within a run."
 )
-"""Where numbers are not finite."""
+"""Advice for numbers that are not finite."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What the network said of a batch.
+    """Result of the network on a batch.
 
     Attributes:
-        loss: a scalar, to be learnt from.
-        logits: (n, C), or (n, T, C) of the members of a batch ensemble; without gradients.
-        labels: (n,) the answers that would be right; of mixed scans, those of the larger share.
-        weight: scans that the loss stands for.
-        count: scans that are this process's own.
+        loss: scalar, with gradients.
+        logits: (n, C), or (n, T, C) for the members of a batch ensemble; without gradients.
+        labels: (n,) true labels; for mixed scans, those of the larger share.
+        weight: number of scans behind the loss.
+        count: number of this process's own scans.
     """
 
     loss: Tensor
@@ -57,16 +56,16 @@ class StepResult:
 
 
 class Classifier(L.LightningModule):
-    """A network in one stage of its training.
+    """Lightning module of a network in one stage of its training.
 
     Args:
-        network: takes uint8 scans.
-        train: the recipe's section.
+        network: network for uint8 scans.
+        train: section of the recipe.
         class_weights: (C,) weights of the loss, or None.
-        seed: of the run.
+        seed: seed of the run.
         steps_per_epoch: optimiser steps in an epoch.
-        phase: the stage; unsaid, one in which everything learns.
-        share: what this process takes of every batch.
+        phase: the stage (default: one that trains everything).
+        share: part of every batch that this process takes.
     """
 
     class_weights: Tensor | None
@@ -88,21 +87,21 @@ class Classifier(L.LightningModule):
         self.train_section = train
         self.phase = phase or StageRun(
             TrainingStage(epochs=train.epochs or 1)
-        )  # of none, a step can be timed all the same
+        )  # without epochs, a step can still be timed
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.seed = seed
         self.steps_per_epoch = steps_per_epoch
         self.generator = torch.Generator()
-        self.ask = self._asked()
+        self.forward_batch = self._forward_function()
         self.rate = 0.0  # of the last step
-        self.seen: list[tuple[Tensor, Tensor]] = []
+        self.batches: list[tuple[Tensor, Tensor]] = []
         self.scores: dict[str, float] = {}
         self.probs: FloatArray = np.empty((0, 0))  # of the last validation, and its labels
         self.labels: IntArray = np.empty(0, np.int64)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Lightning notes some sixty times a step which hook it is in; torch would look each time whether that is a weight,
-        # which takes a tenth of a step on kept features.
+        # Lightning sets the current hook some sixty times per step; torch would check each time whether it is a weight,
+        # which takes a tenth of a step on cached features.
         if name == "_current_fx_name":
             self.__dict__[name] = value
         else:
@@ -110,96 +109,96 @@ class Classifier(L.LightningModule):
 
     @property
     def epoch(self) -> int:
-        """Counted over all stages, from 0."""
+        """Epoch over all stages, from 0."""
         return self.phase.first + self.current_epoch
 
     @property
-    def judged(self) -> Network:
-        """What is validated and kept: the running mean where there is one."""
+    def evaluated(self) -> Network:
+        """Network that is validated and kept: the running mean if there is one."""
         return self.network if self.average is None else self.average
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        self._prepare(batch_idx, self.trainer.optimizers[0])
+        self._start_step(batch_idx, self.trainer.optimizers[0])
 
-    def _prepare(self, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
-        """What comes before each step: its seeds, and its learning rate written down, which afterwards is that of the next."""
+    def _start_step(self, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
+        """Set the seeds of a step and note its learning rate, which is that of the next step afterwards."""
         drawn = derive_seed(self.seed, self.epoch, batch_idx)
         self.generator.manual_seed(drawn)
-        # Dropout draws from the global generator; processes must not drop alike.
+        # Dropout draws from the global generator; processes must not have equal masks.
         seed_global(derive_seed(drawn, self.share.rank) if self.share.rank else drawn, self.device)
         self.rate = float(optimizer.param_groups[0]["lr"])
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        answer = self._learn(batch, batch_idx)
-        # Lightning divides `loss` by the batches that make a step; `cost` stays what it is.
-        return {"loss": answer.loss, **self._sum_up([answer], batch_idx)}
+        result = self._loss_of_batch(batch, batch_idx)
+        # Lightning divides `loss` by the batches that make a step; `cost` stays unchanged.
+        return {"loss": result.loss, **self._sum_up([result], batch_idx)}
 
-    def _learn(self, batch: Batch, batch_idx: int) -> StepResult:
-        whole = self._whole(batch, batch_idx)
-        scans, labels, others, share, tokens = self._changed(batch, whole)
-        logits = self.ask(scans, **({} if tokens is None else {"tokens": tokens}))
-        loss = self._loss(logits, labels) * self._balance(labels, logits, whole)
+    def _loss_of_batch(self, batch: Batch, batch_idx: int) -> StepResult:
+        whole = self._total_size(batch, batch_idx)
+        scans, labels, others, share, tokens = self._augmented(batch, whole)
+        logits = self.forward_batch(scans, **({} if tokens is None else {"tokens": tokens}))
+        loss = self._loss(logits, labels) * self._process_factor(labels, logits, whole)
         if share < 1:
-            loss = share * loss + (1 - share) * self._loss(logits, others) * self._balance(others, logits, whole)
+            loss = share * loss + (1 - share) * self._loss(logits, others) * self._process_factor(others, logits, whole)
         own = len(labels) if self.share.counts(whole) else 0
         return StepResult(loss, logits.detach(), labels if share >= 0.5 else others, whole / self.share.size, own)
 
-    def _sum_up(self, answers: list[StepResult], first: int) -> dict[str, float]:
-        """Loss times scans, right answers, scans and batches, over the batches from the first one on."""
-        costs = torch.stack([answer.loss.detach() for answer in answers]).tolist()
+    def _sum_up(self, results: list[StepResult], first: int) -> dict[str, float]:
+        """Sums of loss times scans, correct predictions, scans and batches, from batch number `first` on."""
+        costs = torch.stack([result.loss.detach() for result in results]).tolist()
         for index, cost in enumerate(costs, first):
             if not math.isfinite(cost):
                 raise TrainingError(
                     f"The loss is {cost} in epoch {self.epoch + 1}, batch {index + 1}. The last good checkpoint is kept. "
                     f"{ADVICE}"
                 )
-        own = [answer for answer in answers if answer.count]
-        right = [_joint(answer.logits).argmax(1) == answer.labels for answer in own]
+        own = [result for result in results if result.count]
+        right = [_joint(result.logits).argmax(1) == result.labels for result in own]
         return {
-            "cost": sum(cost * answer.weight for cost, answer in zip(costs, answers, strict=True)),
+            "cost": sum(cost * result.weight for cost, result in zip(costs, results, strict=True)),
             "correct": int(torch.cat(right).sum()) if right else 0,
-            "count": sum(answer.count for answer in own),
-            "batches": len(answers),
+            "count": sum(result.count for result in own),
+            "batches": len(results),
         }
 
     def optimizer_step(self, epoch: int, batch_idx: int, *arguments: Any, **more: Any) -> None:
         super().optimizer_step(epoch, batch_idx, *arguments, **more)
-        self._follow(batch_idx)
+        self._update_average(batch_idx)
 
-    def _follow(self, batch_idx: int) -> None:
-        """Move the running mean after a step; told by epoch and batch alone, so that whoever goes on counts as before."""
+    def _update_average(self, batch_idx: int) -> None:
+        """Update the running mean after a step; steps follow from epoch and batch alone, so that a resume counts alike."""
         if self.average is not None:
             steps = self.current_epoch * self.steps_per_epoch + batch_idx // self.train_section.accumulate + 1
             update_average(self.average, self.network, self.train_section.ema, steps)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         scans, labels, tokens = unpack(batch)
-        network = self.judged
+        network = self.evaluated
         if self.phase.section.is_cached:
             logits = network.forward_head(scans, tokens=tokens)
         else:
             logits = network(channels_first(scans), *(() if tokens is None else (tokens,)))
-        self.seen.append((logits.float(), labels))
+        self.batches.append((logits.float(), labels))
 
     def on_validation_epoch_end(self) -> None:
-        logits = torch.cat([pair[0] for pair in self.seen])
-        labels = torch.cat([pair[1] for pair in self.seen])
+        logits = torch.cat([pair[0] for pair in self.batches])
+        labels = torch.cat([pair[1] for pair in self.batches])
         if self.share.size > 1:
             loader: Any = self.trainer.val_dataloaders
             logits, labels = (distributed.gather_rows(rows, len(loader.dataset)) for rows in (logits, labels))
-        self.seen.clear()
+        self.batches.clear()
         if not torch.isfinite(logits).all():
             raise TrainingError(
-                f"After epoch {self.epoch + 1} the network gives no finite numbers for the validation scans. The "
+                f"After epoch {self.epoch + 1} the network gives numbers that are not finite for the validation scans. The "
                 f"last good checkpoint is kept. {ADVICE}"
             )
-        probs, known = logits.softmax(1).cpu().numpy().astype(np.float64), labels.cpu().numpy()
+        probs, true_labels = logits.softmax(1).cpu().numpy().astype(np.float64), labels.cpu().numpy()
         watched = self.train_section.monitor
         names = ALWAYS if watched in (*ALWAYS, "loss") else (*ALWAYS, watched)
-        self.probs, self.labels = probs, known
+        self.probs, self.labels = probs, true_labels
         self.scores = {
             "validation_loss": float(self._loss(logits, labels)),
-            **{f"validation_{name}": float(metrics.METRICS[name](probs, known)) for name in names},
+            **{f"validation_{name}": float(metrics.METRICS[name](probs, true_labels)) for name in names},
         }
 
     def configure_optimizers(self) -> Any:
@@ -215,53 +214,53 @@ class Classifier(L.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _whole(self, batch: Batch, batch_idx: int) -> int:
-        """How many scans all processes together have in a batch."""
+    def _total_size(self, batch: Batch, batch_idx: int) -> int:
+        """Number of scans of a batch in all processes together."""
         if self.share.size == 1:
             return len(batch[1])
         loader: Any = self.trainer.train_dataloader
         return int(loader.batch_sampler.whole(batch_idx))
 
-    def _changed(self, batch: Batch, whole: int) -> tuple[Tensor, Tensor, Tensor, float, Tensor | None]:
-        """This process's scans (or features) as they are to be learnt, their labels, those mixed in and their share, words.
+    def _augmented(self, batch: Batch, whole: int) -> tuple[Tensor, Tensor, Tensor, float, Tensor | None]:
+        """Augmented scans (or features) of this process, labels, labels mixed in, share of the former, tokens.
 
-        What is drawn is drawn for the whole batch, so that the processes change it as one would.
+        Changes are drawn for the whole batch, so that several processes change it as one would.
         """
         scans, labels, tokens = unpack(batch)
         section = self.train_section
         if self.phase.section.is_cached:
             return scans, labels, labels, 1.0, tokens
         changes = draw_augmentations(whole, section.augment, self.generator)
-        mine = torch.tensor(self.share.of(whole), device=labels.device) if self.share.size > 1 else None
+        own = torch.tensor(self.share.of(whole), device=labels.device) if self.share.size > 1 else None
         if not (section.mixup or section.cutmix):
-            if mine is not None:
-                changes = changes.take(mine.cpu())
+            if own is not None:
+                changes = changes.take(own.cpu())
             return apply_augmentations(channels_first(scans), changes), labels, labels, 1.0, tokens
-        # Whom a scan is mixed with may be another process's: then the batch comes whole.
+        # A scan may be mixed with one of another process: then the batch comes whole.
         mixture = mix_batch(apply_augmentations(channels_first(scans), changes), labels, section, self.generator)
         images, others = mixture.images, mixture.others
-        if mine is not None:
-            images, labels, others = images[mine], labels[mine], others[mine]
-            tokens = None if tokens is None else tokens[mine]
+        if own is not None:
+            images, labels, others = images[own], labels[own], others[own]
+            tokens = None if tokens is None else tokens[own]
         return images, labels, others, mixture.share, tokens
 
-    def _balance(self, labels: Tensor, logits: Tensor, whole: int) -> Tensor | float:
-        """What makes the mean of the processes' losses that of the whole batch: they may have unlike shares of it."""
+    def _process_factor(self, labels: Tensor, logits: Tensor, whole: int) -> Tensor | float:
+        """Factor that makes the mean of the processes' losses the loss of the whole batch: their parts may differ in size."""
         if self.share.size == 1:
             return 1.0
         amount = LOSSES[self.train_section.loss].divisor(labels, self.class_weights, logits.shape[-1])
         amount = amount * self.share.counts(whole)
         return float(amount.cpu() * self.share.size / distributed.sum_over_processes(amount))
 
-    def _asked(self) -> Callable[..., Tensor]:
-        """What gives (N, C) logits, or (N, T, C) of the members of a batch ensemble, each of which learns for itself."""
+    def _forward_function(self) -> Callable[..., Tensor]:
+        """Function to (N, C) logits, or to (N, T, C) for the members of a batch ensemble, each of which is trained on its own."""
         network = self.network
-        asked: Callable[..., Tensor]
+        function: Callable[..., Tensor]
         if self.phase.section.is_cached:
-            asked = network.forward_head if network.members == 1 else network.head_members
+            function = network.forward_head if network.members == 1 else network.head_members
         else:
-            asked = network.forward if network.members == 1 else network.forward_members
-        return torch.compile(asked) if self.train_section.compiled else asked
+            function = network.forward if network.members == 1 else network.forward_members
+        return torch.compile(function) if self.train_section.compiled else function
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         section = self.train_section
@@ -271,9 +270,9 @@ class Classifier(L.LightningModule):
 
 
 class GroupedClassifier(Classifier):
-    """A classifier that takes the steps on a run of kept features by itself, without what Lightning does around each.
+    """Classifier that takes the steps on a group of batches of cached features itself, without Lightning around each.
 
-    The weights are those that single steps lead to, to the last bit. For one process in full precision, one batch a step.
+    The weights are those of single steps, to the last bit. For one process in full precision, one batch a step.
     """
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
@@ -281,36 +280,36 @@ class GroupedClassifier(Classifier):
         self.automatic_optimization = False
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Nothing: it is not a batch that starts, but a run of them."""
+        """Nothing to prepare: a group of batches starts here."""
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         first = batch_idx * BatchGroups.LENGTH
-        return self._sum_up([self._step(one, index) for index, one in enumerate(batch, first)], first)
+        return self._sum_up([self._step(single, index) for index, single in enumerate(batch, first)], first)
 
     def _step(self, batch: Batch, index: int) -> StepResult:
         optimizer, schedules = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs
-        self._prepare(index, optimizer)
-        answer = self._learn(tuple(part.to(self.device) for part in batch), index)
+        self._start_step(index, optimizer)
+        result = self._loss_of_batch(tuple(part.to(self.device) for part in batch), index)
         optimizer.zero_grad()
-        answer.loss.backward()  # type: ignore[no-untyped-call]
+        result.loss.backward()  # type: ignore[no-untyped-call]
         if self.train_section.clip:
-            torch.nn.utils.clip_grad_norm_(_learning(optimizer), self.train_section.clip)
+            torch.nn.utils.clip_grad_norm_(_trained_parameters(optimizer), self.train_section.clip)
         optimizer.step()
-        for told in schedules:
-            told.scheduler.step()  # type: ignore[call-arg]
-        self._follow(index)
-        return answer
+        for schedule in schedules:
+            schedule.scheduler.step()  # type: ignore[call-arg]
+        self._update_average(index)
+        return result
 
 
-def _learning(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+def _trained_parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [weights for group in optimizer.param_groups for weights in group["params"]]
 
 
 def seed_global(seed: int, device: torch.device) -> None:
-    """Seed the generators that a step draws from: that of the CPU, and of the device.
+    """Seed the generators of a step: that of the CPU, and of the device.
 
-    `torch.manual_seed` seeds those of devices that are not in use as well, by noting the call with its whole stack for later:
-    that took a third of a small step, and a little memory for ever.
+    `torch.manual_seed` also seeds devices that are not in use, by storing the call with its whole stack for later: that took
+    a third of a small step, and a little memory for good.
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
@@ -320,12 +319,12 @@ def seed_global(seed: int, device: torch.device) -> None:
 
 
 def _joint(logits: Tensor) -> Tensor:
-    """(N, C) scores whose largest is the answer; the mean probability of members (N, T, C)."""
+    """(N, C) scores whose largest is the predicted class; the mean probability for members (N, T, C)."""
     return logits if logits.ndim == 2 else logits.softmax(2).mean(1)
 
 
 def unpack(batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Scans, labels, and the words where there are some."""
+    """Scans, labels, and tokens or None."""
     scans, labels, *words = batch
     return scans, labels, words[0] if words else None
 

@@ -1,4 +1,4 @@
-"""In which order scans are learnt from, and how often each: told by the seed and the epoch alone."""
+"""Order and frequency of the training scans, from seed and epoch alone."""
 
 import hashlib
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ from torch.utils.data import BatchSampler, Sampler
 from scanwise.errors import DataError
 from scanwise.records import FloatArray, IntArray, StrArray
 
-NEIGHBOURS = 5  # of SMOTE, the number of its paper
+NEIGHBOURS = 5  # as in the paper of SMOTE
 
 
 def derive_seed(*parts: int) -> int:
-    """A 63-bit seed from a few numbers, all of which matter."""
+    """63-bit seed from a few numbers."""
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1
 
 
@@ -23,10 +23,10 @@ class EpochOrder(Sampler[int]):
     """A new order every epoch: every scan once, or with `weights` as many draws with replacement.
 
     Args:
-        count: of scans.
+        count: number of scans.
         seed: of the run.
-        first: the epoch that this training begins with.
-        weights: (count,) how likely each scan is, or None for every scan once.
+        first: first epoch of this stage.
+        weights: (count,) probability of each scan, or None for every scan once.
     """
 
     def __init__(self, count: int, seed: int, first: int = 0, weights: FloatArray | None = None) -> None:
@@ -34,7 +34,7 @@ class EpochOrder(Sampler[int]):
         self.weights = None if weights is None else torch.from_numpy(weights)
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning says which epoch it is, counted from the first of this training."""
+        """Called by Lightning with the epoch, counted from the first of this stage."""
         self.epoch = self.first + epoch
 
     def __len__(self) -> int:
@@ -49,18 +49,18 @@ class EpochOrder(Sampler[int]):
 
 @dataclass(frozen=True, slots=True)
 class BatchShare:
-    """What one of several processes takes of every batch, so that together they learn from the batch of one.
+    """Part of every batch that one of several processes takes; together they train on the batch of one process.
 
     Attributes:
         rank: of the process, from 0.
-        size: how many processes there are.
+        size: number of processes.
     """
 
     rank: int = 0
     size: int = 1
 
     def of(self, count: int) -> list[int]:
-        """Positions of this process in a batch of that many scans; never none, since all must make the step together.
+        """Positions of this process in a batch of that many scans; at least one, since all processes step together.
 
         >>> Share(1, 2).of(5), Share(3, 4).of(2)
         ([1, 3], [0])
@@ -68,11 +68,11 @@ class BatchShare:
         return list(range(self.rank, count, self.size)) or [0]
 
     def counts(self, count: int) -> bool:
-        """Whether what it takes of such a batch is its own; else it only keeps step with the others."""
+        """True if its part of such a batch counts; otherwise it only keeps step with the others."""
         return self.rank < count
 
     def evenly(self, count: int) -> list[int]:
-        """Positions among all scans of a side, as many in every process: the last one is repeated where they do not go round.
+        """Positions among all scans of a split, as many in every process: the last one is repeated to fill up.
 
         >>> [Share(rank, 2).evenly(5) for rank in range(2)]
         [[0, 2, 4], [1, 3, 4]]
@@ -81,13 +81,13 @@ class BatchShare:
 
 
 class SharedBatchSampler(BatchSampler):
-    """The batches of an order, and of each the share of this process.
+    """Batches of an order, cut to the part of this process.
 
     Args:
         order: of all scans.
-        batch: scans in one step of all processes together.
+        batch: batch size of all processes together.
         drop_last: leave out a last batch that is not whole.
-        share: of this process.
+        share: part of this process.
     """
 
     def __init__(self, order: EpochOrder, batch: int, drop_last: bool, share: BatchShare) -> None:
@@ -98,23 +98,23 @@ class SharedBatchSampler(BatchSampler):
         return ([batch[position] for position in self.share.of(len(batch))] for batch in super().__iter__())
 
     def whole(self, index: int) -> int:
-        """How many scans all processes together have in a batch."""
+        """Number of scans of a batch in all processes together."""
         return min(self.batch_size, len(self.sampler) - index * self.batch_size)  # type: ignore[arg-type]
 
 
 def sampling_weights(sampling: str, labels: IntArray, subjects: StrArray | None) -> FloatArray | None:
-    """How likely each scan is to be drawn, as the recipe's `train.sampling` says; None where every scan comes once.
+    """Probability of each scan under the recipe's `train.sampling`; None if every scan comes once.
 
     Args:
         sampling: `scans`, `smote` (which draws nothing twice), `classes`, `subjects`, or `classes_and_subjects`.
         labels: (N,) of the training scans.
-        subjects: (N,) who they are of, or None if nobody knows.
+        subjects: (N,) subject of each scan, or None if unknown.
 
     Returns:
         (N,) weights with sum 1.
 
     Raises:
-        DataError: if subjects are asked for and not known.
+        DataError: if subjects are needed and unknown.
 
     >>> weigh("classes", np.array([0, 0, 0, 1]), None).round(3).tolist()
     [0.167, 0.167, 0.167, 0.5]
@@ -125,7 +125,7 @@ def sampling_weights(sampling: str, labels: IntArray, subjects: StrArray | None)
         return _share(labels)
     if subjects is None:
         raise DataError(
-            f"train.sampling is {sampling}, but nobody said who is who. Say it with --subject, or set train.sampling to classes."
+            f"train.sampling is {sampling}, but the subjects are unknown. Pass --subject, or set train.sampling to classes."
         )
     if sampling == "subjects":
         return _share(subjects)
@@ -139,7 +139,7 @@ def sampling_weights(sampling: str, labels: IntArray, subjects: StrArray | None)
 
 
 def _share(values: IntArray | StrArray) -> FloatArray:
-    """Each distinct value together as likely as any other."""
+    """Weights that give every distinct value the same total."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     weights: FloatArray = 1 / (counts[inverse] * len(counts))
     return weights
@@ -147,12 +147,12 @@ def _share(values: IntArray | StrArray) -> FloatArray:
 
 @dataclass(frozen=True, slots=True)
 class SyntheticScans:
-    """Scans that are none: points on the line between two scans of one class, in the space of features.
+    """Synthetic scans: points on the line between the features of two scans of one class.
 
     Attributes:
         base: (M,) positions among the training scans.
         other: (M,) of a near neighbour in the same class.
-        share: (M,) how far from the one to the other, 0 to 1.
+        share: (M,) position between the two, from 0 to 1.
     """
 
     base: IntArray
@@ -167,10 +167,9 @@ NO_SYNTHETIC = SyntheticScans(np.empty(0, np.int64), np.empty(0, np.int64), np.e
 
 
 def smote(features: FloatArray, labels: IntArray, seed: int) -> SyntheticScans:
-    """Fill every class up to the size of the largest one (SMOTE, Chawla et al. 2002).
+    """Synthetic scans that fill every class up to the size of the largest one (SMOTE, Chawla et al. 2002).
 
-    Only training scans may come in here: a neighbour on another side would leak it. A class of one scan has no neighbour
-    and is repeated.
+    Pass training scans only: a neighbour in another split would leak. A class of one scan has no neighbour and is repeated.
 
     Args:
         features: (N, D) of the training scans.
@@ -191,11 +190,11 @@ def smote(features: FloatArray, labels: IntArray, seed: int) -> SyntheticScans:
 
 
 def _nearest(features: FloatArray) -> IntArray:
-    """(n, k) positions of the nearest others of each row; of a single row, itself."""
+    """(n, k) positions of the nearest neighbours of each row; a single row is its own."""
     if len(features) == 1:
         return np.zeros((1, 1), np.int64)
     from sklearn.neighbors import NearestNeighbors
 
-    found = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(features) - 1)).fit(features)
-    near: IntArray = found.kneighbors(return_distance=False)  # of the rows themselves, without each row itself
+    neighbours = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(features) - 1)).fit(features)
+    near: IntArray = neighbours.kneighbors(return_distance=False)  # of the rows themselves, without each row itself
     return near

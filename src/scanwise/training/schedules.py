@@ -1,4 +1,4 @@
-"""How weights move: optimisers, the learning rate's course, and the running mean of the weights."""
+"""Optimisers, learning-rate schedules, and the running mean of the weights."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -17,23 +17,23 @@ OPTIMIZERS: dict[str, Any] = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, 
 def build_optimizer(
     section: Optimizer, parameters: Parameters, lr: float, fused: bool | None = None
 ) -> torch.optim.Optimizer:
-    """The optimiser that a recipe names.
+    """Optimiser of a recipe.
 
     Args:
         section: of the recipe.
-        parameters: to be learnt, or groups of them.
-        lr: of those groups that have none of their own.
-        fused: do all of a step's arithmetic in one kernel, which on a CPU takes half the time; None as torch does unasked.
+        parameters: parameters to train, or groups of them.
+        lr: learning rate of groups without their own.
+        fused: do the arithmetic of a step in one kernel, which halves its time on a CPU; None for torch's default.
     """
     momentum = {"momentum": section.momentum} if section.name == "sgd" else {}
-    made: torch.optim.Optimizer = OPTIMIZERS[section.name](
+    optimizer: torch.optim.Optimizer = OPTIMIZERS[section.name](
         parameters, lr, weight_decay=section.weight_decay, fused=fused, **momentum
     )
-    return made
+    return optimizer
 
 
 def schedule_factor(schedule: Schedule, epochs: int, steps_per_epoch: int) -> Callable[[int], float]:
-    """The learning rate's factor at a step, as a function of the step alone."""
+    """Factor of the learning rate as a function of the step alone."""
 
     def factor(step: int) -> float:
         epoch = step / steps_per_epoch
@@ -53,14 +53,14 @@ def schedule_factor(schedule: Schedule, epochs: int, steps_per_epoch: int) -> Ca
 def update_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
     """Move a running mean of the weights one step towards them (Polyak & Juditsky 1992).
 
-    Early on the mean is short, (1 + step) / (10 + step) at most, so that it forgets the start. Buffers (the statistics
-    of batch norm) are means already and are copied. What is frozen, or held in evaluation mode, is left alone.
+    Early on its decay is (1 + step) / (10 + step) at most, so that it forgets the start. Buffers (the statistics of batch
+    norm) are means already and are copied. Frozen parameters and modules in evaluation mode are left alone.
 
     Args:
         average: the mean, a copy of the network; changed in place.
-        network: as it is now.
-        decay: what stays of the mean in a step.
-        step: how many optimiser steps there were, this one included.
+        network: the network after the step.
+        decay: share of the mean that stays in a step.
+        step: number of optimiser steps so far, this one included.
     """
     kept = min(decay, (1 + step) / (10 + step))
     for mean, now in zip(average.parameters(), network.parameters(), strict=True):

@@ -1,7 +1,7 @@
-"""Which part of a network learns in a stage of its training, and at which rate.
+"""Frozen and trained parts of a network in each stage, and their learning rates.
 
-The backbone is what feature maps come from, the head is the rest: found by asking the gradient, not by names, so that
-it holds for every network with `forward_features` and `forward_head`.
+The backbone computes the feature maps, the head is the rest: found from gradients, not from names, so that it holds for
+every network with `forward_features` and `forward_head`.
 """
 
 import hashlib
@@ -18,16 +18,16 @@ from scanwise.models import Network
 from scanwise.recipe import Train, TrainingStage
 
 Maps = Tensor | tuple[Tensor, ...]
-"""What `forward_features` gives: a feature map, or one of each backbone."""
+"""Output of `forward_features`: a feature map, or one per backbone."""
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkParts:
-    """A network taken apart.
+    """Backbone blocks and head of a network.
 
     Attributes:
-        depths: each parameter's name, and how many blocks down from the head it lies: 0 is the head itself, 1 the
-            uppermost block of a backbone.
+        depths: number of blocks between the head and each parameter, by name: 0 for the head itself, 1 for the last
+            block of a backbone.
         walked: names of the modules that compute feature maps.
     """
 
@@ -36,27 +36,27 @@ class NetworkParts:
 
     @property
     def blocks(self) -> int:
-        """How many blocks the (deepest) backbone has."""
+        """Number of blocks of the (deepest) backbone."""
         return max(self.depths.values(), default=0)
 
     def fingerprint(self, network: Network) -> str:
-        """Hash of all weights and buffers that feature maps depend on."""
-        told = hashlib.sha256()
+        """Hash of all weights and buffers behind the feature maps."""
+        digest = hashlib.sha256()
         for name, tensor in network.state_dict().items():
             own = name in ("mean", "std") or name.rpartition(".")[0] in self.walked
             if own or self.depths.get(name, 0):
-                told.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-        return told.hexdigest()
+                digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class StageRun:
-    """A stage as it runs.
+    """Training stage at run time.
 
     Attributes:
-        section: what the recipe says of it.
+        section: its section of the recipe.
         index: its place among the stages.
-        first: how many epochs were trained before it.
+        first: number of epochs before it.
         parts: of the network; None where everything learns at one rate.
     """
 
@@ -67,17 +67,17 @@ class StageRun:
 
 
 def stages_of(train: Train) -> tuple[TrainingStage, ...]:
-    """The stages of a recipe; without any, one in which everything learns, or none where nothing shall."""
+    """Stages of a recipe; by default one that trains everything, or none without epochs."""
     return train.stages or ((TrainingStage(epochs=train.epochs),) if train.epochs else ())
 
 
 def find_network_parts(network: Network, channels: int, size: int) -> NetworkParts:
-    """Tell backbone from head, and the backbone's blocks from each other, with one scan of zeros.
+    """Find backbone, its blocks and head of a network with one scan of zeros.
 
-    A network that makes its feature maps of nothing that learns, as one of words alone, is head throughout.
+    A network whose feature maps have no parameters, such as one of words alone, is all head.
 
     Args:
-        network: left as it was, with all its parameters set to learn.
+        network: unchanged, but all its parameters require gradients afterwards.
         channels: of the scans.
         size: their side in pixels.
     """
@@ -86,7 +86,7 @@ def find_network_parts(network: Network, channels: int, size: int) -> NetworkPar
     walked, maps = _walk(network, torch.zeros(1, channels, size, size, device=network.mean.device))
     learnt = [part.float().sum() for part in tensors_of(maps) if part.requires_grad]
     gradients = torch.autograd.grad(learnt, parameters, allow_unused=True) if learnt else ()
-    backbone = [name for name, found in zip(names, gradients, strict=False) if found is not None]
+    backbone = [name for name, gradient in zip(names, gradients, strict=False) if gradient is not None]
     depths = dict.fromkeys(names, 0)
     for blocks in _backbones(network, backbone):
         for depth, block in enumerate(reversed(blocks), 1):
@@ -95,12 +95,12 @@ def find_network_parts(network: Network, channels: int, size: int) -> NetworkPar
 
 
 def apply_freezing(network: Network, parts: NetworkParts, stage: TrainingStage) -> None:
-    """Freeze what the stage holds still, and set the mode of each module: training, or evaluation where it is held.
+    """Freeze the stage's frozen parameters, and set the mode of each module: evaluation where it is frozen.
 
-    Batch norm that is held neither learns nor counts; dropout that is held lets everything through.
+    Frozen batch norm neither learns nor updates its statistics; frozen dropout drops nothing.
 
     Raises:
-        RecipeError: if fewer blocks are there than shall learn.
+        RecipeError: if the backbone has fewer blocks than the stage trains.
     """
     if stage.top > parts.blocks:
         raise RecipeError(
@@ -114,14 +114,14 @@ def apply_freezing(network: Network, parts: NetworkParts, stage: TrainingStage) 
         return
     modules = dict(network.named_modules())
     for name in parts.walked:
-        # Of its own, not of its children, which may belong to a block that learns.
-        modules[name].training = stage.top > 0 and _learns(modules, name)
+        # Its own mode, not that of its children, which may belong to a block that is trained.
+        modules[name].training = stage.top > 0 and _is_trained(modules, name)
 
 
 def parameter_groups(
     network: Network, parts: NetworkParts | None, stage: TrainingStage, lr: float
 ) -> list[nn.Parameter] | list[dict[str, Any]]:
-    """What an optimiser is to move: all that learns, or with discriminative rates a group a block, the head first."""
+    """Parameters for the optimiser: all that are trained, or with discriminative rates one group per block, the head first."""
     if parts is None:
         return list(network.parameters())
     learning = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
@@ -134,12 +134,12 @@ def parameter_groups(
 
 
 def tensors_of(maps: Maps) -> tuple[Tensor, ...]:
-    """Feature maps as a tuple, one or several."""
+    """Feature maps as a tuple of one or several."""
     return (maps,) if isinstance(maps, Tensor) else tuple(maps)
 
 
 def _walk(network: Network, scan: Tensor) -> tuple[frozenset[str], Maps]:
-    """The feature maps of a scan, and which modules they come from."""
+    """Names of the modules behind the feature maps of a scan, and these maps."""
     walked: set[str] = set()
     modes = {name: module.training for name, module in network.named_modules()}
     hooks = [
@@ -156,7 +156,7 @@ def _walk(network: Network, scan: Tensor) -> tuple[frozenset[str], Maps]:
 
 
 def _backbones(network: nn.Module, names: list[str]) -> Iterator[list[list[str]]]:
-    """The blocks of each backbone, lowest first, as lists of parameter names."""
+    """Blocks of each backbone, first block first, as lists of parameter names."""
     from timm.models import group_parameters
 
     left = dict.fromkeys(names)
@@ -169,15 +169,15 @@ def _backbones(network: nn.Module, names: list[str]) -> Iterator[list[list[str]]
         yield [block for block in blocks if block]
         for name in own:
             del left[name]
-    if left:  # no timm model: what has one number in its path is one block
+    if left:  # no timm model: parameters with one number in their path are one block
         named: dict[str, list[str]] = {}
         for name in left:
             named.setdefault(re.sub(r"(\.\d+)\..*", r"\1", name), []).append(name)
         yield list(named.values())
 
 
-def _learns(modules: dict[str, nn.Module], name: str) -> bool:
-    """Whether a module, or for one without parameters the nearest module around it, has some that learn."""
+def _is_trained(modules: dict[str, nn.Module], name: str) -> bool:
+    """True if a module, or for one without parameters the nearest module around it, is trained."""
     while not (own := list(modules[name].parameters())):
         name = name.rpartition(".")[0]
     return any(parameter.requires_grad for parameter in own)

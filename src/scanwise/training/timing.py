@@ -1,4 +1,4 @@
-"""How long steps take on this machine, for the plan of a fit."""
+"""Duration of steps on this machine, for the plan of a fit."""
 
 import time
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from scanwise.training.module import Classifier, channels_first
 
 @dataclass(frozen=True, slots=True)
 class SecondsPerScan:
-    """Seconds a scan takes, in training and in prediction."""
+    """Seconds per scan, in training and in prediction."""
 
     train: float
     predict: float
@@ -45,12 +45,12 @@ def time_steps(network: Network, recipe: Recipe, device: str, steps: int = 3) ->
     )
 
 
-def _seconds(work: Callable[[], object], times: int, device: str) -> float:
-    """Mean time of some work after one round of warming up."""
-    work()
+def _seconds(function: Callable[[], object], repeats: int, device: str) -> float:
+    """Mean seconds of a call, after one to warm up."""
+    function()
     started = time.perf_counter()
-    for _ in range(times):
-        work()
+    for _ in range(repeats):
+        function()
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
-    return (time.perf_counter() - started) / times
+    return (time.perf_counter() - started) / repeats

@@ -1,4 +1,4 @@
-"""Train one network on one split, stage after stage, through Lightning; a training that was killed goes on."""
+"""Train one network on one split, stage after stage, with Lightning; a training that was killed resumes."""
 
 import logging
 import shutil
@@ -43,12 +43,12 @@ from scanwise.training.trackers import Trackers
 
 log = logging.getLogger("scanwise")
 
-FEATURES = "features"  # beside the checkpoints, as long as the training lasts
+FEATURES = "features"  # beside the checkpoints, until the training ends
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSummary:
-    """How a training ended; seconds are those of this session, without the ones before a resume."""
+    """Result of a training; its seconds leave out those before a resume."""
 
     epochs: int
     best_epoch: int
@@ -59,14 +59,14 @@ class TrainingSummary:
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """All that a training looks at and does not change.
+    """Inputs of a training that it does not change.
 
     Attributes:
         recipe: the whole recipe.
         store: pixels of the cohort.
         labels: (N,) of the cohort.
         rows: indices of the train and validation sides.
-        subjects: (N,) who the scans are of, or None if nobody knows.
+        subjects: (N,) subject of each scan, or None if unknown.
         tokens: (N, L) words beside the scans, or None.
         caching: keep the features of frozen stages; False computes them anew, for comparison.
     """
@@ -102,9 +102,9 @@ def train_network(
     caching: bool = True,
     after: Callable[[], None] | None = None,
 ) -> TrainingSummary:
-    """Train a network, or go on where the last checkpoint stands, and leave its best weights in `fit.model`.
+    """Train a network, or resume it from its last checkpoint, and save its best weights to `fit.model`.
 
-    Where the recipe has no epochs, the network's weights are left there as they are, and there is no history.
+    If the recipe has no epochs, the network's weights are saved there as they are, and there is no history.
 
     Args:
         network: as built, on the CPU; holds the best weights at the end.
@@ -113,7 +113,7 @@ def train_network(
         labels: (N,) of the cohort.
         rows: indices of the train and validation sides.
         fit: folder for checkpoints, history and weights.
-        subjects: (N,) of the cohort, for sampling by subject; None if nobody knows.
+        subjects: (N,) of the cohort, for sampling by subject; None if unknown.
         tokens: (N, L) words of the cohort, for a network that takes text.
         classes: their names, for the trackers.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
@@ -126,7 +126,7 @@ def train_network(
         RunError: if a checkpoint is damaged.
     """
     section = recipe.train
-    scene = TrainingData(recipe, store, labels, rows, subjects, tokens, caching)
+    data = TrainingData(recipe, store, labels, rows, subjects, tokens, caching)
     started = time.perf_counter()
     distributed.join_processes()
     if is_writer():
@@ -136,25 +136,25 @@ def train_network(
         if is_writer():
             weights.save_weights(network, fit.model)
         return TrainingSummary(0, 0, np.nan, time.perf_counter() - started, 0.0)
-    keeper = HistoryCallback(fit, section, progress and is_writer(), after)
-    begun = _recall(network, keeper, fit.checkpoints / LAST)
+    history = HistoryCallback(fit, section, progress and is_writer(), after)
+    resumes = _load_last_checkpoint(network, history, fit.checkpoints / LAST)
     distributed.wait_for_all()
-    # Labels may lack the last class: so the network tells how many there are.
+    # Labels may lack the last class: the network has the number of classes.
     count = dry_run.dry_run_logits(network, recipe).shape[1] if section.class_weights else 0
-    weighed = class_weights(scene.labels_of("train"), count) if count else None
+    loss_weights = class_weights(data.labels_of("train"), count) if count else None
     network.to(memory_format=torch.channels_last)
     stages = stages_of(section)
-    trackers = Trackers(section.tracking if is_writer() else Tracking(), fit, keeper, classes)
-    with _quiet(), _flushing(), _memory_told(section), trackers:
+    trackers = Trackers(section.tracking if is_writer() else Tracking(), fit, history, classes)
+    with _quiet_lightning(), _flush_denormals(), _explain_memory_errors(section), trackers:
         for index, stage in enumerate(stages):
-            if keeper.has_ended(index, stage):
+            if history.has_ended(index, stage):
                 continue
-            resumed = begun and index == keeper.stage
-            keeper.begin(index, bool(section.stages))
+            resumed = resumes and index == history.stage
+            history.begin(index, bool(section.stages))
             parts = find_network_parts(network, recipe.data.channels, recipe.data.size) if section.stages else None
-            phase = StageRun(stage, index, keeper.began, parts)
-            watchers = (keeper, trackers) if trackers.loggers else (keeper,)  # each costs some time in every step
-            _run(network, scene, phase, weighed, watchers, device, resumed)
+            phase = StageRun(stage, index, history.began, parts)
+            watchers = (history, trackers) if trackers.loggers else (history,)  # each costs some time in every step
+            _train_stage(network, data, phase, loss_weights, watchers, device, resumed)
     distributed.wait_for_all()
     if is_writer():
         shutil.rmtree(fit.path / FEATURES, ignore_errors=True)
@@ -164,12 +164,16 @@ def train_network(
     if is_writer():
         weights.save_weights(network, fit.model)
     return TrainingSummary(
-        len(keeper.history), keeper.best_epoch, keeper.best, time.perf_counter() - started, sum(keeper.spent_on_disk)
+        len(history.history),
+        history.best_epoch,
+        history.best,
+        time.perf_counter() - started,
+        sum(history.spent_on_disk),
     )
 
 
-def _recall(network: Network, keeper: HistoryCallback, last: Path) -> bool:
-    """Take up weights and history where they were left; False if there is nothing to go on with."""
+def _load_last_checkpoint(network: Network, history: HistoryCallback, last: Path) -> bool:
+    """Load weights and history of the last checkpoint; False if there is none."""
     if not last.is_file():
         return False
     saved = AtomicCheckpointIO().load_checkpoint(last)
@@ -177,42 +181,42 @@ def _recall(network: Network, keeper: HistoryCallback, last: Path) -> bool:
         network.load_state_dict(checkpoint_weights(saved))
     except RuntimeError as error:
         raise RunError(
-            f"The checkpoint {last} is of another network, perhaps for other classes: "
+            f"The checkpoint {last} belongs to another network, perhaps for other classes: "
             f"{str(error).splitlines()[-1].strip()} Delete {last.parent} to train this fit anew."
         ) from error
-    keeper.load_state_dict(saved["callbacks"][keeper.state_key])
-    log.info("going on after epoch %d", len(keeper.history))
-    keeper.write_history()  # it may have been killed before the last row
+    history.load_state_dict(saved["callbacks"][history.state_key])
+    log.info("resuming after epoch %d", len(history.history))
+    history.write_history()  # it may have been killed before the last row
     return True
 
 
-def _run(
+def _train_stage(
     network: Network,
-    scene: TrainingData,
+    data: TrainingData,
     phase: StageRun,
-    weighed: Tensor | None,
+    loss_weights: Tensor | None,
     watchers: tuple[HistoryCallback] | tuple[HistoryCallback, Trackers],
     device: str,
     resumed: bool,
 ) -> None:
     """Train one stage to its end."""
-    keeper, section = watchers[0], scene.recipe.train
+    history, section = watchers[0], data.recipe.train
     if phase.parts is None:
         network.train()  # Lightning leaves the mode as it finds it
     else:
         apply_freezing(network, phase.parts, phase.section)
     network.to(distributed.process_device(chosen_device(device)))
-    loader, check = _loaders(network, scene, phase, keeper.fit.path / FEATURES)
+    loader, check = _loaders(network, data, phase, history.fit.path / FEATURES)
     steps, precision = -(-len(loader) // section.accumulate), precision_on(section, device)
-    in_runs = _takes_runs(scene, phase, precision)
-    kind = GroupedClassifier if in_runs else Classifier
-    module = kind(network, section, weighed, scene.recipe.seed, steps, phase, distributed.process_share())
+    grouped = _groups_batches(data, phase, precision)
+    kind = GroupedClassifier if grouped else Classifier
+    module = kind(network, section, loss_weights, data.recipe.seed, steps, phase, distributed.process_share())
     trainer = L.Trainer(
         max_epochs=phase.section.epochs,
-        **_places(device, network),
+        **_lightning_devices(device, network),
         precision=precision,
         callbacks=list(watchers),
-        gradient_clip_val=None if in_runs else section.clip or None,
+        gradient_clip_val=None if grouped else section.clip or None,
         accumulate_grad_batches=section.accumulate,
         logger=False,
         enable_checkpointing=False,
@@ -221,11 +225,11 @@ def _run(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    last = keeper.fit.checkpoints / LAST
+    last = history.fit.checkpoints / LAST
     try:
         trainer.fit(
             module,
-            BatchGroups(loader) if in_runs else loader,
+            BatchGroups(loader) if grouped else loader,
             check,
             ckpt_path=last if resumed else None,
             weights_only=True,
@@ -234,73 +238,75 @@ def _run(
         raise KeyboardInterrupt from stop
 
 
-def _takes_runs(scene: TrainingData, phase: StageRun, precision: str) -> bool:
-    """Whether steps are so short that several are taken at a time, and none needs what Lightning does for it."""
-    plain = scene.recipe.train.accumulate == 1 and precision == "32-true" and distributed.process_share().size == 1
+def _groups_batches(data: TrainingData, phase: StageRun, precision: str) -> bool:
+    """True if steps are so short that several are taken at a time, and none needs Lightning around it."""
+    plain = data.recipe.train.accumulate == 1 and precision == "32-true" and distributed.process_share().size == 1
     return phase.section.is_cached and plain
 
 
 def _loaders(
-    network: Network, scene: TrainingData, phase: StageRun, folder: Path
+    network: Network, data: TrainingData, phase: StageRun, folder: Path
 ) -> tuple["DataLoader[Batch]", "DataLoader[Batch]"]:
-    """Batches of pixels; or, where the whole backbone is frozen, of what it makes of them."""
-    section, seed, share = scene.recipe.train, scene.recipe.seed, distributed.process_share()
-    mine = scene.subjects[scene.rows["train"]] if scene.subjects is not None else None
-    weighed = sampling_weights(section.sampling, scene.labels_of("train"), mine)
-    count = len(scene.rows["train"])
+    """Batches of pixels; of feature maps where the whole backbone is frozen."""
+    section, seed, share = data.recipe.train, data.recipe.seed, distributed.process_share()
+    subjects = data.subjects[data.rows["train"]] if data.subjects is not None else None
+    scan_weights = sampling_weights(section.sampling, data.labels_of("train"), subjects)
+    count = len(data.rows["train"])
     if not phase.section.is_cached:
-        sides = {side: ScanDataset(scene.store, scene.labels, scene.rows[side], scene.tokens) for side in scene.rows}
-        order = EpochOrder(count, seed, phase.first, weighed)
+        sides = {side: ScanDataset(data.store, data.labels, data.rows[side], data.tokens) for side in data.rows}
+        order = EpochOrder(count, seed, phase.first, scan_weights)
         taken = SINGLE_PROCESS if section.mixup or section.cutmix else share  # to mix scans, the batch must come whole
         return (
             train_loader(sides["train"], order, section.batch, taken),
             validation_loader(sides["validation"], section.batch, share),
         )
-    sources = _sources(network, scene, phase, folder)
-    made = NO_SYNTHETIC
+    sources = _sources(network, data, phase, folder)
+    synthetic = NO_SYNTHETIC
     if section.sampling == "smote":
-        made = smote(features.pool_features(sources["train"]), scene.labels_of("train"), derive_seed(seed, phase.first))
-    order = EpochOrder(count + len(made), seed, phase.first, weighed)
-    learn = FeatureDataset(sources["train"], scene.labels_of("train"), scene.tokens_of("train"), order, made)
-    check = FeatureDataset(sources["validation"], scene.labels_of("validation"), scene.tokens_of("validation"))
+        synthetic = smote(
+            features.pool_features(sources["train"]), data.labels_of("train"), derive_seed(seed, phase.first)
+        )
+    order = EpochOrder(count + len(synthetic), seed, phase.first, scan_weights)
+    learn = FeatureDataset(sources["train"], data.labels_of("train"), data.tokens_of("train"), order, synthetic)
+    check = FeatureDataset(sources["validation"], data.labels_of("validation"), data.tokens_of("validation"))
     return train_loader(learn, order, section.batch, share), validation_loader(check, section.batch, share)
 
 
-def _sources(network: Network, scene: TrainingData, phase: StageRun, folder: Path) -> dict[str, features.FeatureSource]:
-    """What gives the feature maps of both sides: kept on disk, or computed anew."""
+def _sources(network: Network, data: TrainingData, phase: StageRun, folder: Path) -> dict[str, features.FeatureSource]:
+    """Feature maps of training and validation scans: cached on disk, or computed anew."""
     if phase.parts is None or (network.members > 1 and not network.folds_late):
         raise TrainingError(
-            "The features of a batch ensemble whose members differ below the head cannot be kept. Set views: 0 in the "
+            "The features of a batch ensemble whose members differ below the head cannot be cached. Set views: 0 in the "
             "frozen stage, or freeze: none."
         )
-    section, seed = scene.recipe.train, scene.recipe.seed
+    section, seed = data.recipe.train, data.recipe.seed
     counts = {"train": phase.section.views, "validation": 1}
     sides = {
         side: features.RecomputedFeatures(
             network,
-            scene.store,
-            scene.rows[side],
-            features.draw_views(len(scene.rows[side]), views, section.augment, seed),
+            data.store,
+            data.rows[side],
+            features.draw_views(len(data.rows[side]), views, section.augment, seed),
         )
         for side, views in counts.items()
     }
-    if not scene.caching:
+    if not data.caching:
         return dict(sides)
-    told = phase.parts.fingerprint(network)
-    return distributed.writer_first(lambda: features.cache_features(folder, sides, told, section.batch))
+    fingerprint = phase.parts.fingerprint(network)
+    return distributed.writer_first(lambda: features.cache_features(folder, sides, fingerprint, section.batch))
 
 
-def _places(device: str, network: Network) -> dict[str, Any]:
-    """Where Lightning trains: on one device, or with several processes on one each, gradients averaged over all."""
+def _lightning_devices(device: str, network: Network) -> dict[str, Any]:
+    """Lightning's arguments for devices: one device, or one per process with gradients averaged over all."""
     accelerator = "auto" if device == "auto" else device.split(":")[0]
-    one = [int(device.split(":")[1])] if ":" in device else 1
+    devices = [int(device.split(":")[1])] if ":" in device else 1
     if distributed.process_share().size == 1:
-        return {"accelerator": accelerator, "devices": one, "plugins": [AtomicCheckpointIO()]}
-    here = distributed.local_process_count()
+        return {"accelerator": accelerator, "devices": devices, "plugins": [AtomicCheckpointIO()]}
+    local_count = distributed.local_process_count()
     return {
         "accelerator": accelerator,
-        "devices": here,
-        "num_nodes": distributed.process_share().size // here,
+        "devices": local_count,
+        "num_nodes": distributed.process_share().size // local_count,
         # An encoder of words brings layers that no loss reaches.
         "strategy": DDPStrategy(find_unused_parameters=network.takes_text, timeout=distributed.PATIENCE),
         "plugins": [AtomicCheckpointIO(), TorchElasticEnvironment()],
@@ -308,14 +314,14 @@ def _places(device: str, network: Network) -> dict[str, Any]:
 
 
 def chosen_device(device: str) -> str:
-    """The torch device that Lightning will take."""
+    """Torch device that Lightning will use."""
     if device != "auto":
         return device
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def precision_on(section: Train, device: str) -> Any:
-    """Lightning's name of the precision: 16 bits where asked for and a GPU is there, bfloat16 where it can."""
+    """Lightning's name of the precision: 16 bits if set and on a GPU, bfloat16 if the GPU has it."""
     if section.precision == "full" or not chosen_device(device).startswith("cuda"):
         return "32-true"
     return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
@@ -329,26 +335,26 @@ def class_weights(labels: IntArray, num_classes: int) -> Tensor:
 
 
 @contextmanager
-def _memory_told(section: Train) -> Iterator[None]:
-    """Turn running out of memory into what to do about it."""
+def _explain_memory_errors(section: Train) -> Iterator[None]:
+    """Turn errors of memory into advice."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise TrainingError(
-            f"The GPU is out of memory. The last good checkpoint is kept. {_smaller(section)} With "
+            f"The GPU is out of memory. The last good checkpoint is kept. {_memory_advice(section)} With "
             "train.precision=mixed it needs less as well; with a lower data.size begin anew, in another --out."
         ) from error
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
             raise
         raise TrainingError(
-            f"This machine is out of memory. The last good checkpoint is kept. {_smaller(section)} Or close other "
+            f"This machine is out of memory. The last good checkpoint is kept. {_memory_advice(section)} Or close other "
             "programs, or begin anew with a lower data.size and another --out."
         ) from error
 
 
-def _smaller(section: Train) -> str:
-    """How to go on with less memory: in smaller batches, of which as many scans make one step."""
+def _memory_advice(section: Train) -> str:
+    """Advice for less memory: smaller batches, with as many scans per step."""
     return (
         f"Go on with --resume and a lower train.batch (now {section.batch}), and train.accumulate (now "
         f"{section.accumulate}) as much higher: their product must stay."
@@ -356,9 +362,9 @@ def _smaller(section: Train) -> str:
 
 
 @contextmanager
-def _flushing() -> Iterator[None]:
-    """Take numbers below 1e-38 for zero: gradients of a head that has learnt its scans are full of them, and a CPU needs
-    ten times as long for each."""
+def _flush_denormals() -> Iterator[None]:
+    """Flush numbers below 1e-38 to zero: gradients of a head that fits its scans are full of them, and a CPU needs ten times
+    as long for each."""
     torch.set_flush_denormal(True)
     try:
         yield
@@ -367,8 +373,8 @@ def _flushing() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Lightning's advice on workers and hardware is for others: the data is in memory, the device is chosen."""
+def _quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's advice on workers and hardware: the data is in memory, the device is chosen."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
