@@ -278,7 +278,7 @@ def test_a_checkpoint_of_other_classes_is_told_and_a_bomb_does_not_go_off(tmp_pa
     saved = torch.load(file, weights_only=True)
     saved["state_dict"]["network.body.head.weight"] = torch.zeros(5, 7)
     torch.save(saved, file)
-    with pytest.raises(RunError, match=r"another network.*head\.weight.*Delete"):
+    with pytest.raises(RunError, match=r"belongs to another network.*head\.weight.*Delete"):
         run(tmp_path, epochs=2)
     torch.save({"state_dict": Bomb(tmp_path / "exploded")}, file)
     with pytest.raises(RunError, match="damaged"):
