@@ -75,7 +75,7 @@ def compared(make: Make, folder: Path) -> Path:
 
 
 def judged_elsewhere(make: Make, folder: Path) -> Path:
-    """A frozen run on other people."""
+    """External validation: the frozen run on other people."""
     said = _said(make, **MANY)
     measured = [
         *evaluation.measure_predictions(said, subjects=said.subjects, draws=50),

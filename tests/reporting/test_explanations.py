@@ -119,7 +119,7 @@ def test_words_are_named_with_what_they_gave(explained: Explained) -> None:
     assert "<s>gone</s>" in page  # not read
     assert "&lt;b&gt;scan&lt;/b&gt;" in page
     told = plain(page)
-    assert f"Surest wrong, most uncertain: {TITLES[1]} 71 %, in truth {TITLES[0]}" in told
+    assert f"Most confident error, most uncertain: {TITLES[1]} 71 %, in truth {TITLES[0]}" in told
     assert "Image 80 %, words 20 % of what the classifier gets" in told
     assert page.count("<img") == 3
     assert page.count('alt="The scan, and where the words look in it."') == 3
@@ -152,7 +152,7 @@ def test_the_halves_are_shown_for_each_class_and_summed_up(explained: Explained)
     page = explained(hybrid=True)
     told = plain(page)
     assert page.count("<img") == 3  # right and wrong of the first class, right of the second
-    assert "Surest wrong: Very Mild Dementia 71 %, in truth Cognitively Normal (a/1.png)" in told
+    assert "Most confident error: Very Mild Dementia 71 %, in truth Cognitively Normal (a/1.png)" in told
     assert "The transformer looks around 50 % from the top and 40 % from the left (spread 25 %)." in told
     assert "Centre of the transformer’s map, from the top and from the left 50 %, 40 % 50 %, 40 % 50 %, 40 %" in told
     assert "The map of the convolution did not pass its checks." in told
@@ -162,8 +162,8 @@ def test_the_halves_are_shown_for_each_class_and_summed_up(explained: Explained)
     )
     assert "looks around 30 %" not in told
     assert "Norm of what the convolution sees 13.5 12 14" in told
-    assert "Told right 75 % 100 % 67 %" in told
-    assert "The map of the convolution: may it be believed?" in told
+    assert "Correct 75 % 100 % 67 %" in told
+    assert "The map of the convolution: sanity checks" in told
     assert "weights was tried." in told
     assert 'href="heatmaps/components.csv"' in page
 
@@ -172,7 +172,7 @@ def test_files_of_an_older_scanwise_are_left_out(make_run: Callable[..., Run], t
     fill(tmp_path / "heatmaps")
     write_csv(("path", "token"), [("a/0.png", 7)], tmp_path / "heatmaps" / "words.csv")
     page = section(RunData.of(make_run()), tmp_path)
-    assert "May these maps be believed?" in page
+    assert "Sanity checks of the maps" in page
     assert "Which words spoke" not in page
 
 

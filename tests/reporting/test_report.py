@@ -185,7 +185,7 @@ def test_published_has_accuracy_alone(page: str) -> None:
         ]
     )
     assert "accuracy figures and nothing else" in published
-    for name in ("calibration", "set size", "Coverage", "Log loss", "temperature", "promise"):
+    for name in ("calibration", "set size", "Coverage", "Log loss", "temperature", "Guarantee"):
         assert name.lower() not in published.lower()
     for name in ("calibration", "sets"):
         assert "published" not in section(page, name).lower()
@@ -277,8 +277,8 @@ def test_long_quarantine_is_cut_and_counted(page_of: Page) -> None:
 
 def test_cuts_of_all_folds_speak_together_with_the_range_of_their_places(page_of: Page) -> None:
     told = section(page_of(folds=3, published=False), "points")
-    assert "all 3 folds together, each by its own cut" in told
-    assert re.search(r"cuts 0\.\d\d to 0\.\d\d, fold by fold; promised \d+", told)
+    assert "all 3 folds together, each by its own threshold" in told
+    assert re.search(r"thresholds 0\.\d\d to 0\.\d\d, fold by fold \(validation: sensitivity \d+", told)
     alone = section(page_of(published=False), "points")
     assert "fold" not in alone
 
@@ -299,6 +299,6 @@ def test_where_classes_are_many_some_stand_open_and_all_are_folded_away(page_of:
 
 
 def test_how_scans_of_a_subject_are_pooled_is_said_of_rivals_too(page: str) -> None:
-    assert "by the mean of their logits for the network, as the recipe says. For rivals it is always" in section(
+    assert "by the mean of their logits for the network, as the recipe says. For baselines it is always" in section(
         page, "rivals"
     )

@@ -75,8 +75,8 @@ def test_alarm_is_stated_with_threshold_price_and_people(run: Run) -> None:
     assert "more than 1.75 times as far from the training scans as scans usually do" in text
     assert "set on 40 calibration subjects: of scans like theirs, at most 5 % are flagged for nothing" in text
     assert "asked for" not in text
-    assert "Flagged for nothing on the test side: by subject 3 % (1–15), 34 subjects." in text
-    assert "its prediction set promises nothing" in text
+    assert "False alarms on the test set: by subject 3 % (1–15), 34 subjects." in text
+    assert "its prediction set has no guarantee" in text
 
 
 def test_price_that_is_higher_than_asked_for_is_said(run: Run) -> None:

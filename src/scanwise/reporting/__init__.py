@@ -1,1 +1,1 @@
-"""What people read of a run: figures, CSV tables and one HTML page, all rebuilt from the run folder alone."""
+"""Reports of a run: figures, CSV tables and one HTML page, all rebuilt from the run folder alone."""

@@ -1,4 +1,4 @@
-"""How sure the classifier may be: what calibration does to its confidence, and what its prediction sets promise."""
+"""Calibration and prediction sets: confidence before and after the temperature, and coverage with its guarantee."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ GUARANTEED_TO = {
 
 
 def build_calibration(contents: RunData) -> tuple[list[ReportFigure], list[ReportTable], list[str]]:
-    """Whether "90 % sure" is right nine times in ten, before and after the temperature."""
+    """Calibration before and after the temperature: confidence beside accuracy."""
     said, logits = contents.predictions["honest", "scan"], contents.raw_logits()
     both = {"after calibration": (said.probs, true_labels(said))}
     if logits:
@@ -52,8 +52,8 @@ def build_calibration(contents: RunData) -> tuple[list[ReportFigure], list[Repor
         ]
         rows.append((term(name).title, *cells))
     columns = ("Measure", *(name.capitalize() for name in both))
-    table = ReportTable("By scan, on the test side", columns, tuple(rows), layout.METRICS)
-    caption = "On the dotted line, confidence means what it says; below it the network is too sure of itself."
+    table = ReportTable("By scan, on the test set", columns, tuple(rows), layout.METRICS)
+    caption = "On the dotted line, confidence equals accuracy; below it the network is overconfident."
     return [embed_svg(figure, caption)], [table], _temperatures(contents)
 
 
@@ -67,7 +67,7 @@ def _temperatures(contents: RunData) -> list[str]:
     for unit in contents.units("honest"):
         parts = [part[unit] for part in learnt if "temperature" in part.get(unit, {})]
         refused = sorted({printable(str(part["refused"])).rstrip(".") for part in parts if part.get("refused")})
-        why = f" (left alone, for {listed(refused)})" if refused else ""
+        why = f" (left at 1 because {listed(refused)})" if refused else ""
         if parts:
             found.append(f"{_spread([float(part['temperature']) for part in parts])} by {unit}{why}")
     return found
@@ -92,7 +92,7 @@ class PredictionSetSection:
 
 
 def build_prediction_sets(contents: RunData) -> list[PredictionSetSection]:
-    """What the sets promise and what they did, by subject and by scan."""
+    """Guaranteed and measured coverage, by subject and by scan."""
     found = [(unit, contents.predictions["honest", unit]) for unit in contents.units("honest")]
     return [_sets(contents, unit, said, said.sets) for unit, said in found if said.sets is not None]
 
@@ -102,8 +102,10 @@ def _sets(contents: RunData, unit: Unit, said: Predictions, named: BoolArray) ->
     inside = named[np.arange(len(said)), true_labels(said)]
     sizes, covered = np.bincount(size, minlength=most), np.bincount(size[inside], minlength=most)
     figure = figures.draw_set_sizes(f"sets-{unit}", sizes, covered, unit, 0 if sizes[0] else 1)
-    caption = f"By {unit}: how many classes a set names. Exactly one is a clear answer; otherwise a person must look."
-    columns = ("Who", "Coverage", "Mean set size")
+    caption = (
+        f"By {unit}: how many classes a set names. Exactly one is a clear answer; otherwise the case goes to review."
+    )
+    columns = ("Group", "Coverage", "Mean set size")
     rows = tuple(_set_rows(contents, said, inside, size, unit))
     counts = [len(said), *np.bincount(true_labels(said), minlength=len(said.classes)).tolist()]
     notes = tuple(counted(count, unit) for count in counts)
@@ -125,10 +127,10 @@ def _sets(contents: RunData, unit: Unit, said: Predictions, named: BoolArray) ->
 
 
 def describe_guarantee(contents: RunData, unit: str) -> str:
-    """The guarantee in plain words: how much, to whom, from how many."""
+    """The coverage guarantee in plain words: its level, for which people, and the calibration set behind it."""
     learnt = [part[unit] for part in contents.learnt("conformal") if unit in part]
     if learnt and any(part.get("threshold", 0) is None for part in learnt):
-        return "No promise can be made: too few calibration subjects. The sets name every class."
+        return "No guarantee: too few calibration subjects. The sets name every class."
     known = contents.cohort.subjects_known
     people = [len(np.unique(contents.cohort.subject[f.split.rows("calibration")])) for f in contents.fits_of("honest")]
     usual = "new subject" if unit == "subject" else "random scan of a new subject"
@@ -143,9 +145,9 @@ def describe_guarantee(contents: RunData, unit: str) -> str:
     unfit = [f"“{contents.title(name)}”" for name in contents.not_evaluable()]
     outside = f" It does not cover anyone with {listed(unfit, 'or')}." if unfit else ""
     return (
-        f"The promise: for {whom}, the set holds the true class with a probability of at least {_target(contents)}, "
-        f"averaged over people like those of this cohort. It was set on {from_whom}, whom the network did not learn from. "
-        f"It is no promise for any one class, for any one person, or for people from elsewhere.{outside}"
+        f"Guarantee: for {whom}, the set holds the true class with a probability of at least {_target(contents)}, "
+        f"averaged over people like those of this cohort. The threshold was set on {from_whom}, none of them used in training. "
+        f"It does not hold for each class, for one given person, or for people from elsewhere.{outside}"
     )
 
 
@@ -154,14 +156,14 @@ def _target(contents: RunData) -> str:
 
 
 def _outcome(contents: RunData, single: float, count: int, unit: str) -> tuple[str, bool]:
-    """What was found beside what was promised, and whether the interval still allows the promise."""
+    """Measured beside guaranteed coverage, and whether the interval is compatible with the guarantee."""
     found = contents.numbers.find("coverage", "honest", unit)
     alone = f"{percent(single, count)} of the sets name exactly one class."
     if found is None:
         return alone, True
     kept = not found.high < 1 - contents.recipe.conformal.alpha
-    short = "" if kept else " This is below the promise: the people tested may differ from those it was set on."
-    return f"Promised: {_target(contents)} or more. Found: {in_full(found)}.{short} {alone}", kept
+    short = "" if kept else " This is below the guarantee: the people tested may differ from the calibration subjects."
+    return f"Guaranteed: {_target(contents)} or more. Measured: {in_full(found)}.{short} {alone}", kept
 
 
 def _set_rows(

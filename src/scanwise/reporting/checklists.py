@@ -36,7 +36,7 @@ class ChecklistItem:
     asks: str
     told: Statement | None = None
     files: tuple[str, ...] = ()
-    missing: str = "A run cannot know this: the authors must say it."
+    missing: str = "A run cannot know this: the authors must add it."
     rest: str = ""
 
 
@@ -57,7 +57,7 @@ def _aim(contents: RunData) -> str:
 
 
 def _summary(contents: RunData) -> str:
-    return "The first screen of report.html says what was built, on whom, how good it is and what not to use it for."
+    return "The first screen of report.html has the classifier, its cohort, its performance and what not to use it for."
 
 
 def _sources(contents: RunData) -> str:
@@ -84,7 +84,7 @@ def _partition(contents: RunData) -> str:
 def _disjoint(contents: RunData) -> str:
     if not contents.cohort.subjects_known or "honest" not in contents.protocols:
         return ""
-    return "No subject stands on two sides of the honest split, and copies were looked for between sides."
+    return "No subject is in two parts of the honest split, and duplicates between parts were searched for."
 
 
 def _size(contents: RunData) -> str:
@@ -137,12 +137,12 @@ def _uncertainty(contents: RunData) -> str:
     section = contents.recipe.evaluation
     return (
         f"{100 * section.confidence:g} % intervals: BCa from {section.draws:,} draws of subjects within class, DeLong over "
-        "subjects for AUROC; paired differences to trivial rivals."
+        "subjects for AUROC; paired differences to simple baselines."
     )
 
 
 def _robustness(contents: RunData) -> str:
-    return "Made-up and changed scans, and how each is told from test scans."
+    return "Synthetic and altered scans, and how well each is separated from test scans."
 
 
 def _groups(contents: RunData) -> str:
@@ -152,7 +152,7 @@ def _groups(contents: RunData) -> str:
 
 
 def _failures(contents: RunData) -> str:
-    return "The surest mistakes are shown with their scans."
+    return "The most confident errors are shown with their scans."
 
 
 def _classes(contents: RunData) -> str:
@@ -160,7 +160,7 @@ def _classes(contents: RunData) -> str:
 
 
 def _output(contents: RunData) -> str:
-    return "Calibrated probabilities, a prediction set, doubt, and whether a person must look; for each test scan and subject."
+    return "Calibrated probabilities, a prediction set, uncertainty, and whether the case goes to review; for each test scan and subject."
 
 
 def _imbalance(contents: RunData) -> str:
@@ -179,7 +179,7 @@ def _heatmaps(contents: RunData) -> str:
 
 
 def _poor_input(contents: RunData) -> str:
-    return "Unreadable files are refused; scans unlike those of training are flagged and left to a person."
+    return "Unreadable files are rejected; scans unlike training are flagged for review."
 
 
 def _protocol(contents: RunData) -> str:
@@ -191,7 +191,7 @@ def _flow(contents: RunData) -> str:
 
 
 _EXTERNAL = (f"{layout.EXTERNAL}/{layout.METRICS}",)
-_RUN_EXTERNAL = "Not tested on other people: run `scanwise evaluate RUN --data OTHER`."
+_RUN_EXTERNAL = "No external validation: run `scanwise evaluate RUN --data OTHER`."
 _HEAT = "This run has no heatmaps."
 
 CLAIM = (
@@ -216,7 +216,7 @@ CLAIM = (
     ChecklistItem("19", "How data were assigned to partitions", _partition, (layout.table_link(layout.CLASS_DISTRIBUTION),)),
     ChecklistItem(
         "20", "Level at which partitions are disjoint", _disjoint, (layout.FINDINGS,),
-        "Who is who was not known, or nothing was split by subject: name the subjects and fit again.",
+        "The subjects were not known, or nothing was split by subject: pass --subject and fit again.",
     ),
     ChecklistItem("21", "Intended sample size"),
     ChecklistItem("22", "Description of the model", _model, (layout.RECIPE,)),
@@ -230,7 +230,7 @@ CLAIM = (
     ChecklistItem("30", "Robustness", _robustness, (layout.table_link(layout.OUT_OF_DISTRIBUTION),)),
     ChecklistItem("31", "Explainability", _heatmaps, (layout.heatmap_link(layout.CHECKS),), _HEAT),
     ChecklistItem("32", "Evaluation on internal data", _performance, (layout.METRICS, layout.table_link(layout.PREDICTIONS))),
-    ChecklistItem("33", "Testing on external data", lambda _: "A frozen run on other people.", _EXTERNAL, _RUN_EXTERNAL),
+    ChecklistItem("33", "Testing on external data", lambda _: "External validation: the frozen run on other people.", _EXTERNAL, _RUN_EXTERNAL),
     ChecklistItem("34", "Registration of a trial"),
     ChecklistItem("35", "Numbers included and excluded", _flow, (layout.COHORT, layout.QUARANTINE), rest="Clinical criteria are not known to the run."),
     ChecklistItem("36", "Characteristics of cases in each partition", _classes, (layout.table_link(layout.CLASS_DISTRIBUTION),), rest="Clinical characteristics are not known to the run."),
@@ -245,7 +245,7 @@ CLAIM = (
 )  # fmt: skip
 
 TRIPOD = (
-    ChecklistItem("1", "Title: a prediction model, for whom and of what", _aim, (layout.RECIPE,), rest="The wording of the title is the authors’."),
+    ChecklistItem("1", "Title: a prediction model, its population and outcome", _aim, (layout.RECIPE,), rest="The wording of the title is the authors’."),
     ChecklistItem("2", "Abstract", _summary, (layout.METRICS,), rest="The abstract itself is the authors’."),
     ChecklistItem("3a", "Context and rationale"),
     ChecklistItem("3b", "Target population and intended purpose"),
@@ -262,7 +262,7 @@ TRIPOD = (
     ChecklistItem("8c", "Whether assessors were blinded"),
     ChecklistItem("9a", "Choice of predictors", _preparation, (layout.RECIPE,), rest="Why these predictors is the authors’ to say."),
     ChecklistItem("9b", "Definition of predictors", _preparation, (layout.RECIPE,)),
-    ChecklistItem("9c", "Who assessed predictors", lambda _: "Nobody: pixels alone, read by a program.", (layout.RECIPE,)),
+    ChecklistItem("9c", "Who assessed predictors", lambda _: "No human assessor: pixels alone, read by a program.", (layout.RECIPE,)),
     ChecklistItem("10", "Sample size"),
     ChecklistItem("11", "Missing data", _missing_data, (layout.QUARANTINE,)),
     ChecklistItem("12a", "How data were divided", _partition, (layout.table_link(layout.CLASS_DISTRIBUTION),)),

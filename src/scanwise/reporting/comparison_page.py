@@ -1,4 +1,4 @@
-"""The page of a comparison: who is better, by how much, and how sure that is."""
+"""The page of a model comparison: ranking, paired differences and their uncertainty."""
 
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -12,7 +12,7 @@ from scanwise.reporting.wording import counted, fixed, lead, percent, printable,
 from scanwise.run import layout
 
 SHARES = ("accuracy", "balanced_accuracy", "macro_f1")
-"""What the plot of differences shows: shares alike, so that one axis serves them."""
+"""Metrics in the plot of differences: all are shares, so that one axis serves them."""
 
 
 def build_comparison_page(
@@ -63,7 +63,7 @@ def _answer(ranks: Sequence[comparison.RankInterval], discordances: Sequence[com
             f"{printable(first.name)} and {printable(second.name)} are equally accurate ({percent(first.value, 100)})."
         )
     pair = next(one for one in discordances if {one.first, one.second} == {first.name, second.name})
-    sure = "The lead is more than luck" if pair.adjusted < 0.05 else "The lead may be luck"
+    sure = "The lead is significant" if pair.adjusted < 0.05 else "The lead may be due to chance"
     many = " after allowing for how many pairs there are" if len(discordances) > 1 else ""
     return (
         f"{printable(first.name)} is right most often: {percent(first.value, 100)} by {unit}, before {printable(second.name)} "
@@ -168,9 +168,11 @@ def _drawings(metrics: Sequence[Metric], differences: Sequence[Metric]) -> list[
             gap = curves.DifferenceEstimate(term(name).title, 100 * m.value, 100 * m.low, 100 * m.high, lead(m))
             gaps.setdefault(printable(m.model), []).append(gap)
     return [
-        embed_svg(figures.draw_forest("systems", panels, "share called right"), "Each system with its interval."),
+        embed_svg(
+            figures.draw_forest("systems", panels, "share classified correctly"), "Each system with its interval."
+        ),
         embed_svg(
             curves.draw_differences("differences", gaps, "points, first less second"),
-            "Paired differences: where the interval crosses the dotted line, the lead may be luck.",
+            "Paired differences: where the interval crosses the dotted line, the lead may be due to chance.",
         ),
     ]

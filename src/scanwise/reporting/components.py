@@ -71,7 +71,7 @@ def shorten_table(table: ReportTable, rows: Sequence[int], what: str) -> ReportT
 
 
 def describe_pick(count: int, worst: str) -> str:
-    """What `pick_classes` picked, in words.
+    """Caption for the classes that `pick_classes` picked.
 
     >>> chosen(30, "with the lowest F1")
     'of 30 classes, the 3 commonest and the 3 with the lowest F1'

@@ -46,7 +46,7 @@ class DifferenceEstimate:
 
 
 def draw_precision_recall(name: str, curves: Sequence[PrecisionRecallCurve], noun: str) -> str:
-    """One curve a class; dotted, the precision of calling everybody; the average precision in the legend."""
+    """One curve a class; dotted, the precision of calling all positive; the average precision in the legend."""
     many = len(curves) > MANY_CLASSES
     with styled_figure(4.2 if many else 4.6) as figure:
         axes = figure.subplots()
@@ -61,7 +61,7 @@ def draw_precision_recall(name: str, curves: Sequence[PrecisionRecallCurve], nou
         axes.set_aspect("equal")
         if not many:
             figure.legend(loc="outside lower center", ncols=1)
-        told = [f"{c.title} {fixed(c.value, 2)} ({fixed(c.base, 2)} by calling everybody)" for c in curves]
+        told = [f"{c.title} {fixed(c.value, 2)} ({fixed(c.base, 2)} by calling all positive)" for c in curves]
         return render_svg(
             figure, name, "Precision against sensitivity", f"Average precision by {noun}: {listed(told)}."
         )
@@ -89,24 +89,24 @@ def draw_probabilities(
             counts, edges = np.histogram(here, bins=BINS, range=(0, 1))
             color = SERIES[0] if index == asked else SERIES[1]
             axes.bar(edges[:-1], counts, width=1 / BINS, align="edge", color=color, ec="none")
-            axes.set_title(f"truly {shorten(titles[index], 34)}: {counted(len(here), noun)}")
+            axes.set_title(f"true: {shorten(titles[index], 34)}: {counted(len(here), noun)}")
             axes.locator_params(axis="y", nbins=3, integer=True)
             axes.set(xlim=(0, 1))
             middle, high = fixed(float(np.median(here)), 2), percent(float((here >= 0.5).mean()), len(here))
-            told.append(f"truly {titles[index]}: median {middle}, {high} at 0.5 or above")
+            told.append(f"true {titles[index]}: median {middle}, {high} at 0.5 or above")
         stack[-1].set_xlabel(f"probability of “{shorten(titles[asked], 30)}”")
         title = f"Probability of {titles[asked]}, by true class"
         return render_svg(figure, name, title, f"By true class: {'; '.join(told)}.")
 
 
 def draw_decision_curve(name: str, curve: Mapping[str, FloatArray], title: str, noun: str) -> str:
-    """The decision curve of one class: acting on its probability, on everybody, on nobody."""
+    """The decision curve of one class: acting on its probability, on all, on none."""
     cuts = np.asarray(curve["threshold"])
     network, everybody = np.asarray(curve["network"]), np.asarray(curve["everybody"])
     with styled_figure(3.4) as figure:
         axes = figure.subplots()
-        axes.axhline(0, color=SOFT, lw=1, ls=":", label="nobody")
-        axes.plot(cuts, everybody, color=SERIES[1], ls="--", label="everybody")
+        axes.axhline(0, color=SOFT, lw=1, ls=":", label="none")
+        axes.plot(cuts, everybody, color=SERIES[1], ls="--", label="all")
         axes.plot(cuts, network, color=SERIES[0], label="the network")
         top = max(0.05, 1.15 * float(max(network.max(), everybody.max())))
         axes.set(xlim=(0, 1), ylim=(-0.25 * top, top), ylabel=f"net benefit a {noun}")
@@ -114,10 +114,10 @@ def draw_decision_curve(name: str, curve: Mapping[str, FloatArray], title: str, 
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         figure.legend(loc="outside upper left", ncols=3)
         best = (network > np.maximum(everybody, 0) + 1e-12).nonzero()[0]
-        where = "Acting on the network is nowhere better than acting on everybody or on nobody."
+        where = "Acting on the network is nowhere better than acting on all or on none."
         if len(best):
             ends = [percent(float(cuts[k]), 0) for k in (best[0], best[-1])]
-            where = f"Acting on the network is better than either at cuts between {ends[0]} and {ends[1]}, not always throughout."
+            where = f"Acting on the network is better than either at thresholds between {ends[0]} and {ends[1]}, not always throughout."
         return render_svg(figure, name, f"Decision curve for {title}", where)
 
 

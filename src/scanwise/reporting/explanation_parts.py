@@ -1,4 +1,4 @@
-"""What the parts of a network say, for the section on heatmaps: the halves of a hybrid, and words beside images."""
+"""Explanations of network parts: the halves of a hybrid, and the words beside images."""
 
 import base64
 import math
@@ -23,6 +23,8 @@ STEPS = (0.2, 1.0, 3.0)
 HALVES = ("convolution", "transformer")
 LEFT_OUT = "left out: failed"
 KINDS = ("surest right", "surest wrong", "most uncertain")
+EXAMPLE_TITLES = {"surest right": "most confident correct", "surest wrong": "most confident error"}
+"""Titles of the kinds that words.csv keeps under their own names."""
 CsvRow = dict[str, str]
 
 
@@ -73,7 +75,7 @@ class TitleExample:
 
 @dataclass(frozen=True, slots=True)
 class WordSection:
-    """Which words spoke: a table by class, and titles as examples. `why` says why nothing is coloured."""
+    """Effects of words: a table by class, and titles as examples. `why` has the reason if nothing is coloured."""
 
     why: str
     tables: tuple[ReportTable, ...]
@@ -82,7 +84,7 @@ class WordSection:
 
 
 def build_hybrid_section(contents: RunData, folder: Path, told: dict[str, Any], checks: Any) -> HybridParts | None:
-    """What `components.csv` tells; None where there is none.
+    """The section from `components.csv`; None where there is none.
 
     Args:
         told: of `checks.json`. checks: makes a table of what was found of a map.
@@ -90,22 +92,24 @@ def build_hybrid_section(contents: RunData, folder: Path, told: dict[str, Any], 
     if not (folder / layout.COMPONENTS).is_file():
         return None
     rows = _read(folder / layout.COMPONENTS)
-    found = [checks(f"The map of the {name}: may it be believed?", one) for name, one in told.get("halves", {}).items()]
+    found = [checks(f"The map of the {name}: sanity checks", one) for name, one in told.get("halves", {}).items()]
     names = [name for name in contents.cohort.classes if any(row["predicted"] == name for row in rows)]
     groups = {"All scans": rows}
     if 1 < len(names) <= CLASS_COLUMNS:
         groups |= {contents.title(name): [row for row in rows if row["predicted"] == name] for name in names}
-    columns = ("Mean over scans", *(name if name == "All scans" else f"Told {name}" for name in groups))
+    columns = ("Mean over scans", *(name if name == "All scans" else f"Predicted {name}" for name in groups))
     failed = {name for name, one in told.get("halves", {}).items() if not all(check["passed"] for check in one)}
     cells = zip(*(_summary(mine, failed) for mine in groups.values()), strict=True)
     lines = tuple((title, *line) for title, line in zip(_ASKED, cells, strict=True))
-    table = ReportTable("What each half looks at and gives", columns, lines, layout.heatmap_link(layout.COMPONENTS))
+    table = ReportTable(
+        "Regions and contributions of the two halves", columns, lines, layout.heatmap_link(layout.COMPONENTS)
+    )
     return HybridParts((*found, table), tuple(_scans(contents, folder, rows, failed)))
 
 
 _ASKED = (
     "Scans",
-    "Told right",
+    "Correct",
     "Overlap of what the halves look at",
     "Centre of the convolution’s map, from the top and from the left",
     "Spread of the convolution’s map",
@@ -142,13 +146,15 @@ def _summary(rows: Sequence[CsvRow], failed: Collection[str]) -> list[str]:
 
 
 def _scans(contents: RunData, folder: Path, rows: Sequence[CsvRow], failed: Collection[str]) -> Iterable[ReportImage]:
-    """Of each true class the surest right and the surest wrong among the scans that were checked."""
+    """The most confident correct and the most confident wrong scan of each true class, among the scans that were checked."""
     sure = sorted(rows, key=lambda row: -float(row["probability"]))
     for name in contents.cohort.classes:
         mine = [row for row in sure if row.get("truth") == name and (folder / row.get("picture", "")).is_file()]
         right = [row for row in mine if row["predicted"] == name][:1]
         wrong = [row for row in mine if row["predicted"] != name][:1]
-        for kind, row in [("Surest right", row) for row in right] + [("Surest wrong", row) for row in wrong]:
+        for kind, row in [("Most confident correct", row) for row in right] + [
+            ("Most confident error", row) for row in wrong
+        ]:
             about = (
                 f"{kind}: {contents.title(row['predicted'])} {percent(float(row['probability']), 0)}, in truth "
                 f"{contents.title(name)} ({printable(row['scan'])}). {_where(row, failed)}"
@@ -161,7 +167,7 @@ def _scans(contents: RunData, folder: Path, rows: Sequence[CsvRow], failed: Coll
 
 
 def _where(row: CsvRow, failed: Collection[str]) -> str:
-    """Where each half looks in one scan, as sentences."""
+    """Sentences on the region of each half in one scan."""
     told = []
     for half in HALVES:
         if half in failed:
@@ -180,7 +186,7 @@ def _where(row: CsvRow, failed: Collection[str]) -> str:
 
 
 def build_word_section(contents: RunData, folder: Path, told: dict[str, Any]) -> WordSection | None:
-    """What `words.csv` tells; None where there is none."""
+    """The section from `words.csv`; None where there is none."""
     if not (folder / layout.WORDS).is_file():
         return None
     rows = _read(folder / layout.WORDS)
@@ -195,7 +201,7 @@ def build_word_section(contents: RunData, folder: Path, told: dict[str, Any]) ->
 
 
 def format_odds(fall: float) -> str:
-    """What the odds of a class become without a word: "÷ 20" is a twentieth of them.
+    """Change of the odds of a class without a word: "÷ 20" is a twentieth of them.
 
     >>> odds(3.0), odds(-0.5), odds(9.0), odds(0.1)
     ('÷\\xa020', '×\\xa01.6', '÷\\xa01000+', '')
@@ -228,7 +234,8 @@ def _chosen(contents: RunData, scans: dict[str, list[CsvRow]]) -> list[list[CsvR
 
 def _title(contents: RunData, folder: Path, mine: Sequence[CsvRow], plain: bool) -> TitleExample:
     row = mine[0]
-    kinds = row["example"][:1].upper() + row["example"][1:].replace("; ", ", ")
+    kinds = ", ".join(EXAMPLE_TITLES.get(kind, kind) for kind in row["example"].split("; "))
+    kinds = kinds[:1].upper() + kinds[1:]
     heading = (
         f"{kinds}: {contents.title(row['target'])} {percent(float(row['probability']), 0)}, "
         f"in truth {contents.title(row['truth'])}"
@@ -252,7 +259,7 @@ def _word(row: CsvRow, plain: bool) -> WordEffect:
 
 
 def _by_class(contents: RunData, scans: dict[str, list[CsvRow]], most: int = 5) -> Iterable[ReportTable]:
-    """Which words carry each predicted class, over scans that were not chosen for their answer."""
+    """Words behind each predicted class, over scans that were not selected by their prediction."""
     lines = []
     drawn = [mine for mine in scans.values() if mine[0]["checked"] == "1"]
     fuses = any(mine[0]["share_of_image"] for mine in drawn)
@@ -277,9 +284,9 @@ def _by_class(contents: RunData, scans: dict[str, list[CsvRow]], most: int = 5) 
             "Predicted",
             "Scans",
             *(("Share of the words",) if fuses else ()),
-            "What spoke for it (in so many titles)",
+            "Words in favour (number of titles)",
         )
-        yield ReportTable("Which words carry each answer", columns, tuple(lines), layout.heatmap_link(layout.WORDS))
+        yield ReportTable("Words behind each predicted class", columns, tuple(lines), layout.heatmap_link(layout.WORDS))
 
 
 def _plain(word: str) -> str:

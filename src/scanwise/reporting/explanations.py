@@ -51,22 +51,22 @@ class ExplanationSection:
 
     @property
     def opacities(self) -> list[int]:
-        """What a reader can choose from, in per cent."""
+        """Opacities that a reader can choose, in per cent."""
         return sorted({0, 30, 60, 100, self.opacity})
 
 
 def build_explanations(contents: RunData) -> ExplanationSection | None:
-    """What lies in `heatmaps/`; None where there is nothing."""
+    """The section from `heatmaps/`; None where there is nothing."""
     folder = contents.run.heatmaps
     if not (folder / layout.CHECKS).is_file():
         return None
     told = read_json(folder / layout.CHECKS)
-    asked = "May these words be believed?" if told["method"] == WORDS_METHOD else "May these maps be believed?"
+    asked = "Sanity checks of the words" if told["method"] == WORDS_METHOD else "Sanity checks of the maps"
     made = [_checks(asked, told["checks"]), *_regions(folder)] if told["checks"] else []
     pictures, left = _pictures(contents, folder)
     title = "words" if told["method"] == WORDS_METHOD else "heatmaps"
     return ExplanationSection(
-        f"Why these answers: {title}, and whether they may be believed",
+        f"Explanations: {title} and their sanity checks",
         not told["reasons"],
         _badge(told),
         tuple(made),
@@ -83,19 +83,19 @@ def _badge(told: dict[str, Any]) -> str:
     reasons = printable("; ".join(told["reasons"]))
     if told["method"] == WORDS_METHOD:
         if told["reasons"]:
-            return f"What the words give is not coloured, and should not be read as reasons: {reasons}."
+            return f"What the words give is not coloured, and should not be used as explanations: {reasons}."
         return (
             f"This network reads words alone. Each word was taken out of its title ({scans}) and the network asked again: what "
-            "its answer hangs on need not be what the class hangs on."
+            "its output depends on need not be related to the class."
         )
     if told["reasons"]:
         return (
             f"The maps (method: {method}, {scans}) did not pass every check, so they are drawn gray and left out of the "
-            f"summaries. Do not read them as reasons: {reasons}."
+            f"summaries. Do not use them as explanations: {reasons}."
         )
     return (
-        f"The maps (method: {method}) passed every check that was made, on {scans}. They show what the network's answer "
-        "hangs on, which need not be what the disease hangs on."
+        f"The maps (method: {method}) passed every check that was made, on {scans}. They show what the network's output "
+        "depends on, which need not be related to the disease."
     )
 
 
@@ -106,18 +106,20 @@ def _checks(caption: str, checks: Sequence[dict[str, Any]]) -> ReportTable:
         rows.append((title, "passed" if one["passed"] else "failed", printable(one["message"])))
         notes.append(about)
     return ReportTable(
-        caption, ("Check", "Outcome", "What was found"), tuple(rows), layout.heatmap_link(layout.CHECKS), tuple(notes)
+        caption, ("Check", "Outcome", "Result"), tuple(rows), layout.heatmap_link(layout.CHECKS), tuple(notes)
     )
 
 
 def _regions(folder: Path) -> list[ReportTable]:
-    """Which regions carry the maps of each predicted class."""
+    """Share of each region in the maps of each predicted class."""
     if not (folder / layout.REGIONS).is_file():
         return []
     header, lines = read_csv(folder / layout.REGIONS)
     rows = [(line[0], line[1], *(percent(float(cell), int(line[1])) for cell in line[2:])) for line in lines]
     columns = ("Predicted", "Scans", *(name[0].upper() + name[1:] for name in header[2:]))
-    return [ReportTable("Which regions carry the maps", columns, tuple(rows), layout.heatmap_link(layout.REGIONS), ())]
+    return [
+        ReportTable("Share of the maps in each region", columns, tuple(rows), layout.heatmap_link(layout.REGIONS), ())
+    ]
 
 
 def _pictures(contents: RunData, folder: Path) -> tuple[list[ReportImage], str]:

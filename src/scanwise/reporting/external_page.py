@@ -33,8 +33,8 @@ SIDE_BY_SIDE = (
     "stage_error", "cdr_error", "nll", "brier", "ece", "coverage", "mean_set_size",
 )  # fmt: skip
 CALIBRATION_LINES = {
-    "calibration_in_the_large": "Calibration in the large (0 is right; below, the class is said too often)",
-    "calibration_slope": "Calibration slope (1 is right; below, the network is too sure)",
+    "calibration_in_the_large": "Calibration in the large (0 is ideal; below, the class is predicted too often)",
+    "calibration_slope": "Calibration slope (1 is ideal; below, the network is overconfident)",
 }
 Rows = Sequence[Mapping[str, Any]]
 
@@ -70,7 +70,7 @@ def build_external_page(
     if recalibration:
         found.append(_recalibration(recalibration))
     if transport:
-        found.append(build_operating_point_table(transport, "chosen on the run’s validation side"))
+        found.append(build_operating_point_table(transport, "chosen on the run’s validation set"))
     found += build_breakdown_tables(mine, "")
     return render_page(
         "external.html.jinja",
@@ -92,18 +92,22 @@ def _find(measured: Sequence[Metric], name: str) -> Metric | None:
 
 
 def _answer(measured: Sequence[Metric], before: Predictions, alpha: float | None) -> list[str]:
-    """What it did here, beside what it did on its own test people, and whether its promise held."""
+    """Performance here beside that on the run's own test set, and whether the coverage guarantee held."""
     told = []
     accuracy, coverage = _find(measured, "accuracy"), _find(measured, "coverage")
     if accuracy:
         own = percent(float(metrics.METRICS["accuracy"](before.probs, require_labels(before))), len(before))
         there = counted(len(before), before.unit)
-        told.append(f"Accuracy {in_full(accuracy)}; on the {there} of its own test side it was {own}.")
+        told.append(f"Accuracy {in_full(accuracy)}; on the {there} of its own test set it was {own}.")
     if coverage and alpha is not None:
-        kept = "The interval allows the promise." if coverage.high >= 1 - alpha else "The promise did not carry over."
+        kept = (
+            "The interval is compatible with that."
+            if coverage.high >= 1 - alpha
+            else "The guarantee did not carry over."
+        )
         target = f"{fixed(100 * (1 - alpha), 1).removesuffix('.0')}{SPACE}%"
         told.append(
-            f"Prediction sets promised {target} on people like those of the run and held {with_interval(coverage)} here. {kept}"
+            f"Prediction sets are guaranteed {target} coverage on people like those of the run; coverage here is {with_interval(coverage)}. {kept}"
         )
     return told
 
@@ -125,8 +129,10 @@ def _side_by_side(measured: Sequence[Metric], before: Predictions) -> ReportTabl
             own = fixed(float(before.sets.sum(axis=1).mean()), 2)
         rows.append((term(name).title, with_interval(found), own))
         notes.append(term(name).meaning)
-    columns = ("Figure", "Here", "On its own test side")
-    return ReportTable("The frozen run here and at home", columns, tuple(rows), layout.METRICS, tuple(notes))
+    columns = ("Figure", "Here", "On its own test set")
+    return ReportTable(
+        "The frozen run here and on its own test set", columns, tuple(rows), layout.METRICS, tuple(notes)
+    )
 
 
 def _per_class(said: Predictions) -> ReportTable:
@@ -152,9 +158,7 @@ def _drift(rows: Rows) -> ReportTable:
             f": {printable(row['class'])}" if row["class"] else ""
         )
         cells.append((what, *(_with(row, when, plain) for when in ("before", "now"))))
-    table = ReportTable(
-        "What drifted", ("What", "Test side of the run", "Here"), tuple(cells), layout.table_link(layout.DRIFT)
-    )
+    table = ReportTable("Drift", ("What", "Test set of the run", "Here"), tuple(cells), layout.table_link(layout.DRIFT))
     if len({row["class"] for row in rows} - {""}) <= CLASSES_SHOWN:
         return table
     moved = sorted(range(len(rows)), key=lambda place: -_moved(rows[place]))[:CLASSES_SHOWN]
@@ -163,7 +167,7 @@ def _drift(rows: Rows) -> ReportTable:
 
 
 def _moved(row: Mapping[str, Any]) -> float:
-    """How far the share of a class went; below all others for what is about no class."""
+    """Change in the share of a class; below all others for a row without a class."""
     return abs(float(row["now"]) - float(row["before"])) if row["class"] else -1.0
 
 
@@ -184,7 +188,7 @@ def _lines(measured: Sequence[Metric]) -> ReportTable | None:
     ]
     if not rows:
         return None
-    table = ReportTable("Do probabilities still mean what they say?", ("Class", "Here"), tuple(rows), layout.METRICS)
+    table = ReportTable("Calibration of each class", ("Class", "Here"), tuple(rows), layout.METRICS)
     common = 2 * CLASSES_SHOWN
     return shorten_table(table, range(common), f"the first {CLASSES_SHOWN} classes") if len(rows) > common else table
 
@@ -220,7 +224,7 @@ def _drawings(said: Predictions) -> list[ReportFigure]:
     found = [
         embed_svg(
             figures.draw_confusion_matrix("confusion", evaluation.confusion_counts(said), titles, said.unit),
-            "Who was taken for whom. Each row is a true class.",
+            "Confusion matrix. Each row is a true class.",
         )
     ]
     if areas := build_roc_curves(said, titles):
@@ -229,7 +233,7 @@ def _drawings(said: Predictions) -> list[ReportFigure]:
         )
     bins = {"here": evaluation.reliability_bins(said.probs, labels, 10)}
     found.append(
-        embed_svg(figures.draw_reliability("reliability", bins), "On the dotted line, confidence means what it says.")
+        embed_svg(figures.draw_reliability("reliability", bins), "On the dotted line, confidence equals accuracy.")
     )
     asked = 1 if len(titles) == 2 else 0
     chances = said.probs[:, asked]

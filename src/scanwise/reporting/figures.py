@@ -90,7 +90,7 @@ def draw_learning_curves(
 
 
 def draw_class_distribution(name: str, titles: Sequence[str], counts: Mapping[str, IntArray], noun: str) -> str:
-    """How many of each class are on each side, as stacked bars with the class name above its bar."""
+    """Cases of each class in each part of the split, as stacked bars with the class name above its bar."""
     with styled_figure(0.95 + 0.5 * len(titles)) as figure:
         axes = figure.subplots()
         left = np.zeros(len(titles))
@@ -109,11 +109,13 @@ def draw_class_distribution(name: str, titles: Sequence[str], counts: Mapping[st
             f"{title}: " + ", ".join(f"{int(values[row]):,} {side.lower()}" for side, values in counts.items())
             for row, title in enumerate(titles)
         ]
-        return render_svg(figure, name, f"{noun.capitalize()}s of each class on each side", "; ".join(rows) + ".")
+        return render_svg(
+            figure, name, f"{noun.capitalize()}s of each class in each part of the split", "; ".join(rows) + "."
+        )
 
 
 def draw_confusion_matrix(name: str, matrix: IntArray, titles: Sequence[str], noun: str) -> str:
-    """Who was taken for whom: counts, and shares of the true class as the depth of colour."""
+    """Confusion matrix: counts, and shares of the true class as the depth of colour."""
     size = len(titles)
     total = matrix.sum(axis=1, keepdims=True)
     share = np.divide(matrix, total, out=np.zeros(matrix.shape), where=total > 0)
@@ -128,7 +130,7 @@ def draw_confusion_matrix(name: str, matrix: IntArray, titles: Sequence[str], no
                 _cell(axes, column, row, int(matrix[row, column]), share[row, column], bool(total[row, 0]))
         labels = [wrap_label(title, 16 if size <= 4 else 10) if few else shorten(title, 14) for title in titles]
         ticks = np.arange(size) + 0.5
-        axes.set(xlim=(0, size), ylim=(size, 0), xlabel="called by the network", ylabel="truly")
+        axes.set(xlim=(0, size), ylim=(size, 0), xlabel="predicted class", ylabel="true class")
         longest = max(len(line) for label in labels for line in label.split("\n"))
         turn = 0 if size * longest <= 33 else 40 if few else 90  # about as many letters as fit side by side
         anchor: dict[str, Any] = (
@@ -166,7 +168,7 @@ def draw_roc(name: str, curves: Sequence[RocCurve], noun: str) -> str:
 
 
 def draw_reliability(name: str, curves: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """How sure the model said it was against how often it was right; on the diagonal it means what it says.
+    """Reliability diagram: accuracy against confidence; on the diagonal they are equal.
 
     Args:
         name: what tells this drawing's ids from another's.
@@ -181,12 +183,12 @@ def draw_reliability(name: str, curves: Mapping[str, Sequence[Mapping[str, float
             color, dash = (SERIES[0], "-") if used else (SERIES[1], "--")
             said, right, count = (np.array([b[key] for b in bins]) for key in ("confidence", "accuracy", "count"))
             axes.plot(said, right, color=color, ls=dash, marker=MARKERS[index], ms=5, label=label)
-            points = [f"said {percent(s, 0)}, was right {percent(r, 0)}" for s, r in zip(said, right, strict=True)]
+            points = [f"confidence {percent(s, 0)}, accuracy {percent(r, 0)}" for s, r in zip(said, right, strict=True)]
             words.append(f"{label.capitalize()}: {'; '.join(points)}.")
             if used:
                 below.bar(said, count, width=0.05, color=color)
-        axes.set(xlim=(0, 1.01), ylim=(0, 1.02), ylabel="was right")
-        below.set(xlabel="how sure the network said it was", ylabel="scans")
+        axes.set(xlim=(0, 1.01), ylim=(0, 1.02), ylabel="accuracy")
+        below.set(xlabel="confidence", ylabel="scans")
         below.locator_params(axis="y", nbins=3, integer=True)
         figure.legend(loc="outside upper left", ncols=2)
         for one in (axes.xaxis, axes.yaxis):
@@ -195,7 +197,7 @@ def draw_reliability(name: str, curves: Mapping[str, Sequence[Mapping[str, float
 
 
 def draw_set_sizes(name: str, sizes: IntArray, covered: IntArray, noun: str, start: int = 0) -> str:
-    """How many classes the prediction sets name, and how many of those sets hold the true class."""
+    """Sizes of the prediction sets, and how many of each size hold the true class."""
     with styled_figure(3.2) as figure:
         axes = figure.subplots()
         end = max(int(np.flatnonzero(sizes).max(initial=0)) + 1, min(len(sizes), MANY_CLASSES))
@@ -229,7 +231,7 @@ def draw_risk_coverage(name: str, covered: FloatArray, risk: FloatArray, noun: s
         axes.step(np.append(0, covered), np.append(risk[0], risk), where="pre", color=SERIES[0])
         top = max(0.05, 1.15 * float(risk.max()))
         axes.set(xlim=(0, 1.01), ylim=(0, min(1.02, top)), ylabel="answers that are wrong")
-        axes.set_xlabel(f"share of {noun}s answered, the surest first")
+        axes.set_xlabel(f"share of {noun}s answered, most confident first")
         for one in (axes.xaxis, axes.yaxis):
             one.set_major_formatter(lambda value, _: f"{value:.0%}")
         points = [int(np.searchsorted(covered, share - 1e-9)) for share in (0.25, 0.5, 0.75, 1.0)]
@@ -238,7 +240,7 @@ def draw_risk_coverage(name: str, covered: FloatArray, risk: FloatArray, noun: s
 
 
 def draw_forest(name: str, panels: Mapping[str, Sequence[ForestRow]], measure: str) -> str:
-    """The network and its rivals, each with its interval, a panel a protocol."""
+    """The network and its baselines, each with its interval, a panel a protocol."""
     lengths = [len(rows) for rows in panels.values()]
     with styled_figure(0.55 + sum(0.5 + 0.42 * length for length in lengths)) as figure:
         stack = figure.subplots(len(panels), 1, sharex=True, height_ratios=[n + 0.6 for n in lengths], squeeze=False)
@@ -266,7 +268,7 @@ def draw_forest(name: str, panels: Mapping[str, Sequence[ForestRow]], measure: s
             f"{title}: " + listed([f"{row.title} {percent(row.value, row.count)}" for row in rows])
             for title, rows in panels.items()
         ]
-        return render_svg(figure, name, f"{measure} of the network beside its trivial rivals", ". ".join(words) + ".")
+        return render_svg(figure, name, f"{measure} of the network beside simple baselines", ". ".join(words) + ".")
 
 
 def draw_montage(images: "np.ndarray[Any, np.dtype[np.uint8]]", titles: Sequence[str]) -> bytes:

@@ -1,4 +1,4 @@
-"""What a report says of groups (site, sex, modality, range of slices) and of cuts that a clinic could work at."""
+"""Results by group (site, sex, modality, range of slices) and at operating points that a clinic could use."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,12 +21,12 @@ from scanwise.reporting.components import (
 )
 from scanwise.reporting.legacy_tables import breakdown_file, parse_group
 from scanwise.reporting.run_data import POOLED, RunData
-from scanwise.reporting.wording import counted, fixed, listed, percent, printable, term, with_interval
+from scanwise.reporting.wording import counted, fixed, percent, printable, term, with_interval
 from scanwise.run import layout
 
 Rows = Sequence[Mapping[str, Any]]
 RULE_TITLES = {
-    "youden": "most right on both sides",
+    "youden": "maximises sensitivity + specificity (Youden)",
     "specificity 90 %": "specificity 90\u00a0%",
     "sensitivity 90 %": "sensitivity 90\u00a0%",
 }
@@ -70,9 +70,9 @@ def build_operating_points(contents: RunData) -> tuple[list[ReportTable], list[R
     cuts = [row for row in _rows(contents, layout.OPERATING_POINTS) if row["unit"] == unit]
     folds = sorted({int(row["fold"]) for row in cuts} - {POOLED})
     pooled = [row for row in cuts if int(row["fold"]) == POOLED]
-    where = f"chosen on validation {unit}s, tried on test ones"
+    where = f"chosen on validation {unit}s, applied to test {unit}s"
     if pooled:
-        told = f"{where}: all {len(folds)} folds together, each by its own cut"
+        told = f"{where}: all {len(folds)} folds together, each by its own threshold"
         found = [build_operating_point_table(_with_cuts(pooled, cuts), told, contents)]
     else:  # one fold, or a run of an older scanwise, which has no row of all
         which = f" (fold {folds[0] + 1} of {len(folds)})" if len(folds) > 1 else ""
@@ -117,7 +117,7 @@ def _curves(contents: RunData, unit: Unit, shown: Sequence[str]) -> list[ReportF
         curve = {key: np.array([float(row[key]) for row in here]) for key in ("threshold", "network", "everybody")}
         title = contents.title(name)
         svg = curves.draw_decision_curve(f"benefit-{index}", curve, title, unit)
-        found.append(embed_svg(svg, f"“{title}”: what acting is worth, in cases caught less false alarms so weighed."))
+        found.append(embed_svg(svg, f"“{title}”: net benefit, in cases detected less weighted false alarms."))
     return found
 
 
@@ -130,7 +130,7 @@ def _rows(contents: RunData, name: str) -> list[dict[str, str]]:
 
 
 def build_operating_point_table(rows: Rows, where: str, contents: RunData | None = None) -> ReportTable:
-    """Each cut with what it promised where it was chosen and what it does elsewhere."""
+    """Each threshold with its rates where it was chosen and its rates elsewhere."""
     keys = list(dict.fromkeys((row["class"], row["rule"]) for row in rows))
     known = {(row["class"], row["rule"], row["rate"]): row for row in rows}
     cells, notes = [], []
@@ -139,9 +139,8 @@ def build_operating_point_table(rows: Rows, where: str, contents: RunData | None
         first = next(row for row in mine if row)
         title = contents.title(str(name)) if contents else printable(str(name))
         cells.append((f"{title}: {RULE_TITLES.get(str(rule), rule)}", *(_rate(row) for row in mine)))
-        promised = [percent(_number(row["chosen"]), 100) for row in mine[:2] if row]
-        notes.append(f"{_cut(first)}; promised {listed(promised)}")
-    columns = ("Cut", *RATE_TITLES.values())
+        notes.append(f"{_cut(first)} ({_chosen_rates(mine)})")
+    columns = ("Threshold", *RATE_TITLES.values())
     table = ReportTable(
         f"Operating points, {where}", columns, tuple(cells), layout.table_link(layout.OPERATING_POINTS), tuple(notes)
     )
@@ -149,17 +148,23 @@ def build_operating_point_table(rows: Rows, where: str, contents: RunData | None
     if len(shown) == count:
         return table
     kept = [place for place, (name, rule) in enumerate(keys) if name in shown and rule == "youden"]
-    which = f"{describe_pick(count, 'whose cut is worth least')}, one cut each ({RULE_TITLES['youden']})"
+    which = f"{describe_pick(count, 'with the lowest sensitivity + specificity')}, one threshold each ({RULE_TITLES['youden']})"
     rule = f": {RULE_TITLES['youden']}"
     short = replace(table, rows=tuple((row[0].removesuffix(rule), *row[1:]) for row in table.rows))
     return replace(table, short=shorten_table(short, kept, which).short)
 
 
+def _chosen_rates(rows: Sequence[Mapping[str, Any] | None]) -> str:
+    """Sensitivity and specificity on the validation side, where the threshold was chosen."""
+    rates = [f"{row['rate']} {percent(_number(row['chosen']), 100)}" for row in rows[:2] if row]
+    return f"validation: {', '.join(rates)}"
+
+
 def _cut(row: Mapping[str, Any]) -> str:
     if "cuts" in row:
         low, high = (_place(end) for end in row["cuts"])
-        return f"cut {low}" if low == high else f"cuts {low} to {high}, fold by fold"
-    return f"cut {_place(float(row['threshold']))}"
+        return f"threshold {low}" if low == high else f"thresholds {low} to {high}, fold by fold"
+    return f"threshold {_place(float(row['threshold']))}"
 
 
 def _place(threshold: float) -> str:

@@ -11,8 +11,8 @@ from scanwise.run import Run, layout, write_text
 MODEL_CARD_FILE = layout.MODEL_CARD
 HEADLINES = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
 HUB_NAMES = {"macro_f1": "f1", "auroc": "roc_auc"}
-"""What the hub calls some of our metrics."""
-AUTHORS_MUST_ADD = "**Not said by the run: the authors must add it.**"
+"""Names of some of our metrics on the hub."""
+AUTHORS_MUST_ADD = "**Not known to the run: the authors must add it.**"
 
 
 def write_model_card(run: Run, contents: RunData) -> None:
@@ -129,15 +129,12 @@ def _people(contents: RunData) -> str:
 def _evaluation(contents: RunData) -> list[str]:
     found = _headlines(contents)
     if not found:
-        return ["This run was never judged on new people. Its figures are in report.html, stamped as what they are."]
+        return ["This run was never tested on new people. Its figures are in report.html, stamped as what they are."]
     unit = contents.unit("honest")
     lines = ["| Figure | Value and interval |", "|---|---|"]
     lines += [f"| {term(m.name).title} | {in_full(m)} |" for m in found]
     rivals = contents.numbers.rivals("honest", unit)
-    lines += [
-        f"| Rival without learning of the disease: {m.model.replace('_', ' ')}, accuracy | {in_full(m)} |"
-        for m in rivals
-    ]
+    lines += [f"| Baseline: {m.model.replace('_', ' ')}, accuracy | {in_full(m)} |" for m in rivals]
     coverage = contents.numbers.find("coverage", "honest", unit)
     if coverage:
         lines.append(f"| Prediction sets hold the true class | {in_full(coverage)} |")

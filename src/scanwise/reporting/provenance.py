@@ -1,4 +1,4 @@
-"""Where a report comes from: what the checks found, which scans were set aside, versions, times and files."""
+"""Findings of the checks, quarantined files, versions, times and files behind a report."""
 
 import shlex
 from collections.abc import Sequence
@@ -18,28 +18,31 @@ FILES = (
     (layout.PROVENANCE, "versions, machine, seed, times and the hash of the data"),
     (layout.COHORT, "every scan that was used, with label, subject and hash"),
     (layout.QUARANTINE, "every file that was set aside, and why"),
-    (layout.AUDIT_PAGE, "what the checks of the data found, with pictures"),
+    (layout.AUDIT_PAGE, "findings of the data checks, with pictures"),
     (layout.FINDINGS, "the same, to be read by programs"),
     (layout.METRICS, "every figure of this page, in full precision"),
     (layout.table_link(layout.SUMMARY_STATISTICS), "the same as a table"),
-    (layout.table_link(layout.SELECTIVE), "whom to answer, for each error that may be allowed"),
-    (layout.table_link(layout.OUT_OF_DISTRIBUTION), "whether made-up scans are noticed"),
-    (layout.table_link(layout.PREDICTIONS), "what was said of each test scan"),
-    (layout.table_link(layout.PREDICTIONS_SUBJECT), "what was said of each test subject"),
+    (layout.table_link(layout.SELECTIVE), "subjects answered, for each allowed error rate"),
+    (layout.table_link(layout.OUT_OF_DISTRIBUTION), "whether synthetic scans are flagged"),
+    (layout.table_link(layout.PREDICTIONS), "the prediction for each test scan"),
+    (layout.table_link(layout.PREDICTIONS_SUBJECT), "the prediction for each test subject"),
     (layout.table_link(layout.CLASSIFICATION_REPORT), "precision, sensitivity, specificity and F1 of each class"),
-    (layout.table_link(layout.CONFUSION_MATRIX), "who was taken for whom"),
-    (layout.table_link(layout.BASELINES), "the network beside its trivial rivals"),
-    (layout.table_link(layout.CLASS_DISTRIBUTION), "scans and subjects of each class on each side"),
+    (layout.table_link(layout.CONFUSION_MATRIX), "confusion matrix"),
+    (layout.table_link(layout.BASELINES), "the network beside simple baselines"),
+    (layout.table_link(layout.CLASS_DISTRIBUTION), "scans and subjects of each class in each part of the split"),
     (layout.table_link(layout.HISTORY), "every epoch of the training"),
-    (layout.table_link(layout.OPERATING_POINTS), "cuts chosen on validation subjects, and what they do on test ones"),
-    (layout.table_link(layout.DECISION_CURVE), "what acting on each probability is worth"),
-    (layout.table_link(layout.FAILURES), "the surest mistakes"),
+    (
+        layout.table_link(layout.OPERATING_POINTS),
+        "thresholds chosen on validation subjects, and their rates on test subjects",
+    ),
+    (layout.table_link(layout.DECISION_CURVE), "net benefit at each threshold probability"),
+    (layout.table_link(layout.FAILURES), "the most confident errors"),
     (
         layout.table_link(layout.PREDICTIONS, "published"),
-        "what was said of each test scan under the published protocol",
+        "the prediction for each test scan under the published protocol",
     ),
     (layout.figure_link(layout.SCANS_SHEET), "the sheet of example scans"),
-    (layout.figure_link(layout.FAILURES_SHEET), "the sheet of the surest mistakes"),
+    (layout.figure_link(layout.FAILURES_SHEET), "the sheet of the most confident errors"),
     (layout.CHECKSUMS, "the hash of every file that this page is made from"),
 )
 
@@ -78,7 +81,7 @@ def build_quarantine_table(contents: RunData) -> ReportTable | None:
 
 
 def build_provenance_tables(contents: RunData) -> list[ReportTable]:
-    """How to make this run again, and what it was made with."""
+    """Command, versions and times of this run, to reproduce it."""
     known = contents.provenance
     environment: dict[str, Any] = known.get("environment", {})
     commit = str(environment.get("git_commit") or "")
@@ -105,14 +108,14 @@ def build_provenance_tables(contents: RunData) -> list[ReportTable]:
 
 
 def describe_missing_baselines(contents: RunData) -> str:
-    """Which rivals the recipe names that were not run; empty when none is missing."""
+    """Baselines of the recipe that were not run, as a sentence; empty when none is missing."""
     run = {metric.model for metric in contents.numbers.metrics}
     asked = [
         n for n in contents.recipe.rivals.names if BASELINES[n].needs != "words" or contents.recipe.model.reads_words
     ]
     missing = [name for name in asked if name not in run]
     if {BASELINES[name].needs for name in missing} == {"features"}:
-        return "The rival on generic features was left out: no pretrained weights were at hand (recipe key rivals.weights)."
+        return "The baseline on frozen features was left out: no pretrained weights were available (recipe key rivals.weights)."
     return (
         f"Not run, though the recipe names them: {listed([BASELINES[name].title for name in missing])}."
         if missing
@@ -128,16 +131,16 @@ POOLINGS = {
 
 
 def describe_pooling(contents: RunData) -> str:
-    """How the scans of a subject became one answer, of the network and of its rivals; empty where nobody is counted."""
+    """Pooling of the scans of a subject, for the network and its baselines; empty where no subject is known."""
     if "honest" not in contents.protocols or contents.units("honest")[0] != "subject":
         return ""
     learnt = [str(part.get("subject", {}).get("pooling", "mean_logit")) for part in contents.learnt("calibrator")]
     rules = [POOLINGS.get(name, name) for name in dict.fromkeys(learnt or ["mean_logit"])]
     chosen = "chosen on validation subjects" if contents.recipe.evaluation.pooling == "auto" else "as the recipe says"
     return (
-        f"A subject’s scans become one answer by {listed(rules, 'or')} for the network, {chosen}. For rivals it is always "
-        "the mean of logits (for generic features, the mean of the features): they answer no validation subjects by whom "
-        "to choose."
+        f"A subject’s scans become one answer by {listed(rules, 'or')} for the network, {chosen}. For baselines it is always "
+        "the mean of logits (for frozen features, the mean of the features), because they give no validation predictions to "
+        "choose by."
     )
 
 

@@ -1,4 +1,4 @@
-"""What a report reads: every file of the run folder that it needs, once, or a plain word about the one that is missing."""
+"""Data of a report: every file of the run folder that it needs, read once, or an error that names the missing one."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -136,7 +136,7 @@ class RunData:
         return [fitted for fitted in self.fits if fitted.split.protocol == protocol]
 
     def label(self, fitted: FitData) -> str:
-        """What a fit is called among those of its protocol."""
+        """Title of a fit among those of its protocol."""
         return f"fold {fitted.fit.fold + 1}" if len(self.fits_of(fitted.split.protocol)) > 1 else "single split"
 
     def leaky(self, protocol: str) -> bool:
@@ -144,19 +144,19 @@ class RunData:
         return any(fitted.split.leaky for fitted in self.fits_of(protocol))
 
     def units(self, protocol: str) -> list[Unit]:
-        """By whom a protocol was judged, people first; where each has one scan, counting scans would say it all again."""
+        """Units of evaluation of a protocol, subjects first; scans are left out where each subject has one."""
         kinds: tuple[Unit, ...] = ("subject", "scan")
         found = [unit for unit in kinds if (protocol, unit) in self.predictions]
         alike = len(found) == len(kinds) and len({len(self.predictions[protocol, unit]) for unit in found}) == 1
         return [self.unit(protocol)] if alike else found
 
     def unit(self, protocol: str) -> Unit:
-        """By whom the answer is counted: people where that was measured; scans where nobody is known, or as published."""
+        """Unit of the headline figures: subjects where that was measured; scans where none is known, or as published."""
         by_people = protocol == "honest" and self.numbers.find("accuracy", protocol, "subject")
         return "subject" if by_people else "scan"
 
     def title(self, name: str) -> str:
-        """What a class is called in the report."""
+        """Title of a class in the report."""
         stage = self.recipe.stages.get(name)
         return printable(stage.title if stage and stage.title else name)
 

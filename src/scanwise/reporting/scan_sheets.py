@@ -59,8 +59,8 @@ def build_failure_sheet(contents: RunData) -> tuple[str, ReportTable] | None:
         )
         for row in rows
     )
-    caption = "The surest mistakes on the test side, one a subject"
-    table = ReportTable(caption, ("Scan", "Truly", "Called", "Sure"), cells, layout.table_link(layout.FAILURES))
+    caption = "Most confident errors on the test set, one a subject"
+    table = ReportTable(caption, ("Scan", "True", "Predicted", "Confidence"), cells, layout.table_link(layout.FAILURES))
     return f"data:image/png;base64,{base64.b64encode(sheet.read_bytes()).decode('ascii')}", table
 
 
@@ -72,7 +72,7 @@ def describe_picture(picture: FindingPicture) -> str:
         return (
             f"The first {SCANS_SHOWN} of {counted(total, kind)}." if total > SCANS_SHOWN else counted(total, kind) + "."
         )
-    return "Points with their intervals." if isinstance(picture, IntervalChart) else "How the values lie."
+    return "Values with their intervals." if isinstance(picture, IntervalChart) else "Distribution of the values."
 
 
 def _gray(pixels: Thumbnails, rows: NDArray[np.integer]) -> Thumbnails:

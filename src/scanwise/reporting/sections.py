@@ -1,4 +1,4 @@
-"""What stands below the first screen, one function a section: tables and drawings for the template to place."""
+"""Sections below the first screen, one function each: tables and drawings for the template to place."""
 
 from collections.abc import Mapping, Sequence
 
@@ -46,7 +46,7 @@ CLASS_METRICS = ("precision", "recall", "specificity", "f1")
 
 
 def build_cohort_table(contents: RunData) -> ReportTable:
-    """What went in."""
+    """The input data."""
     cohort, data = contents.cohort, contents.provenance["data"]
     source = cohort.subject_source
     rows = [
@@ -56,7 +56,7 @@ def build_cohort_table(contents: RunData) -> ReportTable:
         ("Subjects", _people(len(np.unique(cohort.subject)), len(cohort)) if source else "not known"),
         (
             "How subjects are known",
-            printable(without_secrets(source)) if source else "they are not: each scan stands for itself",
+            printable(without_secrets(source)) if source else "not known: each scan counts by itself",
         ),
         ("Order of the classes", "stages, in order" if cohort.ordered else "no order"),
     ]
@@ -98,7 +98,7 @@ def _commonest_and_rarest(contents: RunData, table: ReportTable) -> ReportTable:
 
 
 def build_split_tables(contents: RunData) -> list[tuple[ReportTable, ReportFigure]]:
-    """Who learns and who judges, a table and a figure a protocol; of several folds the first is shown."""
+    """The split of each protocol, as a table and a figure; of several folds the first is shown."""
     return [_split_table(contents, protocol) for protocol in contents.protocols]
 
 
@@ -120,7 +120,7 @@ def _split_table(contents: RunData, protocol: str) -> tuple[ReportTable, ReportF
     table = _commonest_and_rarest(contents, table)
     drawn = {SIDES[side]: np.array([cells[side, name][0] for name in cohort.classes]) for side in sides}
     figure = figures.draw_class_distribution(f"classes-{protocol}", contents.titles(), drawn, "scan")
-    caption = f"{title.split(':')[0]}: scans of each class on each side."
+    caption = f"{title.split(':')[0]}: scans of each class in each part."
     return table, embed_svg(figure, caption, folded=len(cohort.classes) > CLASSES_SHOWN)
 
 
@@ -191,7 +191,7 @@ def build_overall_table(contents: RunData, protocol: str) -> ReportTable | None:
 
 
 def build_performance(contents: RunData, protocol: str) -> tuple[list[ReportFigure], list[ReportTable]]:
-    """Who was taken for whom, ROC and the figures of each class, by subject where known and by scan."""
+    """Confusion matrix, ROC and the figures of each class, by subject where known and by scan."""
     drawings, found = [], []
     where = protocol_title(contents, protocol)
     for unit in contents.units(protocol):
@@ -200,14 +200,14 @@ def build_performance(contents: RunData, protocol: str) -> tuple[list[ReportFigu
         matrix = evaluation.confusion_counts(said)
         figure = figures.draw_confusion_matrix(f"confusion-{name}", matrix, titles, unit)
         share = "Each row is a true class; the deeper the colour, the larger the share of that row."
-        drawings.append(embed_svg(figure, f"{where}, by {unit}: who was taken for whom. {share}"))
+        drawings.append(embed_svg(figure, f"{where}, by {unit}: confusion matrix. {share}"))
         curves = build_roc_curves(said, titles)
         if curves and protocol == "honest":
             figure = figures.draw_roc(f"roc-{name}", curves, unit)
             areas = ", with its AUROC" if len(curves) <= MANY_CLASSES else ""
             drawings.append(embed_svg(figure, f"{where}, by {unit}: each class against all others{areas}."))
             figure = lines_of.draw_precision_recall(f"recall-{name}", build_precision_recall_curves(said, titles), unit)
-            rare = " Dotted: the precision of calling everybody." if areas else ""
+            rare = " Dotted: the precision of calling all positive." if areas else ""
             drawings.append(embed_svg(figure, f"{where}, by {unit}: precision against sensitivity.{rare}"))
             if unit == contents.unit(protocol):
                 drawings += build_histograms(said, titles, name)
@@ -293,7 +293,7 @@ def true_labels(said: Predictions) -> IntArray:
 
 
 def build_baselines(contents: RunData) -> tuple[ReportFigure | None, list[ReportTable], list[tuple[str, str]]]:
-    """The network beside what needs no learning of the disease."""
+    """The network beside simple baselines that need no learning of the disease."""
     panels, found = {}, []
     for protocol in contents.protocols:
         title = protocol_title(contents, protocol)
@@ -312,7 +312,7 @@ def build_baselines(contents: RunData) -> tuple[ReportFigure | None, list[Report
     if not panels:
         return None, found, words
     svg = figures.draw_forest("forest", panels, "accuracy")
-    return embed_svg(svg, "Accuracy of the network (diamond) and of its trivial rivals, with intervals."), found, words
+    return embed_svg(svg, "Accuracy of the network (diamond) and of the baselines, with intervals."), found, words
 
 
 _LEADS = ("Network minus this, accuracy", "Network minus this, AUROC")
@@ -334,7 +334,7 @@ def _rival_rows(contents: RunData, protocol: str, unit: str) -> tuple[list[tuple
 
 
 def build_input_parts(contents: RunData) -> list[ReportTable]:
-    """What the network still knows without the text, without the scan, or with the class words hidden."""
+    """Performance without the text, without the scan, or with the class words hidden."""
     numbers, found = contents.numbers, []
     for protocol in contents.protocols:
         unit = contents.unit(protocol)

@@ -1,4 +1,4 @@
-"""When the classifier should not answer: scans unlike those it learnt from, and people it is too unsure about."""
+"""Abstention: scans unlike training, and subjects with too uncertain predictions."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class AbstentionSection:
 
 
 def build_abstention(contents: RunData) -> AbstentionSection | None:
-    """What the honest fits learnt about their own doubt, and what came of it on the test side."""
+    """Abstention of the honest fits: thresholds as learnt, and results on the test set."""
     kinds = contents.units("honest")
     if not kinds:
         return None
@@ -74,7 +74,7 @@ def build_abstention(contents: RunData) -> AbstentionSection | None:
 
 
 def _promise(contents: RunData) -> str:
-    """Where the alarm is set, from whom, and how often it may go off for nothing; empty where nothing was learnt."""
+    """Threshold of the out-of-distribution flag, its calibration set and false-alarm rate; empty where none was learnt."""
     places = [fitted.fit.novelty for fitted in contents.fits_of("honest")]
     cuts = [NoveltyDetector.load(path).thresholds["scan"] for path in places if path.is_file()]
     if not cuts:
@@ -82,11 +82,11 @@ def _promise(contents: RunData) -> str:
     asked = contents.recipe.uncertainty.false_alarm
     share = max(cut.false_alarm for cut in cuts)
     noun = "subject" if contents.cohort.subjects_known else "scan"
-    least = f" (asked for: {_share(asked)}, for which there are too few)" if share > asked else ""
+    least = f" (target: {_share(asked)}, for which there are too few)" if share > asked else ""
     return (
         f"A scan is flagged where it lies more than {_spread([cut.threshold for cut in cuts])} times as far from the "
         f"training scans as scans usually do. That threshold was set on {_people(cuts, noun)}: of scans like theirs, at "
-        f"most {_share(share)} are flagged for nothing, on average{least}. A scan of one single value is always flagged."
+        f"most {_share(share)} are false alarms, on average{least}. A scan of one single value is always flagged."
     )
 
 
@@ -107,10 +107,10 @@ def _share(value: float) -> str:
 
 
 def _outcome(contents: RunData, kinds: Sequence[Unit]) -> str:
-    """How many test cases were flagged though they are of this cohort."""
+    """False alarms on the test set: flagged though of this cohort."""
     found = [contents.numbers.find("ood_flag_share", "honest", unit) for unit in kinds]
     told = [f"by {m.unit} {in_full(m)}" for m in found if m]
-    return f"Flagged for nothing on the test side: {'; '.join(told)}." if told else ""
+    return f"False alarms on the test set: {'; '.join(told)}." if told else ""
 
 
 def _strange_tables(contents: RunData) -> list[ReportTable]:
@@ -130,7 +130,7 @@ def _strange_tables(contents: RunData) -> list[ReportTable]:
             rows.append((title, percent(flagged, count), *(fixed(area, 3) for area in areas)))
             notes.append(f"{about}; {counted(count, 'scan')}")
     columns = ("Made from test scans", "Flagged", *(f"AUROC: {title.lower()}" for title in OOD_SCORES.values()))
-    title = "Scans that are none, or not as usual: are they noticed?"
+    title = "Synthetic and altered scans: are they flagged?"
     return (
         [ReportTable(title, columns, tuple(rows), layout.table_link(layout.OUT_OF_DISTRIBUTION), tuple(notes))]
         if rows
@@ -160,7 +160,7 @@ def _by_risk(rows: Sequence[dict[str, str]]) -> dict[float, list[dict[str, str]]
 
 
 def _sentence(rows: Sequence[dict[str, str]]) -> str:
-    """What the chosen threshold promises, in the words of a clinic."""
+    """The chosen threshold and its error bound, as a sentence."""
     chosen = [row for row in rows if row["chosen"] == "True"]
     if not chosen:
         return ""
@@ -170,8 +170,8 @@ def _sentence(rows: Sequence[dict[str, str]]) -> str:
         return f"To answer with at most {risk} error, no threshold qualifies: {printable(refused[0])}."
     answered, count = (sum(int(row[name]) for row in chosen) for name in ("calibration_answered", "calibration"))
     return (
-        f"It answers {percent(answered / count, count)} of subjects at {risk} error or less, and leaves the others to a "
-        f"person. The threshold was tested on {counted(count, 'calibration subject')}, so that the bound holds with "
+        f"It answers {percent(answered / count, count)} of subjects at {risk} error or less, and leaves the others to "
+        f"review. The threshold was tested on {counted(count, 'calibration subject')}, so that the bound holds with "
         f"{sure} probability over the luck of who they were."
     )
 
@@ -189,7 +189,7 @@ def _deferral_table(contents: RunData, rows: Sequence[dict[str, str]]) -> list[R
         )
         notes.append(printable(refused[0]) if refused else counted(count, "calibration subject"))
     columns = ("Error allowed", "Answers, on calibration", "Answers, on test", "Error among them")
-    title = "Whom to answer: subjects it is sure enough about, for each error that may be allowed"
+    title = "Selective prediction: subjects answered, for each allowed error rate"
     return (
         [ReportTable(title, columns, tuple(cells), layout.table_link(layout.SELECTIVE), tuple(notes))] if cells else []
     )
@@ -199,7 +199,7 @@ def _curve(said: Predictions) -> ReportFigure:
     """Error among the answered against the share answered, the surest first."""
     covered, risk = uncertainty.risk_coverage_curve(said.doubt, said.predicted != true_labels(said))
     figure = figures.draw_risk_coverage("risk-coverage", covered, risk, said.unit)
-    about = f"By {said.unit}: if only the surest are answered, how often the answer is wrong. The right end answers everyone."
+    about = f"By {said.unit}: error rate if only the most confident are answered. The right end answers all."
     return embed_svg(figure, about)
 
 
@@ -213,7 +213,15 @@ def _areas(contents: RunData, kinds: Sequence[Unit]) -> list[ReportTable]:
             notes.append(term(name).meaning)
     columns = ("Figure", *(f"By {unit}" for unit in kinds))
     return (
-        [ReportTable("Does doubt tell wrong from right?", columns, tuple(rows), layout.METRICS, tuple(notes))]
+        [
+            ReportTable(
+                "Does uncertainty separate wrong from correct predictions?",
+                columns,
+                tuple(rows),
+                layout.METRICS,
+                tuple(notes),
+            )
+        ]
         if rows
         else []
     )

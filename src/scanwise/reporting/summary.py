@@ -1,4 +1,4 @@
-"""The first screen of a report: what was built, on whom, how good it is on new people, and what it must not be used for."""
+"""The first screen of a report: the classifier, its cohort, its performance on new people, and its limits of use."""
 
 import math
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ class ComparisonCell:
 
 @dataclass(frozen=True, slots=True)
 class FirstScreen:
-    """What the template needs for the first screen."""
+    """Values of the template's first screen."""
 
     title: str
     summary: tuple[str, ...]
@@ -85,7 +85,7 @@ def build_first_screen(contents: RunData) -> FirstScreen:
 
 
 def protocol_title(contents: RunData, protocol: str) -> str:
-    """What the judging on one split is called."""
+    """Title of the evaluation under one protocol."""
     if protocol != "honest":
         return "As published"
     return "On new people" if contents.cohort.subjects_known else "On new scans"
@@ -115,7 +115,7 @@ def build_card(contents: RunData, protocol: str) -> ProtocolCard:
 
 
 def compare_with_baselines(contents: RunData, protocol: str) -> BaselineVerdict | None:
-    """Compare with every rival; None where no rival was run."""
+    """Comparison with every baseline; None where no baseline was run."""
     unit, numbers = contents.unit(protocol), contents.numbers
     rivals = numbers.rivals(protocol, unit)
     if not rivals:
@@ -127,14 +127,12 @@ def compare_with_baselines(contents: RunData, protocol: str) -> BaselineVerdict 
     gap = f"Difference, case by case: {lead(found)}." if found else "The paired difference was not measured."
     if not unbeaten:
         beaten = f"The best of them, {title.lower()}, reaches {reached}."
-        return BaselineVerdict(True, f"It beats every trivial rival. {beaten} {gap}")
+        return BaselineVerdict(True, f"It beats every baseline. {beaten} {gap}")
     if best.model in unbeaten:
-        luck = " The lead may be luck." if found and found.value > 0 else ""
-        return BaselineVerdict(
-            False, f"It does not beat the best trivial rival. {title} reaches {reached}. {gap}{luck}"
-        )
+        luck = " The lead may be due to chance." if found and found.value > 0 else ""
+        return BaselineVerdict(False, f"It does not beat the best baseline. {title} reaches {reached}. {gap}{luck}")
     names = listed([model_title(name).lower() for name in unbeaten])
-    told = f"It does not beat every trivial rival: it was not shown to be better than {names}."
+    told = f"It does not beat every baseline: it was not shown to be better than {names}."
     return BaselineVerdict(False, f"{told} The best, {title.lower()}, reaches {reached}. {gap}")
 
 
@@ -150,21 +148,21 @@ def _summary(contents: RunData) -> tuple[str, ...]:
         f"from {counted(len(cohort), 'scan')} of {people}."
     )
     if "honest" not in contents.protocols:
-        return (built, "It was never judged on new people: this run has no honest protocol.")
+        return (built, "It was never tested on new people: this run has no honest protocol.")
     trained, tested = contents.side("honest", "train"), contents.side("honest", "test")
     folds = len(contents.fits_of("honest"))
     if not cohort.subjects_known:
-        return (built, f"It learnt from {counted(trained[0], 'scan')} and was judged on {tested[0]:,} others.")
+        return (built, f"It learnt from {counted(trained[0], 'scan')} and was tested on {tested[0]:,} others.")
     if folds > 1:
         return (
             built,
             f"It was fitted {folds} times; each time, the {counted(tested[1], 'subject')} were divided anew, "
-            "and each was judged by a network that had not seen any scan of theirs.",
+            "and each was tested by a network that had not seen any scan of theirs.",
         )
     return (
         built,
-        f"It learnt from {counted(trained[0], 'scan')} of {counted(trained[1], 'subject')} and was judged on "
-        f"{counted(tested[0], 'scan')} of {tested[1]:,} other people, whom it had never seen.",
+        f"It learnt from {counted(trained[0], 'scan')} of {counted(trained[1], 'subject')} and was tested on "
+        f"{counted(tested[0], 'scan')} of {tested[1]:,} other people, none seen in training.",
     )
 
 
@@ -177,8 +175,8 @@ def _alarms(contents: RunData) -> tuple[str, ...]:
     found = []
     if not contents.cohort.subjects_known:
         found.append(
-            "Leakage cannot be excluded. Nobody told this run which scans belong to the same person, so scans of one "
-            "person may have been used both to learn and to judge. Every figure below may be too good. Name the "
+            "Leakage cannot be excluded. This run does not know which scans belong to the same person, so scans of one "
+            "person may have been used both to train and to test. Every figure below may be too good. Name the "
             "subjects with --subject and run again."
         )
     if "honest" in contents.protocols and contents.cohort.subjects_known:
@@ -192,7 +190,7 @@ def _alarms(contents: RunData) -> tuple[str, ...]:
     for name, subjects in contents.not_evaluable().items():
         found.append(
             f"“{contents.title(name)}” is not evaluable: {counted(subjects, noun)} "
-            f"{'has' if subjects == 1 else 'have'} it, too few to learn from some and judge on others. It was used in "
+            f"{'has' if subjects == 1 else 'have'} it, too few to train on some and test on others. It was used in "
             "training only, and no figure or guarantee on this page is about it."
         )
     return tuple(found)
@@ -201,12 +199,12 @@ def _alarms(contents: RunData) -> tuple[str, ...]:
 def _about(contents: RunData, protocol: str) -> str:
     if contents.leaky(protocol):
         return (
-            "The same people, or the same pictures, were used to learn and to judge. This figure measures recognising "
+            "The same people, or the same pictures, were used to train and to test. This figure measures recognising "
             "them again, not recognising the disease; it is shown because such figures get published."
         )
     if not contents.cohort.subjects_known:
-        return "Who is who is not known, so the same person may be on both sides."
-    return "Nobody whom the network learnt from is among those it was judged on."
+        return "The subjects are not known, so the same person may be in training and test."
+    return "No training subject is in the test set."
 
 
 def _interval(contents: RunData, metric: Metric) -> str:
@@ -220,7 +218,7 @@ def _tested(metric: Metric) -> str:
 
 
 def _heads(contents: RunData) -> tuple[tuple[str, bool], ...]:
-    """What stands over the columns: the protocols; of one alone, by whom it was judged."""
+    """Column heads: the protocols; of one alone, its units."""
     if len(contents.protocols) > 1:
         return tuple((protocol_title(contents, p), contents.leaky(p)) for p in contents.protocols)
     only = contents.protocols[0]
@@ -230,7 +228,7 @@ def _heads(contents: RunData) -> tuple[tuple[str, bool], ...]:
 
 
 def _comparison(contents: RunData) -> tuple[tuple[str, str, tuple[ComparisonCell | None, ...]], ...]:
-    """Rows of metric and unit with a cell a protocol, and the best trivial rival of each below the network.
+    """Rows of metric and unit with a cell a protocol, and the best baseline of each below the network.
 
     Of one protocol alone the units are the columns.
     """
@@ -259,7 +257,7 @@ def _compared(
         cells = (
             _cell(contents, p, m, model_title(m.model) if m else "") for (p, _), m in zip(places, best, strict=True)
         )
-        yield "Best trivial rival: accuracy", about, tuple(cells)
+        yield "Best baseline: accuracy", about, tuple(cells)
 
 
 def _cell(contents: RunData, protocol: str, metric: Metric | None, who: str = "") -> ComparisonCell | None:
@@ -271,7 +269,7 @@ def _cell(contents: RunData, protocol: str, metric: Metric | None, who: str = ""
 
 
 def _misuse(contents: RunData) -> tuple[str, ...]:
-    """What the evidence of this run does not support."""
+    """Uses that the evidence of this run does not support."""
     found = ["Care of any person: no diagnosis, no screening, no triage, no treatment decision."]
     honest = compare_with_baselines(contents, "honest") if "honest" in contents.protocols else None
     if honest is not None and not honest.beats:

@@ -77,7 +77,7 @@ def write_overview_tables(run: Run) -> None:
 
 
 def write_baseline_table(run: Run, metrics: Sequence[Metric]) -> None:
-    """Write what the trivial rivals are worth, and the network's lead over each."""
+    """Write the accuracy of each baseline, and the network's lead over it."""
     write_table((*BASELINE_COLUMNS, *DIFFERENCE_COLUMNS), _rival_rows(metrics), run.tables / layout.BASELINES)
 
 
@@ -207,7 +207,7 @@ def _read_sets(cells: Sequence[str], classes: tuple[str, ...]) -> BoolArray | No
 
 
 def _read_set(cell: str, classes: tuple[str, ...]) -> list[bool]:
-    """Which classes a cell names; they stand in class order, so a name may itself hold the "|" that joins them."""
+    """Classes named in a cell, as flags; they stand in class order, so a name may itself hold the "|" that joins them."""
     rest, named = f"{cell}|" if cell else "", []
     for name in classes:
         named.append(rest.startswith(f"{name}|"))

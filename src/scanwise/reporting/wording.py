@@ -47,7 +47,7 @@ def term(name: str) -> MetricSpec:
 
 
 def model_title(name: str) -> str:
-    """What a model is called; one that is not known is named as it is."""
+    """Title of a model; an unknown name is its own title."""
     known = {**MODELS, **PARTS}
     return known[name][0] if name in known else name.replace("_", " ").capitalize()
 

@@ -351,7 +351,7 @@ def test_the_halves_of_a_hybrid_are_in_the_report(hybrid: Run) -> None:
         sum(one.check == "explanation.learnt" for one in load_findings(hybrid.findings)) == 1
     )  # of the network, said once
     page = hybrid.report.read_text(encoding="utf-8")
-    assert "What each half looks at, and what it gives" in page
+    assert "The two halves: regions and contributions" in page
     assert "Centre of the transformer’s map" in page
     for half, method in HALF_METHODS.items():
         reasons = [one["message"].rstrip(".") for one in halves[half] if not one["passed"]]
