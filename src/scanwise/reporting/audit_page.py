@@ -35,13 +35,17 @@ class FindingEntry:
 
 
 def write_audit_page(
-    folder: Path, noted: Sequence[AuditFinding], pixels: Thumbnails, title: str, facts: Sequence[tuple[str, str]]
+    folder: Path,
+    audit_findings: Sequence[AuditFinding],
+    pixels: Thumbnails,
+    title: str,
+    facts: Sequence[tuple[str, str]],
 ) -> Path:
     """Write `findings.json`, `figures/` and `audit.html` into a folder, each whole or not at all.
 
     Args:
         folder: an audit folder, or a run folder.
-        noted: what the checks said.
+        audit_findings: results of the checks.
         pixels: (N, S, S) or (N, S, S, 1) thumbnails that the pictures refer to.
         title: the verdict, in one line.
         facts: (what, value) rows about the data.
@@ -51,13 +55,13 @@ def write_audit_page(
     """
     entries: list[FindingEntry] = []
     findings: list[Finding] = []
-    for index, one in enumerate(sort_findings(noted)):
-        finding = one.finding
-        drawn = _draw(folder, index, one, pixels)
+    for index, audit_finding in enumerate(sort_findings(audit_findings)):
+        finding = audit_finding.finding
+        drawn = _draw(folder, index, audit_finding, pixels)
         if drawn:
             finding = replace(finding, figure=drawn[0])
         findings.append(finding)
-        entries.append(_entry(finding, drawn[1] if drawn else Markup(), one))
+        entries.append(_entry(finding, drawn[1] if drawn else Markup(), audit_finding))
     with writing(folder / layout.FINDINGS) as temporary:
         save_findings(findings, temporary)
     counts = [(word, counted(n, "finding")) for s, word in SEVERITIES.items() if (n := _count(findings, s))]
@@ -72,33 +76,33 @@ def write_audit_page(
     return folder / layout.AUDIT_PAGE
 
 
-def sort_findings(noted: Sequence[AuditFinding]) -> list[AuditFinding]:
+def sort_findings(audit_findings: Sequence[AuditFinding]) -> list[AuditFinding]:
     """The gravest first; equals stay in the order of the checks."""
     order = list(SEVERITIES)
-    return sorted(noted, key=lambda one: order.index(one.finding.severity))
+    return sorted(audit_findings, key=lambda audit_finding: order.index(audit_finding.finding.severity))
 
 
 def _count(findings: Sequence[Finding], severity: str) -> int:
     return sum(finding.severity == severity for finding in findings)
 
 
-def _draw(folder: Path, index: int, one: AuditFinding, pixels: Thumbnails) -> tuple[str, Markup] | None:
+def _draw(folder: Path, index: int, audit_finding: AuditFinding, pixels: Thumbnails) -> tuple[str, Markup] | None:
     """Draw the picture of a finding into `figures/`; its relative path, and itself for the page."""
-    if one.picture is None:
+    if audit_finding.picture is None:
         return None
-    name = f"{index:02d}-{one.finding.check.replace('.', '-')}"
-    suffix, data = scan_sheets.draw_finding(f"a{index}", one.picture, pixels)
+    name = f"{index:02d}-{audit_finding.finding.check.replace('.', '-')}"
+    suffix, data = scan_sheets.draw_finding(f"a{index}", audit_finding.picture, pixels)
     with writing(folder / "figures" / f"{name}.{suffix}") as temporary:
         temporary.write_bytes(data)
     if suffix == "svg":
         return layout.figure_link(f"{name}.svg"), Markup(data.decode())  # noqa: S704 - our own drawing, its texts escaped
     source = base64.b64encode(data).decode("ascii")
     return layout.figure_link(f"{name}.png"), Markup('<img src="data:image/png;base64,{}" alt="{}"/>').format(
-        source, f"Scans that the finding {one.finding.check} is about."
+        source, f"Scans that the finding {audit_finding.finding.check} is about."
     )
 
 
-def _entry(finding: Finding, picture: Markup, one: AuditFinding) -> FindingEntry:
+def _entry(finding: Finding, picture: Markup, audit_finding: AuditFinding) -> FindingEntry:
     return FindingEntry(
         severity=finding.severity,
         word=SEVERITIES[finding.severity],
@@ -107,5 +111,5 @@ def _entry(finding: Finding, picture: Markup, one: AuditFinding) -> FindingEntry
         scans=tuple(printable(scan) for scan in finding.scans[:NAMES_SHOWN]),
         more=max(0, len(finding.scans) - NAMES_SHOWN),
         picture=picture,
-        caption=scan_sheets.describe_picture(one.picture) if one.picture else "",
+        caption=scan_sheets.describe_picture(audit_finding.picture) if audit_finding.picture else "",
     )

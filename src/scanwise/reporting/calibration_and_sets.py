@@ -34,8 +34,8 @@ GUARANTEED_TO = {
 
 def build_calibration(contents: RunData) -> tuple[list[ReportFigure], list[ReportTable], list[str]]:
     """Calibration before and after the temperature: confidence beside accuracy."""
-    said, logits = contents.predictions["honest", "scan"], contents.raw_logits()
-    both = {"after calibration": (said.probs, true_labels(said))}
+    predictions, logits = contents.predictions["honest", "scan"], contents.raw_logits()
+    both = {"after calibration": (predictions.probs, true_labels(predictions))}
     if logits:
         raw = np.concatenate([softmax(part.logits).mean(axis=1) for part in logits])
         both = {"before": (raw, np.concatenate([part.labels for part in logits])), **both}
@@ -63,14 +63,14 @@ def _plain(name: str, value: metrics.MetricValue, count: int) -> Metric:
 
 def _temperatures(contents: RunData) -> list[str]:
     """The temperature of each unit, over folds, and why it was left at 1 where it was."""
-    found, learnt = [], contents.learnt("calibrator")
+    sentences, learnt = [], contents.learnt("calibrator")
     for unit in contents.units("honest"):
         parts = [part[unit] for part in learnt if "temperature" in part.get(unit, {})]
         refused = sorted({printable(str(part["refused"])).rstrip(".") for part in parts if part.get("refused")})
         why = f" (left at 1 because {listed(refused)})" if refused else ""
         if parts:
-            found.append(f"{_spread([float(part['temperature']) for part in parts])} by {unit}{why}")
-    return found
+            sentences.append(f"{_spread([float(part['temperature']) for part in parts])} by {unit}{why}")
+    return sentences
 
 
 def _spread(values: list[float]) -> str:
@@ -93,29 +93,36 @@ class PredictionSetSection:
 
 def build_prediction_sets(contents: RunData) -> list[PredictionSetSection]:
     """Guaranteed and measured coverage, by subject and by scan."""
-    found = [(unit, contents.predictions["honest", unit]) for unit in contents.units("honest")]
-    return [_sets(contents, unit, said, said.sets) for unit, said in found if said.sets is not None]
+    units = [(unit, contents.predictions["honest", unit]) for unit in contents.units("honest")]
+    return [
+        _sets(contents, unit, predictions, predictions.sets)
+        for unit, predictions in units
+        if predictions.sets is not None
+    ]
 
 
-def _sets(contents: RunData, unit: Unit, said: Predictions, named: BoolArray) -> PredictionSetSection:
-    size, most = named.sum(axis=1), len(said.classes) + 1
-    inside = named[np.arange(len(said)), true_labels(said)]
+def _sets(contents: RunData, unit: Unit, predictions: Predictions, named: BoolArray) -> PredictionSetSection:
+    size, most = named.sum(axis=1), len(predictions.classes) + 1
+    inside = named[np.arange(len(predictions)), true_labels(predictions)]
     sizes, covered = np.bincount(size, minlength=most), np.bincount(size[inside], minlength=most)
     figure = figures.draw_set_sizes(f"sets-{unit}", sizes, covered, unit, 0 if sizes[0] else 1)
     caption = (
         f"By {unit}: how many classes a set names. Exactly one is a clear answer; otherwise the case goes to review."
     )
     columns = ("Group", "Coverage", "Mean set size")
-    rows = tuple(_set_rows(contents, said, inside, size, unit))
-    counts = [len(said), *np.bincount(true_labels(said), minlength=len(said.classes)).tolist()]
+    rows = tuple(_set_rows(contents, predictions, inside, size, unit))
+    counts = [len(predictions), *np.bincount(true_labels(predictions), minlength=len(predictions.classes)).tolist()]
     notes = tuple(counted(count, unit) for count in counts)
     title = f"By {unit}: how often the set held the true class"
     table = ReportTable(title, columns, rows, layout.METRICS, notes)
-    if len(said.classes) > CLASSES_SHOWN:
-        held = [float(inside[true_labels(said) == index].mean()) if n else np.nan for index, n in enumerate(counts[1:])]
+    if len(predictions.classes) > CLASSES_SHOWN:
+        held = [
+            float(inside[true_labels(predictions) == index].mean()) if n else np.nan
+            for index, n in enumerate(counts[1:])
+        ]
         kept_rows = [0, *(1 + row for row in pick_classes(counts[1:], held))]
-        table = shorten_table(table, kept_rows, describe_pick(len(said.classes), "with the lowest coverage"))
-    outcome, kept = _outcome(contents, float((size == 1).mean()), len(said), unit)
+        table = shorten_table(table, kept_rows, describe_pick(len(predictions.classes), "with the lowest coverage"))
+    outcome, kept = _outcome(contents, float((size == 1).mean()), len(predictions), unit)
     return PredictionSetSection(
         unit,
         describe_guarantee(contents, unit),
@@ -131,21 +138,21 @@ def describe_guarantee(contents: RunData, unit: str) -> str:
     learnt = [part[unit] for part in contents.learnt("conformal") if unit in part]
     if learnt and any(part.get("threshold", 0) is None for part in learnt):
         return "No guarantee: too few calibration subjects. The sets name every class."
-    known = contents.cohort.subjects_known
+    subjects_known = contents.cohort.subjects_known
     people = [len(np.unique(contents.cohort.subject[f.split.rows("calibration")])) for f in contents.fits_of("honest")]
     usual = "new subject" if unit == "subject" else "random scan of a new subject"
-    whom = (
+    population = (
         GUARANTEED_TO.get(str(learnt[0].get("guarantee", usual)) if learnt else usual, GUARANTEED_TO[usual])
-        if known
+        if subjects_known
         else GUARANTEED_TO["new scan"]
     )
-    from_whom = counted(people[0], "calibration subject" if known else "calibration scan")
+    from_whom = counted(people[0], "calibration subject" if subjects_known else "calibration scan")
     if len(set(people)) > 1:
         from_whom = f"{min(people)} to {max(people)} calibration subjects, fold by fold"
     unfit = [f"“{contents.title(name)}”" for name in contents.not_evaluable()]
     outside = f" It does not cover anyone with {listed(unfit, 'or')}." if unfit else ""
     return (
-        f"Guarantee: for {whom}, the set holds the true class with a probability of at least {_target(contents)}, "
+        f"Guarantee: for {population}, the set holds the true class with a probability of at least {_target(contents)}, "
         f"averaged over people like those of this cohort. The threshold was set on {from_whom}, none of them used in training. "
         f"It does not hold for each class, for one given person, or for people from elsewhere.{outside}"
     )
@@ -157,21 +164,23 @@ def _target(contents: RunData) -> str:
 
 def _outcome(contents: RunData, single: float, count: int, unit: str) -> tuple[str, bool]:
     """Measured beside guaranteed coverage, and whether the interval is compatible with the guarantee."""
-    found = contents.numbers.find("coverage", "honest", unit)
+    coverage = contents.numbers.find("coverage", "honest", unit)
     alone = f"{percent(single, count)} of the sets name exactly one class."
-    if found is None:
+    if coverage is None:
         return alone, True
-    kept = not found.high < 1 - contents.recipe.conformal.alpha
+    kept = not coverage.high < 1 - contents.recipe.conformal.alpha
     short = "" if kept else " This is below the guarantee: the people tested may differ from the calibration subjects."
-    return f"Guaranteed: {_target(contents)} or more. Measured: {in_full(found)}.{short} {alone}", kept
+    return f"Guaranteed: {_target(contents)} or more. Measured: {in_full(coverage)}.{short} {alone}", kept
 
 
 def _set_rows(
-    contents: RunData, said: Predictions, inside: BoolArray, size: IntArray, unit: str
+    contents: RunData, predictions: Predictions, inside: BoolArray, size: IntArray, unit: str
 ) -> Iterable[tuple[str, ...]]:
-    labels = true_labels(said)
-    groups = [(contents.title(name), f"class={name}", labels == index) for index, name in enumerate(said.classes)]
-    for title, group, here in [("Everyone", "", np.ones(len(said), dtype=np.bool_)), *groups]:
+    labels = true_labels(predictions)
+    groups = [
+        (contents.title(name), f"class={name}", labels == index) for index, name in enumerate(predictions.classes)
+    ]
+    for title, group, here in [("Everyone", "", np.ones(len(predictions), dtype=np.bool_)), *groups]:
         count = int(here.sum())
         if not count:
             yield title, "–", "–"

@@ -26,7 +26,7 @@ class ChecklistItem:
     Attributes:
         number: in the checklist.
         asks: what it asks for, in short.
-        told: what the run says about it; "" where it says nothing.
+        statement: the run's statement on it; "" where it says nothing.
         files: where that stands; the item is supported if the run has them.
         missing: what the authors must add where the run cannot support it.
         rest: what they must add even where it does: the item is then supported in part.
@@ -34,7 +34,7 @@ class ChecklistItem:
 
     number: str
     asks: str
-    told: Statement | None = None
+    statement: Statement | None = None
     files: tuple[str, ...] = ()
     missing: str = "A run cannot know this: the authors must add it."
     rest: str = ""
@@ -125,8 +125,8 @@ def _ensemble(contents: RunData) -> str:
 
 
 def _performance(contents: RunData) -> str:
-    found = contents.numbers.find("accuracy", contents.protocols[0], contents.unit(contents.protocols[0]))
-    return f"Accuracy {in_full(found)}, and every other figure with its interval over subjects." if found else ""
+    accuracy = contents.numbers.find("accuracy", contents.protocols[0], contents.unit(contents.protocols[0]))
+    return f"Accuracy {in_full(accuracy)}, and every other figure with its interval over subjects." if accuracy else ""
 
 
 def _by_class(contents: RunData) -> str:
@@ -147,8 +147,8 @@ def _robustness(contents: RunData) -> str:
 
 def _groups(contents: RunData) -> str:
     names = {printable(name) for name in contents.cohort.groups}
-    found = sorted(contents.run.tables.glob("breakdown_*.csv"))
-    return f"Figures of each group of {listed(sorted(names))}." if found else ""
+    files = sorted(contents.run.tables.glob("breakdown_*.csv"))
+    return f"Figures of each group of {listed(sorted(names))}." if files else ""
 
 
 def _failures(contents: RunData) -> str:
@@ -305,14 +305,14 @@ LISTS = {"CLAIM 2024": CLAIM, "TRIPOD+AI": TRIPOD}
 def fill_checklist(contents: RunData, items: tuple[ChecklistItem, ...]) -> list[ItemEvidence]:
     """Each item with the evidence that the run has, or with what is missing."""
     sums = checksums.read_checksums(contents.run)
-    found = []
+    entries = []
     for item in items:
-        there = item.told is not None and all((contents.run.path / name).is_file() for name in item.files)
-        text = item.told(contents) if there and item.told is not None else ""
+        there = item.statement is not None and all((contents.run.path / name).is_file() for name in item.files)
+        text = item.statement(contents) if there and item.statement is not None else ""
         evidence = tuple((name, sums.get(name, "")) for name in item.files) if text else ()
         rest = item.rest if text else ""
-        found.append(ItemEvidence(item.number, item.asks, bool(text), text or item.missing, rest, evidence))
-    return found
+        entries.append(ItemEvidence(item.number, item.asks, bool(text), text or item.missing, rest, evidence))
+    return entries
 
 
 def write_checklists(run: Run, contents: RunData) -> None:

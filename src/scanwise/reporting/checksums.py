@@ -24,14 +24,14 @@ def verify_checksums(run: Run) -> bool:
     """
     if not (run.path / CHECKSUMS_FILE).is_file():
         return False
-    told = read_checksums(run)
-    gone = [name for name in told if not (run.path / name).is_file()]
+    expected = read_checksums(run)
+    gone = [name for name in expected if not (run.path / name).is_file()]
     if gone:
         raise RunError(
             f"{run.path / gone[0]} is missing{_more(gone)}, though the run had it. Run `scanwise fit` again with "
             "--resume; what is done is kept."
         )
-    changed = [name for name, digest in told.items() if sha256_of(run.path / name) != digest]
+    changed = [name for name, digest in expected.items() if sha256_of(run.path / name) != digest]
     if changed:
         raise RunError(
             f"{run.path / changed[0]} is not what scanwise wrote{_more(changed)}: its hash differs from {CHECKSUMS_FILE}. It was "

@@ -37,10 +37,10 @@ def build_comparison_page(
         discordances: McNemar's test of every pair.
         ranks: by several metrics.
     """
-    found = [_systems(metrics, systems, unit), _differences(differences, unit), _mcnemar(discordances, unit)]
-    found += [_ranks(ranks, name) for name in dict.fromkeys(rank.metric for rank in ranks)]
+    tables = [_systems(metrics, systems, unit), _differences(differences, unit), _mcnemar(discordances, unit)]
+    tables += [_ranks(ranks, name) for name in dict.fromkeys(rank.metric for rank in ranks)]
     if any(count > 1 for count in systems.values()):
-        found.append(_seeds(spreads, systems))
+        tables.append(_seeds(spreads, systems))
     return render_page(
         "comparison.html.jinja",
         {
@@ -48,7 +48,7 @@ def build_comparison_page(
             "answer": _answer(ranks, discordances, unit),
             "notes": [printable(note) for note in notes],
             "drawings": _drawings(metrics, differences),
-            "tables": found,
+            "tables": tables,
             "unit": unit,
         },
     )
@@ -62,7 +62,7 @@ def _answer(ranks: Sequence[comparison.RankInterval], discordances: Sequence[com
         return (
             f"{printable(first.name)} and {printable(second.name)} are equally accurate ({percent(first.value, 100)})."
         )
-    pair = next(one for one in discordances if {one.first, one.second} == {first.name, second.name})
+    pair = next(test for test in discordances if {test.first, test.second} == {first.name, second.name})
     sure = "The lead is significant" if pair.adjusted < 0.05 else "The lead may be due to chance"
     many = " after allowing for how many pairs there are" if len(discordances) > 1 else ""
     return (
@@ -78,9 +78,9 @@ def _p(value: float) -> str:
 
 def _systems(metrics: Sequence[Metric], systems: Mapping[str, int], unit: str) -> ReportTable:
     names = list(dict.fromkeys(m.name for m in metrics))
-    known = {(m.model, m.name): m for m in metrics}
+    by_key = {(m.model, m.name): m for m in metrics}
     rows = tuple(
-        (term(name).title, *(with_interval(known[s, name]) if (s, name) in known else "–" for s in systems))
+        (term(name).title, *(with_interval(by_key[s, name]) if (s, name) in by_key else "–" for s in systems))
         for name in names
     )
     columns = ("Figure", *(printable(name) for name in systems))
@@ -92,11 +92,11 @@ def _systems(metrics: Sequence[Metric], systems: Mapping[str, int], unit: str) -
 def _differences(differences: Sequence[Metric], unit: str) -> ReportTable:
     pairs = list(dict.fromkeys(m.model for m in differences))
     names = list(dict.fromkeys(m.name for m in differences))
-    known = {(m.model, m.name): m for m in differences}
+    by_key = {(m.model, m.name): m for m in differences}
     rows = tuple(
         (
             term(name.removesuffix(" difference")).title,
-            *(_gap(known[pair, name]) if (pair, name) in known else "–" for pair in pairs),
+            *(_gap(by_key[pair, name]) if (pair, name) in by_key else "–" for pair in pairs),
         )
         for name in names
     )
@@ -114,13 +114,13 @@ def _gap(metric: Metric) -> str:
 def _mcnemar(discordances: Sequence[comparison.McNemarTest], unit: str) -> ReportTable:
     rows = tuple(
         (
-            f"{printable(one.first)} and {printable(one.second)}",
-            f"{one.only_first:,}",
-            f"{one.only_second:,}",
-            _p(one.p_value),
-            _p(one.adjusted),
+            f"{printable(test.first)} and {printable(test.second)}",
+            f"{test.only_first:,}",
+            f"{test.only_second:,}",
+            _p(test.p_value),
+            _p(test.adjusted),
         )
-        for one in discordances
+        for test in discordances
     )
     columns = ("Pair", "Only the first right", "Only the second right", "p-value", "Adjusted (Holm)")
     return ReportTable(f"McNemar: {unit}s on which one of two alone is right", columns, rows, layout.MCNEMAR)

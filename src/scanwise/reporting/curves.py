@@ -61,14 +61,14 @@ def draw_precision_recall(name: str, curves: Sequence[PrecisionRecallCurve], nou
         axes.set_aspect("equal")
         if not many:
             figure.legend(loc="outside lower center", ncols=1)
-        told = [f"{c.title} {fixed(c.value, 2)} ({fixed(c.base, 2)} by calling all positive)" for c in curves]
+        sentences = [f"{c.title} {fixed(c.value, 2)} ({fixed(c.base, 2)} by calling all positive)" for c in curves]
         return render_svg(
-            figure, name, "Precision against sensitivity", f"Average precision by {noun}: {listed(told)}."
+            figure, name, "Precision against sensitivity", f"Average precision by {noun}: {listed(sentences)}."
         )
 
 
 def draw_probabilities(
-    name: str, chances: FloatArray, labels: IntArray, asked: int, titles: Sequence[str], noun: str
+    name: str, chances: FloatArray, labels: IntArray, target: int, titles: Sequence[str], noun: str
 ) -> str:
     """Histograms of the probability of one class, a row for each true class that was tested.
 
@@ -76,27 +76,27 @@ def draw_probabilities(
         name: what tells this drawing's ids from another's.
         chances: (N,) the probability of the class.
         labels: (N,) the true classes.
-        asked: the class that the probability is of.
+        target: the class that the probability is of.
         titles: what the classes are called.
         noun: what a row is.
     """
     present = [index for index in range(len(titles)) if (labels == index).any()]
     with styled_figure(0.7 + 0.95 * len(present)) as figure:
         stack = figure.subplots(len(present), 1, sharex=True, squeeze=False)[:, 0]
-        told = []
+        sentences = []
         for axes, index in zip(stack, present, strict=True):
             here = chances[labels == index]
             counts, edges = np.histogram(here, bins=BINS, range=(0, 1))
-            color = SERIES[0] if index == asked else SERIES[1]
+            color = SERIES[0] if index == target else SERIES[1]
             axes.bar(edges[:-1], counts, width=1 / BINS, align="edge", color=color, ec="none")
             axes.set_title(f"true: {shorten(titles[index], 34)}: {counted(len(here), noun)}")
             axes.locator_params(axis="y", nbins=3, integer=True)
             axes.set(xlim=(0, 1))
             middle, high = fixed(float(np.median(here)), 2), percent(float((here >= 0.5).mean()), len(here))
-            told.append(f"true {titles[index]}: median {middle}, {high} at 0.5 or above")
-        stack[-1].set_xlabel(f"probability of “{shorten(titles[asked], 30)}”")
-        title = f"Probability of {titles[asked]}, by true class"
-        return render_svg(figure, name, title, f"By true class: {'; '.join(told)}.")
+            sentences.append(f"true {titles[index]}: median {middle}, {high} at 0.5 or above")
+        stack[-1].set_xlabel(f"probability of “{shorten(titles[target], 30)}”")
+        title = f"Probability of {titles[target]}, by true class"
+        return render_svg(figure, name, title, f"By true class: {'; '.join(sentences)}.")
 
 
 def draw_decision_curve(name: str, curve: Mapping[str, FloatArray], title: str, noun: str) -> str:
@@ -132,14 +132,16 @@ def draw_differences(name: str, panels: Mapping[str, Sequence[DifferenceEstimate
         stack = figure.subplots(len(panels), 1, sharex=True, height_ratios=[n + 0.6 for n in lengths], squeeze=False)
         for axes, (title, rows) in zip(stack[:, 0], panels.items(), strict=True):
             axes.axvline(0, color=SOFT, lw=1, ls=":")
-            for place, row in enumerate(rows):
+            for height, row in enumerate(rows):
                 settled = row.low > 0 or row.high < 0
                 color = SERIES[0] if settled else SOFT
-                axes.plot([row.low, row.high], [place, place], color=color, lw=2.2 if settled else 1.4)
-                axes.plot(row.value, place, "D" if settled else "o", color=color, ms=6)
+                axes.plot([row.low, row.high], [height, height], color=color, lw=2.2 if settled else 1.4)
+                axes.plot(row.value, height, "D" if settled else "o", color=color, ms=6)
             axes.set_yticks(range(len(rows)), [wrap_label(row.title, 18) for row in rows])
             axes.set(title=shorten(title, 48), xlim=(-1.08 * reach, 1.08 * reach), ylim=(len(rows) - 0.5, -0.5))
             axes.tick_params(axis="y", length=0)
         stack[-1, 0].set_xlabel(axis)
-        told = [f"{title}: {listed([f'{row.title} {row.text}' for row in rows])}" for title, rows in panels.items()]
-        return render_svg(figure, name, "Paired differences with their intervals", ". ".join(told) + ".")
+        sentences = [
+            f"{title}: {listed([f'{row.title} {row.text}' for row in rows])}" for title, rows in panels.items()
+        ]
+        return render_svg(figure, name, "Paired differences with their intervals", ". ".join(sentences) + ".")

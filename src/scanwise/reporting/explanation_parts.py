@@ -83,28 +83,35 @@ class WordSection:
     looks: bool
 
 
-def build_hybrid_section(contents: RunData, folder: Path, told: dict[str, Any], checks: Any) -> HybridParts | None:
+def build_hybrid_section(contents: RunData, folder: Path, results: dict[str, Any], checks: Any) -> HybridParts | None:
     """The section from `components.csv`; None where there is none.
 
     Args:
-        told: of `checks.json`. checks: makes a table of what was found of a map.
+        results: content of `checks.json`. checks: makes a table of the checks of a map.
     """
     if not (folder / layout.COMPONENTS).is_file():
         return None
     rows = _read(folder / layout.COMPONENTS)
-    found = [checks(f"The map of the {name}: sanity checks", one) for name, one in told.get("halves", {}).items()]
+    check_tables = [
+        checks(f"The map of the {name}: sanity checks", map_checks)
+        for name, map_checks in results.get("halves", {}).items()
+    ]
     names = [name for name in contents.cohort.classes if any(row["predicted"] == name for row in rows)]
     groups = {"All scans": rows}
     if 1 < len(names) <= CLASS_COLUMNS:
         groups |= {contents.title(name): [row for row in rows if row["predicted"] == name] for name in names}
     columns = ("Mean over scans", *(name if name == "All scans" else f"Predicted {name}" for name in groups))
-    failed = {name for name, one in told.get("halves", {}).items() if not all(check["passed"] for check in one)}
-    cells = zip(*(_summary(mine, failed) for mine in groups.values()), strict=True)
+    failed = {
+        name
+        for name, map_checks in results.get("halves", {}).items()
+        if not all(check["passed"] for check in map_checks)
+    }
+    cells = zip(*(_summary(group, failed) for group in groups.values()), strict=True)
     lines = tuple((title, *line) for title, line in zip(_ASKED, cells, strict=True))
     table = ReportTable(
         "Regions and contributions of the two halves", columns, lines, layout.heatmap_link(layout.COMPONENTS)
     )
-    return HybridParts((*found, table), tuple(_scans(contents, folder, rows, failed)))
+    return HybridParts((*check_tables, table), tuple(_scans(contents, folder, rows, failed)))
 
 
 _ASKED = (
@@ -131,27 +138,27 @@ def _summary(rows: Sequence[CsvRow], failed: Collection[str]) -> list[str]:
     def share(name: str) -> str:
         return percent(mean(name), 0)
 
-    known = [row for row in rows if row.get("truth")]
-    right = sum(row["truth"] == row["predicted"] for row in known)
-    told = [f"{count}", percent(right / len(known), len(known)) if known else "not known"]
-    told.append(LEFT_OUT if failed else share("overlap"))
+    labelled = [row for row in rows if row.get("truth")]
+    right = sum(row["truth"] == row["predicted"] for row in labelled)
+    cells = [f"{count}", percent(right / len(labelled), len(labelled)) if labelled else "not known"]
+    cells.append(LEFT_OUT if failed else share("overlap"))
     for half in HALVES:
-        told += (
+        cells += (
             [LEFT_OUT] * 2
             if half in failed
             else [f"{share(f'{half}_row')}, {share(f'{half}_column')}", share(f"{half}_spread")]
         )
-    told += [f"{mean(f'{half}_norm'):.3g}" for half in HALVES]
-    return [*told, share("convolution_share")]
+    cells += [f"{mean(f'{half}_norm'):.3g}" for half in HALVES]
+    return [*cells, share("convolution_share")]
 
 
 def _scans(contents: RunData, folder: Path, rows: Sequence[CsvRow], failed: Collection[str]) -> Iterable[ReportImage]:
     """The most confident correct and the most confident wrong scan of each true class, among the scans that were checked."""
     sure = sorted(rows, key=lambda row: -float(row["probability"]))
     for name in contents.cohort.classes:
-        mine = [row for row in sure if row.get("truth") == name and (folder / row.get("picture", "")).is_file()]
-        right = [row for row in mine if row["predicted"] == name][:1]
-        wrong = [row for row in mine if row["predicted"] != name][:1]
+        candidates = [row for row in sure if row.get("truth") == name and (folder / row.get("picture", "")).is_file()]
+        right = [row for row in candidates if row["predicted"] == name][:1]
+        wrong = [row for row in candidates if row["predicted"] != name][:1]
         for kind, row in [("Most confident correct", row) for row in right] + [
             ("Most confident error", row) for row in wrong
         ]:
@@ -168,24 +175,24 @@ def _scans(contents: RunData, folder: Path, rows: Sequence[CsvRow], failed: Coll
 
 def _where(row: CsvRow, failed: Collection[str]) -> str:
     """Sentences on the region of each half in one scan."""
-    told = []
+    sentences = []
     for half in HALVES:
         if half in failed:
-            told.append(f"The map of the {half} did not pass its checks.")
+            sentences.append(f"The map of the {half} did not pass its checks.")
             continue
         down, right, spread = (percent(float(row[f"{half}_{what}"]), 0) for what in ("row", "column", "spread"))
-        told.append(f"The {half} looks around {down} from the top and {right} from the left (spread {spread}).")
+        sentences.append(f"The {half} looks around {down} from the top and {right} from the left (spread {spread}).")
     if not failed:
-        told.append(f"They share {percent(float(row['overlap']), 0)} of the strongest fifth.")
+        sentences.append(f"They share {percent(float(row['overlap']), 0)} of the strongest fifth.")
     if len(failed) < len(HALVES):
-        told.append("A cross marks a centre, a circle the spread.")
-    return " ".join(told)
+        sentences.append("A cross marks a centre, a circle the spread.")
+    return " ".join(sentences)
 
 
 # --- words ---
 
 
-def build_word_section(contents: RunData, folder: Path, told: dict[str, Any]) -> WordSection | None:
+def build_word_section(contents: RunData, folder: Path, results: dict[str, Any]) -> WordSection | None:
     """The section from `words.csv`; None where there is none."""
     if not (folder / layout.WORDS).is_file():
         return None
@@ -195,9 +202,9 @@ def build_word_section(contents: RunData, folder: Path, told: dict[str, Any]) ->
     scans: dict[str, list[CsvRow]] = {}
     for row in rows:
         scans.setdefault(row["path"], []).append(row)
-    why = printable("; ".join(told.get("words", {}).get("reasons", [])))
-    titles = tuple(_title(contents, folder, mine, bool(why)) for mine in _chosen(contents, scans))
-    return WordSection(why, tuple(_by_class(contents, scans)), titles, any(one.picture for one in titles))
+    why = printable("; ".join(results.get("words", {}).get("reasons", [])))
+    titles = tuple(_title(contents, folder, words, bool(why)) for words in _chosen(contents, scans))
+    return WordSection(why, tuple(_by_class(contents, scans)), titles, any(example.picture for example in titles))
 
 
 def format_odds(fall: float) -> str:
@@ -216,24 +223,24 @@ def format_odds(fall: float) -> str:
 def _chosen(contents: RunData, scans: dict[str, list[CsvRow]]) -> list[list[CsvRow]]:
     """Examples of each class, the surest right of all classes before their surest wrong; then class by class."""
     order: list[tuple[int, int, int, list[CsvRow]]] = []
-    for place, mine in enumerate(scans.values()):
-        kinds = [kind for kind in KINDS if kind in mine[0]["example"]]
+    for position, words in enumerate(scans.values()):
+        kinds = [kind for kind in KINDS if kind in words[0]["example"]]
         if kinds:
             index = (
-                contents.cohort.classes.index(mine[0]["truth"]) if mine[0]["truth"] in contents.cohort.classes else 0
+                contents.cohort.classes.index(words[0]["truth"]) if words[0]["truth"] in contents.cohort.classes else 0
             )
-            order.append((KINDS.index(kinds[0]), index, place, mine))
+            order.append((KINDS.index(kinds[0]), index, position, words))
     first: dict[tuple[int, int], int] = {}
     turns = []
-    for kind, index, place, mine in sorted(order, key=lambda one: one[:3]):
+    for kind, index, position, words in sorted(order, key=lambda key: key[:3]):
         turn = first[kind, index] = first.get((kind, index), -1) + 1
-        turns.append((turn, kind, index, place, mine))
-    kept = sorted(turns, key=lambda one: one[:4])[:TITLES_SHOWN]
-    return [mine for *_, mine in sorted(kept, key=lambda one: (one[2], one[1], one[3]))]
+        turns.append((turn, kind, index, position, words))
+    kept = sorted(turns, key=lambda key: key[:4])[:TITLES_SHOWN]
+    return [words for *_, words in sorted(kept, key=lambda key: (key[2], key[1], key[3]))]
 
 
-def _title(contents: RunData, folder: Path, mine: Sequence[CsvRow], plain: bool) -> TitleExample:
-    row = mine[0]
+def _title(contents: RunData, folder: Path, rows: Sequence[CsvRow], plain: bool) -> TitleExample:
+    row = rows[0]
     kinds = ", ".join(EXAMPLE_TITLES.get(kind, kind) for kind in row["example"].split("; "))
     kinds = kinds[:1].upper() + kinds[1:]
     heading = (
@@ -241,11 +248,11 @@ def _title(contents: RunData, folder: Path, mine: Sequence[CsvRow], plain: bool)
         f"in truth {contents.title(row['truth'])}"
     )
     image = 100 * float(row["share_of_image"]) if row["share_of_image"] else None
-    place = folder / row["picture"] if row["picture"] else None
+    path = folder / row["picture"] if row["picture"] else None
     picture = None
-    if place is not None and place.is_file():
-        picture = ReportImage(png_data_uri(place), "The scan, and where the words look in it.")
-    words = tuple(_word(one, plain) for one in mine if one["word"])
+    if path is not None and path.is_file():
+        picture = ReportImage(png_data_uri(path), "The scan, and where the words look in it.")
+    words = tuple(_word(word_row, plain) for word_row in rows if word_row["word"])
     return TitleExample(heading, printable(row["path"]), words, image, picture)
 
 
@@ -261,24 +268,24 @@ def _word(row: CsvRow, plain: bool) -> WordEffect:
 def _by_class(contents: RunData, scans: dict[str, list[CsvRow]], most: int = 5) -> Iterable[ReportTable]:
     """Words behind each predicted class, over scans that were not selected by their prediction."""
     lines = []
-    drawn = [mine for mine in scans.values() if mine[0]["checked"] == "1"]
-    fuses = any(mine[0]["share_of_image"] for mine in drawn)
+    drawn = [words for words in scans.values() if words[0]["checked"] == "1"]
+    fuses = any(words[0]["share_of_image"] for words in drawn)
     for name in contents.cohort.classes:
-        here = [mine for mine in drawn if mine[0]["target"] == name]
+        here = [words for words in drawn if words[0]["target"] == name]
         if not here:
             continue
         falls: dict[str, list[float]] = {}
-        for row in (row for mine in here for row in mine if row["fall_of_log_odds"]):
+        for row in (row for words in here for row in words if row["fall_of_log_odds"]):
             falls.setdefault(_plain(row["word"]), []).append(float(row["fall_of_log_odds"]))
         order = sorted(falls, key=lambda word: (-sum(falls[word]), word))
         strong = [word for word in order[:most] if sum(falls[word]) / len(falls[word]) >= STEPS[0]]
-        said = ", ".join(
+        summary = ", ".join(
             f"{printable(word)} {format_odds(sum(falls[word]) / len(falls[word]))} ({len(falls[word])})"
             for word in strong
         )
-        shares = [1 - float(mine[0]["share_of_image"]) for mine in here if mine[0]["share_of_image"]]
+        shares = [1 - float(words[0]["share_of_image"]) for words in here if words[0]["share_of_image"]]
         parts = (percent(sum(shares) / len(shares), 0),) if shares else ()
-        lines.append((contents.title(name), f"{len(here)}", *parts, said or "none"))
+        lines.append((contents.title(name), f"{len(here)}", *parts, summary or "none"))
     if lines:
         columns = (
             "Predicted",

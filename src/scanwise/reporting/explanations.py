@@ -47,7 +47,7 @@ class ExplanationSection:
     left: str
     opacity: int
     halves: explanation_parts.HybridParts | None
-    spoken: explanation_parts.WordSection | None
+    words: explanation_parts.WordSection | None
 
     @property
     def opacities(self) -> list[int]:
@@ -60,35 +60,35 @@ def build_explanations(contents: RunData) -> ExplanationSection | None:
     folder = contents.run.heatmaps
     if not (folder / layout.CHECKS).is_file():
         return None
-    told = read_json(folder / layout.CHECKS)
-    asked = "Sanity checks of the words" if told["method"] == WORDS_METHOD else "Sanity checks of the maps"
-    made = [_checks(asked, told["checks"]), *_regions(folder)] if told["checks"] else []
+    results = read_json(folder / layout.CHECKS)
+    caption = "Sanity checks of the words" if results["method"] == WORDS_METHOD else "Sanity checks of the maps"
+    check_tables = [_checks(caption, results["checks"]), *_regions(folder)] if results["checks"] else []
     pictures, left = _pictures(contents, folder)
-    title = "words" if told["method"] == WORDS_METHOD else "heatmaps"
+    title = "words" if results["method"] == WORDS_METHOD else "heatmaps"
     return ExplanationSection(
         f"Explanations: {title} and their sanity checks",
-        not told["reasons"],
-        _badge(told),
-        tuple(made),
+        not results["reasons"],
+        _badge(results),
+        tuple(check_tables),
         tuple(pictures),
         left,
         10 * round(10 * contents.recipe.explain.opacity),
-        explanation_parts.build_hybrid_section(contents, folder, told, _checks),
-        explanation_parts.build_word_section(contents, folder, told),
+        explanation_parts.build_hybrid_section(contents, folder, results, _checks),
+        explanation_parts.build_word_section(contents, folder, results),
     )
 
 
-def _badge(told: dict[str, Any]) -> str:
-    method, scans = printable(told["method"].replace("_", " ")), counted(int(told["scans"]), "test scan")
-    reasons = printable("; ".join(told["reasons"]))
-    if told["method"] == WORDS_METHOD:
-        if told["reasons"]:
+def _badge(results: dict[str, Any]) -> str:
+    method, scans = printable(results["method"].replace("_", " ")), counted(int(results["scans"]), "test scan")
+    reasons = printable("; ".join(results["reasons"]))
+    if results["method"] == WORDS_METHOD:
+        if results["reasons"]:
             return f"What the words give is not coloured, and should not be used as explanations: {reasons}."
         return (
             f"This network reads words alone. Each word was taken out of its title ({scans}) and the network asked again: what "
             "its output depends on need not be related to the class."
         )
-    if told["reasons"]:
+    if results["reasons"]:
         return (
             f"The maps (method: {method}, {scans}) did not pass every check, so they are drawn gray and left out of the "
             f"summaries. Do not use them as explanations: {reasons}."
@@ -101,9 +101,9 @@ def _badge(told: dict[str, Any]) -> str:
 
 def _checks(caption: str, checks: Sequence[dict[str, Any]]) -> ReportTable:
     rows, notes = [], []
-    for one in checks:
-        title, about = CHECK_TITLES.get(one["name"], (one["name"], ""))
-        rows.append((title, "passed" if one["passed"] else "failed", printable(one["message"])))
+    for check in checks:
+        title, about = CHECK_TITLES.get(check["name"], (check["name"], ""))
+        rows.append((title, "passed" if check["passed"] else "failed", printable(check["message"])))
         notes.append(about)
     return ReportTable(
         caption, ("Check", "Outcome", "Result"), tuple(rows), layout.heatmap_link(layout.CHECKS), tuple(notes)
@@ -126,7 +126,7 @@ def _pictures(contents: RunData, folder: Path) -> tuple[list[ReportImage], str]:
     """The sheets of the first classes and what sums them up; and where the other sheets are."""
     sheets = [(name, folder / f"class-{index}-scans.png") for index, name in enumerate(contents.cohort.classes)]
     sheets = [(name, path) for name, path in sheets if path.is_file()]
-    found = [
+    images = [
         ReportImage(
             png_data_uri(path),
             f"Test scans that are {contents.title(name)} in truth: bare, with the map, with its outline.",
@@ -134,11 +134,11 @@ def _pictures(contents: RunData, folder: Path) -> tuple[list[ReportImage], str]:
         )
         for name, path in sheets[:SHEETS_SHOWN]
     ]
-    found += [
+    images += [
         ReportImage(png_data_uri(folder / name), about)
         for name, about in IMAGE_CAPTIONS.items()
         if (folder / name).is_file()
     ]
     others = len(sheets) - SHEETS_SHOWN
     left = f"The sheets of the other {others} classes are files: heatmaps/class-N.png." if others > 0 else ""
-    return found, left
+    return images, left

@@ -41,7 +41,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 def build_external_page(
     source: str,
-    said: Predictions,
+    predictions: Predictions,
     before: Predictions,
     measured: Sequence[Metric],
     drift: Rows,
@@ -54,7 +54,7 @@ def build_external_page(
 
     Args:
         source: where the other people are from.
-        said: the answers for them, with labels, by subject where known.
+        predictions: the answers for them, with labels, by subject where known.
         before: the run's own test answers, in the same unit.
         measured: metrics of the other people.
         drift: rows of `evaluation.shift.drift`.
@@ -63,26 +63,26 @@ def build_external_page(
         findings: what a reader must know.
         alpha: allowed miscoverage of the sets, or None where there are none.
     """
-    mine = [m for m in measured if m.unit == said.unit]
-    found = [_side_by_side(mine, before), _per_class(said), _drift(drift)]
-    if lines := _lines(mine):
-        found.append(lines)
+    own_unit = [m for m in measured if m.unit == predictions.unit]
+    report_tables = [_side_by_side(own_unit, before), _per_class(predictions), _drift(drift)]
+    if lines := _lines(own_unit):
+        report_tables.append(lines)
     if recalibration:
-        found.append(_recalibration(recalibration))
+        report_tables.append(_recalibration(recalibration))
     if transport:
-        found.append(build_operating_point_table(transport, "chosen on the run’s validation set"))
-    found += build_breakdown_tables(mine, "")
+        report_tables.append(build_operating_point_table(transport, "chosen on the run’s validation set"))
+    report_tables += build_breakdown_tables(own_unit, "")
     return render_page(
         "external.html.jinja",
         {
             "scanwise": metadata.version("scanwise"),
             "source": printable(without_secrets(source)),
-            "answer": _answer(mine, before, alpha),
+            "answer": _answer(own_unit, before, alpha),
             "alarms": [printable(f.message) for f in findings if f.severity != "note"],
             "notes": [printable(f.message) for f in findings if f.severity == "note"],
-            "drawings": _drawings(said),
-            "tables": found,
-            "unit": said.unit,
+            "drawings": _drawings(predictions),
+            "tables": report_tables,
+            "unit": predictions.unit,
         },
     )
 
@@ -93,12 +93,12 @@ def _find(measured: Sequence[Metric], name: str) -> Metric | None:
 
 def _answer(measured: Sequence[Metric], before: Predictions, alpha: float | None) -> list[str]:
     """Performance here beside that on the run's own test set, and whether the coverage guarantee held."""
-    told = []
+    sentences = []
     accuracy, coverage = _find(measured, "accuracy"), _find(measured, "coverage")
     if accuracy:
         own = percent(float(metrics.METRICS["accuracy"](before.probs, require_labels(before))), len(before))
         there = counted(len(before), before.unit)
-        told.append(f"Accuracy {in_full(accuracy)}; on the {there} of its own test set it was {own}.")
+        sentences.append(f"Accuracy {in_full(accuracy)}; on the {there} of its own test set it was {own}.")
     if coverage and alpha is not None:
         kept = (
             "The interval is compatible with that."
@@ -106,17 +106,17 @@ def _answer(measured: Sequence[Metric], before: Predictions, alpha: float | None
             else "The guarantee did not carry over."
         )
         target = f"{fixed(100 * (1 - alpha), 1).removesuffix('.0')}{SPACE}%"
-        told.append(
+        sentences.append(
             f"Prediction sets are guaranteed {target} coverage on people like those of the run; coverage here is {with_interval(coverage)}. {kept}"
         )
-    return told
+    return sentences
 
 
 def _side_by_side(measured: Sequence[Metric], before: Predictions) -> ReportTable:
     rows, notes = [], []
     for name in SIDE_BY_SIDE:
-        found = _find(measured, name)
-        if found is None:
+        metric = _find(measured, name)
+        if metric is None:
             continue
         own = "–"
         if name in metrics.METRICS:
@@ -127,7 +127,7 @@ def _side_by_side(measured: Sequence[Metric], before: Predictions) -> ReportTabl
             own = percent(float(before.sets[np.arange(len(before)), require_labels(before)].mean()), len(before))
         elif name == "mean_set_size" and before.sets is not None:
             own = fixed(float(before.sets.sum(axis=1).mean()), 2)
-        rows.append((term(name).title, with_interval(found), own))
+        rows.append((term(name).title, with_interval(metric), own))
         notes.append(term(name).meaning)
     columns = ("Figure", "Here", "On its own test set")
     return ReportTable(
@@ -135,9 +135,9 @@ def _side_by_side(measured: Sequence[Metric], before: Predictions) -> ReportTabl
     )
 
 
-def _per_class(said: Predictions) -> ReportTable:
+def _per_class(predictions: Predictions) -> ReportTable:
     rows, notes = [], []
-    lines = tables.classification_report_rows(said)
+    lines = tables.classification_report_rows(predictions)
     for unit, kind, name, *scores, support in lines:
         title = {"macro": "Mean of classes", "weighted": "Mean weighted by size"}.get(str(kind), str(name))
         count = int(str(support))
@@ -161,8 +161,8 @@ def _drift(rows: Rows) -> ReportTable:
     table = ReportTable("Drift", ("What", "Test set of the run", "Here"), tuple(cells), layout.table_link(layout.DRIFT))
     if len({row["class"] for row in rows} - {""}) <= CLASSES_SHOWN:
         return table
-    moved = sorted(range(len(rows)), key=lambda place: -_moved(rows[place]))[:CLASSES_SHOWN]
-    kept = sorted({*moved, *(place for place, row in enumerate(rows) if not row["class"])})
+    moved = sorted(range(len(rows)), key=lambda index: -_moved(rows[index]))[:CLASSES_SHOWN]
+    kept = sorted({*moved, *(index for index, row in enumerate(rows) if not row["class"])})
     return shorten_table(table, kept, f"of classes the {CLASSES_SHOWN} shares that moved most")
 
 
@@ -200,11 +200,11 @@ def _plain(m: Metric) -> str:
 def _recalibration(rows: Rows) -> ReportTable:
     names = list(dict.fromkeys(row["name"] for row in rows))
     sizes = list(dict.fromkeys(row["subjects"] for row in rows))
-    known = {(row["subjects"], row["name"]): row for row in rows}
+    by_key = {(row["subjects"], row["name"]): row for row in rows}
     cells = []
     for size in sizes:
         title = counted(size, "local subject") if size else "None: the run as it came"
-        cells.append((title, *(_mean(known.get((size, name))) for name in names)))
+        cells.append((title, *(_mean(by_key.get((size, name))) for name in names)))
     columns = ("Recalibrated with", *(term(name).title for name in names))
     caption = (
         "What recalibrating with local subjects would give, tried on the others (mean, 5th to 95th percentile of draws)"
@@ -219,28 +219,32 @@ def _mean(row: Mapping[str, Any] | None) -> str:
     return text if row["repeats"] == 1 else f"{text} ({fixed(float(row['low']), 3)} to {fixed(float(row['high']), 3)})"
 
 
-def _drawings(said: Predictions) -> list[ReportFigure]:
-    titles, labels = [printable(name) for name in said.classes], require_labels(said)
-    found = [
+def _drawings(predictions: Predictions) -> list[ReportFigure]:
+    titles, labels = [printable(name) for name in predictions.classes], require_labels(predictions)
+    drawings = [
         embed_svg(
-            figures.draw_confusion_matrix("confusion", evaluation.confusion_counts(said), titles, said.unit),
+            figures.draw_confusion_matrix(
+                "confusion", evaluation.confusion_counts(predictions), titles, predictions.unit
+            ),
             "Confusion matrix. Each row is a true class.",
         )
     ]
-    if areas := build_roc_curves(said, titles):
-        found.append(
-            embed_svg(figures.draw_roc("roc", areas, said.unit), "Each class against all others, with its AUROC.")
+    if areas := build_roc_curves(predictions, titles):
+        drawings.append(
+            embed_svg(
+                figures.draw_roc("roc", areas, predictions.unit), "Each class against all others, with its AUROC."
+            )
         )
-    bins = {"here": evaluation.reliability_bins(said.probs, labels, 10)}
-    found.append(
+    bins = {"here": evaluation.reliability_bins(predictions.probs, labels, 10)}
+    drawings.append(
         embed_svg(figures.draw_reliability("reliability", bins), "On the dotted line, confidence equals accuracy.")
     )
-    asked = 1 if len(titles) == 2 else 0
-    chances = said.probs[:, asked]
-    found.append(
+    target = 1 if len(titles) == 2 else 0
+    chances = predictions.probs[:, target]
+    drawings.append(
         embed_svg(
-            curves.draw_probabilities("probabilities", chances, labels, asked, titles, said.unit),
-            f"The probability of “{titles[asked]}”, by true class.",
+            curves.draw_probabilities("probabilities", chances, labels, target, titles, predictions.unit),
+            f"The probability of “{titles[target]}”, by true class.",
         )
     )
-    return found
+    return drawings

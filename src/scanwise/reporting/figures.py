@@ -94,9 +94,9 @@ def draw_class_distribution(name: str, titles: Sequence[str], counts: Mapping[st
     with styled_figure(0.95 + 0.5 * len(titles)) as figure:
         axes = figure.subplots()
         left = np.zeros(len(titles))
-        place = np.arange(len(titles))
+        positions = np.arange(len(titles))
         for (side, values), color, shade in zip(counts.items(), SERIES, (0.95, 0.9, 0.85, 0.8, 0.75), strict=False):
-            axes.barh(place, values, left=left, height=0.42, color=color, alpha=shade, label=side, ec=PAPER, lw=0.8)
+            axes.barh(positions, values, left=left, height=0.42, color=color, alpha=shade, label=side, ec=PAPER, lw=0.8)
             left += values
         for row, title in enumerate(titles):
             axes.text(0, row - 0.3, f"{shorten(title, 34)}: {int(left[row]):,}", va="bottom", ha="left")
@@ -181,18 +181,20 @@ def draw_reliability(name: str, curves: Mapping[str, Sequence[Mapping[str, float
         for index, (label, bins) in enumerate(curves.items()):
             used = index == len(curves) - 1
             color, dash = (SERIES[0], "-") if used else (SERIES[1], "--")
-            said, right, count = (np.array([b[key] for b in bins]) for key in ("confidence", "accuracy", "count"))
-            axes.plot(said, right, color=color, ls=dash, marker=MARKERS[index], ms=5, label=label)
-            points = [f"confidence {percent(s, 0)}, accuracy {percent(r, 0)}" for s, r in zip(said, right, strict=True)]
+            confidence, right, count = (np.array([b[key] for b in bins]) for key in ("confidence", "accuracy", "count"))
+            axes.plot(confidence, right, color=color, ls=dash, marker=MARKERS[index], ms=5, label=label)
+            points = [
+                f"confidence {percent(s, 0)}, accuracy {percent(r, 0)}" for s, r in zip(confidence, right, strict=True)
+            ]
             words.append(f"{label.capitalize()}: {'; '.join(points)}.")
             if used:
-                below.bar(said, count, width=0.05, color=color)
+                below.bar(confidence, count, width=0.05, color=color)
         axes.set(xlim=(0, 1.01), ylim=(0, 1.02), ylabel="accuracy")
         below.set(xlabel="confidence", ylabel="scans")
         below.locator_params(axis="y", nbins=3, integer=True)
         figure.legend(loc="outside upper left", ncols=2)
-        for one in (axes.xaxis, axes.yaxis):
-            one.set_major_formatter(lambda value, _: f"{value:.0%}")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{value:.0%}")
         return render_svg(figure, name, "Reliability diagram", " ".join(words))
 
 
@@ -202,15 +204,22 @@ def draw_set_sizes(name: str, sizes: IntArray, covered: IntArray, noun: str, sta
         axes = figure.subplots()
         end = max(int(np.flatnonzero(sizes).max(initial=0)) + 1, min(len(sizes), MANY_CLASSES))
         sizes, covered = sizes[start:end], covered[start:end]
-        place = np.arange(start, end)
-        axes.bar(place, covered, color=SERIES[0], width=0.62, label="holds the true class")
+        positions = np.arange(start, end)
+        axes.bar(positions, covered, color=SERIES[0], width=0.62, label="holds the true class")
         axes.bar(
-            place, sizes - covered, bottom=covered, color=SERIES[1], width=0.62, label="does not", hatch="///", ec=PAPER
+            positions,
+            sizes - covered,
+            bottom=covered,
+            color=SERIES[1],
+            width=0.62,
+            label="does not",
+            hatch="///",
+            ec=PAPER,
         )
         axes.set(xlabel="classes named by the set", ylabel=f"{noun}s", ylim=(0, 1.12 * sizes.max()))
         if len(sizes) <= MANY_CLASSES + 1:
-            axes.set_xticks(place)
-            for x, count in zip(place.tolist(), sizes.tolist(), strict=True):
+            axes.set_xticks(positions)
+            for x, count in zip(positions.tolist(), sizes.tolist(), strict=True):
                 share = percent(count / max(1, sizes.sum()), int(sizes.sum()))
                 axes.text(x, count, share, ha="center", va="bottom")
         else:
@@ -218,7 +227,9 @@ def draw_set_sizes(name: str, sizes: IntArray, covered: IntArray, noun: str, sta
         axes.grid(visible=False, axis="x")
         figure.legend(loc="outside upper left", ncols=2)
         words = [
-            f"{counted(int(n), noun)} with {counted(int(x), 'class')}" for x, n in zip(place, sizes, strict=True) if n
+            f"{counted(int(n), noun)} with {counted(int(x), 'class')}"
+            for x, n in zip(positions, sizes, strict=True)
+            if n
         ]
         return render_svg(figure, name, "Sizes of the prediction sets", f"{listed(words)}.")
 
@@ -232,11 +243,11 @@ def draw_risk_coverage(name: str, covered: FloatArray, risk: FloatArray, noun: s
         top = max(0.05, 1.15 * float(risk.max()))
         axes.set(xlim=(0, 1.01), ylim=(0, min(1.02, top)), ylabel="answers that are wrong")
         axes.set_xlabel(f"share of {noun}s answered, most confident first")
-        for one in (axes.xaxis, axes.yaxis):
-            one.set_major_formatter(lambda value, _: f"{value:.0%}")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{value:.0%}")
         points = [int(np.searchsorted(covered, share - 1e-9)) for share in (0.25, 0.5, 0.75, 1.0)]
-        said = [f"{percent(risk[k], 0)} wrong with {percent(covered[k], 0)} of {noun}s answered" for k in points]
-        return render_svg(figure, name, "Error against how many are answered", f"{listed(said)}.")
+        sentences = [f"{percent(risk[k], 0)} wrong with {percent(covered[k], 0)} of {noun}s answered" for k in points]
+        return render_svg(figure, name, "Error against how many are answered", f"{listed(sentences)}.")
 
 
 def draw_forest(name: str, panels: Mapping[str, Sequence[ForestRow]], measure: str) -> str:
@@ -245,19 +256,19 @@ def draw_forest(name: str, panels: Mapping[str, Sequence[ForestRow]], measure: s
     with styled_figure(0.55 + sum(0.5 + 0.42 * length for length in lengths)) as figure:
         stack = figure.subplots(len(panels), 1, sharex=True, height_ratios=[n + 0.6 for n in lengths], squeeze=False)
         for axes, (title, rows) in zip(stack[:, 0], panels.items(), strict=True):
-            for place, row in enumerate(rows):
+            for height, row in enumerate(rows):
                 color = SERIES[0] if row.network else SOFT
-                axes.plot([row.low, row.high], [place, place], color=color, lw=2.4 if row.network else 1.4)
+                axes.plot([row.low, row.high], [height, height], color=color, lw=2.4 if row.network else 1.4)
                 axes.plot(
                     row.value,
-                    place,
+                    height,
                     "D" if row.network else "o",
                     color=color,
                     ms=7 if row.network else 5.5,
                     clip_on=False,
                     zorder=3,
                 )
-                axes.text(1.03, place, percent(row.value, row.count), va="center", ha="left")
+                axes.text(1.03, height, percent(row.value, row.count), va="center", ha="left")
             labels = [wrap_label(row.title, 18) for row in rows]
             axes.set_yticks(range(len(rows)), labels)
             axes.set(title=title, xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5))
@@ -281,11 +292,11 @@ def draw_montage(images: "np.ndarray[Any, np.dtype[np.uint8]]", titles: Sequence
     columns = min(4, max(1, len(images)))
     rows = -(-len(images) // columns)
     with styled_figure(1.66 * rows, width=1.45 * columns) as figure:
-        for place, (image, title) in enumerate(zip(images, titles, strict=True)):
-            axes = figure.add_subplot(rows, columns, place + 1)
+        for index, (image, title) in enumerate(zip(images, titles, strict=True)):
+            axes = figure.add_subplot(rows, columns, index + 1)
             axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
-            if place % columns == 0 or title != titles[place - 1]:  # said once for the scans that share it
-                row = titles[place : (place // columns + 1) * columns]
+            if index % columns == 0 or title != titles[index - 1]:  # said once for the scans that share it
+                row = titles[index : (index // columns + 1) * columns]
                 same = next((k for k, other in enumerate(row) if other != title), columns)
                 shown = axes.set_title(wrap_label(title, 17 * same), fontsize=8.5 if same == 1 else 11, color="#e8ebee")
                 shown.set_in_layout(False)

@@ -41,24 +41,24 @@ RATE_TITLES = {
 def build_breakdowns(contents: RunData) -> tuple[list[ReportTable], list[str]]:
     """One table a column, by subject where that was measured, and why other columns have none."""
     fold, unit = contents.numbers.fold("honest"), contents.unit("honest")
-    asked = {unit: breakdown.group_columns(contents.predictions["honest", unit].groups)}
+    columns_of = {unit: breakdown.group_columns(contents.predictions["honest", unit].groups)}
     if unit == "subject":  # a column that differs between the scans of a person, such as the slice
-        used = {column.name for column in asked[unit] if not column.refused}
+        used = {column.name for column in columns_of[unit] if not column.refused}
         columns = breakdown.group_columns(contents.predictions["honest", "scan"].groups)
-        asked["scan"] = [column for column in columns if column.name not in used]
-    found: list[ReportTable] = []
-    for kind, columns in asked.items():
+        columns_of["scan"] = [column for column in columns if column.name not in used]
+    report_tables: list[ReportTable] = []
+    for kind, columns in columns_of.items():
         names = {column.name for column in columns if not column.refused}
-        mine = [
+        metrics = [
             m
             for m in contents.numbers.metrics
             if (m.model, m.protocol, m.unit, m.fold, m.split) == ("network", "honest", kind, fold, "test")
             and parse_group(m)[0] in names
         ]
-        found += build_breakdown_tables(mine)
-    last = asked["scan" if "scan" in asked else unit]
-    told = [f"“{printable(column.name)}” is not broken down: {column.refused}." for column in last if column.refused]
-    return found, told
+        report_tables += build_breakdown_tables(metrics)
+    last = columns_of["scan" if "scan" in columns_of else unit]
+    reasons = [f"“{printable(column.name)}” is not broken down: {column.refused}." for column in last if column.refused]
+    return report_tables, reasons
 
 
 def build_operating_points(contents: RunData) -> tuple[list[ReportTable], list[ReportFigure]]:
@@ -72,14 +72,14 @@ def build_operating_points(contents: RunData) -> tuple[list[ReportTable], list[R
     pooled = [row for row in cuts if int(row["fold"]) == POOLED]
     where = f"chosen on validation {unit}s, applied to test {unit}s"
     if pooled:
-        told = f"{where}: all {len(folds)} folds together, each by its own threshold"
-        found = [build_operating_point_table(_with_cuts(pooled, cuts), told, contents)]
+        caption = f"{where}: all {len(folds)} folds together, each by its own threshold"
+        report_tables = [build_operating_point_table(_with_cuts(pooled, cuts), caption, contents)]
     else:  # one fold, or a run of an older scanwise, which has no row of all
         which = f" (fold {folds[0] + 1} of {len(folds)})" if len(folds) > 1 else ""
         here = [row for row in cuts if int(row["fold"]) == folds[0]]
-        found = [build_operating_point_table(here, f"{where}{which}", contents)] if here else []
+        report_tables = [build_operating_point_table(here, f"{where}{which}", contents)] if here else []
     shown = _shown(pooled or cuts)
-    return found, _curves(contents, unit, shown)
+    return report_tables, _curves(contents, unit, shown)
 
 
 def _with_cuts(pooled: Sequence[dict[str, str]], cuts: Rows) -> list[dict[str, Any]]:
@@ -89,9 +89,9 @@ def _with_cuts(pooled: Sequence[dict[str, str]], cuts: Rows) -> list[dict[str, A
         if int(row["fold"]) != POOLED:
             own.setdefault((row["class"], row["rule"]), []).append(float(row["threshold"]))
     return [
-        {**row, "threshold": "", "cuts": (min(mine), max(mine))}
+        {**row, "threshold": "", "cuts": (min(thresholds), max(thresholds))}
         for row in pooled
-        for mine in [own[row["class"], row["rule"]]]
+        for thresholds in [own[row["class"], row["rule"]]]
     ]
 
 
@@ -104,12 +104,12 @@ def _shown(cuts: Rows) -> list[str]:
     rates = [[best.get((name, rate)) for rate in ("sensitivity", "specificity")] for name in names]
     sizes = [int(pair[0]["count"]) if pair[0] else 0 for pair in rates]
     worth = [sum(_number(row["value"]) if row else np.nan for row in pair) for pair in rates]
-    return [names[place] for place in pick_classes(sizes, worth)]
+    return [names[index] for index in pick_classes(sizes, worth)]
 
 
 def _curves(contents: RunData, unit: Unit, shown: Sequence[str]) -> list[ReportFigure]:
     rows = [row for row in _rows(contents, layout.DECISION_CURVE) if row["unit"] == unit]
-    found = []
+    drawings = []
     for index, name in enumerate(dict.fromkeys(row["class"] for row in rows)):
         if shown and name not in shown:
             continue
@@ -117,8 +117,8 @@ def _curves(contents: RunData, unit: Unit, shown: Sequence[str]) -> list[ReportF
         curve = {key: np.array([float(row[key]) for row in here]) for key in ("threshold", "network", "everybody")}
         title = contents.title(name)
         svg = curves.draw_decision_curve(f"benefit-{index}", curve, title, unit)
-        found.append(embed_svg(svg, f"“{title}”: net benefit, in cases detected less weighted false alarms."))
-    return found
+        drawings.append(embed_svg(svg, f"“{title}”: net benefit, in cases detected less weighted false alarms."))
+    return drawings
 
 
 def _rows(contents: RunData, name: str) -> list[dict[str, str]]:
@@ -132,14 +132,14 @@ def _rows(contents: RunData, name: str) -> list[dict[str, str]]:
 def build_operating_point_table(rows: Rows, where: str, contents: RunData | None = None) -> ReportTable:
     """Each threshold with its rates where it was chosen and its rates elsewhere."""
     keys = list(dict.fromkeys((row["class"], row["rule"]) for row in rows))
-    known = {(row["class"], row["rule"], row["rate"]): row for row in rows}
+    by_key = {(row["class"], row["rule"], row["rate"]): row for row in rows}
     cells, notes = [], []
     for name, rule in keys:
-        mine = [known.get((name, rule, rate)) for rate in RATE_TITLES]
-        first = next(row for row in mine if row)
+        rates = [by_key.get((name, rule, rate)) for rate in RATE_TITLES]
+        first = next(row for row in rates if row)
         title = contents.title(str(name)) if contents else printable(str(name))
-        cells.append((f"{title}: {RULE_TITLES.get(str(rule), rule)}", *(_rate(row) for row in mine)))
-        notes.append(f"{_cut(first)} ({_chosen_rates(mine)})")
+        cells.append((f"{title}: {RULE_TITLES.get(str(rule), rule)}", *(_rate(row) for row in rates)))
+        notes.append(f"{_cut(first)} ({_chosen_rates(rates)})")
     columns = ("Threshold", *RATE_TITLES.values())
     table = ReportTable(
         f"Operating points, {where}", columns, tuple(cells), layout.table_link(layout.OPERATING_POINTS), tuple(notes)
@@ -147,7 +147,7 @@ def build_operating_point_table(rows: Rows, where: str, contents: RunData | None
     shown, count = _shown(rows), len({name for name, _ in keys})
     if len(shown) == count:
         return table
-    kept = [place for place, (name, rule) in enumerate(keys) if name in shown and rule == "youden"]
+    kept = [index for index, (name, rule) in enumerate(keys) if name in shown and rule == "youden"]
     which = f"{describe_pick(count, 'with the lowest sensitivity + specificity')}, one threshold each ({RULE_TITLES['youden']})"
     rule = f": {RULE_TITLES['youden']}"
     short = replace(table, rows=tuple((row[0].removesuffix(rule), *row[1:]) for row in table.rows))
@@ -191,7 +191,7 @@ def build_breakdown_tables(measured: Sequence[Metric], folder: str = "tables/") 
         column, group, of_class = parse_group(m)
         if column and not of_class:
             columns.setdefault(column, {}).setdefault(group, {})[m.name] = m
-    found = []
+    report_tables = []
     for column, groups in columns.items():
         used = [name for name in names if any(name in part for part in groups.values())]
         rows, notes = [], []
@@ -203,8 +203,8 @@ def build_breakdown_tables(measured: Sequence[Metric], folder: str = "tables/") 
         title = f"By “{printable(column)}”, counting {kind}s"
         heads = ("Group", *(term(name).title for name in used))
         file = f"{folder}{breakdown_file(column)}.csv" if folder else layout.METRICS
-        found.append(ReportTable(title, heads, tuple(rows), file, tuple(notes)))
-    return found
+        report_tables.append(ReportTable(title, heads, tuple(rows), file, tuple(notes)))
+    return report_tables
 
 
 def _count(part: Mapping[str, Metric]) -> str:

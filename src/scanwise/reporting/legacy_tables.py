@@ -34,55 +34,61 @@ OPERATING_POINT_COLUMNS = (
 
 
 def prefix(name: str) -> str:
-    """What stands before the names of a recipe's files: the stroke project's own word, else the recipe's name."""
+    """Prefix of a recipe's file names: that of the stroke project, else the recipe's name."""
     return "stroke" if name.startswith("stroke") else name
 
 
-def write_legacy_tables(run: Run, name: str, protocol: str, said: Predictions) -> None:
+def write_legacy_tables(run: Run, name: str, protocol: str, predictions: Predictions) -> None:
     """Write `NAME_classification_results` and `NAME_summary_statistics` of the test scans of one protocol.
 
     Args:
         run: the run folder.
         name: of the recipe.
         protocol: "honest" or "published".
-        said: the test scans, with labels, folds already concatenated.
+        predictions: the test scans, with labels, folds already concatenated.
     """
     folder, first = run.tables_of(protocol), prefix(name)
-    header = ["image_path", "image_type", "true_label", "prediction", *(f"p_{c}" for c in said.classes)]
-    rows = [_result(said, row) for row in range(len(said))]
+    header = ["image_path", "image_type", "true_label", "prediction", *(f"p_{c}" for c in predictions.classes)]
+    rows = [_result(predictions, row) for row in range(len(predictions))]
     write_table([*header, "correct_prediction"], rows, folder / f"{first}_classification_results.csv")
-    summary = _summary(said)
+    summary = _summary(predictions)
     write_table(list(summary), [list(summary.values())], folder / f"{first}_summary_statistics.csv")
 
 
-def _result(said: Predictions, row: int) -> Row:
-    path, truly, called = str(said.scans[row]), int(require_labels(said)[row]), int(said.predicted[row])
-    kind = path.split("/")[-2] if "/" in path else said.classes[truly]
-    probs = [float(p) for p in said.probs[row]]
-    return (path, kind, said.classes[truly], said.classes[called], *probs, truly == called)
+def _result(predictions: Predictions, row: int) -> Row:
+    path, truly, called = (
+        str(predictions.scans[row]),
+        int(require_labels(predictions)[row]),
+        int(predictions.predicted[row]),
+    )
+    kind = path.split("/")[-2] if "/" in path else predictions.classes[truly]
+    probs = [float(p) for p in predictions.probs[row]]
+    return (path, kind, predictions.classes[truly], predictions.classes[called], *probs, truly == called)
 
 
-def _summary(said: Predictions) -> dict[str, Any]:
+def _summary(predictions: Predictions) -> dict[str, Any]:
     """One row: how many images, accuracy, AUROC, average precision, and every cell of the confusion matrix."""
-    matrix, labels = confusion_counts(said), require_labels(said)
-    found: dict[str, Any] = {"images": len(said)}
-    found |= {name: float(METRICS[name](said.probs, labels)) for name in ("accuracy", "auroc", "average_precision")}
+    matrix, labels = confusion_counts(predictions), require_labels(predictions)
+    summary: dict[str, Any] = {"images": len(predictions)}
+    summary |= {
+        name: float(METRICS[name](predictions.probs, labels)) for name in ("accuracy", "auroc", "average_precision")
+    }
     for truly, called in np.ndindex(*matrix.shape):
-        found[f"true_{said.classes[truly]}_called_{said.classes[called]}"] = int(matrix[truly, called])
-    return found
+        summary[f"true_{predictions.classes[truly]}_called_{predictions.classes[called]}"] = int(matrix[truly, called])
+    return summary
 
 
 def write_breakdowns(run: Run) -> list[str]:
     """Write `breakdown_COLUMN` of every column that metrics.json has groups of; returns their columns."""
-    found: dict[str, list[Row]] = {}
+    by_column: dict[str, list[Row]] = {}
     for m in load_metrics(run.metrics):
         column, group, of_class = parse_group(m)
         if column and m.model == "network" and m.split == "test":
             row = (m.protocol, m.fold, m.unit, group, of_class, m.name, m.value, m.low, m.high, m.count)
-            found.setdefault(column, []).append(row)
-    for column, rows in found.items():
+            by_column.setdefault(column, []).append(row)
+    for column, rows in by_column.items():
         write_table(BREAKDOWN_COLUMNS, rows, run.tables / f"{breakdown_file(column)}.csv")
-    return list(found)
+    return list(by_column)
 
 
 def breakdown_file(column: str) -> str:

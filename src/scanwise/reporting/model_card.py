@@ -40,8 +40,8 @@ def _headlines(contents: RunData) -> list[Metric]:
     if "honest" not in contents.protocols:
         return []
     unit = contents.unit("honest")
-    found = [contents.numbers.find(name, "honest", unit) for name in HEADLINES]
-    return [m for m in found if m]
+    headlines = [contents.numbers.find(name, "honest", unit) for name in HEADLINES]
+    return [m for m in headlines if m]
 
 
 def _results(contents: RunData) -> list[Any]:
@@ -67,16 +67,16 @@ def _round(value: float) -> float | None:
 
 
 def _words(contents: RunData) -> str:
-    first, made = build_first_screen(contents), contents.recipe
+    first, recipe = build_first_screen(contents), contents.recipe
     lines = [f"# {first.title}", "", "**Research use only. Not a medical device.**", "", " ".join(first.summary), ""]
     lines += [f"> **Caution.** {alarm}" for alarm in first.alarms] + [""] * bool(first.alarms)
     lines += ["## Model details", ""]
     environment = contents.provenance.get("environment", {})
     lines += [
         f"- **Made by:** {AUTHORS_MUST_ADD}",
-        f"- **Network:** {made.model.name}, start of its weights: {printable(str(contents.provenance.get('weights', 'not recorded')))}",
+        f"- **Network:** {recipe.model.name}, start of its weights: {printable(str(contents.provenance.get('weights', 'not recorded')))}",
         f"- **Classes:** {listed(contents.titles())}",
-        f"- **Input:** {made.data.size} × {made.data.size} pixels, {made.data.channels} channel(s)",
+        f"- **Input:** {recipe.data.size} × {recipe.data.size} pixels, {recipe.data.channels} channel(s)",
         f"- **Versions:** {', '.join(f'{k} {v}' for k, v in environment.get('packages', {}).items()) or 'not recorded'}",
         f"- **Licence:** {AUTHORS_MUST_ADD}",
         "",
@@ -116,8 +116,8 @@ def _procedure(contents: RunData) -> str:
     train = contents.recipe.train
     if not train.epochs:
         return "none here, the weights came from a file and were left as they are"
-    told = f"{counted(train.epochs, 'epoch')}, {train.optimizer.name} at {train.optimizer.lr:g}"
-    return f"{told}, loss {train.loss}, seed {contents.recipe.seed}"
+    schedule = f"{counted(train.epochs, 'epoch')}, {train.optimizer.name} at {train.optimizer.lr:g}"
+    return f"{schedule}, loss {train.loss}, seed {contents.recipe.seed}"
 
 
 def _people(contents: RunData) -> str:
@@ -127,12 +127,12 @@ def _people(contents: RunData) -> str:
 
 
 def _evaluation(contents: RunData) -> list[str]:
-    found = _headlines(contents)
-    if not found:
+    headlines = _headlines(contents)
+    if not headlines:
         return ["This run was never tested on new people. Its figures are in report.html, stamped as what they are."]
     unit = contents.unit("honest")
     lines = ["| Figure | Value and interval |", "|---|---|"]
-    lines += [f"| {term(m.name).title} | {in_full(m)} |" for m in found]
+    lines += [f"| {term(m.name).title} | {in_full(m)} |" for m in headlines]
     rivals = contents.numbers.rivals("honest", unit)
     lines += [f"| Baseline: {m.model.replace('_', ' ')}, accuracy | {in_full(m)} |" for m in rivals]
     coverage = contents.numbers.find("coverage", "honest", unit)

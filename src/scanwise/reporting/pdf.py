@@ -19,7 +19,7 @@ def write_pdf(page: Path) -> Path:
     Raises:
         RunError: if there is no Chromium, or it fails.
     """
-    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if browser is None:
         raise RunError(
             f"A PDF needs a Chromium (one of {', '.join(BROWSERS)}), and there is none here. Install one, or open "
@@ -42,6 +42,6 @@ def write_pdf(page: Path) -> Path:
         except subprocess.TimeoutExpired as error:
             raise RunError(f"{browser} did not print {page} within {TIMEOUT_SECONDS} seconds. Try again.") from error
         if not temporary.is_file():
-            told = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise RunError(f"{browser} did not print {page}: {told}")
+            reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            raise RunError(f"{browser} did not print {page}: {reason}")
     return target

@@ -13,6 +13,8 @@ from scanwise.run import layout
 
 SEVERITIES = {"leak": "Leak", "warning": "Warning", "note": "Note"}
 
+WEIGHTS_KEY = "rivals.weights"
+
 FILES = (
     (layout.RECIPE, "the recipe, with every default made explicit"),
     (layout.PROVENANCE, "versions, machine, seed, times and the hash of the data"),
@@ -56,10 +58,10 @@ WITH_THE_PAGE = (
 def list_findings(contents: RunData) -> list[tuple[str, str, str, str]]:
     """(severity, its word, message, scans), the gravest first."""
     order = list(SEVERITIES)
-    known = sorted(contents.findings, key=lambda finding: order.index(finding.severity))
+    ordered = sorted(contents.findings, key=lambda finding: order.index(finding.severity))
     return [
         (finding.severity, SEVERITIES[finding.severity], printable(finding.message), _scans(finding.scans))
-        for finding in known
+        for finding in ordered
     ]
 
 
@@ -82,40 +84,40 @@ def build_quarantine_table(contents: RunData) -> ReportTable | None:
 
 def build_provenance_tables(contents: RunData) -> list[ReportTable]:
     """Command, versions and times of this run, to reproduce it."""
-    known = contents.provenance
-    environment: dict[str, Any] = known.get("environment", {})
+    manifest = contents.provenance
+    environment: dict[str, Any] = manifest.get("environment", {})
     commit = str(environment.get("git_commit") or "")
     rows = [
         ("Command", _command(environment.get("command", []))),
         ("Recipe", f"{contents.recipe.name}: network {contents.recipe.model.name}"),
-        ("Weights at the start", str(known.get("weights", "not recorded"))),
-        ("Seed", str(known.get("seed", contents.recipe.seed))),
-        ("Device", f"{known.get('device', 'not recorded')}, {counted(int(known.get('threads', 0)), 'thread')}"),
+        ("Weights at the start", str(manifest.get("weights", "not recorded"))),
+        ("Seed", str(manifest.get("seed", contents.recipe.seed))),
+        ("Device", f"{manifest.get('device', 'not recorded')}, {counted(int(manifest.get('threads', 0)), 'thread')}"),
         ("System", f"{environment.get('system', 'not recorded')}, {environment.get('processors', '?')} processors"),
-        ("Data hash (SHA-256)", str(known["data"].get("sha256", "not recorded"))),
+        ("Data hash (SHA-256)", str(manifest["data"].get("sha256", "not recorded"))),
         ("Git commit", commit or "none"),
-        ("Started", str(known.get("started", "not recorded"))),
-        ("Finished", str(known.get("finished", "not recorded"))),
+        ("Started", str(manifest.get("started", "not recorded"))),
+        ("Finished", str(manifest.get("finished", "not recorded"))),
     ]
     versions = [("Python", str(environment.get("python", "?"))), *environment.get("packages", {}).items()]
-    spent = [(name.replace("_", " "), duration(float(seconds))) for name, seconds in known.get("times", {}).items()]
-    made = [
+    spent = [(name.replace("_", " "), duration(float(seconds))) for name, seconds in manifest.get("times", {}).items()]
+    report_tables = [
         ReportTable("How this run was made", ("What", "Value"), _clean(rows), layout.PROVENANCE),
         ReportTable("Versions", ("Software", "Version"), _clean(versions)),
         ReportTable("Time spent", ("Stage", "Time"), _clean(spent)),
     ]
-    return [table for table in made if table.rows]
+    return [table for table in report_tables if table.rows]
 
 
 def describe_missing_baselines(contents: RunData) -> str:
     """Baselines of the recipe that were not run, as a sentence; empty when none is missing."""
     run = {metric.model for metric in contents.numbers.metrics}
-    asked = [
+    names = [
         n for n in contents.recipe.rivals.names if BASELINES[n].needs != "words" or contents.recipe.model.reads_words
     ]
-    missing = [name for name in asked if name not in run]
+    missing = [name for name in names if name not in run]
     if {BASELINES[name].needs for name in missing} == {"features"}:
-        return "The baseline on frozen features was left out: no pretrained weights were available (recipe key rivals.weights)."
+        return f"The baseline on frozen features was left out: no pretrained weights were available (recipe key {WEIGHTS_KEY})."
     return (
         f"Not run, though the recipe names them: {listed([BASELINES[name].title for name in missing])}."
         if missing
@@ -146,21 +148,21 @@ def describe_pooling(contents: RunData) -> str:
 
 def list_files(contents: RunData) -> list[tuple[str, str]]:
     """(path, what it holds) of the files that stand behind this page."""
-    found = [(path, about) for path, about in FILES if (contents.run.path / path).is_file()]
+    entries = [(path, about) for path, about in FILES if (contents.run.path / path).is_file()]
     patterns = {
         "breakdown_*.csv": "figures of each group of a column",
         "*_classification_results.csv": "a row a test image, under the names that the published projects used",
         "*_summary_statistics.csv": "the same project's summary in one row",
     }
     for pattern, about in patterns.items():
-        found += [(layout.table_link(path.name), about) for path in sorted(contents.run.tables.glob(pattern))]
+        entries += [(layout.table_link(path.name), about) for path in sorted(contents.run.tables.glob(pattern))]
     for fitted in contents.fits:
-        place = fitted.fit.path.relative_to(contents.run.path).as_posix()
-        found.append(
-            (f"{place}/", f"weights, split, history and logits of {fitted.split.protocol}, {contents.label(fitted)}")
+        fit_path = fitted.fit.path.relative_to(contents.run.path).as_posix()
+        entries.append(
+            (f"{fit_path}/", f"weights, split, history and logits of {fitted.split.protocol}, {contents.label(fitted)}")
         )
-    found += WITH_THE_PAGE
-    return [*found, ("bundle/", "the classifier itself, as “scanwise predict” loads it")]
+    entries += WITH_THE_PAGE
+    return [*entries, ("bundle/", "the classifier itself, as “scanwise predict” loads it")]
 
 
 def _command(words: Sequence[str]) -> str:

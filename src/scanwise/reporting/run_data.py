@@ -64,13 +64,13 @@ class RunMetrics:
     def rivals(self, protocol: str, unit: str) -> list[Metric]:
         """The accuracy of each rival, best first."""
         fold = self.fold(protocol)
-        found = [
+        accuracies = [
             m
             for m in self.metrics
             if (m.name, m.protocol, m.unit, m.fold, m.group, m.split) == ("accuracy", protocol, unit, fold, "", "test")
             and not m.model.startswith("network")
         ]
-        return sorted(found, key=lambda m: -m.value)
+        return sorted(accuracies, key=lambda m: -m.value)
 
     def parts(self, protocol: str, unit: str) -> list[Metric]:
         """The accuracy of the network itself where a part of its input is gone, in the order of measuring."""
@@ -129,8 +129,8 @@ class RunData:
     @property
     def protocols(self) -> list[str]:
         """The protocols that were fitted, honest first."""
-        found = {fitted.split.protocol for fitted in self.fits}
-        return sorted(found, key=lambda protocol: (protocol != "honest", protocol))
+        protocols = {fitted.split.protocol for fitted in self.fits}
+        return sorted(protocols, key=lambda protocol: (protocol != "honest", protocol))
 
     def fits_of(self, protocol: str) -> list[FitData]:
         return [fitted for fitted in self.fits if fitted.split.protocol == protocol]
@@ -146,9 +146,9 @@ class RunData:
     def units(self, protocol: str) -> list[Unit]:
         """Units of evaluation of a protocol, subjects first; scans are left out where each subject has one."""
         kinds: tuple[Unit, ...] = ("subject", "scan")
-        found = [unit for unit in kinds if (protocol, unit) in self.predictions]
-        alike = len(found) == len(kinds) and len({len(self.predictions[protocol, unit]) for unit in found}) == 1
-        return [self.unit(protocol)] if alike else found
+        units = [unit for unit in kinds if (protocol, unit) in self.predictions]
+        alike = len(units) == len(kinds) and len({len(self.predictions[protocol, unit]) for unit in units}) == 1
+        return [self.unit(protocol)] if alike else units
 
     def unit(self, protocol: str) -> Unit:
         """Unit of the headline figures: subjects where that was measured; scans where none is known, or as published."""
@@ -170,10 +170,10 @@ class RunData:
 
     def not_evaluable(self) -> dict[str, int]:
         """Classes with too few subjects to be judged honestly, with the number that each has."""
-        found: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for fitted in self.fits_of("honest"):
-            found |= fitted.split.not_evaluable
-        return found
+            counts |= fitted.split.not_evaluable
+        return counts
 
     def raw_logits(self) -> list[Logits]:
         """The honest test logits as the network gave them; empty where a fold's are gone."""
@@ -217,10 +217,10 @@ def _quarantine(run: Run) -> tuple[tuple[str, str], ...]:
 
 
 def _predictions(run: Run) -> dict[tuple[str, Unit], Predictions]:
-    found: dict[tuple[str, Unit], Predictions] = {}
+    by_unit: dict[tuple[str, Unit], Predictions] = {}
     for protocol in sorted({fit.protocol for fit in run.fits()}):
         folder = run.tables_of(protocol)
-        found[protocol, "scan"] = tables.read_predictions(folder / layout.PREDICTIONS)
+        by_unit[protocol, "scan"] = tables.read_predictions(folder / layout.PREDICTIONS)
         if (folder / layout.PREDICTIONS_SUBJECT).is_file():
-            found[protocol, "subject"] = tables.read_predictions(folder / layout.PREDICTIONS_SUBJECT)
-    return found
+            by_unit[protocol, "subject"] = tables.read_predictions(folder / layout.PREDICTIONS_SUBJECT)
+    return by_unit

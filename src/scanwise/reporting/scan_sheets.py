@@ -45,10 +45,10 @@ def draw_gallery(pixels: Thumbnails, captions: tuple[str, ...]) -> bytes:
 
 def build_failure_sheet(contents: RunData) -> tuple[str, ReportTable] | None:
     """The sheet of the surest mistakes as a data URI, and what each was taken for; None where the run has none."""
-    sheet, told = contents.run.figures / layout.FAILURES_SHEET, contents.run.tables / layout.FAILURES
-    if not (sheet.is_file() and told.is_file()):
+    sheet, csv_path = contents.run.figures / layout.FAILURES_SHEET, contents.run.tables / layout.FAILURES
+    if not (sheet.is_file() and csv_path.is_file()):
         return None
-    header, lines = read_csv(told)
+    header, lines = read_csv(csv_path)
     rows = [dict(zip(header, line, strict=True)) for line in lines]
     cells = tuple(
         (
@@ -89,8 +89,8 @@ def _sheet(images: Thumbnails, captions: tuple[str, ...], columns: int) -> bytes
     with styled_figure(rows * height + gap, width=7.6) as figure:
         figure.set_layout_engine("none")
         tall = figure.get_figheight()
-        for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
-            row, column = divmod(place, columns)
+        for index, (image, caption) in enumerate(zip(images, captions, strict=True)):
+            row, column = divmod(index, columns)
             low = tall - gap - (row + 1) * height + words
             axes = figure.add_axes(
                 ((column * width + gap / 2) / 7.6, low / tall, (width - gap) / 7.6, (height - words) / tall)
@@ -107,17 +107,19 @@ def _sheet(images: Thumbnails, captions: tuple[str, ...], columns: int) -> bytes
 def _bars(name: str, picture: IntervalChart) -> str:
     with styled_figure(0.8 + 0.42 * len(picture.names)) as figure:
         axes = figure.subplots()
-        for place, (value, low, high) in enumerate(zip(picture.values, picture.low, picture.high, strict=True)):
+        for height, (value, low, high) in enumerate(zip(picture.values, picture.low, picture.high, strict=True)):
             if np.isfinite(low) and np.isfinite(high):
-                axes.plot([low, high], [place, place], color=SERIES[0], lw=2.2)
-            axes.plot(value, place, "o", color=SERIES[0], ms=6)
+                axes.plot([low, high], [height, height], color=SERIES[0], lw=2.2)
+            axes.plot(value, height, "o", color=SERIES[0], ms=6)
         if picture.reference is not None:
             axes.axvline(picture.reference, color=SOFT, ls="--", lw=1.2)
         axes.set_yticks(range(len(picture.names)), [wrap_label(text, 22) for text in picture.names])
         axes.set(xlabel=picture.axis, ylim=(len(picture.names) - 0.5, -0.5))
         axes.tick_params(axis="y", length=0)
-        told = [f"{text} {fixed(float(value), 3)}" for text, value in zip(picture.names, picture.values, strict=True)]
-        return render_svg(figure, name, picture.axis, listed(told) + ".")
+        sentences = [
+            f"{text} {fixed(float(value), 3)}" for text, value in zip(picture.names, picture.values, strict=True)
+        ]
+        return render_svg(figure, name, picture.axis, listed(sentences) + ".")
 
 
 def _histogram(name: str, picture: Histogram) -> str:
@@ -135,9 +137,9 @@ def _histogram(name: str, picture: Histogram) -> str:
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.yaxis.set_minor_formatter(lambda *_: "")
         figure.legend(loc="outside upper left", ncols=3)
-        told = [
+        sentences = [
             f"{kind}: {counted(len(values), 'value')}, median {fixed(float(np.median(values)), 3)}"
             for kind, values in picture.values.items()
             if len(values)
         ]
-        return render_svg(figure, name, picture.axis, "; ".join(told) + ".")
+        return render_svg(figure, name, picture.axis, "; ".join(sentences) + ".")

@@ -124,8 +124,8 @@ def _split_table(contents: RunData, protocol: str) -> tuple[ReportTable, ReportF
     return table, embed_svg(figure, caption, folded=len(cohort.classes) > CLASSES_SHOWN)
 
 
-def _scans_and_people(scans: int, people: int, known: bool) -> str:
-    return f"{scans:,} ({people:,})" if known else f"{scans:,}"
+def _scans_and_people(scans: int, people: int, subjects_known: bool) -> str:
+    return f"{scans:,} ({people:,})" if subjects_known else f"{scans:,}"
 
 
 # --- training ---
@@ -133,7 +133,7 @@ def _scans_and_people(scans: int, people: int, known: bool) -> str:
 
 def build_training(contents: RunData) -> list[tuple[str, ReportFigure, ReportTable]]:
     """Learning curves and the epochs that were kept, a protocol each."""
-    found = []
+    panels = []
     for protocol in contents.protocols:
         fits = [fitted for fitted in contents.fits_of(protocol) if fitted.history]
         if not fits:
@@ -149,17 +149,17 @@ def build_training(contents: RunData) -> list[tuple[str, ReportFigure, ReportTab
         )
         columns = ("Fit", "Epoch kept", "Loss in training", "in validation", "Macro F1 in validation")
         table = ReportTable(f"{title}: the epoch that was kept", columns, rows, layout.table_link(layout.HISTORY))
-        found.append(
+        panels.append(
             (title, embed_svg(figure, f"{title}: learning curves. The dot is the epoch that was kept."), table)
         )
-    return found
+    return panels
 
 
 def best_epoch(fitted: FitData, monitor: str) -> int:
     """The first epoch that is best at what the recipe watches."""
     values = fitted.history[f"validation_{monitor}"]
-    place = np.nanargmin(values) if metrics.lower_is_better(monitor) else np.nanargmax(values)
-    return int(fitted.history["epoch"][place])
+    row = np.nanargmin(values) if metrics.lower_is_better(monitor) else np.nanargmax(values)
+    return int(fitted.history["epoch"][row])
 
 
 def _history_row(title: str, history: Mapping[str, FloatArray], epoch: int) -> tuple[str, ...]:
@@ -177,9 +177,9 @@ def build_overall_table(contents: RunData, protocol: str) -> ReportTable | None:
     names = OVERALL_METRICS if protocol == "honest" else OVERALL_METRICS[:5]
     kinds, rows, notes = contents.units(protocol), [], []
     for name in names:
-        found = [contents.numbers.find(name, protocol, unit) for unit in kinds]
-        if any(found):
-            rows.append((term(name).title, *(with_interval(m) if m else "–" for m in found)))
+        values = [contents.numbers.find(name, protocol, unit) for unit in kinds]
+        if any(values):
+            rows.append((term(name).title, *(with_interval(m) if m else "–" for m in values)))
             notes.append(term(name).meaning)
     columns = ("Figure", *(f"By {unit}" for unit in kinds))
     title = f"{protocol_title(contents, protocol)}: all test cases together"
@@ -192,33 +192,35 @@ def build_overall_table(contents: RunData, protocol: str) -> ReportTable | None:
 
 def build_performance(contents: RunData, protocol: str) -> tuple[list[ReportFigure], list[ReportTable]]:
     """Confusion matrix, ROC and the figures of each class, by subject where known and by scan."""
-    drawings, found = [], []
+    drawings, report_tables = [], []
     where = protocol_title(contents, protocol)
     for unit in contents.units(protocol):
-        said, name = contents.predictions[protocol, unit], f"{protocol}-{unit}"
-        titles = [contents.title(c) for c in said.classes]
-        matrix = evaluation.confusion_counts(said)
+        predictions, name = contents.predictions[protocol, unit], f"{protocol}-{unit}"
+        titles = [contents.title(c) for c in predictions.classes]
+        matrix = evaluation.confusion_counts(predictions)
         figure = figures.draw_confusion_matrix(f"confusion-{name}", matrix, titles, unit)
         share = "Each row is a true class; the deeper the colour, the larger the share of that row."
         drawings.append(embed_svg(figure, f"{where}, by {unit}: confusion matrix. {share}"))
-        curves = build_roc_curves(said, titles)
+        curves = build_roc_curves(predictions, titles)
         if curves and protocol == "honest":
             figure = figures.draw_roc(f"roc-{name}", curves, unit)
             areas = ", with its AUROC" if len(curves) <= MANY_CLASSES else ""
             drawings.append(embed_svg(figure, f"{where}, by {unit}: each class against all others{areas}."))
-            figure = lines_of.draw_precision_recall(f"recall-{name}", build_precision_recall_curves(said, titles), unit)
+            figure = lines_of.draw_precision_recall(
+                f"recall-{name}", build_precision_recall_curves(predictions, titles), unit
+            )
             rare = " Dotted: the precision of calling all positive." if areas else ""
             drawings.append(embed_svg(figure, f"{where}, by {unit}: precision against sensitivity.{rare}"))
             if unit == contents.unit(protocol):
-                drawings += build_histograms(said, titles, name)
-        lines = tables.classification_report_rows(said)
+                drawings += build_histograms(predictions, titles, name)
+        lines = tables.classification_report_rows(predictions)
         rows = tuple(_report_cells(contents, row, protocol, unit) for row in lines)
         counts = tuple(counted(int(str(row[-1])), unit) for row in lines)
         columns = ("Class", *(term(m).title for m in CLASS_METRICS))
         title = f"{where}, by {unit}: per class"
         table = ReportTable(title, columns, rows, layout.table_link(layout.CLASSIFICATION_REPORT, protocol), counts)
-        found.append(shorten_by_f1(table, lines))
-    return drawings, found
+        report_tables.append(shorten_by_f1(table, lines))
+    return drawings, report_tables
 
 
 def shorten_by_f1(table: ReportTable, lines: Sequence[Row]) -> ReportTable:
@@ -231,24 +233,32 @@ def shorten_by_f1(table: ReportTable, lines: Sequence[Row]) -> ReportTable:
     return shorten_table(table, rows, describe_pick(count, "with the lowest F1"))
 
 
-def build_roc_curves(said: Predictions, titles: Sequence[str]) -> list[figures.RocCurve]:
+def build_roc_curves(predictions: Predictions, titles: Sequence[str]) -> list[figures.RocCurve]:
     """A curve a class that some test cases have and some have not; one of two classes says it all."""
-    labels, areas = true_labels(said), metrics.METRICS["auroc"].by_class(said.probs, true_labels(said))
+    labels, areas = (
+        true_labels(predictions),
+        metrics.METRICS["auroc"].by_class(predictions.probs, true_labels(predictions)),
+    )
     return [
-        figures.RocCurve(titles[index], *evaluation.roc_curve(said.probs, labels, index), float(areas[index]))
+        figures.RocCurve(titles[index], *evaluation.roc_curve(predictions.probs, labels, index), float(areas[index]))
         for index in ([1] if len(titles) == 2 else range(len(titles)))
         if np.isfinite(areas[index])
     ]
 
 
-def build_precision_recall_curves(said: Predictions, titles: Sequence[str]) -> list[lines_of.PrecisionRecallCurve]:
+def build_precision_recall_curves(
+    predictions: Predictions, titles: Sequence[str]
+) -> list[lines_of.PrecisionRecallCurve]:
     """A precision-recall curve of each class that has one of `build_roc_curves`."""
-    labels, areas = true_labels(said), metrics.METRICS["auroc"].by_class(said.probs, true_labels(said))
-    precise = metrics.METRICS["average_precision"].by_class(said.probs, labels)
+    labels, areas = (
+        true_labels(predictions),
+        metrics.METRICS["auroc"].by_class(predictions.probs, true_labels(predictions)),
+    )
+    precise = metrics.METRICS["average_precision"].by_class(predictions.probs, labels)
     return [
         lines_of.PrecisionRecallCurve(
             titles[index],
-            *evaluation.precision_recall_curve(said.probs, labels, index),
+            *evaluation.precision_recall_curve(predictions.probs, labels, index),
             float(precise[index]),
             float((labels == index).mean()),
         )
@@ -257,15 +267,15 @@ def build_precision_recall_curves(said: Predictions, titles: Sequence[str]) -> l
     ]
 
 
-def build_histograms(said: Predictions, titles: Sequence[str], name: str) -> list[ReportFigure]:
+def build_histograms(predictions: Predictions, titles: Sequence[str], name: str) -> list[ReportFigure]:
     """The probability of each class by true class; of the second where there are two, of none where there are many."""
     if len(titles) > CLASSES_SHOWN:
         return []
-    labels = true_labels(said)
+    labels = true_labels(predictions)
     return [
         embed_svg(
             lines_of.draw_probabilities(
-                f"chances-{name}-{index}", said.probs[:, index], labels, index, titles, said.unit
+                f"chances-{name}-{index}", predictions.probs[:, index], labels, index, titles, predictions.unit
             ),
             f"The probability of “{titles[index]}”, by true class: the further apart, the better.",
         )
@@ -279,14 +289,14 @@ def _report_cells(contents: RunData, row: Row, protocol: str, unit: str) -> tupl
     total, title = int(str(support)), {"macro": "Mean of classes", "weighted": "Mean weighted by size"}.get(str(kind))
     cells = []
     for measure, score in zip(CLASS_METRICS, scores, strict=True):
-        found = contents.numbers.find(measure, protocol, unit, group=f"class={name}") if kind == "class" else None
-        cells.append(with_interval(found) if found else percent(float(str(score)), total))
+        metric = contents.numbers.find(measure, protocol, unit, group=f"class={name}") if kind == "class" else None
+        cells.append(with_interval(metric) if metric else percent(float(str(score)), total))
     return (title or contents.title(str(name)), *(cells if total else ["–"] * len(cells)))
 
 
-def true_labels(said: Predictions) -> IntArray:
+def true_labels(predictions: Predictions) -> IntArray:
     """The true classes; predictions of a run have them."""
-    return np.asarray(said.labels, dtype=np.int64)
+    return np.asarray(predictions.labels, dtype=np.int64)
 
 
 # --- rivals and folds ---
@@ -294,14 +304,14 @@ def true_labels(said: Predictions) -> IntArray:
 
 def build_baselines(contents: RunData) -> tuple[ReportFigure | None, list[ReportTable], list[tuple[str, str]]]:
     """The network beside simple baselines that need no learning of the disease."""
-    panels, found = {}, []
+    panels, report_tables = {}, []
     for protocol in contents.protocols:
         title = protocol_title(contents, protocol)
         for unit in contents.units(protocol):
             rows, bars = _rival_rows(contents, protocol, unit)
             if len(rows) > 1:
                 columns = ("Model", "Accuracy", "Balanced accuracy", "AUROC", *_LEADS)
-                found.append(
+                report_tables.append(
                     ReportTable(f"{title}, by {unit}", columns, tuple(rows), layout.table_link(layout.BASELINES))
                 )
                 if unit == contents.unit(protocol):
@@ -310,9 +320,13 @@ def build_baselines(contents: RunData) -> tuple[ReportFigure | None, list[Report
     used = {m.model for m in contents.numbers.metrics}
     words = [(title, meaning) for name, (title, meaning) in MODELS.items() if name in used and name != "network"]
     if not panels:
-        return None, found, words
+        return None, report_tables, words
     svg = figures.draw_forest("forest", panels, "accuracy")
-    return embed_svg(svg, "Accuracy of the network (diamond) and of the baselines, with intervals."), found, words
+    return (
+        embed_svg(svg, "Accuracy of the network (diamond) and of the baselines, with intervals."),
+        report_tables,
+        words,
+    )
 
 
 _LEADS = ("Network minus this, accuracy", "Network minus this, AUROC")
@@ -321,8 +335,8 @@ _LEADS = ("Network minus this, accuracy", "Network minus this, AUROC")
 def _rival_rows(contents: RunData, protocol: str, unit: str) -> tuple[list[tuple[str, ...]], list[figures.ForestRow]]:
     numbers, bars = contents.numbers, []
     rows: list[tuple[str, ...]] = []
-    mine = numbers.find("accuracy", protocol, unit)
-    for metric in [*([mine] if mine else []), *numbers.rivals(protocol, unit)]:
+    network = numbers.find("accuracy", protocol, unit)
+    for metric in [*([network] if network else []), *numbers.rivals(protocol, unit)]:
         title = model_title(metric.model)
         others = [numbers.find(name, protocol, unit, metric.model) for name in ("balanced_accuracy", "auroc")]
         gaps = [numbers.find(f"{name} difference", protocol, unit, metric.model) for name in ("accuracy", "auroc")]
@@ -335,31 +349,33 @@ def _rival_rows(contents: RunData, protocol: str, unit: str) -> tuple[list[tuple
 
 def build_input_parts(contents: RunData) -> list[ReportTable]:
     """Performance without the text, without the scan, or with the class words hidden."""
-    numbers, found = contents.numbers, []
+    numbers, report_tables = contents.numbers, []
     for protocol in contents.protocols:
         unit = contents.unit(protocol)
-        mine = numbers.find("accuracy", protocol, unit)
+        network = numbers.find("accuracy", protocol, unit)
         less = numbers.parts(protocol, unit)
         rows = []
-        for metric in [*([mine] if mine and less else []), *less]:
+        for metric in [*([network] if network and less else []), *less]:
             f1, gap = (numbers.find(name, protocol, unit, metric.model) for name in ("macro_f1", "accuracy difference"))
             shown = (with_interval(f1) if f1 else "–", lead(gap) if gap else "–")
             rows.append((model_title(metric.model), with_interval(metric), *shown))
         if rows:
             columns = ("Given", "Accuracy", "Macro F1", "All of it minus this, accuracy")
             title = f"{protocol_title(contents, protocol)}: what each part of the input gives, by {unit}"
-            found.append(ReportTable(title, columns, tuple(rows), layout.table_link(layout.BASELINES)))
-    return found
+            report_tables.append(ReportTable(title, columns, tuple(rows), layout.table_link(layout.BASELINES)))
+    return report_tables
 
 
 def describe_members(contents: RunData) -> list[str]:
     """Whether the members of each network are several opinions, or one that is counted several times."""
-    place = contents.run.tables / layout.MEMBERS
-    if not place.is_file():
+    path = contents.run.tables / layout.MEMBERS
+    if not path.is_file():
         return []
-    header, rows = read_csv(place)
-    told = [dict(zip(header, row, strict=True)) for row in rows]
-    return [f"Members, {row['protocol']}, fold {int(row['fold']) + 1}, on test scans: {row['told']}." for row in told]
+    header, rows = read_csv(path)
+    entries = [dict(zip(header, row, strict=True)) for row in rows]
+    return [
+        f"Members, {row['protocol']}, fold {int(row['fold']) + 1}, on test scans: {row['told']}." for row in entries
+    ]
 
 
 def build_fold_table(contents: RunData, protocol: str) -> ReportTable | None:
@@ -371,9 +387,9 @@ def build_fold_table(contents: RunData, protocol: str) -> ReportTable | None:
     places = [(contents.label(fitted).capitalize(), fitted.fit.fold) for fitted in fits] + [("All folds", POOLED)]
     rows = []
     for title, fold in places:
-        found = [contents.numbers.find(name, protocol, unit, fold=fold) for name in names]
-        count = next((m.count for m in found if m), 0)
-        rows.append((title, *(with_interval(m) if m else "–" for m in found), f"{count:,}"))
+        values = [contents.numbers.find(name, protocol, unit, fold=fold) for name in names]
+        count = next((m.count for m in values if m), 0)
+        rows.append((title, *(with_interval(m) if m else "–" for m in values), f"{count:,}"))
     columns = ("Fold", *(term(name).title for name in names), f"{unit.capitalize()}s")
     return ReportTable(
         f"{protocol_title(contents, protocol)}: fold by fold, by {unit}", columns, tuple(rows), layout.METRICS

@@ -58,14 +58,14 @@ def build_abstention(contents: RunData) -> AbstentionSection | None:
     kinds = contents.units("honest")
     if not kinds:
         return None
-    said = contents.predictions["honest", kinds[0]]
+    predictions = contents.predictions["honest", kinds[0]]
     rows = _deferral_rows(contents)
     return AbstentionSection(
         _promise(contents),
         _outcome(contents, kinds),
         tuple(_strange_tables(contents)),
         _sentence(rows),
-        _curve(said),
+        _curve(predictions),
         (*_deferral_table(contents, rows), *_areas(contents, kinds)),
     )
 
@@ -79,10 +79,10 @@ def _promise(contents: RunData) -> str:
     cuts = [NoveltyDetector.load(path).thresholds["scan"] for path in places if path.is_file()]
     if not cuts:
         return ""
-    asked = contents.recipe.uncertainty.false_alarm
+    target = contents.recipe.uncertainty.false_alarm
     share = max(cut.false_alarm for cut in cuts)
     noun = "subject" if contents.cohort.subjects_known else "scan"
-    least = f" (target: {_share(asked)}, for which there are too few)" if share > asked else ""
+    least = f" (target: {_share(target)}, for which there are too few)" if share > target else ""
     return (
         f"A scan is flagged where it lies more than {_spread([cut.threshold for cut in cuts])} times as far from the "
         f"training scans as scans usually do. That threshold was set on {_people(cuts, noun)}: of scans like theirs, at "
@@ -108,9 +108,9 @@ def _share(value: float) -> str:
 
 def _outcome(contents: RunData, kinds: Sequence[Unit]) -> str:
     """False alarms on the test set: flagged though of this cohort."""
-    found = [contents.numbers.find("ood_flag_share", "honest", unit) for unit in kinds]
-    told = [f"by {m.unit} {in_full(m)}" for m in found if m]
-    return f"False alarms on the test set: {'; '.join(told)}." if told else ""
+    shares = [contents.numbers.find("ood_flag_share", "honest", unit) for unit in kinds]
+    sentences = [f"by {m.unit} {in_full(m)}" for m in shares if m]
+    return f"False alarms on the test set: {'; '.join(sentences)}." if sentences else ""
 
 
 def _strange_tables(contents: RunData) -> list[ReportTable]:
@@ -182,10 +182,10 @@ def _deferral_table(contents: RunData, rows: Sequence[dict[str, str]]) -> list[R
     for risk, same in _by_risk(rows).items():
         answered, count = (sum(int(row[name]) for row in same) for name in ("calibration_answered", "calibration"))
         refused = [row["refused"] for row in same if row["refused"]]
-        found = [contents.numbers.find(name, "honest", "subject", group=f"risk={risk:g}") for name in SELECTION_METRICS]
+        rates = [contents.numbers.find(name, "honest", "subject", group=f"risk={risk:g}") for name in SELECTION_METRICS]
         learnt = "no threshold qualifies" if refused else percent(answered / count, count)
         cells.append(
-            (f"at most {_share(risk)}", learnt, *(with_interval(m) if m and not refused else "–" for m in found))
+            (f"at most {_share(risk)}", learnt, *(with_interval(m) if m and not refused else "–" for m in rates))
         )
         notes.append(printable(refused[0]) if refused else counted(count, "calibration subject"))
     columns = ("Error allowed", "Answers, on calibration", "Answers, on test", "Error among them")
@@ -195,11 +195,13 @@ def _deferral_table(contents: RunData, rows: Sequence[dict[str, str]]) -> list[R
     )
 
 
-def _curve(said: Predictions) -> ReportFigure:
+def _curve(predictions: Predictions) -> ReportFigure:
     """Error among the answered against the share answered, the surest first."""
-    covered, risk = uncertainty.risk_coverage_curve(said.doubt, said.predicted != true_labels(said))
-    figure = figures.draw_risk_coverage("risk-coverage", covered, risk, said.unit)
-    about = f"By {said.unit}: error rate if only the most confident are answered. The right end answers all."
+    covered, risk = uncertainty.risk_coverage_curve(
+        predictions.doubt, predictions.predicted != true_labels(predictions)
+    )
+    figure = figures.draw_risk_coverage("risk-coverage", covered, risk, predictions.unit)
+    about = f"By {predictions.unit}: error rate if only the most confident are answered. The right end answers all."
     return embed_svg(figure, about)
 
 
@@ -207,9 +209,9 @@ def _areas(contents: RunData, kinds: Sequence[Unit]) -> list[ReportTable]:
     """The area under that curve: one number for how well doubt tells wrong answers from right ones."""
     rows, notes = [], []
     for name in AREA_METRICS:
-        found = [contents.numbers.find(name, "honest", unit) for unit in kinds]
-        if any(found):
-            rows.append((term(name).title, *(with_interval(m) if m else "–" for m in found)))
+        values = [contents.numbers.find(name, "honest", unit) for unit in kinds]
+        if any(values):
+            rows.append((term(name).title, *(with_interval(m) if m else "–" for m in values)))
             notes.append(term(name).meaning)
     columns = ("Figure", *(f"By {unit}" for unit in kinds))
     return (

@@ -66,7 +66,7 @@ class FirstScreen:
     comparison: tuple[tuple[str, str, tuple[ComparisonCell | None, ...]], ...]
     glossary: tuple[tuple[str, str], ...]
     misuse: tuple[str, ...]
-    known: bool
+    subjects_known: bool
 
 
 def build_first_screen(contents: RunData) -> FirstScreen:
@@ -80,7 +80,7 @@ def build_first_screen(contents: RunData) -> FirstScreen:
         comparison=_comparison(contents),
         glossary=tuple((term(name).title, term(name).meaning) for name in HEADLINES),
         misuse=_misuse(contents),
-        known=contents.cohort.subjects_known,
+        subjects_known=contents.cohort.subjects_known,
     )
 
 
@@ -121,19 +121,19 @@ def compare_with_baselines(contents: RunData, protocol: str) -> BaselineVerdict 
     if not rivals:
         return None
     leads = [(rival, numbers.find("accuracy difference", protocol, unit, rival.model)) for rival in rivals]
-    unbeaten = [rival.model for rival, found in leads if found is None or not found.low > 0]
-    best, found = leads[0]
+    unbeaten = [rival.model for rival, difference in leads if difference is None or not difference.low > 0]
+    best, difference = leads[0]
     title, reached = model_title(best.model), in_full(best)
-    gap = f"Difference, case by case: {lead(found)}." if found else "The paired difference was not measured."
+    gap = f"Difference, case by case: {lead(difference)}." if difference else "The paired difference was not measured."
     if not unbeaten:
         beaten = f"The best of them, {title.lower()}, reaches {reached}."
         return BaselineVerdict(True, f"It beats every baseline. {beaten} {gap}")
     if best.model in unbeaten:
-        luck = " The lead may be due to chance." if found and found.value > 0 else ""
+        luck = " The lead may be due to chance." if difference and difference.value > 0 else ""
         return BaselineVerdict(False, f"It does not beat the best baseline. {title} reaches {reached}. {gap}{luck}")
     names = listed([model_title(name).lower() for name in unbeaten])
-    told = f"It does not beat every baseline: it was not shown to be better than {names}."
-    return BaselineVerdict(False, f"{told} The best, {title.lower()}, reaches {reached}. {gap}")
+    sentence = f"It does not beat every baseline: it was not shown to be better than {names}."
+    return BaselineVerdict(False, f"{sentence} The best, {title.lower()}, reaches {reached}. {gap}")
 
 
 def _summary(contents: RunData) -> tuple[str, ...]:
@@ -172,9 +172,9 @@ def _named(titles: list[str], most: int = 8) -> str:
 
 
 def _alarms(contents: RunData) -> tuple[str, ...]:
-    found = []
+    alarms = []
     if not contents.cohort.subjects_known:
-        found.append(
+        alarms.append(
             "Leakage cannot be excluded. This run does not know which scans belong to the same person, so scans of one "
             "person may have been used both to train and to test. Every figure below may be too good. Name the "
             "subjects with --subject and run again."
@@ -182,18 +182,18 @@ def _alarms(contents: RunData) -> tuple[str, ...]:
     if "honest" in contents.protocols and contents.cohort.subjects_known:
         tested = contents.side("honest", "test")[1]
         if tested < FEW:
-            found.append(
+            alarms.append(
                 f"Only {counted(tested, 'subject')} {'was' if tested == 1 else 'were'} tested. Below {FEW}, intervals are "
                 "wide and rough: read every figure as a hint, not as a finding."
             )
     noun = "subject" if contents.cohort.subjects_known else "scan"
     for name, subjects in contents.not_evaluable().items():
-        found.append(
+        alarms.append(
             f"“{contents.title(name)}” is not evaluable: {counted(subjects, noun)} "
             f"{'has' if subjects == 1 else 'have'} it, too few to train on some and test on others. It was used in "
             "training only, and no figure or guarantee on this page is about it."
         )
-    return tuple(found)
+    return tuple(alarms)
 
 
 def _about(contents: RunData, protocol: str) -> str:
@@ -233,13 +233,13 @@ def _comparison(contents: RunData) -> tuple[tuple[str, str, tuple[ComparisonCell
     Of one protocol alone the units are the columns.
     """
     kinds: tuple[Unit, ...] = ("subject", "scan")
-    asked = [(p, unit) for p in contents.protocols for unit in contents.units(p)]
+    columns = [(p, unit) for p in contents.protocols for unit in contents.units(p)]
     if len(contents.protocols) == 1:
-        return tuple(_compared(contents, asked, ""))
+        return tuple(_compared(contents, columns, ""))
     return tuple(
         row
         for unit in kinds
-        if any(unit == other for _, other in asked)
+        if any(unit == other for _, other in columns)
         for row in _compared(contents, [(p, unit) for p in contents.protocols], f"by {unit}")
     )
 
@@ -249,9 +249,13 @@ def _compared(
 ) -> Iterator[tuple[str, str, tuple[ComparisonCell | None, ...]]]:
     """A row each headline figure, and one of the best rival, with a cell each of these protocols and units."""
     for name in HEADLINES:
-        found = [contents.numbers.find(name, protocol, unit) for protocol, unit in places]
-        if any(found):
-            yield term(name).title, about, tuple(_cell(contents, p, m) for (p, _), m in zip(places, found, strict=True))
+        values = [contents.numbers.find(name, protocol, unit) for protocol, unit in places]
+        if any(values):
+            yield (
+                term(name).title,
+                about,
+                tuple(_cell(contents, p, m) for (p, _), m in zip(places, values, strict=True)),
+            )
     best = [next(iter(contents.numbers.rivals(protocol, unit)), None) for protocol, unit in places]
     if any(best):
         cells = (
@@ -270,16 +274,16 @@ def _cell(contents: RunData, protocol: str, metric: Metric | None, who: str = ""
 
 def _misuse(contents: RunData) -> tuple[str, ...]:
     """Uses that the evidence of this run does not support."""
-    found = ["Care of any person: no diagnosis, no screening, no triage, no treatment decision."]
+    limits = ["Care of any person: no diagnosis, no screening, no triage, no treatment decision."]
     honest = compare_with_baselines(contents, "honest") if "honest" in contents.protocols else None
     if honest is not None and not honest.beats:
-        found.append("Any claim that it has learnt the disease: it was not shown to beat classifiers that have not.")
+        limits.append("Any claim that it has learnt the disease: it was not shown to beat classifiers that have not.")
     if names := [contents.title(name) for name in contents.not_evaluable()]:
-        found.append(f"Telling {listed([f'“{name}”' for name in names], 'or')} from the rest: that was never tested.")
+        limits.append(f"Telling {listed([f'“{name}”' for name in names], 'or')} from the rest: that was never tested.")
     if any(contents.leaky(protocol) for protocol in contents.protocols):
-        found.append("Quoting the leaked figure as if it held for new people.")
+        limits.append("Quoting the leaked figure as if it held for new people.")
     if not contents.cohort.subjects_known:
-        found.append("Claims about new people: the subjects are not known.")
-    found.append("Scans of other hospitals, scanners, ages or diseases than those it was tested on.")
-    found.append("Anything that is none of its classes: it always answers with one of them.")
-    return tuple(found)
+        limits.append("Claims about new people: the subjects are not known.")
+    limits.append("Scans of other hospitals, scanners, ages or diseases than those it was tested on.")
+    limits.append("Anything that is none of its classes: it always answers with one of them.")
+    return tuple(limits)

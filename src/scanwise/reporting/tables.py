@@ -48,18 +48,22 @@ def write_prediction_tables(run: Run, protocol: str, predictions: Predictions, b
     """
     folder = run.tables_of(protocol)
     units = [predictions] if by_subject is None else [predictions, by_subject]
-    for said in units:
-        name = layout.predictions_file(said.unit)
-        rows = said.rows()
+    for unit_predictions in units:
+        name = layout.predictions_file(unit_predictions.unit)
+        rows = unit_predictions.rows()
         header = list(rows[0]) if rows else []
         write_table(header, ([row[column] for column in header] for row in rows), folder / name)
     write_table(
         REPORT_COLUMNS,
-        [row for said in units for row in classification_report_rows(said)],
+        [row for unit_predictions in units for row in classification_report_rows(unit_predictions)],
         folder / layout.CLASSIFICATION_REPORT,
     )
     header = ["unit", "label", *(f"predicted_{name}" for name in predictions.classes)]
-    write_table(header, [row for said in units for row in _confusion_rows(said)], folder / layout.CONFUSION_MATRIX)
+    write_table(
+        header,
+        [row for unit_predictions in units for row in _confusion_rows(unit_predictions)],
+        folder / layout.CONFUSION_MATRIX,
+    )
 
 
 def write_overview_tables(run: Run) -> None:
@@ -93,7 +97,7 @@ def read_predictions(path: Path) -> Predictions:
         start, end = header.index("predicted") + 1, header.index("set")
         columns = dict(zip(header, map(list, zip(*rows, strict=True)), strict=True)) if rows else {}
         classes = tuple(name.removeprefix("p_") for name in header[start:end])
-        place = {name: index for index, name in enumerate(classes)}
+        index_of = {name: index for index, name in enumerate(classes)}
         return Predictions(
             scans=np.array(columns["path"] if unit == "scan" else [""] * len(rows), dtype=np.str_),
             scan_counts=None if unit == "scan" else np.array(columns["scans"], dtype=np.int64),
@@ -103,7 +107,7 @@ def read_predictions(path: Path) -> Predictions:
             sets=_read_sets(columns["set"], classes),
             entropy=np.array([float(cell) for cell in columns["entropy"]]),
             abstain=np.array([cell == "True" for cell in columns["abstain"]]),
-            labels=np.array([place[cell] for cell in columns["label"]], dtype=np.int64),
+            labels=np.array([index_of[cell] for cell in columns["label"]], dtype=np.int64),
             groups={name: np.array(columns[name], dtype=np.str_) for name in header[2 : start - 2]},
             unit=unit,
             **{name: _read_later(columns.get(name, []), name in FLAG_COLUMNS) for name in LATER_COLUMNS},
@@ -114,9 +118,9 @@ def read_predictions(path: Path) -> Predictions:
         ) from error
 
 
-def classification_report_rows(said: Predictions) -> list[Row]:
+def classification_report_rows(predictions: Predictions) -> list[Row]:
     """Precision, recall, specificity and F1 of each class, then their plain and weighted means."""
-    matrix = confusion_counts(said).astype(np.float64)
+    matrix = confusion_counts(predictions).astype(np.float64)
     scores = np.stack(
         [
             measure(matrix)
@@ -131,11 +135,14 @@ def classification_report_rows(said: Predictions) -> list[Row]:
     )
     support = matrix.sum(axis=1)
     rows: list[Row] = [
-        (said.unit, "class", name, *scores[index], int(support[index])) for index, name in enumerate(said.classes)
+        (predictions.unit, "class", name, *scores[index], int(support[index]))
+        for index, name in enumerate(predictions.classes)
     ]
     present, total = support > 0, int(support.sum())  # a class that nobody in the test has cannot be averaged
-    rows.append((said.unit, "macro", "", *scores[present].mean(axis=0), total))
-    rows.append((said.unit, "weighted", "", *np.average(scores[present], axis=0, weights=support[present]), total))
+    rows.append((predictions.unit, "macro", "", *scores[present].mean(axis=0), total))
+    rows.append(
+        (predictions.unit, "weighted", "", *np.average(scores[present], axis=0, weights=support[present]), total)
+    )
     return rows
 
 
@@ -150,9 +157,9 @@ def class_distribution_rows(cohort: Cohort, split: Split) -> list[tuple[str, int
     ]
 
 
-def _confusion_rows(said: Predictions) -> list[Row]:
-    matrix = confusion_counts(said)
-    return [(said.unit, name, *map(int, matrix[index])) for index, name in enumerate(said.classes)]
+def _confusion_rows(predictions: Predictions) -> list[Row]:
+    matrix = confusion_counts(predictions)
+    return [(predictions.unit, name, *map(int, matrix[index])) for index, name in enumerate(predictions.classes)]
 
 
 def _rival_rows(metrics: Sequence[Metric]) -> list[Row]:
@@ -175,10 +182,10 @@ def _rival_rows(metrics: Sequence[Metric]) -> list[Row]:
 
 
 def _write_histories(run: Run) -> None:
-    found = [(fit, *read_csv(fit.history)) for fit in run.fits() if fit.history.is_file()]
-    header = list(dict.fromkeys(name for _, names, _ in found for name in names))
+    histories = [(fit, *read_csv(fit.history)) for fit in run.fits() if fit.history.is_file()]
+    header = list(dict.fromkeys(name for _, names, _ in histories for name in names))
     rows: list[Row] = []
-    for fit, names, lines in found:
+    for fit, names, lines in histories:
         for line in lines:
             cells = dict(zip(names, line, strict=True))
             rows.append((fit.protocol, fit.fold, *(_number(cells.get(name, "")) for name in header)))

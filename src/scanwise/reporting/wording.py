@@ -48,8 +48,8 @@ def term(name: str) -> MetricSpec:
 
 def model_title(name: str) -> str:
     """Title of a model; an unknown name is its own title."""
-    known = {**MODELS, **PARTS}
-    return known[name][0] if name in known else name.replace("_", " ").capitalize()
+    titles = {**MODELS, **PARTS}
+    return titles[name][0] if name in titles else name.replace("_", " ").capitalize()
 
 
 def fixed(value: float, decimals: int) -> str:
