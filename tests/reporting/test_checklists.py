@@ -35,7 +35,7 @@ def test_ethics_and_funding_are_never_claimed(make_run: Make) -> None:
     contents = RunData.of(make_run())
     found = {item.number: item for item in checklists.fill_checklist(contents, checklists.TRIPOD)}
     assert not any(found[number].supported for number in ("8a", "17", "18a", "18b", "19"))
-    assert "authors must say it" in found["17"].text
+    assert "authors must add it" in found["17"].text
 
 
 def test_a_file_that_is_gone_supports_nothing(make_run: Make, tmp_path: Path) -> None:

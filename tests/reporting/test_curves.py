@@ -54,7 +54,7 @@ def test_drawings_are_well_formed_told_in_words_and_the_same_again(draw: Callabl
 def test_words_say_what_is_drawn() -> None:
     assert "Stroke &amp; co 0.81 (0.50 by calling all positive)" in _recall()
     words = _chances()
-    assert "truly Stroke: median 0.85, 100 % at 0.5 or above" in words.replace("\u00a0", " ")
+    assert "true Stroke: median 0.85, 100 % at 0.5 or above" in words.replace("\u00a0", " ")
     assert "Never tested" not in words
     assert "nowhere better" in _benefit(better=False)
     assert "between 1 % and 49 %" in _benefit().replace("\u00a0", " ")

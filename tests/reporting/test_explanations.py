@@ -134,7 +134,7 @@ def test_words_are_summed_up_by_class(explained: Explained) -> None:
 
 def test_a_network_of_words_alone_has_neither_pictures_nor_shares(explained: Explained) -> None:
     page = explained(fuses=False)
-    assert "Why these answers: words" in page
+    assert "Explanations: words" in page
     assert "reads words alone" in page
     assert "of what the classifier gets" not in page
     assert "<img" not in page
@@ -173,7 +173,7 @@ def test_files_of_an_older_scanwise_are_left_out(make_run: Callable[..., Run], t
     write_csv(("path", "token"), [("a/0.png", 7)], tmp_path / "heatmaps" / "words.csv")
     page = section(RunData.of(make_run()), tmp_path)
     assert "Sanity checks of the maps" in page
-    assert "Which words spoke" not in page
+    assert "Effects of words" not in page
 
 
 def test_of_many_titles_each_class_shows_its_surest_first() -> None:

@@ -36,7 +36,7 @@ def test_leaked_figures_do_not_leave(make_run: Make) -> None:
     leaked = replace(contents, fits=tuple(f for f in contents.fits if f.split.protocol == "published"))
     text = model_card.build_model_card(leaked)
     assert ModelCard(text).data.eval_results is None
-    assert "never judged on new people" in text
+    assert "never tested on new people" in text
     assert "%" not in text.partition("## Evaluation")[2]
 
 

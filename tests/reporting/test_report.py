@@ -151,7 +151,7 @@ def test_says_what_is_wrong_exactly_when_it_is(
 ) -> None:
     page = page_of(**wishes)
     assert (LEAKED in page) == leaked
-    assert ("The same people, or the same pictures, were used to learn and to judge" in words(page)) == leaked
+    assert ("The same people, or the same pictures, were used to train and to test" in words(page)) == leaked
     assert ("Quoting the leaked figure" in page) == leaked
     assert ("“Moderate Dementia” is not evaluable: 2 subjects have it" in words(page)) == (
         not_evaluable and not unknown
@@ -219,7 +219,7 @@ def test_verdict_needs_an_interval_above_zero(make_run: Make, page_of: Page, ski
     found = compare_with_baselines(RunData.of(run), "honest")
     assert found is not None
     assert found.beats == beats
-    assert ("It beats every trivial rival" in page) == beats
+    assert ("It beats every baseline" in page) == beats
     assert ("It does not beat" in page) != beats
 
 

@@ -73,7 +73,7 @@ def run(make_run: Make, tmp_path: Path) -> Run:
 def test_alarm_is_stated_with_threshold_price_and_people(run: Run) -> None:
     text = text_of(learnt(run))
     assert "more than 1.75 times as far from the training scans as scans usually do" in text
-    assert "set on 40 calibration subjects: of scans like theirs, at most 5 % are flagged for nothing" in text
+    assert "set on 40 calibration subjects: of scans like theirs, at most 5 % are false alarms" in text
     assert "asked for" not in text
     assert "False alarms on the test set: by subject 3 % (1–15), 34 subjects." in text
     assert "its prediction set has no guarantee" in text
@@ -81,12 +81,12 @@ def test_alarm_is_stated_with_threshold_price_and_people(run: Run) -> None:
 
 def test_price_that_is_higher_than_asked_for_is_said(run: Run) -> None:
     text = text_of(learnt(run, count=9, share=0.1))
-    assert "at most 10 % are flagged for nothing, on average (asked for: 5 %, for which there are too few)" in text
+    assert "at most 10 % are false alarms, on average (target: 5 %, for which there are too few)" in text
 
 
 def test_deferral_is_said_as_a_clinic_reads_it(run: Run) -> None:
     text = text_of(learnt(run))
-    assert "It answers 50 % of subjects at 10 % error or less, and leaves the others to a person." in text
+    assert "It answers 50 % of subjects at 10 % error or less, and leaves the others to review." in text
     assert "holds with 90 % probability" in text
     assert re.search(r"at most 20 % 40 calibration subjects 75 % 74 % \(56–87\) 12 % \(3–31\)", text)
     assert "Mean error (AURC)" in text
@@ -109,8 +109,8 @@ def test_run_without_any_of_it_shows_the_curve_alone(run: Run) -> None:
     assert found is not None
     assert (found.strange, found.answered, found.tables) == ("", "", ())
     text = text_of(run)
-    assert "Scans unlike any" not in text
-    assert "People it is too unsure about" in text
+    assert "Scans unlike training" not in text
+    assert "Subjects with too uncertain predictions" in text
 
 
 def test_curve_says_where_it_ends(run: Run) -> None:

@@ -92,7 +92,7 @@ def test_words_are_named_with_what_they_gave(run: Run) -> None:
     falls = {row["word"]: float(row["fall_of_log_odds"]) for row in read if row["target"] == row["truth"]}
     assert np.mean([fall for word, fall in falls.items() if word in CLASSES]) > 0
     page = run.report.read_text(encoding="utf-8")
-    assert "Which words spoke" in page
+    assert "Effects of words" in page
     assert "of what the classifier gets" in page
 
 
@@ -165,7 +165,7 @@ def test_a_network_of_words_alone(tmp_path: Path, manifest: Path) -> None:
     assert {row["share_of_image"] for row in rows} == {""}
     assert not {row["word"] for row in rows} & set(CLASSES)  # as the network reads them
     assert any(float(row["fall_of_log_odds"] or 0) > 0.2 for row in rows)
-    assert "Why these answers: words" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "Explanations: words" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     said = run_command("explain", tmp_path / "run", "--manifest", manifest, "--out", tmp_path / "maps")
     assert said.code == 0, said.err
     assert [path.name for path in (tmp_path / "maps").iterdir()] == ["words.csv"]
