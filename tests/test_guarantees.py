@@ -269,7 +269,7 @@ def test_the_detector_has_its_alarm_thresholds_from_calibration_subjects(fitted:
     saved = NoveltyDetector.load(fitted.fit.novelty)
 
     def distances(detector: NoveltyDetector) -> tuple[FloatArray, float]:
-        return detector.distances(fitted.logits["test"]), detector.cuts["scan"].threshold
+        return detector.distances(fitted.logits["test"]), detector.thresholds["scan"].threshold
 
     def same(detector: NoveltyDetector) -> bool:
         return all(np.allclose(*pair, rtol=1e-4) for pair in zip(distances(saved), distances(detector), strict=True))
