@@ -1,5 +1,6 @@
 """Files carry the number of their format; older ones are read, newer ones refused."""
 
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from scanwise.errors import RunError
 from scanwise.migrations import FORMATS, check_format
 from scanwise.records import Logits
-from scanwise.run import Run, write_json, write_text
+from scanwise.run import Run, read_json, write_json, write_text
+from tiny import run_command, write_scans
 
 LOGITS = Logits(np.zeros((2, 1, 2)), np.array([0, 1]), np.array(["a", "b"]), np.array(["p", "q"]), ("no", "yes"))
 
@@ -39,3 +41,36 @@ def test_a_run_of_a_newer_version_is_not_opened(tmp_path: Path) -> None:
     write_json({"format": 99}, tmp_path / "provenance.json")
     with pytest.raises(RunError, match="format 99"):
         Run.open(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that scanwise 0.1 wrote, and its scans; its report, bundle and checkpoints are left out to keep it small."""
+    folder = tmp_path_factory.mktemp("stored")
+    with tarfile.open(Path(__file__).parent / "data" / "run-0.1.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+def test_a_run_of_0_1_is_reported_resumed_used_and_evaluated(stored: Path) -> None:
+    run, scans = stored / "run", stored / "scans"
+    before = (run / "tables" / "predictions.csv").read_bytes()
+    trained = (run / "fits" / "honest" / "0" / "model.safetensors").read_bytes()
+    assert "format" not in read_json(run / "provenance.json")
+    assert run_command("report", run).code == 0
+    pattern = ("--subject", r"([^/]+)_\d+\.png")
+    resumed = run_command(
+        "fit", stored / "tiny.yaml", "--data", scans, "--out", run, *pattern, "--device", "cpu", "--resume"
+    )
+    assert resumed.code == 0, resumed.err
+    assert (run / "tables" / "predictions.csv").read_bytes() == before
+    assert (run / "fits" / "honest" / "0" / "model.safetensors").read_bytes() == trained  # nothing was trained again
+    assert read_json(run / "provenance.json")["format"] == FORMATS["run"]
+    assert run_command("predict", run, scans / "nondemented", "--device", "cpu").code == 0
+    others = write_scans(stored / "others", {path.name: 24 for path in sorted(scans.iterdir())})
+    for path in scans.rglob("*.png"):
+        (others / path.relative_to(scans)).unlink()
+    evaluated = run_command(
+        "evaluate", run, "--data", others, *pattern, "--out", stored / "external", "--device", "cpu"
+    )
+    assert evaluated.code == 0, evaluated.err
