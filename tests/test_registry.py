@@ -53,7 +53,7 @@ def test_versions_count_up_and_are_found_by_name_and_number(tmp_path: Path, wher
     other = registry.register(tmp_path / "one", "hearts", registry=where)
     assert [version.number for version in (first, second, other)] == [1, 2, 1]
     for number, content in ((1, "one"), (2, "two"), (None, "two")):
-        found = registry.find("brains", number, registry=where)
+        found = registry.find_version("brains", number, registry=where)
         assert (found.path / "bundle.json").read_text() == content
         assert (found.path / "model.safetensors").read_bytes() == content.encode() * 9
 
@@ -62,9 +62,9 @@ def test_versions_count_up_and_are_found_by_name_and_number(tmp_path: Path, wher
 def test_what_is_not_there_is_told(tmp_path: Path, where: str | Path) -> None:
     registry.register(run_of(tmp_path, "one"), "brains", registry=where)
     with pytest.raises(RunError, match=r"no version 7 of 'brains'.*there are 1"):
-        registry.find("brains", 7, registry=where)
+        registry.find_version("brains", 7, registry=where)
     with pytest.raises(RunError, match="no model 'lungs'"):
-        registry.find("lungs", registry=where)
+        registry.find_version("lungs", registry=where)
 
 
 def test_a_number_is_never_given_twice(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_half_a_version_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(Exception, match="No space left"):
         registry.register(run, "brains", registry=tmp_path / "registry")
     with pytest.raises(RunError, match="no model"):
-        registry.find("brains", registry=tmp_path / "registry")
+        registry.find_version("brains", registry=tmp_path / "registry")
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "-a", "a/b"])
@@ -104,7 +104,7 @@ def test_what_mlflow_has_no_registry_at_is_refused(tmp_path: Path, scanwise: Com
     assert said.code == 2
     assert f"MLflow has none at {place.partition(':')[0].lower()}://. Give a folder" in said.refusal
     with pytest.raises(StorageError, match="cannot be a registry"):
-        registry.find("brains", registry=place)
+        registry.find_version("brains", registry=place)
 
 
 @mlflow
@@ -113,7 +113,7 @@ def test_what_a_database_lacks_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     run = run_of(tmp_path, "one")
     for ask in (
         lambda: registry.register(run, "brains", registry=LACKING),
-        lambda: registry.find("brains", registry=LACKING),
+        lambda: registry.find_version("brains", registry=LACKING),
     ):
         with pytest.raises(StorageError, match="needs the package pymysql"):
             ask()

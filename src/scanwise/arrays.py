@@ -31,7 +31,7 @@ def softmax(logits: FloatArray) -> FloatArray:
 
 
 def ends_of_ties(values: FloatArray) -> IntArray:
-    """Of sorted values, where each run of equal ones ends; infinities are equal to each other.
+    """Ends of the runs of equal values in a sorted array; infinities are equal to each other.
 
     >>> ends_of_ties(np.array([1.0, 1.0, 2.0, np.inf, np.inf]))
     array([1, 2, 4])

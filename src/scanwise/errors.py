@@ -1,4 +1,4 @@
-"""What can go wrong, in words that say what happened, what was expected and what to do.
+"""Every error, with what happened, what was expected and what to do.
 
 ScanwiseError                 every error that scanwise raises on purpose          exit code 2
 ├── RecipeError               a recipe, or a `--set`, says something it may not
@@ -63,13 +63,13 @@ class WeightsError(ScanwiseError):
     """Weights that do not fit the network, or that cannot be had."""
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """The hint that ends a message about an unknown word; empty when nothing is near.
 
     >>> did_you_mean("epoch", ["epochs", "batch"])
     " Did you mean 'epochs'?"
     """
-    near = get_close_matches(word, list(known), n=1)
+    near = get_close_matches(word, list(choices), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 

@@ -19,7 +19,7 @@ from scanwise.errors import RunError, StorageError
 from scanwise.run import writing
 
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks", "databricks-uc", "uc", "file")
-"""Of URLs where MLflow can have a registry; those of databases may add +DRIVER."""
+"""URL schemes of MLflow registries; those of databases may add +DRIVER."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Version:
 
 
 def registry_place() -> str:
-    """Where versions lie: `SCANWISE_REGISTRY` (a folder, or MLflow's registry), or the user's data folder."""
+    """The registry: `SCANWISE_REGISTRY` (a folder, or MLflow's registry), or the user's data folder."""
     from platformdirs import user_data_path
 
     return os.environ.get("SCANWISE_REGISTRY") or str(user_data_path("scanwise") / "registry")
@@ -50,17 +50,17 @@ def register(run: str | Path, name: str, *, registry: str | Path = "") -> Versio
     Args:
         run: a run folder, or a bundle.
         name: letters, digits, dots, dashes and underscores.
-        registry: a folder (unsaid, that of `registry_place`), or MLflow's registry as `sqlite:///FILE` or its URL.
+        registry: a folder (default: that of `registry_place`), or MLflow's registry as `sqlite:///FILE` or its URL.
 
     Raises:
         RunError: if there is no bundle, or the name cannot be one.
         StorageError: if the registry is of a kind that there is not, or cannot be reached or written.
     """
     _refuse_name(name)
-    bundle, place = _bundle_of(Path(run)), _place(registry)
-    if _is_mlflow(place):
-        return _register_mlflow(bundle, name, place)
-    folder = Path(place) / name
+    bundle, location = _bundle_of(Path(run)), _place(registry)
+    if _is_mlflow(location):
+        return _register_mlflow(bundle, name, location)
+    folder = Path(location) / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -72,7 +72,7 @@ def register(run: str | Path, name: str, *, registry: str | Path = "") -> Versio
     return Version(name, number, folder / str(number))
 
 
-def find(name: str, number: int | None = None, *, registry: str | Path = "") -> Version:
+def find_version(name: str, number: int | None = None, *, registry: str | Path = "") -> Version:
     """Look up a version of a name, the last one unless a number is given.
 
     Raises:
@@ -80,22 +80,22 @@ def find(name: str, number: int | None = None, *, registry: str | Path = "") -> 
         StorageError: if the registry is of a kind that there is not, or cannot be reached.
     """
     _refuse_name(name)
-    place = _place(registry)
-    if _is_mlflow(place):
-        return _find_mlflow(name, number, place)
-    folder = Path(place) / name
-    known = _numbers(folder)
-    chosen = _choose(name, number, known, str(folder.parent))
+    location = _place(registry)
+    if _is_mlflow(location):
+        return _find_mlflow(name, number, location)
+    folder = Path(location) / name
+    numbers = _numbers(folder)
+    chosen = _choose(name, number, numbers, str(folder.parent))
     return Version(name, chosen, folder / str(chosen))
 
 
-def _choose(name: str, number: int | None, known: list[int], place: str) -> int:
-    if not known:
-        raise RunError(f"There is no model {name!r} in the registry {place}. Register a run under that name first.")
-    chosen = max(known) if number is None else number
-    if chosen not in known:
-        told = ", ".join(str(version) for version in sorted(known))
-        raise RunError(f"There is no version {chosen} of {name!r} in the registry {place}; there are {told}.")
+def _choose(name: str, number: int | None, numbers: list[int], location: str) -> int:
+    if not numbers:
+        raise RunError(f"There is no model {name!r} in the registry {location}. Register a run under that name first.")
+    chosen = max(numbers) if number is None else number
+    if chosen not in numbers:
+        listed = ", ".join(str(version) for version in sorted(numbers))
+        raise RunError(f"There is no version {chosen} of {name!r} in the registry {location}; there are {listed}.")
     return chosen
 
 
@@ -117,27 +117,27 @@ def _bundle_of(path: Path) -> Path:
 
 
 def _place(registry: str | Path) -> str:
-    place = str(registry or registry_place())
-    if (scheme := _scheme(place)) and scheme.partition("+")[0] not in SCHEMES:
+    location = str(registry or registry_place())
+    if (scheme := _scheme(location)) and scheme.partition("+")[0] not in SCHEMES:
         raise StorageError(
-            f"{place} cannot be a registry: MLflow has none at {scheme}://. Give a folder, MLflow's registry in a file as "
+            f"{location} cannot be a registry: MLflow has none at {scheme}://. Give a folder, MLflow's registry in a file as "
             "sqlite:///FILE, or the http(s) URL of its server."
         )
-    return place
+    return location
 
 
-def _is_mlflow(place: str) -> bool:
-    return bool(_scheme(place))
+def _is_mlflow(location: str) -> bool:
+    return bool(_scheme(location))
 
 
-def _scheme(place: str) -> str:
-    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", place)
-    return found[1].lower() if found else ""
+def _scheme(location: str) -> str:
+    existing = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", location)
+    return existing[1].lower() if existing else ""
 
 
 @contextmanager
 def _mlflow(uri: str) -> Iterator[Any]:
-    """A client of MLflow; what goes wrong with MLflow in the block is told in one line."""
+    """A client of MLflow; what goes wrong with MLflow in the block becomes one line."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     try:
         from mlflow.exceptions import MlflowException
@@ -147,8 +147,8 @@ def _mlflow(uri: str) -> Iterator[Any]:
     try:
         yield MlflowClient(uri, uri)
     except MlflowException as error:
-        said = str(error).strip().split("\n", 1)[0][:200]
-        raise StorageError(f"MLflow's registry at {uri} refused: {said}") from error
+        message = str(error).strip().split("\n", 1)[0][:200]
+        raise StorageError(f"MLflow's registry at {uri} refused: {message}") from error
     except ModuleNotFoundError as error:
         raise StorageError(f"MLflow's registry at {uri} needs the package {error.name}. Install it.") from error
 
@@ -157,18 +157,18 @@ def _register_mlflow(bundle: Path, name: str, uri: str) -> Version:
     with _mlflow(uri) as client:
         if not client.search_registered_models(f"name = '{name}'"):
             client.create_registered_model(name)
-        found = client.get_experiment_by_name(name)
+        existing = client.get_experiment_by_name(name)
         # Of a database in a file, the artifacts lie beside it, not where scanwise happens to be started.
         beside = (
             Path(uri.partition(":///")[2]).resolve().parent / "artifacts" / name if uri.startswith("sqlite") else None
         )
-        place = beside.as_uri() if beside else None
-        experiment = found.experiment_id if found else client.create_experiment(name, artifact_location=place)
+        location = beside.as_uri() if beside else None
+        experiment = existing.experiment_id if existing else client.create_experiment(name, artifact_location=location)
         run = client.create_run(experiment, run_name=bundle.resolve().parent.name)
         client.log_artifacts(run.info.run_id, str(bundle), "bundle")
         client.set_terminated(run.info.run_id)
-        made = client.create_model_version(name, f"{run.info.artifact_uri}/bundle", run.info.run_id)
-    return find(name, int(made.version), registry=uri)
+        created = client.create_model_version(name, f"{run.info.artifact_uri}/bundle", run.info.run_id)
+    return find_version(name, int(created.version), registry=uri)
 
 
 def _find_mlflow(name: str, number: int | None, uri: str) -> Version:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scanwise.cohort.classes import SCALES, STAGES, Classes, check_stage_names, resolve_classes, spelling
+from scanwise.cohort.classes import SCALES, STAGES, Classes, check_stage_names, normalise_label, resolve_classes
 from scanwise.errors import DataError, RecipeError
 from scanwise.metrics import METRICS
 from scanwise.recipe import Recipe
@@ -55,7 +55,7 @@ def test_only_the_stages_that_are_there_and_two_spellings_of_one_are_one() -> No
 def test_every_alias_leads_to_one_stage_and_every_stage_has_a_title(scale: str) -> None:
     aliases = [alias for names in SCALES[scale].values() for alias in names] + list(SCALES[scale])
     assert len(aliases) == len(set(aliases))
-    assert all(spelling(alias) == alias for alias in aliases)
+    assert all(normalise_label(alias) == alias for alias in aliases)
     assert set(SCALES[scale]) <= set(STAGES)
 
 

@@ -134,7 +134,7 @@ def test_the_newest_version_arrives_and_is_kept(kaggle: Kaggle, user: Path) -> N
     place = kaggle_download.download_dataset("me/scans")
     assert place == user / "datasets" / "me" / "scans" / "versions" / "2"
     assert (place / "version.txt").read_text() == "2"
-    found = layouts.discover(place)
+    found = layouts.discover_scans(place)
     assert sorted(set(found.groups["modality"].tolist())) == ["", "BT", "MR"]
     asked = list(kaggle.asked)
     assert kaggle_download.download_dataset("me/scans") == place
@@ -158,7 +158,7 @@ def test_a_newer_version_if_asked_for(kaggle: Kaggle) -> None:
 def test_to_a_folder_of_the_user(kaggle: Kaggle, tmp_path: Path) -> None:
     out = tmp_path / "here"
     assert kaggle_download.download_dataset("me/scans", out) == out
-    assert len(layouts.discover(out)) == 12
+    assert len(layouts.discover_scans(out)) == 12
     assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")] == []
     assert "already holds something" in refusal(out=out)
 
@@ -189,7 +189,7 @@ def test_a_cache_filled_beforehand_needs_no_network(offline: None, user: Path) -
     newest = fill(user, 10)
     assert kaggle_download.download_dataset("me/scans") == newest
     assert kaggle_download.download_dataset("me/scans/versions/1").name == "1"
-    assert len(layouts.discover(newest)) == 12
+    assert len(layouts.discover_scans(newest)) == 12
 
 
 def test_an_unfinished_copy_is_not_used(offline: None, user: Path) -> None:

@@ -78,18 +78,18 @@ def test_what_was_hidden_can_be_read_again_by_its_new_names(ward: Path) -> None:
 
 
 def test_hiding_twice_is_hiding_once_and_follows_what_has_moved(ward: Path) -> None:
-    one = pseudonymised_paths.pseudonymise_listing(layouts.discover(ward))
-    two = pseudonymised_paths.pseudonymise_listing(layouts.discover(ward))
+    one = pseudonymised_paths.pseudonymise_listing(layouts.discover_scans(ward))
+    two = pseudonymised_paths.pseudonymise_listing(layouts.discover_scans(ward))
     assert (one.root, one.path.tolist()) == (two.root, two.path.tolist())
     assert one.root.is_relative_to(cache_folder())
     shutil.rmtree(ward / "train" / "NonDemented" / "Hummelbrand")
-    assert len(pseudonymised_paths.pseudonymise_listing(layouts.discover(ward))) == len(one) - 4
+    assert len(pseudonymised_paths.pseudonymise_listing(layouts.discover_scans(ward))) == len(one) - 4
 
 
 def test_another_key_gives_other_names(ward: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = pseudonymised_paths.pseudonymise_listing(layouts.discover(ward))
+    one = pseudonymised_paths.pseudonymise_listing(layouts.discover_scans(ward))
     monkeypatch.setenv("SCANWISE_KEY", "another key")
-    two = pseudonymised_paths.pseudonymise_listing(layouts.discover(ward))
+    two = pseudonymised_paths.pseudonymise_listing(layouts.discover_scans(ward))
     assert one.root != two.root
     assert not set(one.path.tolist()) & set(two.path.tolist())
 
@@ -98,4 +98,4 @@ def test_no_place_for_links(ward: Path, tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("SCANWISE_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(StorageError, match="SCANWISE_CACHE"):
-        pseudonymised_paths.pseudonymise_listing(layouts.discover(ward))
+        pseudonymised_paths.pseudonymise_listing(layouts.discover_scans(ward))

@@ -83,26 +83,26 @@ def test_the_second_time_only_what_changed_is_fetched(s3: Any, scans: Scans, fet
 def test_a_folder_that_came_after_the_first_look_is_seen(s3: Any, scans: Scans) -> None:
     s3.pipe("bucket/scans/other.txt", b"x")
     with pytest.raises(DataError, match="nothing at"):
-        remote.mirror("s3://bucket/scans/new")
+        remote.mirror_folder("s3://bucket/scans/new")
     upload(s3fs.S3FileSystem(skip_instance_cache=True), scans.classes(each=2), "bucket/scans/new")
     assert len(cohort.read_cohort("s3://bucket/scans/new", RECIPE).cohort) == 4
 
 
 def test_a_file_that_vanished_from_the_mirror_is_fetched_again(s3: Any, scans: Scans, fetched: list[str]) -> None:
     upload(s3, scans.classes(each=2), "bucket/scans")
-    local = remote.mirror("s3://bucket/scans")
+    local = remote.mirror_folder("s3://bucket/scans")
     (local / "NonDemented" / "s0.png").unlink()
     fetched.clear()
-    remote.mirror("s3://bucket/scans")
+    remote.mirror_folder("s3://bucket/scans")
     assert fetched == ["bucket/scans/NonDemented/s0.png"]
 
 
 def test_a_damaged_index_costs_a_download_and_no_more(s3: Any, scans: Scans, fetched: list[str]) -> None:
     upload(s3, scans.classes(each=2), "bucket/scans")
-    local = remote.mirror("s3://bucket/scans")
+    local = remote.mirror_folder("s3://bucket/scans")
     (local / ".scanwise-mirror.json").write_text("{")
     fetched.clear()
-    remote.mirror("s3://bucket/scans")
+    remote.mirror_folder("s3://bucket/scans")
     assert len(fetched) == 4
 
 
@@ -123,9 +123,9 @@ def test_a_broken_transfer_is_told_leaves_no_scan_behind_and_goes_on_later(
     with monkeypatch.context() as patch:
         patch.setattr(s3, "get", breaks)
         with pytest.raises(DataError, match=r"broke off: ConnectionError: the line is dead\. Run it again"):
-            remote.mirror("s3://bucket/scans")
+            remote.mirror_folder("s3://bucket/scans")
     fetched.clear()
-    local = remote.mirror("s3://bucket/scans")
+    local = remote.mirror_folder("s3://bucket/scans")
     assert len(fetched) == 4  # the first two are kept
     assert len([file for file in local.rglob("*") if file.is_file() and not file.name.startswith(".")]) == 6
     assert not list(local.rglob("*.part"))
@@ -135,7 +135,7 @@ def test_a_changed_scan_whose_transfer_broke_is_not_taken_for_new(
     s3: Any, scans: Scans, fetched: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload(s3, scans.classes(each=2), "bucket/scans")
-    local = remote.mirror("s3://bucket/scans")
+    local = remote.mirror_folder("s3://bucket/scans")
     s3.pipe("bucket/scans/NonDemented/s0.png", b"new content")
 
     def breaks(names: list[str], parts: list[str]) -> None:
@@ -144,9 +144,9 @@ def test_a_changed_scan_whose_transfer_broke_is_not_taken_for_new(
     with monkeypatch.context() as patch:
         patch.setattr(s3, "get", breaks)
         with pytest.raises(DataError, match="broke off"):
-            remote.mirror("s3://bucket/scans")
+            remote.mirror_folder("s3://bucket/scans")
     fetched.clear()
-    remote.mirror("s3://bucket/scans")
+    remote.mirror_folder("s3://bucket/scans")
     assert fetched == ["bucket/scans/NonDemented/s0.png"]
     assert (local / "NonDemented" / "s0.png").read_bytes() == b"new content"
 
@@ -159,7 +159,7 @@ def test_a_full_disk_while_fetching(s3: Any, scans: Scans, monkeypatch: pytest.M
 
     monkeypatch.setattr(s3, "get", full)
     with pytest.raises(StorageError, match="SCANWISE_CACHE"):
-        remote.mirror("s3://bucket/scans")
+        remote.mirror_folder("s3://bucket/scans")
 
 
 def test_the_markers_that_consoles_make_for_folders_are_no_scans(s3: Any, scans: Scans) -> None:

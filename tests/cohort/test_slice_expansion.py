@@ -32,7 +32,7 @@ def listed(root: Path, *paths: str, **columns: object) -> Listing:
 def test_pictures_stay_as_they_are_and_are_not_opened(scans: Scans, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slice_expansion, "kind_of", lambda head: pytest.fail("opened"))
     root = scans.classes(each=2)
-    given = layouts.discover(root)
+    given = layouts.discover_scans(root)
     found, rows = expand_slices(given, Data())
     assert found.path.tolist() == given.path.tolist()
     assert rows.tolist() == [0, 1, 2, 3]

@@ -63,7 +63,7 @@ def test_a_column_in_which_nothing_is_said(tmp_path: Path, suffix: str) -> None:
 def test_every_kind_is_a_manifest(tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"scans{suffix}"
     table_files.write_user_table(COLUMNS, file, file)
-    found = layouts.discover(file)
+    found = layouts.discover_scans(file)
     assert found.path.tolist() == COLUMNS["path"]
     assert found.label.tolist() == COLUMNS["label"]
     assert found.subject is not None
@@ -85,7 +85,7 @@ def test_numbers_and_dates_of_excel_and_parquet_are_as_people_type_them(tmp_path
 def test_missing_values_are_named_by_their_rows(tmp_path: Path) -> None:
     file = excel(tmp_path / "t.xlsx", [["path", "label"], ["a.png", "x"], [None, None], ["b.png", None]])
     with pytest.raises(DataError, match=r"'label' is empty in 1 rows \(lines 4\)"):
-        layouts.discover(file)
+        layouts.discover_scans(file)
 
 
 # --- merged cells ---
@@ -100,7 +100,7 @@ ROWS: list[list[object]] = [
 
 
 def test_cells_merged_downwards_are_filled_and_told(tmp_path: Path) -> None:
-    found = layouts.discover(excel(tmp_path / "t.xlsx", ROWS, "B2:B3", "C2:C4"))
+    found = layouts.discover_scans(excel(tmp_path / "t.xlsx", ROWS, "B2:B3", "C2:C4"))
     assert found.label.tolist() == ["x", "x", "y", "y"]
     assert found.subject is not None
     assert found.subject.tolist() == ["p", "p", "p", "q"]
@@ -119,7 +119,7 @@ def test_cells_merged_otherwise_are_refused_by_name(tmp_path: Path, merged: str,
 
 def test_merged_paths_are_duplicates(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"1 paths are listed more than once \(a.png\)"):
-        layouts.discover(excel(tmp_path / "t.xlsx", [row[:2] for row in (*ROWS[:2], [None, "y"])], "A2:A3"))
+        layouts.discover_scans(excel(tmp_path / "t.xlsx", [row[:2] for row in (*ROWS[:2], [None, "y"])], "A2:A3"))
 
 
 def test_merged_cells_reach_the_findings(tmp_path: Path) -> None:

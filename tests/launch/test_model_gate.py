@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scanwise.errors import LaunchError
-from scanwise.launch.model_gate import judge
+from scanwise.launch.model_gate import gate_model
 from scanwise.records import Metric, save_metrics
 from tiny import Command
 
@@ -56,7 +56,7 @@ def test_only_a_better_model_beats_the_last(aws: str, tmp_path: Path, value: flo
     register(0.6)
     register(0.8)
     register(0.95, "Rejected")
-    found = judge(leave(tmp_path / "model", figure(value)), "brains", "auroc", tmp_path / "v.json")
+    found = gate_model(leave(tmp_path / "model", figure(value)), "brains", "auroc", tmp_path / "v.json")
     assert (found.previous, found.beats) == (0.8, beats)
 
 
@@ -68,7 +68,7 @@ def test_the_last_that_nobody_rejected_is_found_behind_many_that_were(aws: str, 
     asked = {"ModelPackageGroupName": "brains", "SortBy": "CreationTime", "SortOrder": "Descending"}
     listed = client.list_model_packages(**asked)
     assert {found["ModelApprovalStatus"] for found in listed["ModelPackageSummaryList"]} == {"Rejected"}
-    found = judge(leave(tmp_path / "model", figure(0.7)), "brains", "auroc", tmp_path / "v.json")
+    found = gate_model(leave(tmp_path / "model", figure(0.7)), "brains", "auroc", tmp_path / "v.json")
     assert (found.previous, found.beats) == (0.8, 0)
 
 
@@ -80,7 +80,7 @@ def test_the_registry_is_that_of_the_region_which_sagemaker_names(
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_DEFAULT_REGION", default)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    assert judge(leave(tmp_path / "model", figure(0.9)), "brains", "auroc", tmp_path / "v.json").previous == 0.8
+    assert gate_model(leave(tmp_path / "model", figure(0.9)), "brains", "auroc", tmp_path / "v.json").previous == 0.8
 
 
 def test_less_is_better_of_a_loss(aws: str, tmp_path: Path) -> None:
@@ -88,17 +88,17 @@ def test_less_is_better_of_a_loss(aws: str, tmp_path: Path) -> None:
     client.create_model_package_group(ModelPackageGroupName="brains")
     client.create_model_package(ModelPackageGroupName="brains", CustomerMetadataProperties={"nll": "0.5"})
     model = leave(tmp_path / "model", figure(0.4, name="nll"))
-    assert judge(model, "brains", "nll", tmp_path / "v.json").beats == 1
+    assert gate_model(model, "brains", "nll", tmp_path / "v.json").beats == 1
 
 
 def test_a_leaked_figure_beats_nothing(aws: str, tmp_path: Path) -> None:
     model = leave(tmp_path / "model", figure(0.99, protocol="published"))
-    found = judge(model, "brains", "auroc", tmp_path / "v.json")
+    found = gate_model(model, "brains", "auroc", tmp_path / "v.json")
     assert (found.value, found.beats) == (None, 0)
 
 
 def test_what_is_missing_is_told(aws: str, tmp_path: Path) -> None:
     with pytest.raises(LaunchError, match=r"neither metrics.json nor model.tar.gz"):
-        judge(tmp_path, "brains", "auroc", tmp_path / "v.json")
+        gate_model(tmp_path, "brains", "auroc", tmp_path / "v.json")
     with pytest.raises(LaunchError, match=r"no metric 'f1'; choose one of auroc"):
-        judge(leave(tmp_path / "model", figure(0.9)), "brains", "f1", tmp_path / "v.json")
+        gate_model(leave(tmp_path / "model", figure(0.9)), "brains", "f1", tmp_path / "v.json")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from scanwise.cohort.remote import mirror
+from scanwise.cohort.remote import mirror_folder
 from scanwise.errors import DataError, RunError, StorageError
 from scanwise.pipeline import remote_run
 from tiny import Command, Fill, post
@@ -75,7 +75,7 @@ def test_wrong_credentials_are_said_before_anything_is_read(
         s3fs.S3FileSystem.clear_instance_cache()
         said = scanwise("fit", tiny_recipe, "--data", data, "--out", URL)
         with pytest.raises(DataError, match="credentials"):
-            mirror("s3://bucket/scans")
+            mirror_folder("s3://bucket/scans")
     finally:
         post(f"{server}/moto-api/reset-auth", b"inf")
     assert said.code == 2

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scanwise.csv_files import read_csv
-from scanwise.reporting import legacy_tables
+from scanwise.recipe import load_recipe
 from scanwise.run import Run
 
 DOCS = Path(__file__).parents[2] / "docs" / "files.md"
@@ -57,7 +57,7 @@ def test_types_do_not_hang_on_what_happens_to_be_there(make_run: Callable[..., R
 
 
 def test_the_stroke_project_keeps_its_names(make_run: Callable[..., Run]) -> None:
-    assert (legacy_tables.prefix("stroke-hybrid"), legacy_tables.prefix("alexnet-gray")) == ("stroke", "alexnet-gray")
+    assert load_recipe("stroke-hybrid").results_name == "stroke"
     header, lines = read_csv(make_run().tables / "alexnet-gray_classification_results.csv")
     assert {"image_type", "correct_prediction"} <= set(header)
     row = dict(zip(header, lines[0], strict=True))

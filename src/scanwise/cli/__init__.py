@@ -60,7 +60,7 @@ def _is_for_memory(error: MemoryError | RuntimeError) -> bool:
 
 
 def _usage(error: click.ClickException) -> str:
-    """What is wrong with the command, and where its options are told."""
+    """The mistake in a command line, and where its options are explained."""
     context = getattr(error, "ctx", None)
     return error.format_message() + (f" See `{context.command_path} --help`." if context else "")
 

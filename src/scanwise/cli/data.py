@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     "--subject",
     default="auto",
     show_default=True,
-    help="Who is who: a column, a CSV of path,subject, a pattern, or auto: recovered from the pixels.",
+    help="The subjects: a column, a CSV of path,subject, a pattern, or auto: recovered from the pixels.",
 )
 @click.option(
     "--out", default="audit", type=click.Path(path_type=Path), show_default=True, help="Folder for page and findings."
@@ -35,25 +35,25 @@ def audit(data: str, subject: str, out: Path, fix: Path | None, as_json: bool, s
     """Say what scans give away before anything is trained.
 
     DATA is a folder of scans, a manifest, or a URL. Exit code: 0 clean, 1 something leaks, 2 bad input, 3 could not be
-    judged because nobody knows who is who.
+    judged because the subjects are not known.
     """
     talk(logging.WARNING if as_json else logging.INFO)
     from scanwise.pipeline.stages import audit as audit_stage
 
-    found = audit_stage.audit_scans(data, subject=subject, seed=seed, pseudonymise=pseudonymise, progress=progress())
-    page = audit_stage.write_audit(found, out)
-    fixed = audit_stage.write_fixed_manifest(found, fix) if fix else None
+    result = audit_stage.audit_scans(data, subject=subject, seed=seed, pseudonymise=pseudonymise, progress=progress())
+    page = audit_stage.write_audit(result, out)
+    fixed = audit_stage.write_fixed_manifest(result, fix) if fix else None
     if as_json:
         click.echo((out / layout.FINDINGS).read_text(encoding="utf-8"), nl=False)
     else:
-        _print_audit(found)
+        _print_audit(result)
         if fixed:
             click.echo(f"manifest: {click.style(str(fix), bold=True)} ({fixed})")
         click.echo(f"page: {click.style(str(page), bold=True)}")
-    sys.exit(found.exit_code)
+    sys.exit(result.exit_code)
 
 
-def _print_audit(found: "AuditResult") -> None:
+def _print_audit(result: "AuditResult") -> None:
     """The verdict and every finding, the gravest first."""
     from scanwise.reporting.audit_page import sort_findings
 
@@ -61,13 +61,13 @@ def _print_audit(found: "AuditResult") -> None:
     table = make_table("", ["", "check", "finding"])
     table.columns[1].justify = table.columns[2].justify = "left"
     table.columns[1].max_width = 22
-    for one in sort_findings(found.checked):
-        severity, message = one.finding.severity, one.finding.message
-        told = shorten(message, 150, placeholder=" …") if severity == "note" else message
-        table.add_row(severity, one.finding.check, told, style=colours[severity])
+    for checked in sort_findings(result.checked):
+        severity, message = checked.finding.severity, checked.finding.message
+        shown = shorten(message, 150, placeholder=" …") if severity == "note" else message
+        table.add_row(severity, checked.finding.check, shown, style=colours[severity])
     console().print(table)
     click.echo()
-    click.secho(found.verdict + ".", bold=True, fg="red" if found.exit_code == 1 else None)
+    click.secho(result.verdict + ".", bold=True, fg="red" if result.exit_code == 1 else None)
 
 
 @click.command()
@@ -75,7 +75,7 @@ def _print_audit(found: "AuditResult") -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A new folder.")
 @click.option("--per-scan", type=click.IntRange(1), help="Copies of every scan.")
 @click.option("--per-class", type=click.IntRange(1), help="Copies of each class, so that small ones grow most.")
-@click.option("--subject", default="auto", show_default=True, help="Who is who, as in `audit`.")
+@click.option("--subject", default="auto", show_default=True, help="The subjects, as in `audit`.")
 @click.option("--like", default="alexnet-gray", show_default=True, help="The recipe whose train.augment is applied.")
 @click.option("--size", default=224, type=click.IntRange(16, 1024), show_default=True, help="Side of the images.")
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
@@ -102,7 +102,7 @@ def augment(
 @click.argument("data")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A .csv, .tsv, .parquet or .xlsx file.")
 @click.option(
-    "--subject", default="", help="Who is who: a column, a table of path,subject, or a pattern over the path."
+    "--subject", default="", help="The subjects: a column, a table of path,subject, or a pattern over the path."
 )
 @click.option("--recipe", default="", help="The recipe that says how volumes are cut into slices.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change it, such as data.axis=coronal.")

@@ -1,4 +1,4 @@
-"""What to believe: a run on other people, and runs beside each other."""
+"""Commands that judge runs: external validation, comparison, cross-validation."""
 
 import logging
 import re
@@ -15,7 +15,7 @@ SHOWN = ("accuracy", "balanced_accuracy", "auroc", "coverage")
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--data", required=True, help="Other people's scans, with labels: a folder, a manifest, or a URL.")
-@click.option("--subject", default="", help="Who is who there, as in `fit`.")
+@click.option("--subject", default="", help="The subjects there, as in `fit`.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of tables and page.  [default: RUN/external]")
 @click.option("--draws", default=2000, type=click.IntRange(100), show_default=True, help="Draws behind each interval.")
 @click.option("--accept-copies", is_flag=True, help="Go on where scans seem to be changed copies, after a look.")
@@ -40,15 +40,15 @@ def evaluate(
     from scanwise.pipeline.commands import external_validation
     from scanwise.pipeline.context import resolve_device
 
-    found = external_validation.validate_externally(
+    result = external_validation.validate_externally(
         run, data=data, subject=subject, draws=draws, device=resolve_device(device, threads),
         pseudonymise=pseudonymise, accept_copies=accept_copies, progress=progress(),
     )  # fmt: skip
-    page = external_validation.write_external_validation(found, out or run / "external")
-    print_notes(f.message for f in found.findings if f.severity != "note")
-    table = make_table(f"By {found.main.unit}, on {len(found.main)}", ["", "value", "95 % interval"])
-    for m in found.metrics:
-        if m.unit == found.main.unit and not m.group and m.name in SHOWN:
+    page = external_validation.write_external_validation(result, out or run / "external")
+    print_notes(f.message for f in result.findings if f.severity != "note")
+    table = make_table(f"By {result.main.unit}, on {len(result.main)}", ["", "value", "95 % interval"])
+    for m in result.metrics:
+        if m.unit == result.main.unit and not m.group and m.name in SHOWN:
             table.add_row(m.name.replace("_", " "), percent(m.value), percent(m.low, m.high))
     console().print(table)
     click.echo(f"page: {click.style(str(page), bold=True)}")
@@ -69,24 +69,24 @@ def compare(runs: tuple[Path, ...], out: Path, draws: int, seed: int) -> None:
     talk()
     from scanwise.pipeline.commands import comparison as comparison_command
 
-    found = comparison_command.compare_runs(runs, draws=draws, seed=seed)
-    page = comparison_command.write_comparison(found, out)
-    for note in found.notes:
+    comparison = comparison_command.compare_runs(runs, draws=draws, seed=seed)
+    page = comparison_command.write_comparison(comparison, out)
+    for note in comparison.notes:
         click.secho(f"note: {note}", fg="yellow", err=True)
     table = make_table(
-        f"Accuracy by {found.unit}", ["system", "accuracy, %", "95 % interval", "place", "range of places"]
+        f"Accuracy by {comparison.unit}", ["system", "accuracy, %", "95 % interval", "place", "range of places"]
     )
-    values = {m.model: m for m in found.metrics if m.name == "accuracy"}
-    for rank in (one for one in found.ranks if one.metric == "accuracy"):
+    values = {m.model: m for m in comparison.metrics if m.name == "accuracy"}
+    for rank in (entry for entry in comparison.ranks if entry.metric == "accuracy"):
         m = values[rank.name]
         table.add_row(
             rank.name, percent(m.value), percent(m.low, m.high), f"{rank.rank:g}", f"{rank.low:g} to {rank.high:g}"
         )
     console().print(table)
-    for one in found.discordances:
+    for entry in comparison.discordances:
         click.echo(
-            f"{one.first} alone right {one.only_first}, {one.second} alone right {one.only_second}: "
-            f"McNemar p = {_p(one.p_value)}, adjusted {_p(one.adjusted)}"
+            f"{entry.first} alone right {entry.only_first}, {entry.second} alone right {entry.only_second}: "
+            f"McNemar p = {_p(entry.p_value)}, adjusted {_p(entry.adjusted)}"
         )
     click.echo(f"page: {click.style(str(page), bold=True)}")
 
@@ -96,7 +96,7 @@ def compare(runs: tuple[Path, ...], out: Path, draws: int, seed: int) -> None:
 @click.option("--data", required=True, help="As in `fit`.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder; each candidate is a run in it.")
 @click.option("--folds", default=5, type=click.IntRange(2), show_default=True)
-@click.option("--subject", default="", help="Who is who, as in `fit`.")
+@click.option("--subject", default="", help="The subjects, as in `fit`.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the recipe, for all candidates.")
 @click.option(
     "--try",
@@ -130,24 +130,24 @@ def fold(
     talk(logging.INFO if is_writer() else logging.ERROR)  # torchrun may have started several
     from scanwise.pipeline.commands import cross_validation
 
-    found = cross_validation.cross_validate(
+    result = cross_validation.cross_validate(
         recipe, data=data, out=out, folds=folds, subject=subject, settings=settings, criterion=criterion, resume=resume,
-        tries=[_settings_in(one) for one in tries], device=device, threads=threads,
+        tries=[_settings_in(entry) for entry in tries], device=device, threads=threads,
         progress=progress() and is_writer(),
     )  # fmt: skip
     if not is_writer():
         return
-    units = {m.unit for m in found.metrics}
+    units = {m.unit for m in result.metrics}
     unit = "subject" if "subject" in units else "scan"
     table = make_table(f"By {unit} (with interval, given the networks that were fitted)", ["fold", "chosen", *SHOWN])
-    chosen = {one.fold: one.candidate for one in found.choices if one.chosen}
+    chosen = {entry.fold: entry.candidate for entry in result.choices if entry.chosen}
     for number in [*sorted(chosen), -1]:
-        asked = ("network", number, unit, "")
-        here = {m.name: m for m in found.metrics if (m.model, m.fold, m.unit, m.group) == asked}
+        key = ("network", number, unit, "")
+        here = {m.name: m for m in result.metrics if (m.model, m.fold, m.unit, m.group) == key}
         cells = [f"{percent(here[n].value)} ({percent(here[n].low, here[n].high)})" if n in here else "" for n in SHOWN]
         table.add_row("all" if number < 0 else str(number), chosen.get(number, ""), *cells)
     console().print(table)
-    for m in (m for m in found.metrics if (m.name, m.unit) == ("auroc difference", unit)):
+    for m in (m for m in result.metrics if (m.name, m.unit) == ("auroc difference", unit)):
         click.echo(f"AUROC, all folds: the network less {m.model} {m.value:+.3f} ({m.low:+.3f} to {m.high:+.3f})")
     click.echo(f"tables: {click.style(str(out / 'nested' / 'tables'), bold=True)}")
 

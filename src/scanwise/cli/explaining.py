@@ -12,7 +12,7 @@ from scanwise.cli.printing import progress, talk
 @click.command()
 @click.argument("run")
 @click.argument("scans", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--method", default="", help="Of explanation, such as grad_cam; unsaid, the recipe's.")
+@click.option("--method", default="", help="Method of explanation, such as grad_cam (default: the recipe's).")
 @click.option(
     "--target",
     multiple=True,
@@ -20,8 +20,10 @@ from scanwise.cli.printing import progress, talk
     show_default=True,
     help="A class by name or number, `predicted`, or `all`; several if repeated.",
 )
-@click.option("--layer", default="", help="Of class activation maps: the layer to read.")
-@click.option("--opacity", type=click.FloatRange(0, 1), help="Of the map over the scan; unsaid, the recipe's.")
+@click.option("--layer", default="", help="Layer to read, for class activation maps.")
+@click.option(
+    "--opacity", type=click.FloatRange(0, 1), help="Opacity of the map over the scan (default: the recipe's)."
+)
 @click.option("--uncertainty", is_flag=True, help="Also show where the members of the network, or its draws, differ.")
 @click.option("--manifest", type=click.Path(path_type=Path), help="CSV/TSV with a column path, and text.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("heatmaps"), show_default=True, help="A folder.")
@@ -50,23 +52,23 @@ def explain(
     from scanwise.pipeline.commands import explain_scans
     from scanwise.pipeline.model_reference import locate_model
 
-    asked: dict[str, Any] = {
+    options: dict[str, Any] = {
         "method": method, "target": target, "layer": layer, "opacity": opacity, "uncertainty": uncertainty,
     }  # fmt: skip
     maps, files, quarantine = explain_scans.explain_files(
-        locate_model(run), scans, out, manifest=manifest, device=device, threads=threads, progress=progress(), **asked
+        locate_model(run), scans, out, manifest=manifest, device=device, threads=threads, progress=progress(), **options
     )
     for path, reason in quarantine:
         click.secho(f"not used: {path}: {reason}", fg="yellow", err=True)
-    reasons = dict.fromkeys(one.reason for one in maps if one.passed is False)
+    reasons = dict.fromkeys(heatmap.reason for heatmap in maps if heatmap.passed is False)
     for reason in reasons:
-        count = sum(one.reason == reason for one in maps)
+        count = sum(heatmap.reason == reason for heatmap in maps)
         click.secho(
             f"{count} of {len(maps)} heatmaps did not pass the checks of {maps[0].method}: {reason}.",
             fg="yellow",
             err=True,
         )
-    if any(one.passed is None for one in maps):
+    if any(heatmap.passed is None for heatmap in maps):
         click.secho(f"{maps[0].method} was not checked on this run.", fg="yellow", err=True)
     for file in files:
         click.echo(str(file))

@@ -34,7 +34,7 @@ def demo(out: Path, seed: int, device: str, threads: int) -> None:
 @click.option("--data", required=True, help="Folder of scans, CSV/TSV manifest, or a URL such as s3://bucket/scans.")
 @click.option("--out", help="The run folder, or a URL such as s3://bucket/run.  [default: runs/RECIPE]")
 @click.option(
-    "--subject", default="", help="Who is who: a manifest column, a CSV of path,subject, or a pattern over the path."
+    "--subject", default="", help="The subjects: a manifest column, a CSV of path,subject, or a pattern over the path."
 )
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the recipe, such as train.epochs=3."

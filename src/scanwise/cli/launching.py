@@ -64,17 +64,19 @@ def sagemaker(
     from scanwise.launch import job
 
     title = name or f"scanwise-{Path(recipe).stem}"[:41].rstrip("-")
-    place = out.rstrip("/")
-    kept = checkpoints.rstrip("/") or (f"{place}/checkpoints/{title}" if group else job.own_checkpoints(place, title))
+    location = out.rstrip("/")
+    kept = checkpoints.rstrip("/") or (
+        f"{location}/checkpoints/{title}" if group else job.own_checkpoints(location, title)
+    )
     brought = job.read_channels(data, channels)
-    made = job.submit(
+    submitted = job.submit_job(
         job.Job(
             name=title,
             image=image,
             role=role,
             instance=instance,
             channels=brought,
-            output=place,
+            output=location,
             checkpoints=kept,
             hyperparameters=job.hyperparameters(
                 recipe, settings, subject, manifest, channels=brought, metric=metric if group else ""
@@ -89,14 +91,14 @@ def sagemaker(
         ),
         python,
     )
-    made["checkpoints"] = f"{kept}/EXECUTION" if group else kept
-    for what, value in made.items():
+    submitted["checkpoints"] = f"{kept}/EXECUTION" if group else kept
+    for what, value in submitted.items():
         click.echo(f"{what}: {click.style(value, bold=True)}")
 
 
 @click.command(hidden=True)
 def train() -> None:
-    """What SageMaker calls in the container of a job: fit as /opt/ml/input says."""
+    """Fit in the container of a SageMaker job, as /opt/ml/input says."""
     from scanwise.launch import container
 
     sys.exit(container.main())
@@ -108,10 +110,10 @@ def train() -> None:
 @click.option("--group", required=True)
 @click.option("--metric", required=True)
 def verdict(model: Path, out: Path, group: str, metric: str) -> None:
-    """What the pipeline calls after training: whether the model beats the last one of its group."""
+    """Compare a model with the last one of its group, after training in a SageMaker pipeline."""
     from scanwise.launch import model_gate as judging
 
-    told = judging.judge(model, group, metric, out)
+    decision = judging.gate_model(model, group, metric, out)
     click.echo(
-        f"{told.metric} {told.value} against {told.previous}: {'beats it' if told.beats else 'does not beat it'}"
+        f"{decision.metric} {decision.value} against {decision.previous}: {'beats it' if decision.beats else 'does not beat it'}"
     )

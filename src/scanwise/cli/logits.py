@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 )
 @click.option("--subject-level", is_flag=True, help="Pool the scans of each subject first.")
 def calibrate(valid: Path, out: Path, method: str, subject_level: bool) -> None:
-    """Learn how sure a network may be, from validation logits.
+    """Fit a calibrator on validation logits.
 
     VALID is an npz of logits (N, C) and labels (N,); and subjects (N,), where people have several scans.
     """
     from scanwise.pipeline.commands import posthoc
 
-    made = posthoc.fit_calibrator(valid, out, method=method, by_subject=subject_level)
+    fitted = posthoc.fit_calibrator(valid, out, method=method, by_subject=subject_level)
     table = make_table("Subjects held out, five folds", ["", "without", f"with {method}"])
-    for name, before, after in made.figures:
+    for name, before, after in fitted.figures:
         table.add_row(name, f"{before:.4f}", f"{after:.4f}")
     console().print(table)
-    print_notes(made.notes)
+    print_notes(fitted.notes)
     click.echo(f"calibrator: {click.style(str(out), bold=True)}")
 
 
 @click.command()
-@npz("known")
+@npz("calibration")
 @npz("test")
 @file("--out", "The sets (N, C), with scans, subjects, labels and classes, as npz.", required=True)
 @click.option(
@@ -48,7 +48,7 @@ def calibrate(valid: Path, out: Path, method: str, subject_level: bool) -> None:
 @file("--calibrator", "What `scanwise calibrate` wrote; without it, the softmax.")
 @file("--tune", "Logits of validation subjects, to choose lambda and k_reg of raps, or lambda of saps, on.")
 def conformal(
-    known: Path,
+    calibration: Path,
     test: Path,
     out: Path,
     score: str,
@@ -60,22 +60,30 @@ def conformal(
 ) -> None:
     """Prediction sets with a stated coverage, from anybody's logits.
 
-    KNOWN and TEST are npz files of logits (N, C) and labels (N,), which TEST may lack; and subjects (N,), where people
-    have several scans. Thresholds are learnt on KNOWN, sets made of TEST.
+    CALIBRATION and TEST are npz files of logits (N, C) and labels (N,), which TEST may lack; and subjects (N,), where people
+    have several scans. Thresholds are set on CALIBRATION, prediction sets made for TEST.
     """
     from scanwise.pipeline.commands import posthoc
 
-    made = posthoc.make_prediction_sets(
-        known, test, out, score=score, alpha=alpha, by=by, by_subject=subject_level, calibrator=calibrator, tune=tune
+    sets = posthoc.make_prediction_sets(
+        calibration,
+        test,
+        out,
+        score=score,
+        alpha=alpha,
+        by=by,
+        by_subject=subject_level,
+        calibrator=calibrator,
+        tune=tune,
     )
-    click.echo(f"Promised: {made.promise}.\n")
-    console().print(_coverage_table("Coverage", made.lines, subject_level, True))
+    click.echo(f"Guarantee: {sets.promise}.\n")
+    console().print(_coverage_table("Coverage", sets.lines, subject_level, True))
     click.echo()
-    console().print(_coverage_table("By the number of classes in the set", made.sizes, subject_level, False))
-    click.echo("\nWhat the promise rests on:")
-    for line in made.alike:
+    console().print(_coverage_table("By the number of classes in the set", sets.sizes, subject_level, False))
+    click.echo("\nThe guarantee assumes:")
+    for line in sets.alike:
         click.echo(f"  {line}")
-    print_notes(made.notes)
+    print_notes(sets.notes)
     click.echo(f"sets: {click.style(str(out), bold=True)}")
 
 

@@ -24,5 +24,5 @@ def npz(name: str) -> Callable[[F], F]:
     return click.argument(name, type=click.Path(dir_okay=False, exists=True, path_type=Path))
 
 
-def file(name: str, told: str, **options: Any) -> Callable[[F], F]:
-    return click.option(name, type=click.Path(dir_okay=False, path_type=Path), help=told, **options)
+def file(name: str, help_text: str, **options: Any) -> Callable[[F], F]:
+    return click.option(name, type=click.Path(dir_okay=False, path_type=Path), help=help_text, **options)

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     help="CSV/TSV with a column path, and subject, text or group columns.",
 )
 @click.option(
-    "--subject", default="", help="Who is who, to pool by: a column, a CSV of path,subject, or a pattern over the path."
+    "--subject",
+    default="",
+    help="The subjects, to pool by: a column, a CSV of path,subject, or a pattern over the path.",
 )
 @click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 @click.option(
@@ -98,9 +100,9 @@ def _answer_table(predictions: "Predictions", unit: str) -> Any:
         table.caption = "none: this run has no honest protocol, so no prediction set and no guarantee"
     elif predictions.abstain.any() or any(deferred):
         unsure = ", or is too unsure for the error allowed" if any(deferred) else ""
-        table.caption = f"look: the set does not name exactly one class{unsure}, so a person must look"
+        table.caption = f"review: more or fewer than one class is possible{unsure}; a person should look at the scan"
     if predictions.ood_flag is not None and predictions.ood_flag.any():
-        table.caption = f"{table.caption}\nood: marked ! it is unlike the training scans, and its set promises nothing"
+        table.caption = f"{table.caption}\nood: marked ! unlike training; its set has no guarantee"
     return table
 
 
@@ -117,12 +119,12 @@ def _shorten(name: str, most: int = 32) -> str:
 def _as_json(answer: "BundlePredictions") -> str:
     import json
 
-    told = {
+    values = {
         "scans": answer.scans.rows(),
         "subjects": [] if answer.subjects is None else answer.subjects.rows(),
         "quarantine": [{"path": path, "reason": reason} for path, reason in answer.quarantine],
     }
-    return json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
 
 def _as_csv(answer: "BundlePredictions", by: str) -> str:
@@ -131,7 +133,7 @@ def _as_csv(answer: "BundlePredictions", by: str) -> str:
 
     chosen = answer.subjects if by == "subject" else answer.scans
     if chosen is None:
-        raise DataError("--by subject needs to know who is who: give --subject, or a manifest with that column.")
+        raise DataError("--by subject needs the subjects: give --subject, or a manifest with that column.")
     stream = io.StringIO()
     rows = chosen.rows()
     writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")

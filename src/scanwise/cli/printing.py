@@ -1,4 +1,4 @@
-"""What commands say: tables, notes, and where the report lies."""
+"""Output of commands: tables, notes, and the path of the report."""
 
 import logging
 import sys
@@ -67,7 +67,7 @@ def print_report(run: "Run") -> None:
 
 
 def print_summary(run: "Run") -> None:
-    """How good, on whom, beside whom: one table a unit."""
+    """Headline figures of a run beside its baselines: one table a unit."""
     from scanwise import recipe
     from scanwise.records import Split, load_metrics
     from scanwise.reporting.wording import model_title

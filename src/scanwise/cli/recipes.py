@@ -12,8 +12,8 @@ def recipes(context: click.Context) -> None:
     from scanwise import recipe
 
     for name in recipe.shipped_recipes():
-        made = recipe.load_recipe(name)
-        click.echo(f"{click.style(name, bold=True):<34} {made.title}")
+        recipe_shown = recipe.load_recipe(name)
+        click.echo(f"{click.style(name, bold=True):<34} {recipe_shown.title}")
     click.echo("\nPrint one with `scanwise recipes show NAME`, keep it as NAME.yaml, change it, and fit that file.")
 
 

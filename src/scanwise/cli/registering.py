@@ -19,5 +19,5 @@ def register(run: str, name: str, registry: str) -> None:
     from scanwise import registry as versions
     from scanwise.pipeline.model_reference import locate_model
 
-    made = versions.register(locate_model(run), name, registry=registry)
-    click.echo(f"registered: {click.style(f'{made.name}:{made.number}', bold=True)}  {made.path}")
+    version = versions.register(locate_model(run), name, registry=registry)
+    click.echo(f"registered: {click.style(f'{version.name}:{version.number}', bold=True)}  {version.path}")

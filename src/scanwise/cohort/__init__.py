@@ -52,9 +52,9 @@ def read_cohort(
         DataError: if nothing, or one class only, can be read; with what to do.
     """
     away = remote.is_remote(data)
-    path = remote.mirror(data, progress=progress) if away else layouts.resolve_data(data)
+    path = remote.mirror_folder(data, progress=progress) if away else layouts.resolve_data(data)
     who = "" if subject == AUTO else subject
-    listing = layouts.discover(path, who, recipe.data.label, anywhere=not away, bare=bare)
+    listing = layouts.discover_scans(path, who, recipe.data.label, anywhere=not away, bare=bare)
     mapping = classes.resolve_classes(listing.label, recipe, least=1 if bare else 2)
     if pseudonymise:
         listing = pseudonymised_paths.pseudonymise_listing(listing)

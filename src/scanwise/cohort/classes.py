@@ -67,7 +67,7 @@ class Classes:
     left_out: tuple[str, ...]
 
 
-def spelling(label: str) -> str:
+def normalise_label(label: str) -> str:
     """A label without case, blanks, punctuation and a leading number; numbers and signs that mean something stay.
 
     >>> spelling("1- Stroke"), spelling("Very Mild_Demented"), spelling("HER2+"), spelling("0.5")
@@ -86,7 +86,7 @@ def resolve_classes(given: StrArray, recipe: Recipe, least: int = 2) -> Classes:
     Raises:
         DataError: if fewer than `least` classes are left, or the recipe names a label that no scan has.
     """
-    spellings = {label: spelling(label) for label in np.unique(given).tolist()}
+    spellings = {label: normalise_label(label) for label in np.unique(given).tolist()}
     wanted, ordered = _wanted(spellings, recipe)
     if recipe.ordered and recipe.classes is None and not ordered:
         raise DataError(
@@ -139,8 +139,8 @@ def match_labels(labels: Iterable[str], recipe: Recipe, names: Sequence[str]) ->
     for name in names:
         others = gathered.get(name, ())
         for label in (name, *((others,) if isinstance(others, str) else others)):
-            meant[_canonical(spelling(label), _scale_names())] = name
-    keys = {label: _canonical(spelling(label), _scale_names()) for label in labels}
+            meant[_canonical(normalise_label(label), _scale_names())] = name
+    keys = {label: _canonical(normalise_label(label), _scale_names()) for label in labels}
     return {label: meant[key] for label, key in keys.items() if key in meant}
 
 
@@ -158,7 +158,7 @@ def _wanted(spellings: Mapping[str, str], recipe: Recipe) -> tuple[dict[str, tup
     canonical = {_canonical(key, _scale_names()) for key in spellings.values()}
     wanted: dict[str, tuple[str, ...]] = {}
     for name, labels in gathered.items():
-        keys = tuple(_canonical(spelling(label), _scale_names()) for label in labels)
+        keys = tuple(_canonical(normalise_label(label), _scale_names()) for label in labels)
         for label, key in zip(labels, keys, strict=True):
             if key not in canonical:
                 raise DataError(

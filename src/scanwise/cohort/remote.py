@@ -26,11 +26,11 @@ def local_root(root: str) -> Path:
     """The folder on the local disk that the paths of a cohort are relative to, fetched where it is remote."""
     if not is_remote(root):
         return Path(root)
-    path = mirror(root)
+    path = mirror_folder(root)
     return path if path.is_dir() else path.parent
 
 
-def mirror(url: str, *, progress: bool = False) -> Path:
+def mirror_folder(url: str, *, progress: bool = False) -> Path:
     """Copy a remote folder or manifest with its scans to the cache; returns the local path.
 
     A manifest brings the folder that it lies in, which its paths are relative to. Each file arrives under a temporary

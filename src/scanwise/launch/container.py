@@ -27,7 +27,7 @@ from scanwise.run import Run, layout, read_json
 
 CHANNELS = ("data", "training", "train")
 SAGEMAKERS = ("_", "sagemaker_")
-"""How hyperparameters begin that tuning jobs and the SDK add for themselves, such as _tuning_objective_metric."""
+"""Prefixes of hyperparameters that tuning jobs and the SDK add, such as _tuning_objective_metric."""
 KEPT = (
     "tables",
     "figures",
@@ -42,7 +42,7 @@ KEPT = (
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """What SageMaker promises a container, and where it looks afterwards.
+    """Folders and variables that SageMaker gives a container, and where it looks afterwards.
 
     Attributes:
         prefix: /opt/ml.
@@ -64,9 +64,9 @@ class Contract:
             LaunchError: if there is none.
         """
         for name in CHANNELS:
-            place = Path(self.environment.get(f"SM_CHANNEL_{name.upper()}") or self.prefix / "input" / "data" / name)
-            if place.is_dir():
-                return place
+            path = Path(self.environment.get(f"SM_CHANNEL_{name.upper()}") or self.prefix / "input" / "data" / name)
+            if path.is_dir():
+                return path
         raise LaunchError(
             f"The job has no channel {CHANNELS[0]} (nor {', '.join(CHANNELS[1:])}) with the scans; give it one."
         )
@@ -89,13 +89,13 @@ class Contract:
 
     @property
     def gpus(self) -> int:
-        """How many there are to train on, of which each gets a process."""
-        told = self.environment.get("SM_NUM_GPUS")
-        if told is None:
+        """Count of GPUs; each gets a process."""
+        stated = self.environment.get("SM_NUM_GPUS")
+        if stated is None:
             import torch
 
             return torch.cuda.device_count()
-        return int(told)
+        return int(stated)
 
     def hyperparameters(self) -> dict[str, str]:
         """As SageMaker gives them: all are strings.
@@ -124,17 +124,17 @@ def command(contract: Contract) -> list[str]:
         recipe = str(file)
     data = contract.data
     # A manifest is a file in the channel, whose paths are relative to it.
-    place = data / given["manifest"] if "manifest" in given else data
-    made = ["fit", recipe, "--data", str(place), "--out", str(contract.run)]
+    path = data / given["manifest"] if "manifest" in given else data
+    words = ["fit", recipe, "--data", str(path), "--out", str(contract.run)]
     if subject := given.get("subject"):
-        made += ["--subject", str(data / subject) if (data / subject).is_file() else subject]
+        words += ["--subject", str(data / subject) if (data / subject).is_file() else subject]
     # SageMaker keeps no order; a section comes before what is set in it.
     for name in sorted(given.keys() - {*OWN, *pieces}):
         if not name.startswith(SAGEMAKERS):
-            made += ["--set", f"{name}={given[name]}"]
+            words += ["--set", f"{name}={given[name]}"]
     if (contract.run / layout.RECIPE).is_file():
-        made.append("--resume")
-    return made + (["--processes", str(contract.gpus)] if contract.gpus > 1 else [])
+        words.append("--resume")
+    return words + (["--processes", str(contract.gpus)] if contract.gpus > 1 else [])
 
 
 def main() -> int:
@@ -149,9 +149,9 @@ def main() -> int:
     except LaunchError as error:
         _tell_failure(contract, str(error))
         raise
-    code, said = _run(arguments)
+    code, last_lines = _run(arguments)
     if code:
-        _tell_failure(contract, said)
+        _tell_failure(contract, last_lines)
         return code
     _deliver(Run.open(contract.run), contract)
     return 0
@@ -161,22 +161,22 @@ def _run(arguments: list[str]) -> tuple[int, str]:
     """Run scanwise, its words passed on, and a request to end as well; returns its exit code and last words."""
     child = subprocess.Popen([sys.executable, "-m", "scanwise", *arguments], stderr=subprocess.PIPE, text=True)  # noqa: S603
     before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
-    said: collections.deque[str] = collections.deque(maxlen=20)
+    last_lines: collections.deque[str] = collections.deque(maxlen=20)
     try:
         for line in child.stderr or ():
             sys.stderr.write(line)
-            said.append(line)
+            last_lines.append(line)
         code = child.wait()
     finally:
         signal.signal(signal.SIGTERM, before)
         if child.stderr:
             child.stderr.close()
-    return code if code >= 0 else 128 - code, "".join(said)
+    return code if code >= 0 else 128 - code, "".join(last_lines)
 
 
-def _tell_failure(contract: Contract, said: str) -> None:
+def _tell_failure(contract: Contract, message: str) -> None:
     contract.failure.parent.mkdir(parents=True, exist_ok=True)
-    contract.failure.write_text(said.strip()[-1024:], encoding="utf-8")
+    contract.failure.write_text(message.strip()[-1024:], encoding="utf-8")
 
 
 def _deliver(run: Run, contract: Contract) -> None:

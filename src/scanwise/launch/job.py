@@ -42,7 +42,7 @@ class Job:
         spot: take spare machines, which may be taken back at any time.
         seconds: after which the job is ended.
         disk: gigabytes.
-        region: of AWS; unsaid, as the environment has it.
+        region: of AWS (default: that of the environment).
         tags: of the job.
         wait: until it has ended (of a pipeline: start it at once).
         group: of model packages; if given, a pipeline is made instead of a job.
@@ -107,11 +107,11 @@ def read_channels(data: str, further: Sequence[str]) -> dict[str, str]:
         LaunchError: if one has no name or no URL, or there are two of a name.
     """
     channels = {"data": data}
-    for said in further:
-        name, _, url = said.partition("=")
+    for text in further:
+        name, _, url = text.partition("=")
         if not name or not url or name in channels:
             raise LaunchError(
-                f"--channel {said} is no NAME=URL with a name of its own, such as weights=s3://bucket/weights; the scans "
+                f"--channel {text} is no NAME=URL with a name of its own, such as weights=s3://bucket/weights; the scans "
                 "are the channel data, which --data names."
             )
         channels[name] = url
@@ -127,12 +127,12 @@ def hyperparameters(
     channels: Collection[str] = ("data",),
     metric: str = "",
 ) -> dict[str, str]:
-    """What tells the container the fit. All that can be known to fail there is refused here, before it costs money.
+    """Hyperparameters that describe the fit to the container; what is sure to fail there is refused here.
 
     Args:
         recipe: the name of a shipped one, or a YAML file, which travels as text.
         settings: `a.b=value` laid over it.
-        subject: who is who; a path is relative to the data.
+        subject: the subjects, as in `fit`; a path is relative to the data.
         manifest: the table of the scans, if there is one; its path is relative to the data.
         channels: names of those that the job has.
         metric: of a pipeline: what its models are compared in.
@@ -141,27 +141,27 @@ def hyperparameters(
         RecipeError: if the recipe, or a setting, says what it may not, or there is no such network or metric.
         LaunchError: if the container cannot have a file, or models of the recipe have no such figure.
     """
-    made = recipes.load_recipe(recipe, settings)
+    loaded = recipes.load_recipe(recipe, settings)
     if manifest:
         preflight.refuse_table("--manifest", manifest)
     if table_files.is_table(Path(subject)):
         preflight.refuse_table("--subject", subject)
-    preflight.refuse_files(made, channels)
+    preflight.refuse_files(loaded, channels)
     if metric:
-        preflight.refuse_metric(metric, made)
-    preflight.refuse_network(made)
-    told = {"recipe": Path(recipe).stem}
+        preflight.refuse_metric(metric, loaded)
+    preflight.refuse_network(loaded)
+    parameters = {"recipe": Path(recipe).stem}
     if recipe not in recipes.shipped_recipes():
         text = Path(recipe).read_text(encoding="utf-8")
         pieces = [text[start : start + PIECE] for start in range(0, len(text), PIECE)]
         if len(pieces) > 50:
             raise RecipeError(f"{recipe} is too long for SageMaker's hyperparameters; shorten its comments.")
-        told |= {f"{RECIPE_TEXT}_{index}": piece for index, piece in enumerate(pieces)}
-    told |= dict(setting.split("=", 1) for setting in settings)
-    return told | {name: value for name, value in (("subject", subject), ("manifest", manifest)) if value}
+        parameters |= {f"{RECIPE_TEXT}_{index}": piece for index, piece in enumerate(pieces)}
+    parameters |= dict(setting.split("=", 1) for setting in settings)
+    return parameters | {name: value for name, value in (("subject", subject), ("manifest", manifest)) if value}
 
 
-def submit(job: Job, python: str | Path = sys.executable) -> dict[str, str]:
+def submit_job(job: Job, python: str | Path = sys.executable) -> dict[str, str]:
     """Hand a job over, through the Python of an environment that has the SDK.
 
     Returns:
@@ -176,20 +176,20 @@ def submit(job: Job, python: str | Path = sys.executable) -> dict[str, str]:
         [str(python), "-I", str(script)], input=json.dumps(asdict(job)), capture_output=True, text=True, check=False
     )
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
-        raise LaunchError(f"SageMaker was not given the job: {said[:600]}")
-    made: dict[str, str] = json.loads(done.stdout.strip().splitlines()[-1])
-    return made
+        last_line = (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
+        raise LaunchError(f"SageMaker was not given the job: {last_line[:600]}")
+    submitted: dict[str, str] = json.loads(done.stdout.strip().splitlines()[-1])
+    return submitted
 
 
 def _refuse_without_sdk(python: str) -> None:
-    told = (
+    message = (
         f"{python} has no SageMaker SDK. Make an environment for it, `python3 -m venv sagemaker && sagemaker/bin/pip install "
         "'sagemaker>=3'`, and name its Python: --python sagemaker/bin/python."
     )
     if python == sys.executable:
         if importlib.util.find_spec("sagemaker") is None:
-            raise LaunchError(told)
+            raise LaunchError(message)
         return
     try:
         look = "import importlib.util as i, sys; sys.exit(i.find_spec('sagemaker') is None)"
@@ -199,4 +199,4 @@ def _refuse_without_sdk(python: str) -> None:
             f"{python} cannot be run: {error.strerror}. --python names the Python that has the SDK."
         ) from error
     if done.returncode:
-        raise LaunchError(told)
+        raise LaunchError(message)

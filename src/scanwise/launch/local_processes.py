@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 GRACE = 30.0
-"""Seconds that processes have to end once one of them has failed, or all were told to."""
+"""Seconds that processes have to end once one of them has failed, or all were asked to."""
 
 
 def run(arguments: Sequence[str], count: int) -> int:
@@ -31,9 +31,9 @@ def run(arguments: Sequence[str], count: int) -> int:
         the exit code of the process that failed first, or 0.
     """
     started = [_start(arguments, rank, count, port) for port in [_free_port()] for rank in range(count)]
-    told: list[float] = []
-    with _passing_on(started, told):
-        return _wait(started, told)
+    signals: list[float] = []
+    with _passing_on(started, signals):
+        return _wait(started, signals)
 
 
 def _start(arguments: Sequence[str], rank: int, count: int, port: int) -> "subprocess.Popen[bytes]":
@@ -52,38 +52,38 @@ def _start(arguments: Sequence[str], rank: int, count: int, port: int) -> "subpr
     return subprocess.Popen([sys.executable, "-m", "scanwise", *arguments], env=environment)  # noqa: S603
 
 
-def _wait(started: list["subprocess.Popen[bytes]"], told: list[float]) -> int:
+def _wait(started: list["subprocess.Popen[bytes]"], signals: list[float]) -> int:
     """Wait; when one fails the others wait in vain for it, so they are ended. `told` holds when they were asked to end."""
     code, left = 0, list(started)
     while left:
         time.sleep(0.05)
         for process in list(left):
-            found = process.poll()
-            if found is None:
+            status = process.poll()
+            if status is None:
                 continue
             left.remove(process)
-            if found and not code:
-                code = found if found > 0 else 128 - found
-                told.append(time.monotonic())
+            if status and not code:
+                code = status if status > 0 else 128 - status
+                signals.append(time.monotonic())
                 for other in left:
                     other.terminate()
-        if told and time.monotonic() > told[0] + GRACE:
+        if signals and time.monotonic() > signals[0] + GRACE:
             for process in left:
                 process.kill()
     return code
 
 
 @contextmanager
-def _passing_on(started: list["subprocess.Popen[bytes]"], told: list[float]) -> Iterator[None]:
+def _passing_on(started: list["subprocess.Popen[bytes]"], signals: list[float]) -> Iterator[None]:
     """Hand a cluster's request to end on to all processes; Ctrl-C reaches them from the terminal itself."""
 
     def end(number: int, _: FrameType | None) -> None:
-        told.append(time.monotonic())
+        signals.append(time.monotonic())
         for process in started:
             process.send_signal(number)  # does nothing to one that has ended
 
     before = {signal.SIGTERM: signal.signal(signal.SIGTERM, end)}
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: told.append(time.monotonic()))
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: signals.append(time.monotonic()))
     try:
         yield
     finally:

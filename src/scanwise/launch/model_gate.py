@@ -38,7 +38,7 @@ class Verdict:
     text: str
 
 
-def judge(model: Path, group: str, metric: str, out: Path) -> Verdict:
+def gate_model(model: Path, group: str, metric: str, out: Path) -> Verdict:
     """Compare, and write the verdict as JSON.
 
     Args:
@@ -50,11 +50,11 @@ def judge(model: Path, group: str, metric: str, out: Path) -> Verdict:
     Raises:
         LaunchError: if there are no figures, none of that name, or the registry cannot be asked.
     """
-    found = _figure(_metrics_in(model), metric)
+    figure = _figure(_metrics_in(model), metric)
     previous = _previous(group, metric)
-    value = None if found is None else found.value
+    value = None if figure is None else figure.value
     verdict = Verdict(
-        metric, "" if found is None else found.unit, value, previous, int(_beats(value, previous, metric)), f"{value}"
+        metric, "" if figure is None else figure.unit, value, previous, int(_beats(value, previous, metric)), f"{value}"
     )
     write_json(asdict(verdict), out)
     return verdict
@@ -94,7 +94,7 @@ def _figure(metrics: list[Metric], name: str) -> Metric | None:
 
 
 def _previous(group: str, metric: str) -> float | None:
-    """What the newest package of a group that was not rejected says of itself."""
+    """Figures of the newest package of a group that was not rejected."""
     try:
         from botocore.exceptions import BotoCoreError, ClientError
         from botocore.session import get_session
@@ -109,7 +109,7 @@ def _previous(group: str, metric: str) -> float | None:
         pages = client.get_paginator("list_model_packages").paginate(
             ModelPackageGroupName=group, SortBy="CreationTime", SortOrder="Descending"
         )
-        for package in (found for page in pages for found in page["ModelPackageSummaryList"]):
+        for package in (package_summary for page in pages for package_summary in page["ModelPackageSummaryList"]):
             if package.get("ModelApprovalStatus") != "Rejected":
                 return _told(client.describe_model_package(ModelPackageName=package["ModelPackageArn"]), metric)
     except ClientError as error:

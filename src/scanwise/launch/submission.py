@@ -19,7 +19,7 @@ QUIET = "SchemaVersion: '1.0'\nSageMaker: {PythonSDK: {Modules: {TelemetryOptOut
 MODEL, VERDICT, PREVIOUS = "/opt/ml/processing/model", "/opt/ml/processing/verdict", "verdict.json"
 
 
-def submit(job: dict[str, Any]) -> dict[str, str]:
+def create_in_sagemaker(job: dict[str, Any]) -> dict[str, str]:
     """Start a training job, and return its name, or make a pipeline and return its ARN."""
     import boto3
     from sagemaker.core.helper.session_helper import Session
@@ -74,16 +74,16 @@ def _make_pipeline(job: dict[str, Any], session: Any) -> dict[str, str]:
 
     train = TrainingStep("Train", step_args=_trainer(job, session, _of_execution(job["checkpoints"])).train())
     artifacts = train.properties.ModelArtifacts.S3ModelArtifacts
-    judge, told = _judging(job, session, artifacts)
-    figure = JsonGet(step_name=judge.name, property_file=told, json_path="text")
-    beats = ConditionEquals(JsonGet(step_name=judge.name, property_file=told, json_path="beats"), 1)
+    step, property_file = _judging(job, session, artifacts)
+    figure = JsonGet(step_name=step.name, property_file=property_file, json_path="text")
+    beats = ConditionEquals(JsonGet(step_name=step.name, property_file=property_file, json_path="beats"), 1)
     register = _registering(job, artifacts, figure)
-    steps = [train, judge, ConditionStep("Beats", conditions=[beats], if_steps=[register], else_steps=[])]
+    steps = [train, step, ConditionStep("Beats", conditions=[beats], if_steps=[register], else_steps=[])]
     pipeline = Pipeline(name=job["name"], steps=steps, sagemaker_session=session)
-    made = pipeline.upsert(role_arn=job["role"])
+    created = pipeline.upsert(role_arn=job["role"])
     if job["wait"]:
         pipeline.start()
-    return {"pipeline": str(made["PipelineArn"])}
+    return {"pipeline": str(created["PipelineArn"])}
 
 
 def _of_execution(url: str) -> Any:
@@ -114,13 +114,13 @@ def _judging(job: dict[str, Any], session: Any, artifacts: Any) -> tuple[Any, An
         s3_uri=_of_execution(f"{job['output']}/verdict"), local_path=VERDICT, s3_upload_mode="EndOfJob"
     )
     arguments = [MODEL, "--out", f"{VERDICT}/{PREVIOUS}", "--group", job["group"], "--metric", job["metric"]]
-    told = PropertyFile(name="Verdict", output_name="verdict", path=PREVIOUS)
+    property_file = PropertyFile(name="Verdict", output_name="verdict", path=PREVIOUS)
     step_args = processor.run(
         inputs=[ProcessingInput(input_name="model", s3_input=given)],
         outputs=[ProcessingOutput(output_name="verdict", s3_output=left)],
         arguments=arguments,
     )
-    return ProcessingStep("Judge", step_args=step_args, property_files=[told]), told
+    return ProcessingStep("Judge", step_args=step_args, property_files=[property_file]), property_file
 
 
 def _registering(job: dict[str, Any], artifacts: Any, figure: Any) -> Any:
@@ -158,11 +158,11 @@ def main() -> int:
         quiet.write_text(QUIET, encoding="utf-8")
         os.environ.setdefault("SAGEMAKER_USER_CONFIG_OVERRIDE", str(quiet))
         try:
-            made = submit(json.load(sys.stdin))
+            created = create_in_sagemaker(json.load(sys.stdin))
         except Exception as error:  # noqa: BLE001 - the SDK throws what it likes; the parent tells it in one line
             sys.stderr.write(f"\n{type(error).__name__}: {' '.join(str(error).split())}\n")
             return 2
-    sys.stdout.write(f"\n{json.dumps(made)}\n")
+    sys.stdout.write(f"\n{json.dumps(created)}\n")
     return 0
 
 

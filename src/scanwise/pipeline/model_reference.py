@@ -25,4 +25,4 @@ def locate_model(named: str | Path) -> Path:
     if not match or Path(text).exists():
         return Path(text)
     name, version = match.groups()
-    return registry.find(name, None if version == "latest" else int(version)).path
+    return registry.find_version(name, None if version == "latest" else int(version)).path

@@ -86,6 +86,8 @@ class Recipe(Section):
     """Title of the report (default: the name)."""
     description: str = ""
     """Purpose of the system, for reports."""
+    results_name: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9-]*)?$")] = ""
+    """First part of the names of `_classification_results` and `_summary_statistics` (default: the name)."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seed of everything that is drawn at random."""
     classes: tuple[str, ...] | Mapping[str, str | tuple[str, ...]] | None = None

@@ -33,26 +33,21 @@ OPERATING_POINT_COLUMNS = (
 )
 
 
-def prefix(name: str) -> str:
-    """Prefix of a recipe's file names: that of the stroke project, else the recipe's name."""
-    return "stroke" if name.startswith("stroke") else name
-
-
 def write_legacy_tables(run: Run, name: str, protocol: str, predictions: Predictions) -> None:
     """Write `NAME_classification_results` and `NAME_summary_statistics` of the test scans of one protocol.
 
     Args:
         run: the run folder.
-        name: of the recipe.
+        name: first part of the file names.
         protocol: "honest" or "published".
         predictions: the test scans, with labels, folds already concatenated.
     """
-    folder, first = run.tables_of(protocol), prefix(name)
+    folder = run.tables_of(protocol)
     header = ["image_path", "image_type", "true_label", "prediction", *(f"p_{c}" for c in predictions.classes)]
     rows = [_result(predictions, row) for row in range(len(predictions))]
-    write_table([*header, "correct_prediction"], rows, folder / f"{first}_classification_results.csv")
+    write_table([*header, "correct_prediction"], rows, folder / f"{name}_classification_results.csv")
     summary = _summary(predictions)
-    write_table(list(summary), [list(summary.values())], folder / f"{first}_summary_statistics.csv")
+    write_table(list(summary), [list(summary.values())], folder / f"{name}_summary_statistics.csv")
 
 
 def _result(predictions: Predictions, row: int) -> Row:

@@ -37,12 +37,12 @@ def tree(root: Path, people: int = 6, header: str = "participant_id\tdiagnosis\t
 
 def refusal(root: Path, label: str = "") -> str:
     with pytest.raises(DataError) as caught:
-        layouts.discover(root, label=label)
+        layouts.discover_scans(root, label=label)
     return str(caught.value)
 
 
 def test_what_a_tree_tells(tmp_path: Path) -> None:
-    found = layouts.discover(tree(tmp_path / "study"))
+    found = layouts.discover_scans(tree(tmp_path / "study"))
     assert found.path[0] == "sub-00/ses-1/anat/sub-00_ses-1_T1w.nii.gz"
     assert len(found) == 12
     assert found.label.tolist() == ["CN", "CN", "AD", "AD"] * 3
@@ -72,7 +72,7 @@ def test_who_is_not_in_the_table_or_has_no_label_is_told(tmp_path: Path) -> None
     volume(root / "sub-99" / "anat" / "sub-99_T1w.nii.gz")
     table = root / "participants.tsv"
     table.write_text(table.read_text().replace("sub-01\tAD", "sub-01\tn/a"))
-    found = layouts.discover(root)
+    found = layouts.discover_scans(root)
     assert len(found) == 10
     told = dict(found.unused)
     assert told["sub-99/anat/sub-99_T1w.nii.gz"] == "its participant has no row in participants.tsv"
@@ -82,7 +82,7 @@ def test_who_is_not_in_the_table_or_has_no_label_is_told(tmp_path: Path) -> None
 def test_other_images_are_told_where_there_are_anatomical_ones(tmp_path: Path) -> None:
     root = tree(tmp_path / "study")
     volume(root / "sub-00" / "ses-1" / "func" / "sub-00_bold.nii.gz")
-    found = layouts.discover(root)
+    found = layouts.discover_scans(root)
     assert len(found) == 12
     assert "not an anatomical image (func)" in dict(found.unused)["sub-00/ses-1/func/sub-00_bold.nii.gz"]
 
@@ -92,14 +92,14 @@ def test_and_used_where_there_are_none(tmp_path: Path) -> None:
     for number in range(3):
         volume(root / f"sub-{number}" / "pet" / f"sub-{number}_pet.nii.gz")
     (root / "participants.tsv").write_text("participant_id\tgroup\n0\ta\n1\tb\nsub-2\tb\n")
-    assert layouts.discover(root).label.tolist() == ["a", "b", "b"]
+    assert layouts.discover_scans(root).label.tolist() == ["a", "b", "b"]
 
 
 def test_which_column_is_the_label(tmp_path: Path) -> None:
     root = tree(tmp_path / "study", header="participant_id\tdiagnosis\tgroup\tage")
     assert "diagnosis and group could all be it" in refusal(root)
     assert "--set data.label=COLUMN" in refusal(root)
-    assert set(layouts.discover(root, label="group").label.tolist()) == {"F"}
+    assert set(layouts.discover_scans(root, label="group").label.tolist()) == {"F"}
     assert "the columns diagnosis, group, age. Did you mean 'group'" in refusal(root, label="grup")
     root = tree(tmp_path / "other", header="participant_id\ta\tb\tc")
     assert "it has a, b, c" in refusal(root)
@@ -113,10 +113,10 @@ def test_a_recipe_names_the_label(tmp_path: Path) -> None:
 
 def test_a_subject_may_be_another_column_or_a_pattern(tmp_path: Path) -> None:
     root = tree(tmp_path / "study", header="participant_id\tdiagnosis\tfamily\tage")
-    found = layouts.discover(root, "age")
+    found = layouts.discover_scans(root, "age")
     assert found.subject is not None
     assert (set(found.subject.tolist()), found.subject_source) == ({"70"}, "column age")
-    found = layouts.discover(root, r"sub-(\d+)")
+    found = layouts.discover_scans(root, r"sub-(\d+)")
     assert found.subject is not None
     assert found.subject[0] == "00"
 
@@ -136,4 +136,4 @@ def test_class_folders_of_such_a_name_are_no_tree(tmp_path: Path) -> None:
     for name in ("sub-acute", "normal"):
         volume(tmp_path / name / "a.nii")
     assert not bids.is_tree(tmp_path)
-    assert set(layouts.discover(tmp_path).label.tolist()) == {"sub-acute", "normal"}
+    assert set(layouts.discover_scans(tmp_path).label.tolist()) == {"sub-acute", "normal"}

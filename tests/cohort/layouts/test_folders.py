@@ -56,14 +56,14 @@ def test_a_folder_that_cannot_be_read_is_told_and_the_rest_is_found(scans: Scans
     root = scans.classes(each=2)
     scans.add("MildDemented/secret/s.png")
     locked.add("secret")
-    found = layouts.discover(root)
+    found = layouts.discover_scans(root)
     assert len(found) == 4
     assert found.unused == (("MildDemented/secret", "a folder that cannot be read; change its permissions"),)
     locked.add("NonDemented")
-    found = layouts.discover(root)
+    found = layouts.discover_scans(root)
     assert set(found.label.tolist()) == {"MildDemented"}
     assert {path for path, _ in found.unused} == {"MildDemented/secret", "NonDemented"}
-    listed = layouts.unlabelled([root], None)
+    listed = layouts.list_unlabelled([root], None)
     assert {path for path, _ in listed.unused} == {f"{root}/MildDemented/secret", f"{root}/NonDemented"}
 
 
@@ -71,7 +71,7 @@ def test_a_root_that_cannot_be_read_is_an_error(scans: Scans, locked: set[str]) 
     root = scans.classes()
     locked.add(root.name)
     with pytest.raises(DataError, match=r"cannot be read: Permission denied. Change its permissions"):
-        layouts.discover(root)
+        layouts.discover_scans(root)
 
 
 def test_a_wrapping_folder_that_cannot_be_read(scans: Scans, locked: set[str]) -> None:

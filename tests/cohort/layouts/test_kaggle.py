@@ -29,7 +29,7 @@ def test_the_augmented_scans_are_learnt_from_and_the_original_ones_are_the_test(
     for name in CLASSES:
         scans.add(*(f"{prefix}AugmentedAlzheimerDataset/{name}/{index}.jpg" for index in range(5)))
         scans.add(*(f"{prefix}OriginalDataset/{name}/{index}.jpg" for index in range(2)))
-    found = layouts.discover(scans.root)
+    found = layouts.discover_scans(scans.root)
     assert len(found) == 28
     assert told(found)["AugmentedAlzheimerDataset/NonDemented/0.jpg"] == ("NonDemented", "train")
     assert told(found)["OriginalDataset/MildDemented/1.jpg"] == ("MildDemented", "test")
@@ -66,7 +66,7 @@ def test_stroke_labels_are_one_and_the_modality_is_a_column(scans: Scans, prefix
     root = stroke_tree(scans, prefix)
     if prefix == "deep/":
         (root / "readme.txt").write_text("x")  # then `deep` is not the only entry
-    found = layouts.discover(root)
+    found = layouts.discover_scans(root)
     assert set(found.label.tolist()) == {"stroke", "normal"}
     by_path = dict(zip(found.path.tolist(), found.groups["modality"].tolist(), strict=True))
     assert by_path["train/1- Stroke/0.png"] == ""
@@ -86,11 +86,11 @@ def test_stroke_becomes_a_cohort_of_a_known_scale(scans: Scans) -> None:
 def test_other_trees_of_train_and_test_are_not_taken_for_it(scans: Scans) -> None:
     root = scans.add("train/stroke/a.png", "train/normal/a.png", "test/stroke/b.png", "test/normal/b.png")
     assert kaggle.stroke_tree(root) is None
-    assert layouts.discover(root).groups == {}
+    assert layouts.discover_scans(root).groups == {}
 
 
 def test_the_shared_stroke_folder_is_one_of_classes(shared: Path) -> None:
-    found = layouts.discover(shared / "stroke", r"^\w+/(\d+) ")
+    found = layouts.discover_scans(shared / "stroke", r"^\w+/(\d+) ")
     assert sorted(set(found.label.tolist())) == ["Normal", "Stroke"]
     assert len(found) == 2023
     assert found.given is None
@@ -119,7 +119,7 @@ GOOD = (
 
 @pytest.mark.parametrize("name", ["", "styles.csv"])
 def test_the_title_is_the_text_and_the_product_the_subject(tmp_path: Path, name: str) -> None:
-    found = layouts.discover(fashion(tmp_path / "data", *GOOD) / name)
+    found = layouts.discover_scans(fashion(tmp_path / "data", *GOOD) / name)
     assert found.path.tolist() == ["images/1.jpg", "images/2.jpg", "images/3.jpg"]
     assert found.label.tolist() == ["Shirts", "Heels", "Shirts"]
     assert found.text is not None
@@ -143,7 +143,7 @@ def test_the_title_is_the_text_and_the_product_the_subject(tmp_path: Path, name:
 )
 def test_commas_and_quotes_that_belong_to_the_title(tmp_path: Path, title: str, read: str) -> None:
     row = "2,Women,Footwear,Shoes,Heels,Red,Summer,2012,Formal," + title
-    found = layouts.discover(fashion(tmp_path / "data", GOOD[0], row, GOOD[2]))
+    found = layouts.discover_scans(fashion(tmp_path / "data", GOOD[0], row, GOOD[2]))
     assert found.text is not None
     assert found.text.tolist() == ["Blue shirt", read, "Grey shirt"]
 
@@ -159,7 +159,7 @@ def test_rows_and_images_that_do_not_fit_are_told(tmp_path: Path) -> None:
         "7" + GOOD[1][1:],
     )
     root = fashion(tmp_path / "data", *rows, images=("1", "2", "3", "6"))
-    found = layouts.discover(root)
+    found = layouts.discover_scans(root)
     assert found.path.tolist() == ["images/1.jpg", "images/2.jpg", "images/3.jpg", "images/7.jpg"]
     assert dict(found.unused) == {
         "styles.csv, line 5": "has 3 values, expected 10",
@@ -175,21 +175,21 @@ def test_rows_and_images_that_do_not_fit_are_told(tmp_path: Path) -> None:
 
 def test_subjects_by_another_column_or_pattern(tmp_path: Path) -> None:
     root = fashion(tmp_path / "data", *GOOD)
-    found = layouts.discover(root, "baseColour")
+    found = layouts.discover_scans(root, "baseColour")
     assert found.subject is not None
     assert found.subject.tolist() == ["Blue", "Red", "Grey"]
-    found = layouts.discover(root, r"(\d+)\.jpg")
+    found = layouts.discover_scans(root, r"(\d+)\.jpg")
     assert found.subject is not None
     assert found.subject.tolist() == ["1", "2", "3"]
 
 
 def test_a_table_of_that_name_and_other_columns_is_a_manifest(scans: Scans) -> None:
     file = scans.manifest({"path": ["a.png", "b.png"], "label": ["x", "y"]}, "styles.csv")
-    assert layouts.discover(file).label.tolist() == ["x", "y"]
+    assert layouts.discover_scans(file).label.tolist() == ["x", "y"]
 
 
 def test_the_shared_fashion_photos(shared: Path) -> None:
-    found = layouts.discover(shared / "fashion")
+    found = layouts.discover_scans(shared / "fashion")
     assert len(found) == 8025
     assert len(set(found.label.tolist())) == 75
     assert found.unused == ()

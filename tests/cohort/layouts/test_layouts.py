@@ -8,7 +8,7 @@ import pytest
 from cohort_scans import Scans
 
 from scanwise.cohort import layouts
-from scanwise.cohort.layouts import Listing, discover, unlabelled
+from scanwise.cohort.layouts import Listing, discover_scans, list_unlabelled
 from scanwise.errors import DataError
 
 
@@ -18,7 +18,7 @@ def rows(listing: Listing) -> list[tuple[str, str]]:
 
 def refusal(*arguments: object) -> str:
     with pytest.raises(DataError) as caught:
-        discover(*arguments)  # type: ignore[arg-type]
+        discover_scans(*arguments)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -28,7 +28,7 @@ def refusal(*arguments: object) -> str:
 
 def test_class_folders_with_folders_of_subjects_inside(scans: Scans) -> None:
     root = scans.add("Stroke/p1/b.png", "Stroke/p1/a.png", "Normal/c.png")
-    found = discover(root)
+    found = discover_scans(root)
     assert rows(found) == [("Normal/c.png", "Normal"), ("Stroke/p1/a.png", "Stroke"), ("Stroke/p1/b.png", "Stroke")]
     assert (found.given, found.subject, found.subject_source) == (None, None, "")
 
@@ -36,7 +36,7 @@ def test_class_folders_with_folders_of_subjects_inside(scans: Scans) -> None:
 @pytest.mark.parametrize(("train", "test"), [("train", "test"), ("Training", "Testing"), ("TRAIN", "Test")])
 def test_train_and_test_folders(scans: Scans, train: str, test: str) -> None:
     root = scans.add(f"{train}/Stroke/a.png", f"{train}/Normal/a.png", f"{test}/Stroke/b.png", "val/Normal/c.png")
-    found = discover(root)
+    found = discover_scans(root)
     assert found.given is not None
     told = dict(zip(found.path.tolist(), zip(found.label.tolist(), found.given.tolist(), strict=True), strict=True))
     assert told == {
@@ -50,7 +50,7 @@ def test_train_and_test_folders(scans: Scans, train: str, test: str) -> None:
 @pytest.mark.parametrize("prefix", ["wrap/", "wrap/again/", "wrap/train/"])
 def test_wrapping_folders_are_stepped_into(scans: Scans, prefix: str) -> None:
     root = scans.classes(prefix=prefix)
-    found = discover(root)
+    found = discover_scans(root)
     assert set(found.label.tolist()) == {"NonDemented", "MildDemented"}
     assert (found.root / found.path[0]).is_file()
 
@@ -59,7 +59,7 @@ def test_what_a_mac_leaves_in_archives_changes_nothing(scans: Scans) -> None:
     root = scans.classes(prefix="wrap/train/")
     scans.classes(prefix="wrap/test/")
     scans.add("__MACOSX/wrap/._s.png", "wrap/__MACOSX/x/y.png", ".hidden/a/b.png", "wrap/train/NonDemented/.DS_Store")
-    found = discover(root)
+    found = discover_scans(root)
     assert set(found.label.tolist()) == {"NonDemented", "MildDemented"}
     assert len(found.path) == 12
     assert found.unused == ()
@@ -73,7 +73,7 @@ def test_train_and_test_beside_other_folders_are_not_taken_for_classes(scans: Sc
 def test_loose_files_are_told_and_not_used(scans: Scans) -> None:
     root = scans.classes()
     (root / "README.txt").write_text("x")
-    found = discover(root)
+    found = discover_scans(root)
     assert found.unused == (("README.txt", "not inside a class folder"),)
     assert len(found.path) == 6
 
@@ -81,14 +81,14 @@ def test_loose_files_are_told_and_not_used(scans: Scans) -> None:
 def test_names_of_every_kind(scans: Scans) -> None:
     names = ["with space.png", "脳 ü.png", "new\nline.png", "comma, 'quote\".png", "%20#?*[a].png", "-rf.png"]
     root = scans.add(*(f"a class/{name}" for name in names), "другой/x.png")
-    assert {path.partition("/")[2] for path in discover(root).path.tolist()} == {*names, "x.png"}
+    assert {path.partition("/")[2] for path in discover_scans(root).path.tolist()} == {*names, "x.png"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
 def test_a_name_that_is_not_utf8_is_told(scans: Scans) -> None:
     root = scans.classes()
     Path(os.fsdecode(os.fsencode(root) + b"/NonDemented/\xff.png")).write_bytes(b"x")
-    found = discover(root)
+    found = discover_scans(root)
     assert found.unused == (("NonDemented/\\udcff.png", "its name is not UTF-8"),)
     assert len(found.path) == 6
 
@@ -96,7 +96,7 @@ def test_a_name_that_is_not_utf8_is_told(scans: Scans) -> None:
 def test_links_to_folders_are_told_and_not_followed(scans: Scans) -> None:
     root = scans.classes()
     (root / "NonDemented" / "loop").symlink_to(root)
-    found = discover(root)
+    found = discover_scans(root)
     assert len(found.path) == 6
     assert [path for path, reason in found.unused if "link" in reason] == ["NonDemented/loop"]
 
@@ -113,7 +113,7 @@ def test_nothing_but_a_loop_ends(tmp_path: Path) -> None:
 def test_a_pipe_is_not_waited_for(scans: Scans) -> None:
     root = scans.classes()
     os.mkfifo(root / "NonDemented" / "pipe.png")
-    assert discover(root).unused == (("NonDemented/pipe.png", "neither a file nor a folder"),)
+    assert discover_scans(root).unused == (("NonDemented/pipe.png", "neither a file nor a folder"),)
 
 
 def test_nothing_there(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 def test_a_label_in_test_that_train_lacks(scans: Scans) -> None:
     root = scans.add("train/NonDemented/a.png", "train/Mild/a.png", "test/non demented/a.png")
-    assert len(discover(root).path) == 3
+    assert len(discover_scans(root).path) == 3
     scans.add("test/Moderate/a.png")
     assert "labels that the train side lacks: Moderate. Train has Mild, NonDemented" in refusal(root)
 
@@ -154,7 +154,7 @@ FULL = {
 def test_a_manifest_with_every_column(scans: Scans, name: str) -> None:
     columns = dict(FULL)
     columns["label"] = ["Stroke", "Stroke"]
-    found = discover(scans.manifest(columns, name))
+    found = discover_scans(scans.manifest(columns, name))
     assert rows(found) == [("x/a.png", "Stroke"), ("x/b.png", "Stroke")]
     assert found.root == scans.root
     assert found.subject is not None
@@ -168,7 +168,7 @@ def test_a_manifest_with_every_column(scans: Scans, name: str) -> None:
 
 
 def test_a_manifest_with_path_and_label_alone(scans: Scans) -> None:
-    found = discover(scans.manifest({"path": ["./a.png", "x/../b.png"], "label": ["1", "2"]}))
+    found = discover_scans(scans.manifest({"path": ["./a.png", "x/../b.png"], "label": ["1", "2"]}))
     assert rows(found) == [("a.png", "1"), ("b.png", "2")]
     assert (found.subject, found.text, found.given, found.groups) == (None, None, None, {})
 
@@ -176,7 +176,7 @@ def test_a_manifest_with_path_and_label_alone(scans: Scans) -> None:
 def test_a_byte_order_mark_and_an_empty_column_do_no_harm(scans: Scans) -> None:
     file = scans.manifest({"path": ["a.png", "b.png"], "label": ["x", "y"], "site": ["", ""]})
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
-    assert discover(file).groups["site"].tolist() == ["", ""]
+    assert discover_scans(file).groups["site"].tolist() == ["", ""]
 
 
 @pytest.mark.parametrize("blank", ["", "  ", "NaN", "nan", "NA"])
@@ -208,10 +208,10 @@ def test_a_path_outside_the_root(scans: Scans, tmp_path: Path, path: str) -> Non
 
 def test_an_absolute_path_inside_and_a_linked_root_are_fine(scans: Scans, tmp_path: Path) -> None:
     file = scans.manifest({"path": [str(scans.root / "a.png"), "b.png"], "label": ["x", "y"]})
-    assert discover(file).path.tolist() == ["a.png", "b.png"]
+    assert discover_scans(file).path.tolist() == ["a.png", "b.png"]
     scans.manifest({"path": ["a.png", "b.png"], "label": ["x", "y"]})
     (tmp_path / "linked").symlink_to(scans.root)
-    assert discover(tmp_path / "linked" / "scans.csv").path.tolist() == ["a.png", "b.png"]
+    assert discover_scans(tmp_path / "linked" / "scans.csv").path.tolist() == ["a.png", "b.png"]
 
 
 def test_columns_that_are_missing_or_misspelt(scans: Scans) -> None:
@@ -250,7 +250,7 @@ def test_an_untaught_label_in_a_manifest(scans: Scans) -> None:
 
 def test_subject_by_another_column_which_is_then_no_group(scans: Scans) -> None:
     file = scans.manifest({"path": ["a.png", "b.png"], "label": ["x", "y"], "patient": ["p1", "p2"], "age": ["1", "2"]})
-    found = discover(file, "patient")
+    found = discover_scans(file, "patient")
     assert found.subject is not None
     assert found.subject.tolist() == ["p1", "p2"]
     assert found.subject_source == "column patient"
@@ -267,7 +267,7 @@ def test_subject_by_another_column_which_is_then_no_group(scans: Scans) -> None:
     ],
 )
 def test_subject_by_pattern(scans: Scans, pattern: str, expected: list[str]) -> None:
-    found = discover(scans.add("Normal/p1_a.png", "Stroke/p2_a.png"), pattern)
+    found = discover_scans(scans.add("Normal/p1_a.png", "Stroke/p2_a.png"), pattern)
     assert found.subject is not None
     assert found.subject.tolist() == expected
     assert found.subject_source == f"pattern {pattern}"
@@ -275,7 +275,7 @@ def test_subject_by_pattern(scans: Scans, pattern: str, expected: list[str]) -> 
 
 def test_a_pattern_lies_over_the_column_of_a_manifest(scans: Scans) -> None:
     file = scans.manifest({"path": ["p1.png", "p2.png"], "label": ["x", "y"], "subject": ["s", "s"]})
-    found = discover(file, r"p\d")
+    found = discover_scans(file, r"p\d")
     assert found.subject is not None
     assert found.subject.tolist() == ["p1", "p2"]
     assert found.groups == {}
@@ -296,7 +296,7 @@ def test_subject_by_file(scans: Scans, tmp_path: Path) -> None:
     root = scans.add("Normal/a.png", "Stroke/b.png")
     who = tmp_path / "who.csv"
     who.write_text("subject,path,more\n01,Stroke/b.png,x\n02,./Normal/a.png,x\n03,Normal/not-here.png,x\n")
-    found = discover(root, str(who))
+    found = discover_scans(root, str(who))
     assert found.subject is not None
     assert dict(zip(found.path.tolist(), found.subject.tolist(), strict=True)) == {
         "Normal/a.png": "02",
@@ -327,13 +327,13 @@ def test_a_subject_file_that_does_not_do(scans: Scans, tmp_path: Path, content: 
 
 def test_files_and_folders_to_predict(scans: Scans) -> None:
     root = scans.add("x/a.png", "x/deep/b.png", "c.png")
-    found = unlabelled([root / "x", root / "c.png"], None)
+    found = list_unlabelled([root / "x", root / "c.png"], None)
     assert found.path.tolist() == [str(root / "x/a.png"), str(root / "x/deep/b.png"), str(root / "c.png")]
-    assert unlabelled([root / "x"], None, r"([ab])\.png").subject.tolist() == ["a", "b"]  # type: ignore[union-attr]
+    assert list_unlabelled([root / "x"], None, r"([ab])\.png").subject.tolist() == ["a", "b"]  # type: ignore[union-attr]
 
 
 def test_a_manifest_to_predict_needs_no_label(scans: Scans) -> None:
-    found = unlabelled([], scans.manifest({"path": ["a.png"], "subject": ["1"], "site": ["n"]}))
+    found = list_unlabelled([], scans.manifest({"path": ["a.png"], "subject": ["1"], "site": ["n"]}))
     assert found.path.tolist() == ["a.png"]
     assert found.groups["site"].tolist() == ["n"]
 
@@ -341,10 +341,10 @@ def test_a_manifest_to_predict_needs_no_label(scans: Scans) -> None:
 def test_nothing_to_predict(tmp_path: Path) -> None:
     for scans, manifest in ([], None), ([tmp_path], tmp_path / "a.csv"):
         with pytest.raises(DataError, match="one of the two"):
-            unlabelled(scans, manifest)
+            list_unlabelled(scans, manifest)
     with pytest.raises(DataError, match="no manifest"):
-        unlabelled([], tmp_path / "a.csv")
+        list_unlabelled([], tmp_path / "a.csv")
     with pytest.raises(DataError, match="nothing at"):
-        unlabelled([tmp_path / "absent.png"], None)
+        list_unlabelled([tmp_path / "absent.png"], None)
     with pytest.raises(DataError, match="no files"):
-        unlabelled([tmp_path], None)
+        list_unlabelled([tmp_path], None)

@@ -14,7 +14,7 @@ from scanwise.errors import DataError
 
 def refusal(file: Path, **options: object) -> str:
     with pytest.raises(DataError) as caught:
-        layouts.discover(file, **options)  # type: ignore[arg-type]
+        layouts.discover_scans(file, **options)  # type: ignore[arg-type]
     return str(caught.value)
 
 
@@ -46,7 +46,7 @@ def test_what_is_written_leads_to_the_same_scans(tmp_path: Path, name: str, plac
     file = {"root": root, "above": tmp_path, "elsewhere": tmp_path / "else"}[place] / name
     file.parent.mkdir(exist_ok=True)
     manifests.write_manifest(given, file, file)
-    found = layouts.discover(file)
+    found = layouts.discover_scans(file)
     assert [found.root / path for path in found.path.tolist()] == [root / path for path in NAMES]
     assert found.label.tolist() == given.label.tolist()
     assert found.subject is not None
@@ -67,12 +67,12 @@ def test_a_manifest_of_absolute_paths_leads_elsewhere_but_not_where_it_came_from
     root = scans.add("x/a.png", "y/b.png")
     file = tmp_path / "scans.csv"
     file.write_text(f"path,label\n{root}/x/a.png,1\n{root}/y/b.png,2\n")
-    found = layouts.discover(file)
+    found = layouts.discover_scans(file)
     assert [found.root / path for path in found.path.tolist()] == [root / "x" / "a.png", root / "y" / "b.png"]
     other = tmp_path / "below" / "scans.csv"
     other.parent.mkdir()
     other.write_text(file.read_text())
-    found = layouts.discover(other)
+    found = layouts.discover_scans(other)
     assert (found.root, found.path.tolist()) == (root, ["x/a.png", "y/b.png"])
     other.write_text(file.read_text())
     assert "leads outside" in refusal(other, anywhere=False)
@@ -98,12 +98,12 @@ def test_a_link_out_of_the_common_folder_is_refused(scans: Scans, tmp_path: Path
 def test_blanks_around_a_path_are_dropped_unless_they_are_of_its_name(scans: Scans) -> None:
     root = scans.add("a.png", " b.png")
     (root / "scans.csv").write_text("path,label\n a.png ,1\n b.png,2\n")
-    assert layouts.discover(root / "scans.csv").path.tolist() == ["a.png", " b.png"]
+    assert layouts.discover_scans(root / "scans.csv").path.tolist() == ["a.png", " b.png"]
 
 
 def test_the_label_may_have_another_name(scans: Scans) -> None:
     file = scans.manifest({"path": ["a.png", "b.png"], "dx": ["1", "2"], "label": ["x", "x"], "site": ["n", "s"]})
-    found = layouts.discover(file, label="dx")
+    found = layouts.discover_scans(file, label="dx")
     assert found.label.tolist() == ["1", "2"]
     assert set(found.groups) == {"site"}
     assert "no column 'diagnosis'" in refusal(file, label="diagnosis")
@@ -111,22 +111,22 @@ def test_the_label_may_have_another_name(scans: Scans) -> None:
 
 def test_names_of_files_are_never_text_and_no_group(scans: Scans) -> None:
     columns = {"path": ["a.png", "b.png"], "label": ["1", "2"], "image": ["a.png", "b.JPG"], "site": ["n", "s"]}
-    found = layouts.discover(scans.manifest(columns))
+    found = layouts.discover_scans(scans.manifest(columns))
     assert set(found.groups) == {"site"}
     assert "'image' holds names of files" in found.remarks[0]
     columns["text"] = columns.pop("image")
     assert "'text' holds names of files" in refusal(scans.manifest(columns))
     columns["text"] = ["see b.png", "no file"]
-    assert layouts.discover(scans.manifest(columns)).text is not None
+    assert layouts.discover_scans(scans.manifest(columns)).text is not None
 
 
 def test_slices_may_be_named_in_a_table_of_subjects(scans: Scans, tmp_path: Path) -> None:
     root = scans.add("x/a.nii", "y/b.nii")
     who = tmp_path / "who.csv"
     who.write_text("path,subject\nx/a.nii#000,p\nx/a.nii#001,p\ny/b.nii,q\n")
-    found = layouts.discover(root, str(who))
+    found = layouts.discover_scans(root, str(who))
     assert found.subject is not None
     assert found.subject.tolist() == ["p", "q"]
     who.write_text("path,subject\nx/a.nii#000,p\nx/a.nii#001,r\ny/b.nii,q\n")
     with pytest.raises(DataError, match="a volume is of one person"):
-        layouts.discover(root, str(who))
+        layouts.discover_scans(root, str(who))

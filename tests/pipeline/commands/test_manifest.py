@@ -85,7 +85,7 @@ def test_volumes_are_cut_as_the_recipe_says(tmp_path: Path, scanwise: Command) -
     )
     assert said.code == 0, said.err
     assert "6 scans in 2 files" in said.out
-    found = layouts.discover(tmp_path / "c.csv")
+    found = layouts.discover_scans(tmp_path / "c.csv")
     assert found.path.tolist() == [f"data/{label}/{label}.nii.gz#{index:03d}" for label in "xy" for index in (0, 2, 4)]
 
 
@@ -110,7 +110,7 @@ def test_a_folder_of_loose_files_gets_an_empty_label_to_fill_in(mixed: Path, tmp
     assert said.code == 0
     assert "fill in that column" in said.err
     with pytest.raises(DataError, match="'label' is empty in 18 rows"):
-        layouts.discover(tmp_path / "c.csv")
+        layouts.discover_scans(tmp_path / "c.csv")
     text = (tmp_path / "c.csv").read_text(encoding="utf-8").splitlines()
     labelled = [text[0], *(line.replace(",", f",{'ab'[row % 2]}", 1) for row, line in enumerate(text[1:]))]
     (tmp_path / "c.csv").write_text("\n".join(labelled), encoding="utf-8")
@@ -122,7 +122,7 @@ def test_headers_that_name_nobody(mixed: Path, tmp_path: Path, scanwise: Command
     said = scanwise("cohort", mixed, "--out", tmp_path / "c.csv")
     assert "subjects: unknown" in said.out
     assert "name no patient" in said.err
-    assert layouts.discover(tmp_path / "c.csv").subject is None
+    assert layouts.discover_scans(tmp_path / "c.csv").subject is None
 
 
 def test_no_name_of_a_header_is_written_anywhere(mixed: Path, tmp_path: Path, scanwise: Command) -> None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scanwise.cohort.decoding import isolated_decoder
 from scanwise.cohort.decoding.dicom_header import DAMAGED, code, number_of, numbers, of_frame, text, whole
 from scanwise.cohort.decoding.pixels import MAX_PIXELS, Pixels, Slices, UnreadableScan
-from scanwise.cohort.decoding.windowing import shade
+from scanwise.cohort.decoding.windowing import apply_window
 from scanwise.cohort.pseudonyms import Pseudonyms
 from scanwise.recipe import Data
 
@@ -242,7 +242,7 @@ def _frame(header: "Dataset", index: int, settings: Data) -> Pixels | str:
             return _colour(values, whole(header, "BitsStored"))
         if photometric not in _GRAY:
             return "has a photometric interpretation that scanwise does not read"
-        gray = shade(values, header, index, settings)
+        gray = apply_window(values, header, index, settings)
         return (255 - gray if photometric == "MONOCHROME1" else gray)[:, :, None]
     except UnreadableScan as reason:
         return str(reason)

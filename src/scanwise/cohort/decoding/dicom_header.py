@@ -1,4 +1,4 @@
-"""Values of a DICOM header, as they are items in the wild: absent, empty, of the wrong type, or of one frame only."""
+"""Values of a DICOM header, as they come: absent, empty, of the wrong type, or of one frame only."""
 
 import math
 import re

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 
-def shade(stored: NDArray[Any], header: "Dataset", index: int, settings: Data) -> Pixels:
+def apply_window(stored: NDArray[Any], header: "Dataset", index: int, settings: Data) -> Pixels:
     """(H, W) uint8, black low."""
     units = _rescaled(stored, header, index)
     if units.dtype.kind == "f" and not np.isfinite(units).all():

@@ -6,13 +6,13 @@ A layout lists files; it opens none but tables. What it lists becomes a Cohort o
 from collections.abc import Sequence
 from pathlib import Path
 
-from scanwise.cohort.classes import spelling
+from scanwise.cohort.classes import normalise_label
 from scanwise.cohort.decoding.slice_names import split_slice
 from scanwise.cohort.layouts import bids, folders, kaggle, manifests, subject_ids
 from scanwise.cohort.listing import Listing, first, texts
 from scanwise.errors import DataError
 
-__all__ = ["Listing", "discover", "resolve_data", "unlabelled"]
+__all__ = ["Listing", "discover_scans", "list_unlabelled", "resolve_data"]
 
 
 def resolve_data(data: str) -> Path:
@@ -20,7 +20,9 @@ def resolve_data(data: str) -> Path:
     return Path(data.removeprefix("file://")).expanduser()
 
 
-def discover(data: Path, subject: str = "", label: str = "", *, anywhere: bool = True, bare: bool = False) -> Listing:
+def discover_scans(
+    data: Path, subject: str = "", label: str = "", *, anywhere: bool = True, bare: bool = False
+) -> Listing:
     """List the scans of a folder or manifest, with the subject of each where `subject` tells it.
 
     Args:
@@ -29,7 +31,7 @@ def discover(data: Path, subject: str = "", label: str = "", *, anywhere: bool =
         subject: a column of the manifest, a table of path,subject, or a regular expression over the path.
         label: the column that holds the class, where it cannot be told by itself.
         anywhere: whether a manifest may name absolute paths outside its folder.
-        bare: whether scans need no class; a folder that just holds files then has one, `unlabelled`.
+        bare: whether scans need no class; a folder that just holds files then has one, `list_unlabelled`.
 
     Raises:
         DataError: with what to change.
@@ -76,13 +78,13 @@ def _of_folder(data: Path, subject: str, label: str) -> Listing:
     return folders.classes(root)
 
 
-def unlabelled(scans: Sequence[Path], manifest: Path | None, subject: str = "") -> Listing:
+def list_unlabelled(scans: Sequence[Path], manifest: Path | None, subject: str = "") -> Listing:
     """List scans to predict: files, folders of files, or the rows of a manifest that needs no labels.
 
     Args:
         scans: files and folders; paths of the listing are as given here. A slice is named by `file#slice`.
         manifest: table with the column path, and optionally subject and group columns.
-        subject: as in `discover`.
+        subject: as in `discover_scans`.
 
     Raises:
         DataError: if there is nothing, or both scans and a manifest.
@@ -117,7 +119,9 @@ def _check_given(listing: Listing) -> None:
     taught = set(listing.label[listing.given == "train"].tolist())
     untaught = sorted(set(listing.label[listing.given == "test"].tolist()) - taught)
     if taught and untaught:
-        untaught = [label for label in untaught if spelling(label) not in {spelling(other) for other in taught}]
+        untaught = [
+            label for label in untaught if normalise_label(label) not in {normalise_label(other) for other in taught}
+        ]
         if untaught:
             raise DataError(
                 f"The test side has labels that the train side lacks: {first(untaught)}. "

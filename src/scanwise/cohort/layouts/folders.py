@@ -94,7 +94,7 @@ def _entries(folder: Path) -> "Iterator[os.DirEntry[str]]":
 
 
 def _fault(entry: "os.DirEntry[str]") -> str:
-    """Why a file that was scanned is not even opened."""
+    """The reason why a listed file is not even opened."""
     try:
         if entry.is_dir():
             return "a link to a folder: links are not followed, because they may loop"

@@ -82,7 +82,7 @@ def explain_files(
     loaded = bundle.load(path)
     recipe, used = loaded.recipe, resolve_device(device, threads)
     listing, _ = cohort.slice_expansion.expand_slices(
-        cohort.layouts.unlabelled(scans, manifest, ""), recipe.data, progress=progress
+        cohort.layouts.list_unlabelled(scans, manifest, ""), recipe.data, progress=progress
     )
     pixels, kept, quarantine = _read(listing, recipe.data)
     if not kept:

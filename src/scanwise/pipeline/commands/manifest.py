@@ -70,7 +70,7 @@ def make_manifest(
     """
     section = load_recipe(source or "demo", settings).data
     away = remote.is_remote(str(data))
-    path = remote.mirror(str(data), progress=progress) if away else layouts.resolve_data(str(data))
+    path = remote.mirror_folder(str(data), progress=progress) if away else layouts.resolve_data(str(data))
     listing = _list(path, subject, section.label, anywhere=not away)
     if pseudonymise:
         listing = pseudonymised_paths.pseudonymise_listing(listing)
@@ -90,8 +90,8 @@ def make_manifest(
 def _list(root: Path, subject: str, label: str, *, anywhere: bool) -> Listing:
     """The labelled scans; of a folder of loose files, these without labels."""
     if not root.is_dir() or folders.tops(folders.descend(root)):
-        return layouts.discover(root, subject, label, anywhere=anywhere)
-    listing = layouts.unlabelled([root], None, subject)
+        return layouts.discover_scans(root, subject, label, anywhere=anywhere)
+    listing = layouts.list_unlabelled([root], None, subject)
     below = len(str(root)) + 1
     return replace(
         listing,

@@ -29,7 +29,7 @@ def predict_files(
         DataError: if there is nothing to predict, or nothing that can be read.
     """
     loaded = bundle.load(path)
-    files = layouts.unlabelled(scans, manifest, subject)
+    files = layouts.list_unlabelled(scans, manifest, subject)
     if pseudonymise:
         files = pseudonymised_paths.pseudonymise_listing(files)
     listing, _ = slice_expansion.expand_slices(files, loaded.recipe.data, progress=progress)

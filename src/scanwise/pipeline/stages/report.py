@@ -35,7 +35,9 @@ def write_results(context: Context, run: Run, predictions: Sequence[ModelPredict
         tables.write_prediction_tables(
             run, protocol, pooled.scans, pooled.subjects if context.cohort.subjects_known else None
         )
-        legacy_tables.write_legacy_tables(run, context.recipe.name, protocol, pooled.scans)
+        legacy_tables.write_legacy_tables(
+            run, context.recipe.results_name or context.recipe.name, protocol, pooled.scans
+        )
     write_selective_tables(run, predictions)
     write_operating_points(context, run, predictions)
     first = next(entry for entry in network if entry.split is context.splits[0])
