@@ -85,7 +85,7 @@ def test_nothing_but_files_that_cannot_be_opened(whole: Whole, files: Path, scan
     cut.write_bytes((files / "one").read_bytes()[:-300])
     said = scanwise("predict", whole.run.path, cut)
     assert said.code == 2
-    assert "cut: damaged or truncated" in said.refusal
+    assert "cut, damaged or truncated" in said.refusal
     with pytest.raises(DataError, match="truncated"):
         __import__("scanwise").load(whole.run.path).predict(cut)
 

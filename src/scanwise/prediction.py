@@ -31,7 +31,7 @@ class PixelSource(Protocol):
 def prediction_batch_size(recipe: Recipe) -> int:
     """Batch size in prediction: never more than in training, so that a low `train.batch` saves memory here too.
 
-    >>> batch_of(Recipe(name="a", train={"batch": 4})), batch_of(Recipe(name="a", train={"batch": 128}))
+    >>> prediction_batch_size(Recipe(name="a", train={"batch": 4})), prediction_batch_size(Recipe(name="a", train={"batch": 128}))
     (4, 64)
     """
     return min(MAX_BATCH, recipe.train.batch)

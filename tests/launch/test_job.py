@@ -157,7 +157,7 @@ def submitted(monkeypatch: pytest.MonkeyPatch) -> list[job.Job]:
         jobs.append(made)
         return {"job": made.name}
 
-    monkeypatch.setattr(job, "submit", keep)
+    monkeypatch.setattr(job, "submit_job", keep)
     return jobs
 
 

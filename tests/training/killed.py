@@ -64,7 +64,9 @@ def before(owner: type, name: str, when: Callable[..., bool]) -> None:
 
 
 def step(epoch: int, batch: int) -> Moment:
-    return lambda: before(Classifier, "_learn", lambda module, _, index: (module.epoch, index) == (epoch, batch))
+    return lambda: before(
+        Classifier, "_loss_of_batch", lambda module, _, index: (module.epoch, index) == (epoch, batch)
+    )
 
 
 def validation(epoch: int) -> Moment:

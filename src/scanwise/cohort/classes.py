@@ -70,7 +70,7 @@ class Classes:
 def normalise_label(label: str) -> str:
     """A label without case, blanks, punctuation and a leading number; numbers and signs that mean something stay.
 
-    >>> spelling("1- Stroke"), spelling("Very Mild_Demented"), spelling("HER2+"), spelling("0.5")
+    >>> normalise_label("1- Stroke"), normalise_label("Very Mild_Demented"), normalise_label("HER2+"), normalise_label("0.5")
     ('stroke', 'verymilddemented', 'her2+', '0.5')
     """
     bare = re.sub(r"^\s*\d+\s*[-_.):]+\s*(?=[^\W\d_])", "", label).casefold().strip()

@@ -47,7 +47,7 @@ class Job:
         wait: until it has ended (of a pipeline: start it at once).
         group: of model packages; if given, a pipeline is made instead of a job.
         metric: that a new model must beat the last one of the group in.
-        judge: type of the instance that compares them.
+        gate_instance: type of the instance that compares them.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Job:
     wait: bool = False
     group: str = ""
     metric: str = "balanced_accuracy"
-    judge: str = "ml.m5.large"
+    gate_instance: str = "ml.m5.large"
 
     def __post_init__(self) -> None:
         data = self.channels.get("data", "")

@@ -106,7 +106,7 @@ def _judging(job: dict[str, Any], session: Any, artifacts: Any) -> tuple[Any, An
     from sagemaker.mlops.workflow.steps import ProcessingStep
 
     processor = Processor(
-        role=job["role"], image_uri=job["image"], instance_count=1, instance_type=job["judge"],
+        role=job["role"], image_uri=job["image"], instance_count=1, instance_type=job["gate_instance"],
         entrypoint=["scanwise", "verdict"], sagemaker_session=session,
     )  # fmt: skip
     given = ProcessingS3Input(s3_uri=artifacts, local_path=MODEL, s3_data_type="S3Prefix", s3_input_mode="File")

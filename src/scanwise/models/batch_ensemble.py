@@ -101,7 +101,7 @@ def to_batch_ensemble(network: Network, section: Members) -> None:
 def is_batch_ensemble(state: Mapping[str, Tensor]) -> bool:
     """True if weights are those of a batch ensemble, with fast weights.
 
-    >>> wrote({"fc.base.weight": torch.ones(2, 3), "fc.into": torch.ones(4, 3)}), wrote({"fc.weight": torch.ones(2, 3)})
+    >>> is_batch_ensemble({"fc.base.weight": torch.ones(2, 3), "fc.into": torch.ones(4, 3)}), is_batch_ensemble({"fc.weight": torch.ones(2, 3)})
     (True, False)
     """
     return any(name.endswith(".base.weight") and name.replace("base.weight", "into") in state for name in state)

@@ -79,7 +79,7 @@ def build_network(
 def describe_weights(model: Model) -> str:
     """Origin of the weights of a network, in words for provenance and report.
 
-    >>> origin(Model(name="hybrid", weights="hub", hybrid={"convolution": {"name": "resnet50", "weights": "none"}}))
+    >>> describe_weights(Model(name="hybrid", weights="hub", hybrid={"convolution": {"name": "resnet50", "weights": "none"}}))
     'resnet50: random start; vit_base_patch16_224: pretrained, from the hub'
     """
     spec = find_network(model.name)

@@ -93,7 +93,7 @@ class Vocabulary:
     def __call__(self, titles: Sequence[str] | StrArray) -> IntArray:
         """(N, L) int32 tokens; a title without a word is all `pad`.
 
-        >>> learnt = Vocabulary.learn(["a red shirt", "blue jeans"], Text(length=4))
+        >>> learnt = Vocabulary.learn(["a red shirt", "blue jeans"], TextSection(length=4))
         >>> learnt(["red jeans", " "]).shape, learnt([""]).tolist()
         ((2, 4), [[0, 0, 0, 0]])
         """
@@ -115,7 +115,7 @@ class Vocabulary:
         Words are separated by blanks. -1 is for padding and for special tokens; a word without a token is beyond the length,
         and the network does not read it.
 
-        >>> learnt = Vocabulary.learn(["a red shirt", "blue jeans"], Text(length=4))
+        >>> learnt = Vocabulary.learn(["a red shirt", "blue jeans"], TextSection(length=4))
         >>> learnt.words(["Red jeans", " "])[0]
         [('Red', 'jeans'), ()]
         """
@@ -179,7 +179,7 @@ def remove_words(titles: Sequence[str] | StrArray, words: Iterable[str]) -> list
 
     Capitals and a plural s make no difference.
 
-    >>> without_words(["Nike Men Sports Shoes", "a shoe box"], ["Sports Shoe"])
+    >>> remove_words(["Nike Men Sports Shoes", "a shoe box"], ["Sports Shoe"])
     ['Nike Men', 'a box']
     """
     gone = {form for name in words for word in re.findall(r"\w+", name) for form in _forms(word)}

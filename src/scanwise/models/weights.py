@@ -149,7 +149,7 @@ def load_foreign_weights(
 def map_class_order(file_classes: Sequence[str], classes: Sequence[str]) -> list[int]:
     """Index of each of our classes among those of a file, by name; capitals, spaces and signs do not matter.
 
-    >>> order_of(["MildDemented", "NonDemented"], ["non-demented", "mild demented"])
+    >>> map_class_order(["MildDemented", "NonDemented"], ["non-demented", "mild demented"])
     [1, 0]
 
     Raises:

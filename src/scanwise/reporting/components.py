@@ -46,7 +46,7 @@ def pick_classes(sizes: Sequence[float], scores: Sequence[float]) -> list[int]:
         sizes: how many cases each class has; a class without any is never picked.
         scores: how well each does, more is better; NaN where that cannot be said, and then no reason to pick it.
 
-    >>> pick([90, 50, 9, 9, 9, 9, 40, 0], [0.9, 0.8, 0.2, 0.1, 0.7, 0.3, 0.6, 0.0])
+    >>> pick_classes([90, 50, 9, 9, 9, 9, 40, 0], [0.9, 0.8, 0.2, 0.1, 0.7, 0.3, 0.6, 0.0])
     [0, 1, 2, 3, 5, 6]
     """
     size, score = np.asarray(sizes, dtype=np.float64), np.asarray(scores, dtype=np.float64)
@@ -73,7 +73,7 @@ def shorten_table(table: ReportTable, rows: Sequence[int], what: str) -> ReportT
 def describe_pick(count: int, worst: str) -> str:
     """Caption for the classes that `pick_classes` picked.
 
-    >>> chosen(30, "with the lowest F1")
+    >>> describe_pick(30, "with the lowest F1")
     'of 30 classes, the 3 commonest and the 3 with the lowest F1'
     """
     return (

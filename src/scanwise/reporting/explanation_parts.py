@@ -210,7 +210,7 @@ def build_word_section(contents: RunData, folder: Path, results: dict[str, Any])
 def format_odds(fall: float) -> str:
     """Change of the odds of a class without a word: "÷ 20" is a twentieth of them.
 
-    >>> odds(3.0), odds(-0.5), odds(9.0), odds(0.1)
+    >>> format_odds(3.0), format_odds(-0.5), format_odds(9.0), format_odds(0.1)
     ('÷\\xa020', '×\\xa01.6', '÷\\xa01000+', '')
     """
     if abs(fall) < STEPS[0]:

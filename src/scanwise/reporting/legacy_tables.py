@@ -89,7 +89,7 @@ def write_breakdowns(run: Run) -> list[str]:
 def breakdown_file(column: str) -> str:
     """The name of a column's file, of letters that every disk takes.
 
-    >>> file_of("Scanner / site")
+    >>> breakdown_file("Scanner / site")
     'breakdown_Scanner_site'
     """
     return f"breakdown_{re.sub(r'[^0-9A-Za-z-]+', '_', column).strip('_') or 'column'}"

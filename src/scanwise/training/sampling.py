@@ -62,7 +62,7 @@ class BatchShare:
     def of(self, count: int) -> list[int]:
         """Positions of this process in a batch of that many scans; at least one, since all processes step together.
 
-        >>> Share(1, 2).of(5), Share(3, 4).of(2)
+        >>> BatchShare(1, 2).of(5), BatchShare(3, 4).of(2)
         ([1, 3], [0])
         """
         return list(range(self.rank, count, self.size)) or [0]
@@ -74,7 +74,7 @@ class BatchShare:
     def evenly(self, count: int) -> list[int]:
         """Positions among all scans of a split, as many in every process: the last one is repeated to fill up.
 
-        >>> [Share(rank, 2).evenly(5) for rank in range(2)]
+        >>> [BatchShare(rank, 2).evenly(5) for rank in range(2)]
         [[0, 2, 4], [1, 3, 4]]
         """
         return [min(first + self.rank, count - 1) for first in range(0, count, self.size)]
@@ -116,7 +116,7 @@ def sampling_weights(sampling: str, labels: IntArray, subjects: StrArray | None)
     Raises:
         DataError: if subjects are needed and unknown.
 
-    >>> weigh("classes", np.array([0, 0, 0, 1]), None).round(3).tolist()
+    >>> sampling_weights("classes", np.array([0, 0, 0, 1]), None).round(3).tolist()
     [0.167, 0.167, 0.167, 0.5]
     """
     if sampling in ("scans", "smote"):

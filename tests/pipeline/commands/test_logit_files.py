@@ -148,7 +148,7 @@ def test_a_calibrator_must_fit_and_know_nobody(
     vector = calibration.VectorScaling((1.0, 1.0), (0.0, 0.0)).to_dict()
     for text, told in (
         ("{", "is not a calibrator that"), ("[]", "its method is none of"), ('{"method": "platt"}', "its method is none of"),
-        (json.dumps(vector), "learnt on 2 classes"), ('{"method": "temperature"}', "Was the file changed?"),
+        (json.dumps(vector), "fitted on 2 classes"), ('{"method": "temperature"}', "Was the file changed?"),
     ):  # fmt: skip
         (tmp_path / "odd.json").write_text(text, encoding="utf-8")
         assert told in refusal(tmp_path / "odd.json")

@@ -30,7 +30,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
         names=["0.png", "1.png", "2.png", "3.png"],
         scans=np.random.default_rng(0).integers(0, 256, (4, 96, 96, 3), dtype=np.uint8),
         targets=np.array([0, 1, 0, 1]),
-        said=np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]]),
+        class_probs=np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]]),
         classes=("shoe", "shirt"),
         truth=["shoe", "shoe", "", "shirt"],
         titles=TITLES,

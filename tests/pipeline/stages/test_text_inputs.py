@@ -169,5 +169,5 @@ def test_a_network_of_words_alone(tmp_path: Path, manifest: Path) -> None:
     said = run_command("explain", tmp_path / "run", "--manifest", manifest, "--out", tmp_path / "maps")
     assert said.code == 0, said.err
     assert [path.name for path in (tmp_path / "maps").iterdir()] == ["words.csv"]
-    with pytest.raises(DataError, match="cannot answer without text"):
+    with pytest.raises(DataError, match="cannot predict without text"):
         scanwise.load(tmp_path / "run").predict(manifest.parent / "0.png")

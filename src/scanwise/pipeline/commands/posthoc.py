@@ -245,7 +245,7 @@ def _fit(
 def _compare(calibration_file: _CalibratedFile, test: _CalibratedFile) -> tuple[str, ...]:
     """Whether test scans look as if drawn like those of calibration; labels are not asked for."""
     a, b = calibration_file.given.logits, test.given.logits
-    options: dict[str, Any] = {"known_subjects": a.subjects, "new_subjects": b.subjects}
+    options: dict[str, Any] = {"calibration_subjects": a.subjects, "new_subjects": b.subjects}
     options["permutations"] = 999 if len(a) + len(b) < 100_000 else 199
     tests = [f"by confidence, {compare_scores(calibration_file.probs.max(axis=1), test.probs.max(axis=1), **options)}"]
     if a.features is not None and b.features is not None and max(len(a), len(b)) <= MOST_COMPARED:
