@@ -1,4 +1,4 @@
-"""The command line: bad input is refused in one clear message, with the exit code that DESIGN.md promises."""
+"""The command line: bad input is refused in one clear message, with its exit code."""
 
 import csv
 import json

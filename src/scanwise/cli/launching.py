@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -52,46 +53,16 @@ def launch() -> None:
 @click.option(
     "--python", default=sys.executable, help="Python of the environment that has the SDK.  [default: this one]"
 )
-def sagemaker(
-    recipe: str, data: str, out: str, checkpoints: str, image: str, role: str, instance: str, name: str, subject: str,
-    manifest: str, channels: tuple[str, ...], settings: tuple[str, ...], spot: bool, hours: float, disk: int, region: str,
-    group: str, metric: str, wait: bool, python: str,
-) -> None:  # fmt: skip
+def sagemaker(python: str, **options: Any) -> None:
     """Train on SageMaker: build a job (or a pipeline) and submit it.
 
     RECIPE is a shipped one or a YAML file. The SDK, `sagemaker` 3 or later, may have an environment of its own.
     """
     from scanwise.launch import job
 
-    title = name or f"scanwise-{Path(recipe).stem}"[:41].rstrip("-")
-    location = out.rstrip("/")
-    kept = checkpoints.rstrip("/") or (
-        f"{location}/checkpoints/{title}" if group else job.own_checkpoints(location, title)
-    )
-    brought = job.read_channels(data, channels)
-    submitted = job.submit_job(
-        job.Job(
-            name=title,
-            image=image,
-            role=role,
-            instance=instance,
-            channels=brought,
-            output=location,
-            checkpoints=kept,
-            hyperparameters=job.hyperparameters(
-                recipe, settings, subject, manifest, channels=brought, metric=metric if group else ""
-            ),
-            spot=spot,
-            seconds=int(3600 * hours),
-            disk=disk,
-            region=region,
-            wait=wait,
-            group=group,
-            metric=metric,
-        ),
-        python,
-    )
-    submitted["checkpoints"] = f"{kept}/EXECUTION" if group else kept
+    planned = job.plan_job(job.JobOptions(**options))
+    submitted = job.submit_job(planned, python)
+    submitted["checkpoints"] = f"{planned.checkpoints}/EXECUTION" if planned.group else planned.checkpoints
     for what, value in submitted.items():
         click.echo(f"{what}: {click.style(value, bold=True)}")
 

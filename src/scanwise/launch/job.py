@@ -92,6 +92,63 @@ class Job:
             raise LaunchError(f"{self.name!r} cannot be the name of a job; use up to 41 letters, digits and dashes.")
 
 
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """Options of `scanwise launch sagemaker`, as a user gives them; the command line explains each."""
+
+    recipe: str
+    data: str
+    out: str
+    image: str
+    role: str
+    checkpoints: str = ""
+    instance: str = "ml.g5.xlarge"
+    name: str = ""
+    subject: str = ""
+    manifest: str = ""
+    channels: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    spot: bool = False
+    hours: float = 24.0
+    disk: int = 50
+    region: str = ""
+    group: str = ""
+    metric: str = "balanced_accuracy"
+    wait: bool = False
+
+
+def plan_job(options: JobOptions) -> Job:
+    """The job that a user's options mean; nothing is submitted.
+
+    Raises:
+        LaunchError: for an option that is sure to fail in the container.
+    """
+    title = options.name or f"scanwise-{Path(options.recipe).stem}"[:41].rstrip("-")
+    output, group = options.out.rstrip("/"), options.group
+    shared = f"{output}/checkpoints/{title}"
+    channels = read_channels(options.data, options.channels)
+    return Job(
+        name=title,
+        image=options.image,
+        role=options.role,
+        instance=options.instance,
+        channels=channels,
+        output=output,
+        checkpoints=options.checkpoints.rstrip("/") or (shared if group else own_checkpoints(output, title)),
+        hyperparameters=hyperparameters(
+            options.recipe, options.settings, options.subject, options.manifest, channels=channels,
+            metric=options.metric if group else "",
+        ),
+        spot=options.spot,
+        seconds=int(3600 * options.hours),
+        disk=options.disk,
+        region=options.region,
+        wait=options.wait,
+        group=group,
+        metric=options.metric,
+    )  # fmt: skip
+
+
 def own_checkpoints(output: str, name: str) -> str:
     """A place below the output that no other job has: one that found the run of another would go on from it."""
     return f"{output}/checkpoints/{name}-{datetime.now(UTC):%Y%m%d%H%M%S%f}"
