@@ -147,7 +147,7 @@ def test_terminal_shows_names_as_they_are(
         "set",
         "entropy",
         "ood",
-        "look",
+        "review",
     ]
 
 
@@ -359,7 +359,7 @@ def test_strange_scans_are_flagged_and_left_to_a_person(whole: Whole, tmp_path: 
     }
     table = scanwise("predict", whole.run.path, tmp_path).out
     assert table.count("!") == 4 + 1  # and once in the words below
-    assert "its set promises nothing" in " ".join(table.split())
+    assert "its set has no guarantee" in " ".join(table.split())
 
 
 # --- a run without an honest protocol

@@ -77,7 +77,7 @@ def _print_answer(answer: "BundlePredictions") -> None:
 
 
 def _answer_table(predictions: "Predictions", unit: str) -> Any:
-    table = make_table("", [unit, "class", "prob.", "prediction set", "entropy", "ood", "look"])
+    table = make_table("", [unit, "class", "prob.", "prediction set", "entropy", "ood", "review"])
     table.columns[3].min_width = min(24, 1 + max(map(len, predictions.classes)))  # a class name is not broken
     table.columns[0].justify = table.columns[1].justify = table.columns[3].justify = "left"
     names = predictions.subjects if unit == "subject" else predictions.scans
