@@ -33,17 +33,34 @@ def by_hand(smoothing: float) -> np.ndarray:
 def test_cross_entropy_is_the_mean_weighed_by_class(smoothing: float) -> None:
     plain = by_hand(smoothing)
     assert float(cross_entropy(LOGITS, LABELS, None, smoothing)) == pytest.approx(plain.sum(1).mean())
-    weighed = (plain * WEIGHTS.numpy()).sum() / WEIGHTS.numpy()[LABELS.numpy()].sum()
+    own = WEIGHTS.numpy()[LABELS.numpy()]  # of the scan's own label, also for what smoothing gives to other classes
+    weighed = (plain.sum(1) * own).sum() / own.sum()
     assert float(cross_entropy(LOGITS, LABELS, WEIGHTS, smoothing)) == pytest.approx(weighed)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 def test_focal_scales_each_scan_by_how_unsure_it_is(smoothing: float, weights: torch.Tensor | None) -> None:
-    each = (by_hand(smoothing) * (1 if weights is None else weights.numpy())).sum(1)
+    own = np.ones(12) if weights is None else weights.numpy()[LABELS.numpy()]
     probs = np.exp(LOGITS.numpy()) / np.exp(LOGITS.numpy()).sum(1, keepdims=True)
-    expected = np.mean([(1 - probs[i, LABELS[i]]) ** 2 * each[i] for i in range(len(each))])
+    expected = np.mean(own * ((1 - probs) ** 2 * by_hand(smoothing)).sum(1))
     assert float(focal(LOGITS, LABELS, weights, smoothing)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", [name for name, spec in LOSSES.items() if spec.label_smoothing])
+@pytest.mark.parametrize("smoothing", [0.05, 0.2])
+@pytest.mark.parametrize("rare", [1.0, 50.0, 1000.0])
+def test_a_smoothed_loss_is_least_at_its_label_and_short_of_certainty(name: str, smoothing: float, rare: float) -> None:
+    """Whatever the weight of the other class: torch's smoothed and weighted loss is least at the rare class."""
+    gap = torch.linspace(
+        -20, 20, 401, dtype=torch.float64
+    )  # a common scan: how far its logit is above the rare class's
+    logits = torch.stack([gap, torch.zeros_like(gap)], 1)
+    weights = torch.tensor([0.5, rare], dtype=torch.float64)
+    label = torch.zeros(1, dtype=torch.long)
+    costs = [float(LOSSES[name].function(row[None], label, weights, smoothing)) for row in logits]
+    best = float(gap[int(np.argmin(costs))])
+    assert 0.5 < best < 6
 
 
 def test_focal_is_torchvisions_where_both_are_defined() -> None:

@@ -21,8 +21,7 @@ from scanwise.training.checkpoints import AtomicCheckpointIO
 from scanwise.training.history import HistoryCallback, rows_to_csv
 from scanwise.training.loaders import ScanDataset, train_loader
 from scanwise.training.module import Classifier
-from scanwise.training.sampling import EpochOrder
-from scanwise.training.trainer import class_weights
+from scanwise.training.sampling import EpochOrder, class_weights
 
 COLUMNS = [
     *("epoch", "train_loss", "train_accuracy"),

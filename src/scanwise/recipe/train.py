@@ -128,7 +128,7 @@ class Train(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Label smoothing; not with `corn`."""
     class_weights: bool = False
-    """Weight classes by the inverse of their number of training scans."""
+    """Weight each scan by the inverse of how often its class is drawn (see `sampling`)."""
     sampling: Literal["scans", "classes", "subjects", "classes_and_subjects", "smote"] = "scans"
     """Unit that is drawn equally often: every scan (once per epoch), every class, every subject, or every class and every
     subject in it. `smote` fills small classes with synthetic scans between neighbours (cached features only)."""

@@ -39,15 +39,27 @@ class LossSpec:
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
-    """Cross-entropy of (N, C) logits and (N,) labels; `weights` (C,) or None."""
-    return F.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing)
+    """Cross-entropy of (N, C) logits and (N,) labels; a scan counts by the weight of its own label.
+
+    torch weighs each class's part of a smoothed label apart. A rare class of weight w then draws every other scan towards
+    it by `smoothing` · w / C, which outweighs their own labels.
+    """
+    if weights is None:
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    losses = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+    return (weights[labels] * losses).sum() / weights[labels].sum()
 
 
 def focal(logits: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
-    """Focal loss (Lin et al. 2017): cross-entropy scaled by (1 - p)^gamma, so that easy scans count less."""
-    chosen = logits.log_softmax(dim=1).gather(1, labels[:, None])[:, 0]
-    losses = F.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing, reduction="none")
-    return ((1 - chosen.exp()) ** FOCUS * losses).mean()
+    """Focal loss (Lin et al. 2017): cross-entropy scaled by (1 - p)^gamma, so that easy scans count less.
+
+    Each class's part of a smoothed label is scaled by the probability of that class, as for a mixed label: scaled by that of
+    the label alone, the loss would be zero at full confidence and smoothing would be without effect.
+    """
+    log_probs = logits.log_softmax(dim=1)
+    of_class = (1 - log_probs.exp()) ** FOCUS * -log_probs
+    losses = (1 - smoothing) * of_class.gather(1, labels[:, None])[:, 0] + smoothing * of_class.mean(dim=1)
+    return losses.mean() if weights is None else (weights[labels] * losses).mean()
 
 
 def corn(logits: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:

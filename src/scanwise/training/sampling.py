@@ -138,6 +138,29 @@ def sampling_weights(sampling: str, labels: IntArray, subjects: StrArray | None)
     return weights
 
 
+def class_weights(
+    labels: IntArray, num_classes: int, sampling: str = "scans", subjects: StrArray | None = None
+) -> torch.Tensor:
+    """(C,) weights inverse to how often a class is drawn, with mean 1 over the draws; 0 for a class without scans.
+
+    Classes that the sampling evens out already are not evened out once more, which would make the rare one the most heeded.
+
+    Args:
+        labels: (N,) of the training scans.
+        num_classes: C.
+        sampling: as of `sampling_weights`; `smote` fills every class up to the largest.
+        subjects: (N,) as of `sampling_weights`.
+
+    >>> class_weights(np.array([0, 0, 0, 1]), 2).tolist(), class_weights(np.array([0, 0, 0, 1]), 2, "classes").tolist()
+    ([0.6666666865348816, 2.0], [1.0, 1.0])
+    """
+    shares = sampling_weights("classes" if sampling == "smote" else sampling, labels, subjects)
+    drawn = np.bincount(labels, weights=shares, minlength=num_classes)
+    mean = drawn.sum() / (drawn > 0).sum()
+    weights = np.divide(mean, drawn, out=np.zeros(num_classes), where=drawn > 0)
+    return torch.tensor(weights, dtype=torch.float32)
+
+
 def _share(values: IntArray | StrArray) -> FloatArray:
     """Weights that give every distinct value the same total."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)

@@ -37,7 +37,7 @@ from scanwise.training.loaders import (
     validation_loader,
 )
 from scanwise.training.module import Classifier, GroupedClassifier
-from scanwise.training.sampling import NO_SYNTHETIC, EpochOrder, derive_seed, sampling_weights, smote
+from scanwise.training.sampling import NO_SYNTHETIC, EpochOrder, class_weights, derive_seed, sampling_weights, smote
 from scanwise.training.stages import StageRun, apply_freezing, find_network_parts, stages_of
 from scanwise.training.trackers import Trackers
 
@@ -81,6 +81,10 @@ class TrainingData:
 
     def labels_of(self, side: str) -> IntArray:
         return self.labels[self.rows[side]]
+
+    @property
+    def train_subjects(self) -> StrArray | None:
+        return None if self.subjects is None else self.subjects[self.rows["train"]]
 
     def tokens_of(self, side: str) -> IntArray | None:
         return None if self.tokens is None else self.tokens[self.rows[side]]
@@ -141,7 +145,8 @@ def train_network(
     distributed.wait_for_all()
     # Labels may lack the last class: the network has the number of classes.
     count = dry_run.dry_run_logits(network, recipe).shape[1] if section.class_weights else 0
-    loss_weights = class_weights(data.labels_of("train"), count) if count else None
+    drawn = data.labels_of("train"), count, section.sampling, data.train_subjects
+    loss_weights = class_weights(*drawn) if count else None
     network.to(memory_format=torch.channels_last)
     stages = stages_of(section)
     trackers = Trackers(section.tracking if is_writer() else Tracking(), fit, history, classes)
@@ -249,8 +254,7 @@ def _loaders(
 ) -> tuple["DataLoader[Batch]", "DataLoader[Batch]"]:
     """Batches of pixels; of feature maps where the whole backbone is frozen."""
     section, seed, share = data.recipe.train, data.recipe.seed, distributed.process_share()
-    subjects = data.subjects[data.rows["train"]] if data.subjects is not None else None
-    scan_weights = sampling_weights(section.sampling, data.labels_of("train"), subjects)
+    scan_weights = sampling_weights(section.sampling, data.labels_of("train"), data.train_subjects)
     count = len(data.rows["train"])
     if not phase.section.is_cached:
         sides = {side: ScanDataset(data.store, data.labels, data.rows[side], data.tokens) for side in data.rows}
@@ -325,13 +329,6 @@ def precision_on(section: Train, device: str) -> Any:
     if section.precision == "full" or not chosen_device(device).startswith("cuda"):
         return "32-true"
     return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-
-
-def class_weights(labels: IntArray, num_classes: int) -> Tensor:
-    """(C,) weights inverse to the number of scans, with mean 1 over the scans; 0 for a class without any."""
-    counts = np.bincount(labels, minlength=num_classes).astype(np.float64)
-    weighted = np.divide(len(labels) / (counts > 0).sum(), counts, out=np.zeros_like(counts), where=counts > 0)
-    return torch.tensor(weighted, dtype=torch.float32)
 
 
 @contextmanager
