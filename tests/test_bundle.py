@@ -17,6 +17,7 @@ import scanwise as api
 from forked import run_forked
 from scanwise import bundle
 from scanwise.errors import DataError, RunError
+from scanwise.migrations import FORMATS
 from scanwise.run import sha256_of
 from tiny import JUNK, Command, Fill, Whole, read_csv, write_csv
 
@@ -288,7 +289,7 @@ def test_bundle_of_a_later_scanwise_is_refused(whole: Whole, tmp_path: Path) -> 
     folder = tmp_path / "bundle"
     shutil.copytree(whole.run.bundle, folder)
     about = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
-    (folder / "bundle.json").write_text(json.dumps({**about, "format": bundle.FORMAT + 1}), encoding="utf-8")
+    (folder / "bundle.json").write_text(json.dumps({**about, "format": FORMATS["bundle"] + 1}), encoding="utf-8")
     sums = "".join(f"{sha256_of(folder / name)}  {name}\n" for name in FILES)
     (folder / "SHA256SUMS").write_text(sums, encoding="utf-8")
     with pytest.raises(RunError, match="Update scanwise"):

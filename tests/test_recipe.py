@@ -62,6 +62,12 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path, key: str, value: str)
     assert f"train.optimizer.{key}" in lines[1]
 
 
+@pytest.mark.parametrize("value", ["0", "0.5", "0.7"])
+def test_a_bound_that_fails_half_of_the_time_is_refused(tmp_path: Path, value: str) -> None:
+    lines = mistakes(written(tmp_path, f"name: a\nuncertainty: {{delta: {value}}}"))
+    assert "uncertainty.delta" in lines[1]
+
+
 # --- mistakes ---
 
 

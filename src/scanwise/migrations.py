@@ -1,13 +1,17 @@
 """Versions of the formats on disk, and how older ones are read.
 
-Scanwise 0.1 wrote no number: that is format 0. A file of format 0 has the same columns and arrays as one of format 1,
-so reading it needs no conversion. A future change that needs one converts it here.
+Scanwise 0.1 wrote no number, but for bundles: that is format 0. A file of format 0 has the same columns and arrays as one
+of format 1, so reading it needs no conversion. A bundle of format 1 has no novelty detector, and is read as one that flags
+nothing. A future change that needs a conversion makes it here.
 """
 
 from scanwise.errors import RunError
 
-FORMATS = {"run": 1, "logits": 1, "cohort": 1, "split": 1, "store": 1}
-"""The number that this version writes, by kind of file. A bundle has a number of its own."""
+FORMATS = {"run": 1, "logits": 1, "cohort": 1, "split": 1, "store": 1, "checkpoint": 1, "bundle": 2}
+"""The number that this version writes, by kind of file."""
+OLDEST = {"bundle": 1}
+"""The lowest number that this version reads, where it is not 0."""
+BUNDLE_BEFORE_NOVELTY = 1
 
 
 def check_format(kind: str, number: object, source: object) -> None:
@@ -16,8 +20,9 @@ def check_format(kind: str, number: object, source: object) -> None:
     Raises:
         RunError: if it was written by a newer scanwise.
     """
-    version = 0 if number is None else number
-    if isinstance(version, bool) or not isinstance(version, int) or not 0 <= version <= FORMATS[kind]:
+    version, oldest = 0 if number is None else number, OLDEST.get(kind, 0)
+    if isinstance(version, bool) or not isinstance(version, int) or not oldest <= version <= FORMATS[kind]:
         raise RunError(
-            f"{source} has format {version!r} ({kind}); this scanwise reads formats 0 to {FORMATS[kind]}. Update scanwise."
+            f"{source} has format {version!r} ({kind}); this scanwise reads formats {oldest} to {FORMATS[kind]}. "
+            "Update scanwise."
         )

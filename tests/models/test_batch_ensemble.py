@@ -130,23 +130,6 @@ def test_a_layer_that_is_not_there_is_refused() -> None:
         batch_ensemble.to_batch_ensemble(Network(torch.nn.ReLU(), (0.5,), (0.5,)), members())
 
 
-def test_the_largest_sigma_is_the_largest_of_those_that_hold() -> None:
-    network, images = base_of({"name": "test_resnet"}), pixels(24)
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    state = torch.get_rng_state()
-    sigmas = (1.0, 0.3, 0.1, 0.03, 0.0)
-    found = batch_ensemble.largest_sigma(network, images, layers=(0, 1), sigmas=sigmas)
-    assert [trial.layers for trial in found] == [0, 1]
-    assert all(trial.agreement >= 0.95 and trial.sigma < 1 for trial in found)
-    for trial in found:  # the next one up does not hold
-        higher = sigmas[sigmas.index(trial.sigma) - 1]
-        (again,) = batch_ensemble.largest_sigma(network, images, layers=(trial.layers,), sigmas=(higher,), least=0)
-        assert again.agreement < 0.95
-    assert batch_ensemble.largest_sigma(network, images, sigmas=(1.0,)) == []
-    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
-    assert torch.equal(state, torch.get_rng_state())
-
-
 def test_diversity_is_disagreement_and_kl_over_pairs() -> None:
     probs = np.random.default_rng(0).dirichlet(np.ones(3), (50, 4))
     found = Diversity.of(probs)

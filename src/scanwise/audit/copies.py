@@ -17,7 +17,6 @@ from scanwise.audit.evidence import (
     CopyPairs,
     Evidence,
     PairSheet,
-    count_of,
     make_finding,
     short_file_name,
 )
@@ -31,6 +30,7 @@ from scanwise.audit.pose_matching import (
     poses_of_second,
     to_thumbnail_pixels,
 )
+from scanwise.phrases import count_of
 from scanwise.records import BoolArray, FloatArray, IntArray, Severity, StrArray
 
 CANDIDATES = 6

@@ -10,7 +10,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from scanwise.audit.evidence import AuditFinding, Evidence, PairSheet, count_of, make_finding, short_file_name
+from scanwise.audit.evidence import AuditFinding, Evidence, PairSheet, make_finding, short_file_name
+from scanwise.phrases import count_of
 from scanwise.records import Cohort, FloatArray, IntArray, Severity, Split
 from scanwise.registration import nearest_neighbours
 

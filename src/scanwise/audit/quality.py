@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from scanwise.audit import label_errors
-from scanwise.audit.evidence import AuditFinding, Evidence, ScanSheet, count_of, make_finding
+from scanwise.audit.evidence import AuditFinding, Evidence, ScanSheet, make_finding
 from scanwise.audit.subject_statistics import subject_indices
 from scanwise.cohort.decoding import slice_names
+from scanwise.phrases import count_of
 from scanwise.records import FloatArray, IntArray, StrArray
 
 SHOWN = 12

@@ -29,6 +29,7 @@ from scanwise.bundle.predictors import (
     subject_hashes,
 )
 from scanwise.errors import DataError, RunError
+from scanwise.migrations import BUNDLE_BEFORE_NOVELTY, FORMATS, check_format
 from scanwise.novelty import NoveltyDetector, appearance_features
 from scanwise.recipe import Recipe, load_recipe
 from scanwise.records import FloatArray, IntArray, Logits, Predictions, StrArray, Unit
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from scanwise.models.vocabulary import Vocabulary
 
 __all__ = [
-    "FORMAT",
     "Bundle",
     "BundlePredictions",
     "Predictor",
@@ -54,8 +54,6 @@ __all__ = [
     "write_bundle",
 ]
 
-FORMAT = 2
-BEFORE_NOVELTY = 1
 _FILES = ("bundle.json", "recipe.yaml", "model.safetensors")
 _NOVELTY, _VOCABULARY = "novelty.safetensors", "vocabulary.json"
 
@@ -118,10 +116,9 @@ class Bundle:
         from scanwise.models import build_network, weights
 
         about = read_json(folder / "bundle.json")
-        if about.get("format") == BEFORE_NOVELTY:
+        check_format("bundle", about.get("format"), folder)
+        if about["format"] == BUNDLE_BEFORE_NOVELTY:
             log.warning("%s was made by an older scanwise: it does not flag scans unlike training.", folder)
-        elif about.get("format") != FORMAT:
-            raise RunError(f"{folder} has format {about.get('format')}; this scanwise reads {FORMAT}. Update scanwise.")
         elif about["novelty"] and _NOVELTY not in listed:
             raise RunError(f"SHA256SUMS of the bundle {folder} does not list {_NOVELTY}. Copy the whole folder again.")
         recipe = load_recipe(folder / "recipe.yaml")
@@ -267,7 +264,7 @@ class Bundle:
 def write_bundle(run: Run, fit: Fit, recipe: Recipe, classes: tuple[str, ...], ordered: bool) -> Path:
     """Write the bundle of a fit into its run folder, whole or not at all."""
     about = {
-        "format": FORMAT,
+        "format": FORMATS["bundle"],
         "name": recipe.name,
         "classes": classes,
         "ordered": ordered,

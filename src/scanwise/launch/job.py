@@ -16,7 +16,8 @@ from pathlib import Path
 from scanwise import recipe as recipes
 from scanwise.cohort import table_files
 from scanwise.errors import LaunchError, RecipeError
-from scanwise.launch import preflight
+from scanwise.launch.container_files import check_files, check_table
+from scanwise.pipeline.preflight import preflight_recipe
 
 PIECE = 2500
 """The most characters that a value of a SageMaker hyperparameter may have."""
@@ -200,13 +201,11 @@ def hyperparameters(
     """
     loaded = recipes.load_recipe(recipe, settings)
     if manifest:
-        preflight.refuse_table("--manifest", manifest)
+        check_table("--manifest", manifest)
     if table_files.is_table(Path(subject)):
-        preflight.refuse_table("--subject", subject)
-    preflight.refuse_files(loaded, channels)
-    if metric:
-        preflight.refuse_metric(metric, loaded)
-    preflight.refuse_network(loaded)
+        check_table("--subject", subject)
+    check_files(loaded, channels)
+    preflight_recipe(loaded, metric)
     parameters = {"recipe": Path(recipe).stem}
     if recipe not in recipes.shipped_recipes():
         text = Path(recipe).read_text(encoding="utf-8")

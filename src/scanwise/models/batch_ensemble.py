@@ -5,38 +5,14 @@ usual start, r and s of random signs, is for networks with a random start. Ours 
 converted network keeps its pretrained weights, and each member begins near it.
 """
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from scanwise.errors import RecipeError
-from scanwise.models.diversity import Diversity, member_agreement
 from scanwise.models.network import Network
 from scanwise.recipe import Members
-from scanwise.records import FloatArray
-
-SIGMAS = (
-    0.5,
-    0.35,
-    0.25,
-    0.18,
-    0.125,
-    0.09,
-    0.0625,
-    0.045,
-    0.03,
-    0.02,
-    0.014,
-    0.01,
-    0.007,
-    0.005,
-    0.0035,
-    0.0025,
-    0.0018,
-)
 
 
 class BatchEnsembleLayer(nn.Module):
@@ -112,71 +88,6 @@ def draw_fast_weights(network: nn.Module, sigma: float) -> None:
     with torch.no_grad():
         for vectors in _vectors(network):
             vectors.copy_(1 + sigma * torch.randn_like(vectors))
-
-
-@dataclass(frozen=True, slots=True)
-class SigmaMeasurement:
-    """Effect of fast weights of one size on a network before training.
-
-    Attributes:
-        layers: number of last layers with fast weights; 0 for all.
-        sigma: their standard deviation around one.
-        agreement: share of scans with the base's class, lowest over the members.
-        diversity: diversity of the members.
-    """
-
-    layers: int
-    sigma: float
-    agreement: float
-    diversity: Diversity
-
-
-def largest_sigma(
-    network: Network,
-    images: Tensor,
-    *,
-    members: int = 4,
-    layers: Sequence[int] = (0,),
-    sigmas: Sequence[float] = SIGMAS,
-    least: float = 0.95,
-    seed: int = 0,
-) -> list[SigmaMeasurement]:
-    """Largest sigma per range of layers with which every member still predicts the base's class often enough.
-
-    Args:
-        network: not converted; it is left as it is.
-        images: (N, C, H, W) scans to measure on.
-        members: T.
-        layers: the ranges to try: the last k layers, or 0 for all.
-        sigmas: to try, from high to low.
-        least: lowest agreement with the base of any member.
-        seed: of the fast weights.
-
-    Returns:
-        One measurement for each range with such a sigma.
-    """
-    measurements = []
-    with torch.inference_mode():
-        base = network.eval()(images).softmax(1).numpy()
-    for count in layers:
-        for sigma in sigmas:
-            section = Members(kind="batch_ensemble", count=members, sigma=sigma, layers=count or "all")
-            measurement = _try(network, images, base, section, seed)
-            if measurement.agreement >= least:
-                measurements.append(measurement)
-                break
-    return measurements
-
-
-def _try(network: Network, images: Tensor, base: FloatArray, section: Members, seed: int) -> SigmaMeasurement:
-    trial = copy.deepcopy(network)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        to_batch_ensemble(trial, section)
-    with torch.inference_mode():
-        probs = trial.eval().forward_members(images).softmax(2).numpy()
-    layers = 0 if section.layers == "all" else section.layers
-    return SigmaMeasurement(layers, section.sigma, float(member_agreement(probs, base).min()), Diversity.of(probs))
 
 
 def _start(network: Network, section: Members) -> None:

@@ -35,8 +35,8 @@ class Uncertainty(Section):
     """False-alarm rate: share of scans from the same population that may be flagged as unlike training."""
     risk: Fraction = 0.1
     """Error rate allowed among the subjects that are classified; the others go to review."""
-    delta: Fraction = 0.1
-    """Probability, over draws of calibration subjects, that this bound fails."""
+    delta: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+    """Probability, over draws of calibration subjects, that this bound fails; below 0.5."""
 
 
 class Evaluation(Section):

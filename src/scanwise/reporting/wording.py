@@ -7,6 +7,7 @@ from decimal import ROUND_HALF_UP, Decimal
 
 from scanwise.baselines import BASELINES
 from scanwise.metrics import UNBOUNDED, MetricSpec, find_metric
+from scanwise.phrases import count_of
 from scanwise.records import Metric
 
 SPACE = "\u00a0"  # keeps a number and its unit on one line
@@ -130,9 +131,8 @@ def lead(metric: Metric) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """A count and its noun: "200 subjects", "1 scan", "6,400 scans"."""
-    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    return f"{count:,}{SPACE}{noun if count == 1 else plural}"
+    """A count and its noun that no line break parts: "200 subjects", "1 scan", "6,400 scans"."""
+    return count_of(count, noun).replace(" ", SPACE, 1)
 
 
 def duration(seconds: float) -> str:

@@ -181,6 +181,7 @@ class Run:
                 raise RunError(
                     f"{path} holds files but no recipe.yaml: this is no run to resume. Choose another --out."
                 )
+            return cls.open(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -7,6 +7,7 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from scanwise.errors import RunError
+from scanwise.migrations import FORMATS, check_format
 from scanwise.run import writing
 
 LAST, BEST = "last.ckpt", "best.ckpt"
@@ -19,7 +20,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         with writing(Path(path)) as temporary:
             try:
                 with temporary.open("wb") as file:
-                    torch.save(checkpoint, file)
+                    torch.save(checkpoint | {"scanwise_format": FORMATS["checkpoint"]}, file)
             except RuntimeError as error:  # torch hides the error of the disk
                 cause: BaseException | None = error
                 while cause is not None and not isinstance(cause, OSError):
@@ -34,6 +35,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"The checkpoint {path} is damaged ({type(error).__name__}). "
                 f"Delete {Path(path).parent} to train this fit anew."
             ) from error
+        check_format("checkpoint", checkpoint.get("scanwise_format"), path)
         return checkpoint
 
 

@@ -71,3 +71,12 @@ def test_an_ensemble_that_differs_below_the_head_keeps_no_features_and_that_is_s
     assert not (tmp_path / "run").exists()
     assert megabytes(prepared(place, stages, ENSEMBLE, "model.members.layers=1"))
     assert not megabytes(prepared(place, stages.replace("views: 80", "views: 0"), ENSEMBLE))
+
+
+def test_a_backbone_of_a_baseline_that_does_not_exist_is_refused_before_training(place: Path, tmp_path: Path) -> None:
+    settings = ["rivals={names: [frozen_features], backbone: no_such_network, weights: hub}"]
+    with pytest.raises(RecipeError, match="no_such_network"):
+        plan_command.plan_fit(prepared(place, *settings))
+    with pytest.raises(RecipeError, match="no_such_network"):
+        scanwise.fit(place / "tiny.yaml", data=place / "scans", out=tmp_path / "run", settings=settings, device="cpu")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,49 @@
+"""What the documentation says of files is so."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "scanwise"
+STEP = re.compile(r"^\| `([\w/]+\.py)` \| `(\w+)` \|", re.MULTILINE)
+REFERENCE = re.compile(r"`([\w-]+(?:/[\w.-]+)*\.(?:py|md|yaml|json|toml))`")
+PAGES = [
+    page
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))
+    if page.name not in ("log.md", "CHANGELOG.md")  # of earlier trees
+]
+ROOMS = {path.name for base in (ROOT / "tests", SOURCE) for path in base.iterdir() if path.is_dir()} | {
+    "src",
+    "tests",
+    "benchmarks",
+    "docs",
+    "tools",
+}
+
+
+def test_the_honest_path_of_a_fit_is_read_in_25_files_and_6000_lines() -> None:
+    steps = STEP.findall((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
+    files = [file for file, _ in steps]
+    assert 20 <= len(set(files)) == len(files) <= 25
+    assert sum(len((SOURCE / file).read_text(encoding="utf-8").splitlines()) for file in files) <= 6000
+    for file, name in steps:
+        module = importlib.import_module(
+            "scanwise." + file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        )
+        assert hasattr(module, name), f"{file} has no {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_tests_benchmarks_and_modules_that_a_page_names_are_there(page: Path) -> None:
+    named = {
+        name
+        for name in REFERENCE.findall(page.read_text(encoding="utf-8"))
+        if "/" in name and "NAME" not in name and name.split("/")[0] in ROOMS
+    }
+    missing = [
+        name for name in sorted(named) if not any((base / name).exists() for base in (ROOT, ROOT / "tests", SOURCE))
+    ]
+    assert not missing
