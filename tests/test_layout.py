@@ -36,3 +36,14 @@ def test_every_name_of_the_layout_stands_once() -> None:
     assert layout.table_link(layout.PREDICTIONS, "published") == "tables/published/predictions.csv"
     values = [value for name, value in vars(layout).items() if name.isupper() and isinstance(value, str)]
     assert len(values) == len(set(values))
+
+
+def test_pictures_are_opened_in_one_place() -> None:
+    """`Image.open` tries every format that Pillow has, and some run programs: `decoding.pictures` names those meant."""
+    named = "Image.open(image, formats="  # a figure that we drew ourselves
+    opened = {
+        path.relative_to(SOURCE).as_posix()
+        for path in SOURCE.rglob("*.py")
+        if "Image.open(" in path.read_text(encoding="utf-8").replace(named, "")
+    }
+    assert opened == {"cohort/decoding/pictures.py"}

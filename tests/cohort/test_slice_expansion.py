@@ -172,7 +172,7 @@ def test_files_without_suffix_beside_junk(tmp_path: Path) -> None:
     found, _ = expand_slices(listed(tmp_path, "IM0001", "notes", "report", "gone", "picture"), Data())
     assert found.path.tolist() == ["IM0001", "picture"]
     assert dict(found.unused) == {
-        "notes": "not an image in a format that scanwise reads",
+        "notes": "not an image in a format that scanwise reads (a text file)",
         "report": "a DICOM file without pixels (modality MR)",
         "gone": "cannot be opened: No such file or directory",
     }

@@ -17,7 +17,7 @@ from cohort_scans import Scans
 
 from medical_files import write_nifti
 from scanwise.cohort import store
-from scanwise.cohort.decoding import readers
+from scanwise.cohort.decoding import pictures, readers
 from scanwise.cohort.decoding.pixels import Slices
 from scanwise.errors import RunError, StorageError
 from scanwise.recipe import Data
@@ -116,7 +116,7 @@ def test_changed_content_of_the_same_size_and_time_makes_another_store(scans: Sc
     before, _ = store.build_store(root, paths, SETTINGS)
     victim = root / paths[0]
     stat = victim.stat()
-    other = readers.decode_picture((root / paths[1]).read_bytes())
+    other = pictures.decode_picture((root / paths[1]).read_bytes())
     from PIL import Image
 
     Image.fromarray(other[:, :, 0]).save(victim)

@@ -1,7 +1,6 @@
 """Image quality: scans that are unreadable, blank, of an unusual size or mode, outliers, or probably mislabelled."""
 
 import math
-import warnings
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,12 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from scanwise.audit import label_errors
 from scanwise.audit.evidence import AuditFinding, Evidence, ScanSheet, make_finding
 from scanwise.audit.subject_statistics import subject_indices
 from scanwise.cohort.decoding import slice_names
+from scanwise.cohort.decoding.pictures import open_picture
+from scanwise.cohort.decoding.pixels import open_file
 from scanwise.phrases import count_of
 from scanwise.records import FloatArray, IntArray, StrArray
 
@@ -54,9 +54,7 @@ def read_file_facts(root: Path, paths: StrArray) -> Mapping[str, NDArray[Any]]:
         (the file's ending where unknown), `quality` of a JPEG (1 to 100; NaN for others), `has_exif`: each (N,).
     """
     files = [slice_names.split_slice(root / path)[0] for path in paths.tolist()]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # only the header is read
-        facts = {file: _read_header(file) for file in dict.fromkeys(files)}
+    facts = {file: _read_header(file) for file in dict.fromkeys(files)}
     names = ("bytes", "width", "height", "mode", "format", "quality", "has_exif")
     kinds = (np.int64, np.int64, np.int64, np.str_, np.str_, np.float64, np.bool_)
     return {
@@ -98,14 +96,14 @@ def estimate_jpeg_quality(tables: Mapping[int, list[int]]) -> float:
 def _read_header(file: Path) -> tuple[int, int, int, str, str, float, bool]:
     try:
         size = file.stat().st_size
-        with Image.open(file) as image:
+        with open_file(file) as stream, open_picture(stream) as image:
             has_exif = "exif" in image.info
             sideways = has_exif and image.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 are turned by a quarter
             width, height = image.size[::-1] if sideways else image.size
             tables = getattr(image, "quantization", None)
             quality = estimate_jpeg_quality(tables) if tables else math.nan
             return size, width, height, image.mode, image.format or "", quality, has_exif
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # not a picture that Pillow knows
+    except Exception:  # noqa: BLE001 - not a picture, or one whose header leads Pillow astray
         size = file.stat().st_size if file.is_file() else 0
         return size, 0, 0, "", file.suffix.lower().lstrip("."), math.nan, False
 

@@ -16,8 +16,8 @@ import numpy as np
 from tqdm import tqdm
 
 from scanwise.cohort.decoding import slice_names
-from scanwise.cohort.decoding.pixels import UnreadableScan
-from scanwise.cohort.decoding.readers import HEAD, identify, kind_of, workers
+from scanwise.cohort.decoding.pixels import UnreadableScan, open_file
+from scanwise.cohort.decoding.readers import HEAD, kind_of, workers
 from scanwise.cohort.listing import Listing, first, texts
 from scanwise.cohort.pseudonyms import Pseudonyms
 from scanwise.errors import DataError
@@ -121,23 +121,25 @@ def _open_all(files: Sequence[Path], settings: Data, progress: bool) -> dict[Pat
 
 
 def _open(file: Path, settings: Data, pseudonyms: Callable[[], Pseudonyms]) -> FileContents | str:
-    from scanwise.cohort.decoding import dicom, nifti
+    from scanwise.cohort.decoding import dicom, nifti, pictures
 
     if file.suffix.casefold() in _PICTURES:
         return FileContents()
     try:
-        with file.open("rb") as opened:
+        with open_file(file) as opened:
             kind = kind_of(opened.read(HEAD))
         if kind == "nifti":
             return FileContents(nifti.count_slices(file, settings))
         if kind == "dicom":
             header = dicom.read_header(file, pseudonyms())
             return FileContents(header.frames, header.columns)
-        identify(file)
+        pictures.identify(file)
     except UnreadableScan as reason:
         return str(reason)
     except OSError as error:
         return f"cannot be opened: {error.strerror}"
+    except Exception as error:  # noqa: BLE001 - as in `read_slices`
+        return f"damaged, or of a kind that is not read here ({type(error).__name__})"
     return FileContents()
 
 

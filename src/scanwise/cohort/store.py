@@ -24,7 +24,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from scanwise.cohort.decoding.pixels import Pixels
+from scanwise.cohort.decoding.pixels import Pixels, UnreadableScan, open_file
 from scanwise.cohort.decoding.readers import read_files, workers
 from scanwise.cohort.decoding.slice_names import split_slice
 from scanwise.errors import RunError, StorageError
@@ -35,7 +35,7 @@ from scanwise.run import read_json, write_json, writing
 
 T = TypeVar("T")
 
-VERSION = 1  # of the convention in `readers`; raising it makes new stores
+VERSION = 2  # of the convention in `readers`; raising it makes new stores
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +108,12 @@ def _hash_files(root: Path, names: Sequence[str], progress: bool) -> list[str]:
 
     def hash_file(file: Path) -> str:
         try:
-            with file.open("rb") as opened:
+            with open_file(file) as opened:
                 return hashlib.file_digest(opened, "sha256").hexdigest()
         except OSError as error:
             return f"unreadable: {error.strerror}"
+        except UnreadableScan as reason:
+            return f"unreadable: {reason}"
 
     files = [split_slice(root / name)[0] for name in names]
     todo = list(dict.fromkeys(files))

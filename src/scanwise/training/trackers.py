@@ -185,7 +185,7 @@ def _confusion_to_tensorboard(logger: Any, matrix: FloatArray, names: Sequence[s
 
     image = io.BytesIO()
     _figure(matrix, names).savefig(image, format="png")
-    pixels = np.asarray(Image.open(image).convert("RGB"))
+    pixels = np.asarray(Image.open(image, formats=["PNG"]).convert("RGB"))
     logger.experiment.add_image("validation confusion", pixels, dataformats="HWC")
     rows = [f"| {names[row]} | {names[column]} | {count:.0f} |" for (row, column), count in _cells(matrix)]
     logger.experiment.add_text("validation confusion", "\n".join(["| label | predicted | scans |", "|-|-|-|", *rows]))

@@ -8,9 +8,7 @@ person, the study and the series become keyed hashes. Reasons never quote the he
 
 import io
 import math
-import re
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +20,7 @@ from numpy.typing import NDArray
 
 from scanwise.cohort.decoding import isolated_decoder
 from scanwise.cohort.decoding.dicom_header import DAMAGED, code, number_of, numbers, of_frame, text, whole
-from scanwise.cohort.decoding.pixels import MAX_PIXELS, Pixels, Slices, UnreadableScan
+from scanwise.cohort.decoding.pixels import MAX_PIXELS, Pixels, Slices, UnreadableScan, hush, open_file
 from scanwise.cohort.decoding.windowing import apply_window
 from scanwise.cohort.pseudonyms import Pseudonyms
 from scanwise.recipe import Data
@@ -71,7 +69,7 @@ def read_geometry(file: Path, index: int = 0) -> FrameGeometry:
     Raises:
         UnreadableScan: if the header cannot be read.
     """
-    with file.open("rb") as stream:
+    with open_file(file) as stream:
         header, _ = _read(stream, stop=True)
     measures = of_frame(header, index, "PixelMeasuresSequence")
     spacing = numbers(measures, "PixelSpacing", 2)
@@ -93,7 +91,7 @@ def read_header(file: Path, pseudonyms: Pseudonyms) -> FileSummary:
     Raises:
         UnreadableScan: if the file holds no pixels, or claims what cannot be read.
     """
-    with file.open("rb") as stream:
+    with open_file(file) as stream:
         header, met = _read(stream, stop=True)
         there = file.stat().st_size - stream.tell() - 8  # the tag and length of the pixels
     if not met:
@@ -139,7 +137,7 @@ def _read(stream: Any, *, stop: bool) -> tuple["Dataset", bool]:
     """The header, and whether pixels follow; with `stop` they are not read."""
     from pydicom.filereader import read_partial
 
-    _hush()
+    hush("pydicom")
     met: list[int] = []
 
     def at_pixels(tag: int, vr: str | None, length: int) -> bool:
@@ -152,13 +150,6 @@ def _read(stream: Any, *, stop: bool) -> tuple["Dataset", bool]:
         return read_partial(stream, at_pixels, force=True), bool(met)
     except DAMAGED as error:
         raise UnreadableScan(f"damaged or truncated: its header cannot be read ({type(error).__name__})") from error
-
-
-def _hush() -> None:
-    """pydicom warns in words of the header, which may be a name; nothing of it may reach a terminal or log."""
-    wanted = ("ignore", None, Warning, re.compile(r"pydicom\."), 0)
-    if wanted not in warnings.filters:
-        warnings.filterwarnings("ignore", category=Warning, module=r"pydicom\.")
 
 
 def _refuse_inflated(stream: Any) -> None:

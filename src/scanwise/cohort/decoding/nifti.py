@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from scanwise.cohort.decoding.pixels import MAX_PIXELS, Pixels, Slices, UnreadableScan
+from scanwise.cohort.decoding.pixels import MAX_PIXELS, Pixels, Slices, UnreadableScan, open_file
 from scanwise.recipe import Data
 
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
@@ -35,7 +35,7 @@ def count_slices(file: Path, settings: Data) -> int:
     Raises:
         UnreadableScan: if the header is damaged, or claims what cannot be read.
     """
-    with file.open("rb") as raw:
+    with open_file(file) as raw:
         return _count(_open(raw), settings)
 
 

@@ -1,45 +1,27 @@
 """Files in, pixels in one convention out.
 
-The convention: uint8, upright, gray (H, W, 1) or colour (H, W, 3), transparent parts black. Pixels of more than
-8 bits (and floats) of pictures are stretched from the scan's own minimum and maximum to 0–255, because a 12-bit scan
-in a 16-bit file would otherwise be black; `dicom` and `nifti` say what theirs become. What a file is, its first bytes
-tell, not its name.
+The convention: uint8, upright, gray (H, W, 1) or colour (H, W, 3), transparent parts black; `pictures`, `dicom` and
+`nifti` say what becomes of other depths. What a file is, its first bytes tell, not its name.
 """
 
 import hashlib
-import io
 import os
 import re
-import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from scanwise.cohort.decoding.pixels import MAX_PIXELS, Kind, Pixels, Slices, UnreadableScan
+from scanwise.cohort.decoding import pictures
+from scanwise.cohort.decoding.pixels import EMPTY, Kind, Pixels, Slices, UnreadableScan, open_file
 from scanwise.cohort.decoding.slice_names import split_slice
 from scanwise.recipe import Data
 
-# What decoders raise on damaged files; anything else is our own mistake and must be seen.
-_DAMAGED = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    IndexError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-_EMPTY = "the file is empty (0 bytes)"
-_NO_IMAGE = "not an image in a format that scanwise reads"
 HEAD = 2048  # bytes that tell what a file is: DICOM says so at 128, NIfTI at 344, or there once unpacked
 
 _AHEAD = 256  # scans that are decoded ahead of the reader
@@ -87,12 +69,17 @@ def read_file(path: Path, settings: Data) -> DecodedScan | str:
 def read_slices(file: Path, slices: Slices, settings: Data) -> list[DecodedScan | str]:
     """Some scans of one file, in the order of `slices`; None is the only one that it holds."""
     try:
-        data = file.read_bytes()
+        with open_file(file) as stream:
+            data = stream.read()
         return list(_decode_slices(data, slices, settings))
     except UnreadableScan as reason:
         return [str(reason)] * len(slices)
     except OSError as error:
         return [f"cannot be opened: {error.strerror}"] * len(slices)
+    except MemoryError:
+        return ["needs more memory than this machine has"] * len(slices)
+    except Exception as error:  # noqa: BLE001 - decoders raise whatever a file leads them to, and the others go on
+        return [f"damaged, or of a kind that is not read here ({type(error).__name__})"] * len(slices)
 
 
 def read_scan(data: bytes, settings: Data) -> DecodedScan:
@@ -132,7 +119,7 @@ def _unpacked(head: bytes) -> bytes:
 def _decode_slices(data: bytes, slices: Slices, settings: Data) -> Iterator[DecodedScan | str]:
     """Raises `UnreadableScan` for all of them, or gives the reason of one."""
     if not data:
-        raise UnreadableScan(_EMPTY)
+        raise UnreadableScan(EMPTY)
     content = hashlib.sha256(data).hexdigest()
     for index, image in zip(slices, _images(data, slices, settings), strict=True):
         if isinstance(image, str):
@@ -153,7 +140,7 @@ def _images(data: bytes, slices: Slices, settings: Data) -> Iterator[Pixels | st
         return nifti.decode_nifti(data, slices, settings)
     if any(index is not None for index in slices):
         raise UnreadableScan("holds no slices: it is neither DICOM nor NIfTI, or damaged")
-    return iter([decode_picture(data)] * len(slices))
+    return iter([pictures.decode_picture(data)] * len(slices))
 
 
 def _by_file(paths: Iterable[Path]) -> Iterator[tuple[Path, Slices]]:
@@ -178,49 +165,6 @@ def workers() -> int:
     return min(8, os.cpu_count() or 1)
 
 
-def identify(file: Path) -> None:
-    """Look at the beginning of a file that should be a picture.
-
-    Raises:
-        UnreadableScan: if it is none that Pillow knows, or empty.
-        OSError: if it cannot be opened.
-    """
-    with file.open("rb") as opened:
-        if not opened.read(1):
-            raise UnreadableScan(_EMPTY)
-        opened.seek(0)
-        try:
-            with Image.open(opened):
-                pass
-        except UnidentifiedImageError as error:
-            raise UnreadableScan(_NO_IMAGE) from error
-        except _DAMAGED as error:
-            raise UnreadableScan(f"damaged or truncated: {error}") from error
-
-
-def decode_picture(data: bytes) -> Pixels:
-    """Decode a PNG or JPEG (or what else Pillow reads) of any mode into (H, W, 1) or (H, W, 3) uint8.
-
-    A colour image whose channels are all equal comes out gray.
-
-    Raises:
-        UnreadableScan: empty, truncated, damaged or not an image.
-    """
-    if not data:
-        raise UnreadableScan(_EMPTY)
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise UnreadableScan(f"claims {image.width} × {image.height} pixels; the limit is {MAX_PIXELS:,}")
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            return _to_uint8(upright)
-    except UnidentifiedImageError as error:
-        raise UnreadableScan(_NO_IMAGE) from error
-    except _DAMAGED as error:
-        raise UnreadableScan(f"damaged or truncated: {error}") from error
-
-
 def resize(image: Pixels, settings: Data) -> Pixels:
     """Bring (H, W, 1 or 3) to (size, size, C) by area-aware bilinear resampling."""
     picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
@@ -238,26 +182,3 @@ def digest(image: Pixels) -> str:
     if image.min() == image.max():
         return ""
     return hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).hexdigest()
-
-
-def _to_uint8(image: Image.Image) -> Pixels:
-    """Any mode to (H, W, 1) or (H, W, 3)."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _stretch(np.asarray(image))[:, :, None]
-    if image.mode in ("1", "L") and not image.has_transparency_data:
-        return np.asarray(image.convert("L"))[:, :, None]
-    if image.has_transparency_data:
-        ink = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", ink.size, (0, 0, 0, 255)), ink)
-    colour = np.asarray(image.convert("RGB"))
-    gray = bool((colour == colour[:, :, :1]).all())
-    return colour[:, :, :1] if gray else colour
-
-
-def _stretch(values: NDArray[Any]) -> Pixels:
-    if not np.isfinite(values).all():
-        raise UnreadableScan("holds NaN or infinite pixels")
-    low, high = float(values.min()), float(values.max())
-    if low == high:
-        return np.zeros(values.shape, dtype=np.uint8)
-    return np.rint((values.astype(np.float64) - low) * (255.0 / (high - low))).astype(np.uint8)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from scanwise.cohort.decoding import dicom, nifti, readers, slice_names
+from scanwise.cohort.decoding import dicom, nifti, pictures, readers, slice_names
+from scanwise.cohort.decoding.pixels import open_file
 from scanwise.recipe import Data
 from scanwise.records import FloatArray
 
@@ -89,7 +90,7 @@ def read_voxel_grid(file: Path, settings: Data) -> VoxelGrid:
         settings: of the recipe that read it.
     """
     path, index = slice_names.split_slice(file)
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         kind = readers.kind_of(stream.read(readers.HEAD))
     if kind == "nifti":
         return _of_volume(path, index or 0, settings)
@@ -97,7 +98,7 @@ def read_voxel_grid(file: Path, settings: Data) -> VoxelGrid:
         geometry = dicom.read_geometry(path, index or 0)
         affine = np.full((4, 4), np.nan) if geometry.affine is None else geometry.affine
         return VoxelGrid(geometry.rows, geometry.columns, (geometry.rows, geometry.columns), affine)
-    rows, columns = readers.decode_picture(path.read_bytes()).shape[:2]
+    rows, columns = pictures.decode_picture(path.read_bytes()).shape[:2]
     return VoxelGrid(rows, columns, (rows, columns), np.full((4, 4), np.nan))
 
 

@@ -1,0 +1,233 @@
+"""Pictures in, pixels out: PNG, JPEG, TIFF and a few more, of any mode.
+
+Pixels of more than 8 bits a channel (and floats) are stretched from the picture's own minimum and maximum to 0–255,
+because a 12-bit scan in a 16-bit file would otherwise be black. Transparent parts are black; where all of a picture is
+equally transparent, transparency says nothing and is left out. White-is-zero is turned around.
+"""
+
+import io
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from scanwise.cohort.decoding import foreign_formats
+from scanwise.cohort.decoding.pixels import EMPTY, MAX_PIXELS, Pixels, UnreadableScan, hush, open_file
+
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "GIF", "WEBP", "JPEG2000", "PPM")
+"""The formats that are read, by Pillow's names; whatever else Pillow knows is never tried, for some run programs."""
+
+_SEARCHED = 2**20  # bytes in which a picture says what it is
+_BLOCK = 2**20  # pixels that are stretched at once
+_WHITE_IS_ZERO = 0
+_PLANES, _SEPARATE = 284, 2
+_BITS, _PHOTOMETRIC = 258, 262
+
+_UNSUPPORTED = re.compile(r"support|cannot handle|not implemented|not available", re.IGNORECASE)
+_UNPACKER = "decoder error"  # libtiff's, of what it may know or not
+
+# Where Pillow keeps one byte of two, unpacking a second time in the other byte order gives the other one.
+_LITTLE = sys.byteorder == "little"
+_OTHER_BYTE = {"16B": "16L", "16L": "16B", "16N": "16B" if _LITTLE else "16L"}
+
+
+def open_picture(stream: BinaryIO) -> ImageFile.ImageFile:
+    """Open a picture; its pixels are still unread.
+
+    Raises:
+        UnreadableScan: if it is none of `FORMATS`, with the name of the format that it is.
+    """
+    hush("PIL")
+    try:
+        return Image.open(stream, formats=FORMATS)
+    except UnidentifiedImageError:
+        raise UnreadableScan(foreign_formats.reason_against(_bytes(stream))) from None
+    except Image.DecompressionBombError:
+        raise UnreadableScan(f"claims more pixels than the limit of {MAX_PIXELS:,}") from None
+
+
+def identify(file: Path) -> None:
+    """Look at the beginning of a file that should be a picture.
+
+    Raises:
+        UnreadableScan: if it is none that is read, or empty.
+        OSError: if it cannot be opened.
+    """
+    with open_file(file) as opened:
+        if not opened.read(1):
+            raise UnreadableScan(EMPTY)
+        opened.seek(0)
+        with _reasons(opened), open_picture(opened):
+            pass
+
+
+def decode_picture(data: bytes) -> Pixels:
+    """Decode a picture of any mode into (H, W, 1) or (H, W, 3) uint8.
+
+    A colour picture whose channels are all equal comes out gray.
+
+    Raises:
+        UnreadableScan: empty, truncated, damaged or not a picture.
+    """
+    if not data:
+        raise UnreadableScan(EMPTY)
+    stream = io.BytesIO(data)
+    with _reasons(stream), open_picture(stream) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise UnreadableScan(f"claims {image.width} × {image.height} pixels; the limit is {MAX_PIXELS:,}")
+        deep = _sixteen_bits(image, data)
+        if deep is not None:
+            opaque = deep.shape[2] == 3
+            return _shades(deep if opaque else deep[:, :, :-1], None if opaque else deep[:, :, -1])
+        inverted = _is_inverted(image)
+        image.load()
+        shades = _shades(*_values(ImageOps.exif_transpose(image)))
+        return 255 - shades if inverted else shades
+
+
+def stretch(values: NDArray[Any], inside: NDArray[np.bool_] | None = None) -> Pixels:
+    """Values of any kind from their minimum to their maximum, over the whole or what is `inside`, as 0 to 255.
+
+    Raises:
+        UnreadableScan: if there are NaN or infinite ones.
+    """
+    low, high = _limits(values if inside is None else values[inside])
+    shades = np.zeros(values.shape, dtype=np.uint8)
+    scale = 255.0 / (high - low) if high > low else 0.0
+    rows = max(1, _BLOCK // max(1, values[:1].size))
+    for start in range(0, len(values), rows):  # in parts, because floats take eight times the room
+        part = (values[start : start + rows].astype(np.float64) - low) * scale
+        shades[start : start + rows] = np.rint(np.clip(part, 0, 255))
+    return shades
+
+
+def _limits(values: NDArray[Any]) -> tuple[float, float]:
+    low, high = float(values.min()), float(values.max())  # NaN if any value is
+    if not np.isfinite([low, high]).all():
+        raise UnreadableScan("holds NaN or infinite pixels")
+    return low, high
+
+
+def _shades(values: NDArray[Any], alpha: NDArray[Any] | None) -> Pixels:
+    """Gray or colour values of any depth, (H, W) or (H, W, C), as (H, W, 1) or (H, W, 3) uint8 in front of black."""
+    if values.ndim == 3 and (values == values[:, :, :1]).all():
+        values = values[:, :, 0]
+    if alpha is not None and (alpha == alpha.flat[0]).all():
+        alpha = None
+    shades = values if values.dtype == np.uint8 else stretch(values, None if alpha is None else alpha > 0)
+    shades = shades.reshape(*shades.shape[:2], -1)
+    if alpha is not None:
+        shades = np.rint(shades * (alpha[:, :, None] / np.iinfo(alpha.dtype).max)).astype(np.uint8)
+    return shades
+
+
+def _values(image: Image.Image) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Gray or colour values of a loaded picture, and how opaque each pixel is."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        values = np.asarray(image)
+        clear = image.info.get("transparency")  # the one gray that is transparent
+        return values, np.uint8(255) * (values != clear) if isinstance(clear, int) else None
+    if image.has_transparency_data:
+        painted = np.asarray(image.convert("RGBA"))
+        return painted[:, :, :3], painted[:, :, 3]
+    return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB")), None
+
+
+def _is_inverted(image: Image.Image) -> bool:
+    """Whether white is zero, where Pillow does not turn that around itself."""
+    tags = getattr(image, "tag_v2", {})
+    return tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO and image.mode not in ("1", "L", "LA", "P")
+
+
+def _sixteen_bits(image: ImageFile.ImageFile, data: bytes) -> NDArray[np.uint16] | None:
+    """(H, W, 2, 3 or 4) gray or colour, and alpha, of 16 bits a channel, of which Pillow keeps one byte; None for others."""
+    modes = {_raw_mode(tile[3]) for tile in image.tile}
+    if image.format == "PPM":
+        return _deep_ppm(image, data)
+    if image.format == "TIFF" and image.tag_v2.get(_PLANES) == _SEPARATE:  # type: ignore[attr-defined]
+        return _separate_planes(image, data)
+    if modes == {"LA;16B"}:
+        return _joined(*(_unpacked(data, lambda _: "RGBA")[:, :, start::2] for start in (0, 1)))
+    if modes and all(mode.startswith(("RGB;16", "RGBA;16", "RGBX;16")) for mode in modes):
+        return _joined(_unpacked(data, lambda mode: mode), _unpacked(data, _with_other_byte))
+    return None
+
+
+def _separate_planes(image: Any, data: bytes) -> NDArray[np.uint16] | None:
+    """Channels of a TIFF that stand one behind the other; of deep ones, Pillow would take the bytes for pixels."""
+    bits, packed = image.tag_v2[_BITS], image.tile[0][0] != "raw"
+    if len(bits) >= 3 and set(bits) == {16} and not packed:
+        order = "16L" if image.tag_v2.prefix == b"II" else "16B"
+        high, low = (_unpacked(data, partial("{1};{0}".format, end)) for end in (order, _OTHER_BYTE[order]))
+        return _joined(high, low)
+    if set(bits) != {8} or image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        raise UnreadableScan(f"a TIFF of separate planes of {bits[0]} bits, which is not read here; save it as PNG")
+    return None
+
+
+def _joined(high: NDArray[np.uint8], low: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    return np.left_shift(high, 8, dtype=np.uint16) | low
+
+
+def _raw_mode(arguments: Any) -> str:
+    return str(arguments[0] if isinstance(arguments, tuple) else arguments)
+
+
+def _with_other_byte(mode: str) -> str:
+    channels, end = mode.split(";")
+    return f"{channels};{_OTHER_BYTE[end]}"
+
+
+def _unpacked(data: bytes, choose: Callable[[str], str]) -> NDArray[np.uint8]:
+    """A picture, upright, whose bytes are unpacked in the way that `choose` makes of Pillow's choice."""
+    with open_picture(io.BytesIO(data)) as image:
+        tiles: list[Any] = []
+        for tile in image.tile:
+            codec, box, offset, arguments = tile
+            mode = choose(_raw_mode(arguments))
+            changed = (codec, box, offset, (mode, *arguments[1:]) if isinstance(arguments, tuple) else mode)
+            tiles.append(changed if type(tile) is tuple else type(tile)(*changed))  # by the version of Pillow
+        image.tile = tiles
+        image.load()
+        return np.asarray(ImageOps.exif_transpose(image))
+
+
+def _deep_ppm(image: ImageFile.ImageFile, data: bytes) -> NDArray[np.uint16] | None:
+    codec, _, offset, arguments = image.tile[0]
+    if image.mode != "RGB" or not isinstance(arguments, tuple) or arguments[-1] < 256:
+        return None
+    count = image.height * image.width * 3
+    if codec == "ppm":
+        values = np.frombuffer(data, ">u2", count, offset)
+    else:
+        values = np.array(data[offset:].split()[:count], dtype=np.uint16)
+    return values.astype(np.uint16).reshape(image.height, image.width, 3)
+
+
+@contextmanager
+def _reasons(stream: BinaryIO) -> Iterator[None]:
+    """Whatever Pillow raises becomes the reason why there is no picture."""
+    try:
+        yield
+    except (UnreadableScan, MemoryError):
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())[:200]
+        kind = foreign_formats.unsupported_jpeg(_bytes(stream))
+        if kind is None and _UNSUPPORTED.search(text):
+            kind = f"of a kind that is not read here ({text}); save it as PNG"
+        if kind is None and _UNPACKER in text:
+            kind = "damaged, or a TIFF of a compression that is not read here; save it as PNG"
+        raise UnreadableScan(kind or f"damaged or truncated: {text}") from error
+
+
+def _bytes(stream: BinaryIO) -> bytes:
+    stream.seek(0)
+    return stream.read(_SEARCHED)
