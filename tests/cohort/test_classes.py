@@ -1,9 +1,22 @@
 """Labels become classes in clinical order; what no scale knows has no order, and nothing is merged by accident."""
 
+import unicodedata
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from scanwise.cohort.classes import SCALES, STAGES, Classes, check_stage_names, normalise_label, resolve_classes
+from scanwise.cohort.classes import (
+    SCALES,
+    Classes,
+    bare_label,
+    check_stage_names,
+    describe_classes,
+    match_labels,
+    resolve_classes,
+)
 from scanwise.errors import DataError, RecipeError
 from scanwise.metrics import METRICS
 from scanwise.recipe import Recipe
@@ -51,12 +64,58 @@ def test_only_the_stages_that_are_there_and_two_spellings_of_one_are_one() -> No
     assert made.labels.tolist() == [1, 0, 0, 1]
 
 
-@pytest.mark.parametrize("scale", SCALES)
-def test_every_alias_leads_to_one_stage_and_every_stage_has_a_title(scale: str) -> None:
-    aliases = [alias for names in SCALES[scale].values() for alias in names] + list(SCALES[scale])
+def test_every_merge_on_a_scale_is_kept_for_saying() -> None:
+    made = resolved("ModerateDemented", "nondemented", "Non Demented", "moderate")
+    assert made.merged == {
+        "nondemented": ("Non Demented", "nondemented"),
+        "moderatedemented": ("ModerateDemented", "moderate"),
+    }
+    assert resolved("Mild Demented", "nondemented").merged == {}
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_every_alias_leads_to_one_stage_and_every_stage_has_a_title(name: str) -> None:
+    scale = SCALES[name]
+    aliases = [alias for names in scale.stages.values() for alias in names] + list(scale.stages)
     assert len(aliases) == len(set(aliases))
-    assert all(normalise_label(alias) == alias for alias in aliases)
-    assert set(SCALES[scale]) <= set(STAGES)
+    assert all(bare_label(alias) == alias for alias in aliases)
+    assert set(scale.stages) == set(scale.meanings)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ("Mild", "Moderate"),  # of any disease
+        ("Normal", "Mild", "Moderate"),
+        ("Mild Impairment", "Moderate Impairment"),  # of hearing, perhaps
+        ("CN", "Mild", "Moderate"),
+        ("AD", "MCI", "control"),
+        ("Control", "Healthy"),
+        ("healthy", "Normal", "tumor"),
+        ("Mild", "stroke"),
+        ("normal", "TIA", "stroke"),
+    ],
+)
+def test_a_word_of_any_disease_is_no_stage(labels: tuple[str, ...]) -> None:
+    made = resolved(*labels)
+    assert sorted(made.names) == sorted(labels)
+    assert not made.ordered
+    assert describe_classes(made.names) == {}
+
+
+def test_stages_of_a_whole_scale_have_their_meaning() -> None:
+    assert describe_classes(resolved("normal", "1- Stroke").names)["control"].description == "No stroke seen"
+    assert describe_classes(resolved("Non Demented", "mild").names)["milddemented"].cdr == 1
+    assert describe_classes(["control", "AD"]) == {}
+
+
+def test_labels_of_one_stage_under_two_numbers_are_refused_with_both() -> None:
+    with pytest.raises(
+        DataError, match=r"'1- Mild Demented' and '2- Mild Demented' would both become .*'milddemented'"
+    ):
+        resolved("1- Mild Demented", "2- Mild Demented", "NonDemented")
+    apart = resolved("1- mild", "2- mild", "NonDemented", classes={"a": "1- mild", "b": "2- mild"})
+    assert (apart.names, apart.labels.tolist()) == (("a", "b"), [0, 1, -1])
 
 
 # --- unknown names ---
@@ -80,12 +139,100 @@ def test_one_unknown_name_takes_the_order_from_all() -> None:
 
 
 @pytest.mark.parametrize(
-    "labels", [("HER2+", "HER2-", "unclear"), ("0.5", "1.5", "15"), ("1-2", "2-2", "12"), ("+", "-", "±"), ("1", "01")]
+    "labels",
+    [
+        ("HER2+", "HER2-", "unclear"),
+        ("HER2+", "HER2++", "HER2+++", "HER2 (+)"),
+        ("0.5", "1.5", "15"),
+        ("1-2", "2-2", "12"),
+        ("+", "-", "±"),
+        ("1", "01"),
+        ("normal", "1-vessel", "2-vessel", "3-vessel"),
+        ("2-chamber", "4-chamber"),
+        ("<5mm", ">5mm", "5mm"),
+        ("COVID+ve", "COVID-ve"),
+        ("≥50y", "<50y"),
+        ("tumor", "!tumor", "¬tumor", "tumor?"),
+        ("grade 1.5", "grade 15", "grade 1 5"),
+        ("A/B", "AB"),
+        ("1. Cyst", "2. Cyst"),
+        ("α", "β", "Αα"),
+        ("①", "②", "1"),
+        ("कि", "की", "क"),  # vowel signs of Devanagari
+        ("กา", "กิ"),
+        ("Maße", "Masse"),
+        ("x²", "x2"),
+    ],
 )
 def test_labels_that_differ_in_meaning_are_not_merged(labels: tuple[str, ...]) -> None:
     made = resolved(*labels)
     assert sorted(made.names) == sorted(labels)
     assert len(set(made.labels.tolist())) == len(labels)
+    assert made.merged == {}
+    assert match_labels(labels, Recipe(name="a"), made.names) == {label: label for label in labels}
+
+
+SIGNS = st.text(st.sampled_from("aAb1209 _+-<>!./?#%é\u0301ि"), min_size=1, max_size=6)
+
+
+def plain(label: str) -> str:
+    """A label without case, and without blanks and underscores but between digits."""
+    bare = unicodedata.normalize("NFC", label).lower().replace("_", " ").split()
+    text = bare[0] if bare else " "
+    for part in bare[1:]:
+        text += (" " if text[-1].isdigit() and part[0].isdigit() else "") + part
+    return unicodedata.normalize("NFC", text)
+
+
+@given(st.lists(SIGNS, min_size=2, max_size=6, unique=True))
+def test_only_case_blanks_and_underscores_ever_merge(labels: list[str]) -> None:
+    made = resolve_classes(np.array(labels), Recipe(name="a"), least=1)
+    if any(not label.strip(" _") for label in labels):
+        return  # nothing but blanks: no name at all
+    for label, index in zip(labels, made.labels.tolist(), strict=True):
+        for other, its in zip(labels, made.labels.tolist(), strict=True):
+            assert (index == its) == (plain(label) == plain(other)), (label, other)
+
+
+def test_case_blanks_and_underscores_merge_and_it_is_kept_for_saying() -> None:
+    made = resolved("Large Cyst", "large_cyst", "LargeCyst", "tumor")
+    assert made.names == ("Large Cyst", "tumor")
+    assert made.labels.tolist() == [0, 0, 0, 1]
+    assert made.merged == {"Large Cyst": ("Large Cyst", "LargeCyst", "large_cyst")}
+
+
+def test_composed_and_decomposed_letters_are_one() -> None:
+    made = resolved("Démence", "De\u0301mence", "sain")
+    assert made.names == ("Démence", "sain")
+    assert made.labels.tolist() == [0, 0, 1]
+
+
+# --- labels of other data ---
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "expected"),
+    [
+        (["COVID-ve", "covid +ve"], ["COVID+ve", "COVID-ve"], ["COVID-ve", "COVID+ve"]),
+        (["!tumor", "Tumor"], ["!tumor", "tumor"], ["!tumor", "tumor"]),
+        (["Healthy", "2- Stroke"], ["control", "stroke"], ["control", "stroke"]),
+        (["Normal", "tumor"], ["control", "stroke"], ["", ""]),
+        (["Normal", "Stroke", "tumor"], ["control", "stroke"], ["control", "stroke", ""]),
+        (["Mild", "Moderate"], ["milddemented", "moderatedemented"], ["", ""]),
+        (["1-vessel", "1 vessel"], ["1-vessel", "2-vessel"], ["1-vessel", ""]),
+        (["De\u0301mence"], ["Démence", "sain"], ["Démence"]),
+    ],
+)
+def test_labels_of_other_data_mean_the_class_that_they_spell(
+    labels: list[str], names: Sequence[str], expected: list[str]
+) -> None:
+    meant = match_labels(labels, Recipe(name="a"), names)
+    assert [meant.get(label, "") for label in labels] == expected
+
+
+def test_a_label_of_the_recipe_comes_before_the_name_of_a_class() -> None:
+    swapped = Recipe.model_validate({"name": "a", "classes": {"positive": "negative", "negative": "positive"}})
+    assert match_labels(["positive"], swapped, ["positive", "negative"]) == {"positive": "negative"}
 
 
 def test_the_alphabet_is_no_order_even_when_the_recipe_says_ordered() -> None:

@@ -148,6 +148,50 @@ def test_a_cohort_with_odd_names_can_be_saved_and_read(scans: Scans, tmp_path: P
     "".join(path for path, _ in intake.quarantine).encode()
 
 
+def test_folders_that_differ_in_a_sign_are_classes_and_merged_ones_are_said(scans: Scans) -> None:
+    vessels = ["normal", "1-vessel", "2-vessel", "3-vessel"]
+    intake = cohort.read_cohort(str(scans.classes(vessels)), RECIPE)
+    assert sorted(intake.cohort.classes) == sorted(vessels)
+    assert np.bincount(intake.cohort.labels).tolist() == [3] * 4
+    assert "cohort.merged" not in checks(intake)
+    scans.classes(["Normal", "nor_mal"])
+    intake = cohort.read_cohort(str(scans.root), RECIPE)
+    assert len(intake.cohort.classes) == 4
+    (merged,) = [finding for finding in intake.findings if finding.check == "cohort.merged"]
+    assert "'Normal' and 'nor_mal' and 'normal' as 'Normal'" in merged.message
+
+
+def test_one_name_in_two_forms_of_unicode_is_one_class_and_one_person(scans: Scans) -> None:
+    """A Mac writes decomposed letters, everybody else composed ones."""
+    names = ("Démence/Müller", "De\u0301mence/Mu\u0308ller", "sain/a", "sain/b")
+    scans.add(*(f"{name}/{index}.png" for name in names for index in range(2)))
+    intake = cohort.read_cohort(str(scans.root), RECIPE, r"/([^/]+)/")
+    assert intake.cohort.classes == ("Démence", "sain")
+    assert set(intake.cohort.subject.tolist()) == {"Müller", "a", "b"}
+    in_step(intake, scans.root)
+
+
+def test_subjects_that_hardly_differ_are_counted(scans: Scans) -> None:
+    root = scans.add("x/p01-a.png", "x/P1-a.png", "y/p2-a.png", "y/p3-a.png")
+    intake = cohort.read_cohort(str(root), RECIPE, r"/(.+)-a")
+    assert any("2 subjects differ from another only in case" in finding.message for finding in intake.findings)
+
+
+def test_a_gap_in_a_column_is_no_group_and_whole_floats_are_integers(scans: Scans) -> None:
+    scans.add("a.png", "b.png", "c.png")
+    file = scans.manifest(
+        {
+            "path": ["a.png", "b.png", "c.png"],
+            "label": ["x", "y", "y"],
+            "subject": ["5.0", "6.0", "5"],
+            "site": ["#N/A", "n", "null"],
+        }
+    )
+    intake = cohort.read_cohort(str(file), RECIPE)
+    assert intake.cohort.subject.tolist() == ["5", "6", "5"]
+    assert intake.cohort.groups["site"].tolist() == ["", "n", ""]
+
+
 # --- DICOM and volumes ---
 
 VOLUME = np.random.default_rng(0).integers(0, 1000, (12, 14, 6)).astype(np.int16)

@@ -357,6 +357,12 @@ def test_classes_go_by_name_whatever_their_spelling() -> None:
     assert weights.map_class_order(("1- Stroke", "2- Control"), ("2_control", "1 STROKE")) == [1, 0]
 
 
+def test_classes_that_differ_in_a_sign_are_not_one() -> None:
+    assert weights.map_class_order(("HER2+", "HER2-", "HER2"), ("HER2-", "her2", "her2 +")) == [1, 2, 0]
+    with pytest.raises(WeightsError, match=r"Only in the weights: <5mm; only in the scans: >5mm"):
+        weights.map_class_order(("<5mm", "normal"), (">5mm", "normal"))
+
+
 def test_a_class_order_needs_a_classifier_of_that_size(small: nn.Module, tmp_path: Path) -> None:
     state = small.body.state_dict()
     torch.save(state, tmp_path / "three.pth")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scanwise.cohort import classes, layouts, pseudonymised_paths, remote, slice_expansion, store
-from scanwise.cohort.listing import Listing
+from scanwise.cohort.listing import Listing, first
 from scanwise.cohort.store import Store
 from scanwise.errors import DataError
 from scanwise.recipe import Recipe
@@ -128,6 +128,13 @@ def _findings(
     if quarantine:
         message = f"{len(quarantine)} files are not used ({_reasons(dict(quarantine))}); see quarantine.csv."
         findings.append(Finding("cohort.quarantine", "warning", message, tuple(path for path, _ in quarantine[:50])))
+    if mapping.merged:
+        spellings = [f"{' and '.join(map(repr, labels))} as {name!r}" for name, labels in mapping.merged.items()]
+        message = (
+            f"Labels that were taken for one class: {first(spellings, 8)}. If they are different classes, name them in full, or "
+            "list them under `classes:` in the recipe."
+        )
+        findings.append(Finding("cohort.merged", "warning", message))
     if mapping.left_out:
         message = f"The recipe uses no scans with the labels {', '.join(mapping.left_out)}."
         findings.append(Finding("cohort.labels", "note", message))

@@ -1,13 +1,16 @@
 """Class names: their spelling, their clinical order, and the labels that each gathers.
 
-Folder names are written in many ways (NonDemented, non demented, `1- Stroke`). Names of a known clinical scale are
-brought to one spelling and put in the order of the scale. Names that no scale knows have no order at all: they are
-listed as found, and nothing downstream may treat them as stages.
+Folder names are written in many ways (NonDemented, non demented, `1- Stroke`). Where all labels lie on the scale of one
+disease they are brought to its stages and to its order. All other labels are one class only if they differ in nothing but
+case, blanks and underscores, and have no order at all: nothing downstream may treat them as stages. What a class means
+comes from a whole scale or from the recipe, never from one word: `Mild` may be mild anything.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 
@@ -15,38 +18,89 @@ from scanwise.errors import DataError, RecipeError, did_you_mean
 from scanwise.metrics import needs_order
 from scanwise.recipe import ClassDescription, Recipe
 from scanwise.records import IntArray, StrArray
+from scanwise.records.names import compose, label_key
 
-# A scale: its classes in clinical order, each with the other ways in which folders spell it.
-SCALES: dict[str, dict[str, tuple[str, ...]]] = {
-    "dementia": {
-        "nondemented": (
-            "nondementia",
-            "nodementia",
-            "noimpairment",
-            "nonimpairment",
-            "cognitivelynormal",
-            "cn",
-            "cdr0",
-        ),
-        "verymilddemented": ("verymilddementia", "verymild", "verymildimpairment", "questionable", "cdr05"),
-        "milddemented": ("milddementia", "mild", "mildimpairment", "cdr1"),
-        "moderatedemented": ("moderatedementia", "moderate", "moderateimpairment", "cdr2"),
-    },
-    "stroke": {
-        "control": ("normal", "nonstroke", "nostroke", "healthy", "controls"),
-        "stroke": ("strokes",),
-    },
-}
 
-STAGES: dict[str, ClassDescription] = {
-    "nondemented": ClassDescription(title="Cognitively normal", description="No cognitive impairment detected", cdr=0),
-    "verymilddemented": ClassDescription(
-        title="Very mild dementia", description="Questionable, very mild decline", cdr=0.5
+@dataclass(frozen=True, slots=True)
+class ClinicalScale:
+    """The stages of one disease.
+
+    Attributes:
+        stages: each stage in clinical order, with the other ways in which folders spell it, all as `bare_label` gives them.
+        disease: pattern of spellings that are of this disease alone; the others belong to any.
+        whole: pattern of spellings that are of this disease only where every stage is there in such words.
+        meanings: description of each stage.
+    """
+
+    stages: Mapping[str, tuple[str, ...]]
+    disease: str
+    whole: str
+    meanings: Mapping[str, ClassDescription]
+
+    def stage(self, label: str) -> str:
+        """The stage that a label spells, or ""."""
+        bare = bare_label(label)
+        return next((stage for stage, others in self.stages.items() if bare == stage or bare in others), "")
+
+    def is_meant_by(self, labels: Iterable[str]) -> bool:
+        """Whether labels that all lie on the scale can be of this disease only."""
+        keys = {bare_label(label): self.stage(label) for label in labels}
+        if any(re.search(self.disease, key) for key in keys):
+            return True
+        return set(keys.values()) == set(self.stages) and all(re.search(self.whole, key) for key in keys)
+
+
+SCALES: dict[str, ClinicalScale] = {
+    "dementia": ClinicalScale(
+        stages={
+            "nondemented": (
+                "nondementia",
+                "nodementia",
+                "noimpairment",
+                "nonimpairment",
+                "cognitivelynormal",
+                "cn",
+                "cdr0",
+                "cdr0.0",
+            ),
+            "verymilddemented": (
+                "verymilddementia",
+                "verymild",
+                "verymildimpairment",
+                "questionable",
+                "cdr0.5",
+                "cdr05",
+            ),
+            "milddemented": ("milddementia", "mild", "mildimpairment", "cdr1", "cdr1.0"),
+            "moderatedemented": ("moderatedementia", "moderate", "moderateimpairment", "cdr2", "cdr2.0"),
+        },
+        disease="dement|cognitive|cdr",
+        whole="impairment",
+        meanings={
+            "nondemented": ClassDescription(
+                title="Cognitively normal", description="No cognitive impairment detected", cdr=0
+            ),
+            "verymilddemented": ClassDescription(
+                title="Very mild dementia", description="Questionable, very mild decline", cdr=0.5
+            ),
+            "milddemented": ClassDescription(title="Mild dementia", description="Clear functional impairment", cdr=1),
+            "moderatedemented": ClassDescription(
+                title="Moderate dementia", description="Needs substantial care", cdr=2
+            ),
+        },
     ),
-    "milddemented": ClassDescription(title="Mild dementia", description="Clear functional impairment", cdr=1),
-    "moderatedemented": ClassDescription(title="Moderate dementia", description="Needs substantial care", cdr=2),
-    "control": ClassDescription(title="Control", description="No stroke seen"),
-    "stroke": ClassDescription(title="Stroke", description="Stroke seen"),
+    "stroke": ClinicalScale(
+        stages={
+            "control": ("normal", "nonstroke", "nostroke", "healthy", "controls"),
+            "stroke": ("strokes",),
+        },
+        disease="stroke",
+        whole="stroke",
+        meanings={
+            "control": ClassDescription(title="Control", description="No stroke seen"),
+            "stroke": ClassDescription(title="Stroke", description="Stroke seen"),
+        },
+    ),
 }
 
 
@@ -59,51 +113,110 @@ class Classes:
         ordered: whether their order is clinical.
         labels: (N,) index into `names`; -1 for a scan whose label the recipe does not use.
         left_out: labels that the recipe does not use, as found.
+        merged: class to the spellings that it gathers, where there are several that the recipe does not name.
     """
 
     names: tuple[str, ...]
     ordered: bool
     labels: IntArray
-    left_out: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    merged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def normalise_label(label: str) -> str:
-    """A label without case, blanks, punctuation and a leading number; numbers and signs that mean something stay.
+@dataclass(frozen=True, slots=True)
+class LabelReading:
+    """Interpretation of the labels of a data set: as stages of a scale, or by their own spelling.
 
-    >>> normalise_label("1- Stroke"), normalise_label("Very Mild_Demented"), normalise_label("HER2+"), normalise_label("0.5")
-    ('stroke', 'verymilddemented', 'her2+', '0.5')
+    Attributes:
+        scale: the scale on which they lie, or None.
     """
-    bare = re.sub(r"^\s*\d+\s*[-_.):]+\s*(?=[^\W\d_])", "", label).casefold().strip()
-    if not re.search(r"[^\W\d_]", bare):
-        return bare
-    sign = bare[-1] if bare[-1] in "+-" else ""
-    return re.sub(r"[\W_]+", "", bare) + sign
+
+    scale: ClinicalScale | None
+
+    @classmethod
+    def of(cls, labels: Iterable[str], others: Iterable[str] = ()) -> Self:
+        """The reading of labels that all lie on one scale; or of those that a recipe or run puts on one.
+
+        Args:
+            labels: of the scans.
+            others: of the recipe or run; where they lie on a scale, labels beside it may be left out.
+        """
+        present, spelled = set(labels), set(others)
+        scale = _scale_of(present)
+        if scale is None and (wanted := _scale_of(spelled)) is not None:
+            on_it = {label for label in present if wanted.stage(label)}
+            scale = wanted if on_it and wanted.is_meant_by(on_it) else None
+        reading = cls(scale)  # labels that somebody spells out one by one stay apart
+        return reading if len(set(map(reading.key, spelled))) == len(set(map(label_key, spelled))) else cls(None)
+
+    def key(self, label: str) -> str:
+        """The stage that a label spells, or the label in its plainest spelling."""
+        return (self.scale.stage(label) if self.scale else "") or label_key(label)
+
+
+def bare_label(label: str) -> str:
+    """A label as scales list it: without case, blanks, underscores, dashes and a leading number.
+
+    >>> bare_label("1- Stroke"), bare_label("Very Mild_Demented"), bare_label("CDR 0.5"), bare_label("!stroke")
+    ('stroke', 'verymilddemented', 'cdr0.5', '!stroke')
+    """
+    return re.sub(r"[\s_-]+", "", _number_before(label)[1]).lower()
+
+
+def _number_before(label: str) -> tuple[str, str]:
+    """The number that a label is counted by, or "", and the label without it.
+
+    >>> _number_before("1- Stroke"), _number_before("2-vessel"), _number_before("0.5")
+    (('1', 'Stroke'), ('2', 'vessel'), ('', '0.5'))
+    """
+    match = re.match(r"\s*(\d+)\s*[-_.):]+\s*(?=[^\W\d_])", label)
+    return (match[1], label[match.end() :]) if match else ("", label)
+
+
+def describe_classes(names: Sequence[str]) -> dict[str, ClassDescription]:
+    """The meaning of each class, where all of them are stages of one scale.
+
+    >>> describe_classes(["control", "stroke"])["control"].description, describe_classes(["AD", "control"])
+    ('No stroke seen', {})
+    """
+    scale = _scale_of(set(names))
+    return {} if scale is None else {name: scale.meanings[name] for name in names if name in scale.meanings}
 
 
 def resolve_classes(given: StrArray, recipe: Recipe, least: int = 2) -> Classes:
     """Map the labels that the data uses to the classes of the recipe, or to a known scale.
 
     Raises:
-        DataError: if fewer than `least` classes are left, or the recipe names a label that no scan has.
+        DataError: if fewer than `least` classes are left, the recipe names a label that no scan has, or two labels that may
+            differ in meaning lead to one stage.
     """
-    spellings = {label: normalise_label(label) for label in np.unique(given).tolist()}
-    wanted, ordered = _wanted(spellings, recipe)
+    present = [str(label) for label in np.unique(given).tolist()]
+    gathered = _gathered(recipe)
+    reading = LabelReading.of(present, [label for labels in gathered.values() for label in labels])
+    spelled = {compose(label) for labels in gathered.values() for label in labels}
+    _refuse_numbered([label for label in present if compose(label) not in spelled], reading)
+    wanted, ordered = _wanted(present, recipe, reading)
     if recipe.ordered and recipe.classes is None and not ordered:
         raise DataError(
             f"The recipe says `ordered: true`, but no known scale has the classes {', '.join(wanted)}, and the alphabet "
             "is no clinical order. List them in order under `classes:`."
         )
-    index_of = {key: index for index, keys in enumerate(wanted.values()) for key in keys}
-    labels = np.array(
-        [index_of.get(_canonical(spellings[label], set(index_of)), -1) for label in given.tolist()], dtype=np.int64
-    )
     if len(wanted) < least:
         raise DataError(
             f"Found one class ({', '.join(wanted)}); a classifier needs at least two. "
             "Give each class its own folder, or its own value in the manifest's label column."
         )
-    left_out = tuple(sorted({label for label, index in zip(given.tolist(), labels, strict=True) if index < 0}))
-    return Classes(tuple(wanted), recipe.ordered if recipe.ordered is not None else ordered, labels, left_out)
+    name_of = {key: name for name, keys in wanted.items() for key in keys}
+    class_of = {label: name_of[key] for label in present if (key := reading.key(label)) in name_of}
+    index_of = {name: index for index, name in enumerate(wanted)}
+    labels = np.array([index_of.get(class_of.get(label, ""), -1) for label in given.tolist()], dtype=np.int64)
+    return Classes(
+        tuple(wanted),
+        ordered if recipe.ordered is None else recipe.ordered,
+        labels,
+        left_out=tuple(label for label in present if label not in class_of),
+        merged=_merged_spellings(class_of, spelled, reading),
+    )
 
 
 def check_stage_names(recipe: Recipe, names: Sequence[str]) -> None:
@@ -130,70 +243,96 @@ def check_stage_names(recipe: Recipe, names: Sequence[str]) -> None:
 def match_labels(labels: Iterable[str], recipe: Recipe, names: Sequence[str]) -> dict[str, str]:
     """Map the labels of other data to the classes of a trained network; labels without a class are left out.
 
+    A label means what the recipe of the network says it does; the name of a class means that class where no label does.
+
     >>> from scanwise.recipe import Recipe
     >>> match_labels(["Non Demented", "Mild", "alien"], Recipe(name="a"), ["nondemented", "milddemented"])
     {'Non Demented': 'nondemented', 'Mild': 'milddemented'}
     """
-    gathered = recipe.classes if isinstance(recipe.classes, Mapping) else {}
-    meant: dict[str, str] = {}
-    for name in names:
-        others = gathered.get(name, ())
-        for label in (name, *((others,) if isinstance(others, str) else others)):
-            meant[_canonical(normalise_label(label), _scale_names())] = name
-    keys = {label: _canonical(normalise_label(label), _scale_names()) for label in labels}
+    labels, gathered = list(labels), _gathered(recipe)
+    taught = {label: name for name in names for label in gathered.get(name, (name,))}
+    reading = LabelReading.of(labels, taught)
+    meant = {reading.key(name): name for name in names} | {reading.key(label): name for label, name in taught.items()}
+    keys = {label: reading.key(label) for label in labels}
     return {label: meant[key] for label, key in keys.items() if key in meant}
 
 
-def _wanted(spellings: Mapping[str, str], recipe: Recipe) -> tuple[dict[str, tuple[str, ...]], bool]:
-    """Class name to the canonical labels that it gathers, in order; and whether that order is clinical."""
-    scale = _scale_of(set(spellings.values()))
+def _gathered(recipe: Recipe) -> dict[str, tuple[str, ...]]:
+    """The labels of each class that the recipe names; nothing where it names none."""
+    named = recipe.classes if isinstance(recipe.classes, Mapping) else {name: name for name in recipe.classes or ()}
+    return {name: (labels,) if isinstance(labels, str) else tuple(labels) for name, labels in named.items()}
+
+
+def _wanted(present: Sequence[str], recipe: Recipe, reading: LabelReading) -> tuple[dict[str, tuple[str, ...]], bool]:
+    """Class name to the keys of the labels that it gathers, in order; and whether that order is clinical."""
+    stages = list(reading.scale.stages) if reading.scale else []
+    keys = {label: reading.key(label) for label in present}
     if recipe.classes is None:
-        present = {_canonical(key, set(scale)) for key in spellings.values()}
-        if scale:
-            return {name: (name,) for name in scale if name in present}, True
-        names = {key: label for label, key in sorted(spellings.items(), reverse=True)}
+        if stages:
+            return {stage: (stage,) for stage in stages if stage in keys.values()}, True
+        names = {key: compose(label) for label, key in sorted(keys.items(), reverse=True)}
         return {names[key]: (key,) for key in sorted(names, key=_natural)}, False
-    named = recipe.classes if isinstance(recipe.classes, Mapping) else {name: name for name in recipe.classes}
-    gathered = {name: (value,) if isinstance(value, str) else tuple(value) for name, value in named.items()}
-    canonical = {_canonical(key, _scale_names()) for key in spellings.values()}
     wanted: dict[str, tuple[str, ...]] = {}
-    for name, labels in gathered.items():
-        keys = tuple(_canonical(normalise_label(label), _scale_names()) for label in labels)
-        for label, key in zip(labels, keys, strict=True):
-            if key not in canonical:
+    for name, labels in _gathered(recipe).items():
+        for label in labels:
+            key = reading.key(label)
+            if key not in keys.values():
                 raise DataError(
                     f"The recipe's class {name!r} names the label {label!r}, which no scan has; "
-                    f"found {', '.join(sorted(spellings))}.{did_you_mean(label, spellings)}"
+                    f"found {', '.join(present)}.{did_you_mean(label, present)}"
                 )
             if any(key in other for other in wanted.values()):
                 raise DataError(f"The recipe gives the label {label!r} to two classes; give it to one.")
-        wanted[name] = keys
-    scale = _scale_of({key for keys in wanted.values() for key in keys})
-    order = [key for keys in wanted.values() for key in sorted(keys, key=[*scale].index)] if scale else []
-    return wanted, bool(scale) and order == [name for name in scale if name in order]
+        wanted[name] = tuple(reading.key(label) for label in labels)
+    used = [key for gathered in wanted.values() for key in gathered]
+    if not set(used) <= set(stages):
+        return wanted, False
+    order = [key for gathered in wanted.values() for key in sorted(gathered, key=stages.index)]
+    return wanted, order == [stage for stage in stages if stage in used]
 
 
-def _scale_of(keys: set[str]) -> dict[str, tuple[str, ...]]:
-    """The scale that knows all of these spellings, or nothing."""
-    for scale in SCALES.values():
-        if all(_canonical(key, set(scale)) in scale for key in keys):
-            return scale
-    return {}
+def _refuse_numbered(present: Iterable[str], reading: LabelReading) -> None:
+    """Refuse labels of one stage that are counted by different numbers: these may be grades, sites or sides."""
+    counted: dict[str, dict[str, str]] = defaultdict(dict)
+    for label in present:
+        number = _number_before(label)[0]
+        if number and reading.scale and (stage := reading.scale.stage(label)):
+            counted[stage].setdefault(number, label)
+    for stage, labels in counted.items():
+        if len(labels) > 1:
+            first, second, *_ = labels.values()
+            raise DataError(
+                f"The labels {first!r} and {second!r} would both become the class {stage!r}, and their numbers may mean "
+                "something. Rename them, or say under `classes:` in the recipe which labels are one class."
+            )
 
 
-def _canonical(key: str, names: set[str]) -> str:
-    """The name on a scale that a spelling stands for, among the names given; else the spelling itself."""
-    for scale in SCALES.values():
-        for name, aliases in scale.items():
-            if name in names and key in aliases:
-                return name
-    return key
+def _merged_spellings(
+    class_of: Mapping[str, str], spelled: set[str], reading: LabelReading
+) -> dict[str, tuple[str, ...]]:
+    """Class to its spellings, where several lead to one label and the recipe does not name each of them."""
+    by_key: dict[str, list[str]] = defaultdict(list)
+    for label in class_of:
+        by_key[reading.key(label)].append(label)
+    return {
+        class_of[labels[0]]: tuple(labels)
+        for labels in by_key.values()
+        if len(labels) > 1 and not set(map(compose, labels)) <= spelled
+    }
 
 
-def _scale_names() -> set[str]:
-    return {name for scale in SCALES.values() for name in scale}
+def _scale_of(labels: set[str]) -> ClinicalScale | None:
+    """The scale on which all of these labels lie, where they can be of its disease only."""
+    return next(
+        (
+            scale
+            for scale in SCALES.values()
+            if labels and all(scale.stage(label) for label in labels) and scale.is_meant_by(labels)
+        ),
+        None,
+    )
 
 
 def _natural(text: str) -> list[tuple[int, str]]:
     """Sort key that puts 2 before 10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|\D+", text)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.findall(r"\d+|\D+", text)]

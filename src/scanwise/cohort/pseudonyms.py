@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Self
 
 from scanwise.errors import StorageError
+from scanwise.records.names import compose
 
 _MARKS = {"subject": "subject-", "study": "study-", "series": "series-", "path": ""}
 
@@ -43,8 +44,8 @@ class Pseudonyms:
         return _MARKS[kind] + digest.hexdigest()[:16]
 
     def path(self, path: str, keep: Collection[str] = ()) -> str:
-        """The path of a file with a stand-in for each of its parts but those to keep, and its endings."""
-        return "/".join(part if part in keep else self._part(part) for part in PurePosixPath(path).parts)
+        """The path of a file with a stand-in for each of its parts but those to keep (in NFC), and its endings."""
+        return "/".join(part if compose(part) in keep else self._part(part) for part in PurePosixPath(path).parts)
 
     def _part(self, part: str) -> str:
         ending = "".join(suffix for suffix in PurePosixPath(part).suffixes[-2:] if suffix.casefold() in _ENDINGS)

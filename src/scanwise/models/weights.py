@@ -15,6 +15,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from scanwise.errors import WeightsError
+from scanwise.records.names import compose, label_key
 from scanwise.run import writing
 
 log = logging.getLogger("scanwise")
@@ -147,7 +148,7 @@ def load_foreign_weights(
 
 
 def map_class_order(file_classes: Sequence[str], classes: Sequence[str]) -> list[int]:
-    """Index of each of our classes among those of a file, by name; capitals, spaces and signs do not matter.
+    """Index of each of our classes among those of a file, by name; capitals, blanks and dashes between words do not matter.
 
     >>> map_class_order(["MildDemented", "NonDemented"], ["non-demented", "mild demented"])
     [1, 0]
@@ -247,7 +248,8 @@ def _install(network: nn.Module, state: dict[str, Tensor], path: Path, may_lack:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[\W_]", "", name).lower()
+    """A class name without case, blanks, underscores, and the dashes and dots that join words; other signs stay."""
+    return label_key(re.sub(r"(?<=[^\W_])[\s_]*[-.]?[\s_]*(?=[^\W\d_])", "", compose(name)))
 
 
 def _strip(name: str) -> str:

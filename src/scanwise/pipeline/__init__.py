@@ -18,7 +18,7 @@ from scanwise import cohort
 from scanwise.bundle import load_predictors, predict_scans_and_subjects, scan_hashes, write_bundle
 from scanwise.bundle.predictors import cdr_by_class
 from scanwise.cohort import splits
-from scanwise.cohort.classes import STAGES, check_stage_names
+from scanwise.cohort.classes import check_stage_names, describe_classes
 from scanwise.cohort.remote import is_remote
 from scanwise.csv_files import write_csv
 from scanwise.pipeline.context import Context, Timings, resolve_device
@@ -178,8 +178,7 @@ def prepare(
 
 def _with_stage_titles(recipe: Recipe, names: Sequence[str]) -> Recipe:
     """The recipe with the clinical titles of those classes of a known scale that it does not name itself."""
-    titled = {name: STAGES[name] for name in names if name in STAGES}
-    return recipe.model_copy(update={"stages": {**titled, **recipe.stages}})
+    return recipe.model_copy(update={"stages": {**describe_classes(names), **recipe.stages}})
 
 
 def _small_class_findings(messages: Sequence[str], most: int = 6) -> list[Finding]:

@@ -187,6 +187,14 @@ def test_missing_values_are_named_with_their_lines(scans: Scans, column: str, bl
     assert f"the column '{column}' is empty in 1 rows (lines 3)" in refusal(scans.manifest(columns))
 
 
+@pytest.mark.parametrize("word", ["#N/A", "N/A", "null", "None", "unknown", "Unknown"])
+def test_a_subject_that_is_no_person_is_named_with_its_line(scans: Scans, word: str) -> None:
+    columns = {"path": ["a.png", "b.png"], "label": ["x", "None"], "subject": ["1", word]}
+    said = refusal(scans.manifest(columns))
+    assert "the column 'subject' " in said
+    assert "in 1 rows (lines 3)" in said
+
+
 def test_duplicate_rows(scans: Scans) -> None:
     file = scans.manifest({"path": ["a.png", "b.png", "./a.png"], "label": ["x", "y", "x"]})
     assert "1 paths are listed more than once (a.png)" in refusal(file)

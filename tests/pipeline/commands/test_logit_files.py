@@ -10,6 +10,7 @@ import pytest
 from logit_arrays import Write, arrays
 
 from scanwise import calibration
+from scanwise.pipeline.commands.logit_files import read_logit_file
 from tiny import Command
 
 
@@ -37,6 +38,17 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
     "a vector": (lambda given: {"logits": given["logits"][:, 0]}, "two classes or more"),
     "text": (lambda given: {"logits": given["logits"].astype(str)}, "logits must be numbers"),
     "no subject": (lambda given: {"subjects": np.where(np.arange(60) == 8, "", given["subjects"])}, "Rows: 8."),
+    **{
+        f"the subject {word}": (
+            lambda given, word=word: {"subjects": np.where(np.arange(60) == 8, word, given["subjects"])},
+            "no subject; the guarantee depends on the subjects. Rows: 8.",
+        )
+        for word in ("nan", "None", "unknown", "#N/A", "N/A", "null")
+    },
+    "a subject that is not a number": (
+        lambda given: {"subjects": np.where(np.arange(60) == 8, np.nan, np.arange(60.0))},
+        "Rows: 8.",
+    ),
     "a scan twice": (
         lambda given: {"scans": np.where(np.arange(60) == 8, given["scans"][2], given["scans"])},
         "a scan that an earlier row has as well. Rows: 8.",
@@ -128,6 +140,36 @@ def test_files_that_do_not_belong_together_are_refused(
     assert "let --tune VALID.npz choose it" in refusal(files["known"], files["test"], "--score", "saps")
     anonymous = write("anonymous", arrays(7, 60), subjects=None)
     assert "names no subjects to pool by" in refusal(files["known"], anonymous, "--subject-level")
+
+
+def test_a_person_is_one_whatever_the_type_of_the_number(
+    scanwise: Command, write: Write, files: dict[str, Path], tmp_path: Path
+) -> None:
+    numbers = np.arange(60)
+    known = write("whole", arrays(1, 60), subjects=numbers)
+    for name, subjects in (("floats", numbers * 1.0), ("texts", np.char.add(numbers.astype(str), ".0"))):
+        test = write(name, arrays(2, 60), subjects=subjects)
+        said = scanwise("conformal", known, test, "--out", tmp_path / "s.npz")
+        assert said.code == 2
+        assert "60 subjects are on both sides, such as '0'" in said.refusal
+
+
+def test_people_whose_names_hardly_differ_are_counted(
+    scanwise: Command, write: Write, files: dict[str, Path], tmp_path: Path
+) -> None:
+    known = write("upper", arrays(1, 60), subjects=np.array([f"P{row}" for row in range(60)]))
+    test = write("lower", arrays(2, 60), subjects=np.array([f"{'p' if row < 7 else 'q'}{row}" for row in range(60)]))
+    said = scanwise("conformal", known, test, "--out", tmp_path / "s.npz")
+    assert said.code == 0
+    assert "14 subjects differ from another only in case" in said.err
+
+
+def test_a_gap_in_a_group_column_is_no_group(
+    scanwise: Command, write: Write, files: dict[str, Path], tmp_path: Path
+) -> None:
+    age = np.where(np.arange(120) % 4 == 0, np.nan, np.arange(120) % 3 + 60.0)
+    given = read_logit_file(write("aged", arrays(1, 120), group_age=age), "calibration")
+    assert set(given.logits.groups["age"].tolist()) == {"", "60", "61", "62"}
 
 
 def test_a_calibrator_must_fit_and_know_nobody(

@@ -4,13 +4,15 @@ A layout lists files; it opens none but tables. What it lists becomes a Cohort o
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from scanwise.cohort.classes import normalise_label
+from scanwise.cohort.classes import LabelReading
 from scanwise.cohort.decoding.slice_names import split_slice
 from scanwise.cohort.layouts import bids, folders, kaggle, manifests, subject_ids
 from scanwise.cohort.listing import Listing, first, texts
 from scanwise.errors import DataError
+from scanwise.records.names import clean_subjects, clean_values, compose, describe_lookalikes, lookalike_subjects
 
 __all__ = ["Listing", "discover_scans", "list_unlabelled", "resolve_data"]
 
@@ -48,8 +50,22 @@ def discover_scans(
         )
     if subject and listing.subject is None:
         listing = subject_ids.add_subjects(listing, subject)
+    listing = _with_clean_names(listing)
     _check_given(listing)
     return listing
+
+
+def _with_clean_names(listing: Listing) -> Listing:
+    """The listing with one spelling of each label, subject and group, and a remark on subjects that are hardly different."""
+    subject = None if listing.subject is None else texts(clean_subjects(listing.subject.tolist()))
+    remark = "" if subject is None else describe_lookalikes(lookalike_subjects(subject.tolist()))
+    return replace(
+        listing,
+        label=texts(map(compose, listing.label.tolist())),
+        subject=subject,
+        groups={compose(name): texts(clean_values(values.tolist())) for name, values in listing.groups.items()},
+        remarks=(*listing.remarks, remark) if remark else listing.remarks,
+    )
 
 
 def _bare(root: Path) -> Listing:
@@ -109,21 +125,25 @@ def list_unlabelled(scans: Sequence[Path], manifest: Path | None, subject: str =
         listing = Listing(Path(), texts(files), texts("" for _ in files), unused=unused)
     if not len(listing.path):
         raise DataError("There are no files to predict in what was named.")
-    return subject_ids.add_subjects(listing, subject) if subject and listing.subject is None else listing
+    if subject and listing.subject is None:
+        listing = subject_ids.add_subjects(listing, subject)
+    return _with_clean_names(listing)
 
 
 def _check_given(listing: Listing) -> None:
     """A label that is tested must have been taught."""
     if listing.given is None:
         return
-    taught = set(listing.label[listing.given == "train"].tolist())
-    untaught = sorted(set(listing.label[listing.given == "test"].tolist()) - taught)
+    taught = sorted(set(listing.label[listing.given == "train"].tolist()))
+    reading = LabelReading.of(listing.label.tolist())
+    keys = {reading.key(label) for label in taught}
+    untaught = [
+        label
+        for label in sorted(set(listing.label[listing.given == "test"].tolist()))
+        if reading.key(label) not in keys
+    ]
     if taught and untaught:
-        untaught = [
-            label for label in untaught if normalise_label(label) not in {normalise_label(other) for other in taught}
-        ]
-        if untaught:
-            raise DataError(
-                f"The test side has labels that the train side lacks: {first(untaught)}. "
-                f"Train has {first(sorted(taught))}. Rename them, or add training scans of these classes."
-            )
+        raise DataError(
+            f"The test side has labels that the train side lacks: {first(untaught)}. "
+            f"Train has {first(taught)}. Rename them, or add training scans of these classes."
+        )

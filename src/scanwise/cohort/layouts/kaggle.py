@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from scanwise.cohort.classes import normalise_label
+from scanwise.cohort.classes import bare_label
 from scanwise.cohort.layouts import folders
 from scanwise.cohort.listing import Listing, texts
 
@@ -45,9 +45,7 @@ def stroke_tree(root: Path) -> Path | None:
     for folder in (root, root / "deep"):
         if folder.is_dir() and {"train", "test"} <= set(folders.tops(folder)):
             taught, tested = folders.tops(folder / "train"), folders.tops(folder / "test")
-            recognised = all(normalise_label(name) in _TAUGHT for name in taught) and all(
-                map(_STROKE.fullmatch, tested)
-            )
+            recognised = all(bare_label(name) in _TAUGHT for name in taught) and all(map(_STROKE.fullmatch, tested))
             if taught and tested and recognised:
                 return folder
     return None
@@ -62,7 +60,7 @@ def stroke(root: Path) -> Listing:
         if fault or parts[0] not in ("train", "test") or len(parts) < 3:
             unused.append((path, fault or "not inside a class folder"))
         elif parts[0] == "train":
-            rows.append((path, _TAUGHT[normalise_label(parts[1])], "train", ""))
+            rows.append((path, _TAUGHT[bare_label(parts[1])], "train", ""))
         elif match := _STROKE.fullmatch(parts[1]):
             rows.append((path, match[1].casefold(), "test", match[2].upper()))
     paths, labels, sides, modalities = ([row[index] for row in rows] for index in range(4))

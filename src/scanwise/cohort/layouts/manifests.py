@@ -14,6 +14,7 @@ from scanwise.cohort.listing import SIDE_NAMES, Listing, first, texts
 from scanwise.cohort.table_files import TypedTable
 from scanwise.errors import DataError, did_you_mean
 from scanwise.records import SIDES, StrArray
+from scanwise.records.names import names_person
 
 COLUMNS = ("path", "label", "subject", "split", "text")
 _FILES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".jp2", ".dcm", ".nii", ".nii.gz")
@@ -47,7 +48,9 @@ def read_manifest(
             )
     column = subject if subject in columns else "subject"
     given = column in columns and (subject in columns or not subject)
-    refuse_missing(table, file, [*needed, *([column] if given else [])])
+    refuse_missing(table, file, needed)
+    if given:
+        refuse_nobody(table, file, column)
     root, paths = _places(file, columns["path"].tolist(), anywhere)
     refuse_duplicates(paths, file)
     others = [name for name in columns if name not in ("path", called, "label", "subject", "split", "text", column)]
@@ -96,13 +99,24 @@ def refuse_missing(table: TypedTable, file: Path, columns: Sequence[str]) -> Non
     """Say in which lines a column is empty."""
     for column in columns:
         values = table.columns[column]
-        blank = values.isna() | (values.astype(str).str.strip() == "")
-        if blank.any():
-            lines = [table.lines[int(row)] for row in np.flatnonzero(blank)]
-            raise DataError(
-                f"{file}: the column {column!r} is empty in {len(lines)} rows (lines {first(lines)}). "
-                "Fill them in, or delete those rows."
-            )
+        _refuse_rows(table, file, column, values.isna() | (values.astype(str).str.strip() == ""), "is empty")
+
+
+def refuse_nobody(table: TypedTable, file: Path, column: str) -> None:
+    """Say in which lines a column of subjects names no person: it is empty, or says `unknown`, `None` or `#N/A`."""
+    refuse_missing(table, file, [column])
+    nobody = ~table.columns[column].map(names_person)
+    words = sorted(set(table.columns[column][nobody]))
+    _refuse_rows(table, file, column, nobody, f"names no person ({first(words)})")
+
+
+def _refuse_rows(table: TypedTable, file: Path, column: str, wrong: "pd.Series[bool]", fault: str) -> None:
+    if wrong.any():
+        lines = [table.lines[int(row)] for row in np.flatnonzero(wrong)]
+        raise DataError(
+            f"{file}: the column {column!r} {fault} in {len(lines)} rows (lines {first(lines)}). "
+            "Fill them in, or delete those rows."
+        )
 
 
 def refuse_duplicates(paths: Iterable[str], file: Path) -> None:

@@ -12,6 +12,7 @@ from scanwise.cohort.decoding.slice_names import file_of_scan
 from scanwise.cohort.layouts import manifests
 from scanwise.cohort.listing import Listing, first, texts
 from scanwise.errors import DataError
+from scanwise.records.names import names_person
 
 
 def add_subjects(listing: Listing, subject: str) -> Listing:
@@ -33,7 +34,7 @@ def add_subjects(listing: Listing, subject: str) -> Listing:
         raise DataError(
             f"--subject {subject!r} is no column of the data, no .csv file and no regular expression ({error})."
         ) from error
-    names = [_name_in(pattern, path) for path in listing.path.tolist()]
+    names = [name if names_person(name := _name_in(pattern, path)) else "" for path in listing.path.tolist()]
     lost = [path for path, name in zip(listing.path.tolist(), names, strict=True) if not name]
     if lost:
         raise DataError(
@@ -56,7 +57,8 @@ def _join(listing: Listing, file: Path) -> Listing:
     for column in ("path", "subject"):
         if column not in table.columns:
             raise DataError(f"{file} has no column {column!r}; a subject file has the columns path and subject.")
-    manifests.refuse_missing(table, file, ["path", "subject"])
+    manifests.refuse_missing(table, file, ["path"])
+    manifests.refuse_nobody(table, file, "subject")
     paths = [os.path.normpath(path.strip()).replace(os.sep, "/") for path in table.columns["path"]]
     manifests.refuse_duplicates(paths, file)
     of = dict(zip(paths, table.columns["subject"], strict=True))

@@ -30,6 +30,7 @@ from scanwise.records import (
     save_findings,
     save_metrics,
 )
+from scanwise.records.names import subject_key
 from scanwise.reporting import external_page as page
 from scanwise.reporting import tables
 from scanwise.reporting.wording import FEW, counted
@@ -201,7 +202,8 @@ def check_training_overlap(
     _refuse(other.path[same], len(other), "are scans that this run learnt from, file by file or pixel by pixel")
     findings: list[Finding] = []
     both = other.subjects_known and learnt.subjects_known
-    shared: list[str] = np.intersect1d(other.subject, learnt.subject).tolist() if both else []
+    taught = set(map(subject_key, set(learnt.subject.tolist()))) if both else set()
+    shared = [name for name in np.unique(other.subject).tolist() if subject_key(name) in taught]
     if len(shared):
         text = (
             f"{len(shared)} subjects here have names that subjects of the run have ({', '.join(shared[:3])}, …). "

@@ -17,6 +17,13 @@ from scanwise.arrays import check_features, check_labels, check_logits, refuse_r
 from scanwise.errors import DataError, ShapeError, did_you_mean
 from scanwise.pooling import pool_by_subject
 from scanwise.records import IntArray, Logits, StrArray, read_arrays
+from scanwise.records.names import (
+    clean_subjects,
+    clean_values,
+    describe_lookalikes,
+    lookalike_subjects,
+    text_of_values,
+)
 
 Side = Literal["validation", "calibration", "test"]
 SIDES: tuple[Side, ...] = ("validation", "calibration", "test")
@@ -92,6 +99,7 @@ def _filled(arrays: Mapping[str, Any], side: Side) -> dict[str, Any]:
         "scans": np.char.add(f"{side} row ", np.arange(count).astype(str)),
         "classes": np.arange(num_classes).astype(str),
         **arrays,
+        **_clean_names(arrays),
     }
     filled = {"subjects": filled["scans"], **filled, "logits": logits}
     for name, values in filled.items():
@@ -106,6 +114,17 @@ def _filled(arrays: Mapping[str, Any], side: Side) -> dict[str, Any]:
     if side == "test" and filled["labels"].dtype.kind in "iu" and (filled["labels"] == -1).all():
         return filled
     return {**filled, "labels": check_labels(filled["labels"], num_classes, count)}
+
+
+def _clean_names(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Subjects and groups in one spelling, "" where nothing is known: 5.0 of one file is the person 5 of another."""
+    return {
+        name: np.array(
+            (clean_subjects if name == "subjects" else clean_values)(text_of_values(np.atleast_1d(values))), np.str_
+        ).reshape(values.shape)
+        for name, values in arrays.items()
+        if (name == "subjects" or name.startswith("group_")) and values.ndim < 2
+    }
 
 
 def _check(logits: Logits, side: Side) -> None:
@@ -168,13 +187,18 @@ def check_not_overwriting(out: Path, *given: Path) -> None:
         raise DataError(f"{out} is one of the files to read; it would be lost. Choose another --out.")
 
 
-def missing_subject_notes(files: Mapping[Side, LogitFile]) -> tuple[str, ...]:
-    """A note on each file that names no subjects."""
-    return tuple(
-        f"{given.path} names no subjects: each scan is taken for a person of its own. Where people repeat, the "
-        "guarantee is too optimistic."
-        for given in files.values()
-        if not given.people
+def subject_notes(files: Mapping[Side, LogitFile]) -> tuple[str, ...]:
+    """A note on each file that names no subjects, and one on subjects that hardly differ, in one file or across them."""
+    names = [name for given in files.values() if given.people for name in given.logits.subjects.tolist()]
+    alike = describe_lookalikes(lookalike_subjects(names))
+    return (
+        *(
+            f"{given.path} names no subjects: each scan is taken for a person of its own. Where people repeat, the "
+            "guarantee is too optimistic."
+            for given in files.values()
+            if not given.people
+        ),
+        *([alike] if alike else []),
     )
 
 

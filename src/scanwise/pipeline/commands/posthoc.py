@@ -28,9 +28,9 @@ from scanwise.pipeline.commands.logit_files import (
     Side,
     check_files_match,
     check_not_overwriting,
-    missing_subject_notes,
     naming_file,
     read_logit_file,
+    subject_notes,
 )
 from scanwise.records import BoolArray, FloatArray, Logits, StrArray
 
@@ -116,7 +116,7 @@ def fit_calibrator(
         after = calibration.held_out_probs(method, rows.logits, rows.labels, rows.subjects)
     refused = getattr(learnt, "refused", "")
     notes = (
-        *missing_subject_notes({"validation": given}),
+        *subject_notes({"validation": given}),
         *([f"probabilities stay as they are: {refused}."] if refused else []),
     )
     result = CalibrationResult(learnt, given, _figures(rows, after), notes)
@@ -195,7 +195,7 @@ def make_prediction_sets(
         size_lines(sets, labels, rows.subjects),
         f"{100 * (1 - alpha):g} % coverage for {_whom(fitted)}{f', in each {by}' if by else ''}",
         _compare(ready["calibration"], ready["test"]),
-        (*missing_subject_notes(files), *_notes(files, fitted, by, options)),
+        (*subject_notes(files), *_notes(files, fitted, by, options)),
     )
     run.save(result, out)
     return result
