@@ -55,6 +55,7 @@ def read_cohort(
     path = remote.mirror_folder(data, progress=progress) if away else layouts.resolve_data(data)
     who = "" if subject == AUTO else subject
     listing = layouts.discover_scans(path, who, recipe.data.label, anywhere=not away, bare=bare)
+    listing = listing.with_similar_ids(show=not pseudonymise)
     mapping = classes.resolve_classes(listing.label, recipe, least=1 if bare else 2)
     if pseudonymise:
         listing = pseudonymised_paths.pseudonymise_listing(listing)

@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 
 from scanwise.records import SIDES, IntArray, StrArray
+from scanwise.records.names import describe_lookalikes
 
 SIDE_NAMES = {
     **{side: side for side in SIDES},
@@ -57,6 +58,11 @@ class Listing:
             text=None if self.text is None else self.text[rows],
             given=None if self.given is None else self.given[rows],
         )
+
+    def with_similar_ids(self, *, show: bool) -> Self:
+        """The listing with a remark on subjects that may be one under two names, with the names where they may be shown."""
+        similar = "" if self.subject is None else describe_lookalikes(self.subject.tolist(), show=show)
+        return replace(self, remarks=(*self.remarks, similar)) if similar else self
 
 
 def texts(values: Iterable[object]) -> StrArray:

@@ -8,25 +8,21 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-NO_VALUE = {"", "nan", "na", "n/a", "#n/a", "#na", "<na>", "nat", "null"}
-"""Cells that programs write where nothing is known, in lower case."""
+from scanwise.errors import DataError
+
+NO_VALUE = frozenset(
+    ("", "nan", "-nan", "na", "n/a", "#n/a", "#n/a n/a", "#na", "<na>", "nat", "null", "(null)", "1.#ind", "1.#qnan", "-1.#ind")
+)  # fmt: skip
+"""Cells that programs write where nothing is known, in lower case. `None` is a value that people use."""
 NO_PERSON = NO_VALUE | {
-    "none",
-    "nil",
-    "-",
-    "--",
-    "?",
-    "unk",
-    "unknown",
-    "missing",
-    "not available",
-    "anonymous",
-    "anon",
-}
+    "none", "nil", "unknown", "unk", "unbekannt", "inconnu", "desconocido", "missing", "undefined", "unspecified", "not available",
+    "not known", "no id", "anonymous", "anonymous^", "anonymized", "anonymised", "anon", "-", "--", "---", ".", "?", "??",
+}  # fmt: skip
 """Texts that stand for no person where a subject is expected, in lower case."""
 
 
@@ -92,14 +88,27 @@ def clean_subjects(subjects: Iterable[str]) -> list[str]:
     return names
 
 
-def text_of_values(values: NDArray[np.generic]) -> list[str]:
-    """Values of an array (N,) as text; whole floats are written as integers, and NaN as "".
+def text_of_values(values: NDArray[Any]) -> list[str]:
+    """Values of an array (N,) as text; whole floats are written as integers, NaN as "", bytes are UTF-8.
+
+    Raises:
+        DataError: if a number is too large for its type to tell it from the next one, or bytes are no text.
 
     >>> text_of_values(np.array([5.0, 0.5, np.nan])), text_of_values(np.array([5])), text_of_values(np.array(["a"]))
     (['5', '0.5', ''], ['5'], ['a'])
     """
+    if values.dtype.kind == "S":
+        try:
+            return [str(value) for value in np.char.decode(values, "utf-8").tolist()]
+        except UnicodeDecodeError as error:
+            raise DataError(f"names must be UTF-8: {error}.") from error
     if values.dtype.kind != "f":
         return [str(value) for value in values.astype(str).tolist()]
+    exact = 2.0 ** (np.finfo(values.dtype).nmant + 1)
+    if (np.abs(values[np.isfinite(values)]) > exact).any():
+        raise DataError(
+            f"names are numbers beyond {exact:.0f}, which {values.dtype} cannot tell apart; save them as text."
+        )
     return ["" if value != value else f"{value:.0f}" if value.is_integer() else str(value) for value in values.tolist()]
 
 
@@ -125,13 +134,19 @@ def subject_key(name: str) -> str:
     return re.sub(r"(?<!\d)0+(?=\d)", "", bare)
 
 
-def describe_lookalikes(groups: list[tuple[str, ...]]) -> str:
-    """A warning about subjects that may be one person under several spellings; "" where there are none."""
+def describe_lookalikes(subjects: Iterable[str], *, show: bool = True) -> str:
+    """A warning about subjects that may be one person under several spellings; "" where there are none.
+
+    Args:
+        subjects: their names.
+        show: the first of them; not where names are hidden.
+    """
+    groups = lookalike_subjects(subjects)
     if not groups:
         return ""
     count = sum(len(names) for names in groups)
-    shown = " and ".join(repr(name) for name in groups[0][:2])
+    shown = f" (such as {' and '.join(map(repr, groups[0][:2]))})" if show else ""
     return (
-        f"{count} subjects differ from another only in case, leading zeros or a final .0 (such as {shown}), and count as "
-        "different people. If they are the same, write them alike."
+        f"{count} subjects differ from another only in case, leading zeros or a final .0{shown}, and count as different "
+        "people. If they are the same, write them alike, or they may stand on two sides of the split."
     )

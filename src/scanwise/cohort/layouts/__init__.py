@@ -12,7 +12,7 @@ from scanwise.cohort.decoding.slice_names import split_slice
 from scanwise.cohort.layouts import bids, folders, kaggle, manifests, subject_ids
 from scanwise.cohort.listing import Listing, first, texts
 from scanwise.errors import DataError
-from scanwise.records.names import clean_subjects, clean_values, compose, describe_lookalikes, lookalike_subjects
+from scanwise.records.names import clean_subjects, clean_values, compose
 
 __all__ = ["Listing", "discover_scans", "list_unlabelled", "resolve_data"]
 
@@ -56,15 +56,12 @@ def discover_scans(
 
 
 def _with_clean_names(listing: Listing) -> Listing:
-    """The listing with one spelling of each label, subject and group, and a remark on subjects that are hardly different."""
-    subject = None if listing.subject is None else texts(clean_subjects(listing.subject.tolist()))
-    remark = "" if subject is None else describe_lookalikes(lookalike_subjects(subject.tolist()))
+    """The listing with one spelling of each label, subject and group."""
     return replace(
         listing,
         label=texts(map(compose, listing.label.tolist())),
-        subject=subject,
+        subject=None if listing.subject is None else texts(clean_subjects(listing.subject.tolist())),
         groups={compose(name): texts(clean_values(values.tolist())) for name, values in listing.groups.items()},
-        remarks=(*listing.remarks, remark) if remark else listing.remarks,
     )
 
 

@@ -21,7 +21,6 @@ from scanwise.records.names import (
     clean_subjects,
     clean_values,
     describe_lookalikes,
-    lookalike_subjects,
     text_of_values,
 )
 
@@ -190,7 +189,7 @@ def check_not_overwriting(out: Path, *given: Path) -> None:
 def subject_notes(files: Mapping[Side, LogitFile]) -> tuple[str, ...]:
     """A note on each file that names no subjects, and one on subjects that hardly differ, in one file or across them."""
     names = [name for given in files.values() if given.people for name in given.logits.subjects.tolist()]
-    alike = describe_lookalikes(lookalike_subjects(names))
+    alike = describe_lookalikes(names)
     return (
         *(
             f"{given.path} names no subjects: each scan is taken for a person of its own. Where people repeat, the "

@@ -71,7 +71,7 @@ def make_manifest(
     section = load_recipe(source or "demo", settings).data
     away = remote.is_remote(str(data))
     path = remote.mirror_folder(str(data), progress=progress) if away else layouts.resolve_data(str(data))
-    listing = _list(path, subject, section.label, anywhere=not away)
+    listing = _list(path, subject, section.label, anywhere=not away).with_similar_ids(show=not pseudonymise)
     if pseudonymise:
         listing = pseudonymised_paths.pseudonymise_listing(listing)
     scans, rows = slice_expansion.expand_slices(listing, section, progress=progress)
