@@ -150,14 +150,14 @@ BAD: dict[str, tuple[Make, str]] = {
     "a label that train lacks": (untaught_label, "The test side has labels that the train side lacks: c"),
     "duplicate rows": (duplicate_rows, "1 paths are listed more than once (a/a03_0.png)"),
     "a path outside the data": (path_outside, "'../other.png' leads outside"),
-    "NaN for a label": (nan_label, "'label' is empty in 1 rows (lines 6)"),
+    "NaN for a label": (nan_label, "'label' is empty in 1 row (lines 6)"),
 }
 ALSO_BAD: dict[str, tuple[Make, str]] = {
     "nothing there": (missing_folder, "There is nothing at"),
     "all files of a class corrupt": (one_class_corrupt, "No scan of the class 'b' can be read"),
     "a label that train lacks, in a manifest": (untaught_label_in_manifest, "the train side lacks: c"),
     "a link outside the data": (link_outside, "'link.png' leads outside"),
-    "no subject": (empty_subject, "'subject' is empty in 1 rows (lines 4)"),
+    "no subject": (empty_subject, "'subject' is empty in 1 row (lines 4)"),
     "a pattern that does not match": (wrong_subject, "does not match 16 of 16 paths"),
     "wrong settings, all told at once": (wrong_setting, "has 2 mistakes"),
     "an unknown network": (wrong_network, "Did you mean 'resnet18'?"),

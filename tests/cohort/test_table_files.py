@@ -13,7 +13,7 @@ from scanwise.cohort import layouts, table_files
 from scanwise.errors import DataError
 
 COLUMNS = {
-    "path": ["a.png", "脳 b.png", 'new\nline, "quoted".png', "c#1"],
+    "path": ["a.png", "脳 b.png", 'comma, "quoted".png', "c#1"],
     "label": ["x", "None", "0.5", "=SUM(1)"],
     "subject": ["007", "1e5", "p", "q"],
     "site": ["north", "", "", "-"],
@@ -84,7 +84,7 @@ def test_numbers_and_dates_of_excel_and_parquet_are_as_people_type_them(tmp_path
 
 def test_missing_values_are_named_by_their_rows(tmp_path: Path) -> None:
     file = excel(tmp_path / "t.xlsx", [["path", "label"], ["a.png", "x"], [None, None], ["b.png", None]])
-    with pytest.raises(DataError, match=r"'label' is empty in 1 rows \(lines 4\)"):
+    with pytest.raises(DataError, match=r"'label' is empty in 1 row \(lines 4\)"):
         layouts.discover_scans(file)
 
 
@@ -153,12 +153,8 @@ def test_cells_without_a_name_above_them(tmp_path: Path) -> None:
     assert cells(excel(tmp_path / "u.xlsx", [["path", None], ["a", None], [None, None]])) == {"path": ["a"]}
 
 
-@pytest.mark.parametrize("suffix", table_files.SUFFIXES)
-def test_two_columns_of_one_name(tmp_path: Path, suffix: str) -> None:
-    file = tmp_path / f"t{suffix}"
-    if suffix == ".xlsx":
-        excel(file, [["path", "who", "who"], ["a", "b", "c"]])
-        assert "two columns 'who'" in refusal(file)
+def test_two_columns_of_one_name(tmp_path: Path) -> None:
+    assert "two columns 'who'" in refusal(excel(tmp_path / "t.xlsx", [["path", "who", "who"], ["a", "b", "c"]]))
 
 
 @pytest.mark.parametrize("suffix", [".xlsx", ".parquet"])

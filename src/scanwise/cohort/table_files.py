@@ -1,11 +1,11 @@
 """Tables of any kind in, columns of text out: CSV, TSV, Parquet and Excel; and back.
 
-Everything is text: `007` is a name, not the number 7. Blank cells, and cells that say NaN or NA, are missing; "None" is
-a label that people use.
+Everything is text: `007` is a name, not the number 7. Blank cells, and cells that say NaN, N/A or null, are missing;
+"None" is a label that people use.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scanwise.cohort.delimited_files import RawTable, read_delimited
 from scanwise.cohort.listing import first
 from scanwise.errors import DataError
 from scanwise.records import StrArray
+from scanwise.records.names import has_value
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (*SEPARATORS, ".parquet", ".xlsx")
-
-_MISSING = ["", "nan", "NaN", "NAN", "NA"]
+_INDEX = ("", "index", "level_0", "__index_level_0__")
+"""Names above the row numbers that pandas, R and pyarrow write, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class TypedTable:
     """A table as it was read.
 
     Attributes:
-        columns: text, NaN where nothing is said; blanks around a value are gone, but for those of `path`.
+        columns: text, NaN where nothing is said; blanks around a value are gone and those inside are one, but for `path`.
         lines: where each row stands in the file, for messages.
         remarks: what a reader must know of how it was read.
     """
@@ -44,8 +46,12 @@ def is_table(file: Path) -> bool:
     return file.suffix.casefold() in SUFFIXES
 
 
-def read_user_table(file: Path) -> TypedTable:
+def read_user_table(file: Path, wanted: Sequence[str] = ("path",)) -> TypedTable:
     """Read a table by what its name ends in.
+
+    Args:
+        file: of a kind in `SUFFIXES`.
+        wanted: columns by which the sheet of a workbook is chosen.
 
     Raises:
         DataError: if it is none, or is damaged; with what to change.
@@ -54,36 +60,66 @@ def read_user_table(file: Path) -> TypedTable:
     if suffix not in SUFFIXES:
         hint = " Save it as .xlsx." if suffix in (".xls", ".ods", ".xlsm") else ""
         raise DataError(f"{file} is neither a folder nor a manifest; manifests end in {' or '.join(SUFFIXES)}.{hint}")
-    remarks: tuple[str, ...] = ()
-    lines: Sequence[int] = ()
     try:
         if suffix == ".parquet":
-            frame = _as_texts(pd.read_parquet(file))
+            raw = _read_parquet(file)
         elif suffix == ".xlsx":
-            frame, lines, remarks = _read_excel(file)
+            raw = _read_excel(file, wanted)
         else:
-            frame = _read_csv(file, SEPARATORS[suffix])
-    except DataError:
+            raw = read_delimited(file, SEPARATORS[suffix])
+    except (DataError, OSError):
         raise
     except Exception as error:  # openpyxl and pyarrow raise whatever a damaged file leads them to
         raise DataError(f"The manifest {file} cannot be read: {' '.join(str(error).split())}.") from error
-    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes the surplus values on the left for an index
-        raise DataError(f"{file}: rows have more values than the header has names. Name every column, or quote commas.")
-    twice = frame.columns[frame.columns.duplicated()]
-    if len(twice):
-        raise DataError(f"{file} has two columns {twice[0]!r}. Give each a name of its own.")
-    columns = {str(name): frame[name] if name == "path" else frame[name].str.strip() for name in frame}
-    return TypedTable(pd.DataFrame(columns), lines or range(2, len(frame) + 2), remarks)  # the header is line 1
+    return _settle(raw, file)
 
 
-def _read_csv(file: Path, separator: str) -> pd.DataFrame:
-    blank: dict[str, Any] = {"keep_default_na": False, "na_values": _MISSING}
-    frame: pd.DataFrame = pd.read_csv(file, sep=separator, dtype=str, encoding="utf-8-sig", **blank)
-    return frame
+def _settle(raw: RawTable, file: Path) -> TypedTable:
+    """Columns of text under names of their own; an index that a program has added is dropped, and so are empty margins."""
+    header = [_text(name).strip() for name in raw.header]
+    rows = [[cell if isinstance(cell, str) else _text(cell) for cell in row] for row in raw.rows]
+    filled = [index for index, row in enumerate(rows) if any(row)]
+    lines, rows = [raw.lines[index] for index in filled], [rows[index] for index in filled]
+    width = max((index + 1 for index, name in enumerate(header) if name), default=0)
+    if rows and all(len(row) == width + 1 for row in rows) and _are_row_numbers(row[0] for row in rows):
+        header, width = ["", *header], width + 1  # R writes no name above its row numbers
+    if surplus := [line for line, row in zip(lines, rows, strict=True) if any(row[width:])]:
+        raise DataError(
+            f"{file}: rows have more values than the header has names (lines {first(surplus)}). Name every column, or "
+            "quote values that hold the separator."
+        )
+    columns: dict[str, list[object]] = {}
+    for index, name in enumerate(header[:width]):
+        cells = [row[index] if index < len(row) else "" for row in rows]
+        if (name.casefold() in _INDEX or name.startswith("Unnamed: ")) and (_are_row_numbers(cells) or not any(cells)):
+            continue
+        if not name:
+            raise DataError(f"{file}: column {index + 1} has values and no name. Name it in the first line.")
+        if name in columns:
+            raise DataError(f"{file} has two columns {name!r}. Give each a name of its own.")
+        tidy = {cell: cell if name == "path" else " ".join(cell.split()) for cell in set(cells)}
+        value: dict[str, object] = {cell: text if has_value(text) else np.nan for cell, text in tidy.items()}
+        columns[name] = [value[cell] for cell in cells]
+    return TypedTable(pd.DataFrame(columns, dtype=object), lines, raw.remarks)
 
 
-def _read_excel(file: Path) -> tuple[pd.DataFrame, list[int], tuple[str, ...]]:
-    """The first sheet that has a column `path`, or else the first; cells merged downwards are filled."""
+def _are_row_numbers(cells: Iterable[str]) -> bool:
+    """Whether these are whole numbers, none of them twice."""
+    given = list(cells)
+    return all(cell.isascii() and cell.isdigit() for cell in given) and len(set(given)) == len(given)
+
+
+def _read_parquet(file: Path) -> RawTable:
+    """Values as Python has them: neither nulls nor long whole numbers pass through floats."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(file)
+    columns = [column.to_pylist() for column in table.columns]
+    return RawTable(table.column_names, list(zip(*columns, strict=True)), range(2, table.num_rows + 2))
+
+
+def _read_excel(file: Path, wanted: Sequence[str]) -> RawTable:
+    """The first sheet that has a wanted column, or else the first; cells merged downwards are filled."""
     import openpyxl
 
     with warnings.catch_warnings():
@@ -92,8 +128,8 @@ def _read_excel(file: Path) -> tuple[pd.DataFrame, list[int], tuple[str, ...]]:
     sheets = [sheet for sheet in book.worksheets if sheet.max_row > 0]
     if not sheets:
         raise DataError(f"{file} has no sheet with cells.")
-    sheet = next((sheet for sheet in sheets if "path" in [cell.value for cell in sheet[1]]), sheets[0])
-    rows = [list(row) for row in sheet.iter_rows(values_only=True)]
+    sheet = next((sheet for sheet in sheets if {cell.value for cell in sheet[1]} & {*wanted}), sheets[0])
+    rows = [[_cell_of(cell) for cell in row] for row in sheet.iter_rows()]
     merged = sorted(sheet.merged_cells.ranges, key=lambda cells: cells.bounds)
     for cells in merged:
         _fill(rows, cells, file)
@@ -104,15 +140,17 @@ def _read_excel(file: Path) -> tuple[pd.DataFrame, list[int], tuple[str, ...]]:
             f"{file.name}: {len(merged)} cells of the sheet {sheet.title!r} are merged over several rows ({shown}); each "
             "of these rows was given their value. Check that this is meant.",
         )
-    header = [_text(value) for value in rows[0]]
-    width = max((index + 1 for index, name in enumerate(header) if name), default=0)
-    if surplus := [str(index + 1) for index, row in enumerate(rows) if any(_text(value) for value in row[width:])]:
-        raise DataError(
-            f"{file}: rows have more values than the header has names (rows {first(surplus)}). Name every column."
-        )
-    lines = [line for line, row in enumerate(rows, 1) if line > 1 and any(_text(value) for value in row)]
-    body = [rows[line - 1][:width] for line in lines]
-    return _as_texts(pd.DataFrame(body, columns=[str(name) for name in header[:width]], dtype=object)), lines, remarks
+    return RawTable(rows[0], rows[1:], range(2, len(rows) + 1), remarks)
+
+
+def _cell_of(cell: Any) -> Any:
+    """The value of a cell; nothing for the error of a formula, and a number with the zeros that its format shows."""
+    if cell.data_type == "e":
+        return None
+    form = cell.number_format
+    if isinstance(cell.value, int) and len(form) > 1 and not form.strip("0"):
+        return str(cell.value).zfill(len(form))
+    return cell.value
 
 
 def _fill(rows: list[list[Any]], cells: Any, file: Path) -> None:
@@ -127,23 +165,16 @@ def _fill(rows: list[list[Any]], cells: Any, file: Path) -> None:
         row[left - 1] = rows[top - 1][left - 1]
 
 
-def _as_texts(table: pd.DataFrame) -> pd.DataFrame:
-    """Every cell as text; NaN for a missing one."""
-    texts_of = {
-        name: [np.nan if (text := _text(value)) in _MISSING else text for value in column]
-        for name, column in table.items()
-    }
-    return pd.DataFrame(texts_of, columns=table.columns, dtype=object)
-
-
 def _text(value: Any) -> str:
     """A cell as people would type it.
 
     >>> _text(7.0), _text(0.5), _text(None), _text(datetime(2020, 1, 2)), _text("007")
     ('7', '0.5', '', '2020-01-02', '007')
     """
-    if value is None or value is pd.NaT or value != value:
+    if value is None or value != value:
         return ""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if isinstance(value, datetime) and (value.hour, value.minute, value.second) == (0, 0, 0):

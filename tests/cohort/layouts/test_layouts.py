@@ -184,7 +184,7 @@ def test_a_byte_order_mark_and_an_empty_column_do_no_harm(scans: Scans) -> None:
 def test_missing_values_are_named_with_their_lines(scans: Scans, column: str, blank: str) -> None:
     columns = {"path": ["a.png", "b.png"], "label": ["x", "y"], "subject": ["1", "2"]}
     columns[column] = [columns[column][0], blank]
-    assert f"the column '{column}' is empty in 1 rows (lines 3)" in refusal(scans.manifest(columns))
+    assert f"the column '{column}' is empty in 1 row (lines 3)" in refusal(scans.manifest(columns))
 
 
 @pytest.mark.parametrize("word", ["#N/A", "N/A", "null", "None", "unknown", "Unknown"])
@@ -192,7 +192,7 @@ def test_a_subject_that_is_no_person_is_named_with_its_line(scans: Scans, word: 
     columns = {"path": ["a.png", "b.png"], "label": ["x", "None"], "subject": ["1", word]}
     said = refusal(scans.manifest(columns))
     assert "the column 'subject' " in said
-    assert "in 1 rows (lines 3)" in said
+    assert "in 1 row (lines 3)" in said
 
 
 def test_duplicate_rows(scans: Scans) -> None:
@@ -233,7 +233,7 @@ def test_rows_longer_than_the_header_do_not_shift_the_columns(scans: Scans) -> N
     file.write_text("path,label\na.png,x,1\nb.png,y,2\n")
     assert "more values than the header" in refusal(file)
     file.write_text("path,label\na.png,x\nb.png,y,2\n")
-    assert "cannot be read" in refusal(file)
+    assert "more values than the header has names (lines 3)" in refusal(file)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00\x01", b"path,label\n"])
@@ -317,7 +317,7 @@ def test_subject_by_file(scans: Scans, tmp_path: Path) -> None:
     ("content", "said"),
     [
         ("path,subject\nNormal/a.png,1\n", "no subject for 1 of 2 scans (Stroke/b.png)"),
-        ("path,subject\nNormal/a.png,1\nStroke/b.png,\n", "'subject' is empty in 1 rows (lines 3)"),
+        ("path,subject\nNormal/a.png,1\nStroke/b.png,\n", "'subject' is empty in 1 row (lines 3)"),
         ("path,subject\nNormal/a.png,1\nStroke/b.png,2\n./Stroke/b.png,3\n", "more than once (Stroke/b.png)"),
         ("path,who\nNormal/a.png,1\n", "no column 'subject'"),
         (None, "which is not there"),

@@ -216,3 +216,51 @@ def test_files_that_are_none_are_refused_and_none_is_written_over(
     assert scanwise("calibrate", tmp_path / "nothing.npz", "--out", tmp_path / "c.json").code == 2
     assert scanwise("calibrate", files["valid"], "--out", tmp_path).code == 2
     assert scanwise("conformal", files["known"], files["test"], "--score", "hps", "--out", tmp_path / "s").code == 2
+
+
+# --- names of persons ---
+
+
+def test_a_person_by_number_is_one_person_in_every_type(scanwise: Command, write: Write, tmp_path: Path) -> None:
+    known, test = arrays(1, 60), arrays(2, 60)
+    whole = np.arange(60)
+    first = write("known", known, subjects=whole)
+    for kind in ("int64", "float64", "float32", "str", "bytes"):
+        same = whole.astype("S") if kind == "bytes" else whole.astype(kind)
+        said = scanwise("conformal", first, write("test", test, subjects=same), "--out", tmp_path / "s.npz")
+        assert said.code == 2
+        assert "60 subjects are on both sides" in said.refusal
+
+
+@pytest.mark.parametrize("word", ["NaN", "#N/A", "N/A", "null", "None", "unknown", np.nan])
+def test_words_that_name_no_person_are_refused_by_row(
+    scanwise: Command, write: Write, tmp_path: Path, word: str | float
+) -> None:
+    known, test = arrays(1, 60), arrays(2, 60)
+    subjects = np.arange(60).astype(type(word))
+    subjects[[8, 9]] = word
+    said = scanwise(
+        "conformal", write("known", known, subjects=subjects), write("test", test), "--out", tmp_path / "s.npz"
+    )
+    assert said.code == 2
+    assert "2 of 60 rows have no subject" in said.refusal
+    assert "Rows: 8, 9." in said.refusal
+
+
+def test_a_missing_group_is_none(write: Write) -> None:
+    from scanwise.pipeline.commands.logit_files import read_logit_file
+
+    given = arrays(1, 60)
+    values = np.where(np.arange(60) < 20, np.nan, np.arange(60) % 2)
+    logits = read_logit_file(write("known", given, group_site=values), "calibration").logits
+    assert set(logits.groups["site"][:20].tolist()) == {""}
+    assert set(logits.groups["site"][20:].tolist()) == {"0", "1"}
+
+
+def test_ids_that_may_be_one_person_are_said(scanwise: Command, write: Write, tmp_path: Path) -> None:
+    known, test = arrays(1, 60), arrays(2, 60)
+    first = write("known", known, subjects=np.array([f"P{row:03d}" for row in range(60)]))
+    second = write("test", test, subjects=np.array([f"p{row}" for row in range(50, 110)]))
+    said = scanwise("conformal", first, second, "--out", tmp_path / "s.npz")
+    assert said.code == 0
+    assert "20 subjects differ from another only in case, leading zeros" in said.err

@@ -114,7 +114,7 @@ def _refuse_rows(table: TypedTable, file: Path, column: str, wrong: "pd.Series[b
     if wrong.any():
         lines = [table.lines[int(row)] for row in np.flatnonzero(wrong)]
         raise DataError(
-            f"{file}: the column {column!r} {fault} in {len(lines)} rows (lines {first(lines)}). "
+            f"{file}: the column {column!r} {fault} in {len(lines)} row{'s' * (len(lines) > 1)} (lines {first(lines)}). "
             "Fill them in, or delete those rows."
         )
 

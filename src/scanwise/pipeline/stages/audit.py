@@ -58,6 +58,7 @@ def audit_scans(
     evidence = gather_evidence(intake.cohort, _mapped(intake.store), quarantine=intake.quarantine, seed=seed)
     evidence = replace(evidence, split=given_split(evidence.cohort))
     findings, seconds = audit.run_checks(evidence, checks, _said(progress))
+    findings += [AuditFinding(finding) for finding in intake.findings if finding.check == "cohort.listing"]
     if len(evidence.cohort.classes) < 2:
         findings.append(
             make_finding("audit.classes", "note", "These scans have no classes: what needs them is not judged.")
