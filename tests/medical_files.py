@@ -9,7 +9,13 @@ import pydicom
 from pydicom.data import get_testdata_file
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MRImageStorage,
+    generate_uid,
+)
 
 # What of a header names somebody; none of it may ever be written down.
 NAMES = {
@@ -69,6 +75,14 @@ def write_packed(file: Path, frames: list[bytes], syntax: str, stored: np.ndarra
     made.PixelData = encapsulate(frames)
     made["PixelData"].VR = "OB"
     made.save_as(file, enforce_file_format=True)
+    return file
+
+
+def write_encoded(file: Path, made: pydicom.FileDataset, syntax: str) -> Path:
+    """A DICOM file in another encoding; bytes of pixels and tables stay as they are."""
+    made.file_meta.TransferSyntaxUID = syntax
+    order = {"implicit_vr": syntax == ImplicitVRLittleEndian, "little_endian": syntax != ExplicitVRBigEndian}
+    pydicom.dcmwrite(file, made, force_encoding=True, **order)
     return file
 
 

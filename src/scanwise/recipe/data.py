@@ -18,7 +18,7 @@ class Data(Section):
     channels: Literal[1, 3] = 1
     """1 for gray, 3 for colour."""
     shape: Literal["stretch", "pad"] = "stretch"
-    """Scans that are not square: stretch them, or pad them with black."""
+    """Scans that are not square: stretch them, or pad them with black (volumes and DICOM by millimetres, not pixels)."""
     label: str = ""
     """Column of a manifest, or of a BIDS tree's participants.tsv, that holds the class (default: `label`, or in a BIDS tree
     the one column with a usual name for it)."""

@@ -2,7 +2,8 @@
 
 Gray values are rescaled (slope and intercept, or the modality LUT), shown through the header's first window (or a VOI
 LUT; or percentiles where there is neither), and inverted where the file says that black is high (MONOCHROME1). Formulas
-are those of DICOM PS3.3, C.11.2. Of the header only the modality and the position of a slice are kept in the clear; the
+are those of DICOM PS3.3, C.11.2. A frame is shown in the pose of a slice of a volume (`dicom_geometry`), and where a
+recipe keeps proportions, pixels that are not square are made so. Of the header only the modality and the position of a slice are kept in the clear; the
 person, the study and the series become keyed hashes. Reasons never quote the header, nor what pydicom says of it.
 """
 
@@ -19,8 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanwise.cohort.decoding import isolated_decoder
-from scanwise.cohort.decoding.dicom_header import DAMAGED, code, number_of, numbers, of_frame, text, whole
-from scanwise.cohort.decoding.pixels import MAX_PIXELS, Pixels, Slices, UnreadableScan, hush, open_file
+from scanwise.cohort.decoding.dicom_geometry import FrameGeometry, geometry_of, position_of
+from scanwise.cohort.decoding.dicom_header import code, text, unreadable, whole
+from scanwise.cohort.decoding.lookup_tables import apply_palette
+from scanwise.cohort.decoding.pixels import MAX_PIXELS, Pixels, Slices, UnreadableScan, enlarge, hush, open_file
 from scanwise.cohort.decoding.windowing import apply_window
 from scanwise.cohort.pseudonyms import Pseudonyms
 from scanwise.recipe import Data
@@ -32,7 +35,11 @@ MAX_FRAMES = 100_000
 MAX_INFLATED = 2**31
 
 _PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
-_GRAY = ("MONOCHROME1", "MONOCHROME2")
+_FLOATS = ("FloatPixelData", "DoubleFloatPixelData")
+_PHOTOMETRIC = (
+    "MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT",
+)  # fmt: skip
+_LONG = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT")  # lengths of four bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,41 +55,15 @@ class FileSummary:
     columns: dict[str, tuple[str, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class FrameGeometry:
-    """Position and spacing of the pixels of one frame (PS3.3, C.7.6.2).
-
-    Attributes:
-        rows, columns: of the frame.
-        affine: (4, 4) from (column, row, 0) to millimetres right, front, top, as NIfTI counts them; None where the header
-            does not say. Its third column is as long as the slice is thick.
-    """
-
-    rows: int
-    columns: int
-    affine: NDArray[np.float64] | None
-
-
 def read_geometry(file: Path, index: int = 0) -> FrameGeometry:
-    """Read where a frame lies in the patient.
+    """Read where a frame lies in the patient, and how it is shown.
 
     Raises:
         UnreadableScan: if the header cannot be read.
     """
     with open_file(file) as stream:
         header, _ = _read(stream, stop=True)
-    measures = of_frame(header, index, "PixelMeasuresSequence")
-    spacing = numbers(measures, "PixelSpacing", 2)
-    position = numbers(of_frame(header, index, "PlanePositionSequence"), "ImagePositionPatient", 3)
-    turn = numbers(of_frame(header, index, "PlaneOrientationSequence"), "ImageOrientationPatient", 6)
-    affine = None
-    if spacing is not None and position is not None and turn is not None:
-        thick = number_of(measures, "SliceThickness") or number_of(measures, "SpacingBetweenSlices") or 1.0
-        along, down = np.array(turn[:3]), np.array(turn[3:])  # of a growing column and of a growing row
-        affine = np.eye(4)
-        affine[:3] = np.column_stack([along * spacing[1], down * spacing[0], np.cross(along, down) * thick, position])
-        affine[:2] *= -1  # DICOM counts to the left and to the back
-    return FrameGeometry(whole(header, "Rows"), whole(header, "Columns"), affine)
+    return geometry_of(header, index)
 
 
 def read_header(file: Path, pseudonyms: Pseudonyms) -> FileSummary:
@@ -105,7 +86,7 @@ def read_header(file: Path, pseudonyms: Pseudonyms) -> FileSummary:
         "study": (pseudonyms("study", text(header, "StudyInstanceUID")),),
         "modality": (code(text(header, "Modality")),),
         "series": (pseudonyms("series", text(header, "SeriesInstanceUID")),),
-        "position": tuple(_position(header, index) for index in range(frames)),
+        "position": tuple(position_of(header, index) for index in range(frames)),
     }
     return FileSummary(frames, columns)
 
@@ -148,7 +129,9 @@ def _read(stream: Any, *, stop: bool) -> tuple["Dataset", bool]:
     try:
         _refuse_inflated(stream)
         return read_partial(stream, at_pixels, force=True), bool(met)
-    except DAMAGED as error:
+    except UnreadableScan:
+        raise
+    except Exception as error:
         raise UnreadableScan(f"damaged or truncated: its header cannot be read ({type(error).__name__})") from error
 
 
@@ -156,9 +139,9 @@ def _refuse_inflated(stream: Any) -> None:
     """A deflated data set is unpacked at once, so its size is looked at first, piece by piece."""
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-    head = stream.read(1024)
-    if head[128:132] == b"DICM" and DeflatedExplicitVRLittleEndian.encode() in head:
-        stream.seek(144 + int.from_bytes(head[140:144], "little"))  # the length of the file meta group stands at 140
+    start = _end_of_meta(stream)
+    stream.seek(0)
+    if DeflatedExplicitVRLittleEndian.encode() in stream.read(start):
         unpacker, size, packed = zlib.decompressobj(-zlib.MAX_WBITS), 0, stream.read()
         while packed and size <= MAX_INFLATED:
             size += len(unpacker.decompress(packed, 2**20))
@@ -168,15 +151,33 @@ def _refuse_inflated(stream: Any) -> None:
     stream.seek(0)
 
 
+def _end_of_meta(stream: Any) -> int:
+    """Bytes up to the end of group 2; element by element, for not all files say how long that is."""
+    head = stream.read(132)
+    position = 132 if head.endswith(b"DICM") else 0
+    while True:
+        stream.seek(position)
+        element = stream.read(12)
+        if element[:2] != b"\x02\x00" or len(element) < 8:
+            return position
+        if element[4:6] in _LONG:
+            position += 12 + int.from_bytes(element[8:12], "little")
+        else:
+            position += 8 + int.from_bytes(element[6:8], "little")
+
+
 def _without_pixels(header: "Dataset") -> str:
     if not len(header):
         return "damaged or truncated: no DICOM header can be read"
+    if header.get("DirectoryRecordSequence") is not None:
+        return "a DICOMDIR, which lists other files and holds no pixels"
     modality = code(text(header, "Modality"))
     return f"a DICOM file without pixels{f' (modality {modality})' if modality else ''}"
 
 
 def _check(header: "Dataset") -> int:
     """The number of frames; what the header claims is refused before room is made for it."""
+    _refuse_gaps(header)
     rows, columns, samples = (whole(header, name) for name in ("Rows", "Columns", "SamplesPerPixel"))
     frames = whole(header, "NumberOfFrames") or 1
     if rows < 1 or columns < 1 or frames < 1:
@@ -187,7 +188,30 @@ def _check(header: "Dataset") -> int:
         raise UnreadableScan(f"claims {frames:,} frames; the limit is {MAX_FRAMES:,}")
     if samples not in (1, 3):
         raise UnreadableScan(f"claims {samples} values a pixel; expected 1 or 3")
+    if (photometric := text(header, "PhotometricInterpretation")) not in _PHOTOMETRIC:
+        raise UnreadableScan(
+            f"has the photometric interpretation {code(photometric) or '(none)'}, which is not read here"
+        )
+    bits, stored = whole(header, "BitsAllocated"), whole(header, "BitsStored")
+    if (bits != 1 and bits % 8) or not 1 <= bits <= 64 or stored > bits:
+        raise UnreadableScan(f"has pixels of {stored} bits in {bits}, which is not read here")
     return frames
+
+
+def _refuse_gaps(header: "Dataset") -> None:
+    """A value that is missing is named; a guess in its place would be a guess of the pixels."""
+    needed = ["Rows", "Columns", "SamplesPerPixel", "BitsAllocated"]
+    if not any(keyword in header for keyword in _FLOATS):
+        needed += ["BitsStored", "PixelRepresentation"]
+    if whole(header, "SamplesPerPixel") == 3:
+        needed.append("PlanarConfiguration")
+    if text(header, "NumberOfFrames"):
+        needed.append("NumberOfFrames")
+    missing = unreadable(header, needed)
+    if not text(header, "PhotometricInterpretation"):
+        missing.append("PhotometricInterpretation")
+    if missing:
+        raise UnreadableScan(f"its header lacks {' and '.join(missing)}; export the file again with all of its header")
 
 
 def _refuse_short(header: "Dataset", frames: int, there: int) -> None:
@@ -215,33 +239,37 @@ def _syntax(header: "Dataset") -> Any:
         plain = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
         header.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit else plain
     syntax = header.file_meta.TransferSyntaxUID
-    if not syntax.is_transfer_syntax:
-        raise UnreadableScan("has a transfer syntax that is not of DICOM's")
+    if not isinstance(syntax, uid.UID) or syntax.is_private or not syntax.is_transfer_syntax:
+        raise UnreadableScan("has a transfer syntax that is not of DICOM's; convert it to Explicit VR Little Endian")
     return syntax
 
 
 def _frame(header: "Dataset", index: int, settings: Data) -> Pixels | str:
+    """One frame as it is shown, or the reason why there is none."""
     try:
-        values = _stored(header, index)
-        photometric = text(header, "PhotometricInterpretation")
-        if photometric == "PALETTE COLOR":
-            from pydicom.pixels.processing import apply_color_lut
-
-            painted = apply_color_lut(values, header)
-            return _colour(painted[:, :, :3], 8 * painted.dtype.itemsize)
-        if values.ndim == 3:
-            return _colour(values, whole(header, "BitsStored"))
-        if photometric not in _GRAY:
-            return "has a photometric interpretation that scanwise does not read"
-        gray = apply_window(values, header, index, settings)
-        return (255 - gray if photometric == "MONOCHROME1" else gray)[:, :, None]
+        geometry = geometry_of(header, index)
+        shown = geometry.pose.apply(_painted(_stored(header, index), header, index, settings))
+        return enlarge(shown, geometry.fitted_size(settings))
     except UnreadableScan as reason:
         return str(reason)
+    except MemoryError:
+        raise
     except (RuntimeError, NotImplementedError):  # no decoder took it
-        kind = f"{_syntax(header).name}, {whole(header, 'BitsStored')} bits"
-        return f"damaged, or of a compression that is not read here: {kind}"
-    except DAMAGED as error:
-        return f"damaged or truncated ({type(error).__name__} in its pixels)"
+        return f"damaged, or of a compression that is not read here: {_compression(header)}"
+    except Exception as error:  # noqa: BLE001 - the other frames may be whole
+        return f"damaged, or its header does not fit its pixels ({type(error).__name__})"
+
+
+def _painted(stored: NDArray[Any], header: "Dataset", index: int, settings: Data) -> Pixels:
+    """(H, W, 1) gray or (H, W, 3) colours of stored values."""
+    photometric = text(header, "PhotometricInterpretation")
+    little = _syntax(header).is_little_endian
+    if photometric == "PALETTE COLOR":
+        return _colour(apply_palette(stored, header, little=little), 8)
+    if stored.ndim == 3:
+        return _colour(stored, whole(header, "BitsStored"))
+    gray = apply_window(stored, header, index, settings, little=little)
+    return (255 - gray if photometric == "MONOCHROME1" else gray)[:, :, None]
 
 
 def _stored(header: "Dataset", index: int) -> NDArray[Any]:
@@ -253,11 +281,39 @@ def _stored(header: "Dataset", index: int) -> NDArray[Any]:
     syntax = _syntax(header)
     if not syntax.is_encapsulated or syntax == uid.RLELossless:
         return pixel_array(header, index=index)
+    _refuse_compression(header)
     frame = get_frame(header.PixelData, index, number_of_frames=whole(header, "NumberOfFrames") or 1)
     _refuse_large(frame)
-    if syntax in (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit) and whole(header, "BitsStored") == 8:
+    if syntax in (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit):
         return pixel_array(header, index=index, decoding_plugin="pillow")
-    return isolated_decoder.decode_isolated(frame, header)
+    return _without_unused_bits(isolated_decoder.decode_isolated(frame, header), header)
+
+
+def _refuse_compression(header: "Dataset") -> None:
+    """Refuse a compression that no decoder here knows: the file is healthy."""
+    from pydicom import uid
+    from pydicom.pixels.decoders.base import get_decoder
+
+    syntax = _syntax(header)
+    try:
+        available = get_decoder(syntax).is_available
+    except NotImplementedError:
+        available = False
+    if not available or (syntax == uid.JPEGExtended12Bit and whole(header, "BitsStored") > 8):
+        raise UnreadableScan(
+            f"compressed as {_compression(header)}, which is not read here; export the file uncompressed, or decompress "
+            "it with a DICOM tool"
+        )
+
+
+def _compression(header: "Dataset") -> str:
+    return f"{_syntax(header).name}, {whole(header, 'BitsStored')} bits"
+
+
+def _without_unused_bits(values: NDArray[Any], header: "Dataset") -> NDArray[Any]:
+    """Values of the bits that count; above them, compressed frames may hold an overlay, or the sign."""
+    unused = 8 * values.dtype.itemsize - whole(header, "BitsStored")
+    return values << unused >> unused if unused > 0 else values
 
 
 def _colour(values: NDArray[Any], bits: int) -> Pixels:
@@ -272,7 +328,9 @@ def _refuse_large(frame: bytes) -> None:
     """A compressed frame says its size itself; decoders make room for that, whatever the header says."""
     claimed = _claimed(frame)
     if claimed is not None and claimed[0] * claimed[1] > MAX_PIXELS:
-        raise UnreadableScan(f"its frame claims {claimed[0]} × {claimed[1]} pixels; the limit is {MAX_PIXELS:,}")
+        raise UnreadableScan(
+            f"damaged: its frame claims {claimed[0]} × {claimed[1]} pixels; the limit is {MAX_PIXELS:,}"
+        )
 
 
 def _claimed(frame: bytes) -> tuple[int, int] | None:
@@ -293,14 +351,3 @@ def _claimed(frame: bytes) -> tuple[int, int] | None:
 
 
 _FRAME_STARTS = {0xF7, *range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF of JPEG-LS and JPEG
-
-
-def _position(header: "Dataset", index: int) -> str:
-    """Millimetres along the normal of the slice, or else the header's slice location; "" where neither is said."""
-    position = numbers(of_frame(header, index, "PlanePositionSequence"), "ImagePositionPatient", 3)
-    turn = numbers(of_frame(header, index, "PlaneOrientationSequence"), "ImageOrientationPatient", 6)
-    if position is not None and turn is not None:
-        along: float | None = float(np.dot(np.cross(turn[:3], turn[3:]), position))
-    else:
-        along = number_of(header, "SliceLocation") if whole(header, "NumberOfFrames") <= 1 else None
-    return "" if along is None else f"{along:.2f}".replace("-0.00", "0.00")

@@ -1,19 +1,15 @@
-"""Values of a DICOM header, as they come: absent, empty, of the wrong type, or of one frame only."""
+"""Values of a DICOM header, as they come: absent, empty, of the wrong type, or of one frame only.
+
+pydicom reads a value when it is asked for, and raises whatever a damaged one leads it to.
+"""
 
 import math
 import re
-import struct
-import zlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydicom import Dataset
-
-# What pydicom and its decoders raise on damaged files.
-DAMAGED = (
-    OSError, ValueError, TypeError, AttributeError, KeyError, IndexError, EOFError, OverflowError, NotImplementedError,
-    RuntimeError, AssertionError, RecursionError, MemoryError, struct.error, zlib.error,
-)  # fmt: skip
 
 
 def of_frame(header: "Dataset", index: int, sequence: str) -> "Dataset":
@@ -30,7 +26,7 @@ def text(header: "Dataset", keyword: str) -> str:
     """A value as text, without blanks around it; "" where it is not said or not readable."""
     try:
         value = header.get(keyword)
-    except DAMAGED:
+    except Exception:  # noqa: BLE001
         return ""
     return "" if value is None else str(value).strip(" \0")
 
@@ -44,7 +40,7 @@ def numbers(header: "Dataset", keyword: str, count: int) -> list[float] | None:
     try:
         value = header.get(keyword)
         values = [float(part) for part in ([] if value is None else value)]
-    except DAMAGED:
+    except Exception:  # noqa: BLE001
         return None
     return values if len(values) == count and all(map(math.isfinite, values)) else None
 
@@ -55,7 +51,7 @@ def number_of(header: "Dataset", keyword: str) -> float | None:
         value: Any = header.get(keyword)
         first = value[0] if isinstance(value, list | tuple) or hasattr(value, "insert") else value
         number = float(first)
-    except DAMAGED:
+    except Exception:  # noqa: BLE001
         return None
     return number if math.isfinite(number) else None
 
@@ -63,3 +59,8 @@ def number_of(header: "Dataset", keyword: str) -> float | None:
 def whole(header: "Dataset", keyword: str) -> int:
     """A whole number; 0 where it is not said or not readable."""
     return int(number_of(header, keyword) or 0)
+
+
+def unreadable(header: "Dataset", keywords: Sequence[str]) -> list[str]:
+    """Those of these numbers that the header does not hold."""
+    return [keyword for keyword in keywords if number_of(header, keyword) is None]

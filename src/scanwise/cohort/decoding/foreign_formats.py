@@ -116,6 +116,8 @@ def _packed(head: bytes) -> str:
         return "damaged or truncated: it cannot be unpacked"
     if _is_mgh(inside):
         return f"a FreeSurfer volume (MGZ), which is not read here; {_TO_NIFTI}"
+    if inside[128:132] == b"DICM":
+        return f"a packed DICOM file, which is not read here; {_UNPACK}"
     return f"a packed file, which is not read here; {_UNPACK}"
 
 

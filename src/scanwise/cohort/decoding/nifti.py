@@ -17,14 +17,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from scanwise.cohort.decoding.pixels import MAX_PIXELS, Pixels, Slices, UnreadableScan, open_file
+from scanwise.cohort.decoding.pixels import (
+    MAX_PIXELS,
+    Pixels,
+    Slices,
+    UnreadableScan,
+    enlarge,
+    open_file,
+    size_in_proportion,
+)
 from scanwise.recipe import Data
 
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 MAX_VOXELS = 500_000_000
-_THICKEST = 20  # a slice is at most so many times as thick as its pixels are wide; more is a mistake of the header
 
 _DAMAGED = (OSError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error, zlib.error)
 
@@ -53,7 +59,7 @@ def decode_nifti(data: bytes, slices: Slices, settings: Data) -> Iterator[Pixels
     size = shown_size(volume.shape, image, settings)
     for index in wanted:
         result = index if isinstance(index, str) else _cut(volume, index, low, high, settings)
-        yield result if isinstance(result, str) or result.shape[:2] == size else _enlarged(result, size)
+        yield result if isinstance(result, str) else enlarge(result, size)
 
 
 def _open(raw: Any) -> Any:
@@ -172,14 +178,7 @@ def shown_size(shape: Sequence[int], image: Any, settings: Data) -> tuple[int, i
     sides = dict(zip(order.tolist(), (*map(float, image.header.get_zooms()[:3]), 1.0), strict=False))
     across, along = (sides.get(dimension, 1.0) for dimension in range(3) if dimension != axis)
     ratio = along / across if across > 0 else math.nan
-    if not 1 / _THICKEST <= ratio <= _THICKEST or height * width * max(ratio, 1 / ratio) > MAX_PIXELS:
-        return height, width  # also where it is NaN: a header that says nothing of sizes
-    return (round(height * ratio), width) if ratio > 1 else (height, round(width / ratio))
-
-
-def _enlarged(gray: Pixels, size: tuple[int, int]) -> Pixels:
-    picture = Image.fromarray(gray[:, :, 0]).resize(size[::-1], Image.Resampling.BILINEAR)
-    return np.asarray(picture, dtype=np.uint8)[:, :, None]
+    return size_in_proportion(height, width, ratio)
 
 
 def _by(shape: Sequence[int]) -> str:

@@ -10,11 +10,16 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 Pixels = NDArray[np.uint8]
 
 
 MAX_PIXELS = 100_000_000
+
+
+STEEPEST = 20
+"""A pixel is at most so many times as high as it is wide, or the other way; more is a mistake of the header."""
 
 
 EMPTY = "the file is empty (0 bytes)"
@@ -50,3 +55,27 @@ def open_file(file: Path) -> BufferedReader:
         return file.open("rb")
     kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
     raise UnreadableScan(f"not a file but {kinds.get(stat.S_IFMT(mode), 'a device')}")
+
+
+def size_in_proportion(height: int, width: int, ratio: float) -> tuple[int, int]:
+    """(H, W) with pixels as high as they are wide.
+
+    Args:
+        height, width: of the pixels as stored.
+        ratio: height of one pixel by its width; one that cannot be, or would make the picture too large, changes nothing.
+
+    >>> size_in_proportion(10, 20, 2.0), size_in_proportion(10, 20, 0.5), size_in_proportion(10, 20, float("nan"))
+    ((20, 20), (10, 40), (10, 20))
+    """
+    if not 1 / STEEPEST <= ratio <= STEEPEST or height * width * max(ratio, 1 / ratio) > MAX_PIXELS:
+        return height, width
+    return (round(height * ratio), width) if ratio > 1 else (height, round(width / ratio))
+
+
+def enlarge(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """(H, W, C) pixels brought to a size (H, W)."""
+    if pixels.shape[:2] == size:
+        return pixels
+    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    resized = np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR), dtype=np.uint8)
+    return resized.reshape(*size, pixels.shape[2])

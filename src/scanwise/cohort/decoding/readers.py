@@ -27,10 +27,14 @@ HEAD = 2048  # bytes that tell what a file is: DICOM says so at 128, NIfTI at 34
 _AHEAD = 256  # scans that are decoded ahead of the reader
 _TOGETHER = 512  # slices of one file that one worker holds at once
 
-# DICOM of before 1993 has no preamble; it begins with an element of group 2 or 8: a type or a small length follows.
+# A DICOM file without a preamble begins with an element of group 2 or 8: a type or a small length follows.
+_ELEMENT = rb"(?:[A-Z]{2}|[\x01-\xff]\x00\x00\x00)"
 _BARE_DICOM = re.compile(
-    rb"(?:\x02\x00\x00\x00UL|\x08\x00[\x00\x01\x05\x08\x12-\x18]\x00(?:[A-Z]{2}|[\x01-\xff]\x00\x00\x00))", re.S
-)
+    rb"\x02\x00[\x00-\x03\x10\x12\x13\x16-\x18\x26]\x00" + _ELEMENT
+    + rb"|\x08\x00[\x00\x01\x05\x08\x12-\x18]\x00" + _ELEMENT
+    + rb"|\x00\x08\x00[\x00\x01\x05\x08\x12-\x18](?:[A-Z]{2}|\x00\x00\x00[\x01-\xff])",
+    re.DOTALL,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanwise.cohort.decoding.dicom_header import number_of, of_frame, text, whole
+from scanwise.cohort.decoding.lookup_tables import read_table
 from scanwise.cohort.decoding.pixels import Pixels, UnreadableScan
 from scanwise.recipe import Data
 
@@ -17,20 +18,31 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 
-def apply_window(stored: NDArray[Any], header: "Dataset", index: int, settings: Data) -> Pixels:
-    """(H, W) uint8, black low."""
-    units = _rescaled(stored, header, index)
+def apply_window(stored: NDArray[Any], header: "Dataset", index: int, settings: Data, *, little: bool) -> Pixels:
+    """(H, W) uint8, black low.
+
+    Args:
+        stored: (H, W) values as the file has them.
+        header: of the file.
+        index: of the frame.
+        settings: of a recipe.
+        little: whether the file is little-endian.
+
+    Raises:
+        UnreadableScan: if the values are no numbers, or a table of the header cannot be understood.
+    """
+    units = _rescaled(stored, header, index, little)
     if units.dtype.kind == "f" and not np.isfinite(units).all():
         raise UnreadableScan("holds NaN or infinite pixels")
     padding = _padding(stored, header)
     window = _window(header, index) if settings.window == "header" else None
     if isinstance(settings.window, tuple):
         window = (*settings.window, "LINEAR_EXACT")
+    table = read_table(header, "VOILUTSequence", little=little) if settings.window == "header" else None
     if window is not None:
         share = _windowed(units, *window)
-    elif settings.window == "header" and "VOILUTSequence" in header:
-        table = header.VOILUTSequence[0]
-        share = _looked_up(units, table) / (2.0 ** int(table.LUTDescriptor[2]) - 1)
+    elif table is not None:
+        share = table.apply(units) / table.white
     elif units is stored and whole(header, "BitsStored") == 8 and stored.dtype == np.uint8:
         share = stored / 255.0
     else:
@@ -41,10 +53,11 @@ def apply_window(stored: NDArray[Any], header: "Dataset", index: int, settings: 
     return gray
 
 
-def _rescaled(stored: NDArray[Any], header: "Dataset", index: int) -> NDArray[Any]:
+def _rescaled(stored: NDArray[Any], header: "Dataset", index: int, little: bool) -> NDArray[Any]:
     """Values in the units of the modality, such as Hounsfield units."""
-    if "ModalityLUTSequence" in header:
-        return _looked_up(stored, header.ModalityLUTSequence[0])
+    table = read_table(header, "ModalityLUTSequence", little=little)
+    if table is not None:
+        return table.apply(stored)
     sequence = of_frame(header, index, "PixelValueTransformationSequence")
     slope, intercept = number_of(sequence, "RescaleSlope"), number_of(sequence, "RescaleIntercept")
     if slope in (None, 1, 0) and not intercept:  # a slope of 0 would leave nothing to see
@@ -53,26 +66,25 @@ def _rescaled(stored: NDArray[Any], header: "Dataset", index: int) -> NDArray[An
     return scaled
 
 
-def _looked_up(values: NDArray[Any], table: "Dataset") -> NDArray[np.float64]:
-    """Look values up in a table of the header; values beyond its ends take the end (PS3.3 C.11.1.1)."""
-    count, lowest, _ = (int(part) for part in table.LUTDescriptor)
-    count = count or 2**16  # which does not fit into the descriptor
-    data = table.LUTData
-    if isinstance(data, bytes):
-        data = np.frombuffer(data, np.uint8 if len(data) < 2 * count else "<u2")
-    entries = np.asarray(data, dtype=np.float64)[:count]
-    looked_up: NDArray[np.float64] = entries[np.clip(np.rint(values) - lowest, 0, len(entries) - 1).astype(np.int64)]
-    return looked_up
-
-
 def _padding(stored: NDArray[Any], header: "Dataset") -> NDArray[np.bool_]:
     """Mask of the padding: pixels that the file marks as no part of the image."""
-    value, limit = number_of(header, "PixelPaddingValue"), number_of(header, "PixelPaddingRangeLimit")
+    name = "FloatPixelPadding" if stored.dtype.kind == "f" else "PixelPadding"
+    value, limit = number_of(header, f"{name}Value"), number_of(header, f"{name}RangeLimit")
     if value is None:
         return np.zeros(stored.shape, dtype=np.bool_)
-    low, high = sorted((value, value if limit is None else limit))
+    limit = value if limit is None else limit
+    if stored.dtype.kind != "f":
+        value, limit = (_folded(number, whole(header, "BitsAllocated"), stored.dtype) for number in (value, limit))
+    low, high = sorted((value, limit))
     inside: NDArray[np.bool_] = (stored >= low) & (stored <= high)
     return inside if not inside.all() else np.zeros_like(inside)
+
+
+def _folded(value: float, bits: int, dtype: np.dtype[Any]) -> int:
+    """A whole number as pixels have it: headers write -2000 as 63536, and the other way, too."""
+    size = 1 << bits
+    folded: int = int(value) % size
+    return folded - size if dtype.kind == "i" and folded >= size // 2 else folded
 
 
 def _window(header: "Dataset", index: int) -> tuple[float, float, str] | None:
