@@ -1,4 +1,4 @@
-"""A file of many scans becomes its scans, with what its header tells; pictures are not even opened."""
+"""A file of many scans becomes its scans, with what its header tells; pictures of one page are not looked into."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cohort_scans import Scans
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from medical_files import NAMES, dataset, write_dicom, write_nifti
 from scanwise.cohort import layouts, pseudonyms, slice_expansion
@@ -29,7 +29,7 @@ def listed(root: Path, *paths: str, **columns: object) -> Listing:
     return Listing(root, np.array(paths), np.array(["x"] * len(paths)), **columns)
 
 
-def test_pictures_stay_as_they_are_and_are_not_opened(scans: Scans, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_stay_as_they_are_and_are_not_looked_into(scans: Scans, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slice_expansion, "kind_of", lambda head: pytest.fail("opened"))
     root = scans.classes(each=2)
     given = layouts.discover_scans(root)
@@ -37,6 +37,76 @@ def test_pictures_stay_as_they_are_and_are_not_opened(scans: Scans, monkeypatch:
     assert found.path.tolist() == given.path.tolist()
     assert rows.tolist() == [0, 1, 2, 3]
     assert (found.groups, found.subject, found.unused) == ({}, None, ())
+
+
+@pytest.mark.parametrize(("ending", "count"), [("tif", 10), ("TIFF", 3), ("gif", 4), ("webp", 5), ("", 2), ("tif", 1)])
+def test_pages_are_slices(tmp_path: Path, ending: str, count: int) -> None:
+    """Gray of a page rises, so that each page is known by its own."""
+    pages = [Image.fromarray(np.full((20, 20), 20 * index, np.uint8)) for index in range(count)]
+    for index, page in enumerate(pages):
+        page.putpixel((index, 0), 255)  # a page of one value would be no scan
+    file = tmp_path / (f"a.{ending}" if ending else "a")
+    lossless = {"lossless": True} if ending == "webp" else {}
+    kind = {"gif": "GIF", "webp": "WEBP"}.get(ending, "TIFF")
+    pages[0].save(file, kind, save_all=True, append_images=pages[1:], **lossless)
+    found, _ = expand_slices(listed(tmp_path, file.name), Data(size=20))
+    assert found.path.tolist() == ([f"{file.name}#{i:03d}" for i in range(count)] if count > 1 else [file.name])
+    for index, place in enumerate(found.path.tolist()):
+        scan = readers.read_file(tmp_path / place, Data(size=20))
+        assert isinstance(scan, readers.DecodedScan)
+        np.testing.assert_allclose(scan.pixels[:, :, 0], np.asarray(pages[index]), atol=1)
+    if count > 1:
+        assert f"holds {count} pages" in str(readers.read_file(file, Data()))
+        assert "has no page" in str(readers.read_file(file.with_name(f"{file.name}#{count:03d}"), Data()))
+
+
+def test_thumbnails_and_masks_beside_a_page_are_no_pages(tmp_path: Path) -> None:
+    page, other = (Image.fromarray(np.arange(start, start + 100, dtype=np.uint8).reshape(10, 10)) for start in (0, 100))
+    small = page.resize((5, 5))
+    kinds = [(page, {}), (small, {254: 1}), (other, {254: 2}), (small, {254: 4}), (small, {255: 2})]
+    frames = [tmp_path / f"{index}.tif" for index in range(len(kinds))]
+    for file, (picture, tags) in zip(frames, kinds, strict=True):
+        picture.save(file, "TIFF", tiffinfo=tags)
+    with (tmp_path / "whole.tif").open("w+b") as opened, TiffImagePlugin.AppendingTiffWriter(opened) as writer:
+        for index, (picture, tags) in enumerate(kinds):
+            if index:
+                writer.newFrame()
+            picture.save(writer, "TIFF", tiffinfo=tags)
+    found, _ = expand_slices(listed(tmp_path, "whole.tif"), Data(size=16))
+    assert found.path.tolist() == ["whole.tif#000", "whole.tif#001"]
+    scans = [readers.read_file(tmp_path / place, Data(size=16)) for place in found.path.tolist()]
+    alone = [readers.read_file(frames[index], Data(size=16)) for index in (0, 2)]
+    for scan, single in zip(scans, alone, strict=True):
+        assert isinstance(scan, readers.DecodedScan)
+        assert isinstance(single, readers.DecodedScan)
+        assert scan.digest == single.digest
+
+
+def test_a_damaged_page_is_named_and_the_others_are_read(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    pages = [Image.fromarray(random.integers(0, 256, (30, 30), dtype=np.uint8)) for _ in range(3)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:], compression="tiff_lzw")
+    with Image.open(tmp_path / "a.tif") as image:
+        image.seek(1)
+        (start,) = image.tag_v2[273]  # type: ignore[attr-defined]
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    data[start : start + 40] = b"\xff" * 40
+    (tmp_path / "a.tif").write_bytes(data)
+    scans = [readers.read_file(tmp_path / f"a.tif#{index:03d}", Data(size=16)) for index in range(3)]
+    assert [isinstance(scan, str) for scan in scans] == [False, True, False]
+
+
+def test_a_picture_that_is_not_there_is_said(scans: Scans) -> None:
+    root = scans.add("a.png", "b.tif", "sub/c.png")
+    (root / "folder.png").mkdir()
+    gone = ["A.png", "gone.tif", ".\\a.png", "C:\\scans\\a.png", "nul\0.png"]
+    found, _ = expand_slices(listed(root, "a.png", *gone, "folder.png", "b.tif", "sub/c.png"), Data())
+    assert found.path.tolist() == ["a.png", "b.tif", "sub/c.png"]
+    reasons = dict(found.unused)
+    assert set(reasons) == {*gone, "folder.png"}
+    assert all(reasons[path].startswith("cannot be opened: No such file") for path in gone)
+    assert all("write / between folders" in reasons[path] for path in gone if "\\" in path)
+    assert "a folder" in reasons["folder.png"]
 
 
 def test_a_volume_becomes_its_slices_and_they_can_be_read(tmp_path: Path) -> None:

@@ -1,15 +1,16 @@
 """From files to scans: how many each file holds, and what its header says of them.
 
-Volumes and DICOM files are opened, and read no further than their pixels; what is called like a picture is not even
-opened, and what is neither is looked at. What a header says fills the columns that the listing lacks: the subject (a keyed hash), study, modality, series, and position.
+Volumes, DICOM files and pictures that may have pages are opened, and read no further than their pixels; of other
+pictures it is checked that they are there. What is called like none of these is looked at. What a header says fills the columns that the listing lacks: the subject (a keyed hash), study, modality, series, and position.
 """
 
+import errno
+import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,8 @@ from scanwise.records import IntArray
 HEADER = "DICOM header, as a keyed hash"
 """The source of subjects that come from headers."""
 
-_PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".jp2"}
-_AT_ONCE = 4096
+_SINGLE = {".png", ".jpg", ".jpeg", ".bmp", ".jp2"}  # endings of pictures that have one page
+_TOGETHER = 32  # files that one worker opens at a time: handing over each alone takes longer than opening it
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,40 +108,44 @@ def _name(path: str, index: int, count: int) -> str:
     return path if count == 1 else slice_names.name(path, index, count)
 
 
-def _open_all(files: Sequence[Path], settings: Data, progress: bool) -> dict[Path, FileContents | str]:
+def _open_all(files: Iterable[Path], settings: Data, progress: bool) -> dict[Path, FileContents | str]:
     """Open each file: its contents, or why it cannot be used."""
-    contents: dict[Path, FileContents | str] = {file: FileContents() for file in files}
-    todo = [file for file in contents if file.suffix.casefold() not in _PICTURES]
-    waiting, pseudonyms = iter(todo), cache(Pseudonyms.load)  # no key is made where no header needs one
+    todo = list(dict.fromkeys(files))
+    parts = [todo[start : start + _TOGETHER] for start in range(0, len(todo), _TOGETHER)]
+    contents: dict[Path, FileContents | str] = {}
+    pseudonyms = cache(Pseudonyms.load)  # no key is made where no header needs one
     bar = tqdm(total=len(todo), desc="opening files", unit=" files", leave=False, disable=not progress, delay=0.5)
     with bar, ThreadPoolExecutor(workers()) as pool:
-        while chunk := list(islice(waiting, _AT_ONCE)):
-            contents.update(zip(chunk, pool.map(lambda file: _open(file, settings, pseudonyms), chunk), strict=True))
-            bar.update(len(chunk))
+        opened = pool.map(lambda part: [_open(file, settings, pseudonyms) for file in part], parts)
+        for part, contents_there in zip(parts, opened, strict=True):
+            contents.update(zip(part, contents_there, strict=True))
+            bar.update(len(part))
     return contents
 
 
 def _open(file: Path, settings: Data, pseudonyms: Callable[[], Pseudonyms]) -> FileContents | str:
     from scanwise.cohort.decoding import dicom, nifti, pictures
 
-    if file.suffix.casefold() in _PICTURES:
-        return FileContents()
     try:
         with open_file(file) as opened:
+            if file.suffix.casefold() in _SINGLE:
+                return FileContents()
             kind = kind_of(opened.read(HEAD))
         if kind == "nifti":
             return FileContents(nifti.count_slices(file, settings))
         if kind == "dicom":
             header = dicom.read_header(file, pseudonyms())
             return FileContents(header.frames, header.columns)
-        pictures.identify(file)
+        return FileContents(pictures.count_pages(file))
     except UnreadableScan as reason:
         return str(reason)
     except OSError as error:
-        return f"cannot be opened: {error.strerror}"
+        windows = "; write / between folders, as here" if "\\" in file.name else ""
+        return f"cannot be opened: {error.strerror}{windows}"
     except Exception as error:  # noqa: BLE001 - as in `read_slices`
+        if "\0" in str(file):
+            return f"cannot be opened: {os.strerror(errno.ENOENT)}"
         return f"damaged, or of a kind that is not read here ({type(error).__name__})"
-    return FileContents()
 
 
 def _with_columns(scans: Listing, rows: Sequence[Mapping[str, str]]) -> Listing:

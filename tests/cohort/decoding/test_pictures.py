@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from picture_files import png16, tiff
-from scanwise.cohort.decoding.pictures import FORMATS, decode_picture, identify
+from scanwise.cohort.decoding.pictures import FORMATS, count_pages, decode_picture
 from scanwise.cohort.decoding.pixels import UnreadableScan
 
 GRAY = np.random.default_rng(0).integers(0, 256, (12, 10), dtype=np.uint8)
@@ -319,4 +319,4 @@ def test_a_pipe_or_a_device_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.png")
     for file, kind in ((tmp_path / "x.png", "a pipe"), (Path("/dev/zero"), "a device"), (tmp_path, "a folder")):
         with pytest.raises(UnreadableScan, match=f"not a file but {kind}"):
-            identify(file)
+            count_pages(file)

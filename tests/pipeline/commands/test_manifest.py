@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from medical_files import NAMES, write_dicom, write_nifti
 from scanwise import cohort
@@ -47,6 +48,24 @@ def same(one: cohort.Cohort, other: cohort.Cohort) -> None:
     for name, values in one.groups.items():
         assert values.tolist() == other.groups[name].tolist()
     assert (one.given is None) == (other.given is None)
+
+
+def test_rows_whose_files_are_not_there_are_not_counted(scanwise: Command, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Image.fromarray(RANDOM.integers(0, 255, (9, 9), dtype=np.uint8)).save(tmp_path / name)
+    rows = ["a.png,x", "b.png,y", "B.png,y", ".\\a.png,x", "C:\\scans\\a.png,x", "gone.tif,y"]
+    (tmp_path / "scans.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
+    said = scanwise("cohort", tmp_path / "scans.csv", "--out", tmp_path / "out.csv")
+    assert said.code == 0
+    assert "2 scans in 2 files" in said.out
+    assert "not listed: 4 files" in said.err
+    listed = (tmp_path / "out.quarantine.csv").read_text()
+    assert listed.count("cannot be opened: No such file or directory") == 4
+    (tmp_path / "scans.csv").write_text("path,label\nA.png,x\nB.png,y\n")
+    said = scanwise("cohort", tmp_path / "scans.csv", "--out", tmp_path / "none.csv")
+    assert said.code == 2
+    assert "None of the 2 files" in said.refusal
+    assert not (tmp_path / "none.csv").exists()
 
 
 @pytest.mark.parametrize(

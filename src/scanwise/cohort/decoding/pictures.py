@@ -1,7 +1,8 @@
 """Pictures in, pixels out: PNG, JPEG, TIFF and a few more, of any mode.
 
 Pixels of more than 8 bits a channel (and floats) are stretched from the picture's own minimum and maximum to 0–255,
-because a 12-bit scan in a 16-bit file would otherwise be black. Transparent parts are black; where all of a picture is
+because a 12-bit scan in a 16-bit file would otherwise be black. Pages of a TIFF and frames of a GIF or WebP are slices;
+thumbnails and masks that a TIFF holds beside its pages are not. Transparent parts are black; where all of a picture is
 equally transparent, transparency says nothing and is left out. White-is-zero is turned around.
 """
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from scanwise.cohort.decoding import foreign_formats
-from scanwise.cohort.decoding.pixels import EMPTY, MAX_PIXELS, Pixels, UnreadableScan, hush, open_file
+from scanwise.cohort.decoding.pixels import EMPTY, MAX_PIXELS, Pixels, Slices, UnreadableScan, hush, open_file
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "GIF", "WEBP", "JPEG2000", "PPM")
 """The formats that are read, by Pillow's names; whatever else Pillow knows is never tried, for some run programs."""
@@ -29,6 +30,8 @@ _BLOCK = 2**20  # pixels that are stretched at once
 _WHITE_IS_ZERO = 0
 _PLANES, _SEPARATE = 284, 2
 _BITS, _PHOTOMETRIC = 258, 262
+_SUBFILE, _REDUCED_OR_MASK = 254, 0b101
+_OLD_SUBFILE, _REDUCED = 255, 2
 
 _UNSUPPORTED = re.compile(r"support|cannot handle|not implemented|not available", re.IGNORECASE)
 _UNPACKER = "decoder error"  # libtiff's, of what it may know or not
@@ -53,8 +56,8 @@ def open_picture(stream: BinaryIO) -> ImageFile.ImageFile:
         raise UnreadableScan(f"claims more pixels than the limit of {MAX_PIXELS:,}") from None
 
 
-def identify(file: Path) -> None:
-    """Look at the beginning of a file that should be a picture.
+def count_pages(file: Path) -> int:
+    """Number of pages of a file that should be a picture, of which no pixel is read.
 
     Raises:
         UnreadableScan: if it is none that is read, or empty.
@@ -64,32 +67,83 @@ def identify(file: Path) -> None:
         if not opened.read(1):
             raise UnreadableScan(EMPTY)
         opened.seek(0)
-        with _reasons(opened), open_picture(opened):
-            pass
+        with _reasons(opened), open_picture(opened) as image:
+            return len(_page_numbers(image))
 
 
-def decode_picture(data: bytes) -> Pixels:
+def decode_picture(data: bytes, page: int | None = None) -> Pixels:
     """Decode a picture of any mode into (H, W, 1) or (H, W, 3) uint8.
 
-    A colour picture whose channels are all equal comes out gray.
+    A colour picture whose channels are all equal comes out gray. The page must be said where there are several.
 
     Raises:
-        UnreadableScan: empty, truncated, damaged or not a picture.
+        UnreadableScan: empty, truncated, damaged, of several pages or not a picture.
+    """
+    (pixels,) = decode_pages(data, [page])
+    if isinstance(pixels, str):
+        raise UnreadableScan(pixels)
+    return pixels
+
+
+def decode_pages(data: bytes, pages: Slices) -> Iterator[Pixels | str]:
+    """Some pages of a picture, as `decode_picture` gives them, or the reason why there is none; None is its only one.
+
+    Raises:
+        UnreadableScan: if the file as a whole cannot be read.
     """
     if not data:
         raise UnreadableScan(EMPTY)
     stream = io.BytesIO(data)
     with _reasons(stream), open_picture(stream) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise UnreadableScan(f"claims {image.width} × {image.height} pixels; the limit is {MAX_PIXELS:,}")
-        deep = _sixteen_bits(image, data)
-        if deep is not None:
-            opaque = deep.shape[2] == 3
-            return _shades(deep if opaque else deep[:, :, :-1], None if opaque else deep[:, :, -1])
-        inverted = _is_inverted(image)
-        image.load()
-        shades = _shades(*_values(ImageOps.exif_transpose(image)))
-        return 255 - shades if inverted else shades
+        numbers = _page_numbers(image)
+        for page in pages:
+            if page is None and len(numbers) > 1:
+                yield f"holds {len(numbers)} pages; name one of them, such as FILE#{len(numbers) // 2:03d}"
+            elif page is not None and (len(numbers) < 2 or page >= len(numbers)):
+                yield f"has no page #{page:03d}; it holds {len(numbers)}"
+            else:
+                yield _page(image, data, numbers[page or 0])
+
+
+def _page_numbers(image: ImageFile.ImageFile) -> list[int]:
+    """Frames of a file that are pages: no thumbnails of another frame, and no masks."""
+    if image.format not in ("TIFF", "GIF", "WEBP"):
+        return [0]
+    frames = range(getattr(image, "n_frames", 1))
+    if image.format != "TIFF" or len(frames) == 1:
+        return list(frames)
+    pages = []
+    for frame in frames:
+        image.seek(frame)
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        if not tags.get(_SUBFILE, 0) & _REDUCED_OR_MASK and tags.get(_OLD_SUBFILE) != _REDUCED:
+            pages.append(frame)
+    image.seek(0)
+    return pages or [0]
+
+
+def _page(image: ImageFile.ImageFile, data: bytes, number: int) -> Pixels | str:
+    try:
+        with _reasons(io.BytesIO(data)):
+            if image.tell() != number:
+                image.seek(number)
+            return _decoded(image, data)
+    except UnreadableScan as reason:
+        return str(reason)
+
+
+def _decoded(image: ImageFile.ImageFile, data: bytes) -> Pixels:
+    """The page that a picture stands at."""
+    if image.width * image.height > MAX_PIXELS:
+        raise UnreadableScan(f"claims {image.width} × {image.height} pixels; the limit is {MAX_PIXELS:,}")
+    deep = _sixteen_bits(image, data)
+    if deep is not None:
+        opaque = deep.shape[2] == 3
+        return _shades(deep if opaque else deep[:, :, :-1], None if opaque else deep[:, :, -1])
+    inverted = _is_inverted(image)
+    image.load()
+    shades = _shades(*_values(ImageOps.exif_transpose(image)))
+    return 255 - shades if inverted else shades
 
 
 def stretch(values: NDArray[Any], inside: NDArray[np.bool_] | None = None) -> Pixels:
@@ -154,9 +208,9 @@ def _sixteen_bits(image: ImageFile.ImageFile, data: bytes) -> NDArray[np.uint16]
     if image.format == "TIFF" and image.tag_v2.get(_PLANES) == _SEPARATE:  # type: ignore[attr-defined]
         return _separate_planes(image, data)
     if modes == {"LA;16B"}:
-        return _joined(*(_unpacked(data, lambda _: "RGBA")[:, :, start::2] for start in (0, 1)))
+        return _joined(*(_unpacked(data, image.tell(), lambda _: "RGBA")[:, :, start::2] for start in (0, 1)))
     if modes and all(mode.startswith(("RGB;16", "RGBA;16", "RGBX;16")) for mode in modes):
-        return _joined(_unpacked(data, lambda mode: mode), _unpacked(data, _with_other_byte))
+        return _joined(*(_unpacked(data, image.tell(), choose) for choose in (str, _with_other_byte)))
     return None
 
 
@@ -165,7 +219,9 @@ def _separate_planes(image: Any, data: bytes) -> NDArray[np.uint16] | None:
     bits, packed = image.tag_v2[_BITS], image.tile[0][0] != "raw"
     if len(bits) >= 3 and set(bits) == {16} and not packed:
         order = "16L" if image.tag_v2.prefix == b"II" else "16B"
-        high, low = (_unpacked(data, partial("{1};{0}".format, end)) for end in (order, _OTHER_BYTE[order]))
+        high, low = (
+            _unpacked(data, image.tell(), partial("{1};{0}".format, end)) for end in (order, _OTHER_BYTE[order])
+        )
         return _joined(high, low)
     if set(bits) != {8} or image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         raise UnreadableScan(f"a TIFF of separate planes of {bits[0]} bits, which is not read here; save it as PNG")
@@ -185,9 +241,10 @@ def _with_other_byte(mode: str) -> str:
     return f"{channels};{_OTHER_BYTE[end]}"
 
 
-def _unpacked(data: bytes, choose: Callable[[str], str]) -> NDArray[np.uint8]:
-    """A picture, upright, whose bytes are unpacked in the way that `choose` makes of Pillow's choice."""
+def _unpacked(data: bytes, frame: int, choose: Callable[[str], str]) -> NDArray[np.uint8]:
+    """A frame, upright, whose bytes are unpacked in the way that `choose` makes of Pillow's choice."""
     with open_picture(io.BytesIO(data)) as image:
+        image.seek(frame)
         tiles: list[Any] = []
         for tile in image.tile:
             codec, box, offset, arguments = tile

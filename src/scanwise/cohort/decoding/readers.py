@@ -142,9 +142,7 @@ def _images(data: bytes, slices: Slices, settings: Data) -> Iterator[Pixels | st
         return dicom.decode_dicom(data, slices, settings)
     if kind == "nifti":
         return nifti.decode_nifti(data, slices, settings)
-    if any(index is not None for index in slices):
-        raise UnreadableScan("holds no slices: it is neither DICOM nor NIfTI, or damaged")
-    return iter([pictures.decode_picture(data)] * len(slices))
+    return pictures.decode_pages(data, slices)
 
 
 def _by_file(paths: Iterable[Path]) -> Iterator[tuple[Path, Slices]]:

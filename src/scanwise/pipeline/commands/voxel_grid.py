@@ -98,7 +98,7 @@ def read_voxel_grid(file: Path, settings: Data) -> VoxelGrid:
         geometry = dicom.read_geometry(path, index or 0)
         affine = np.full((4, 4), np.nan) if geometry.affine is None else geometry.affine
         return VoxelGrid(geometry.rows, geometry.columns, geometry.fitted_size(settings), affine)
-    rows, columns = pictures.decode_picture(path.read_bytes()).shape[:2]
+    rows, columns = pictures.decode_picture(path.read_bytes(), index).shape[:2]
     return VoxelGrid(rows, columns, (rows, columns), np.full((4, 4), np.nan))
 
 
