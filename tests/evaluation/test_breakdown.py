@@ -78,14 +78,71 @@ def test_small_groups_are_counted_and_not_reported() -> None:
 
 def test_numbers_become_ranges_in_order() -> None:
     said = _said()
-    ages = np.array([str(40 + int(subject) % 50) for subject in said.subjects])
-    (column,) = breakdown.group_columns({"age": ages})
+    scores = np.array([str(40 + int(subject) % 50) for subject in said.subjects])
+    (column,) = breakdown.group_columns({"score": scores})
     assert len(column.groups) == 4
     starts = [float(group.split(" to ")[0]) for group in column.groups]
     assert starts == sorted(starts)
     assert starts[0] == 40
     counts = [int((column.values == group).sum()) for group in column.groups]
     assert max(counts) < 2 * min(counts)
+
+
+@pytest.mark.parametrize("name", ["age", "Age", "PatientAge", "age_at_scan"])
+@pytest.mark.parametrize("written", ["{}", "{}.5", "{},5", "{:03d}Y"])
+def test_ages_become_decades_in_order(name: str, written: str) -> None:
+    ages = np.array([written.format(age) for age in range(7, 104)] + [""])
+    (column,) = breakdown.group_columns({name: ages})
+    assert column.groups == [f"{decade} to {decade + 9}" for decade in range(0, 110, 10)]
+    assert column.values[ages == written.format(69)] == ["60 to 69"]
+    assert column.values[-1] == ""
+
+
+def test_few_ages_are_decades_too() -> None:
+    (column,) = breakdown.group_columns({"age": np.array(["61", "64", "72", "85"])})
+    assert column.groups == ["60 to 69", "70 to 79", "80 to 89"]
+    (column,) = breakdown.group_columns({"age": np.array(["61", "64"])})
+    assert "one decade" in column.refused
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "groups"),
+    [
+        ("mmse", [str(score) for score in range(10, 30)], 4),
+        ("site", [str(site) for site in range(1, 16)], 15),
+        ("scanner_id", [str(site) for site in range(1, 16)], 15),
+        ("field", ["1.5", "3", "7"], 3),
+        ("grade", ["0", "1", "2", "3"], 4),
+        ("study", ["ADNI", "OASIS"], 2),
+        ("series", ["T1", "FLAIR"], 2),
+        ("weight_kg", [f"{weight}.5" for weight in range(40, 100, 3)], 4),
+    ],
+)
+def test_amounts_are_binned_and_codes_are_not(name: str, values: list[str], groups: int) -> None:
+    (column,) = breakdown.group_columns({name: np.array(values)})
+    assert len(column.groups) == groups
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("study", ["study-0123456789abcdef", "study-fedcba9876543210"]),
+        ("series", ["1.2.840.113619.2.1", "1.2.840.113619.2.2"]),
+        ("position", ["-10.00", "5.00", "20.00"]),
+        ("StudyInstanceUID", ["a", "b"]),
+        ("series_instance_uid", ["a", "b"]),
+        ("AccessionNumber", ["a", "b"]),
+        ("visit", ["1.2.826.0.1.3680043.8.498.1", "1.2.826.0.1.3680043.8.498.2"]),
+        ("who", ["subject-0123456789abcdef", "subject-fedcba9876543210"]),
+        ("PatientID", ["7", "8"]),
+    ],
+)
+def test_identifiers_are_never_groups(name: str, values: list[str]) -> None:
+    said = _said()
+    column = np.resize(np.array(values), len(said))
+    (found,) = breakdown.group_columns({name: column})
+    assert found.refused == "it names single studies, series, slices, files or persons"
+    assert break_down(replace(said, groups={name: column}), draws=100) == []
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from scanwise.audit.evidence import AuditFinding, Evidence, IntervalChart, make_
 from scanwise.audit.subject_statistics import SubjectEstimate, classes_with_subjects, subject_folds, subject_indices
 from scanwise.pooling import common_label
 from scanwise.records import FloatArray, IntArray, StrArray
+from scanwise.records.columns import is_identifier, numbers_in
 
 FAMILY = 0.99
 """Simultaneous confidence of all intervals: a hospital audits many cohorts, and each false alarm costs trust."""
@@ -107,6 +108,8 @@ def shortcut_sources(evidence: Evidence) -> Iterator[ShortcutSource]:
     if "quality" in files:
         yield ShortcutSource("shortcuts.quality", "the JPEG quality", _numeric_features(files["quality"]), same)
     for column, values in evidence.cohort.groups.items():
+        if is_identifier(column, values) and column != "position":  # a network may learn where in the body a slice lies
+            continue
         yield ShortcutSource(
             f"shortcuts.group.{column}",
             f"the column {column!r}",
@@ -211,12 +214,10 @@ def _interval(estimate: SubjectEstimate) -> str:
 
 def _column_features(values: StrArray) -> FloatArray:
     """(N, D) features of a manifest column: numeric where its values are numbers and many, else indicators."""
-    filled = values[values != ""]
-    try:
-        numbers = np.where(values == "", "nan", values).astype(np.float64)
-    except ValueError:
+    numbers = numbers_in(values)
+    if numbers is None or len(np.unique(values[values != ""])) <= BINS:
         return _indicators(values)
-    return _numeric_features(numbers) if len(np.unique(filled)) > BINS else _indicators(values)
+    return _numeric_features(numbers)
 
 
 def _indicators(values: StrArray) -> FloatArray:

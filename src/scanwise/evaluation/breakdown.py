@@ -1,4 +1,4 @@
-"""Metrics of each group of a column (site, sex, modality, range of slices), and the gaps between groups.
+"""Metrics of each group of a column (site, sex, modality, decade of age), and the gaps between groups.
 
 Groups may share subjects or not: every interval comes from the same draws of whole subjects. A group of fewer than
 `MIN_SUBJECTS` subjects is counted and not reported: its metrics would be noise, and might identify a person. The more
@@ -16,6 +16,7 @@ from scanwise.evaluation.estimates import estimate_with_interval, mean_of_sums, 
 from scanwise.evaluation.sample import Estimand, SubjectBootstrap, require_labels
 from scanwise.metrics import OTHER_METRICS, RankMetric, find_metric
 from scanwise.records import BoolArray, FloatArray, Metric, Predictions, StrArray
+from scanwise.records.columns import are_codes, is_age, is_identifier, numbers_in
 
 MIN_SUBJECTS = 5
 MAX_GROUPS = 20
@@ -33,7 +34,7 @@ class GroupColumn:
 
     Attributes:
         name: of the column in the cohort.
-        values: (N,) the group of each row, "" where it is missing; numbers of many values as ranges.
+        values: (N,) the group of each row, "" where it is missing; ages as decades, other amounts as ranges.
         refused: the reason why it is not used; empty where it is.
     """
 
@@ -56,13 +57,18 @@ def group_columns(groups: Mapping[str, StrArray]) -> list[GroupColumn]:
 def _column(name: str, values: StrArray) -> GroupColumn:
     values = np.array([value.strip() for value in values.tolist()], dtype=np.str_)
     names = np.unique(values[values != ""])
+    if is_identifier(name, values):
+        return GroupColumn(name, values, "it names single studies, series, slices, files or persons")
     if len(names) < 2:
         return GroupColumn(name, values, "all rows have one value" if len(names) else "no row has a value")
+    numbers = numbers_in(values)
+    if numbers is not None and is_age(name, numbers):
+        decades = GroupColumn(name, _decades(numbers))
+        return decades if len(decades.groups) > 1 else replace(decades, refused="all ages are of one decade")
+    if numbers is not None and not are_codes(name, numbers):
+        return GroupColumn(name, _ranges(numbers, values != ""))
     if len(names) <= MAX_GROUPS and max(map(len, names.tolist())) <= MAX_NAME_LENGTH:
         return GroupColumn(name, values)
-    numbers = _numbers(values)
-    if numbers is not None:
-        return GroupColumn(name, _ranges(numbers, values != ""))
     if len(names) <= MAX_GROUPS or np.char.count(names, " ").mean() > 2:
         return GroupColumn(name, values, "it holds free text; give a column of short names to break results down by")
     return GroupColumn(
@@ -70,12 +76,10 @@ def _column(name: str, values: StrArray) -> GroupColumn:
     )
 
 
-def _numbers(values: StrArray) -> FloatArray | None:
-    try:
-        numbers = np.array([float(value or "nan") for value in values.tolist()])
-    except ValueError:
-        return None
-    return numbers if np.isfinite(numbers[values != ""]).all() else None
+def _decades(ages: FloatArray) -> StrArray:
+    """The decade of each age: `60 to 69`; "" where it is not known."""
+    names = ["" if age != age else f"{10 * int(age // 10)} to {10 * int(age // 10) + 9}" for age in ages.tolist()]
+    return np.array(names, dtype=np.str_)
 
 
 def _ranges(numbers: FloatArray, present: BoolArray) -> StrArray:

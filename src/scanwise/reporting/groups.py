@@ -1,4 +1,4 @@
-"""Results by group (site, sex, modality, range of slices) and at operating points that a clinic could use."""
+"""Results by group (site, sex, modality, decade of age) and at operating points that a clinic could use."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -7,6 +7,7 @@ import numpy as np
 from scanwise import evaluation, metrics
 from scanwise.csv_files import Row, read_csv
 from scanwise.records import FloatArray, IntArray, Predictions
+from scanwise.records.columns import is_identifier
 from scanwise.reporting import curves as lines_of
 from scanwise.reporting import figures, tables
 from scanwise.reporting.components import (
@@ -61,6 +62,8 @@ def build_cohort_table(contents: RunData) -> ReportTable:
         ("Order of the classes", "stages, in order" if cohort.ordered else "no order"),
     ]
     for name, values in cohort.groups.items():
+        if is_identifier(name, values):
+            continue
         kinds, counts = np.unique(values, return_counts=True)
         most = np.argsort(-counts, kind="stable")[:8]
         shown = [f"{printable(str(kinds[i])) or 'not given'}: {counts[i]:,}" for i in most]
