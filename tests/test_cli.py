@@ -1,10 +1,15 @@
 """The command line: bad input is refused in one clear message, with its exit code."""
 
 import csv
+import errno
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -410,7 +415,18 @@ def test_schema_is_a_schema(scanwise: Command) -> None:
     [
         (ScanwiseError("Said in words."), 2, "Said in words."),
         (KeyboardInterrupt(), 130, "--resume"),
-        (OSError(28, "No space left on device", "x.bin"), 2, "No space left on device: x.bin"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "x.bin"),
+            2,
+            "x.bin: No space left on device. Free some space",
+        ),
+        (
+            OSError(errno.EROFS, "Read-only file system", "x.bin"),
+            2,
+            "x.bin: Read-only file system. Choose a place that",
+        ),
+        (OSError(errno.ENOENT, "No such file", "x.bin"), 2, "x.bin: No such file. Check the path"),
+        (MemoryError(), 2, "Out of memory. Close other programs"),
     ],
 )
 def test_foreseen_errors_are_messages(
@@ -429,10 +445,65 @@ def test_foreseen_errors_are_messages(
     assert expected in said.refusal
 
 
-def test_our_own_mistakes_are_seen(scanwise: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [ZeroDivisionError("division\nby zero"), OSError("no number"), RuntimeError("x")])
+def test_a_fault_of_scanwise_is_one_line_and_names_the_traceback(
+    error: Exception, scanwise: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fails() -> dict[str, str]:
+        raise error
+
+    monkeypatch.setattr(recipe, "shipped_recipes", fails)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    said = scanwise("recipes")
+    assert said.code == 70
+    (file,) = tmp_path.iterdir()
+    assert str(file) in said.refusal
+    assert f"Unforeseen {type(error).__name__}: " in said.refusal
+    assert "\n" not in said.refusal
+    text = file.read_text(encoding="utf-8")
+    assert text.startswith("Traceback")
+    assert "in fails" in text
+    assert file.stat().st_mode & 0o077 == 0
+
+
+def test_traceback_is_shown_where_it_cannot_be_kept(
+    scanwise: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(recipe, "shipped_recipes", lambda: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        scanwise("recipes")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not there"))
+    said = scanwise("recipes")
+    assert said.code == 70
+    assert said.err.index("Traceback") < said.err.index("error: Unforeseen ZeroDivisionError")
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 143), ("SIGINT", 130)])
+def test_a_signal_ends_a_fit_cleanly(name: str, code: int, tmp_path: Path, fill: Fill, tiny_recipe: Path) -> None:
+    """The fit goes on from there, and nothing half-written is left."""
+    fit = [
+        sys.executable, "-m", "scanwise", "fit", tiny_recipe, "--data", fill(tmp_path / "data", EIGHT),
+        "--out", tmp_path / "run", "--threads", "1", "--set", "train.epochs=3000",
+    ]  # fmt: skip
+    with subprocess.Popen(fit, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not list((tmp_path / "run").rglob("last.ckpt")):
+            time.sleep(0.05)
+        process.send_signal(getattr(signal, name))
+        out, err = process.communicate()
+    assert process.returncode == code, err
+    assert err.splitlines()[-1].startswith("error: ")
+    assert "--resume" in err.splitlines()[-1]
+    assert "Traceback" not in err
+    assert not out
+    assert not [file for file in (tmp_path / "run").rglob(".*") if file.suffix in (".part", ".old")]
+
+
+def test_a_signal_that_the_caller_ignores_stays_ignored(scanwise: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    monkeypatch.setattr(recipe, "shipped_recipes", lambda: os.kill(os.getpid(), signal.SIGHUP) or {})
+    try:
+        assert scanwise("recipes").code == 0
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_reader_that_leaves_is_no_error() -> None:

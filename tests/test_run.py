@@ -3,6 +3,7 @@
 import errno
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from scanwise import run
 from scanwise.errors import RunError, StorageError
 from scanwise.records import Split
-from scanwise.run import Run, writing
+from scanwise.run import Run, layout, writing
 
 
 def names(folder: Path) -> list[str]:
@@ -32,7 +33,7 @@ def test_a_file_appears_whole_when_the_block_ends(tmp_path: Path) -> None:
     assert names(file.parent) == ["a.txt"]
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), OSError(errno.EIO, "x")])
+@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), OSError(errno.EPIPE, "x")])
 def test_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
     (tmp_path / "a.txt").write_text("old")
 
@@ -67,16 +68,190 @@ def test_a_folder_takes_the_place_of_the_old_one_or_leaves_it(tmp_path: Path) ->
     assert names(folder) == ["two"]
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+ADVICE = {
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some space",
+    errno.EROFS: "can be written",
+    errno.EACCES: "permissions",
+    errno.EIO: "may be failing",
+}
+
+
+@pytest.mark.parametrize("number", ADVICE)
 def test_a_disk_that_takes_nothing_is_a_storage_error(tmp_path: Path, number: int) -> None:
     def fail() -> None:
         with writing(tmp_path / "a.txt") as temporary:
             temporary.write_text("half")
             raise OSError(number, os.strerror(number))
 
-    with pytest.raises(StorageError, match=r"Cannot write .*a\.txt: .*--resume"):
+    with pytest.raises(StorageError, match=r"Cannot write .*a\.txt: .*--resume") as refused:
         fail()
+    assert ADVICE[number] in str(refused.value)
     assert names(tmp_path) == []
+
+
+def test_an_error_about_another_file_is_not_said_of_this_one(tmp_path: Path) -> None:
+    def fail() -> None:
+        with writing(tmp_path / "out" / "a.txt"):
+            (tmp_path / "missing" / "b.txt").read_bytes()
+
+    with pytest.raises(FileNotFoundError, match=r"b\.txt"):
+        fail()
+
+
+@pytest.mark.parametrize("below", ["file/a.txt", "file/deep/a.txt", "n" * 300])
+def test_a_path_that_cannot_be_is_a_storage_error(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StorageError, match=r"choose another|shorter name|check the path"):
+        run.write_text("x", tmp_path / below)
+    assert names(tmp_path) == ["file"]
+
+
+# --- nothing half, nothing lost ---
+
+
+def test_what_is_equal_is_not_written_again(tmp_path: Path) -> None:
+    file, folder = tmp_path / "a.txt", tmp_path / "folder"
+
+    def write(text: str) -> tuple[int, int]:
+        run.write_text(text, file)
+        with writing(folder) as temporary:
+            (temporary / "deep").mkdir(parents=True)
+            (temporary / "deep" / "b").write_text(text)
+        return file.stat().st_mtime_ns, folder.stat().st_mtime_ns
+
+    first = write("same")
+    assert write("same") == first
+    changed = write("else")
+    assert not set(changed) & set(first)
+    assert (folder / "deep" / "b").read_text() == file.read_text() == "else"
+
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from scanwise.run import files, writing
+folder, step, how = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+if how == "without exchange":
+    files._exchange = lambda *_: False
+count = 0
+def watch(event, args):
+    global count
+    if event in ("os.rename", "os.remove", "os.rmdir", "ctypes.call_function", "shutil.rmtree"):
+        count += 1
+        if count == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(watch)
+with files.owning(folder):
+    with writing(folder / "bundle") as temporary:
+        temporary.mkdir()
+        (temporary / "new").write_text("new")
+"""
+
+
+@pytest.mark.parametrize("how", ["exchange", "without exchange"])
+def test_a_folder_is_replaced_or_stays_wherever_the_process_dies(tmp_path: Path, how: str) -> None:
+    ends = []
+    for step in range(1, 12):
+        folder = tmp_path / str(step)
+        (folder / "bundle").mkdir(parents=True)
+        (folder / "bundle" / "old").write_text("old")
+        done = subprocess.run([sys.executable, "-c", DYING, folder, str(step), how], check=False)
+        ends.append(done.returncode)
+        if how == "exchange":
+            assert names(folder / "bundle") in (["old"], ["new"]), step
+        with run.owning(folder):
+            assert names(folder / "bundle") in (["old"], ["new"]), step
+        assert names(folder) == [layout.LOCK, "bundle"], step
+        if done.returncode == 0:
+            break
+    assert ends[-1] == 0
+    assert ends[:-1] == [-9] * (len(ends) - 1)
+    assert len(ends) > 2
+
+
+def test_files_and_their_folder_are_on_disk_before_the_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def flushed(number: int) -> None:
+        events.append(("flush", Path(f"/proc/self/fd/{number}").readlink().name.split(".")[-1]))
+        fsync(number)
+
+    def renamed(path: Path, target: Path) -> Path:
+        events.append(("rename", target.name))
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(Path, "replace", renamed)
+    run.write_text("x", tmp_path / "a")
+    assert events == [("flush", "part"), ("rename", "a"), ("flush", tmp_path.name)]
+    events.clear()
+    with writing(tmp_path / "folder") as temporary:
+        temporary.mkdir()
+        (temporary / "inner").write_text("x")
+    assert events == [("flush", "inner"), ("flush", "part"), ("rename", "folder"), ("flush", tmp_path.name)]
+
+
+def test_two_processes_of_one_number_have_two_temporary_names(tmp_path: Path) -> None:
+    with writing(tmp_path / "a") as one, writing(tmp_path / "a") as other:
+        assert one != other  # as in two containers, where both may be process 7
+        one.write_text("one")
+        other.write_text("other")
+    assert (tmp_path / "a").read_text() == "one"
+    assert names(tmp_path) == ["a"]
+
+
+LEFT = [".recipe.yaml.123.part", ".recipe.yaml.0a1b2c3d.part"]
+
+
+@pytest.mark.parametrize("left", LEFT)
+def test_a_run_killed_before_its_first_file_is_no_dead_end(tmp_path: Path, left: str) -> None:
+    (tmp_path / left).write_text("half")
+    for resume in (False, True):
+        assert Run.create(tmp_path, resume=resume).path == tmp_path
+    with run.owning(tmp_path):
+        assert names(tmp_path) == [layout.LOCK]
+    for resume in (False, True):
+        assert Run.create(tmp_path, resume=resume).path == tmp_path
+
+
+def test_an_owner_removes_what_killed_ones_left_and_nothing_else(tmp_path: Path) -> None:
+    deep = tmp_path / "fits" / "honest" / "0" / "checkpoints"
+    deep.mkdir(parents=True)
+    for name in (".last.ckpt.77.part", ".last.ckpt.00ff00ff.part", ".mine.part", ".77.part", "last.ckpt", ".hidden"):
+        (deep / name).write_text("x")
+    (tmp_path / ".bundle.00ff00ff.part" / "deep").mkdir(parents=True)
+    with run.owning(tmp_path):
+        pass
+    assert names(deep) == [".77.part", ".hidden", ".mine.part", "last.ckpt"]
+    assert names(tmp_path) == [layout.LOCK, "fits"]
+
+
+def test_a_folder_has_one_writer(tmp_path: Path) -> None:
+    other = "import sys; from pathlib import Path; from scanwise import run\nwith run.owning(Path(sys.argv[1])): print('in')"
+    with run.owning(tmp_path):
+        (tmp_path / ".a.00ff00ff.part").write_text("being written")
+        done = subprocess.run([sys.executable, "-c", other, tmp_path], capture_output=True, text=True, check=False)
+        assert "RunError: Another process is writing" in done.stderr
+        assert (tmp_path / ".a.00ff00ff.part").is_file()
+    done = subprocess.run([sys.executable, "-c", other, tmp_path], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("in\n", "")
+
+
+def test_only_folders_of_its_kind_are_written_into(tmp_path: Path) -> None:
+    run.refuse_foreign(tmp_path / "new", "findings.json", "audit")
+    run.refuse_foreign(tmp_path, "findings.json", "audit")
+    (tmp_path / "holiday.jpg").write_text("x")
+    with pytest.raises(RunError, match="no audit wrote"):
+        run.refuse_foreign(tmp_path, "findings.json", "audit")
+    (tmp_path / "findings.json").write_text("[]")
+    run.refuse_foreign(tmp_path, "findings.json", "audit")
+    (tmp_path / "recipe.yaml").write_text("name: a")
+    with pytest.raises(RunError, match="no audit wrote"):  # a run has findings too
+        run.refuse_foreign(tmp_path, "findings.json", "audit")
+    with pytest.raises(RunError, match="no audit wrote"):
+        run.refuse_foreign(tmp_path / "holiday.jpg", "findings.json", "audit")
 
 
 def test_a_full_disk_for_real(small_disk: Path) -> None:

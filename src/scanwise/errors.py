@@ -12,6 +12,7 @@ ScanwiseError                 every error that scanwise raises on purpose       
 └── WeightsError              weights that do not fit the network, or cannot be had
 """
 
+import errno
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import ClassVar, TypeVar
@@ -78,3 +79,35 @@ def lookup(table: Mapping[str, T], name: str, what: str) -> T:
     if name not in table:
         raise RecipeError(f"There is no {what} {name!r}; choose one of {', '.join(table)}.{did_you_mean(name, table)}")
     return table[name]
+
+
+_ROOM = "Free some space, or choose another disk."
+_PERMISSION = "Choose a place that you may read and write, or change its permissions."
+OS_ADVICE = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EROFS: "Choose a place that can be written.",
+    errno.EACCES: _PERMISSION,
+    errno.EPERM: _PERMISSION,
+    errno.ENOENT: "Check the path.",
+    errno.ENOTDIR: "A part of that path is a file: check the path.",
+    errno.EEXIST: "Something else has that name: choose another.",
+    errno.EISDIR: "A folder has that name: choose another.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+    errno.ELOOP: "Its links lead in a circle: check the path.",
+    errno.EMFILE: "Raise the limit of open files (ulimit -n), or lower the number of processes.",
+    errno.ENOMEM: "Close other programs, or use a machine with more memory.",
+    errno.EIO: "The disk or its connection may be failing: choose another.",
+    errno.ESTALE: "The disk or its connection may be failing: choose another.",
+}
+"""Advice about errors of the operating system, by their number."""
+
+
+def describe_os_error(error: OSError) -> str:
+    """The error and the advice about it, in two sentences; empty where the number of the error is not known.
+
+    >>> describe_os_error(OSError(errno.EISDIR, "Is a directory"))
+    'Is a directory. A folder has that name: choose another.'
+    """
+    advice = OS_ADVICE.get(error.errno or 0, "")
+    return f"{error.strerror}. {advice}" if advice else ""

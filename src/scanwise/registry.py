@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock
 
 from scanwise.errors import RunError, StorageError
-from scanwise.run import writing
+from scanwise.run import remove_parts, writing
 
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks", "databricks-uc", "uc", "file")
 """URL schemes of MLflow registries; those of databases may add +DRIVER."""
@@ -66,6 +66,7 @@ def register(run: str | Path, name: str, *, registry: str | Path = "") -> Versio
     except OSError as error:
         raise StorageError(f"Cannot make {folder}: {error.strerror}. Choose another registry.") from error
     with FileLock(str(folder.parent / f".{name}.lock")):
+        remove_parts(folder)
         number = max(_numbers(folder), default=0) + 1
         with writing(folder / str(number)) as temporary:
             shutil.copytree(bundle, temporary)

@@ -97,6 +97,21 @@ def test_a_file_that_vanished_from_the_mirror_is_fetched_again(s3: Any, scans: S
     assert fetched == ["bucket/scans/NonDemented/s0.png"]
 
 
+@pytest.mark.parametrize("how", ["a byte", "its end", "all of it"])
+def test_a_file_that_was_damaged_in_the_mirror_is_fetched_again(
+    how: str, s3: Any, scans: Scans, fetched: list[str]
+) -> None:
+    upload(s3, scans.classes(each=2), "bucket/scans")
+    file = remote.mirror_folder("s3://bucket/scans") / "NonDemented" / "s0.png"
+    content = file.read_bytes()
+    damaged = {"a byte": content[:100] + bytes([content[100] ^ 1]) + content[101:], "its end": content[:-1]}
+    file.write_bytes(damaged.get(how, b""))
+    fetched.clear()
+    remote.mirror_folder("s3://bucket/scans")
+    assert fetched == ["bucket/scans/NonDemented/s0.png"]
+    assert file.read_bytes() == content
+
+
 def test_a_damaged_index_costs_a_download_and_no_more(s3: Any, scans: Scans, fetched: list[str]) -> None:
     upload(s3, scans.classes(each=2), "bucket/scans")
     local = remote.mirror_folder("s3://bucket/scans")

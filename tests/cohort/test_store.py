@@ -1,6 +1,7 @@
 """Each scan is decoded once, by whoever comes first, and half a store never exists."""
 
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from medical_files import write_nifti
 from scanwise.cohort import store
 from scanwise.cohort.decoding import pictures, readers
 from scanwise.cohort.decoding.pixels import Slices
-from scanwise.errors import RunError, StorageError
+from scanwise.errors import StorageError
 from scanwise.recipe import Data
 
 SETTINGS = Data(size=16)
@@ -152,16 +153,69 @@ def test_all_corrupt_is_a_store_of_nothing(tmp_path: Path) -> None:
     assert len(refused) == 1
 
 
-def test_damage_to_a_store_is_noticed(scans: Scans, cache: Path) -> None:
+def flip(file: Path, place: float) -> None:
+    """Change one bit, at a share of the file's length."""
+    content = bytearray(file.read_bytes())
+    content[int(place * (len(content) - 1))] ^= 4
+    file.write_bytes(content)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "a pixel, at the beginning": lambda folder: flip(folder / store.PIXELS, 0.0),
+    "a pixel, in the middle": lambda folder: flip(folder / store.PIXELS, 0.5),
+    "a pixel, at the end": lambda folder: flip(folder / store.PIXELS, 1.0),
+    "cut": lambda folder: os.truncate(folder / store.PIXELS, 100),
+    "too long": lambda folder: os.truncate(folder / store.PIXELS, 100_000),
+    "pixels gone": lambda folder: (folder / store.PIXELS).unlink(),
+    "a digit of what is said of them": lambda folder: flip(folder / store.ABOUT, 0.5),
+    "half of what is said of them": lambda folder: os.truncate(folder / store.ABOUT, 100),
+    "something else said of them": lambda folder: (folder / store.ABOUT).write_text("[1, 2]"),
+    "nothing said of them": lambda folder: (folder / store.ABOUT).unlink(),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_store_is_made_anew(
+    kind: str, scans: Scans, cache: Path, decoded: list[int], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(store, "BLOCK", 3 * 16 * 16)  # several blocks, the last one not full
+    root = scans.classes(each=4)
+    made, _ = store.build_store(root, paths_of(root), SETTINGS)
+    pixels = made.read(range(8))
+    decoded.clear()
+    (key,) = stores(cache)
+    DAMAGE[kind](cache / "stores" / key)
+    again, _ = store.build_store(root, paths_of(root), SETTINGS)
+    np.testing.assert_array_equal(again.read(range(8)), pixels)
+    assert len(decoded) == 8
+    assert "damaged" in caplog.text
+    assert stores(cache) == [key]
+    store.build_store(root, paths_of(root), SETTINGS)
+    assert len(decoded) == 8  # and is whole now
+
+
+def test_a_store_without_checksums_is_made_anew(scans: Scans, cache: Path, decoded: list[int]) -> None:
     root = scans.classes()
     store.build_store(root, paths_of(root), SETTINGS)
     (key,) = stores(cache)
-    pixels = cache / "stores" / key / "pixels.u8"
-    pixels.write_bytes(pixels.read_bytes()[:-1])
-    with pytest.raises(RunError, match="damaged"):
-        store.build_store(root, paths_of(root), SETTINGS)
-    pixels.unlink()
-    with pytest.raises(RunError, match="damaged"):
+    file = cache / "stores" / key / store.ABOUT
+    about = json.loads(file.read_text())
+    file.write_text(
+        json.dumps({name: about[name] for name in ("format", "shape", "scans", "refused")})
+    )  # as 0.1 wrote it
+    count = len(decoded)
+    store.build_store(root, paths_of(root), SETTINGS)
+    assert len(decoded) == 2 * count
+
+
+def test_a_disk_that_gives_back_something_else_is_said(
+    scans: Scans, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = scans.classes()
+    draws = itertools.count()
+    monkeypatch.setattr(store, "_check_of", lambda _: next(draws))
+    with pytest.raises(StorageError, match="reads back otherwise"):
         store.build_store(root, paths_of(root), SETTINGS)
 
 

@@ -128,7 +128,7 @@ DEATHS: dict[str, list[Moment]] = {
         half_written("epoch_2.ckpt", 1),
         renamed("epoch_2.ckpt", 1, done=True),
         half_written("last.ckpt", 1),
-        renamed("history.csv", 2, done=True),  # the first is written again on resume
+        renamed("history.csv", 1, done=True),
         renamed("last.ckpt", 3, done=True),  # of the last epoch
         renamed("history.csv", 1, done=False),
         renamed("history.csv", 1, done=True),

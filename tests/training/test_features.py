@@ -1,7 +1,9 @@
 """Features that were kept train the head as features computed anew do; nothing else is ever taken for them."""
 
 import logging
+import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from scanwise.errors import TrainingError
 from scanwise.recipe import Augment
 from scanwise.training import features
 from scanwise.training.augment import augment_batch
-from scanwise.training.features import RecomputedFeatures, cache_features, draw_views
+from scanwise.training.features import CHECK, RecomputedFeatures, cache_features, draw_views
 from scanwise.training.sampling import derive_seed
 
 CHANGE = Augment(shift=0.1, scale=0.1, rotate=10, probability=0.7, flip=True, brightness=0.1, elastic=0.02)
@@ -85,7 +87,7 @@ def test_what_was_kept_is_float16_and_the_same_maps(tmp_path: Path) -> None:
     found = kept["train"].read(1, rows)
     torch.testing.assert_close(found, computed["train"].read(1, rows), rtol=1e-3, atol=1e-3)
     assert torch.equal(found, found.half().float())
-    assert (tmp_path / "features" / "train_1.f16").stat().st_size == 2 * 72 * found[0].numel()
+    assert (tmp_path / "features" / "train_1.f16").stat().st_size == 2 * 72 * found[0].numel() + CHECK
     assert (len(kept["train"]), kept["train"].views, kept["validation"].views) == (72, 2, 1)
     assert sorted(file.name for file in (tmp_path / "features").iterdir()) == [
         *("about.json", "train_0.f16", "train_1.f16", "validation_0.f16")
@@ -101,10 +103,29 @@ def test_maps_are_read_into_the_place_of_earlier_ones(tmp_path: Path, kept: bool
     assert torch.equal(found, expected)
 
 
-def test_what_is_there_is_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "gone": Path.unlink,
+    "a bit": flip,
+    "cut": lambda file: os.truncate(file, 100),
+    "too long": lambda file: os.truncate(file, 100_000),
+    "empty": lambda file: os.truncate(file, 0),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_is_there_and_whole_is_not_computed_again(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "features"
     cache_features(folder, sides(), "backbone", 16)
-    (folder / "train_1.f16").unlink()
+    content = (folder / "train_1.f16").read_bytes()
+    DAMAGE[damage](folder / "train_1.f16")
     written: list[str] = []
     read = RecomputedFeatures.read
 
@@ -114,7 +135,8 @@ def test_what_is_there_is_not_computed_again(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(RecomputedFeatures, "read", watch)
     cache_features(folder, sides(), "backbone", 72)
-    assert written == ["72/0", "72/1"]  # the shape of a map, and the file that was missing
+    assert written == ["72/0", "72/1"]  # the shape of a map, and the file that was missing or damaged
+    assert (folder / "train_1.f16").read_bytes() == content
 
 
 @pytest.mark.parametrize("what", ["backbone", "pixels", "changes", "views"])

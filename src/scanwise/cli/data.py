@@ -10,7 +10,7 @@ import click
 
 from scanwise.cli.options import hiding
 from scanwise.cli.printing import console, make_table, print_notes, progress, talk
-from scanwise.run import layout
+from scanwise.run import layout, refuse_foreign
 
 if TYPE_CHECKING:
     from scanwise.pipeline.context import AuditResult
@@ -38,6 +38,7 @@ def audit(data: str, subject: str, out: Path, fix: Path | None, as_json: bool, s
     judged because the subjects are not known.
     """
     talk(logging.WARNING if as_json else logging.INFO)
+    refuse_foreign(out, layout.FINDINGS, "audit")
     from scanwise.pipeline.stages import audit as audit_stage
 
     result = audit_stage.audit_scans(data, subject=subject, seed=seed, pseudonymise=pseudonymise, progress=progress())

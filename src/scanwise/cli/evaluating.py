@@ -8,6 +8,7 @@ import click
 
 from scanwise.cli.options import hiding, running
 from scanwise.cli.printing import console, make_table, percent, print_notes, progress, talk
+from scanwise.run import layout, refuse_foreign
 
 SHOWN = ("accuracy", "balanced_accuracy", "auroc", "coverage")
 
@@ -37,6 +38,7 @@ def evaluate(
     Nothing is re-tuned. RUN is a run folder. Data that holds scans which the run learnt from, or copies of them, is refused.
     """
     talk()
+    refuse_foreign(out or run / layout.EXTERNAL, layout.EXTERNAL_PAGE, "external validation")
     from scanwise.pipeline.commands import external_validation
     from scanwise.pipeline.context import resolve_device
 
@@ -44,7 +46,7 @@ def evaluate(
         run, data=data, subject=subject, draws=draws, device=resolve_device(device, threads),
         pseudonymise=pseudonymise, accept_copies=accept_copies, progress=progress(),
     )  # fmt: skip
-    page = external_validation.write_external_validation(result, out or run / "external")
+    page = external_validation.write_external_validation(result, out or run / layout.EXTERNAL)
     print_notes(f.message for f in result.findings if f.severity != "note")
     table = make_table(f"By {result.main.unit}, on {len(result.main)}", ["", "value", "95 % interval"])
     for m in result.metrics:
@@ -67,6 +69,7 @@ def compare(runs: tuple[Path, ...], out: Path, draws: int, seed: int) -> None:
     Differences, McNemar's test and ranks. Runs whose recipes differ in the seed alone are one system, averaged over its seeds.
     """
     talk()
+    refuse_foreign(out, layout.COMPARISON, "comparison")
     from scanwise.pipeline.commands import comparison as comparison_command
 
     comparison = comparison_command.compare_runs(runs, draws=draws, seed=seed)

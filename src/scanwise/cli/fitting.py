@@ -2,12 +2,14 @@
 
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from scanwise.cli.endings import StopRequest
 from scanwise.cli.options import hiding, running
 from scanwise.cli.printing import console, make_table, print_report, print_summary, progress, talk
 
@@ -68,7 +70,12 @@ def fit(
     if processes > 1 and not plan and "RANK" not in os.environ:  # those that are started come here again, and have one
         from scanwise.launch import local_processes
 
-        sys.exit(local_processes.run(sys.argv[1:], processes))
+        code = local_processes.run(sys.argv[1:], processes)
+        if code == 128 + signal.SIGTERM:
+            raise StopRequest(signal.SIGTERM)
+        if code == 128 + signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(code)
     talk(logging.INFO if is_writer() else logging.ERROR)
     from scanwise import pipeline
 

@@ -92,7 +92,7 @@ def key_file() -> Path:
 def _make_key(file: Path) -> None:
     """Readable for its owner alone, and whole or not at all; of two processes the first makes it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:  # noqa: PTH123
         opened.write(secrets.token_hex(32).encode())
     try:

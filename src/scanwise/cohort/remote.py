@@ -3,6 +3,8 @@
 import errno
 import hashlib
 import os
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,13 @@ import fsspec
 from filelock import FileLock
 from tqdm import tqdm
 
+from scanwise.cohort.decoding.readers import workers
 from scanwise.cohort.store import cache_folder
 from scanwise.errors import DataError, RunError, StorageError
-from scanwise.run import read_json, write_json
+from scanwise.run import read_json, remove_parts, write_json
 
 _AT_ONCE = 64
+MIRRORED = "0" * 8  # one process at a time has the lock
 
 
 def is_remote(data: str) -> bool:
@@ -62,6 +66,7 @@ def mirror_folder(url: str, *, progress: bool = False) -> Path:
     local = cache_folder() / "remote" / hashlib.sha256(f"{filesystem.protocol}{folder}".encode()).hexdigest()[:24]
     local.mkdir(parents=True, exist_ok=True)
     with FileLock(str(local) + ".lock"):
+        remove_parts(local)
         _fetch(filesystem, folder, files, local, progress)
     return local if whole else local / root.rpartition("/")[2]
 
@@ -69,31 +74,47 @@ def mirror_folder(url: str, *, progress: bool = False) -> Path:
 def _fetch(filesystem: Any, folder: str, files: dict[str, dict[str, Any]], local: Path, progress: bool) -> None:
     index = local / ".scanwise-mirror.json"
     seen = _seen(index)
-    tags = {
+    tags: dict[str, list[Any]] = {
         name: [about.get("size"), str(about.get("ETag") or about.get("mtime") or about.get("LastModified"))]
         for name, about in files.items()
     }
     targets = {name: local / name.removeprefix(folder).lstrip("/") for name in files}
     if any(".." in target.relative_to(local).parts for target in targets.values()):
         raise DataError("The remote folder holds names with '..' in them; rename these objects.")
-    stale = [name for name in files if seen.get(name) != tags[name] or not targets[name].is_file()]
+    with ThreadPoolExecutor(workers()) as pool:
+        checks = dict(zip(files, pool.map(lambda name: _checksum(targets[name]), files), strict=True))
+    # A copy that was damaged here since it came, or that the remote has another of, is fetched again.
+    stale = [name for name in files if seen.get(name) != [*tags[name], checks[name]]]
     for gone in set(seen) - set(files):
         (local / gone.removeprefix(folder).lstrip("/")).unlink(missing_ok=True)
-    arrived = {name: tags[name] for name in files if name not in set(stale)}
+    arrived = {name: seen[name] for name in files if name not in set(stale)}
     try:
         with tqdm(total=len(stale), desc="fetching scans", unit=" files", disable=not progress, leave=False) as bar:
             for start in range(0, len(stale), _AT_ONCE):
                 names = stale[start : start + _AT_ONCE]
-                parts = [targets[name].with_name(f".{targets[name].name}.part") for name in names]
+                parts = [targets[name].with_name(f".{targets[name].name}.{MIRRORED}.part") for name in names]
                 for part in parts:
                     part.parent.mkdir(parents=True, exist_ok=True)
                 _get(filesystem, names, [str(part) for part in parts])
                 for name, part in zip(names, parts, strict=True):
                     os.replace(part, targets[name])  # noqa: PTH105
-                    arrived[name] = tags[name]
+                    arrived[name] = [*tags[name], _checksum(targets[name])]
+                write_json(arrived, index)  # what came before a broken line need not come again
                 bar.update(len(names))
-    finally:  # what came before a broken line need not come again
+    finally:
         write_json(arrived, index)
+
+
+def _checksum(file: Path) -> int:
+    """CRC-32 of a file; -1 if there is none."""
+    check = 0
+    try:
+        with file.open("rb") as opened:
+            while part := opened.read(2**24):
+                check = zlib.crc32(part, check)
+    except OSError:
+        return -1
+    return check
 
 
 def _seen(index: Path) -> dict[str, Any]:

@@ -82,7 +82,8 @@ def _passing_on(started: list["subprocess.Popen[bytes]"], signals: list[float]) 
         for process in started:
             process.send_signal(number)  # does nothing to one that has ended
 
-    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, end)}
+    listening = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in listening}
     before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: signals.append(time.monotonic()))
     try:
         yield

@@ -41,7 +41,7 @@ from scanwise.pipeline.stages.training import train_fit, untrained_findings
 from scanwise.pipeline.stages.worker import finish_together, follow_fit, let_workers_begin
 from scanwise.recipe import Recipe, load_recipe
 from scanwise.records import Finding, Logits, Split, load_findings, save_findings, save_metrics
-from scanwise.run import Run, is_writer, save, write_text, writing
+from scanwise.run import Run, is_writer, owning, save, write_text, writing
 
 log = logging.getLogger("scanwise")
 
@@ -97,6 +97,16 @@ def fit(
     )  # fmt: skip
     context = replace(context, send=remote.send if remote else None)
     preflight(context, path)
+    with owning(path):
+        run = _run_stages(context, path, resume, started)
+    if remote:
+        remote.finish()
+    finish_together()
+    return run
+
+
+def _run_stages(context: Context, path: Path, resume: bool, started: datetime) -> Run:
+    """All that is written, from the recipe to the report."""
     run = _open_run(context, path, resume)
     let_workers_begin()
     for finding in context.findings:
@@ -114,9 +124,6 @@ def fit(
     _write_first_bundle(context, run)
     write_provenance(context, run, started)
     write_results(context, run, predictions)
-    if remote:
-        remote.finish()
-    finish_together()
     return run
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from scanwise.audit.evidence import AuditFinding
-from scanwise.records import Finding, save_findings
+from scanwise.records import Finding, load_findings, save_findings
 from scanwise.reporting import scan_sheets
 from scanwise.reporting.page import render_page
 from scanwise.reporting.provenance import SEVERITIES
@@ -76,6 +76,14 @@ def write_audit_page(
     return folder / layout.AUDIT_PAGE
 
 
+def remove_stale_figures(folder: Path) -> None:
+    """Remove the pictures of an earlier audit, which no finding of this one names."""
+    shown = {finding.figure for finding in load_findings(folder / layout.FINDINGS)}
+    for file in (folder / layout.FIGURES).glob("[0-9][0-9]-*"):
+        if layout.figure_link(file.name) not in shown:
+            file.unlink()
+
+
 def sort_findings(audit_findings: Sequence[AuditFinding]) -> list[AuditFinding]:
     """The gravest first; equals stay in the order of the checks."""
     order = list(SEVERITIES)
@@ -92,7 +100,7 @@ def _draw(folder: Path, index: int, audit_finding: AuditFinding, pixels: Thumbna
         return None
     name = f"{index:02d}-{audit_finding.finding.check.replace('.', '-')}"
     suffix, data = scan_sheets.draw_finding(f"a{index}", audit_finding.picture, pixels)
-    with writing(folder / "figures" / f"{name}.{suffix}") as temporary:
+    with writing(folder / layout.FIGURES / f"{name}.{suffix}") as temporary:
         temporary.write_bytes(data)
     if suffix == "svg":
         return layout.figure_link(f"{name}.svg"), Markup(data.decode())  # noqa: S704 - our own drawing, its texts escaped

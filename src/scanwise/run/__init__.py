@@ -19,88 +19,53 @@ runs/NAME/
 Every name is spelt in `layout`, and nowhere else in scanwise.
 """
 
-import errno
-import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
-from scanwise.errors import RunError, StorageError
+from scanwise.errors import RunError, StorageError, describe_os_error
 from scanwise.migrations import check_format
 from scanwise.run import layout
+from scanwise.run.files import (
+    Saved,
+    is_unwritten,
+    owning,
+    read_json,
+    refuse_foreign,
+    remove_parts,
+    save,
+    sha256_of,
+    write_json,
+    write_text,
+    writing,
+)
 
-
-class Saved(Protocol):
-    """Any value that can write itself to a path."""
-
-    def save(self, path: Path) -> None: ...
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; when the block ends well it takes the name, else nothing is left.
-
-    The block may write a file or make a folder there. A full disk becomes a `StorageError`.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        if path.is_dir() and temporary.is_dir():
-            shutil.rmtree(path)
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise StorageError(
-                f"Cannot write {path}: {error.strerror}. Free some space, or choose another folder; "
-                "what was written before is kept and the run can go on with --resume."
-            ) from error
-        raise
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
-
-
-def save(value: Saved, path: Path) -> None:
-    """Save a record under `path`, whole or not at all."""
-    with writing(path) as temporary:
-        value.save(temporary)
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write a text file, whole or not at all."""
-    with writing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(value: object, path: Path) -> None:
-    """Write JSON, whole or not at all."""
-    write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", path)
-
-
-def read_json(path: Path) -> Any:
-    """Read JSON that scanwise wrote; a damaged file is a `RunError`."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}. Delete it and run the stage again with --resume.") from error
-
-
-def sha256_of(path: Path) -> str:
-    """Hash of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+__all__ = [
+    "PACKAGES",
+    "Fit",
+    "Run",
+    "Saved",
+    "environment",
+    "is_writer",
+    "owning",
+    "processes",
+    "rank",
+    "read_json",
+    "refuse_foreign",
+    "remove_parts",
+    "save",
+    "sha256_of",
+    "spell_time",
+    "write_json",
+    "write_text",
+    "writing",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +139,7 @@ class Run:
         """
         if path.is_file():
             raise RunError(f"{path} is a file; a run needs a folder. Choose another name with --out.")
-        if path.is_dir() and any(path.iterdir()):
+        if path.is_dir() and not is_unwritten(path):
             if not resume:
                 raise RunError(f"{path} already holds a run. Go on with --resume, or choose another name with --out.")
             if not (path / layout.RECIPE).is_file():
@@ -185,7 +150,7 @@ class Run:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StorageError(f"Cannot make the run folder {path}: {error.strerror}.") from error
+            raise StorageError(f"Cannot make the run folder {path}: {describe_os_error(error) or error}") from error
         return cls(path)
 
     @classmethod

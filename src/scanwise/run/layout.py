@@ -18,6 +18,7 @@ AUDIT_PAGE = "audit.html"
 CHECKLISTS = "checklists.html"
 MODEL_CARD = "model_card.md"
 CHECKSUMS = "SHA256SUMS"
+LOCK = ".scanwise.lock"  # held by the process that writes the folder
 
 # folders
 TABLES = "tables"
@@ -26,6 +27,8 @@ HEATMAPS = "heatmaps"
 FITS = "fits"
 BUNDLE = "bundle"
 EXTERNAL = "external"
+NESTED = "nested"  # of cross-validation
+RETRAINED = "retrained"  # for the checks of heatmaps
 
 # tables/
 PREDICTIONS = "predictions.csv"

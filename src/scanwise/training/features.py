@@ -6,12 +6,14 @@
            validation_0.f16
 
 Maps with height and width have their channels last, as the network computes them and the head reads them.
-Each file is written atomically, so that a training that was killed resumes with those that exist.
+Each file is written atomically and ends in a checksum, so that a training that was killed resumes with those that are whole.
 """
 
 import hashlib
 import logging
+import math
 import shutil
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scanwise.cohort.store import Store
-from scanwise.errors import TrainingError
+from scanwise.errors import RunError, TrainingError
 from scanwise.models import Network
 from scanwise.recipe import Augment
 from scanwise.records import FloatArray, IntArray
@@ -34,6 +36,7 @@ from scanwise.training.sampling import derive_seed
 log = logging.getLogger("scanwise")
 
 Float16Array = NDArray[np.float16]
+CHECK, BLOCK = 4, 2**24
 VIEW = -1  # separates the seeds of views from those of epochs
 
 
@@ -161,14 +164,28 @@ def _pool(maps: Tensor) -> Tensor:
 
 
 def _cache_side(folder: Path, name: str, side: RecomputedFeatures, shape: list[int], batch: int) -> CachedFeatures:
-    files = [folder / f"{name}_{view}.f16" for view in range(side.views)]
+    files, dims = [folder / f"{name}_{view}.f16" for view in range(side.views)], (len(side), *shape)
     for view, file in enumerate(files):
-        if not file.is_file():
+        if not _is_whole(file, 2 * math.prod(dims)):
+            check = 0
             with writing(file) as temporary, temporary.open("wb") as out:
                 for rows in _chunks(len(side), batch):
-                    out.write(_to_half(side.read(view, rows)).tobytes())  # no memory map: a full disk must be an error
-    dims = (len(side), *shape)
+                    maps = _to_half(side.read(view, rows)).tobytes()
+                    out.write(maps)  # no memory map: a full disk must be an error
+                    check = zlib.crc32(maps, check)
+                out.write(check.to_bytes(CHECK))
     return CachedFeatures(tuple(np.memmap(file, np.float16, "c", shape=dims) for file in files))
+
+
+def _is_whole(file: Path, size: int) -> bool:
+    """Whether a file has so many bytes, and those that were written."""
+    if not file.is_file() or file.stat().st_size != size + CHECK:
+        return False
+    check = 0
+    with file.open("rb") as opened:
+        while part := opened.read(min(BLOCK, size - opened.tell())):
+            check = zlib.crc32(part, check)
+        return opened.read(CHECK) == check.to_bytes(CHECK)
 
 
 def _to_half(maps: Tensor) -> Float16Array:
@@ -187,7 +204,10 @@ def _chunks(count: int, batch: int) -> Iterator[IntArray]:
 
 
 def _is_current(folder: Path, about: dict[str, Any]) -> bool:
-    return (folder / "about.json").is_file() and read_json(folder / "about.json") == about
+    try:
+        return bool(read_json(folder / "about.json") == about)
+    except RunError:  # none, or a damaged one
+        return False
 
 
 def _key(sides: dict[str, RecomputedFeatures], backbone: str) -> str:

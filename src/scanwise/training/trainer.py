@@ -23,7 +23,7 @@ from scanwise.errors import RunError, TrainingError
 from scanwise.models import Network, dry_run, weights
 from scanwise.recipe import Recipe, Tracking, Train
 from scanwise.records import IntArray, StrArray
-from scanwise.run import Fit, is_writer
+from scanwise.run import Fit, is_writer, remove_parts
 from scanwise.training import distributed, features
 from scanwise.training.checkpoints import BEST, LAST, AtomicCheckpointIO, checkpoint_weights
 from scanwise.training.history import HistoryCallback
@@ -134,8 +134,7 @@ def train_network(
     started = time.perf_counter()
     distributed.join_processes()
     if is_writer():
-        for stale in fit.path.rglob(".*.part"):  # of a process that was killed
-            stale.unlink()
+        remove_parts(fit.path)
     if not section.epochs:
         if is_writer():
             weights.save_weights(network, fit.model)

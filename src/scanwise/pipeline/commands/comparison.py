@@ -260,8 +260,7 @@ def write_comparison(result: RunComparison, folder: Path) -> Path:
     Raises:
         RunError: if the folder holds something that is no comparison.
     """
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / layout.COMPARISON).is_file():
-        raise RunError(f"{folder} holds files that no comparison wrote. Choose another folder with --out.")
+    run.refuse_foreign(folder, layout.COMPARISON, "comparison")
     systems = [
         (m.model, len(result.systems[m.model]), m.unit, m.name, m.value, m.low, m.high, m.count, *result.spreads[m.model, m.name])
         for m in result.metrics
@@ -272,13 +271,14 @@ def write_comparison(result: RunComparison, folder: Path) -> Path:
     ]
     pairs = [tuple(getattr(row, name) for name in MCNEMAR) for row in result.discordances]
     ranks = [(row.metric, row.name, row.value, row.rank, row.low, row.high, row.best) for row in result.ranks]
-    write_table(SYSTEMS, systems, folder / layout.COMPARISON)
-    write_table(DIFFERENCES, gaps, folder / layout.DIFFERENCES)
-    write_table(MCNEMAR, pairs, folder / layout.MCNEMAR)
-    write_table(RANKING, ranks, folder / layout.RANKING)
     text = page.build_comparison_page(
         result.unit, result.notes, {name: len(parts) for name, parts in result.systems.items()}, result.metrics,
         result.spreads, result.differences, result.discordances, result.ranks,
     )  # fmt: skip
-    run.write_text(text, folder / layout.COMPARISON_PAGE)
+    with run.owning(folder):
+        write_table(SYSTEMS, systems, folder / layout.COMPARISON)
+        write_table(DIFFERENCES, gaps, folder / layout.DIFFERENCES)
+        write_table(MCNEMAR, pairs, folder / layout.MCNEMAR)
+        write_table(RANKING, ranks, folder / layout.RANKING)
+        run.write_text(text, folder / layout.COMPARISON_PAGE)
     return folder / layout.COMPARISON_PAGE

@@ -133,7 +133,8 @@ def _judge(
     )
     folded = CrossValidation(out, dict(candidates), tuple(choices), tuple(results))
     if run.is_writer():
-        _write(folded, whole, criterion, "subject" if unit_index else "scan", cohort.subjects_known)
+        with run.owning(out / layout.NESTED):
+            _write(folded, whole, criterion, "subject" if unit_index else "scan", cohort.subjects_known)
     return folded
 
 
@@ -195,7 +196,7 @@ def _answers(folder: Run, fit: Fit) -> ModelPredictions:
 
 
 def _write(result: CrossValidation, whole: ModelPredictions, criterion: str, unit: str, subjects_known: bool) -> None:
-    folder = Run(result.folder / "nested")
+    folder = Run(result.folder / layout.NESTED)
     with run.writing(folder.metrics) as temporary:
         save_metrics(result.metrics, temporary)
     rows = [

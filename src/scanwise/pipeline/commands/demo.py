@@ -6,7 +6,7 @@ from pathlib import Path
 
 from scanwise import bundle, pipeline, pooling, risk
 from scanwise.records import Logits, load_metrics
-from scanwise.run import Run
+from scanwise.run import Run, owning
 
 log = logging.getLogger("scanwise")
 
@@ -31,7 +31,8 @@ def run_demo(out: Path, *, seed: int = 0, device: str = "auto", threads: int = 0
     log.info(
         "drawing %d scans of %d synthetic subjects", phantom_spec.subjects * phantom_spec.slices, phantom_spec.subjects
     )
-    phantom_files.write_phantoms(out / "cohort", phantom_spec, progress=progress)
+    with owning(out):
+        phantom_files.write_phantoms(out / "cohort", phantom_spec, progress=progress)
     folder = pipeline.fit(
         "demo",
         data=out / "cohort" / "scans",

@@ -274,7 +274,18 @@ def _answer(
 
 
 def write_external_validation(result: ExternalValidation, folder: Path) -> Path:
-    """Write metrics, tables, findings and the page of an external validation into a folder of their own."""
+    """Write metrics, tables, findings and the page of an external validation into a folder of their own.
+
+    Raises:
+        RunError: if the folder holds something that is no external validation.
+    """
+    run.refuse_foreign(folder, layout.EXTERNAL_PAGE, "external validation")
+    with run.owning(folder):
+        _write_files(result, folder)
+    return folder / layout.EXTERNAL_PAGE
+
+
+def _write_files(result: ExternalValidation, folder: Path) -> None:
     with run.writing(folder / layout.METRICS) as temporary:
         save_metrics(result.metrics, temporary)
     with run.writing(folder / layout.FINDINGS) as temporary:
@@ -301,4 +312,3 @@ def write_external_validation(result: ExternalValidation, folder: Path) -> Path:
         ),
         folder / layout.EXTERNAL_PAGE,
     )  # fmt: skip
-    return folder / layout.EXTERNAL_PAGE

@@ -1,7 +1,6 @@
 """The audit: read the scans, recover subjects where they are not given, run the checks, write the result."""
 
 import logging
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from scanwise.cohort.decoding.pixels import Pixels
 from scanwise.cohort.layouts import manifests
 from scanwise.cohort.listing import Listing
 from scanwise.csv_files import write_csv
-from scanwise.errors import DataError, LeakageError, RunError
+from scanwise.errors import DataError, LeakageError
 from scanwise.pipeline.context import AuditResult
 from scanwise.recipe import Recipe
 from scanwise.records import Cohort, Finding, IntArray, Split
@@ -200,14 +199,15 @@ def write_audit(result: AuditResult, folder: Path) -> Path:
     Raises:
         RunError: if the folder holds something that is no audit.
     """
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / layout.FINDINGS).is_file():
-        raise RunError(f"{folder} holds files that no audit wrote. Choose another folder with --out.")
-    shutil.rmtree(folder / "figures", ignore_errors=True)
-    cohort = result.evidence.cohort
-    if result.evidence.subject is not None:
-        rows = zip(cohort.path.tolist(), result.evidence.subject.tolist(), strict=True)
-        write_csv(("path", "subject"), rows, folder / layout.SUBJECTS)
-    return write_audit_files(result, folder)
+    run.refuse_foreign(folder, layout.FINDINGS, "audit")
+    with run.owning(folder):
+        cohort = result.evidence.cohort
+        if result.evidence.subject is not None:
+            rows = zip(cohort.path.tolist(), result.evidence.subject.tolist(), strict=True)
+            write_csv(("path", "subject"), rows, folder / layout.SUBJECTS)
+        written = write_audit_files(result, folder)
+        page.remove_stale_figures(folder)
+    return written
 
 
 def write_audit_files(result: AuditResult, folder: Path) -> Path:

@@ -285,7 +285,7 @@ def _retrained(context: Context, folder: Run, split: Split) -> dict[str, Fit]:
     )
     seeded = replace(context, recipe=context.recipe.model_copy(update={"seed": context.recipe.seed + 1}), send=None)
     for name, other in (("labels", shuffled), ("seed", seeded)):
-        fit_dir = Fit(folder.path / "retrained" / name, split.protocol, split.fold)
+        fit_dir = Fit(folder.path / layout.RETRAINED / name, split.protocol, split.fold)
         log.info("training once more for the checks of heatmaps: %s", name)
         train_fit(other, fit_dir, split)
         fit_dirs[name] = fit_dir
