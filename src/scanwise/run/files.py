@@ -233,7 +233,7 @@ def _remove(path: Path) -> None:
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Give two paths each second's name in one step; False where the system or the file system cannot."""
+    """Give two paths each other's name in one step; False where the system or the file system cannot."""
     call = _exchange_call()
     return call is not None and call(os.fsencode(first), os.fsencode(second)) == 0
 
