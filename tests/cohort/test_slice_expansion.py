@@ -118,6 +118,19 @@ def test_a_volume_becomes_its_slices_and_they_can_be_read(tmp_path: Path) -> Non
         assert isinstance(readers.read_file(tmp_path / place, Data(size=16)), readers.DecodedScan)
 
 
+def test_a_doubtful_axis_is_said_once_with_its_files(tmp_path: Path) -> None:
+    for name in "abcd":
+        write_nifti(tmp_path / f"{name}.nii", VOLUME[:, :1] if name == "d" else VOLUME, np.diag([1, 5, 1, 1]))
+    given = listed(tmp_path, "a.nii", "b.nii#003", "b.nii#004", "c.nii", "d.nii", remarks=("an earlier one",))
+    found, _ = expand_slices(given, Data())
+    assert found.remarks == (
+        "an earlier one",
+        "Thickest along the coronal axis, so probably acquired as coronal slices, but cut into axial ones; set data.axis "
+        "to coronal to see them as acquired: 3 volumes (a.nii, b.nii, c.nii).",
+        "One coronal slice, and shown so although data.axis is axial: 1 volume (d.nii).",
+    )
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [

@@ -22,6 +22,7 @@ from scanwise.cohort.decoding.readers import HEAD, kind_of, workers
 from scanwise.cohort.listing import Listing, first, texts
 from scanwise.cohort.pseudonyms import Pseudonyms
 from scanwise.errors import DataError
+from scanwise.phrases import count_of
 from scanwise.recipe import Data
 from scanwise.records import IntArray
 
@@ -39,10 +40,12 @@ class FileContents:
     Attributes:
         count: of its slices or frames; a file of one is known by its path alone.
         columns: of one value for all, or one a slice.
+        remark: what is doubtful of how it was read; "" if nothing is.
     """
 
     count: int = 1
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    remark: str = ""
 
 
 def expand_slices(listing: Listing, settings: Data, *, progress: bool = False) -> tuple[Listing, IntArray]:
@@ -75,8 +78,23 @@ def expand_slices(listing: Listing, settings: Data, *, progress: bool = False) -
             names.append(_name(slice_names.file_of_scan(path) if index is not None else path, wanted, contents.count))
             columns.append({name: values[min(wanted, len(values) - 1)] for name, values in contents.columns.items()})
     _refuse_twice(names)
-    scans = replace(listing.take(np.array(rows, dtype=np.int64)), path=texts(names), unused=(*listing.unused, *unused))
+    remarks = (*listing.remarks, *_remarks(listing.path.tolist(), [opened[file] for file, _ in located]))
+    scans = replace(
+        listing.take(np.array(rows, dtype=np.int64)),
+        path=texts(names),
+        unused=(*listing.unused, *unused),
+        remarks=remarks,
+    )
     return _with_columns(scans, columns), np.array(rows, dtype=np.int64)
+
+
+def _remarks(paths: Sequence[str], contents: Sequence[FileContents | str]) -> list[str]:
+    """One sentence a remark, with the files that it is of."""
+    files: dict[str, dict[str, None]] = {}
+    for path, content in zip(paths, contents, strict=True):
+        if not isinstance(content, str) and content.remark:
+            files.setdefault(content.remark, {})[slice_names.file_of_scan(path)] = None
+    return [f"{remark}: {count_of(len(of), 'volume')} ({first(list(of))})." for remark, of in files.items()]
 
 
 def names_of(file: Path, settings: Data) -> list[str]:
@@ -132,7 +150,8 @@ def _open(file: Path, settings: Data, pseudonyms: Callable[[], Pseudonyms]) -> F
                 return FileContents()
             kind = kind_of(opened.read(HEAD))
         if kind == "nifti":
-            return FileContents(nifti.count_slices(file, settings))
+            summary = nifti.read_summary(file, settings)
+            return FileContents(summary.count, remark=summary.remark)
         if kind == "dicom":
             header = dicom.read_header(file, pseudonyms())
             return FileContents(header.frames, header.columns)

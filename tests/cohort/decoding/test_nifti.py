@@ -70,7 +70,7 @@ def test_every_way_of_storing_a_volume_gives_the_same_slices(
     other = write_nifti(tmp_path / "other.nii.gz", turned, affine)
     for axis, count in (("axial", 5), ("coronal", 8), ("sagittal", 6)):
         settings = Data(percentiles=WHOLE, axis=axis)
-        assert nifti.count_slices(other, settings) == count
+        assert nifti.read_summary(other, settings).count == count
         for index in (0, count - 1):
             np.testing.assert_array_equal(cut(other, index, axis=axis), cut(plain, index, axis=axis))
 
@@ -92,6 +92,81 @@ def test_a_header_that_says_nothing_of_places_is_taken_as_it_is(tmp_path: Path) 
     file.write_bytes(bytes(header))
     assert not nibabel.load(file).affine[:3].any()
     assert cut(file, 0).shape == (8, 6)
+
+
+def with_sform(file: Path, rows: np.ndarray, code: int = 1) -> Path:
+    """The file with other rows of its sform, which nibabel would not write."""
+    header = bytearray(file.read_bytes())
+    struct.pack_into("<h", header, 254, code)
+    struct.pack_into("<12f", header, 280, *rows.ravel().tolist())
+    file.write_bytes(bytes(header))
+    return file
+
+
+TURNED = np.array([[0, 0, -2.0, 4], [3.0, 0, 0, 5], [0, 4.0, 0, 6], [0, 0, 0, 1]])  # axes: front, top, left
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2], [0], [1], [2]])
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_an_sform_that_spans_no_space_gives_way_to_the_qform(tmp_path: Path, rows: list[int], value: float) -> None:
+    image = nibabel.Nifti1Image(ramp(), TURNED)
+    image.set_qform(TURNED, 1)
+    image.to_filename(tmp_path / "plain.nii")
+    image.to_filename(tmp_path / "x.nii")
+    broken = TURNED[:3].copy()
+    broken[rows] = value
+    file = with_sform(tmp_path / "x.nii", broken)
+    assert nifti.read_summary(file, Data()).count == 8
+    for axis in nifti.AXES:
+        np.testing.assert_array_equal(cut(file, 1, axis=axis), cut(tmp_path / "plain.nii", 1, axis=axis))
+    found = nifti.affine_of(nibabel.load(file))
+    assert found is not None
+    np.testing.assert_allclose(found, TURNED, atol=1e-5)
+
+
+def test_an_sform_that_says_something_goes_before_the_qform(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(ramp(), TURNED)
+    image.set_qform(np.eye(4), 1)
+    image.to_filename(tmp_path / "x.nii")
+    np.testing.assert_array_equal(nifti.affine_of(nibabel.load(tmp_path / "x.nii")), TURNED)
+
+
+# --- one slice ---
+
+
+@pytest.mark.parametrize(("name", "shape"), [("sagittal", (1, 8, 5)), ("coronal", (6, 1, 5)), ("axial", (6, 8, 1))])
+@pytest.mark.parametrize("axis", ["sagittal", "coronal", "axial"])
+def test_where_an_axis_has_length_one_the_volume_is_one_slice(
+    tmp_path: Path, name: str, shape: tuple[int, int, int], axis: str
+) -> None:
+    file = write_nifti(tmp_path / "x.nii", ramp(shape))
+    summary = nifti.read_summary(file, Data(axis=axis))
+    assert summary.count == 1
+    assert (summary.remark == "") == (axis == name)
+    np.testing.assert_array_equal(cut(file, None, axis=axis), cut(file, None, axis=name))
+    assert cut(file, None, axis=axis).shape == tuple(length for length in shape if length > 1)[::-1]
+
+
+def test_one_coronal_picture_is_one_coronal_slice(tmp_path: Path) -> None:
+    """60 × 80 × 1, columns to the left and rows to the feet: shown as it is stored, not cut into 80 lines."""
+    stored = np.random.default_rng(0).integers(0, 999, (60, 80, 1)).astype(np.int16)
+    coronal = np.array([[-1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+    file = write_nifti(tmp_path / "x.nii", stored, coronal)
+    summary = nifti.read_summary(file, Data())
+    assert summary.count == 1
+    assert summary.remark == "One coronal slice, and shown so although data.axis is axial"
+    np.testing.assert_allclose(cut(file, None), shades(stored[:, :, 0].T, stored), atol=1)
+
+
+def test_an_axis_that_was_probably_not_acquired_is_said(tmp_path: Path) -> None:
+    thick = write_nifti(tmp_path / "x.nii", ramp(), np.diag([1, 6, 1, 1]))
+    assert nifti.read_summary(thick, Data()).remark == (
+        "Thickest along the coronal axis, so probably acquired as coronal slices, but cut into axial ones; set data.axis "
+        "to coronal to see them as acquired"
+    )
+    assert not nifti.read_summary(thick, Data(axis="coronal")).remark
+    for sides in ([1, 1, 1, 1], [1, 1.9, 1, 1], [3, 3, 1, 1]):
+        assert not nifti.read_summary(write_nifti(tmp_path / "y.nii", ramp(), np.diag(sides)), Data()).remark
 
 
 @pytest.mark.parametrize(("axis", "size"), [("axial", (8, 6)), ("coronal", (25, 6)), ("sagittal", (25, 8))])
@@ -162,7 +237,7 @@ def test_of_volumes_over_time_the_first_is_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(6, 8), (6, 8, 1), (6, 8, 1, 1), (6, 8, 1, 1, 1)])
 def test_a_single_slice_needs_no_number(tmp_path: Path, shape: tuple[int, ...]) -> None:
     file = write_nifti(tmp_path / "x.nii", ramp(shape))
-    assert nifti.count_slices(file, Data()) == 1
+    assert nifti.read_summary(file, Data()).count == 1
     assert cut(file, None).shape == (8, 6)
 
 
@@ -182,6 +257,21 @@ def test_colours_and_complex_numbers_are_refused(tmp_path: Path) -> None:
     colours = np.zeros((4, 4, 4), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
     for voxels in (colours, np.zeros((4, 4, 4), np.complex64)):
         assert "one number a voxel" in refusal(write_nifti(tmp_path / "x.nii", voxels))
+
+
+def test_a_type_of_voxels_that_there_is_not_and_a_surface_are_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = write_nifti(tmp_path / "x.nii", ramp())
+    header = bytearray(file.read_bytes())
+    struct.pack_into("<h", header, 68, 3002)
+    file.write_bytes(bytes(header))
+    assert "CIFTI" in refusal(file)
+    assert "damaged" not in refusal(file)
+    struct.pack_into("<hh", header, 68, 0, 77)
+    file.write_bytes(bytes(header))
+    assert "type of voxels" in refusal(file)
+    assert not capfd.readouterr().err
 
 
 def test_a_pair_of_header_and_image_is_told_apart(tmp_path: Path) -> None:
@@ -257,7 +347,7 @@ def claiming(file: Path, *shape: int, gz: bool = False) -> Path:
 def test_a_bomb_is_refused_from_its_header(tmp_path: Path, shape: tuple[int, ...], gz: bool) -> None:
     file = claiming(tmp_path / "x.nii", *shape, gz=gz)
     with pytest.raises(UnreadableScan, match="claims"):
-        nifti.count_slices(file, Data())
+        nifti.read_summary(file, Data())
     assert "claims" in refusal(file, 0)
 
 
@@ -277,7 +367,7 @@ def test_damage_anywhere_is_a_reason_and_never_a_crash(tmp_path: Path, gz: bool)
             damaged[place] = random.integers(256)
         file.write_bytes(gzip.compress(bytes(damaged)) if gz else bytes(damaged))
         try:
-            nifti.count_slices(file, Data())
+            nifti.read_summary(file, Data())
         except UnreadableScan as reason:
             outcomes.add("refused")
             assert str(reason)  # noqa: PT017
@@ -290,4 +380,4 @@ def test_counting_reads_no_voxels(tmp_path: Path) -> None:
     """A header alone suffices, as for the first bytes of a large file."""
     file = write_nifti(tmp_path / "x.nii", ramp())
     file.write_bytes(file.read_bytes()[:352])
-    assert nifti.count_slices(file, Data(axis="sagittal")) == 6
+    assert nifti.read_summary(file, Data(axis="sagittal")).count == 6

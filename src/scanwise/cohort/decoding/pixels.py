@@ -1,5 +1,6 @@
 """Common ground of all decoders: pixels, slices, files, and the error that quarantines one."""
 
+import logging
 import re
 import stat
 import warnings
@@ -35,12 +36,13 @@ class UnreadableScan(Exception):  # noqa: N818 - it never leaves the cohort room
     """A file that is not a scan; the message is the reason."""
 
 
-def hush(package: str) -> None:
-    """Keep the warnings of a package that decodes off the terminal and logs: they are in words of the file, which may be
-    a name, and what they warn of is decided here."""
+def hush(package: str, log: str = "") -> None:
+    """Keep what a package that decodes warns of off the terminal and logs: it is in words of the file, which may be a name,
+    and what follows from it is decided here."""
     wanted = ("ignore", None, Warning, re.compile(rf"{package}\."), 0)
     if wanted not in warnings.filters:
         warnings.filterwarnings("ignore", category=Warning, module=rf"{package}\.")
+    logging.getLogger(log or package).setLevel(logging.CRITICAL + 1)
 
 
 def open_file(file: Path) -> BufferedReader:

@@ -73,7 +73,7 @@ class VoxelGrid:
         import nibabel
 
         if self.volume is not None:
-            image = nibabel.Nifti1Image(_placed(self.volume, aligned), self.volume.image.affine)  # type: ignore[no-untyped-call]
+            image = nibabel.Nifti1Image(_placed(self.volume, aligned), nifti.affine_of(self.volume.image))  # type: ignore[no-untyped-call]
         elif np.isfinite(self.affine).all():
             image = nibabel.Nifti1Image(aligned.T[:, :, None], self.affine)  # type: ignore[no-untyped-call]
         else:
@@ -108,10 +108,8 @@ def _of_volume(path: Path, index: int, settings: Data) -> VoxelGrid:
 
     image: Any = nibabel.load(path)
     turned, shape = nifti.orientation_of(image), (*image.shape[:3], 1, 1)[:3]
-    canonical = [0, 0, 0]
-    for length, position in zip(shape, turned[:, 0].astype(int), strict=True):
-        canonical[position] = length
-    axis = nifti.AXES[settings.axis]
+    canonical = nifti.canonical_shape(image)
+    axis = nifti.cutting_axis(canonical, settings)
     across, along = (position for position in range(3) if position != axis)
     width, height = canonical[across], canonical[along]
     # Shown, a slice is turned by half: its first column is the rightmost, its first row the foremost or topmost.
@@ -120,9 +118,10 @@ def _of_volume(path: Path, index: int, settings: Data) -> VoxelGrid:
     shown[along, [1, 3]] = -1, height - 1
     shown[axis, [2, 3]] = 1, index
     shown[3, 3] = 1
-    affine = image.affine @ inv_ornt_aff(turned, shape) @ shown  # type: ignore[no-untyped-call]
+    original = nifti.affine_of(image)
+    affine = np.full((4, 4), np.nan) if original is None else original @ inv_ornt_aff(turned, shape) @ shown  # type: ignore[no-untyped-call]
     fitted = nifti.shown_size(canonical, image, settings)
-    volume = NiftiVolume(image, (canonical[0], canonical[1], canonical[2]), axis, index)
+    volume = NiftiVolume(image, canonical, axis, index)
     return VoxelGrid(height, width, fitted, np.asarray(affine, dtype=np.float64), volume)
 
 
