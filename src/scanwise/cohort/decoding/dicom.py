@@ -211,7 +211,7 @@ def _refuse_gaps(header: "Dataset") -> None:
     if not text(header, "PhotometricInterpretation"):
         missing.append("PhotometricInterpretation")
     if missing:
-        raise UnreadableScan(f"its header lacks {' and '.join(missing)}; export the file again with all of its header")
+        raise UnreadableScan(f"its header lacks {', '.join(missing)}; export the file again with all of its header")
 
 
 def _refuse_short(header: "Dataset", frames: int, there: int) -> None:
