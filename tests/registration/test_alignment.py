@@ -130,3 +130,11 @@ def test_noise_takes_away_what_it_drowns() -> None:
     noisy = one + np.random.default_rng(0).normal(0, 10, one.shape).astype(np.float32)
     masks = one > 10
     assert 0.5 < explained_detail(one, noisy, masks).mean() < explained_detail(one, one, masks).mean()
+
+
+def test_a_flat_picture_is_explained_by_nothing() -> None:
+    one = sample_images(scans(4), np.repeat(POSE[None], 4, axis=0), canonical_grid(48))
+    flat = 235 + 0.02 * (one - one.mean())
+    everywhere = np.ones(one.shape, dtype=np.bool_)
+    for left, right in ((flat, one), (one, flat), (flat, flat)):
+        assert explained_detail(left, right, everywhere).tolist() == [0, 0, 0, 0]

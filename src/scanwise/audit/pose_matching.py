@@ -18,8 +18,8 @@ SIDE = 48
 COMPONENTS = 256
 BLOCK = 512
 """Pairs aligned at once."""
-ZOOM = (0.4, 2.5)
-"""Allowed zoom between two scans. Without limits, noise is aligned to a single flat spot, where everything agrees."""
+ZOOM = (0.5, 2.0)
+"""Allowed zoom between two scans, in every direction. Without limits, noise is aligned to a single flat spot, where everything agrees."""
 OVERLAP, FEWEST = 0.5, 0.1
 """Share of the body of the first scan, and of the canonical picture, that both must show; a body fills half of that picture."""
 CORNERS = np.array([[-0.4, -0.4, 0.4, 0.4], [-0.4, 0.4, -0.4, 0.4]], dtype=np.float32)
@@ -61,10 +61,10 @@ class PoseNormalisedScans:
         return registration.sample_images(self.small[rows].astype(np.float32), poses, registration.canonical_grid(side))
 
     def mask(self, rows: IntArray, poses: FloatArray, side: int) -> BoolArray:
-        return (
-            registration.sample_images(self.masks[rows].astype(np.float32), poses, registration.canonical_grid(side))
-            > 0.5
-        )
+        """(B, side²) the body, as far as the scan shows it: beyond its content frame nothing is known."""
+        grid = registration.canonical_grid(side)
+        body = registration.sample_images(self.masks[rows].astype(np.float32), poses, grid) > 0.5
+        return np.asarray(body & registration.inside_frame(self.boxes[rows], poses, grid))
 
 
 def _halved(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -141,10 +141,11 @@ def align_pairs(
         both = body & scans.mask(second, aligned, side)
         transform[block] = _between(own, aligned)
         enough = both.mean(axis=1) >= np.maximum(OVERLAP * body.mean(axis=1), FEWEST)
-        valid = _valid_zoom(transform[block]) & enough
+        moved = np.linalg.norm(_corners(own) - _corners(aligned), axis=1).max(axis=1)
+        valid = _valid_zoom(transform[block]) & (moved <= np.sqrt(2) * scans.small.shape[1]) & enough
         explained = registration.explained_detail(fixed, scans.picture(second, aligned, side), both)
         similarity[block] = np.where(valid, explained, 0)
-        displacement[block] = 2 * np.linalg.norm(_corners(own) - _corners(aligned), axis=1).max(axis=1)
+        displacement[block] = 2 * moved
     return CopyPairs(rows, similarity, displacement, transform)
 
 
@@ -153,9 +154,9 @@ def _corners(poses: FloatArray) -> FloatArray:
 
 
 def _valid_zoom(transform: FloatArray) -> BoolArray:
-    """(B,) whether transforms zoom within `ZOOM`."""
-    size = np.sqrt(np.abs(np.linalg.det(transform[:, :, :2])))
-    return np.asarray((size >= ZOOM[0]) & (size <= ZOOM[1]))
+    """(B,) whether transforms zoom within `ZOOM` in every direction."""
+    sizes = np.linalg.svd(transform[:, :, :2], compute_uv=False)
+    return np.asarray((sizes[:, 1] >= ZOOM[0]) & (sizes[:, 0] <= ZOOM[1]))
 
 
 def _between(own: FloatArray, other: FloatArray) -> FloatArray:

@@ -23,6 +23,8 @@ BOX = 7
 """Side of the box filter, in pixels of the canonical picture."""
 BINS = 24
 """Gray values of the piecewise linear map from the gray values of one picture to those of another."""
+LEAST_DETAIL = 1.5
+"""Fine detail of a picture, in gray values (root mean square), below which it is flat: anything explains a flat picture."""
 STEP = 0.3
 """Largest change of a coefficient in one iteration."""
 
@@ -192,6 +194,8 @@ def _compose(poses: FloatArray, change: FloatArray) -> FloatArray:
 def explained_detail(left: FloatArray, right: FloatArray, masks: BoolArray) -> FloatArray:
     """(B,) share of the fine detail of a picture that the other one explains, in the better of both directions; 1 is all.
 
+    0 where either picture has hardly any detail: such pictures have no likeness.
+
     The other picture may be brighter, of another contrast or gamma, or saturated: residuals are measured after the best
     function of its gray values (the correlation ratio, Roche et al. 1998). Fine detail is the difference from a box blur of
     seven pixels, so that shading has no effect.
@@ -206,7 +210,9 @@ def explained_detail(left: FloatArray, right: FloatArray, masks: BoolArray) -> F
         len(left), -1
     )
     weight = eroded.astype(np.float32)
-    return np.maximum(_explained(left, right, weight), _explained(right, left, weight))
+    details = [((_detail(picture) * weight) ** 2).sum(axis=1) for picture in (left, right)]
+    enough = np.minimum(*details) >= LEAST_DETAIL**2 * np.maximum(weight.sum(axis=1), 1)
+    return np.where(enough, np.maximum(_explained(left, right, weight), _explained(right, left, weight)), 0)
 
 
 def _explained(target: FloatArray, source: FloatArray, weight: FloatArray) -> FloatArray:
