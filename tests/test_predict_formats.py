@@ -71,6 +71,39 @@ def test_from_the_command_line(whole: Whole, files: Path, scanwise: Command) -> 
     assert "junk" in said.err
 
 
+def test_a_manifest_gives_back_its_paths_as_they_were_given(whole: Whole, files: Path, scanwise: Command) -> None:
+    folder = files / "deep"
+    folder.mkdir()
+    scan = write_dicom(folder / "two", FRAMES[0], PatientID="x")
+    given = [str(files / "one"), "./deep/two", "deep/../many", str(files / "a.nii.gz")]
+    table = files / "scans.csv"
+    table.write_text("path\n" + "\n".join(given) + "\n")
+    who = files / "who.csv"
+    who.write_text("path,subject\n" + "\n".join(f"{path},p" for path in given) + "\n")
+    said = scanwise(
+        "predict", whole.run.path, "--manifest", table, "--subject", who, "--format", "csv", "--device", "cpu"
+    )
+    rows = list(csv.DictReader(io.StringIO(said.out)))
+    slices = [
+        *(f"deep/../many#{index:03d}" for index in range(3)),
+        *(f"{files}/a.nii.gz#{index:03d}" for index in range(5)),
+    ]
+    assert [row["path"] for row in rows] == [given[0], given[1], *slices]
+    assert {row["subject"] for row in rows} == {"p"}
+    table.write_text(f"path\n{scan}\n")
+    alone = scanwise("predict", whole.run.path, "--manifest", table, "--format", "csv", "--device", "cpu")
+    assert next(csv.DictReader(io.StringIO(alone.out)))["path"] == str(scan)
+
+
+def test_rows_of_the_table_can_be_told_apart(whole: Whole, files: Path, scanwise: Command) -> None:
+    ends = "with-a-long-name-that-is-all-the-same-for-everybody"
+    for name in ("p001", "p002"):
+        write_dicom(files / "more" / f"{name}-{ends}", FRAMES[0])
+    said = scanwise("predict", whole.run.path, files / "more", "--device", "cpu")
+    assert "p001-" in said.out
+    assert "p002-" in said.out
+
+
 def test_headers_tell_who_is_who_and_no_name_gets_out(whole: Whole, files: Path, scanwise: Command) -> None:
     (files / "a.nii.gz").unlink()
     said = scanwise("predict", whole.run.path, files, "--format", "json", "--device", "cpu")

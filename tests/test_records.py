@@ -35,6 +35,7 @@ COHORT = Cohort(
     groups={"site": np.array(["north", "", "south"]), "sex": np.array(["f", "m", "f"])},
     text=np.array(["", "two\nlines, a comma", '"']),
     given=np.array(["train", "", "test"]),
+    spelling=np.array(["Sick", "healthy", "SICK"]),
 )
 LOGITS = Logits(
     logits=np.arange(12, dtype=np.float32).reshape(3, 2, 2),

@@ -17,8 +17,8 @@ from scanwise.audit.evidence import (
     CopyPairs,
     Evidence,
     PairSheet,
+    caption_names,
     make_finding,
-    short_file_name,
 )
 from scanwise.audit.pose_matching import (
     SIDE,
@@ -153,9 +153,11 @@ def _report_copies(evidence: Evidence, copies: CopyPairs, name: str, severity: S
     )
     shown = copies.take(np.arange(min(SHOWN, len(copies))))
 
+    names = caption_names(cohort, shown.rows)
+
     def caption(row: int) -> str:
         prefix = "" if side is None else str(side[row])
-        return f"{prefix} {cohort.classes[cohort.labels[row]]} {short_file_name(cohort.path[row])}".strip()
+        return f"{prefix} {cohort.classes[cohort.labels[row]]} {names[row]}".strip()
 
     captions = tuple(
         f"{describe_transform(shown, pair)}: {caption(left)} = {caption(right)}"

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from scanwise.audit.evidence import AuditFinding, Evidence, PairSheet, make_finding, short_file_name
+from scanwise.audit.evidence import AuditFinding, Evidence, PairSheet, caption_names, make_finding
 from scanwise.phrases import count_of
 from scanwise.records import Cohort, FloatArray, IntArray, Severity, Split
 from scanwise.registration import nearest_neighbours
@@ -116,8 +116,10 @@ def _report_groups(evidence: Evidence, groups: Sequence[IntArray], kind: str, re
 def _pair_sheet(cohort: Cohort, side: NDArray[np.str_], groups: Sequence[IntArray]) -> PairSheet:
     rows = [pair for group in groups for pair in pairwise(group.tolist())]
 
+    names = caption_names(cohort, np.array(rows))
+
     def caption(row: int) -> str:
-        return f"{side[row]} {cohort.classes[cohort.labels[row]]} {short_file_name(cohort.path[row])}".strip()
+        return f"{side[row]} {cohort.classes[cohort.labels[row]]} {names[row]}".strip()
 
     return PairSheet(np.array(rows), tuple(f"{caption(left)} = {caption(right)}" for left, right in rows))
 

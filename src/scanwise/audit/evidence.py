@@ -7,10 +7,11 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from scanwise.phrases import short_names
 from scanwise.records import BoolArray, Cohort, Finding, FloatArray, IntArray, Severity, Split, StrArray
 
 NAME_LENGTH = 20
-"""File names of up to so many letters are shown in full in captions."""
+"""Letters of a file name in captions."""
 CONFIDENT = 0.95
 """Confidence from which recovered subjects are used where none are given."""
 
@@ -173,14 +174,14 @@ class AuditFinding:
     picture: FindingPicture | None = None
 
 
-def short_file_name(path: str) -> str:
-    """The file name of a scan for captions, the middle of a long one left out.
-
-    >>> short_file_name("train/mild/2340ed54-235f-b831-ff8d-0c9b4292982.jpg")
-    '2340ed54…982.jpg'
-    """
-    name = path.rpartition("/")[2]
-    return name if len(name) <= NAME_LENGTH else f"{name[:8]}…{name[-7:]}"
+def caption_names(cohort: Cohort, rows: IntArray) -> dict[int, str]:
+    """Short names for captions of these scans, by row: such that scans shown together can be told apart."""
+    shown = np.unique(rows)
+    paths = cohort.path[shown].tolist()
+    files = [path.rpartition("/")[2] for path in paths]
+    return dict(
+        zip(shown.tolist(), short_names(files if len(set(files)) == len(paths) else paths, NAME_LENGTH), strict=True)
+    )
 
 
 def make_finding(

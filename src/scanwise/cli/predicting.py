@@ -8,6 +8,7 @@ import click
 from scanwise.cli.options import hiding, running
 from scanwise.cli.printing import console, make_table, progress, talk
 from scanwise.errors import DataError
+from scanwise.phrases import short_names
 
 if TYPE_CHECKING:
     from scanwise.bundle import BundlePredictions
@@ -82,13 +83,14 @@ def _answer_table(predictions: "Predictions", unit: str) -> Any:
     table.columns[0].justify = table.columns[1].justify = table.columns[3].justify = "left"
     names = predictions.subjects if unit == "subject" else predictions.scans
     deferred = [False] * len(predictions) if predictions.deferred is None else predictions.deferred.tolist()
+    short = short_names([str(name) for name in names], 32)
     for row, best in enumerate(predictions.predicted):
         named = "none"
         if predictions.sets is not None:
             inside = [n for n, within in zip(predictions.classes, predictions.sets[row], strict=True) if within]
             named = ", ".join(inside) or "(empty)"
         table.add_row(
-            _shorten(str(names[row])),
+            short[row],
             predictions.classes[best],
             f"{predictions.probs[row, best]:.3f}",
             named,
@@ -110,10 +112,6 @@ def _strangeness(predictions: "Predictions", row: int) -> str:
     if predictions.ood is None or predictions.ood_flag is None:
         return ""
     return f"{min(predictions.ood[row], 99):.1f}{'!' if predictions.ood_flag[row] else ' '}"
-
-
-def _shorten(name: str, most: int = 32) -> str:
-    return name if len(name) <= most else "…" + name[1 - most :]
 
 
 def _as_json(answer: "BundlePredictions") -> str:

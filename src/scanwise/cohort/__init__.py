@@ -97,6 +97,7 @@ def _cohort(scans: Listing, root: str, mapping: classes.Classes, labels: IntArra
         groups=scans.groups,
         text=scans.text,
         given=scans.given,
+        spelling=None if (scans.label == np.array(mapping.names)[labels]).all() else scans.label,
     )
 
 

@@ -13,8 +13,7 @@ from filelock import FileLock
 
 from scanwise.cohort.decoding.slice_names import file_of_scan, split_slice
 from scanwise.cohort.listing import SIDE_NAMES, Listing, texts
-from scanwise.cohort.pseudonyms import Pseudonyms
-from scanwise.cohort.slice_expansion import HEADER
+from scanwise.cohort.pseudonyms import Pseudonyms, is_stand_in
 from scanwise.cohort.store import cache_folder
 from scanwise.errors import StorageError
 
@@ -38,8 +37,8 @@ def pseudonymise_listing(listing: Listing) -> Listing:
 
     paths = texts(map(name, listing.path.tolist()))
     subject = listing.subject
-    if subject is not None and listing.subject_source != HEADER:  # those are hashes already
-        subject = texts(hashes("subject", name) for name in subject.tolist())
+    if subject is not None:
+        subject = texts(name if is_stand_in(name) else hashes("subject", name) for name in subject.tolist())
     return replace(
         listing,
         root=_link(links, hashes("path", str(listing.root.absolute()))),

@@ -8,6 +8,7 @@ machines, or to keep it elsewhere. It is written into no run, table or log.
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -50,6 +51,11 @@ class Pseudonyms:
     def _part(self, part: str) -> str:
         ending = "".join(suffix for suffix in PurePosixPath(part).suffixes[-2:] if suffix.casefold() in _ENDINGS)
         return self("path", part) + ending
+
+
+def is_stand_in(value: str) -> bool:
+    """Whether a subject is a keyed hash already, as headers and earlier tables give them."""
+    return re.fullmatch(rf"{_MARKS['subject']}[0-9a-f]{{16}}", value) is not None
 
 
 _ENDINGS = (

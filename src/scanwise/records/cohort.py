@@ -30,6 +30,7 @@ class Cohort:
         groups: columns that results are broken down by, each (N,).
         text: (N,) words that belong to the scan, or None.
         given: (N,) the side that the data itself assigns ("train", "test", …; "" where it does not), or None.
+        spelling: (N,) the label of each scan as the data spells it, or None where that is the class name.
     """
 
     root: str
@@ -44,12 +45,15 @@ class Cohort:
     groups: Mapping[str, StrArray] = field(default_factory=dict)
     text: StrArray | None = None
     given: StrArray | None = None
+    spelling: StrArray | None = None
 
     def __len__(self) -> int:
         return len(self.path)
 
     def __post_init__(self) -> None:
-        columns = [self.labels, self.subject, self.sha256, self.pixels, *self.groups.values(), self.text, self.given]
+        columns = [
+            self.labels, self.subject, self.sha256, self.pixels, *self.groups.values(), self.text, self.given, self.spelling,
+        ]  # fmt: skip
         if any(column is not None and len(column) != len(self.path) for column in columns):
             raise ShapeError(f"Every column of a cohort has one value a scan; expected {len(self.path)} of each.")
 
@@ -69,6 +73,7 @@ class Cohort:
             groups={name: values[rows] for name, values in self.groups.items()},
             text=None if self.text is None else self.text[rows],
             given=None if self.given is None else self.given[rows],
+            spelling=None if self.spelling is None else self.spelling[rows],
         )
 
     def save(self, path: Path) -> None:
@@ -82,6 +87,7 @@ class Cohort:
             "text": self.text,
             "sha256": self.sha256,
             "pixels": self.pixels,
+            "spelling": self.spelling,
         }
         about = {
             "format": FORMATS["cohort"],
@@ -111,6 +117,7 @@ class Cohort:
             groups={name[6:]: values for name, values in columns.items() if name.startswith("group_")},
             text=columns.get("text"),
             given=columns.get("split"),
+            spelling=columns.get("spelling"),
         )
 
 

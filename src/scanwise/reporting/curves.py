@@ -9,7 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from scanwise.records import FloatArray, IntArray
-from scanwise.reporting.svg import DASHES, MANY_CLASSES, SERIES, SOFT, render_svg, shorten, styled_figure, wrap_label
+from scanwise.reporting.svg import (
+    DASHES,
+    MANY_CLASSES,
+    SERIES,
+    SOFT,
+    render_svg,
+    shorten,
+    shorten_all,
+    styled_figure,
+    wrap_label,
+)
 from scanwise.reporting.wording import counted, fixed, listed, percent
 
 BINS = 20
@@ -50,9 +60,10 @@ def draw_precision_recall(name: str, curves: Sequence[PrecisionRecallCurve], nou
     many = len(curves) > MANY_CLASSES
     with styled_figure(4.2 if many else 4.6) as figure:
         axes = figure.subplots()
+        short = shorten_all([curve.title for curve in curves], 30)
         for index, curve in enumerate(curves):
             color, dash = (SOFT, "-") if many else (SERIES[index % 6], DASHES[index % 6])
-            label = None if many else f"{shorten(curve.title, 30)}: {fixed(curve.value, 2)}"
+            label = None if many else f"{short[index]}: {fixed(curve.value, 2)}"
             x, y = np.append(0.0, curve.x), np.append(curve.y[0], curve.y)
             axes.step(x, y, where="pre", color=color, ls=dash, label=label, lw=0.8 if many else 1.8)
             if not many:

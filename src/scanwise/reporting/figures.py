@@ -21,7 +21,7 @@ from scanwise.reporting.svg import (
     SIZE,
     SOFT,
     render_svg,
-    shorten,
+    shorten_all,
     styled_figure,
     wrap_label,
 )
@@ -98,8 +98,8 @@ def draw_class_distribution(name: str, titles: Sequence[str], counts: Mapping[st
         for (side, values), color, shade in zip(counts.items(), SERIES, (0.95, 0.9, 0.85, 0.8, 0.75), strict=False):
             axes.barh(positions, values, left=left, height=0.42, color=color, alpha=shade, label=side, ec=PAPER, lw=0.8)
             left += values
-        for row, title in enumerate(titles):
-            axes.text(0, row - 0.3, f"{shorten(title, 34)}: {int(left[row]):,}", va="bottom", ha="left")
+        for row, title in enumerate(shorten_all(titles, 34)):
+            axes.text(0, row - 0.3, f"{title}: {int(left[row]):,}", va="bottom", ha="left")
         axes.set(xlabel=f"{noun}s", yticks=[], ylim=(len(titles) - 0.6, -0.85), xlim=(0, None))
         axes.locator_params(axis="x", integer=True, nbins=5)
         axes.spines["left"].set_visible(False)
@@ -128,7 +128,10 @@ def draw_confusion_matrix(name: str, matrix: IntArray, titles: Sequence[str], no
                 axes.fill_between([column, column + 1], row, row + 1, color=color, alpha=depth, lw=0)
             if few:
                 _cell(axes, column, row, int(matrix[row, column]), share[row, column], bool(total[row, 0]))
-        labels = [wrap_label(title, 16 if size <= 4 else 10) if few else shorten(title, 14) for title in titles]
+        wide = 16 if size <= 4 else 10
+        labels = (
+            [wrap_label(title, wide) for title in shorten_all(titles, 2 * wide)] if few else shorten_all(titles, 14)
+        )
         ticks = np.arange(size) + 0.5
         axes.set(xlim=(0, size), ylim=(size, 0), xlabel="predicted class", ylabel="true class")
         longest = max(len(line) for label in labels for line in label.split("\n"))
@@ -153,10 +156,11 @@ def draw_roc(name: str, curves: Sequence[RocCurve], noun: str) -> str:
     with styled_figure(4.6 if len(curves) <= MANY_CLASSES else 4.2) as figure:
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=SOFT, lw=1, ls=":")
+        short = shorten_all([curve.title for curve in curves], 30)
         for index, curve in enumerate(curves):
             many = len(curves) > MANY_CLASSES
             color, dash = (SOFT, "-") if many else (SERIES[index % 6], DASHES[index % 6])
-            label = None if many else f"{shorten(curve.title, 30)}: {fixed(curve.area, 2)}"
+            label = None if many else f"{short[index]}: {fixed(curve.area, 2)}"
             axes.plot(curve.false_alarms, curve.sensitivity, color=color, ls=dash, label=label, lw=0.8 if many else 1.8)
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="false alarms (1 − specificity)", ylabel="sensitivity")
         axes.set_aspect("equal")

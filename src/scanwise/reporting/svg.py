@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from scanwise.phrases import short_names
 from scanwise.reporting.wording import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from matplotlib.figure import Figure
 
@@ -81,6 +82,11 @@ def _adapt_tag(tag: str, name: str) -> str:
 def shorten(text: str, width: int) -> str:
     text = printable(text)
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def shorten_all(texts: "Sequence[str]", width: int) -> list[str]:
+    """Names that stand beside each other, shortened such that they can be told apart."""
+    return short_names([printable(text) for text in texts], width)
 
 
 def wrap_label(text: str, width: int) -> str:

@@ -1,5 +1,6 @@
 """A manifest leads to its scans wherever they lie, and what is written reads back as it was."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,18 @@ def test_what_is_written_leads_to_the_same_scans(tmp_path: Path, name: str, plac
     assert found.given is not None
     assert given.given is not None
     assert found.given.tolist() == given.given.tolist()
+
+
+@pytest.mark.parametrize("name", ["scans.csv", "scans.tsv", "scans.parquet", "scans.xlsx"])
+@pytest.mark.parametrize("source", ["recovered from pixels, 24 subjects with confidence 0.98", "column who"])
+def test_a_manifest_says_how_its_subjects_became_known(tmp_path: Path, name: str, source: str) -> None:
+    sites = {"site": np.array(["north", "south"])}
+    given = replace(listing(tmp_path, "a.png", "b.png"), subject_source=source, groups=sites)
+    manifests.write_manifest(given, tmp_path / name, tmp_path / name)
+    found = layouts.discover_scans(tmp_path / name)
+    assert found.subject_source == ("column subject" if source == "column who" else source)
+    assert set(found.groups) == {"site"}
+    assert layouts.discover_scans(tmp_path / name, "site").subject_source == "column site"
 
 
 def test_a_manifest_of_absolute_paths_leads_elsewhere_but_not_where_it_came_from_elsewhere(

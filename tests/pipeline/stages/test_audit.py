@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 import scanwise as package
-from scanwise.cohort import phantom, phantom_files
+from scanwise.cohort import layouts, phantom, phantom_files
 from scanwise.errors import LeakageError
 from scanwise.pipeline.stages import audit as audit_stage
 from scanwise.records import Cohort, Split, load_findings
@@ -111,8 +111,15 @@ def test_fix_writes_a_manifest_with_people_and_a_safe_split(scanwise, sided, tmp
     assert len(sides) == 24
     assert all(len(side) == 1 for side in sides.values())
     assert set.union(*sides.values()) == {"train", "validation", "calibration", "test"}
+    (source,) = {row["subject_source"] for row in rows}
+    assert source.startswith("recovered from pixels, 25 subjects with confidence")
+    assert source.endswith("; 1 subject joined to others, whose scans they copy")
+    read = layouts.discover_scans(tmp_path / "safe.csv")
+    assert read.subject_source == source
+    assert "subject_source" not in read.groups
     again = scanwise("audit", tmp_path / "safe.csv", "--out", tmp_path / "out2")
     assert again.code == 0, again.out
+    assert "recovered from pixels, 25 subjects" in (tmp_path / "out2" / "audit.html").read_text()
 
 
 KAGGLE = {"nondemented": "NonDemented", "verymilddemented": "VeryMildDemented", "milddemented": "MildDemented"}
@@ -167,6 +174,10 @@ def test_fix_gives_copies_the_subject_and_the_side_of_their_origin(scanwise, aug
     assert "joined" in said.out
     rows = {row["path"].rpartition("kaggle/")[2]: row for row in table(tmp_path / "safe.csv")}
     assert len(rows) == len(who)
+    assert {row["label"] for row in rows.values()} == set(KAGGLE.values())
+    (source,) = {row["subject_source"] for row in rows.values()}
+    assert source.startswith("file who.csv; ")
+    assert source.endswith("joined to others, whose scans they copy")
     known = {path: row for path, row in rows.items() if path.startswith("Original")}
     side_of = {row["subject"]: row["split"] for row in known.values()}
     assert len(side_of) == 24

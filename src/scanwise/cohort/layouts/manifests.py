@@ -16,7 +16,7 @@ from scanwise.errors import DataError, did_you_mean
 from scanwise.records import SIDES, StrArray
 from scanwise.records.names import names_person
 
-COLUMNS = ("path", "label", "subject", "split", "text")
+COLUMNS = ("path", "label", "subject", "split", "text", "subject_source")
 _FILES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".jp2", ".dcm", ".nii", ".nii.gz")
 
 
@@ -30,7 +30,7 @@ def read_manifest(
             all of them are absolute.
         subject: the column of subjects; without it `subject` is taken, if there is one.
         label: the column that holds the class, where it is not `label`.
-        labelled: whether there must be labels.
+        labelled: whether there must be labels; without them, paths stay as they are given.
         anywhere: whether absolute paths may lead elsewhere; not so in a table that somebody else wrote.
 
     Raises:
@@ -51,9 +51,12 @@ def read_manifest(
     refuse_missing(table, file, needed)
     if given:
         refuse_nobody(table, file, column)
-    root, paths = _places(file, columns["path"].tolist(), anywhere)
+    given_paths = columns["path"].tolist()
+    root, paths = _places(file, given_paths, anywhere)
     refuse_duplicates(paths, file)
-    others = [name for name in columns if name not in ("path", called, "label", "subject", "split", "text", column)]
+    if not labelled:
+        root, paths = file.parent, [_as_typed(file.parent, path) for path in given_paths]
+    others = [name for name in columns if name not in (*COLUMNS, called, column)]
     files = [name for name in others if _are_files(columns[name])]
     if "text" in columns and _are_files(columns["text"]):
         raise DataError(f"{file}: the column 'text' holds names of files and no words. Rename the column.")
@@ -66,7 +69,7 @@ def read_manifest(
         texts(paths),
         texts(columns[called] if labelled else ["" for _ in paths]),
         subject=texts(columns[column]) if given else None,
-        subject_source=f"column {column}" if given else "",
+        subject_source=_source(columns, column) if given else "",
         groups={str(name): texts(columns[name].fillna("")) for name in others if name not in files},
         text=texts(columns["text"].fillna("")) if "text" in columns else None,
         given=_sides(columns["split"].fillna(""), file) if "split" in columns else None,
@@ -92,7 +95,15 @@ def write_manifest(listing: Listing, file: Path, name: Path) -> None:
     columns.update({name: values for name, values in listing.groups.items() if name not in COLUMNS})
     if listing.text is not None:
         columns["text"] = listing.text
+    if listing.subject is not None and listing.subject_source and not listing.subject_source.startswith("column "):
+        columns["subject_source"] = [listing.subject_source] * len(listing)
     table_files.write_user_table(columns, file, name)
+
+
+def _source(columns: pd.DataFrame, column: str) -> str:
+    """Source of the subjects: the column, or as the manifest itself says of its column `subject`."""
+    sources = sorted(set(columns["subject_source"].dropna())) if "subject_source" in columns else []
+    return str(sources[0]) if column == "subject" and len(sources) == 1 else f"column {column}"
 
 
 def refuse_missing(table: TypedTable, file: Path, columns: Sequence[str]) -> None:
@@ -141,12 +152,15 @@ def _places(file: Path, paths: Sequence[str], anywhere: bool) -> tuple[Path, lis
     return root, [_inside(root, path, file, real) for path in paths]
 
 
+def _as_typed(root: Path, path: str) -> str:
+    """The path without blanks around it, unless they are of the file's name."""
+    return path if path == path.strip() or os.path.lexists(root / path) else path.strip()
+
+
 def _inside(root: Path, path: str, file: Path, real: Callable[[str], str]) -> str:
     """The path relative to the root; one that leads out of it, by itself or by a link, is refused."""
     base = os.path.normpath(root.absolute())
-    joined = os.path.normpath(os.path.join(base, path))  # noqa: PTH118
-    if path != path.strip() and not os.path.lexists(joined):  # blanks that somebody typed, and not of the name
-        joined = os.path.normpath(os.path.join(base, path.strip()))  # noqa: PTH118
+    joined = os.path.normpath(os.path.join(base, _as_typed(Path(base), path)))  # noqa: PTH118
     folder = base + os.sep
     within = joined.startswith(folder if base != os.sep else base)
     if within and (os.path.islink(joined) or real(os.path.dirname(joined)) != os.path.dirname(joined)):  # noqa: PTH114, PTH120

@@ -59,18 +59,23 @@ def _join(listing: Listing, file: Path) -> Listing:
             raise DataError(f"{file} has no column {column!r}; a subject file has the columns path and subject.")
     manifests.refuse_missing(table, file, ["path"])
     manifests.refuse_nobody(table, file, "subject")
-    paths = [os.path.normpath(path.strip()).replace(os.sep, "/") for path in table.columns["path"]]
+    paths = [_plain(path.strip()) for path in table.columns["path"]]
     manifests.refuse_duplicates(paths, file)
     of = dict(zip(paths, table.columns["subject"], strict=True))
     _add_files(of, file)
-    lost = [path for path in listing.path.tolist() if path not in of]
+    names = [_plain(path) for path in listing.path.tolist()]
+    lost = [path for path, name in zip(listing.path.tolist(), names, strict=True) if name not in of]
     if lost:
         raise DataError(
             f"{file} has no subject for {len(lost)} of {len(listing.path)} scans ({first(lost)}). "
             f"Its paths must be relative to {listing.root}."
         )
-    subjects = np.array([of[path] for path in listing.path.tolist()], dtype=np.str_)
+    subjects = np.array([of[name] for name in names], dtype=np.str_)
     return replace(listing, subject=subjects, subject_source=f"file {file.name}")
+
+
+def _plain(path: str) -> str:
+    return os.path.normpath(path).replace(os.sep, "/")
 
 
 def _add_files(of: dict[str, str], table: Path) -> None:

@@ -123,7 +123,8 @@ def explain_files(
 
 def _stems(explained: ExplainedScans) -> list[str]:
     """The names of what is written of each scan and class, no two alike in any letters."""
-    shared = os.path.commonpath([os.path.dirname(name) for name in explained.names])  # noqa: PTH120 - names are text
+    mixed = len({os.path.isabs(name) for name in explained.names}) > 1  # noqa: PTH117 - names are text
+    shared = "" if mixed else os.path.commonpath([os.path.dirname(name) for name in explained.names])  # noqa: PTH120
     taken: set[str] = set()
     stems = []
     for name, target in zip(explained.names, explained.targets, strict=True):

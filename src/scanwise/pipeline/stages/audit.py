@@ -16,11 +16,11 @@ from scanwise.cohort.layouts import manifests
 from scanwise.cohort.listing import Listing
 from scanwise.csv_files import write_csv
 from scanwise.errors import DataError, LeakageError
+from scanwise.phrases import count_of
 from scanwise.pipeline.context import AuditResult
 from scanwise.recipe import Recipe
 from scanwise.records import Cohort, Finding, IntArray, Split
 from scanwise.reporting import audit_page as page
-from scanwise.reporting.wording import counted
 from scanwise.run import layout
 
 log = logging.getLogger("scanwise")
@@ -230,12 +230,12 @@ def write_fixed_manifest(result: AuditResult, file: Path) -> str:
     mended = replace(cohort.take(kept), given=None)
     if cohort.subjects_known:
         mended = replace(mended, given=splits.make_splits(mended, LOOK.split, result.evidence.seed)[0].side)
-        messages.append(f"{counted(len(np.unique(mended.subject)), 'subject')}, split by subject")
+        messages.append(f"{count_of(len(np.unique(mended.subject)), 'subject')}, split by subject")
     else:
         messages.append("no split, because the subjects are unknown")
     with run.writing(file) as temporary:
         manifests.write_manifest(as_listing(mended), temporary, file)
-    return "; ".join([counted(len(mended), "scan"), *messages])
+    return "; ".join([count_of(len(mended), "scan"), *messages])
 
 
 def as_listing(cohort: Cohort) -> Listing:
@@ -243,8 +243,9 @@ def as_listing(cohort: Cohort) -> Listing:
     return Listing(
         root=remote.local_root(cohort.root),
         path=cohort.path,
-        label=np.array(cohort.classes)[cohort.labels],
+        label=np.array(cohort.classes)[cohort.labels] if cohort.spelling is None else cohort.spelling,
         subject=cohort.subject if cohort.subjects_known else None,
+        subject_source=cohort.subject_source,
         groups=dict(cohort.groups),
         text=cohort.text,
         given=cohort.given,
@@ -258,8 +259,9 @@ def _joined(evidence: Evidence) -> tuple[Cohort, list[str]]:
         return cohort, []
     subject = subject_statistics.join_subjects(cohort.subject, evidence.copies.rows)
     fewer = len(np.unique(cohort.subject)) - len(np.unique(subject))
-    messages = [f"{counted(fewer, 'subject')} joined to others, whose scans they copy"] if fewer else []
-    return replace(cohort, subject=subject), messages
+    messages = [f"{count_of(fewer, 'subject')} joined to others, whose scans they copy"] if fewer else []
+    source = f"{cohort.subject_source}; {messages[0]}" if messages else cohort.subject_source
+    return replace(cohort, subject=subject, subject_source=source), messages
 
 
 def _without_copies(cohort: Cohort) -> tuple[IntArray, list[str]]:
@@ -280,5 +282,5 @@ def _without_copies(cohort: Cohort) -> tuple[IntArray, list[str]]:
             seen.add(pixels)
     messages = [f"{again:,} exact {'copy' if again == 1 else 'copies'} removed"] if again else []
     if torn:
-        messages.append(f"{counted(torn, 'scan')} removed whose pixels have two labels")
+        messages.append(f"{count_of(torn, 'scan')} removed whose pixels have two labels")
     return np.array(kept, dtype=np.int64), messages
