@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from openjpeg.utils import encode_array
 from PIL import Image
 
 from picture_files import png16, tiff
@@ -186,6 +187,21 @@ def test_deep_colours_are_stretched_together() -> None:
     expected = np.rint((colours - float(colours.min())) * (255.0 / float(np.ptp(colours))))
     for data in (png16(colours), tiff(colours, 2), tiff(colours, 2, ">", separate=True)):
         np.testing.assert_array_equal(decode_picture(data), expected)
+
+
+@pytest.mark.parametrize("boxes", [0, 1])
+def test_deep_colours_of_jpeg_2000_too(boxes: int) -> None:
+    gray = np.random.default_rng(4).integers(0, 4096, (96, 80)).astype(np.uint16)
+    stream = bytes(
+        encode_array(layers(gray, gray, gray), photometric_interpretation=1, use_mct=False, codec_format=boxes)
+    )
+    np.testing.assert_array_equal(decode_picture(stream)[:, :, 0], plain(gray))
+    with pytest.raises(UnreadableScan):
+        decode_picture(stream[: len(stream) // 2])
+    clear = packed(Image.fromarray(np.dstack([COLOUR, GRAY])), "JPEG2000")
+    assert decode_picture(clear).shape == (12, 10, 3)
+    at = clear.index(b"\xff\x4f\xff\x51") + 42
+    assert "16 bits and transparency" in reason(clear[:at] + b"\x0f" + clear[at + 1 :])
 
 
 @pytest.mark.parametrize("channels", [2, 4])

@@ -62,6 +62,26 @@ def decode_isolated(frame: bytes, header: "Dataset") -> NDArray[Any]:
     return values
 
 
+def decode_jpeg2000(stream: bytes, height: int, width: int, bits: int) -> NDArray[Any]:
+    """(H, W, 3) values of a JPEG 2000 codestream in colour.
+
+    Raises:
+        RuntimeError: if no decoder takes it.
+        UnreadableScan: if the decoder ended, or took too long.
+    """
+    from pydicom import Dataset
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import JPEG2000
+
+    header = Dataset()
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = JPEG2000
+    header.Rows, header.Columns, header.SamplesPerPixel, header.PlanarConfiguration = height, width, 3, 0
+    header.BitsAllocated, header.BitsStored, header.HighBit, header.PixelRepresentation = 16, bits, bits - 1, 0
+    header.PhotometricInterpretation = "RGB"
+    return decode_isolated(stream, header)
+
+
 def _alone(frame: bytes, header: "Dataset") -> bytes:
     """A DICOM file of one frame, with what decoding needs and nothing about a person."""
     from pydicom import FileDataset

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from scanwise.cohort.decoding import foreign_formats
+from scanwise.cohort.decoding import foreign_formats, isolated_decoder
 from scanwise.cohort.decoding.pixels import EMPTY, MAX_PIXELS, Pixels, Slices, UnreadableScan, hush, open_file
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "GIF", "WEBP", "JPEG2000", "PPM")
@@ -207,6 +207,8 @@ def _sixteen_bits(image: ImageFile.ImageFile, data: bytes) -> NDArray[np.uint16]
         return _deep_ppm(image, data)
     if image.format == "TIFF" and image.tag_v2.get(_PLANES) == _SEPARATE:  # type: ignore[attr-defined]
         return _separate_planes(image, data)
+    if image.format == "JPEG2000":
+        return _deep_jpeg2000(image, data)
     if modes == {"LA;16B"}:
         return _joined(*(_unpacked(data, image.tell(), lambda _: "RGBA")[:, :, start::2] for start in (0, 1)))
     if modes and all(mode.startswith(("RGB;16", "RGBA;16", "RGBX;16")) for mode in modes):
@@ -226,6 +228,17 @@ def _separate_planes(image: Any, data: bytes) -> NDArray[np.uint16] | None:
     if set(bits) != {8} or image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         raise UnreadableScan(f"a TIFF of separate planes of {bits[0]} bits, which is not read here; save it as PNG")
     return None
+
+
+def _deep_jpeg2000(image: ImageFile.ImageFile, data: bytes) -> NDArray[np.uint16] | None:
+    """(H, W, 3) of colours of more than 8 bits; of gray ones, Pillow keeps all."""
+    start = data.find(b"\xff\x4f\xff\x51")
+    channels, bits = int.from_bytes(data[start + 40 : start + 42]), (data[start + 42] & 0x7F) + 1
+    if channels == 1 or bits <= 8:
+        return None
+    if channels != 3:
+        raise UnreadableScan(f"a JPEG 2000 of {bits} bits and transparency, which is not read here; save it as PNG")
+    return isolated_decoder.decode_jpeg2000(data[start:], image.height, image.width, bits).astype(np.uint16)
 
 
 def _joined(high: NDArray[np.uint8], low: NDArray[np.uint8]) -> NDArray[np.uint16]:
