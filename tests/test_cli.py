@@ -510,3 +510,22 @@ def test_reader_that_leaves_is_no_error() -> None:
     piped = f"{sys.executable} -m scanwise recipes schema | head -c 1"
     done = subprocess.run(["sh", "-c", piped], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("{", "")
+
+
+def test_pipes_and_devices_are_refused_before_anything_is_read(tmp_path: Path, scanwise: Command) -> None:
+    """A pipe that nobody writes to would be waited for, and a device read without end."""
+    pipe, link = tmp_path / "pipe.csv", tmp_path / "link.png"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for arguments in (
+        ["audit", pipe],
+        ["audit", tmp_path, "--subject", pipe],
+        ["cohort", f"file://{pipe}", "--out", tmp_path / "t.csv"],
+        ["fit", pipe, "--data", tmp_path, "--out", tmp_path / "run"],
+        ["predict", tmp_path, link],
+        ["predict", tmp_path, f"--manifest={pipe}"],
+        ["conformal", "/dev/zero", "/dev/zero", "--out", tmp_path / "x"],
+    ):
+        said = scanwise(*arguments)
+        assert said.code == 2
+        assert "is a pipe or a device, not a file or folder" in said.refusal

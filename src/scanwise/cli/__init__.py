@@ -12,6 +12,7 @@ from scanwise.cli.explaining import explain
 from scanwise.cli.fitting import demo, fit, report
 from scanwise.cli.launching import launch, train, verdict
 from scanwise.cli.logits import calibrate, conformal
+from scanwise.cli.options import Commands
 from scanwise.cli.predicting import predict
 from scanwise.cli.recipes import recipes
 from scanwise.cli.registering import register
@@ -28,7 +29,7 @@ def main() -> None:
         end(error)
 
 
-@click.group(context_settings=CONTEXT, invoke_without_command=True)
+@click.group(cls=Commands, context_settings=CONTEXT, invoke_without_command=True)
 @click.version_option(__version__, prog_name="scanwise")
 @click.pass_context
 def cli(context: click.Context) -> None:

@@ -1,10 +1,13 @@
-"""Options that several commands share."""
+"""Options that several commands share, and what holds for the arguments of all."""
 
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from scanwise.errors import DataError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,3 +29,29 @@ def npz(name: str) -> Callable[[F], F]:
 
 def file(name: str, help_text: str, **options: Any) -> Callable[[F], F]:
     return click.option(name, type=click.Path(dir_okay=False, path_type=Path), help=help_text, **options)
+
+
+class Commands(click.Group):
+    """Commands that take files and folders: pipes and devices, which may never end, are refused before anything is read."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The arguments as click has them.
+
+        Raises:
+            DataError: if one of them names a pipe, a socket or a device.
+        """
+        for argument in args:
+            for name in (argument, argument.partition("=")[2]):
+                _refuse_endless(name.removeprefix("file://"))
+        return super().parse_args(ctx, args)
+
+
+def _refuse_endless(name: str) -> None:
+    try:
+        mode = Path(name).stat().st_mode
+    except (OSError, ValueError):  # no name of anything
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise DataError(
+            f"{name} is a pipe or a device, not a file or folder. Save its content to a file, and name that."
+        )

@@ -4,7 +4,6 @@ Everything is text: `007` is a name, not the number 7. Blank cells, and cells th
 "None" is a label that people use.
 """
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from scanwise.cohort.delimited_files import RawTable, read_delimited
+from scanwise.cohort.excel_files import read_excel
 from scanwise.cohort.listing import first
 from scanwise.errors import DataError
 from scanwise.records import StrArray
@@ -64,7 +64,7 @@ def read_user_table(file: Path, wanted: Sequence[str] = ("path",)) -> TypedTable
         if suffix == ".parquet":
             raw = _read_parquet(file)
         elif suffix == ".xlsx":
-            raw = _read_excel(file, wanted)
+            raw = read_excel(file, wanted)
         else:
             raw = read_delimited(file, SEPARATORS[suffix])
     except (DataError, OSError):
@@ -116,53 +116,6 @@ def _read_parquet(file: Path) -> RawTable:
     table = pq.read_table(file)
     columns = [column.to_pylist() for column in table.columns]
     return RawTable(table.column_names, list(zip(*columns, strict=True)), range(2, table.num_rows + 2))
-
-
-def _read_excel(file: Path, wanted: Sequence[str]) -> RawTable:
-    """The first sheet that has a wanted column, or else the first; cells merged downwards are filled."""
-    import openpyxl
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of parts that hold no values, such as drawings
-        book = openpyxl.load_workbook(file, data_only=True)
-    sheets = [sheet for sheet in book.worksheets if sheet.max_row > 0]
-    if not sheets:
-        raise DataError(f"{file} has no sheet with cells.")
-    sheet = next((sheet for sheet in sheets if {cell.value for cell in sheet[1]} & {*wanted}), sheets[0])
-    rows = [[_cell_of(cell) for cell in row] for row in sheet.iter_rows()]
-    merged = sorted(sheet.merged_cells.ranges, key=lambda cells: cells.bounds)
-    for cells in merged:
-        _fill(rows, cells, file)
-    remarks: tuple[str, ...] = ()
-    if merged:
-        shown = first([cells.coord for cells in merged], most=5)
-        remarks = (
-            f"{file.name}: {len(merged)} cells of the sheet {sheet.title!r} are merged over several rows ({shown}); each "
-            "of these rows was given their value. Check that this is meant.",
-        )
-    return RawTable(rows[0], rows[1:], range(2, len(rows) + 1), remarks)
-
-
-def _cell_of(cell: Any) -> Any:
-    """The value of a cell; nothing for the error of a formula, and a number with the zeros that its format shows."""
-    if cell.data_type == "e":
-        return None
-    form = cell.number_format
-    if isinstance(cell.value, int) and len(form) > 1 and not form.strip("0"):
-        return str(cell.value).zfill(len(form))
-    return cell.value
-
-
-def _fill(rows: list[list[Any]], cells: Any, file: Path) -> None:
-    left, top, right, bottom = cells.bounds
-    if left != right or top == 1:
-        what = "the header" if top == 1 else "several columns"
-        raise DataError(
-            f"{file}: the cells {cells.coord} are merged over {what}, so it is not clear which column has the value. "
-            "Unmerge them, and give each cell its own value."
-        )
-    for row in rows[top:bottom]:
-        row[left - 1] = rows[top - 1][left - 1]
 
 
 def _text(value: Any) -> str:
