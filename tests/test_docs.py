@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "scanwise"
 STEP = re.compile(r"^\| `([\w/]+\.py)` \| `(\w+)` \|", re.MULTILINE)
-REFERENCE = re.compile(r"`([\w-]+(?:/[\w.-]+)*\.(?:py|md|yaml|json|toml))`")
+REFERENCE = re.compile(r"`([\w-]+(?:/[\w.-]+)*\.(?:py|md|yaml|json|toml))(?:::(\w+))?`")
 PAGES = [
     page
     for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))
@@ -38,12 +38,11 @@ def test_the_honest_path_of_a_fit_is_read_in_25_files_and_6000_lines() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_tests_benchmarks_and_modules_that_a_page_names_are_there(page: Path) -> None:
-    named = {
-        name
-        for name in REFERENCE.findall(page.read_text(encoding="utf-8"))
-        if "/" in name and "NAME" not in name and name.split("/")[0] in ROOMS
-    }
-    missing = [
-        name for name in sorted(named) if not any((base / name).exists() for base in (ROOT, ROOT / "tests", SOURCE))
-    ]
+    missing = []
+    for name, test in REFERENCE.findall(page.read_text(encoding="utf-8")):
+        found = [base / name for base in (ROOT, ROOT / "tests", SOURCE) if (base / name).is_file()]
+        if "NAME" in name or ("/" not in name and not test) or ("/" in name and name.split("/")[0] not in ROOMS):
+            continue
+        if not found or (test and f"def {test}(" not in found[0].read_text(encoding="utf-8")):
+            missing.append(f"{name}::{test}")
     assert not missing

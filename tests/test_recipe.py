@@ -250,7 +250,8 @@ def test_weights_of_the_hub_see_pixels_as_they_were_trained(name: str) -> None:
     section = recipe.load_recipe(name).model
     halves = (section.hybrid.convolution, section.hybrid.transformer) if section.name == "hybrid" else ()
     seen = {half.name: (half.mean or section.mean, half.std or section.std) for half in halves}
-    backbone = section.fusion.image.name if section.name == "fusion" else section.name
+    parts = {"fusion": section.fusion.image.name, "subject_ridge": section.ridge.backbone.name}
+    backbone = parts.get(section.name, section.name)
     for network, (mean, std) in (seen or {backbone: (section.mean, section.std)}).items():
         if section.weights == "hub":
             about = timm.get_pretrained_cfg(network)

@@ -33,8 +33,14 @@ KINDS: dict[str, tuple[str, ...]] = {
         SMALL, "model.hybrid.convolution.name=test_resnet", "model.hybrid.transformer.name=vit_tiny_patch16_224",
         f"model.hybrid.transformer.options={VIT}",
     ),
+    "subject-ridge": (SMALL, "model.ridge={backbone: {name: test_resnet}, blocks: 2, grid: [4, 4], pixels: [8, 8]}"),
 }  # fmt: skip
-OF_ONE = {"query_key": "mobilenet-attention", "rollout": "stroke-hybrid", "gradient_rollout": "stroke-hybrid"}
+OF_ONE = {
+    "query_key": "mobilenet-attention",
+    "rollout": "stroke-hybrid",
+    "gradient_rollout": "stroke-hybrid",
+    "contributions": "subject-ridge",
+}
 EVERYWHERE = "pooled_gradients"
 """The default method runs on every network, and every method on its first network; the rest of the grid is slow."""
 
@@ -75,7 +81,7 @@ def seen(kind: str) -> tuple[Any, dict[str, Any]]:
     """Scans for a network, and what else it reads."""
     channels = recipe.load_recipe(kind.partition(",")[0]).data.channels
     side = 64 if kind == "mobilenet-attention" else 32  # its attention needs more than one place to look at
-    return np.repeat(scans(3, side), channels, axis=3), {"tokens": TOKENS} if network(kind).takes_text else {}
+    return np.repeat(scans(3, side), channels, axis=3), {"tokens": TOKENS} if network(kind).takes_tokens else {}
 
 
 def state(found: Network) -> list[Any]:

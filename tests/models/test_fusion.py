@@ -48,7 +48,7 @@ def pixels(channels: int = 3, count: int = 4) -> torch.Tensor:
 @torch.inference_mode()
 def test_the_contract_holds_with_words(name: str, channels: int) -> None:
     network, images = make(name, channels), pixels(channels)
-    assert network.takes_text
+    assert network.takes_tokens
     logits = network(images, TOKENS)
     assert logits.shape == (4, CLASSES)
     assert torch.isfinite(logits).all()

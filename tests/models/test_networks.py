@@ -38,7 +38,7 @@ def test_a_row_has_a_name_and_a_title(name: str) -> None:
 def test_the_body_keeps_the_contract(name: str) -> None:
     network = build(name)
     assert isinstance(network.body, Body)
-    assert network.takes_text == ROWS[name].reads_words
+    assert network.takes_tokens == ROWS[name].reads_words
     assert network.get_submodule(network.classifier).out_features == 3
     if ROWS[name].attention:
         assert isinstance(build(name, 0).body, BackboneBody)
@@ -47,7 +47,7 @@ def test_the_body_keeps_the_contract(name: str) -> None:
 @rows
 def test_two_steps_are_one_and_gradients_reach_the_first_layer(name: str) -> None:
     network, images = build(name), torch.randint(0, 256, (2, 1, 32, 32), generator=torch.Generator().manual_seed(1))
-    tokens = torch.ones(2, 4, dtype=torch.int64) if network.takes_text else None
+    tokens = torch.ones(2, 4, dtype=torch.int64) if network.takes_tokens else None
     maps = network.forward_features(images)
     logits = network.forward_head(maps, tokens=tokens)
     torch.testing.assert_close(logits, network(images, tokens), rtol=0, atol=0)
@@ -56,7 +56,7 @@ def test_two_steps_are_one_and_gradients_reach_the_first_layer(name: str) -> Non
     reached = [
         parameter.grad is not None and bool(parameter.grad.abs().sum() > 0) for parameter in network.parameters()
     ]
-    assert reached[0] or network.takes_text
+    assert reached[0] or network.takes_tokens
     assert sum(reached) > len(reached) / 2
 
 

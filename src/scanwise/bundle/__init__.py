@@ -11,7 +11,7 @@ bundle/  bundle.json           classes, calibrators, prediction sets, abstention
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,6 +28,7 @@ from scanwise.bundle.predictors import (
     scan_hashes,
     subject_hashes,
 )
+from scanwise.cohort.anatomical_order import places_in_order, scan_positions
 from scanwise.errors import DataError, RunError
 from scanwise.migrations import BUNDLE_BEFORE_NOVELTY, FORMATS, check_format
 from scanwise.novelty import NoveltyDetector, appearance_features
@@ -169,13 +170,26 @@ class Bundle:
         quarantine: list[tuple[str, str]] = []
         shown_names = [str(path) for path in paths] if names is None else names.tolist()
         scan_paths, rows, shown = self._expand(paths, shown_names)
-        tokens = self._tokens(words, rows)
+        if self.recipe.model.is_ridge:
+            tokens = self._places(shown, subjects, groups, rows)
+        else:
+            tokens = self._tokens(words, rows)
         logits, features, appearance = self._predict_readable(
             scan_paths, shown, tokens, hashes, kept, quarantine, device, progress
         )
         if not kept:
             reasons = "; ".join(f"{path}: {reason}" for path, reason in quarantine[:3])
             raise DataError(f"None of the {len(paths)} files can be read ({reasons}).")
+        if quarantine and tokens is not None and self.recipe.model.is_ridge:  # places count the scans that can be read
+            again = self.predict(
+                [scan_paths[index] for index in kept],
+                None if subjects is None else [subjects[rows[index]] for index in kept],
+                {name: values[[rows[index] for index in kept]] for name, values in (groups or {}).items()},
+                names=np.array([shown[index] for index in kept], dtype=np.str_),
+                device=device,
+                progress=progress,
+            )
+            return replace(again, quarantine=tuple(quarantine))
         all_logits = Logits(
             logits=logits,
             labels=np.full(len(kept), -1),
@@ -189,6 +203,20 @@ class Bundle:
         if subjects is None:
             return BundlePredictions(self.predictors["scan"](all_logits, hashes), None, tuple(quarantine))
         return BundlePredictions(*predict_scans_and_subjects(self.predictors, all_logits, hashes), tuple(quarantine))
+
+    def _places(
+        self,
+        shown: Sequence[str],
+        subjects: Sequence[str] | None,
+        groups: dict[str, StrArray] | None,
+        rows: Sequence[int],
+    ) -> IntArray | None:
+        """(N, 2) place of each scan among those of its person; None where each is asked alone."""
+        if subjects is None:
+            return None
+        of_scans = {name: np.asarray(values)[list(rows)] for name, values in (groups or {}).items()}
+        people = np.array([subjects[row] for row in rows], dtype=np.str_)
+        return places_in_order(people, scan_positions(np.array(shown, dtype=np.str_), of_scans))
 
     def _tokens(self, words: Sequence[str] | None, rows: Sequence[int]) -> IntArray | None:
         """(N, L) tokens of the scans in these rows; None for a network that reads no text."""

@@ -1,7 +1,7 @@
 """Read scans: from a folder, manifest or URL to a Cohort and the Store of its pixels."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from scanwise.errors import DataError
 from scanwise.recipe import Recipe
 from scanwise.records import Cohort, Finding, IntArray, StrArray
 
+LABEL = "label"
+"""Group column of the labels as found, where the recipe merges several into one class."""
 AUTO = "auto"
 """Stands for the subjects where the data names none and the pixels may show them."""
 
@@ -76,6 +78,8 @@ def read_cohort(
             )
     root = data.rstrip("/") if away and not pseudonymise else str(scans.root)
     scans = scans.take(kept)
+    if classes.gathers_labels(recipe):  # the class alone no longer tells which label a scan had
+        scans = replace(scans, groups={**scans.groups, LABEL: scans.label})
     cohort = _cohort(scans, root, mapping, labels[kept], pixels)
     return LoadedCohort(cohort, pixels, quarantine, tuple(_findings(cohort, scans, mapping, quarantine)))
 

@@ -257,6 +257,24 @@ def match_labels(labels: Iterable[str], recipe: Recipe, names: Sequence[str]) ->
     return {label: meant[key] for label, key in keys.items() if key in meant}
 
 
+def gathers_labels(recipe: Recipe) -> bool:
+    """Whether a recipe merges several labels into one class."""
+    return any(len(labels) > 1 for labels in _gathered(recipe).values())
+
+
+def stage_codes(given: StrArray, recipe: Recipe) -> IntArray:
+    """(N,) place of each label in the order in which the recipe lists those that its classes merge.
+
+    >>> recipe = Recipe(name="a", classes={"well": "NonDemented", "ill": ["MildDemented", "ModerateDemented"]})
+    >>> stage_codes(np.array(["moderate demented", "non demented"]), recipe).tolist()
+    [2, 0]
+    """
+    listed = [label for labels in _gathered(recipe).values() for label in labels]
+    reading = LabelReading.of(given.tolist(), listed)
+    code = {reading.key(label): index for index, label in enumerate(listed)}
+    return np.array([code[reading.key(label)] for label in given.tolist()], dtype=np.int64)
+
+
 def _gathered(recipe: Recipe) -> dict[str, tuple[str, ...]]:
     """The labels of each class that the recipe names; nothing where it names none."""
     named = recipe.classes if isinstance(recipe.classes, Mapping) else {name: name for name in recipe.classes or ()}

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scanwise.errors import DataError, RecipeError, ShapeError, lookup
-from scanwise.explanation import attention, cam, gradients
+from scanwise.explanation import attention, cam, gradients, linear
 from scanwise.explanation.layers import MapLayer, borrowed, finest_last, layer_by_name, map_layers
 from scanwise.explanation.query import ExplanationQuery
 from scanwise.models import DeepEnsemble
@@ -47,6 +47,7 @@ METHODS: dict[str, Callable[[ExplanationQuery], Tensor]] = {
     "rollout": attention.rollout,
     "gradient_rollout": attention.gradient_rollout,
     "query_key": attention.query_key,
+    "contributions": linear.contributions,
 }
 
 Targets = int | Sequence[int] | IntArray | None
@@ -259,7 +260,7 @@ def explain_arrays(
 def uncalibrated_probs_of(network: "Network", images: Tensor, tokens: Tensor | None = None) -> Tensor:
     """(N, C) uncalibrated probabilities of images on the device, whatever mode the network is in."""
     with borrowed(network), torch.no_grad():
-        logits = network(images, tokens) if network.takes_text else network(images)
+        logits = network(images, tokens) if network.takes_tokens else network(images)
     probs: Tensor = logits.float().softmax(1)
     return probs
 

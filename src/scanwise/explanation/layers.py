@@ -13,6 +13,7 @@ from scanwise.models.fusion import FusionNetwork
 from scanwise.models.heads import HeadedBackbone
 from scanwise.models.hybrid import HybridNetwork
 from scanwise.models.network import Network
+from scanwise.models.subject_ridge import SubjectRidge
 
 LEAST = 7
 """Least places a side of a useful map; a smaller one only shows the side of the head."""
@@ -106,9 +107,9 @@ def trunk_of(network: Network) -> str:
         return "body.convolution"
     if isinstance(network.body, FusionNetwork):
         return "body.image"
-    if isinstance(network.body, HeadedBackbone):
+    if isinstance(network.body, HeadedBackbone | SubjectRidge):
         return "body.backbone"
-    if network.takes_text:
+    if network.takes_tokens:
         return ""
     return "body"
 
@@ -144,7 +145,7 @@ def map_layers(network: Network, image: Tensor, tokens: Tensor | None = None) ->
         handles.append(module.register_forward_hook(note(f"{trunk}.{name}" if name else trunk)))
     try:
         with borrowed(network), torch.no_grad():
-            network(image, tokens) if network.takes_text else network(image)
+            network(image, tokens) if network.takes_tokens else network(image)
     except RuntimeError as error:
         shape = " × ".join(map(str, image.shape[1:]))
         raise ShapeError(

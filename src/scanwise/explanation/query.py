@@ -57,7 +57,7 @@ class ExplanationQuery:
         tokens = self.tokens
         if tokens is not None and len(images) != len(tokens):
             tokens = tokens.repeat(len(images) // len(tokens), 1)
-        words = (tokens,) if self.network.takes_text else ()
+        words = (tokens,) if self.network.takes_tokens else ()
         with self.computing():
             if self.member is None:
                 logits: Tensor = self.network(images, *words)

@@ -26,8 +26,8 @@ class DeepEnsemble(Network):
         return list(cast(Any, self.body))
 
     @property
-    def takes_text(self) -> bool:
-        return self.networks[0].takes_text
+    def takes_tokens(self) -> bool:
+        return self.networks[0].takes_tokens
 
     def forward_features(self, images: Tensor) -> Any:
         """A tuple of each network's feature map."""

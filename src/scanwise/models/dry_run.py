@@ -17,7 +17,7 @@ def dry_run_logits(network: Network, recipe: Recipe) -> Tensor:
         recipe: its recipe, with the size of scans and titles.
     """
     data = recipe.data
-    tokens = (torch.zeros(1, recipe.model.text.length, dtype=torch.int64),) if network.takes_text else ()
+    tokens = (torch.zeros(1, recipe.model.text.length, dtype=torch.int64),) if network.takes_tokens else ()
     with torch.inference_mode():
         logits: Tensor = network.eval()(torch.zeros(1, data.channels, data.size, data.size), *tokens)
     return logits

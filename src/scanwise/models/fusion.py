@@ -24,7 +24,7 @@ class FusionNetwork(nn.Module):
         head: head from `dense_head`.
     """
 
-    takes_text = True
+    takes_tokens = True
 
     def __init__(
         self, image: nn.Module, words: TextEncoder, width: int, heads: int, missing: float, head: nn.Sequential

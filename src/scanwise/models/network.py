@@ -14,7 +14,7 @@ from scanwise.errors import DataError
 class Body(Protocol):
     """Contract of the module inside a network: timm's two steps.
 
-    A body that reads words has `takes_text = True`; `forward_head` then takes `tokens` (N, L) besides, and None for features
+    A body that reads words has `takes_tokens = True`; `forward_head` then takes `tokens` (N, L) besides, and None for features
     or tokens that are missing.
     """
 
@@ -67,13 +67,13 @@ class Network(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(std, dtype=torch.float32).reshape(-1, 1, 1))
         self.classifier = f"body.{classifier}" if classifier else ""
         self.draws = draws
-        self.members = 1
-        self.folds_late = False
+        self.members = int(getattr(body, "members", 1))
+        self.folds_late = self.members > 1
 
     @property
-    def takes_text(self) -> bool:
+    def takes_tokens(self) -> bool:
         """True if it reads the words beside a scan."""
-        return bool(getattr(self.body, "takes_text", False))
+        return bool(getattr(self.body, "takes_tokens", False))
 
     def forward_features(self, images: Tensor) -> Tensor:
         """(N, C, H, W) pixels from 0 to 255, of any type, to the body's feature map.
@@ -120,7 +120,7 @@ class Network(nn.Module):
     def _head(self, features: Tensor | None, pre_logits: bool, tokens: Tensor | None) -> Tensor:
         if features is not None and self.folds_late:
             features = self._fold(features)
-        if self.takes_text:
+        if self.takes_tokens:
             if features is None and tokens is None:
                 raise DataError("Neither images nor words were given; a network that takes both needs one of them.")
             tokens = None if tokens is None else self._fold(tokens)

@@ -17,6 +17,7 @@ from scanwise.models.attention import SelfAttention
 from scanwise.models.fusion import FusionNetwork
 from scanwise.models.hybrid import HybridNetwork
 from scanwise.models.small import SmallNetwork
+from scanwise.models.subject_ridge import SubjectRidge
 from scanwise.models.weights import KeyPrefixes
 from scanwise.recipe import BackboneSection, HybridHalf, Model
 
@@ -178,6 +179,11 @@ def _build_fusion(request: BodyRequest) -> tuple[nn.Module, KeyPrefixes]:
     return body, KeyPrefixes(body.classifier)
 
 
+def _build_ridge(request: BodyRequest) -> tuple[nn.Module, KeyPrefixes]:
+    section = request.model.ridge
+    return SubjectRidge(request.backbone(section.backbone), section, request.num_classes), KeyPrefixes("head")
+
+
 def _text_encoder(request: BodyRequest) -> text.TextEncoder:
     return text.build_text_encoder(request.model.text, request.source, request.pretrained, request.encoder)
 
@@ -206,6 +212,13 @@ NETWORKS: Mapping[str, NetworkSpec] = {
             _build_fusion,
             reads_words=True,
             parts=lambda model: {"fusion.image": model.fusion.image},
+        ),
+        NetworkSpec(
+            "subject_ridge",
+            "ridge regression on one vector a person",
+            _build_ridge,
+            hidden=False,
+            parts=lambda model: {"ridge.backbone": model.ridge.backbone},
         ),
     )
 }

@@ -92,7 +92,7 @@ class TextNetwork(nn.Module):
         head: head from `dense_head`.
     """
 
-    takes_text = True
+    takes_tokens = True
 
     def __init__(self, words: TextEncoder, head: nn.Sequential) -> None:
         super().__init__()

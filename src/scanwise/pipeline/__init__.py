@@ -37,6 +37,7 @@ from scanwise.pipeline.stages.prediction import predict_sides
 from scanwise.pipeline.stages.report import write_provenance, write_results
 from scanwise.pipeline.stages.resume import record_changes
 from scanwise.pipeline.stages.selective import measure_selective_prediction
+from scanwise.pipeline.stages.subject_ridge import unknown_order_findings
 from scanwise.pipeline.stages.training import train_fit, untrained_findings
 from scanwise.pipeline.stages.worker import finish_together, follow_fit, let_workers_begin
 from scanwise.recipe import Recipe, load_recipe
@@ -166,7 +167,11 @@ def prepare(
             findings = [finding for finding in findings if finding.check != "cohort.subjects"]
         for split in all_splits:
             findings += [finding for finding in splits.check_split(settled, split) if finding not in findings]
-        findings += [*_not_evaluable(all_splits), *untrained_findings(recipe)]
+        findings += [
+            *_not_evaluable(all_splits),
+            *untrained_findings(recipe),
+            *unknown_order_findings(recipe, settled),
+        ]
     with timings.measure("audit"):
         audited = audit_before_fit(evidence, all_splits, findings, recipe.audit.checks, progress=progress)
     return Context(

@@ -26,6 +26,7 @@ from scanwise.recipe.model import (
     Members,
     Model,
     MultiheadSection,
+    RidgeSection,
     TextSection,
 )
 from scanwise.recipe.section import Section
@@ -52,6 +53,7 @@ __all__ = [
     "Optimizer",
     "PublishedSplit",
     "Recipe",
+    "RidgeSection",
     "Schedule",
     "Section",
     "SplitSection",
@@ -115,6 +117,25 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _person_from_the_mean(self) -> Self:
+        ridge = self.model.ridge
+        if not self.model.is_ridge:
+            return self
+        if self.evaluation.pooling != "mean_logit":
+            raise ValueError(
+                "model.name: subject_ridge needs evaluation.pooling: mean_logit, which gives its score exactly"
+            )
+        if "published" in self.split.protocols:
+            raise ValueError(
+                "model.name: subject_ridge learns people, so its splits are by subject: protocols: [honest]"
+            )
+        if ridge.learn_on == "stages" and not isinstance(self.classes, Mapping):
+            raise ValueError(
+                "model.ridge.learn_on: stages needs classes that merge labels, such as `classes: {well: [a], ill: [b, c]}`"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _words_unmixed(self) -> Self:
         if self.model.reads_words and (self.train.mixup or self.train.cutmix):
             raise ValueError(
@@ -126,7 +147,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _finished_without_training(self) -> Self:
         model = self.model
-        if self.train.epochs:
+        if self.train.epochs or model.is_ridge:
             return self
         if model.weights in ("none", "hub") or not model.class_order:
             raise ValueError(

@@ -22,9 +22,10 @@ class Explain(Section):
         "rollout",
         "gradient_rollout",
         "query_key",
+        "contributions",
     ] = "auto"
     """Explanation method; `auto` is pooled_gradients: integrated gradients from the scan without its small structures,
-    pooled."""
+    pooled. `contributions` is the exact decomposition of a linear score (subject_ridge only)."""
     layer: str = ""
     """Layer to read (class activation maps only; default: the last one whose map is at least 7 × 7)."""
     scans: Annotated[int, Field(ge=0)] = 24

@@ -90,6 +90,26 @@ class FusionSection(MultiheadSection):
     of the two."""
 
 
+class RidgeSection(Section):
+    """One vector a person from a frozen backbone, and a ridge regression on it (`subject_ridge` only)."""
+
+    backbone: BackboneSection = BackboneSection(name="tf_efficientnet_lite0")
+    """Frozen backbone."""
+    blocks: Count = 3
+    """Number of its last blocks whose features are used."""
+    grid: tuple[Count, Count] = (6, 5)
+    """Rows and columns that the features of a scan are averaged to."""
+    pixels: tuple[Count, Count] = (26, 22)
+    """Rows and columns that the pixels of a scan are averaged to, as one more block."""
+    slabs: Count = 4
+    """Parts of a person's scans, in anatomical order, that are averaged apart; where no order is known there is one."""
+    folds: Annotated[int, Field(ge=2, le=20)] = 5
+    """Folds over people: each gives a member, and the scores of the people that it left out."""
+    learn_on: Literal["classes", "stages"] = "classes"
+    """Target: the classes, or the labels that the recipe merges into them, in its order. `stages` teaches fine stages and
+    reports the coarse classes."""
+
+
 class Members(Section):
     """Ensembles: several predictions per scan, whose disagreement measures the uncertainty of the network."""
 
@@ -132,7 +152,8 @@ class Model(Section):
 
     name: str = "alexnet"
     """`alexnet`, `small` (a four-block network for demonstrations), `hybrid` (convolutional network and transformer side by
-    side), `text` (words alone), `fusion` (image and words), or the name of any timm backbone."""
+    side), `text` (words alone), `fusion` (image and words), `subject_ridge` (one vector a person, ridge regression), or the name
+    of any timm backbone."""
     weights: str = "none"
     """`none`, `hub` (timm's pretrained weights), or a file of weights."""
     class_order: tuple[str, ...] = ()
@@ -155,6 +176,7 @@ class Model(Section):
     hybrid: HybridSection = HybridSection()
     text: TextSection = TextSection()
     fusion: FusionSection = FusionSection()
+    ridge: RidgeSection = RidgeSection()
     members: Members = Members()
 
     @property
@@ -162,11 +184,20 @@ class Model(Section):
         """True if the network reads the words beside a scan."""
         return self.name in ("text", "fusion")
 
+    @property
+    def is_ridge(self) -> bool:
+        """True if the network is solved in closed form, not trained."""
+        return self.name == "subject_ridge"
+
     @model_validator(mode="after")
     def _agrees(self) -> Self:
-        if self.attention and self.name in ("alexnet", "hybrid", "text", "fusion"):
+        if self.attention and self.name in ("alexnet", "hybrid", "text", "fusion", "subject_ridge"):
             raise ValueError(
                 f"attention applies to the feature map of a single backbone; {self.name} has none, leave it out"
+            )
+        if self.is_ridge and (self.hidden or self.ordinal or self.dropout or self.members.kind != "one"):
+            raise ValueError(
+                "subject_ridge has members of its own and no other layers; leave hidden, ordinal, dropout and members out"
             )
         if self.hidden and self.name == "alexnet":
             raise ValueError("alexnet has hidden layers of its own; leave hidden out")
@@ -184,6 +215,7 @@ class Model(Section):
         parts: dict[str, tuple[BackboneSection, ...]] = {
             "hybrid": (self.hybrid.convolution, self.hybrid.transformer),
             "fusion": (self.fusion.image,),
+            "subject_ridge": (self.ridge.backbone,),
         }
         sources = [self.weights, *(part.weights for part in parts.get(self.name, ()))]
         own_words = self.name not in ("text", "fusion") or self.text.encoder == "small"

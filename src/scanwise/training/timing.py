@@ -31,7 +31,7 @@ def time_steps(network: Network, recipe: Recipe, device: str, steps: int = 3) ->
     )
     labels = torch.zeros(section.batch, dtype=torch.int64, device=device)
     words = torch.ones((section.batch, recipe.model.text.length), dtype=torch.int64, device=device)
-    tokens = (words,) if network.takes_text else ()
+    tokens = (words,) if network.takes_tokens else ()
 
     def step() -> None:
         optimizer.zero_grad()
@@ -39,10 +39,12 @@ def time_steps(network: Network, recipe: Recipe, device: str, steps: int = 3) ->
         cross_entropy(logits, labels, None, 0.0).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
-    return SecondsPerScan(
-        _seconds(step, steps, device) / section.batch,
-        _seconds(lambda: network(channels_first(images), *tokens), steps, device) / section.batch,
-    )
+    def predict() -> None:
+        with torch.no_grad():
+            network(channels_first(images), *tokens)
+
+    predicted = _seconds(predict, steps, device) / section.batch
+    return SecondsPerScan(_seconds(step, steps, device) / section.batch if section.epochs else predicted, predicted)
 
 
 def _seconds(function: Callable[[], object], repeats: int, device: str) -> float:

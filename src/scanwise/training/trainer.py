@@ -311,7 +311,7 @@ def _lightning_devices(device: str, network: Network) -> dict[str, Any]:
         "devices": local_count,
         "num_nodes": distributed.process_share().size // local_count,
         # An encoder of words brings layers that no loss reaches.
-        "strategy": DDPStrategy(find_unused_parameters=network.takes_text, timeout=distributed.PATIENCE),
+        "strategy": DDPStrategy(find_unused_parameters=network.takes_tokens, timeout=distributed.PATIENCE),
         "plugins": [AtomicCheckpointIO(), TorchElasticEnvironment()],
     }
 

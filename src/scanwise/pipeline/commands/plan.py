@@ -49,7 +49,11 @@ def plan_fit(context: Context) -> FitPlan:
         learn, check = len(split.rows("train")), len(split.rows("validation"))
         features = max(features, map_bytes * _maps(recipe.train, learn, check))
         rest = len(split.rows("calibration")) + len(split.rows("test")) + check
-        seconds += _training(recipe.train, learn, check, speed) + rest * speed.predict
+        seconds += _training(recipe.train, learn, check, speed)
+        if not recipe.model.is_ridge:  # whose features are computed once, for all splits
+            seconds += rest * speed.predict
+    if recipe.model.is_ridge:
+        seconds += len(context.cohort) * speed.predict
     size = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
     # best weights, weights and bundle count once each, a full checkpoint about three times (weights and two moments)
     kept = 3 + 3 * (1 + (recipe.train.epochs // recipe.train.checkpoint_every if recipe.train.checkpoint_every else 0))

@@ -102,7 +102,7 @@ def check_explanation_method(context: Context) -> None:
         return
     network = build_network(context.recipe.model, len(context.cohort.classes), data.channels, pretrained=False)
     blank = np.zeros((1, data.size, data.size, data.channels), np.uint8)
-    tokens = np.ones((1, context.recipe.model.text.length), np.int64) if network.takes_text else None
+    tokens = np.ones((1, context.recipe.model.text.length), np.int64) if network.takes_tokens else None
     explain_arrays(network, blank, method=section.method, layer=section.layer, tokens=tokens)
 
 

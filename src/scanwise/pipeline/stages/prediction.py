@@ -11,6 +11,7 @@ from scanwise import novelty, run
 from scanwise.cohort.decoding.pixels import Pixels
 from scanwise.cohort.store import Store
 from scanwise.pipeline.context import Context
+from scanwise.pipeline.stages.subject_ridge import predict_kept
 from scanwise.pipeline.stages.text_inputs import PARTS, cohort_tokens, fit_vocabulary, inputs_without, removable_parts
 from scanwise.records import SIDES, FloatArray, IntArray, Logits, Split
 from scanwise.run import Fit
@@ -115,7 +116,10 @@ def _ask(
 ) -> Logits:
     from scanwise import prediction
 
-    logits, features = prediction.predict_scans(
+    if context.recipe.model.is_ridge and tokens is not None and scans is context.store:
+        logits, features = predict_kept(context, network, split, rows, tokens)
+    else:
+        logits, features = prediction.predict_scans(
         network, scans, rows, tokens=tokens, batch=prediction.prediction_batch_size(context.recipe), device=context.device,
         progress=context.progress,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from scanwise.cohort.anatomical_order import scan_places
 from scanwise.cohort.store import Store
 from scanwise.errors import DataError
 from scanwise.models.vocabulary import Vocabulary, remove_words, titles_as_read
@@ -47,7 +48,9 @@ def fit_vocabulary(context: Context, fit_dir: Fit, split: Split) -> Vocabulary |
 
 
 def cohort_tokens(context: Context, vocabulary: Vocabulary | None) -> IntArray | None:
-    """(N, L) tokens of all scans of the cohort."""
+    """(N, L) tokens of all scans of the cohort: words, or the place of each scan among those of its person."""
+    if context.recipe.model.is_ridge:
+        return scan_places(context.cohort)
     return None if vocabulary is None else vocabulary(cohort_titles(context.cohort, context.recipe))
 
 

@@ -10,6 +10,7 @@ from scanwise.errors import RecipeError
 from scanwise.models.vocabulary import Vocabulary
 from scanwise.pipeline.context import Context
 from scanwise.pipeline.stages.prediction import ALTERED
+from scanwise.pipeline.stages.subject_ridge import train_ridge
 from scanwise.pipeline.stages.text_inputs import PARTS, cohort_tokens, fit_vocabulary
 from scanwise.recipe import Members, Model, Recipe
 from scanwise.records import SIDES, Finding, IntArray, Split
@@ -26,6 +27,10 @@ def train_fit(context: Context, fit_dir: Fit, split: Split) -> None:
     # Logits of a network that is gone go too.
     for side in (*SIDES, ALTERED, *PARTS):
         fit_dir.logits(side).unlink(missing_ok=True)
+    if context.recipe.model.is_ridge:
+        if is_writer():
+            train_ridge(context, fit_dir, split)
+        return
     from scanwise.training import distributed
 
     vocabulary = distributed.writer_first(lambda: fit_vocabulary(context, fit_dir, split))
@@ -70,7 +75,7 @@ def check_trainable(network: "Network", recipe: Recipe) -> None:
 
 def untrained_findings(recipe: Recipe) -> list[Finding]:
     """A warning about a network that is used without training."""
-    if recipe.train.epochs:
+    if recipe.train.epochs or recipe.model.is_ridge:
         return []
     return [
         Finding(

@@ -1,0 +1,150 @@
+"""A linear score of a person, as a network: frozen features of each scan, averaged over slabs of the person's scans.
+
+A person with scans 0 … n - 1 in anatomical order covers the unit interval, scan r from r / n to (r + 1) / n, and so do the S
+slabs. The vector of a slab is the mean over that part, so a person with one scan has it in every slab, and one with 500 has
+means. The score is linear in these vectors, so it is a mean over scans as well: `forward_head` gives each scan its share,
+n times what it adds, and the mean of a person's logits is exactly the logits of the person.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
+
+from scanwise.recipe import RidgeSection
+
+
+class RidgeHead(nn.Module):
+    """Logits of each member, linear in the features of each slab less those of the average training person.
+
+    Attributes:
+        weight: (T, S, D, C) of the features.
+        centre: (T, S, D) features of the average training person.
+        constant: (T, C) logits of that person.
+    """
+
+    def __init__(self, members: int, slabs: int, features: int, classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(members, slabs, features, classes), requires_grad=False)
+        self.centre = nn.Parameter(torch.empty(members, slabs, features), requires_grad=False)
+        self.constant = nn.Parameter(torch.empty(members, classes), requires_grad=False)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw weights as a linear layer does, around features of 0."""
+        nn.init.normal_(self.weight, std=1 / math.sqrt(self.weight.shape[1] * self.weight.shape[2]))
+        self.centre.zero_()
+        self.constant.zero_()
+
+    def forward(self, features: Tensor, shares: Tensor) -> Tensor:
+        """(T, N, C) from features (T, N, D) and the share of each scan in each slab (T, N, S)."""
+        of_slab = self.constant[:, None] / self.weight.shape[1] - torch.einsum(
+            "tsd,tsdc->tsc", self.centre, self.weight
+        )
+        members = zip(features, shares, self.weight, of_slab, strict=True)
+        return torch.stack(
+            [torch.einsum("nd,ns,sdc->nc", own, share, weight) + share @ slab for own, share, weight, slab in members]
+        )
+
+
+class SubjectRidge(nn.Module):
+    """Body of the network: a frozen timm backbone, the grid of its last blocks, small pixels, and the head.
+
+    Args:
+        backbone: with `forward_intermediates` and `feature_info`.
+        section: of the recipe.
+        classes: C; 0 for none.
+    """
+
+    takes_tokens = True
+
+    def __init__(self, backbone: nn.Module, section: RidgeSection, classes: int) -> None:
+        super().__init__()
+        widths = [int(row["num_chs"]) for row in cast(Any, backbone).feature_info][-section.blocks :]
+        self.backbone = backbone.requires_grad_(False)
+        self.grid, self.pixels, self.blocks = section.grid, section.pixels, section.blocks
+        places = math.prod(self.grid)
+        self.sizes = [*(width * places for width in widths), math.prod(self.pixels)]
+        self.members, self.slabs = section.folds, section.slabs
+        self.head = RidgeHead(self.members, self.slabs, sum(self.sizes), classes)
+        self.num_features = self.head_hidden_size = widths[-1]
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """(N, D) features of normalised images (N, C, H, W), block after block, as 16 bits keep them."""
+        indices = list(range(-self.blocks, 0))
+        maps: Sequence[Tensor] = cast(Any, self.backbone).forward_intermediates(
+            images, indices=indices, intermediates_only=True
+        )
+        blocks = [adaptive_avg_pool2d(block, self.grid).flatten(1) for block in maps]
+        small = adaptive_avg_pool2d(images.mean(1, keepdim=True), self.pixels).flatten(1)
+        return torch.cat([*blocks, small], dim=1).half().float()
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False, tokens: Tensor | None = None) -> Tensor:
+        """(T · N, C) logits, a member at a time, or (T · N, D) means of the last block.
+
+        Args:
+            features: (T · N, D), repeated for each member.
+            pre_logits: give the means of the last block.
+            tokens: (T · N, 2) rank of each scan among those of its person and their number; None where no order is known.
+        """
+        if pre_logits:
+            last = features[:, sum(self.sizes[:-2]) : sum(self.sizes[:-1])]
+            return last.reshape(len(features), self.num_features, -1).mean(2)
+        shares = slab_shares(tokens, self.slabs, len(features)).to(features)
+        logits: Tensor = self.head(self._apart(features), self._apart(shares))
+        return logits.flatten(0, 1)
+
+    def contributions(self, features: Tensor, tokens: Tensor | None, member: int | None = None) -> list[Tensor]:
+        """Part of each place of each block in a scan's logits, beyond its part in those of the average training person.
+
+        Args:
+            features: (N, D).
+            tokens: (N, 2), or None.
+            member: one of them; None for the mean.
+
+        Returns:
+            for each block (N, C, rows, columns). Summed over blocks and places they are the scan's logits less a constant.
+        """
+        chosen = range(self.members) if member is None else [member]
+        shares = slab_shares(tokens, self.slabs, len(features)).to(features)
+        adds = torch.stack(
+            [
+                torch.einsum("ns,nsd,sdc->ndc", shares, features[:, None] - self.head.centre[t], self.head.weight[t])
+                for t in chosen
+            ]
+        ).mean(0)
+        shapes = [*([self.grid] * self.blocks), self.pixels]
+        return [
+            own.reshape(len(own), -1, *shape, own.shape[2]).sum(1).permute(0, 3, 1, 2)
+            for own, shape in zip(torch.split(adds, self.sizes, dim=1), shapes, strict=True)
+        ]
+
+    def _apart(self, values: Tensor) -> Tensor:
+        return values.reshape(self.members, -1, values.shape[1])
+
+
+def slab_shares(tokens: Tensor | None, slabs: int, count: int) -> Tensor:
+    """(N, S) share of each scan in each slab times the scans of its person; their mean over a person is 1.
+
+    Args:
+        tokens: (N, 2) rank and number of scans; None counts each scan alone, in all slabs alike.
+        slabs: S.
+        count: N.
+
+    >>> slab_shares(torch.tensor([[0, 4], [3, 4]]), 2, 2).tolist(), slab_shares(None, 2, 1).tolist()
+    ([[2.0, 0.0], [0.0, 2.0]], [[1.0, 1.0]])
+    """
+    if tokens is None:
+        return torch.ones(count, slabs)
+    rank, number = tokens[:, :1].double(), tokens[:, 1:2].double().clamp(min=1)
+    edges = torch.linspace(0, 1, slabs + 1, dtype=torch.float64, device=tokens.device)
+    inside = [
+        (torch.minimum((rank + 1) / number, high) - torch.maximum(rank / number, low)).clamp(min=0)
+        for low, high in pairwise(edges)
+    ]
+    return torch.cat(inside, dim=1) * slabs * number

@@ -1,0 +1,165 @@
+"""The network that is solved in closed form: features kept once for all folds, a vector a person, members by inner folds.
+
+It learns from the people of the training and validation sides together. What the validation side says of temperature and
+tuning stays honest, because its logits come from the member that has not seen the person.
+"""
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scanwise.cohort import LABEL
+from scanwise.cohort.anatomical_order import scan_places, scan_positions
+from scanwise.cohort.classes import stage_codes
+from scanwise.cohort.store import cache_folder
+from scanwise.errors import RecipeError
+from scanwise.pipeline.context import Context
+from scanwise.recipe import Recipe
+from scanwise.records import Cohort, Finding, FloatArray, IntArray, Split
+from scanwise.run import Fit
+
+if TYPE_CHECKING:
+    from scanwise.models import Network
+    from scanwise.training.features import FeatureSource
+
+LEARNING_SIDES = ("train", "validation")
+BLOCK = 256
+"""Scans whose features are read at a time."""
+
+
+def unknown_order_findings(recipe: Recipe, cohort: Cohort) -> list[Finding]:
+    """A note on the people whose scans have no known order, for a network that reads it."""
+    if not recipe.model.is_ridge or recipe.model.ridge.slabs == 1:
+        return []
+    in_order = ~np.isnan(scan_positions(cohort.path, cohort.groups))
+    people, codes = np.unique(cohort.subject, return_inverse=True)
+    without = len(np.unique(codes[~in_order]))
+    if not without:
+        return []
+    message = (
+        f"The anatomical order of the scans is not known for {without:,} of {len(people):,} subjects: all their scans are "
+        "averaged alike. A column position in the manifest tells it."
+    )
+    return [Finding("model.order", "note", message)]
+
+
+def train_ridge(context: Context, fit_dir: Fit, split: Split) -> None:
+    """Solve the network of a fit and leave its weights in the folder."""
+    import torch
+
+    from scanwise.models import build_network, weights
+    from scanwise.training.ridge import fit_ridge
+
+    recipe, cohort = context.recipe, context.cohort
+    torch.manual_seed(recipe.seed)
+    network = build_network(recipe.model, len(cohort.classes), recipe.data.channels, classes=cohort.classes, tell=False)
+    body: Any = network.body
+    rows = _learning_rows(split)
+    _, labels, folds, codes = _people(context, rows)
+    vectors = _vectors(kept_features(context, network), rows, codes, scan_places(cohort), body)
+    solved = fit_ridge(vectors, _targets(context, rows, codes), labels, folds, len(cohort.classes))
+    with torch.no_grad():
+        for member, (own, middle) in enumerate(zip(solved.weights, solved.centres, strict=True)):
+            parts = np.concatenate([part.reshape(body.slabs, -1, len(cohort.classes)) for part in own], axis=1)
+            centre = np.concatenate([part.reshape(body.slabs, -1) for part in middle], axis=1)
+            body.head.weight[member], body.head.centre[member] = torch.from_numpy(parts), torch.from_numpy(centre)
+            body.head.constant[member] = torch.from_numpy(solved.bias[member])
+    weights.save_weights(network, fit_dir.model)
+
+
+def predict_kept(
+    context: Context, network: "Network", split: Split, rows: IntArray, places: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    """Logits (N, T, C) and features (N, D) of scans whose features are kept.
+
+    Where a person taught the network, T is 1: the member that did not learn from them.
+    """
+    import torch
+
+    source = kept_features(context, network)
+    logits, features = [], []
+    with torch.inference_mode():
+        for start in range(0, len(rows), BLOCK):
+            here = rows[start : start + BLOCK]
+            maps, tokens = source.read(0, here), torch.from_numpy(places[here])
+            logits.append(network.head_members(maps, tokens).numpy())
+            features.append(network.forward_head(maps, pre_logits=True, tokens=tokens).numpy())
+    members, learning = np.concatenate(logits), _learning_rows(split)
+    if np.isin(rows, learning).all():
+        names, _, folds, _ = _people(context, learning)
+        own = folds[np.searchsorted(names, context.cohort.subject[rows])]
+        members = members[np.arange(len(rows)), own][:, None]
+    return members, np.concatenate(features)
+
+
+def kept_features(context: Context, network: "Network") -> "FeatureSource":
+    """Features of all scans of the cohort from the frozen backbone, as 16 bits in the cache."""
+    from scanwise.prediction import prediction_batch_size
+    from scanwise.training.augment import Augmentations
+    from scanwise.training.features import RecomputedFeatures, cache_features
+
+    side = RecomputedFeatures(network.eval(), context.store, np.arange(len(context.cohort)), (Augmentations(),))
+    digest = hashlib.sha256(context.recipe.model.ridge.model_dump_json().encode())
+    for name, tensor in network.state_dict().items():
+        if not name.startswith("body.head."):
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    fingerprint = digest.hexdigest()
+    scans = hashlib.sha256("".join(context.store.digest.tolist()).encode()).hexdigest()
+    folder = cache_folder() / "features" / f"{fingerprint[:16]}-{scans[:16]}"
+    return cache_features(folder, {"all": side}, fingerprint, prediction_batch_size(context.recipe))["all"]
+
+
+def _learning_rows(split: Split) -> IntArray:
+    return np.sort(np.concatenate([split.rows(side) for side in LEARNING_SIDES]))
+
+
+def _people(context: Context, rows: IntArray) -> tuple[Any, IntArray, IntArray, IntArray]:
+    """Names (P,), classes (P,) and inner folds (P,) of the people of these rows, and the person of each row (N,)."""
+    from scanwise.training.ridge import inner_folds
+
+    cohort = context.cohort
+    names, codes = np.unique(cohort.subject[rows], return_inverse=True)
+    table = np.zeros((len(names), len(cohort.classes)), dtype=np.int64)
+    np.add.at(table, (codes, cohort.labels[rows]), 1)
+    labels = table.shape[1] - 1 - table[:, ::-1].argmax(axis=1)  # ties: the later class, as in the split
+    return names, labels, inner_folds(labels, context.recipe.model.ridge.folds, context.recipe.seed), codes
+
+
+def _targets(context: Context, rows: IntArray, codes: IntArray) -> FloatArray:
+    """(P, O) mean target of each person: the code of ordered classes or stages (O = 1), else one column a class."""
+    cohort, model = context.cohort, context.recipe.model
+    count = int(codes.max()) + 1
+    if model.ridge.learn_on == "stages":
+        values = _stage_codes(context)[rows][:, None]
+    elif cohort.ordered or len(cohort.classes) == 2:
+        values = cohort.labels[rows][:, None].astype(np.float64)
+    else:
+        values = np.eye(len(cohort.classes))[cohort.labels[rows]]
+    sums = np.zeros((count, values.shape[1]))
+    np.add.at(sums, codes, values)
+    return sums / np.bincount(codes, minlength=count)[:, None]
+
+
+def _stage_codes(context: Context) -> FloatArray:
+    """(N,) place of each scan's own label in the recipe's order of the labels that its classes merge."""
+    column = context.cohort.groups.get(LABEL)
+    if column is None:
+        raise RecipeError("model.ridge.learn_on: stages needs classes that merge two labels or more.")
+    return stage_codes(column, context.recipe).astype(np.float64)
+
+
+def _vectors(source: "FeatureSource", rows: IntArray, codes: IntArray, places: IntArray, body: Any) -> list[FloatArray]:
+    """For each block (P, S · D) the means of every person's slabs."""
+    import torch
+
+    from scanwise.models.subject_ridge import slab_shares
+
+    count = int(codes.max()) + 1
+    vectors = np.empty((count, body.slabs, sum(body.sizes)), dtype=np.float32)
+    order = np.argsort(codes, kind="stable")
+    for person, own in enumerate(np.split(order, np.cumsum(np.bincount(codes))[:-1])):
+        shares = slab_shares(torch.from_numpy(places[rows[own]]), body.slabs, len(own)).numpy() / len(own)
+        vectors[person] = shares.T.astype(np.float32) @ source.read(0, rows[own]).numpy()
+    edges = np.cumsum(body.sizes)[:-1]
+    return [part.reshape(count, -1) for part in np.split(vectors, edges, axis=2)]

@@ -1,0 +1,157 @@
+"""A person classifier from scans to bundle: who teaches, who was left out, and one answer on every way."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import scanwise
+from scanwise.errors import RecipeError
+from scanwise.records import Cohort, Logits
+from scanwise.run import Run, read_json
+from tiny import picture, read_csv, run_command, write_csv
+
+RECIPE = """\
+name: tiny-ridge
+classes: {{well: a, ill: [b, c]}}
+ordered: true
+data: {{size: 32}}
+split: {{validation: 0.1, calibration: 0.2}}
+model:
+  name: subject_ridge
+  ridge: {{backbone: {{name: test_resnet}}, blocks: 2, grid: [2, 2], pixels: [6, 6], slabs: 2, learn_on: {learn_on}}}
+train: {{epochs: 0}}
+evaluation: {{draws: 100}}
+rivals: {{names: [majority]}}
+explain: {{scans: 4, method: contributions, heads: false}}
+"""
+
+
+@dataclass(frozen=True)
+class Ridge:
+    run: Run
+    data: Path
+
+    def logits(self, side: str) -> Logits:
+        (fit,) = self.run.fits()
+        return Logits.load(fit.logits(side))
+
+
+def write_people(folder: Path) -> Path:
+    """60 people of three stages with four scans each, listed against their anatomical order."""
+    random, rows = np.random.default_rng(4), []
+    folder.mkdir()
+    for person in range(60):
+        kind = person % 3
+        for position in (2, 0, 3, 1):
+            shown = kind if random.random() > 0.4 else int(random.integers(3))
+            name = f"p{person:02d}_{position}.png"
+            picture(shown, 10 * person + position).save(folder / name)
+            row = {"path": name, "label": "abc"[kind], "subject": f"p{person:02d}", "position": str(10 * position)}
+            rows.append(row)
+    return write_csv(folder / "scans.csv", rows)
+
+
+def fit(folder: Path, data: Path, learn_on: str, *more: str) -> Run:
+    recipe = folder / "ridge.yaml"
+    recipe.write_text(RECIPE.format(learn_on=learn_on), encoding="utf-8")
+    done = run_command("fit", recipe, "--data", data, "--out", folder / "run", "--device", "cpu", "--threads", 1, *more)
+    assert done.code == 0, done.err
+    return Run.open(folder / "run")
+
+
+@pytest.fixture(scope="module")
+def ridge(tmp_path_factory: pytest.TempPathFactory) -> Ridge:
+    folder = tmp_path_factory.mktemp("ridge")
+    data = write_people(folder / "data")
+    return Ridge(fit(folder, data, "stages"), data)
+
+
+def test_it_finds_what_was_planted_and_names_its_unit(ridge: Ridge) -> None:
+    table = read_json(ridge.run.metrics)
+    accuracy = [m for m in table if m["name"] == "auroc" and m["unit"] == "subject" and m["model"] == "network"]
+    assert accuracy[0]["value"] > 0.8
+
+
+def test_people_who_taught_are_judged_by_the_member_that_left_them_out(ridge: Ridge) -> None:
+    for side in ("train", "validation"):
+        assert ridge.logits(side).logits.shape[1] == 1
+    for side in ("calibration", "test"):
+        assert ridge.logits(side).logits.shape[1] == 5
+
+
+def test_the_bundle_answers_for_files_as_the_run_does(ridge: Ridge) -> None:
+    cohort, test = Cohort.load(ridge.run.cohort), ridge.logits("test")
+    place = {path: row for row, path in enumerate(cohort.path.tolist())}
+    rows = [place[path] for path in test.scans.tolist()]
+    answer = scanwise.load(ridge.run.path).predict(
+        [ridge.data.parent / path for path in test.scans.tolist()],
+        test.subjects.tolist(),
+        {"position": cohort.groups["position"][rows]},
+    )
+    of_run = read_csv(ridge.run.tables / "predictions_subject.csv")
+    assert answer.subjects is not None
+    assert answer.subjects.subjects.tolist() == [row["subject"] for row in of_run]
+    assert answer.subjects.probs[:, 1] == pytest.approx([float(row["p_ill"]) for row in of_run], abs=2e-3)
+
+
+def test_places_count_the_scans_that_can_be_read(ridge: Ridge, tmp_path: Path) -> None:
+    names = [f"p00_{position}.png" for position in range(4)]
+    broken = tmp_path / "broken.png"
+    broken.write_bytes((ridge.data.parent / names[1]).read_bytes()[:200])
+    paths = [ridge.data.parent / names[0], broken, ridge.data.parent / names[2], ridge.data.parent / names[3]]
+    positions = np.array(["0", "10", "20", "30"])
+    bundle = scanwise.load(ridge.run.path)
+    some = bundle.predict(paths, ["p"] * 4, {"position": positions})
+    few = bundle.predict([paths[i] for i in (0, 2, 3)], ["p"] * 3, {"position": positions[[0, 2, 3]]})
+    assert [path for path, _ in some.quarantine] == [str(broken)]
+    assert some.subjects is not None
+    assert few.subjects is not None
+    assert some.subjects.probs.tolist() == few.subjects.probs.tolist()
+
+
+def test_the_order_of_a_persons_scans_is_read_and_their_rows_are_not(ridge: Ridge) -> None:
+    bundle = scanwise.load(ridge.run.path)
+    paths = [ridge.data.parent / f"p01_{position}.png" for position in range(4)]
+
+    def probs(order: list[int], positions: list[int]) -> list[float]:
+        given = {"position": np.array([str(position) for position in positions])}
+        subjects = bundle.predict([paths[i] for i in order], ["p"] * 4, given).subjects
+        assert subjects is not None
+        return [round(value, 5) for value in subjects.probs[0].tolist()]
+
+    assert probs([0, 1, 2, 3], [0, 1, 2, 3]) == probs([3, 1, 0, 2], [3, 1, 0, 2])
+    assert probs([0, 1, 2, 3], [0, 1, 2, 3]) != probs([0, 1, 2, 3], [3, 2, 1, 0])
+
+
+def test_stages_are_taught_and_classes_are_reported(ridge: Ridge, tmp_path: Path) -> None:
+    assert Cohort.load(ridge.run.cohort).classes == ("well", "ill")
+    coarse = fit(tmp_path, ridge.data, "classes")
+    fine, other = (Logits.load(run.fits()[0].logits("test")).logits for run in (ridge.run, coarse))
+    assert fine.shape == other.shape
+    assert not np.allclose(fine, other)
+
+
+def test_a_fit_is_the_same_twice(ridge: Ridge, tmp_path: Path) -> None:
+    again = fit(tmp_path, ridge.data, "stages")
+    files = [run.fits()[0].model.read_bytes() for run in (ridge.run, again)]
+    assert files[0] == files[1]
+
+
+def test_people_without_a_known_order_are_counted(ridge: Ridge, tmp_path: Path) -> None:
+    rows = read_csv(ridge.data)
+    unknown = [{**row, "position": "" if row["subject"] in ("p03", "p04") else row["position"]} for row in rows]
+    data = write_csv(ridge.data.with_name("unknown.csv"), unknown)
+    run = fit(tmp_path, data, "stages")
+    (note,) = [finding for finding in read_json(run.findings) if finding["check"] == "model.order"]
+    assert "2 of 60 subjects" in note["message"]
+    assert not [finding for finding in read_json(ridge.run.findings) if finding["check"] == "model.order"]
+
+
+def test_stages_without_merged_classes_are_refused(ridge: Ridge, tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(RECIPE.format(learn_on="stages").replace("{well: a, ill: [b, c]}", "[a, b, c]"), encoding="utf-8")
+    with pytest.raises(RecipeError, match="classes that merge labels"):
+        scanwise.fit(recipe, data=ridge.data, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
