@@ -1,4 +1,4 @@
-"""Pooling of the scans of a subject into one row, and the subject of each row."""
+"""Subjects of rows: pooling of their scans into one row, their labels, and subjects that are one."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -93,6 +93,43 @@ def common_label(labels: IntArray, of_subject: IntArray, num_classes: int) -> In
     counts = np.bincount(of_subject * num_classes + labels, minlength=num_subjects * num_classes)
     latest: IntArray = (num_classes - 1) - counts.reshape(num_subjects, num_classes)[:, ::-1].argmax(axis=1)
     return latest
+
+
+def join_subjects(subject: StrArray, same: IntArray) -> StrArray:
+    """(N,) the subjects, those that share a scan joined under the name that most of their scans have.
+
+    Args:
+        subject: (N,) names; empty where a scan's subject is not known.
+        same: (P, 2) rows of one person, such as copies of one scan.
+
+    >>> join_subjects(np.array(["a", "a", "b", "c"]), np.array([[1, 2]])).tolist()
+    ['a', 'a', 'a', 'c']
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    names, people, sizes = np.unique(subject, return_inverse=True, return_counts=True)
+    node = np.where(subject == "", len(names) + np.arange(len(subject)), people.reshape(-1))
+    count = len(names) + len(subject)
+    edges = (np.ones(len(same)), (node[same[:, 0]], node[same[:, 1]]))
+    group = connected_components(coo_array(edges, shape=(count, count)), directed=False)[1]
+    order = np.argsort(sizes, kind="stable")
+    order = order[names[order] != ""]
+    name_of = np.full(count, "", dtype=subject.dtype)
+    name_of[group[order]] = names[order]  # the largest comes last and overwrites the others
+    return name_of[group[node]]
+
+
+def rows_alike(values: StrArray) -> IntArray:
+    """(P, 2) pairs of rows of one value, enough to join all of them; "" is no value.
+
+    >>> rows_alike(np.array(["a", "b", "a", "", "a", ""])).tolist()
+    [[0, 2], [2, 4]]
+    """
+    order = np.argsort(values, kind="stable")
+    order = order[values[order] != ""]
+    again = np.flatnonzero(values[order[1:]] == values[order[:-1]])
+    return np.column_stack([order[again], order[again + 1]])
 
 
 def mean_by(values: FloatArray, codes: IntArray, counts: IntArray) -> FloatArray:

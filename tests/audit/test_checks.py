@@ -141,7 +141,8 @@ def test_a_leak_stops_an_honest_fit_where_the_row_says_so(
 
 
 def test_the_leaks_that_stop_a_fit_are_certain_ones() -> None:
-    assert [spec.name for spec in CHECKS.values() if spec.stops_fit] == ["duplicates", "leakage"]
+    """Of `subjects` only people whom the pixels show at full confidence are a leak."""
+    assert [spec.name for spec in CHECKS.values() if spec.stops_fit] == ["duplicates", "subjects", "leakage"]
 
 
 def test_the_table_imports_none_of_its_checks() -> None:

@@ -121,6 +121,20 @@ def test_one_subject_that_looks_like_another_is_said_and_several_are_a_warning()
         assert f"({parted} in all)" in noted.finding.message
 
 
+def test_people_under_several_names_are_a_leak_where_the_pixels_are_certain_and_the_split_parts_them() -> None:
+    pixels, names, labels = scan_cases.people(50, 4)
+    given = np.char.add(names, np.where(np.arange(len(names)) % 2 == 0, "a", "b"))  # each person under two names
+    assert recover(pixels, labels).is_certain
+    apart = np.where(np.arange(len(names)) % 2 == 0, "train", "test")
+    together = np.where(np.unique(names, return_inverse=True)[1] % 2 == 0, "train", "test")
+    severities = {}
+    for case, side in {"no split": None, "apart": apart, "together": together}.items():
+        (noted,) = subjects.examine(scan_cases.evidence_of(pixels, labels, subject=given, side=side))
+        severities[case] = noted.finding.severity
+        assert ("50 people by the images" in noted.finding.message) == (case != "together")
+    assert severities == {"no split": "leak", "apart": "leak", "together": "warning"}
+
+
 def test_what_was_recovered_already_is_not_recovered_again(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels, _, labels = scan_cases.people(50, 4)
     evidence = scan_cases.evidence_of(pixels, labels)

@@ -202,7 +202,7 @@ def hospital(root: Path, people: int = 4) -> Path:
     random = np.random.default_rng(1)
     for label in ("NonDemented", "MildDemented"):
         for person in range(people):
-            tags = {"PatientID": f"HOSP-{label}-{person}", "StudyInstanceUID": f"1.2.{person}"}
+            tags = {"PatientID": f"HOSP-{label}-{person}", "StudyInstanceUID": f"1.2.{len(label)}.{person}"}
             for number in range(2):
                 frame = random.integers(0, 4096, (20, 16)).astype(np.uint16)
                 write_dicom(root / label / f"E{person}" / f"IM{number}", frame, SliceLocation=number, **tags)

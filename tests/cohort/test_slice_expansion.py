@@ -9,7 +9,7 @@ from cohort_scans import Scans
 from PIL import Image, TiffImagePlugin
 
 from medical_files import NAMES, dataset, write_dicom, write_nifti
-from scanwise.cohort import layouts, pseudonyms, slice_expansion
+from scanwise.cohort import header_subjects, layouts, pseudonyms, slice_expansion
 from scanwise.cohort.decoding import readers
 from scanwise.cohort.listing import Listing
 from scanwise.cohort.slice_expansion import expand_slices
@@ -217,7 +217,7 @@ def test_headers_become_columns_and_subjects(tmp_path: Path) -> None:
     assert found.subject is not None
     mine, same, other = found.subject.tolist()
     assert mine == same != other
-    assert found.subject_source == slice_expansion.HEADER
+    assert found.subject_source == header_subjects.HEADER
     assert found.groups["modality"].tolist() == ["CT", "CT", "MR"]
     assert found.groups["position"].tolist() == ["1.00", "2.00", ""]
     assert found.groups["study"][0] == found.groups["study"][1] != found.groups["study"][2]

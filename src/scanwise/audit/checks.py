@@ -55,7 +55,12 @@ CHECKS: Mapping[str, CheckSpec] = {
             stops_fit=True,
         ),
         CheckSpec(name="copies", title="augmented copies of one scan", examine=_examine_in("copies")),
-        CheckSpec(name="subjects", title="people, as the images show them", examine=_examine_in("subjects")),
+        CheckSpec(
+            name="subjects",
+            title="people, as the images show them",
+            examine=_examine_in("subjects"),
+            stops_fit=True,
+        ),
         CheckSpec(
             name="leakage",
             title="leakage between the sides of the split",

@@ -12,6 +12,8 @@ from scanwise.records import BoolArray, Cohort, Finding, FloatArray, IntArray, S
 
 NAME_LENGTH = 20
 """Letters of a file name in captions."""
+CERTAIN = 0.995
+"""Confidence from which recovered subjects count beside given ones."""
 CONFIDENT = 0.95
 """Confidence from which recovered subjects are used where none are given."""
 
@@ -37,6 +39,11 @@ class RecoveredSubjects:
     reason: str
     values: FloatArray
     pairs: IntArray
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether they are so sure that they count beside given subjects: a confidence of 1.00."""
+        return self.succeeded and self.confidence >= CERTAIN
 
     @property
     def is_confident(self) -> bool:

@@ -1,4 +1,4 @@
-"""Statistics by subject: cluster-robust intervals, folds that keep subjects whole, subjects joined by shared scans."""
+"""Statistics by subject: cluster-robust intervals, and folds that keep subjects whole."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 from scanwise.audit.evidence import Evidence
 from scanwise.pooling import common_label
-from scanwise.records import FloatArray, IntArray, StrArray
+from scanwise.records import FloatArray, IntArray
 from scanwise.risk import clopper_pearson
 
 
@@ -100,31 +100,6 @@ def subject_indices(evidence: Evidence) -> IntArray:
     people = people.reshape(-1).astype(np.int64)
     people[unknown] = people.max() + 1 + np.arange(int(unknown.sum()))
     return np.unique(people, return_inverse=True)[1].reshape(-1)
-
-
-def join_subjects(subject: StrArray, same: IntArray) -> StrArray:
-    """(N,) the subjects, those that share a scan joined under the name that most of their scans have.
-
-    Args:
-        subject: (N,) names; empty where a scan's subject is not known.
-        same: (P, 2) rows that show the same scan, such as copies.
-
-    >>> join_subjects(np.array(["a", "a", "b", "c"]), np.array([[1, 2]])).tolist()
-    ['a', 'a', 'a', 'c']
-    """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    names, people, sizes = np.unique(subject, return_inverse=True, return_counts=True)
-    node = np.where(subject == "", len(names) + np.arange(len(subject)), people.reshape(-1))
-    count = len(names) + len(subject)
-    edges = (np.ones(len(same)), (node[same[:, 0]], node[same[:, 1]]))
-    group = connected_components(coo_array(edges, shape=(count, count)), directed=False)[1]
-    order = np.argsort(sizes, kind="stable")
-    order = order[names[order] != ""]
-    name_of = np.full(count, "", dtype=subject.dtype)
-    name_of[group[order]] = names[order]  # the largest comes last and overwrites the others
-    return name_of[group[node]]
 
 
 def classes_with_subjects(people: IntArray, labels: IntArray, count: int, fewest: int) -> IntArray:

@@ -16,7 +16,7 @@ from scanwise.audit.evidence import (
     make_finding,
 )
 from scanwise.audit.subject_clustering import SpanningForest, TwoComponentMixture
-from scanwise.records import FloatArray, IntArray, StrArray
+from scanwise.records import BoolArray, FloatArray, IntArray, StrArray
 from scanwise.registration import whiten
 
 COMPONENTS = 400
@@ -37,6 +37,8 @@ SHOWN = 24
 """Pairs in a picture."""
 MERGED_SUBJECTS = 3
 """Subjects merged whole with another one from which it is a warning: a few may really resemble each other."""
+TORN_SHARE = 0.1
+"""Share of the recovered people under several given names from which, at full confidence, the given subjects are no people."""
 MISMATCHED_SHARE = 0.01
 """Share of the scans recovered under another subject than the given one from which it is a warning."""
 
@@ -77,6 +79,26 @@ def examine(evidence: Evidence) -> list[AuditFinding]:
     if given:
         return [_compare_with_given(evidence, recovered)]
     return [_report_recovery(recovered), *_suggest_patterns(evidence, recovered)]
+
+
+def with_recovered(evidence: Evidence) -> Evidence:
+    """The evidence with the subjects that the images show."""
+    if evidence.recovered is not None:
+        return evidence
+    return replace(evidence, recovered=recover_subjects(evidence.pixels, evidence.vectors, evidence.cohort.labels))
+
+
+def torn_people(given: StrArray, recovered: StrArray, side: StrArray | None) -> IntArray:
+    """Scans of recovered people that have several given subjects and, where there is a split, stand on several sides."""
+    torn = _several(recovered, given)
+    return np.flatnonzero(torn if side is None else torn & _several(recovered, side))
+
+
+def _several(people: StrArray, values: StrArray) -> BoolArray:
+    """(N,) whether the person of a scan has several values; "" is none."""
+    code = np.unique(people, return_inverse=True)[1].reshape(-1)
+    pairs = np.unique(np.stack([code, np.unique(values, return_inverse=True)[1].reshape(-1)])[:, values != ""], axis=1)
+    return np.bincount(pairs[0], minlength=int(code.max()) + 1)[code] > 1
 
 
 def labels_follow_subjects(forest: SpanningForest, mixture: TwoComponentMixture, labels: IntArray) -> bool:
@@ -231,6 +253,18 @@ def _compare_with_given(evidence: Evidence, recovered: RecoveredSubjects) -> Aud
     if len(merged):
         names = ", ".join(merged[:3].tolist()) + (", …" if len(merged) > 3 else "")
         message += f" Recovered as one with another subject, with all their scans: {names} ({len(merged)} in all)."
+    side = None if evidence.split is None else evidence.split.side
+    torn = torn_people(given, recovered.subject, side) if recovered.is_certain else np.empty(0, dtype=np.int64)
+    people = len(np.unique(recovered.subject[torn]))
+    if people >= max(MERGED_SUBJECTS, TORN_SHARE * len(np.unique(recovered.subject))):
+        sides = (
+            "and stand on several sides of the split" if side is not None else "and any split by these names parts them"
+        )
+        message += (
+            f" {people:,} people by the images have several of the given names each, {sides}. Give each person one "
+            "name, or let `scanwise audit DATA --fix FIXED.csv` join them."
+        )
+        return make_finding("subjects.given", "leak", message, evidence.cohort.path[torn], picture)
     if not recovered.is_confident or (len(moved) <= MISMATCHED_SHARE * len(given) and len(merged) < MERGED_SUBJECTS):
         return make_finding("subjects.given", "note", message, picture=picture)
     message += f" {len(mismatched):,} scans look like another subject than the given one: check their subjects."

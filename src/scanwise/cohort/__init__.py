@@ -9,6 +9,7 @@ from scanwise.cohort import classes, layouts, pseudonymised_paths, remote, slice
 from scanwise.cohort.listing import Listing, first
 from scanwise.cohort.store import Store
 from scanwise.errors import DataError
+from scanwise.pooling import join_subjects, rows_alike
 from scanwise.recipe import Recipe
 from scanwise.records import Cohort, Finding, IntArray, StrArray
 
@@ -94,7 +95,7 @@ def _cohort(scans: Listing, root: str, mapping: classes.Classes, labels: IntArra
         labels=labels,
         classes=mapping.names,
         ordered=mapping.ordered,
-        subject=_scan_as_subject(scans.path, pixels) if subject is None else subject,
+        subject=_stand_ins(scans, pixels) if subject is None else subject,
         subject_source="" if subject is None else scans.subject_source,
         sha256=pixels.sha256,
         pixels=pixels.digest,
@@ -105,13 +106,14 @@ def _cohort(scans: Listing, root: str, mapping: classes.Classes, labels: IntArra
     )
 
 
-def _scan_as_subject(paths: StrArray, pixels: Store) -> StrArray:
-    """Each scan as a subject of its own, scans with identical pixels as one: for data without subjects."""
-    first: dict[str, str] = {}
-    keys = [digest or path for digest, path in zip(pixels.digest.tolist(), paths.tolist(), strict=True)]
-    return np.array(
-        [first.setdefault(key, path) for key, path in zip(keys, paths.tolist(), strict=True)], dtype=np.str_
-    )
+def _stand_ins(scans: Listing, pixels: Store) -> StrArray:
+    """(N,) subjects where not all are known: each scan stands for a person, but for those that are certainly of one.
+
+    These have identical pixels, or one subject or study of those that are known.
+    """
+    names = scans.path if scans.subject is None else np.where(scans.subject == "", scans.path, scans.subject)
+    same = [rows_alike(values) for values in (pixels.digest, scans.study) if values is not None]
+    return join_subjects(names, np.concatenate(same))
 
 
 def _findings(

@@ -29,6 +29,7 @@ class Listing:
         subject: (N,), or None where nobody is known; "" for a scan whose subject is not.
         subject_source: how subjects became known.
         groups, text, given: as in Cohort.
+        study: (N,) examination of each scan by its header, all scans of which are of one person; None where no header says.
         unused: files that belong to no class, with the reason.
         remarks: what a reader must know of how the files were listed.
     """
@@ -41,6 +42,7 @@ class Listing:
     groups: dict[str, StrArray] = field(default_factory=dict)
     text: StrArray | None = None
     given: StrArray | None = None
+    study: StrArray | None = None
     unused: tuple[tuple[str, str], ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -57,6 +59,7 @@ class Listing:
             groups={name: values[rows] for name, values in self.groups.items()},
             text=None if self.text is None else self.text[rows],
             given=None if self.given is None else self.given[rows],
+            study=None if self.study is None else self.study[rows],
         )
 
     def with_similar_ids(self, *, show: bool) -> Self:

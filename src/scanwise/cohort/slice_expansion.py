@@ -19,15 +19,13 @@ from tqdm import tqdm
 from scanwise.cohort.decoding import slice_names
 from scanwise.cohort.decoding.pixels import UnreadableScan, open_file
 from scanwise.cohort.decoding.readers import HEAD, kind_of, workers
+from scanwise.cohort.header_subjects import HeaderIdentity, settle_subjects
 from scanwise.cohort.listing import Listing, first, texts
 from scanwise.cohort.pseudonyms import Pseudonyms
 from scanwise.errors import DataError
 from scanwise.phrases import count_of
 from scanwise.recipe import Data
 from scanwise.records import IntArray
-
-HEADER = "DICOM header, as a keyed hash"
-"""The source of subjects that come from headers."""
 
 _SINGLE = {".png", ".jpg", ".jpeg", ".bmp", ".jp2"}  # endings of pictures that have one page
 _TOGETHER = 32  # files that one worker opens at a time: handing over each alone takes longer than opening it
@@ -172,10 +170,11 @@ def _with_columns(scans: Listing, rows: Sequence[Mapping[str, str]]) -> Listing:
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: texts(row.get(name, "") for row in rows) for name in names}
     columns = {name: values for name, values in columns.items() if (values != "").any()}
-    subject = columns.pop("subject", None)
-    if scans.subject is None and subject is not None:
-        scans = replace(scans, subject=subject, subject_source=HEADER)
-    return replace(scans, groups={**columns, **scans.groups})
+    nothing = np.full(len(rows), "")
+    subject, patient, spelling = (columns.pop(name, nothing) for name in ("subject", "patient", "spelling"))
+    identity = HeaderIdentity(subject, patient, spelling, columns.get("study", nothing))
+    scans = replace(scans, groups={**columns, **scans.groups})
+    return settle_subjects(scans, identity)
 
 
 def _refuse_twice(names: Sequence[str]) -> None:

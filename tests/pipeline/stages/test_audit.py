@@ -113,7 +113,7 @@ def test_fix_writes_a_manifest_with_people_and_a_safe_split(scanwise, sided, tmp
     assert set.union(*sides.values()) == {"train", "validation", "calibration", "test"}
     (source,) = {row["subject_source"] for row in rows}
     assert source.startswith("recovered from pixels, 25 subjects with confidence")
-    assert source.endswith("; 1 subject joined to others, whose scans they copy")
+    assert source.endswith("; 1 subject joined to others, of the same study or pixels")
     read = layouts.discover_scans(tmp_path / "safe.csv")
     assert read.subject_source == source
     assert "subject_source" not in read.groups

@@ -27,6 +27,7 @@ from scanwise.cohort.decoding.pixels import MAX_PIXELS, Pixels, Slices, Unreadab
 from scanwise.cohort.decoding.windowing import apply_window
 from scanwise.cohort.pseudonyms import Pseudonyms
 from scanwise.recipe import Data
+from scanwise.records.names import compose, names_person, subject_key
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -48,7 +49,8 @@ class FileSummary:
 
     Attributes:
         frames: how many images it holds.
-        columns: subject, study, modality, series and position, each of one value, or of one a frame; "" if not said.
+        columns: subject, patient and spelling (see `header_subjects`), study, modality, series and position, each of one value,
+            or of one a frame; "" if not said.
     """
 
     frames: int
@@ -79,10 +81,12 @@ def read_header(file: Path, pseudonyms: Pseudonyms) -> FileSummary:
         raise UnreadableScan(_without_pixels(header))
     frames = _check(header)
     _refuse_short(header, frames, there)
-    issuer = text(header, "IssuerOfPatientID")
-    person = text(header, "PatientID")
+    issuer, person = (compose(text(header, keyword)) for keyword in ("IssuerOfPatientID", "PatientID"))
+    person = person if names_person(person) else ""
     columns = {
         "subject": (pseudonyms("subject", f"{issuer}\0{person}" if person else ""),),
+        "patient": (pseudonyms("subject", f"\0{person}" if person else ""),),
+        "spelling": (pseudonyms("subject", f"\0{subject_key(person)}" if person else ""),),
         "study": (pseudonyms("study", text(header, "StudyInstanceUID")),),
         "modality": (code(text(header, "Modality")),),
         "series": (pseudonyms("series", text(header, "SeriesInstanceUID")),),

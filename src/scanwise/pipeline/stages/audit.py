@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from scanwise import audit, cohort, registration, run
-from scanwise.audit import copies, quality, subject_statistics, subjects
+from scanwise.audit import copies, quality, subjects
 from scanwise.audit.evidence import AuditFinding, Evidence, make_finding
 from scanwise.cohort import remote, splits, store
 from scanwise.cohort.decoding.pixels import Pixels
@@ -18,6 +18,7 @@ from scanwise.csv_files import write_csv
 from scanwise.errors import DataError, LeakageError
 from scanwise.phrases import count_of
 from scanwise.pipeline.context import AuditResult
+from scanwise.pooling import join_subjects, rows_alike
 from scanwise.recipe import Recipe
 from scanwise.records import Cohort, Finding, IntArray, Split
 from scanwise.reporting import audit_page as page
@@ -26,6 +27,9 @@ from scanwise.run import layout
 log = logging.getLogger("scanwise")
 
 Quarantine = tuple[tuple[str, str], ...]
+
+SAID = ("cohort.listing", "cohort.merged")
+"""Findings of reading that an audit repeats; of the others its own checks say more."""
 
 LOOK = Recipe(name="audit", data=registration.THUMBNAIL)
 """The recipe that an audit reads scans with."""
@@ -56,8 +60,10 @@ def audit_scans(
     intake = cohort.read_cohort(str(data), LOOK, subject, pseudonymise=pseudonymise, bare=True, progress=progress)
     evidence = gather_evidence(intake.cohort, _mapped(intake.store), quarantine=intake.quarantine, seed=seed)
     evidence = replace(evidence, split=given_split(evidence.cohort))
+    if "subjects" in checks:
+        evidence = subjects.with_recovered(evidence)
     findings, seconds = audit.run_checks(evidence, checks, _said(progress))
-    findings += [AuditFinding(finding) for finding in intake.findings if finding.check == "cohort.listing"]
+    findings += [AuditFinding(finding) for finding in intake.findings if finding.check in SAID]
     if len(evidence.cohort.classes) < 2:
         findings.append(
             make_finding("audit.classes", "note", "These scans have no classes: what needs them is not judged.")
@@ -143,7 +149,10 @@ def gather_evidence(
         recovered = subjects.recover_subjects(pixels, vectors, cohort.labels, copy_pairs.rows)
         if recovered.is_confident:
             source = f"recovered from pixels, {recovered.reason}"
-            cohort = replace(cohort, subject=recovered.subject, subject_source=source)
+            subject = join_subjects(recovered.subject, rows_alike(cohort.subject))
+            if fewer := len(np.unique(recovered.subject)) - len(np.unique(subject)):
+                source += f"; {count_of(fewer, 'subject')} joined to others, of the same study or pixels"
+            cohort = replace(cohort, subject=subject, subject_source=source)
     who = cohort.subject if cohort.subjects_known else None
     files = quality.read_file_facts(remote.local_root(cohort.root), cohort.path)
     return Evidence(
@@ -253,15 +262,24 @@ def as_listing(cohort: Cohort) -> Listing:
 
 
 def _joined(evidence: Evidence) -> tuple[Cohort, list[str]]:
-    """The cohort with one subject for all scans that are copies of each other, and what was joined, in words."""
-    cohort = evidence.cohort
-    if not cohort.subjects_known or evidence.copies is None:
+    """The cohort with one subject for scans that are copies of each other or certainly of one person, and what was joined."""
+    cohort, messages = evidence.cohort, []
+    if not cohort.subjects_known:
         return cohort, []
-    subject = subject_statistics.join_subjects(cohort.subject, evidence.copies.rows)
-    fewer = len(np.unique(cohort.subject)) - len(np.unique(subject))
-    messages = [f"{count_of(fewer, 'subject')} joined to others, whose scans they copy"] if fewer else []
-    source = f"{cohort.subject_source}; {messages[0]}" if messages else cohort.subject_source
-    return replace(cohort, subject=subject, subject_source=source), messages
+    recovered = evidence.recovered
+    reasons = {
+        "whose scans they copy": None if evidence.copies is None else evidence.copies.rows,
+        "who are the same person by the images": rows_alike(recovered.subject)
+        if recovered is not None and recovered.is_certain
+        else None,
+    }
+    for reason, same in reasons.items():
+        if same is not None:
+            subject = join_subjects(cohort.subject, same)
+            fewer = len(np.unique(cohort.subject)) - len(np.unique(subject))
+            messages += [f"{count_of(fewer, 'subject')} joined to others, {reason}"] if fewer else []
+            cohort = replace(cohort, subject=subject)
+    return replace(cohort, subject_source="; ".join([cohort.subject_source, *messages])), messages
 
 
 def _without_copies(cohort: Cohort) -> tuple[IntArray, list[str]]:
