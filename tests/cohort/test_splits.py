@@ -45,6 +45,36 @@ def sides_of_subjects(cohort: Cohort, split: Split) -> dict[str, set[str]]:
     return sides
 
 
+# --- labels that change ---
+
+
+def test_people_whose_label_changes_are_counted_and_how_they_count_is_said() -> None:
+    """40 people with four scans; of 12 the first two are mild and the last two severe."""
+    cohort = cohort_of(20, 20, slices=4, names=("mild", "severe"))
+    order = np.argsort(cohort.subject, kind="stable")
+    labels = cohort.labels.copy()
+    labels[order[: 12 * 4].reshape(12, 4)[:, 2:].ravel()] = 1
+    changed = replace(cohort, labels=labels)
+    (finding,) = splits.label_change_findings(changed)
+    assert finding.severity == "warning"
+    assert "12 of 40 subjects have scans of several classes (mild and severe: 12)" in finding.message
+    assert "12 with as many of two classes count as the later one (mild, severe)" in finding.message
+    assert len(finding.scans) == 48
+    assert splits.subjects_per_class(changed) == {"mild": 8, "severe": 32}
+    labels[order[0]] = 1  # three of four: no tie
+    (finding,) = splits.label_change_findings(replace(cohort, labels=labels))
+    assert "11 with as many" in finding.message
+
+
+def test_nothing_is_said_where_no_label_changes_or_nobody_is_known() -> None:
+    cohort = cohort_of(6, 6, slices=4)
+    assert splits.label_change_findings(cohort) == []
+    labels = cohort.labels.copy()
+    labels[0] = 1 - labels[0]
+    assert splits.label_change_findings(replace(cohort, labels=labels))
+    assert splits.label_change_findings(replace(cohort, labels=labels, subject_source="")) == []
+
+
 # --- honest ---
 
 

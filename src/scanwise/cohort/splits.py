@@ -11,7 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from scanwise.cohort.listing import first
 from scanwise.errors import DataError, LeakageError
+from scanwise.phrases import count_of
 from scanwise.recipe import PublishedSplit, SplitSection
 from scanwise.records import SIDES, Cohort, Finding, IntArray, Split, StrArray
 
@@ -83,6 +85,33 @@ def subjects_per_class(cohort: Cohort) -> dict[str, int]:
     """Count the subjects of each class; one with several labels counts where most of its scans are."""
     _, labels = _subjects(cohort)
     return {name: int((labels == index).sum()) for index, name in enumerate(cohort.classes)}
+
+
+def label_change_findings(cohort: Cohort) -> list[Finding]:
+    """A finding on subjects whose scans have several classes, such as people who fell ill between two visits."""
+    subjects, table = _scans_by_class(cohort)
+    changed = (table > 0).sum(axis=1) > 1
+    if not changed.any() or not cohort.subjects_known:
+        return []
+    kinds = Counter(" and ".join(np.array(cohort.classes)[row > 0]) for row in table[changed])
+    tied = int(((table == table.max(axis=1, keepdims=True)).sum(axis=1) > 1)[changed].sum())
+    message = (
+        f"{int(changed.sum()):,} of {count_of(len(subjects), 'subject')} have scans of several classes "
+        f"({first([f'{kind}: {count:,}' for kind, count in kinds.most_common()])}). In splits, and where scans are pooled, a "
+        "subject counts once, as the class of most of its scans"
+    )
+    message += (
+        f"; {tied:,} with as many of two classes count as the later one ({', '.join(cohort.classes)})." if tied else "."
+    )
+    message += " If these are labels of visits, a scan's own label is what results by scan are about."
+    return [
+        Finding(
+            "cohort.label_changes",
+            "warning",
+            message,
+            tuple(cohort.path[np.isin(cohort.subject, subjects[changed])][:1000].tolist()),
+        )
+    ]
 
 
 def counts(cohort: Cohort, split: Split) -> list[dict[str, object]]:
@@ -223,11 +252,17 @@ def _by_scan(labels: IntArray, shares: Mapping[str, float], seed: int) -> StrArr
 
 def _subjects(cohort: Cohort) -> tuple[StrArray, IntArray]:
     """Each subject once, in order of name, with the class that most of its scans have (ties: the later class)."""
+    subjects, table = _scans_by_class(cohort)
+    last = len(cohort.classes) - 1
+    return subjects, last - table[:, ::-1].argmax(axis=1)
+
+
+def _scans_by_class(cohort: Cohort) -> tuple[StrArray, IntArray]:
+    """Each subject once, in order of name, and (K, C) how many of its scans have each class."""
     subjects, inverse = np.unique(cohort.subject, return_inverse=True)
     table = np.zeros((len(subjects), len(cohort.classes)), dtype=np.int64)
     np.add.at(table, (inverse, cohort.labels), 1)
-    last = len(cohort.classes) - 1
-    return subjects, last - table[:, ::-1].argmax(axis=1)
+    return subjects, table
 
 
 def _needed(section: SplitSection) -> int:

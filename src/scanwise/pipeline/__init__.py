@@ -168,6 +168,7 @@ def prepare(
         for split in all_splits:
             findings += [finding for finding in splits.check_split(settled, split) if finding not in findings]
         findings += [
+            *splits.label_change_findings(settled),
             *_not_evaluable(all_splits),
             *untrained_findings(recipe),
             *unknown_order_findings(recipe, settled),

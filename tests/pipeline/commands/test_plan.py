@@ -45,6 +45,19 @@ def megabytes(work: pipeline.Context) -> float:
     return float(found[1]) if found else 0
 
 
+def test_the_plan_says_how_many_people_change_their_label(place: Path, tmp_path: Path) -> None:
+    write_scans(tmp_path / "scans", {"nondemented": 10, "milddemented": 10}, slices=2)
+    for person in range(3):  # who fell ill
+        file = tmp_path / "scans" / "nondemented" / f"nondemented{person:02d}_1.png"
+        file.rename(tmp_path / "scans" / "milddemented" / file.name)
+    work = pipeline.prepare(
+        place / "tiny.yaml", data=tmp_path / "scans", subject=r"([a-z]+\d+)_\d", device="cpu", threads=1
+    )
+    (line,) = [line for line in plan_command.plan_fit(work).lines if "several classes" in line]
+    assert "3 of 20 subjects have scans of several classes" in line
+    assert "3 with as many of two classes count as the later one" in line
+
+
 def test_the_plan_counts_the_features_that_a_frozen_backbone_leaves_on_disk(place: Path, tmp_path: Path) -> None:
     work, found = prepared(place, STAGES), [0.0]
 

@@ -57,6 +57,16 @@ def test_a_sound_cohort_is_clean(scanwise, people, tmp_path) -> None:
     assert scanwise("audit", people, "--subject", SUBJECTS, "--out", tmp_path / "out").code == 0
 
 
+def test_people_whose_label_changes_are_said(scanwise, people, tmp_path) -> None:
+    shutil.copytree(people, tmp_path / "data")
+    later = sorted((tmp_path / "data" / "nondemented").glob("*.png"))[:4]  # half of the scans of one person
+    for file in later:
+        file.rename(tmp_path / "data" / "milddemented" / file.name)
+    said = scanwise("audit", tmp_path / "data", "--subject", SUBJECTS, "--out", tmp_path / "out")
+    assert "1 of 24 subjects have scans of several classes" in " ".join(said.out.split())
+    assert "several classes" in (tmp_path / "out" / "audit.html").read_text()
+
+
 def test_pixels_tell_the_people_of_the_phantom(people) -> None:
     found = audit_stage.audit_scans(people, checks=())
     known = [path.rpartition("/")[2].partition("_")[0] for path in found.evidence.cohort.path.tolist()]

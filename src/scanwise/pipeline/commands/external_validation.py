@@ -11,6 +11,7 @@ from scanwise import bundle, cohort, evaluation, registration, run
 from scanwise.audit import copies
 from scanwise.audit.duplicates import SAME_SCAN
 from scanwise.bundle import Bundle
+from scanwise.cohort import splits
 from scanwise.cohort.classes import match_labels
 from scanwise.csv_files import write_csv, write_table
 from scanwise.errors import DataError, LeakageError, ScanwiseError
@@ -154,6 +155,7 @@ def _read(
     free = loaded.recipe.model_copy(update={"classes": None, "ordered": None})
     intake = cohort.read_cohort(data, free, subject, pseudonymise=pseudonymise, bare=True, progress=progress)
     findings = [finding for finding in intake.findings if finding.check != "cohort.order"]
+    findings += splits.label_change_findings(intake.cohort)
     meant = match_labels(intake.cohort.classes, loaded.recipe, loaded.classes)
     if not meant:
         raise DataError(

@@ -20,7 +20,7 @@ from scanwise.phrases import count_of
 from scanwise.pipeline.context import AuditResult
 from scanwise.pooling import join_subjects, rows_alike
 from scanwise.recipe import Recipe
-from scanwise.records import Cohort, Finding, IntArray, Split
+from scanwise.records import SIDES, Cohort, Finding, IntArray, Split
 from scanwise.reporting import audit_page as page
 from scanwise.run import layout
 
@@ -63,7 +63,8 @@ def audit_scans(
     if "subjects" in checks:
         evidence = subjects.with_recovered(evidence)
     findings, seconds = audit.run_checks(evidence, checks, _said(progress))
-    findings += [AuditFinding(finding) for finding in intake.findings if finding.check in SAID]
+    reading = [finding for finding in intake.findings if finding.check in SAID]
+    findings += map(AuditFinding, [*reading, *splits.label_change_findings(evidence.cohort)])
     if len(evidence.cohort.classes) < 2:
         findings.append(
             make_finding("audit.classes", "note", "These scans have no classes: what needs them is not judged.")
@@ -191,10 +192,11 @@ def _mapped(thumbnails: store.Store) -> Pixels:
 
 
 def given_split(cohort: Cohort) -> Split | None:
-    """The split that the data itself comes with, where it has a training and a test side."""
-    if cohort.given is None or not {"train", "test"} <= set(cohort.given.tolist()):
+    """The split that the data itself comes with, where it has a training side and another one."""
+    sides = [] if cohort.given is None else [side for side in SIDES if (cohort.given == side).any()]
+    if cohort.given is None or "train" not in sides or len(sides) < 2:
         return None
-    split = Split(cohort.given, "given", 0, "the data's own train and test sides", leaky=False)
+    split = Split(cohort.given, "given", 0, f"the data's own {' and '.join(sides)} sides", leaky=False)
     return replace(split, leaky=any(finding.severity == "leak" for finding in splits.check_split(cohort, split)))
 
 
