@@ -80,6 +80,30 @@ def test_help_loads_nothing_heavy(args: list[str]) -> None:
     assert not loaded & set(HEAVY)
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["fit", "nope", "--data", ".", "--out", "new"],
+        ["fit", "backbone", "--data", "nowhere", "--out", "new"],
+        ["fit", "backbone", "--data", ".", "--out", "new", "--set", "train.lr=3"],
+        ["fit", "backbone", "--data", "nowhere", "--out", "new", "--plan"],
+        ["fold", "nope", "--data", ".", "--out", "new"],
+        ["audit", "nowhere"],
+        ["predict", "nowhere", "scan.png"],
+        ["explain", "nowhere", "scan.png", "--out", "new"],
+        ["evaluate", "nowhere", "--data", ".", "--out", "new"],
+        ["report", "nowhere"],
+    ],
+    ids=" ".join,
+)
+def test_a_mistake_does_not_wait_for_torch(args: list[str]) -> None:
+    run = (
+        f"import sys\nsys.argv = ['scanwise', *{args!r}]\nfrom scanwise.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as done:\n    assert done.code == 2, done.code\n"
+    )
+    assert not loaded_by(run) & {"torch", "timm", "lightning", "sklearn", "matplotlib"}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(SOURCE).as_posix())
 def test_every_module_says_what_it_is_for(path: Path) -> None:
     told = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))

@@ -40,10 +40,9 @@ def evaluate(
     talk()
     refuse_foreign(out or run / layout.EXTERNAL, layout.EXTERNAL_PAGE, "external validation")
     from scanwise.pipeline.commands import external_validation
-    from scanwise.pipeline.context import resolve_device
 
     result = external_validation.validate_externally(
-        run, data=data, subject=subject, draws=draws, device=resolve_device(device, threads),
+        run, data=data, subject=subject, draws=draws, device=device, threads=threads,
         pseudonymise=pseudonymise, accept_copies=accept_copies, progress=progress(),
     )  # fmt: skip
     page = external_validation.write_external_validation(result, out or run / layout.EXTERNAL)

@@ -17,6 +17,7 @@ from scanwise.csv_files import write_csv, write_table
 from scanwise.errors import DataError, LeakageError, ScanwiseError
 from scanwise.evaluation import shift
 from scanwise.pipeline.commands.recalibration import recalibration_curve
+from scanwise.pipeline.context import resolve_device
 from scanwise.pipeline.stages.audit import audit_thumbnails
 from scanwise.pipeline.stages.operating_points import validation_predictions
 from scanwise.pooling import common_label
@@ -88,6 +89,7 @@ def validate_externally(
     draws: int = 2000,
     seed: int = 0,
     device: str = "cpu",
+    threads: int = 0,
     pseudonymise: bool = False,
     accept_copies: bool = False,
     progress: bool = False,
@@ -100,7 +102,8 @@ def validate_externally(
         subject: their subjects, as in `fit`.
         draws: behind each interval.
         seed: of the draws.
-        device: where the network runs.
+        device: where the network runs, as in `fit`.
+        threads: for the CPU; 0 leaves the choice to torch.
         pseudonymise: keyed hashes in place of names, as in `fit`.
         accept_copies: say changed copies of scans that the run learnt from, and go on: for eyes that have looked.
         progress: show bars.
@@ -110,12 +113,14 @@ def validate_externally(
         DataError: if no class of theirs is one of the run's, or nothing can be read.
     """
     folder = Run.open(path)
+    if not cohort.remote.is_remote(data):
+        cohort.layouts.resolve_data(data)  # a mistyped path is refused before the network is loaded
     loaded = bundle.load(path)
-    cohort, findings, quarantine = _read(loaded, data, subject, pseudonymise, progress)
+    others, findings, quarantine = _read(loaded, data, subject, pseudonymise, progress)
     fit = folder.fit(str(loaded.about["protocol"]), int(loaded.about["fold"]))
     learnt = _learnt(Cohort.load(folder.cohort), Split.load(fit.split))
-    findings += check_training_overlap(learnt, cohort, accept_copies=accept_copies, progress=progress)
-    scans, subjects, refused = _answer(loaded, cohort, device, progress)
+    findings += check_training_overlap(learnt, others, accept_copies=accept_copies, progress=progress)
+    scans, subjects, refused = _answer(loaded, others, resolve_device(device, threads), progress)
     main = scans if subjects is None else subjects
     findings += _few(main)
     before = tables.read_predictions(
