@@ -232,6 +232,19 @@ def test_penalties_are_tuned_on_validation_subjects(fitted: Fitted, tmp_path: Pa
     assert given == [set(fitted.logits["validation"].subjects.tolist())] * 2
 
 
+def test_pooling_is_chosen_on_validation_subjects(fitted: Fitted, tmp_path: Path, monkeypatch: Any) -> None:
+    given: list[set[str]] = []
+
+    def recorded(logits: Logits, choice: str) -> str:
+        given.append(set(logits.subjects.tolist()))
+        return choice
+
+    monkeypatch.setattr(stage, "choose_pooling", recorded)
+    shutil.copytree(fitted.fit.path / "logits", tmp_path / "logits")
+    stage.calibrate_fit(fitted.context(), Fit(tmp_path, "honest", 0))
+    assert given == [set(fitted.logits["validation"].subjects.tolist())]
+
+
 def test_abstention_tries_validation_thresholds_on_calibration_subjects(fitted: Fitted) -> None:
     people = fitted.units("subject")
     temperature = fitted.saved("calibrator")["subject"]["temperature"]
