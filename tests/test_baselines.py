@@ -32,6 +32,10 @@ def inputs_of(spec: BaselineSpec, pixels: np.ndarray) -> np.ndarray:
         rows = pixels.reshape(len(pixels), 4, -1).mean(2).argmax(1)
         kinds = ("shirt", "shoe", "watch", "none")
         return np.array([f"A {kinds[row]} numbered {scan.sum()}" for row, scan in zip(rows, pixels, strict=True)])
+    if spec.summary is not None:
+        return spec.summary(pixels)
+    if spec.needs == "counts":
+        return 2.0 + pixels.reshape(len(pixels), 4, -1).mean(2).argmax(1)[:, None]
     return pixels.reshape(len(pixels), -1)[:, ::7].astype(float) if spec.needs == "features" else pixels
 
 
@@ -44,7 +48,7 @@ def test_every_baseline_has_one_row_and_its_place_in_recipes() -> None:
     assert len(titles) == len(set(titles))
     for spec in BASELINES.values():
         assert spec.meaning
-        assert spec.needs == "features" or not spec.by_subject
+        assert spec.needs in ("features", "counts") or spec.summary or not spec.by_subject
     names = Recipe.model_json_schema()["$defs"]["Baselines"]["properties"]["names"]
     assert set(names["items"]["enum"]) == set(BASELINES)
     assert set(names["default"]) == set(BASELINES)
@@ -97,6 +101,28 @@ def test_bad_input_is_refused(spec: BaselineSpec) -> None:
         spec.fit_predict(values, labels, subjects, values, 2)
     with pytest.raises(DataError, match="needs training scans"):
         spec.fit_predict(values[:0], labels[:0], subjects[:0], values, 3)
+
+
+def test_how_dark_a_scan_is_and_its_histogram_are_counted() -> None:
+    pixels = np.array([[[0], [31], [32], [255]], [[200], [200], [200], [31]]], np.uint8).reshape(2, 2, 2, 1)
+    assert BASELINES["dark_share"].summary(pixels).tolist() == [[0.5], [0.25]]
+    histogram = BASELINES["gray_histogram"].summary(pixels)
+    assert histogram.shape == (2, 16)
+    assert histogram[0].nonzero()[0].tolist() == [0, 1, 2, 15]
+    assert histogram[1, 12] == 0.75
+    random = np.random.default_rng(0).integers(0, 256, (3, 9, 9, 3), dtype=np.uint8)
+    expected = [np.histogram(scan, bins=16, range=(0, 256))[0] / scan.size for scan in random]
+    assert BASELINES["gray_histogram"].summary(random) == pytest.approx(np.array(expected))
+
+
+@pytest.mark.parametrize("name", ["dark_share", "gray_histogram", "scan_count"])
+def test_what_tells_the_class_without_a_picture_is_found(name: str) -> None:
+    random, labels = np.random.default_rng(1), np.arange(120) % 2
+    subjects, spec = labels.astype(str) + np.arange(120).astype(str), BASELINES[name]
+    pixels = random.integers(0, 120, (120, 8, 8, 1)) // (1 + labels[:, None, None, None])
+    values = 4.0 + labels[:, None] if spec.needs == "counts" else spec.summary(pixels.astype(np.uint8))
+    probs = spec.fit_predict(values[:80], labels[:80], subjects[:80], values[80:], 2)
+    assert (probs.argmax(axis=1) == labels[80:]).mean() > 0.9
 
 
 @pytest.mark.parametrize("name", ["nearest_neighbour", "pca_logistic", "frozen_features", "words"])

@@ -34,6 +34,10 @@ INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 MAX_SUBJECTS = 400
 """Subjects for that choice, evenly over all; at most this many."""
 COMPONENTS = 20
+DARK = 32
+"""Values below it, an eighth of the range, are dark."""
+GRAYS = 16
+"""Bins of a histogram."""
 SMALL = (26, 22)
 """Rows and columns of the pixels for `pca_logistic`."""
 
@@ -47,16 +51,19 @@ class BaselineSpec:
         title: name in tables and on the command line.
         meaning: explanation in half a sentence.
         fit_predict: training inputs, labels and subjects, test inputs and the number of classes, to probabilities.
-        needs: its inputs: pixels (N, H, W, C), features (N, D) of a pretrained network, or titles (N,).
+        needs: its inputs: pixels (N, H, W, C), features (N, D) of a pretrained network, titles (N,), or counts (N, 1) of the
+            scans of each scan's subject.
+        summary: from pixels to the features (N, D) that it reads in their place, or None.
         by_subject: fitted a second time on one mean row per subject for the predictions of subjects; otherwise these are
-            pooled from the scans'. For features only.
+            pooled from the scans'. For features, counts and summaries only.
     """
 
     name: str
     title: str
     meaning: str
     fit_predict: FitPredict
-    needs: Literal["pixels", "features", "words"] = "pixels"
+    needs: Literal["pixels", "features", "words", "counts"] = "pixels"
+    summary: Callable[[PixelArray], FloatArray] | None = None
     by_subject: bool = False
 
 
@@ -111,6 +118,33 @@ def pca_logistic(
     train, test = scaler.transform(train), scaler.transform(test)
     pca = PCA(min(COMPONENTS, *train.shape), svd_solver="full").fit(train)
     return _logistic(pca.transform(train), train_labels, pca.transform(test), num_classes)
+
+
+def share_of_dark_pixels(pixels: PixelArray) -> FloatArray:
+    """(N, 1) share of each scan's values below `DARK`.
+
+    >>> share_of_dark_pixels(np.array([0, 20, 40, 255], np.uint8).reshape(1, 2, 2, 1)).tolist()
+    [[0.5]]
+    """
+    return np.asarray((pixels.reshape(len(pixels), -1) < DARK).mean(axis=1, keepdims=True))
+
+
+def gray_histogram(pixels: PixelArray) -> FloatArray:
+    """(N, `GRAYS`) share of each scan's values in bins of equal width."""
+    bins = pixels.reshape(len(pixels), -1) // (256 // GRAYS)
+    return np.stack([(bins == index).mean(axis=1) for index in range(GRAYS)], axis=1)
+
+
+def few_features_logistic(
+    train_features: FloatArray,
+    train_labels: IntArray,
+    train_subjects: StrArray,
+    test_features: FloatArray,
+    num_classes: int,
+) -> FloatArray:
+    """Logistic regression on a few standardised features (N, D)."""
+    _check_inputs(train_features, train_labels, train_subjects, test_features, num_classes)
+    return _logistic(train_features, train_labels, test_features, num_classes)
 
 
 def frozen_features_logistic(
@@ -319,6 +353,30 @@ BASELINES: dict[str, BaselineSpec] = {
             title="Logistic regression on pixels",
             meaning="logistic regression on a few principal components of a tiny copy of the scan (PCA)",
             fit_predict=pca_logistic,
+        ),
+        BaselineSpec(
+            name="dark_share",
+            title="Share of dark pixels",
+            meaning="logistic regression on how much of the scan is dark, and on nothing else",
+            fit_predict=few_features_logistic,
+            summary=share_of_dark_pixels,
+            by_subject=True,
+        ),
+        BaselineSpec(
+            name="gray_histogram",
+            title="Gray histogram",
+            meaning="logistic regression on the histogram of the scan's gray values, wherever they lie",
+            fit_predict=few_features_logistic,
+            summary=gray_histogram,
+            by_subject=True,
+        ),
+        BaselineSpec(
+            name="scan_count",
+            title="Number of scans",
+            meaning="logistic regression on how many scans the subject has; better than chance, it reads how people were scanned",
+            fit_predict=few_features_logistic,
+            needs="counts",
+            by_subject=True,
         ),
         BaselineSpec(
             name="frozen_features",

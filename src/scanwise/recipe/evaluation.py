@@ -7,6 +7,18 @@ from pydantic import Field
 
 from scanwise.recipe.section import Fraction, Positive, Section
 
+BaselineName = Literal[
+    "majority",
+    "nearest_neighbour",
+    "pca_logistic",
+    "dark_share",
+    "gray_histogram",
+    "scan_count",
+    "frozen_features",
+    "words",
+]
+"""Rows of `scanwise.baselines.BASELINES`; a test holds the two together."""
+
 
 class Calibration(Section):
     """Calibration of probabilities."""
@@ -53,10 +65,13 @@ class Evaluation(Section):
 class Baselines(Section):
     """Simple baselines that a network must beat."""
 
-    names: tuple[Literal["majority", "nearest_neighbour", "pca_logistic", "frozen_features", "words"], ...] = (
+    names: tuple[BaselineName, ...] = (
         "majority",
         "nearest_neighbour",
         "pca_logistic",
+        "dark_share",
+        "gray_histogram",
+        "scan_count",
         "frozen_features",
         "words",
     )

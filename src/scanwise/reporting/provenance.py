@@ -112,9 +112,8 @@ def build_provenance_tables(contents: RunData) -> list[ReportTable]:
 def describe_missing_baselines(contents: RunData) -> str:
     """Baselines of the recipe that were not run, as a sentence; empty when none is missing."""
     run = {metric.model for metric in contents.numbers.metrics}
-    names = [
-        n for n in contents.recipe.rivals.names if BASELINES[n].needs != "words" or contents.recipe.model.reads_words
-    ]
+    absent = {"counts"} | (set() if contents.recipe.model.reads_words else {"words"})  # of no use here, and so not run
+    names = [name for name in contents.recipe.rivals.names if BASELINES[name].needs not in absent]
     missing = [name for name in names if name not in run]
     if {BASELINES[name].needs for name in missing} == {"features"}:
         return f"The baseline on frozen features was left out: no pretrained weights were available (recipe key {WEIGHTS_KEY})."

@@ -44,11 +44,7 @@ def predict_baselines(context: Context, fit_dir: Fit, split: Split, test: Logits
     pooled = pooling.pool_by_subject(test)
     for name in context.recipe.rivals.names:
         spec = baselines.BASELINES[name]
-        given: dict[str, Any] | None = pixels
-        if spec.needs == "features":
-            given = _features(context, train, rows)
-        elif spec.needs == "words":
-            given = _titles(context, train, rows)
+        given = _inputs(spec, context, pixels, train, rows)
         if given is None:
             continue
         baseline, count = spec.fit_predict, len(context.cohort.classes)
@@ -64,6 +60,29 @@ def predict_baselines(context: Context, fit_dir: Fit, split: Split, test: Logits
         for unit, answers in (("scan", scans), ("subject", people)):
             run.save(answers, fit_dir.rival(name, unit))
     return load_baselines(fit_dir, split, context.recipe.rivals.names)
+
+
+def _inputs(
+    spec: baselines.BaselineSpec, context: Context, pixels: dict[str, Pixels], train: IntArray, test: IntArray
+) -> dict[str, Any] | None:
+    """Inputs of a baseline for the training and test sides; None where there is nothing of the kind."""
+    match spec.needs:
+        case "features":
+            return _features(context, train, test)
+        case "words":
+            return _titles(context, train, test)
+        case "counts":
+            return _counts(context, train, test)
+    return pixels if spec.summary is None else {side: spec.summary(values) for side, values in pixels.items()}
+
+
+def _counts(context: Context, train: IntArray, test: IntArray) -> dict[str, Any] | None:
+    """(N, 1) number of scans of each scan's subject; None where no subject is known, or all have as many."""
+    _, person, counts = np.unique(context.cohort.subject, return_inverse=True, return_counts=True)
+    if not context.cohort.subjects_known or len(np.unique(counts)) == 1:
+        return None
+    of_scans = counts[person][:, None].astype(np.float64)
+    return {"train": of_scans[train], "test": of_scans[test]}
 
 
 def load_baselines(fit_dir: Fit, split: Split, names: Sequence[str]) -> list[ModelPredictions]:
