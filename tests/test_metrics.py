@@ -237,7 +237,6 @@ def test_every_metric_has_one_row_with_words() -> None:
             assert spec.title
             assert spec.meaning
             assert spec.bounds[0] < spec.bounds[1]
-            assert not spec.proportion or spec.bounds == (0, 1)
             assert (spec.function is None) == (table is metrics.OTHER_METRICS)
 
 

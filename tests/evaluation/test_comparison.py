@@ -1,9 +1,12 @@
 """Several classifiers on the same rows: McNemar, ranks, and what may not be compared."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as reference
 from statsmodels.stats.multitest import multipletests
@@ -49,9 +52,15 @@ def test_mcnemar_of_clusters_does_not_count_scans_as_people() -> None:
         )
         for said in (one, other)
     ]
-    gap = (one.predicted == one.labels).astype(int) - (other.predicted == other.labels).astype(int)
-    expected = 2 * stats.norm.sf(abs(gap.sum()) / np.sqrt((gap**2).sum()))
-    assert comparison.mcnemar_test(*repeated)[2] == pytest.approx(expected)
+    assert comparison.mcnemar_test(*repeated)[2] == pytest.approx(comparison.mcnemar_test(one, other)[2])
+
+
+@given(st.lists(st.integers(-6, 6), min_size=1, max_size=9))
+def test_exchanges_are_counted_one_by_one(sums: list[int]) -> None:
+    """Against all 2^K signs."""
+    signs = np.array(list(product((-1, 1), repeat=len(sums))))
+    expected = (np.abs(signs @ np.array(sums)) >= abs(sum(sums))).mean()
+    assert comparison.exchange_probability(np.array(sums)) == pytest.approx(expected, abs=1e-9)
 
 
 def test_mcnemar_rarely_alarms_where_both_are_as_good() -> None:

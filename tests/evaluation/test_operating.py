@@ -11,7 +11,7 @@ from scanwise.errors import DataError, RecipeError, ShapeError
 from scanwise.evaluation import operating
 from scanwise.evaluation.sample import SubjectBootstrap
 from scanwise.records import Metric, Predictions
-from scanwise.risk import clopper_pearson
+from scanwise.risk import mid_p_limits
 
 
 def _rates(said: Predictions, point: operating.OperatingPoint, draws: int) -> list[Metric]:
@@ -69,7 +69,8 @@ def test_a_perfect_rate_rests_on_its_own_subjects() -> None:
     said = _said(0, subjects=12, skill=50)
     cut = operating.OperatingPoint("b", "youden", 1, 0.5)
     found = {m.name: m for m in _rates(said, cut, draws=100)}
-    assert (found["sensitivity"].low, found["sensitivity"].high) == clopper_pearson(6, 6)
+    low, high = mid_p_limits(np.array([1.0]), np.array([6.0]))
+    assert (found["sensitivity"].low, found["sensitivity"].high) == pytest.approx((low[0], high[0]))
 
 
 def test_a_rate_of_one_subject_does_not_look_certain() -> None:
@@ -78,7 +79,8 @@ def test_a_rate_of_one_subject_does_not_look_certain() -> None:
     owner = said.labels[said.probs[:, 1].argmax()]  # type: ignore[index]
     found = {m.name: m for m in _rates(said, operating.OperatingPoint("b", "youden", 1, float(highest)), draws=200)}
     value = found["positive_predictive_value"]
-    assert (value.low, value.high) == clopper_pearson(int(owner), 1)
+    assert value.value == owner
+    assert value.high - value.low > 0.7
 
 
 def test_transport_says_what_was_promised_and_what_held() -> None:

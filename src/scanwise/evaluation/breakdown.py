@@ -7,14 +7,14 @@ groups, the more of them look bad by chance; intervals of gaps are widened so th
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from scanwise.evaluation.estimates import estimate_with_interval, mean_of_sums, measure_predictions
-from scanwise.evaluation.sample import Estimand, SubjectBootstrap, require_labels
-from scanwise.metrics import OTHER_METRICS, RankMetric, find_metric
+from scanwise.evaluation.estimates import measure_predictions
+from scanwise.evaluation.sample import SubjectBootstrap, require_labels
+from scanwise.evaluation.strata import Contributions
+from scanwise.metrics import RankMetric, find_metric
 from scanwise.records import BoolArray, FloatArray, Metric, Predictions, StrArray
 from scanwise.records.columns import are_codes, is_age, is_identifier, numbers_in
 
@@ -181,17 +181,20 @@ def _gaps(
     for group in groups if len(groups) > 2 else groups[:1]:
         inside = (column.values == group).astype(np.float64)
         rest = used - inside
-        rows = np.column_stack([inside, inside * correct, rest, rest * correct])
-        estimand = Estimand(OTHER_METRICS[GAP], None, partial(_rows, rows), _difference)
-        value, low, high = estimate_with_interval(sample, estimand, confidence)
-        count = int(inside.sum())
-        gaps.append(Metric(GAP, value, low, high, predictions.unit, count, f"{column.name}={group}"))
+        weights = inside / inside.sum() - rest / rest.sum()
+        value = float((weights * correct).sum())
+        shares = np.minimum(weights, 0.0), weights * correct, np.maximum(weights, 0.0)
+        own = Contributions.of_rows(*shares, sample.of_subject, sample.strata)
+        low, high = own.interval(value, confidence)
+        gaps.append(
+            Metric(
+                GAP,
+                value,
+                max(low, -1.0),
+                min(high, 1.0),
+                predictions.unit,
+                int(inside.sum()),
+                f"{column.name}={group}",
+            )
+        )
     return gaps
-
-
-def _rows(rows: FloatArray, _: SubjectBootstrap) -> FloatArray:
-    return rows
-
-
-def _difference(sums: FloatArray) -> FloatArray:
-    return mean_of_sums(sums[..., :2]) - mean_of_sums(sums[..., 2:])

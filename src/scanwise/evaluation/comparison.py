@@ -13,7 +13,7 @@ from scanwise.errors import DataError
 from scanwise.evaluation.estimates import overall_estimand
 from scanwise.evaluation.sample import SubjectBootstrap, require_labels
 from scanwise.metrics import METRICS, lower_is_better
-from scanwise.records import FloatArray, Predictions
+from scanwise.records import FloatArray, IntArray, Predictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class McNemarTest:
         second: name of the other.
         only_first: units on which the first alone is right.
         only_second: units on which the second alone is right.
-        p_value: two-sided; exact where every unit is a subject.
+        p_value: two-sided, over exchanges of the two for whole subjects; exact.
         adjusted: the same, after Holm, over all pairs that were compared.
     """
 
@@ -63,9 +63,9 @@ class RankInterval:
 def mcnemar_test(first: Predictions, second: Predictions) -> tuple[int, int, float]:
     """(first alone right, second alone right, two-sided p-value) on the same rows.
 
-    Where every row is a subject it is McNemar's exact test (the binomial one). Where subjects have several rows these
-    are no independent trials; then it is Obuchowski's (1998) for clusters: the mean difference over its spread between
-    subjects.
+    If both were equally good, it would be as likely for each subject that the two had each other's answers. The p-value is
+    the share of all such exchanges, subject by subject, with as large a difference of right rows: exact for any number of
+    scans a subject, and where every row is a subject McNemar's exact test (the binomial one).
 
     Raises:
         DataError: if the two are not about the same rows with the same labels.
@@ -75,16 +75,31 @@ def mcnemar_test(first: Predictions, second: Predictions) -> tuple[int, int, flo
     gap = right[0] - right[1]
     only_first, only_second = int((gap > 0).sum()), int((gap < 0).sum())
     _, of_subject = np.unique(first.subjects, return_inverse=True)
-    if len(np.unique(of_subject)) == len(gap):
-        from scipy.stats import binomtest
+    sums = np.rint(np.bincount(of_subject, weights=gap)).astype(np.int64)
+    return only_first, only_second, exchange_probability(sums)
 
-        total = only_first + only_second
-        return only_first, only_second, float(binomtest(only_first, total).pvalue) if total else 1.0
-    from scipy.special import ndtr
 
-    sums = np.bincount(of_subject, weights=gap)
-    spread = float(np.sqrt((sums**2).sum()))
-    return only_first, only_second, float(2 * ndtr(-abs(sums.sum()) / spread)) if spread else 1.0
+def exchange_probability(sums: IntArray) -> float:
+    """Probability that sums (K,) with signs drawn at random add up to as much, either way, as with their own signs.
+
+    >>> exchange_probability(np.array([1, 1, 1, 1])), round(exchange_probability(np.array([3, 1])), 9)
+    (0.125, 0.5)
+    """
+    from scipy.stats import binomtest
+
+    sizes, counts = np.unique(np.abs(sums[sums != 0]), return_counts=True)
+    if not sums.sum():
+        return 1.0
+    if len(sizes) == 1:
+        return float(binomtest(int((sums > 0).sum()), int(counts[0])).pvalue)
+    # The characteristic function of a sum of independent signs is a product of cosines; its transform is the distribution.
+    most = int((sizes * counts).sum())
+    angles = 2 * np.pi * np.arange(2 * most + 1) / (2 * most + 1)
+    function = np.prod([np.cos(angles * size) ** count for size, count in zip(sizes, counts, strict=True)], axis=0)
+    chances = np.fft.fft(function).real / len(angles)
+    reached = abs(int(sums.sum()))
+    as_much = float(chances[reached : len(angles) - reached + 1].sum())  # the second half holds the negative sums
+    return min(1.0, max(as_much, 2.0 ** (1 - int(counts.sum()))))
 
 
 def pairwise_mcnemar_tests(systems: Mapping[str, Predictions]) -> list[McNemarTest]:
@@ -124,7 +139,7 @@ def rank_classifiers(
     values, drawn = [], []
     for predictions in systems.values():
         sample = SubjectBootstrap.of(predictions, predictions.subjects, draws, seed)
-        value, over_draws, _ = sample.values(overall_estimand(metric))
+        value, over_draws, _ = sample.values(overall_estimand(metric, len(predictions.classes)))
         values.append(value)
         drawn.append(over_draws)
     sign = 1.0 if lower_is_better(metric) else -1.0

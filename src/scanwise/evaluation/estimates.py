@@ -1,12 +1,14 @@
 """Every metric of a set of predictions, and of a network less a baseline, with intervals."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from scanwise.errors import DataError, ShapeError, lookup
-from scanwise.evaluation import delong
+from scanwise.evaluation.calibrated_range import calibrated_errors
 from scanwise.evaluation.sample import Estimand, SubjectBootstrap
+from scanwise.evaluation.strata import Contributions, combine, shares_of_rows, sum_by
 from scanwise.metrics import (
     CLASS_METRICS,
     METRICS,
@@ -15,17 +17,16 @@ from scanwise.metrics import (
     ConfusionMetric,
     MetricSpec,
     RankMetric,
-    confusion_cells,
     macro_average,
     metric_of_confusion,
 )
 from scanwise.records import FloatArray, Metric, Predictions, StrArray
-from scanwise.risk import clopper_pearson
 
 SET_METRICS = ("coverage", "mean_set_size", "empty_share", "singleton_share", "abstain_share")
 FLAG_SHARE = "ood_flag_share"
 CONFUSION = "confusion"
 """Name of the statistic that all metrics of the confusion matrix share."""
+ECE, CALIBRATED_ECE = "ece", "calibrated_ece"
 
 
 def measure_predictions(
@@ -43,11 +44,13 @@ def measure_predictions(
 ) -> list[Metric]:
     """Every metric of a set of predictions, overall and by class, each with an interval over subjects.
 
-    Intervals are BCa (Efron 1987) from draws of whole subjects within class, with the acceleration of several
-    samples (Davison and Hinkley 1997, section 5.3), stretched for few subjects (see `SubjectBootstrap.interval`); those
-    of areas under the ROC curve are DeLong's over subjects (see `delong`). Where every draw gives the same 0 or 1, the
-    interval is Clopper and Pearson's on as many subjects as the metric rests on. They are NaN where no class has two
-    subjects, or every draw gives the same other value. Metrics that are undefined, such as the recall of a class without
+    Metrics of the confusion matrix, means of bounded values and areas under the ROC curve have intervals put together class
+    by class (see `strata`); they hold for few subjects and for unequal numbers of scans. Other metrics that rank have that of
+    a share of the subjects on the rarer side, with the spread of draws of whole subjects. Log loss has a BCa interval
+    (Efron 1987) from such draws within class, with the acceleration of several samples (Davison and Hinkley 1997, section
+    5.3), stretched for few subjects (see `SubjectBootstrap.interval`). The calibration error has the interval
+    that chance leaves it, and beside it, as `CALIBRATED_ECE`, its mean and range if the classifier were calibrated. An
+    interval is NaN where it cannot be defined: a mean without bounds, of one subject or without any spread. Metrics that are undefined, such as the recall of a class without
     scans, are left out.
 
     Args:
@@ -67,7 +70,7 @@ def measure_predictions(
         ShapeError: if subjects and predictions differ in length.
     """
     sample = SubjectBootstrap.of(predictions, subjects, draws, seed)
-    estimands = _overall_estimands(accuracy_only, ordered)
+    estimands = _overall_estimands(len(predictions.classes), accuracy_only, ordered)
     if by_class:
         estimands += _class_estimands(len(predictions.classes), accuracy_only)
     if not accuracy_only:
@@ -82,7 +85,22 @@ def measure_predictions(
         group = "" if estimand.index is None else f"class={predictions.classes[estimand.index]}"
         count = estimand.count(sample)
         metrics.append(Metric(estimand.spec.name, value, low, high, predictions.unit, count, group))
+        if estimand.spec.name == ECE:
+            metrics[-1:] = _calibration_errors(metrics[-1], sample, draws, confidence)
     return metrics
+
+
+def _calibration_errors(found: Metric, sample: SubjectBootstrap, draws: int, confidence: float) -> list[Metric]:
+    """The calibration error with its interval, and what a calibrated classifier would show on these rows.
+
+    The observed error is at most the true one plus that of chance, and at least the true one less that of chance: the
+    absolute gaps of each bin obey the triangle inequality. So the interval holds 0 exactly where chance explains the error.
+    """
+    errors = calibrated_errors(sample.probs, sample.of_subject, draws, sample.seed)
+    chance = float(np.quantile(errors, confidence))
+    low, high = (float(np.quantile(errors, (1 + sign * confidence) / 2)) for sign in (-1, 1))
+    expected = replace(found, name=CALIBRATED_ECE, value=float(errors.mean()), low=low, high=high)
+    return [replace(found, low=max(0.0, found.value - chance), high=min(1.0, found.value + chance)), expected]
 
 
 def estimate_with_interval(
@@ -90,19 +108,62 @@ def estimate_with_interval(
 ) -> tuple[float, float, float]:
     """The value of one metric and its interval over subjects."""
     spec = estimand.spec
-    if spec.delong:
+    if estimand.cells is not None:
+        value = float(estimand.cells(sample.cells.matrix))
+        ends = sample.cells.interval(estimand.cells, confidence) if np.isfinite(value) else (np.nan, np.nan)
+        return value, *_within(ends, spec.bounds)
+    if spec.placements:
         area = sample.auroc(estimand.index)
-        low, high = delong.delong_interval(area, confidence)
-        if np.isfinite(low):
-            return area.value, low, high
+        return area.value, *area.interval(sample.strata, confidence)
+    if estimand.row_bounds is not None and estimand.statistic is not None:
+        return _bounded_mean(sample, estimand.statistic(sample), estimand.row_bounds, confidence)
     value, drawn, without = sample.values(estimand)
-    defined = drawn[np.isfinite(drawn)]  # a draw may hold no row that the metric is about
-    if not np.allclose(defined, value, rtol=0, atol=1e-9):
-        return value, *sample.interval(value, drawn, without, confidence, spec.bounds)
-    if spec.proportion and value in (0.0, 1.0):  # resampling only successes says nothing of the next subject
-        size = sample.subjects_behind(estimand)
-        return value, *clopper_pearson(size if value else 0, size, confidence)
-    return value, np.nan, np.nan
+    if not np.isfinite(value):
+        return value, np.nan, np.nan
+    if estimand.statistic is None:
+        return value, *sample.rank_interval(value, drawn, without, estimand.index, confidence)
+    if np.allclose(drawn, value, rtol=0, atol=1e-9):
+        return value, np.nan, np.nan
+    return value, *sample.interval(value, drawn, without, confidence, spec.bounds)
+
+
+def _within(ends: tuple[float, float], bounds: tuple[float, float]) -> tuple[float, float]:
+    return max(ends[0], bounds[0]), min(ends[1], bounds[1])
+
+
+def _bounded_mean(
+    sample: SubjectBootstrap, rows: FloatArray, bounds: tuple[float, float], confidence: float
+) -> tuple[float, float, float]:
+    """The mean of values within bounds, from rows of weight and weighted value (N, 2)."""
+    weights, values = rows[:, 0], rows[:, 1]
+    total = weights.sum()
+    if total == 0:
+        return np.nan, np.nan, np.nan
+    value = float(values.sum() / total)
+    low, high = (weights * bound for bound in bounds)
+    middle = weights * value  # a class adds what it is above or below the mean
+    least, actual, most = ((part - middle) / total for part in (low, values, high))
+    own = Contributions.of_rows(least, actual, most, sample.of_subject, sample.strata)
+    limits = own.limits(confidence)
+    below, above = limits.span * (limits.share - limits.low), limits.span * (limits.high - limits.share)
+    shares = (
+        sum_by(sample.strata, own.actual, len(below)),
+        sum_by(sample.strata[sample.of_subject], weights / total, len(below)),
+    )
+    mixed = _mixed(*shares, shares_of_rows(sample.of_subject, sample.strata, confidence))
+    ends = combine(value, np.concatenate([below, -mixed]), np.concatenate([above, mixed]))
+    return value, *_within(ends, bounds)
+
+
+def _mixed(excess: FloatArray, weight: FloatArray, few: FloatArray) -> FloatArray:
+    """(2 S,) change of a mean if the rows of each class were as few, and as many, as other subjects might have.
+
+    Args:
+        excess: (S,) what each class adds to the mean, by being above it.
+        weight: (S,) its share of all rows.
+        few: (S,) of `shares_of_rows`.
+    """
+    return np.concatenate([(scale - 1) * excess / (1 + (scale - 1) * weight) for scale in (few, 1 / few)])
 
 
 def paired_difference(
@@ -137,23 +198,43 @@ def paired_difference(
     other = SubjectBootstrap.of(baseline, baseline.subjects, draws, seed)
     differences = []
     for name in names:
-        estimand = overall_estimand(name)
-        first, second = sample.values(estimand), other.values(estimand)
-        value, drawn, without = first[0] - second[0], first[1] - second[1], first[2] - second[2]
+        value, low, high = _difference(sample, other, overall_estimand(name, len(network.classes)), confidence)
         if np.isfinite(value):
-            low, high = sample.interval(value, drawn, without, confidence)
             differences.append(Metric(f"{name} difference", value, low, high, network.unit, len(network), model=model))
     return differences
 
 
-def overall_estimand(name: str) -> Estimand:
-    """One entry of `metrics.METRICS` over all rows."""
+def _difference(
+    sample: SubjectBootstrap, other: SubjectBootstrap, estimand: Estimand, confidence: float
+) -> tuple[float, float, float]:
+    """One metric of one sample less that of another of the same rows, and its interval."""
+    if estimand.cells is not None:
+        return sample.cells.gap_to(other.cells, estimand.cells, confidence)
+    if estimand.spec.placements:
+        return sample.auroc(estimand.index).gap_to(other.auroc(estimand.index), sample.strata, confidence)
+    first, second = sample.values(estimand), other.values(estimand)
+    value, drawn, without = first[0] - second[0], first[1] - second[1], first[2] - second[2]
+    if not np.isfinite(value):
+        return value, np.nan, np.nan
+    return value, *sample.interval(value, drawn, without, confidence)
+
+
+def overall_estimand(name: str, num_classes: int = 2) -> Estimand:
+    """One entry of `metrics.METRICS` over all rows, of which there are C classes."""
     spec = lookup(METRICS, name, "metric")
     function = spec.function
     if not isinstance(function, AdditiveMetric):
         return Estimand(spec, None, None, macro_average)
-    shared = CONFUSION if function.rows is confusion_cells else ""
-    return Estimand(spec, None, _statistic_of(function), function.finish, shared)
+    statistic, cells = _statistic_of(function), function.cells
+    bounds = row_bounds(spec, num_classes) if function.is_mean else None
+    return Estimand(spec, None, statistic, function.finish, "" if cells is None else CONFUSION, cells, bounds)
+
+
+def row_bounds(spec: MetricSpec, num_classes: int) -> tuple[float, float] | None:
+    """Smallest and largest value of a row of a mean; None where rows are not bounded."""
+    low, high = spec.bounds
+    high = high if spec.largest is None else spec.largest(num_classes)
+    return (low, high) if np.isfinite(high - low) else None
 
 
 def mean_of_sums(sums: FloatArray) -> FloatArray:
@@ -163,10 +244,10 @@ def mean_of_sums(sums: FloatArray) -> FloatArray:
     return means
 
 
-def _overall_estimands(accuracy_only: bool, ordered: bool) -> list[Estimand]:
+def _overall_estimands(num_classes: int, accuracy_only: bool, ordered: bool) -> list[Estimand]:
     """Metrics over all rows, in the order of tables."""
     return [
-        overall_estimand(name)
+        overall_estimand(name, num_classes)
         for name, spec in METRICS.items()
         if (ordered or not spec.needs_order) and (spec.leaky_protocol or not accuracy_only)
     ]
@@ -184,21 +265,29 @@ def _class_estimand(spec: MetricSpec, index: int) -> Estimand:
         return Estimand(spec, index, None, lambda of_classes: of_classes[..., index])
     by_class = spec.function.by_class
     sums = metric_of_confusion(lambda matrix: np.where(matrix.sum(-1) > 0, by_class(matrix), np.nan)[..., index])
-    return Estimand(spec, index, _statistic_of(sums), sums.finish, CONFUSION)
+    return Estimand(spec, index, _statistic_of(sums), sums.finish, CONFUSION, sums.cells)
 
 
 def _other_estimands(predictions: Predictions, by_class: bool, ratings: Sequence[float] | None) -> list[Estimand]:
     """Metrics of prediction sets, of flags, and of ratings, as far as there are any."""
+    count = len(predictions.classes)
     estimands = []
     if predictions.sets is not None:
-        estimands += [Estimand(OTHER_METRICS[name], None, _set_statistic(name), mean_of_sums) for name in SET_METRICS]
-        coverage, classes = OTHER_METRICS["coverage"], range(len(predictions.classes)) if by_class else ()
-        estimands += [Estimand(coverage, c, _set_statistic("coverage", c), mean_of_sums) for c in classes]
+        estimands += [_mean_estimand(name, _set_statistic(name), count) for name in SET_METRICS]
+        classes = range(count) if by_class else ()
+        estimands += [_mean_estimand("coverage", _set_statistic("coverage", c), count, c) for c in classes]
     if predictions.ood_flag is not None:
-        estimands.append(Estimand(OTHER_METRICS[FLAG_SHARE], None, _flag_statistic, mean_of_sums))
+        estimands.append(_mean_estimand(FLAG_SHARE, _flag_statistic, count))
     if ratings is not None:
         estimands.append(_rating_estimand(ratings))
     return estimands
+
+
+def _mean_estimand(
+    name: str, statistic: Callable[[SubjectBootstrap], FloatArray], num_classes: int, index: int | None = None
+) -> Estimand:
+    spec = OTHER_METRICS[name]
+    return Estimand(spec, index, statistic, mean_of_sums, row_bounds=row_bounds(spec, num_classes))
 
 
 def _statistic_of(metric: AdditiveMetric) -> Callable[[SubjectBootstrap], FloatArray]:
@@ -213,7 +302,8 @@ def _rating_estimand(ratings: Sequence[float]) -> Estimand:
         error = np.abs(sample.probs @ of_class - of_class[sample.labels])
         return np.column_stack([np.ones(len(error)), error])
 
-    return Estimand(OTHER_METRICS["cdr_error"], None, statistic, mean_of_sums)
+    bounds = 0.0, float(np.ptp(of_class))
+    return Estimand(OTHER_METRICS["cdr_error"], None, statistic, mean_of_sums, row_bounds=bounds)
 
 
 def _set_statistic(name: str, index: int | None = None) -> Callable[[SubjectBootstrap], FloatArray]:

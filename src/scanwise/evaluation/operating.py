@@ -12,9 +12,9 @@ import numpy as np
 
 from scanwise.arrays import ends_of_ties
 from scanwise.errors import DataError, ShapeError, lookup
-from scanwise.evaluation.estimates import estimate_with_interval, mean_of_sums
-from scanwise.evaluation.sample import Estimand, SubjectBootstrap, require_labels
-from scanwise.metrics import CLASS_METRICS, OTHER_METRICS
+from scanwise.evaluation.sample import SubjectBootstrap, require_labels
+from scanwise.evaluation.strata import Cells, PredictedCells
+from scanwise.metrics.sums import precision_from_confusion, recall_from_confusion
 from scanwise.records import BoolArray, FloatArray, Metric, Predictions
 
 ThresholdRule = Callable[[FloatArray, FloatArray], FloatArray]
@@ -67,14 +67,25 @@ class OperatingPoint:
         return positives
 
 
+CELLS: dict[str, Cells] = {
+    "sensitivity": lambda matrix: recall_from_confusion(matrix)[..., 1],
+    "specificity": lambda matrix: recall_from_confusion(matrix)[..., 0],
+    "positive_predictive_value": lambda matrix: precision_from_confusion(matrix)[..., 1],
+    "negative_predictive_value": lambda matrix: precision_from_confusion(matrix)[..., 0],
+}
+"""Each rate from the matrix of rows of the class, or not, by whether they are called so."""
+
+
 def _rates(sample: SubjectBootstrap, parts: Mapping[str, Part], confidence: float) -> list[Metric]:
+    """Each rate with its interval, where there are rows that it is a share of."""
+    positive, predicted = parts["sensitivity"]
+    cells = PredictedCells(positive.astype(np.int64), predicted.astype(np.int64), 2, sample.of_subject, sample.strata)
     metrics = []
-    for name, (among, correct) in parts.items():
-        spec = CLASS_METRICS[name] if name in CLASS_METRICS else OTHER_METRICS[name]
-        estimand = Estimand(spec, None, _share_of(among, correct), mean_of_sums, among=among)
-        value, low, high = estimate_with_interval(sample, estimand, confidence)
-        if np.isfinite(value):
-            metrics.append(Metric(name, value, low, high, sample.predictions.unit, int(among.sum())))
+    for name, (among, _) in parts.items():
+        if among.any():
+            value, (low, high) = float(CELLS[name](cells.matrix)), cells.interval(CELLS[name], confidence)
+            rows = int(among.sum())
+            metrics.append(Metric(name, value, max(low, 0.0), min(high, 1.0), sample.predictions.unit, rows))
     return metrics
 
 
@@ -87,10 +98,6 @@ def _parts(predictions: Predictions, index: int, predicted: BoolArray) -> dict[s
         "positive_predictive_value": (predicted, positive),
         "negative_predictive_value": (~predicted, ~positive),
     }
-
-
-def _share_of(among: BoolArray, correct: BoolArray) -> Callable[[SubjectBootstrap], FloatArray]:
-    return lambda _: np.column_stack([among, among & correct]).astype(np.float64)
 
 
 def decision_curve(predictions: Predictions, index: int, thresholds: FloatArray | None = None) -> dict[str, FloatArray]:

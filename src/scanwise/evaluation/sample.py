@@ -7,10 +7,11 @@ from typing import Self
 import numpy as np
 
 from scanwise.errors import DataError
-from scanwise.evaluation import delong
+from scanwise.evaluation import placements
+from scanwise.evaluation.strata import Cells, PredictedCells, limits_of_shares
 from scanwise.metrics import UNBOUNDED, Bounds, MetricSpec, check_metric_inputs
 from scanwise.pooling import common_label, subject_codes
-from scanwise.records import BoolArray, FloatArray, IntArray, Predictions, StrArray
+from scanwise.records import FloatArray, IntArray, Predictions, StrArray
 from scanwise.risk import exact_fraction
 
 MAX_GROUPS = 500
@@ -27,7 +28,8 @@ class Estimand:
         statistic: sample to (N, D), of which sums suffice; None for metrics that rank.
         finish: (…, D) sums, or for metrics that rank their values of each class (…, C), to values (…).
         shared: name of the statistic where other estimands have the same one, so that it is summed once.
-        among: (N,) of a share, the rows that it is a share of, where `spec.rests_on` does not give them.
+        cells: (…, C, C) confusion matrices to values (…,), where the metric follows from them.
+        row_bounds: smallest and largest value of a row, of a mean whose statistic is the weight and the weighted value (N, 2).
     """
 
     spec: MetricSpec
@@ -35,7 +37,8 @@ class Estimand:
     statistic: Callable[["SubjectBootstrap"], FloatArray] | None
     finish: Callable[[FloatArray], FloatArray]
     shared: str = ""
-    among: BoolArray | None = None
+    cells: Cells | None = None
+    row_bounds: Bounds | None = None
 
     def count(self, sample: "SubjectBootstrap") -> int:
         """Number of units that the metric is about."""
@@ -51,10 +54,12 @@ class SubjectBootstrap:
         labels: (N,).
         predictions: source of both.
         of_subject: (N,) the index of each row's subject.
-        classes: (K,) the class of each subject, its most common label.
+        strata: (K,) the class of each subject, its most common label, counted from 0 over the classes present.
         drawn: (B, K) how often each draw has each subject.
         without: (L, K) weights with one group of subjects left out, the others of its class made up for it.
-        left: (L,) the class of that group.
+        left: (L,) the class of that group; classes of one subject are joined with the next smallest for draws.
+        sizes: (L,) rows of that group.
+        seed: of the draws.
         cache: results that take long and that several estimands need: metrics that rank, and shared sums.
     """
 
@@ -62,10 +67,12 @@ class SubjectBootstrap:
     labels: IntArray
     predictions: Predictions
     of_subject: IntArray
-    classes: IntArray
+    strata: IntArray
     drawn: FloatArray
     without: FloatArray
     left: IntArray
+    sizes: IntArray
+    seed: int
     cache: dict[str, FloatArray] = field(default_factory=dict)
 
     @classmethod
@@ -78,10 +85,16 @@ class SubjectBootstrap:
         probs, labels, _ = check_metric_inputs(predictions.probs, require_labels(predictions))
         of_subject, _ = subject_codes(subjects, len(labels))
         classes = common_label(labels, of_subject, probs.shape[1])
-        classes = classes if within_class else np.zeros_like(classes)
-        without, left = _leave_out_weights(classes)
-        drawn = _draw_counts(classes, draws, np.random.default_rng(seed))
-        return cls(probs, labels, predictions, of_subject, classes, drawn, without, left)
+        strata = np.unique(classes, return_inverse=True)[1] if within_class else np.zeros_like(classes)
+        joined = _join_lone(strata)
+        without, left, sizes = _leave_out_weights(joined, np.bincount(of_subject))
+        drawn = _draw_counts(joined, draws, np.random.default_rng(seed))
+        return cls(probs, labels, predictions, of_subject, strata, drawn, without, left, sizes, seed)
+
+    @property
+    def cells(self) -> PredictedCells:
+        """The rows in the cells of the confusion matrix."""
+        return PredictedCells(self.labels, self.probs.argmax(axis=1), self.probs.shape[1], self.of_subject, self.strata)
 
     def values(self, estimand: Estimand) -> tuple[float, FloatArray, FloatArray]:
         """The value, its (B,) values over draws and its (L,) values with groups left out."""
@@ -97,7 +110,7 @@ class SubjectBootstrap:
         if shared in self.cache:
             return self.cache[shared]
         rows = statistic(self)
-        by_subject = np.zeros((len(self.classes), rows.shape[1]))
+        by_subject = np.zeros((len(self.strata), rows.shape[1]))
         np.add.at(by_subject, self.of_subject, rows)
         sums = np.concatenate(
             [by_subject.sum(axis=0, keepdims=True), self.drawn @ by_subject, self.without @ by_subject]
@@ -106,12 +119,12 @@ class SubjectBootstrap:
             self.cache[shared] = sums
         return sums
 
-    def auroc(self, index: int | None) -> delong.AurocEstimate:
+    def auroc(self, index: int | None) -> placements.AurocEstimate:
         """The area under the ROC curve of a class, or of all, with each subject's contribution."""
-        of_subject, count = self.of_subject, len(self.classes)
+        of_subject, count = self.of_subject, len(self.strata)
         if index is None:
-            return delong.estimate_macro_auroc(self.probs, self.labels, of_subject, count)
-        return delong.estimate_auroc(self.probs[:, index], self.labels == index, of_subject, count)
+            return placements.estimate_macro_auroc(self.probs, self.labels, of_subject, count)
+        return placements.estimate_auroc(self.probs[:, index], self.labels == index, of_subject, count)
 
     def _rank_values(self, spec: MetricSpec) -> FloatArray:
         """(1 + B + L, C) a metric that ranks, of each class against the rest."""
@@ -126,45 +139,62 @@ class SubjectBootstrap:
     ) -> tuple[float, float]:
         """The BCa interval, stretched for few subjects and kept within bounds; NaN where no class has two subjects.
 
-        Draws of n subjects in k classes spread too little, by the root of (n - k) / n, and a spread that is itself
-        estimated calls for Student's t in place of the normal. Hesterberg (2015) takes wider percentiles for both. But
-        no percentile lies beyond the worst draw, and of ten subjects with a heavy tail that is too near; so it is the
-        distance from the value that is stretched here.
+        Draws of n subjects spread too little, by the root of (n - 1) / n in each class, and a spread that is itself estimated
+        calls for Student's t in place of the normal, with the degrees of freedom of the classes as their influences count
+        (Satterthwaite 1946). Hesterberg (2015) takes wider percentiles for both. But no percentile lies beyond the worst
+        draw, and of ten subjects with a heavy tail that is too near; so it is the distance from the value that is stretched.
         """
         from scipy.special import ndtr, ndtri, stdtrit
 
-        groups = len(np.unique(self.classes))
-        free = len(self.classes) - groups
         drawn = drawn[np.isfinite(drawn)]
-        if free < 1 or not len(drawn):
+        if not len(self.left) or not len(drawn):
             return np.nan, np.nan
+        influences = _influences(without, self.left)
+        factor, freedom = self._correction(influences)
         level = 1 - (1 - float(exact_fraction(confidence, "confidence"))) / 2
         below = ((drawn < value).mean() + (drawn <= value).mean()) / 2
         bias = ndtri(np.clip(below, 1 / (len(drawn) + 1), 1 - 1 / (len(drawn) + 1)))
         z = bias + ndtri(level) * np.array([-1, 1])
-        share = ndtr(bias + z / np.maximum(1 - _acceleration(without, self.left) * z, 0.1))
-        stretch = stdtrit(free, level) / ndtri(level) * np.sqrt(1 + groups / free)
+        share = ndtr(bias + z / np.maximum(1 - _acceleration(influences) * z, 0.1))
+        stretch = stdtrit(freedom, level) / ndtri(level) * np.sqrt(factor)
         low, high = np.clip(value + stretch * (np.quantile(drawn, share) - value), *bounds)
         return float(min(low, value)), float(max(high, value))
 
-    def subjects_behind(self, estimand: Estimand) -> int:
-        """Number of subjects that a share of 0 or 1 rests on: for ranks the rarer side, for a class those in its denominator."""
-        index, rests_on = estimand.index, estimand.spec.rests_on
-        if estimand.among is not None:
-            return self._count_subjects(estimand.among)
-        if rests_on == "rarer side":
-            sizes = np.bincount(self.classes, minlength=self.probs.shape[1])
-            sides = [min(n, len(self.classes) - n) for n in (sizes if index is None else sizes[[index]]) if n]
-            return int(min(sides))
-        if index is None:  # of two classes, a metric that ranks is that of the second
-            of_second = estimand.statistic is None and self.probs.shape[1] == 2
-            return self._count_subjects(self.labels == 1) if of_second else len(self.classes)
-        if rests_on == "prediction":
-            return self._count_subjects(self.probs.argmax(axis=1) == index)
-        return self._count_subjects((self.labels == index) == (rests_on == "label"))
+    def rank_interval(
+        self, value: float, drawn: FloatArray, without: FloatArray, index: int | None, confidence: float
+    ) -> tuple[float, float]:
+        """The interval of a metric that ranks, between 0 and 1: that of a share of the subjects on the rarer side.
 
-    def _count_subjects(self, rows: BoolArray) -> int:
-        return len(np.unique(self.of_subject[rows]))
+        Its spread comes from the draws. Percentiles of draws of three subjects, or of a single one, tell too little.
+        """
+        count, drawn = self.rarest(index), drawn[np.isfinite(drawn)]
+        variance = float(drawn.var()) if count > 1 + 1e-9 and len(drawn) else 0.0
+        _, freedom = self._correction(_influences(without, self.left)) if len(self.left) else (1.0, 1.0)
+        mean, spread, size, free = (np.array([n]) for n in (value, variance, count, min(freedom, max(count - 1, 0.5))))
+        low, high = limits_of_shares(mean, spread, size, free, confidence)
+        return float(low[0]), float(high[0])
+
+    def _correction(self, influences: FloatArray) -> tuple[float, float]:
+        """How much too small the variance of draws is, and the degrees of freedom, from the variance of each class.
+
+        A class of subjects with unequal numbers of scans has as many subjects as they count for.
+        """
+        size = int(self.left.max()) + 1
+        sums = [np.bincount(self.left, self.sizes.astype(np.float64) ** power, size) for power in (1, 2, 4)]
+        first, second, fourth = (np.where(part > 0, part, 1.0) for part in sums)
+        free = np.maximum(first**2 / second - 1, 0.5)
+        variance = np.bincount(self.left, influences**2, size)
+        variance = variance if variance.sum() > 0 else second
+        corrected = variance * (free + 1) / free
+        freedom = corrected.sum() ** 2 / (corrected**2 / np.maximum(second**2 / fourth - 1, 0.5)).sum()
+        return float(corrected.sum() / variance.sum()), float(freedom)
+
+    def rarest(self, index: int | None) -> float:
+        """Effective number of subjects on the smaller side of a class against the rest; of the smallest class where it is None."""
+        present = np.unique(self.labels) if index is None else [index]
+        sides = [rows for one_class in present for rows in (self.labels == one_class, self.labels != one_class)]
+        counts = [np.bincount(self.of_subject[rows]).astype(np.float64) for rows in sides]
+        return float(min((scans.sum() ** 2 / (scans**2).sum() for scans in counts if scans.any()), default=0.0))
 
 
 def require_labels(predictions: Predictions) -> IntArray:
@@ -190,13 +220,22 @@ def _draw_counts(classes: IntArray, draws: int, random: np.random.Generator) -> 
     return counts
 
 
-def _leave_out_weights(classes: IntArray) -> tuple[FloatArray, IntArray]:
+def _join_lone(strata: IntArray) -> IntArray:
+    """(K,) the classes for draws: one of a single subject, which shows no spread, joined with the next smallest."""
+    counts = np.bincount(strata)
+    order = np.argsort(counts, kind="stable")
+    lone = order[: int((counts == 1).sum())]
+    return np.where(np.isin(strata, lone), order[min(len(lone), len(order) - 1)], strata)
+
+
+def _leave_out_weights(classes: IntArray, scans: IntArray) -> tuple[FloatArray, IntArray, IntArray]:
     """(L, K) weights that leave out a group of subjects of one class each and make up for it by the others of that class.
 
-    Groups are single subjects up to `MAX_GROUPS` subjects, and a few subjects each beyond.
+    Groups are single subjects up to `MAX_GROUPS` subjects, and a few subjects each beyond. (L,) their class, and (L,) their
+    scans, of `scans` (K,).
     """
     size = -(-len(classes) // MAX_GROUPS)
-    rows, left = [], []
+    rows, left, sizes = [], [], []
     for index in np.unique(classes):
         members = np.flatnonzero(classes == index)
         for group in np.array_split(members, -(-len(members) // size)):
@@ -206,16 +245,19 @@ def _leave_out_weights(classes: IntArray) -> tuple[FloatArray, IntArray]:
                 row[group] = 0
                 rows.append(row)
                 left.append(index)
-    return np.array(rows).reshape(len(rows), len(classes)), np.array(left, dtype=np.int64)
+                sizes.append(scans[group].sum())
+    weights = np.array(rows).reshape(len(rows), len(classes))
+    return weights, np.array(left, dtype=np.int64), np.array(sizes, dtype=np.int64)
 
 
-def _acceleration(without: FloatArray, left: IntArray) -> float:
+def _influences(without: FloatArray, left: IntArray) -> FloatArray:
+    """(L,) influence of each group on the value, from the values without it; 0 where that is not defined."""
+    count = np.bincount(left)
+    mean = np.bincount(left, without, len(count)) / np.maximum(count, 1)
+    return np.nan_to_num((mean[left] - without) * ((count - 1) / np.maximum(count, 1))[left], nan=0.0)
+
+
+def _acceleration(influences: FloatArray) -> float:
     """The acceleration of BCa: a sixth of the skewness of the influences, over all classes."""
-    influences = []
-    for index in np.unique(left):
-        values = without[left == index]
-        influences.append((values.mean() - values) * (len(values) - 1) / len(values))
-    flat = np.concatenate(influences) if influences else np.zeros(1)
-    flat = flat[np.isfinite(flat)]
-    spread = float((flat**2).sum()) ** 1.5
-    return float((flat**3).sum()) / (6 * spread) if spread > 0 else 0.0
+    spread = float((influences**2).sum()) ** 1.5
+    return float((influences**3).sum()) / (6 * spread) if spread > 0 else 0.0

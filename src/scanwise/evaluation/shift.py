@@ -6,17 +6,23 @@ from typing import Any
 
 import numpy as np
 
-from scanwise.evaluation import delong
-from scanwise.evaluation.estimates import estimate_with_interval, mean_of_sums
+from scanwise.evaluation import placements
+from scanwise.evaluation.estimates import estimate_with_interval, mean_of_sums, row_bounds
 from scanwise.evaluation.sample import Estimand, SubjectBootstrap, require_labels
-from scanwise.metrics import UNBOUNDED, MetricSpec
+from scanwise.metrics import MetricSpec
 from scanwise.records import FloatArray, Metric, Predictions
 
 MAX_STEPS = 30
 MAX_COEFFICIENT = 50.0
 """A larger one means that the data is separable, and is no number to report."""
 SHARE = MetricSpec(name="share", title="Share", meaning="a share of cases")
-MEAN = MetricSpec(name="mean", title="Mean", meaning="a mean over cases", bounds=UNBOUNDED)
+MEAN = MetricSpec(
+    name="mean",
+    title="Mean",
+    meaning="a mean over cases",
+    bounds=(0.0, np.inf),
+    largest=lambda count: float(np.log(count)),
+)
 
 
 def measure_drift(
@@ -60,8 +66,8 @@ def shift_auroc(before: Predictions, now: Predictions, confidence: float = 0.95)
     other = np.arange(len(scores)) >= len(before)
     people = np.concatenate([np.char.add("a", before.subjects), np.char.add("b", now.subjects)])
     names, of_subject = np.unique(people, return_inverse=True)
-    area = delong.estimate_auroc(scores, other, of_subject, len(names))
-    return (area.value, *delong.delong_interval(area, confidence))
+    area = placements.estimate_auroc(scores, other, of_subject, len(names))
+    return (area.value, *area.interval(np.char.startswith(names, "b").astype(np.int64), confidence))
 
 
 def calibration_intercepts_and_slopes(
@@ -75,7 +81,7 @@ def calibration_intercepts_and_slopes(
     and fits that separate the classes perfectly.
     """
     sample = SubjectBootstrap.of(predictions, predictions.subjects, draws, seed, within_class=False)
-    weights = np.concatenate([np.ones((1, len(sample.classes))), sample.drawn, sample.without])[:, sample.of_subject]
+    weights = np.concatenate([np.ones((1, len(sample.strata))), sample.drawn, sample.without])[:, sample.of_subject]
     metrics = []
     for index in [1] if len(predictions.classes) == 2 else range(len(predictions.classes)):
         positive = (sample.labels == index).astype(np.float64)
@@ -138,7 +144,9 @@ def _mean(
     spec: MetricSpec, sample: SubjectBootstrap, values: FloatArray, confidence: float
 ) -> tuple[float, float, float]:
     rows = np.column_stack([np.ones(len(values)), values])
-    return estimate_with_interval(sample, Estimand(spec, None, partial(_rows, rows), mean_of_sums), confidence)
+    bounds = row_bounds(spec, sample.probs.shape[1])
+    estimand = Estimand(spec, None, partial(_rows, rows), mean_of_sums, row_bounds=bounds)
+    return estimate_with_interval(sample, estimand, confidence)
 
 
 def _rows(rows: FloatArray, _: SubjectBootstrap) -> FloatArray:

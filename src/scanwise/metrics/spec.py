@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -51,9 +50,8 @@ class MetricSpec:
         bounds: smallest and largest possible value.
         higher_is_better: False for losses.
         percent: written as a percentage.
-        proportion: a share of units, so that its interval is Clopper and Pearson's where resampling shows no spread.
-        rests_on: the rows that such a share rests on, of a class where it is about one.
-        delong: its interval is DeLong's, over subjects.
+        largest: largest value of a row of C classes, for a mean over rows whose `bounds` do not say; None for no limit.
+        placements: its interval comes from where each case lies among the others, as for the area under the ROC curve.
         leaky_protocol: reported under a leaky protocol too.
         compared: part of model comparisons.
         needs_order: meaningful for ordered classes only.
@@ -67,9 +65,8 @@ class MetricSpec:
     bounds: Bounds = (0.0, 1.0)
     higher_is_better: bool = True
     percent: bool = False
-    proportion: bool = False
-    rests_on: Literal["label", "prediction", "other labels", "rarer side"] = "label"
-    delong: bool = False
+    largest: Callable[[int], float] | None = None
+    placements: bool = False
     leaky_protocol: bool = False
     compared: bool = True
     needs_order: bool = False

@@ -18,10 +18,14 @@ class AdditiveMetric:
     Attributes:
         rows: (probs, labels) to (N, D), the values to sum.
         finish: (…, D + 1) sums, the first of them the weight, to the metric (…,).
+        cells: (…, C, C) confusion matrices to the metric (…,), where it follows from them.
+        is_mean: True for the mean of one value a row.
     """
 
     rows: Callable[[FloatArray, IntArray], FloatArray]
     finish: Callable[[FloatArray], FloatArray]
+    cells: Callable[[FloatArray], FloatArray] | None = None
+    is_mean: bool = False
 
     def statistic(self, probs: FloatArray, labels: IntArray) -> FloatArray:
         """(N, D + 1): one, then the values to sum."""
@@ -35,13 +39,15 @@ def metric_of_confusion(finish: Callable[[FloatArray], FloatArray]) -> AdditiveM
         num_classes = round((sums.shape[-1] - 1) ** 0.5)
         return finish(sums[..., 1:].reshape(*sums.shape[:-1], num_classes, num_classes))
 
-    return AdditiveMetric(confusion_cells, from_sums)
+    return AdditiveMetric(confusion_cells, from_sums, cells=finish)
 
 
 def metric_of_rows(row: Callable[[FloatArray, IntArray], FloatArray]) -> AdditiveMetric:
     """The mean over rows of a function of (probs, labels) that gives (N,)."""
     return AdditiveMetric(
-        lambda probs, labels: row(probs, labels)[:, None], lambda sums: divide_or(sums[..., 1], sums[..., 0])
+        lambda probs, labels: row(probs, labels)[:, None],
+        lambda sums: divide_or(sums[..., 1], sums[..., 0]),
+        is_mean=True,
     )
 
 

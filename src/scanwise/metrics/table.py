@@ -33,7 +33,6 @@ _OVERALL = (
         meaning="the share of cases that were classified correctly",
         function=metric_of_confusion(accuracy_from_confusion),
         percent=True,
-        proportion=True,
         leaky_protocol=True,
     ),
     MetricSpec(  # sklearn.metrics.balanced_accuracy_score
@@ -42,7 +41,6 @@ _OVERALL = (
         meaning="the share classified correctly within each class, averaged, so a rare class counts as much",
         function=metric_of_confusion(lambda matrix: mean_of_defined(recall_from_confusion(matrix))),
         percent=True,
-        proportion=True,
         leaky_protocol=True,
     ),
     # A class that is predicted but absent is no further zero in the mean (scikit-learn's default counts it; give
@@ -53,7 +51,6 @@ _OVERALL = (
         meaning="per class, the balance of missed cases and false alarms; then averaged over classes",
         function=metric_of_confusion(lambda matrix: mean_of_defined(f1_from_confusion(matrix))),
         percent=True,
-        proportion=True,
         leaky_protocol=True,
     ),
     MetricSpec(
@@ -62,7 +59,6 @@ _OVERALL = (
         meaning="F1 of each class, averaged by how many cases the class has",
         function=metric_of_confusion(weighted_f1_from_confusion),
         percent=True,
-        proportion=True,
         leaky_protocol=True,
     ),
     MetricSpec(  # of class 1 for two classes, else the mean of one-vs-rest over the classes present; ties count half
@@ -70,9 +66,7 @@ _OVERALL = (
         title="AUROC",
         meaning="how well the score ranks a case above a case of another class: 0.5 is chance, 1 is perfect",
         function=RankMetric(weighted_auroc),
-        proportion=True,
-        rests_on="rarer side",
-        delong=True,
+        placements=True,
         leaky_protocol=True,
     ),
     MetricSpec(
@@ -81,7 +75,6 @@ _OVERALL = (
         meaning="of those predicted as a class, the share that truly is, averaged over classes",
         function=metric_of_classes(precision_from_confusion, weighted=False),
         percent=True,
-        proportion=True,
         compared=False,
     ),
     MetricSpec(
@@ -90,7 +83,6 @@ _OVERALL = (
         meaning="the same, each class weighted by its cases",
         function=metric_of_classes(precision_from_confusion, weighted=True),
         percent=True,
-        proportion=True,
         compared=False,
     ),
     MetricSpec(
@@ -99,7 +91,6 @@ _OVERALL = (
         meaning="of those truly of other classes, the share not predicted as this one, averaged over classes",
         function=metric_of_classes(specificity_from_confusion, weighted=False),
         percent=True,
-        proportion=True,
         compared=False,
     ),
     MetricSpec(
@@ -108,7 +99,6 @@ _OVERALL = (
         meaning="the same, each class weighted by its cases",
         function=metric_of_classes(specificity_from_confusion, weighted=True),
         percent=True,
-        proportion=True,
         compared=False,
     ),
     MetricSpec(
@@ -116,8 +106,6 @@ _OVERALL = (
         title="Average precision",
         meaning="the area under precision against sensitivity; 1 is perfect",
         function=RankMetric(weighted_average_precision),
-        proportion=True,
-        rests_on="rarer side",
     ),
     # The threshold comes from these very rows, so it is slightly optimistic; `evaluation.operating` carries one over.
     MetricSpec(
@@ -127,7 +115,6 @@ _OVERALL = (
         "threshold was chosen on these cases",
         function=RankMetric(partial(weighted_sensitivity_at, specificity=0.9)),
         percent=True,
-        proportion=True,
     ),
     MetricSpec(
         name="matthews",
@@ -174,6 +161,7 @@ _OVERALL = (
         title="Brier score",
         meaning="squared difference between the probabilities and the true class; lower is better",
         function=metric_of_rows(brier_distances),
+        largest=lambda num_classes: 1.0 if num_classes == 2 else 2.0,
         bounds=(0.0, np.inf),
         higher_is_better=False,
         needs_calibration=True,
@@ -196,8 +184,6 @@ _OF_CLASSES = (
         meaning="of those predicted as this class, the share that truly is",
         function=ConfusionMetric(precision_from_confusion),
         percent=True,
-        proportion=True,
-        rests_on="prediction",
         leaky_protocol=True,
     ),
     MetricSpec(
@@ -206,7 +192,6 @@ _OF_CLASSES = (
         meaning="of those truly of this class, the share that was predicted so",
         function=ConfusionMetric(recall_from_confusion),
         percent=True,
-        proportion=True,
         leaky_protocol=True,
     ),
     MetricSpec(
@@ -215,7 +200,6 @@ _OF_CLASSES = (
         meaning="the balance of precision and sensitivity",
         function=ConfusionMetric(f1_from_confusion),
         percent=True,
-        proportion=True,
         leaky_protocol=True,
     ),
     MetricSpec(
@@ -224,12 +208,17 @@ _OF_CLASSES = (
         meaning="of those truly of another class, the share that was not predicted as this one",
         function=ConfusionMetric(specificity_from_confusion),
         percent=True,
-        proportion=True,
-        rests_on="other labels",
     ),
 )
 
 _OTHER = (
+    MetricSpec(
+        name="calibrated_ece",
+        title="ECE if calibrated",
+        meaning="the calibration error that a perfectly calibrated model would show on these cases, by chance alone",
+        higher_is_better=False,
+        percent=True,
+    ),
     MetricSpec(
         name="cdr_error",
         title="Error of the expected CDR",
@@ -249,33 +238,30 @@ _OTHER = (
         title="Sensitivity",
         meaning="of those truly of the class, the share that was predicted so",
         percent=True,
-        proportion=True,
     ),
     MetricSpec(
         name="positive_predictive_value",
         title="Positive predictive value",
         meaning="of those predicted as the class, the share that is",
         percent=True,
-        proportion=True,
     ),
     MetricSpec(
         name="negative_predictive_value",
         title="Negative predictive value",
         meaning="of those not predicted as the class, the share that is not",
         percent=True,
-        proportion=True,
     ),
     MetricSpec(
         name="coverage",
         title="Coverage",
         meaning="the share of cases whose prediction set holds the true class",
         percent=True,
-        proportion=True,
     ),
     MetricSpec(
         name="mean_set_size",
         title="Mean set size",
         meaning="how many classes a prediction set names on average",
+        largest=float,
         bounds=(0.0, np.inf),
         higher_is_better=False,
     ),
@@ -283,20 +269,17 @@ _OTHER = (
         name="empty_share",
         title="Empty sets",
         meaning="the share of cases whose prediction set names no class",
-        proportion=True,
         higher_is_better=False,
     ),
     MetricSpec(
         name="singleton_share",
         title="Sets of one class",
         meaning="the share of cases whose prediction set names exactly one class",
-        proportion=True,
     ),
     MetricSpec(
         name="abstain_share",
         title="Abstained",
         meaning="the share of cases that a person should review",
-        proportion=True,
         higher_is_better=False,
     ),
     MetricSpec(
@@ -304,7 +287,6 @@ _OTHER = (
         title="Flagged",
         meaning="the share of cases flagged as unlike training",
         percent=True,
-        proportion=True,
         higher_is_better=False,
     ),
     MetricSpec(

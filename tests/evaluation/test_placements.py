@@ -1,4 +1,4 @@
-"""DeLong's interval over subjects: against the textbook formulas pair by pair, and against what it promises."""
+"""Areas under the ROC curve over subjects: contributions against the textbook formulas pair by pair, and what intervals hold."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from scipy import stats
 
 from scanwise import metrics
 from scanwise.arrays import softmax
-from scanwise.evaluation import delong
+from scanwise.evaluation import placements
 from scanwise.pooling import subject_codes
 from scanwise.records import BoolArray, FloatArray, IntArray
 
@@ -14,8 +14,15 @@ from scanwise.records import BoolArray, FloatArray, IntArray
 def _auroc_interval(probs: FloatArray, labels: IntArray, subjects: IntArray) -> tuple[float, float, float]:
     """(area, low, high) over all classes and subjects."""
     of_subject, names = subject_codes(subjects, len(labels))
-    area = delong.estimate_macro_auroc(probs, labels, of_subject, len(names))
-    return (area.value, *delong.delong_interval(area))
+    area = placements.estimate_macro_auroc(probs, labels, of_subject, len(names))
+    strata = np.array([labels[of_subject == index][0] for index in range(len(names))])
+    return (area.value, *area.interval(strata, 0.95))
+
+
+def _variance(area: placements.AurocEstimate, positive: IntArray) -> float:
+    """DeLong's variance from the contributions of subjects who are each on one side."""
+    away = area.own - area.value * area.most
+    return float(sum(n / (n - 1) * (away[here] ** 2).sum() for here in (positive, ~positive) for n in [here.sum()]))
 
 
 def _scores(random: np.random.Generator, ties: bool) -> tuple[FloatArray, BoolArray]:
@@ -37,10 +44,10 @@ def test_one_scan_a_subject_is_the_classic_formula(ties: bool) -> None:
     for _ in range(20):
         scores, positive = _scores(random, ties)
         pairs = _pairs(scores, positive)
-        area = delong.estimate_auroc(scores, positive, np.arange(len(scores)), len(scores))
+        area = placements.estimate_auroc(scores, positive, np.arange(len(scores)), len(scores))
         classic = pairs.mean(axis=1).var(ddof=1) / pairs.shape[0] + pairs.mean(axis=0).var(ddof=1) / pairs.shape[1]
         assert area.value == pytest.approx(pairs.mean(), abs=1e-12)
-        assert area.variance == pytest.approx(classic, abs=1e-12)
+        assert _variance(area, positive) == pytest.approx(classic, abs=1e-12)
 
 
 def test_scans_of_subjects_follow_obuchowski() -> None:
@@ -55,17 +62,17 @@ def test_scans_of_subjects_follow_obuchowski() -> None:
         for placed, owners in ((pairs.mean(axis=1), subjects[positive]), (pairs.mean(axis=0), subjects[~positive])):
             sums = np.array([(placed[owners == s] - theta).sum() for s in np.unique(owners)])
             total += len(sums) / (len(sums) - 1) * (sums**2).sum() / len(placed) ** 2
-        area = delong.estimate_auroc(scores, positive, subjects, 14)
-        assert area.variance == pytest.approx(total, abs=1e-12)
+        area = placements.estimate_auroc(scores, positive, subjects, 14)
+        assert _variance(area, np.arange(14) % 2 == 0) == pytest.approx(total, abs=1e-12)
 
 
 def test_copies_of_a_scan_tell_nothing_new() -> None:
     scores, positive = _scores(np.random.default_rng(2), False)
-    once = delong.estimate_auroc(scores, positive, np.arange(len(scores)), len(scores))
+    once = placements.estimate_auroc(scores, positive, np.arange(len(scores)), len(scores))
     owners = np.arange(len(scores)).repeat(5)
-    often = delong.estimate_auroc(scores.repeat(5), positive.repeat(5), owners, len(scores))
-    assert often.variance == pytest.approx(once.variance)
-    assert delong.delong_interval(often) == pytest.approx(delong.delong_interval(once))
+    often = placements.estimate_auroc(scores.repeat(5), positive.repeat(5), owners, len(scores))
+    sides = positive.astype(int)
+    assert often.interval(sides, 0.95) == pytest.approx(once.interval(sides, 0.95))
 
 
 def test_the_mean_of_classes_is_that_of_the_metric() -> None:
@@ -74,19 +81,32 @@ def test_the_mean_of_classes_is_that_of_the_metric() -> None:
     area, low, high = _auroc_interval(probs, labels, np.arange(60))
     assert area == pytest.approx(metrics.METRICS["auroc"](probs, labels))
     assert low < area < high
-    whole = delong.estimate_macro_auroc(probs, labels, np.arange(60), 60)
+    whole = placements.estimate_macro_auroc(probs, labels, np.arange(60), 60)
     left_out = [metrics.METRICS["auroc"](np.delete(probs, i, 0), np.delete(labels, i)) for i in range(60)]
     jackknife = 59 / 60 * ((left_out - np.mean(left_out)) ** 2).sum()
-    assert whole.variance == pytest.approx(jackknife, rel=0.1)
+    away = whole.own - whole.value * whole.most
+    assert 60 / 59 * (away**2).sum() == pytest.approx(jackknife, rel=0.1)
 
 
-def test_what_cannot_be_had_is_nan() -> None:
+def test_a_side_of_one_subject_is_not_known() -> None:
+    """Its scan may lie anywhere among the others, so the area may be nearly anything."""
+    probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.2, 0.8]])
+    area, low, high = _auroc_interval(probs, np.array([0, 0, 0, 1]), np.arange(4))
+    assert (area, high) == (1, 1)
+    assert low < 0.06
+
+
+def test_nothing_out_of_order_is_not_certainty() -> None:
+    """Two of each: what the next of either side does is open, as half of the draws of two shows."""
     probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.2, 0.8], [0.3, 0.7]])
-    labels = np.array([0, 0, 1, 1])
-    assert np.isnan(_auroc_interval(probs, labels, np.arange(4))[1])  # nothing is out of order
-    assert np.isnan(_auroc_interval(probs[:, ::-1], labels, np.array([0, 1, 2, 2]))[1])  # one subject on a side
-    area, low, _ = _auroc_interval(probs, np.zeros(4, dtype=int), np.arange(4))
-    assert np.isnan([area, low]).all()
+    area, low, high = _auroc_interval(probs, np.array([0, 0, 1, 1]), np.arange(4))
+    assert (area, high) == (1, 1)
+    assert low < 0.3
+
+
+def test_one_class_alone_has_no_area() -> None:
+    probs = np.array([[0.9, 0.1], [0.8, 0.2]])
+    assert np.isnan(_auroc_interval(probs, np.zeros(2, dtype=int), np.arange(2))).all()
 
 
 def _covered(subjects: int, trials: int, num_classes: int = 2) -> float:
