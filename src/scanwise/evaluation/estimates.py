@@ -90,7 +90,7 @@ def measure_predictions(
     return metrics
 
 
-def _calibration_errors(found: Metric, sample: SubjectBootstrap, draws: int, confidence: float) -> list[Metric]:
+def _calibration_errors(observed: Metric, sample: SubjectBootstrap, draws: int, confidence: float) -> list[Metric]:
     """The calibration error with its interval, and what a calibrated classifier would show on these rows.
 
     The observed error is at most the true one plus that of chance, and at least the true one less that of chance: the
@@ -99,8 +99,8 @@ def _calibration_errors(found: Metric, sample: SubjectBootstrap, draws: int, con
     errors = calibrated_errors(sample.probs, sample.of_subject, draws, sample.seed)
     chance = float(np.quantile(errors, confidence))
     low, high = (float(np.quantile(errors, (1 + sign * confidence) / 2)) for sign in (-1, 1))
-    expected = replace(found, name=CALIBRATED_ECE, value=float(errors.mean()), low=low, high=high)
-    return [replace(found, low=max(0.0, found.value - chance), high=min(1.0, found.value + chance)), expected]
+    expected = replace(observed, name=CALIBRATED_ECE, value=float(errors.mean()), low=low, high=high)
+    return [replace(observed, low=max(0.0, observed.value - chance), high=min(1.0, observed.value + chance)), expected]
 
 
 def estimate_with_interval(

@@ -175,7 +175,7 @@ class SubjectBootstrap:
         return float(low[0]), float(high[0])
 
     def _correction(self, influences: FloatArray) -> tuple[float, float]:
-        """How much too small the variance of draws is, and the degrees of freedom, from the variance of each class.
+        """Factor by which the variance of draws is too small, and degrees of freedom, from the variance of each class.
 
         A class of subjects with unequal numbers of scans has as many subjects as they count for.
         """

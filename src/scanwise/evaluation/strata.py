@@ -55,7 +55,7 @@ class Contributions:
         return combine(value, limits.span * (limits.share - limits.low), limits.span * (limits.high - limits.share))
 
     def limits(self, confidence: float, unseen: float = UNSEEN) -> "ClassLimits":
-        """Where each class lies between its least and its most, with limits."""
+        """Position of each class between its least and its most, with limits."""
         size = int(self.strata.max()) + 1
         span = sum_by(self.strata, self.high - self.low, size)
         weights = (self.high - self.low) / np.where(span > 0, span, 1.0)[self.strata]
@@ -178,7 +178,7 @@ def gap_interval(
 ) -> tuple[float, float]:
     """The interval of a difference of two classifiers that every subject was tested by.
 
-    Subjects for whom the first is better and those for whom the second is are two shares of each class: where nobody
+    Subjects better served by the first and those better served by the second are two shares of each class: where nobody
     differs, some of those not seen may. Both shares come from the same subjects, so their correlation counts.
 
     Args:
