@@ -267,7 +267,7 @@ def test_yaml_says_every_default_and_loses_nothing(tmp_path: Path) -> None:
             "ordered": True,
             "stages": {"sick": {"title": "Sick", "cdr": 0.5}},
             "train": {"optimizer": {"lr": 1e-7}},
-            "model": {"mean": [0.1, 0.2, 0.3], "options": {"pad_type": "same", "x": True, "n": 3}},
+            "model": {"mean": [0.1, 0.2, 0.3], "options": {"pad_type": "same", "qkv_bias": True, "depth": 3}},
         }
     )
     text = made.to_yaml()

@@ -1,16 +1,20 @@
 """A registered run is found again by name and number, as it was, and is never overwritten."""
 
 import importlib.util
+import json
+import os
 import shutil
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from scanwise import registry
-from scanwise.errors import RunError, StorageError
-from tiny import Command
+from scanwise import bundle, registry
+from scanwise.errors import RunError, ScanwiseError, StorageError
+from scanwise.run import sha256_of
+from tiny import Command, Whole
 
 mlflow = pytest.mark.skipif(
     importlib.util.find_spec("mlflow") is None or importlib.util.find_spec("sqlalchemy") is None,
@@ -38,49 +42,67 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
     return f"sqlite:///{shutil.copy(request.getfixturevalue('empty'), tmp_path)}"
 
 
-def run_of(folder: Path, content: str) -> Path:
-    bundle = folder / content / "bundle"
-    bundle.mkdir(parents=True)
-    (bundle / "bundle.json").write_text(content)
-    (bundle / "model.safetensors").write_bytes(content.encode() * 9)
-    return folder / content
+RunOf = Callable[[str], Path]
+
+
+@pytest.fixture
+def run_of(whole: Whole, tmp_path: Path) -> RunOf:
+    """A copy of the finished run's bundle under another name, in a run folder of that name."""
+
+    def copy(name: str) -> Path:
+        bundle = tmp_path / name / "bundle"
+        shutil.copytree(whole.run.bundle, bundle)
+        about = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+        (bundle / "bundle.json").write_text(json.dumps({**about, "name": name}), encoding="utf-8")
+        list_hashes(bundle)
+        return tmp_path / name
+
+    return copy
+
+
+def list_hashes(bundle: Path) -> None:
+    """Write SHA256SUMS anew, as one does who alters a bundle and knows how it is checked."""
+    files = sorted(file for file in bundle.iterdir() if file.name != "SHA256SUMS")
+    sums = "".join(f"{sha256_of(file)}  {file.name}\n" for file in files)
+    (bundle / "SHA256SUMS").write_text(sums, encoding="utf-8")
 
 
 @everywhere
-def test_versions_count_up_and_are_found_by_name_and_number(tmp_path: Path, where: str | Path) -> None:
-    first = registry.register(run_of(tmp_path, "one"), "brains", registry=where)
-    second = registry.register(run_of(tmp_path, "two") / "bundle", "brains", registry=where)
+def test_versions_count_up_and_are_found_by_name_and_number(run_of: RunOf, tmp_path: Path, where: str | Path) -> None:
+    first = registry.register(run_of("one"), "brains", registry=where)
+    second = registry.register(run_of("two") / "bundle", "brains", registry=where)
     other = registry.register(tmp_path / "one", "hearts", registry=where)
     assert [version.number for version in (first, second, other)] == [1, 2, 1]
     for number, content in ((1, "one"), (2, "two"), (None, "two")):
         found = registry.find_version("brains", number, registry=where)
-        assert (found.path / "bundle.json").read_text() == content
-        assert (found.path / "model.safetensors").read_bytes() == content.encode() * 9
+        assert bundle.load(found.path).about["name"] == content
+        own = {file.name: file.read_bytes() for file in (tmp_path / content / "bundle").iterdir()}
+        assert {file.name: file.read_bytes() for file in found.path.iterdir()} == own
 
 
 @everywhere
-def test_what_is_not_there_is_told(tmp_path: Path, where: str | Path) -> None:
-    registry.register(run_of(tmp_path, "one"), "brains", registry=where)
+def test_what_is_not_there_is_told(run_of: RunOf, tmp_path: Path, where: str | Path) -> None:
+    registry.register(run_of("one"), "brains", registry=where)
     with pytest.raises(RunError, match=r"no version 7 of 'brains'.*there are 1"):
         registry.find_version("brains", 7, registry=where)
     with pytest.raises(RunError, match="no model 'lungs'"):
         registry.find_version("lungs", registry=where)
 
 
-def test_a_number_is_never_given_twice(tmp_path: Path) -> None:
-    run, where = run_of(tmp_path, "one"), tmp_path / "registry"
+def test_a_number_is_never_given_twice(run_of: RunOf, tmp_path: Path) -> None:
+    run, where = run_of("one"), tmp_path / "registry"
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda _: registry.register(run, "brains", registry=where).number, range(12)))
     assert sorted(made) == list(range(1, 13))
     assert {path.name for path in (where / "brains").iterdir()} == {str(number) for number in range(1, 13)}
 
 
-def test_half_a_version_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+def test_half_a_version_is_none(run_of: RunOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    run = run_of(tmp_path, "one")
-    monkeypatch.setattr(registry.shutil, "copytree", fail)
+    run = run_of("one")
+    monkeypatch.setattr(registry.shutil, "copyfile", fail)
     with pytest.raises(Exception, match="No space left"):
         registry.register(run, "brains", registry=tmp_path / "registry")
     with pytest.raises(RunError, match="no model"):
@@ -88,9 +110,9 @@ def test_half_a_version_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "-a", "a/b"])
-def test_a_name_is_no_path(tmp_path: Path, name: str) -> None:
+def test_a_name_is_no_path(run_of: RunOf, tmp_path: Path, name: str) -> None:
     with pytest.raises(RunError, match="cannot be the name"):
-        registry.register(run_of(tmp_path, "one"), name, registry=tmp_path)
+        registry.register(run_of("one"), name, registry=tmp_path)
 
 
 def test_a_run_without_a_bundle_is_told(tmp_path: Path) -> None:
@@ -99,8 +121,10 @@ def test_a_run_without_a_bundle_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["s3://bucket/models", "GS://bucket/models", "ftp://host/models"])
-def test_what_mlflow_has_no_registry_at_is_refused(tmp_path: Path, scanwise: Command, place: str) -> None:
-    said = scanwise("register", run_of(tmp_path, "one"), "--name", "brains", "--registry", place)
+def test_what_mlflow_has_no_registry_at_is_refused(
+    run_of: RunOf, tmp_path: Path, scanwise: Command, place: str
+) -> None:
+    said = scanwise("register", run_of("one"), "--name", "brains", "--registry", place)
     assert said.code == 2
     assert f"MLflow has none at {place.partition(':')[0].lower()}://. Give a folder" in said.refusal
     with pytest.raises(StorageError, match="cannot be a registry"):
@@ -108,9 +132,9 @@ def test_what_mlflow_has_no_registry_at_is_refused(tmp_path: Path, scanwise: Com
 
 
 @mlflow
-def test_what_a_database_lacks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_database_lacks_is_told(run_of: RunOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pymysql", None)
-    run = run_of(tmp_path, "one")
+    run = run_of("one")
     for ask in (
         lambda: registry.register(run, "brains", registry=LACKING),
         lambda: registry.find_version("brains", registry=LACKING),
@@ -119,7 +143,81 @@ def test_what_a_database_lacks_is_told(tmp_path: Path, monkeypatch: pytest.Monke
             ask()
 
 
-def test_the_folder_may_be_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_may_be_named_by_the_environment(
+    run_of: RunOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SCANWISE_REGISTRY", str(tmp_path / "here"))
-    registry.register(run_of(tmp_path, "one"), "brains")
+    registry.register(run_of("one"), "brains")
     assert (tmp_path / "here" / "brains" / "1" / "bundle.json").is_file()
+
+
+# --- what is registered was verified
+
+
+def foreign_file(bundle: Path) -> None:
+    (bundle / "extra.pth").write_bytes(b"x")
+    list_hashes(bundle)
+
+
+def link(bundle: Path) -> None:
+    weights = bundle / "model.safetensors"
+    weights.rename(bundle.parent / "elsewhere")
+    weights.symlink_to(bundle.parent / "elsewhere")
+
+
+def flip(bundle: Path) -> None:
+    file = bundle / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+def half(bundle: Path) -> None:
+    os.truncate(bundle / "model.safetensors", 1000)
+    list_hashes(bundle)
+
+
+def other_network(bundle: Path) -> None:
+    file = bundle / "recipe.yaml"
+    file.write_text(file.read_text(encoding="utf-8").replace("name: small", "name: alexnet"), encoding="utf-8")
+    list_hashes(bundle)
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a foreign file": (foreign_file, "extra.pth"),
+    "a foreign file that no hash lists": (lambda bundle: (bundle / "x.pkl").write_bytes(b"x"), "x.pkl"),
+    "a folder": (lambda bundle: (bundle / "deep").mkdir(), "deep"),
+    "a link": (link, "is a link"),
+    "a bit of the weights": (flip, "its hash differs"),
+    "half of the weights": (half, "cannot be read as safetensors"),
+    "another network": (other_network, "do not fit the network"),
+    "no hashes": (lambda bundle: (bundle / "SHA256SUMS").unlink(), "no SHA256SUMS"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+@everywhere
+def test_a_damaged_bundle_gets_no_version(run_of: RunOf, where: str | Path, name: str) -> None:
+    damage, expected = DAMAGE[name]
+    run = run_of("one")
+    damage(run / "bundle")
+    with pytest.raises(ScanwiseError, match=expected):
+        registry.register(run, "brains", registry=where)
+    with pytest.raises(RunError, match="no model"):
+        registry.find_version("brains", registry=where)
+
+
+def test_only_files_of_a_bundle_are_copied(run_of: RunOf, tmp_path: Path) -> None:
+    run = run_of("one")
+    (run / "bundle" / ".DS_Store").write_bytes(b"x")
+    version = registry.register(run, "brains", registry=tmp_path / "registry")
+    assert ".DS_Store" not in {file.name for file in version.path.iterdir()}
+    assert bundle.load(version.path).about["name"] == "one"
+
+
+def test_what_a_killed_registration_left_is_removed(run_of: RunOf, tmp_path: Path) -> None:
+    left = tmp_path / "registry" / "brains" / ".1.00ff00ff.part"
+    left.mkdir(parents=True)
+    (left / "bundle.json").write_text("half")
+    assert registry.register(run_of("one"), "brains", registry=tmp_path / "registry").number == 1
+    assert {path.name for path in left.parent.iterdir()} == {"1"}

@@ -7,6 +7,7 @@ REGISTRY/NAME/1/   a bundle, as it left its run; never changed, never given agai
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from typing import Any
 
 from filelock import FileLock
 
+from scanwise.bundle import Bundle
+from scanwise.bundle.contents import ABOUT, verify_files
 from scanwise.errors import RunError, StorageError
-from scanwise.run import remove_parts, writing
+from scanwise.run import layout, remove_parts, writing
 
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks", "databricks-uc", "uc", "file")
 """URL schemes of MLflow registries; those of databases may add +DRIVER."""
@@ -53,13 +56,17 @@ def register(run: str | Path, name: str, *, registry: str | Path = "") -> Versio
         registry: a folder (default: that of `registry_place`), or MLflow's registry as `sqlite:///FILE` or its URL.
 
     Raises:
-        RunError: if there is no bundle, or the name cannot be one.
+        RunError: if there is no bundle, it is damaged or holds foreign files, or the name cannot be one.
         StorageError: if the registry is of a kind that there is not, or cannot be reached or written.
     """
     _refuse_name(name)
     bundle, location = _bundle_of(Path(run)), _place(registry)
+    Bundle.open(bundle)  # a damaged one gets no version
     if _is_mlflow(location):
-        return _register_mlflow(bundle, name, location)
+        with tempfile.TemporaryDirectory() as temporary_folder:
+            copy = Path(temporary_folder) / layout.BUNDLE
+            _copy_bundle(bundle, copy)
+            return _register_mlflow(copy, bundle.resolve().parent.name, name, location)
     folder = Path(location) / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +76,7 @@ def register(run: str | Path, name: str, *, registry: str | Path = "") -> Versio
         remove_parts(folder)
         number = max(_numbers(folder), default=0) + 1
         with writing(folder / str(number)) as temporary:
-            shutil.copytree(bundle, temporary)
+            _copy_bundle(bundle, temporary)
     return Version(name, number, folder / str(number))
 
 
@@ -111,10 +118,18 @@ def _refuse_name(name: str) -> None:
 
 
 def _bundle_of(path: Path) -> Path:
-    for folder in (path, path / "bundle"):
-        if (folder / "bundle.json").is_file():
+    for folder in (path, path / layout.BUNDLE):
+        if (folder / ABOUT).is_file():
             return folder
     raise RunError(f"{path} holds no bundle to register. Finish the run first with --resume.")
+
+
+def _copy_bundle(bundle: Path, folder: Path) -> None:
+    """Copy the files that the hashes of a bundle list, and compare the copies with them."""
+    folder.mkdir()
+    for file in (*verify_files(bundle), layout.CHECKSUMS):
+        shutil.copyfile(bundle / file, folder / file, follow_symlinks=False)
+    verify_files(folder)
 
 
 def _place(registry: str | Path) -> str:
@@ -154,7 +169,7 @@ def _mlflow(uri: str) -> Iterator[Any]:
         raise StorageError(f"MLflow's registry at {uri} needs the package {error.name}. Install it.") from error
 
 
-def _register_mlflow(bundle: Path, name: str, uri: str) -> Version:
+def _register_mlflow(bundle: Path, run_name: str, name: str, uri: str) -> Version:
     with _mlflow(uri) as client:
         if not client.search_registered_models(f"name = '{name}'"):
             client.create_registered_model(name)
@@ -165,7 +180,7 @@ def _register_mlflow(bundle: Path, name: str, uri: str) -> Version:
         )
         location = beside.as_uri() if beside else None
         experiment = existing.experiment_id if existing else client.create_experiment(name, artifact_location=location)
-        run = client.create_run(experiment, run_name=bundle.resolve().parent.name)
+        run = client.create_run(experiment, run_name=run_name)
         client.log_artifacts(run.info.run_id, str(bundle), "bundle")
         client.set_terminated(run.info.run_id)
         created = client.create_model_version(name, f"{run.info.artifact_uri}/bundle", run.info.run_id)

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from scanwise.bundle.contents import ABOUT, FILES, NOVELTY, RECIPE, VOCABULARY, WEIGHTS, read_contents, verify_files
+from scanwise.bundle.parts import load_network, load_vocabulary, naming_damage
 from scanwise.bundle.predictors import (
     Predictor,
     abstention_from_dict,
@@ -30,7 +32,7 @@ from scanwise.bundle.predictors import (
 )
 from scanwise.cohort.anatomical_order import places_in_order, scan_positions
 from scanwise.errors import DataError, RunError
-from scanwise.migrations import BUNDLE_BEFORE_NOVELTY, FORMATS, check_format
+from scanwise.migrations import BUNDLE_BEFORE_NOVELTY, FORMATS
 from scanwise.novelty import NoveltyDetector, appearance_features
 from scanwise.recipe import Recipe, load_recipe
 from scanwise.records import FloatArray, IntArray, Logits, Predictions, StrArray, Unit
@@ -54,9 +56,6 @@ __all__ = [
     "subject_hashes",
     "write_bundle",
 ]
-
-_FILES = ("bundle.json", "recipe.yaml", "model.safetensors")
-_NOVELTY, _VOCABULARY = "novelty.safetensors", "vocabulary.json"
 
 log = logging.getLogger("scanwise")
 
@@ -111,29 +110,44 @@ class Bundle:
         """Open a bundle after checking every hash.
 
         Raises:
-            RunError: if a file is missing or differs from what was written.
+            RunError: if a file is missing, foreign, or differs from what was written, or its parts do not fit each other.
         """
-        listed = _verify(folder)
-        from scanwise.models import build_network, weights
+        digests = verify_files(folder)
+        with naming_damage(folder):
+            about = read_contents(folder)
+            if about["format"] == BUNDLE_BEFORE_NOVELTY:
+                log.warning("%s was made by an older scanwise: it does not flag scans unlike training.", folder)
+            elif about["novelty"] and NOVELTY not in digests:
+                raise RunError(
+                    f"SHA256SUMS of the bundle {folder} does not list {NOVELTY}. Copy the whole folder again."
+                )
+            recipe, classes = load_recipe(folder / RECIPE), tuple(about["classes"])
+            vocabulary = load_vocabulary(folder, recipe, digests)
+            network = load_network(folder, recipe, len(classes), vocabulary)
+            detector = NoveltyDetector.load(folder / NOVELTY) if about.get("novelty") else None
+            ratings = cdr_by_class(recipe, classes)
+            predictors = build_predictors(
+                about["calibrators"], about["sets"], about.get("abstention", {}), detector, ratings
+            )
+            opened = cls(recipe, classes, predictors, about, network, vocabulary)
+            opened._try_once()
+        return opened
 
-        about = read_json(folder / "bundle.json")
-        check_format("bundle", about.get("format"), folder)
-        if about["format"] == BUNDLE_BEFORE_NOVELTY:
-            log.warning("%s was made by an older scanwise: it does not flag scans unlike training.", folder)
-        elif about["novelty"] and _NOVELTY not in listed:
-            raise RunError(f"SHA256SUMS of the bundle {folder} does not list {_NOVELTY}. Copy the whole folder again.")
-        recipe = load_recipe(folder / "recipe.yaml")
-        classes = tuple(about["classes"])
-        vocabulary = _vocabulary(folder, recipe, listed)
-        encoder = None if vocabulary is None else vocabulary.encoder
-        network = build_network(recipe.model, len(classes), recipe.data.channels, pretrained=False, encoder=encoder)
-        weights.load_weights(network, folder / "model.safetensors")
-        detector = NoveltyDetector.load(folder / _NOVELTY) if about.get("novelty") else None
-        ratings = cdr_by_class(recipe, classes)
-        predictors = build_predictors(
-            about["calibrators"], about["sets"], about.get("abstention", {}), detector, ratings
+    def _try_once(self) -> None:
+        """Predict a blank scan: parts that do not belong together show here, not among a user's scans."""
+        from scanwise.prediction import predict_batches
+
+        data = self.recipe.data
+        pixels = np.zeros((1, data.size, data.size, data.channels), np.uint8)
+        tokens = None if self.vocabulary is None else self.vocabulary(["a"])
+        logits, features = predict_batches(
+            self.network, iter([pixels if tokens is None else (pixels, tokens)]), device="cpu"
         )
-        return cls(recipe, classes, predictors, about, network.eval(), vocabulary)
+        blank = Logits(
+            logits, np.full(1, -1), np.array(["blank"]), np.array(["blank"]), self.classes, features=features,
+            appearance=appearance_features(pixels),
+        )  # fmt: skip
+        predict_scans_and_subjects(self.predictors, blank, ["blank"])
 
     def predict(
         self,
@@ -306,14 +320,14 @@ def write_bundle(run: Run, fit: Fit, recipe: Recipe, classes: tuple[str, ...], o
     }
     with writing(run.bundle) as folder:
         folder.mkdir()
-        write_json(about, folder / "bundle.json")
-        write_text(recipe.to_yaml(), folder / "recipe.yaml")
-        shutil.copyfile(fit.model, folder / "model.safetensors")
+        write_json(about, folder / ABOUT)
+        write_text(recipe.to_yaml(), folder / RECIPE)
+        shutil.copyfile(fit.model, folder / WEIGHTS)
         if fit.novelty.is_file():
-            shutil.copyfile(fit.novelty, folder / _NOVELTY)
+            shutil.copyfile(fit.novelty, folder / NOVELTY)
         if fit.vocabulary.is_file():
-            shutil.copyfile(fit.vocabulary, folder / _VOCABULARY)
-        names = [name for name in (*_FILES, _NOVELTY, _VOCABULARY) if (folder / name).is_file()]
+            shutil.copyfile(fit.vocabulary, folder / VOCABULARY)
+        names = [name for name in FILES if (folder / name).is_file()]
         sums = "".join(f"{sha256_of(folder / name)}  {name}\n" for name in names)
         write_text(sums, folder / layout.CHECKSUMS)
     return run.bundle
@@ -326,10 +340,10 @@ def load(path: str | Path) -> Bundle:
         RunError: if there is none, or it was altered.
     """
     folder = Path(path)
-    if (folder / "bundle.json").is_file():
+    if (folder / ABOUT).is_file():
         return Bundle.open(folder)
-    if (folder / "bundle" / "bundle.json").is_file():
-        return Bundle.open(folder / "bundle")
+    if (folder / layout.BUNDLE / ABOUT).is_file():
+        return Bundle.open(folder / layout.BUNDLE)
     if not folder.is_dir():
         raise RunError(f"There is no run at {folder}. Give a run folder or a bundle.")
     raise RunError(
@@ -341,32 +355,3 @@ def _explained(checks: Path) -> dict[str, Any]:
     """Results of the checks of each method of explanation on this network."""
     verdicts: dict[str, Any] = read_json(checks)["verdicts"] if checks.is_file() else {}
     return verdicts
-
-
-def _vocabulary(folder: Path, recipe: Recipe, listed: set[str]) -> "Vocabulary | None":
-    if not recipe.model.reads_words:
-        return None
-    if _VOCABULARY not in listed:
-        raise RunError(f"SHA256SUMS of the bundle {folder} does not list {_VOCABULARY}. Copy the whole folder again.")
-    from scanwise.models.vocabulary import Vocabulary
-
-    return Vocabulary.load(folder / _VOCABULARY)
-
-
-def _verify(folder: Path) -> set[str]:
-    """Check every file against its hash; returns the names that SHA256SUMS lists."""
-    try:
-        lines = (folder / layout.CHECKSUMS).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise RunError(f"The bundle {folder} has no SHA256SUMS, so nothing vouches for it. Make it again.") from error
-    digests = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    for name in (*_FILES, *(name for name in (_NOVELTY, _VOCABULARY) if name in digests)):
-        file = folder / name
-        if not file.is_file():
-            raise RunError(f"The bundle {folder} lacks {name}. Copy the whole folder again.")
-        if digests.get(name) != sha256_of(file):
-            raise RunError(
-                f"{file} is not what scanwise wrote: its hash differs from SHA256SUMS. It was altered or damaged; "
-                "copy the bundle again, or make it anew with `scanwise fit … --resume`."
-            )
-    return set(digests)

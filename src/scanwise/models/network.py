@@ -63,8 +63,9 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.body = body
-        self.register_buffer("mean", 255 * torch.tensor(mean, dtype=torch.float32).reshape(-1, 1, 1))
-        self.register_buffer("std", 255 * torch.tensor(std, dtype=torch.float32).reshape(-1, 1, 1))
+        for name, values in (("mean", mean), ("std", std)):
+            # On the CPU even where the rest is on the meta device, whose arithmetic takes seconds to import.
+            self.register_buffer(name, 255 * torch.tensor(values, dtype=torch.float32, device="cpu").reshape(-1, 1, 1))
         self.classifier = f"body.{classifier}" if classifier else ""
         self.draws = draws
         self.members = int(getattr(body, "members", 1))

@@ -12,6 +12,9 @@ from scanwise.errors import DataError, RecipeError, WeightsError
 from scanwise.models.attention import TransformerBlock
 from scanwise.recipe import TextSection
 
+MOST_LAYERS, MOST_SETTING = 256, 10_000_000
+_NO_SETTINGS = ("auto_map", "attn_implementation", "quantization_config", "trust_remote_code")
+
 
 class SmallTextEncoder(nn.Module):
     """A pre-norm Transformer (Vaswani et al. 2017) over word pieces, with learnt positions.
@@ -140,8 +143,22 @@ def build_text_encoder(
 
         if pretrained and weights in ("none", "hub"):
             return TextEncoder(HuggingFaceEncoder(_pretrained(section.encoder, weights, AutoModel)))
-        kind = settings.pop("model_type")
-        return TextEncoder(HuggingFaceEncoder(AutoModel.from_config(AutoConfig.for_model(kind, **settings))))
+        config = AutoConfig.for_model(settings.pop("model_type"), **_network_settings(settings))
+        return TextEncoder(HuggingFaceEncoder(AutoModel.from_config(config, trust_remote_code=False)))
+
+
+def _network_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of an encoder that are about the network, and none that names code or is beyond all measure.
+
+    Raises:
+        ValueError: if a number is larger than that of any encoder.
+    """
+    kept = {name: value for name, value in settings.items() if not name.startswith("_") and name not in _NO_SETTINGS}
+    for name, value in kept.items():
+        most = MOST_LAYERS if "layers" in name else MOST_SETTING
+        if isinstance(value, int) and abs(value) > most:
+            raise ValueError(f"{name} is larger than {most:,}")
+    return kept
 
 
 def read_encoder_config(name: str) -> dict[str, Any]:
@@ -149,7 +166,9 @@ def read_encoder_config(name: str) -> dict[str, Any]:
     with explain_missing_encoder(name):
         from transformers import AutoConfig
 
-        config: dict[str, Any] = AutoConfig.from_pretrained(name, local_files_only=Path(name).is_dir()).to_diff_dict()
+        config: dict[str, Any] = AutoConfig.from_pretrained(
+            name, local_files_only=Path(name).is_dir(), trust_remote_code=False
+        ).to_diff_dict()
     return config
 
 

@@ -17,7 +17,9 @@ from scanwise.errors import DataError, RecipeError, RunError
 from scanwise.recipe import TextSection
 from scanwise.records import IntArray, StrArray
 from scanwise.run import write_json
+from scanwise.untrusted import parse_json, quote
 
+MOST_TOKENS = 4096
 _PAD, _UNKNOWN = "[PAD]", "[UNK]"
 
 
@@ -81,7 +83,7 @@ class Vocabulary:
         with explain_missing_encoder(section.encoder):
             from transformers import AutoTokenizer
 
-            quick = AutoTokenizer.from_pretrained(section.encoder)
+            quick = AutoTokenizer.from_pretrained(section.encoder, trust_remote_code=False)
         config = read_encoder_config(section.encoder)
         if not getattr(quick, "backend_tokenizer", None) or quick.pad_token_id is None:
             raise RecipeError(f"The encoder {section.encoder!r} has no fast tokenizer with padding. Choose another.")
@@ -162,11 +164,16 @@ class Vocabulary:
             RunError: if it is missing or damaged.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            tokenizer = json.dumps(content["tokenizer"], ensure_ascii=False)
-            return cls(tokenizer, int(content["length"]), int(content["pad"]), content["encoder"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"The vocabulary {path} cannot be read ({error}). Copy the whole folder again.") from error
+            content = parse_json(path.read_text(encoding="utf-8"))
+            tokenizer, encoder = json.dumps(content["tokenizer"], ensure_ascii=False), content["encoder"]
+            length = min(int(content["length"]), MOST_TOKENS)
+            loaded = cls(tokenizer, length, int(content["pad"]), None if encoder is None else dict(encoder))
+            loaded(["a word"])
+        except Exception as error:  # a damaged tokenizer raises errors of no kind
+            raise RunError(
+                f"The vocabulary {path} cannot be read ({quote(str(error), 200)[1:-1]}). Copy the whole folder again."
+            ) from error
+        return loaded
 
 
 def titles_as_read(titles: Sequence[str] | StrArray, section: TextSection, classes: Sequence[str]) -> list[str]:

@@ -3,13 +3,14 @@
 import io
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
@@ -229,22 +230,53 @@ def _all_or_none(part: str, own: Mapping[str, Tensor], state: Mapping[str, Tenso
     return set() if keys & state.keys() else keys
 
 
+def check_header(path: Path, members: int, build: Callable[[], nn.Module]) -> None:
+    """Compare a network with the header of a safetensors file, before it takes memory; no tensor is read.
+
+    Args:
+        path: the file.
+        members: number of networks of a deep ensemble; 1 for one network.
+        build: the network of the recipe.
+
+    Raises:
+        WeightsError: if it is no safetensors file, or a key is missing, unknown, or of another shape.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            shapes = {_strip(name): torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except Exception as error:  # a damaged header raises errors of any kind
+        raise WeightsError(f"{path} cannot be read as safetensors ({type(error).__name__}).") from error
+    saved = len({name.split(".")[1] for name in shapes if name.startswith("body.")}) if members > 1 else 1
+    if saved != members:  # so that a file of a few networks is no reason to build a thousand
+        raise WeightsError(f"The weights in {path} are of {saved} networks; the recipe has {members}.")
+    with torch.device("meta"):  # shapes without memory
+        network = build()
+    own = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    _refuse_misfits(own, shapes, path, set(), str(getattr(network, "classifier", "")))
+
+
 def _install(network: nn.Module, state: dict[str, Tensor], path: Path, may_lack: set[str], classifier: str) -> None:
-    own = network.state_dict()
-    missing = sorted(own.keys() - state.keys() - may_lack)
-    surplus = sorted(state.keys() - own.keys())
-    other = sorted(name for name in own.keys() & state.keys() if own[name].shape != state[name].shape)
+    own, given = ({name: tensor.shape for name, tensor in values.items()} for values in (network.state_dict(), state))
+    _refuse_misfits(own, given, path, may_lack, classifier)
+    network.load_state_dict(state, strict=False)
+
+
+def _refuse_misfits(
+    own: Mapping[str, torch.Size], given: Mapping[str, torch.Size], path: Path, may_lack: set[str], classifier: str
+) -> None:
+    missing = sorted(own.keys() - given.keys() - may_lack)
+    surplus = sorted(given.keys() - own.keys())
+    different = sorted(name for name in own.keys() & given.keys() if own[name] != given[name])
     problems = [
         f"{len(names)} {what} ({', '.join(names[:3])}{', …' * (len(names) > 3)})"
-        for names, what in ((missing, "missing"), (surplus, "unknown to it"), (other, "of another shape"))
+        for names, what in ((missing, "missing"), (surplus, "unknown to it"), (different, "of another shape"))
         if names
     ]
     last = f"{classifier}.weight"
-    if last in other and own[last].shape[1:] == state[last].shape[1:]:
-        problems.insert(0, f"they are for {len(state[last])} classes and it has {len(own[last])}")
+    if last in different and own[last][1:] == given[last][1:]:
+        problems.insert(0, f"they are for {given[last][0]} classes and it has {own[last][0]}")
     if problems:
         raise WeightsError(f"The weights in {path} do not fit the network: {'; '.join(problems)}.")
-    network.load_state_dict(state, strict=False)
 
 
 def _plain(name: str) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from scanwise.errors import RecipeError, did_you_mean
+from scanwise.errors import DataError, RecipeError, describe_os_error, did_you_mean
 from scanwise.recipe.data import Audit, Data, PublishedSplit, SplitSection
 from scanwise.recipe.evaluation import Baselines, Calibration, Conformal, Evaluation, Uncertainty
 from scanwise.recipe.explain import Explain
@@ -31,6 +31,7 @@ from scanwise.recipe.model import (
 )
 from scanwise.recipe.section import Section
 from scanwise.recipe.train import Augment, Optimizer, Schedule, Tracking, Train, TrainingStage
+from scanwise.untrusted import MOST_YAML, parse_yaml, quote, read_text
 
 __all__ = [
     "AttentionSection",
@@ -66,6 +67,9 @@ __all__ = [
     "recipe_schema",
     "shipped_recipes",
 ]
+
+MOST_MISTAKES, MOST_KEY, MOST_MESSAGE = 20, 60, 600
+"""Mistakes that are listed, characters of a key and of a message."""
 
 
 class ClassDescription(Section):
@@ -203,8 +207,11 @@ def load_recipe(source: str | Path, settings: Iterable[str] = ()) -> Recipe:
         mistakes += [_describe_error(dict(details)) for details in error.errors()]
     if mistakes:
         mistakes = list(dict.fromkeys(mistakes))
-        lines = "\n".join(f"  - {mistake}" for mistake in mistakes)
-        raise RecipeError(f"The recipe {source} has {len(mistakes)} mistake{'s' * (len(mistakes) > 1)}:\n{lines}")
+        lines = [f"  - {mistake}" for mistake in mistakes[:MOST_MISTAKES]]
+        if len(mistakes) > MOST_MISTAKES:
+            lines.append(f"  - … and {len(mistakes) - MOST_MISTAKES:,} more")
+        count = f"{len(mistakes):,} mistake{'s' * (len(mistakes) > 1)}"
+        raise RecipeError("\n".join([f"The recipe {source} has {count}:", *lines]))
     return recipe
 
 
@@ -217,13 +224,14 @@ def _text_of(source: str) -> str:
     path = Path(source)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         try:
-            return path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"The recipe file {source} cannot be read: {error}.") from error
+            return read_text(path, 4 * MOST_YAML, "a recipe")
+        except (OSError, DataError) as error:
+            reason = describe_os_error(error) if isinstance(error, OSError) else ""
+            raise RecipeError(f"The recipe file {source} cannot be read: {reason or error}") from error
     shipped = shipped_recipes()
     if source not in shipped:
         raise RecipeError(
-            f"There is no recipe {source!r}; shipped are {', '.join(shipped)}.{did_you_mean(source, shipped)} "
+            f"There is no recipe {quote(source)}; shipped are {', '.join(shipped)}.{did_you_mean(source, shipped)} "
             "A file of your own must end in .yaml."
         )
     return shipped[source]
@@ -231,26 +239,19 @@ def _text_of(source: str) -> str:
 
 def _parse_yaml(text: str, source: str) -> Any:
     """YAML 1.2: duplicate keys are refused, `1e-3` is a number and `no` is a word."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
     try:
-        return YAML(typ="safe", pure=True).load(text)
-    except MarkedYAMLError as error:
-        where = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        problem = (error.problem or "not YAML").splitlines()[0]
-        raise RecipeError(f"{source}{where}: {problem}.") from error
-    except YAMLError as error:
-        raise RecipeError(f"{source} is not YAML: {error}.") from error
+        return parse_yaml(text)
+    except DataError as error:
+        raise RecipeError(f"{source}, {error}.") from error
 
 
 def _set(values: dict[str, Any], setting: str) -> str:
     """Apply one `a.b=value` to the values; return an error message, or ''."""
     key, equals, text = setting.partition("=")
     if not equals or not key:
-        return f"--set {setting}: expected key=value, such as train.epochs=3"
+        return f"--set {setting[:80]}: expected key=value, such as train.epochs=3"
     try:
-        value = _parse_yaml(text, f"--set {setting}")
+        value = _parse_yaml(text, f"--set {setting[:80]}")
     except RecipeError as error:
         return str(error)
     *parents, last = key.split(".")
@@ -259,7 +260,7 @@ def _set(values: dict[str, Any], setting: str) -> str:
         if here.get(parent) is None:
             here[parent] = {}
         if not isinstance(here[parent], dict):
-            return f"--set {setting}: {parent!r} is a value, not a section"
+            return f"--set {setting[:80]}: {quote(parent)} is a value, not a section"
         here = here[parent]
     here[last] = value
     return ""
@@ -267,7 +268,7 @@ def _set(values: dict[str, Any], setting: str) -> str:
 
 def _describe_error(details: dict[str, Any]) -> str:
     """One error of pydantic as a line for people."""
-    where = [str(part) for part in details["loc"]]
+    where = [str(part)[:MOST_KEY] for part in details["loc"]]
     key = ".".join(where) or "recipe"
     if where[:1] == ["classes"]:  # a union, of which pydantic reports every failed branch
         return (
@@ -280,13 +281,12 @@ def _describe_error(details: dict[str, Any]) -> str:
         case "literal_error":
             expected = str(details["ctx"]["expected"])
             words = [word.strip("'") for word in expected.replace(" or ", ", ").split(", ")]
-            return f"{key}: {details['input']!r} is not one of {expected}.{did_you_mean(str(details['input']), words)}"
+            return f"{key}: {quote(details['input'])} is not one of {expected}.{did_you_mean(quote(details['input']), words)}"
         case "missing":
             return f"{key}: is missing and has no default"
         case _:
-            return f"{key}: {details['msg'].removeprefix('Value error, ')} (found {details['input']!r})".replace(
-                "\n", " "
-            )[:300]
+            message = f"{key}: {details['msg'].removeprefix('Value error, ')} (found {quote(details['input'])})"
+            return " ".join(message[:MOST_MESSAGE].split())
 
 
 def _fields_at(path: tuple[str | int, ...]) -> list[str]:

@@ -1,19 +1,19 @@
 """Sections of a recipe about the network."""
 
-from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from scanwise.recipe.section import Count, Positive, Section
+from scanwise.recipe.options import NO_OPTIONS, NetworkOptions
+from scanwise.recipe.section import Count, Heads, Layers, Positive, Section, Width
 
 
 class MultiheadSection(Section):
     """Size of a multi-head attention."""
 
-    width: Count = 64
+    width: Width = 64
     """Width of all heads together; a multiple of `heads`."""
-    heads: Count = 1
+    heads: Heads = 1
     """Number of heads."""
 
     @model_validator(mode="after")
@@ -34,8 +34,8 @@ class BackboneSection(Section):
     """Name of a timm backbone."""
     weights: str | None = None
     """`none`, `hub`, or a file (default: model.weights)."""
-    options: Mapping[str, bool | int | float | str] = {}
-    """Further keyword arguments of `timm.create_model`, such as `img_size: 128` of a vision transformer."""
+    options: NetworkOptions = NO_OPTIONS
+    """Further properties of a timm network, such as `img_size: 128` of a vision transformer."""
 
 
 class HybridHalf(BackboneSection):
@@ -66,11 +66,11 @@ class TextSection(MultiheadSection):
     """Largest size of the vocabulary (`small` only)."""
     length: Annotated[int, Field(ge=2, le=4096)] = 32
     """Number of tokens that each title is cut or padded to."""
-    width: Count = 128
+    width: Width = 128
     """Width of the encoder (`small` only); a multiple of `heads`."""
-    layers: Count = 2
+    layers: Layers = 2
     """Number of Transformer blocks (`small` only)."""
-    heads: Count = 4
+    heads: Heads = 4
     """Number of attention heads (`small` only)."""
     hide_classes: bool = False
     """Remove the words of the class names from every title, to measure what the rest of a title contributes."""
@@ -81,9 +81,9 @@ class FusionSection(MultiheadSection):
 
     image: BackboneSection = BackboneSection(name="mobilenetv2_100")
     """Backbone of the image."""
-    width: Count = 128
+    width: Width = 128
     """Width of the cross-modal attention; a multiple of `heads`."""
-    heads: Count = 4
+    heads: Heads = 4
     """Number of attention heads."""
     missing: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
     """Share of training scans without their image, and the same share without their text, so that the network works with one
@@ -95,13 +95,13 @@ class RidgeSection(Section):
 
     backbone: BackboneSection = BackboneSection(name="tf_efficientnet_lite0")
     """Frozen backbone."""
-    blocks: Count = 3
+    blocks: Layers = 3
     """Number of its last blocks whose features are used."""
-    grid: tuple[Count, Count] = (6, 5)
+    grid: tuple[Layers, Layers] = (6, 5)
     """Rows and columns that the features of a scan are averaged to."""
-    pixels: tuple[Count, Count] = (26, 22)
+    pixels: tuple[Layers, Layers] = (26, 22)
     """Rows and columns that the pixels of a scan are averaged to, as one more block."""
-    slabs: Count = 4
+    slabs: Layers = 4
     """Parts of a person's scans, in anatomical order, that are averaged apart; where no order is known there is one."""
     folds: Annotated[int, Field(ge=2, le=20)] = 5
     """Folds over people: each gives a member, and the scores of the people that it left out."""
@@ -161,7 +161,7 @@ class Model(Section):
     used, and that of the network starts from random weights."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout before the classifier (and between the hidden layers of alexnet, or of `hidden`)."""
-    hidden: tuple[Count, ...] = ()
+    hidden: Annotated[tuple[Width, ...], Field(max_length=16)] = ()
     """Widths of hidden layers (linear, ReLU, dropout) between the pooled features and the classifier."""
     attention: AttentionSection | None = None
     """Self-attention between the feature map and the classifier (default: none)."""
@@ -171,8 +171,8 @@ class Model(Section):
     """Mean of pixels in [0, 1] to subtract: one for all channels, or one per channel."""
     std: tuple[Positive, ...] = (0.5,)
     """Standard deviation of pixels in [0, 1] to divide by: one for all channels, or one per channel."""
-    options: Mapping[str, bool | int | float | str] = {}
-    """Further keyword arguments of `timm.create_model`, such as `pad_type: same`."""
+    options: NetworkOptions = NO_OPTIONS
+    """Further properties of a timm network, such as `pad_type: same`."""
     hybrid: HybridSection = HybridSection()
     text: TextSection = TextSection()
     fusion: FusionSection = FusionSection()

@@ -21,8 +21,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from scanwise.errors import RunError, StorageError, describe_os_error
+from scanwise.errors import DataError, RunError, StorageError, describe_os_error
 from scanwise.run import layout
+from scanwise.untrusted import parse_json, refuse_special
 
 PART, OLD = ".part", ".old"
 _LEFT = re.compile(r"\.(.+)\.(?:[0-9a-f]{8}|[0-9]+)(\.part|\.old)", re.S)  # 0.1 had the number of the process there
@@ -83,8 +84,9 @@ def write_json(value: object, path: Path) -> None:
 def read_json(path: Path) -> Any:
     """Read JSON that scanwise wrote; a damaged file is a `RunError`."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        refuse_special(path, "JSON")
+        return parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, DataError) as error:
         raise RunError(f"{path} cannot be read: {error}. Delete it and run the stage again with --resume.") from error
 
 
