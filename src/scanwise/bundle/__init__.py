@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from scanwise.bundle.contents import ABOUT, FILES, NOVELTY, RECIPE, VOCABULARY, WEIGHTS, read_contents, verify_files
-from scanwise.bundle.parts import load_network, load_vocabulary, naming_damage
+from scanwise.bundle.parts import load_bundle_network, load_vocabulary, naming_damage
 from scanwise.bundle.predictors import (
     Predictor,
     abstention_from_dict,
@@ -123,7 +123,7 @@ class Bundle:
                 )
             recipe, classes = load_recipe(folder / RECIPE), tuple(about["classes"])
             vocabulary = load_vocabulary(folder, recipe, digests)
-            network = load_network(folder, recipe, len(classes), vocabulary)
+            network = load_bundle_network(folder, recipe, len(classes), vocabulary)
             detector = NoveltyDetector.load(folder / NOVELTY) if about.get("novelty") else None
             ratings = cdr_by_class(recipe, classes)
             predictors = build_predictors(

@@ -39,7 +39,7 @@ def load_vocabulary(folder: Path, recipe: Recipe, digests: Mapping[str, str]) ->
     return vocabulary
 
 
-def load_network(folder: Path, recipe: Recipe, num_classes: int, vocabulary: "Vocabulary | None") -> "Network":
+def load_bundle_network(folder: Path, recipe: Recipe, num_classes: int, vocabulary: "Vocabulary | None") -> "Network":
     """The network of a recipe with its weights; one that they do not fit is never built.
 
     Raises:
