@@ -60,10 +60,12 @@ def read_cohort(
     listing = layouts.discover_scans(path, who, recipe.data.label, anywhere=not away, bare=bare)
     listing = listing.with_similar_ids(show=not pseudonymise)
     mapping = classes.resolve_classes(listing.label, recipe, least=1 if bare else 2)
-    if pseudonymise:
-        listing = pseudonymised_paths.pseudonymise_listing(listing)
     used = np.flatnonzero(mapping.labels >= 0)
     scans, files = slice_expansion.expand_slices(listing.take(used), recipe.data, progress=progress)
+    if refusal := layouts.describe_patient_folders(scans):
+        raise DataError(refusal)
+    if pseudonymise:
+        scans = pseudonymised_paths.pseudonymise_listing(scans)
     labels = mapping.labels[used][files]
     pixels, refused = store.build_store(scans.root, scans.path, recipe.data, progress=progress)
     kept = store.kept_rows(scans.path, refused)

@@ -30,6 +30,7 @@ class Listing:
         subject_source: how subjects became known.
         groups, text, given: as in Cohort.
         study: (N,) examination of each scan by its header, all scans of which are of one person; None where no header says.
+        labels_from: "folders" where labels are names of folders.
         unused: files that belong to no class, with the reason.
         remarks: what a reader must know of how the files were listed.
     """
@@ -43,6 +44,7 @@ class Listing:
     text: StrArray | None = None
     given: StrArray | None = None
     study: StrArray | None = None
+    labels_from: str = ""
     unused: tuple[tuple[str, str], ...] = ()
     remarks: tuple[str, ...] = ()
 

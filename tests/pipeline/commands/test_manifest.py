@@ -85,7 +85,7 @@ def test_columns_come_in_their_order_and_what_is_not_listed_is_beside(mixed: Pat
     written = manifest_command.make_manifest(mixed, tmp_path / "cohort.csv")
     with (tmp_path / "cohort.csv").open(newline="", encoding="utf-8") as stream:
         header = next(csv.reader(stream))
-    assert header == ["path", "label", "subject", "study", "modality", "series"]
+    assert header == ["path", "label", "subject", "study", "modality", "series", "subject_source"]
     assert written.quarantine == tmp_path / "cohort.quarantine.csv"
     told = written.quarantine.read_text(encoding="utf-8")
     assert "loose.txt,not inside a class folder" in told

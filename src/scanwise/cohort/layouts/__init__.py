@@ -9,12 +9,12 @@ from pathlib import Path
 
 from scanwise.cohort.classes import LabelReading
 from scanwise.cohort.decoding.slice_names import split_slice
-from scanwise.cohort.layouts import bids, folders, kaggle, manifests, subject_ids
+from scanwise.cohort.layouts import bids, folder_roles, folders, kaggle, manifests, subject_ids
 from scanwise.cohort.listing import Listing, first, texts
 from scanwise.errors import DataError
 from scanwise.records.names import clean_subjects, clean_values, compose
 
-__all__ = ["Listing", "discover_scans", "list_unlabelled", "resolve_data"]
+__all__ = ["Listing", "describe_patient_folders", "discover_scans", "list_unlabelled", "resolve_data"]
 
 
 def resolve_data(data: str) -> Path:
@@ -55,6 +55,29 @@ def discover_scans(
     return listing
 
 
+FEWEST = 5
+"""Folders of one subject each from which they are taken for people: a few classes of one person each are a small cohort."""
+
+
+def describe_patient_folders(scans: Listing) -> str:
+    """A refusal of class folders that are people, with what to do; "" where they are classes.
+
+    They are people by their names, or where each holds one subject and no subject is in two.
+    """
+    names = sorted(set(scans.label.tolist()))
+    if scans.labels_from != "folders" or LabelReading.of(names).scale is not None:
+        return ""
+    subject = scans.subject
+    pairs = set() if subject is None else set(zip(scans.label.tolist(), subject.tolist(), strict=True))
+    sure = (
+        len(names) >= FEWEST
+        and subject is not None
+        and "" not in subject
+        and len(pairs) == len(names) == len(set(subject.tolist()))
+    )
+    return folder_roles.describe_people(names, sure=sure) if sure or folder_roles.names_people(names) else ""
+
+
 def _with_clean_names(listing: Listing) -> Listing:
     """The listing with one spelling of each label, subject and group."""
     return replace(
@@ -88,7 +111,7 @@ def _of_folder(data: Path, subject: str, label: str) -> Listing:
             return listing(layout)
     if bids.is_tree(root):
         return bids.read_bids(root, subject, label)
-    return folders.classes(root)
+    return folders.classes(root, label)
 
 
 def list_unlabelled(scans: Sequence[Path], manifest: Path | None, subject: str = "") -> Listing:

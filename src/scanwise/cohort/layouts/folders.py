@@ -4,71 +4,109 @@ Links to folders are not followed, because they may loop; nothing is opened.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from scanwise.cohort.listing import SIDE_NAMES, Listing, first, texts
+from scanwise.cohort.layouts import set_aside
+from scanwise.cohort.layouts.folder_roles import FolderRoles, sides_of
+from scanwise.cohort.listing import Listing, first, texts
 from scanwise.errors import DataError
+
+_DERIVED_FOLDER = "in a folder of masks or previews beside one of scans"
 
 
 def descend(root: Path) -> Path:
     """Step into wrapping folders: a folder whose only content is one folder of folders."""
     while True:
-        entries = list(_entries(root))
-        only = entries[0] if len(entries) == 1 else None
-        if only is None or only.is_symlink() or not only.is_dir() or only.name.casefold() in SIDE_NAMES:
+        inner = tops(root)
+        only = inner[0] if len(inner) == 1 and not any(entry.is_file() for entry in _entries(root)) else None
+        if only is None or (root / only).is_symlink() or sides_of([only]) or not tops(root / only):
             return root
-        if not any(child.is_dir() for child in _entries(root / only.name)):
-            return root
-        root = root / only.name
+        root = root / only
 
 
 def tops(root: Path) -> list[str]:
-    """The folders right below one, sorted."""
-    return sorted(entry.name for entry in _entries(root) if entry.is_dir())
+    """The folders right below one that may hold scans, sorted."""
+    names = [entry.name for entry in _entries(root) if entry.is_dir() and not set_aside.is_system_folder(entry.name)]
+    derived = set_aside.derived_folders(names)
+    return sorted(name for name in names if name not in derived)
 
 
-def classes(root: Path) -> Listing:
-    """A folder with one folder a class, or with train and test folders of those.
+def classes(root: Path, label: str = "") -> Listing:
+    """A folder with one folder a class, also below folders of sides (train, test) or sites.
+
+    Args:
+        root: the folder.
+        label: "folder 2" where the second level of folders holds the classes.
 
     Raises:
-        DataError: if train and test folders stand beside others, which would be taken for classes.
+        DataError: if the folders can be read in two ways.
     """
-    names = tops(root)
-    sides = {name for name in names if name.casefold() in SIDE_NAMES}
-    sided = bool(names) and len(sides) == len(names)
-    if not sided and {"train", "test"} <= {SIDE_NAMES[name.casefold()] for name in sides}:
-        raise DataError(
-            f"{root} holds train and test folders beside others ({first(sorted(set(names) - sides))}). "
-            "Move the others away, or these would be taken for classes."
-        )
-    depth = 2 if sided else 1
-    rows: list[tuple[str, str, str]] = []
+    roles = FolderRoles.of(root, _own_tops, label)
+    rows: list[tuple[str, str, str, str]] = []
     unused: list[tuple[str, str]] = []
     for path, fault in walk(root):
         parts = path.split("/")
+        folders = parts[:-1]
         if fault:
             unused.append((path, fault))
-        elif len(parts) <= depth:
+        elif len(folders) <= roles.classes:
             unused.append((path, "not inside a class folder"))
         else:
-            rows.append((path, parts[depth - 1], SIDE_NAMES[parts[0].casefold()] if sided else ""))
-    given = np.array([row[2] for row in rows], dtype=np.str_) if sided else None
+            side = (
+                roles.side_of.get(folders[roles.sides], "")
+                if roles.sides is not None and len(folders) > roles.sides
+                else ""
+            )
+            rows.append((path, folders[roles.classes], side, "" if roles.sites is None else folders[roles.sites]))
+    barren = _without_scans(root, roles, [row[0] for row in rows], dict(unused))
+    columns = [texts(values) for values in zip(*rows, strict=True)] or [texts(()) for _ in range(4)]
+    remarks = [roles.remark] if roles.remark else []
+    if barren:
+        remarks.append(
+            f"Class folders without a scan: {first([f'{name} ({why})' for name, why in barren.items()], 8)}."
+        )
     return Listing(
-        root, texts(row[0] for row in rows), texts(row[1] for row in rows), given=given, unused=tuple(unused)
+        root,
+        columns[0],
+        columns[1],
+        given=columns[2] if roles.sides is not None else None,
+        groups={} if roles.sites is None else {roles.site_name: columns[3]},
+        unused=(*unused, *((name, why) for name, why in barren.items() if name not in dict(unused))),
+        remarks=tuple(remarks),
+        labels_from="folders",
     )
+
+
+def _own_tops(folder: Path) -> list[str]:
+    """`tops` without links, which are not followed, and without folders that cannot be read."""
+    try:
+        return [name for name in tops(folder) if not (folder / name).is_symlink()]
+    except DataError:
+        return []
+
+
+def _without_scans(root: Path, roles: FolderRoles, used: Sequence[str], faults: Mapping[str, str]) -> dict[str, str]:
+    """Class folders, and links in their place, that give no scan, each with the reason."""
+    depth = roles.classes + 1
+    full = {"/".join(path.split("/")[:depth]) for path in used}
+    links = [path for path in faults if path.count("/") == roles.classes and (root / path).is_dir()]
+    barren: dict[str, str] = {}
+    for folder in sorted({*map(_printable, roles.folders), *links} - full):
+        there = any(path.startswith(f"{folder}/") for path in faults)
+        barren[folder] = faults.get(folder) or ("none of its files is a scan" if there else "an empty folder")
+    return barren
 
 
 def walk(root: Path) -> Iterator[tuple[str, str]]:
     """Relative paths of all files that are not hidden, each with the reason why it cannot be used, or "".
 
-    The files of a folder come sorted before those of its folders. A folder that cannot be read is listed like a file.
+    The files of a folder come sorted before those of its folders. A folder that cannot be read, or is of the system, is
+    listed like a file. Masks and thumbnails that stand beside scans are listed with that reason.
     """
-    waiting = [""]
+    waiting = [("", "")]
     while waiting:
-        folder = waiting.pop()
+        folder, reason = waiting.pop()
         try:
             entries = sorted(_entries(root / folder), key=lambda entry: entry.name)
         except DataError:
@@ -76,11 +114,24 @@ def walk(root: Path) -> Iterator[tuple[str, str]]:
                 raise
             yield _printable(folder.rstrip("/")), "a folder that cannot be read; change its permissions"
             continue
-        inner = [f"{folder}{entry.name}/" for entry in entries if entry.is_dir(follow_symlinks=False)]
-        waiting += inner[::-1]
-        for entry in entries:
-            if not entry.is_dir(follow_symlinks=False):
-                yield _printable(folder + entry.name), _fault(entry)
+        inner = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        system = [name for name in inner if set_aside.is_system_folder(name)]
+        derived = set_aside.derived_folders([name for name in inner if name not in system])
+        waiting += [
+            (f"{folder}{name}/", _DERIVED_FOLDER if name in derived else reason)
+            for name in reversed(inner)
+            if name not in system
+        ]
+        yield from ((_printable(folder + name), "a folder of the system, without scans") for name in system)
+        files = [entry for entry in entries if not entry.is_dir(follow_symlinks=False)]
+        made_of = set_aside.derived_files([entry.name for entry in files])
+        for entry in files:
+            fault = _fault(entry) or reason
+            if not fault and entry.name in made_of:
+                fault = (
+                    f"made of {_printable(made_of[entry.name])} beside it, by its name (a mask, preview or the like)"
+                )
+            yield _printable(folder + entry.name), fault
 
 
 def _entries(folder: Path) -> "Iterator[os.DirEntry[str]]":
@@ -95,6 +146,8 @@ def _entries(folder: Path) -> "Iterator[os.DirEntry[str]]":
 
 def _fault(entry: "os.DirEntry[str]") -> str:
     """The reason why a listed file is not even opened."""
+    if set_aside.is_system_file(entry.name):
+        return "a file of the system, no scan"
     try:
         if entry.is_dir():
             return "a link to a folder: links are not followed, because they may loop"

@@ -72,9 +72,16 @@ def make_manifest(
     away = remote.is_remote(str(data))
     path = remote.mirror_folder(str(data), progress=progress) if away else layouts.resolve_data(str(data))
     listing = _list(path, subject, section.label, anywhere=not away).with_similar_ids(show=not pseudonymise)
-    if pseudonymise:
-        listing = pseudonymised_paths.pseudonymise_listing(listing)
     scans, rows = slice_expansion.expand_slices(listing, section, progress=progress)
+    if layouts.describe_patient_folders(scans):
+        remark = "The folders look like patients and not like classes, so no label is known: fill in that column."
+        scans = replace(
+            scans,
+            label=texts("" for _ in range(len(scans))),
+            remarks=(*(() if pseudonymise else scans.remarks), remark),
+        )
+    if pseudonymise:
+        scans = pseudonymised_paths.pseudonymise_listing(scans)
     if scans.subject is not None and (scans.subject == "").any():
         remark = "Some headers name no patient, so the table has no subjects; fill in that column yourself."
         scans = replace(scans, subject=None, subject_source="", remarks=(*scans.remarks, remark))
