@@ -3,6 +3,7 @@
 import logging
 import re
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -107,6 +108,13 @@ def compare(runs: tuple[Path, ...], out: Path, draws: int, seed: int) -> None:
     metavar="'KEY=VALUE …'",
     help="A candidate: its settings. Name several to choose between.",
 )
+@click.option(
+    "--combine",
+    type=click.Choice(["auto", "choose", "average"]),
+    default="auto",
+    show_default=True,
+    help="Choose one candidate a fold, or average all; auto averages where fewer than 100 people validate.",
+)
 @click.option("--by", "criterion", default="nll", show_default=True, help="Metric on validation subjects that chooses.")
 @click.option("--resume", is_flag=True, help="Go on with what lies in --out.")
 @running
@@ -118,6 +126,7 @@ def fold(
     subject: str,
     settings: tuple[str, ...],
     tries: tuple[str, ...],
+    combine: Any,
     criterion: str,
     resume: bool,
     device: str,
@@ -125,15 +134,16 @@ def fold(
 ) -> None:
     """K-fold by subject, nested where candidates compete.
 
-    Every subject is tested once. Each fold chooses among the candidates by its own validation subjects; only the chosen one answers for its test.
+    Every subject is tested once. Each fold averages the candidates, or chooses one by its own validation subjects; the other way is measured beside it.
     """
     from scanwise.run import is_writer
 
     talk(logging.INFO if is_writer() else logging.ERROR)  # torchrun may have started several
     from scanwise.pipeline.commands import cross_validation
+    from scanwise.reporting.wording import model_title
 
     result = cross_validation.cross_validate(
-        recipe, data=data, out=out, folds=folds, subject=subject, settings=settings, criterion=criterion, resume=resume,
+        recipe, data=data, out=out, folds=folds, subject=subject, settings=settings, criterion=criterion, resume=resume, combine=combine,
         tries=[_settings_in(entry) for entry in tries], device=device, threads=threads,
         progress=progress() and is_writer(),
     )  # fmt: skip
@@ -143,6 +153,8 @@ def fold(
     unit = "subject" if "subject" in units else "scan"
     table = make_table(f"By {unit} (with interval, given the networks that were fitted)", ["fold", "chosen", *SHOWN])
     chosen = {entry.fold: entry.candidate for entry in result.choices if entry.chosen}
+    if result.combination == "average":
+        chosen = dict.fromkeys(chosen, f"mean of {len(result.candidates)}")
     for number in [*sorted(chosen), -1]:
         key = ("network", number, unit, "")
         here = {m.name: m for m in result.metrics if (m.model, m.fold, m.unit, m.group) == key}
@@ -150,7 +162,9 @@ def fold(
         table.add_row("all" if number < 0 else str(number), chosen.get(number, ""), *cells)
     console().print(table)
     for m in (m for m in result.metrics if (m.name, m.unit) == ("auroc difference", unit)):
-        click.echo(f"AUROC, all folds: the network less {m.model} {m.value:+.3f} ({m.low:+.3f} to {m.high:+.3f})")
+        click.echo(
+            f"AUROC, all folds: the network less {model_title(m.model).lower()} {m.value:+.3f} ({m.low:+.3f} to {m.high:+.3f})"
+        )
     click.echo(f"tables: {click.style(str(out / 'nested' / 'tables'), bold=True)}")
 
 

@@ -2,17 +2,20 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from scanwise import metrics
+from scanwise.conformal import ConformalSets
 from scanwise.errors import RecipeError, RunError
 from scanwise.pipeline.commands import cross_validation
-from scanwise.records import Logits, Split, load_metrics
+from scanwise.pipeline.commands.candidates import average_candidates
+from scanwise.records import FloatArray, IntArray, Logits, Split, StrArray, load_metrics
 from scanwise.reporting import tables
-from scanwise.run import Run
+from scanwise.run import Fit, Run
 from tiny import Command
 
 
@@ -22,7 +25,7 @@ def folded(hospital: Path, tiny_recipe: Path, scanwise: Command, tmp_path_factor
     said = scanwise(
         "fold", tiny_recipe, "--data", hospital, "--out", out, "--folds", 2,
         "--set", "rivals.names=[majority, pca_logistic]",
-        "--try", "train.epochs=1", "--try", "train.epochs=2 model.dropout=0.1", "--device", "cpu", "--threads", 1,
+        "--try", "train.epochs=1", "--try", "train.epochs=2 model.dropout=0.1", "--combine", "choose", "--device", "cpu", "--threads", 1,
     )  # fmt: skip
     assert said.code == 0, said.err
     assert "candidate-" in said.out
@@ -81,8 +84,78 @@ def test_the_procedure_is_compared_with_the_rivals_person_by_person(folded: Path
     tested = Logits.load(Run(folded / "candidate-1").fit("honest", 0).logits("test"))
     assert kept.scans.tolist() == tested.scans.tolist()
     rows = pd.read_csv(folded / "nested" / "tables" / "rivals.csv")
-    assert {"network", "majority", "pca_logistic"} == set(rows["model"])
+    assert set(rows["model"]) == {"network", "majority", "pca_logistic", "averaging"}
     assert not (folded / "candidate-2" / "fits" / "honest" / "0" / "rivals" / "pca_logistic_scan.npz").exists()
+
+
+@pytest.fixture(scope="module")
+def averaged(folded: Path, hospital: Path, tiny_recipe: Path, scanwise: Command) -> Path:
+    """The same candidates, averaged; nothing is trained again."""
+    said = scanwise(
+        "fold", tiny_recipe, "--data", hospital, "--out", folded, "--folds", 2, "--resume", "--combine", "average",
+        "--set", "rivals.names=[majority, pca_logistic]",
+        "--try", "train.epochs=1", "--try", "train.epochs=2 model.dropout=0.1", "--device", "cpu", "--threads", 1,
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    assert "mean of 2" in said.out
+    assert "less choosing" in said.out.lower()
+    return folded
+
+
+def test_the_average_of_candidates_answers_with_sets_of_its_own(averaged: Path) -> None:
+    answers = tables.read_predictions(averaged / "nested" / "tables" / "predictions_subject.csv")
+    alone = [
+        tables.read_predictions(averaged / f"candidate-{k}" / "tables" / "predictions_subject.csv") for k in (1, 2)
+    ]
+    rows = [{name: row for row, name in enumerate(one.subjects.tolist())} for one in alone]
+    mean = np.mean(
+        [one.probs[[row[name] for name in answers.subjects.tolist()]] for one, row in zip(alone, rows, strict=True)],
+        axis=0,
+    )
+    assert answers.probs == pytest.approx(mean, abs=1e-6)
+    assert answers.sets is not None
+    runs = [Run(averaged / f"candidate-{k}") for k in (1, 2)]
+    learnt = average_candidates([(run, run.fit("honest", 0)) for run in runs])
+    assert learnt.subjects.sets is not None
+    expected = {name: sets.tolist() for name, sets in zip(learnt.subjects.subjects, learnt.subjects.sets, strict=True)}
+    found = {name: sets.tolist() for name, sets in zip(answers.subjects, answers.sets, strict=True)}
+    assert all(found[name] == sets for name, sets in expected.items())
+
+
+def test_the_way_that_was_not_asked_for_is_measured_beside_it(averaged: Path) -> None:
+    pooled = {
+        (m.model, m.name): m
+        for m in load_metrics(averaged / "nested" / "metrics.json")
+        if m.fold == -1 and m.unit == "subject" and not m.group
+    }
+    gap = pooled["choosing", "auroc difference"]
+    assert gap.value == pytest.approx(pooled["network", "auroc"].value - pooled["choosing", "auroc"].value)
+    choices = pd.read_csv(averaged / "nested" / "tables" / "choices.csv")
+    assert choices["chosen"].all()
+
+
+def test_sets_of_the_average_are_learnt_from_calibration_subjects(
+    averaged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[set[str]] = []
+    fit = ConformalSets.fit
+
+    def recorded(probs: FloatArray, labels: IntArray, *, subjects: StrArray, **options: Any) -> ConformalSets:
+        given.append(set(subjects.tolist()))
+        return fit(probs, labels, subjects=subjects, **options)
+
+    monkeypatch.setattr(ConformalSets, "fit", recorded)
+    runs = [Run(averaged / f"candidate-{k}") for k in (1, 2)]
+    average_candidates([(run, run.fit("honest", 1)) for run in runs])
+    calibration = Logits.load(runs[0].fit("honest", 1).logits("calibration"))
+    assert given == [set(calibration.subjects.tolist())] * 2
+
+
+@pytest.mark.parametrize(("count", "expected"), [(99, "average"), (100, "choose")])
+def test_few_validation_people_are_averaged(count: int, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cross_validation, "validation_predictions", lambda _: ([], [0] * count))
+    assert cross_validation._combination("auto", [Fit(Path(), "honest", 0)], 1) == expected
+    assert cross_validation._combination("choose", [], 1) == "choose"
 
 
 def test_a_setting_may_hold_spaces() -> None:

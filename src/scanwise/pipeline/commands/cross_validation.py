@@ -1,16 +1,16 @@
 """K-fold by subject as one command; nested, where there is a choice to make between candidates.
 
-Every subject is tested once, by a network that saw no scan of theirs. Where candidates compete, each fold chooses among them
-by its own validation subjects alone, and only the chosen one answers for that fold's test subjects: the figures that come
-out are those of the whole procedure, the choice included. The simple baselines answer once, beside the first candidate, and
-the procedure is compared with them person by person.
+Every subject is tested once, by a network that saw no scan of theirs. Where candidates compete, each fold averages them, or
+chooses among them by its own validation subjects alone; then only the chosen one answers for that fold's test subjects. The
+figures that come out are those of the whole procedure, the choice included; the other way is measured beside it. The simple
+baselines answer once, beside the first candidate, and the procedure is compared with them person by person.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,15 +18,21 @@ from scanwise import bundle, evaluation, metrics, pipeline, run
 from scanwise.csv_files import write_table
 from scanwise.errors import RecipeError, RunError
 from scanwise.evaluation.sample import require_labels
+from scanwise.pipeline.commands.candidates import average_candidates, candidate_predictions
 from scanwise.pipeline.stages.evaluation import ModelPredictions, load_baselines, pool_folds
 from scanwise.pipeline.stages.operating_points import validation_predictions
 from scanwise.recipe import Recipe, load_recipe
-from scanwise.records import METRIC_COLUMNS, Cohort, Logits, Metric, Predictions, Split, save_metrics
+from scanwise.records import METRIC_COLUMNS, Cohort, Metric, Predictions, Split, save_metrics
 from scanwise.reporting import tables
 from scanwise.run import Fit, Run, layout
 
 log = logging.getLogger("scanwise")
 
+Combination = Literal["auto", "choose", "average"]
+OTHER_WAY = {"choose": "averaging", "average": "choosing"}
+"""Model name of the procedure that was not asked for."""
+FEW = 100
+"""Validation subjects of a fold below which `auto` averages: a choice on fewer is mostly noise."""
 CHOICES = ("fold", "candidate", "settings", "criterion", "unit", "validation_value", "chosen")
 
 
@@ -48,12 +54,14 @@ class CrossValidation:
         folder: where it lies.
         candidates: name to the settings that make it; one without settings where there was no choice.
         choices: of every fold and candidate.
+        combination: `choose` or `average`.
         metrics: of the chosen networks, fold by fold and pooled (fold -1); of the baselines and their paired differences, pooled.
     """
 
     folder: Path
     candidates: Mapping[str, tuple[str, ...]]
     choices: tuple[CandidateChoice, ...]
+    combination: str
     metrics: tuple[Metric, ...]
 
 
@@ -67,6 +75,7 @@ def cross_validate(
     settings: Sequence[str] = (),
     tries: Sequence[Sequence[str]] = (),
     criterion: str = "nll",
+    combine: Combination = "auto",
     resume: bool = False,
     **options: Any,
 ) -> CrossValidation:
@@ -81,6 +90,8 @@ def cross_validate(
         settings: of all candidates.
         tries: the settings of each candidate; none is a single candidate, and nothing to choose.
         criterion: an entry of `metrics.METRICS`, on validation subjects.
+        combine: `choose` one candidate a fold, or `average` them; `auto` averages where a fold has fewer than `FEW` validation
+            subjects.
         resume: go on with what lies in `out`.
         options: further arguments of `fit`.
 
@@ -106,32 +117,39 @@ def cross_validate(
             source, data=data, out=run_dir, subject=subject, resume=resume and run_dir.is_dir(),
             settings=[*settings, *own, *lone, f"split.folds={folds}", "split.protocols=[honest]"], **options,
         )  # fmt: skip
-    return _judge(out, candidates, runs, criterion)
+    return _judge(out, candidates, runs, criterion, combine)
 
 
 def _judge(
-    out: Path, candidates: Mapping[str, tuple[str, ...]], runs: Mapping[str, Run], criterion: str
+    out: Path, candidates: Mapping[str, tuple[str, ...]], runs: Mapping[str, Run], criterion: str, combine: Combination
 ) -> CrossValidation:
-    """Choose in every fold, pool what the chosen ones say, and write `nested/`."""
+    """Choose or average in every fold, pool the predictions, and write `nested/`."""
     first = next(iter(runs))
     fits = {name: [fit for fit in folder.fits() if fit.protocol == "honest"] for name, folder in runs.items()}
     _refuse_other_splits(fits)
     recipe, cohort = load_recipe(runs[first].recipe), Cohort.load(runs[first].cohort)
     unit_index = 1 if cohort.subjects_known else 0
     choices: list[CandidateChoice] = []
-    chosen: list[ModelPredictions] = []
+    combination = _combination(combine, fits[first], unit_index) if len(runs) > 1 else "choose"
+    ways: dict[str, list[ModelPredictions]] = {"choose": [], "average": []}
     baselines: list[list[ModelPredictions]] = []
     for number, beside in enumerate(fits[first]):
         values = {name: _worth(parts[number], criterion, unit_index) for name, parts in fits.items()}
         best = _best(values, criterion)
-        choices += [CandidateChoice(number, name, value, name == best) for name, value in values.items()]
-        chosen.append(_answers(runs[best], fits[best][number]))
-        baselines.append(load_baselines(beside, chosen[-1].split, recipe.rivals.names))
-    whole = pool_folds(chosen)
-    results = _measure(
-        recipe, cohort, [*chosen, whole], [pool_folds(list(entries)) for entries in zip(*baselines, strict=True)]
-    )
-    folded = CrossValidation(out, dict(candidates), tuple(choices), tuple(results))
+        answers = {name: name == best or combination == "average" for name in values}
+        choices += [CandidateChoice(number, name, value, answers[name]) for name, value in values.items()]
+        ways["choose"].append(candidate_predictions((runs[best], fits[best][number])))
+        if len(runs) > 1:
+            ways["average"].append(average_candidates([(runs[name], fits[name][number]) for name in runs]))
+        baselines.append(load_baselines(beside, ways["choose"][-1].split, recipe.rivals.names))
+    answering = ways[combination]
+    whole = pool_folds(answering)
+    beside_it = [pool_folds(list(entries)) for entries in zip(*baselines, strict=True)]
+    if len(runs) > 1:
+        (other,) = (way for way in ways if way != combination)
+        beside_it.append(replace(pool_folds(ways[other]), model=OTHER_WAY[combination]))
+    results = _measure(recipe, cohort, [*answering, whole], beside_it)
+    folded = CrossValidation(out, dict(candidates), tuple(choices), combination, tuple(results))
     if run.is_writer():
         with run.owning(out / layout.NESTED):
             _write(folded, whole, criterion, "subject" if unit_index else "scan", cohort.subjects_known)
@@ -173,6 +191,14 @@ def _refuse_other_splits(fits: Mapping[str, Sequence[Fit]]) -> None:
                 )
 
 
+def _combination(combine: Combination, fits: Sequence[Fit], unit_index: int) -> str:
+    """`choose` or `average`."""
+    if combine != "auto":
+        return combine
+    fewest = min(len(validation_predictions(fit)[unit_index]) for fit in fits)
+    return "average" if fewest < FEW else "choose"
+
+
 def _worth(fit: Fit, criterion: str, unit_index: int) -> float:
     """The criterion on the validation side of one fold, by subject where they are known."""
     predictions = validation_predictions(fit)[unit_index]
@@ -183,16 +209,6 @@ def _best(values: Mapping[str, float], criterion: str) -> str:
     """The candidate that is best; the first of equals, and one without a value never."""
     sign = 1.0 if metrics.lower_is_better(criterion) else -1.0
     return min(values, key=lambda name: sign * values[name] if values[name] == values[name] else np.inf)
-
-
-def _answers(folder: Run, fit: Fit) -> ModelPredictions:
-    recipe, cohort = load_recipe(folder.recipe), Cohort.load(folder.cohort)
-    test = Logits.load(fit.logits("test"))
-    predictors = bundle.load_predictors(fit, bundle.cdr_by_class(recipe, cohort.classes))
-    predictions: tuple[Predictions, Predictions] = bundle.predict_scans_and_subjects(
-        predictors, test, bundle.scan_hashes(cohort, test.scans)
-    )
-    return ModelPredictions("network", Split.load(fit.split), *predictions)
 
 
 def _write(result: CrossValidation, whole: ModelPredictions, criterion: str, unit: str, subjects_known: bool) -> None:
