@@ -1,4 +1,4 @@
-"""What several candidates of one fold say together: the one that its validation subjects choose, or the mean of all.
+"""Predictions of the candidates of one fold, alone or as the mean of all.
 
 Choosing among many on few validation people picks noise; averaging has nothing to pick. The mean of the candidates'
 probabilities is a model like any other, so its prediction sets have thresholds of their own, from calibration subjects.
@@ -91,7 +91,9 @@ def _fit_sets(recipe: Recipe, learnt: Predictions, hashes: Sequence[str]) -> Con
 def _with_sets(
     predictions: Predictions, sets: ConformalSets, hashes: Sequence[str], ratings: tuple[float, ...] | None
 ) -> Predictions:
-    named: FloatArray | None = draws_from(hashes) if sets.randomised else None
-    found = sets(predictions.probs, named)
+    draws: FloatArray | None = draws_from(hashes) if sets.randomised else None
+    of_rows = sets(predictions.probs, draws)
     rating = (None, None) if ratings is None else uncertainty.expected_value(predictions.probs, ratings)
-    return replace(predictions, sets=found, abstain=found.sum(axis=1) != 1, expected_cdr=rating[0], cdr_sd=rating[1])
+    return replace(
+        predictions, sets=of_rows, abstain=of_rows.sum(axis=1) != 1, expected_cdr=rating[0], cdr_sd=rating[1]
+    )
