@@ -79,6 +79,87 @@ def test_who_is_not_in_the_table_or_has_no_label_is_told(tmp_path: Path) -> None
     assert told["sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz"] == "participants.tsv gives its participant no diagnosis"
 
 
+# --- sessions ---
+
+
+def by_session(found: layouts.Listing) -> dict[str, str]:
+    return {"/".join(path.split("/")[:2]): label for path, label in zip(found.path, found.label, strict=True)}
+
+
+@pytest.mark.parametrize("column", ["session_id", "session", "ses", "visit"])
+@pytest.mark.parametrize("prefix", ["ses-", ""])
+def test_a_row_a_session_is_about_that_session(tmp_path: Path, column: str, prefix: str) -> None:
+    root = tree(tmp_path / "study", 2)
+    (root / "participants.tsv").write_text(
+        f"participant_id\t{column}\tdiagnosis\tage\n"
+        f"sub-00\t{prefix}1\tCN\t70\nsub-00\t{prefix}2\tAD\t72\nsub-01\t{prefix}1\tCN\t60\nsub-01\t{prefix}2\tCN\t61\n"
+    )
+    found = layouts.discover_scans(root)
+    assert by_session(found) == {"sub-00/ses-1": "CN", "sub-00/ses-2": "AD", "sub-01/ses-1": "CN", "sub-01/ses-2": "CN"}
+    assert found.subject is not None
+    assert set(found.subject.tolist()) == {"sub-00", "sub-01"}
+    assert found.groups["age"].tolist() == ["70", "72", "60", "61"]
+    assert found.groups["session"].tolist() == ["1", "2", "1", "2"]
+    assert set(found.groups) == {"age", "session", "modality"}
+
+
+def test_a_session_without_a_row_is_told(tmp_path: Path) -> None:
+    root = tree(tmp_path / "study", 2)
+    (root / "participants.tsv").write_text(
+        "participant_id\tsession_id\tdiagnosis\nsub-00\tses-1\tCN\nsub-00\tses-3\tAD\nsub-01\tses-1\tAD\n"
+    )
+    found = layouts.discover_scans(root)
+    assert by_session(found) == {"sub-00/ses-1": "CN", "sub-01/ses-1": "AD"}
+    assert set(dict(found.unused).values()) == {"participants.tsv has no row of its session"}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "sub-00\tCN\nsub-01\tAD\nsub-00\tAD\n",
+        "sub-00\tCN\nsub-01\tAD\n00\tAD\n",
+    ],
+)
+def test_rows_of_one_participant_that_differ_are_refused_with_their_lines(tmp_path: Path, rows: str) -> None:
+    root = tree(tmp_path / "study", 2)
+    (root / "participants.tsv").write_text(f"participant_id\tdiagnosis\n{rows}")
+    said = refusal(root)
+    assert "2 rows of sub-00 (lines 2, 4), which differ in diagnosis" in said
+    assert "session_id" in said
+
+
+def test_one_session_twice_is_refused_and_equal_rows_are_one(tmp_path: Path) -> None:
+    root = tree(tmp_path / "study", 2)
+    table = root / "participants.tsv"
+    table.write_text("participant_id\tsession_id\tdiagnosis\nsub-00\tses-1\tCN\nsub-00\t1\tAD\nsub-01\tses-1\tAD\n")
+    assert "2 rows of sub-00 (lines 2, 3)" in refusal(root)
+    table.write_text("participant_id\tdiagnosis\nsub-00\tCN\nsub-00\tCN\nsub-01\tAD\n")
+    assert layouts.discover_scans(root).label.tolist() == ["CN", "CN", "AD", "AD"]
+
+
+def test_tables_of_sessions_say_what_was_found_at_each(tmp_path: Path) -> None:
+    root = tree(tmp_path / "study", 2, header="participant_id\tsite\tsex\tage")
+    for name, second in (("sub-00", "AD"), ("sub-01", "CN")):
+        text = f"session_id\tdiagnosis\nses-1\tCN\nses-2\t{second}\n"
+        (root / name / f"{name}_sessions.tsv").write_text(text)
+    found = layouts.discover_scans(root)
+    assert by_session(found) == {"sub-00/ses-1": "CN", "sub-00/ses-2": "AD", "sub-01/ses-1": "CN", "sub-01/ses-2": "CN"}
+    assert found.groups["site"].tolist() == ["CN", "CN", "AD", "AD"]  # the column's own values
+    (root / "sub-00" / "sub-00_sessions.tsv").write_text("session_id\tdiagnosis\nses-1\tCN\nses-1\tAD\n")
+    assert "two rows of ses-1, which differ (the second in line 3)" in refusal(root)
+
+
+def test_a_participant_may_be_written_in_another_form_of_unicode(tmp_path: Path) -> None:
+    root = tmp_path / "study"
+    volume(root / "sub-Mu\u0308ller" / "anat" / "sub-x_T1w.nii.gz")
+    volume(root / "sub-B" / "anat" / "sub-B_T1w.nii.gz")
+    (root / "participants.tsv").write_text("participant_id\tdiagnosis\nsub-Müller\tAD\nsub-B\tCN\n")
+    found = layouts.discover_scans(root)
+    assert found.label.tolist() == ["CN", "AD"]
+    assert found.subject is not None
+    assert found.subject.tolist() == ["sub-B", "sub-Müller"]
+
+
 def test_other_images_are_told_where_there_are_anatomical_ones(tmp_path: Path) -> None:
     root = tree(tmp_path / "study")
     volume(root / "sub-00" / "ses-1" / "func" / "sub-00_bold.nii.gz")

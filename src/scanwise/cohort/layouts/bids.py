@@ -1,7 +1,8 @@
 """BIDS trees (Gorgolewski et al. 2016): `sub-XX/[ses-YY/]anat/*.nii.gz`, and who has what in participants.tsv.
 
-The subject is the folder `sub-XX`, whatever the session; the label is a column of participants.tsv, and so are the
-columns that results are broken down by, beside the session and the kind of image (`T1w`, …) as modality.
+The subject is the folder `sub-XX`, whatever the session; the label is a column of participants.tsv (or of the tables of
+sessions), and so are the columns that results are broken down by, beside the session and the kind of image (`T1w`, …) as
+modality.
 """
 
 import re
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from scanwise.cohort import table_files
 from scanwise.cohort.layouts import folders
+from scanwise.cohort.layouts.bids_participants import Participants, Row
 from scanwise.cohort.listing import SIDE_NAMES, Listing, first, texts
 from scanwise.errors import DataError, did_you_mean
 from scanwise.records import StrArray
+from scanwise.records.names import compose
 
 LABELS = ("label", "diagnosis", "dx", "group", "class", "condition", "disease", "status")
 """Columns that are taken for the label where the recipe names none."""
@@ -50,26 +52,32 @@ def read_bids(root: Path, subject: str = "", label: str = "") -> Listing:
     Raises:
         DataError: if the table lacks a column, or which is the label cannot be told.
     """
-    people = _participants(root / "participants.tsv")
-    chosen = _label_column(root / "participants.tsv", [*next(iter(people.values()), {})], label)
     images, unused = _images(root)
-    rows: list[tuple[str, dict[str, str]]] = []
+    sessions: dict[str, set[str]] = {}
     for path in images:
-        person = people.get(path.split("/")[0])
-        if person is None:
-            unused.append((path, "its participant has no row in participants.tsv"))
-        elif person[chosen] in _NOT_SAID:
-            unused.append((path, f"participants.tsv gives its participant no {chosen}"))
+        sessions.setdefault(compose(path.split("/")[0]), set()).add(_session(path))
+    people = Participants.read(root, sessions)
+    chosen = _label_column(people.file, list(people.columns), label)
+    rows: list[tuple[str, Row]] = []
+    for path in images:
+        row = people.row_of(path.split("/")[0], _session(path))
+        if isinstance(row, str):
+            unused.append((path, row))
+        elif row.get(chosen, "") in _NOT_SAID:
+            unused.append((path, f"{people.file.name} gives its participant no {chosen}"))
         else:
-            rows.append((path, person))
+            rows.append((path, row))
 
     def column(name: str) -> StrArray:
-        return texts("" if person[name] in _NOT_SAID else person[name] for _, person in rows)
+        return texts("" if row.get(name, "") in _NOT_SAID else row[name] for _, row in rows)
 
-    names = [*rows[0][1]] if rows else []
+    names = people.columns
     groups = {name: column(name) for name in names if name not in (chosen, "subject", "split", "text", subject)}
     paths = [path for path, _ in rows]
-    groups |= {"session": texts(_entity(path, "ses") for path in paths), "modality": texts(map(_suffix, paths))}
+    groups |= {
+        "session": texts(_session(path).removeprefix("ses-") for path in paths),
+        "modality": texts(map(_suffix, paths)),
+    }
     own = texts(path.split("/")[0] for path in paths)
     by_column = bool(subject) and subject in names
     return Listing(
@@ -82,15 +90,6 @@ def read_bids(root: Path, subject: str = "", label: str = "") -> Listing:
         given=_sides(root, column("split")) if "split" in names else None,
         unused=tuple(unused),
     )
-
-
-def _participants(file: Path) -> dict[str, dict[str, str]]:
-    """The row of each participant, by `sub-XX`, without its first column."""
-    table = table_files.read_user_table(file).columns.fillna("")
-    if "participant_id" not in table:
-        raise DataError(f"{file} has no column 'participant_id'; it has {', '.join(map(str, table))}.")
-    rows = [{str(name): str(value) for name, value in row.items()} for row in table.to_dict("records")]
-    return {f"sub-{row.pop('participant_id').removeprefix('sub-')}": row for row in rows}
 
 
 def _label_column(file: Path, columns: list[str], label: str) -> str:
@@ -140,13 +139,15 @@ def _kind(path: str) -> str:
     return path.split("/")[-2]
 
 
-def _entity(path: str, key: str) -> str:
-    """The value of a folder such as `ses-01`.
+def _session(path: str) -> str:
+    """The session of an image, by its folder or else by its name; "" where neither names one.
 
-    >>> _entity("sub-01/ses-1/anat/sub-01_T1w.nii.gz", "ses")
-    '1'
+    >>> _session("sub-01/ses-1/anat/sub-01_T1w.nii.gz"), _session("sub-01/anat/sub-01_ses-2_T1w.nii.gz")
+    ('ses-1', 'ses-2')
     """
-    return next((part[len(key) + 1 :] for part in path.split("/")[:-1] if part.startswith(f"{key}-")), "")
+    *parts, name = path.split("/")
+    named = re.search(r"(?:^|_)(ses-[A-Za-z0-9]+)(?=_|\.)", name)
+    return next((part for part in parts if part.startswith("ses-")), named[1] if named else "")
 
 
 def _suffix(path: str) -> str:
