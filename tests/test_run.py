@@ -162,7 +162,7 @@ def test_a_folder_is_replaced_or_stays_wherever_the_process_dies(tmp_path: Path,
             assert names(folder / "bundle") in (["old"], ["new"]), step
         with run.owning(folder):
             assert names(folder / "bundle") in (["old"], ["new"]), step
-        assert names(folder) == [layout.LOCK, "bundle"], step
+        assert names(folder) == ["bundle"], step
         if done.returncode == 0:
             break
     assert ends[-1] == 0
@@ -212,6 +212,7 @@ def test_a_run_killed_before_its_first_file_is_no_dead_end(tmp_path: Path, left:
         assert Run.create(tmp_path, resume=resume).path == tmp_path
     with run.owning(tmp_path):
         assert names(tmp_path) == [layout.LOCK]
+    (tmp_path / layout.LOCK).touch()  # what a killed one leaves
     for resume in (False, True):
         assert Run.create(tmp_path, resume=resume).path == tmp_path
 
@@ -225,7 +226,7 @@ def test_an_owner_removes_what_killed_ones_left_and_nothing_else(tmp_path: Path)
     with run.owning(tmp_path):
         pass
     assert names(deep) == [".77.part", ".hidden", ".mine.part", "last.ckpt"]
-    assert names(tmp_path) == [layout.LOCK, "fits"]
+    assert names(tmp_path) == ["fits"]
 
 
 def test_a_folder_has_one_writer(tmp_path: Path) -> None:
@@ -237,6 +238,31 @@ def test_a_folder_has_one_writer(tmp_path: Path) -> None:
         assert (tmp_path / ".a.00ff00ff.part").is_file()
     done = subprocess.run([sys.executable, "-c", other, tmp_path], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("in\n", "")
+
+
+def test_of_many_writers_one_at_a_time_is_in(tmp_path: Path) -> None:
+    """Each notes that it is in and that it is out; two that were in together would show."""
+    code = """
+import sys, time
+from pathlib import Path
+from scanwise import run
+from scanwise.errors import RunError
+folder, log, entered = Path(sys.argv[1]), Path(sys.argv[2]), 0
+while entered < 20:
+    try:
+        with run.owning(folder):
+            with log.open("a") as file: file.write("in\\n")
+            time.sleep(0.001)
+            with log.open("a") as file: file.write("out\\n")
+        entered += 1
+    except RunError:
+        time.sleep(0.0005)
+"""
+    log = tmp_path / "log"
+    writers = [subprocess.Popen([sys.executable, "-c", code, tmp_path / "folder", log]) for _ in range(4)]
+    assert [writer.wait() for writer in writers] == [0] * 4
+    assert log.read_text().split() == ["in", "out"] * 80
+    assert names(tmp_path / "folder") == []
 
 
 def test_only_folders_of_its_kind_are_written_into(tmp_path: Path) -> None:

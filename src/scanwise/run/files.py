@@ -155,18 +155,43 @@ def is_unwritten(folder: Path) -> bool:
     return all(path.name == layout.LOCK or _LEFT.fullmatch(path.name) for path in folder.iterdir())
 
 
-def _lock(file: Path) -> Callable[[], object] | None:
-    """Take a lock at once; returns what releases it, or None if another process has it."""
-    from filelock import FileLock, Timeout
+def _lock(file: Path) -> Callable[[], None] | None:
+    """Take a lock at once; returns what releases it, or None if another process has it.
 
-    lock = FileLock(file)
+    A lock of the system, which ends with its process. The file goes before the lock is released: who opened it meanwhile
+    sees that its name is gone, and opens it again.
+    """
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return None
-    except NotImplementedError:  # a file system without locks, where the user has to see to it
+        import fcntl
+    except ImportError:  # Windows, where the user has to see to it
         return lambda: None
-    return lock.release
+    while True:
+        number = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _has_name(file, number):
+                return functools.partial(_unlock, file, number)
+        except OSError as error:
+            os.close(number)
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return None
+            if error.errno in (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK):  # a file system without locks
+                return functools.partial(_remove, file)
+            raise
+        os.close(number)
+
+
+def _has_name(file: Path, number: int) -> bool:
+    """Whether an open file still has this name."""
+    try:
+        return os.path.samestat(os.fstat(number), file.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _unlock(file: Path, number: int) -> None:
+    _remove(file)
+    os.close(number)
 
 
 def _beside(path: Path, ending: str) -> Path:
