@@ -10,6 +10,7 @@ import click
 
 from scanwise.cli.options import hiding
 from scanwise.cli.printing import console, make_table, print_notes, progress, talk
+from scanwise.phrases import count_of
 from scanwise.run import layout, refuse_foreign
 
 if TYPE_CHECKING:
@@ -122,7 +123,8 @@ def cohort(data: str, out: Path, subject: str, recipe: str, settings: tuple[str,
     print_notes(written.scans.remarks)
     click.echo(written.summary)
     if written.quarantine is not None:
-        click.secho(f"not listed: {len(written.scans.unused)} files, see {written.quarantine}", fg="yellow", err=True)
+        left = count_of(len(written.scans.unused), "file")
+        click.secho(f"not listed: {left}, see {written.quarantine}", fg="yellow", err=True)
     click.echo(f"manifest: {click.style(str(written.manifest), bold=True)}")
 
 

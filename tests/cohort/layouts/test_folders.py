@@ -88,3 +88,12 @@ def test_very_deep_folders(tmp_path: Path) -> None:
     here.mkdir(parents=True)
     (here / "a.png").touch()
     assert [path.count("/") for path, _ in walk(tmp_path)] == [300]
+
+
+def test_a_folder_of_masks_beside_the_way_down_is_listed(scans: Scans) -> None:
+    root = scans.add("imgs/cat/1.png", "imgs/dog/2.png", "labels/cat/1.png", "labels/dog/2.png", "@eaDir/x.png")
+    listing = layouts.discover_scans(root)
+    assert listing.root == root / "imgs"
+    assert sorted(listing.label.tolist()) == ["cat", "dog"]
+    assert dict(listing.unused).keys() == {"labels/", "@eaDir/"}
+    assert "masks" in dict(listing.unused)["labels/"]

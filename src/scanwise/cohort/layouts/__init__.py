@@ -103,6 +103,11 @@ def _of_file(data: Path, subject: str, label: str, anywhere: bool) -> Listing:
 
 def _of_folder(data: Path, subject: str, label: str) -> Listing:
     root = folders.descend(data)
+    listing = _of_tree(root, subject, label)
+    return replace(listing, unused=(*listing.unused, *folders.passed_over(data, root)))
+
+
+def _of_tree(root: Path, subject: str, label: str) -> Listing:
     names = set(folders.tops(root))
     if kaggle.is_styles(root / "styles.csv") and "images" in names:
         return kaggle.fashion(root, subject)

@@ -5,6 +5,7 @@ Links to folders are not followed, because they may loop; nothing is opened.
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from scanwise.cohort.layouts import set_aside
@@ -23,6 +24,23 @@ def descend(root: Path) -> Path:
         if only is None or (root / only).is_symlink() or sides_of([only]) or not tops(root / only):
             return root
         root = root / only
+
+
+def passed_over(start: Path, root: Path) -> tuple[tuple[str, str], ...]:
+    """Folders beside the way that `descend` took from one folder to another, each with the reason why it is not read."""
+    left: list[tuple[str, str]] = []
+    way = [root, *root.parents]
+    way = way[: way.index(start) + 1][::-1]
+    for folder, inner in pairwise(way):
+        beside = sorted(entry.name for entry in _entries(folder) if entry.is_dir() and entry.name != inner.name)
+        left += [
+            (
+                _printable((folder / name).relative_to(start).as_posix() + "/"),
+                "a folder of the system, without scans" if set_aside.is_system_folder(name) else _DERIVED_FOLDER,
+            )
+            for name in beside
+        ]
+    return tuple(left)
 
 
 def tops(root: Path) -> list[str]:
