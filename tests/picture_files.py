@@ -15,10 +15,10 @@ def png16(values: np.ndarray, filters: tuple[int, ...] = (0,), clear: tuple[int,
     kind = {1: 0, 2: 4, 3: 2, 4: 6}[1 if values.ndim == 2 else values.shape[2]]
     rows = np.frombuffer(values.astype(">u2").tobytes(), np.uint8).reshape(height, -1)
     above = np.vstack([np.zeros_like(rows[:1]), rows[:-1]])
-    lines = b""
+    lines = []
     for number, (row, over) in enumerate(zip(rows, above, strict=True)):
         kind_of_row = filters[number % len(filters)]
-        lines += bytes([kind_of_row]) + (row - over if kind_of_row == 2 else row).tobytes()
+        lines.append(bytes([kind_of_row]) + (row - over if kind_of_row == 2 else row).tobytes())
     clear_chunk = _chunk(b"tRNS", struct.pack(f">{len(clear)}H", *clear)) if clear else b""
     header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
     return b"".join(
@@ -26,7 +26,7 @@ def png16(values: np.ndarray, filters: tuple[int, ...] = (0,), clear: tuple[int,
             b"\x89PNG\r\n\x1a\n",
             _chunk(b"IHDR", header),
             clear_chunk,
-            _chunk(b"IDAT", zlib.compress(lines)),
+            _chunk(b"IDAT", zlib.compress(b"".join(lines))),
             _chunk(b"IEND", b""),
         ]
     )

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from scanwise.cohort.decoding import slice_names
-from scanwise.cohort.decoding.pixels import UnreadableScan, open_file
+from scanwise.cohort.decoding.pixels import open_file, reason_of
 from scanwise.cohort.decoding.readers import HEAD, kind_of, workers
 from scanwise.cohort.header_subjects import HeaderIdentity, settle_subjects
 from scanwise.cohort.listing import Listing, first, texts
@@ -154,15 +154,13 @@ def _open(file: Path, settings: Data, pseudonyms: Callable[[], Pseudonyms]) -> F
             header = dicom.read_header(file, pseudonyms())
             return FileContents(header.frames, header.columns)
         return FileContents(pictures.count_pages(file))
-    except UnreadableScan as reason:
-        return str(reason)
     except OSError as error:
         windows = "; write / between folders, as here" if "\\" in file.name else ""
         return f"cannot be opened: {error.strerror}{windows}"
     except Exception as error:  # noqa: BLE001 - as in `read_slices`
         if "\0" in str(file):
             return f"cannot be opened: {os.strerror(errno.ENOENT)}"
-        return f"damaged, or of a kind that is not read here ({type(error).__name__})"
+        return reason_of(error)
 
 
 def _with_columns(scans: Listing, rows: Sequence[Mapping[str, str]]) -> Listing:

@@ -28,7 +28,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from scanwise.cohort.decoding.pixels import Pixels, UnreadableScan, open_file
+from scanwise.cohort.decoding.pixels import LACK, Pixels, UnreadableScan, open_file
 from scanwise.cohort.decoding.readers import read_files, workers
 from scanwise.cohort.decoding.slice_names import split_slice
 from scanwise.errors import RunError, StorageError
@@ -95,17 +95,18 @@ def build_store(root: Path, paths: StrArray, settings: Data, *, progress: bool =
     content = _hash_files(root, names, progress)
     key = _key(names, content, settings)
     folder = cache_folder() / "stores" / key
-    if (opened := _open(folder)) is not None:
+    if (opened := _open(folder)) is not None and not _lacked_memory(opened[1]):
         return opened
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"Cannot make {folder.parent}: {error.strerror}. Point SCANWISE_CACHE elsewhere.") from error
     with FileLock(str(folder) + ".lock"):
-        if (opened := _open(folder)) is None:  # another process may have made it meanwhile
+        opened = _open(folder)  # another process may have made it meanwhile
+        if opened is None or _lacked_memory(opened[1]):
             for left in folder.parent.glob(f".{key}.*"):  # of a process that was killed
                 shutil.rmtree(left, ignore_errors=True)
-            if folder.is_dir():
+            if opened is None and folder.is_dir():
                 log.warning("The decoded scans in %s are damaged: they are decoded again.", folder)
             _refuse_full_disk(folder.parent, len(names) * settings.size**2 * settings.channels)
             with writing(folder) as temporary:
@@ -194,6 +195,11 @@ def _open(folder: Path) -> tuple[Store, dict[str, str]] | None:
             return None
     hashes = np.array(about["scans"], dtype=np.str_).reshape(-1, 2)
     return Store(array, np.arange(shape[0]), hashes[:, 0], hashes[:, 1]), dict(about["refused"])
+
+
+def _lacked_memory(refused: Mapping[str, str]) -> bool:
+    """Whether a file was refused for want of memory, of which there may be more now."""
+    return any(reason.startswith(LACK) for reason in refused.values())
 
 
 def _rows_of_block(shape: Sequence[int]) -> int:

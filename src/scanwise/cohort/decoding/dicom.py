@@ -12,6 +12,7 @@ import math
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,17 @@ from scanwise.cohort.decoding import isolated_decoder
 from scanwise.cohort.decoding.dicom_geometry import FrameGeometry, geometry_of, position_of
 from scanwise.cohort.decoding.dicom_header import code, text, unreadable, whole
 from scanwise.cohort.decoding.lookup_tables import apply_palette
-from scanwise.cohort.decoding.pixels import MAX_PIXELS, Pixels, Slices, UnreadableScan, enlarge, hush, open_file
+from scanwise.cohort.decoding.memory import PIXELS, UNPACKED
+from scanwise.cohort.decoding.pixels import (
+    MAX_PIXELS,
+    Pixels,
+    Slices,
+    UnreadableScan,
+    enlarge,
+    hush,
+    open_file,
+    row_blocks,
+)
 from scanwise.cohort.decoding.windowing import apply_window
 from scanwise.cohort.pseudonyms import Pseudonyms
 from scanwise.recipe import Data
@@ -63,9 +74,8 @@ def read_geometry(file: Path, index: int = 0) -> FrameGeometry:
     Raises:
         UnreadableScan: if the header cannot be read.
     """
-    with open_file(file) as stream:
-        header, _ = _read(stream, stop=True)
-    return geometry_of(header, index)
+    with open_file(file) as stream, _opened(stream, stop=True) as (header, _):
+        return geometry_of(header, index)
 
 
 def read_header(file: Path, pseudonyms: Pseudonyms) -> FileSummary:
@@ -74,9 +84,12 @@ def read_header(file: Path, pseudonyms: Pseudonyms) -> FileSummary:
     Raises:
         UnreadableScan: if the file holds no pixels, or claims what cannot be read.
     """
-    with open_file(file) as stream:
-        header, met = _read(stream, stop=True)
+    with open_file(file) as stream, _opened(stream, stop=True) as (header, met):
         there = file.stat().st_size - stream.tell() - 8  # the tag and length of the pixels
+        return _summarise(header, met, there, pseudonyms)
+
+
+def _summarise(header: "Dataset", met: bool, there: int, pseudonyms: Pseudonyms) -> FileSummary:
     if not met:
         raise UnreadableScan(_without_pixels(header))
     frames = _check(header)
@@ -101,25 +114,32 @@ def decode_dicom(data: bytes, slices: Slices, settings: Data) -> Iterator[Pixels
     Raises:
         UnreadableScan: if the file as a whole cannot be read.
     """
-    header, met = _read(io.BytesIO(data), stop=False)
-    if not met:
-        raise UnreadableScan(_without_pixels(header))
-    there = [header[tag].value for tag in _PIXELS if tag in header]
-    if not there:
-        raise UnreadableScan("damaged or truncated: the file ends inside its pixels")
-    frames = _check(header)
-    _refuse_short(header, frames, len(there[0] or b""))
-    for index in slices:
-        if index is None and frames > 1:
-            yield f"holds {frames} frames; name one of them, such as FILE#{frames // 2:03d}"
-        elif index is not None and index >= frames:
-            yield f"holds {frames} frames, the last of them #{frames - 1:03d}"
-        else:
-            yield _frame(header, index or 0, settings)
+    with _opened(io.BytesIO(data), stop=False) as (header, met):
+        if not met:
+            raise UnreadableScan(_without_pixels(header))
+        there = [header[tag].value for tag in _PIXELS if tag in header]
+        if not there:
+            raise UnreadableScan("damaged or truncated: the file ends inside its pixels")
+        frames = _check(header)
+        _refuse_short(header, frames, len(there[0] or b""))
+        for index in slices:
+            if index is None and frames > 1:
+                yield f"holds {frames} frames; name one of them, such as FILE#{frames // 2:03d}"
+            elif index is not None and index >= frames:
+                yield f"holds {frames} frames, the last of them #{frames - 1:03d}"
+            else:
+                yield from _frame(header, index or 0, settings)
+
+
+@contextmanager
+def _opened(stream: Any, *, stop: bool) -> Iterator[tuple["Dataset", bool]]:
+    """The header, and whether pixels follow; with `stop` they are not read."""
+    size = _inflated_size(stream) or (0 if stop else len(stream.getvalue()))
+    with UNPACKED.reserve(size):
+        yield _read(stream, stop=stop)
 
 
 def _read(stream: Any, *, stop: bool) -> tuple["Dataset", bool]:
-    """The header, and whether pixels follow; with `stop` they are not read."""
     from pydicom.filereader import read_partial
 
     hush("pydicom")
@@ -131,28 +151,36 @@ def _read(stream: Any, *, stop: bool) -> tuple["Dataset", bool]:
         return stop and bool(met)
 
     try:
-        _refuse_inflated(stream)
         return read_partial(stream, at_pixels, force=True), bool(met)
-    except UnreadableScan:
+    except MemoryError:
         raise
     except Exception as error:
         raise UnreadableScan(f"damaged or truncated: its header cannot be read ({type(error).__name__})") from error
 
 
-def _refuse_inflated(stream: Any) -> None:
-    """A deflated data set is unpacked at once, so its size is looked at first, piece by piece."""
+def _inflated_size(stream: Any) -> int:
+    """Bytes of a deflated data set, which is unpacked at once; counted piece by piece, and 0 where it is not deflated."""
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
     start = _end_of_meta(stream)
     stream.seek(0)
+    size = 0
     if DeflatedExplicitVRLittleEndian.encode() in stream.read(start):
-        unpacker, size, packed = zlib.decompressobj(-zlib.MAX_WBITS), 0, stream.read()
+        unpacker, packed = zlib.decompressobj(-zlib.MAX_WBITS), stream.read()
         while packed and size <= MAX_INFLATED:
-            size += len(unpacker.decompress(packed, 2**20))
+            size += len(_inflate(unpacker, packed))
             packed = unpacker.unconsumed_tail
         if size > MAX_INFLATED:
             raise UnreadableScan(f"unpacks to more than {MAX_INFLATED:,} bytes")
     stream.seek(0)
+    return size
+
+
+def _inflate(unpacker: Any, packed: bytes) -> bytes:
+    try:
+        return bytes(unpacker.decompress(packed, 2**20))
+    except zlib.error as error:
+        raise UnreadableScan("damaged or truncated: it cannot be unpacked") from error
 
 
 def _end_of_meta(stream: Any) -> int:
@@ -248,20 +276,29 @@ def _syntax(header: "Dataset") -> Any:
     return syntax
 
 
-def _frame(header: "Dataset", index: int, settings: Data) -> Pixels | str:
-    """One frame as it is shown, or the reason why there is none."""
+def _frame(header: "Dataset", index: int, settings: Data) -> Iterator[Pixels | str]:
+    """One frame as it is shown, or the reason why there is none; its room is kept until the next one is asked for."""
     try:
         geometry = geometry_of(header, index)
-        shown = geometry.pose.apply(_painted(_stored(header, index), header, index, settings))
-        return enlarge(shown, geometry.fitted_size(settings))
+        size = geometry.fitted_size(settings)
+        with PIXELS.reserve(_cost(header) + 4 * math.prod(size)):
+            shown = geometry.pose.apply(_painted(_stored(header, index), header, index, settings))
+            yield enlarge(shown, size)
     except UnreadableScan as reason:
-        return str(reason)
+        yield str(reason)
     except MemoryError:
         raise
     except (RuntimeError, NotImplementedError):  # no decoder took it
-        return f"damaged, or of a compression that is not read here: {_compression(header)}"
+        yield f"damaged, or of a compression that is not read here: {_compression(header)}"
     except Exception as error:  # noqa: BLE001 - the other frames may be whole
-        return f"damaged, or its header does not fit its pixels ({type(error).__name__})"
+        yield f"damaged, or its header does not fit its pixels ({type(error).__name__})"
+
+
+def _cost(header: "Dataset") -> int:
+    """Bytes that a frame takes with all copies, those of the process that unpacks it included."""
+    depth = math.ceil(whole(header, "BitsAllocated") / 8)
+    a_value = 3 * depth + 4 + (6 * depth + 8 if _syntax(header).is_encapsulated else 0)
+    return whole(header, "Rows") * whole(header, "Columns") * (whole(header, "SamplesPerPixel") * a_value + 4)
 
 
 def _painted(stored: NDArray[Any], header: "Dataset", index: int, settings: Data) -> Pixels:
@@ -322,9 +359,9 @@ def _without_unused_bits(values: NDArray[Any], header: "Dataset") -> NDArray[Any
 
 def _colour(values: NDArray[Any], bits: int) -> Pixels:
     """(H, W, 3) uint8, or (H, W, 1) where all channels are equal."""
-    if bits != 8:
-        values = np.rint(values * (255.0 / (2**bits - 1)))
-    colour: Pixels = np.clip(values, 0, 255).astype(np.uint8)
+    colour = np.empty(values.shape, dtype=np.uint8)
+    for rows in row_blocks(values):
+        colour[rows] = np.rint(np.clip(values[rows] * (255.0 / (2**bits - 1)), 0, 255))
     return colour[:, :, :1] if (colour == colour[:, :, :1]).all() else colour
 
 

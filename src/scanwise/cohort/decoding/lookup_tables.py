@@ -34,10 +34,7 @@ class LookupTable:
 
     def apply(self, values: NDArray[Any]) -> NDArray[np.uint16]:
         """Entries of values of any shape."""
-        lowest = self.lowest
-        if lowest >= 2**15 and values.size and values.min() < 0:  # a signed value, written as an unsigned one
-            lowest -= 2**16
-        rows = np.clip(np.rint(values) - lowest, 0, len(self.entries) - 1).astype(np.int64)
+        rows = np.clip(np.rint(values) - self.lowest, 0, len(self.entries) - 1).astype(np.int64)
         looked_up: NDArray[np.uint16] = self.entries[rows]
         return looked_up
 
@@ -50,13 +47,14 @@ class LookupTable:
         return (1 << max(bits, self.bits if self.bits < _DEPTHS[-1] else 0)) - 1
 
 
-def read_table(header: "Dataset", sequence: str, *, little: bool) -> LookupTable | None:
+def read_table(header: "Dataset", sequence: str, *, little: bool, signed: bool) -> LookupTable | None:
     """The first table of a sequence; None where it is empty.
 
     Args:
         header: of the file.
         sequence: `ModalityLUTSequence` or `VOILUTSequence`.
         little: whether the file is little-endian.
+        signed: whether values to be looked up may be negative.
 
     Raises:
         UnreadableScan: if the table is there and cannot be understood.
@@ -64,19 +62,20 @@ def read_table(header: "Dataset", sequence: str, *, little: bool) -> LookupTable
     items = header.get(sequence)
     if not items or not items[0].get("LUTData"):
         return None
-    count, lowest, bits = _descriptor(items[0], "LUTDescriptor")
+    count, lowest, bits = _descriptor(items[0], "LUTDescriptor", signed=signed)
     return LookupTable(lowest, _entries(items[0].get("LUTData"), count, little=little), bits)
 
 
 def apply_palette(values: NDArray[Any], header: "Dataset", *, little: bool) -> Pixels:
     """(H, W, 3) colours of stored values (H, W)."""
-    table = _read_palette(header, little=little)
+    table = _read_palette(header, values, little=little)
     colours: Pixels = np.rint(table.apply(values) * (255.0 / table.white)).astype(np.uint8)
     return colours
 
 
-def _read_palette(header: "Dataset", *, little: bool) -> LookupTable:
-    count, lowest, bits = _descriptor(header, "RedPaletteColorLookupTableDescriptor")
+def _read_palette(header: "Dataset", values: NDArray[Any], *, little: bool) -> LookupTable:
+    signed = values.dtype.kind == "i"
+    count, lowest, bits = _descriptor(header, "RedPaletteColorLookupTableDescriptor", signed=signed)
     tables = [header.get(f"{colour}PaletteColorLookupTableData") for colour in ("Red", "Green", "Blue")]
     if all(tables):
         channels = [_entries(table, count, little=little) for table in tables]
@@ -97,11 +96,13 @@ def _expand_segments(header: "Dataset", values: NDArray[Any], bits: int) -> NDAr
     return apply_color_lut(values, header)[:, :3].astype(np.uint16)
 
 
-def _descriptor(header: "Dataset", keyword: str) -> tuple[int, int, int]:
+def _descriptor(header: "Dataset", keyword: str, *, signed: bool) -> tuple[int, int, int]:
     try:
         count, lowest, bits = (int(part) for part in header.get(keyword))
     except (TypeError, ValueError) as error:
         raise UnreadableScan(f"its header's {keyword} cannot be read") from error
+    if signed and lowest >= 2**15:  # a negative value, written as an unsigned one
+        lowest -= 2**16
     return count or 2**16, lowest, bits  # 65,536 does not fit into the descriptor
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scanwise.cohort.decoding.memory import PIXELS
 from scanwise.cohort.decoding.pixels import (
     MAX_PIXELS,
     Pixels,
@@ -33,6 +34,7 @@ from scanwise.recipe import Data
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 MAX_VOXELS = 500_000_000
 _CIFTI = range(3000, 3100)  # codes of its intents
+_COST = 18  # bytes a voxel, with all copies, beside those in the file
 _THICK = 2.0  # slices this many times as thick as their pixels are wide were acquired so
 
 
@@ -73,12 +75,13 @@ def decode_nifti(data: bytes, slices: Slices, settings: Data) -> Iterator[Pixels
     axis = cutting_axis(lengths, settings)
     count = _count(lengths, axis)
     wanted = [_index(index, count) for index in slices]
-    volume = _volume(image)
-    low, high = _range(volume, settings)
     size = shown_size(lengths, image, settings)
-    for index in wanted:
-        result = index if isinstance(index, str) else _cut(volume, axis, index, low, high, settings)
-        yield result if isinstance(result, str) else enlarge(result, size)
+    with PIXELS.reserve(math.prod(lengths) * (image.get_data_dtype().itemsize + _COST)):
+        volume = _volume(image)
+        low, high = _range(volume, settings)
+        for index in wanted:
+            result = index if isinstance(index, str) else _cut(volume, axis, index, low, high, settings)
+            yield result if isinstance(result, str) else enlarge(result, size)
 
 
 def canonical_shape(image: Any) -> tuple[int, int, int]:

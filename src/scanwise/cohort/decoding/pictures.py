@@ -20,13 +20,24 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from scanwise.cohort.decoding import foreign_formats, isolated_decoder
-from scanwise.cohort.decoding.pixels import EMPTY, MAX_PIXELS, Pixels, Slices, UnreadableScan, hush, open_file
+from scanwise.cohort.decoding.memory import PIXELS
+from scanwise.cohort.decoding.pixels import (
+    EMPTY,
+    MAX_PIXELS,
+    Pixels,
+    Slices,
+    UnreadableScan,
+    hush,
+    open_file,
+    row_blocks,
+)
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "GIF", "WEBP", "JPEG2000", "PPM")
 """The formats that are read, by Pillow's names; whatever else Pillow knows is never tried, for some run programs."""
 
 _SEARCHED = 2**20  # bytes in which a picture says what it is
-_BLOCK = 2**20  # pixels that are stretched at once
+_COSTS = {"1": 8, "L": 8, "P": 20, "I;16": 12, "I;16B": 12, "I": 20, "F": 20}
+_DEAREST = 36  # of colours, and all others
 _WHITE_IS_ZERO = 0
 _PLANES, _SEPARATE = 284, 2
 _BITS, _PHOTOMETRIC = 258, 262
@@ -95,6 +106,7 @@ def decode_pages(data: bytes, pages: Slices) -> Iterator[Pixels | str]:
         raise UnreadableScan(EMPTY)
     stream = io.BytesIO(data)
     with _reasons(stream), open_picture(stream) as image:
+        _refuse_many(image)
         numbers = _page_numbers(image)
         for page in pages:
             if page is None and len(numbers) > 1:
@@ -102,7 +114,7 @@ def decode_pages(data: bytes, pages: Slices) -> Iterator[Pixels | str]:
             elif page is not None and (len(numbers) < 2 or page >= len(numbers)):
                 yield f"has no page #{page:03d}; it holds {len(numbers)}"
             else:
-                yield _page(image, data, numbers[page or 0])
+                yield from _page(image, data, numbers[page or 0])
 
 
 def _page_numbers(image: ImageFile.ImageFile) -> list[int]:
@@ -122,20 +134,21 @@ def _page_numbers(image: ImageFile.ImageFile) -> list[int]:
     return pages or [0]
 
 
-def _page(image: ImageFile.ImageFile, data: bytes, number: int) -> Pixels | str:
+def _page(image: ImageFile.ImageFile, data: bytes, number: int) -> Iterator[Pixels | str]:
+    """One page or reason; its room is kept until the next one is asked for."""
     try:
         with _reasons(io.BytesIO(data)):
             if image.tell() != number:
                 image.seek(number)
-            return _decoded(image, data)
+            _refuse_many(image)
+            with PIXELS.reserve(image.width * image.height * _cost(image)):
+                yield _decoded(image, data)
     except UnreadableScan as reason:
-        return str(reason)
+        yield str(reason)
 
 
 def _decoded(image: ImageFile.ImageFile, data: bytes) -> Pixels:
     """The page that a picture stands at."""
-    if image.width * image.height > MAX_PIXELS:
-        raise UnreadableScan(f"claims {image.width} × {image.height} pixels; the limit is {MAX_PIXELS:,}")
     deep = _sixteen_bits(image, data)
     if deep is not None:
         opaque = deep.shape[2] == 3
@@ -144,6 +157,17 @@ def _decoded(image: ImageFile.ImageFile, data: bytes) -> Pixels:
     image.load()
     shades = _shades(*_values(ImageOps.exif_transpose(image)))
     return 255 - shades if inverted else shades
+
+
+def _refuse_many(image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise UnreadableScan(f"claims {image.width} × {image.height} pixels; the limit is {MAX_PIXELS:,}")
+
+
+def _cost(image: ImageFile.ImageFile) -> int:
+    """Bytes a pixel, with all copies; of JPEG 2000, those of its decoder too."""
+    beside = 20 * len(image.getbands()) if image.format == "JPEG2000" else 0
+    return beside + _COSTS.get(image.mode, _DEAREST)
 
 
 def stretch(values: NDArray[Any], inside: NDArray[np.bool_] | None = None) -> Pixels:
@@ -155,10 +179,8 @@ def stretch(values: NDArray[Any], inside: NDArray[np.bool_] | None = None) -> Pi
     low, high = _limits(values if inside is None else values[inside])
     shades = np.zeros(values.shape, dtype=np.uint8)
     scale = 255.0 / (high - low) if high > low else 0.0
-    rows = max(1, _BLOCK // max(1, values[:1].size))
-    for start in range(0, len(values), rows):  # in parts, because floats take eight times the room
-        part = (values[start : start + rows].astype(np.float64) - low) * scale
-        shades[start : start + rows] = np.rint(np.clip(part, 0, 255))
+    for rows in row_blocks(values):
+        shades[rows] = np.rint(np.clip((values[rows].astype(np.float64) - low) * scale, 0, 255))
     return shades
 
 
@@ -177,9 +199,12 @@ def _shades(values: NDArray[Any], alpha: NDArray[Any] | None) -> Pixels:
         alpha = None
     shades = values if values.dtype == np.uint8 else stretch(values, None if alpha is None else alpha > 0)
     shades = shades.reshape(*shades.shape[:2], -1)
-    if alpha is not None:
-        shades = np.rint(shades * (alpha[:, :, None] / np.iinfo(alpha.dtype).max)).astype(np.uint8)
-    return shades
+    if alpha is None:
+        return shades
+    blended = np.empty(shades.shape, dtype=np.uint8)
+    for rows in row_blocks(shades):
+        blended[rows] = np.rint(shades[rows] * (alpha[rows, :, None] / np.iinfo(alpha.dtype).max))
+    return blended
 
 
 def _values(image: Image.Image) -> tuple[NDArray[Any], NDArray[Any] | None]:

@@ -4,10 +4,10 @@ import logging
 import re
 import stat
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from io import BufferedReader
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,14 @@ MAX_PIXELS = 100_000_000
 
 STEEPEST = 20
 """A pixel is at most so many times as high as it is wide, or the other way; more is a mistake of the header."""
+
+
+BLOCK = 2**20
+"""Values that are worked on at once."""
+
+
+LACK = "needs more memory than there is"
+"""The beginning of the reason where the machine, not the file, is at fault at that moment."""
 
 
 EMPTY = "the file is empty (0 bytes)"
@@ -43,6 +51,24 @@ def hush(package: str, log: str = "") -> None:
     if wanted not in warnings.filters:
         warnings.filterwarnings("ignore", category=Warning, module=rf"{package}\.")
     logging.getLogger(log or package).setLevel(logging.CRITICAL + 1)
+
+
+def row_blocks(values: NDArray[Any]) -> Iterator[slice]:
+    """Rows in turn, some at once, so that floats of all of them are never there together."""
+    rows = max(1, BLOCK // max(1, values[:1].size))
+    for start in range(0, len(values), rows):
+        yield slice(start, start + rows)
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file is not read, by whatever a decoder has raised."""
+    if isinstance(error, UnreadableScan):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return LACK
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be opened: {error.strerror}"
+    return f"damaged, or of a kind that is not read here ({type(error).__name__})"
 
 
 def open_file(file: Path) -> BufferedReader:

@@ -18,7 +18,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from scanwise.cohort.decoding import pictures
-from scanwise.cohort.decoding.pixels import EMPTY, Kind, Pixels, Slices, UnreadableScan, open_file
+from scanwise.cohort.decoding.memory import FILES
+from scanwise.cohort.decoding.pixels import EMPTY, Kind, Pixels, Slices, UnreadableScan, open_file, reason_of
 from scanwise.cohort.decoding.slice_names import split_slice
 from scanwise.recipe import Data
 
@@ -55,7 +56,8 @@ class DecodedScan:
 def read_files(paths: Iterable[Path], settings: Data) -> Iterator[DecodedScan | str]:
     """A scan, or the reason why there is none, for each path in turn; a path is a file or `file#slice`.
 
-    Neighbouring slices of one file are read together, and a few scans are decoded ahead of the reader.
+    Neighbouring slices of one file are read together, and a few scans are decoded ahead of the reader; workers wait for one
+    another where all of them together would need too much memory (`memory`).
     """
     todo = _by_file(paths)
     with ThreadPoolExecutor(workers()) as pool:
@@ -73,17 +75,10 @@ def read_file(path: Path, settings: Data) -> DecodedScan | str:
 def read_slices(file: Path, slices: Slices, settings: Data) -> list[DecodedScan | str]:
     """Some scans of one file, in the order of `slices`; None is the only one that it holds."""
     try:
-        with open_file(file) as stream:
-            data = stream.read()
-        return list(_decode_slices(data, slices, settings))
-    except UnreadableScan as reason:
-        return [str(reason)] * len(slices)
-    except OSError as error:
-        return [f"cannot be opened: {error.strerror}"] * len(slices)
-    except MemoryError:
-        return ["needs more memory than this machine has"] * len(slices)
+        with open_file(file) as stream, FILES.reserve(os.fstat(stream.fileno()).st_size):
+            return list(_decode_slices(stream.read(), slices, settings))
     except Exception as error:  # noqa: BLE001 - decoders raise whatever a file leads them to, and the others go on
-        return [f"damaged, or of a kind that is not read here ({type(error).__name__})"] * len(slices)
+        return [reason_of(error)] * len(slices)
 
 
 def read_scan(data: bytes, settings: Data) -> DecodedScan:
@@ -183,4 +178,6 @@ def digest(image: Pixels) -> str:
     """Hash of decoded pixels and their shape; empty where every pixel is the same."""
     if image.min() == image.max():
         return ""
-    return hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).hexdigest()
+    content = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
+    content.update(np.ascontiguousarray(image).data)
+    return content.hexdigest()

@@ -4,18 +4,24 @@ Values are rescaled to the units of the modality and shown through a window; for
 and C.11.2.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scanwise.cohort.decoding.dicom_header import number_of, of_frame, text, whole
-from scanwise.cohort.decoding.lookup_tables import read_table
-from scanwise.cohort.decoding.pixels import Pixels, UnreadableScan
+from scanwise.cohort.decoding.lookup_tables import LookupTable, read_table
+from scanwise.cohort.decoding.pixels import Pixels, UnreadableScan, row_blocks
 from scanwise.recipe import Data
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+Shade = Callable[[NDArray[Any]], NDArray[np.float64]]
+"""From units to the share of white, which may be below 0 or above 1."""
 
 
 def apply_window(stored: NDArray[Any], header: "Dataset", index: int, settings: Data, *, little: bool) -> Pixels:
@@ -31,39 +37,75 @@ def apply_window(stored: NDArray[Any], header: "Dataset", index: int, settings: 
     Raises:
         UnreadableScan: if the values are no numbers, or a table of the header cannot be understood.
     """
-    units = _rescaled(stored, header, index, little)
-    if units.dtype.kind == "f" and not np.isfinite(units).all():
+    if stored.dtype.kind == "f" and not np.isfinite(stored).all():
         raise UnreadableScan("holds NaN or infinite pixels")
+    rescale = _rescale(header, index, little=little, signed=stored.dtype.kind == "i")
     padding = _padding(stored, header)
     window = _window(header, index) if settings.window == "header" else None
     if isinstance(settings.window, tuple):
         window = (*settings.window, "LINEAR_EXACT")
-    table = read_table(header, "VOILUTSequence", little=little) if settings.window == "header" else None
+    table = None
+    if settings.window == "header" and window is None:
+        negative = bool(min(rescale.apply(np.array([stored.min(), stored.max()]))) < 0)
+        table = read_table(header, "VOILUTSequence", little=little, signed=negative)
     if window is not None:
-        share = _windowed(units, *window)
+        shade: Shade = partial(_windowed, centre=window[0], width=window[1], function=window[2])
     elif table is not None:
-        share = table.apply(units) / table.white
-    elif units is stored and whole(header, "BitsStored") == 8 and stored.dtype == np.uint8:
-        share = stored / 255.0
+        shade = partial(_shaded, table=table)
+    elif rescale.is_identity and whole(header, "BitsStored") == 8 and stored.dtype == np.uint8:
+        shade = partial(_spread, low=0.0, high=255.0)
     else:
-        share = _stretched(units, units[~padding], settings)
-    gray: Pixels = np.rint(255 * np.clip(share, 0, 1)).astype(np.uint8)
+        inside = stored[~padding] if padding.any() else stored
+        low, high = rescale.limits(inside, settings.percentiles)
+        shade = partial(_spread, low=low, high=high)
+    gray = np.empty(stored.shape, dtype=np.uint8)
+    for rows in row_blocks(stored):
+        gray[rows] = np.rint(255 * np.clip(shade(rescale.apply(stored[rows])), 0, 1))
     # What the scanner filled in around the picture is black, whichever end of the scale is.
     gray[padding] = 255 if text(header, "PhotometricInterpretation") == "MONOCHROME1" else 0
     return gray
 
 
-def _rescaled(stored: NDArray[Any], header: "Dataset", index: int, little: bool) -> NDArray[Any]:
-    """Values in the units of the modality, such as Hounsfield units."""
-    table = read_table(header, "ModalityLUTSequence", little=little)
+@dataclass(frozen=True, slots=True)
+class Rescale:
+    """The way from stored values to the units of the modality, such as Hounsfield units.
+
+    Attributes:
+        slope, intercept: of a straight line.
+        table: in its place, where the header has one.
+    """
+
+    slope: float = 1.0
+    intercept: float = 0.0
+    table: LookupTable | None = None
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether stored values are the units."""
+        return self == Rescale()
+
+    def apply(self, stored: NDArray[Any]) -> NDArray[Any]:
+        """Units of stored values of any shape."""
+        if self.table is not None:
+            return self.table.apply(stored)
+        return stored if self.is_identity else stored.astype(np.float64) * self.slope + self.intercept
+
+    def limits(self, stored: NDArray[Any], percentiles: tuple[float, float]) -> tuple[float, float]:
+        """Two percentiles of the units; the least and the most where these are the same."""
+        values = stored if self.table is None else self.table.apply(stored)
+        low, high = np.percentile(values, percentiles if self.slope > 0 else [100 - share for share in percentiles])
+        if low == high:
+            low, high = (values.min(), values.max())[:: 1 if self.slope > 0 else -1]
+        return float(low) * self.slope + self.intercept, float(high) * self.slope + self.intercept
+
+
+def _rescale(header: "Dataset", index: int, *, little: bool, signed: bool) -> Rescale:
+    table = read_table(header, "ModalityLUTSequence", little=little, signed=signed)
     if table is not None:
-        return table.apply(stored)
+        return Rescale(table=table)
     sequence = of_frame(header, index, "PixelValueTransformationSequence")
-    slope, intercept = number_of(sequence, "RescaleSlope"), number_of(sequence, "RescaleIntercept")
-    if slope in (None, 1, 0) and not intercept:  # a slope of 0 would leave nothing to see
-        return stored
-    scaled: NDArray[Any] = stored.astype(np.float64) * (slope or 1) + (intercept or 0)
-    return scaled
+    # A slope of 0 would leave nothing to see.
+    return Rescale(number_of(sequence, "RescaleSlope") or 1.0, number_of(sequence, "RescaleIntercept") or 0.0)
 
 
 def _padding(stored: NDArray[Any], header: "Dataset") -> NDArray[np.bool_]:
@@ -111,10 +153,11 @@ def _windowed(units: NDArray[Any], centre: float, width: float, function: str) -
     return (values - centre) / width + 0.5
 
 
-def _stretched(units: NDArray[Any], inside: NDArray[Any], settings: Data) -> NDArray[np.float64]:
-    low, high = np.percentile(inside, settings.percentiles)
-    if low == high:
-        low, high = float(inside.min()), float(inside.max())
+def _spread(units: NDArray[Any], low: float, high: float) -> NDArray[np.float64]:
     scale = 1 / (high - low) if high > low else 0.0
-    stretched: NDArray[np.float64] = (units.astype(np.float64) - low) * scale
-    return stretched
+    spread: NDArray[np.float64] = (units.astype(np.float64) - low) * scale
+    return spread
+
+
+def _shaded(units: NDArray[Any], table: LookupTable) -> NDArray[np.float64]:
+    return table.apply(units) / table.white
