@@ -114,7 +114,8 @@ def _unreadable(evidence: Evidence) -> AuditFinding | None:
     reasons = Counter(reason.split(":")[0] for _, reason in evidence.quarantine)
     listed = "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common(5))
     message = (
-        f"{count_of(len(evidence.quarantine), 'file')} cannot be read: {listed}. Repair or remove those meant as scans."
+        f"{count_of(len(evidence.quarantine), 'file')} {'is' if len(evidence.quarantine) == 1 else 'are'} not used: {listed}. Repair "
+        "or remove those meant as scans."
     )
     return make_finding("quality.unreadable", "warning", message, tuple(path for path, _ in evidence.quarantine))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scanwise.cli.options import hiding
+from scanwise.cli.options import hiding, reading
 from scanwise.cli.printing import console, make_table, print_notes, progress, talk
 from scanwise.phrases import count_of
 from scanwise.run import layout, refuse_foreign
@@ -31,8 +31,18 @@ if TYPE_CHECKING:
 @click.option("--fix", type=click.Path(path_type=Path), help="Write a manifest without copies, with a safe split.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
+@reading
 @hiding
-def audit(data: str, subject: str, out: Path, fix: Path | None, as_json: bool, seed: int, pseudonymise: bool) -> None:
+def audit(
+    data: str,
+    subject: str,
+    out: Path,
+    fix: Path | None,
+    as_json: bool,
+    seed: int,
+    described: tuple[str, ...],
+    pseudonymise: bool,
+) -> None:
     """Say what scans give away before anything is trained.
 
     DATA is a folder of scans, a manifest, or a URL. Exit code: 0 clean, 1 something leaks, 2 bad input, 3 could not be
@@ -42,7 +52,9 @@ def audit(data: str, subject: str, out: Path, fix: Path | None, as_json: bool, s
     refuse_foreign(out, layout.FINDINGS, "audit")
     from scanwise.pipeline.stages import audit as audit_stage
 
-    result = audit_stage.audit_scans(data, subject=subject, seed=seed, pseudonymise=pseudonymise, progress=progress())
+    result = audit_stage.audit_scans(
+        data, subject=subject, settings=described, seed=seed, pseudonymise=pseudonymise, progress=progress()
+    )
     page = audit_stage.write_audit(result, out)
     fixed = audit_stage.write_fixed_manifest(result, fix) if fix else None
     if as_json:
@@ -81,8 +93,17 @@ def _print_audit(result: "AuditResult") -> None:
 @click.option("--like", default="alexnet-gray", show_default=True, help="The recipe whose train.augment is applied.")
 @click.option("--size", default=224, type=click.IntRange(16, 1024), show_default=True, help="Side of the images.")
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
+@reading
 def augment(
-    data: str, out: Path, per_scan: int | None, per_class: int | None, subject: str, like: str, size: int, seed: int
+    data: str,
+    out: Path,
+    per_scan: int | None,
+    per_class: int | None,
+    subject: str,
+    like: str,
+    size: int,
+    seed: int,
+    described: tuple[str, ...],
 ) -> None:
     """Write augmented copies that carry their origin's subject.
 
@@ -94,7 +115,7 @@ def augment(
     from scanwise.pipeline.commands import augmentation as augmentation_command
 
     plan = augmentation_command.CopyPlan(per_scan or 0, per_class or 0)
-    options: dict[str, Any] = {"subject": subject, "like": like, "size": size, "seed": seed}
+    options: dict[str, Any] = {"subject": subject, "settings": described, "like": like, "size": size, "seed": seed}
     click.echo(
         f"manifest: {augmentation_command.write_augmented_copies(data, out, plan, progress=progress(), **options)}"
     )
@@ -108,8 +129,17 @@ def augment(
 )
 @click.option("--recipe", default="", help="The recipe that says how volumes are cut into slices.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change it, such as data.axis=coronal.")
+@reading
 @hiding
-def cohort(data: str, out: Path, subject: str, recipe: str, settings: tuple[str, ...], pseudonymise: bool) -> None:
+def cohort(
+    data: str,
+    out: Path,
+    subject: str,
+    recipe: str,
+    settings: tuple[str, ...],
+    described: tuple[str, ...],
+    pseudonymise: bool,
+) -> None:
     """Write the manifest that scanwise understood.
 
     Edit it and feed it back with --data. Pixels are not read; what cannot be listed is named beside it.
@@ -118,8 +148,9 @@ def cohort(data: str, out: Path, subject: str, recipe: str, settings: tuple[str,
     from scanwise.pipeline.commands import manifest as manifest_command
 
     written = manifest_command.make_manifest(
-        data, out, source=recipe, settings=settings, subject=subject, pseudonymise=pseudonymise, progress=progress()
-    )
+        data, out, source=recipe, settings=(*described, *settings), subject=subject, pseudonymise=pseudonymise,
+        progress=progress(),
+    )  # fmt: skip
     print_notes(written.scans.remarks)
     click.echo(written.summary)
     if written.quarantine is not None:

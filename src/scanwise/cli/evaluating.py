@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from scanwise.cli.options import hiding, running
+from scanwise.cli.options import hiding, reading, running
 from scanwise.cli.printing import console, make_table, percent, print_notes, progress, talk
 from scanwise.run import layout, refuse_foreign
 
@@ -21,12 +21,14 @@ SHOWN = ("accuracy", "balanced_accuracy", "auroc", "coverage")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of tables and page.  [default: RUN/external]")
 @click.option("--draws", default=2000, type=click.IntRange(100), show_default=True, help="Draws behind each interval.")
 @click.option("--accept-copies", is_flag=True, help="Go on where scans seem to be changed copies, after a look.")
+@reading
 @hiding
 @running
 def evaluate(
     run: Path,
     data: str,
     subject: str,
+    described: tuple[str, ...],
     out: Path | None,
     draws: int,
     accept_copies: bool,
@@ -43,7 +45,7 @@ def evaluate(
     from scanwise.pipeline.commands import external_validation
 
     result = external_validation.validate_externally(
-        run, data=data, subject=subject, draws=draws, device=device, threads=threads,
+        run, data=data, subject=subject, settings=described, draws=draws, device=device, threads=threads,
         pseudonymise=pseudonymise, accept_copies=accept_copies, progress=progress(),
     )  # fmt: skip
     page = external_validation.write_external_validation(result, out or run / layout.EXTERNAL)
@@ -117,6 +119,7 @@ def compare(runs: tuple[Path, ...], out: Path, draws: int, seed: int) -> None:
 )
 @click.option("--by", "criterion", default="nll", show_default=True, help="Metric on validation subjects that chooses.")
 @click.option("--resume", is_flag=True, help="Go on with what lies in --out.")
+@reading
 @running
 def fold(
     recipe: str,
@@ -125,6 +128,7 @@ def fold(
     folds: int,
     subject: str,
     settings: tuple[str, ...],
+    described: tuple[str, ...],
     tries: tuple[str, ...],
     combine: Any,
     criterion: str,
@@ -143,7 +147,8 @@ def fold(
     from scanwise.reporting.wording import model_title
 
     result = cross_validation.cross_validate(
-        recipe, data=data, out=out, folds=folds, subject=subject, settings=settings, criterion=criterion, resume=resume, combine=combine,
+        recipe, data=data, out=out, folds=folds, subject=subject, settings=(*described, *settings), criterion=criterion, resume=resume,
+        combine=combine,
         tries=[_settings_in(entry) for entry in tries], device=device, threads=threads,
         progress=progress() and is_writer(),
     )  # fmt: skip

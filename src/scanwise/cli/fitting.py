@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from scanwise.cli.endings import StopRequest
-from scanwise.cli.options import hiding, running
+from scanwise.cli.options import hiding, reading, running
 from scanwise.cli.printing import console, make_table, print_report, print_summary, progress, talk
 
 
@@ -46,6 +46,7 @@ def demo(out: Path, seed: int, device: str, threads: int) -> None:
     "--processes", default=1, type=click.IntRange(1), help="Train in several, each on a GPU of its own (or on the CPU)."
 )
 @click.option("--plan", is_flag=True, help="Print subjects per cell, time and disk, and stop.")
+@reading
 @hiding
 @running
 def fit(
@@ -54,6 +55,7 @@ def fit(
     out: str | None,
     subject: str,
     settings: tuple[str, ...],
+    described: tuple[str, ...],
     resume: bool,
     processes: int,
     plan: bool,
@@ -79,7 +81,12 @@ def fit(
     talk(logging.INFO if is_writer() else logging.ERROR)
     from scanwise import pipeline
 
-    options: dict[str, Any] = {"subject": subject, "settings": settings, "device": device, "threads": threads}
+    options: dict[str, Any] = {
+        "subject": subject,
+        "settings": (*described, *settings),
+        "device": device,
+        "threads": threads,
+    }
     options["pseudonymise"] = pseudonymise
     if plan:
         from scanwise.pipeline.commands import plan as plan_command

@@ -1,7 +1,9 @@
 """Options that several commands share, and what holds for the arguments of all."""
 
+import json
 import stat
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +15,30 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 hiding = click.option("--pseudonymise", is_flag=True, help="Keyed hashes for subjects and names in paths.")
+
+
+def reading(command: F) -> F:
+    """Options of every command that reads labelled data: a keyword `described`, settings for the recipe."""
+
+    @wraps(command)
+    def with_description(*args: Any, label: str, patients: str, ident: str, series: str, **options: Any) -> Any:
+        given = {"label": label, "patients": patients, "id": ident, "series": series}
+        described = tuple(f"data.{name}={json.dumps(value)}" for name, value in given.items() if value)
+        return command(*args, described=described, **options)
+
+    decorated: Any = with_description
+    for option in (
+        click.option(
+            "--series", default="", help="Series to use: a pattern over the description; localizers are left out."
+        ),
+        click.option(
+            "--id", "ident", default="", help="Its column by which scans are found.  [default: PatientID or alike]"
+        ),
+        click.option("--patients", default="", help="A table with a row a person, joined to the scans by an id."),
+        click.option("--label", default="", help="The column that holds the class, of the data or of --patients."),
+    ):
+        decorated = option(decorated)
+    return decorated  # type: ignore[no-any-return]
 
 
 def running(command: F) -> F:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     default="",
     help="The subjects, to pool by: a column, a CSV of path,subject, or a pattern over the path.",
 )
+@click.option("--id", "ident", default="", help="The column of a patient table in --subject by which scans are found.")
+@click.option("--series", default="", help="Series to use: a pattern over the description; localizers are left out.")
 @click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 @click.option(
     "--by", type=click.Choice(["scan", "subject"]), default="scan", show_default=True, help="Rows of the CSV."
@@ -40,6 +42,8 @@ def predict(
     scans: tuple[Path, ...],
     manifest: Path | None,
     subject: str,
+    ident: str,
+    series: str,
     form: str,
     by: str,
     out: Path | None,
@@ -56,6 +60,7 @@ def predict(
     from scanwise.pipeline.model_reference import locate_model
 
     options: dict[str, Any] = {"device": device, "threads": threads, "pseudonymise": pseudonymise}
+    options |= {"id_column": ident, "series": series}
     answer = predict_files(locate_model(run), scans, manifest=manifest, subject=subject, progress=progress(), **options)
     for path, reason in answer.quarantine:
         click.secho(f"not used: {path}: {reason}", fg="yellow", err=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scanwise.cohort import classes, layouts, pseudonymised_paths, remote, slice_expansion, store
+from scanwise.cohort import classes, gathering, layouts, pseudonymised_paths, remote, slice_expansion, store
 from scanwise.cohort.listing import Listing, first
 from scanwise.cohort.store import Store
 from scanwise.errors import DataError
@@ -57,7 +57,7 @@ def read_cohort(
     away = remote.is_remote(data)
     path = remote.mirror_folder(data, progress=progress) if away else layouts.resolve_data(data)
     who = "" if subject == AUTO else subject
-    listing = layouts.discover_scans(path, who, recipe.data.label, anywhere=not away, bare=bare)
+    listing = gathering.gather_files(path, recipe.data, who, anywhere=not away, bare=bare, progress=progress)
     listing = listing.with_similar_ids(show=not pseudonymise)
     mapping = classes.resolve_classes(listing.label, recipe, least=1 if bare else 2)
     used = np.flatnonzero(mapping.labels >= 0)

@@ -17,6 +17,25 @@ from scanwise.records import StrArray
 HEADER = "DICOM header, as a keyed hash"
 """The source of subjects that come from headers."""
 
+CLEAR = "PatientID of the DICOM header"
+"""The source of subjects that stand in the clear."""
+
+
+def spell_out(scans: Listing) -> Listing:
+    """The listing with PatientIDs for subjects that headers gave in the clear; with the issuer where two have one number."""
+    if scans.subject is None or scans.subject_source != HEADER:
+        return scans
+    issuers: dict[str, set[str]] = defaultdict(set)
+    parts = {name: name.partition("\0")[::2] for name in set(scans.subject.tolist())}
+    for issuer, person in parts.values():
+        issuers[person].add(issuer)
+    names = {
+        name: f"{person} ({issuer})" if issuer and len(issuers[person]) > 1 else person
+        for name, (issuer, person) in parts.items()
+    }
+    subject = np.array([names[name] for name in scans.subject.tolist()], dtype=np.str_)
+    return replace(scans, subject=subject, subject_source=CLEAR)
+
 
 @dataclass(frozen=True, slots=True)
 class HeaderIdentity:

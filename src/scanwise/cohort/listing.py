@@ -1,6 +1,6 @@
 """The files of a cohort before any is opened: one row a file, later one row a scan."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -20,6 +20,23 @@ SIDE_NAMES = {
 
 
 @dataclass(frozen=True, slots=True)
+class FileContents:
+    """Slices and columns of one file.
+
+    Attributes:
+        count: of its slices or frames; a file of one is known by its path alone.
+        columns: of one value for all, or one a slice.
+        remark: what is doubtful of how it was read; "" if nothing is.
+        header: values of a DICOM header in the clear, by keyword; they serve to join and to choose, and are never written.
+    """
+
+    count: int = 1
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    remark: str = ""
+    header: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Listing:
     """Scans before they are decoded, one row a file or scan.
 
@@ -31,6 +48,7 @@ class Listing:
         groups, text, given: as in Cohort.
         study: (N,) examination of each scan by its header, all scans of which are of one person; None where no header says.
         labels_from: "folders" where labels are names of folders.
+        opened: (N,) contents of each file, or why it cannot be used; None where none was opened yet.
         unused: files that belong to no class, with the reason.
         remarks: what a reader must know of how the files were listed.
     """
@@ -45,6 +63,7 @@ class Listing:
     given: StrArray | None = None
     study: StrArray | None = None
     labels_from: str = ""
+    opened: tuple[FileContents | str, ...] | None = None
     unused: tuple[tuple[str, str], ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -62,7 +81,12 @@ class Listing:
             text=None if self.text is None else self.text[rows],
             given=None if self.given is None else self.given[rows],
             study=None if self.study is None else self.study[rows],
+            opened=None if self.opened is None else tuple(self.opened[row] for row in rows.tolist()),
         )
+
+    def header_values(self, keyword: str) -> list[str]:
+        """(N) a value of the header of each opened file; "" where it has none."""
+        return ["" if isinstance(file, str) else file.header.get(keyword, "") for file in self.opened or ()]
 
     def with_similar_ids(self, *, show: bool) -> Self:
         """The listing with a remark on subjects that may be one under two names, with the names where they may be shown."""

@@ -53,6 +53,14 @@ class Pseudonyms:
         return self("path", part) + ending
 
 
+class ClearSubjects(Pseudonyms):
+    """Keyed hashes of all but subjects, for a table that people fill in by hand."""
+
+    def __call__(self, kind: str, value: str) -> str:
+        """A subject as it is, or the stand-in of another value."""
+        return value if kind == "subject" else Pseudonyms.__call__(self, kind, value)
+
+
 def is_stand_in(value: str) -> bool:
     """Whether a subject is a keyed hash already, as headers and earlier tables give them."""
     return re.fullmatch(rf"{_MARKS['subject']}[0-9a-f]{{16}}", value) is not None

@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -20,8 +20,9 @@ from scanwise.cohort.decoding import slice_names
 from scanwise.cohort.decoding.pixels import open_file, reason_of
 from scanwise.cohort.decoding.readers import HEAD, kind_of, workers
 from scanwise.cohort.header_subjects import HeaderIdentity, settle_subjects
-from scanwise.cohort.listing import Listing, first, texts
-from scanwise.cohort.pseudonyms import Pseudonyms
+from scanwise.cohort.listing import FileContents, Listing, first, texts
+from scanwise.cohort.pseudonyms import ClearSubjects, Pseudonyms
+from scanwise.cohort.series import localizer_remarks
 from scanwise.errors import DataError
 from scanwise.phrases import count_of
 from scanwise.recipe import Data
@@ -31,22 +32,21 @@ _SINGLE = {".png", ".jpg", ".jpeg", ".bmp", ".jp2"}  # endings of pictures that 
 _TOGETHER = 32  # files that one worker opens at a time: handing over each alone takes longer than opening it
 
 
-@dataclass(frozen=True, slots=True)
-class FileContents:
-    """Slices and columns of one file.
+def open_files(listing: Listing, settings: Data, *, clear: bool = False, progress: bool = False) -> Listing:
+    """Open each file of a listing, once.
 
-    Attributes:
-        count: of its slices or frames; a file of one is known by its path alone.
-        columns: of one value for all, or one a slice.
-        remark: what is doubtful of how it was read; "" if nothing is.
+    With `clear` subjects stand in the clear, as `header_subjects.CLEAR` writes them, and not as keyed hashes.
     """
+    if listing.opened is not None:
+        return listing
+    located = [slice_names.split_slice(listing.root / path)[0] for path in listing.path.tolist()]
+    opened = _open_all(located, settings, clear, progress)
+    return replace(listing, opened=tuple(opened[file] for file in located))
 
-    count: int = 1
-    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    remark: str = ""
 
-
-def expand_slices(listing: Listing, settings: Data, *, progress: bool = False) -> tuple[Listing, IntArray]:
+def expand_slices(
+    listing: Listing, settings: Data, *, clear: bool = False, progress: bool = False
+) -> tuple[Listing, IntArray]:
     """Replace each file that holds several scans by these; the rows of a manifest that name a slice stay one.
 
     Files that cannot be opened, hold no pixels or claim too much go to `unused`.
@@ -57,14 +57,14 @@ def expand_slices(listing: Listing, settings: Data, *, progress: bool = False) -
     Raises:
         DataError: if a scan is listed twice.
     """
-    located = [slice_names.split_slice(listing.root / path) for path in listing.path.tolist()]
-    opened = _open_all([file for file, _ in located], settings, progress)
+    listing = open_files(listing, settings, clear=clear, progress=progress)
+    opened = listing.opened or ()
     rows: list[int] = []
     names: list[str] = []
     columns: list[dict[str, str]] = []
     unused: list[tuple[str, str]] = []
-    for row, (path, (file, index)) in enumerate(zip(listing.path.tolist(), located, strict=True)):
-        contents = opened[file]
+    for row, (path, contents) in enumerate(zip(listing.path.tolist(), opened, strict=True)):
+        index = slice_names.split_slice(listing.root / path)[1]
         if isinstance(contents, str):
             unused.append((path, contents))
             continue
@@ -76,7 +76,7 @@ def expand_slices(listing: Listing, settings: Data, *, progress: bool = False) -
             names.append(_name(slice_names.file_of_scan(path) if index is not None else path, wanted, contents.count))
             columns.append({name: values[min(wanted, len(values) - 1)] for name, values in contents.columns.items()})
     _refuse_twice(names)
-    remarks = (*listing.remarks, *_remarks(listing.path.tolist(), [opened[file] for file, _ in located]))
+    remarks = (*listing.remarks, *_remarks(listing.path.tolist(), opened), *localizer_remarks(opened))
     scans = replace(
         listing.take(np.array(rows, dtype=np.int64)),
         path=texts(names),
@@ -124,12 +124,12 @@ def _name(path: str, index: int, count: int) -> str:
     return path if count == 1 else slice_names.name(path, index, count)
 
 
-def _open_all(files: Iterable[Path], settings: Data, progress: bool) -> dict[Path, FileContents | str]:
+def _open_all(files: Iterable[Path], settings: Data, clear: bool, progress: bool) -> dict[Path, FileContents | str]:
     """Open each file: its contents, or why it cannot be used."""
     todo = list(dict.fromkeys(files))
     parts = [todo[start : start + _TOGETHER] for start in range(0, len(todo), _TOGETHER)]
     contents: dict[Path, FileContents | str] = {}
-    pseudonyms = cache(Pseudonyms.load)  # no key is made where no header needs one
+    pseudonyms = cache(ClearSubjects.load if clear else Pseudonyms.load)  # no key is made where no header needs one
     bar = tqdm(total=len(todo), desc="opening files", unit=" files", leave=False, disable=not progress, delay=0.5)
     with bar, ThreadPoolExecutor(workers()) as pool:
         opened = pool.map(lambda part: [_open(file, settings, pseudonyms) for file in part], parts)
@@ -152,7 +152,7 @@ def _open(file: Path, settings: Data, pseudonyms: Callable[[], Pseudonyms]) -> F
             return FileContents(summary.count, remark=summary.remark)
         if kind == "dicom":
             header = dicom.read_header(file, pseudonyms())
-            return FileContents(header.frames, header.columns)
+            return FileContents(header.frames, header.columns, header=header.values)
         return FileContents(pictures.count_pages(file))
     except OSError as error:
         windows = "; write / between folders, as here" if "\\" in file.name else ""

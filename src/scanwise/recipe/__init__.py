@@ -66,6 +66,7 @@ __all__ = [
     "load_recipe",
     "recipe_schema",
     "shipped_recipes",
+    "with_settings",
 ]
 
 MOST_MISTAKES, MOST_KEY, MOST_MESSAGE = 20, 60, 600
@@ -200,6 +201,19 @@ def load_recipe(source: str | Path, settings: Iterable[str] = ()) -> Recipe:
     values = _parse_yaml(text, str(source))
     if not isinstance(values, dict):
         raise RecipeError(f"{source} holds no recipe: expected `key: value` lines, such as `name: my-recipe`.")
+    return _validate(values, settings, f"The recipe {source}")
+
+
+def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
+    """The recipe with `a.b=value` settings laid over it.
+
+    Raises:
+        RecipeError: naming every mistake at once.
+    """
+    return _validate(recipe.model_dump(mode="json"), settings, "The recipe")
+
+
+def _validate(values: dict[str, Any], settings: Iterable[str], what: str) -> Recipe:
     mistakes = [mistake for setting in settings if (mistake := _set(values, setting))]
     try:
         recipe = Recipe.model_validate(values)
@@ -211,7 +225,7 @@ def load_recipe(source: str | Path, settings: Iterable[str] = ()) -> Recipe:
         if len(mistakes) > MOST_MISTAKES:
             lines.append(f"  - … and {len(mistakes) - MOST_MISTAKES:,} more")
         count = f"{len(mistakes):,} mistake{'s' * (len(mistakes) > 1)}"
-        raise RecipeError("\n".join([f"The recipe {source} has {count}:", *lines]))
+        raise RecipeError("\n".join([f"{what} has {count}:", *lines]))
     return recipe
 
 

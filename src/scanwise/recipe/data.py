@@ -1,8 +1,9 @@
 """Sections of a recipe about the scans: reading, audit, splits."""
 
+import re
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from scanwise.recipe.section import Count, Fraction, Positive, Proportion, Section
 
@@ -22,6 +23,12 @@ class Data(Section):
     label: str = ""
     """Column of a manifest, or of a BIDS tree's participants.tsv, that holds the class (default: `label`, or in a BIDS tree
     the one column with a usual name for it)."""
+    patients: str = ""
+    """Table with one row a person, joined to the scans: labels, groups and, where nothing else names them, subjects."""
+    id: str = ""
+    """Column of that table by which scans are found, in headers, folders or names of files (default: the one with a usual name)."""
+    series: str = ""
+    """Series to use: a pattern over the series description (DICOM) or the file name; localizers are left out."""
     axis: Literal["axial", "coronal", "sagittal"] = "axial"
     """Slicing direction of volumes (NIfTI only)."""
     slices: tuple[Proportion, Proportion] = (0.0, 1.0)
@@ -35,6 +42,15 @@ class Data(Section):
     """Intensity percentiles mapped to black and white (volumes, and DICOM without a window)."""
     nan: Literal["refuse", "black"] = "refuse"
     """Slices with NaN or infinite voxels (volumes only)."""
+
+    @field_validator("series")
+    @classmethod
+    def _is_pattern(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"series is no regular expression: {error}") from error
+        return value
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

@@ -42,8 +42,12 @@ def same(one: cohort.Cohort, other: cohort.Cohort) -> None:
     places = [[str(Path(found.root) / path) for path in found.path.tolist()] for found in (one, other)]
     assert places[0] == places[1]
     assert one.classes == other.classes
-    for name in ("labels", "subject", "sha256", "pixels"):
+    for name in ("labels", "sha256", "pixels"):
         assert getattr(one, name).tolist() == getattr(other, name).tolist()
+    names = set(
+        zip(one.subject.tolist(), other.subject.tolist(), strict=True)
+    )  # hashes of headers, and these in the clear
+    assert len(names) == len({name for name, _ in names}) == len({name for _, name in names})
     assert one.groups.keys() == other.groups.keys()
     for name, values in one.groups.items():
         assert values.tolist() == other.groups[name].tolist()
@@ -78,7 +82,9 @@ def test_what_is_written_leads_to_the_same_cohort(mixed: Path, tmp_path: Path, n
     same(plain.cohort, again.cohort)
     assert len(written.scans) == 18
     assert written.files == 12
-    assert written.summary.startswith("18 scans in 12 files; subjects: 6 (DICOM header, as a keyed hash)")
+    assert written.summary.startswith("18 scans in 12 files; subjects: 6 (PatientID of the DICOM header)")
+    expected = {f"HOSP-{label}-{index}" for label in ("NonDemented", "MildDemented") for index in range(3)}
+    assert set(again.cohort.subject.tolist()) == expected
 
 
 def test_columns_come_in_their_order_and_what_is_not_listed_is_beside(mixed: Path, tmp_path: Path) -> None:
@@ -144,10 +150,14 @@ def test_headers_that_name_nobody(mixed: Path, tmp_path: Path, scanwise: Command
     assert layouts.discover_scans(tmp_path / "c.csv").subject is None
 
 
-def test_no_name_of_a_header_is_written_anywhere(mixed: Path, tmp_path: Path, scanwise: Command) -> None:
-    said = scanwise("cohort", mixed, "--out", tmp_path / "c.csv")
-    told = said.out + said.err + (tmp_path / "c.csv").read_text(encoding="utf-8")
-    assert not any(value in told for value in (*NAMES.values(), "HOSP-", "a key of the tests"))
+def test_of_a_header_the_id_alone_is_written_and_no_name_if_it_is_to_be_hidden(
+    mixed: Path, tmp_path: Path, scanwise: Command
+) -> None:
+    for hide in ((), ("--pseudonymise",)):
+        said = scanwise("cohort", mixed, "--out", tmp_path / "c.csv", *hide)
+        told = said.out + said.err + (tmp_path / "c.csv").read_text(encoding="utf-8")
+        assert not any(value in told for value in (*NAMES.values(), "a key of the tests"))
+        assert ("HOSP-" in told) == (not hide)
 
 
 def test_names_of_paths_are_hidden_if_asked_for_and_the_table_leads_to_the_scans(

@@ -13,7 +13,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 MAX_FRAMES = 100_000
 MAX_INFLATED = 2**31
 
+JOINED = ("PatientID", "AccessionNumber", "StudyInstanceUID")
+"""Header values by which a table can be joined."""
 _PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _FLOATS = ("FloatPixelData", "DoubleFloatPixelData")
 _PHOTOMETRIC = (
@@ -62,10 +64,12 @@ class FileSummary:
         frames: how many images it holds.
         columns: subject, patient and spelling (see `header_subjects`), study, modality, series and position, each of one value,
             or of one a frame; "" if not said.
+        values: what else a table may be joined or a series chosen by, in the clear, by keyword; never written.
     """
 
     frames: int
     columns: dict[str, tuple[str, ...]]
+    values: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 def read_geometry(file: Path, index: int = 0) -> FrameGeometry:
@@ -105,7 +109,8 @@ def _summarise(header: "Dataset", met: bool, there: int, pseudonyms: Pseudonyms)
         "series": (pseudonyms("series", text(header, "SeriesInstanceUID")),),
         "position": tuple(position_of(header, index) for index in range(frames)),
     }
-    return FileSummary(frames, columns)
+    values = {keyword: text(header, keyword) for keyword in (*JOINED, "SeriesDescription", "ProtocolName", "ImageType")}
+    return FileSummary(frames, columns, values)
 
 
 def decode_dicom(data: bytes, slices: Slices, settings: Data) -> Iterator[Pixels | str]:

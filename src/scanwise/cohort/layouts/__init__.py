@@ -14,7 +14,7 @@ from scanwise.cohort.listing import Listing, first, texts
 from scanwise.errors import DataError
 from scanwise.records.names import clean_subjects, clean_values, compose
 
-__all__ = ["Listing", "describe_patient_folders", "discover_scans", "list_unlabelled", "resolve_data"]
+__all__ = ["Listing", "check_given", "describe_patient_folders", "discover_scans", "list_unlabelled", "resolve_data"]
 
 
 def resolve_data(data: str) -> Path:
@@ -23,7 +23,13 @@ def resolve_data(data: str) -> Path:
 
 
 def discover_scans(
-    data: Path, subject: str = "", label: str = "", *, anywhere: bool = True, bare: bool = False
+    data: Path,
+    subject: str = "",
+    label: str = "",
+    *,
+    anywhere: bool = True,
+    bare: bool = False,
+    labelled: bool = True,
 ) -> Listing:
     """List the scans of a folder or manifest, with the subject of each where `subject` tells it.
 
@@ -34,13 +40,17 @@ def discover_scans(
         label: the column that holds the class, where it cannot be told by itself.
         anywhere: whether a manifest may name absolute paths outside its folder.
         bare: whether scans need no class; a folder that just holds files then has one, `list_unlabelled`.
+        labelled: whether labels come with the scans; else every file of a folder is listed, with an empty label.
 
     Raises:
         DataError: with what to change.
     """
     if not data.exists():
         raise DataError(f"There is nothing at {data}. Give a folder of class folders, or a CSV manifest, with --data.")
-    listing = _of_file(data, subject, label, anywhere) if data.is_file() else _of_folder(data, subject, label)
+    if data.is_file():
+        listing = _of_file(data, subject, label, anywhere, labelled)
+    else:
+        listing = _of_folder(data, subject, label) if labelled else _all_files(data)
     if not len(listing.path) and bare and data.is_dir():
         listing = _bare(data)
     if not len(listing.path):
@@ -51,7 +61,8 @@ def discover_scans(
     if subject and listing.subject is None:
         listing = subject_ids.add_subjects(listing, subject)
     listing = _with_clean_names(listing)
-    _check_given(listing)
+    if labelled:
+        check_given(listing)
     return listing
 
 
@@ -95,10 +106,25 @@ def _bare(root: Path) -> Listing:
     return Listing(root, texts(files), texts("unlabelled" for _ in files), unused=unused)
 
 
-def _of_file(data: Path, subject: str, label: str, anywhere: bool) -> Listing:
+def _all_files(data: Path) -> Listing:
+    """Every file of a folder, whatever its folders mean; the sides where these are all that it is divided into."""
+    root = folders.descend(data)
+    if bids.has_people(root):
+        return bids.list_images(root)
+    listing = _bare(root)
+    side_of = folder_roles.sides_of(folders.tops(root))
+    return replace(
+        listing,
+        label=texts("" for _ in listing.path),
+        given=texts(side_of.get(path.split("/")[0], "") for path in listing.path.tolist()) if side_of else None,
+        unused=(*listing.unused, *folders.passed_over(data, root)),
+    )
+
+
+def _of_file(data: Path, subject: str, label: str, anywhere: bool, labelled: bool) -> Listing:
     if kaggle.is_styles(data):
         return kaggle.fashion(data.parent, subject)
-    return manifests.read_manifest(data, subject, label, anywhere=anywhere)
+    return manifests.read_manifest(data, subject, label, labelled=labelled, anywhere=anywhere)
 
 
 def _of_folder(data: Path, subject: str, label: str) -> Listing:
@@ -135,7 +161,7 @@ def list_unlabelled(scans: Sequence[Path], manifest: Path | None, subject: str =
     if manifest is not None:
         if not manifest.is_file():
             raise DataError(f"There is no manifest at {manifest}.")
-        listing = manifests.read_manifest(manifest, subject, labelled=False)
+        listing = manifests.read_manifest(manifest, subject, labelled=False, as_given=True)
     else:
         lost = [str(scan) for scan in scans if not split_slice(scan)[0].exists()]
         if lost:
@@ -155,7 +181,7 @@ def list_unlabelled(scans: Sequence[Path], manifest: Path | None, subject: str =
     return _with_clean_names(listing)
 
 
-def _check_given(listing: Listing) -> None:
+def check_given(listing: Listing) -> None:
     """A label that is tested must have been taught."""
     if listing.given is None:
         return

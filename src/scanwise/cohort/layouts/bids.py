@@ -36,9 +36,37 @@ def is_tree(root: Path) -> bool:
     if people and (len(people) == len(folders.tops(root)) or (root / "dataset_description.json").is_file()):
         raise DataError(
             f"{root} is a BIDS tree without participants.tsv, so no scan has a label. Add that file, with the columns "
-            "participant_id and diagnosis."
+            "participant_id and diagnosis, or join a table of your own with --patients."
         )
     return False
+
+
+def has_people(root: Path) -> bool:
+    """Whether this is a BIDS tree, with or without a table of its participants."""
+    tops = folders.tops(root)
+    people = [name for name in tops if name.startswith("sub-")]
+    named = any((root / name).is_file() for name in ("participants.tsv", "dataset_description.json"))
+    return bool(people) and (named or len(people) == len(tops))
+
+
+def list_images(root: Path) -> Listing:
+    """List the images of a BIDS tree without labels, with the participant, the session and the kind of image."""
+    images, unused = _images(root)
+    groups = _session_and_kind(images)
+    return Listing(
+        root,
+        texts(images),
+        texts("" for _ in images),
+        subject=texts(path.split("/")[0] for path in images),
+        subject_source="BIDS participant",
+        groups={name: values for name, values in groups.items() if (values != "").any()},
+        unused=tuple(unused),
+    )
+
+
+def _session_and_kind(paths: list[str]) -> dict[str, StrArray]:
+    sessions = texts(_session(path).removeprefix("ses-") for path in paths)
+    return {"session": sessions, "modality": texts(map(_suffix, paths))}
 
 
 def read_bids(root: Path, subject: str = "", label: str = "") -> Listing:
@@ -74,10 +102,7 @@ def read_bids(root: Path, subject: str = "", label: str = "") -> Listing:
     names = people.columns
     groups = {name: column(name) for name in names if name not in (chosen, "subject", "split", "text", subject)}
     paths = [path for path, _ in rows]
-    groups |= {
-        "session": texts(_session(path).removeprefix("ses-") for path in paths),
-        "modality": texts(map(_suffix, paths)),
-    }
+    groups |= _session_and_kind(paths)
     own = texts(path.split("/")[0] for path in paths)
     by_column = bool(subject) and subject in names
     return Listing(

@@ -263,8 +263,9 @@ def describe_people(names: Collection[str], *, sure: bool) -> str:
     """
     reason = "each holds one subject, and no subject is in two" if sure else "their names say so"
     return (
-        f"The {count_of(len(names), 'folder')} look like patients and not like classes: {reason}. Give the labels in a table: "
-        "`scanwise cohort DATA --out scans.csv` lists the scans with a column label to fill in, for --data scans.csv."
+        f"The {count_of(len(names), 'folder')} look like patients and not like classes: {reason}. Join a table of the patients "
+        "(--patients TABLE --id COLUMN --label COLUMN); or let `scanwise cohort DATA --out scans.csv` list the scans with a column "
+        "label to fill in, for --data scans.csv."
     )
 
 

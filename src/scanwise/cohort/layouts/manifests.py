@@ -21,7 +21,7 @@ _FILES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".j
 
 
 def read_manifest(
-    file: Path, subject: str, label: str = "", *, labelled: bool = True, anywhere: bool = True
+    file: Path, subject: str, label: str = "", *, labelled: bool = True, anywhere: bool = True, as_given: bool = False
 ) -> Listing:
     """List what a table names.
 
@@ -30,8 +30,9 @@ def read_manifest(
             all of them are absolute.
         subject: the column of subjects; without it `subject` is taken, if there is one.
         label: the column that holds the class, where it is not `label`.
-        labelled: whether there must be labels; without them, paths stay as they are given.
+        labelled: whether there must be labels.
         anywhere: whether absolute paths may lead elsewhere; not so in a table that somebody else wrote.
+        as_given: whether paths stay as they are spelt.
 
     Raises:
         DataError: with the rows or columns to change.
@@ -54,7 +55,7 @@ def read_manifest(
     given_paths = columns["path"].tolist()
     root, paths = _places(file, given_paths, anywhere)
     refuse_duplicates(paths, file)
-    if not labelled:
+    if as_given:
         root, paths = file.parent, [_as_typed(file.parent, path) for path in given_paths]
     others = [name for name in columns if name not in (*COLUMNS, called, column)]
     files = [name for name in others if _are_files(columns[name])]
@@ -72,7 +73,7 @@ def read_manifest(
         subject_source=_source(columns, column) if given else "",
         groups={str(name): texts(columns[name].fillna("")) for name in others if name not in files},
         text=texts(columns["text"].fillna("")) if "text" in columns else None,
-        given=_sides(columns["split"].fillna(""), file) if "split" in columns else None,
+        given=named_sides(columns["split"].fillna(""), file) if "split" in columns else None,
         remarks=(*table.remarks, *remarks),
     )
 
@@ -176,8 +177,10 @@ def _are_files(values: "pd.Series[str]") -> bool:
     return bool(len(given)) and all(PurePosixPath(value).name.casefold().endswith(_FILES) for value in given)
 
 
-def _sides(values: "pd.Series[str]", file: Path) -> StrArray:
-    unknown = sorted({value for value in values if value and value.casefold() not in SIDE_NAMES})
+def named_sides(values: Iterable[str], file: Path) -> StrArray:
+    """The side that each cell names; "" for a blank one."""
+    given = list(values)
+    unknown = sorted({value for value in given if value and value.casefold() not in SIDE_NAMES})
     if unknown:
         raise DataError(f"{file}: the column 'split' holds {first(unknown)}; use {', '.join(SIDES)} or leave it blank.")
-    return texts(SIDE_NAMES[value.casefold()] if value else "" for value in values)
+    return texts(SIDE_NAMES[value.casefold()] if value else "" for value in given)

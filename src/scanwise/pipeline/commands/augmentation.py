@@ -1,5 +1,6 @@
 """Augmented copies that carry their origin's subject and side, so that a split can never part a copy from its origin."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from scanwise.cohort.store import Store
 from scanwise.csv_files import write_csv
 from scanwise.errors import DataError
 from scanwise.pipeline.stages.audit import as_listing, with_recovered_subjects
-from scanwise.recipe import Augment, Data, Recipe, load_recipe
+from scanwise.recipe import Augment, Data, Recipe, load_recipe, with_settings
 from scanwise.records import Cohort, IntArray
 
 BLOCK = 64
@@ -43,6 +44,7 @@ def write_augmented_copies(
     plan: CopyPlan,
     *,
     subject: str = cohort.AUTO,
+    settings: Sequence[str] = (),
     like: str = "alexnet-gray",
     size: int = 224,
     seed: int = 0,
@@ -56,6 +58,7 @@ def write_augmented_copies(
             data has one), the groups and the text, and `origins.csv` with the origin of each copy.
         plan: how many.
         subject: as in `audit`.
+        settings: as in `audit`.
         like: the recipe whose `train.augment` is applied, to every copy.
         size: side of the square images, in pixels; scans that are not square are padded.
         seed: of everything random.
@@ -70,7 +73,7 @@ def write_augmented_copies(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} already holds something. Choose another folder with --out.")
     shape = Recipe(name="augment", data=Data(size=size, channels=3, shape="pad"))
-    intake = cohort.read_cohort(str(data), shape, subject, progress=progress)
+    intake = cohort.read_cohort(str(data), with_settings(shape, settings), subject, progress=progress)
     with_subjects = with_recovered_subjects(intake.cohort, progress=progress)
     if not with_subjects.subjects_known:
         raise DataError(

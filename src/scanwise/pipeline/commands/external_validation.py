@@ -21,6 +21,7 @@ from scanwise.pipeline.context import resolve_device
 from scanwise.pipeline.stages.audit import audit_thumbnails
 from scanwise.pipeline.stages.operating_points import validation_predictions
 from scanwise.pooling import common_label
+from scanwise.recipe import with_settings
 from scanwise.records import (
     METRIC_COLUMNS,
     Cohort,
@@ -86,6 +87,7 @@ def validate_externally(
     *,
     data: str,
     subject: str = "",
+    settings: Sequence[str] = (),
     draws: int = 2000,
     seed: int = 0,
     device: str = "cpu",
@@ -100,6 +102,7 @@ def validate_externally(
         place: the run folder.
         data: folder, manifest or URL of the other scans, with labels.
         subject: their subjects, as in `fit`.
+        settings: `data.label=COLUMN` and the like: where their labels and persons are, and which series to use.
         draws: behind each interval.
         seed: of the draws.
         device: where the network runs, as in `fit`.
@@ -116,7 +119,7 @@ def validate_externally(
     if not cohort.remote.is_remote(data):
         cohort.layouts.resolve_data(data)  # a mistyped path is refused before the network is loaded
     loaded = bundle.load(path)
-    others, findings, quarantine = _read(loaded, data, subject, pseudonymise, progress)
+    others, findings, quarantine = _read(loaded, data, subject, settings, pseudonymise, progress)
     fit = folder.fit(str(loaded.about["protocol"]), int(loaded.about["fold"]))
     learnt = _learnt(Cohort.load(folder.cohort), Split.load(fit.split))
     findings += check_training_overlap(learnt, others, accept_copies=accept_copies, progress=progress)
@@ -154,10 +157,18 @@ def validate_externally(
 
 
 def _read(
-    loaded: Bundle, data: str, subject: str, pseudonymise: bool, progress: bool
+    loaded: Bundle, data: str, subject: str, settings: Sequence[str], pseudonymise: bool, progress: bool
 ) -> tuple[Cohort, list[Finding], list[tuple[str, str]]]:
     """The other scans, under the run's classes; labels that the run does not know are left out and said."""
-    free = loaded.recipe.model_copy(update={"classes": None, "ordered": None})
+    own = {"patients": "", "id": "", "series": ""}  # of the run's data
+    if loaded.recipe.data.patients:
+        own["label"] = ""
+    free = with_settings(
+        loaded.recipe.model_copy(
+            update={"classes": None, "ordered": None, "data": loaded.recipe.data.model_copy(update=own)}
+        ),
+        settings,
+    )
     intake = cohort.read_cohort(data, free, subject, pseudonymise=pseudonymise, bare=True, progress=progress)
     findings = [finding for finding in intake.findings if finding.check != "cohort.order"]
     findings += splits.label_change_findings(intake.cohort)

@@ -5,15 +5,18 @@ import io
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from scanwise import run
-from scanwise.cohort import layouts, pseudonymised_paths, remote, slice_expansion
+from scanwise.cohort import gathering, header_subjects, layouts, pseudonymised_paths, remote, slice_expansion
 from scanwise.cohort.layouts import folders, manifests
 from scanwise.cohort.listing import Listing, first, texts
+from scanwise.cohort.series import describe_series
 from scanwise.errors import DataError
-from scanwise.recipe import load_recipe
+from scanwise.recipe import Data, load_recipe
+from scanwise.records import IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ def make_manifest(
         settings: `data.axis=coronal` and the like, laid over it.
         subject: as for `fit`.
         pseudonymise: put keyed hashes in place of subjects and of names in paths; on this machine the table leads to
-            the scans all the same.
+            the scans all the same. Without it, PatientIDs of headers stand in the clear.
         progress: show bars.
 
     Raises:
@@ -71,8 +74,11 @@ def make_manifest(
     section = load_recipe(source or "demo", settings).data
     away = remote.is_remote(str(data))
     path = remote.mirror_folder(str(data), progress=progress) if away else layouts.resolve_data(str(data))
-    listing = _list(path, subject, section.label, anywhere=not away).with_similar_ids(show=not pseudonymise)
-    scans, rows = slice_expansion.expand_slices(listing, section, progress=progress)
+    clear = not pseudonymise
+    listing = _list(path, section, subject, anywhere=not away, clear=clear, progress=progress)
+    listing = listing.with_similar_ids(show=clear)
+    listing = slice_expansion.open_files(listing, section, clear=clear, progress=progress)
+    scans, rows = slice_expansion.expand_slices(listing, section)
     if layouts.describe_patient_folders(scans):
         remark = "The folders look like patients and not like classes, so no label is known: fill in that column."
         scans = replace(
@@ -82,6 +88,8 @@ def make_manifest(
         )
     if pseudonymise:
         scans = pseudonymised_paths.pseudonymise_listing(scans)
+    else:
+        scans = _with_descriptions(header_subjects.spell_out(scans), listing, rows)
     if scans.subject is not None and (scans.subject == "").any():
         remark = "Some headers name no patient, so the table has no subjects; fill in that column yourself."
         scans = replace(scans, subject=None, subject_source="", remarks=(*scans.remarks, remark))
@@ -94,19 +102,31 @@ def make_manifest(
     return ManifestResult(out, _write_unused(scans, out), scans, len(np.unique(rows)))
 
 
-def _list(root: Path, subject: str, label: str, *, anywhere: bool) -> Listing:
+def _with_descriptions(scans: Listing, files: Listing, rows: IntArray) -> Listing:
+    """The scans with the description of their series, by which series are chosen."""
+    descriptions = [describe_series(contents) for contents in files.opened or ()]
+    if not any(descriptions) or "series_description" in scans.groups:
+        return scans
+    return replace(
+        scans, groups={**scans.groups, "series_description": texts(descriptions[row] for row in rows.tolist())}
+    )
+
+
+def _list(root: Path, settings: Data, subject: str, *, anywhere: bool, clear: bool, progress: bool) -> Listing:
     """The labelled scans; of a folder of loose files, these without labels."""
-    if not root.is_dir() or folders.tops(folders.descend(root)):
-        return layouts.discover_scans(root, subject, label, anywhere=anywhere)
+    options: dict[str, Any] = {"clear": clear, "progress": progress}
+    if gathering.patient_table(settings, subject) or not root.is_dir() or folders.tops(folders.descend(root)):
+        return gathering.gather_files(root, settings, subject, anywhere=anywhere, **options)
     listing = layouts.list_unlabelled([root], None, subject)
     below = len(str(root)) + 1
-    return replace(
+    loose = replace(
         listing,
         root=root,
         path=texts(path[below:] for path in listing.path.tolist()),
         unused=tuple((path[below:], reason) for path, reason in listing.unused),
         remarks=("There are no class folders, so no label is known: fill in that column.",),
     )
+    return gathering.with_series(loose, settings, **options)
 
 
 def _write_unused(scans: Listing, out: Path) -> Path | None:

@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from scanwise import bundle
-from scanwise.cohort import layouts, pseudonymised_paths, slice_expansion
+from scanwise.cohort import gathering, layouts, pseudonymised_paths, slice_expansion
+from scanwise.cohort.patient_tables import PatientTable
 from scanwise.errors import DataError
 from scanwise.pipeline.context import resolve_device
 
@@ -16,6 +17,8 @@ def predict_files(
     *,
     manifest: Path | None = None,
     subject: str = "",
+    id_column: str = "",
+    series: str = "",
     device: str = "auto",
     threads: int = 0,
     pseudonymise: bool = False,
@@ -23,16 +26,33 @@ def predict_files(
 ) -> bundle.BundlePredictions:
     """Predict files, folders of files, or the rows of a manifest, with the bundle of a run.
 
-    With `pseudonymise` scans and subjects are named by keyed hashes.
+    Args:
+        path: a run folder or a bundle.
+        scans: files and folders.
+        manifest: a table in their place.
+        subject: as in `fit`, a patient table included.
+        id_column: of that table.
+        series: pattern over the series description; files of other series, and localizers, are set aside.
+        device: as in `fit`.
+        threads: as in `fit`.
+        pseudonymise: scans and subjects are named by keyed hashes.
+        progress: show bars.
 
     Raises:
         DataError: if there is nothing to predict, or nothing that can be read.
     """
     loaded = bundle.load(path)
-    files = layouts.list_unlabelled(scans, manifest, subject)
+    own = {"patients": "", "label": "", "id": id_column, "series": series}  # those of the run are of its own data
+    settings = loaded.recipe.data.model_copy(update=own)
+    table = gathering.patient_table(settings, subject)
+    files = layouts.list_unlabelled(scans, manifest, "" if table else subject)
+    if table:
+        patients = PatientTable.read(layouts.resolve_data(table), id_column)
+        files = gathering.with_patients(files, patients, settings, progress=progress)
+    files = gathering.with_series(files, settings, progress=progress)
     if pseudonymise:
         files = pseudonymised_paths.pseudonymise_listing(files)
-    listing, _ = slice_expansion.expand_slices(files, loaded.recipe.data, progress=progress)
+    listing, _ = slice_expansion.expand_slices(files, settings, progress=progress)
     if not len(listing):
         raise DataError(f"None of the {len(files)} files can be read; the first: {', '.join(listing.unused[0])}.")
     subjects = None

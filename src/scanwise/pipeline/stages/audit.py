@@ -19,7 +19,7 @@ from scanwise.errors import DataError, LeakageError
 from scanwise.phrases import count_of
 from scanwise.pipeline.context import AuditResult
 from scanwise.pooling import join_subjects, rows_alike
-from scanwise.recipe import Recipe
+from scanwise.recipe import Recipe, with_settings
 from scanwise.records import SIDES, Cohort, Finding, IntArray, Split
 from scanwise.reporting import audit_page as page
 from scanwise.run import layout
@@ -39,6 +39,7 @@ def audit_scans(
     data: str | Path,
     *,
     subject: str = cohort.AUTO,
+    settings: Sequence[str] = (),
     checks: Sequence[str] = tuple(audit.CHECKS),
     seed: int = 0,
     pseudonymise: bool = False,
@@ -49,6 +50,7 @@ def audit_scans(
     Args:
         data: as in `fit`.
         subject: as in `fit`; "auto" or nothing recovers the subjects from the pixels where the data does not give them.
+        settings: `data.label=COLUMN` and the like: where labels and persons are, and which series to use.
         checks: names of `audit.CHECKS`.
         seed: of everything random.
         pseudonymise: as in `fit`.
@@ -57,7 +59,9 @@ def audit_scans(
     Raises:
         DataError: if nothing can be read.
     """
-    intake = cohort.read_cohort(str(data), LOOK, subject, pseudonymise=pseudonymise, bare=True, progress=progress)
+    intake = cohort.read_cohort(
+        str(data), with_settings(LOOK, settings), subject, pseudonymise=pseudonymise, bare=True, progress=progress
+    )
     evidence = gather_evidence(intake.cohort, _mapped(intake.store), quarantine=intake.quarantine, seed=seed)
     evidence = replace(evidence, split=given_split(evidence.cohort))
     if "subjects" in checks:
