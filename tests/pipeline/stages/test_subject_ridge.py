@@ -149,6 +149,12 @@ def test_people_without_a_known_order_are_counted(ridge: Ridge, tmp_path: Path) 
     assert not [finding for finding in read_json(ridge.run.findings) if finding["check"] == "model.order"]
 
 
+def test_the_report_does_not_speak_of_epochs(ridge: Ridge) -> None:
+    page = ridge.run.report.read_text(encoding="utf-8")
+    assert "solved exactly, once for each of 5 inner folds" in page
+    assert "best epoch" not in page
+
+
 def test_stages_without_merged_classes_are_refused(ridge: Ridge, tmp_path: Path) -> None:
     recipe = tmp_path / "r.yaml"
     recipe.write_text(RECIPE.format(learn_on="stages").replace("{well: a, ill: [b, c]}", "[a, b, c]"), encoding="utf-8")
