@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cohort_scans import Scans
+from PIL import Image
 
 from medical_files import dataset, write_dicom, write_nifti
 from scanwise import cohort
@@ -15,6 +16,7 @@ from scanwise.errors import DataError
 from scanwise.recipe import Recipe, SplitSection
 
 RECIPE = Recipe.model_validate({"name": "a", "data": {"size": 16}})
+RANDOM = np.random.default_rng(0)
 
 
 def checks(intake: cohort.LoadedCohort) -> set[str]:
@@ -100,6 +102,20 @@ def test_without_subjects_each_scan_stands_for_itself_and_copies_are_one(scans: 
         assert splits.check_split(intake.cohort, split) == []
 
 
+def test_slices_of_one_file_are_of_one_person_though_nobody_is_known(scans: Scans) -> None:
+    for label in "xy":
+        for index in range(3):
+            pages = [Image.fromarray(RANDOM.integers(0, 256, (20, 20), dtype=np.uint8)) for _ in range(4)]
+            (scans.root / label).mkdir(parents=True, exist_ok=True)
+            pages[0].save(scans.root / label / f"{index}.tif", save_all=True, append_images=pages[1:])
+    scans.add("x/#1", "x/#2")  # two files that are really called so
+    intake = cohort.read_cohort(str(scans.root), RECIPE)
+    assert len(intake.cohort) == 26
+    assert not intake.cohort.subjects_known
+    files = [path.partition(".tif")[0] for path in intake.cohort.path.tolist()]
+    assert len(set(zip(files, intake.cohort.subject.tolist(), strict=True))) == 8 == len(set(files))
+
+
 def test_labels_that_the_recipe_leaves_out_are_not_even_decoded(scans: Scans) -> None:
     root = scans.classes(["tumor", "cyst", "artefact"])
     (root / "artefact" / "s0.png").write_bytes(b"")
@@ -168,6 +184,7 @@ def test_one_name_in_two_forms_of_unicode_is_one_class_and_one_person(scans: Sca
     intake = cohort.read_cohort(str(scans.root), RECIPE, r"/([^/]+)/")
     assert intake.cohort.classes == ("Démence", "sain")
     assert set(intake.cohort.subject.tolist()) == {"Müller", "a", "b"}
+    assert any("two forms of Unicode are one each: Démence" in finding.message for finding in intake.findings)
     in_step(intake, scans.root)
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scanwise.cohort import classes, gathering, layouts, pseudonymised_paths, remote, slice_expansion, store
-from scanwise.cohort.listing import Listing, first
+from scanwise.cohort.decoding.slice_names import file_of_scan, split_slice
+from scanwise.cohort.listing import Listing, first, texts
 from scanwise.cohort.store import Store
 from scanwise.errors import DataError
 from scanwise.pooling import join_subjects, rows_alike
@@ -109,11 +110,15 @@ def _cohort(scans: Listing, root: str, mapping: classes.Classes, labels: IntArra
 
 
 def _stand_ins(scans: Listing, pixels: Store) -> StrArray:
-    """(N,) subjects where not all are known: each scan stands for a person, but for those that are certainly of one.
+    """(N,) subjects where not all are known: each file stands for a person, but for those that are certainly of one.
 
     These have identical pixels, or one subject or study of those that are known.
     """
-    names = scans.path if scans.subject is None else np.where(scans.subject == "", scans.path, scans.subject)
+    sliced = [split_slice(scans.root / path)[1] is not None for path in scans.path.tolist()]
+    files = zip(scans.path.tolist(), sliced, strict=True)
+    names = texts(file_of_scan(path) if is_slice else path for path, is_slice in files)
+    if scans.subject is not None:
+        names = np.where(scans.subject == "", names, scans.subject)
     same = [rows_alike(values) for values in (pixels.digest, scans.study) if values is not None]
     return join_subjects(names, np.concatenate(same))
 
@@ -125,13 +130,13 @@ def _findings(
     if not cohort.subjects_known and scans.subject is not None:
         message = (
             f"{int((scans.subject == '').sum())} of {len(scans)} scans have no PatientID in their headers, so no "
-            "subject is known: each scan counts as its own person, and leakage between the sides cannot be excluded. "
+            "subject is known: each file counts as its own person, and leakage between the sides cannot be excluded. "
             "Name the subjects with --subject (a column, a CSV of path,subject, or a pattern over the path)."
         )
         findings.append(Finding("cohort.subjects", "warning", message))
     elif not cohort.subjects_known:
         message = (
-            "No subject is known: each scan counts as its own person, and leakage between the sides cannot be excluded. "
+            "No subject is known: each file counts as its own person, and leakage between the sides cannot be excluded. "
             "Name the subjects with --subject (a column, a CSV of path,subject, or a pattern over the path)."
         )
         findings.append(Finding("cohort.subjects", "warning", message))

@@ -208,13 +208,21 @@ def test_class_folders_that_give_no_scan_are_named(scans: Scans) -> None:
     (scans.root / "elsewhere").symlink_to(scans.root / "cancer")
     (scans.root / "only system").mkdir()
     (scans.root / "only system" / "Thumbs.db").write_bytes(b"x")
+    (scans.root / "@eaDir").mkdir()
     found = layouts.discover_scans(scans.root)
     assert set(found.label.tolist()) == set(CLASSES)
     (remark,) = found.remarks
     assert "empty (an empty folder)" in remark
     assert "elsewhere (a link to a folder" in remark
     assert "only system (none of its files is a scan)" in remark
-    assert {path for path, _ in found.unused} == {"empty", "elsewhere", "only system", "only system/Thumbs.db"}
+    assert "@eaDir" not in remark
+    assert {path for path, _ in found.unused} == {
+        "empty",
+        "elsewhere",
+        "only system",
+        "only system/Thumbs.db",
+        "@eaDir",
+    }
 
 
 def test_a_class_that_is_empty_on_one_side_is_named(scans: Scans) -> None:

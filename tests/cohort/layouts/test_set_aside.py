@@ -21,7 +21,7 @@ def test_a_picture_made_of_another_one_beside_it_is_set_aside(scans: Scans, made
     root = scans.add("benign/a.png", f"benign/{made}", "malignant/b.png")
     found = layouts.discover_scans(root)
     assert found.path.tolist() == ["benign/a.png", "malignant/b.png"]
-    assert "made of a.png beside it" in dict(found.unused)[f"benign/{made}"]
+    assert "made of a.png, which is beside it" in dict(found.unused)[f"benign/{made}"]
 
 
 def test_the_names_of_a_public_set_of_ultrasound(scans: Scans) -> None:

@@ -91,11 +91,16 @@ def describe_patient_folders(scans: Listing) -> str:
 
 def _with_clean_names(listing: Listing) -> Listing:
     """The listing with one spelling of each label, subject and group."""
+    labels = listing.label.tolist()
+    composed = list(map(compose, labels))
+    again = sorted({new for old, new in set(zip(labels, composed, strict=True)) if old != new} & set(labels))
+    remark = f"Labels that are written in two forms of Unicode are one each: {first(again)}." if again else ""
     return replace(
         listing,
-        label=texts(map(compose, listing.label.tolist())),
+        label=texts(composed),
         subject=None if listing.subject is None else texts(clean_subjects(listing.subject.tolist())),
         groups={compose(name): texts(clean_values(values.tolist())) for name, values in listing.groups.items()},
+        remarks=(*listing.remarks, remark) if remark else listing.remarks,
     )
 
 

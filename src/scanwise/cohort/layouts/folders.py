@@ -14,6 +14,7 @@ from scanwise.cohort.listing import Listing, first, texts
 from scanwise.errors import DataError
 
 _DERIVED_FOLDER = "in a folder of masks or previews beside one of scans"
+_DERIVED_FILE = "a mask or preview by its name"
 
 
 def descend(root: Path) -> Path:
@@ -108,12 +109,16 @@ def _without_scans(root: Path, roles: FolderRoles, used: Sequence[str], faults: 
     """Class folders, and links in their place, that give no scan, each with the reason."""
     depth = roles.classes + 1
     full = {"/".join(path.split("/")[:depth]) for path in used}
-    links = [path for path in faults if path.count("/") == roles.classes and (root / path).is_dir()]
+    links = [path for path in faults if path.count("/") == roles.classes and _is_linked_folder(root / path)]
     barren: dict[str, str] = {}
     for folder in sorted({*map(_printable, roles.folders), *links} - full):
         there = any(path.startswith(f"{folder}/") for path in faults)
         barren[folder] = faults.get(folder) or ("none of its files is a scan" if there else "an empty folder")
     return barren
+
+
+def _is_linked_folder(path: Path) -> bool:
+    return path.is_symlink() and path.is_dir()
 
 
 def walk(root: Path) -> Iterator[tuple[str, str]]:
@@ -146,9 +151,7 @@ def walk(root: Path) -> Iterator[tuple[str, str]]:
         for entry in files:
             fault = _fault(entry) or reason
             if not fault and entry.name in made_of:
-                fault = (
-                    f"made of {_printable(made_of[entry.name])} beside it, by its name (a mask, preview or the like)"
-                )
+                fault = f"{_DERIVED_FILE}: made of {_printable(made_of[entry.name])}, which is beside it"
             yield _printable(folder + entry.name), fault
 
 
