@@ -160,7 +160,7 @@ def join_patients(
         remarks=(*listing.remarks, *patients.table.remarks, *_remarks(patients, matches, best)),
     )
     if label is not None:
-        joined = replace(joined, label=texts(label[name] for name in names))
+        joined = replace(joined, label=texts(label[name] for name in names), labels_from="patient table")
     return _with_subjects(_with_columns(joined, patients, names, subject), patients, names, subject, best, conceal)
 
 

@@ -22,7 +22,7 @@ class Data(Section):
     """Scans that are not square: stretch them, or pad them with black (volumes and DICOM by millimetres, not pixels)."""
     label: str = ""
     """Column of a manifest, or of a BIDS tree's participants.tsv, that holds the class (default: `label`, or in a BIDS tree
-    the one column with a usual name for it)."""
+    the one column with a usual name for it); `folder 2` where the second level of folders holds the classes."""
     patients: str = ""
     """Table with one row a person, joined to the scans: labels, groups and, where nothing else names them, subjects."""
     id: str = ""

@@ -199,6 +199,12 @@ def test_folders_of_one_subject_each_are_refused_and_other_classes_are_not(scans
     assert len(cohort.read_cohort(str(scans.root), recipe, r"([a-z]+)-\d").cohort.classes) == 5
 
 
+def test_what_looks_like_people_may_be_chosen_as_classes(scans: Scans) -> None:
+    nested(scans, ["p1", "p2", "p3"], each=3)
+    recipe = Recipe.model_validate({"name": "a", "data": {"size": 16, "label": "folder 1"}})
+    assert cohort.read_cohort(str(scans.root), recipe).cohort.classes == ("p1", "p2", "p3")
+
+
 # --- class folders without scans ---
 
 

@@ -194,8 +194,8 @@ class _Search:
             return ""
         raise DataError(
             f"The folders {first(names)} in {self.root} hold the same folders, {first(lower)}, so it is not clear which are the "
-            f"classes. If the classes are {first(lower)}, and {first(names)} are sites or sides: --set data.label='folder 2'. If "
-            f"the classes are {first(names)}: --set data.label='folder 1'. Sides may also be renamed to train and test."
+            f"classes. If the classes are {first(lower)}, and {first(names)} are sites or sides: --label 'folder 2'. If "
+            f"the classes are {first(names)}: --label 'folder 1'. Sides may also be renamed to train and test."
         )
 
 
@@ -265,7 +265,7 @@ def describe_people(names: Collection[str], *, sure: bool) -> str:
     return (
         f"The {count_of(len(names), 'folder')} look like patients and not like classes: {reason}. Join a table of the patients "
         "(--patients TABLE --id COLUMN --label COLUMN); or let `scanwise cohort DATA --out scans.csv` list the scans with a column "
-        "label to fill in, for --data scans.csv."
+        "label to fill in, for --data scans.csv. Are they classes? --label 'folder 1'."
     )
 
 

@@ -93,7 +93,7 @@ def classes(root: Path, label: str = "") -> Listing:
         groups={} if roles.sites is None else {roles.site_name: columns[3]},
         unused=(*unused, *((name, why) for name, why in barren.items() if name not in dict(unused))),
         remarks=tuple(remarks),
-        labels_from="folders",
+        labels_from="" if label.startswith("folder ") else "folders",  # what a user has chosen is not doubted
     )
 
 
