@@ -79,7 +79,8 @@ def test_only_what_was_asked_for() -> None:
     leaked = {
         metric.name for metric in measure_predictions(given, subjects=given.subjects, draws=100, accuracy_only=True)
     }
-    assert leaked == {"accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "auroc", "precision", "recall", "f1"}
+    averages = {f"{mean}_{name}" for mean in ("macro", "weighted") for name in ("precision", "specificity", "f1")}
+    assert leaked == {"accuracy", "balanced_accuracy", "auroc", "precision", "recall", "f1", "specificity", *averages}
     without = replace(given, sets=None)
     assert not {"coverage", "abstain_share"} & {
         m.name for m in measure_predictions(without, subjects=given.subjects, draws=100)

@@ -47,7 +47,7 @@ OBSCURE = re.compile(
     re.IGNORECASE,
 )
 REFUSED = re.compile(
-    r"\b(told|dealt|unsaid|whoever|whom|who is who|learnt scans?|trivial rivals?|rivals|look-?alikes?|promis(?:e|es|ed)|once in forty|"
+    r"\b(told(?! apart)|dealt|unsaid|whoever|whom|who is who|learnt scans?|trivial rivals?|rivals|look-?alikes?|promis(?:e|es|ed)|once in forty|"
     r"somebody|nobody|cut at|must look|a person must|deviations apart|strangers?|hangs? on|good to know|needs a look|"
     r"right and wrong|no answer|doubts?|what is not anatomy|is of no use|lives? on)\b",
     re.IGNORECASE,

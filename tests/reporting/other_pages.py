@@ -88,7 +88,7 @@ def judged_elsewhere(make: Make, folder: Path) -> Path:
     ]
     found = [Finding("external.few", "warning", "Only few."), Finding("external.copies", "note", "None is a copy.")]
     return _written(
-        external_page.build_external_page("elsewhere", said, said, measured, drift, learnt, transport, found, 0.1),
+        external_page.build_external_page("elsewhere", said, measured, measured, drift, learnt, transport, found, 0.1),
         folder,
     )
 

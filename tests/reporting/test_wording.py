@@ -19,7 +19,10 @@ def metric(name: str, value: float, low: float, high: float, count: int) -> Metr
         (metric("accuracy", 0.525, 0.36, 0.685, 40), "53 % (36–69), 40 subjects"),
         (metric("accuracy", 1.0, 0.9, 1.0, 1), "100 % (90–100), 1 subject"),
         (metric("auroc", 0.7777, 0.6912, 0.85, 200), "0.778 (0.691–0.850), 200 subjects"),
-        (metric("accuracy", 0.5, math.nan, math.nan, 6400), "50.0 %, 6,400 subjects"),
+        (
+            metric("accuracy", 0.5, math.nan, math.nan, 6400),
+            "50.0 % (no interval: too few people, or all alike), 6,400 subjects",
+        ),
         (metric("matthews", -0.05, -0.1, 0.2, 40), "−0.05 (−0.10 to 0.20), 40 subjects"),
         (metric("unheard_of", 0.5, 0.4, 0.6, 40), "0.50 (0.40–0.60), 40 subjects"),
     ],
@@ -34,7 +37,7 @@ def test_metric_in_full(given: Metric, want: str) -> None:
         (0.05, -0.031, 0.13, 200, "+5.0 points (−3.1 to +13.0)"),
         (-0.25, -0.4, -0.1, 40, "−25 points (−40 to −10)"),
         (0.0, -0.001, 0.001, 40, "0 points (0 to 0)"),
-        (0.01, math.nan, math.nan, 40, "+1 point"),
+        (0.01, math.nan, math.nan, 40, "+1 point (no interval: too few people, or all alike)"),
     ],
 )
 def test_lead(value: float, low: float, high: float, count: int, want: str) -> None:

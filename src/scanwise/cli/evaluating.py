@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from scanwise.cli.options import hiding, reading, running
-from scanwise.cli.printing import console, make_table, percent, print_notes, progress, talk
+from scanwise.cli.printing import console, make_table, print_notes, progress, talk
 from scanwise.run import layout, refuse_foreign
 
 SHOWN = ("accuracy", "balanced_accuracy", "auroc", "coverage")
@@ -43,6 +43,7 @@ def evaluate(
     talk()
     refuse_foreign(out or run / layout.EXTERNAL, layout.EXTERNAL_PAGE, "external validation")
     from scanwise.pipeline.commands import external_validation
+    from scanwise.reporting.wording import term, with_interval
 
     result = external_validation.validate_externally(
         run, data=data, subject=subject, settings=described, draws=draws, device=device, threads=threads,
@@ -50,10 +51,10 @@ def evaluate(
     )  # fmt: skip
     page = external_validation.write_external_validation(result, out or run / layout.EXTERNAL)
     print_notes(f.message for f in result.findings if f.severity != "note")
-    table = make_table(f"By {result.main.unit}, on {len(result.main)}", ["", "value", "95 % interval"])
+    table = make_table(f"By {result.main.unit}, on {len(result.main)}", ["", "value (with interval)"])
     for m in result.metrics:
         if m.unit == result.main.unit and not m.group and m.name in SHOWN:
-            table.add_row(m.name.replace("_", " "), percent(m.value), percent(m.low, m.high))
+            table.add_row(term(m.name).title, with_interval(m))
     console().print(table)
     click.echo(f"page: {click.style(str(page), bold=True)}")
 
@@ -73,20 +74,17 @@ def compare(runs: tuple[Path, ...], out: Path, draws: int, seed: int) -> None:
     talk()
     refuse_foreign(out, layout.COMPARISON, "comparison")
     from scanwise.pipeline.commands import comparison as comparison_command
+    from scanwise.reporting.wording import with_interval
 
     comparison = comparison_command.compare_runs(runs, draws=draws, seed=seed)
     page = comparison_command.write_comparison(comparison, out)
     for note in comparison.notes:
         click.secho(f"note: {note}", fg="yellow", err=True)
-    table = make_table(
-        f"Accuracy by {comparison.unit}", ["system", "accuracy, %", "95 % interval", "place", "range of places"]
-    )
+    table = make_table(f"By {comparison.unit}", ["system", "accuracy (with interval)", "place", "range of places"])
     values = {m.model: m for m in comparison.metrics if m.name == "accuracy"}
     for rank in (entry for entry in comparison.ranks if entry.metric == "accuracy"):
         m = values[rank.name]
-        table.add_row(
-            rank.name, percent(m.value), percent(m.low, m.high), f"{rank.rank:g}", f"{rank.low:g} to {rank.high:g}"
-        )
+        table.add_row(rank.name, with_interval(m), f"{rank.rank:g}", f"{rank.low:g} to {rank.high:g}")
     console().print(table)
     for entry in comparison.discordances:
         click.echo(
@@ -144,7 +142,7 @@ def fold(
 
     talk(logging.INFO if is_writer() else logging.ERROR)  # torchrun may have started several
     from scanwise.pipeline.commands import cross_validation
-    from scanwise.reporting.wording import model_title
+    from scanwise.reporting.wording import model_title, term, with_interval
 
     result = cross_validation.cross_validate(
         recipe, data=data, out=out, folds=folds, subject=subject, settings=(*described, *settings), criterion=criterion, resume=resume,
@@ -156,14 +154,17 @@ def fold(
         return
     units = {m.unit for m in result.metrics}
     unit = "subject" if "subject" in units else "scan"
-    table = make_table(f"By {unit} (with interval, given the networks that were fitted)", ["fold", "chosen", *SHOWN])
+    table = make_table(
+        f"By {unit} (with interval, given the networks that were fitted)",
+        ["fold", "chosen", *(term(name).title for name in SHOWN)],
+    )
     chosen = {entry.fold: entry.candidate for entry in result.choices if entry.chosen}
     if result.combination == "average":
         chosen = dict.fromkeys(chosen, f"mean of {len(result.candidates)}")
     for number in [*sorted(chosen), -1]:
         key = ("network", number, unit, "")
         here = {m.name: m for m in result.metrics if (m.model, m.fold, m.unit, m.group) == key}
-        cells = [f"{percent(here[n].value)} ({percent(here[n].low, here[n].high)})" if n in here else "" for n in SHOWN]
+        cells = [with_interval(here[n]) if n in here else "not measured" for n in SHOWN]
         table.add_row("all" if number < 0 else str(number), chosen.get(number, ""), *cells)
     console().print(table)
     for m in (m for m in result.metrics if (m.name, m.unit) == ("auroc difference", unit)):

@@ -99,8 +99,9 @@ def _columns(metrics: "list[Metric]") -> dict[tuple[str, int], int]:
 
 
 def _cell(metrics: "list[Metric]", model: str, column: tuple[str, int]) -> str:
+    from scanwise.reporting.wording import with_interval
+
     for m in metrics:
         if (m.model, m.protocol, m.fold) == (model, *column):
-            interval = f" ({100 * m.low:.1f}–{100 * m.high:.1f})" if m.low == m.low else ""  # NaN: there is none
-            return f"{100 * m.value:.1f} %{interval}"
+            return with_interval(m)
     return ""

@@ -86,7 +86,11 @@ def measure_predictions(
         count = estimand.count(sample)
         metrics.append(Metric(estimand.spec.name, value, low, high, predictions.unit, count, group))
         if estimand.spec.name == ECE:
-            metrics[-1:] = _calibration_errors(metrics[-1], sample, draws, confidence)
+            metrics[-1:] = [
+                m
+                for m in _calibration_errors(metrics[-1], sample, draws, confidence)
+                if names is None or m.name in names
+            ]
     return metrics
 
 
@@ -275,7 +279,9 @@ def _other_estimands(predictions: Predictions, by_class: bool, ratings: Sequence
     if predictions.sets is not None:
         estimands += [_mean_estimand(name, _set_statistic(name), count) for name in SET_METRICS]
         classes = range(count) if by_class else ()
-        estimands += [_mean_estimand("coverage", _set_statistic("coverage", c), count, c) for c in classes]
+        estimands += [
+            _mean_estimand(name, _set_statistic(name, c), count, c) for c in classes for name in SET_METRICS[:2]
+        ]
     if predictions.ood_flag is not None:
         estimands.append(_mean_estimand(FLAG_SHARE, _flag_statistic, count))
     if ratings is not None:

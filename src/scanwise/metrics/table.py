@@ -76,6 +76,7 @@ _OVERALL = (
         function=metric_of_classes(precision_from_confusion, weighted=False),
         percent=True,
         compared=False,
+        leaky_protocol=True,
     ),
     MetricSpec(
         name="weighted_precision",
@@ -84,6 +85,7 @@ _OVERALL = (
         function=metric_of_classes(precision_from_confusion, weighted=True),
         percent=True,
         compared=False,
+        leaky_protocol=True,
     ),
     MetricSpec(
         name="macro_specificity",
@@ -92,6 +94,7 @@ _OVERALL = (
         function=metric_of_classes(specificity_from_confusion, weighted=False),
         percent=True,
         compared=False,
+        leaky_protocol=True,
     ),
     MetricSpec(
         name="weighted_specificity",
@@ -100,6 +103,7 @@ _OVERALL = (
         function=metric_of_classes(specificity_from_confusion, weighted=True),
         percent=True,
         compared=False,
+        leaky_protocol=True,
     ),
     MetricSpec(
         name="average_precision",
@@ -159,7 +163,8 @@ _OVERALL = (
     MetricSpec(
         name="brier",
         title="Brier score",
-        meaning="squared difference between the probabilities and the true class; lower is better",
+        meaning="squared difference between probabilities and truth: of two classes that of one (0 to 1), of more the sum "
+        "over classes (0 to 2); lower is better",
         function=metric_of_rows(brier_distances),
         largest=lambda num_classes: 1.0 if num_classes == 2 else 2.0,
         bounds=(0.0, np.inf),
@@ -208,6 +213,7 @@ _OF_CLASSES = (
         meaning="of those truly of another class, the share that was not predicted as this one",
         function=ConfusionMetric(specificity_from_confusion),
         percent=True,
+        leaky_protocol=True,
     ),
 )
 
@@ -270,17 +276,20 @@ _OTHER = (
         title="Empty sets",
         meaning="the share of cases whose prediction set names no class",
         higher_is_better=False,
+        percent=True,
     ),
     MetricSpec(
         name="singleton_share",
         title="Sets of one class",
         meaning="the share of cases whose prediction set names exactly one class",
+        percent=True,
     ),
     MetricSpec(
         name="abstain_share",
         title="Abstained",
         meaning="the share of cases that a person should review",
         higher_is_better=False,
+        percent=True,
     ),
     MetricSpec(
         name="ood_flag_share",

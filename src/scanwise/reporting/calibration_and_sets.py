@@ -1,11 +1,11 @@
 """Calibration and prediction sets: confidence before and after the temperature, and coverage with its guarantee."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scanwise import evaluation, metrics
+from scanwise import evaluation
 from scanwise.arrays import softmax
 from scanwise.records import BoolArray, IntArray, Metric, Predictions, Unit
 from scanwise.reporting import figures
@@ -20,10 +20,22 @@ from scanwise.reporting.components import (
 )
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.sections import true_labels
-from scanwise.reporting.wording import SPACE, counted, fixed, in_full, listed, percent, printable, term, with_interval
+from scanwise.reporting.wording import (
+    SPACE,
+    counted,
+    fixed,
+    in_full,
+    listed,
+    percent,
+    printable,
+    range_of,
+    term,
+    value_of,
+    with_interval,
+)
 from scanwise.run import layout
 
-CALIBRATION_METRICS = {name: metrics.METRICS[name] for name in ("ece", "nll", "brier")}
+CALIBRATION_METRICS = ("ece", "calibrated_ece", "nll", "brier")
 GUARANTEED_TO = {
     "new scan": "a new scan",
     "new subject": "a new person, all scans taken together",
@@ -32,33 +44,71 @@ GUARANTEED_TO = {
 }
 
 
-def build_calibration(contents: RunData) -> tuple[list[ReportFigure], list[ReportTable], list[str]]:
+def build_calibration(contents: RunData) -> tuple[list[ReportFigure], list[ReportTable], list[str], str]:
     """Calibration before and after the temperature: confidence beside accuracy."""
     predictions, logits = contents.predictions["honest", "scan"], contents.raw_logits()
-    both = {"after calibration": (predictions.probs, true_labels(predictions))}
+    both = {"after calibration": predictions}
     if logits:
         raw = np.concatenate([softmax(part.logits).mean(axis=1) for part in logits])
-        both = {"before": (raw, np.concatenate([part.labels for part in logits])), **both}
+        names, labels, subjects = (
+            np.concatenate([getattr(part, name) for part in logits]) for name in ("scans", "labels", "subjects")
+        )
+        plain = replace(predictions, scans=names, subjects=subjects, probs=raw, labels=labels)
+        both = {"before": plain, **both}
     figure = figures.draw_reliability(
-        "reliability", {name: evaluation.reliability_bins(*pair, 10) for name, pair in both.items()}
+        "reliability",
+        {name: evaluation.reliability_bins(part.probs, true_labels(part), 10) for name, part in both.items()},
     )
-    rows = []
-    for name, measure in CALIBRATION_METRICS.items():
-        cells = [
-            in_full(contents.numbers.find(name, "honest", "scan") or _plain(name, measure(*pair), len(pair[1])))
-            if when != "before"
-            else with_interval(_plain(name, measure(*pair), len(pair[1])))
-            for when, pair in both.items()
-        ]
-        rows.append((term(name).title, *cells))
+    figures_of = {when: _calibration_figures(contents, part, when) for when, part in both.items()}
+    rows, notes = [], []
+    for name in CALIBRATION_METRICS:
+        values = [part.get(name) for part in figures_of.values()]
+        if any(values):
+            rows.append((term(name).title, *(with_interval(m) if m else "–" for m in values)))
+            notes.append(term(name).meaning)
     columns = ("Measure", *(name.capitalize() for name in both))
-    table = ReportTable("By scan, on the test set", columns, tuple(rows), layout.METRICS)
+    title = f"By scan, on the test set of {counted(len(predictions), 'scan')}"
+    table = ReportTable(title, columns, tuple(rows), layout.METRICS, tuple(notes))
     caption = "On the dotted line, confidence equals accuracy; below it the network is overconfident."
-    return [embed_svg(figure, caption)], [table], _temperatures(contents)
+    after = figures_of["after calibration"]
+    verdict = describe_calibration_error(after.get("ece"), after.get("calibrated_ece"))
+    return [embed_svg(figure, caption)], [table], _temperatures(contents), verdict
 
 
-def _plain(name: str, value: metrics.MetricValue, count: int) -> Metric:
-    return Metric(name, float(value), float("nan"), float("nan"), "scan", count)
+def _calibration_figures(contents: RunData, predictions: Predictions, when: str) -> dict[str, Metric]:
+    """The measures of calibration by name: those of the run, or of the network's own probabilities, measured here."""
+    if when != "before":
+        stored = {name: contents.numbers.find(name, "honest", "scan") for name in CALIBRATION_METRICS}
+        return {name: metric for name, metric in stored.items() if metric}
+    section = contents.recipe.evaluation
+    measured = evaluation.measure_predictions(
+        replace(predictions, sets=None, ood_flag=None, groups={}),
+        subjects=predictions.subjects,
+        names=CALIBRATION_METRICS,
+        by_class=False,
+        draws=section.draws,
+        confidence=section.confidence,
+        seed=contents.recipe.seed,
+    )
+    return {metric.name: metric for metric in measured}
+
+
+def describe_calibration_error(error: Metric | None, expected: Metric | None) -> str:
+    """Whether the calibration error is more than a calibrated network shows by chance; empty where it was not measured."""
+    if error is None or expected is None:
+        return ""
+    range_of_chance = (
+        f"{value_of(expected)} ({range_of(expected)}) by chance alone, on these {counted(error.count, error.unit)}"
+    )
+    if error.low <= 0:
+        return (
+            f"A calibration error of {value_of(error)} is no sign of miscalibration: a perfectly calibrated network would "
+            f"show {range_of_chance}."
+        )
+    return (
+        f"The confidence is off: a calibration error of {value_of(error)}, where a perfectly calibrated network would show "
+        f"{range_of_chance}."
+    )
 
 
 def _temperatures(contents: RunData) -> list[str]:
@@ -122,7 +172,7 @@ def _sets(contents: RunData, unit: Unit, predictions: Predictions, named: BoolAr
         ]
         kept_rows = [0, *(1 + row for row in pick_classes(counts[1:], held))]
         table = shorten_table(table, kept_rows, describe_pick(len(predictions.classes), "with the lowest coverage"))
-    outcome, kept = _outcome(contents, float((size == 1).mean()), len(predictions), unit)
+    outcome, kept = _outcome(contents, unit)
     return PredictionSetSection(
         unit,
         describe_guarantee(contents, unit),
@@ -162,10 +212,11 @@ def _target(contents: RunData) -> str:
     return f"{fixed(100 * (1 - contents.recipe.conformal.alpha), 1).removesuffix('.0')}{SPACE}%"
 
 
-def _outcome(contents: RunData, single: float, count: int, unit: str) -> tuple[str, bool]:
+def _outcome(contents: RunData, unit: str) -> tuple[str, bool]:
     """Measured beside guaranteed coverage, and whether the interval is compatible with the guarantee."""
     coverage = contents.numbers.find("coverage", "honest", unit)
-    alone = f"{percent(single, count)} of the sets name exactly one class."
+    single = contents.numbers.find("singleton_share", "honest", unit)
+    alone = f"Sets that name exactly one class: {with_interval(single)}." if single else ""
     if coverage is None:
         return alone, True
     kept = not coverage.high < 1 - contents.recipe.conformal.alpha

@@ -8,7 +8,7 @@ from scanwise.records import Metric
 from scanwise.reporting import curves, figures
 from scanwise.reporting.components import ReportTable, embed_svg
 from scanwise.reporting.page import render_page
-from scanwise.reporting.wording import counted, fixed, lead, percent, printable, term, with_interval
+from scanwise.reporting.wording import NO_INTERVAL, counted, fixed, lead, percent, printable, term, with_interval
 from scanwise.run import layout
 
 SHARES = ("accuracy", "balanced_accuracy", "macro_f1")
@@ -45,7 +45,7 @@ def build_comparison_page(
         "comparison.html.jinja",
         {
             "scanwise": metadata.version("scanwise"),
-            "answer": _answer(ranks, discordances, unit),
+            "answer": _answer(ranks, discordances, metrics, differences, unit),
             "notes": [printable(note) for note in notes],
             "drawings": _drawings(metrics, differences),
             "tables": tables,
@@ -54,21 +54,38 @@ def build_comparison_page(
     )
 
 
-def _answer(ranks: Sequence[comparison.RankInterval], discordances: Sequence[comparison.McNemarTest], unit: str) -> str:
-    """The result in a sentence or two, no surer than the numbers."""
-    places = [rank for rank in ranks if rank.metric == "accuracy"]
-    first, second = places[0], places[1]
-    if first.value == second.value:
-        return (
-            f"{printable(first.name)} and {printable(second.name)} are equally accurate ({percent(first.value, 100)})."
-        )
+def _answer(
+    ranks: Sequence[comparison.RankInterval],
+    discordances: Sequence[comparison.McNemarTest],
+    metrics: Sequence[Metric],
+    differences: Sequence[Metric],
+    unit: str,
+) -> str:
+    """The result in a sentence or two, no surer than the numbers: a lead is one where test and interval both show it."""
+    first, second = [rank for rank in ranks if rank.metric == "accuracy"][:2]
     pair = next(test for test in discordances if {test.first, test.second} == {first.name, second.name})
-    sure = "The lead is significant" if pair.adjusted < 0.05 else "The lead may be due to chance"
+    values = {m.model: m for m in metrics if m.name == "accuracy"}
+    names = f"{pair.first} − {pair.second}"
+    gap = next((m for m in differences if m.name == "accuracy difference" and m.model == names), None)
+    apart = gap is not None and (gap.low > 0 or gap.high < 0)
     many = " after allowing for how many pairs there are" if len(discordances) > 1 else ""
+    evidence = [f"McNemar, p {_p(pair.adjusted)}{many}"]
+    if gap:
+        evidence.append(f"{printable(gap.model)}: {lead(gap)}")
+    tested = counted(values[first.name].count, unit)
+    reached = [f"{printable(rank.name)} {with_interval(values[rank.name])}" for rank in (first, second)]
+    if pair.adjusted < 0.05 and apart:
+        return (
+            f"{printable(first.name)} is right more often than {printable(second.name)} on {tested}: accuracy "
+            f"{reached[0]} and {reached[1]} ({'; '.join(evidence)}). It comes first in {percent(first.best, 0)} of draws of "
+            "the people tested."
+        )
+    disagree = ""
+    if (pair.adjusted < 0.05) != apart:
+        disagree = " Test and interval disagree, which happens where a difference is at the edge of what can be seen."
     return (
-        f"{printable(first.name)} is right most often: {percent(first.value, 100)} by {unit}, before {printable(second.name)} "
-        f"with {percent(second.value, 100)}. {sure} (McNemar, p {_p(pair.adjusted)}{many}); it comes first in "
-        f"{percent(first.best, 0)} of draws of the people tested."
+        f"{printable(first.name)} and {printable(second.name)} cannot be told apart on {tested}: accuracy {reached[0]} and "
+        f"{reached[1]} ({'; '.join(evidence)}).{disagree}"
     )
 
 
@@ -107,8 +124,8 @@ def _differences(differences: Sequence[Metric], unit: str) -> ReportTable:
 def _gap(metric: Metric) -> str:
     if term(metric.name.removesuffix(" difference")).percent:
         return lead(metric)
-    ends = f" ({fixed(metric.low, 3)} to {fixed(metric.high, 3)})" if metric.low == metric.low else ""
-    return f"{fixed(metric.value, 3)}{ends}"
+    ends = f"{fixed(metric.low, 3)} to {fixed(metric.high, 3)}" if metric.low == metric.low else NO_INTERVAL
+    return f"{fixed(metric.value, 3)} ({ends})"
 
 
 def _mcnemar(discordances: Sequence[comparison.McNemarTest], unit: str) -> ReportTable:

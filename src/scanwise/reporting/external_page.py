@@ -4,16 +4,15 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
-import numpy as np
-
-from scanwise import evaluation, metrics
+from scanwise import evaluation
 from scanwise.evaluation.sample import require_labels
 from scanwise.records import Finding, Metric, Predictions
 from scanwise.reporting import curves, figures, tables
+from scanwise.reporting.class_table import CLASS_METRICS, class_cells, shorten_by_f1
 from scanwise.reporting.components import CLASSES_SHOWN, ReportFigure, ReportTable, embed_svg, shorten_table
 from scanwise.reporting.groups import build_breakdown_tables, build_operating_point_table
 from scanwise.reporting.page import render_page
-from scanwise.reporting.sections import build_roc_curves, shorten_by_f1
+from scanwise.reporting.sections import build_roc_curves
 from scanwise.reporting.wording import (
     SPACE,
     between,
@@ -30,7 +29,7 @@ from scanwise.run import layout
 
 SIDE_BY_SIDE = (
     "accuracy", "balanced_accuracy", "macro_f1", "auroc", "average_precision", "matthews", "kappa", "quadratic_kappa",
-    "stage_error", "cdr_error", "nll", "brier", "ece", "coverage", "mean_set_size",
+    "stage_error", "cdr_error", "nll", "brier", "ece", "calibrated_ece", "coverage", "mean_set_size",
 )  # fmt: skip
 CALIBRATION_LINES = {
     "calibration_in_the_large": "Calibration in the large (0 is ideal; below, the class is predicted too often)",
@@ -42,7 +41,7 @@ Rows = Sequence[Mapping[str, Any]]
 def build_external_page(
     source: str,
     predictions: Predictions,
-    before: Predictions,
+    own: Sequence[Metric],
     measured: Sequence[Metric],
     drift: Rows,
     recalibration: Rows,
@@ -55,7 +54,7 @@ def build_external_page(
     Args:
         source: where the other people are from.
         predictions: the answers for them, with labels, by subject where known.
-        before: the run's own test answers, in the same unit.
+        own: metrics of the run's own test set, in the same unit.
         measured: metrics of the other people.
         drift: rows of `evaluation.shift.drift`.
         recalibration: rows of a learning curve over n local subjects.
@@ -64,7 +63,7 @@ def build_external_page(
         alpha: allowed miscoverage of the sets, or None where there are none.
     """
     own_unit = [m for m in measured if m.unit == predictions.unit]
-    report_tables = [_side_by_side(own_unit, before), _per_class(predictions), _drift(drift)]
+    report_tables = [_side_by_side(own_unit, own), _per_class(predictions, own_unit), _drift(drift)]
     if lines := _lines(own_unit):
         report_tables.append(lines)
     if recalibration:
@@ -77,7 +76,7 @@ def build_external_page(
         {
             "scanwise": metadata.version("scanwise"),
             "source": printable(without_secrets(source)),
-            "answer": _answer(own_unit, before, alpha),
+            "answer": _answer(own_unit, own, alpha),
             "alarms": [printable(f.message) for f in findings if f.severity != "note"],
             "notes": [printable(f.message) for f in findings if f.severity == "note"],
             "drawings": _drawings(predictions),
@@ -91,14 +90,16 @@ def _find(measured: Sequence[Metric], name: str) -> Metric | None:
     return next((m for m in measured if m.name == name and not m.group), None)
 
 
-def _answer(measured: Sequence[Metric], before: Predictions, alpha: float | None) -> list[str]:
+def _answer(measured: Sequence[Metric], own: Sequence[Metric], alpha: float | None) -> list[str]:
     """Performance here beside that on the run's own test set, and whether the coverage guarantee held."""
     sentences = []
     accuracy, coverage = _find(measured, "accuracy"), _find(measured, "coverage")
-    if accuracy:
-        own = percent(float(metrics.METRICS["accuracy"](before.probs, require_labels(before))), len(before))
-        there = counted(len(before), before.unit)
-        sentences.append(f"Accuracy {in_full(accuracy)}; on the {there} of its own test set it was {own}.")
+    there = _find(own, "accuracy")
+    if accuracy and there:
+        tested = counted(there.count, there.unit)
+        sentences.append(
+            f"Accuracy {in_full(accuracy)}; on the {tested} of its own test set it was {with_interval(there)}."
+        )
     if coverage and alpha is not None:
         kept = (
             "The interval is compatible with that."
@@ -112,22 +113,14 @@ def _answer(measured: Sequence[Metric], before: Predictions, alpha: float | None
     return sentences
 
 
-def _side_by_side(measured: Sequence[Metric], before: Predictions) -> ReportTable:
+def _side_by_side(measured: Sequence[Metric], own: Sequence[Metric]) -> ReportTable:
     rows, notes = [], []
     for name in SIDE_BY_SIDE:
         metric = _find(measured, name)
         if metric is None:
             continue
-        own = "–"
-        if name in metrics.METRICS:
-            value = float(metrics.METRICS[name](before.probs, require_labels(before)))
-            nan = float("nan")
-            own = with_interval(Metric(name, value, nan, nan, before.unit, len(before)))
-        elif name == "coverage" and before.sets is not None:
-            own = percent(float(before.sets[np.arange(len(before)), require_labels(before)].mean()), len(before))
-        elif name == "mean_set_size" and before.sets is not None:
-            own = fixed(float(before.sets.sum(axis=1).mean()), 2)
-        rows.append((term(name).title, with_interval(metric), own))
+        before = _find(own, name)
+        rows.append((term(name).title, with_interval(metric), with_interval(before) if before else "–"))
         notes.append(term(name).meaning)
     columns = ("Figure", "Here", "On its own test set")
     return ReportTable(
@@ -135,18 +128,13 @@ def _side_by_side(measured: Sequence[Metric], before: Predictions) -> ReportTabl
     )
 
 
-def _per_class(predictions: Predictions) -> ReportTable:
-    rows, notes = [], []
+def _per_class(predictions: Predictions, measured: Sequence[Metric]) -> ReportTable:
+    by_key = {(m.name, m.group): m for m in measured}
     lines = tables.classification_report_rows(predictions)
-    for unit, kind, name, *scores, support in lines:
-        title = {"macro": "Mean of classes", "weighted": "Mean weighted by size"}.get(str(kind), str(name))
-        count = int(str(support))
-        rows.append((printable(title), *(percent(float(str(score)), count) if count else "–" for score in scores)))
-        notes.append(counted(count, str(unit)))
-    columns = ("Class", *(term(m).title for m in ("precision", "recall", "specificity", "f1")))
-    table = ReportTable(
-        "Each class", columns, tuple(rows), layout.table_link(layout.CLASSIFICATION_REPORT), tuple(notes)
-    )
+    rows = tuple(class_cells(row, printable, lambda name, group: by_key.get((name, group))) for row in lines)
+    notes = tuple(counted(int(str(row[-1])), str(row[0])) for row in lines)
+    columns = ("Class", *(term(m).title for m in CLASS_METRICS))
+    table = ReportTable("Each class", columns, rows, layout.table_link(layout.CLASSIFICATION_REPORT), notes)
     return shorten_by_f1(table, lines)
 
 
@@ -216,7 +204,11 @@ def _mean(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return "–"
     text = fixed(float(row["mean"]), 3)
-    return text if row["repeats"] == 1 else f"{text} ({fixed(float(row['low']), 3)} to {fixed(float(row['high']), 3)})"
+    return (
+        f"{text} (nothing is drawn)"
+        if row["repeats"] == 1
+        else f"{text} ({fixed(float(row['low']), 3)} to {fixed(float(row['high']), 3)})"
+    )
 
 
 def _drawings(predictions: Predictions) -> list[ReportFigure]:

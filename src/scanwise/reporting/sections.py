@@ -1,15 +1,17 @@
 """Sections below the first screen, one function each: tables and drawings for the template to place."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
 from scanwise import evaluation, metrics
-from scanwise.csv_files import Row, read_csv
-from scanwise.records import FloatArray, IntArray, Predictions
+from scanwise.csv_files import read_csv
+from scanwise.records import FloatArray, IntArray, Metric, Predictions
 from scanwise.records.columns import is_identifier
 from scanwise.reporting import curves as lines_of
 from scanwise.reporting import figures, tables
+from scanwise.reporting.class_table import CLASS_METRICS, class_cells, shorten_by_f1
 from scanwise.reporting.components import (
     CLASSES_SHOWN,
     ReportFigure,
@@ -30,7 +32,6 @@ from scanwise.reporting.wording import (
     fixed,
     lead,
     model_title,
-    percent,
     printable,
     term,
     with_interval,
@@ -40,7 +41,6 @@ from scanwise.run import layout
 
 ROWS_SHOWN = 20  # of a list that may be long, this many; the file has the rest
 OVERALL_METRICS = (*(name for name, spec in metrics.METRICS.items() if not spec.needs_calibration), "cdr_error")
-CLASS_METRICS = ("precision", "recall", "specificity", "f1")
 
 
 # --- data ---
@@ -217,23 +217,14 @@ def build_performance(contents: RunData, protocol: str) -> tuple[list[ReportFigu
             if unit == contents.unit(protocol):
                 drawings += build_histograms(predictions, titles, name)
         lines = tables.classification_report_rows(predictions)
-        rows = tuple(_report_cells(contents, row, protocol, unit) for row in lines)
+        find = partial(_find_of_class, contents, protocol, unit)
+        rows = tuple(class_cells(row, contents.title, find) for row in lines)
         counts = tuple(counted(int(str(row[-1])), unit) for row in lines)
         columns = ("Class", *(term(m).title for m in CLASS_METRICS))
         title = f"{where}, by {unit}: per class"
         table = ReportTable(title, columns, rows, layout.table_link(layout.CLASSIFICATION_REPORT, protocol), counts)
         report_tables.append(shorten_by_f1(table, lines))
     return drawings, report_tables
-
-
-def shorten_by_f1(table: ReportTable, lines: Sequence[Row]) -> ReportTable:
-    """A table with the rows of `tables.report_rows`, short where classes are many: some of them, and the means."""
-    classes = [float(str(line[-2])) for line in lines if line[1] == "class"], [int(str(line[-1])) for line in lines]
-    count = len(classes[0])
-    if count <= CLASSES_SHOWN:
-        return table
-    rows = [*pick_classes(classes[1][:count], classes[0]), *range(count, len(lines))]
-    return shorten_table(table, rows, describe_pick(count, "with the lowest F1"))
 
 
 def build_roc_curves(predictions: Predictions, titles: Sequence[str]) -> list[figures.RocCurve]:
@@ -287,14 +278,8 @@ def build_histograms(predictions: Predictions, titles: Sequence[str], name: str)
     ]
 
 
-def _report_cells(contents: RunData, row: Row, protocol: str, unit: str) -> tuple[str, ...]:
-    _, kind, name, *scores, support = row
-    total, title = int(str(support)), {"macro": "Mean of classes", "weighted": "Mean weighted by size"}.get(str(kind))
-    cells = []
-    for measure, score in zip(CLASS_METRICS, scores, strict=True):
-        metric = contents.numbers.find(measure, protocol, unit, group=f"class={name}") if kind == "class" else None
-        cells.append(with_interval(metric) if metric else percent(float(str(score)), total))
-    return (title or contents.title(str(name)), *(cells if total else ["–"] * len(cells)))
+def _find_of_class(contents: RunData, protocol: str, unit: str, name: str, group: str) -> Metric | None:
+    return contents.numbers.find(name, protocol, unit, group=group)
 
 
 def true_labels(predictions: Predictions) -> IntArray:

@@ -13,6 +13,7 @@ from scanwise.records import Metric
 SPACE = "\u00a0"  # keeps a number and its unit on one line
 MINUS = "\u2212"
 MANY = 100  # from this many cases on, a percentage has a decimal
+NO_INTERVAL = "no interval: too few people, or all alike"
 FEW = 30  # below this many subjects an interval is too wide to trust its ends
 
 
@@ -103,9 +104,10 @@ def between(low: str, high: str) -> str:
 
 
 def with_interval(metric: Metric) -> str:
-    """The value and its interval: "72.4 % (65.1–79.0)"."""
-    interval = range_of(metric)
-    return value_of(metric) + (f" ({interval})" if interval else "")
+    """The value and its interval: "72.4 % (65.1–79.0)"; or the reason why there is none."""
+    if not math.isfinite(metric.value):
+        return value_of(metric)
+    return f"{value_of(metric)} ({range_of(metric) or NO_INTERVAL})"
 
 
 def in_full(metric: Metric) -> str:
@@ -123,7 +125,7 @@ def lead(metric: Metric) -> str:
         text = fixed(value * times, decimals)
         return text if value <= 0 or text.strip("0.") == "" else f"+{text}"
 
-    interval = ""
+    interval = f" ({NO_INTERVAL})"
     if math.isfinite(metric.low) and math.isfinite(metric.high):
         interval = f" ({signed(metric.low)} to {signed(metric.high)})"
     points = f"{SPACE}{'point' if abs(metric.value * 100) == 1 else 'points'}" if share else ""

@@ -54,7 +54,7 @@ class ExternalValidation:
         source: where they are from.
         scans: answers by scan, with labels.
         subjects: answers by subject, or None where nobody is known.
-        before: the run's own test answers, by the unit of `main`.
+        own: metrics of the run's own test answers, by the unit of `main`.
         metrics: with the split `external`.
         drift: rows of `shift.drift`.
         recalibration: rows of `recalibrating.learning_curve`.
@@ -67,7 +67,7 @@ class ExternalValidation:
     source: str
     scans: Predictions
     subjects: Predictions | None
-    before: Predictions
+    own: tuple[Metric, ...]
     metrics: tuple[Metric, ...]
     drift: tuple[Row, ...]
     recalibration: tuple[Row, ...]
@@ -145,7 +145,17 @@ def validate_externally(
         source=data,
         scans=scans,
         subjects=subjects,
-        before=before,
+        own=tuple(
+            evaluation.measure_predictions(
+                before,
+                subjects=before.subjects,
+                ordered=ordered,
+                ratings=ratings,
+                by_class=False,
+                names=page.SIDE_BY_SIDE,
+                **shared,
+            )
+        ),
         metrics=tuple(replace(m, split=EXTERNAL, protocol=fit.protocol, fold=fit.fold) for m in metrics),
         drift=tuple(shift.measure_drift(before, main, **shared)),
         recalibration=tuple(recalibration_curve(main, alpha=None if sets is None else sets.alpha, seed=seed)),
@@ -325,7 +335,7 @@ def _write_files(result: ExternalValidation, folder: Path) -> None:
             write_table(list(rows[0]), [list(row.values()) for row in rows], folder_run.tables / f"{name}.csv")
     run.write_text(
         page.build_external_page(
-            result.source, result.main, result.before, result.metrics, result.drift, result.recalibration, result.transport,
+            result.source, result.main, result.own, result.metrics, result.drift, result.recalibration, result.transport,
             result.findings, result.alpha,
         ),
         folder / layout.EXTERNAL_PAGE,

@@ -1,6 +1,7 @@
 """Selective prediction (abstain so that errors are bounded) and the detection of scans unlike training."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,12 +9,13 @@ import numpy as np
 from scanwise import bundle, run, uncertainty
 from scanwise.csv_files import write_table
 from scanwise.errors import DataError
+from scanwise.evaluation.jackknife import jackknife_interval
 from scanwise.metrics.ranks import weighted_auroc
 from scanwise.novelty import NoveltyDetector
 from scanwise.pipeline.context import Context
 from scanwise.pipeline.stages.evaluation import POOLED, ModelPredictions
 from scanwise.pipeline.stages.prediction import ALTERED
-from scanwise.records import FloatArray, Logits, Metric, Predictions
+from scanwise.records import BoolArray, FloatArray, Logits, Metric, Predictions
 from scanwise.risk import clopper_pearson
 from scanwise.run import Fit, Run, layout
 
@@ -43,20 +45,28 @@ def measure_selective_prediction(
                 metrics += _selective(row, fold, confidence)
         for unit in ("scans", "subjects") if context.cohort.subjects_known else ("scans",):
             fold_predictions = [getattr(entry, unit) for entry in fits if fold in (entry.split.fold, POOLED)]
-            metrics += _curve(fold_predictions, fold)
+            metrics += _curve(fold_predictions, fold, confidence)
     return metrics
 
 
-def _curve(predictions: Sequence[Predictions], fold: int) -> list[Metric]:
+def _curve(predictions: Sequence[Predictions], fold: int, confidence: float) -> list[Metric]:
     """The area under the risk-coverage curve, and what it is above that of the best order."""
-    scores, wrong = (
-        np.concatenate(parts) for parts in zip(*((p.doubt, p.predicted != p.labels) for p in predictions), strict=True)
+    scores, wrong, subjects = (
+        np.concatenate(parts)
+        for parts in zip(*((p.doubt, p.predicted != p.labels, p.subjects) for p in predictions), strict=True)
     )
-    nan, unit = float("nan"), predictions[0].unit
-    areas = {"aurc": uncertainty.aurc(scores, wrong), "excess_aurc": uncertainty.excess_aurc(scores, wrong)}
-    return [
-        Metric(name, area, nan, nan, unit, len(scores), protocol="honest", fold=fold) for name, area in areas.items()
-    ]
+    metrics = []
+    for name, area in (("aurc", uncertainty.aurc), ("excess_aurc", uncertainty.excess_aurc)):
+        value = area(scores, wrong)
+        ends = jackknife_interval(value, partial(_area_of, area, scores, wrong), subjects, confidence)
+        metrics.append(Metric(name, value, *ends, predictions[0].unit, len(scores), protocol="honest", fold=fold))
+    return metrics
+
+
+def _area_of(
+    area: Callable[[FloatArray, BoolArray], float], scores: FloatArray, wrong: BoolArray, rows: BoolArray
+) -> float:
+    return area(scores[rows], wrong[rows])
 
 
 def _selective(row: Row, fold: int, confidence: float) -> list[Metric]:
