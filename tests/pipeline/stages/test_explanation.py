@@ -21,6 +21,7 @@ from scanwise.pipeline.commands import voxel_grid
 from scanwise.pipeline.stages import explanation as explanation_stage
 from scanwise.recipe import Data, load_recipe
 from scanwise.records import load_findings
+from scanwise.records.array_files import read_arrays
 from scanwise.run import Run
 from tiny import RECIPE, Command, read_csv, run_command
 
@@ -67,7 +68,7 @@ def test_every_check_is_a_finding_and_decides_the_badge(explained: Run) -> None:
     assert set(findings) == {f"explanation.{one['name']}" for one in checks}
     for one in checks:
         assert (findings[f"explanation.{one['name']}"].severity == "note") == one["passed"]
-    maps = np.load(explained.path / "heatmaps" / "maps.npz")
+    maps = read_arrays(explained.path / "heatmaps" / "maps.npz")
     assert maps["values"].shape == (6, 32, 32)
     failed = [one["name"] for one in checks if not one["passed"]]
     assert bool(told(explained)["reasons"]) == bool(failed)
@@ -132,7 +133,7 @@ def test_new_scans_are_explained_on_their_own_grid(explained: Run, tmp_path: Pat
     assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == [
         "wide.png-ill.npz", "wide.png-ill.png", "wide.png-well.npz", "wide.png-well.png",
     ]  # fmt: skip
-    maps = np.load(tmp_path / "maps" / "wide.png-ill.npz")
+    maps = read_arrays(tmp_path / "maps" / "wide.png-ill.npz")
     assert maps["aligned"].shape == (40, 60)
     assert str(maps["target_name"]) == "ill"
     assert scanwise("explain", explained.path, wide, "--target", "il").refusal.endswith("Did you mean 'ill'?")
@@ -156,7 +157,7 @@ def test_the_verdict_travels_with_the_bundle(explained: Run, tmp_path: Path, sca
     shutil.copytree(explained.bundle, alone)
     said = scanwise("explain", alone, picture(tmp_path / "a.png"), "--target", "ill", "--out", tmp_path / "maps")
     assert said.code == 0, said.err
-    assert str(np.load(tmp_path / "maps" / "a.png-ill.npz")["passed"]) == str(not reasons)
+    assert str(read_arrays(tmp_path / "maps" / "a.png-ill.npz")["passed"]) == str(not reasons)
     assert ("did not pass the checks" in said.err) == bool(reasons)
 
 
@@ -169,7 +170,7 @@ def test_the_badge_is_on_every_map(
     scans = [picture(tmp_path / "scan.png"), picture(tmp_path / "black.png", gray=0)]
     said = scanwise("explain", explained.path, *scans, "--target", "ill", "--out", tmp_path / "maps")
     assert said.code == 0, said.err
-    drawn, empty = (np.load(tmp_path / "maps" / f"{name}.png-ill.npz") for name in ("scan", "black"))
+    drawn, empty = (read_arrays(tmp_path / "maps" / f"{name}.png-ill.npz") for name in ("scan", "black"))
     assert (
         str(drawn["passed"])
         == {None: "not checked", True: "True", False: "False"}[None if reasons is None else not reasons]
@@ -190,7 +191,8 @@ def test_no_two_scans_are_written_over_each_other(explained: Run, tmp_path: Path
     )
     assert said.code == 0, said.err
     found = {
-        str(np.load(path)["scan"]) + str(np.load(path)["target_name"]) for path in (tmp_path / "maps").glob("*.npz")
+        str(read_arrays(path)["scan"]) + str(read_arrays(path)["target_name"])
+        for path in (tmp_path / "maps").glob("*.npz")
     }
     assert len(found) == 4
 
@@ -202,7 +204,7 @@ def test_where_the_draws_differ_is_shown_of_new_scans(
     said = scanwise("explain", explained.path, scan, "--target", "ill", "--uncertainty", "--out", tmp_path / "maps")
     assert said.code == 0, said.err
     assert str(tmp_path / "maps" / "a.png-ill-members.png") in said.out
-    members = np.load(tmp_path / "maps" / "a.png-ill-members.npz")
+    members = read_arrays(tmp_path / "maps" / "a.png-ill-members.npz")
     assert members["variance"].shape == (1, 32, 32)
     assert (members["variance"] > 0).any()
     assert members["scans"].tolist() == [str(scan)]
@@ -390,7 +392,7 @@ def test_a_real_dicom_is_explained_on_its_own_grid(hybrid: Run, tmp_path: Path, 
     assert said.code == 0, said.err
     for file in files:
         header, stem = pydicom.dcmread(file), f"{file.name}-ill"
-        maps = np.load(tmp_path / "maps" / f"{stem}.npz")
+        maps = read_arrays(tmp_path / "maps" / f"{stem}.npz")
         assert maps["aligned"].shape == (header.Rows, header.Columns)
         np.testing.assert_allclose(maps["spacing"], header.PixelSpacing)
         image = nibabel.load(tmp_path / "maps" / f"{stem}.nii.gz")
