@@ -42,15 +42,12 @@ else:  # HYPOTHESIS_PROFILE=thorough for many more examples, quick for fewer
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Tests neither read nor fill the user's cache."""
-    before = os.environ.get("SCANWISE_CACHE")
+    """Tests neither read nor fill the user's cache and configuration."""
     folder = tmp_path_factory.mktemp("cache")
-    os.environ["SCANWISE_CACHE"] = str(folder)
-    yield folder
-    if before is None:
-        del os.environ["SCANWISE_CACHE"]
-    else:
-        os.environ["SCANWISE_CACHE"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SCANWISE_CACHE", str(folder))
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))  # of the key, and of links to scans
+        yield folder
 
 
 @pytest.fixture(scope="session")

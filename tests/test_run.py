@@ -374,7 +374,8 @@ def test_hashes_tell_one_byte(tmp_path: Path) -> None:
 
 
 def test_the_environment_can_be_written_as_json(tmp_path: Path) -> None:
-    about = run.environment()
+    about = run.environment(["/usr/bin/scanwise", "fit", "demo"])
+    assert about["command"] == ["scanwise", "fit", "demo"]
     run.write_json(about, tmp_path / "a.json")
     assert run.read_json(tmp_path / "a.json") == about
     assert {"scanwise", "torch", "numpy"} <= about["packages"].keys()

@@ -17,13 +17,18 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import ClassVar, TypeVar
 
+from scanwise.redaction import without_secrets
+
 T = TypeVar("T")
 
 
 class ScanwiseError(Exception):
-    """The base of every error that scanwise raises on purpose."""
+    """The base of every error that scanwise raises on purpose; its message holds no secrets."""
 
     exit_code: ClassVar[int] = 2
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(without_secrets(str(message)))
 
 
 class RecipeError(ScanwiseError):

@@ -17,6 +17,7 @@ from typing import NoReturn
 import click
 
 from scanwise.errors import ScanwiseError, describe_os_error
+from scanwise.redaction import without_secrets
 from scanwise.run import processes
 
 FAULT = 70
@@ -95,7 +96,7 @@ def end(error: BaseException) -> NoReturn:
 
 def _fail(message: str, code: int) -> NoReturn:
     click.secho("error: ", fg="red", bold=True, err=True, nl=False)
-    click.echo(message, err=True)
+    click.echo(without_secrets(message), err=True)
     sys.exit(code)
 
 
@@ -118,7 +119,7 @@ def _one_line(error: BaseException, most: int = 200) -> str:
 
 def _keep_traceback(error: BaseException) -> str:
     """Write the traceback into a file of its own that its owner alone can read; in words, where it is."""
-    text = "".join(traceback.format_exception(error))
+    text = without_secrets("".join(traceback.format_exception(error)))
     try:
         number, name = tempfile.mkstemp(prefix="scanwise-", suffix=".txt")
         with os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace") as file:

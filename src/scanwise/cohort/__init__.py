@@ -9,6 +9,7 @@ from scanwise.cohort import classes, gathering, layouts, pseudonymised_paths, re
 from scanwise.cohort.decoding.slice_names import file_of_scan, split_slice
 from scanwise.cohort.listing import Listing, first, texts
 from scanwise.cohort.store import Store
+from scanwise.cohort.veil import OPEN, Veil
 from scanwise.errors import DataError
 from scanwise.pooling import join_subjects, rows_alike
 from scanwise.recipe import Recipe
@@ -29,12 +30,16 @@ class LoadedCohort:
         store: their pixels, in the same order.
         quarantine: (path, reason) of every file that cannot be.
         findings: what a reader must know about the data.
+        veil: over persons' names, for what else is written.
+        source: where the data is, as it may be shown.
     """
 
     cohort: Cohort
     store: Store
     quarantine: tuple[tuple[str, str], ...]
     findings: tuple[Finding, ...]
+    veil: Veil
+    source: str
 
 
 def read_cohort(
@@ -49,7 +54,7 @@ def read_cohort(
     """Read the scans that `data` (a folder, a manifest, or an fsspec URL of one) holds.
 
     Files that cannot be read are listed in the quarantine and the rest goes on. With `pseudonymise` the cohort knows
-    its scans and subjects by keyed hashes alone. With `bare` one class is enough, and a folder of files without
+    its scans and subjects by keyed hashes alone, and no word that names a person. With `bare` one class is enough, and a folder of files without
     classes has that one. `AUTO` as `subject` says no more than nothing does.
 
     Raises:
@@ -60,6 +65,8 @@ def read_cohort(
     who = "" if subject == AUTO else subject
     listing = gathering.gather_files(path, recipe.data, who, anywhere=not away, bare=bare, progress=progress)
     listing = listing.with_similar_ids(show=not pseudonymise)
+    veil = Veil.of(listing) if pseudonymise else OPEN
+    listing, recipe = veil.listing(listing), veil.recipe(recipe)
     mapping = classes.resolve_classes(listing.label, recipe, least=1 if bare else 2)
     used = np.flatnonzero(mapping.labels >= 0)
     scans, files = slice_expansion.expand_slices(listing.take(used), recipe.data, progress=progress)
@@ -85,7 +92,8 @@ def read_cohort(
     if classes.gathers_labels(recipe):  # the class alone no longer tells which label a scan had
         scans = replace(scans, groups={**scans.groups, LABEL: scans.label})
     cohort = _cohort(scans, root, mapping, labels[kept], pixels)
-    return LoadedCohort(cohort, pixels, quarantine, tuple(_findings(cohort, scans, mapping, quarantine)))
+    findings = tuple(_findings(cohort, scans, mapping, quarantine))
+    return LoadedCohort(cohort, pixels, quarantine, findings, veil, veil.source(data))
 
 
 def _cohort(scans: Listing, root: str, mapping: classes.Classes, labels: IntArray, pixels: Store) -> Cohort:

@@ -1,7 +1,7 @@
 """A cohort under other names, for people whose folders are called after patients.
 
-A folder in the cache holds a link to each file, under a path in which every name but those of classes and sides is a
-keyed hash. Whatever works on the cohort from then on sees these paths alone, so none of the old names can reach a table,
+A folder beside the key holds a link to each file, under a path in which every name but those of classes and sides is a
+keyed hash: who may read the links may read the key, and the cache holds no name. Whatever works on the cohort from then on sees these paths alone, so none of the old names can reach a table,
 a log or a report; and as the links lead to the scans, everything works as it does with the scans' own names.
 """
 
@@ -13,8 +13,7 @@ from filelock import FileLock
 
 from scanwise.cohort.decoding.slice_names import file_of_scan, split_slice
 from scanwise.cohort.listing import SIDE_NAMES, Listing, texts
-from scanwise.cohort.pseudonyms import Pseudonyms, is_stand_in
-from scanwise.cohort.store import cache_folder
+from scanwise.cohort.pseudonyms import Pseudonyms, is_stand_in, key_file
 from scanwise.errors import StorageError
 
 
@@ -54,19 +53,20 @@ def is_cover(root: Path) -> bool:
 
 
 def _covers() -> Path:
-    return cache_folder() / "pseudonyms"
+    return key_file().parent / "links"
 
 
 def _link(links: dict[str, Path], name: str) -> Path:
     folder = _covers() / name
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        _covers().mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(exist_ok=True)
         with FileLock(str(folder) + ".lock"):
             for link, file in links.items():
                 _link_one(folder / link, Path(os.path.abspath(file)))  # noqa: PTH100 - a link's own end stays as it is
     except OSError as error:
         raise StorageError(
-            f"Cannot link scans into {folder}: {error.strerror}. Point SCANWISE_CACHE elsewhere."
+            f"Cannot link scans into {folder}: {error.strerror}. Point XDG_CONFIG_HOME to a folder that can be written."
         ) from error
     return folder
 

@@ -148,7 +148,7 @@ def prepare(
     with timings.measure("reading"):
         recipe = source if isinstance(source, Recipe) else load_recipe(source, settings)
         intake = cohort.read_cohort(str(data), recipe, subject, pseudonymise=pseudonymise, progress=progress)
-        recipe = _with_stage_titles(recipe, intake.cohort.classes)
+        recipe = _with_stage_titles(intake.veil.recipe(recipe), intake.cohort.classes)
         if not intake.cohort.ordered:
             check_stage_names(recipe, intake.cohort.classes)
         evidence = gather_evidence(
@@ -182,7 +182,8 @@ def prepare(
         splits=tuple(all_splits),
         audited=audited,
         quarantine=intake.quarantine,
-        source=str(data),
+        source=intake.source,
+        veil=intake.veil,
         device=resolve_device(device, threads),
         progress=progress,
         timings=timings,
@@ -220,7 +221,7 @@ def _open_run(context: Context, path: Path, resume: bool) -> Run:
     """Make the run folder and write what is fixed before training."""
     run = Run.create(path, resume=resume)
     changes = record_changes(run, context)
-    write_text(context.recipe.to_yaml(), run.recipe)
+    write_text(context.written_recipe.to_yaml(), run.recipe)
     save(context.cohort, run.cohort)
     write_audit_files(context.audited, run.path)
     if changes:
@@ -262,4 +263,4 @@ def _fit_split(context: Context, run: Run, split: Split) -> list[ModelPrediction
 def _write_first_bundle(context: Context, run: Run) -> None:
     """The bundle of the first honest fit; where there is none, of the published one, without guarantees."""
     first, classes = context.splits[0], context.cohort.classes
-    write_bundle(run, run.fit(first.protocol, first.fold), context.recipe, classes, context.cohort.ordered)
+    write_bundle(run, run.fit(first.protocol, first.fold), context.written_recipe, classes, context.cohort.ordered)

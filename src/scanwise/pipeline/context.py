@@ -9,6 +9,7 @@ import numpy as np
 
 from scanwise.audit.evidence import AuditFinding, Evidence
 from scanwise.cohort.store import Store
+from scanwise.cohort.veil import OPEN, Veil
 from scanwise.errors import RunError
 from scanwise.recipe import Recipe
 from scanwise.records import Cohort, Finding, FloatArray, Split
@@ -104,12 +105,18 @@ class Context:
     audited: AuditResult
     quarantine: tuple[tuple[str, str], ...]
     source: str
+    veil: Veil = OPEN
     device: str = "cpu"
     progress: bool = False
     timings: Timings = field(default_factory=Timings)
     feature_cache: FeatureCache = field(default_factory=FeatureCache)
     send: Callable[[], None] | None = None
     """Called when something worth keeping was written, where the run folder stands at a URL."""
+
+    @property
+    def written_recipe(self) -> Recipe:
+        """The recipe as it is written: without secrets, and under pseudonyms without names in its paths."""
+        return self.veil.recipe(self.recipe, places=True)
 
     @property
     def findings(self) -> tuple[Finding, ...]:

@@ -11,6 +11,7 @@ from scanwise.errors import ShapeError
 from scanwise.migrations import FORMATS, check_format
 from scanwise.records.array_files import read_parquet, write_parquet
 from scanwise.records.types import BoolArray, IntArray, StrArray
+from scanwise.redaction import without_secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class Cohort:
         )
 
     def save(self, path: Path) -> None:
-        """Write a parquet table, with what is not a column in its metadata."""
+        """Write a parquet table, with what is not a column in its metadata; the root loses secrets of its URL."""
         columns: dict[str, Any] = {
             "path": self.path,
             "label": np.array(self.classes)[self.labels],
@@ -91,10 +92,10 @@ class Cohort:
         }
         about = {
             "format": FORMATS["cohort"],
-            "root": self.root,
+            "root": without_secrets(self.root),
             "classes": self.classes,
             "ordered": self.ordered,
-            "subject_source": self.subject_source,
+            "subject_source": without_secrets(self.subject_source),
         }
         write_parquet({name: values for name, values in columns.items() if values is not None}, about, path)
 

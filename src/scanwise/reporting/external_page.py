@@ -7,6 +7,7 @@ from typing import Any
 from scanwise import evaluation
 from scanwise.evaluation.sample import require_labels
 from scanwise.records import Finding, Metric, Predictions
+from scanwise.redaction import without_secrets
 from scanwise.reporting import curves, figures, tables
 from scanwise.reporting.class_table import CLASS_METRICS, class_cells, shorten_by_f1
 from scanwise.reporting.components import CLASSES_SHOWN, ReportFigure, ReportTable, embed_svg, shorten_table
@@ -23,7 +24,6 @@ from scanwise.reporting.wording import (
     printable,
     term,
     with_interval,
-    without_secrets,
 )
 from scanwise.run import layout
 

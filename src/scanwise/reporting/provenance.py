@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from scanwise.baselines import BASELINES
+from scanwise.redaction import without_secrets
 from scanwise.reporting.components import ReportTable
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.sections import ROWS_SHOWN
-from scanwise.reporting.wording import counted, duration, listed, printable, without_secrets
+from scanwise.reporting.wording import counted, duration, listed, printable
 from scanwise.run import layout
 
 SEVERITIES = {"leak": "Leak", "warning": "Warning", "note": "Note"}

@@ -9,6 +9,7 @@ from scanwise import evaluation, metrics
 from scanwise.csv_files import read_csv
 from scanwise.records import FloatArray, IntArray, Metric, Predictions
 from scanwise.records.columns import is_identifier
+from scanwise.redaction import without_secrets
 from scanwise.reporting import curves as lines_of
 from scanwise.reporting import figures, tables
 from scanwise.reporting.class_table import CLASS_METRICS, class_cells, shorten_by_f1
@@ -35,7 +36,6 @@ from scanwise.reporting.wording import (
     printable,
     term,
     with_interval,
-    without_secrets,
 )
 from scanwise.run import layout
 

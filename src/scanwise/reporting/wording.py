@@ -1,7 +1,6 @@
 """Numbers and terms as a clinician reads them: rounded by how many people stand behind them, each term explained once."""
 
 import math
-import re
 import unicodedata
 from decimal import ROUND_HALF_UP, Decimal
 
@@ -153,15 +152,6 @@ def duration(seconds: float) -> str:
 def listed(names: list[str], joint: str = "and") -> str:
     """Names as a sentence lists them: "a, b and c"."""
     return f" {joint} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def without_secrets(text: str) -> str:
-    """The text with what a URL carries before an @ or after a question mark hidden.
-
-    >>> without_secrets("s3://key:secret@bucket/scans?token=1")
-    's3://…@bucket/scans?…'
-    """
-    return re.sub(r"(://[^\s?]*\?)\S+", r"\1…", re.sub(r"(://)[^/@\s]+@", r"\1…@", text))
 
 
 def printable(text: str) -> str:

@@ -24,7 +24,7 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -249,15 +249,15 @@ def is_writer() -> bool:
 PACKAGES = ("scanwise", "torch", "torchvision", "timm", "lightning", "numpy", "scipy", "scikit-learn", "pillow")
 
 
-def environment() -> dict[str, Any]:
-    """Versions, machine and git commit (of the folder that scanwise runs in), for `provenance.json`."""
+def environment(command: Sequence[str]) -> dict[str, Any]:
+    """Versions, machine, command line and git commit (of the folder that scanwise runs in), for `provenance.json`."""
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "processors": os.cpu_count(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
         "git_commit": _git_commit(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [Path(command[0]).name, *command[1:]] if command else [],
     }
 
 

@@ -119,7 +119,7 @@ def validate_externally(
     if not cohort.remote.is_remote(data):
         cohort.layouts.resolve_data(data)  # a mistyped path is refused before the network is loaded
     loaded = bundle.load(path)
-    others, findings, quarantine = _read(loaded, data, subject, settings, pseudonymise, progress)
+    others, findings, quarantine, source = _read(loaded, data, subject, settings, pseudonymise, progress)
     fit = folder.fit(str(loaded.about["protocol"]), int(loaded.about["fold"]))
     learnt = _learnt(Cohort.load(folder.cohort), Split.load(fit.split))
     findings += check_training_overlap(learnt, others, accept_copies=accept_copies, progress=progress)
@@ -142,7 +142,7 @@ def validate_externally(
     sets = loaded.predictors[main.unit].sets
     chosen = validation_predictions(fit)[0 if subjects is None else 1] if fit.logits("validation").is_file() else None
     return ExternalValidation(
-        source=data,
+        source=source,
         scans=scans,
         subjects=subjects,
         own=tuple(
@@ -168,8 +168,8 @@ def validate_externally(
 
 def _read(
     loaded: Bundle, data: str, subject: str, settings: Sequence[str], pseudonymise: bool, progress: bool
-) -> tuple[Cohort, list[Finding], list[tuple[str, str]]]:
-    """The other scans, under the run's classes; labels that the run does not know are left out and said."""
+) -> tuple[Cohort, list[Finding], list[tuple[str, str]], str]:
+    """The other scans under the run's classes, findings, quarantine and source; labels that the run does not know are left out."""
     own = {"patients": "", "id": "", "series": ""}  # of the run's data
     if loaded.recipe.data.patients:
         own["label"] = ""
@@ -203,7 +203,7 @@ def _read(
             "is learnt of how the run does on it."
         )
         findings.append(Finding("external.classes", "warning", text))
-    return relabelled, findings, list(intake.quarantine)
+    return relabelled, findings, list(intake.quarantine), intake.source
 
 
 def _few(predictions: Predictions) -> list[Finding]:

@@ -14,6 +14,7 @@ from scanwise.cohort import gathering, header_subjects, layouts, pseudonymised_p
 from scanwise.cohort.layouts import folders, manifests
 from scanwise.cohort.listing import Listing, first, texts
 from scanwise.cohort.series import describe_series
+from scanwise.cohort.veil import Veil
 from scanwise.errors import DataError
 from scanwise.recipe import Data, load_recipe
 from scanwise.records import IntArray
@@ -77,6 +78,8 @@ def make_manifest(
     clear = not pseudonymise
     listing = _list(path, section, subject, anywhere=not away, clear=clear, progress=progress)
     listing = listing.with_similar_ids(show=clear)
+    if pseudonymise:
+        listing = Veil.of(listing).listing(listing)
     listing = slice_expansion.open_files(listing, section, clear=clear, progress=progress)
     scans, rows = slice_expansion.expand_slices(listing, section)
     if layouts.describe_patient_folders(scans):

@@ -7,6 +7,7 @@ from pathlib import Path
 from scanwise import bundle
 from scanwise.cohort import gathering, layouts, pseudonymised_paths, slice_expansion
 from scanwise.cohort.patient_tables import PatientTable
+from scanwise.cohort.veil import Veil
 from scanwise.errors import DataError
 from scanwise.pipeline.context import resolve_device
 
@@ -51,7 +52,7 @@ def predict_files(
         files = gathering.with_patients(files, patients, settings, progress=progress)
     files = gathering.with_series(files, settings, progress=progress)
     if pseudonymise:
-        files = pseudonymised_paths.pseudonymise_listing(files)
+        files = pseudonymised_paths.pseudonymise_listing(Veil.of(files).listing(files))
     listing, _ = slice_expansion.expand_slices(files, settings, progress=progress)
     if not len(listing):
         raise DataError(f"None of the {len(files)} files can be read; the first: {', '.join(listing.unused[0])}.")

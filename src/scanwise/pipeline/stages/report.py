@@ -1,5 +1,6 @@
 """The last stage: tables, figures, provenance, checksums and the report."""
 
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -76,12 +77,12 @@ def write_provenance(context: Context, run: Run, started: datetime) -> None:
     run_folder.write_json(
         {
             "format": FORMATS["run"],
-            "environment": run_folder.environment(),
+            "environment": run_folder.environment(context.veil.command(sys.argv)),
             "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
             "threads": torch.get_num_threads(),
             "seed": context.recipe.seed,
             "data": data,
-            "weights": describe_weights(context.recipe.model),
+            "weights": context.veil(describe_weights(context.recipe.model)),
             # A stage that an earlier, interrupted session finished took next to nothing now: keep its time.
             "times": {name: max(spent, earlier.get(name, 0)) for name, spent in context.timings.seconds.items()},
             "started": before.get("started", started.isoformat(timespec="seconds")),

@@ -69,9 +69,10 @@ def data_hash(cohort: Cohort) -> str:
 
 def _changed_settings(folder: Run, context: Context) -> SettingChanges:
     began = load_recipe(folder.recipe)
-    if began.to_yaml() == context.recipe.to_yaml():  # not the file's own text: a newer scanwise has more defaults
+    now = context.written_recipe
+    if began.to_yaml() == now.to_yaml():  # not the file's own text: a newer scanwise has more defaults
         return {}
-    return _differences(began, context.recipe)
+    return _differences(began, now)
 
 
 def _check_settings(folder: Run, context: Context, changed: SettingChanges) -> None:

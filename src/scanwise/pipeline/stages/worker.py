@@ -71,6 +71,7 @@ def _take_up(folder: Run, data: str, subject: str, device: str, pseudonymise: bo
         splits=tuple(Split.load(fit.split) for fit in folder.fits()),
         audited=AuditResult(Evidence(kept, np.empty((0, 0, 0), np.uint8), np.empty((0, 0))), (), {}),
         quarantine=(),
-        source=data,
+        source=intake.source,
+        veil=intake.veil,
         device=device,
     )
