@@ -75,7 +75,7 @@ def test_copies_stay_on_the_side_of_their_origin(tmp_path, fill) -> None:
 def test_what_is_written_can_be_read_and_split_without_a_leak(data, tmp_path) -> None:
     manifest = write_augmented_copies(data, tmp_path / "out", CopyPlan(per_scan=2), subject=SUBJECT, size=32)
     found = audit_stage.audit_scans(manifest, checks=["leakage"])
-    assert found.evidence.cohort.subject_source == "column subject"
+    assert found.evidence.cohort.subject_source == f"pattern {SUBJECT}"
     (split,) = splits.make_splits(found.evidence.cohort, audit_stage.LOOK.split, 0)
     assert not splits.check_split(found.evidence.cohort, split)
 
