@@ -1,7 +1,10 @@
 """What a split gives away is found, in the right number of points, and nothing is found where nothing is."""
 
+import importlib.util
 import itertools
 from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from scanwise.audit.subject_statistics import SubjectEstimate, subject_folds, su
 from scanwise.recipe import Recipe
 from scanwise.registration import THUMBNAIL, descriptors
 
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CHECKS = ["leakage.subjects", "leakage.points", "leakage.permuted", "leakage.identity"]
 
 
@@ -275,3 +279,58 @@ def test_the_kaggle_folders_cost_what_is_known() -> None:
     assert (
         np.abs(bars.values - [0.729, 0.499, 0.999]).max() < 0.02
     )  # ANCHORS: measured apart, on pixels of another size
+
+
+# --- few people, with unequal scans
+
+
+@pytest.fixture(scope="module")
+def few() -> ModuleType:
+    """Cohorts of the benchmark: few people, 1 to 100 scans each, all scans of one with the same nearest other person."""
+    spec = importlib.util.spec_from_file_location("clean_splits", BENCHMARKS / "clean_splits.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def warned(few: ModuleType, people: int, trials: int, *, leak: bool) -> int:
+    random = np.random.default_rng(people)
+    severity = [
+        only(leakage.examine(few.evidence_of(random, people, 100, 0.0, leak)), "leakage.points").finding.severity
+        for _ in range(trials)
+    ]
+    return sum(each != "note" for each in severity)
+
+
+def test_clean_splits_of_few_people_are_not_warned_of(few: ModuleType) -> None:
+    """Two of two tested people are right by luck in a quarter of splits; 7 of 100 splits of 8 people were warned of."""
+    assert warned(few, 8, 40, leak=False) <= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("people", [8, 12, 20, 40])
+def test_clean_splits_are_warned_of_in_at_most_one_of_forty(few: ModuleType, people: int) -> None:
+    assert warned(few, people, 200, leak=False) <= 5
+
+
+def test_people_under_two_names_are_warned_of_as_before(few: ModuleType) -> None:
+    assert warned(few, 80, 5, leak=True) == 5
+
+
+def test_the_given_split_is_measured_as_the_splits_that_it_is_compared_with(few: ModuleType) -> None:
+    """Over random splits the accuracy is that of the exact mean, with the numbers of people on each side kept."""
+    evidence = few.evidence_of(np.random.default_rng(2), 40, 10, 6.0, False)
+    people = subject_indices(evidence)
+    others = leakage.NearestOtherSubjects.of(evidence, people)
+    found = leakage.clean_accuracies(evidence, people, others)
+    given = leakage.NearestNeighbourSplit.of(
+        evidence,
+        evidence.split.rows("train"),
+        evidence.split.rows("test"),
+        "test",  # type: ignore[union-attr]
+    )
+    assert len(found) == leakage.PERMUTATIONS
+    assert found.min() - 1e-9 <= given.accuracy(evidence.cohort.labels, people).value <= found.max() + 1e-9
+    assert found.mean() == pytest.approx(others.accuracy(evidence.cohort.labels, people).value, abs=0.06)

@@ -28,6 +28,8 @@ FEWEST = 5
 """Subjects from which on labels are permuted between them."""
 TOLERATED_GAP = 0.05
 """Inflation of accuracy without a warning, where no subject is known to be on two sides."""
+CHANCE = 0.02
+"""Share of splits by subject that may be as accurate as one that is warned of."""
 TRAIN_SHARE = 0.8
 """Share of the scans in training, where there is no split."""
 UNKNOWN = "not checked, because the subjects are not known; pass --subject"
@@ -245,13 +247,59 @@ def _inflation(
         verdict = f"The given split inflates accuracy by {_in_points(gap)}."
         if shared and gap.low > 0:
             severity = "leak"
-        elif under_given.minus(by_subject, people, 0.999).low > TOLERATED_GAP:
+        elif _more_than_by_chance(evidence, people, under_given, by_subject, others):
             severity = "warning"
             verdict += " No known subject is on two sides: look for copies, and for people under two names."
     listed = ", ".join(f"{name} {estimate.percent()}" for name, estimate in accuracies.items())
     message = f"{verdict} Accuracy of a nearest-neighbour classifier, 95 % intervals over subjects: {listed}."
     chart = _accuracy_chart(accuracies, np.bincount(labels).max() / len(labels))
     return make_finding("leakage.points", severity, message, picture=chart)
+
+
+def _more_than_by_chance(
+    evidence: Evidence,
+    people: IntArray,
+    under_given: SubjectEstimate,
+    by_subject: SubjectEstimate,
+    others: NearestOtherSubjects,
+) -> bool:
+    """Whether the given split is more accurate than splits by subject, also than their spread lets single ones be.
+
+    An interval over subjects knows too little of that spread where few are tested: two of two may be right by luck.
+    """
+    if not under_given.minus(by_subject, people, 0.999).low > TOLERATED_GAP:
+        return False
+    accuracies = clean_accuracies(evidence, people, others)
+    as_good = int((accuracies >= under_given.value - 1e-9).sum())
+    return (1 + as_good) / (1 + len(accuracies)) <= CHANCE
+
+
+def clean_accuracies(evidence: Evidence, people: IntArray, others: NearestOtherSubjects) -> FloatArray:
+    """(P,) accuracies under random splits by subject, with as many subjects of each class on each side as the given one.
+
+    If the given split is a split by subject, it is one of these as good as any other.
+    """
+    split, labels = evidence.split, evidence.cohort.labels
+    if split is None:
+        return np.empty(0)
+    label_of, count = common_label(labels, people, len(evidence.cohort.classes)), int(people.max()) + 1
+    in_training = np.isin(np.arange(count), people[split.rows("train")])
+    tested = np.isin(np.arange(count), people[others.queries]) & ~in_training
+    other_people = np.where(others.others >= 0, people[others.others], count)  # one more, never in training
+    owners, correct = people[others.queries], labels[others.others] == labels[others.queries][:, None]
+    random, accuracies = np.random.default_rng([evidence.seed, 4]), []
+    for _ in range(PERMUTATIONS):
+        exchanged = np.arange(count)
+        for index in np.unique(label_of):
+            members = np.flatnonzero(label_of == index)
+            exchanged[members] = random.permutation(members)
+        training = np.append(in_training[exchanged], False)
+        rows = np.flatnonzero(tested[exchanged][owners])
+        usable = training[other_people[rows]]
+        usable, rows = usable[usable.any(axis=1)], rows[usable.any(axis=1)]
+        if len(rows):
+            accuracies.append(correct[rows, usable.argmax(axis=1)].mean())
+    return np.array(accuracies)
 
 
 def _in_points(gap: SubjectEstimate) -> str:
