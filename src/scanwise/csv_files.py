@@ -1,16 +1,18 @@
 """CSV files of a run folder, and the same tables as Parquet.
 
-Numbers are written in full precision; a missing value is an empty cell.
+Numbers are written in full precision; a missing value is an empty cell. A text that a spreadsheet would take for a formula
+is written with an apostrophe before it, which makes it text there, and is read back without.
 """
 
 import csv
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from scanwise.errors import RunError
-from scanwise.run import writing
+from scanwise.run import write_text, writing
 
 Row = Sequence[object]
 FLAG_COLUMNS = ("ood_flag", "deferred")
@@ -19,6 +21,9 @@ NUMBER_COLUMNS = (
     "chosen",
 )  # fmt: skip
 """Columns that keep their type in Parquet where every cell is empty."""
+_FORMULA = re.compile(r"'*[=+@\t\r\uff1d\uff0b\uff20\uff0d-]")
+_HARMLESS = re.compile(r"'+[=+@\t\r\uff1d\uff0b\uff20\uff0d-]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 DELETE_AND_RESUME = "Delete it and run `scanwise fit` again with --resume."
 
 
@@ -31,15 +36,35 @@ def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
         raise RunError(f"{path} is missing. Run `scanwise fit` again with --resume; what is done is kept.") from error
     except (OSError, csv.Error) as error:
         raise RunError(f"{path} cannot be read: {error}. {DELETE_AND_RESUME}") from error
-    return header, rows
+    return [original_text(name) for name in header], [[original_text(cell) for cell in row] for row in rows]
+
+
+def harmless_text(text: str) -> str:
+    """The text as it is written into a cell; numbers stay as they are.
+
+    >>> harmless_text("=1+1"), harmless_text("-0.5"), harmless_text("-x"), harmless_text("'=1")
+    ("'=1+1", '-0.5', "'-x", "''=1")
+    """
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def original_text(cell: str) -> str:
+    """The text of a cell that `harmless_text` wrote.
+
+    >>> original_text("'=1+1"), original_text("-0.5"), original_text("''=1"), original_text("'s")
+    ('=1+1', '-0.5', "'=1", "'s")
+    """
+    return cell[1:] if _HARMLESS.match(cell) else cell
+
+
+def format_csv(header: Iterable[str], rows: Iterable[Row], separator: str = ",") -> str:
+    """A table as CSV text; the one writer of all tables."""
+    return "".join(_line(row, separator) for row in (list(header), *rows))
 
 
 def write_csv(header: Iterable[str], rows: Iterable[Row], path: Path) -> None:
     """Write a CSV file, whole or not at all."""
-    with writing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows([_cell(value) for value in row] for row in rows)
+    write_text(format_csv(header, rows), path)
 
 
 def write_table(header: Iterable[str], rows: Iterable[Row], path: Path) -> None:
@@ -74,7 +99,15 @@ def _typed(name: str, cells: Sequence[object]) -> tuple[str, list[object]]:
     return "string", ["" if value is None else str(value) for value in values]
 
 
+def _line(row: Row, separator: str) -> str:
+    """A row and its end; Python's own writer leaves a carriage return without quotes, which no reader takes back."""
+    fields = ["" if value is None else str(_cell(value)) for value in row]
+    special = (separator, '"', "\n", "\r")
+    quoted = ['"' + f.replace('"', '""') + '"' if any(char in f for char in special) else f for f in fields]
+    return ('""' if quoted == [""] else separator.join(quoted)) + "\n"
+
+
 def _cell(value: object) -> object:
     if isinstance(value, float):
         return "" if value != value else float(value)
-    return value
+    return harmless_text(value) if isinstance(value, str) else value

@@ -131,15 +131,10 @@ def _as_json(answer: "BundlePredictions") -> str:
 
 
 def _as_csv(answer: "BundlePredictions", by: str) -> str:
-    import csv
-    import io
+    from scanwise.csv_files import format_csv
 
     chosen = answer.subjects if by == "subject" else answer.scans
     if chosen is None:
         raise DataError("--by subject needs the subjects: give --subject, or a manifest with that column.")
-    stream = io.StringIO()
     rows = chosen.rows()
-    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
+    return format_csv(list(rows[0]), [tuple(row.values()) for row in rows])

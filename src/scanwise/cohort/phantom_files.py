@@ -1,6 +1,5 @@
 """Write a synthetic cohort: scans and masks as PNG, and a table of the truth."""
 
-import csv
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from scanwise.cohort.phantom import Person, Phantom, draw_brain, people
+from scanwise.csv_files import write_csv
 from scanwise.errors import DataError
 from scanwise.run import writing
 
@@ -43,10 +43,7 @@ def write_phantoms(folder: Path, phantom: Phantom, progress: bool = False) -> No
             drawn = pool.map(lambda person: _write_person(temporary, phantom, person), persons)
             for some in tqdm(drawn, "phantom", len(persons), unit=" subjects", disable=not progress):
                 rows += some
-        with (temporary / "truth.csv").open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            table.writeheader()
-            table.writerows(rows)
+        write_csv(tuple(rows[0]), [tuple(row.values()) for row in rows], temporary / "truth.csv")
 
 
 def _write_person(folder: Path, phantom: Phantom, person: Person) -> list[dict[str, object]]:

@@ -4,8 +4,9 @@ Everything is text: `007` is a name, not the number 7. Blank cells, and cells th
 "None" is a label that people use.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pandas as pd
 from scanwise.cohort.delimited_files import RawTable, read_delimited
 from scanwise.cohort.excel_files import read_excel
 from scanwise.cohort.listing import first
+from scanwise.csv_files import format_csv, original_text
 from scanwise.errors import DataError
 from scanwise.records import StrArray
 from scanwise.records.names import has_value
@@ -66,12 +68,25 @@ def read_user_table(file: Path, wanted: Sequence[str] = ("path",)) -> TypedTable
         elif suffix == ".xlsx":
             raw = read_excel(file, wanted)
         else:
-            raw = read_delimited(file, SEPARATORS[suffix])
+            raw = _without_apostrophes(read_delimited(file, SEPARATORS[suffix]), file.parent)
     except (DataError, OSError):
         raise
     except Exception as error:  # openpyxl and pyarrow raise whatever a damaged file leads them to
         raise DataError(f"The manifest {file} cannot be read: {' '.join(str(error).split())}.") from error
     return _settle(raw, file)
+
+
+def _without_apostrophes(raw: RawTable, folder: Path) -> RawTable:
+    """The cells without the apostrophe that keeps a spreadsheet from taking them for formulas, but for names of files."""
+
+    def text(cell: Any) -> Any:
+        if not isinstance(cell, str) or (bare := original_text(cell)) == cell or os.path.lexists(folder / cell):
+            return cell
+        return bare
+
+    return replace(
+        raw, header=[text(cell) for cell in raw.header], rows=[[text(cell) for cell in row] for row in raw.rows]
+    )
 
 
 def _settle(raw: RawTable, file: Path) -> TypedTable:
@@ -144,7 +159,11 @@ def write_user_table(columns: Mapping[str, StrArray | Sequence[str]], file: Path
     suffix = name.suffix.casefold()
     table = pd.DataFrame({name: list(values) for name, values in columns.items()}, dtype=object)
     if suffix in SEPARATORS:
-        table.to_csv(file, sep=SEPARATORS[suffix], index=False, lineterminator="\n")
+        rows = (
+            ["" if value is None or value != value else value for value in row]
+            for row in zip(*columns.values(), strict=True)
+        )
+        file.write_text(format_csv(columns, rows, SEPARATORS[suffix]), encoding="utf-8", newline="")
     elif suffix == ".parquet":
         table.astype("str").to_parquet(file, index=False)
     elif suffix == ".xlsx":

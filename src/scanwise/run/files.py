@@ -73,7 +73,7 @@ def save(value: Saved, path: Path) -> None:
 def write_text(text: str, path: Path) -> None:
     """Write a text file, whole or not at all."""
     with writing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def write_json(value: object, path: Path) -> None:

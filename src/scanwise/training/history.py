@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
 
+from scanwise.csv_files import format_csv
 from scanwise.metrics import lower_is_better
 from scanwise.models import weights
 from scanwise.recipe import Train, TrainingStage
@@ -174,5 +175,4 @@ class HistoryCallback(Callback):
 def rows_to_csv(rows: list[dict[str, float]]) -> str:
     """Rows of numbers as CSV text, with full precision."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [",".join(names), *(",".join(repr(row[name]) if name in row else "" for name in names) for row in rows)]
-    return "\n".join(lines) + "\n"
+    return format_csv(names, ([row.get(name, "") for name in names] for row in rows))

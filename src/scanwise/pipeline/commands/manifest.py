@@ -1,7 +1,5 @@
 """The manifest that scanwise understood, for people to check, edit and feed back."""
 
-import csv
-import io
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from scanwise.cohort.layouts import folders, manifests
 from scanwise.cohort.listing import Listing, first, texts
 from scanwise.cohort.series import describe_series
 from scanwise.cohort.veil import Veil
+from scanwise.csv_files import write_csv
 from scanwise.errors import DataError
 from scanwise.recipe import Data, load_recipe
 from scanwise.records import IntArray
@@ -137,8 +136,5 @@ def _write_unused(scans: Listing, out: Path) -> Path | None:
     if not scans.unused:
         path.unlink(missing_ok=True)  # of an earlier time
         return None
-    stream = io.StringIO()
-    table = csv.writer(stream, lineterminator="\n")
-    table.writerows([("path", "reason"), *scans.unused])
-    run.write_text(stream.getvalue(), path)
+    write_csv(("path", "reason"), scans.unused, path)
     return path
