@@ -483,7 +483,12 @@ def test_a_signal_ends_a_fit_cleanly(name: str, code: int, tmp_path: Path, fill:
         sys.executable, "-m", "scanwise", "fit", tiny_recipe, "--data", fill(tmp_path / "data", EIGHT),
         "--out", tmp_path / "run", "--threads", "1", "--set", "train.epochs=3000",
     ]  # fmt: skip
-    with subprocess.Popen(fit, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+
+    def heed() -> None:  # the caller of these tests may ignore the signal, which a program then ignores as well
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(fit, **pipes, text=True, preexec_fn=heed) as process:
         while process.poll() is None and not list((tmp_path / "run").rglob("last.ckpt")):
             time.sleep(0.05)
         process.send_signal(getattr(signal, name))
