@@ -56,6 +56,11 @@ def _become(request: dict[str, Any]) -> None:
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
     sys.argv = ["scanwise", *request["args"]]
+    if death := os.environ.get("TESTS_DEATH"):
+        sys.path.insert(0, str(Path(__file__).parent / "faults"))
+        from dying import plant
+
+        plant(death)
 
 
 def _run() -> int:

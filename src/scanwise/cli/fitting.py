@@ -118,9 +118,11 @@ def _print_plan(plan: Any) -> None:
 def report(run: Path, pdf: bool) -> None:
     """Write a run's report again, from what lies in its folder."""
     from scanwise.reporting import report as report_page
-    from scanwise.run import Run
+    from scanwise.run import Run, owning
 
-    page = report_page.write_report(Run.open(run))
+    opened = Run.open(run)
+    with owning(opened.path):
+        page = report_page.write_report(opened)
     click.echo(page)
     if pdf:
         from scanwise.reporting import pdf as paper

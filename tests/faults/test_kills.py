@@ -1,0 +1,194 @@
+"""A command that is killed at any of its renames, or at any moment, loses nothing: run again, it ends as if nothing had been.
+
+Each process of a chain dies at the first rename that the one before did not live to see, once before it and once after it; so
+every rename of the command is survived twice. What equals what is there is not renamed, and what has been done is not done again.
+"""
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from dying import VARIABLE
+
+from forked import run_forked
+from scanwise import bundle
+from tiny import RECIPE, picture, write_scans
+
+pytestmark = pytest.mark.slow
+
+TIMED = {"provenance.json", "report.html", "checklists.html", "SHA256SUMS", "model_card.md"}
+"""Files that hold times, or hashes of files that do."""
+DRAWS = 20
+"""Random moments of each command."""
+
+
+REPORT = ("report.html", "checklists.html", "model_card.md")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command, how it goes on, and the folder that it writes.
+
+    Attributes:
+        command: of a first start.
+        again: added to go on with it.
+        out: its folder, below the folder of the test.
+        gone: files that are removed before, so that there is something to write.
+    """
+
+    command: Callable[[Path], Sequence[object]]
+    again: tuple[str, ...] = ()
+    out: str = "out"
+    gone: tuple[str, ...] = ()
+
+
+FIT = ("fit", "tiny.yaml", "--data", "data", "--subject", r"([a-z]+\d+)_", "--threads", "1")
+CASES = {
+    "fit": Case(lambda folder: [*FIT, "--out", "out"], ("--resume",)),
+    "audit": Case(lambda folder: ["audit", "data", "--out", "out", "--subject", r"([a-z]+\d+)_"]),
+    "report": Case(lambda folder: ["report", "run"], out="run", gone=REPORT),
+    "register": Case(lambda folder: ["register", "run", "--name", "one", "--registry", "out"]),
+    "evaluate": Case(
+        lambda folder: ["evaluate", "run", "--data", "others", "--subject", r"([a-z]+\d+)_", "--out", "out", "--draws", "100"]
+    ),
+    "fold": Case(
+        lambda folder: [
+            "fold", *FIT[1:-2], "--out", "out", "--folds", "2", "--try", "train.batch=32", "--threads", "1",
+        ],
+        ("--resume",),
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scans, other scans, a recipe and a finished run."""
+    folder = tmp_path_factory.mktemp("kills")
+    write_scans(folder / "data", {"a": 12, "b": 12}, slices=2)
+    for kind, name in enumerate(("a", "b")):
+        (folder / "others" / name).mkdir(parents=True)
+        for index in range(6):
+            picture(kind, 777 + 10 * index + kind).save(folder / "others" / name / f"{name}{90 + index}_0.png")
+    (folder / "tiny.yaml").write_text(RECIPE.replace("explain: {scans: 0}", "explain: {scans: 2}"), encoding="utf-8")
+    done = run(folder, [*FIT, "--out", "run"])
+    assert done == (0, ""), done
+    return folder
+
+
+def run(folder: Path, command: Sequence[object], death: str = "") -> tuple[int, str]:
+    """The exit code of a command in a folder, and what it said if it neither ended well nor was killed."""
+    here = Path.cwd()
+    os.chdir(folder)
+    try:
+        done = run_forked(*command, env={VARIABLE: death, "SCANWISE_CACHE": str(folder / "cache")})
+    finally:
+        os.chdir(here)
+    return done.returncode, "" if done.returncode in (0, -9) else done.stderr
+
+
+def settled(folder: Path) -> dict[str, bytes]:
+    """The content of a folder, without the files that hold times and without columns of seconds."""
+    content = {}
+    for file in sorted(folder.rglob("*")):
+        if not file.is_file() or file.name in TIMED or "history" in file.name:
+            continue
+        if "checkpoints" in file.parts:
+            continue  # their epochs hold times; the weights that come of them are compared
+        content[str(file.relative_to(folder))] = file.read_bytes()
+    return content
+
+
+def check_whole(case: Case, folder: Path) -> None:
+    """Whatever has its name is whole, at any time."""
+    for file in (folder / case.out).rglob("*"):
+        if not file.is_file() or file.name.startswith(".") or any(part.startswith(".") for part in file.parts):
+            continue
+        match file.suffix:
+            case ".json":
+                json.loads(file.read_text(encoding="utf-8"))
+            case ".parquet":
+                pq.read_table(file)
+            case ".npz":
+                with np.load(file) as arrays:
+                    assert arrays.files
+            case ".html":
+                assert file.read_text(encoding="utf-8").rstrip().endswith("</html>")
+    for weights in (folder / case.out).rglob("bundle/SHA256SUMS"):
+        bundle.load(weights.parent)
+
+
+def copy_of(base: Path, folder: Path, case: Case) -> Path:
+    shutil.copytree(base, folder)
+    for name in case.gone:
+        (folder / case.out / name).unlink()
+    return folder
+
+
+@pytest.fixture
+def place(base: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    return copy_of(base, tmp_path / "here", CASES[request.node.callspec.params["name"]])
+
+
+@pytest.fixture
+def undisturbed(base: Path, tmp_path: Path, request: pytest.FixtureRequest) -> tuple[dict[str, bytes], int]:
+    """The folder of the command that lived, and how many renames it took."""
+    case = CASES[request.node.callspec.params["name"]]
+    folder = copy_of(base, tmp_path / "undisturbed", case)
+    code, said = run(folder, case.command(folder), f"record {tmp_path / 'renames'}")
+    assert code in (0, 1, 3), said
+    return settled(folder / case.out), len((tmp_path / "renames").read_text(encoding="utf-8").splitlines())
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "register"])
+def test_killed_at_every_rename(name: str, place: Path, undisturbed: tuple[dict[str, bytes], int]) -> None:
+    case, (expected, renames) = CASES[name], undisturbed
+    kills = 0
+    for step in range(4 * renames + 8):
+        how = ("before", "after")[step % 2]
+        code, said = run(place, [*case.command(place), *case.again], f"{how} 1")
+        assert code in (-9, 0, 1, 3), said
+        kills += code == -9
+        check_whole(case, place)
+        if code != -9:
+            break
+    assert code in (0, 1, 3)
+    assert settled(place / case.out) == expected
+    print(f"kills: {name}: {kills} at {renames} renames")  # noqa: T201 - for the log
+
+
+def test_a_registration_that_is_killed_gives_a_whole_version_or_none(base: Path, tmp_path: Path) -> None:
+    """Each start asks for one more version, so that there is no chain: one death before its rename, one after it."""
+    folder, case = copy_of(base, tmp_path / "here", CASES["register"]), CASES["register"]
+    for how, versions in (("before 1", set()), ("after 1", {"1"}), ("", {"1", "2"})):
+        code, said = run(folder, case.command(folder), how)
+        assert code == (-9 if how else 0), said
+        check_whole(case, folder)
+        there = folder / "out" / "one"
+        assert {path.name for path in there.iterdir() if not path.name.startswith(".")} == versions
+        for version in versions:
+            bundle.load(there / version)
+    assert not list(there.glob(".*.part"))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_killed_at_random_moments(name: str, place: Path, undisturbed: tuple[dict[str, bytes], int]) -> None:
+    case, (expected, _) = CASES[name], undisturbed
+    moments = random.Random(name)  # noqa: S311
+    kills = 0
+    for _ in range(DRAWS):
+        code, said = run(place, [*case.command(place), *case.again], f"seconds {moments.uniform(0.02, 2.5):.3f}")
+        assert code in (-9, 0, 1, 3), said
+        kills += code == -9
+        check_whole(case, place)
+    code, said = run(place, [*case.command(place), *case.again])
+    assert code in (0, 1, 3), said
+    if name != "register":  # each that lived gave one more version
+        assert settled(place / case.out) == expected
+    print(f"kills: {name}: {kills} of {DRAWS} at random")  # noqa: T201 - for the log
