@@ -8,6 +8,7 @@ import json
 import os
 import re
 import stat
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ from scanwise.errors import DataError
 MOST_YAML = 2**17
 """Characters of a YAML text: a recipe with two thousand classes has fewer."""
 MOST_DEPTH = 32
+MOST_SHRUNK = 100
+"""Times that the content of an archive may be larger than the file; a few kilobytes can else unpack to many gigabytes."""
+NEVER_LARGE = 2**26
+"""Bytes of content that need not ask how small the file is."""
 MOST_SCALAR = 2**14
 MOST_DIGITS = 400
 
@@ -61,6 +66,18 @@ def refuse_special(path: Path, what: str) -> None:
         }
         kind = next((kind for kind, test in kinds.items() if test(mode)), "device")
         raise DataError(f"{path} is a {kind}; {what} must be a file.")
+
+
+def measure_archive(archive: zipfile.ZipFile, size: int) -> int:
+    """Bytes that all files of a ZIP archive of this size unpack to.
+
+    Raises:
+        ValueError: if they are so many that it was made to fill the memory.
+    """
+    unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > max(NEVER_LARGE, MOST_SHRUNK * size):
+        raise ValueError(f"a small file that would unpack to {unpacked / 1e6:,.0f} MB")
+    return unpacked
 
 
 def quote(value: object, most: int = 80) -> str:

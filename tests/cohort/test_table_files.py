@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import openpyxl
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from openpyxl.worksheet.worksheet import Worksheet
 
@@ -192,3 +194,31 @@ def test_excel_cannot_hold_everything(tmp_path: Path) -> None:
 def test_a_table_of_no_kind(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="ends in none of"):
         table_files.write_user_table({"path": ["a"]}, tmp_path / "t.part", tmp_path / "t.docx")
+
+
+def write_coded(file: Path, texts: list[str], rows: int) -> Path:
+    """A column of few texts and many rows, which takes kilobytes."""
+    indices = pa.array(np.arange(rows) % len(texts), pa.int32())
+    pq.write_table(pa.table({"path": pa.DictionaryArray.from_arrays(indices, pa.array(texts))}), file)
+    return file
+
+
+def test_a_small_parquet_file_of_many_rows_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
+    file = write_coded(tmp_path / "scans.parquet", ["x" * 1000], 8_000_000)
+    with pytest.raises(DataError, match="too large for a table of scans"):
+        table_files.read_user_table(file)
+
+
+def test_a_small_parquet_file_of_long_texts_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
+    table = pa.table({"path": [f"{index:01000000d}" for index in range(450)]})
+    pq.write_table(table, tmp_path / "scans.parquet", compression="zstd")
+    assert (tmp_path / "scans.parquet").stat().st_size < 2e6
+    with pytest.raises(DataError, match="too large for a table of scans"):
+        table_files.read_user_table(tmp_path / "scans.parquet")
+
+
+def test_a_long_text_of_many_cells_is_kept_once(tmp_path: Path) -> None:
+    file = write_coded(tmp_path / "scans.parquet", [f"{index:05000d}" for index in range(10)], 100_000)
+    column = table_files.read_user_table(file).columns["path"]
+    assert len(column) == 100_000
+    assert column.nunique() == 10

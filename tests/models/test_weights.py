@@ -3,6 +3,7 @@
 import os
 import pickle
 import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -475,3 +476,15 @@ def test_the_classifier_under_a_head_of_ours_is_told_too(tmp_path: Path, caplog:
     torch.save(build_network(Model(name="test_resnet"), 7, 3).body.state_dict(), tmp_path / "seven.pth")
     build_network(Model(name="test_resnet", hidden=(8,), weights=str(tmp_path / "seven.pth")), 3, 3)
     assert "for 7 classes, is not used" in caplog.text
+
+
+def test_a_small_file_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(10)}, tmp_path / "small.pth")
+    file = tmp_path / "bomb.pth"
+    with zipfile.ZipFile(tmp_path / "small.pth") as small, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as bomb:
+        for name in small.namelist():
+            bomb.writestr(name, bytes(100_000_000) if name.endswith("data/0") else small.read(name))
+    with pytest.raises(
+        WeightsError, match=r"bomb\.pth holds no weights: it is a small file that would unpack to 100 MB"
+    ):
+        weights.read_weights(file)

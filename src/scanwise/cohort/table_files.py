@@ -5,6 +5,7 @@ Everything is text: `007` is a name, not the number 7. Blank cells, and cells th
 """
 
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -24,6 +25,9 @@ from scanwise.records.names import has_value
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (*SEPARATORS, ".parquet", ".xlsx")
+MOST_BYTES = 400_000_000
+"""Bytes of all cells of a Parquet file, as they lie in memory."""
+_BATCH, _ROW, _CELL, _VALUE = 128, 64, 16, 32  # rows at once; bytes of a row, of a cell, of a value in a list
 _INDEX = ("", "index", "level_0", "__index_level_0__")
 """Names above the row numbers that pandas, R and pyarrow write, in lower case."""
 
@@ -124,13 +128,44 @@ def _are_row_numbers(cells: Iterable[str]) -> bool:
     return all(cell.isascii() and cell.isdigit() for cell in given) and len(set(given)) == len(given)
 
 
+class TextPool:
+    """Texts of cells, each kept once however many cells hold it, and the bytes that they take."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._kept: dict[str, str] = {}
+
+    def keep(self, cell: Any) -> Any:
+        """The cell, or an equal text that was there before."""
+        if not isinstance(cell, str):
+            self.size += _VALUE * len(cell) if isinstance(cell, bytes | list | dict) else 0
+            return cell
+        kept = self._kept.setdefault(cell, cell)
+        self.size += sys.getsizeof(cell) if kept is cell else 0
+        return kept
+
+
 def _read_parquet(file: Path) -> RawTable:
-    """Values as Python has them: neither nulls nor long whole numbers pass through floats."""
+    """Values as Python has them: neither nulls nor long whole numbers pass through floats.
+
+    A few kilobytes can stand for billions of rows, so they are read a few at a time and counted.
+    """
     import pyarrow.parquet as pq
 
-    table = pq.read_table(file)
-    columns = [column.to_pylist() for column in table.columns]
-    return RawTable(table.column_names, list(zip(*columns, strict=True)), range(2, table.num_rows + 2))
+    rows: list[tuple[Any, ...]] = []
+    with pq.ParquetFile(file) as table:
+        about, names = table.metadata, table.schema_arrow.names
+        texts = TextPool(about.num_rows * (_ROW + _CELL * about.num_columns))
+        for batch in table.iter_batches(_BATCH) if texts.size <= MOST_BYTES else ():
+            rows += zip(*(map(texts.keep, column.to_pylist()) for column in batch.columns), strict=True)
+            if texts.size > MOST_BYTES:
+                break
+    if texts.size > MOST_BYTES:
+        raise DataError(
+            f"{file} is too large for a table of scans: more than {MOST_BYTES / 1e6:,.0f} MB of cells. Leave out columns and "
+            "rows that are not needed."
+        )
+    return RawTable(names, rows, range(2, len(rows) + 2))
 
 
 def _text(value: Any) -> str:

@@ -3,6 +3,7 @@
 import io
 import logging
 import re
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from scanwise.errors import WeightsError
 from scanwise.records.names import compose, label_key
 from scanwise.run import writing
+from scanwise.untrusted import measure_archive
 
 log = logging.getLogger("scanwise")
 
@@ -69,7 +71,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             state: Any = load_file(path)
         else:
+            _refuse_swollen(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
+    except WeightsError:
+        raise
     except Exception as error:  # a damaged file raises errors of any kind: IndexError, struct.error, UnpicklingError, …
         raise WeightsError(
             f"{path} cannot be read as plain weights ({type(error).__name__}). Nothing in it was executed. "
@@ -85,6 +90,18 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         twice = sorted({name for name, after in pairwise(names) if name == after})
         raise WeightsError(f"{path} has keys that are equal without their wrappers' prefixes: {', '.join(twice[:3])}.")
     return bare
+
+
+def _refuse_swollen(path: Path) -> None:
+    """Refuse a ZIP archive, as `torch.save` writes, that was made to fill the memory."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            try:
+                measure_archive(archive, path.stat().st_size)
+            except ValueError as error:
+                raise WeightsError(
+                    f"{path} holds no weights: it is {error}. Get the file from its source again."
+                ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -351,6 +351,15 @@ def test_a_bomb_is_refused_from_its_header(tmp_path: Path, shape: tuple[int, ...
     assert "claims" in refusal(file, 0)
 
 
+@pytest.mark.parametrize(("gz", "shape"), [(False, (700, 700, 700)), (True, (700, 700, 700)), (False, (40, 40, 40, 3))])
+def test_a_header_that_claims_more_than_the_file_can_hold_is_not_about_memory(
+    tmp_path: Path, gz: bool, shape: tuple[int, ...]
+) -> None:
+    reason = refusal(claiming(tmp_path / "x.nii", *shape, gz=gz), 3)
+    assert reason.startswith("damaged or truncated: ")
+    assert f"cannot hold the {2 * np.prod(shape[:3]):,} of its voxels" in reason
+
+
 @pytest.mark.parametrize("shape", [(0, 5, 5), (-3, 5, 5)])
 def test_a_volume_of_nothing(tmp_path: Path, shape: tuple[int, ...]) -> None:
     assert refusal(claiming(tmp_path / "x.nii", *shape)).startswith(("claims", "damaged"))

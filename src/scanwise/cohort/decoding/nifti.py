@@ -35,6 +35,8 @@ AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 MAX_VOXELS = 500_000_000
 _CIFTI = range(3000, 3100)  # codes of its intents
 _COST = 18  # bytes a voxel, with all copies, beside those in the file
+_GZIP = b"\x1f\x8b"
+_DEFLATE = 1032  # times that gzip can shrink
 _THICK = 2.0  # slices this many times as thick as their pixels are wide were acquired so
 
 
@@ -71,6 +73,7 @@ def decode_nifti(data: bytes, slices: Slices, settings: Data) -> Iterator[Pixels
         UnreadableScan: if the volume as a whole cannot be read.
     """
     image = _open(io.BytesIO(data))
+    _refuse_short(image, data)
     lengths = canonical_shape(image)
     axis = cutting_axis(lengths, settings)
     count = _count(lengths, axis)
@@ -131,7 +134,7 @@ def _open(raw: Any) -> Any:
     try:
         magic = raw.read(2)
         raw.seek(0)
-        stream = gzip.GzipFile(fileobj=raw) if magic == b"\x1f\x8b" else raw
+        stream = gzip.GzipFile(fileobj=raw) if magic == _GZIP else raw
         head = stream.read(348)
         stream.seek(0)
         kind = nibabel.Nifti2Image if head[4:7] in (b"n+2", b"ni2") else nibabel.Nifti1Image
@@ -165,6 +168,13 @@ def _check(image: Any) -> None:
         raise UnreadableScan(f"claims {_by(shape[:3])} voxels; the limit is {MAX_VOXELS:,}")
     if image.get_data_dtype().kind not in "iuf":
         raise UnreadableScan("holds colours or complex numbers; expected one number a voxel")
+
+
+def _refuse_short(image: Any, data: bytes) -> None:
+    """Refuse a header that claims more voxels than the file can hold, before any memory is made for them."""
+    claimed = math.prod(image.shape[:3]) * image.get_data_dtype().itemsize
+    if claimed > len(data) * (_DEFLATE if data[:2] == _GZIP else 1):
+        raise UnreadableScan(f"damaged or truncated: {len(data):,} bytes cannot hold the {claimed:,} of its voxels")
 
 
 def orientation_of(image: Any) -> NDArray[np.float64]:
