@@ -11,6 +11,7 @@ import pytest
 
 import scanwise as api
 from scanwise import recipe, training
+from scanwise.cohort.splits import BY_DATA
 from scanwise.errors import LeakageError, RecipeError, RunError
 from scanwise.pipeline.commands.predict_files import predict_files
 from scanwise.records import Cohort, Logits, Split, load_findings, load_metrics
@@ -292,9 +293,20 @@ def test_resume_with_another_split_is_refused(again: Again) -> None:
     split = Split.load(place)
     swapped = {"train": "test", "test": "train"}
     side = np.array([swapped.get(side, side) for side in split.side.tolist()])
-    Split(side, split.protocol, split.fold, split.rule, split.leaky, split.not_evaluable).save(place)
+    Split(side, split.protocol, split.fold, BY_DATA, split.leaky, split.not_evaluable).save(place)
     with pytest.raises(RunError, match="another honest split"):
         again.resume()
+
+
+def test_a_run_that_was_drawn_otherwise_keeps_its_split(again: Again) -> None:
+    """An older scanwise drew who is tested in another way: its runs go on with theirs."""
+    place = again.run.fit("honest", 0).split
+    split = Split.load(place)
+    swapped = {"calibration": "test", "test": "calibration"}
+    side = np.array([swapped.get(side, side) for side in split.side.tolist()])
+    Split(side, split.protocol, split.fold, split.rule, split.leaky, split.not_evaluable).save(place)
+    again.resume()
+    assert Split.load(place).side.tolist() == side.tolist()
 
 
 def test_taken_folder_is_refused_before_any_work(whole: Whole, tiny_recipe: Path) -> None:

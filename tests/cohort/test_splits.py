@@ -5,6 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from scanwise.cohort import splits
 from scanwise.errors import DataError, LeakageError
@@ -147,6 +150,99 @@ def test_counts_are_the_rows_of_the_plan() -> None:
         ("train", STAGED[1]),
         ("validation", STAGED[0]),
     ]
+
+
+# --- splits that last ---
+
+
+def folds_of(cohort: Cohort, section: SplitSection, seed: int = 0) -> dict[str, int]:
+    """The fold in which each subject is tested."""
+    made = splits.make_splits(cohort, section, seed)
+    return {subject: split.fold for split in made for subject in cohort.subject[split.rows("test")].tolist()}
+
+
+def with_newcomer(cohort: Cohort, label: int) -> Cohort:
+    """The cohort and one subject more, whose scans come first."""
+    more = replace(
+        cohort.take(np.zeros(2, dtype=np.int64)), subject=np.array(["new"] * 2), labels=np.array([label] * 2)
+    )
+    columns = {name: np.concatenate([getattr(more, name), getattr(cohort, name)]) for name in COLUMNS}
+    return replace(cohort, **columns)
+
+
+COLUMNS = ("path", "labels", "subject", "sha256", "pixels")
+SHARES = st.floats(0.05, 0.3)
+
+
+@settings(max_examples=200, deadline=None)
+@drawn(st.lists(st.integers(4, 40), min_size=2, max_size=4), SHARES, SHARES, SHARES, st.integers(0, 99), st.data())
+def test_a_subject_that_is_added_moves_at_most_one_other_into_or_out_of_test(
+    counts: list[int], validation: float, calibration: float, test: float, seed: int, data: st.DataObject
+) -> None:
+    label = data.draw(st.integers(0, len(counts) - 1))
+    cohort, section = (
+        cohort_of(*counts, slices=1),
+        SplitSection(validation=validation, calibration=calibration, test=test),
+    )
+    before, after = (folds_of(known, section, seed) for known in (cohort, with_newcomer(cohort, label)))
+    moved = before.keys() ^ after.keys() - {"new"}
+    assert len(moved) <= 1
+    assert not ("new" in after and after.keys() & moved)  # the newcomer takes a place, and brings nobody along
+    of_label = set(cohort.subject[cohort.labels == label].tolist())
+    assert moved <= of_label
+
+
+@settings(max_examples=100, deadline=None)
+@drawn(st.integers(2, 6), st.lists(st.integers(11, 60), min_size=2, max_size=3), st.integers(0, 99))
+def test_with_folds_at_most_one_subject_moves_over_each_border_between_two(
+    folds: int, counts: list[int], seed: int
+) -> None:
+    section, cohort = SplitSection(folds=folds, validation=0.1, calibration=0.1), cohort_of(*counts, slices=1)
+    before, after = (folds_of(known, section, seed) for known in (cohort, with_newcomer(cohort, 0)))
+    moved = [subject for subject, fold in before.items() if after[subject] != fold]
+    assert len(moved) <= folds - 1
+    assert all(abs(after[subject] - before[subject]) == 1 for subject in moved)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_other_shares_do_not_decide_who_is_tested_and_a_larger_share_adds_to_them(seed: int) -> None:
+    cohort = cohort_of(60, 40, 20)
+    usual = folds_of(cohort, SplitSection(), seed).keys()
+    assert folds_of(cohort, SplitSection(validation=0.1, calibration=0.1), seed).keys() == usual
+    assert folds_of(cohort, SplitSection(test=0.3), seed).keys() > usual
+    folds = folds_of(cohort, SplitSection(folds=5), seed)
+    assert {subject for subject, fold in folds.items() if fold == 0} == usual
+    assert folds_of(cohort, SplitSection(), seed + 1).keys() != usual
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_recipes_that_merge_labels_test_the_subjects_that_others_test(seed: int) -> None:
+    """100 / 70 / 28 / 2 people, as well or ill and as four stages; the two of the last stage are in training."""
+    fine = cohort_of(100, 70, 28, 2, slices=2)
+    spelled = np.array(["NonDemented", "VeryMild Demented", "Mild_Demented", "ModerateDemented"])[fine.labels]
+    coarse = replace(fine, labels=np.minimum(fine.labels, 1), classes=("well", "ill"), spelling=spelled)
+    named = replace(fine, spelling=spelled)
+    sides = [only(cohort, SplitSection(), seed).side.tolist() for cohort in (fine, named, coarse)]
+    assert sides[0] == sides[1] == sides[2]
+
+
+def test_small_labels_of_a_class_are_divided_together() -> None:
+    cohort = cohort_of(30, 30, slices=1)
+    number = np.array([int(subject[1:]) for subject in cohort.subject.tolist()])
+    many = replace(cohort, spelling=np.array([f"kind {index}" for index in number // 3]))
+    for split in splits.make_splits(many, SplitSection(folds=3, validation=0.1, calibration=0.1), 0):
+        for row in splits.counts(many, split):
+            assert int(str(row["subjects"])) == {"test": 10, "train": 14}.get(str(row["side"]), 3)
+
+
+def test_a_label_is_that_of_most_scans_of_the_class() -> None:
+    """Two scans are of one ill label and two of the other, and three of none: the class is ill, the label the later."""
+    cohort = cohort_of(30, 30, slices=7)
+    labels, spelled = cohort.labels.copy(), np.where(cohort.labels == 0, "well", "ill b").astype("<U6")
+    rows = np.flatnonzero(cohort.subject == "p040")
+    labels[rows[:3]], spelled[rows[:3]], spelled[rows[3:5]] = 0, "well", "ill a"
+    one = replace(cohort, labels=labels, spelling=spelled)
+    assert only(one, SplitSection()).side.tolist() == only(cohort, SplitSection()).side.tolist()
 
 
 # --- classes with few subjects ---

@@ -141,3 +141,19 @@ def test_intervals_hold_the_truth_over_5000_trials(subjects: int, low: float, hi
     share = _covered(subjects, 5000)
     print(f"auroc {subjects}: {share:.4f}")  # noqa: T201
     assert low - 0.006 <= share <= high + 0.006
+
+
+@pytest.mark.parametrize("counts", [(20, 20), (8, 32)])
+def test_the_width_that_a_plan_expects_is_that_of_areas_of_normal_scores(counts: tuple[int, int]) -> None:
+    random, gap = np.random.default_rng(0), np.sqrt(2) * stats.norm.ppf(0.8)  # whose area is 0.8
+    labels = np.repeat([False, True], counts)
+    everybody = np.arange(len(labels))
+    drawn = [
+        placements.estimate_auroc(random.normal(size=len(labels)) + gap * labels, labels, everybody, len(labels)).value
+        for _ in range(2000)
+    ]
+    assert placements.expected_auroc_margin(counts) == pytest.approx(1.96 * np.std(drawn), rel=0.1)
+
+
+def test_nothing_is_expected_where_one_class_is_tested() -> None:
+    assert np.isnan(placements.expected_auroc_margin([40, 0]))

@@ -2,11 +2,17 @@
 
 Honest splits give every subject one side. Published ones repeat what a notebook did, so that its figure can be
 reproduced and stamped.
+
+Who is tested in an honest split depends on the subjects and the seed alone. Each label of the data is divided by itself: its
+subjects are ranked by a keyed hash, the first ranks are tested, and the others follow them. So recipes that merge
+labels differently or have other shares test the same subjects, but for the difference of their shares, and a subject that is
+added moves at most one other over the border of the test side (with folds: over each border between two folds).
 """
 
+import hashlib
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,9 +20,15 @@ import numpy as np
 from scanwise.cohort.listing import first
 from scanwise.errors import DataError, LeakageError
 from scanwise.phrases import count_of
+from scanwise.pooling import common_label
 from scanwise.recipe import PublishedSplit, SplitSection
-from scanwise.records import SIDES, Cohort, Finding, IntArray, Split, StrArray
+from scanwise.records import SIDES, BoolArray, Cohort, Finding, IntArray, Split, StrArray
+from scanwise.records.names import label_key
 
+BY_DATA = "as the data gives it"
+"""Rule of a split that is not made here."""
+FEWEST_APART = 10
+"""Subjects of a label that is divided by itself; the smaller ones of a class are divided together."""
 _STREAM = 2
 """Divides with numbers of its own: the phantom cohort draws its people from [seed, 0] and their scans from [seed, 1]."""
 
@@ -178,32 +190,65 @@ def _honest(cohort: Cohort, section: SplitSection, seed: int, fold: int) -> Spli
                 f"The data says who is on which side, so there is one split and not {section.folds} folds. "
                 "Choose --set split.folds=1, or remove the column 'split'."
             )
-        return _split(cohort, cohort.given, "honest", fold, "as the data gives it", {})
+        return _split(cohort, cohort.given, "honest", fold, BY_DATA, {})
     unfit = too_small(cohort, section)
     subjects, labels = _subjects(cohort)
-    side_of: dict[str, str] = {}
+    kinds = _own_labels(cohort, labels)
+    side_of = dict.fromkeys(subjects.tolist(), "train")
     for index, name in enumerate(cohort.classes):
-        members = subjects[labels == index]
-        random = np.random.default_rng([seed, _STREAM, index])
-        members = members[random.permutation(len(members))]
-        sides = ["train"] * len(members) if name in unfit else _sides_of_class(len(members), section, fold, index)
-        side_of.update(zip(members.tolist(), sides, strict=True))
+        for kind, rows in _strata(labels == index, kinds, section) if name not in unfit else ():
+            members = sorted(subjects[rows].tolist(), key=lambda subject: (_hash(subject, seed), subject))
+            side_of.update(zip(members, _sides(len(members), section, fold, _hash(kind, seed)), strict=True))
     side = np.array([side_of[subject] for subject in cohort.subject.tolist()], dtype=np.str_)
     folds = f", fold {fold + 1} of {section.folds}" if section.folds > 1 else ""
     return _split(cohort, side, "honest", fold, f"by subject, stratified by class{folds}", unfit)
 
 
-def _sides_of_class(count: int, section: SplitSection, fold: int, index: int) -> list[str]:
-    """Sides for the shuffled subjects of one class; with folds, each subject is tested in exactly one of them."""
-    if section.folds == 1:
-        return _allot(
-            count, {"validation": section.validation, "calibration": section.calibration, "test": section.test}
-        )
-    tested = [(position + index) % section.folds == fold for position in range(count)]
-    left = count - sum(tested)
-    share = count / left  # the other shares are of all subjects, not of those that this fold leaves
-    rest = iter(_allot(left, {"validation": section.validation * share, "calibration": section.calibration * share}))
-    return ["test" if is_tested else next(rest) for is_tested in tested]
+def _own_labels(cohort: Cohort, labels: IntArray) -> StrArray:
+    """(K,) the label of the data that most scans of each subject have, of those that its class (K,) gathers."""
+    spelled = np.array(cohort.classes)[cohort.labels] if cohort.spelling is None else cohort.spelling
+    spellings, code = np.unique(spelled, return_inverse=True)
+    names, kind = np.unique([label_key(label) for label in spellings.tolist()], return_inverse=True)
+    people = np.unique(cohort.subject, return_inverse=True)[1]
+    own = cohort.labels == labels[people]
+    return names[common_label(kind[code][own], people[own], len(names))]
+
+
+def _strata(members: BoolArray, kinds: StrArray, section: SplitSection) -> Iterator[tuple[str, IntArray]]:
+    """Subjects of one class that are divided apart, by label; "" for all of its small labels together."""
+    names, counts = np.unique(kinds[members], return_counts=True)
+    small = names[counts < max(FEWEST_APART, _needed(section))]
+    for name in np.setdiff1d(names, small).tolist():
+        yield name, np.flatnonzero(members & (kinds == name))
+    rest = np.flatnonzero(members & np.isin(kinds, small))
+    if len(rest) >= _needed(section):  # fewer stay in training
+        yield "", rest
+
+
+def _hash(text: str, seed: int) -> int:
+    key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=str(seed).encode(), digest_size=16)
+    return int.from_bytes(key.digest(), "big")
+
+
+def _sides(count: int, section: SplitSection, fold: int, offset: int) -> list[str]:
+    """Sides by rank: the tested ones are a range of ranks, and the others follow it in turn.
+
+    Args:
+        count: of the ranks.
+        section: the shares, all of `count`.
+        fold: with folds, each rank is tested in exactly one.
+        offset: spreads the larger folds of several strata.
+    """
+    folds = section.folds
+    if folds == 1:
+        start, end = 0, min(max(1, round(section.test * count)), count - len(SIDES) + 1)
+    else:
+        start, end = ((index * count + offset % folds) // folds for index in (fold, fold + 1))
+    left = count - (end - start)
+    share = count / left
+    rest = _allot(left, {"calibration": section.calibration * share, "validation": section.validation * share})
+    after = count - end
+    return [*rest[after:], *["test"] * (end - start), *rest[:after]]
 
 
 def _allot(count: int, shares: Mapping[str, float]) -> list[str]:
@@ -252,9 +297,8 @@ def _by_scan(labels: IntArray, shares: Mapping[str, float], seed: int) -> StrArr
 
 def _subjects(cohort: Cohort) -> tuple[StrArray, IntArray]:
     """Each subject once, in order of name, with the class that most of its scans have (ties: the later class)."""
-    subjects, table = _scans_by_class(cohort)
-    last = len(cohort.classes) - 1
-    return subjects, last - table[:, ::-1].argmax(axis=1)
+    subjects, people = np.unique(cohort.subject, return_inverse=True)
+    return subjects, common_label(cohort.labels, people, len(cohort.classes))
 
 
 def _scans_by_class(cohort: Cohort) -> tuple[StrArray, IntArray]:

@@ -141,9 +141,7 @@ def _hash_files(root: Path, names: Sequence[str], progress: bool) -> list[str]:
 
 def _key(names: Sequence[str], content: Sequence[str], settings: Data) -> str:
     # Names are in the key because rows are looked up by position; a renamed file makes a new store.
-    settings_text = json.dumps(
-        [VERSION, settings.model_dump(exclude={"label", "patients", "id", "series"}), list(names), list(content)]
-    )
+    settings_text = json.dumps([VERSION, settings.of_pixels, list(names), list(content)])
     return hashlib.sha256(settings_text.encode()).hexdigest()[:32]
 
 

@@ -7,6 +7,7 @@ that a rare class cannot vanish from a draw, or, of areas under the ROC curve, b
 from scanwise.evaluation.breakdown import break_down
 from scanwise.evaluation.estimates import measure_predictions, paired_difference
 from scanwise.evaluation.operating import decision_curve, transfer_thresholds, transfer_thresholds_over_folds
+from scanwise.evaluation.placements import expected_auroc_margin
 from scanwise.evaluation.tables import (
     classification_report,
     confusion_counts,
@@ -20,6 +21,7 @@ __all__ = [
     "classification_report",
     "confusion_counts",
     "decision_curve",
+    "expected_auroc_margin",
     "measure_predictions",
     "paired_difference",
     "precision_recall_curve",

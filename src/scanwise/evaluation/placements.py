@@ -5,9 +5,12 @@ the class that score above it (DeLong et al. 1988; Obuchowski 1997). Each side's
 area is a mean over the other, of values between 0 and 1.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import multivariate_normal, norm
 
 from scanwise.evaluation.strata import Contributions, gap_interval, sum_by
 from scanwise.records import BoolArray, FloatArray, IntArray
@@ -75,6 +78,36 @@ def estimate_macro_auroc(probs: FloatArray, labels: IntArray, of_subject: IntArr
         np.mean([area.own for area in defined], axis=0),
         np.mean([area.most for area in defined], axis=0),
     )
+
+
+def expected_auroc_margin(counts: Sequence[int], auroc: float = 0.8, confidence: float = 0.95) -> float:
+    """Half the width of the interval to expect around an area, before anything is measured.
+
+    The variance is that of Hanley & McNeil (1982), for normal scores of one spread in both classes.
+
+    Args:
+        counts: subjects that are tested, of each class; of more than two classes the mean of one against the rest.
+        auroc: the area that is hoped for.
+        confidence: of the interval.
+
+    Returns:
+        half the width; NaN where fewer than two classes are tested.
+
+    >>> round(expected_auroc_margin([20, 20]), 2), round(expected_auroc_margin([100, 100]), 2)
+    (0.14, 0.06)
+    """
+    total, present = sum(counts), [count for count in counts if count]
+    if len(present) < 2:
+        return math.nan
+    ahead = norm.ppf(auroc)
+    both = (
+        multivariate_normal.cdf([ahead, ahead], cov=[[1, 0.5], [0.5, 1]]) - auroc**2
+    )  # two pairs that share a subject
+    errors = [
+        math.sqrt((auroc * (1 - auroc) + (total - 2) * both) / (hits * (total - hits)))
+        for hits in (present[:1] if len(present) == 2 else present)
+    ]
+    return float(norm.ppf((1 + confidence) / 2)) * sum(errors) / len(errors)
 
 
 def _share_below(rows: FloatArray, among: FloatArray) -> FloatArray:

@@ -35,7 +35,7 @@ from scanwise.pipeline.stages.evaluation import (
 from scanwise.pipeline.stages.explanation import explain_run
 from scanwise.pipeline.stages.prediction import predict_sides
 from scanwise.pipeline.stages.report import write_provenance, write_results
-from scanwise.pipeline.stages.resume import record_changes
+from scanwise.pipeline.stages.resume import record_changes, stored_splits
 from scanwise.pipeline.stages.selective import measure_selective_prediction
 from scanwise.pipeline.stages.subject_ridge import unknown_order_findings
 from scanwise.pipeline.stages.training import train_fit, untrained_findings
@@ -94,7 +94,7 @@ def fit(
     check_output(path, resume=resume)
     context = prepare(
         source, data=data, subject=subject, settings=settings, device=device, threads=threads,
-        pseudonymise=pseudonymise, progress=progress,
+        pseudonymise=pseudonymise, progress=progress, folder=path if resume else None,
     )  # fmt: skip
     context = replace(context, send=remote.send if remote else None)
     preflight(context, path)
@@ -138,8 +138,13 @@ def prepare(
     threads: int = 0,
     pseudonymise: bool = False,
     progress: bool = False,
+    folder: Path | None = None,
 ) -> Context:
     """Read the recipe and the scans, settle the classes and make the splits; writes nothing but the cache.
+
+    Args:
+        source, data, subject, settings, device, threads, pseudonymise, progress: as in `fit`.
+        folder: of a run that goes on, whose splits stay.
 
     Raises:
         LeakageError: if an honest split leaks.
@@ -162,6 +167,8 @@ def prepare(
         settled, rows, messages = splits.settle_small_classes(evidence.cohort, recipe.split)
         evidence = replace(evidence.take(rows), cohort=settled)
         all_splits = splits.make_splits(settled, recipe.split, recipe.seed)
+        if folder is not None:
+            all_splits = stored_splits(Run(folder), settled, all_splits)
         findings = [*intake.findings, *_small_class_findings(messages)]
         if settled.subjects_known:  # they may have been recovered since
             findings = [finding for finding in findings if finding.check != "cohort.subjects"]

@@ -1,7 +1,7 @@
 """Sections of a recipe about the scans: reading, audit, splits."""
 
 import re
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -42,6 +42,11 @@ class Data(Section):
     """Intensity percentiles mapped to black and white (volumes, and DICOM without a window)."""
     nan: Literal["refuse", "black"] = "refuse"
     """Slices with NaN or infinite voxels (volumes only)."""
+
+    @property
+    def of_pixels(self) -> dict[str, Any]:
+        """The settings that decide what the pixels of a file become."""
+        return self.model_dump(exclude={"label", "patients", "id", "series"})
 
     @field_validator("series")
     @classmethod

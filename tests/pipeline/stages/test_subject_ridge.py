@@ -139,6 +139,15 @@ def test_a_fit_is_the_same_twice(ridge: Ridge, tmp_path: Path) -> None:
     assert files[0] == files[1]
 
 
+def test_features_of_another_size_are_computed_anew(ridge: Ridge, tmp_path: Path) -> None:
+    """The cache holds those of the same scans at 32 pixels."""
+    larger = fit(tmp_path, ridge.data, "stages", "--set", "data.size=48")
+    features = [Logits.load(run.fits()[0].logits("test")).features for run in (ridge.run, larger)]
+    assert features[0] is not None
+    assert features[1] is not None
+    assert not np.allclose(features[0], features[1])
+
+
 def test_people_without_a_known_order_are_counted(ridge: Ridge, tmp_path: Path) -> None:
     rows = read_csv(ridge.data)
     unknown = [{**row, "position": "" if row["subject"] in ("p03", "p04") else row["position"]} for row in rows]

@@ -1,8 +1,10 @@
 """The plan of a fit: subjects and scans of each cell, time and disk."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from scanwise import evaluation
 from scanwise.cohort import splits
 from scanwise.pipeline.context import Context
 from scanwise.pipeline.preflight import build_checked_network, preflight
@@ -63,9 +65,32 @@ def plan_fit(context: Context) -> FitPlan:
         f"({1 / speed.train:.0f} scans/s in training, measured now)",
         f"disk: {len(context.splits) * kept * size / 1e6:.0f} MB in the run folder, {aside}"
         f"{context.store.array.nbytes / 1e6:.0f} MB of decoded scans in the cache",
+        *_sample_size(context),
         *(f"{finding.severity}: {finding.message}" for finding in context.findings),
     )
     return FitPlan(context.cohort.classes, tuple(cells), lines)
+
+
+def _sample_size(context: Context) -> list[str]:
+    """Subjects that teach and that are tested, and the interval to expect at that size; nothing without an honest split."""
+    honest, cohort = [split for split in context.splits if split.protocol == "honest"], context.cohort
+    if not honest:
+        return []
+    counts = {name: count for name, count in splits.subjects_per_class(cohort).items() if count}
+    evaluable = [count for name, count in counts.items() if name not in honest[0].not_evaluable]
+    sides = {side: splits.subjects_per_class(cohort.take(honest[0].rows(side))) for side in SIDES}
+    sums = {side: sum(of_side.values()) for side, of_side in sides.items()}
+    whole = f"all {sum(evaluable):,}: AUROC ± {_margin(context, evaluable)}"
+    teach = f"subjects: {sums['train']:,} teach, with {sums['validation']:,} to choose by"
+    if len(honest) > 1:
+        return [f"{teach}, in each fold; over all folds are tested {whole} to expect around 0.8"]
+    tested = f"{sums['test']:,} are tested: AUROC ± {_margin(context, [*sides['test'].values()])} to expect around 0.8"
+    fixed = honest[0].rule == splits.BY_DATA
+    return [f"{teach}; {tested}." + ("" if fixed else f" `scanwise fold` tests {whole}.")]
+
+
+def _margin(context: Context, counts: Sequence[int]) -> str:
+    return f"{evaluation.expected_auroc_margin(counts, confidence=context.recipe.evaluation.confidence):.2f}"
 
 
 def _map_size(network: "Network", recipe: Recipe) -> int:

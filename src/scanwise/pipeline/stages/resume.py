@@ -7,11 +7,12 @@ leave data, network and learning-rate schedule as they are may change; what chan
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from scanwise.cohort.splits import BY_DATA
 from scanwise.csv_files import read_csv
 from scanwise.errors import RunError
 from scanwise.pipeline.context import Context
@@ -39,6 +40,25 @@ def check_resume(folder: Run, context: Context) -> None:
     if changes := _changed_settings(folder, context):
         _check_settings(folder, context, changes)
     _check_data(folder, context)
+
+
+def stored_splits(folder: Run, cohort: Cohort, splits: Sequence[Split]) -> list[Split]:
+    """Splits of a run that goes on: those that it began with, which an older scanwise may have drawn otherwise.
+
+    Args:
+        folder: the run, which may not be there.
+        cohort: as it is now.
+        splits: as they would be made now. One that the data gives, or of scans that have changed, stays.
+    """
+    if not folder.cohort.is_file() or data_hash(Cohort.load(folder.cohort)) != data_hash(cohort):
+        return list(splits)
+    files = [folder.fit(split.protocol, split.fold).split for split in splits]
+    stored = [Split.load(file) if file.is_file() else split for file, split in zip(files, splits, strict=True)]
+    drawn = [split.protocol == "honest" and split.rule != BY_DATA for split in splits]
+    return [
+        old if is_drawn and old.rule == split.rule else split
+        for old, split, is_drawn in zip(stored, splits, drawn, strict=True)
+    ]
 
 
 def record_changes(folder: Run, context: Context) -> list[Finding]:

@@ -5,6 +5,7 @@ tuning stays honest, because its logits come from the member that has not seen t
 """
 
 import hashlib
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from scanwise.cohort.classes import stage_codes
 from scanwise.cohort.store import cache_folder
 from scanwise.errors import RecipeError
 from scanwise.pipeline.context import Context
+from scanwise.pooling import common_label
 from scanwise.recipe import Recipe
 from scanwise.records import Cohort, Finding, FloatArray, IntArray, Split
 from scanwise.run import Fit
@@ -100,7 +102,11 @@ def kept_features(context: Context, network: "Network") -> "FeatureSource":
     from scanwise.training.features import RecomputedFeatures, cache_features
 
     side = RecomputedFeatures(network.eval(), context.store, np.arange(len(context.cohort)), (Augmentations(),))
-    digest = hashlib.sha256(context.recipe.model.ridge.model_dump_json().encode())
+    settings = [
+        context.recipe.model.ridge.model_dump(),
+        context.recipe.data.of_pixels,
+    ]  # scans know their files' pixels alone
+    digest = hashlib.sha256(json.dumps(settings).encode())
     for name, tensor in network.state_dict().items():
         if not name.startswith("body.head."):
             digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -120,9 +126,7 @@ def _people(context: Context, rows: IntArray) -> tuple[Any, IntArray, IntArray, 
 
     cohort = context.cohort
     names, codes = np.unique(cohort.subject[rows], return_inverse=True)
-    table = np.zeros((len(names), len(cohort.classes)), dtype=np.int64)
-    np.add.at(table, (codes, cohort.labels[rows]), 1)
-    labels = table.shape[1] - 1 - table[:, ::-1].argmax(axis=1)  # ties: the later class, as in the split
+    labels = common_label(cohort.labels[rows], codes, len(cohort.classes))
     return names, labels, inner_folds(labels, context.recipe.model.ridge.folds, context.recipe.seed), codes
 
 
