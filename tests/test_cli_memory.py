@@ -35,5 +35,6 @@ def test_other_errors_stay_what_they_are(monkeypatch: pytest.MonkeyPatch, scanwi
         raise RuntimeError("sizes differ")
 
     monkeypatch.setattr(predict_files, "predict_files", fail)
-    with pytest.raises(RuntimeError, match="sizes differ"):
-        scanwise("predict", tmp_path, tmp_path / "a.png")
+    said = scanwise("predict", tmp_path, tmp_path / "a.png")
+    assert said.code == 70
+    assert "Unforeseen RuntimeError: sizes differ." in said.refusal

@@ -1,6 +1,13 @@
 """Parts of sentences for people, shared by findings, errors and pages."""
 
+import re
 from collections.abc import Sequence
+
+_BLANK = re.compile(r"[\t\n\r\u2028\u2029]")
+_STEERING = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
+"""Characters that steer a terminal, turn round the text after them, or are halves of a broken encoding."""
 
 
 def count_of(number: int, noun: str) -> str:
@@ -63,3 +70,16 @@ def _window(name: str, low: int, high: int, cut: bool, most: int) -> str:
     if low <= 1 - cut:
         low, high = 0, most - 1 - cut
     return f"{'…' * (cut or low > 0)}{name[low:high]}{'…' * (high < len(name))}"
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """The text with a mark for each character that no page shows, that steers a terminal or turns the text around it.
+
+    Args:
+        text: of users, or with names of theirs in it.
+        lines: whether tabs and line feeds stay; otherwise they become blanks.
+
+    >>> printable("a\\x00b\\nc\\x1b[31m\\u202ed")
+    'a�b c�[31m�d'
+    """
+    return _STEERING.sub("\ufffd", _BLANK.sub(lambda match: match[0] if lines and match[0] in "\t\n" else " ", text))

@@ -14,6 +14,7 @@ from scanwise.cli.launching import launch, train, verdict
 from scanwise.cli.logits import calibrate, conformal
 from scanwise.cli.options import Commands
 from scanwise.cli.predicting import predict
+from scanwise.cli.printing import guard_streams, say
 from scanwise.cli.recipes import recipes
 from scanwise.cli.registering import register
 
@@ -23,6 +24,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 def main() -> None:
     """Run the command line; every end is an exit code and, where it is not success, one clear message."""
     try:
+        guard_streams()
         with stoppable():
             sys.exit(cli(standalone_mode=False))
     except BaseException as error:  # noqa: BLE001 - no end of a command is a traceback
@@ -35,7 +37,7 @@ def main() -> None:
 def cli(context: click.Context) -> None:
     """Turn a folder of labelled scans into a classifier that can be checked."""
     if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+        say(context.get_help())
 
 
 for command in (

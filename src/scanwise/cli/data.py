@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scanwise.cli.options import hiding, reading
-from scanwise.cli.printing import console, make_table, print_notes, progress, talk
+from scanwise.cli.printing import make_table, print_notes, print_table, progress, say, say_json, say_value, talk
 from scanwise.phrases import count_of
 from scanwise.run import layout, refuse_foreign
 
@@ -58,12 +58,12 @@ def audit(
     page = audit_stage.write_audit(result, out)
     fixed = audit_stage.write_fixed_manifest(result, fix) if fix else None
     if as_json:
-        click.echo((out / layout.FINDINGS).read_text(encoding="utf-8"), nl=False)
+        say_json((out / layout.FINDINGS).read_text(encoding="utf-8"))
     else:
         _print_audit(result)
         if fixed:
-            click.echo(f"manifest: {click.style(str(fix), bold=True)} ({fixed})")
-        click.echo(f"page: {click.style(str(page), bold=True)}")
+            say_value("manifest", fix, f" ({fixed})")
+        say_value("page", page)
     sys.exit(result.exit_code)
 
 
@@ -79,9 +79,9 @@ def _print_audit(result: "AuditResult") -> None:
         severity, message = checked.finding.severity, checked.finding.message
         shown = shorten(message, 150, placeholder=" …") if severity == "note" else message
         table.add_row(severity, checked.finding.check, shown, style=colours[severity])
-    console().print(table)
-    click.echo()
-    click.secho(result.verdict + ".", bold=True, fg="red" if result.exit_code == 1 else None)
+    print_table(table)
+    say()
+    say(result.verdict + ".", bold=True, fg="red" if result.exit_code == 1 else None)
 
 
 @click.command()
@@ -116,9 +116,8 @@ def augment(
 
     plan = augmentation_command.CopyPlan(per_scan or 0, per_class or 0)
     options: dict[str, Any] = {"subject": subject, "settings": described, "like": like, "size": size, "seed": seed}
-    click.echo(
-        f"manifest: {augmentation_command.write_augmented_copies(data, out, plan, progress=progress(), **options)}"
-    )
+    manifest = augmentation_command.write_augmented_copies(data, out, plan, progress=progress(), **options)
+    say_value("manifest", manifest)
 
 
 @click.command()
@@ -152,11 +151,11 @@ def cohort(
         progress=progress(),
     )  # fmt: skip
     print_notes(written.scans.remarks)
-    click.echo(written.summary)
+    say(written.summary)
     if written.quarantine is not None:
         left = count_of(len(written.scans.unused), "file")
-        click.secho(f"not listed: {left}, see {written.quarantine}", fg="yellow", err=True)
-    click.echo(f"manifest: {click.style(str(written.manifest), bold=True)}")
+        say(f"not listed: {left}, see {written.quarantine}", fg="yellow", err=True)
+    say_value("manifest", written.manifest)
 
 
 @click.command()
@@ -167,4 +166,4 @@ def fetch(handle: str, out: Path | None, anew: bool) -> None:
     """Fetch a data set of Kaggle, OWNER/NAME, and print its folder."""
     from scanwise.cohort import kaggle_download
 
-    click.echo(kaggle_download.download_dataset(handle, out, anew=anew))
+    say(kaggle_download.download_dataset(handle, out, anew=anew))

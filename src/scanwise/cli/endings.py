@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import click
 
+from scanwise.cli.printing import say
 from scanwise.errors import ScanwiseError, describe_os_error
 from scanwise.redaction import without_secrets
 from scanwise.run import processes
@@ -95,8 +96,7 @@ def end(error: BaseException) -> NoReturn:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.secho("error: ", fg="red", bold=True, err=True, nl=False)
-    click.echo(without_secrets(message), err=True)
+    say(without_secrets(message), lead="error: ", fg="red", bold=True, err=True)
     sys.exit(code)
 
 
@@ -125,6 +125,6 @@ def _keep_traceback(error: BaseException) -> str:
         with os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
     except OSError:
-        sys.stderr.write(text)
+        say(text, err=True)
         return "the traceback above"
     return f"the traceback in {name}"

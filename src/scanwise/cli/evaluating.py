@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from scanwise.cli.options import hiding, reading, running
-from scanwise.cli.printing import console, make_table, print_notes, progress, talk
+from scanwise.cli.printing import make_table, print_notes, print_table, progress, say, say_value, talk
 from scanwise.run import layout, refuse_foreign
 
 SHOWN = ("accuracy", "balanced_accuracy", "auroc", "coverage")
@@ -55,8 +55,8 @@ def evaluate(
     for m in result.metrics:
         if m.unit == result.main.unit and not m.group and m.name in SHOWN:
             table.add_row(term(m.name).title, with_interval(m))
-    console().print(table)
-    click.echo(f"page: {click.style(str(page), bold=True)}")
+    print_table(table)
+    say_value("page", page)
 
 
 @click.command()
@@ -78,20 +78,19 @@ def compare(runs: tuple[Path, ...], out: Path, draws: int, seed: int) -> None:
 
     comparison = comparison_command.compare_runs(runs, draws=draws, seed=seed)
     page = comparison_command.write_comparison(comparison, out)
-    for note in comparison.notes:
-        click.secho(f"note: {note}", fg="yellow", err=True)
+    print_notes(comparison.notes)
     table = make_table(f"By {comparison.unit}", ["system", "accuracy (with interval)", "place", "range of places"])
     values = {m.model: m for m in comparison.metrics if m.name == "accuracy"}
     for rank in (entry for entry in comparison.ranks if entry.metric == "accuracy"):
         m = values[rank.name]
         table.add_row(rank.name, with_interval(m), f"{rank.rank:g}", f"{rank.low:g} to {rank.high:g}")
-    console().print(table)
+    print_table(table)
     for entry in comparison.discordances:
-        click.echo(
+        say(
             f"{entry.first} alone right {entry.only_first}, {entry.second} alone right {entry.only_second}: "
             f"McNemar p = {_p(entry.p_value)}, adjusted {_p(entry.adjusted)}"
         )
-    click.echo(f"page: {click.style(str(page), bold=True)}")
+    say_value("page", page)
 
 
 @click.command()
@@ -166,12 +165,12 @@ def fold(
         here = {m.name: m for m in result.metrics if (m.model, m.fold, m.unit, m.group) == key}
         cells = [with_interval(here[n]) if n in here else "not measured" for n in SHOWN]
         table.add_row("all" if number < 0 else str(number), chosen.get(number, ""), *cells)
-    console().print(table)
+    print_table(table)
     for m in (m for m in result.metrics if (m.name, m.unit) == ("auroc difference", unit)):
-        click.echo(
+        say(
             f"AUROC, all folds: the network less {model_title(m.model).lower()} {m.value:+.3f} ({m.low:+.3f} to {m.high:+.3f})"
         )
-    click.echo(f"tables: {click.style(str(out / 'nested' / 'tables'), bold=True)}")
+    say_value("tables", out / "nested" / "tables")
 
 
 def _settings_in(text: str) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from scanwise.cli.options import running
-from scanwise.cli.printing import progress, talk
+from scanwise.cli.printing import progress, say, talk
 
 
 @click.command()
@@ -59,16 +59,16 @@ def explain(
         locate_model(run), scans, out, manifest=manifest, device=device, threads=threads, progress=progress(), **options
     )
     for path, reason in quarantine:
-        click.secho(f"not used: {path}: {reason}", fg="yellow", err=True)
+        say(f"not used: {path}: {reason}", fg="yellow", err=True)
     reasons = dict.fromkeys(heatmap.reason for heatmap in maps if heatmap.passed is False)
     for reason in reasons:
         count = sum(heatmap.reason == reason for heatmap in maps)
-        click.secho(
+        say(
             f"{count} of {len(maps)} heatmaps did not pass the checks of {maps[0].method}: {reason}.",
             fg="yellow",
             err=True,
         )
     if any(heatmap.passed is None for heatmap in maps):
-        click.secho(f"{maps[0].method} was not checked on this run.", fg="yellow", err=True)
+        say(f"{maps[0].method} was not checked on this run.", fg="yellow", err=True)
     for file in files:
-        click.echo(str(file))
+        say(file)

@@ -11,7 +11,7 @@ import click
 
 from scanwise.cli.endings import StopRequest
 from scanwise.cli.options import hiding, reading, running
-from scanwise.cli.printing import console, make_table, print_report, print_summary, progress, talk
+from scanwise.cli.printing import make_table, print_report, print_summary, print_table, progress, say, talk
 
 
 @click.command()
@@ -27,7 +27,7 @@ def demo(out: Path, seed: int, device: str, threads: int) -> None:
 
     shown = show_demo(out, seed=seed, device=device, threads=threads, progress=progress())
     print_summary(shown.run)
-    click.echo(shown.text)
+    say(shown.text)
     print_report(shown.run)
 
 
@@ -99,17 +99,17 @@ def fit(
         print_summary(run)
         print_report(run)
         if "://" in folder:
-            click.echo(f"sent to: {folder}")
+            say(f"sent to: {folder}")
 
 
 def _print_plan(plan: Any) -> None:
     table = make_table("subjects (scans) per cell", ["split", *plan.classes])
     for row in plan.cells:
         table.add_row(*row)
-    console().print(table)
+    print_table(table)
     for line in plan.lines:
-        click.echo(line)
-    click.echo("Nothing was written. Run the command without --plan to start.")
+        say(line)
+    say("Nothing was written. Run the command without --plan to start.")
 
 
 @click.command()
@@ -123,8 +123,8 @@ def report(run: Path, pdf: bool) -> None:
     opened = Run.open(run)
     with owning(opened.path):
         page = report_page.write_report(opened)
-    click.echo(page)
+    say(page)
     if pdf:
         from scanwise.reporting import pdf as paper
 
-        click.echo(paper.write_pdf(page))
+        say(paper.write_pdf(page))

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from scanwise.cli.printing import say, say_value
+
 
 @click.group()
 def launch() -> None:
@@ -64,7 +66,7 @@ def sagemaker(python: str, **options: Any) -> None:
     submitted = job.submit_job(planned, python)
     submitted["checkpoints"] = f"{planned.checkpoints}/EXECUTION" if planned.group else planned.checkpoints
     for what, value in submitted.items():
-        click.echo(f"{what}: {click.style(value, bold=True)}")
+        say_value(what, value)
 
 
 @click.command(hidden=True)
@@ -85,6 +87,6 @@ def verdict(model: Path, out: Path, group: str, metric: str) -> None:
     from scanwise.launch import model_gate as judging
 
     decision = judging.gate_model(model, group, metric, out)
-    click.echo(
+    say(
         f"{decision.metric} {decision.value} against {decision.previous}: {'beats it' if decision.beats else 'does not beat it'}"
     )

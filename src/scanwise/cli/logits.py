@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scanwise.cli.options import file, npz
-from scanwise.cli.printing import console, make_table, percent, print_notes
+from scanwise.cli.printing import make_table, percent, print_notes, print_table, say, say_value
 
 if TYPE_CHECKING:
     from scanwise.conformal import CoverageLine
@@ -30,9 +30,9 @@ def calibrate(valid: Path, out: Path, method: str, subject_level: bool) -> None:
     table = make_table("Subjects held out, five folds", ["", "without", f"with {method}"])
     for name, before, after in fitted.figures:
         table.add_row(name, f"{before:.4f}", f"{after:.4f}")
-    console().print(table)
+    print_table(table)
     print_notes(fitted.notes)
-    click.echo(f"calibrator: {click.style(str(out), bold=True)}")
+    say_value("calibrator", out)
 
 
 @click.command()
@@ -76,15 +76,15 @@ def conformal(
         calibrator=calibrator,
         tune=tune,
     )
-    click.echo(f"Guarantee: {sets.promise}.\n")
-    console().print(_coverage_table("Coverage", sets.lines, subject_level, True))
-    click.echo()
-    console().print(_coverage_table("By the number of classes in the set", sets.sizes, subject_level, False))
-    click.echo("\nThe guarantee assumes:")
+    say(f"Guarantee: {sets.promise}.\n")
+    print_table(_coverage_table("Coverage", sets.lines, subject_level, True))
+    say()
+    print_table(_coverage_table("By the number of classes in the set", sets.sizes, subject_level, False))
+    say("\nThe guarantee assumes:")
     for line in sets.alike:
-        click.echo(f"  {line}")
+        say(f"  {line}")
     print_notes(sets.notes)
-    click.echo(f"sets: {click.style(str(out), bold=True)}")
+    say_value("sets", out)
 
 
 def _coverage_table(title: str, lines: "list[CoverageLine]", by_subject: bool, expected: bool) -> Any:

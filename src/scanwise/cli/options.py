@@ -58,18 +58,28 @@ def file(name: str, help_text: str, **options: Any) -> Callable[[F], F]:
 
 
 class Commands(click.Group):
-    """Commands that take files and folders: pipes and devices, which may never end, are refused before anything is read."""
+    """Commands that take files and folders; what could not be read or written down is refused before anything is read."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """The arguments as click has them.
 
         Raises:
-            DataError: if one of them names a pipe, a socket or a device.
+            DataError: if one of them names a pipe, a socket or a device, which may never end, or is no text.
         """
         for argument in args:
+            _refuse_broken(argument)
             for name in (argument, argument.partition("=")[2]):
                 _refuse_endless(name.removeprefix("file://"))
         return super().parse_args(ctx, args)
+
+
+def _refuse_broken(argument: str) -> None:
+    """Refuse a name whose bytes are no UTF-8: it could stand in no table, recipe or page."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError as error:
+        spelt = argument.encode("utf-8", "backslashreplace").decode()
+        raise DataError(f"{spelt} is not UTF-8 text. Rename that file or folder, and give its new name.") from error
 
 
 def _refuse_endless(name: str) -> None:

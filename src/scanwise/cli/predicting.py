@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scanwise.cli.options import hiding, running
-from scanwise.cli.printing import console, make_table, progress, talk
+from scanwise.cli.printing import make_table, print_table, progress, say, say_json, say_table_text, talk
 from scanwise.errors import DataError
 from scanwise.phrases import short_names
 
@@ -63,13 +63,13 @@ def predict(
     options |= {"id_column": ident, "series": series}
     answer = predict_files(locate_model(run), scans, manifest=manifest, subject=subject, progress=progress(), **options)
     for path, reason in answer.quarantine:
-        click.secho(f"not used: {path}: {reason}", fg="yellow", err=True)
+        say(f"not used: {path}: {reason}", fg="yellow", err=True)
     if form == "table" and out is None:
         _print_answer(answer)
         return
     text = _as_json(answer) if form == "json" else _as_csv(answer, by)
     if out is None:
-        click.echo(text, nl=False)
+        (say_json if form == "json" else say_table_text)(text)
     else:
         from scanwise.run import write_text
 
@@ -78,8 +78,8 @@ def predict(
 
 def _print_answer(answer: "BundlePredictions") -> None:
     if answer.subjects is not None:
-        console().print(_answer_table(answer.subjects, "subject"))
-    console().print(_answer_table(answer.scans, "scan"))
+        print_table(_answer_table(answer.subjects, "subject"))
+    print_table(_answer_table(answer.scans, "scan"))
 
 
 def _answer_table(predictions: "Predictions", unit: str) -> Any:

@@ -1,13 +1,24 @@
-"""Output of commands: tables, notes, and the path of the report."""
+"""The terminal: the one place where text goes to it, without what would steer it.
 
+Names of classes, subjects, files and columns are of others, and may hold escape sequences or turn the text around them. So
+every line, table and message passes `printable`, and no other module prints; `tests/test_cli_printing.py` holds that.
+"""
+
+import io
 import logging
+import re
 import sys
+import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from scanwise.phrases import printable
+
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from scanwise.records import Metric
     from scanwise.run import Run
 
@@ -17,19 +28,71 @@ def talk(level: int = logging.INFO) -> None:
     log = logging.getLogger("scanwise")
     if not log.handlers:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(_PlainLines())
         log.addHandler(handler)
     log.setLevel(level)
+
+
+class _PlainLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), lines=True)
+
+
+def guard_streams() -> None:
+    """Make the streams take every character, whatever the encoding of the terminal, and what packages warn of plain."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if logging.lastResort is not None:  # of loggers that nobody has told where to write
+        logging.lastResort.setFormatter(_PlainLines())
+    warnings.formatwarning = lambda message, category, *_, **__: f"{category.__name__}: {printable(str(message))}\n"
 
 
 def progress() -> bool:
     return sys.stderr.isatty()
 
 
-def console() -> Any:
+def say(text: object = "", *, lead: str = "", err: bool = False, **style: Any) -> None:
+    """Print a line.
+
+    Args:
+        text: of the line.
+        lead: words before it; then the style is theirs.
+        err: to standard error.
+        style: as `click.style` has it, such as fg="red".
+    """
+    shown = printable(str(text), lines=True)
+    click.echo(click.style(lead, **style) + shown if lead else click.style(shown, **style), err=err)
+
+
+def say_value(name: str, value: object, after: str = "") -> None:
+    """Print a line "name: value", the value in bold."""
+    click.echo(f"{printable(name)}: {click.style(printable(str(value)), bold=True)}{printable(after)}")
+
+
+def say_json(text: str) -> None:
+    """Print JSON whose texts keep every character, as an escape where it would steer the terminal."""
+    click.echo(_escape(text), nl=False)
+
+
+def say_table_text(text: str) -> None:
+    """Print CSV: as it is for another program, and plain for people."""
+    click.echo(printable(text, lines=True) if sys.stdout.isatty() else text, nl=False)
+
+
+def _escape(text: str) -> str:
+    """The text with JSON's escapes for what `printable` would replace."""
+    return re.sub(r"[^\n -~]", lambda m: m[0] if printable(m[0]) == m[0] else f"\\u{ord(m[0]):04x}", text)
+
+
+def print_table(table: Any) -> None:
     from rich.console import Console
 
-    return Console(markup=False, emoji=False, highlight=False)  # names of files and classes are not markup
+    class PlainCells(Console):
+        def render_str(self, text: str, **options: Any) -> "Text":
+            return super().render_str(printable(text, lines=True), **options)
+
+    PlainCells(markup=False, emoji=False, highlight=False).print(table)  # names of files and classes are not markup
 
 
 def make_table(title: str, headings: list[str]) -> Any:
@@ -59,11 +122,11 @@ def percent(*shares: float) -> str:
 
 def print_notes(notes: Iterable[str]) -> None:
     for note in notes:
-        click.secho(f"note: {note}", fg="yellow", err=True)
+        say(f"note: {note}", fg="yellow", err=True)
 
 
 def print_report(run: "Run") -> None:
-    click.echo(f"report: {click.style(str(run.report), bold=True)}")
+    say_value("report", run.report)
 
 
 def print_summary(run: "Run") -> None:
@@ -87,8 +150,8 @@ def print_summary(run: "Run") -> None:
         table = make_table(f"Test accuracy by {unit} (with {100 * confidence:g} % interval)", ["", *headings])
         for model in dict.fromkeys(m.model for m in here):
             table.add_row(model_title(model), *(_cell(here, model, column) for column in columns))
-        console().print(table)
-        click.echo()
+        print_table(table)
+        say()
 
 
 def _columns(metrics: "list[Metric]") -> dict[tuple[str, int], int]:

@@ -2,6 +2,8 @@
 
 import click
 
+from scanwise.cli.printing import say, say_json
+
 
 @click.group(invoke_without_command=True)
 @click.pass_context
@@ -13,8 +15,8 @@ def recipes(context: click.Context) -> None:
 
     for name in recipe.shipped_recipes():
         recipe_shown = recipe.load_recipe(name)
-        click.echo(f"{click.style(name, bold=True):<34} {recipe_shown.title}")
-    click.echo("\nPrint one with `scanwise recipes show NAME`, keep it as NAME.yaml, change it, and fit that file.")
+        say(recipe_shown.title, lead=f"{name:<26} ", bold=True)
+    say("\nPrint one with `scanwise recipes show NAME`, keep it as NAME.yaml, change it, and fit that file.")
 
 
 @recipes.command()
@@ -24,7 +26,7 @@ def show(name: str) -> None:
     from scanwise import recipe
     from scanwise.errors import lookup
 
-    click.echo(lookup(recipe.shipped_recipes(), name, "recipe"), nl=False)
+    say(lookup(recipe.shipped_recipes(), name, "recipe").removesuffix("\n"))
 
 
 @recipes.command()
@@ -32,4 +34,4 @@ def schema() -> None:
     """Print the JSON schema of recipes, for editors."""
     from scanwise import recipe
 
-    click.echo(recipe.recipe_schema(), nl=False)
+    say_json(recipe.recipe_schema())

@@ -2,6 +2,8 @@
 
 import click
 
+from scanwise.cli.printing import say_value
+
 
 @click.command()
 @click.argument("run")
@@ -20,4 +22,4 @@ def register(run: str, name: str, registry: str) -> None:
     from scanwise.pipeline.model_reference import locate_model
 
     version = versions.register(locate_model(run), name, registry=registry)
-    click.echo(f"registered: {click.style(f'{version.name}:{version.number}', bold=True)}  {version.path}")
+    say_value("registered", f"{version.name}:{version.number}", f"  {version.path}")

@@ -9,12 +9,13 @@ from pathlib import Path
 from markupsafe import Markup
 
 from scanwise.audit.evidence import AuditFinding
+from scanwise.phrases import printable
 from scanwise.records import Finding, load_findings, save_findings
 from scanwise.reporting import scan_sheets
 from scanwise.reporting.page import render_page
 from scanwise.reporting.provenance import SEVERITIES
 from scanwise.reporting.scan_sheets import Thumbnails
-from scanwise.reporting.wording import counted, printable
+from scanwise.reporting.wording import counted
 from scanwise.run import layout, write_text, writing
 
 NAMES_SHOWN = 6

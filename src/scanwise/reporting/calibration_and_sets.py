@@ -7,6 +7,7 @@ import numpy as np
 
 from scanwise import evaluation
 from scanwise.arrays import softmax
+from scanwise.phrases import printable
 from scanwise.records import BoolArray, IntArray, Metric, Predictions, Unit
 from scanwise.reporting import figures
 from scanwise.reporting.components import (
@@ -27,7 +28,6 @@ from scanwise.reporting.wording import (
     in_full,
     listed,
     percent,
-    printable,
     range_of,
     term,
     value_of,

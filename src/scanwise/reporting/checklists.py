@@ -10,9 +10,10 @@ items is ours, and short; the checklists themselves have it in full.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from scanwise.phrases import printable
 from scanwise.reporting import checksums
 from scanwise.reporting.run_data import RunData
-from scanwise.reporting.wording import counted, in_full, listed, printable
+from scanwise.reporting.wording import counted, in_full, listed
 from scanwise.run import Run, layout, read_json, write_text
 
 Statement = Callable[[RunData], str]

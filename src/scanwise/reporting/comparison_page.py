@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 
 from scanwise.evaluation import comparison
+from scanwise.phrases import printable
 from scanwise.records import Metric
 from scanwise.reporting import curves, figures
 from scanwise.reporting.components import ReportTable, embed_svg
 from scanwise.reporting.page import render_page
-from scanwise.reporting.wording import NO_INTERVAL, counted, fixed, lead, percent, printable, term, with_interval
+from scanwise.reporting.wording import NO_INTERVAL, counted, fixed, lead, percent, term, with_interval
 from scanwise.run import layout
 
 SHARES = ("accuracy", "balanced_accuracy", "macro_f1")

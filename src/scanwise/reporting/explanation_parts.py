@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from scanwise.csv_files import read_csv
+from scanwise.phrases import printable
 from scanwise.reporting.components import ReportTable
 from scanwise.reporting.run_data import RunData
-from scanwise.reporting.wording import percent, printable
+from scanwise.reporting.wording import percent
 from scanwise.run import layout
 
 TITLES_SHOWN = 24

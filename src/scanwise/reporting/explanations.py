@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from scanwise.csv_files import read_csv
+from scanwise.phrases import printable
 from scanwise.reporting import explanation_parts
 from scanwise.reporting.components import ReportTable
 from scanwise.reporting.explanation_parts import ReportImage, png_data_uri
 from scanwise.reporting.run_data import RunData
-from scanwise.reporting.wording import counted, percent, printable
+from scanwise.reporting.wording import counted, percent
 from scanwise.run import layout, read_json
 
 WORDS_METHOD = "words"

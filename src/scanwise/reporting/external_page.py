@@ -6,6 +6,7 @@ from typing import Any
 
 from scanwise import evaluation
 from scanwise.evaluation.sample import require_labels
+from scanwise.phrases import printable
 from scanwise.records import Finding, Metric, Predictions
 from scanwise.redaction import without_secrets
 from scanwise.reporting import curves, figures, tables
@@ -14,17 +15,7 @@ from scanwise.reporting.components import CLASSES_SHOWN, ReportFigure, ReportTab
 from scanwise.reporting.groups import build_breakdown_tables, build_operating_point_table
 from scanwise.reporting.page import render_page
 from scanwise.reporting.sections import build_roc_curves
-from scanwise.reporting.wording import (
-    SPACE,
-    between,
-    counted,
-    fixed,
-    in_full,
-    percent,
-    printable,
-    term,
-    with_interval,
-)
+from scanwise.reporting.wording import SPACE, between, counted, fixed, in_full, percent, term, with_interval
 from scanwise.run import layout
 
 SIDE_BY_SIDE = (

@@ -8,6 +8,7 @@ import numpy as np
 
 from scanwise.csv_files import read_csv
 from scanwise.evaluation import breakdown
+from scanwise.phrases import printable
 from scanwise.records import Metric, Unit
 from scanwise.reporting import curves
 from scanwise.reporting.components import (
@@ -21,7 +22,7 @@ from scanwise.reporting.components import (
 )
 from scanwise.reporting.legacy_tables import breakdown_file, parse_group
 from scanwise.reporting.run_data import POOLED, RunData
-from scanwise.reporting.wording import counted, fixed, percent, printable, term, with_interval
+from scanwise.reporting.wording import counted, fixed, percent, term, with_interval
 from scanwise.run import layout
 
 Rows = Sequence[Mapping[str, Any]]

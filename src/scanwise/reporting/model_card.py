@@ -1,17 +1,22 @@
 """The model card of a run, in the form of the Hugging Face hub: metadata that machines read, then words for people."""
 
+import re
 from typing import Any
 
+from scanwise.phrases import printable
 from scanwise.records import Metric
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.summary import build_first_screen
-from scanwise.reporting.wording import counted, in_full, listed, printable, term
+from scanwise.reporting.wording import counted, in_full, listed, term
 from scanwise.run import Run, layout, write_text
 
 MODEL_CARD_FILE = layout.MODEL_CARD
 HEADLINES = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
 HUB_NAMES = {"macro_f1": "f1", "auroc": "roc_auc"}
 """Names of some of our metrics on the hub."""
+_MARKUP = re.compile(r"[\\`*_{}\[\]<>#|~!&@$]|:(?=\S)|\.(?=[^\W\d])")
+_AT_THE_START = re.compile(r"^(\d*)([-+=.)])")
+"""The beginning of a list or of a line below a heading."""
 AUTHORS_MUST_ADD = "**Not known to the run: the authors must add it.**"
 
 
@@ -66,18 +71,30 @@ def _round(value: float) -> float | None:
     return None if value != value else round(value, 4)
 
 
+def markdown_text(text: str) -> str:
+    r"""Text of users within a line of Markdown: no character of it is markup, HTML or the beginning of a link.
+
+    >>> print(markdown_text("[x](javascript:a) <img> | a |\n- `b` www.c.d"))
+    \[x\](javascript\:a) \<img\> \| a \| - \`b\` www\.c\.d
+    """
+    return _AT_THE_START.sub(r"\1\\\2", _MARKUP.sub(r"\\\g<0>", printable(text).strip()))
+
+
 def _words(contents: RunData) -> str:
     first, recipe = build_first_screen(contents), contents.recipe
-    lines = [f"# {first.title}", "", "**Research use only. Not a medical device.**", "", " ".join(first.summary), ""]
-    lines += [f"> **Caution.** {alarm}" for alarm in first.alarms] + [""] * bool(first.alarms)
+    lines = [f"# {markdown_text(first.title)}", "", "**Research use only. Not a medical device.**", ""]
+    lines += [markdown_text(" ".join(first.summary)), ""]
+    lines += [f"> **Caution.** {markdown_text(alarm)}" for alarm in first.alarms] + [""] * bool(first.alarms)
     lines += ["## Model details", ""]
     environment = contents.provenance.get("environment", {})
+    packages = ", ".join(f"{name} {version}" for name, version in environment.get("packages", {}).items())
+    weights = str(contents.provenance.get("weights", "not recorded"))
     lines += [
         f"- **Made by:** {AUTHORS_MUST_ADD}",
-        f"- **Network:** {recipe.model.name}, start of its weights: {printable(str(contents.provenance.get('weights', 'not recorded')))}",
-        f"- **Classes:** {listed(contents.titles())}",
+        f"- **Network:** {markdown_text(recipe.model.name)}, start of its weights: {markdown_text(weights)}",
+        f"- **Classes:** {markdown_text(listed(contents.titles()))}",
         f"- **Input:** {recipe.data.size} × {recipe.data.size} pixels, {recipe.data.channels} channel(s)",
-        f"- **Versions:** {', '.join(f'{k} {v}' for k, v in environment.get('packages', {}).items()) or 'not recorded'}",
+        f"- **Versions:** {markdown_text(packages or 'not recorded')}",
         f"- **Licence:** {AUTHORS_MUST_ADD}",
         "",
         "## Uses",
@@ -86,11 +103,11 @@ def _words(contents: RunData) -> str:
         "",
         "### Out-of-scope use",
         "",
-        *(f"- {text}" for text in first.misuse),
+        *(f"- {markdown_text(text)}" for text in first.misuse),
         "",
         "## Bias, risks and limitations",
         "",
-        *(f"- {printable(f.message)}" for f in contents.findings if f.severity != "note"),
+        *(f"- {markdown_text(f.message)}" for f in contents.findings if f.severity != "note"),
         "- Figures hold for people like those tested; other hospitals, scanners, ages and diseases were not.",
         "",
         "## How to use it",
@@ -134,7 +151,7 @@ def _evaluation(contents: RunData) -> list[str]:
     lines = ["| Figure | Value and interval |", "|---|---|"]
     lines += [f"| {term(m.name).title} | {in_full(m)} |" for m in headlines]
     rivals = contents.numbers.rivals("honest", unit)
-    lines += [f"| Baseline: {m.model.replace('_', ' ')}, accuracy | {in_full(m)} |" for m in rivals]
+    lines += [f"| Baseline: {markdown_text(m.model.replace('_', ' '))}, accuracy | {in_full(m)} |" for m in rivals]
     coverage = contents.numbers.find("coverage", "honest", unit)
     if coverage:
         lines.append(f"| Prediction sets hold the true class | {in_full(coverage)} |")

@@ -1,10 +1,18 @@
-"""The frame of every page: one template, one style sheet, no network and no script."""
+"""The frame of every page: one template, one style sheet, no network and no script.
+
+Every value that a template prints passes `plain_text` and is escaped: text of users is text.
+"""
 
 import re
 from collections.abc import Mapping
 from importlib import resources
 
 from markupsafe import Markup, escape
+
+from scanwise.phrases import printable
+
+_RIGHT_TO_LEFT = "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]"
+_RUN = re.compile(rf"{_RIGHT_TO_LEFT}+(?:[^\w<>]*{_RIGHT_TO_LEFT}+)*")
 
 
 def render_page(template: str, values: Mapping[str, object]) -> str:
@@ -18,14 +26,29 @@ def render_page(template: str, values: Mapping[str, object]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=plain_text,
     )
     environment.filters["stack_interval"] = stack_interval
     style = resources.files("scanwise.reporting").joinpath("report.css").read_text(encoding="utf-8")
     return environment.get_template(template).render(style=Markup(style), **values)  # noqa: S704
 
 
+def plain_text(value: object) -> object:
+    """A value as a page shows it: text without control and direction characters, words from right to left by themselves.
+
+    Without the isolates around them, a number after a Hebrew or Arabic name would stand before it.
+
+    >>> plain_text("שלום 12") == "\\u2068שלום\\u2069 12", plain_text("a\\u202eb"), plain_text(3)
+    (True, 'a�b', 3)
+    """
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return _RUN.sub("\u2068\\g<0>\u2069", printable(value))
+
+
 def stack_interval(cell: str) -> Markup:
     """A table cell; an interval in brackets goes below its value, and neither is broken in two."""
+    cell = str(plain_text(cell))
     parts = re.fullmatch(r"([−+]?[\d.,]+\S*(?:\u00a0\S+)?) (\([^()]*\d\))(.*)", cell)
     if not parts:
         return escape(cell)

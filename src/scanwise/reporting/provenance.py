@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from scanwise.baselines import BASELINES
+from scanwise.phrases import printable
 from scanwise.redaction import without_secrets
 from scanwise.reporting.components import ReportTable
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.sections import ROWS_SHOWN
-from scanwise.reporting.wording import counted, duration, listed, printable
+from scanwise.reporting.wording import counted, duration, listed
 from scanwise.run import layout
 
 SEVERITIES = {"leak": "Leak", "warning": "Warning", "note": "Note"}

@@ -10,6 +10,7 @@ import numpy as np
 from scanwise import recipe as recipes
 from scanwise.csv_files import DELETE_AND_RESUME, read_csv
 from scanwise.errors import RunError
+from scanwise.phrases import printable
 from scanwise.recipe import Recipe
 from scanwise.records import (
     Cohort,
@@ -24,7 +25,6 @@ from scanwise.records import (
     load_metrics,
 )
 from scanwise.reporting import tables
-from scanwise.reporting.wording import printable
 from scanwise.run import Fit, Run, layout, read_json
 
 T = TypeVar("T")

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from scanwise.audit.evidence import FindingPicture, Histogram, IntervalChart, PairSheet, ScanSheet
 from scanwise.csv_files import read_csv
+from scanwise.phrases import printable
 from scanwise.reporting.components import ReportTable
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.svg import INK, SERIES, SOFT, render_svg, styled_figure, wrap_label
-from scanwise.reporting.wording import counted, fixed, listed, percent, printable
+from scanwise.reporting.wording import counted, fixed, listed, percent
 from scanwise.run import layout
 
 SCANS_SHOWN = 12  # scans or pairs on one sheet

@@ -7,6 +7,7 @@ import numpy as np
 
 from scanwise import evaluation, metrics
 from scanwise.csv_files import read_csv
+from scanwise.phrases import printable
 from scanwise.records import FloatArray, IntArray, Metric, Predictions
 from scanwise.records.columns import is_identifier
 from scanwise.redaction import without_secrets
@@ -25,18 +26,7 @@ from scanwise.reporting.components import (
 from scanwise.reporting.run_data import POOLED, FitData, RunData
 from scanwise.reporting.summary import protocol_title
 from scanwise.reporting.svg import MANY_CLASSES
-from scanwise.reporting.wording import (
-    MODELS,
-    PROTOCOLS,
-    SIDES,
-    counted,
-    fixed,
-    lead,
-    model_title,
-    printable,
-    term,
-    with_interval,
-)
+from scanwise.reporting.wording import MODELS, PROTOCOLS, SIDES, counted, fixed, lead, model_title, term, with_interval
 from scanwise.run import layout
 
 ROWS_SHOWN = 20  # of a list that may be long, this many; the file has the rest

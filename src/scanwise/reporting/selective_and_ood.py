@@ -8,21 +8,13 @@ import numpy as np
 from scanwise import uncertainty
 from scanwise.csv_files import read_csv
 from scanwise.novelty import AlarmThreshold, NoveltyDetector
+from scanwise.phrases import printable
 from scanwise.records import Predictions, Unit
 from scanwise.reporting import figures
 from scanwise.reporting.components import ReportFigure, ReportTable, embed_svg
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.sections import true_labels
-from scanwise.reporting.wording import (
-    SPACE,
-    counted,
-    fixed,
-    in_full,
-    percent,
-    printable,
-    term,
-    with_interval,
-)
+from scanwise.reporting.wording import SPACE, counted, fixed, in_full, percent, term, with_interval
 from scanwise.run import layout
 
 OOD_KINDS = {

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from scanwise.phrases import printable
 from scanwise.records import Metric, Unit
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.wording import (
@@ -15,7 +16,6 @@ from scanwise.reporting.wording import (
     lead,
     listed,
     model_title,
-    printable,
     range_of,
     term,
     value_of,

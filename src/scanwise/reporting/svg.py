@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from scanwise.phrases import short_names
-from scanwise.reporting.wording import printable
+from scanwise.phrases import printable, short_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -62,10 +61,10 @@ def render_svg(figure: "Figure", name: str, title: str, about: str) -> str:
     text = re.sub(r"<!--.*?-->\n?|<metadata>.*?</metadata>\n?", "", text, flags=re.DOTALL)
     text = re.sub(r"<[^>]+>", lambda tag: _adapt_tag(tag[0], name), text)
     head = f'<svg role="img" aria-labelledby="{name}-title {name}-about" '
-    words = f'<title id="{name}-title">{escape(printable(title))}</title><desc id="{name}-about">{escape(printable(about))}</desc>'
+    words = f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-about">{escape(about)}</desc>'
     opening, rest = text.removeprefix("<svg ").split(">", 1)
     opening = re.sub(r'(?:width|height)="[^"]*pt" ?', "", opening)
-    return f"{head}{opening}>{words}{rest}"
+    return printable(f"{head}{opening}>{words}{rest}", lines=True)
 
 
 def _adapt_tag(tag: str, name: str) -> str:

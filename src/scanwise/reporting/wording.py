@@ -1,7 +1,6 @@
 """Numbers and terms as a clinician reads them: rounded by how many people stand behind them, each term explained once."""
 
 import math
-import unicodedata
 from decimal import ROUND_HALF_UP, Decimal
 
 from scanwise.baselines import BASELINES
@@ -152,14 +151,3 @@ def duration(seconds: float) -> str:
 def listed(names: list[str], joint: str = "and") -> str:
     """Names as a sentence lists them: "a, b and c"."""
     return f" {joint} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def printable(text: str) -> str:
-    """The text with what no page can show (control characters, broken encodings) replaced by a mark.
-
-    >>> printable("a\\x00b\\nc")
-    'a�b c'
-    """
-    return "".join(
-        " " if char in "\t\n\r" else "\ufffd" if unicodedata.category(char) in ("Cc", "Cs") else char for char in text
-    )
