@@ -8,6 +8,7 @@ import numpy as np
 
 from scanwise.errors import DataError, ShapeError
 from scanwise.records import BoolArray, FloatArray, IntArray
+from scanwise.untrusted import quote
 
 
 def log_softmax(logits: FloatArray) -> FloatArray:
@@ -113,6 +114,7 @@ def refuse_rows(wrong: BoolArray, what: str) -> None:
 def number_from(values: Mapping[str, Any], name: str, low: float = -math.inf, high: float = math.inf) -> float:
     """A finite number between `low` and `high` from a saved dictionary, or a DataError."""
     value = values.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise DataError(f"{name!r} must be a number from {low} to {high}; it is {value!r}. Was the file changed?")
+    endless = isinstance(value, int) and value.bit_length() > 1000  # JSON may have thousands of digits
+    if isinstance(value, bool) or not isinstance(value, int | float) or endless or not low <= value <= high:
+        raise DataError(f"{name!r} must be a number from {low} to {high}; it is {quote(value)}. Was the file changed?")
     return float(value)

@@ -5,7 +5,7 @@ default: it changes neither the most probable class of a network nor its binary 
 regression may change both; they are for comparison.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
@@ -174,7 +174,7 @@ class Isotonic:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote."""
-        x, y = (tuple(map(_numbers, values.get(name) or [])) for name in ("said", "seen"))
+        x, y = (tuple(map(_numbers, _list(values.get(name)))) for name in ("said", "seen"))
         if len(x) < 2 or [len(row) for row in x] != [len(row) for row in y] or any(map(_falls, x)):
             raise DataError("'said' and 'seen' must hold as many numbers each, the first rising. Was the file changed?")
         return cls(x, y, str(values.get("refused", "")))
@@ -243,12 +243,22 @@ class _CalibrationRows:
         return len(np.unique(self.of_subject))
 
 
+LARGE = 1e300
+"""Numbers of a file are smaller; whole ones of JSON may have thousands of digits."""
+
+
 def _numbers(values: Any) -> tuple[float, ...]:
     """Finite numbers from a saved list, or a DataError."""
-    numeric = isinstance(values, list | tuple) and all(type(value) in (int, float) for value in values)
-    if not numeric or not values or not np.isfinite(values).all():
+    numeric = isinstance(values, list | tuple) and all(
+        type(value) in (int, float) and abs(value) < LARGE for value in values
+    )
+    if not numeric or not values:
         raise DataError(f"A calibrator is saved as lists of finite numbers; found {values!s:.60}. Was it changed?")
     return tuple(map(float, values))
+
+
+def _list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else ()
 
 
 def _falls(values: tuple[float, ...]) -> bool:

@@ -222,3 +222,20 @@ def test_a_long_text_of_many_cells_is_kept_once(tmp_path: Path) -> None:
     column = table_files.read_user_table(file).columns["path"]
     assert len(column) == 100_000
     assert column.nunique() == 10
+
+
+@pytest.mark.parametrize("kind", ["parquet", "xlsx"])
+def test_damage_that_a_package_calls_an_error_of_the_system_is_damage(tmp_path: Path, kind: str) -> None:
+    """pyarrow raises an OSError without a number for packed data that do not unpack, zipfile one for a place before the file."""
+    file = tmp_path / f"scans.{kind}"
+    if kind == "parquet":
+        pd.DataFrame(COLUMNS).to_parquet(file)
+        whole = file.read_bytes()
+        broken = whole[:4] + bytes(byte ^ 0x55 for byte in whole[4:200]) + whole[200:]
+    else:
+        whole = excel(file, [["path", "label"], ["a.png", "x"]]).read_bytes()
+        end = whole.rindex(b"PK\x05\x06")
+        broken = whole[: end + 12] + b"\xff\xff\xff\x7f" + whole[end + 16 :]
+    file.write_bytes(broken)
+    with pytest.raises(DataError, match=rf"scans\.{kind} cannot be read"):
+        table_files.read_user_table(file)

@@ -4,27 +4,20 @@ Each process of a chain dies at the first rename that the one before did not liv
 every rename of the command is survived twice. What equals what is there is not renamed, and what has been done is not done again.
 """
 
-import json
-import os
 import random
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pyarrow.parquet as pq
 import pytest
-from dying import VARIABLE
+from runs import FIT, check_whole, run, settled
 
-from forked import run_forked
 from scanwise import bundle
 from tiny import RECIPE, picture, write_scans
 
 pytestmark = pytest.mark.slow
 
-TIMED = {"provenance.json", "report.html", "checklists.html", "SHA256SUMS", "model_card.md"}
-"""Files that hold times, or hashes of files that do."""
 DRAWS = 20
 """Random moments of each command."""
 
@@ -49,7 +42,6 @@ class Case:
     gone: tuple[str, ...] = ()
 
 
-FIT = ("fit", "tiny.yaml", "--data", "data", "--subject", r"([a-z]+\d+)_", "--threads", "1")
 CASES = {
     "fit": Case(lambda folder: [*FIT, "--out", "out"], ("--resume",)),
     "audit": Case(lambda folder: ["audit", "data", "--out", "out", "--subject", r"([a-z]+\d+)_"]),
@@ -80,48 +72,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run(folder, [*FIT, "--out", "run"])
     assert done == (0, ""), done
     return folder
-
-
-def run(folder: Path, command: Sequence[object], death: str = "") -> tuple[int, str]:
-    """The exit code of a command in a folder, and what it said if it neither ended well nor was killed."""
-    here = Path.cwd()
-    os.chdir(folder)
-    try:
-        done = run_forked(*command, env={VARIABLE: death, "SCANWISE_CACHE": str(folder / "cache")})
-    finally:
-        os.chdir(here)
-    return done.returncode, "" if done.returncode in (0, -9) else done.stderr
-
-
-def settled(folder: Path) -> dict[str, bytes]:
-    """The content of a folder, without the files that hold times and without columns of seconds."""
-    content = {}
-    for file in sorted(folder.rglob("*")):
-        if not file.is_file() or file.name in TIMED or "history" in file.name:
-            continue
-        if "checkpoints" in file.parts:
-            continue  # their epochs hold times; the weights that come of them are compared
-        content[str(file.relative_to(folder))] = file.read_bytes()
-    return content
-
-
-def check_whole(case: Case, folder: Path) -> None:
-    """Whatever has its name is whole, at any time."""
-    for file in (folder / case.out).rglob("*"):
-        if not file.is_file() or file.name.startswith(".") or any(part.startswith(".") for part in file.parts):
-            continue
-        match file.suffix:
-            case ".json":
-                json.loads(file.read_text(encoding="utf-8"))
-            case ".parquet":
-                pq.read_table(file)
-            case ".npz":
-                with np.load(file) as arrays:
-                    assert arrays.files
-            case ".html":
-                assert file.read_text(encoding="utf-8").rstrip().endswith("</html>")
-    for weights in (folder / case.out).rglob("bundle/SHA256SUMS"):
-        bundle.load(weights.parent)
 
 
 def copy_of(base: Path, folder: Path, case: Case) -> Path:
@@ -155,7 +105,7 @@ def test_killed_at_every_rename(name: str, place: Path, undisturbed: tuple[dict[
         code, said = run(place, [*case.command(place), *case.again], f"{how} 1")
         assert code in (-9, 0, 1, 3), said
         kills += code == -9
-        check_whole(case, place)
+        check_whole(place / case.out)
         if code != -9:
             break
     assert code in (0, 1, 3)
@@ -169,7 +119,7 @@ def test_a_registration_that_is_killed_gives_a_whole_version_or_none(base: Path,
     for how, versions in (("before 1", set()), ("after 1", {"1"}), ("", {"1", "2"})):
         code, said = run(folder, case.command(folder), how)
         assert code == (-9 if how else 0), said
-        check_whole(case, folder)
+        check_whole(folder / case.out)
         there = folder / "out" / "one"
         assert {path.name for path in there.iterdir() if not path.name.startswith(".")} == versions
         for version in versions:
@@ -186,7 +136,7 @@ def test_killed_at_random_moments(name: str, place: Path, undisturbed: tuple[dic
         code, said = run(place, [*case.command(place), *case.again], f"seconds {moments.uniform(0.02, 2.5):.3f}")
         assert code in (-9, 0, 1, 3), said
         kills += code == -9
-        check_whole(case, place)
+        check_whole(place / case.out)
     code, said = run(place, [*case.command(place), *case.again])
     assert code in (0, 1, 3), said
     if name != "register":  # each that lived gave one more version

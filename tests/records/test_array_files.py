@@ -118,6 +118,23 @@ def packed_otherwise(file: Path) -> Path:
     return file
 
 
+def no_letters(file: Path) -> Path:
+    raw = member(np.array(["ab"]))
+    return npz(file, ("classes.npy", raw[:-1] + b"\x7f"))
+
+
+def halves_of_letters(file: Path) -> Path:
+    return npz(file, ("classes.npy", member(np.array(["\ud83d"]))))
+
+
+def no_utf8(file: Path) -> Path:
+    return npz(file, ("classes.npy", member(np.array([b"\xff"]))))
+
+
+def records(file: Path) -> Path:
+    return npz(file, ("logits.npy", member(np.zeros(3, [("a", "f4"), ("b", "f4")]))))
+
+
 LIES: dict[Callable[[Path], Path], str] = {
     huge: r"'logits' claims the shape \(400000000000, 3\), 4,800,000,000,000 bytes, and holds 48\.",
     small: "claims the shape",
@@ -135,6 +152,10 @@ LIES: dict[Callable[[Path], Path], str] = {
     twice: "one name",
     locked: "encrypted",
     packed_otherwise: "compression",
+    no_letters: "'classes' holds text with letters that there are not",
+    halves_of_letters: "'classes' holds text with letters that there are not",
+    no_utf8: "utf-8",
+    records: "'logits' holds records",
 }
 
 
@@ -154,8 +175,20 @@ def test_a_file_that_lies_is_one_line_about_the_file(
 
 
 def test_arrays_that_shrink_well_are_read(tmp_path: Path) -> None:
-    arrays = {"logits": np.zeros((1000, 50)), "labels": np.zeros(1000, np.int64), "classes": np.array(["", "b"])}
+    arrays = {"logits": np.zeros((1000, 50)), "labels": np.zeros(1000, np.int64), "classes": np.array(["", "脑😀"])}
     np.savez_compressed(tmp_path / "a.npz", **arrays, turned=np.asfortranarray(LOGITS), none=np.zeros((0, 3)))
+    np.savez(
+        tmp_path / "b.npz",
+        bytes=np.array([b"a", "ö".encode()]),
+        swapped=np.array(["ab"]).astype(">U2"),
+        one=np.array("x"),
+    )
+    texts = read_arrays(tmp_path / "b.npz")
+    assert {name: array.tolist() for name, array in texts.items()} == {
+        "bytes": ["a", "ö"],
+        "swapped": ["ab"],
+        "one": "x",
+    }
     found = read_arrays(tmp_path / "a.npz")
     for name, array in {**arrays, "turned": LOGITS, "none": np.zeros((0, 3))}.items():
         np.testing.assert_array_equal(found[name], array)

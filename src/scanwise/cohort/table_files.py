@@ -66,6 +66,7 @@ def read_user_table(file: Path, wanted: Sequence[str] = ("path",)) -> TypedTable
     if suffix not in SUFFIXES:
         hint = " Save it as .xlsx." if suffix in (".xls", ".ods", ".xlsm") else ""
         raise DataError(f"{file} is neither a folder nor a manifest; manifests end in {' or '.join(SUFFIXES)}.{hint}")
+    file.open("rb").close()  # so that what is raised below is about its content
     try:
         if suffix == ".parquet":
             raw = _read_parquet(file)
@@ -73,7 +74,7 @@ def read_user_table(file: Path, wanted: Sequence[str] = ("path",)) -> TypedTable
             raw = read_excel(file, wanted)
         else:
             raw = _without_apostrophes(read_delimited(file, SEPARATORS[suffix]), file.parent)
-    except (DataError, OSError):
+    except DataError:
         raise
     except Exception as error:  # openpyxl and pyarrow raise whatever a damaged file leads them to
         raise DataError(f"The manifest {file} cannot be read: {' '.join(str(error).split())}.") from error

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -82,12 +83,25 @@ def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) ->
         held = member.file_size - stream.tell()
     if dtype.hasobject:
         raise ValueError(f"the array {quote(name)} holds Python objects; numbers and text can be read")
+    if dtype.kind == "V":
+        raise ValueError(f"the array {quote(name)} holds records; give each of their fields an array of its own")
     count: int = math.prod(map(int, shape))
     claimed = count * dtype.itemsize
     if claimed != held or any(length < 0 for length in shape) or (not dtype.itemsize and count):
         raise ValueError(f"the array {quote(name)} claims the shape {shape}, {claimed:,} bytes, and holds {held:,}")
     with archive.open(member) as stream:
-        return npy.read_array(stream, allow_pickle=False)
+        array = npy.read_array(stream, allow_pickle=False)
+    return _text(array, name) if dtype.kind in "SU" else array
+
+
+def _text(array: Any, name: str) -> StrArray:
+    """Text, after a look at each of its letters: NumPy itself takes any number for one."""
+    if array.dtype.kind == "S":
+        return np.char.decode(array, "utf-8")
+    codes = np.frombuffer(array.tobytes(), np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+    if ((codes > sys.maxunicode) | ((codes >= 0xD800) & (codes < 0xE000))).any():
+        raise ValueError(f"the array {quote(name)} holds text with letters that there are not")
+    return np.asarray(array, dtype=np.str_)
 
 
 def _one_line(error: Exception, most: int = 300) -> str:

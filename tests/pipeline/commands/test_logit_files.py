@@ -190,6 +190,11 @@ def test_a_calibrator_must_fit_and_know_nobody(
     vector = calibration.VectorScaling((1.0, 1.0), (0.0, 0.0)).to_dict()
     for text, told in (
         ("{", "is not a calibrator that"), ("[]", "its method is none of"), ('{"method": "platt"}', "its method is none of"),
+        ('{"method": []}', "its method is none of"), ('{"method": "temperature", "classes": 3}', "its classes are no list of names"),
+        ('{"method": "temperature", "learnt_from": [[]]}', "its learnt_from are no list of names"),
+        (f'{{"method": "temperature", "temperature": {"9" * 400}}}', "Was the file changed?"),
+        (f'{{"method": "vector", "factors": [{"9" * 400}], "shifts": [0]}}', "Was it changed?"),
+        ('{"method": "isotonic", "said": 3, "seen": {}}', "Was the file changed?"), ("[" * 10_000, "nested too deep"),
         (json.dumps(vector), "fitted on 2 classes"), ('{"method": "temperature"}', "Was the file changed?"),
     ):  # fmt: skip
         (tmp_path / "odd.json").write_text(text, encoding="utf-8")

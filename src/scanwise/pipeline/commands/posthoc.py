@@ -33,8 +33,11 @@ from scanwise.pipeline.commands.logit_files import (
     subject_notes,
 )
 from scanwise.records import BoolArray, FloatArray, Logits, StrArray
+from scanwise.untrusted import parse_json, read_text
 
 Fitted = ConformalSets | ConditionalSets
+MOST_CALIBRATOR = 100_000_000
+"""Bytes of a calibrator's file; an isotonic map has two numbers for each probability that it learnt from."""
 MOST_COMPARED = 20_000
 """Features of more rows than this are not compared: it would take longer than all else together."""
 
@@ -257,13 +260,7 @@ def _load_calibrator(path: Path | None, files: Mapping[Side, LogitFile], unit: s
     """The calibrator of a file, or the softmax; refused where it learnt on other classes or on the same people."""
     if path is None:
         return calibration.Temperature(1.0)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path} is not a calibrator that `scanwise calibrate` wrote: {error}.") from error
-    values = values.get(unit, values) if isinstance(values, dict) else {}  # a run keeps one for each unit
-    if values.get("method") not in calibration.CALIBRATORS:
-        raise DataError(f"{path} is not a calibrator: its method is none of {', '.join(calibration.CALIBRATORS)}.")
+    values = _read_calibrator(path, unit)
     for side in ("calibration", "test"):
         given = files[side]
         if values.get("classes", list(given.logits.classes)) != list(given.logits.classes):
@@ -271,7 +268,7 @@ def _load_calibrator(path: Path | None, files: Mapping[Side, LogitFile], unit: s
                 f"{path} learnt on the classes {values['classes']}; {given.path} has {given.logits.classes}."
             )
         learnt_from = {} if given.subjects is None else _digests(given.subjects)
-        shared = [learnt_from[digest] for digest in values.get("learnt_from", []) if digest in learnt_from]
+        shared = [learnt_from[digest] for digest in values["learnt_from"] if digest in learnt_from]
         if shared:
             rows = np.flatnonzero(np.isin(given.logits.subjects, shared))[:3]
             raise DataError(
@@ -280,6 +277,24 @@ def _load_calibrator(path: Path | None, files: Mapping[Side, LogitFile], unit: s
             )
     with naming_file(path):
         return calibration.calibrator_from_dict(values)
+
+
+def _read_calibrator(path: Path, unit: str) -> dict[str, Any]:
+    """The values of a calibrator, checked as far as they say what it is and what it learnt from."""
+    try:
+        values = parse_json(read_text(path, MOST_CALIBRATOR, "a calibrator"))
+    except ValueError as error:
+        raise DataError(f"{path} is not a calibrator that `scanwise calibrate` wrote: {error}.") from error
+    values = values.get(unit, values) if isinstance(values, dict) else {}  # a run keeps one for each unit
+    if not isinstance(values, dict) or str(values.get("method")) not in calibration.CALIBRATORS:
+        raise DataError(f"{path} is not a calibrator: its method is none of {', '.join(calibration.CALIBRATORS)}.")
+    for name in ("classes", "learnt_from"):
+        names = values.get(name) or []
+        if not isinstance(names, list) or not all(isinstance(text, str) for text in names):
+            raise DataError(
+                f"{path} is not a calibrator that `scanwise calibrate` wrote: its {name} are no list of names."
+            )
+    return {**values, "learnt_from": values.get("learnt_from") or []}
 
 
 def _digests(subjects: StrArray) -> dict[str, str]:
