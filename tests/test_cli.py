@@ -501,6 +501,20 @@ def test_a_signal_ends_a_fit_cleanly(name: str, code: int, tmp_path: Path, fill:
     assert not [file for file in (tmp_path / "run").rglob(".*") if file.suffix in (".part", ".old")]
 
 
+def test_a_signal_is_what_ends_a_command_whatever_fails_on_the_way_out(
+    scanwise: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_off() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            raise RuntimeError("unexpected pos 522816 vs 522708")  # as a torch archive that is closed too early
+
+    monkeypatch.setattr(recipe, "shipped_recipes", break_off)
+    said = scanwise("recipes")
+    assert (said.code, said.refusal.split(".")[0]) == (143, "Ended by SIGTERM")
+
+
 def test_a_signal_that_the_caller_ignores_stays_ignored(scanwise: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     monkeypatch.setattr(recipe, "shipped_recipes", lambda: os.kill(os.getpid(), signal.SIGHUP) or {})

@@ -61,6 +61,7 @@ def _stop(number: int, _: FrameType | None) -> NoReturn:
 
 def end(error: BaseException) -> NoReturn:
     """Say why a command ends, and end it with the exit code of that."""
+    error = _stop_behind(error) or error
     match error:
         case SystemExit():
             raise error
@@ -93,6 +94,15 @@ def end(error: BaseException) -> NoReturn:
                 f"{_one_line(error)} This is a fault of scanwise: please report it, with {_keep_traceback(error)}.",
                 FAULT,
             )
+
+
+def _stop_behind(error: BaseException) -> StopRequest | KeyboardInterrupt | None:
+    """The signal that `error` came of: what it breaks off, such as a file that torch is writing, may fail on the way out."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__
+        if isinstance(error, StopRequest | KeyboardInterrupt):
+            return error
+    return None
 
 
 def _fail(message: str, code: int) -> NoReturn:
