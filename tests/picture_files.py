@@ -1,9 +1,24 @@
-"""Pictures of depths and orders that Pillow reads but does not write."""
+"""Files of pictures: as Pillow writes them, and of depths and orders that it reads but does not write."""
 
+import io
 import struct
 import zlib
 
 import numpy as np
+from PIL import Image
+
+GRAY = np.random.default_rng(0).integers(0, 256, (12, 10), dtype=np.uint8)
+COLOUR = np.random.default_rng(1).integers(0, 256, (12, 10, 3), dtype=np.uint8)
+
+
+def packed(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def png(pixels: np.ndarray, **options: object) -> bytes:
+    return packed(Image.fromarray(pixels), **options)
 
 
 def png16(values: np.ndarray, filters: tuple[int, ...] = (0,), clear: tuple[int, ...] = ()) -> bytes:

@@ -19,9 +19,7 @@ from scanwise.cohort.classes import (
 )
 from scanwise.errors import DataError, RecipeError
 from scanwise.metrics import METRICS
-from scanwise.recipe import Recipe
-
-STAGED = ("nondemented", "verymilddemented", "milddemented", "moderatedemented")
+from scanwise.recipe import ClassDescription, Recipe
 
 
 def resolved(*labels: str, **recipe: object) -> Classes:
@@ -45,30 +43,30 @@ def resolved(*labels: str, **recipe: object) -> Classes:
 )
 def test_folders_in_alphabetical_order_become_stages_in_clinical_order(labels: tuple[str, ...]) -> None:
     made = resolved(*labels)
-    assert made.names == STAGED
+    assert made.names == tuple(labels[index] for index in (2, 3, 0, 1))
     assert made.ordered
-    assert made.labels.tolist() == [2, 3, 0, 1]
+    assert made.labels.tolist() == np.argsort([2, 3, 0, 1]).tolist()
     assert made.left_out == ()
 
 
 @pytest.mark.parametrize("labels", [("1- Stroke", "2- Normal"), ("Stroke", "Control"), ("STROKE", "healthy")])
 def test_stroke_comes_after_control(labels: tuple[str, ...]) -> None:
     made = resolved(*labels)
-    assert made.names == ("control", "stroke")
+    assert made.names == labels[::-1]
     assert made.labels.tolist() == [1, 0]
 
 
 def test_only_the_stages_that_are_there_and_two_spellings_of_one_are_one() -> None:
     made = resolved("ModerateDemented", "nondemented", "Non Demented", "moderate")
-    assert made.names == ("nondemented", "moderatedemented")
+    assert made.names == ("Non Demented", "ModerateDemented")
     assert made.labels.tolist() == [1, 0, 0, 1]
 
 
 def test_every_merge_on_a_scale_is_kept_for_saying() -> None:
     made = resolved("ModerateDemented", "nondemented", "Non Demented", "moderate")
     assert made.merged == {
-        "nondemented": ("Non Demented", "nondemented"),
-        "moderatedemented": ("ModerateDemented", "moderate"),
+        "Non Demented": ("Non Demented", "nondemented"),
+        "ModerateDemented": ("ModerateDemented", "moderate"),
     }
     assert resolved("Mild Demented", "nondemented").merged == {}
 
@@ -100,13 +98,20 @@ def test_a_word_of_any_disease_is_no_stage(labels: tuple[str, ...]) -> None:
     made = resolved(*labels)
     assert sorted(made.names) == sorted(labels)
     assert not made.ordered
-    assert describe_classes(made.names) == {}
+    assert describe_classes(made.names, {}) == {}
 
 
 def test_stages_of_a_whole_scale_have_their_meaning() -> None:
-    assert describe_classes(resolved("normal", "1- Stroke").names)["control"].description == "No stroke seen"
-    assert describe_classes(resolved("Non Demented", "mild").names)["milddemented"].cdr == 1
-    assert describe_classes(["control", "AD"]) == {}
+    assert describe_classes(resolved("normal", "1- Stroke").names, {})["normal"].description == "No stroke seen"
+    assert describe_classes(resolved("Non Demented", "mild").names, {})["mild"].cdr == 1
+    assert describe_classes(["control", "AD"], {}) == {}
+
+
+def test_what_a_recipe_says_of_a_class_holds_in_every_spelling() -> None:
+    own = {"non demented": ClassDescription(title="Well"), "TUMOR": ClassDescription(title="Growth")}
+    described = describe_classes(["Non-Demented", "mild"], own)
+    assert (described["Non-Demented"].title, described["mild"].title) == ("Well", "Mild dementia")
+    assert describe_classes(["tumor", "cyst"], own) == {"tumor": own["TUMOR"]}
 
 
 def test_labels_of_one_stage_under_two_numbers_are_refused_with_both() -> None:

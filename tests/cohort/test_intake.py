@@ -36,7 +36,7 @@ def in_step(intake: cohort.LoadedCohort, root: Path) -> None:
 def test_a_folder_becomes_a_cohort(scans: Scans) -> None:
     root = scans.classes(["NonDemented", "MildDemented"], each=3)
     intake = cohort.read_cohort(str(root), RECIPE)
-    assert intake.cohort.classes == ("nondemented", "milddemented")
+    assert intake.cohort.classes == ("NonDemented", "MildDemented")
     assert intake.cohort.labels.tolist() == [1, 1, 1, 0, 0, 0]
     assert intake.cohort.root == str(root)
     assert intake.quarantine == ()
@@ -138,7 +138,7 @@ def test_a_class_of_which_nothing_can_be_read(scans: Scans) -> None:
     root = scans.classes()
     for file in (root / "NonDemented").iterdir():
         file.write_bytes(b"")
-    with pytest.raises(DataError, match=r"No scan of the class 'nondemented' can be read \(3 × the file is empty"):
+    with pytest.raises(DataError, match=r"No scan of the class 'NonDemented' can be read \(3 × the file is empty"):
         cohort.read_cohort(str(root), RECIPE)
 
 

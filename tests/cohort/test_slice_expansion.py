@@ -39,7 +39,21 @@ def test_pictures_stay_as_they_are_and_are_not_looked_into(scans: Scans, monkeyp
     assert (found.groups, found.subject, found.unused) == ({}, None, ())
 
 
-@pytest.mark.parametrize(("ending", "count"), [("tif", 10), ("TIFF", 3), ("gif", 4), ("webp", 5), ("", 2), ("tif", 1)])
+@pytest.mark.parametrize(
+    ("ending", "count"),
+    [
+        ("tif", 10),
+        ("TIFF", 3),
+        ("gif", 4),
+        ("webp", 5),
+        ("", 2),
+        ("tif", 1),
+        ("png", 3),
+        ("png", 1),
+        ("jpg", 3),
+        ("mpo", 2),
+    ],
+)
 def test_pages_are_slices(tmp_path: Path, ending: str, count: int) -> None:
     """Gray of a page rises, so that each page is known by its own."""
     pages = [Image.fromarray(np.full((20, 20), 20 * index, np.uint8)) for index in range(count)]
@@ -47,17 +61,27 @@ def test_pages_are_slices(tmp_path: Path, ending: str, count: int) -> None:
         page.putpixel((index, 0), 255)  # a page of one value would be no scan
     file = tmp_path / (f"a.{ending}" if ending else "a")
     lossless = {"lossless": True} if ending == "webp" else {}
-    kind = {"gif": "GIF", "webp": "WEBP"}.get(ending, "TIFF")
+    kind = {"gif": "GIF", "webp": "WEBP", "png": "PNG", "jpg": "MPO", "mpo": "MPO"}.get(ending, "TIFF")
     pages[0].save(file, kind, save_all=True, append_images=pages[1:], **lossless)
     found, _ = expand_slices(listed(tmp_path, file.name), Data(size=20))
     assert found.path.tolist() == ([f"{file.name}#{i:03d}" for i in range(count)] if count > 1 else [file.name])
     for index, place in enumerate(found.path.tolist()):
         scan = readers.read_file(tmp_path / place, Data(size=20))
         assert isinstance(scan, readers.DecodedScan)
-        np.testing.assert_allclose(scan.pixels[:, :, 0], np.asarray(pages[index]), atol=1)
+        np.testing.assert_allclose(scan.pixels[:, :, 0], np.asarray(pages[index]), atol=40 if kind == "MPO" else 1)
     if count > 1:
         assert f"holds {count} pages" in str(readers.read_file(file, Data()))
         assert "has no page" in str(readers.read_file(file.with_name(f"{file.name}#{count:03d}"), Data()))
+
+
+def test_what_stands_in_for_an_animation_or_is_smaller_than_a_photo_is_no_page(tmp_path: Path) -> None:
+    one, two, three = (Image.fromarray(np.full((20, 20), gray, np.uint8)) for gray in (50, 100, 150))
+    one.save(tmp_path / "a.png", save_all=True, append_images=[two, three], default_image=True)
+    two.save(tmp_path / "b.jpg", "MPO", save_all=True, append_images=[three.resize((10, 10))])
+    found, _ = expand_slices(listed(tmp_path, "a.png", "b.jpg"), Data(size=20))
+    assert found.path.tolist() == ["a.png#000", "a.png#001", "b.jpg"]
+    scans = [readers.read_file(tmp_path / name, Data(size=20)) for name in found.path.tolist()]
+    assert [round(scan.pixels.mean()) for scan in scans if isinstance(scan, readers.DecodedScan)] == [100, 150, 100]
 
 
 def test_thumbnails_and_masks_beside_a_page_are_no_pages(tmp_path: Path) -> None:

@@ -178,6 +178,29 @@ def test_a_manifest_in_the_data_is_told_to_the_container(submitted: list[job.Job
     assert submitted[0].channels == {"data": "s3://bucket/scans"}
 
 
+def test_a_patient_table_in_the_data_is_told_to_the_container(
+    submitted: list[job.Job], scanwise: Command, tmp_path: Path
+) -> None:
+    described = ["--patients", "lists/patients.csv", "--id", "ID", "--label", "diagnosis: first", "--series", "T1"]
+    assert scanwise(*ASKED, *described, "--set", "train.epochs=7").code == 0
+    given = submitted[0].hyperparameters
+    assert given["patients"] == "lists/patients.csv"
+    folder = tmp_path / "input"
+    (folder / "data" / "data").mkdir(parents=True)
+    (folder / "config").mkdir()
+    (folder / "config" / "hyperparameters.json").write_text(json.dumps(given), encoding="utf-8")
+    made = command(Contract(tmp_path, {"SM_NUM_GPUS": "0"}))
+    assert made[made.index("--patients") + 1] == str(folder / "data" / "data" / "lists" / "patients.csv")
+    settings = [made[place + 1] for place, word in enumerate(made) if word == "--set"]
+    wanted = ["data.id=ID", "data.label='diagnosis: first'", "data.series=T1", "train.epochs=7"]
+    name = given["recipe"]
+    assert recipe.load_recipe(name, settings) == recipe.load_recipe(name, wanted)
+
+
+def test_a_patient_table_elsewhere_is_refused(scanwise: Command) -> None:
+    assert "in the folder that --data names" in scanwise(*ASKED, "--patients", "/home/patients.csv").refusal
+
+
 @pytest.mark.parametrize(
     "settings",
     [

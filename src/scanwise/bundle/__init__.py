@@ -1,6 +1,6 @@
 """The bundle of a run: one folder, hashed, that loads without pickle and predicts. Every prediction is made here.
 
-bundle/  bundle.json           classes, calibrators, prediction sets, abstention threshold, origin
+bundle/  bundle.json           classes, calibrators, prediction sets, abstention threshold, kinds of scans taught, origin
          recipe.yaml           the recipe of the run
          model.safetensors     the weights
          novelty.safetensors   the novelty detector, for scans unlike training; of honest fits
@@ -35,7 +35,8 @@ from scanwise.errors import DataError, RunError
 from scanwise.migrations import BUNDLE_BEFORE_NOVELTY, FORMATS
 from scanwise.novelty import NoveltyDetector, appearance_features
 from scanwise.recipe import Recipe, load_recipe
-from scanwise.records import FloatArray, IntArray, Logits, Predictions, StrArray, Unit
+from scanwise.records import Cohort, FloatArray, IntArray, Logits, Predictions, Split, StrArray, Unit
+from scanwise.records.columns import kinds_in
 from scanwise.run import Fit, Run, layout, read_json, sha256_of, write_json, write_text, writing
 
 if TYPE_CHECKING:
@@ -68,11 +69,13 @@ class BundlePredictions:
         scans: a row a scan.
         subjects: a row a subject, or None where no subject is known.
         quarantine: (path, reason) of files that cannot be read.
+        remarks: what a reader must know of how files and persons were found.
     """
 
     scans: Predictions
     subjects: Predictions | None
     quarantine: tuple[tuple[str, str], ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,13 +306,15 @@ class Bundle:
         return logits, features, np.concatenate(appearance) if appearance else np.empty((0, 0), np.float32)
 
 
-def write_bundle(run: Run, fit: Fit, recipe: Recipe, classes: tuple[str, ...], ordered: bool) -> Path:
+def write_bundle(run: Run, fit: Fit, recipe: Recipe, cohort: Cohort) -> Path:
     """Write the bundle of a fit into its run folder, whole or not at all."""
+    taught = cohort.take(Split.load(fit.split).rows("train")).groups
     about = {
         "format": FORMATS["bundle"],
         "name": recipe.name,
-        "classes": classes,
-        "ordered": ordered,
+        "classes": cohort.classes,
+        "ordered": cohort.ordered,
+        "groups": {name: kinds for name, values in taught.items() if (kinds := kinds_in(name, values))},
         "protocol": fit.protocol,
         "fold": fit.fold,
         "calibrators": read_json(fit.calibrator) if fit.calibrator.is_file() else {},

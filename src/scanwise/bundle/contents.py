@@ -55,6 +55,7 @@ class BundleContents(BaseModel):
     sets: Values
     abstention: AbstentionTable | None = None
     novelty: StrictBool = False
+    groups: Mapping[Name, tuple[Name, ...]] = {}
     explained: Mapping[str, MethodVerdict] = {}
 
     @model_validator(mode="before")

@@ -96,12 +96,12 @@ def end(error: BaseException) -> NoReturn:
             )
 
 
-def _stop_behind(error: BaseException) -> StopRequest | KeyboardInterrupt | None:
+def _stop_behind(error: BaseException | None) -> StopRequest | KeyboardInterrupt | None:
     """The signal that `error` came of: what it breaks off, such as a file that torch is writing, may fail on the way out."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__
+    while error is not None:
         if isinstance(error, StopRequest | KeyboardInterrupt):
             return error
+        error = error.__cause__ or error.__context__
     return None
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from scanwise.cli.options import reading
 from scanwise.cli.printing import say, say_value
 
 
@@ -29,6 +30,7 @@ def launch() -> None:
 @click.option("--name", default="", help="Of the job or pipeline.  [default: scanwise-RECIPE]")
 @click.option("--subject", default="", help="As of a fit; a table lies in the data.")
 @click.option("--manifest", default="", help="The table of the scans, by its path in the data, such as scans.csv.")
+@reading
 @click.option(
     "--channel",
     "channels",
@@ -55,14 +57,14 @@ def launch() -> None:
 @click.option(
     "--python", default=sys.executable, help="Python of the environment that has the SDK.  [default: this one]"
 )
-def sagemaker(python: str, **options: Any) -> None:
+def sagemaker(python: str, described: tuple[str, ...], settings: tuple[str, ...], **options: Any) -> None:
     """Train on SageMaker: build a job (or a pipeline) and submit it.
 
     RECIPE is a shipped one or a YAML file. The SDK, `sagemaker` 3 or later, may have an environment of its own.
     """
     from scanwise.launch import job
 
-    planned = job.plan_job(job.JobOptions(**options))
+    planned = job.plan_job(job.JobOptions(**options, settings=(*described, *settings)))
     submitted = job.submit_job(planned, python)
     submitted["checkpoints"] = f"{planned.checkpoints}/EXECUTION" if planned.group else planned.checkpoints
     for what, value in submitted.items():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scanwise.cli.options import hiding, running
-from scanwise.cli.printing import make_table, print_table, progress, say, say_json, say_table_text, talk
+from scanwise.cli.printing import make_table, print_notes, print_table, progress, say, say_json, say_table_text, talk
 from scanwise.errors import DataError
 from scanwise.phrases import short_names
 
@@ -62,6 +62,7 @@ def predict(
     options: dict[str, Any] = {"device": device, "threads": threads, "pseudonymise": pseudonymise}
     options |= {"id_column": ident, "series": series}
     answer = predict_files(locate_model(run), scans, manifest=manifest, subject=subject, progress=progress(), **options)
+    print_notes(answer.remarks)
     for path, reason in answer.quarantine:
         say(f"not used: {path}: {reason}", fg="yellow", err=True)
     if form == "table" and out is None:
@@ -126,6 +127,7 @@ def _as_json(answer: "BundlePredictions") -> str:
         "scans": answer.scans.rows(),
         "subjects": [] if answer.subjects is None else answer.subjects.rows(),
         "quarantine": [{"path": path, "reason": reason} for path, reason in answer.quarantine],
+        "remarks": list(answer.remarks),
     }
     return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 

@@ -1,9 +1,10 @@
 """Class names: their spelling, their clinical order, and the labels that each gathers.
 
-Folder names are written in many ways (NonDemented, non demented, `1- Stroke`). Where all labels lie on the scale of one
-disease they are brought to its stages and to its order. All other labels are one class only if they differ in nothing but
-case, blanks and underscores, and have no order at all: nothing downstream may treat them as stages. What a class means
-comes from a whole scale or from the recipe, never from one word: `Mild` may be mild anything.
+Folder names are written in many ways (NonDemented, non demented, `1- Stroke`). A class is called as the data spells it. Where
+all labels lie on the scale of one disease, spellings of one stage are one class, and the classes have its order. All other
+labels are one class only if they differ in nothing but case, blanks and underscores, and have no order at all: nothing
+downstream may treat them as stages. What a class means comes from a whole scale or from the recipe, never from one word:
+`Mild` may be mild anything.
 """
 
 import re
@@ -173,14 +174,16 @@ def _number_before(label: str) -> tuple[str, str]:
     return (match[1], label[match.end() :]) if match else ("", label)
 
 
-def describe_classes(names: Sequence[str]) -> dict[str, ClassDescription]:
-    """The meaning of each class, where all of them are stages of one scale.
+def describe_classes(names: Sequence[str], described: Mapping[str, ClassDescription]) -> dict[str, ClassDescription]:
+    """The meaning of each class: what a recipe says of it in any spelling, or of its stage where all lie on one scale.
 
-    >>> describe_classes(["control", "stroke"])["control"].description, describe_classes(["AD", "control"])
+    >>> describe_classes(["Normal", "Stroke"], {})["Normal"].description, describe_classes(["AD", "control"], {})
     ('No stroke seen', {})
     """
-    scale = _scale_of(set(names))
-    return {} if scale is None else {name: scale.meanings[name] for name in names if name in scale.meanings}
+    scale, reading = _scale_of(set(names)), LabelReading.of(names, described)
+    said = {reading.key(name): meaning for name, meaning in described.items()}
+    known = {name: scale.meanings[scale.stage(name)] for name in names} if scale else {}
+    return known | {name: said[key] for name in names if (key := reading.key(name)) in said}
 
 
 def resolve_classes(given: StrArray, recipe: Recipe, least: int = 2) -> Classes:
@@ -286,10 +289,9 @@ def _wanted(present: Sequence[str], recipe: Recipe, reading: LabelReading) -> tu
     stages = list(reading.scale.stages) if reading.scale else []
     keys = {label: reading.key(label) for label in present}
     if recipe.classes is None:
-        if stages:
-            return {stage: (stage,) for stage in stages if stage in keys.values()}, True
         names = {key: compose(label) for label, key in sorted(keys.items(), reverse=True)}
-        return {names[key]: (key,) for key in sorted(names, key=_natural)}, False
+        order = sorted(names, key=stages.index if stages else _natural)
+        return {names[key]: (key,) for key in order}, bool(stages)
     wanted: dict[str, tuple[str, ...]] = {}
     for name, labels in _gathered(recipe).items():
         for label in labels:

@@ -1,11 +1,13 @@
 """From files to scans: how many each file holds, and what its header says of them.
 
-Volumes, DICOM files and pictures that may have pages are opened, and read no further than their pixels; of other
-pictures it is checked that they are there. What is called like none of these is looked at. What a header says fills the columns that the listing lacks: the subject (a keyed hash), study, modality, series, and position.
+Volumes, DICOM files and pictures that may have pages are opened, and read no further than their pixels; of other pictures
+it is checked that they are there. What is called like none of these is looked at. What a header says fills the columns that
+the listing lacks: the subject (a keyed hash), study, modality, series, and position.
 """
 
 import errno
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +30,9 @@ from scanwise.phrases import count_of
 from scanwise.recipe import Data
 from scanwise.records import IntArray
 
-_SINGLE = {".png", ".jpg", ".jpeg", ".bmp", ".jp2"}  # endings of pictures that have one page
+_SINGLE = {".png", ".jpg", ".jpeg", ".bmp", ".jp2"}  # endings of pictures that have one page, all but a few
+_SEVERAL = re.compile(rb"acTL|MPF\0")  # marks of these few: PNG that move, JPEG with others behind them
+_MARKED = 8192  # bytes in which a mark is looked for; where it stands behind them, the file is refused when it is read
 _TOGETHER = 32  # files that one worker opens at a time: handing over each alone takes longer than opening it
 
 
@@ -144,9 +148,10 @@ def _open(file: Path, settings: Data, pseudonyms: Callable[[], Pseudonyms]) -> F
 
     try:
         with open_file(file) as opened:
-            if file.suffix.casefold() in _SINGLE:
-                return FileContents()
-            kind = kind_of(opened.read(HEAD))
+            head = opened.read(_MARKED)
+        if file.suffix.casefold() in _SINGLE and not _SEVERAL.search(head):
+            return FileContents()
+        kind = kind_of(head[:HEAD])
         if kind == "nifti":
             summary = nifti.read_summary(file, settings)
             return FileContents(summary.count, remark=summary.remark)

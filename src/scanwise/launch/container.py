@@ -128,6 +128,8 @@ def command(contract: Contract) -> list[str]:
     words = ["fit", recipe, "--data", str(path), "--out", str(contract.run)]
     if subject := given.get("subject"):
         words += ["--subject", str(data / subject) if (data / subject).is_file() else subject]
+    if patients := given.get("patients"):
+        words += ["--patients", str(data / patients)]
     # SageMaker keeps no order; a section comes before what is set in it.
     for name in sorted(given.keys() - {*OWN, *pieces}):
         if not name.startswith(SAGEMAKERS):

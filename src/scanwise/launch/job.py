@@ -22,7 +22,7 @@ from scanwise.pipeline.preflight import preflight_recipe
 PIECE = 2500
 """The most characters that a value of a SageMaker hyperparameter may have."""
 RECIPE_TEXT = "recipe_text"
-OWN = ("recipe", "subject", "manifest")
+OWN = ("recipe", "subject", "manifest", "patients")
 """Hyperparameters that are the launcher's own, besides the pieces of the text; every other is a setting of the recipe."""
 
 
@@ -204,6 +204,9 @@ def hyperparameters(
         check_table("--manifest", manifest)
     if table_files.is_table(Path(subject)):
         check_table("--subject", subject)
+    patients = loaded.data.patients
+    if patients:
+        check_table("--patients", patients)
     check_files(loaded, channels)
     preflight_recipe(loaded, metric)
     parameters = {"recipe": Path(recipe).stem}
@@ -214,7 +217,9 @@ def hyperparameters(
             raise RecipeError(f"{recipe} is too long for SageMaker's hyperparameters; shorten its comments.")
         parameters |= {f"{RECIPE_TEXT}_{index}": piece for index, piece in enumerate(pieces)}
     parameters |= dict(setting.split("=", 1) for setting in settings)
-    return parameters | {name: value for name, value in (("subject", subject), ("manifest", manifest)) if value}
+    parameters.pop("data.patients", None)
+    tables = {"subject": subject, "manifest": manifest, "patients": patients}
+    return parameters | {name: value for name, value in tables.items() if value}
 
 
 def submit_job(job: Job, python: str | Path = sys.executable) -> dict[str, str]:

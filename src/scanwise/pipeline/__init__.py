@@ -198,8 +198,8 @@ def prepare(
 
 
 def _with_stage_titles(recipe: Recipe, names: Sequence[str]) -> Recipe:
-    """The recipe with the clinical titles of those classes of a known scale that it does not name itself."""
-    return recipe.model_copy(update={"stages": {**describe_classes(names), **recipe.stages}})
+    """The recipe with what is known of these classes, by their names."""
+    return recipe.model_copy(update={"stages": describe_classes(names, recipe.stages)})
 
 
 def _small_class_findings(messages: Sequence[str], most: int = 6) -> list[Finding]:
@@ -269,5 +269,5 @@ def _fit_split(context: Context, run: Run, split: Split) -> list[ModelPrediction
 
 def _write_first_bundle(context: Context, run: Run) -> None:
     """The bundle of the first honest fit; where there is none, of the published one, without guarantees."""
-    first, classes = context.splits[0], context.cohort.classes
-    write_bundle(run, run.fit(first.protocol, first.fold), context.written_recipe, classes, context.cohort.ordered)
+    first = context.splits[0]
+    write_bundle(run, run.fit(first.protocol, first.fold), context.written_recipe, context.cohort)

@@ -25,6 +25,7 @@ _CODES = frozenset((
 _FEW = 8
 """Whole numbers of so many values may be codes."""
 _OLDEST = 130
+_KINDS = 50
 
 
 def is_identifier(name: str, values: StrArray) -> bool:
@@ -80,6 +81,19 @@ def are_codes(name: str, numbers: FloatArray) -> bool:
     """
     given = np.unique(numbers[np.isfinite(numbers)])
     return bool(len(given) <= _FEW or (set(words_of(name)) & _CODES and (given == np.rint(given)).all()))
+
+
+def kinds_in(name: str, values: StrArray) -> list[str]:
+    """The values of a column that says what kind each row is of; none of names, of amounts, or of more than a few.
+
+    >>> kinds_in("modality", np.array(["CT", "", "MR", "CT"])), kinds_in("mmse", np.arange(20.0).astype(str))
+    (['CT', 'MR'], [])
+    """
+    numbers = numbers_in(values)
+    if is_identifier(name, values) or (numbers is not None and not are_codes(name, numbers)):
+        return []
+    kinds = [value for value in np.unique(values).tolist() if value.strip()]
+    return kinds if len(kinds) <= _KINDS else []
 
 
 def words_of(name: str) -> list[str]:

@@ -12,23 +12,9 @@ import pytest
 from openjpeg.utils import encode_array
 from PIL import Image
 
-from picture_files import png16, tiff
+from picture_files import COLOUR, GRAY, packed, png, png16, tiff
 from scanwise.cohort.decoding.pictures import FORMATS, count_pages, decode_picture
 from scanwise.cohort.decoding.pixels import UnreadableScan
-
-GRAY = np.random.default_rng(0).integers(0, 256, (12, 10), dtype=np.uint8)
-COLOUR = np.random.default_rng(1).integers(0, 256, (12, 10, 3), dtype=np.uint8)
-
-
-def packed(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def png(pixels: np.ndarray, **options: object) -> bytes:
-    return packed(Image.fromarray(pixels), **options)
-
 
 # --- every mode ---
 

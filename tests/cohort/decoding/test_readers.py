@@ -1,26 +1,12 @@
 """Scans come in one size, and with hashes of their bytes and pixels."""
 
-import io
-
 import numpy as np
 import pytest
 from PIL import Image
 
+from picture_files import COLOUR, GRAY, packed, png
 from scanwise.cohort.decoding.readers import digest, read_scan, resize
 from scanwise.recipe import Data
-
-GRAY = np.random.default_rng(0).integers(0, 256, (12, 10), dtype=np.uint8)
-COLOUR = np.random.default_rng(1).integers(0, 256, (12, 10, 3), dtype=np.uint8)
-
-
-def packed(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def png(pixels: np.ndarray, **options: object) -> bytes:
-    return packed(Image.fromarray(pixels), **options)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

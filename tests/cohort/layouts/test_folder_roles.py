@@ -29,6 +29,14 @@ def refusal(scans: Scans, *levels: list[str]) -> str:
 CLASSES = ["cancer", "healthy"]
 
 
+@pytest.mark.parametrize(("label", "said"), [("diagnosis", 1), ("", 0), ("folder 1", 0)])
+def test_a_column_that_nothing_has_is_said(label: str, said: int, scans: Scans) -> None:
+    scans.add("cancer/a.png", "healthy/b.png")
+    remarks = [remark for remark in layouts.discover_scans(scans.root, label=label).remarks if "--patients" in remark]
+    assert len(remarks) == said
+    assert all("no table with the column 'diagnosis'" in remark for remark in remarks)
+
+
 @pytest.mark.parametrize(
     ("tops", "sides"),
     [

@@ -79,7 +79,7 @@ def test_stroke_labels_are_one_and_the_modality_is_a_column(scans: Scans, prefix
 
 def test_stroke_becomes_a_cohort_of_a_known_scale(scans: Scans) -> None:
     intake = cohort.read_cohort(str(stroke_tree(scans)), RECIPE)
-    assert intake.cohort.classes == ("control", "stroke")
+    assert intake.cohort.classes == ("normal", "stroke")
     assert sorted(set(intake.cohort.groups["modality"].tolist())) == ["", "BT", "MR"]
 
 

@@ -9,7 +9,7 @@ equally transparent, transparency says nothing and is left out. White-is-zero is
 import io
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -118,20 +118,40 @@ def decode_pages(data: bytes, pages: Slices) -> Iterator[Pixels | str]:
 
 
 def _page_numbers(image: ImageFile.ImageFile) -> list[int]:
-    """Frames of a file that are pages: no thumbnails of another frame, and no masks."""
-    if image.format not in ("TIFF", "GIF", "WEBP"):
+    """Frames of a file that are pages: no thumbnails or masks of another frame, and no stand-in for an animation."""
+    frames = list(range(getattr(image, "n_frames", 1)))
+    if len(frames) == 1:
         return [0]
-    frames = range(getattr(image, "n_frames", 1))
-    if image.format != "TIFF" or len(frames) == 1:
-        return list(frames)
-    pages = []
+    match image.format:
+        case "GIF" | "WEBP":
+            return frames
+        case "PNG":
+            return frames[1:] if image.default_image else frames  # type: ignore[attr-defined]
+        case "TIFF":
+            return _frames_where(image, frames, _is_page) or [0]
+        case "MPO":  # cameras put thumbnails and gain maps beside the picture, all of them smaller
+            size = image.size
+            return _frames_where(image, frames, lambda frame: frame.size == size)
+    return [0]
+
+
+def _frames_where(
+    image: ImageFile.ImageFile, frames: Iterable[int], keep: Callable[[ImageFile.ImageFile], bool]
+) -> list[int]:
+    """Frames that are kept; afterwards the picture stands at its first."""
+    kept = []
     for frame in frames:
         image.seek(frame)
-        tags = image.tag_v2  # type: ignore[attr-defined]
-        if not tags.get(_SUBFILE, 0) & _REDUCED_OR_MASK and tags.get(_OLD_SUBFILE) != _REDUCED:
-            pages.append(frame)
+        if keep(image):
+            kept.append(frame)
     image.seek(0)
-    return pages or [0]
+    return kept
+
+
+def _is_page(frame: ImageFile.ImageFile) -> bool:
+    """Whether a frame of a TIFF is neither a thumbnail nor a mask."""
+    tags = frame.tag_v2  # type: ignore[attr-defined]
+    return not tags.get(_SUBFILE, 0) & _REDUCED_OR_MASK and tags.get(_OLD_SUBFILE) != _REDUCED
 
 
 def _page(image: ImageFile.ImageFile, data: bytes, number: int) -> Iterator[Pixels | str]:
@@ -228,6 +248,8 @@ def _is_inverted(image: Image.Image) -> bool:
 def _sixteen_bits(image: ImageFile.ImageFile, data: bytes) -> NDArray[np.uint16] | None:
     """(H, W, 2, 3 or 4) gray or colour, and alpha, of 16 bits a channel, of which Pillow keeps one byte; None for others."""
     modes = {_raw_mode(tile[3]) for tile in image.tile}
+    if getattr(image, "default_image", None) is not None and getattr(image, "is_animated", False):
+        return None  # frames of a PNG that moves are composed by Pillow alone
     if image.format == "PPM":
         return _deep_ppm(image, data)
     if image.format == "TIFF" and image.tag_v2.get(_PLANES) == _SEPARATE:  # type: ignore[attr-defined]

@@ -81,6 +81,12 @@ def classes(root: Path, label: str = "") -> Listing:
     barren = _without_scans(root, roles, [row[0] for row in rows], dict(unused))
     columns = [texts(values) for values in zip(*rows, strict=True)] or [texts(()) for _ in range(4)]
     remarks = [roles.remark] if roles.remark else []
+    chosen = label.startswith("folder ")
+    if label and not chosen:
+        remarks.append(
+            f"There is no table with the column {label!r} here: the classes are the names of folders. A table of patients is "
+            "joined with --patients, and folders of another level are the classes with --label 'folder 2'."
+        )
     if barren:
         remarks.append(
             f"Class folders without a scan: {first([f'{name} ({why})' for name, why in barren.items()], 8)}."
@@ -93,7 +99,7 @@ def classes(root: Path, label: str = "") -> Listing:
         groups={} if roles.sites is None else {roles.site_name: columns[3]},
         unused=(*unused, *((name, why) for name, why in barren.items() if name not in dict(unused))),
         remarks=tuple(remarks),
-        labels_from="" if label.startswith("folder ") else "folders",  # what a user has chosen is not doubted
+        labels_from="" if chosen else "folders",  # what a user has chosen is not doubted
     )
 
 

@@ -4,12 +4,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from scanwise import bundle
 from scanwise.cohort import gathering, layouts, pseudonymised_paths, slice_expansion
+from scanwise.cohort.listing import first
 from scanwise.cohort.patient_tables import PatientTable
 from scanwise.cohort.veil import Veil
 from scanwise.errors import DataError
+from scanwise.phrases import count_of
 from scanwise.pipeline.context import resolve_device
+from scanwise.records import Predictions
+from scanwise.records.names import label_key
 
 
 def predict_files(
@@ -68,4 +74,38 @@ def predict_files(
         device=resolve_device(device, threads),
         progress=progress,
     )
-    return replace(predictions, quarantine=(*predictions.quarantine, *listing.unused))
+    remarks = (*listing.remarks, *_new_kinds(loaded, predictions.scans), *_disagreement(loaded, predictions))
+    return replace(predictions, quarantine=(*predictions.quarantine, *listing.unused), remarks=remarks)
+
+
+def _new_kinds(loaded: bundle.Bundle, scans: Predictions) -> list[str]:
+    """A remark on each column whose value for some scans no scan of training had."""
+    remarks = []
+    for column, taught in loaded.about.get("groups", {}).items():
+        values = scans.groups.get(column, np.empty(0, np.str_))
+        known = {label_key(kind) for kind in taught}
+        new = np.array([bool(value) and label_key(value) not in known for value in values.tolist()])
+        if new.any():
+            kinds = np.unique(values[new]).tolist()
+            remarks.append(
+                f"No scan of training had the {column} of {count_of(int(new.sum()), 'scan')} here ({first(kinds)}); training "
+                f"had {first(taught, 8)}. Do not rely on their probabilities and prediction sets."
+            )
+    return remarks
+
+
+def _disagreement(loaded: bundle.Bundle, predictions: bundle.BundlePredictions) -> list[str]:
+    """A remark on subjects whose class is not that of all their scans; nothing where there are none."""
+    scans, subjects = predictions.scans, predictions.subjects
+    if subjects is None:
+        return []
+    of_subject = dict(zip(subjects.subjects.tolist(), subjects.predicted.tolist(), strict=True))
+    scan_classes = zip(scans.subjects.tolist(), scans.predicted.tolist(), strict=True)
+    differing = {name for name, predicted in scan_classes if of_subject[name] != predicted}
+    if not differing:
+        return []
+    return [
+        f"{count_of(len(differing), 'subject')} of {len(subjects):,} {'has' if len(differing) == 1 else 'have'} another class "
+        f"than some of {'its' if len(differing) == 1 else 'their'} own scans: the row of a subject is the answer to all its "
+        f"scans together (pooling: {loaded.predictors['subject'].pooling}), with a calibration of its own. Quote that row."
+    ]
