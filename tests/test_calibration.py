@@ -9,6 +9,7 @@ from scanwise import calibration, metrics
 from scanwise.arrays import softmax
 from scanwise.calibration import CALIBRATORS, COLDEST, HOTTEST, Temperature
 from scanwise.errors import DataError, RecipeError, ShapeError
+from scanwise.metrics import METRICS
 from scanwise.records import FloatArray, IntArray, StrArray
 
 
@@ -112,8 +113,44 @@ def test_odd_logits_break_nothing(name: str, kind: str, num_classes: int) -> Non
 
 def test_inverted_logits_are_softened_to_the_bound_and_not_beyond() -> None:
     labels = np.arange(200) % 3
-    fitted = Temperature.fit(-9.0 * np.eye(3)[labels], labels, _names(200))
-    assert 20 < fitted.temperature <= HOTTEST
+    logits = -9.0 * np.eye(3)[labels]
+    fitted = Temperature.fit(logits, labels, _names(200))
+    assert 20 < fitted.temperature <= HOTTEST * logits.std(axis=1).mean()
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_a_temperature_is_found_in_the_units_of_the_logits(scale: float) -> None:
+    """Logits of ±1e4 met the bound of 100, which stood in no relation to them."""
+    logits, labels = _drawn(np.random.default_rng(5), 600, 3, 4.0)
+    usual, scaled = (Temperature.fit(factor * logits, labels, _names(600)) for factor in (1.0, scale))
+    assert (usual.reached, scaled.reached) == ("", "")
+    assert scaled.refused == ""
+    assert scaled.temperature / scale == pytest.approx(usual.temperature, rel=0.05)
+
+
+def test_a_bound_that_is_reached_is_said() -> None:
+    labels = np.arange(4000) % 2
+    fitted = Temperature.fit(-9.0 * np.eye(2)[labels], labels, _names(4000))
+    assert "upper bound" in fitted.reached
+    assert Temperature.from_dict(fitted.to_dict()) == fitted
+
+
+@pytest.mark.parametrize("name", CALIBRATORS)
+def test_the_figure_that_decides_is_the_one_that_is_shown(name: str) -> None:
+    """NLL .648 without and .678 with, on subjects held out, and the calibrator was written all the same."""
+    refused = 0
+    for seed in range(12):
+        random = np.random.default_rng(seed)
+        labels = random.integers(0, 2, 40)
+        logits = np.stack([np.zeros(40), random.normal(size=40) + 0.8 * (2 * labels - 1)], axis=1)
+        fitted = CALIBRATORS[name].fit(logits, labels, _names(40))
+        before = float(METRICS["nll"](Temperature(1.0)(logits), labels))
+        after = float(METRICS["nll"](calibration.held_out_probs(name, logits, labels, _names(40)), labels))
+        assert (fitted.refused != "") == (after >= before)
+        refused += fitted.refused != ""
+        if fitted.refused:
+            assert f"{after:.4f} with" in fitted.refused
+    assert refused > 0
 
 
 def test_a_temperature_that_does_not_help_is_refused() -> None:
@@ -128,7 +165,7 @@ def test_a_temperature_that_does_not_help_is_refused() -> None:
 def test_folds_hold_out_subjects_not_scans() -> None:
     """Noise logits, ten copies a subject: within-subject folds would see their own answers and accept anything."""
     random = np.random.default_rng(0)
-    given = calibration._CalibrationRows.of(
+    given = calibration.CalibrationRows.of(
         random.normal(size=(200, 3)), np.repeat(np.arange(20) % 3, 10), _names(20).repeat(10)
     )
     folds = calibration._folds(given)
@@ -226,10 +263,10 @@ def test_held_out_figures_are_of_calibrators_that_did_not_see_the_subject() -> N
     random = np.random.default_rng(10)
     logits, labels = random.normal(size=(60, 2)), random.integers(0, 2, 60)
     probs = calibration.held_out_probs("isotonic", logits, labels, _names(60))
-    given = calibration._CalibrationRows.of(logits, labels, _names(60))
+    given = calibration.CalibrationRows.of(logits, labels, _names(60))
     folds = calibration._folds(given)
     for fold in range(5):
-        fitted = CALIBRATORS["isotonic"].fit(logits[folds != fold], labels[folds != fold], _names(60)[folds != fold])
+        fitted = CALIBRATORS["isotonic"].solve(given.take(folds != fold))
         np.testing.assert_array_equal(probs[folds == fold], fitted(logits[folds == fold]))
     with pytest.raises(DataError, match="All rows are of one subject"):
         calibration.held_out_probs("temperature", logits, labels, np.full(60, "a"))

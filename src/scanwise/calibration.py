@@ -5,9 +5,9 @@ default: it changes neither the most probable class of a network nor its binary 
 regression may change both; they are for comparison.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
@@ -18,10 +18,12 @@ from scanwise.pooling import common_label, subject_codes
 from scanwise.records import FloatArray, IntArray, StrArray
 
 COLDEST, HOTTEST = 0.05, 100.0
-"""Bounds of the temperature: beyond them lie separable and inverted logits, where likelihood alone diverges."""
+"""Bounds of the temperature, in units of the spread of the logits: beyond them lie separable and inverted logits, where
+likelihood alone diverges."""
 
 PRIOR = 0.5
-"""The weight, in subjects, of the prior that log-temperature is near zero: it decides where the data do not."""
+"""The weight, in subjects, of the prior that the log-temperature is near zero, or near the bound that is nearest to zero: it
+decides where the data do not."""
 
 FOLDS = 5
 
@@ -34,9 +36,6 @@ class Calibrator(Protocol):
     def to_dict(self) -> dict[str, Any]: ...
 
 
-C = TypeVar("C", bound=Calibrator)
-
-
 @dataclass(frozen=True, slots=True)
 class Temperature:
     """Divide logits by one number; softmax each member, then average the members.
@@ -44,6 +43,7 @@ class Temperature:
     Attributes:
         temperature: above one softens, below one sharpens; `Temperature(1.0)` is the plain softmax.
         refused: why fitting kept the identity; empty where it did not.
+        reached: which bound of the temperature it is at, and what that means; empty where it is at none.
 
     >>> Temperature(2.0)(np.array([[2.0, 0.0]])).round(3)
     array([[0.731, 0.269]])
@@ -51,6 +51,7 @@ class Temperature:
 
     temperature: float
     refused: str = ""
+    reached: str = ""
     method: ClassVar[str] = "temperature"
 
     @classmethod
@@ -70,8 +71,15 @@ class Temperature:
             DataError: if rows are not finite, labels out of range, or a row has no subject.
             ShapeError: if the three disagree in N.
         """
-        given = _CalibrationRows.of(logits, labels, subjects)
-        return _unless_worse(cls(1.0), given, lambda rows: cls(_solve_temperature(rows)), lambda why: cls(1.0, why))
+        given = CalibrationRows.of(logits, labels, subjects)
+        why = _reason_against(cls.method, given)
+        return cls(1.0, why) if why else cls.solve(given)
+
+    @classmethod
+    def solve(cls, given: "CalibrationRows") -> Self:
+        """Fit on these rows, whether or not it helps."""
+        temperature, reached = _solve_temperature(given)
+        return cls(temperature, "", reached)
 
     def __call__(self, logits: FloatArray) -> FloatArray:
         """(N, C) probabilities from logits (N, C) or (N, T, C)."""
@@ -84,7 +92,8 @@ class Temperature:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote."""
-        return cls(number_from(values, "temperature", 1e-6, 1e6), str(values.get("refused", "")))
+        temperature = number_from(values, "temperature", 1e-12, 1e12)
+        return cls(temperature, str(values.get("refused", "")), str(values.get("reached", "")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +114,15 @@ class VectorScaling:
     @classmethod
     def fit(cls, logits: FloatArray, labels: IntArray, subjects: StrArray) -> Self:
         """Fit by penalised likelihood, drawn towards the identity; the identity is kept as in `Temperature.fit`."""
-        given = _CalibrationRows.of(logits, labels, subjects)
+        given = CalibrationRows.of(logits, labels, subjects)
         ones, zeros = (1.0,) * given.num_classes, (0.0,) * given.num_classes
-        return _unless_worse(
-            cls(ones, zeros), given, lambda rows: cls(*_solve_vector(rows)), lambda why: cls(ones, zeros, why)
-        )
+        why = _reason_against(cls.method, given)
+        return cls(ones, zeros, why) if why else cls.solve(given)
+
+    @classmethod
+    def solve(cls, given: "CalibrationRows") -> Self:
+        """Fit on these rows, whether or not it helps."""
+        return cls(*_solve_vector(given))
 
     def __call__(self, logits: FloatArray) -> FloatArray:
         """(N, C) probabilities from logits (N, C) or (N, T, C)."""
@@ -149,14 +162,15 @@ class Isotonic:
     @classmethod
     def fit(cls, logits: FloatArray, labels: IntArray, subjects: StrArray) -> Self:
         """Fit each class's map by pooling adjacent violators; the identity is kept as in `Temperature.fit`."""
-        given = _CalibrationRows.of(logits, labels, subjects)
+        given = CalibrationRows.of(logits, labels, subjects)
         straight = ((0.0, 1.0),) * given.num_classes
-        return _unless_worse(
-            cls(straight, straight),
-            given,
-            lambda rows: cls(*_solve_isotonic(rows)),
-            lambda why: cls(straight, straight, why),
-        )
+        why = _reason_against(cls.method, given)
+        return cls(straight, straight, why) if why else cls.solve(given)
+
+    @classmethod
+    def solve(cls, given: "CalibrationRows") -> Self:
+        """Fit on these rows, whether or not it helps."""
+        return cls(*_solve_isotonic(given))
 
     def __call__(self, logits: FloatArray) -> FloatArray:
         """(N, C) probabilities from logits (N, C) or (N, T, C)."""
@@ -191,7 +205,7 @@ def calibrator_from_dict(values: Mapping[str, Any]) -> Calibrator:
     """Any calibrator from the values of its `to_dict`.
 
     >>> calibrator_from_dict(Temperature(1.5).to_dict())
-    Temperature(temperature=1.5, refused='')
+    Temperature(temperature=1.5, refused='', reached='')
     """
     calibrator: Calibrator = lookup(CALIBRATORS, str(values.get("method")), "calibrator").from_dict(values)
     return calibrator
@@ -200,26 +214,35 @@ def calibrator_from_dict(values: Mapping[str, Any]) -> Calibrator:
 def held_out_probs(method: str, logits: FloatArray, labels: IntArray, subjects: StrArray) -> FloatArray:
     """(N, C) probabilities of each row by a calibrator fitted on the subjects of the other folds.
 
-    Its result on the rows that it was fitted on is optimistic; this is its result on others.
+    Its result on the rows that it was fitted on is optimistic; this is its result on others. The log loss of these very
+    probabilities decides whether `fit` keeps the identity.
 
     Raises:
         DataError: if there are fewer than two subjects.
     """
-    kind, given = lookup(CALIBRATORS, method, "calibrator"), _CalibrationRows.of(logits, labels, subjects)
+    lookup(CALIBRATORS, method, "calibrator")
+    return _held_out(method, CalibrationRows.of(logits, labels, subjects))
+
+
+def _held_out(method: str, given: "CalibrationRows") -> FloatArray:
     if given.num_subjects < 2:
         raise DataError("All rows are of one subject, so none can be held out. Give the logits of more subjects.")
     folds = _folds(given)
     probs = np.empty((len(given.labels), given.num_classes))
     for fold in np.unique(folds):
-        others, held = folds != fold, folds == fold
-        fitted: Calibrator = kind.fit(given.logits[others], given.labels[others], np.asarray(subjects)[others])
-        probs[held] = fitted(given.logits[held])
+        probs[folds == fold] = CALIBRATORS[method].solve(given.take(folds != fold))(given.logits[folds == fold])
     return probs
 
 
 @dataclass(frozen=True, slots=True)
-class _CalibrationRows:
-    """Checked rows to fit on: logits (N, T, C), labels and the index of each row's subject."""
+class CalibrationRows:
+    """Checked rows to fit on.
+
+    Attributes:
+        logits: (N, T, C).
+        labels: (N,).
+        of_subject: (N,) the index of each row's subject.
+    """
 
     logits: FloatArray
     labels: IntArray
@@ -277,27 +300,18 @@ def _mean_of_members(logits: FloatArray) -> FloatArray:
     return probs if probs.ndim == 2 else np.asarray(probs.mean(axis=1))
 
 
-def _unless_worse(
-    identity: C, given: _CalibrationRows, solve: Callable[[_CalibrationRows], C], refuse: Callable[[str], C]
-) -> C:
-    """Fit on all rows, if fits on folds of the subjects help the subjects held out."""
+def _reason_against(method: str, given: CalibrationRows) -> str:
+    """Reason to keep the identity; empty where a calibrator lowers the log loss of subjects held out."""
     if given.num_subjects < 4:
-        return refuse(f"{given.num_subjects} validation subjects are too few to check a calibrator on held-out ones")
-    folds = _folds(given)
-    before = after = 0.0
-    for fold in range(FOLDS):
-        held = folds == fold
-        if held.any():
-            there = given.take(held)
-            fitted = solve(given.take(~held))
-            before += float(METRICS["nll"](identity(there.logits), there.labels)) * held.sum() / len(held)
-            after += float(METRICS["nll"](fitted(there.logits), there.labels)) * held.sum() / len(held)
+        return f"{given.num_subjects} validation subjects are too few to check a calibrator on held-out ones"
+    before = float(METRICS["nll"](_mean_of_members(given.logits), given.labels))
+    after = float(METRICS["nll"](_held_out(method, given), given.labels))
     if not after < before:
-        return refuse(f"it does not help subjects held out: NLL {before:.4f} without, {after:.4f} with")
-    return solve(given)
+        return f"it does not help subjects held out: NLL {before:.4f} without, {after:.4f} with"
+    return ""
 
 
-def _folds(given: _CalibrationRows) -> IntArray:
+def _folds(given: CalibrationRows) -> IntArray:
     """(N,) a fold for each row: subjects in turn, class by class, so that each fold has its share of every class."""
     label = common_label(given.labels, given.of_subject, given.num_classes)
     turn = np.empty(len(label), dtype=np.int64)
@@ -305,15 +319,21 @@ def _folds(given: _CalibrationRows) -> IntArray:
     return turn[given.of_subject]
 
 
-def _solve_temperature(given: _CalibrationRows) -> float:
-    """The log-temperature of least penalised NLL: the best of a grid, then Brent's method around it."""
+def _solve_temperature(given: CalibrationRows) -> tuple[float, str]:
+    """Temperature of least penalised NLL, and the bound that it is at, if it is: the best of a grid, then Brent's method."""
     from scipy.optimize import minimize_scalar
+
+    spread = float(given.logits.std(axis=-1).mean())
+    if not spread > 0:
+        return 1.0, ""  # all classes are alike, at every temperature
+    grid = np.linspace(np.log(COLDEST * spread), np.log(HOTTEST * spread), 20)
+    centre = float(np.clip(0.0, grid[0], grid[-1]))
 
     def cost(log_temperature: float) -> float:
         probs = _mean_of_members(given.logits / np.exp(log_temperature))
-        return float(METRICS["nll"](probs, given.labels)) + PRIOR * log_temperature**2 / given.num_subjects
+        prior = PRIOR * (log_temperature - centre) ** 2 / given.num_subjects
+        return float(METRICS["nll"](probs, given.labels)) + prior
 
-    grid = np.linspace(np.log(COLDEST), np.log(HOTTEST), 20)
     best = int(np.argmin([cost(value) for value in grid]))
     bounds = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
     solution = minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-6})
@@ -321,10 +341,19 @@ def _solve_temperature(given: _CalibrationRows) -> float:
         raise DataError(
             f"The temperature did not converge: {solution.message}. Look at the logits of the validation side."
         )
-    return float(np.exp(solution.x))
+    return float(np.exp(solution.x)), _reached(float(solution.x), float(grid[0]), float(grid[-1]))
 
 
-def _solve_vector(given: _CalibrationRows) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _reached(log_temperature: float, low: float, high: float) -> str:
+    """Words for a temperature at one of its bounds; empty for one between them."""
+    if log_temperature < low + 0.01:
+        return "at its lower bound: the logits separate these classes, so that their confidence cannot be learnt here"
+    if log_temperature > high - 0.01:
+        return "at its upper bound: the logits say nothing about these classes, or the opposite of the truth"
+    return ""
+
+
+def _solve_vector(given: CalibrationRows) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Factors and shifts of least penalised NLL by L-BFGS."""
     from scipy.optimize import minimize
 
@@ -353,7 +382,7 @@ def _solve_vector(given: _CalibrationRows) -> tuple[tuple[float, ...], tuple[flo
     return tuple(solution.x[:num_classes].tolist()), tuple(shifts.tolist())
 
 
-def _solve_isotonic(given: _CalibrationRows) -> tuple[tuple[tuple[float, ...], ...], tuple[tuple[float, ...], ...]]:
+def _solve_isotonic(given: CalibrationRows) -> tuple[tuple[tuple[float, ...], ...], tuple[tuple[float, ...], ...]]:
     """The bends of each class's isotonic map."""
     from sklearn.isotonic import IsotonicRegression
 

@@ -10,6 +10,8 @@ from scanwise.errors import DataError
 from scanwise.pooling import subject_codes
 from scanwise.records import FloatArray, IntArray, StrArray
 
+FINEST = 1e-9
+"""Smallest share, and smallest distance from one, that a share may have."""
 SLACK = 1e-9
 """Sums of reciprocals that should be whole may miss by rounding; this much, in subjects, is tolerated."""
 
@@ -81,10 +83,15 @@ def exact_fraction(share: float, name: str) -> Fraction:
     """A share as the fraction of its decimal: 0.1 is one tenth, not 0.1000000000000000055…
 
     Raises:
-        DataError: unless 0 < share < 1.
+        DataError: unless 0 < share < 1, and neither end is nearer than `FINEST`: no number of subjects would show it.
     """
     if not 0 < share < 1:
         raise DataError(f"{name} must lie between 0 and 1, both excluded; it is {share}.")
+    if not FINEST <= share <= 1 - FINEST:
+        raise DataError(
+            f"{name} is {share}, too near to {0 if share < 0.5 else 1} to mean anything: no number of subjects tells it "
+            f"from that. Give a share between {FINEST} and 1 - {FINEST}, such as 0.1."
+        )
     return Fraction(float(share)).limit_denominator(10**9)
 
 

@@ -105,7 +105,22 @@ class Logits:
             features=arrays.get("features"),
             split=str(arrays.get("split", "")),
             protocol=str(arrays.get("protocol", "")),
-            fold=int(arrays.get("fold", 0)),
+            fold=_fold_of(arrays.get("fold", 0)),
             appearance=arrays.get("appearance"),
             scan_counts=None if unit == "scan" else scans.astype(np.int64),
         )
+
+
+def _fold_of(value: Any) -> int:
+    """The number of a fold, from an array of one value.
+
+    Raises:
+        DataError: if it is no whole number.
+    """
+    try:
+        number = float(value)
+        if number == int(number):
+            return int(number)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise DataError(f"fold must be a whole number; it is {str(value)!r:.60}. Write it as one, or leave it out.")

@@ -117,7 +117,8 @@ def _temperatures(contents: RunData) -> list[str]:
     for unit in contents.units("honest"):
         parts = [part[unit] for part in learnt if "temperature" in part.get(unit, {})]
         refused = sorted({printable(str(part["refused"])).rstrip(".") for part in parts if part.get("refused")})
-        why = f" (left at 1 because {listed(refused)})" if refused else ""
+        reached = sorted({printable(str(part["reached"])) for part in parts if part.get("reached")})
+        why = f" (left at 1 because {listed(refused)})" if refused else f" ({listed(reached)})" if reached else ""
         if parts:
             sentences.append(f"{_spread([float(part['temperature']) for part in parts])} by {unit}{why}")
     return sentences

@@ -67,6 +67,85 @@ def test_a_calibrator_that_does_not_help_is_said(scanwise: Command, write: Write
     assert "probabilities stay as they are: it does not help subjects held out" in said.err
 
 
+def test_a_headline_holds_for_the_cells_that_it_names(scanwise: Command, write: Write, tmp_path: Path) -> None:
+    """Forty of one class, six and five of the others: those two have a threshold together, and none of their own."""
+    labels = np.repeat([0, 1, 2], [40, 6, 5])
+    known = write("known", arrays(1, 51), labels=labels)
+    said = scanwise("conformal", known, write("test", arrays(2, 30)), "--by", "class", "--out", tmp_path / "s.npz")
+    assert said.code == 0, said.err
+    assert "in class well; in mild, severe together, not in each of them." in said.out
+    assert "in each class" not in said.out
+
+
+def test_a_written_calibrator_never_has_a_worse_log_loss_beside_it(
+    scanwise: Command, write: Write, tmp_path: Path
+) -> None:
+    """One figure decides and is shown: a calibrator that makes NLL worse is the identity, and it is said."""
+    seen = set()
+    for seed in range(8):
+        random = np.random.default_rng(seed)
+        labels = random.integers(0, 2, 40)
+        logits = np.stack([np.zeros(40), random.normal(size=40) + 0.8 * (2 * labels - 1)], axis=1)
+        given = {"logits": logits, "labels": labels}
+        said = scanwise("calibrate", write(f"v{seed}", given), "--out", tmp_path / "c.json", "--method", "vector")
+        row = next(line.split() for line in said.out.splitlines() if line.startswith("NLL"))
+        kept = json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))["refused"] == ""
+        assert kept == (float(row[2]) < float(row[1]))
+        assert ("stay as they are" in said.err) != kept
+        seen.add(kept)
+    assert False in seen
+
+
+def test_probabilities_given_as_logits_are_noticed(scanwise: Command, write: Write, tmp_path: Path) -> None:
+    probs = softmax(arrays(0, 60)["logits"])
+    said = scanwise("calibrate", write("valid", arrays(0, 60), logits=probs), "--out", tmp_path / "c.json")
+    assert said.code == 0
+    assert "seems to hold probabilities, not logits" in said.err
+    usual = scanwise("calibrate", write("usual", arrays(0, 60)), "--out", tmp_path / "u.json")
+    assert "probabilities, not logits" not in usual.err
+
+
+def test_huge_logits_get_a_temperature_of_their_size(scanwise: Command, write: Write, tmp_path: Path) -> None:
+    given = arrays(0, 240)
+    temperatures = []
+    for name, factor in (("usual", 1.0), ("huge", 1e4)):
+        path = write(name, given, logits=factor * given["logits"].astype(np.float64))
+        assert scanwise("calibrate", path, "--out", tmp_path / "c.json").code == 0
+        temperatures.append(json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))["temperature"])
+    assert temperatures[1] == pytest.approx(1e4 * temperatures[0], rel=0.1)
+
+
+@pytest.mark.parametrize("alpha", ["1e-12", "0.9999999999", "0", "1", "-0.1", "nan"])
+def test_an_impossible_alpha_is_refused_in_a_sentence(
+    scanwise: Command, files: dict[str, Path], tmp_path: Path, alpha: str
+) -> None:
+    said = scanwise("conformal", files["known"], files["test"], "--alpha", alpha, "--out", tmp_path / "s.npz")
+    assert said.code != 0
+    assert "alpha" in said.err
+    assert "Traceback" not in said.err
+    assert not (tmp_path / "s.npz").exists()
+
+
+@pytest.mark.parametrize("alpha", ["1e-6", "0.999999"])
+def test_an_extreme_alpha_that_means_something_is_taken(
+    scanwise: Command, files: dict[str, Path], tmp_path: Path, alpha: str
+) -> None:
+    said = scanwise("conformal", files["known"], files["test"], "--alpha", alpha, "--out", tmp_path / "s.npz")
+    assert said.code == 0, said.err
+
+
+@pytest.mark.parametrize("fold", ["zero", 1.5, np.nan, np.inf, True])
+def test_a_fold_that_is_no_number_is_refused(scanwise: Command, write: Write, tmp_path: Path, fold: object) -> None:
+    path = write("valid", arrays(0, 60), fold=fold)
+    said = scanwise("calibrate", path, "--out", tmp_path / "c.json")
+    if fold is True:  # a flag is a number to NumPy: fold 1
+        assert said.code == 0
+        return
+    assert said.code != 0
+    assert "fold must be a whole number" in said.err
+    assert "Traceback" not in said.err
+
+
 def test_the_command_knows_every_score_and_every_calibrator() -> None:
     choices = {
         option.name: option.type.choices
@@ -138,6 +217,7 @@ def test_small_cells_are_merged_and_unseen_groups_get_every_class(
     said = scanwise("conformal", known, test, "--by", "site", "--out", tmp_path / "s.npz")
     assert said.code == 0, said.err
     assert "site south, west: too few each; coverage is guaranteed for them together" in said.err
+    assert "Guarantee: 90 % coverage for a new subject: in site north; in south, west together, not in each" in said.out
     assert "site east is not in" in said.err
     assert "10 rows get every class" in said.err
     with np.load(tmp_path / "s.npz") as found:
@@ -176,6 +256,8 @@ def test_below_the_minimum_count_every_class_and_a_warning(scanwise: Command, wr
     said = scanwise("conformal", known, test, "--out", tmp_path / "s.npz")
     assert said.code == 0, said.err
     assert "8 calibration subjects cannot guarantee 90% coverage, which needs 9" in said.err
+    assert "Guarantee: none: 8 calibration subjects cannot" in said.out
+    assert "90 % coverage for" not in said.out
     with np.load(tmp_path / "s.npz") as found:
         assert found["sets"].all()
 

@@ -201,6 +201,16 @@ def subject_notes(files: Mapping[Side, LogitFile]) -> tuple[str, ...]:
     )
 
 
+def probability_notes(files: Mapping[Side, LogitFile]) -> tuple[str, ...]:
+    """A note on each file whose logits are probabilities: between 0 and 1, and every row sums to one."""
+    return tuple(
+        f"{given.path} seems to hold probabilities, not logits: every row sums to one. Their softmax is nearly even over "
+        "the classes. Give their logarithms."
+        for given in files.values()
+        if (given.logits.logits >= 0).all() and np.allclose(given.logits.logits.sum(axis=-1), 1, atol=1e-3)
+    )
+
+
 @contextmanager
 def naming_file(path: Path) -> Iterator[None]:
     """Say of an error which file it is about."""

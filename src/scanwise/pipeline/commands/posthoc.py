@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from scanwise.pipeline.commands.logit_files import (
     check_files_match,
     check_not_overwriting,
     naming_file,
+    probability_notes,
     read_logit_file,
     subject_notes,
 )
@@ -112,15 +113,18 @@ def fit_calibrator(
     """
     kind = lookup(calibration.CALIBRATORS, method, "calibrator")
     check_not_overwriting(out, valid)
-    given = read_logit_file(valid, "validation").pool(by_subject)
+    raw = read_logit_file(valid, "validation")
+    given = raw.pool(by_subject)
     rows = given.logits
     with naming_file(valid):
         learnt: calibration.Calibrator = kind.fit(rows.logits, rows.labels, rows.subjects)
         after = calibration.held_out_probs(method, rows.logits, rows.labels, rows.subjects)
-    refused = getattr(learnt, "refused", "")
+    refused, reached = (getattr(learnt, name, "") for name in ("refused", "reached"))
     notes = (
         *subject_notes({"validation": given}),
+        *probability_notes({"validation": raw}),
         *([f"probabilities stay as they are: {refused}."] if refused else []),
+        *([f"the temperature is {reached}."] if reached else []),
     )
     result = CalibrationResult(learnt, given, _figures(rows, after), notes)
     run.save(result, out)
@@ -181,7 +185,8 @@ def make_prediction_sets(
         raise DataError("saps tells no class from another without lambda; let --tune VALID.npz choose it.")
     paths = dict(zip(SIDES, (tune, learn, test), strict=True))
     check_not_overwriting(out, *(path for path in (*paths.values(), calibrator) if path))
-    files = {side: read_logit_file(path, side).pool(by_subject) for side, path in paths.items() if path}
+    raw = {side: read_logit_file(path, side) for side, path in paths.items() if path}
+    files = {side: given.pool(by_subject) for side, given in raw.items()}
     check_files_match(files)
     calibrated = _load_calibrator(calibrator, files, "subject" if by_subject else "scan")
     ready = {side: _CalibratedFile.of(given, calibrated, by_subject, score) for side, given in files.items()}
@@ -196,9 +201,9 @@ def make_prediction_sets(
         fitted,
         coverage_lines(sets, labels, rows.subjects, fitted, classes=rows.classes, groups=ready["test"].cells(by)),
         size_lines(sets, labels, rows.subjects),
-        f"{100 * (1 - alpha):g} % coverage for {_whom(fitted)}{f', in each {by}' if by else ''}",
+        describe_promise(fitted, by, rows.classes),
         _compare(ready["calibration"], ready["test"]),
-        (*subject_notes(files), *_notes(files, fitted, by, options)),
+        (*subject_notes(files), *probability_notes(raw), *_notes(files, fitted, by, options)),
     )
     run.save(result, out)
     return result
@@ -300,6 +305,40 @@ def _read_calibrator(path: Path, unit: str) -> dict[str, Any]:
 def _digests(subjects: StrArray) -> dict[str, str]:
     """The digest of each subject's name, so that a calibrator can tell people again without naming them."""
     return {hashlib.sha256(f"subject:{name}".encode()).hexdigest()[:16]: name for name in np.unique(subjects).tolist()}
+
+
+def describe_promise(fitted: Fitted, by: str, classes: Sequence[str]) -> str:
+    """The guarantee in words: what holds for which cell, and where none does."""
+    if isinstance(fitted, ConformalSets):
+        share = f"{100 * (1 - fitted.alpha):g} %"
+        return (
+            f"{share} coverage for {_whom(fitted)}"
+            if np.isfinite(fitted.threshold)
+            else f"none: {_without_stop(fitted)}"
+        )
+    share = f"{100 * (1 - fitted.sets[0].alpha):g} %"
+    names = [
+        [(classes[int(value)] if fitted.by == "class" else value) or "(none)" for value in cell]
+        for cell in fitted.cells
+    ]
+    kept = [np.isfinite(sets.threshold) for sets in fitted.sets]
+    if all(kept) and all(len(cell) == 1 for cell in names):
+        return f"{share} coverage for {_whom(fitted)}, in each {by}"
+    held = [
+        f"in {by} {cell[0]}" if len(cell) == 1 else f"in {', '.join(cell)} together, not in each of them"
+        for cell, has in zip(names, kept, strict=True)
+        if has
+    ]
+    missing = [
+        f"none in {', '.join(cell)}: {_without_stop(sets)}"
+        for cell, sets, has in zip(names, fitted.sets, kept, strict=True)
+        if not has
+    ]
+    return "; ".join([*([f"{share} coverage for {_whom(fitted)}: {'; '.join(held)}"] if held else []), *missing])
+
+
+def _without_stop(sets: ConformalSets) -> str:
+    return sets.warning.removesuffix(".")
 
 
 def _whom(fitted: Fitted) -> str:
