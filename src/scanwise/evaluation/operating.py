@@ -15,6 +15,7 @@ from scanwise.errors import DataError, ShapeError, lookup
 from scanwise.evaluation.sample import SubjectBootstrap, require_labels
 from scanwise.evaluation.strata import Cells, PredictedCells
 from scanwise.metrics.sums import precision_from_confusion, recall_from_confusion
+from scanwise.pooling import common_label, subject_codes
 from scanwise.records import BoolArray, FloatArray, Metric, Predictions
 
 ThresholdRule = Callable[[FloatArray, FloatArray], FloatArray]
@@ -139,7 +140,7 @@ def transfer_thresholds(
 
     Returns:
         dictionaries of `unit`, `class`, `rule`, `threshold`, `rate`, `chosen` (the rate where the threshold was chosen),
-        `value`, `low`, `high` and `count` (where it was applied).
+        `value`, `low`, `high` and `count` (where it was applied), `chosen_low` and `chosen_high`.
     """
     return transfer_thresholds_over_folds(
         [chosen_on], [tried_on], tried_on, draws=draws, confidence=confidence, seed=seed
@@ -184,7 +185,20 @@ def transfer_thresholds_over_folds(
                 about = {"unit": m.unit, "class": points[0].name, "rule": rule, "threshold": threshold, "rate": m.name}
                 among, correct = (np.concatenate([part[m.name][k] for part in where_chosen]) for k in (0, 1))
                 chosen = float(correct[among].mean()) if among.any() else float("nan")
-                rows.append(
-                    {**about, "chosen": chosen, "value": m.value, "low": m.low, "high": m.high, "count": m.count}
-                )
+                ends = _ends_where_chosen(chosen_on, where_chosen, m.name, confidence)
+                measured = {"value": m.value, "low": m.low, "high": m.high, "count": m.count}
+                rows.append({**about, "chosen": chosen, **measured, "chosen_low": ends[0], "chosen_high": ends[1]})
     return rows
+
+
+def _ends_where_chosen(
+    chosen_on: Sequence[Predictions], parts: Sequence[Mapping[str, Part]], name: str, confidence: float
+) -> tuple[float, float]:
+    """The interval of a rate on the rows that the thresholds were chosen on, all folds together."""
+    positive, predicted = (np.concatenate([part["sensitivity"][k] for part in parts]) for k in (0, 1))
+    subjects = np.concatenate([np.char.add(f"{fold}:", part.subjects) for fold, part in enumerate(chosen_on)])
+    of_subject, _ = subject_codes(subjects, len(subjects))
+    strata = common_label(positive.astype(np.int64), of_subject, 2)
+    cells = PredictedCells(positive.astype(np.int64), predicted.astype(np.int64), 2, of_subject, strata)
+    low, high = cells.interval(CELLS[name], confidence)
+    return max(low, 0.0), min(high, 1.0)

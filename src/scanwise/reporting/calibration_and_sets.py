@@ -220,6 +220,9 @@ def _outcome(contents: RunData, unit: str) -> tuple[str, bool]:
     alone = f"Sets that name exactly one class: {with_interval(single)}." if single else ""
     if coverage is None:
         return alone, True
+    learnt = [part[unit] for part in contents.learnt("conformal") if unit in part]
+    if any(part.get("threshold", 0) is None for part in learnt):
+        return f"Nothing is guaranteed. Measured: {in_full(coverage)}. {alone}", True
     kept = not coverage.high < 1 - contents.recipe.conformal.alpha
     short = "" if kept else " This is below the guarantee: the people tested may differ from the calibration subjects."
     return f"Guaranteed: {_target(contents)} or more. Measured: {in_full(coverage)}.{short} {alone}", kept

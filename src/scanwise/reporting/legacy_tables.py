@@ -30,6 +30,8 @@ OPERATING_POINT_COLUMNS = (
     "low",
     "high",
     "count",
+    "chosen_low",
+    "chosen_high",
 )
 
 

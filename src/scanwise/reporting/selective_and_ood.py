@@ -22,6 +22,8 @@ OOD_KINDS = {
     "blank": ("One value", "every pixel the same"),
     "inverted": ("Negative", "black and white exchanged"),
     "rotated": ("Rotated", "by a quarter turn"),
+    "brighter": ("Brighter", "every pixel × 1.6"),
+    "darker": ("Darker", "every pixel × 0.5"),
 }
 OOD_SCORES = {
     "default": "All three looks",
@@ -39,6 +41,7 @@ class AbstentionSection:
 
     strange: str
     strange_outcome: str
+    strange_missed: bool
     strange_tables: tuple[ReportTable, ...]
     answered: str
     curve: ReportFigure
@@ -55,6 +58,7 @@ def build_abstention(contents: RunData) -> AbstentionSection | None:
     return AbstentionSection(
         _promise(contents),
         _outcome(contents, kinds),
+        any(finding.check in ("rates.false_alarms", "rates.brightness") for finding in contents.findings),
         tuple(_strange_tables(contents)),
         _sentence(rows),
         _curve(predictions),

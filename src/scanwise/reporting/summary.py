@@ -186,6 +186,7 @@ def _alarms(contents: RunData) -> tuple[str, ...]:
                 f"Only {counted(tested, 'subject')} {'was' if tested == 1 else 'were'} tested. Below {FEW}, intervals are "
                 "wide and rough: read every figure as a hint, not as a finding."
             )
+    alarms += [printable(finding.message) for finding in contents.findings if finding.check.startswith("rates.")]
     noun = "subject" if contents.cohort.subjects_known else "scan"
     for name, subjects in contents.not_evaluable().items():
         alarms.append(

@@ -111,7 +111,7 @@ def test_flags_are_counted(whole: Whole) -> None:
     rows = read_csv(whole.run.tables / "out_of_distribution.csv")
     flags = [row["ood_flag"] == "True" for row in whole.table("predictions.csv")]
     assert float(rows[0]["flagged"]) == pytest.approx(np.mean(flags))
-    assert {row["kind"] for row in rows[1:]} == {"noise", "blank", "inverted", "rotated"}
+    assert {row["kind"] for row in rows[1:]} == {"noise", "blank", "inverted", "rotated", "brighter", "darker"}
     assert {row["score"] for row in rows[1:]} == set(selective.SCORES)
     blank = next(row for row in rows if (row["kind"], row["score"]) == ("blank", "default"))
     assert float(blank["flagged"]) == 1

@@ -38,11 +38,19 @@ def blank_scans(pixels: Pixels, rows: IntArray) -> Pixels:
     return np.broadcast_to(levels[:, None, None, None], pixels.shape).copy()
 
 
+def scale_brightness(pixels: Pixels, factor: float) -> Pixels:
+    """Every pixel times a factor, up to white."""
+    scaled: Pixels = np.clip(np.rint(pixels * factor), 0, 255).astype(np.uint8)
+    return scaled
+
+
 ALTERATIONS: dict[str, Callable[[Pixels, IntArray], Pixels]] = {
     "noise": noise_scans,
     "blank": blank_scans,
     "inverted": lambda pixels, _: 255 - pixels,
     "rotated": lambda pixels, _: np.rot90(pixels, 1, (1, 2)).copy(),
+    "brighter": lambda pixels, _: scale_brightness(pixels, 1.6),
+    "darker": lambda pixels, _: scale_brightness(pixels, 0.5),
 }
 
 

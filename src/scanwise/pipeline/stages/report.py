@@ -15,6 +15,7 @@ from scanwise.pipeline.stages.failures import write_failures
 from scanwise.pipeline.stages.operating_points import write_operating_points
 from scanwise.pipeline.stages.resume import data_hash
 from scanwise.pipeline.stages.selective import write_selective_tables
+from scanwise.pipeline.stages.stated_rates import write_missed_rates
 from scanwise.records import Cohort
 from scanwise.reporting import tables
 from scanwise.reporting.components import CLASSES_SHOWN
@@ -41,6 +42,7 @@ def write_results(context: Context, run: Run, predictions: Sequence[ModelPredict
         )
     write_selective_tables(run, predictions)
     write_operating_points(context, run, predictions)
+    write_missed_rates(context, run)
     first = next(entry for entry in network if entry.split is context.splits[0])
     write_failures(context, run, first.scans)
     tables.write_overview_tables(run)

@@ -1,0 +1,162 @@
+"""Rates that were asked for or stated, beside what the test side shows: one whose interval leaves it out is a finding."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scanwise.csv_files import read_csv
+from scanwise.novelty import NoveltyDetector
+from scanwise.pipeline.context import Context
+from scanwise.pipeline.stages.evaluation import POOLED
+from scanwise.records import Finding, Metric, load_findings, load_metrics, save_findings
+from scanwise.reporting.wording import counted, listed, percent, printable, with_interval
+from scanwise.run import Fit, Run, layout, read_json, writing
+
+PREFIX = "rates."
+"""Start of the names of these checks: the first screen of the report shows them all."""
+SHOWN = 3
+"""Operating points that one finding names; the table has the others."""
+NEARLY_ALL = 0.5
+"""Share of flagged scans from which on a mere change of brightness is said to be enough."""
+BRIGHTNESS = {"brighter": "1.6", "darker": "0.5"}
+ASKED = {"specificity 90 %": ("specificity", 0.9), "sensitivity 90 %": ("sensitivity", 0.9)}
+"""Rules of operating points that ask for a rate."""
+
+
+def write_missed_rates(context: Context, run: Run) -> None:
+    """Add a finding for each stated rate that the test side contradicts; those of an earlier session are replaced."""
+    findings = missed_rates(context, run)
+    kept = [finding for finding in load_findings(run.findings) if not finding.check.startswith(PREFIX)]
+    with writing(run.findings) as temporary:
+        save_findings([*kept, *findings], temporary)
+
+
+def missed_rates(context: Context, run: Run) -> list[Finding]:
+    """Findings about the honest network: coverage, errors among the answered, false alarms, operating points, brightness."""
+    fits = [fit for fit in run.fits() if fit.protocol == "honest"]
+    if not fits:
+        return []
+    fold = POOLED if len(fits) > 1 else 0
+    measured: dict[tuple[str, str, str], Metric] = {
+        (m.name, m.unit, m.group): m
+        for m in load_metrics(run.metrics)
+        if (m.model, m.protocol, m.fold, m.split) == ("network", "honest", fold, "test")
+    }
+    points = [row for row in _table(run, layout.OPERATING_POINTS) if int(row["fold"]) == fold]
+    return [
+        *_missed_coverage(fits, measured),
+        *_missed_errors(context, fits, measured),
+        *_missed_false_alarms(fits, measured),
+        *missed_operating_points(points),
+        *_brightness(_table(run, layout.OUT_OF_DISTRIBUTION)),
+    ]
+
+
+Measured = Mapping[tuple[str, str, str], Metric]
+
+
+def _missed_coverage(fits: Sequence[Fit], measured: Measured) -> list[Finding]:
+    findings = []
+    for unit in ("subject", "scan"):
+        metric, sets = measured.get(("coverage", unit, "")), [read_json(fit.conformal)[unit] for fit in fits]
+        target = 1 - max(float(part["alpha"]) for part in sets)
+        if metric and all(part["threshold"] is not None for part in sets) and metric.high < target:
+            findings.append(
+                _finding(
+                    "coverage",
+                    f"Coverage of the prediction sets by {unit}: {_whole(target)} guaranteed, {_seen(metric)}. The people "
+                    "tested may differ from the calibration subjects; do not rely on the sets.",
+                )
+            )
+    return findings
+
+
+def _missed_errors(context: Context, fits: Sequence[Fit], measured: Measured) -> list[Finding]:
+    risk = context.recipe.uncertainty.risk
+    metric = measured.get(("selective_error", "subject", f"risk={risk:g}"))
+    if metric is None or any(read_json(fit.abstention)["chosen"]["refused"] for fit in fits) or metric.low <= risk:
+        return []
+    message = (
+        f"Errors among the answered subjects: at most {_whole(risk)} allowed, {_seen(metric)}. The threshold for abstaining "
+        "does not hold for the people tested; have all answers reviewed."
+    )
+    return [_finding("errors", message)]
+
+
+def _missed_false_alarms(fits: Sequence[Fit], measured: Measured) -> list[Finding]:
+    findings = []
+    for unit in ("subject", "scan"):
+        metric = measured.get(("ood_flag_share", unit, ""))
+        cuts = [NoveltyDetector.load(fit.novelty).thresholds[unit] for fit in fits if fit.novelty.is_file()]
+        asked = max((cut.false_alarm for cut in cuts), default=1.0)
+        if metric and metric.low > asked:
+            findings.append(
+                _finding(
+                    "false_alarms",
+                    f"False alarms by {unit}: at most {_whole(asked)} asked for, {_seen(metric)}. That many of this cohort’s "
+                    "own test cases are flagged as unlike training, so the flag says little; look at what differs.",
+                )
+            )
+    return findings
+
+
+def missed_operating_points(points: Sequence[Mapping[str, Any]]) -> list[Finding]:
+    """One finding about the thresholds whose rates on validation subjects, or as asked for, do not hold where applied."""
+    missed = []
+    for row in points:
+        rate, asked = ASKED.get(str(row["rule"]), ("", 0.0))
+        if row["rate"] not in ("sensitivity", "specificity") or row["high"] == "":
+            continue
+        stated = [asked] if row["rate"] == rate else []
+        stated += [float(row["chosen_low"])] if row.get("chosen_low", "") != "" else []
+        if stated and float(row["high"]) < max(stated):
+            value, low, high = (float(row[end]) for end in ("value", "low", "high"))
+            metric = Metric("recall", value, low, high, "scan", int(row["count"]))
+            of_unit = f"{row['unit']}, “{printable(str(row['class']))}” ({row['rule']})"
+            chosen = percent(float(row["chosen"]), 0)
+            missed.append(f"by {of_unit}: {row['rate']} {chosen} where chosen, {with_interval(metric)} on test")
+    if not missed:
+        return []
+    more = f"; and {len(missed) - SHOWN} more" if len(missed) > SHOWN else ""
+    message = (
+        f"Operating points that do not hold: {'; '.join(missed[:SHOWN])}{more}. A threshold chosen on few validation "
+        "subjects is not to be relied on."
+    )
+    return [_finding("operating_points", message)]
+
+
+def _brightness(rows: Sequence[Mapping[str, str]]) -> list[Finding]:
+    """A finding where nearly all scans are flagged once they are made brighter or darker."""
+    flagged = []
+    for kind, factor in BRIGHTNESS.items():
+        here = [row for row in rows if row["kind"] == kind and row["score"] == "default"]
+        scans = sum(int(row["scans"]) for row in here)
+        share = sum(int(row["scans"]) * float(row["flagged"]) for row in here) / scans if scans else 0.0
+        if share > NEARLY_ALL:
+            flagged.append(f"{percent(share, scans)} of {counted(scans, 'scan')} with every pixel × {factor}")
+    if not flagged:
+        return []
+    message = (
+        f"A mere change of brightness is flagged as unlike training: {listed(flagged)}. Bring scans to one scale of gray "
+        "values before use, or expect these alarms."
+    )
+    return [_finding("brightness", message)]
+
+
+def _finding(check: str, message: str) -> Finding:
+    return Finding(f"{PREFIX}{check}", "warning", message)
+
+
+def _seen(metric: Metric) -> str:
+    return f"{with_interval(metric)} of {counted(metric.count, metric.unit)} seen"
+
+
+def _whole(share: float) -> str:
+    return f"{100 * share:.4g} %"
+
+
+def _table(run: Run, name: str) -> list[dict[str, str]]:
+    path = run.tables / name
+    if not path.is_file():
+        return []
+    header, lines = read_csv(path)
+    return [dict(zip(header, line, strict=True)) for line in lines]
