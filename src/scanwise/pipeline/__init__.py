@@ -24,7 +24,13 @@ from scanwise.csv_files import write_csv
 from scanwise.pipeline.context import Context, Timings, resolve_device
 from scanwise.pipeline.preflight import check_output, preflight
 from scanwise.pipeline.remote_run import RemoteRun, local_folder
-from scanwise.pipeline.stages.audit import audit_before_fit, audit_thumbnails, gather_evidence, write_audit_files
+from scanwise.pipeline.stages.audit import (
+    as_asked_for,
+    audit_before_fit,
+    audit_thumbnails,
+    gather_evidence,
+    write_audit_files,
+)
 from scanwise.pipeline.stages.calibration import calibrate_fit
 from scanwise.pipeline.stages.evaluation import (
     ModelPredictions,
@@ -173,7 +179,8 @@ def prepare(
         if settled.subjects_known:  # they may have been recovered since
             findings = [finding for finding in findings if finding.check != "cohort.subjects"]
         for split in all_splits:
-            findings += [finding for finding in splits.check_split(settled, split) if finding not in findings]
+            checked = [as_asked_for(finding, split, all_splits) for finding in splits.check_split(settled, split)]
+            findings += [finding for finding in checked if finding not in findings]
         findings += [
             *splits.label_change_findings(settled),
             *_not_evaluable(all_splits),

@@ -107,7 +107,7 @@ def audit_before_fit(
                 f"that check out: --set audit.checks=[{', '.join(n for n in checks if n != leaks[0].check.partition('.')[0])}]"
             )
         findings += [
-            _with_protocol(item, split) for item in new if item.finding.check != "leakage.subjects"
+            _with_protocol(item, split, all_splits) for item in new if item.finding.check != "leakage.subjects"
         ]  # splits says so
         seconds |= spent
     return AuditResult(replace(evidence, split=all_splits[0]), tuple(findings), seconds)
@@ -118,13 +118,22 @@ def _stops_fit(finding: Finding) -> bool:
     return finding.severity == "leak" and spec is not None and spec.stops_fit
 
 
-def _with_protocol(item: AuditFinding, split: Split) -> AuditFinding:
+def as_asked_for(finding: Finding, split: Split, all_splits: Sequence[Split]) -> Finding:
+    """The finding about a split; a note where the recipe asked for that split beside an honest one.
+
+    A published split that leaks is no fault of the data: it is fitted to show what its figures are worth.
+    """
+    asked = split.protocol != "honest" and any(other.protocol == "honest" for other in all_splits)
+    return replace(finding, severity="note") if asked else finding
+
+
+def _with_protocol(item: AuditFinding, split: Split, all_splits: Sequence[Split]) -> AuditFinding:
     """The finding, with the protocol that it is about where its check runs on each."""
     spec = audit.spec_of(item.finding)
     if spec is None or not spec.each_protocol:
         return item
-    message = f"Under the {split.protocol} split: {item.finding.message}"
-    return replace(item, finding=replace(item.finding, message=message))
+    finding = as_asked_for(item.finding, split, all_splits)
+    return replace(item, finding=replace(finding, message=f"Under the {split.protocol} split: {item.finding.message}"))
 
 
 def gather_evidence(
