@@ -123,8 +123,8 @@ def as_asked_for(finding: Finding, split: Split, all_splits: Sequence[Split]) ->
 
     A published split that leaks is no fault of the data: it is fitted to show what its figures are worth.
     """
-    asked = split.protocol != "honest" and any(other.protocol == "honest" for other in all_splits)
-    return replace(finding, severity="note") if asked else finding
+    beside_honest = split.protocol != "honest" and any(other.protocol == "honest" for other in all_splits)
+    return replace(finding, severity="note") if beside_honest else finding
 
 
 def _with_protocol(item: AuditFinding, split: Split, all_splits: Sequence[Split]) -> AuditFinding:

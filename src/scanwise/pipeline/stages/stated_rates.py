@@ -87,12 +87,12 @@ def _missed_false_alarms(fits: Sequence[Fit], measured: Measured) -> list[Findin
     for unit in ("subject", "scan"):
         metric = measured.get(("ood_flag_share", unit, ""))
         cuts = [NoveltyDetector.load(fit.novelty).thresholds[unit] for fit in fits if fit.novelty.is_file()]
-        asked = max((cut.false_alarm for cut in cuts), default=1.0)
-        if metric and metric.low > asked:
+        target = max((cut.false_alarm for cut in cuts), default=1.0)
+        if metric and metric.low > target:
             findings.append(
                 _finding(
                     "false_alarms",
-                    f"False alarms by {unit}: at most {_whole(asked)} asked for, {_seen(metric)}. That many of this cohort’s "
+                    f"False alarms by {unit}: at most {_whole(target)} asked for, {_seen(metric)}. That many of this cohort’s "
                     "own test cases are flagged as unlike training, so the flag says little; look at what differs.",
                 )
             )
@@ -103,10 +103,10 @@ def missed_operating_points(points: Sequence[Mapping[str, Any]]) -> list[Finding
     """One finding about the thresholds whose rates on validation subjects, or as asked for, do not hold where applied."""
     missed = []
     for row in points:
-        rate, asked = ASKED.get(str(row["rule"]), ("", 0.0))
+        rate, target = ASKED.get(str(row["rule"]), ("", 0.0))
         if row["rate"] not in ("sensitivity", "specificity") or row["high"] == "":
             continue
-        stated = [asked] if row["rate"] == rate else []
+        stated = [target] if row["rate"] == rate else []
         stated += [float(row["chosen_low"])] if row.get("chosen_low", "") != "" else []
         if stated and float(row["high"]) < max(stated):
             value, low, high = (float(row[end]) for end in ("value", "low", "high"))
