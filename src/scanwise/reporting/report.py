@@ -16,6 +16,7 @@ from scanwise.reporting import (
     provenance as provenance_section,
 )
 from scanwise.reporting.page import render_page
+from scanwise.reporting.published_table import build_published_table
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.summary import build_first_screen, protocol_title
 from scanwise.run import Run, layout, write_text
@@ -69,10 +70,12 @@ def _values(contents: RunData) -> dict[str, object]:
         "training": sections.build_training(contents),
         "discrimination": [
             (p, protocol_title(contents, p), contents.leaky(p), *sections.build_performance(contents, p))
-            for p in contents.protocols
+            for p in contents.shown
         ],
-        "overall": {p: sections.build_overall_table(contents, p) for p in contents.protocols},
-        "folds": [table for p in contents.protocols if (table := sections.build_fold_table(contents, p))],
+        "published": build_published_table(contents),
+        "leaked": any(contents.leaky(p) for p in contents.protocols),
+        "overall": {p: sections.build_overall_table(contents, p) for p in contents.shown},
+        "folds": [table for p in contents.shown if (table := sections.build_fold_table(contents, p))],
         "calibration": calibration_and_sets.build_calibration(contents) if honest else None,
         "sets": calibration_and_sets.build_prediction_sets(contents) if honest else [],
         "doubts": selective_and_ood.build_abstention(contents) if honest else None,

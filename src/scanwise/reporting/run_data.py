@@ -132,6 +132,11 @@ class RunData:
         protocols = {fitted.split.protocol for fitted in self.fits}
         return sorted(protocols, key=lambda protocol: (protocol != "honest", protocol))
 
+    @property
+    def shown(self) -> list[str]:
+        """The protocols that the report is about: the honest one; without it, all. The others stand in a table at its end."""
+        return [protocol for protocol in self.protocols if protocol == "honest"] or self.protocols
+
     def fits_of(self, protocol: str) -> list[FitData]:
         return [fitted for fitted in self.fits if fitted.split.protocol == protocol]
 

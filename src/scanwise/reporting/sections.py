@@ -127,7 +127,7 @@ def _scans_and_people(scans: int, people: int, subjects_known: bool) -> str:
 def build_training(contents: RunData) -> list[tuple[str, ReportFigure, ReportTable]]:
     """Learning curves and the epochs that were kept, a protocol each."""
     panels = []
-    for protocol in contents.protocols:
+    for protocol in contents.shown:
         fits = [fitted for fitted in contents.fits_of(protocol) if fitted.history]
         if not fits:
             continue
@@ -283,7 +283,7 @@ def true_labels(predictions: Predictions) -> IntArray:
 def build_baselines(contents: RunData) -> tuple[ReportFigure | None, list[ReportTable], list[tuple[str, str]]]:
     """The network beside simple baselines that need no learning of the disease."""
     panels, report_tables = {}, []
-    for protocol in contents.protocols:
+    for protocol in contents.shown:
         title = protocol_title(contents, protocol)
         for unit in contents.units(protocol):
             rows, bars = _rival_rows(contents, protocol, unit)
@@ -328,7 +328,7 @@ def _rival_rows(contents: RunData, protocol: str, unit: str) -> tuple[list[tuple
 def build_input_parts(contents: RunData) -> list[ReportTable]:
     """Performance without the text, without the scan, or with the class words hidden."""
     numbers, report_tables = contents.numbers, []
-    for protocol in contents.protocols:
+    for protocol in contents.shown:
         unit = contents.unit(protocol)
         network = numbers.find("accuracy", protocol, unit)
         less = numbers.parts(protocol, unit)

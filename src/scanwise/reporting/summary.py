@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from scanwise.phrases import printable
 from scanwise.records import Metric, Unit
 from scanwise.reporting.run_data import RunData
+from scanwise.reporting.tested_people import describe_tested
 from scanwise.reporting.wording import (
     FEW,
     SPACE,
@@ -73,9 +74,9 @@ def build_first_screen(contents: RunData) -> FirstScreen:
     """Gather the first screen."""
     return FirstScreen(
         title=printable(contents.recipe.title or contents.recipe.name),
-        summary=_summary(contents),
+        summary=(*_summary(contents), *describe_tested(contents), describe_start(contents)),
         alarms=_alarms(contents),
-        cards=tuple(build_card(contents, protocol) for protocol in contents.protocols),
+        cards=tuple(build_card(contents, protocol) for protocol in contents.shown),
         heads=_heads(contents),
         comparison=_comparison(contents),
         glossary=tuple((term(name).title, term(name).meaning) for name in HEADLINES),
@@ -166,6 +167,12 @@ def _summary(contents: RunData) -> tuple[str, ...]:
     )
 
 
+def describe_start(contents: RunData) -> str:
+    """The weights that training started from."""
+    start = printable(str(contents.provenance.get("weights", "")))
+    return f"Weights at the start: {start}." if start else "Weights at the start: not recorded."
+
+
 def _named(titles: list[str], most: int = 8) -> str:
     """Names as a sentence lists them; of many the first, and how many more there are."""
     return listed(titles if len(titles) <= most else [*titles[: most - 2], f"{len(titles) - most + 2} more"])
@@ -220,9 +227,9 @@ def _tested(metric: Metric) -> str:
 
 def _heads(contents: RunData) -> tuple[tuple[str, bool], ...]:
     """Column heads: the protocols; of one alone, its units."""
-    if len(contents.protocols) > 1:
-        return tuple((protocol_title(contents, p), contents.leaky(p)) for p in contents.protocols)
-    only = contents.protocols[0]
+    if len(contents.shown) > 1:
+        return tuple((protocol_title(contents, p), contents.leaky(p)) for p in contents.shown)
+    only = contents.shown[0]
     return tuple(
         (f"{protocol_title(contents, only)}, by {unit}", contents.leaky(only)) for unit in contents.units(only)
     )
@@ -234,14 +241,14 @@ def _comparison(contents: RunData) -> tuple[tuple[str, str, tuple[ComparisonCell
     Of one protocol alone the units are the columns.
     """
     kinds: tuple[Unit, ...] = ("subject", "scan")
-    columns = [(p, unit) for p in contents.protocols for unit in contents.units(p)]
-    if len(contents.protocols) == 1:
+    columns = [(p, unit) for p in contents.shown for unit in contents.units(p)]
+    if len(contents.shown) == 1:
         return tuple(_compared(contents, columns, ""))
     return tuple(
         row
         for unit in kinds
         if any(unit == other for _, other in columns)
-        for row in _compared(contents, [(p, unit) for p in contents.protocols], f"by {unit}")
+        for row in _compared(contents, [(p, unit) for p in contents.shown], f"by {unit}")
     )
 
 

@@ -35,6 +35,7 @@ class FitPlan:
 def plan_fit(context: Context) -> FitPlan:
     """Count the cells, time a few steps of the network on random pixels, and add up the disk; writes nothing."""
     from scanwise import training
+    from scanwise.models import describe_weights
 
     recipe = context.recipe
     network = preflight(context) or build_checked_network(context)
@@ -61,6 +62,7 @@ def plan_fit(context: Context) -> FitPlan:
     kept = 3 + 3 * (1 + (recipe.train.epochs // recipe.train.checkpoint_every if recipe.train.checkpoint_every else 0))
     aside = f"{features / 1e6:.0f} MB more while it trains (features of the frozen backbone), " if features else ""
     lines = (
+        f"weights at the start: {context.veil(describe_weights(recipe.model))}",
         f"time: at most {spell_time(seconds)} on {context.device} for {len(context.splits)} fits of {recipe.train.epochs} epochs "
         f"({1 / speed.train:.0f} scans/s in training, measured now)",
         f"disk: {len(context.splits) * kept * size / 1e6:.0f} MB in the run folder, {aside}"
