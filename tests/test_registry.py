@@ -97,6 +97,28 @@ def test_a_number_is_never_given_twice(run_of: RunOf, tmp_path: Path) -> None:
     assert {path.name for path in (where / "brains").iterdir()} == {str(number) for number in range(1, 13)}
 
 
+def with_classes(run: Path, change: Callable[[list[str]], list[str]]) -> Path:
+    about = json.loads((run / "bundle" / "bundle.json").read_text(encoding="utf-8"))
+    text = json.dumps({**about, "classes": change(about["classes"])})
+    (run / "bundle" / "bundle.json").write_text(text, encoding="utf-8")
+    list_hashes(run / "bundle")
+    return run
+
+
+def test_other_classes_than_the_version_before_are_said(run_of: RunOf, tmp_path: Path) -> None:
+    place = tmp_path / "registry"
+    assert registry.register(run_of("a"), "model", registry=place).note == ""
+    assert registry.register(run_of("b"), "model", registry=place).note == ""
+    renamed = with_classes(run_of("c"), lambda classes: [*classes[:-1], "glioma"])
+    note = registry.register(renamed, "model", registry=place).note
+    assert "model:3 has other classes than version 2: new: glioma; no longer: " in note
+    turned = with_classes(run_of("d"), lambda classes: [*classes[:-1], "glioma"][::-1])
+    assert "the same classes in another order" in registry.register(turned, "model", registry=place).note
+    shutil.rmtree(place / "model" / "4")
+    (place / "model" / "5").mkdir()  # whatever lies there
+    assert registry.register(run_of("e"), "model", registry=place).number == 6
+
+
 def test_half_a_version_is_none(run_of: RunOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")

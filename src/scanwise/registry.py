@@ -10,15 +10,15 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
 from scanwise.bundle import Bundle
-from scanwise.bundle.contents import ABOUT, verify_files
-from scanwise.errors import RunError, StorageError
+from scanwise.bundle.contents import ABOUT, read_contents, verify_files
+from scanwise.errors import RunError, ScanwiseError, StorageError
 from scanwise.run import layout, remove_parts, writing
 
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks", "databricks-uc", "uc", "file")
@@ -33,11 +33,13 @@ class Version:
         name: of the model.
         number: from 1 upwards.
         path: a folder with its bundle, for `scanwise.load`.
+        note: a change of classes against the version before it, in words; empty where there is none.
     """
 
     name: str
     number: int
     path: Path
+    note: str = ""
 
 
 def registry_place() -> str:
@@ -66,7 +68,7 @@ def register(run: str | Path, name: str, *, registry: str | Path = "") -> Versio
         with tempfile.TemporaryDirectory() as temporary_folder:
             copy = Path(temporary_folder) / layout.BUNDLE
             _copy_bundle(bundle, copy)
-            return _register_mlflow(copy, bundle.resolve().parent.name, name, location)
+            return _with_note(_register_mlflow(copy, bundle.resolve().parent.name, name, location), location)
     folder = Path(location) / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +79,33 @@ def register(run: str | Path, name: str, *, registry: str | Path = "") -> Versio
         number = max(_numbers(folder), default=0) + 1
         with writing(folder / str(number)) as temporary:
             _copy_bundle(bundle, temporary)
-    return Version(name, number, folder / str(number))
+    return _with_note(Version(name, number, folder / str(number)), location)
+
+
+def _with_note(version: Version, location: str) -> Version:
+    """The version, with a note where it has other classes than the one before it: who uses the name must know."""
+    if version.number == 1:
+        return version
+    try:
+        before = find_version(version.name, version.number - 1, registry=location)
+        old, new = (list(read_contents(each.path)["classes"]) for each in (before, version))
+    except ScanwiseError:  # the one before is gone or damaged; this one is registered all the same
+        return version
+    if old == new:
+        return version
+    changes = [
+        f"{word} {', '.join(names)}"
+        for word, names in (
+            ("new:", [name for name in new if name not in old]),
+            ("no longer:", [name for name in old if name not in new]),
+        )
+        if names
+    ] or ["the same classes in another order"]
+    note = (
+        f"{version.name}:{version.number} has other classes than version {before.number}: {'; '.join(changes)}. Programs "
+        f"that use {version.name}:latest get other answers from now on."
+    )
+    return replace(version, note=note)
 
 
 def find_version(name: str, number: int | None = None, *, registry: str | Path = "") -> Version:

@@ -2,7 +2,7 @@
 
 import click
 
-from scanwise.cli.printing import say_value
+from scanwise.cli.printing import print_notes, say_value
 
 
 @click.command()
@@ -22,4 +22,5 @@ def register(run: str, name: str, registry: str) -> None:
     from scanwise.pipeline.model_reference import locate_model
 
     version = versions.register(locate_model(run), name, registry=registry)
+    print_notes([version.note] if version.note else [])
     say_value("registered", f"{version.name}:{version.number}", f"  {version.path}")
