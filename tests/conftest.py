@@ -4,12 +4,14 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filelock import FileLock
 
+import stand_in_figures
 from scanwise.run import Run
 from tiny import (
     JUNK,
@@ -28,6 +30,8 @@ from tiny import (
     write_csv,
     write_scans,
 )
+
+stand_in_figures.stand_in()
 
 try:
     from hypothesis import settings
@@ -87,6 +91,20 @@ def build_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Calla
     return build
 
 
+@pytest.fixture(scope="module", autouse=True)
+def figures_of_a_module(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Real figures for a module that is marked so."""
+    with stand_in_figures.drawn() if request.node.get_closest_marker("figures") else nullcontext():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def figures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Real figures for a test that is marked so."""
+    with stand_in_figures.drawn() if request.node.get_closest_marker("figures") else nullcontext():
+        yield
+
+
 @pytest.fixture(scope="session")
 def phantom_cohort(build_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """A folder with scans/, masks/ and truth.csv of 45 synthetic subjects; leave it as it is."""
@@ -129,10 +147,11 @@ def whole(hospital: Path, tiny_recipe: Path, build_once: Callable[[str, Callable
     """One run from scans to report, honest and published; leave it as it is."""
 
     def fit(folder: Path) -> None:
-        said = run_command(
-            "fit", tiny_recipe, "--data", hospital, "--out", folder / "run", "--set", SETTINGS[0], "--device", "cpu",
-            "--threads", 1,
-        )  # fmt: skip
+        with stand_in_figures.drawn():
+            said = run_command(
+                "fit", tiny_recipe, "--data", hospital, "--out", folder / "run", "--set", SETTINGS[0], "--device", "cpu",
+                "--threads", 1,
+            )  # fmt: skip
         assert said.code == 0, said.err
         (folder / "said.json").write_text(json.dumps([said.code, said.out, said.err]), encoding="utf-8")
 

@@ -143,25 +143,34 @@ def mid_p_limits(shares: FloatArray, counts: FloatArray, confidence: float = 0.9
     """
     tail = (1 - float(exact_fraction(confidence, "confidence"))) / 2
     shares, counts = np.asarray(shares, dtype=np.float64), np.asarray(counts, dtype=np.float64)
-    return 1 - _mid_p_upper(1 - shares, counts, tail), _mid_p_upper(shares, counts, tail)
+    opposite, upper = _mid_p_upper(np.stack([1 - shares, shares]), counts, tail)
+    return 1 - opposite, upper
 
 
 def _mid_p_upper(shares: FloatArray, counts: FloatArray, tail: float) -> FloatArray:
-    """The share at which half of what was seen, and all of what is less, has this probability; by bisection."""
-    from scipy.special import betainc
+    """The share at which half of what was seen, and all of what is less, has this probability.
+
+    By Newton's method, kept inside what is known to be too low and too high, from Jeffreys' limit, which is near.
+    """
+    from scipy.special import betainc, betaincinv, gammaln
 
     hits, misses = shares * counts, np.maximum((1 - shares) * counts, 0.0)
     inner = misses > 1e-9
     misses = np.where(inner, misses, 1.0)
-    some = hits > 1e-9
-    low, high = shares.copy(), np.ones_like(shares)
-    for _ in range(50):
-        middle = (low + high) / 2
-        up_to = 1 - betainc(hits + 1, misses, middle)
-        under = np.where(some, 1 - betainc(np.where(some, hits, 1.0), misses + 1, middle), 0.0)
-        above = (up_to + under) / 2 > tail
-        low, high = np.where(above, middle, low), np.where(above, high, middle)
-    return np.where(inner, (low + high) / 2, 1.0)
+    scale = gammaln(hits + misses + 1) - gammaln(hits + 1) - gammaln(misses + 1)
+    low, high = np.zeros_like(hits), np.ones_like(hits)
+    limit = betaincinv(hits + 0.5, misses + 0.5, 1 - tail)
+    for _ in range(60):
+        limit = np.clip(limit, 1e-300, 1 - 1e-16)
+        seen = np.exp(scale + hits * np.log(limit) + misses * np.log1p(-limit))
+        excess = 1 - betainc(hits + 1, misses, limit) - seen / 2 - tail
+        low, high = np.where(excess > 0, limit, low), np.where(excess > 0, high, limit)
+        slope = seen / 2 * (misses / (1 - limit) + hits / limit)
+        step = limit + np.divide(excess, slope, out=np.full_like(slope, 2.0), where=slope > 0)
+        before, limit = limit, np.where((step >= low) & (step <= high), step, (low + high) / 2)
+        if np.abs(limit - before).max(initial=0.0) < 1e-12:
+            break
+    return np.where(inner, limit, 1.0)
 
 
 def coverage_band(calibration: int, test: int, alpha: float, probability: float) -> float:

@@ -14,7 +14,7 @@ import pytest
 from scanwise import evaluation, recipe
 from scanwise.csv_files import write_table
 from scanwise.records import Cohort, Finding, Logits, Metric, Predictions, Split, Unit, save_findings, save_metrics
-from scanwise.reporting import checksums, figures, legacy_tables, scan_sheets, tables
+from scanwise.reporting import checksums, figures, legacy_tables, scan_sheets, svg, tables
 from scanwise.reporting import report as report_page
 from scanwise.run import Run, save, write_json, write_text
 
@@ -83,14 +83,15 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> Make:
 
 @pytest.fixture(scope="session")
 def page_of(make_run: Make) -> Callable[..., str]:
-    """Give the report of a run as wished; equal wishes share one."""
-    made: dict[Path, str] = {}
+    """Give the report of a run as wished; equal wishes share one, drawn or not."""
+    made: dict[tuple[Path, object], str] = {}
 
     def build(**wishes: object) -> str:
         run = make_run(**wishes)
-        if run.path not in made:
-            made[run.path] = report_page.build_report(run)
-        return made[run.path]
+        key = run.path, svg.new_figure
+        if key not in made:
+            made[key] = report_page.build_report(run)
+        return made[key]
 
     return build
 

@@ -37,6 +37,7 @@ def test_the_page_has_every_finding_and_picture(tmp_path, pixels) -> None:
     assert "The first 12 of 15" in page
 
 
+@pytest.mark.figures
 def test_findings_json_names_pictures_that_exist(tmp_path, pixels) -> None:
     audit_page.write_audit_page(tmp_path, everything(), pixels, "These scans leak", [])
     found = json.loads((tmp_path / "findings.json").read_text())
@@ -54,6 +55,7 @@ def test_names_cannot_break_the_page(tmp_path, pixels) -> None:
     assert "&lt;b&gt; .png" in page
 
 
+@pytest.mark.figures
 def test_a_pair_is_drawn_side_by_side(pixels) -> None:
     suffix, data = scan_sheets.draw_finding("x", PairSheet(np.array([[0, 1]]), ("one and two",)), pixels)
     with Image.open(io.BytesIO(data)) as picture:

@@ -11,7 +11,7 @@ from scanwise.run import Run
 
 AXE = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.figures]
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,8 @@ from scanwise.reporting import checksums, pdf
 from scanwise.reporting import report as report_page
 from scanwise.run import Run, sha256_of
 
+pytestmark = pytest.mark.figures
+
 Make = Callable[..., Run]
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from scanwise.reporting import curves
 
+pytestmark = pytest.mark.figures
+
 
 def _recall() -> str:
     x = np.array([0.2, 0.6, 1.0])

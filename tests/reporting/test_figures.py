@@ -8,6 +8,8 @@ import pytest
 
 from scanwise.reporting import figures
 
+pytestmark = pytest.mark.figures
+
 MATRIX = np.array([[8, 1, 0], [2, 5, 1], [0, 0, 0]])
 TITLES = ["normal", "<mild> & $\\frac{", "stage \x00 3"]
 HISTORY = {name: np.array([0.9, 0.5, 0.6]) for name in ("train_loss", "validation_loss", "validation_macro_f1")}

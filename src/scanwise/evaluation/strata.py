@@ -138,8 +138,10 @@ def limits_of_shares(
     ratio = np.where(seen, variance * count**2 / free / largest, 1.0)
     ratio = (free * ratio + unseen) / (free + unseen)
     reach = np.minimum(ndtri(level) ** 2, stdtrit(freedom, level) ** 2 * ratio)
-    low, high = mid_p_limits(mean, np.where(seen, count * ndtri(level) ** 2 / reach, count), confidence)
-    other = mid_p_limits(np.zeros_like(mean), count, confidence)[1]
+    effective = np.where(seen, count * ndtri(level) ** 2 / reach, count)
+    (low, _), (high, other) = mid_p_limits(
+        np.stack([mean, np.zeros_like(mean)]), np.stack([effective, count]), confidence
+    )
     return np.where(seen, low, mean * (1 - other)), np.where(seen, high, mean + (1 - mean) * other)
 
 

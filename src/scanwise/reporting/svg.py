@@ -30,11 +30,17 @@ MARKERS, DASHES = "osD^vP", ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 MANY_CLASSES = 8  # from here on, curves and cells are too many to label one by one
 
 
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure of this size in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
 @contextmanager
 def styled_figure(height: float, width: float = WIDTH) -> "Iterator[Figure]":
     """A figure in the house style; the style holds inside the block alone."""
     import matplotlib as mpl
-    from matplotlib.figure import Figure
 
     style: dict[str, Any] = {
         "svg.fonttype": "none", "svg.hashsalt": "scanwise", "text.parse_math": False, "axes.unicode_minus": True,
@@ -49,7 +55,7 @@ def styled_figure(height: float, width: float = WIDTH) -> "Iterator[Figure]":
         mpl.rcdefaults()
         mpl.rcParams.update(style)  # type: ignore[arg-type]
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has the font; we only measure
-        yield Figure(figsize=(width, height), layout="constrained")
+        yield new_figure(width, height)
 
 
 def render_svg(figure: "Figure", name: str, title: str, about: str) -> str:
