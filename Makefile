@@ -36,7 +36,7 @@ demo: $(DEMO)  ## synthetic scans to a report, in about a minute: demo/
 	$(BIN)/scanwise demo
 
 test: $(DEV)  ## all tests but the slow ones; browser tests skip where there is no chromium
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --durations=25 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=25 $(ARGS)
 
 sdk: $(SDK)  ## the SageMaker SDK, in an environment of its own (1 GB), for the tests that submit jobs
 

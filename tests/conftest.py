@@ -44,6 +44,19 @@ else:  # HYPOTHESIS_PROFILE=thorough for many more examples, quick for fewer
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+LONGEST = (
+    "test_pipeline", "test_browser", "test_cli", "test_notebooks", "test_cross_validation", "test_subject_ridge", "test_audit",
+    "test_patient_tables", "test_remote_run", "test_explanation", "test_sanity", "test_killed", "test_nothing_leaves",
+    "test_pseudonyms", "test_distributed", "test_migrations",
+)  # fmt: skip
+"""Modules that take the longest. They begin, or one process would still be at them when the others have ended."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: index for index, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Tests neither read nor fill the user's cache and configuration."""

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import stand_in_figures
+
 WARM = (
     "scanwise.cli", "scanwise.pipeline.commands", "scanwise.training.trainer", "scanwise.reporting.report", "scanwise.bundle",
     "scanwise.audit.copies", "scanwise.cohort.decoding.readers", "timm", "lightning",
@@ -83,6 +85,7 @@ def serve() -> None:
 
     for name in WARM:
         import_module(name)
+    stand_in_figures.stand_in()
     for line in sys.stdin:
         child = os.fork()
         if not child:

@@ -231,12 +231,12 @@ import scanwise.models, scanwise.prediction, pickle, torch._weights_only_unpickl
 def refuse(*args, **kwargs): raise SystemExit("something was unpickled")
 pickle.load = pickle.loads = pickle.Unpickler = torch.load = refuse
 row = scanwise.load(sys.argv[1]).predict(sys.argv[2]).scans.rows()[0]
-print(row["predicted"], row["set"])
+print(row["predicted"], row["set"], sep="\\t")
 """
     command = [sys.executable, "-c", code, str(tmp_path / "elsewhere"), str(whole.data.parent / path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [own["predicted"], own["set"]]
+    assert done.stdout.rstrip("\n").split("\t") == [own["predicted"], own["set"]]
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -40,7 +40,7 @@ def test_a_run_that_was_killed_goes_on_from_the_bucket(
     while f"{CHECKPOINTS.removeprefix(URL + '/')}/last.ckpt" not in names(s3):
         assert first.poll() is None, first.communicate()[1]
         assert time.monotonic() < until
-        time.sleep(0.02)
+        time.sleep(0.25)
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
     assert "bundle/bundle.json" not in names(s3)

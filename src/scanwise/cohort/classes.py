@@ -181,9 +181,9 @@ def describe_classes(names: Sequence[str], described: Mapping[str, ClassDescript
     ('No stroke seen', {})
     """
     scale, reading = _scale_of(set(names)), LabelReading.of(names, described)
-    said = {reading.key(name): meaning for name, meaning in described.items()}
-    known = {name: scale.meanings[scale.stage(name)] for name in names} if scale else {}
-    return known | {name: said[key] for name in names if (key := reading.key(name)) in said}
+    of_recipe = {reading.key(name): meaning for name, meaning in described.items()}
+    of_scale = {name: scale.meanings[scale.stage(name)] for name in names} if scale else {}
+    return of_scale | {name: of_recipe[key] for name in names if (key := reading.key(name)) in of_recipe}
 
 
 def resolve_classes(given: StrArray, recipe: Recipe, least: int = 2) -> Classes:

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from scanwise.phrases import printable
 from scanwise.records import IntArray, StrArray
 from scanwise.reporting.run_data import RunData
-from scanwise.reporting.wording import counted, fixed, listed, printable
+from scanwise.reporting.wording import counted, fixed, listed
 
 ASPECTS = {"age": r"age", "sex": r"sex|gender", "site": r"site|centre|center|hospital|institution|clinic|scanner"}
 """Aspects of the people tested that readers ask about, and words of the columns that may hold them."""

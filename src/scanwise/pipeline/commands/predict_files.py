@@ -83,8 +83,8 @@ def _new_kinds(loaded: bundle.Bundle, scans: Predictions) -> list[str]:
     remarks = []
     for column, taught in loaded.about.get("groups", {}).items():
         values = scans.groups.get(column, np.empty(0, np.str_))
-        known = {label_key(kind) for kind in taught}
-        new = np.array([bool(value) and label_key(value) not in known for value in values.tolist()])
+        keys = {label_key(kind) for kind in taught}
+        new = np.array([bool(value) and label_key(value) not in keys for value in values.tolist()])
         if new.any():
             kinds = np.unique(values[new]).tolist()
             remarks.append(

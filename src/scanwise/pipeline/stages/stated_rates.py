@@ -5,10 +5,11 @@ from typing import Any
 
 from scanwise.csv_files import read_csv
 from scanwise.novelty import NoveltyDetector
+from scanwise.phrases import printable
 from scanwise.pipeline.context import Context
 from scanwise.pipeline.stages.evaluation import POOLED
 from scanwise.records import Finding, Metric, load_findings, load_metrics, save_findings
-from scanwise.reporting.wording import counted, listed, percent, printable, with_interval
+from scanwise.reporting.wording import counted, listed, percent, with_interval
 from scanwise.run import Fit, Run, layout, read_json, writing
 
 PREFIX = "rates."
