@@ -10,6 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from scanwise import baselines
 from scanwise.baselines import BASELINES, BaselineSpec
+from scanwise.baselines.regression import OrderedLogistic
 from scanwise.errors import DataError, ShapeError
 from scanwise.recipe import Recipe
 
@@ -34,7 +35,7 @@ def inputs_of(spec: BaselineSpec, pixels: np.ndarray) -> np.ndarray:
         return np.array([f"A {kinds[row]} numbered {scan.sum()}" for row, scan in zip(rows, pixels, strict=True)])
     if spec.summary is not None:
         return spec.summary(pixels)
-    if spec.needs == "counts":
+    if spec.needs in ("counts", "covariates"):
         return 2.0 + pixels.reshape(len(pixels), 4, -1).mean(2).argmax(1)[:, None]
     return pixels.reshape(len(pixels), -1)[:, ::7].astype(float) if spec.needs == "features" else pixels
 
@@ -48,7 +49,7 @@ def test_every_baseline_has_one_row_and_its_place_in_recipes() -> None:
     assert len(titles) == len(set(titles))
     for spec in BASELINES.values():
         assert spec.meaning
-        assert spec.needs in ("features", "counts") or spec.summary or not spec.by_subject
+        assert spec.needs in ("features", "counts", "covariates") or spec.summary or not spec.by_subject
     names = Recipe.model_json_schema()["$defs"]["Baselines"]["properties"]["names"]
     assert set(names["items"]["enum"]) == set(BASELINES)
     assert set(names["default"]) == set(BASELINES)
@@ -125,7 +126,7 @@ def test_what_tells_the_class_without_a_picture_is_found(name: str) -> None:
     assert (probs.argmax(axis=1) == labels[80:]).mean() > 0.9
 
 
-@pytest.mark.parametrize("name", ["nearest_neighbour", "pca_logistic", "frozen_features", "words"])
+@pytest.mark.parametrize("name", ["nearest_neighbour", "pca_logistic", "small_pixels", "frozen_features", "words"])
 def test_an_easy_signal_is_found(name: str) -> None:
     pixels, labels, subjects = scans(300, channels=3)
     spec = BASELINES[name]
@@ -135,7 +136,63 @@ def test_an_easy_signal_is_found(name: str) -> None:
     assert np.mean(probs.argmax(axis=1) == labels[200:]) > 0.6
 
 
+@pytest.mark.parametrize("spec", [spec for spec in BASELINES.values() if spec.orders], ids=lambda spec: spec.name)
+def test_the_ordered_form_gives_probabilities_of_neighbouring_stages(spec: BaselineSpec) -> None:
+    """Class 1 lies between the others in what all of these read: its probability has one peak along the score."""
+    pixels, labels, subjects = scans(150)
+    values = inputs_of(spec, pixels)
+    probs = spec.fit_predict(values[:100], labels[:100], subjects[:100], values[100:], 4, ordered=True)
+    assert np.allclose(probs.sum(axis=1), 1)
+    assert probs.min() > 0
+    assert (probs.argmax(axis=1) != 3).all()
+    rank = np.argsort(probs[:, 2] - probs[:, 0])
+    rise = np.diff(probs[rank, 1])
+    peak = int(probs[rank, 1].argmax())
+    assert (rise[:peak] > -1e-9).all()
+    assert (rise[peak:] < 1e-9).all()
+
+
+def test_what_is_not_known_counts_as_the_average_of_training() -> None:
+    ages = np.array([[60.0], [62.0], [np.nan], [80.0], [82.0]])
+    labels, names = np.array([0, 0, 0, 1, 1]), np.arange(5).astype(str)
+    asked = np.array([[np.nan], [71.0]])
+    probs = baselines.few_features_logistic(ages, labels, names, asked, 2)
+    assert probs[0] == pytest.approx(probs[1])
+    nobody = np.full((5, 1), np.nan)
+    assert np.allclose(baselines.few_features_logistic(nobody, labels, names, asked, 2), [[0.6, 0.4]] * 2, atol=1e-3)
+
+
+def test_ridge_on_small_pixels_learns_a_row_a_person() -> None:
+    """Ten copies of one person's scan weigh as one."""
+    pixels, labels, subjects = scans(120)
+    small = BASELINES["small_pixels"].summary(pixels)
+    once = baselines.small_pixels_ridge(small, labels, subjects, small[:5], 3)
+    rows = np.concatenate([np.arange(120), np.repeat([0, 1], 9)])
+    often = baselines.small_pixels_ridge(small[rows], labels[rows], subjects[rows], small[:5], 3)
+    assert np.allclose(once, often)
+
+
 # --- reference: each against another way to the same number ---
+
+
+def test_ordered_logistic_of_two_classes_is_logistic_regression() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((200, 3))
+    labels = (features[:, 0] + rng.logistic(size=200) > 0.5).astype(int)
+    own = OrderedLogistic(0.3).fit(features, labels)
+    reference = LogisticRegression(C=0.3, tol=1e-8).fit(features, labels)
+    assert own.coef_ == pytest.approx(reference.coef_[0], abs=1e-3)
+    assert own.predict_proba(features) == pytest.approx(reference.predict_proba(features), abs=1e-3)
+
+
+def test_ordered_logistic_finds_the_cuts_that_it_was_drawn_with() -> None:
+    rng = np.random.default_rng(1)
+    features = rng.standard_normal((20_000, 2))
+    score = features @ [1.5, -0.5] + rng.logistic(size=20_000)
+    labels = np.digitize(score, [-1.0, 0.5, 2.0])
+    own = OrderedLogistic(1e3).fit(features, labels)
+    assert own.coef_ == pytest.approx([1.5, -0.5], abs=0.06)
+    assert own.cuts_ == pytest.approx([-1.0, 0.5, 2.0], abs=0.06)
 
 
 def test_majority_is_the_smoothed_share_of_each_class() -> None:

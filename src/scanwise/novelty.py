@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanwise.arrays import check_features
-from scanwise.baselines import average_areas
+from scanwise.baselines.summaries import average_areas
 from scanwise.errors import DataError, RunError, ShapeError
 from scanwise.pooling import mean_by, subject_codes
 from scanwise.records import BoolArray, FloatArray, IntArray, Logits, StrArray, Unit

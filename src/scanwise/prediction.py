@@ -19,7 +19,7 @@ MAX_BATCH = 64
 """Largest batch size in prediction."""
 
 # Pixels (n, H, W, C); or pixels and tokens (n, L), of which one may be missing.
-PredictionBatch = Pixels | tuple[Pixels | None, IntArray | None]
+PredictionBatch = Pixels | tuple[Pixels | None, IntArray | FloatArray | None]
 
 
 class PixelSource(Protocol):
@@ -42,7 +42,7 @@ def predict_scans(
     scans: PixelSource | None,
     rows: IntArray,
     *,
-    tokens: IntArray | None = None,
+    tokens: IntArray | FloatArray | None = None,
     draws: int | None = None,
     seed: int = 0,
     batch: int = MAX_BATCH,
@@ -103,7 +103,7 @@ def _forward(
     for batch in batches:
         pixels, words = batch if isinstance(batch, tuple) else (batch, None)
         images = None if pixels is None else torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2)
-        tokens = None if words is None else torch.from_numpy(np.asarray(words, dtype=np.int64)).to(device)
+        tokens = None if words is None else torch.from_numpy(np.asarray(words)).to(device)
         maps = None if images is None else trunk(images)
         features = network.forward_head(maps, pre_logits=True, tokens=tokens)
         if drawing is None:
@@ -113,9 +113,9 @@ def _forward(
         yield logits.float().cpu().numpy(), features.float().cpu().numpy()
 
 
-def _keys(scans: Pixels | IntArray | None, seed: int) -> Tensor:
+def _keys(scans: Pixels | IntArray | FloatArray | None, seed: int) -> Tensor:
     """(N,) int64 keys of each scan's draws, from its content and the seed."""
     start = seed.to_bytes(8, "big", signed=True)
-    rows: Pixels | IntArray | list[Pixels] = [] if scans is None else scans
+    rows: Pixels | IntArray | FloatArray | list[Pixels] = [] if scans is None else scans
     digests = [hashlib.blake2b(start + np.ascontiguousarray(row).tobytes(), digest_size=8).digest() for row in rows]
     return torch.from_numpy(np.frombuffer(b"".join(digests), dtype="<i8").copy())

@@ -254,6 +254,20 @@ def test_one_class_is_refused(labels: tuple[str, ...]) -> None:
         resolved(*labels)
 
 
+@pytest.mark.parametrize("label", ["AD|F", "Cardiomegaly|Effusion|Mass", "tumor; oedema"])
+def test_a_label_of_several_classes_is_refused_and_may_be_a_class_by_the_recipe(label: str) -> None:
+    with pytest.raises(DataError, match=r"names several classes at once.*survival\) are not there"):
+        resolved("CN", label)
+    assert resolved("CN", label, classes=["CN", label]).names == ("CN", label)
+    assert resolved("CN", "|other").names == ("CN", "|other")
+
+
+def test_amounts_are_no_classes_and_a_few_numbers_are() -> None:
+    with pytest.raises(DataError, match=r"are 40 different numbers, from 50 to 69\.5.*regression"):
+        resolved(*(f"{50 + index / 2}" for index in range(40)))
+    assert len(resolved(*map(str, range(10))).names) == 10
+
+
 # --- what the recipe says ---
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scanwise.audit import border_features
 from scanwise.audit.evidence import AuditFinding, Evidence, IntervalChart, make_finding
 from scanwise.audit.subject_statistics import SubjectEstimate, classes_with_subjects, subject_folds, subject_indices
+from scanwise.cohort import LABEL
 from scanwise.pooling import common_label
 from scanwise.records import FloatArray, IntArray, StrArray
 from scanwise.records.columns import is_identifier, numbers_in
@@ -108,6 +109,8 @@ def shortcut_sources(evidence: Evidence) -> Iterator[ShortcutSource]:
     if "quality" in files:
         yield ShortcutSource("shortcuts.quality", "the JPEG quality", _numeric_features(files["quality"]), same)
     for column, values in evidence.cohort.groups.items():
+        if column == LABEL:  # of the labels that a class merges, each tells the class
+            continue
         if is_identifier(column, values) and column != "position":  # a network may learn where in the body a slice lies
             continue
         yield ShortcutSource(

@@ -30,7 +30,7 @@ from scanwise.bundle.predictors import (
     scan_hashes,
     subject_hashes,
 )
-from scanwise.cohort.anatomical_order import places_in_order, scan_positions
+from scanwise.cohort.covariates import person_tokens, settled_covariates
 from scanwise.errors import DataError, RunError
 from scanwise.migrations import BUNDLE_BEFORE_NOVELTY, FORMATS
 from scanwise.novelty import NoveltyDetector, appearance_features
@@ -188,7 +188,7 @@ class Bundle:
         shown_names = [str(path) for path in paths] if names is None else names.tolist()
         scan_paths, rows, shown = self._expand(paths, shown_names)
         if self.recipe.model.is_ridge:
-            tokens = self._places(shown, subjects, groups, rows)
+            tokens = self.tokens_of_people(shown, subjects, groups, rows)
         else:
             tokens = self._tokens(words, rows)
         logits, features, appearance = self._predict_readable(
@@ -221,19 +221,30 @@ class Bundle:
             return BundlePredictions(self.predictors["scan"](all_logits, hashes), None, tuple(quarantine))
         return BundlePredictions(*predict_scans_and_subjects(self.predictors, all_logits, hashes), tuple(quarantine))
 
-    def _places(
+    def tokens_of_people(
         self,
         shown: Sequence[str],
         subjects: Sequence[str] | None,
         groups: dict[str, StrArray] | None,
         rows: Sequence[int],
-    ) -> IntArray | None:
-        """(N, 2) place of each scan among those of its person; None where each is asked alone."""
-        if subjects is None:
-            return None
+    ) -> IntArray | FloatArray | None:
+        """(N, 2 + K) of `person_tokens`; None where each scan is asked alone and nothing is known of its person."""
+        covariates = settled_covariates(self.recipe)
         of_scans = {name: np.asarray(values)[list(rows)] for name, values in (groups or {}).items()}
-        people = np.array([subjects[row] for row in rows], dtype=np.str_)
-        return places_in_order(people, scan_positions(np.array(shown, dtype=np.str_), of_scans))
+        if absent := [name for name in covariates if name not in of_scans]:
+            log.warning("No column says %s: the average of training people stands in.", " and ".join(absent))
+        names = np.array(shown, dtype=np.str_)
+        if subjects is not None:
+            people = np.array([subjects[row] for row in rows], dtype=np.str_)
+            return person_tokens(names, people, of_scans, covariates)
+        if not covariates:
+            return None
+        alone = np.array([f"{index} {name}" for index, name in enumerate(shown)], dtype=np.str_)
+        tokens = person_tokens(
+            names, alone, {name: of_scans[name] for name in covariates if name in of_scans}, covariates
+        )
+        tokens[:, :2] = 0, 1  # whose place among others is not known
+        return tokens
 
     def _tokens(self, words: Sequence[str] | None, rows: Sequence[int]) -> IntArray | None:
         """(N, L) tokens of the scans in these rows; None for a network that reads no text."""
@@ -262,7 +273,7 @@ class Bundle:
         self,
         paths: Sequence[Path],
         names: Sequence[str],
-        tokens: IntArray | None,
+        tokens: IntArray | FloatArray | None,
         hashes: list[str],
         kept: list[int],
         quarantine: list[tuple[str, str]],

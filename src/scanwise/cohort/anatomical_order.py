@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from scanwise.cohort.decoding import slice_names
-from scanwise.records import Cohort, FloatArray, IntArray, StrArray
+from scanwise.records import FloatArray, IntArray, StrArray
 
 POSITION = "position"
 """Column of a manifest, or of what a header tells."""
@@ -40,11 +40,6 @@ def places_in_order(subjects: StrArray, positions: FloatArray) -> IntArray:
             places[rows[np.argsort(positions[rows], kind="stable")], 0] = np.arange(len(rows))
             places[rows, 1] = len(rows)
     return places
-
-
-def scan_places(cohort: Cohort) -> IntArray:
-    """(N, 2) rank and number of each scan of a cohort among those of its person."""
-    return places_in_order(cohort.subject, scan_positions(cohort.path, cohort.groups))
 
 
 def _number(text: str) -> float:

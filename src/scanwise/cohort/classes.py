@@ -19,7 +19,12 @@ from scanwise.errors import DataError, RecipeError, did_you_mean
 from scanwise.metrics import needs_order
 from scanwise.recipe import ClassDescription, Recipe
 from scanwise.records import IntArray, StrArray
+from scanwise.records.columns import numbers_in
 from scanwise.records.names import compose, label_key
+
+ONE_CLASS = "a network here gives one class: several labels of one scan, amounts (regression) and times to an event (survival) are not there."
+AMOUNTS = 30
+"""Most classes that are all numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +202,7 @@ def resolve_classes(given: StrArray, recipe: Recipe, least: int = 2) -> Classes:
     gathered = _gathered(recipe)
     reading = LabelReading.of(present, [label for labels in gathered.values() for label in labels])
     spelled = {compose(label) for labels in gathered.values() for label in labels}
+    _refuse_other_tasks([label for label in present if compose(label) not in spelled])
     _refuse_numbered([label for label in present if compose(label) not in spelled], reading)
     wanted, ordered = _wanted(present, recipe, reading)
     if recipe.ordered and recipe.classes is None and not ordered:
@@ -309,6 +315,24 @@ def _wanted(present: Sequence[str], recipe: Recipe, reading: LabelReading) -> tu
         return wanted, False
     order = [key for gathered in wanted.values() for key in sorted(gathered, key=stages.index)]
     return wanted, order == [stage for stage in stages if stage in used]
+
+
+def _refuse_other_tasks(labels: Sequence[str]) -> None:
+    """Refuse labels of what no network here does: several classes at once, or an amount."""
+    several = next(
+        (label for label in labels if len([part for part in re.split(r"[|;]", label) if part.strip()]) > 1), ""
+    )
+    if several:
+        raise DataError(
+            f"The label {several!r} names several classes at once, and {ONE_CLASS} Keep one label a scan, or name such labels as "
+            "classes of their own under `classes:` in the recipe."
+        )
+    numbers = numbers_in(np.array(labels, dtype=np.str_)) if len(labels) > AMOUNTS else None
+    if numbers is not None:
+        raise DataError(
+            f"The labels are {len(labels):,} different numbers, from {np.nanmin(numbers):g} to {np.nanmax(numbers):g}, and {ONE_CLASS} "
+            "Give ranges of them as classes, in order under `classes:` in the recipe."
+        )
 
 
 def _refuse_numbered(present: Iterable[str], reading: LabelReading) -> None:

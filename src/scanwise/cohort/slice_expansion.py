@@ -157,7 +157,10 @@ def _open(file: Path, settings: Data, pseudonyms: Callable[[], Pseudonyms]) -> F
             return FileContents(summary.count, remark=summary.remark)
         if kind == "dicom":
             header = dicom.read_header(file, pseudonyms())
-            return FileContents(header.frames, header.columns, header=header.values)
+            of_person: dict[str, tuple[str, ...]] = {
+                name: (header.values[key],) for name, key in dicom.OF_PERSON.items() if name in settings.covariates
+            }
+            return FileContents(header.frames, header.columns | of_person, header=header.values)
         return FileContents(pictures.count_pages(file))
     except OSError as error:
         windows = "; write / between folders, as here" if "\\" in file.name else ""

@@ -325,7 +325,8 @@ def _images(pixels: Any, device: torch.device) -> Tensor:
 
 
 def _numbers(values: IntArray, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.asarray(values, np.int64)).to(device)
+    numbers = np.asarray(values)
+    return torch.from_numpy(numbers if numbers.dtype.kind == "f" else numbers.astype(np.int64)).to(device)
 
 
 def _pixels(scans: Any) -> Any:

@@ -181,7 +181,9 @@ def _build_fusion(request: BodyRequest) -> tuple[nn.Module, KeyPrefixes]:
 
 def _build_ridge(request: BodyRequest) -> tuple[nn.Module, KeyPrefixes]:
     section = request.model.ridge
-    return SubjectRidge(request.backbone(section.backbone), section, request.num_classes), KeyPrefixes("head")
+    return SubjectRidge(
+        request.backbone(section.backbone), section, request.num_classes, section.covariates
+    ), KeyPrefixes("head")
 
 
 def _text_encoder(request: BodyRequest) -> text.TextEncoder:

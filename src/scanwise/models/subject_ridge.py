@@ -3,7 +3,8 @@
 A person with scans 0 … n - 1 in anatomical order covers the unit interval, scan r from r / n to (r + 1) / n, and so do the S
 slabs. The vector of a slab is the mean over that part, so a person with one scan has it in every slab, and one with 500 has
 means. The score is linear in these vectors, so it is a mean over scans as well: `forward_head` gives each scan its share,
-n times what it adds, and the mean of a person's logits is exactly the logits of the person.
+n times what it adds, and the mean of a person's logits is exactly the logits of the person. Covariates of the person, such as
+age, are one more block; each scan carries them whole, and one that is not known stands at the average of training people.
 """
 
 import math
@@ -24,11 +25,17 @@ class RidgeHead(nn.Module):
     Attributes:
         weight: (T, S, D, C) of the features.
         centre: (T, S, D) features of the average training person.
+        covariate_weight: (T, K, C) of the covariates.
+        covariate_centre: (T, K) covariates of the average training person.
         constant: (T, C) logits of that person.
     """
 
-    def __init__(self, members: int, slabs: int, features: int, classes: int) -> None:
+    def __init__(self, members: int, slabs: int, features: int, classes: int, covariates: int = 0) -> None:
         super().__init__()
+        if covariates:
+            self.covariate_weight = nn.Parameter(torch.zeros(members, covariates, classes), requires_grad=False)
+            self.covariate_centre = nn.Parameter(torch.zeros(members, covariates), requires_grad=False)
+        self.covariates = covariates
         self.weight = nn.Parameter(torch.empty(members, slabs, features, classes), requires_grad=False)
         self.centre = nn.Parameter(torch.empty(members, slabs, features), requires_grad=False)
         self.constant = nn.Parameter(torch.empty(members, classes), requires_grad=False)
@@ -40,6 +47,15 @@ class RidgeHead(nn.Module):
         nn.init.normal_(self.weight, std=1 / math.sqrt(self.weight.shape[1] * self.weight.shape[2]))
         self.centre.zero_()
         self.constant.zero_()
+
+    def of_covariates(self, tokens: Tensor | None, count: int) -> Tensor:
+        """(T, N, C) part of the covariates, which follow rank and number in tokens (N, 2 + K), NaN where not known."""
+        width = self.constant.shape
+        if not self.covariates or tokens is None or tokens.shape[1] < 2 + self.covariates:
+            return self.constant.new_zeros(width[0], count, width[1])
+        own = tokens[:, 2 : 2 + self.covariates].to(self.constant)
+        away = torch.nan_to_num(own - self.covariate_centre[:, None])
+        return torch.einsum("tnk,tkc->tnc", away, self.covariate_weight)
 
     def forward(self, features: Tensor, shares: Tensor) -> Tensor:
         """(T, N, C) from features (T, N, D) and the share of each scan in each slab (T, N, S)."""
@@ -59,11 +75,12 @@ class SubjectRidge(nn.Module):
         backbone: with `forward_intermediates` and `feature_info`.
         section: of the recipe.
         classes: C; 0 for none.
+        covariates: K.
     """
 
     takes_tokens = True
 
-    def __init__(self, backbone: nn.Module, section: RidgeSection, classes: int) -> None:
+    def __init__(self, backbone: nn.Module, section: RidgeSection, classes: int, covariates: int = 0) -> None:
         super().__init__()
         widths = [int(row["num_chs"]) for row in cast(Any, backbone).feature_info][-section.blocks :]
         self.backbone = backbone.requires_grad_(False)
@@ -71,7 +88,7 @@ class SubjectRidge(nn.Module):
         places = math.prod(self.grid)
         self.sizes = [*(width * places for width in widths), math.prod(self.pixels)]
         self.members, self.slabs = section.folds, section.slabs
-        self.head = RidgeHead(self.members, self.slabs, sum(self.sizes), classes)
+        self.head = RidgeHead(self.members, self.slabs, sum(self.sizes), classes, covariates)
         self.num_features = self.head_hidden_size = widths[-1]
 
     def forward_features(self, images: Tensor) -> Tensor:
@@ -90,14 +107,16 @@ class SubjectRidge(nn.Module):
         Args:
             features: (T · N, D), repeated for each member.
             pre_logits: give the means of the last block.
-            tokens: (T · N, 2) rank of each scan among those of its person and their number; None where no order is known.
+            tokens: (T · N, 2 + K) rank of each scan among those of its person, their number (see `slab_shares`), and the person's
+                covariates; None where neither is known.
         """
         if pre_logits:
             last = features[:, sum(self.sizes[:-2]) : sum(self.sizes[:-1])]
             return last.reshape(len(features), self.num_features, -1).mean(2)
         shares = slab_shares(tokens, self.slabs, len(features)).to(features)
         logits: Tensor = self.head(self._apart(features), self._apart(shares))
-        return logits.flatten(0, 1)
+        own = None if tokens is None else tokens[: len(features) // self.members]
+        return (logits + self.head.of_covariates(own, logits.shape[1])).flatten(0, 1)
 
     def contributions(self, features: Tensor, tokens: Tensor | None, member: int | None = None) -> list[Tensor]:
         """Part of each place of each block in a scan's logits, beyond its part in those of the average training person.

@@ -19,6 +19,7 @@ from scanwise.bundle import load_predictors, predict_scans_and_subjects, scan_ha
 from scanwise.bundle.predictors import cdr_by_class
 from scanwise.cohort import splits
 from scanwise.cohort.classes import check_stage_names, describe_classes
+from scanwise.cohort.covariates import settle_covariates
 from scanwise.cohort.remote import is_remote
 from scanwise.csv_files import write_csv
 from scanwise.pipeline.context import Context, Timings, resolve_device
@@ -175,7 +176,8 @@ def prepare(
         all_splits = splits.make_splits(settled, recipe.split, recipe.seed)
         if folder is not None:
             all_splits = stored_splits(Run(folder), settled, all_splits)
-        findings = [*intake.findings, *_small_class_findings(messages)]
+        recipe, about_people = settle_covariates(settled, recipe)
+        findings = [*intake.findings, *about_people, *_small_class_findings(messages)]
         if settled.subjects_known:  # they may have been recovered since
             findings = [finding for finding in findings if finding.check != "cohort.subjects"]
         for split in all_splits:

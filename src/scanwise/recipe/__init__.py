@@ -14,7 +14,7 @@ from typing import Annotated, Any, Self, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from scanwise.errors import DataError, RecipeError, describe_os_error, did_you_mean
-from scanwise.recipe.data import Audit, Data, PublishedSplit, SplitSection
+from scanwise.recipe.data import NUMBER, Audit, Data, PublishedSplit, SplitSection
 from scanwise.recipe.evaluation import Baselines, Calibration, Conformal, Evaluation, Uncertainty
 from scanwise.recipe.explain import Explain
 from scanwise.recipe.model import (
@@ -34,6 +34,7 @@ from scanwise.recipe.train import Augment, Optimizer, Schedule, Tracking, Train,
 from scanwise.untrusted import MOST_YAML, parse_yaml, quote, read_text
 
 __all__ = [
+    "NUMBER",
     "AttentionSection",
     "Audit",
     "Augment",

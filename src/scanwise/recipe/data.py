@@ -1,12 +1,15 @@
 """Sections of a recipe about the scans: reading, audit, splits."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from scanwise.recipe.section import Count, Fraction, Positive, Proportion, Section
 
+NUMBER = "number"
+"""Kind of a covariate that is an amount."""
 AuditCheck = Literal["duplicates", "copies", "subjects", "leakage", "shortcuts", "quality", "evaluability"]
 """Names of `scanwise.audit.CHECKS`, which a test compares with these."""
 
@@ -42,11 +45,14 @@ class Data(Section):
     """Intensity percentiles mapped to black and white (volumes, and DICOM without a window)."""
     nan: Literal["refuse", "black"] = "refuse"
     """Slices with NaN or infinite voxels (volumes only)."""
+    covariates: tuple[str, ...] | Mapping[str, Literal["number"] | tuple[str, ...]] = ()
+    """Columns about the person, such as [age, sex]: a block of `subject_ridge`, and a baseline without any scan. A run writes
+    what each is: `number`, or the values of a kind."""
 
     @property
     def of_pixels(self) -> dict[str, Any]:
         """The settings that decide what the pixels of a file become."""
-        return self.model_dump(exclude={"label", "patients", "id", "series"})
+        return self.model_dump(exclude={"label", "patients", "id", "series", "covariates"})
 
     @field_validator("series")
     @classmethod

@@ -11,9 +11,11 @@ BaselineName = Literal[
     "majority",
     "nearest_neighbour",
     "pca_logistic",
+    "small_pixels",
     "dark_share",
     "gray_histogram",
     "scan_count",
+    "covariates",
     "frozen_features",
     "words",
 ]
@@ -69,9 +71,11 @@ class Baselines(Section):
         "majority",
         "nearest_neighbour",
         "pca_logistic",
+        "small_pixels",
         "dark_share",
         "gray_histogram",
         "scan_count",
+        "covariates",
         "frozen_features",
         "words",
     )

@@ -105,6 +105,11 @@ class RidgeSection(Section):
     """Parts of a person's scans, in anatomical order, that are averaged apart; where no order is known there is one."""
     folds: Annotated[int, Field(ge=2, le=20)] = 5
     """Folds over people: each gives a member, and the scores of the people that it left out."""
+    covariates: Annotated[int, Field(ge=0, le=200)] = 0
+    """Numbers that data.covariates come to; a run sets it."""
+    cuts: Literal["probable", "shares"] = "probable"
+    """Borders between three ordered classes or more: at equal probability, or so that each is predicted as often as it occurs.
+    `shares` names the rarer stages more often, for a higher weighted kappa and somewhat worse probabilities."""
     learn_on: Literal["classes", "stages"] = "classes"
     """Target: the classes, or the labels that the recipe merges into them, in its order. `stages` teaches fine stages and
     reports the coarse classes."""

@@ -114,7 +114,9 @@ def build_provenance_tables(contents: RunData) -> list[ReportTable]:
 def describe_missing_baselines(contents: RunData) -> str:
     """Baselines of the recipe that were not run, as a sentence; empty when none is missing."""
     run = {metric.model for metric in contents.numbers.metrics}
-    absent = {"counts"} | (set() if contents.recipe.model.reads_words else {"words"})  # of no use here, and so not run
+    absent = {"counts", "covariates"} | (
+        set() if contents.recipe.model.reads_words else {"words"}
+    )  # of no use here, and so not run
     names = [name for name in contents.recipe.rivals.names if BASELINES[name].needs not in absent]
     missing = [name for name in names if name not in run]
     if {BASELINES[name].needs for name in missing} == {"features"}:
@@ -142,7 +144,7 @@ def describe_pooling(contents: RunData) -> str:
     chosen = "chosen on validation subjects" if contents.recipe.evaluation.pooling == "auto" else "as the recipe says"
     return (
         f"A subject’s scans become one answer by {listed(rules, 'or')} for the network, {chosen}. For baselines it is always "
-        "the mean of logits (for frozen features, the mean of the features), because they give no validation predictions to "
+        "the mean of logits (for those on a few features, the mean of the features), because they give no validation predictions to "
         "choose by."
     )
 

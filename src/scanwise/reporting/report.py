@@ -4,6 +4,7 @@ import base64
 from pathlib import Path
 
 from scanwise.reporting import (
+    alternatives,
     calibration_and_sets,
     checksums,
     explanations,
@@ -92,6 +93,8 @@ def _values(contents: RunData) -> dict[str, object]:
             filter(
                 None,
                 (
+                    alternatives.describe_covariates(contents),
+                    alternatives.describe_acquisition(contents),
                     provenance_section.describe_missing_baselines(contents),
                     provenance_section.describe_pooling(contents),
                 ),

@@ -38,16 +38,16 @@ class Ridge:
         return Logits.load(fit.logits(side))
 
 
-def write_people(folder: Path) -> Path:
+def write_people(folder: Path, first: int = 0) -> Path:
     """60 people of three stages with four scans each, listed against their anatomical order."""
-    random, rows = np.random.default_rng(4), []
+    random, rows = np.random.default_rng(4 + first), []
     folder.mkdir()
     for person in range(60):
         kind = person % 3
         for position in (2, 0, 3, 1):
             shown = kind if random.random() > 0.4 else int(random.integers(3))
             name = f"p{person:02d}_{position}.png"
-            picture(shown, 10 * person + position).save(folder / name)
+            picture(shown, 10 * (first + person) + position).save(folder / name)
             row = {"path": name, "label": "abc"[kind], "subject": f"p{person:02d}", "position": str(10 * position)}
             rows.append(row)
     return write_csv(folder / "scans.csv", rows)
@@ -94,6 +94,31 @@ def test_the_bundle_answers_for_files_as_the_run_does(ridge: Ridge) -> None:
     assert answer.subjects is not None
     assert answer.subjects.subjects.tolist() == [row["subject"] for row in of_run]
     assert answer.subjects.probs[:, 1] == pytest.approx([float(row["p_ill"]) for row in of_run], abs=2e-3)
+
+
+def test_predict_explain_evaluate_and_report_take_people_as_fit_does(ridge: Ridge, tmp_path: Path) -> None:
+    rows = [row for row in read_csv(ridge.data) if row["subject"] in ("p00", "p01")]
+    people = write_csv(ridge.data.with_name("two.csv"), [{**row, "label": ""} for row in rows])
+    alone = write_csv(ridge.data.with_name("alone.csv"), [{"path": row["path"]} for row in rows])
+    done = run_command(
+        "predict", ridge.run.path, "--manifest", people, "--by", "subject", "--format", "csv", "--device", "cpu"
+    )
+    assert done.code == 0, done.err
+    assert len(done.out.splitlines()) == 3
+    maps = {}
+    for name, manifest in (("people", people), ("alone", alone)):
+        asked = ["explain", ridge.run.path, "--manifest", manifest, "--out", tmp_path / name, "--target", "ill"]
+        done = run_command(*asked, "--device", "cpu")
+        assert done.code == 0, done.err
+        maps[name] = [np.load(file)["values"] for file in sorted((tmp_path / name).glob("*.npz"))]
+    assert len(maps["people"]) == 8
+    assert not all(
+        np.allclose(one, other) for one, other in zip(*maps.values(), strict=True)
+    )  # slabs have their own weights
+    others = write_people(tmp_path / "others", 1000)
+    done = run_command("evaluate", ridge.run.path, "--data", others, "--out", tmp_path / "external", "--device", "cpu")
+    assert done.code == 0, done.err
+    assert run_command("report", ridge.run.path).code == 0
 
 
 def test_places_count_the_scans_that_can_be_read(ridge: Ridge, tmp_path: Path) -> None:

@@ -43,11 +43,12 @@ from scanwise.records.names import compose, names_person, subject_key
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-MAX_FRAMES = 100_000
-MAX_INFLATED = 2**31
-
+MAX_FRAMES, MAX_INFLATED = 100_000, 2**31
+OF_PERSON = {"age": "PatientAge", "sex": "PatientSex"}
+"""Covariates that a header may tell."""
 JOINED = ("PatientID", "AccessionNumber", "StudyInstanceUID")
 """Header values by which a table can be joined."""
+_OF_SERIES = ("SeriesDescription", "ProtocolName", "ImageType")
 _PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _FLOATS = ("FloatPixelData", "DoubleFloatPixelData")
 _PHOTOMETRIC = (
@@ -109,7 +110,7 @@ def _summarise(header: "Dataset", met: bool, there: int, pseudonyms: Pseudonyms)
         "series": (pseudonyms("series", text(header, "SeriesInstanceUID")),),
         "position": tuple(position_of(header, index) for index in range(frames)),
     }
-    values = {keyword: text(header, keyword) for keyword in (*JOINED, "SeriesDescription", "ProtocolName", "ImageType")}
+    values = {keyword: text(header, keyword) for keyword in (*JOINED, *OF_PERSON.values(), *_OF_SERIES)}
     return FileSummary(frames, columns, values)
 
 

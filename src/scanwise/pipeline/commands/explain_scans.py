@@ -90,8 +90,14 @@ def explain_files(
     names = [str(listing.path[row]) for row in kept]
     titles = ["" if listing.text is None else str(listing.text[row]) for row in kept]
     titles_read = None if loaded.vocabulary is None else titles_as_read(titles, recipe.model.text, loaded.classes)
+    people, groups = _people(listing, kept) if recipe.model.is_ridge else (None, {})
     answer = loaded.predict(
-        [listing.root / name for name in names], words=None if titles_read is None else titles, device=used
+        [listing.root / name for name in names],
+        people,
+        groups,
+        words=None if titles_read is None else titles,
+        names=np.array(names),
+        device=used,
     )
     wanted = _targets(target, loaded.classes, answer.scans.predicted)
     options = explanation_options(recipe, used, progress)
@@ -112,13 +118,21 @@ def explain_files(
     notes, files = _words(loaded, explained, stems, out, used)
     maps: tuple[Heatmap, ...] = ()
     if explained.scans is not None:
-        maps = _maps(loaded, pixels, explained, wanted, options)
+        tokens = loaded.tokens_of_people(names, people, groups, range(len(names))) if recipe.model.is_ridge else None
+        maps = _maps(loaded, pixels, explained, wanted, options, tokens)
         for index, (heatmap, stem) in enumerate(zip(maps, stems, strict=True)):
             files.append(_draw(heatmap, explained, index, notes[index], out / stem))
             _write_arrays(heatmap, loaded.classes, listing.root / heatmap.scan, recipe.data, out / stem)
         files += _halves(loaded, explained, stems, out, used)
         files += _members(loaded, explained, stems, out, options) if uncertainty else []
     return maps, files, (*quarantine, *listing.unused)
+
+
+def _people(listing: Any, kept: Sequence[int]) -> tuple[list[str] | None, dict[str, Any]]:
+    """The subject of each scan, where a manifest names all of them, and its other columns."""
+    subjects = listing.subject
+    named = subjects is not None and bool((subjects[kept] != "").all())
+    return subjects[kept].tolist() if named else None, {name: values[kept] for name, values in listing.groups.items()}
 
 
 def _stems(explained: ExplainedScans) -> list[str]:
@@ -137,13 +151,17 @@ def _stems(explained: ExplainedScans) -> list[str]:
 
 
 def _maps(
-    loaded: bundle.Bundle, pixels: "Pixels", explained: ExplainedScans, wanted: IntArray, options: dict[str, Any]
+    loaded: bundle.Bundle,
+    pixels: "Pixels",
+    explained: ExplainedScans,
+    wanted: IntArray,
+    options: dict[str, Any],
+    tokens: Any,
 ) -> tuple[Heatmap, ...]:
     """A map of each scan and class, with the badge that its method has on this run."""
     from scanwise.explanation import explain_with_heatmaps, with_check_result
     from scanwise.explanation.sanity import method_name
 
-    tokens = None
     if loaded.vocabulary is not None:
         tokens = loaded.vocabulary(explained.titles[:: wanted.shape[1]])
     names = np.array(explained.names[:: wanted.shape[1]])

@@ -21,7 +21,7 @@ from scanwise.pipeline.context import resolve_device
 from scanwise.pipeline.stages.audit import audit_thumbnails
 from scanwise.pipeline.stages.operating_points import validation_predictions
 from scanwise.pooling import common_label
-from scanwise.recipe import with_settings
+from scanwise.recipe import Recipe, with_settings
 from scanwise.records import (
     METRIC_COLUMNS,
     Cohort,
@@ -173,12 +173,8 @@ def _read(
     own = {"patients": "", "id": "", "series": ""}  # of the run's data
     if loaded.recipe.data.patients:
         own["label"] = ""
-    free = with_settings(
-        loaded.recipe.model_copy(
-            update={"classes": None, "ordered": None, "data": loaded.recipe.data.model_copy(update=own)}
-        ),
-        settings,
-    )
+    bare = Recipe(name=loaded.recipe.name, data=loaded.recipe.data.model_copy(update=own))  # any classes, in no order
+    free = with_settings(bare, settings)
     intake = cohort.read_cohort(data, free, subject, pseudonymise=pseudonymise, bare=True, progress=progress)
     findings = [finding for finding in intake.findings if finding.check != "cohort.order"]
     findings += splits.label_change_findings(intake.cohort)

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from scanwise import baselines, bundle, calibration, evaluation, pooling, run
+from scanwise.baselines import summaries
 from scanwise.bundle import Predictor, cdr_by_class
+from scanwise.cohort.covariates import covariate_numbers, mean_of_person, settled_covariates
 from scanwise.cohort.decoding.pixels import Pixels
 from scanwise.cohort.remote import local_root
 from scanwise.cohort.store import Store
@@ -47,7 +50,9 @@ def predict_baselines(context: Context, fit_dir: Fit, split: Split, test: Logits
         given = _inputs(spec, context, pixels, train, rows)
         if given is None:
             continue
-        baseline, count = spec.fit_predict, len(context.cohort.classes)
+        count, baseline = len(context.cohort.classes), spec.fit_predict
+        if spec.orders and context.cohort.ordered and count > 2:
+            baseline = partial(baseline, ordered=True)
         scans = _as_logits(baseline(given["train"], labels, subjects, given["test"], count), test)
         people = pooling.pool_by_subject(scans)
         if spec.by_subject:  # its classic form: one mean feature a subject, and a regression over subjects
@@ -73,6 +78,8 @@ def _inputs(
             return _titles(context, train, test)
         case "counts":
             return _counts(context, train, test)
+        case "covariates":
+            return _covariates(context, train, test)
     return pixels if spec.summary is None else {side: spec.summary(values) for side, values in pixels.items()}
 
 
@@ -83,6 +90,15 @@ def _counts(context: Context, train: IntArray, test: IntArray) -> dict[str, Any]
         return None
     of_scans = counts[person][:, None].astype(np.float64)
     return {"train": of_scans[train], "test": of_scans[test]}
+
+
+def _covariates(context: Context, train: IntArray, test: IntArray) -> dict[str, Any] | None:
+    """(N, K) what is known of each scan's person; None where the recipe names no covariate."""
+    cohort, covariates = context.cohort, settled_covariates(context.recipe)
+    if not covariates:
+        return None
+    numbers = mean_of_person(covariate_numbers(cohort.groups, covariates, len(cohort)), cohort.subject)
+    return {"train": numbers[train], "test": numbers[test]}
 
 
 def load_baselines(fit_dir: Fit, split: Split, names: Sequence[str]) -> list[ModelPredictions]:
@@ -125,7 +141,7 @@ def _small(store: Store, rows: IntArray, side: int = 64, block: int = 512) -> Pi
     """Scans for baselines, which read small images anyway: averaged down to at most 64 × 64, block by block."""
     blocks = (store.read(rows[start : start + block]) for start in range(0, len(rows), block))
     return np.concatenate(
-        [np.rint(baselines.average_areas(pixels, (side, side))).astype(np.uint8) for pixels in blocks]
+        [np.rint(summaries.average_areas(pixels, (side, side))).astype(np.uint8) for pixels in blocks]
     )
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scanwise.cohort import LABEL
-from scanwise.cohort.anatomical_order import scan_places, scan_positions
+from scanwise.cohort.anatomical_order import scan_positions
 from scanwise.cohort.classes import stage_codes
+from scanwise.cohort.covariates import person_tokens, settled_covariates
 from scanwise.cohort.store import cache_folder
 from scanwise.errors import RecipeError
 from scanwise.pipeline.context import Context
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from scanwise.training.features import FeatureSource
 
 LEARNING_SIDES = ("train", "validation")
+FEATURES = {"backbone", "blocks", "grid", "pixels"}
+"""Settings that decide the features of a scan."""
 BLOCK = 256
 """Scans whose features are read at a time."""
 
@@ -51,7 +54,7 @@ def train_ridge(context: Context, fit_dir: Fit, split: Split) -> None:
     import torch
 
     from scanwise.models import build_network, weights
-    from scanwise.training.ridge import fit_ridge
+    from scanwise.ridge import fit_ridge
 
     recipe, cohort = context.recipe, context.cohort
     torch.manual_seed(recipe.seed)
@@ -59,10 +62,21 @@ def train_ridge(context: Context, fit_dir: Fit, split: Split) -> None:
     body: Any = network.body
     rows = _learning_rows(split)
     _, labels, folds, codes = _people(context, rows)
-    vectors = _vectors(kept_features(context, network), rows, codes, scan_places(cohort), body)
-    solved = fit_ridge(vectors, _targets(context, rows, codes), labels, folds, len(cohort.classes))
+    tokens = person_tokens(cohort.path, cohort.subject, cohort.groups, settled_covariates(recipe))
+    blocks = _vectors(kept_features(context, network), rows, codes, tokens, body)
+    scale: FloatArray = np.empty((2, 0))
+    if body.head.covariates:
+        numbers, scale = _standardised(tokens[rows[np.unique(codes, return_index=True)[1]], 2:].astype(np.float64))
+        blocks.append(numbers)
+    targets, count = _targets(context, rows, codes), len(cohort.classes)
+    match = recipe.model.ridge.cuts == "shares" and count > 2 and targets.shape[1] == 1
+    solved = fit_ridge(blocks, targets, labels, folds, count, match_shares=match)
     with torch.no_grad():
-        for member, (own, middle) in enumerate(zip(solved.weights, solved.centres, strict=True)):
+        for member, (of_blocks, centres) in enumerate(zip(solved.weights, solved.centres, strict=True)):
+            own, middle = of_blocks[: len(body.sizes)], centres[: len(body.sizes)]
+            if body.head.covariates:
+                body.head.covariate_weight[member] = torch.from_numpy(of_blocks[-1] / scale[1][:, None])
+                body.head.covariate_centre[member] = torch.from_numpy(centres[-1] * scale[1] + scale[0])
             parts = np.concatenate([part.reshape(body.slabs, -1, len(cohort.classes)) for part in own], axis=1)
             centre = np.concatenate([part.reshape(body.slabs, -1) for part in middle], axis=1)
             body.head.weight[member], body.head.centre[member] = torch.from_numpy(parts), torch.from_numpy(centre)
@@ -102,10 +116,8 @@ def kept_features(context: Context, network: "Network") -> "FeatureSource":
     from scanwise.training.features import RecomputedFeatures, cache_features
 
     side = RecomputedFeatures(network.eval(), context.store, np.arange(len(context.cohort)), (Augmentations(),))
-    settings = [
-        context.recipe.model.ridge.model_dump(),
-        context.recipe.data.of_pixels,
-    ]  # scans know their files' pixels alone
+    # A scan's hash is that of its file's pixels, whatever size they are brought to.
+    settings = [context.recipe.model.ridge.model_dump(include=FEATURES), context.recipe.data.of_pixels]
     digest = hashlib.sha256(json.dumps(settings).encode())
     for name, tensor in network.state_dict().items():
         if not name.startswith("body.head."):
@@ -122,7 +134,7 @@ def _learning_rows(split: Split) -> IntArray:
 
 def _people(context: Context, rows: IntArray) -> tuple[Any, IntArray, IntArray, IntArray]:
     """Names (P,), classes (P,) and inner folds (P,) of the people of these rows, and the person of each row (N,)."""
-    from scanwise.training.ridge import inner_folds
+    from scanwise.ridge import inner_folds
 
     cohort = context.cohort
     names, codes = np.unique(cohort.subject[rows], return_inverse=True)
@@ -153,7 +165,20 @@ def _stage_codes(context: Context) -> FloatArray:
     return stage_codes(column, context.recipe).astype(np.float64)
 
 
-def _vectors(source: "FeatureSource", rows: IntArray, codes: IntArray, places: IntArray, body: Any) -> list[FloatArray]:
+def _standardised(numbers: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Covariates (P, K) with the mean 0 and the spread 1, what is not known at 0; and (2, K) these means and spreads."""
+    finite = np.isfinite(numbers)
+    counts = np.maximum(finite.sum(axis=0), 1)
+    means = np.where(finite, numbers, 0).sum(axis=0) / counts
+    away = np.where(finite, numbers - means, 0)
+    spreads = np.sqrt((away**2).sum(axis=0) / counts)
+    spreads = np.where(spreads > 0, spreads, 1.0)
+    return away / spreads, np.stack([means, spreads])
+
+
+def _vectors(
+    source: "FeatureSource", rows: IntArray, codes: IntArray, places: IntArray | FloatArray, body: Any
+) -> list[FloatArray]:
     """For each block (P, S · D) the means of every person's slabs."""
     import torch
 

@@ -1,8 +1,10 @@
 """The words beside the scans: their tokens, and inputs with a part taken away."""
 
+from typing import Any
+
 import numpy as np
 
-from scanwise.cohort.anatomical_order import scan_places
+from scanwise.cohort.covariates import person_tokens, settled_covariates
 from scanwise.cohort.store import Store
 from scanwise.errors import DataError
 from scanwise.models.vocabulary import Vocabulary, remove_words, titles_as_read
@@ -47,10 +49,11 @@ def fit_vocabulary(context: Context, fit_dir: Fit, split: Split) -> Vocabulary |
     return Vocabulary.load(fit_dir.vocabulary)
 
 
-def cohort_tokens(context: Context, vocabulary: Vocabulary | None) -> IntArray | None:
-    """(N, L) tokens of all scans of the cohort: words, or the place of each scan among those of its person."""
+def cohort_tokens(context: Context, vocabulary: Vocabulary | None) -> Any:
+    """(N, L) tokens of all scans of the cohort: words, or what `person_tokens` says of each scan's person; None for no tokens."""
     if context.recipe.model.is_ridge:
-        return scan_places(context.cohort)
+        cohort = context.cohort
+        return person_tokens(cohort.path, cohort.subject, cohort.groups, settled_covariates(context.recipe))
     return None if vocabulary is None else vocabulary(cohort_titles(context.cohort, context.recipe))
 
 

@@ -16,6 +16,8 @@ from scanwise.records import BoolArray, FloatArray, IntArray
 
 STRENGTHS = tuple(float(value) for value in 10.0 ** np.arange(-2, 2.01, 0.25))
 """Strengths that are tried, in units of the mean diagonal of a block."""
+FEWEST = 10
+"""People below which nothing is learnt."""
 SHRINKAGE = 0.05
 """Part of the pooled variance of scores that is added to it for the cuts, and of the mean size of a class."""
 
@@ -60,6 +62,8 @@ def fit_ridge(
     folds: IntArray,
     num_classes: int,
     strengths: Sequence[float] = STRENGTHS,
+    *,
+    match_shares: bool = False,
 ) -> RidgeFit:
     """Fit one member a fold, choose the strength, and place the cuts.
 
@@ -70,22 +74,24 @@ def fit_ridge(
         folds: (P,) from `inner_folds`.
         num_classes: C.
         strengths: to choose from.
+        match_shares: place the cuts by `match_cuts`; for one score of ordered classes.
 
     Raises:
         TrainingError: if there are too few people, or nothing that differs between them.
     """
     count = int(folds.max()) + 1 if len(folds) else 0
-    if len(labels) < 2 * count or len(np.unique(labels)) < 2:
+    if len(labels) < max(count, FEWEST) or len(np.unique(labels)) < 2:
         raise TrainingError(
             f"{len(labels)} people of {len(np.unique(labels))} classes cannot teach subject_ridge with {count} inner folds. "
             "Lower model.ridge.folds, or bring more people."
         )
     kept = [folds != fold for fold in range(count)]
-    kernels = [_Kernel.of(blocks, rows) for rows in kept]
+    grams = [_gram(block) for block in blocks]
+    kernels = [_Kernel.of(blocks, grams, rows) for rows in kept]
     trials = np.stack([_out_of_fold(kernels, kept, targets, strength) for strength in strengths])
     best = int(((trials - targets) ** 2).mean(axis=(1, 2)).argmin())
     scores, strength = trials[best], strengths[best]
-    slope, offset = cuts(scores, labels, num_classes)
+    slope, offset = (match_cuts if match_shares else cuts)(scores, labels, num_classes)
     weights, bias = [], []
     for kernel, rows in zip(kernels, kept, strict=True):
         dual, mean = kernel.dual(targets[rows], strength), targets[rows].mean(axis=0)
@@ -117,6 +123,28 @@ def cuts(scores: FloatArray, labels: IntArray, num_classes: int) -> tuple[FloatA
     return slope, offset
 
 
+def match_cuts(scores: FloatArray, labels: IntArray, num_classes: int) -> tuple[FloatArray, FloatArray]:
+    """Slope (1, C) and offset (C,) of logits by which each class is predicted as often as it occurs.
+
+    The slopes are those of `cuts`; the score (N, 1) at which two neighbouring classes are equally probable moves to where the shares
+    say. Cuts by probability alone seldom name the rarer stages, which costs agreement beyond chance (weighted kappa).
+    """
+    slope, offset = cuts(scores, labels, num_classes)
+    there = np.flatnonzero(np.bincount(labels, minlength=num_classes))
+    there = there[np.argsort(slope[0, there], kind="stable")]
+    below = np.cumsum(np.bincount(labels, minlength=num_classes)[there])[:-1] / len(labels)
+    borders = np.quantile(scores[:, 0], below)
+    for lower, upper, border in zip(there[:-1], there[1:], borders, strict=True):
+        offset[upper] = offset[lower] - (slope[0, upper] - slope[0, lower]) * border
+    return slope, offset
+
+
+def _gram(block: FloatArray) -> FloatArray:
+    """(P, P) inner products of rows around the mean of all."""
+    moved = block - block.mean(axis=0)
+    return np.asarray((moved @ moved.T).astype(np.float64))
+
+
 @dataclass(frozen=True, slots=True)
 class _Kernel:
     """The kernel of the people that one member learns from.
@@ -133,13 +161,13 @@ class _Kernel:
     rows: BoolArray
 
     @classmethod
-    def of(cls, blocks: Sequence[FloatArray], rows: BoolArray) -> "_Kernel":
+    def of(cls, blocks: Sequence[FloatArray], grams: Sequence[FloatArray], rows: BoolArray) -> "_Kernel":
         centres, scales = [], []
         gram = np.zeros((len(rows), len(rows)))
-        for block in blocks:
+        for block, inner in zip(blocks, grams, strict=True):
             centre = block[rows].mean(axis=0)
-            moved = block - centre
-            own = (moved @ moved.T).astype(np.float64)
+            towards = inner[:, rows].mean(axis=1)
+            own = inner - towards[:, None] - towards + inner[np.ix_(rows, rows)].mean()
             size = float(np.diag(own)[rows].mean())
             scale = 0.0 if size <= 1e-12 else 1 / (size * len(blocks))
             centres.append(centre)

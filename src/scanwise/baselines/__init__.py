@@ -6,8 +6,8 @@ share one signature:
     fit_predict(train_inputs, train_labels, train_subjects, test_inputs, num_classes) -> probs
 
 where inputs are pixels (N, H, W, C) uint8, features (N, D) of a pretrained network, or titles (N,), as
-`BaselineSpec.needs` has it. No baseline gives a probability of exactly 0 or 1 (see `FLOOR` and `SMOOTHING`), so its
-likelihood is finite even where it is wrong. A new baseline is a new row of `BASELINES` and a test.
+`BaselineSpec.needs` has it; one that `orders` takes ordered=True besides, where the classes have an order. No baseline gives a
+probability of exactly 0 or 1 (see `regression.FLOOR` and `SMOOTHING`), so its likelihood is finite even where it is wrong. A new baseline is a new row of `BASELINES` and a test.
 """
 
 import contextlib
@@ -19,14 +19,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from scanwise.baselines.summaries import (
+    PixelArray,
+    average_areas,
+    gray_histogram,
+    share_of_dark_pixels,
+    small_pixels,
+)
 from scanwise.errors import DataError, ShapeError
 from scanwise.records import FloatArray, IntArray, StrArray
 
-PixelArray = NDArray[np.uint8]
-FitPredict = Callable[[NDArray[Any], IntArray, StrArray, NDArray[Any], int], FloatArray]
+FitPredict = Callable[..., FloatArray]
 
-FLOOR = 1e-6
-"""Smallest probability of a fitted model."""
 SMOOTHING = 0.05
 """A neighbour has one label and no probabilities: its class gets 1 - SMOOTHING, and all classes share SMOOTHING."""
 INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -34,12 +38,6 @@ INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 MAX_SUBJECTS = 400
 """Subjects for that choice, evenly over all; at most this many."""
 COMPONENTS = 20
-DARK = 32
-"""Values below it, an eighth of the range, are dark."""
-GRAYS = 16
-"""Bins of a histogram."""
-SMALL = (26, 22)
-"""Rows and columns of the pixels for `pca_logistic`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,20 +49,24 @@ class BaselineSpec:
         title: name in tables and on the command line.
         meaning: explanation in half a sentence.
         fit_predict: training inputs, labels and subjects, test inputs and the number of classes, to probabilities.
-        needs: its inputs: pixels (N, H, W, C), features (N, D) of a pretrained network, titles (N,), or counts (N, 1) of the
-            scans of each scan's subject.
+        needs: its inputs: pixels (N, H, W, C), features (N, D) of a pretrained network, titles (N,), counts (N, 1) of the
+            scans of each scan's subject, or covariates (N, K) of the subject, NaN where one is not known.
         summary: from pixels to the features (N, D) that it reads in their place, or None.
+        orders: it has a form for ordered classes: one score, and cuts that are learnt.
+        shows_acquisition: better than chance, it reads how people were scanned.
         by_subject: fitted a second time on one mean row per subject for the predictions of subjects; otherwise these are
-            pooled from the scans'. For features, counts and summaries only.
+            pooled from the scans'. For all but pixels and words.
     """
 
     name: str
     title: str
     meaning: str
     fit_predict: FitPredict
-    needs: Literal["pixels", "features", "words", "counts"] = "pixels"
+    needs: Literal["pixels", "features", "words", "counts", "covariates"] = "pixels"
     summary: Callable[[PixelArray], FloatArray] | None = None
     by_subject: bool = False
+    orders: bool = False
+    shows_acquisition: bool = False
 
 
 def majority_class(
@@ -102,37 +104,26 @@ def nearest_neighbour(
 
 
 def pca_logistic(
-    train_pixels: PixelArray,
+    train_features: NDArray[Any],
     train_labels: IntArray,
     train_subjects: StrArray,
-    test_pixels: PixelArray,
+    test_features: NDArray[Any],
     num_classes: int,
+    *,
+    ordered: bool = False,
 ) -> FloatArray:
-    """Logistic regression on the first 20 principal components of the scan, at most 26 by 22 pixels, standardised."""
+    """Logistic regression on the first 20 principal components of standardised features (N, D), or of small pixels."""
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
 
-    _check_inputs(train_pixels, train_labels, train_subjects, test_pixels, num_classes)
-    train, test = (_flat(average_areas(pixels, SMALL)) for pixels in (train_pixels, test_pixels))
+    from scanwise.baselines.regression import logistic_probs
+
+    _check_inputs(train_features, train_labels, train_subjects, test_features, num_classes)
+    train, test = (part if part.ndim == 2 else small_pixels(part) for part in (train_features, test_features))
     scaler = StandardScaler().fit(train)
     train, test = scaler.transform(train), scaler.transform(test)
     pca = PCA(min(COMPONENTS, *train.shape), svd_solver="full").fit(train)
-    return _logistic(pca.transform(train), train_labels, pca.transform(test), num_classes)
-
-
-def share_of_dark_pixels(pixels: PixelArray) -> FloatArray:
-    """(N, 1) share of each scan's values below `DARK`.
-
-    >>> share_of_dark_pixels(np.array([0, 20, 40, 255], np.uint8).reshape(1, 2, 2, 1)).tolist()
-    [[0.5]]
-    """
-    return np.asarray((pixels.reshape(len(pixels), -1) < DARK).mean(axis=1, keepdims=True))
-
-
-def gray_histogram(pixels: PixelArray) -> FloatArray:
-    """(N, `GRAYS`) share of each scan's values in bins of equal width."""
-    bins = pixels.reshape(len(pixels), -1) // (256 // GRAYS)
-    return np.stack([(bins == index).mean(axis=1) for index in range(GRAYS)], axis=1)
+    return logistic_probs(pca.transform(train), train_labels, pca.transform(test), num_classes, ordered=ordered)
 
 
 def few_features_logistic(
@@ -141,10 +132,34 @@ def few_features_logistic(
     train_subjects: StrArray,
     test_features: FloatArray,
     num_classes: int,
+    *,
+    ordered: bool = False,
 ) -> FloatArray:
-    """Logistic regression on a few standardised features (N, D)."""
+    """Logistic regression on a few standardised features (N, D); one that is not known (NaN) counts as the average."""
+    from scanwise.baselines.regression import logistic_probs
+
     _check_inputs(train_features, train_labels, train_subjects, test_features, num_classes)
-    return _logistic(train_features, train_labels, test_features, num_classes)
+    finite = np.isfinite(train_features)
+    means = np.where(finite, train_features, 0).sum(axis=0) / np.maximum(finite.sum(axis=0), 1)
+    train, test = (np.where(np.isfinite(part), part, means) for part in (train_features, test_features))
+    return logistic_probs(train, train_labels, test, num_classes, ordered=ordered)
+
+
+def small_pixels_ridge(
+    train_features: FloatArray,
+    train_labels: IntArray,
+    train_subjects: StrArray,
+    test_features: FloatArray,
+    num_classes: int,
+    *,
+    ordered: bool = False,
+) -> FloatArray:
+    """Ridge regression on the mean features of each person; of scans it reads their own features by the same weights."""
+    from scanwise.baselines.regression import ridge_probs
+
+    _check_inputs(train_features, train_labels, train_subjects, test_features, num_classes)
+    means, labels, _ = mean_features_by_subject(train_features, train_labels, train_subjects)
+    return ridge_probs(means, labels, test_features, num_classes, ordered)
 
 
 def frozen_features_logistic(
@@ -153,6 +168,8 @@ def frozen_features_logistic(
     train_subjects: StrArray,
     test_features: FloatArray,
     num_classes: int,
+    *,
+    ordered: bool = False,
 ) -> FloatArray:
     """Logistic regression on the features of a pretrained network that never saw these scans.
 
@@ -163,18 +180,22 @@ def frozen_features_logistic(
     Args:
         train_features: (N, D). test_features: (M, D).
     """
+    from scanwise.baselines.regression import logistic_probs
+
     _check_inputs(train_features, train_labels, train_subjects, test_features, num_classes)
     means, labels, _ = mean_features_by_subject(train_features, train_labels, train_subjects)
     inverse_penalty = (
-        _choose_inverse_penalty(means, labels) * len(means) / len(train_features)
+        _choose_inverse_penalty(means, labels, ordered) * len(means) / len(train_features)
     )  # the scans of one person weigh as one
-    return _logistic(train_features, train_labels, test_features, num_classes, inverse_penalty)
+    return logistic_probs(train_features, train_labels, test_features, num_classes, inverse_penalty, ordered)
 
 
-def _choose_inverse_penalty(features: FloatArray, labels: IntArray) -> float:
+def _choose_inverse_penalty(features: FloatArray, labels: IntArray, ordered: bool) -> float:
     """The entry of `INVERSE_PENALTIES` with the least cross-validated loss; the middle one where there are too few people."""
     from sklearn.metrics import log_loss
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    from scanwise.baselines.regression import logistic_model
 
     some = np.unique(np.linspace(0, len(labels) - 1, MAX_SUBJECTS).astype(np.int64))
     counts = np.bincount(labels[some])
@@ -187,7 +208,7 @@ def _choose_inverse_penalty(features: FloatArray, labels: IntArray) -> float:
         log_loss(
             labels[some],
             cross_val_predict(
-                _regression(inverse_penalty), features[some], labels[some], cv=folds, method="predict_proba"
+                logistic_model(inverse_penalty, ordered), features[some], labels[some], cv=folds, method="predict_proba"
             ),
         )
         for inverse_penalty in INVERSE_PENALTIES
@@ -230,6 +251,8 @@ def title_words_logistic(
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
+    from scanwise.baselines.regression import floored
+
     _check_inputs(train_titles, train_labels, train_subjects, test_titles, num_classes)
     if len(present := np.unique(train_labels)) == 1 or not any(re.search(r"\w", title) for title in train_titles):
         nothing = np.zeros((len(train_titles) + len(test_titles), 1, 1, 1), dtype=np.uint8)
@@ -245,32 +268,7 @@ def title_words_logistic(
     probs = np.zeros((len(test_titles), num_classes))
     if len(test_titles):
         probs[:, present] = LogisticRegression(C=10.0, max_iter=2000).fit(train, train_labels).predict_proba(test)
-    probs = np.maximum(probs, FLOOR)
-    return np.asarray(probs / probs.sum(axis=1, keepdims=True))
-
-
-def average_areas(pixels: PixelArray, size: tuple[int, int]) -> FloatArray:
-    """Average over areas down to at most `size` rows and columns, whole pixels or not; a smaller side stays.
-
-    Args:
-        pixels: (N, H, W, C).
-
-    Returns:
-        (N, h, w, C) float32.
-    """
-    down = _area_weights(pixels.shape[1], min(size[0], pixels.shape[1]))
-    across = _area_weights(pixels.shape[2], min(size[1], pixels.shape[2]))
-    small = np.einsum("hH,nHWc,wW->nhwc", down, pixels.astype(np.float32), across, optimize=True)
-    return np.asarray(small)
-
-
-def _area_weights(old: int, new: int) -> FloatArray:
-    """(new, old) rows that sum to one: the share of each old pixel in each new one."""
-    edges = np.linspace(0, old, new + 1)
-    low, high = edges[:-1, None], edges[1:, None]
-    start = np.arange(old)[None]
-    overlap = np.clip(np.minimum(high, start + 1) - np.maximum(low, start), 0, None)
-    return np.asarray(overlap / overlap.sum(axis=1, keepdims=True), dtype=np.float32)
+    return floored(probs)
 
 
 def _fingerprint(pixels: PixelArray) -> FloatArray:
@@ -288,30 +286,6 @@ def _nearest(train: FloatArray, test: FloatArray, block: int = 1024) -> IntArray
     """(M,) row of `train` with the largest product; the earliest among equals. Blocks bound the memory."""
     best = [np.argmax(test[start : start + block] @ train.T, axis=1) for start in range(0, len(test), block)]
     return np.concatenate(best) if best else np.zeros(0, dtype=np.int64)
-
-
-def _logistic(
-    train: FloatArray, labels: IntArray, test: FloatArray, num_classes: int, inverse_penalty: float = 1.0
-) -> FloatArray:
-    """Standardise, fit and predict; column c is class c, also where the training side lacks a class."""
-    probs = np.zeros((len(test), num_classes))
-    present = np.unique(labels)
-    if len(present) == 1:
-        probs[:, present[0]] = 1.0
-    elif len(test):
-        model = _regression(inverse_penalty).fit(train, labels)
-        probs[:, model.classes_] = model.predict_proba(test)
-    probs = np.maximum(probs, FLOOR)
-    return np.asarray(probs / probs.sum(axis=1, keepdims=True))
-
-
-def _regression(inverse_penalty: float) -> Any:
-    """Logistic regression on standardised features."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    return make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=2000))
 
 
 def _flat(pixels: FloatArray) -> FloatArray:
@@ -353,6 +327,18 @@ BASELINES: dict[str, BaselineSpec] = {
             title="Logistic regression on pixels",
             meaning="logistic regression on a few principal components of a tiny copy of the scan (PCA)",
             fit_predict=pca_logistic,
+            summary=small_pixels,
+            by_subject=True,
+            orders=True,
+        ),
+        BaselineSpec(
+            name="small_pixels",
+            title="Ridge regression on small pixels",
+            meaning="ridge regression on a tiny copy of the person's scans, averaged",
+            fit_predict=small_pixels_ridge,
+            summary=small_pixels,
+            by_subject=True,
+            orders=True,
         ),
         BaselineSpec(
             name="dark_share",
@@ -361,6 +347,8 @@ BASELINES: dict[str, BaselineSpec] = {
             fit_predict=few_features_logistic,
             summary=share_of_dark_pixels,
             by_subject=True,
+            orders=True,
+            shows_acquisition=True,
         ),
         BaselineSpec(
             name="gray_histogram",
@@ -369,6 +357,8 @@ BASELINES: dict[str, BaselineSpec] = {
             fit_predict=few_features_logistic,
             summary=gray_histogram,
             by_subject=True,
+            orders=True,
+            shows_acquisition=True,
         ),
         BaselineSpec(
             name="scan_count",
@@ -377,6 +367,17 @@ BASELINES: dict[str, BaselineSpec] = {
             fit_predict=few_features_logistic,
             needs="counts",
             by_subject=True,
+            orders=True,
+            shows_acquisition=True,
+        ),
+        BaselineSpec(
+            name="covariates",
+            title="Covariates alone",
+            meaning="logistic regression on what is known of the person (data.covariates), without any scan",
+            fit_predict=few_features_logistic,
+            needs="covariates",
+            by_subject=True,
+            orders=True,
         ),
         BaselineSpec(
             name="frozen_features",
@@ -385,6 +386,7 @@ BASELINES: dict[str, BaselineSpec] = {
             fit_predict=frozen_features_logistic,
             needs="features",
             by_subject=True,
+            orders=True,
         ),
         BaselineSpec(
             name="words",

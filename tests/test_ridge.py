@@ -7,7 +7,7 @@ from sklearn.linear_model import Ridge
 
 from scanwise.errors import TrainingError
 from scanwise.records import FloatArray, IntArray
-from scanwise.training.ridge import RidgeFit, cuts, fit_ridge, inner_folds
+from scanwise.ridge import RidgeFit, cuts, fit_ridge, inner_folds, match_cuts
 
 PEOPLE, FOLDS = 60, 5
 
@@ -79,6 +79,18 @@ def test_cuts_are_those_of_linear_discriminant_analysis_and_keep_the_order() -> 
     reference = LinearDiscriminantAnalysis().fit(fitted.scores, labels).predict_proba(fitted.scores)
     assert np.abs(probs - reference).max() < 0.03  # the spread is shrunk a little
     assert (np.diff(slope[0]) > 0).all()
+
+
+def test_matched_cuts_predict_each_class_as_often_as_it_occurs_and_keep_the_order() -> None:
+    random = np.random.default_rng(3)
+    labels = np.repeat([0, 1, 3], [100, 70, 30])  # nobody has class 2
+    scores = (labels + random.normal(0, 2, 200))[:, None]
+    slope, offset = match_cuts(scores, labels, 4)
+    predicted = np.argmax(scores @ slope + offset, axis=1)
+    assert np.bincount(predicted, minlength=4).tolist() == [100, 70, 0, 30]
+    assert (np.diff(predicted[np.argsort(scores[:, 0])]) >= 0).all()
+    plain = np.argmax(scores @ cuts(scores, labels, 4)[0] + cuts(scores, labels, 4)[1], axis=1)
+    assert np.bincount(plain, minlength=4)[3] < 30
 
 
 def test_a_class_that_nobody_has_is_never_predicted() -> None:
