@@ -1,11 +1,13 @@
 """Calibration after training: temperatures, thresholds of prediction sets, the novelty detector and abstention."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from scanwise import bundle, calibration, metrics, pooling, run
 from scanwise.conformal import SCORES, ConformalSets, draws_from
 from scanwise.novelty import NoveltyDetector
 from scanwise.pipeline.context import Context
+from scanwise.recipe import Conformal
 from scanwise.records import FloatArray, Logits
 from scanwise.run import Fit
 from scanwise.uncertainty import Abstention, abstention_grid
@@ -58,37 +60,54 @@ def _calibrate(
         if context.recipe.calibration.method == "temperature":
             calibrator = calibration.Temperature.fit(check.logits, check.labels, check.subjects)
         probs = {side: calibrator(logits.logits) for side, logits in units.items()}
-        draws = {side: _draws(context, sides[side], units[side]) for side in sides}
-        penalty, k_reg = section.penalty, section.k_reg
-        if SCORES[section.score].tunable and "auto" in (penalty, k_reg):
+        hashes = {side: _hashes(context, sides[side], units[side]) for side in sides}
+        own = section
+        if SCORES[section.score].tunable and "auto" in (section.penalty, section.k_reg):
             tuned = ConformalSets.tune(
                 probs["validation"], check.labels, alpha=section.alpha, score=section.score,
-                subjects=check.subjects, draws=draws["validation"],
+                subjects=check.subjects, draws=draws_of(section.score, hashes["validation"]),
             )  # fmt: skip
-            penalty, k_reg = (tuned[0] if penalty == "auto" else penalty), (tuned[1] if k_reg == "auto" else k_reg)
-        learn = units["calibration"]
-        fitted = ConformalSets.fit(
-            probs["calibration"],
-            learn.labels,
-            alpha=section.alpha,
-            score=section.score,
-            penalty=0.0 if penalty == "auto" else penalty,
-            k_reg=0 if k_reg == "auto" else k_reg,
-            subjects=learn.subjects,
-            draws=draws["calibration"],
-        )
+            chosen = dict(zip(("penalty", "k_reg"), tuned, strict=True))
+            own = section.model_copy(
+                update={key: value for key, value in chosen.items() if getattr(section, key) == "auto"}
+            )
+        fitted = fit_sets(own, probs["calibration"], units["calibration"], hashes["calibration"])
         calibrators[unit], sets[unit] = calibrator.to_dict(), fitted.to_dict()
     calibrators["subject"]["pooling"] = pooling
     run.write_json(calibrators, fit_dir.calibrator)
     run.write_json(sets, fit_dir.conformal)
 
 
-def _draws(context: Context, scans: Logits, units: Logits) -> FloatArray | None:
-    """The random numbers of randomised scores, from the content of each unit, or None for scores that read none."""
-    if not SCORES[context.recipe.conformal.score].randomised:
-        return None
+def _hashes(context: Context, scans: Logits, units: Logits) -> list[str]:
+    """The hash of the content of each unit."""
     hashes = bundle.scan_hashes(context.cohort, scans.scans)
-    return draws_from(hashes if units is scans else bundle.subject_hashes(units.subjects, scans, hashes))
+    return hashes if units is scans else bundle.subject_hashes(units.subjects, scans, hashes)
+
+
+def draws_of(score: str, hashes: Sequence[str]) -> FloatArray | None:
+    """The random numbers of a randomised score, from the content of each unit, or None for a score that reads none."""
+    return draws_from(hashes) if SCORES[score].randomised else None
+
+
+def fit_sets(section: Conformal, probs: FloatArray, learn: Logits, hashes: Sequence[str]) -> ConformalSets:
+    """Prediction sets with thresholds from calibration units; what the section leaves to tuning and is not tuned is 0.
+
+    Args:
+        section: of the recipe.
+        probs: (N, C) of the units.
+        learn: the units themselves, with labels and subjects.
+        hashes: of the content of each.
+    """
+    return ConformalSets.fit(
+        probs,
+        learn.labels,
+        alpha=section.alpha,
+        score=section.score,
+        penalty=0.0 if section.penalty == "auto" else section.penalty,
+        k_reg=0 if section.k_reg == "auto" else section.k_reg,
+        subjects=learn.subjects,
+        draws=draws_of(section.score, hashes),
+    )
 
 
 def _learn_abstention(context: Context, fit_dir: Fit, pooled: dict[str, Logits]) -> None:
