@@ -3,6 +3,7 @@
 Needs to mount a file system of memory: as root, or as `unshare -Urm python -m pytest -m slow tests/faults/test_full_disk.py`.
 """
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from tiny import RECIPE, write_scans
 
 pytestmark = pytest.mark.slow
 
-SIZES = 20
+SIZES = int(os.environ.get("SIZES", "20"))
 PAGE = 4096
 
 

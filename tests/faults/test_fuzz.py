@@ -337,6 +337,23 @@ def test_stores(toll: Toll, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     toll.tell(COUNT)
 
 
+def test_runs(toll: Toll, whole: Whole, scanwise: Command, tmp_path: Path) -> None:
+    """Any file of a run; the report reads nearly all of them, and takes long."""
+    draw = random.Random("run")  # noqa: S311
+    shutil.copytree(whole.run.path, tmp_path / "run")
+    kinds: dict[str, Change] = {".json": damage_json, ".csv": damage_text, ".yaml": damage_text, ".npz": damage_member}
+    files = [
+        file for file in sorted((tmp_path / "run").rglob("*")) if file.suffix in (*kinds, ".parquet", ".safetensors")
+    ]
+    for _ in range(COUNT // 5):
+        file = draw.choice(files)
+        content = file.read_bytes()
+        file.write_bytes(kinds.get(file.suffix, damage)(content, draw))
+        toll.check(scanwise, "report", tmp_path / "run")
+        file.write_bytes(content)
+    toll.tell(COUNT // 5)
+
+
 def test_weights(toll: Toll, tmp_path: Path) -> None:
     draw = random.Random("pth")  # noqa: S311
     seed = saved(lambda file: torch.save({"a.weight": torch.zeros(3, 4), "b": torch.ones(2)}, file), tmp_path / "w.pth")

@@ -39,7 +39,7 @@ from scanwise.pipeline.stages.evaluation import (
     predict_baselines,
     predict_without_parts,
 )
-from scanwise.pipeline.stages.explanation import explain_run
+from scanwise.pipeline.stages.explanation import explain_run, kept_findings
 from scanwise.pipeline.stages.prediction import predict_sides
 from scanwise.pipeline.stages.report import write_provenance, write_results
 from scanwise.pipeline.stages.resume import record_changes, stored_splits
@@ -48,7 +48,7 @@ from scanwise.pipeline.stages.subject_ridge import unknown_order_findings
 from scanwise.pipeline.stages.training import train_fit, untrained_findings
 from scanwise.pipeline.stages.worker import finish_together, follow_fit, let_workers_begin
 from scanwise.recipe import Recipe, load_recipe
-from scanwise.records import Finding, Logits, Split, load_findings, save_findings, save_metrics
+from scanwise.records import Finding, Logits, Split, save_metrics
 from scanwise.run import Run, is_writer, owning, save, write_text, writing
 
 log = logging.getLogger("scanwise")
@@ -239,10 +239,7 @@ def _open_run(context: Context, path: Path, resume: bool) -> Run:
     changes = record_changes(run, context)
     write_text(context.written_recipe.to_yaml(), run.recipe)
     save(context.cohort, run.cohort)
-    write_audit_files(context.audited, run.path)
-    if changes:
-        with writing(run.findings) as temporary:
-            save_findings([*load_findings(run.findings), *changes], temporary)
+    write_audit_files(context.audited, run.path, [*changes, *kept_findings(context, run)])
     write_csv(("path", "reason"), context.quarantine, run.quarantine)
     for split in context.splits:
         save(split, run.fit(split.protocol, split.fold).split)

@@ -41,6 +41,7 @@ def write_audit_page(
     pixels: Thumbnails,
     title: str,
     facts: Sequence[tuple[str, str]],
+    others: Sequence[Finding] = (),
 ) -> Path:
     """Write `findings.json`, `figures/` and `audit.html` into a folder, each whole or not at all.
 
@@ -50,6 +51,7 @@ def write_audit_page(
         pixels: (N, S, S) or (N, S, S, 1) thumbnails that the pictures refer to.
         title: the verdict, in one line.
         facts: (what, value) rows about the data.
+        others: findings that `findings.json` has after those of the checks.
 
     Returns:
         the page.
@@ -64,7 +66,7 @@ def write_audit_page(
         findings.append(finding)
         entries.append(_entry(finding, drawn[1] if drawn else Markup(), audit_finding))
     with writing(folder / layout.FINDINGS) as temporary:
-        save_findings(findings, temporary)
+        save_findings([*findings, *others], temporary)
     counts = [(word, counted(n, "finding")) for s, word in SEVERITIES.items() if (n := _count(findings, s))]
     values = {
         "scanwise": version("scanwise"),

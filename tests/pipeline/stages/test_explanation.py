@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import scanwise as package
+from scanwise import pipeline
 from scanwise.cohort import phantom, phantom_files
 from scanwise.cohort.decoding.readers import read_slices
 from scanwise.errors import RecipeError
@@ -25,6 +26,7 @@ from scanwise.records.array_files import read_arrays
 from scanwise.run import Run
 from tiny import RECIPE, Command, read_csv, run_command
 
+EXPLAINED = ("explain.retrain=true", "model.dropout=0.3", "model.members.kind=mc_dropout")
 STEPS = ["train.epochs=2", "explain.scans=6", "explain.examples=1", "audit.checks=[]", "rivals.names=[majority]"]
 
 
@@ -49,7 +51,27 @@ def fit(ventricles: Path, out: Path, *settings: str, resume: bool = False) -> Ru
 @pytest.fixture(scope="module")
 def explained(ventricles: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     out = tmp_path_factory.mktemp("explained") / "run"
-    return fit(ventricles, out, "explain.retrain=true", "model.dropout=0.3", "model.members.kind=mc_dropout")
+    return fit(ventricles, out, *EXPLAINED)
+
+
+def test_a_finished_run_that_goes_on_is_at_no_moment_without_its_findings(
+    explained: Run, ventricles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was killed before its explanations are looked at again; a damaged list is made anew."""
+    again = Run.open(shutil.copytree(explained.path, tmp_path / "run"))
+    whole = explained.findings.read_bytes()
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "explain_run", die)
+        with pytest.raises(KeyboardInterrupt):
+            fit(ventricles, again.path, *EXPLAINED, resume=True)
+    assert again.findings.read_bytes() == whole
+    again.findings.write_bytes(whole[: len(whole) // 2])
+    fit(ventricles, again.path, *EXPLAINED, resume=True)
+    assert again.findings.read_bytes() == whole
 
 
 def told(run: Run) -> Any:

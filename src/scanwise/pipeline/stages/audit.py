@@ -234,9 +234,9 @@ def write_audit(result: AuditResult, folder: Path) -> Path:
     return written
 
 
-def write_audit_files(result: AuditResult, folder: Path) -> Path:
-    """Write the page, `findings.json` and the pictures, beside what else the folder holds."""
-    return page.write_audit_page(folder, result.checked, result.evidence.pixels, result.verdict, result.facts())
+def write_audit_files(result: AuditResult, folder: Path, others: Sequence[Finding] = ()) -> Path:
+    """Write the page, `findings.json` with other findings behind, and the pictures, beside what else the folder holds."""
+    return page.write_audit_page(folder, result.checked, result.evidence.pixels, result.verdict, result.facts(), others)
 
 
 def write_fixed_manifest(result: AuditResult, file: Path) -> str:
