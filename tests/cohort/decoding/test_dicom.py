@@ -21,11 +21,12 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGLSLossless,
     RLELossless,
 )
 
 from medical_files import NAMES, dataset, shipped, write_dicom, write_encoded, write_packed
-from scanwise.cohort.decoding import dicom, readers
+from scanwise.cohort.decoding import dicom, dicom_values, readers
 from scanwise.cohort.decoding.pixels import UnreadableScan
 from scanwise.cohort.pseudonyms import Pseudonyms
 from scanwise.recipe import Data
@@ -190,6 +191,31 @@ def test_bits_above_those_that_are_stored_do_not_count_in_packed_frames(tmp_path
     np.testing.assert_array_equal(seen(file), plain)
 
 
+JPEG_LS = bytes.fromhex(
+    "ffd8fff7000b100008000801011100fff8000d01ffff0012004301140040ffda0008010100000000000000000001ff7ec818ff1f4000000000007fe0"
+    "e40c0fb03da08482901206004fd3e48240ebd5e23fc0176ba48040cb95c27d802dd6c9f902ad5d13dc039b927c408e2e0bcc037b72f480db5b177806"
+    "b6a5e10134b42eb00ceccbb0ffd9"
+)
+"""8 × 8 multiples of 65 below 4096, in JPEG-LS of 16 bits, with bit 15 set in the left half."""
+
+
+def test_nor_do_they_in_jpeg_ls(tmp_path: Path) -> None:
+    stored = (65 * np.arange(64)).astype(np.uint16).reshape(8, 8)
+    tags = {"BitsStored": 12, "HighBit": 11}
+    file = write_packed(tmp_path / "x", [JPEG_LS], JPEGLSLossless, stored, **tags)
+    np.testing.assert_array_equal(seen(file), seen(write_dicom(tmp_path / "y", stored, **tags)))
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_bits_may_be_counted_from_the_top(tmp_path: Path, signed: bool) -> None:
+    """12 bits from bit 15 downwards, with an overlay below them; and files that say so of the lowest 12."""
+    stored = (DEEP - 2048 * signed).astype(np.int16 if signed else np.uint16)
+    plain = seen(write_dicom(tmp_path / "x", stored, BitsStored=12, HighBit=11))
+    high = np.left_shift(stored, 4) | (np.arange(10) % 16).astype(stored.dtype)
+    np.testing.assert_array_equal(seen(write_dicom(tmp_path / "y", high, BitsStored=12, HighBit=15)), plain)
+    np.testing.assert_array_equal(seen(write_dicom(tmp_path / "z", stored, BitsStored=12, HighBit=15)), plain)
+
+
 def test_lookup_tables_of_the_header_are_applied(tmp_path: Path) -> None:
     made = dataset(GRAY)
     table = Dataset()
@@ -228,6 +254,8 @@ def test_colour_stays_colour_and_gray_in_three_channels_comes_out_gray(tmp_path:
 def test_deep_colour_is_brought_to_eight_bits(tmp_path: Path) -> None:
     deep = COLOUR.astype(np.uint16) * 257
     np.testing.assert_array_equal(seen(write_dicom(tmp_path / "x", deep)), COLOUR)
+    dark = COLOUR.astype(np.uint16) * 16  # twelve bits in sixteen
+    np.testing.assert_array_equal(seen(write_dicom(tmp_path / "y", dark)), COLOUR)
 
 
 @pytest.mark.parametrize(
@@ -619,4 +647,7 @@ def test_the_frame_sizes_that_are_looked_for_are_those_of_good_files() -> None:
         "examples_jpeg2k.dcm",
     ):
         header = pydicom.dcmread(shipped(name))
-        assert dicom._claimed(get_frame(header.PixelData, 0, number_of_frames=1)) == (header.Columns, header.Rows)
+        assert dicom_values.claimed_size(get_frame(header.PixelData, 0, number_of_frames=1)) == (
+            header.Columns,
+            header.Rows,
+        )

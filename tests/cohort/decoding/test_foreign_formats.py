@@ -39,6 +39,18 @@ MGH = struct.pack(">6i", 1, 4, 4, 4, 1, 3) + bytes(400)
         (b"PK\x03\x04" + bytes(40), "ZIP", "unpack"),
         (b"\x00\x05\x16\x07" + bytes(40), "macOS", "leave it out"),
         (b"\x93NUMPY\x01\x00", "NumPy", "PNG"),
+        (b"II\xbc\x01" + bytes(40), "JPEG XR", "PNG"),
+        (b"\x00\x00\x02\x00" + bytes(40), "Targa", "PNG"),
+        (b"Comment = x\nObjectType = Image\nNDims = 3\n", "MetaImage", "NIfTI"),
+        (b"# vtk DataFile Version 3.0\n", "research program", "NIfTI"),
+        (b"MATLAB 7.3 MAT-file, Platform: GLNXA64", "MATLAB", "PNG"),
+        (b"outs:\n- md5: a304afb9\n  path: x.png\n", "DVC pointer", "dvc pull"),
+        (b"../../.git/annex/objects/xx/MD5E-s5--0.dcm\n", "git-annex pointer", "git annex get"),
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "error message", "download it again"),
+        (b'{"message": "Not Found"}', "error message", "download it again"),
+        (b"<?xml version='1.0'?><!DOCTYPE GIFTI SYSTEM 'x'>", "surface", "leave it out"),
+        (b"bplist00" + bytes(40), "iCloud", "download it again"),
+        (b"SQLite format 3\x00" + bytes(40), "table", "--data"),
     ],
 )
 def test_it_is_named_with_a_way_out(head: bytes, name: str, advice: str) -> None:

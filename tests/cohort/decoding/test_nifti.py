@@ -232,6 +232,9 @@ def test_of_volumes_over_time_the_first_is_taken(tmp_path: Path) -> None:
     voxels = np.stack([ramp(), ramp()[::-1]], axis=3)
     file = write_nifti(tmp_path / "x.nii.gz", voxels)
     np.testing.assert_array_equal(cut(file, 3), cut(write_nifti(tmp_path / "y.nii", voxels[..., 0]), 3))
+    remark = "The first of 2 volumes over time (or directions, or echoes) is used, and the others are not"
+    assert nifti.read_summary(file, Data()).remark == remark
+    assert not nifti.read_summary(tmp_path / "y.nii", Data()).remark
 
 
 @pytest.mark.parametrize("shape", [(6, 8), (6, 8, 1), (6, 8, 1, 1), (6, 8, 1, 1, 1)])

@@ -13,7 +13,7 @@ from openjpeg.utils import encode_array
 from PIL import Image
 
 from picture_files import COLOUR, GRAY, packed, png, png16, tiff
-from scanwise.cohort.decoding.pictures import FORMATS, count_pages, decode_picture
+from scanwise.cohort.decoding.pictures import FORMATS, count_pages, decode_picture, stretch
 from scanwise.cohort.decoding.pixels import UnreadableScan
 
 # --- every mode ---
@@ -322,3 +322,10 @@ def test_a_pipe_or_a_device_is_not_waited_for(tmp_path: Path) -> None:
     for file, kind in ((tmp_path / "x.png", "a pipe"), (Path("/dev/zero"), "a device"), (tmp_path, "a folder")):
         with pytest.raises(UnreadableScan, match=f"not a file but {kind}"):
             count_pages(file)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_bytes_with_a_sign_are_numbers_below_and_above_zero(order: str) -> None:
+    signed = np.arange(-100, 100, dtype=np.int8).reshape(20, 10)
+    expected = stretch(signed.astype(np.int16))[:, :, None]
+    np.testing.assert_array_equal(decode_picture(tiff(signed, order=order)), expected)

@@ -9,7 +9,6 @@ person, the study and the series become keyed hashes. Reasons never quote the he
 
 import io
 import math
-import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,12 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from scanwise.cohort.decoding import isolated_decoder
 from scanwise.cohort.decoding.dicom_geometry import FrameGeometry, geometry_of, position_of
 from scanwise.cohort.decoding.dicom_header import code, text, unreadable, whole
+from scanwise.cohort.decoding.dicom_values import compression_of, read_values, syntax_of, to_colour
 from scanwise.cohort.decoding.lookup_tables import apply_palette
 from scanwise.cohort.decoding.memory import PIXELS, UNPACKED
 from scanwise.cohort.decoding.pixels import (
@@ -33,7 +31,6 @@ from scanwise.cohort.decoding.pixels import (
     enlarge,
     hush,
     open_file,
-    row_blocks,
 )
 from scanwise.cohort.decoding.windowing import apply_window
 from scanwise.cohort.pseudonyms import Pseudonyms
@@ -256,7 +253,7 @@ def _refuse_short(header: "Dataset", frames: int, there: int) -> None:
     """Check that no byte of uncompressed pixels is missing."""
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-    syntax = _syntax(header)
+    syntax = syntax_of(header)
     if syntax.is_encapsulated or syntax == DeflatedExplicitVRLittleEndian:
         return
     values = whole(header, "Rows") * whole(header, "Columns") * whole(header, "SamplesPerPixel") * frames
@@ -267,35 +264,20 @@ def _refuse_short(header: "Dataset", frames: int, there: int) -> None:
         raise UnreadableScan(f"damaged or truncated: {max(0, there):,} of {needed:,} bytes of pixels are there")
 
 
-def _syntax(header: "Dataset") -> Any:
-    """The transfer syntax; where the file does not say, that which its first element was read in."""
-    from pydicom import uid
-
-    meta = getattr(header, "file_meta", None)
-    if meta is None or not meta.get("TransferSyntaxUID"):
-        implicit, little = header.original_encoding
-        plain = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
-        header.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit else plain
-    syntax = header.file_meta.TransferSyntaxUID
-    if not isinstance(syntax, uid.UID) or syntax.is_private or not syntax.is_transfer_syntax:
-        raise UnreadableScan("has a transfer syntax that is not of DICOM's; convert it to Explicit VR Little Endian")
-    return syntax
-
-
 def _frame(header: "Dataset", index: int, settings: Data) -> Iterator[Pixels | str]:
     """One frame as it is shown, or the reason why there is none; its room is kept until the next one is asked for."""
     try:
         geometry = geometry_of(header, index)
         size = geometry.fitted_size(settings)
         with PIXELS.reserve(_cost(header) + 4 * math.prod(size)):
-            shown = geometry.pose.apply(_painted(_stored(header, index), header, index, settings))
+            shown = geometry.pose.apply(_painted(read_values(header, index), header, index, settings))
             yield enlarge(shown, size)
     except UnreadableScan as reason:
         yield str(reason)
     except MemoryError:
         raise
     except (RuntimeError, NotImplementedError):  # no decoder took it
-        yield f"damaged, or of a compression that is not read here: {_compression(header)}"
+        yield f"damaged, or of a compression that is not read here: {compression_of(header)}"
     except Exception as error:  # noqa: BLE001 - the other frames may be whole
         yield f"damaged, or its header does not fit its pixels ({type(error).__name__})"
 
@@ -303,98 +285,17 @@ def _frame(header: "Dataset", index: int, settings: Data) -> Iterator[Pixels | s
 def _cost(header: "Dataset") -> int:
     """Bytes that a frame takes with all copies, those of the process that unpacks it included."""
     depth = math.ceil(whole(header, "BitsAllocated") / 8)
-    a_value = 3 * depth + 4 + (6 * depth + 8 if _syntax(header).is_encapsulated else 0)
+    a_value = 3 * depth + 4 + (6 * depth + 8 if syntax_of(header).is_encapsulated else 0)
     return whole(header, "Rows") * whole(header, "Columns") * (whole(header, "SamplesPerPixel") * a_value + 4)
 
 
 def _painted(stored: NDArray[Any], header: "Dataset", index: int, settings: Data) -> Pixels:
     """(H, W, 1) gray or (H, W, 3) colours of stored values."""
     photometric = text(header, "PhotometricInterpretation")
-    little = _syntax(header).is_little_endian
+    little = syntax_of(header).is_little_endian
     if photometric == "PALETTE COLOR":
-        return _colour(apply_palette(stored, header, little=little), 8)
+        return to_colour(apply_palette(stored, header, little=little), 8)
     if stored.ndim == 3:
-        return _colour(stored, whole(header, "BitsStored"))
+        return to_colour(stored, whole(header, "BitsStored"))
     gray = apply_window(stored, header, index, settings, little=little)
     return (255 - gray if photometric == "MONOCHROME1" else gray)[:, :, None]
-
-
-def _stored(header: "Dataset", index: int) -> NDArray[Any]:
-    """(H, W) or (H, W, 3) values as they are stored, colours as RGB."""
-    from pydicom import uid
-    from pydicom.encaps import get_frame
-    from pydicom.pixels.utils import pixel_array
-
-    syntax = _syntax(header)
-    if not syntax.is_encapsulated or syntax == uid.RLELossless:
-        return pixel_array(header, index=index)
-    _refuse_compression(header)
-    frame = get_frame(header.PixelData, index, number_of_frames=whole(header, "NumberOfFrames") or 1)
-    _refuse_large(frame)
-    if syntax in (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit):
-        return pixel_array(header, index=index, decoding_plugin="pillow")
-    return _without_unused_bits(isolated_decoder.decode_isolated(frame, header), header)
-
-
-def _refuse_compression(header: "Dataset") -> None:
-    """Refuse a compression that no decoder here knows: the file is healthy."""
-    from pydicom import uid
-    from pydicom.pixels.decoders.base import get_decoder
-
-    syntax = _syntax(header)
-    try:
-        available = get_decoder(syntax).is_available
-    except NotImplementedError:
-        available = False
-    if not available or (syntax == uid.JPEGExtended12Bit and whole(header, "BitsStored") > 8):
-        raise UnreadableScan(
-            f"compressed as {_compression(header)}, which is not read here; export the file uncompressed, or decompress "
-            "it with a DICOM tool"
-        )
-
-
-def _compression(header: "Dataset") -> str:
-    return f"{_syntax(header).name}, {whole(header, 'BitsStored')} bits"
-
-
-def _without_unused_bits(values: NDArray[Any], header: "Dataset") -> NDArray[Any]:
-    """Values of the bits that count; above them, compressed frames may hold an overlay, or the sign."""
-    unused = 8 * values.dtype.itemsize - whole(header, "BitsStored")
-    return values << unused >> unused if unused > 0 else values
-
-
-def _colour(values: NDArray[Any], bits: int) -> Pixels:
-    """(H, W, 3) uint8, or (H, W, 1) where all channels are equal."""
-    colour = np.empty(values.shape, dtype=np.uint8)
-    for rows in row_blocks(values):
-        colour[rows] = np.rint(np.clip(values[rows] * (255.0 / (2**bits - 1)), 0, 255))
-    return colour[:, :, :1] if (colour == colour[:, :, :1]).all() else colour
-
-
-def _refuse_large(frame: bytes) -> None:
-    """A compressed frame says its size itself; decoders make room for that, whatever the header says."""
-    claimed = _claimed(frame)
-    if claimed is not None and claimed[0] * claimed[1] > MAX_PIXELS:
-        raise UnreadableScan(
-            f"damaged: its frame claims {claimed[0]} × {claimed[1]} pixels; the limit is {MAX_PIXELS:,}"
-        )
-
-
-def _claimed(frame: bytes) -> tuple[int, int] | None:
-    """Width and height by the start of a JPEG, JPEG-LS or JPEG 2000 stream; None for what is none of these."""
-    at = frame.find(b"\xff\x4f\xff\x51", 0, 4096)  # JPEG 2000, bare or in boxes
-    if at >= 0:
-        width, height, left, top = struct.unpack_from(">4I", frame, at + 8)
-        return max(0, width - left), max(0, height - top)
-    if frame[4:8] == b"jP  ":
-        raise UnreadableScan("damaged: JPEG 2000 boxes without a picture")
-    offset = 2
-    while frame[:2] == b"\xff\xd8" and offset + 9 <= len(frame) and frame[offset] == 0xFF:
-        if frame[offset + 1] in _FRAME_STARTS:
-            height, width = struct.unpack_from(">2H", frame, offset + 5)
-            return width, height
-        offset += 2 + max(2, int.from_bytes(frame[offset + 2 : offset + 4]))
-    return None
-
-
-_FRAME_STARTS = {0xF7, *range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF of JPEG-LS and JPEG

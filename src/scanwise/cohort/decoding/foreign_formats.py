@@ -22,7 +22,9 @@ _FORMATS: tuple[tuple[int, tuple[bytes, ...], str, str], ...] = (
     (0, (b"%PDF",), "a PDF document", "save its pictures as PNG"),
     (0, (b"v/1\x01",), "an OpenEXR picture", "save it as TIFF"),
     (0, (b"SIMPLE  =",), "a FITS file", "save it as TIFF"),
-    (0, (b"\x00\x00\x01\x00", b"\x00\x00\x02\x00"), "an icon", _TO_PNG),
+    (0, (b"\x00\x00\x01\x00",), "an icon", _TO_PNG),
+    (0, (b"\x00\x00\x02\x00", b"\x00\x00\x0a\x00"), "an icon or a Targa picture", _TO_PNG),
+    (0, (b"II\xbc\x01",), "a JPEG XR picture", _TO_PNG),
     (0, (b"DDS ", b"qoif", b"icns", b"\x01\xda\x01", b"\x0a\x05\x01\x08"), "a rare picture format", _TO_PNG),
     (0, (b"ZISRAWFILE", b"\xda\xce\xbe\x0a"), "a microscope's own format", "save it as TIFF or PNG"),
     (0, (b"\x89HDF\r\n\x1a\n",), "an HDF5 file (as MINC 2 and MATLAB 7.3 are, too)", _TO_NIFTI),
@@ -33,12 +35,17 @@ _FORMATS: tuple[tuple[int, tuple[bytes, ...], str, str], ...] = (
     (0, (b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c"), "an Analyze 7.5 header", _TO_NIFTI),
     (0, (b"type  =", b"\ntype  =", b"\ntype ="), "an AFNI header", _TO_NIFTI),
     (0, (b"# === DATA DESCRIPTION FILE", b"# CLINICAL TRYOUT"), "a Philips PAR header", _TO_NIFTI),
-    (0, (b"MATLAB 5.0 MAT-file",), "a MATLAB file", "save its pictures as PNG or its volumes as NIfTI"),
+    (0, (b"# vtk DataFile", b"#INRIMAGE-4"), "a volume of a research program", _TO_NIFTI),
+    (0, (b"MATLAB 5.0 MAT-file", b"MATLAB 7.3 MAT-file"), "a MATLAB file", "save its pictures as PNG or its volumes as NIfTI"),
     (0, (b"\x93NUMPY",), "a NumPy array", "save its pictures as PNG or its volumes as NIfTI"),
+    (0, (b"PAR1", b"ARROW1", b"SQLite format 3\x00"), "a table or database", "give it as --data or --patients if it lists scans"),
+    (0, (b"\x80\x02", b"\x80\x03", b"\x80\x04\x95", b"\x80\x05\x95"), "a Python pickle, which may run a program", "leave it out"),
+    (0, (b"bplist00",), "a property list of macOS or a placeholder of iCloud", _FETCH),
     (0, (b"TRACK\x00", b"mrtrix tracks"), "a file of fibre tracks", "leave it out"),
     (0, (b"\xff\xff\xfe", b"GIFT", b"<GIFTI"), "a surface", "leave it out"),
     (0, (b"version https://git-lfs", b"version https://hawser"), "a Git LFS pointer, not the file", "run git lfs pull"),
-    (0, (b"/annex/objects/", b".git/annex/"), "a git-annex pointer, not the file", "run git annex get"),
+    (0, (b"outs:\n", b"outs:\r\n"), "a DVC pointer, not the file", "run dvc pull"),
+    (0, (b"/annex/objects/", b".git/annex/", b"../.git/annex/", b"../../.git/annex/", b"../../../.git/annex/"), "a git-annex pointer, not the file", "run git annex get"),
     (0, (b"\x00\x05\x16\x07",), "a companion file of macOS, not a scan", "leave it out"),
     (0, (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",), "an Office file or a database of thumbnails", "leave it out"),
     (0, (b"PK\x03\x04", b"PK\x05\x06"), "a ZIP archive", _UNPACK),
@@ -47,6 +54,9 @@ _FORMATS: tuple[tuple[int, tuple[bytes, ...], str, str], ...] = (
 )  # fmt: skip
 
 _WEB_PAGE = re.compile(rb"\s*(?:<!--.*?-->\s*)?<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
+_META_IMAGE = re.compile(rb"(?:^|[\r\n])(?:ObjectType|NDims|DimSize|ElementDataFile)\s*=", re.ASCII)
+_SURFACE = re.compile(rb"<!DOCTYPE GIFTI|<GIFTI\b|<VTKFile\b|\A(?:solid|ply|OFF)\b")
+_ERROR = re.compile(rb"""<Error>\s*<Code>|\A\s*\{\s*"(?:error|message|detail|errors)"\s*:""", re.IGNORECASE)
 _XML = re.compile(rb"\s*<(?:\?xml|svg)\b", re.IGNORECASE)
 _TEXT = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]+")
 
@@ -102,6 +112,12 @@ def _named(head: bytes) -> str | None:
         return f"a FreeSurfer volume (MGH), which is not read here; {_TO_NIFTI}"
     if _WEB_PAGE.match(head):
         return f"a web page, perhaps an error or log-in page in place of the scan; {_FETCH}"
+    if _ERROR.search(head[:1024]):
+        return f"an error message of a server in place of the scan; {_FETCH}"
+    if _SURFACE.search(head[:1024]):
+        return "a surface, which is not read here; leave it out"
+    if _META_IMAGE.search(head[:4096]):
+        return f"a MetaImage volume, which is not read here; {_TO_NIFTI}"
     if _XML.match(head):
         return f"an XML or SVG file, which is not read here; {_TO_PNG}"
     if _TEXT.fullmatch(head):

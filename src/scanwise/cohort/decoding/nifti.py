@@ -46,7 +46,7 @@ class VolumeSummary:
 
     Attributes:
         count: slices along the axis that it is cut along.
-        remark: what is doubtful of that axis; "" if nothing is.
+        remark: what is doubtful of that axis, and what is left out; "" if nothing is.
     """
 
     count: int
@@ -63,7 +63,8 @@ def read_summary(file: Path, settings: Data) -> VolumeSummary:
         image = _open(raw)
     lengths = canonical_shape(image)
     axis = cutting_axis(lengths, settings)
-    return VolumeSummary(_count(lengths, axis), _remark(_sides(image), axis, settings))
+    remarks = (_remark(_sides(image), axis, settings), _remark_on_times(image.shape))
+    return VolumeSummary(_count(lengths, axis), ". ".join(filter(None, remarks)))
 
 
 def decode_nifti(data: bytes, slices: Slices, settings: Data) -> Iterator[Pixels | str]:
@@ -204,6 +205,15 @@ def _remark(sides: Sequence[float], axis: int, settings: Data) -> str:
     return (
         f"Thickest along the {names[thick]} axis, so probably acquired as {names[thick]} slices, but cut into "
         f"{names[axis]} ones; set data.axis to {names[thick]} to see them as acquired"
+    )
+
+
+def _remark_on_times(shape: Sequence[int]) -> str:
+    times = math.prod(shape[3:])
+    return (
+        f"The first of {times} volumes over time (or directions, or echoes) is used, and the others are not"
+        if times > 1
+        else ""
     )
 
 

@@ -41,6 +41,7 @@ _DEAREST = 36  # of colours, and all others
 _WHITE_IS_ZERO = 0
 _PLANES, _SEPARATE = 284, 2
 _BITS, _PHOTOMETRIC = 258, 262
+_SAMPLE_FORMAT, _SIGNED = 339, 2
 _SUBFILE, _REDUCED_OR_MASK = 254, 0b101
 _OLD_SUBFILE, _REDUCED = 255, 2
 
@@ -173,9 +174,10 @@ def _decoded(image: ImageFile.ImageFile, data: bytes) -> Pixels:
     if deep is not None:
         opaque = deep.shape[2] == 3
         return _shades(deep if opaque else deep[:, :, :-1], None if opaque else deep[:, :, -1])
-    inverted = _is_inverted(image)
+    inverted, signed = _is_inverted(image), _is_signed(image)
     image.load()
-    shades = _shades(*_values(ImageOps.exif_transpose(image)))
+    values, alpha = _values(ImageOps.exif_transpose(image))
+    shades = _shades(values.view(np.int8) if signed and values.dtype == np.uint8 else values, alpha)
     return 255 - shades if inverted else shades
 
 
@@ -243,6 +245,11 @@ def _is_inverted(image: Image.Image) -> bool:
     """Whether white is zero, where Pillow does not turn that around itself."""
     tags = getattr(image, "tag_v2", {})
     return tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO and image.mode not in ("1", "L", "LA", "P")
+
+
+def _is_signed(image: Image.Image) -> bool:
+    """Whether bytes of a TIFF are numbers from -128 to 127, which Pillow takes for 0 to 255."""
+    return _SIGNED in np.atleast_1d(getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT, 1))
 
 
 def _sixteen_bits(image: ImageFile.ImageFile, data: bytes) -> NDArray[np.uint16] | None:
