@@ -1,7 +1,8 @@
 """Metrics with intervals over subjects, comparisons, operating points, and the data of tables and curves.
 
-Scans of a subject are not independent, so every interval comes from whole subjects: resampled within each class, so
-that a rare class cannot vanish from a draw, or, of areas under the ROC curve, by DeLong's formula over subjects.
+Scans of a subject are not independent, so every interval comes from whole subjects, class by class: mid-P limits put together
+(`strata`), areas under the ROC curve by placements (`placements`), and the bootstrap within each class where there is no
+formula.
 """
 
 from scanwise.evaluation.breakdown import break_down
