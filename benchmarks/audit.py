@@ -116,18 +116,19 @@ def by_scanwise(folder: Path) -> Told:
     import numpy as np
 
     from scanwise import cohort, registration
-    from scanwise.audit import copies, duplicates
+    from scanwise.audit import copy_search, duplicates
     from scanwise.audit.evidence import Evidence
     from scanwise.pipeline.stages.audit import LOOK
 
     intake = cohort.read_cohort(str(folder), LOOK, bare=True)
     known = intake.cohort
     pixels = intake.store.read(np.arange(len(known)))[..., 0]
-    evidence = Evidence(known, pixels, registration.descriptors(pixels))
+    thumbnails = registration.reduce_to_thumbnails(pixels)
+    evidence = Evidence(known, thumbnails, registration.descriptors(thumbnails))
     same = duplicates.exact_duplicates(known)
     exact = {pair for rows in same for pair in combinations(known.path[rows].tolist(), 2)}
     near = {tuple(known.path[rows].tolist()) for rows in duplicates.near_duplicates(evidence, same)}
-    turned = {tuple(known.path[rows].tolist()) for rows in copies.find_copies(pixels, known.given).rows}
+    turned = {tuple(known.path[rows].tolist()) for rows in copy_search.find_copies(pixels, known.given).rows}
     return {"scanwise": exact | near | turned, "scanwise, pixel equality alone": exact}
 
 

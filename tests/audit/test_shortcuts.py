@@ -176,6 +176,17 @@ def test_classes_of_few_people_are_left_out_and_named() -> None:
     assert "not checked" in only(shortcuts.examine(replace(evidence, cohort=lonely)), "shortcuts").finding.message
 
 
+def test_the_class_that_is_told_is_named() -> None:
+    evidence = evidence_of(people=80, classes=4)
+    mode = np.where(evidence.cohort.labels == 2, "RGB", "L")
+    message = only(shortcuts.examine(replace(evidence, files={"mode": mode})), "shortcuts.mode").finding.message
+    assert "from the image mode alone (above all c2 1.00" in message
+    evidence = evidence_of(people=40, classes=2)
+    mode = np.where(evidence.cohort.labels == 1, "RGB", "L")
+    message = only(shortcuts.examine(replace(evidence, files={"mode": mode})), "shortcuts.mode").finding.message
+    assert "alone (c0 against c1): AUROC 1.00" in message
+
+
 # --- what they rest on ---
 
 

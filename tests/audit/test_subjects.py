@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import scan_cases
+from scipy import ndimage
 from sklearn.metrics import adjusted_rand_score
 
 from scanwise.audit import subjects
@@ -178,3 +179,20 @@ def test_series_are_told_better_than_by_correlation_and_with_less_confidence() -
     }
     assert r"(\d+) ?\(\d+\)" in told["subjects.names"].message
     assert "66 subjects" in told["subjects.names"].message
+
+
+def test_copies_are_no_evidence_of_people() -> None:
+    """Pictures of which every third is there twice: the pairs say that copies are copies, and nothing about who is who."""
+    random = np.random.default_rng(0)
+    own, shared = (
+        ndimage.gaussian_filter(random.standard_normal((n, 104, 104)), (0, s, s)) for n, s in ((240, 3), (1, 8))
+    )
+    pixels = np.clip(128 + 25 * shared / shared.std() + 25 * own / own.std(), 0, 255).astype(np.uint8)
+    origin = random.choice(240, 80, replace=False)
+    noise = random.normal(0, 6, (80, 104, 104))
+    both = np.concatenate([pixels, np.clip(0.8 * pixels[origin] + noise, 0, 255).astype(np.uint8)])
+    same = np.stack([origin, 240 + np.arange(80)], axis=1)
+    unaware = subjects.recover_subjects(both, descriptors(both))
+    assert unaware.succeeded
+    aware = subjects.recover_subjects(both, descriptors(both), None, same)
+    assert not aware.succeeded, aware.reason

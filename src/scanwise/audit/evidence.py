@@ -53,21 +53,29 @@ class RecoveredSubjects:
 
 @dataclass(frozen=True, slots=True)
 class CopyPairs:
-    """Pairs of scans that are copies of each other after a flip, a rotation, a shift, a zoom or a change of intensity.
+    """Pairs of scans that are copies of each other after any of the changes in `copy_kinds`.
 
     Attributes:
         rows: (P, 2) rows of the cohort, the lower one first; which is the copy is not known.
-        similarity: (P,) share of the detail of one that the other explains.
-        displacement: (P,) distance between the edges of the body in the two scans, in pixels of the thumbnail.
-        transform: (P, 2, 3) from pixels (y, x) of the first scan's thumbnail to those of the second.
-        min_similarity: threshold that a pair had to reach; near 1 where any two scans explain each other well.
+        similarity: (P,) agreement of the two, in texture and in the places of their points; 1 for equal scans.
+        likeness: (P,) in texture alone.
+        displacement: (P,) largest movement of a point, as a share of the side.
+        transform: (P, 2, 3) from pixels (y, x) of the first scan to those of the second.
+        recall: for each kind of change, how many copies that the audit made itself were found, and how many it made.
     """
 
     rows: IntArray
     similarity: FloatArray
+    likeness: FloatArray
     displacement: FloatArray
     transform: FloatArray
-    min_similarity: float = 0.0
+    recall: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    @classmethod
+    def none(cls) -> Self:
+        """No pairs, of a search that found no scans to compare."""
+        nothing = np.empty(0)
+        return cls(np.empty((0, 2), dtype=np.int64), nothing, nothing, nothing, np.empty((0, 2, 3), dtype=np.float32))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -78,9 +86,34 @@ class CopyPairs:
             self,
             rows=self.rows[kept],
             similarity=self.similarity[kept],
+            likeness=self.likeness[kept],
             displacement=self.displacement[kept],
             transform=self.transform[kept],
         )
+
+    def among(self, scans: IntArray, count: int) -> Self:
+        """The pairs whose scans are both among some of `count`, by their places in that selection."""
+        position = np.full(count, -1)
+        position[scans] = np.arange(len(scans))
+        rows = position[self.rows]
+        kept: BoolArray = np.asarray((rows >= 0).all(axis=1))
+        return replace(self.take(kept), rows=rows[kept])
+
+    def describe_recall(self) -> str:
+        """The share of copies that this search finds, in words, from the copies that it made itself."""
+        total = sum(count for _, count in self.recall.values())
+        if not total:
+            return "No changed copies of these scans could be made, so it is not known which ones would be found."
+        hits = sum(count for count, _ in self.recall.values())
+        kinds = ", ".join(f"{name} {_percent(*counts)}" for name, counts in self.recall.items())
+        return (
+            f"Of changed copies of these scans {_percent(hits, total)} are found: {total:,} were made here and searched in "
+            f"the same way ({kinds}). Copies that were changed more, or in other ways, may go unseen."
+        )
+
+
+def _percent(hits: int, count: int) -> str:
+    return f"{100 * hits / count:.0f} %"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +122,7 @@ class Evidence:
 
     Attributes:
         cohort: the scans; `cohort.given` is the split of the data itself, where it has one.
-        pixels: (N, S, S) uint8 thumbnails in the convention of `registration.THUMBNAIL`, memory-mapped.
+        pixels: (N, S, S) uint8 thumbnails of `registration.reduce_to_thumbnails`.
         vectors: (N, D) float32 of `registration.descriptors(pixels)`.
         subject: (N,) subjects, given or recovered with confidence; None where they are not known.
         split: the split that is examined, or None where there is none.
@@ -117,7 +150,7 @@ class Evidence:
     def take(self, rows: IntArray) -> Self:
         """The evidence about these scans alone, in this order."""
         if np.array_equal(rows, np.arange(len(self))):
-            return self  # thumbnails that are mapped from disk stay there
+            return self
         return replace(
             self,
             cohort=self.cohort.take(rows),
@@ -127,7 +160,7 @@ class Evidence:
             split=None,
             files={name: values[rows] for name, values in self.files.items()},
             recovered=None,
-            copies=None,
+            copies=None if self.copies is None else self.copies.among(rows, len(self)),
         )
 
 

@@ -4,7 +4,7 @@ Each source becomes a few numbers a scan. A linear classifier learns the class f
 tested on the rest. An area under the ROC curve of 0.5 means that the source does not predict the class.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +68,11 @@ def examine(evidence: Evidence) -> list[AuditFinding]:
     fold = subject_folds(subjects, classes, FOLDS, evidence.seed)
     scores = [out_of_fold_scores(source.features[rows], classes, fold) for source in varying]
     estimates = [clustered_auroc(each, classes, subjects, confidence) for each in scores]
-    warnings = [_warning(evidence, source, estimate) for source, estimate in zip(varying, estimates, strict=True)]
+    names = [evidence.cohort.classes[index] for index in kept]
+    warnings = [
+        _warning(evidence, source, estimate, _told_classes(each, classes, names))
+        for source, estimate, each in zip(varying, estimates, scores, strict=True)
+    ]
     return [_overview(evidence, varying, estimates, kept), *(item for item in warnings if item is not None)]
 
 
@@ -183,11 +187,22 @@ def _share_below(ordered: FloatArray, values: FloatArray) -> FloatArray:
     return np.asarray(ranks / (2 * len(ordered)))
 
 
-def _warning(evidence: Evidence, source: ShortcutSource, estimate: SubjectEstimate) -> AuditFinding | None:
+def _told_classes(scores: FloatArray, classes: IntArray, names: Sequence[str]) -> str:
+    """The classes that scores (N, C) tell from all others, the surest first, in words."""
+    if len(names) == 2:
+        return f"{names[0]} against {names[1]}"
+    values = [_placement_values(scores[:, index], classes == index)[0] for index in range(len(names))]
+    clear = [f"{names[index]} {values[index]:.2f}" for index in np.argsort(values)[::-1] if values[index] >= 0.5 + GAP]
+    return f"above all {', '.join(clear[:LISTED])}" if clear else "by a little of each"
+
+
+def _warning(evidence: Evidence, source: ShortcutSource, estimate: SubjectEstimate, which: str) -> AuditFinding | None:
     """A warning where the source predicts the class by a relevant and significant margin."""
     if not (estimate.value >= 0.5 + GAP and estimate.low > 0.5):
         return None
-    message = f"The class can be predicted from {source.name} alone: AUROC {_interval(estimate)}. {source.advice}"
+    message = (
+        f"The class can be predicted from {source.name} alone ({which}): AUROC {_interval(estimate)}. {source.advice}"
+    )
     if evidence.subject is None:
         message += " The subjects are not known, so part of it may be recognition of people: pass --subject."
     return make_finding(source.check, "warning", message)

@@ -15,7 +15,7 @@ from scanwise.audit.evidence import (
     RecoveredSubjects,
     make_finding,
 )
-from scanwise.audit.subject_clustering import SpanningForest, TwoComponentMixture
+from scanwise.audit.subject_clustering import SpanningForest, TwoComponentMixture, connected_scans
 from scanwise.records import BoolArray, FloatArray, IntArray, StrArray
 from scanwise.registration import whiten
 
@@ -56,7 +56,8 @@ def recover_subjects(
         pixels: (N, S, S) thumbnails.
         vectors: (N, D) of `registration.descriptors(pixels)`; blank scans take no part.
         labels: (N,) class indices.
-        same: (P, 2) rows that are known to show the same scan, such as copies.
+        same: (P, 2) rows that are known to show the same scan, such as copies: they are one subject, but no evidence that
+            subjects can be told apart.
     """
     shown = np.flatnonzero(vectors.any(axis=1))
     if len(shown) < MIN_SCANS:
@@ -75,7 +76,7 @@ def examine(evidence: Evidence) -> list[AuditFinding]:
     """Recovered subjects beside the given ones; where none are given, beside those that file names suggest."""
     cohort = evidence.cohort
     given = cohort.subjects_known and not cohort.subject_source.startswith("recovered")
-    recovered = evidence.recovered or recover_subjects(evidence.pixels, evidence.vectors, cohort.labels)
+    recovered = evidence.recovered or _recover_from(evidence)
     if given:
         return [_compare_with_given(evidence, recovered)]
     return [_report_recovery(recovered), *_suggest_patterns(evidence, recovered)]
@@ -85,7 +86,12 @@ def with_recovered(evidence: Evidence) -> Evidence:
     """The evidence with the subjects that the images show."""
     if evidence.recovered is not None:
         return evidence
-    return replace(evidence, recovered=recover_subjects(evidence.pixels, evidence.vectors, evidence.cohort.labels))
+    return replace(evidence, recovered=_recover_from(evidence))
+
+
+def _recover_from(evidence: Evidence) -> RecoveredSubjects:
+    copies = None if evidence.copies is None else evidence.copies.rows
+    return recover_subjects(evidence.pixels, evidence.vectors, evidence.cohort.labels, copies)
 
 
 def torn_people(given: StrArray, recovered: StrArray, side: StrArray | None) -> IntArray:
@@ -139,7 +145,7 @@ def _cluster(
         reason = f"only {100 * mixture.share:.1f} % of the scans resemble another scan, too few to form subjects"
         return replace(recovery, reason=reason), np.arange(count)
     people = forest.clusters(mixture.threshold)
-    confidence = _confidence(whitened, people, labels)
+    confidence = _confidence(whitened, people, labels, same)
     if confidence < MIN_CONFIDENCE:
         reason = (
             "recoveries from two halves of the image components do not agree (adjusted Rand index "
@@ -163,18 +169,23 @@ def _fit_forest(
     return forest, mixture
 
 
-def _confidence(whitened: FloatArray, people: IntArray, labels: IntArray | None) -> float:
-    """Agreement of recoveries from the even and from the odd components, on a sample of whole subjects."""
+def _confidence(whitened: FloatArray, people: IntArray, labels: IntArray | None, same: IntArray | None) -> float:
+    """Agreement of recoveries from the even and from the odd components, on a sample of whole subjects; copies count as one scan."""
     from sklearn.metrics import adjusted_rand_score
 
     some = _sample_of_subjects(people)
+    position = np.full(len(people), -1)
+    position[some] = np.arange(len(some))
+    copies = None if same is None else position[same][(position[same] >= 0).all(axis=1)]
     halves = []
     for first in (0, 1):
         half = whitened[some, first::2]
         half = half / np.maximum(np.linalg.norm(half, axis=1, keepdims=True), 1e-12)
-        forest, mixture = _fit_forest(half, None if labels is None else labels[some])
+        forest, mixture = _fit_forest(half, None if labels is None else labels[some], copies)
         halves.append(forest.clusters(mixture.threshold))
-    return max(0.0, float(adjusted_rand_score(*halves)))
+    scans = connected_scans(len(some), np.empty((0, 2), dtype=np.int64) if copies is None else copies)
+    once = np.unique(scans, return_index=True)[1]
+    return max(0.0, float(adjusted_rand_score(*(half[once] for half in halves))))
 
 
 def _sample_of_subjects(people: IntArray) -> IntArray:

@@ -28,7 +28,7 @@ from scanwise.pipeline.remote_run import RemoteRun, local_folder
 from scanwise.pipeline.stages.audit import (
     as_asked_for,
     audit_before_fit,
-    audit_thumbnails,
+    audit_pixels,
     gather_evidence,
     write_audit_files,
 )
@@ -165,7 +165,7 @@ def prepare(
             check_stage_names(recipe, intake.cohort.classes)
         evidence = gather_evidence(
             intake.cohort,
-            audit_thumbnails(intake.cohort, progress=progress),
+            audit_pixels(intake.cohort, progress=progress),
             quarantine=intake.quarantine,
             seed=recipe.seed,
             seek="copies" in recipe.audit.checks,

@@ -5,14 +5,21 @@ from scanwise.registration.alignment import (
     align,
     canonical_grid,
     content_frames,
-    explained_detail,
     inside_frame,
     sample_images,
 )
 from scanwise.registration.pose import canonical_pictures, estimate_poses, foreground_masks, moment_poses
-from scanwise.registration.vectors import THUMBNAIL, descriptors, nearest_neighbours, whiten
+from scanwise.registration.vectors import (
+    DETAIL,
+    THUMBNAIL,
+    descriptors,
+    nearest_neighbours,
+    reduce_to_thumbnails,
+    whiten,
+)
 
 __all__ = [
+    "DETAIL",
     "THUMBNAIL",
     "Alignment",
     "align",
@@ -21,11 +28,11 @@ __all__ = [
     "content_frames",
     "descriptors",
     "estimate_poses",
-    "explained_detail",
     "foreground_masks",
     "inside_frame",
     "moment_poses",
     "nearest_neighbours",
+    "reduce_to_thumbnails",
     "sample_images",
     "whiten",
 ]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from scanwise.records import BoolArray, FloatArray
 
@@ -19,12 +18,6 @@ TUKEY = 4.0
 """Residuals, in robust standard deviations, from which a pixel has no weight."""
 BLACK = 6
 """Gray value up to which the edge of a scan is padding."""
-BOX = 7
-"""Side of the box filter, in pixels of the canonical picture."""
-BINS = 24
-"""Gray values of the piecewise linear map from the gray values of one picture to those of another."""
-LEAST_DETAIL = 1.5
-"""Fine detail of a picture, in gray values (root mean square), below which it is flat: anything explains a flat picture."""
 STEP = 0.3
 """Largest change of a coefficient in one iteration."""
 
@@ -114,7 +107,6 @@ def align(
     iterations: int,
     *,
     boxes: FloatArray,
-    shown: BoolArray | None = None,
     derivatives: FloatArray | None = None,
 ) -> Alignment:
     """Change the poses of moving scans until they show what the fixed ones show.
@@ -125,17 +117,15 @@ def align(
         poses: (B, 2, 3) initial poses, up to about a tenth of the frame and 15 degrees off.
         iterations: Gauss-Newton steps.
         boxes: (B, 4) of the moving scans, from `content_frames`: pixels beyond them are ignored.
-        shown: (B, P) pixels of the fixed pictures that count; by default all.
         derivatives: (B, K, P) of the fixed pictures, by default `affine_derivatives(fixed)`; see `similarity_derivatives` for fewer freedoms.
     """
     steepest = affine_derivatives(fixed) if derivatives is None else derivatives
     points = canonical_grid(round(fixed.shape[1] ** 0.5))
-    shown = np.ones(fixed.shape, dtype=np.bool_) if shown is None else shown
     weight = np.ones((len(moving), fixed.shape[1]), dtype=np.float32)
     gain: FloatArray = np.ones(len(moving))
     for _ in range(iterations):
         sampled = sample_images(moving, poses, points)
-        weight *= shown & inside_frame(boxes, poses, points)
+        weight *= inside_frame(boxes, poses, points)
         solved = _solve(steepest, weight, sampled)
         fitted = np.matmul(solved[:, None, :].astype(np.float32), steepest)[:, 0]
         weight = _tukey(sampled - fitted)
@@ -189,60 +179,3 @@ def _compose(poses: FloatArray, change: FloatArray) -> FloatArray:
     turned = poses[:, :, :2] @ turn
     moved = poses[:, :, 2:] - turned @ change[:, :, 2:]
     return np.concatenate([turned, moved], axis=2).astype(np.float32)
-
-
-def explained_detail(left: FloatArray, right: FloatArray, masks: BoolArray) -> FloatArray:
-    """(B,) share of the fine detail of a picture that the other one explains, in the better of both directions; 1 is all.
-
-    0 where either picture has hardly any detail: such pictures have no likeness.
-
-    The other picture may be brighter, of another contrast or gamma, or saturated: residuals are measured after the best
-    function of its gray values (the correlation ratio, Roche et al. 1998). Fine detail is the difference from a box blur of
-    seven pixels, so that shading has no effect.
-
-    Args:
-        left: (B, P) canonical pictures.
-        right: (B, P).
-        masks: (B, P) where both show the body.
-    """
-    side = round(left.shape[1] ** 0.5)
-    eroded = ndimage.binary_erosion(masks.reshape(-1, side, side), np.ones((1, 3, 3), dtype=bool)).reshape(
-        len(left), -1
-    )
-    weight = eroded.astype(np.float32)
-    details = [((_detail(picture) * weight) ** 2).sum(axis=1) for picture in (left, right)]
-    enough = np.minimum(*details) >= LEAST_DETAIL**2 * np.maximum(weight.sum(axis=1), 1)
-    return np.where(enough, np.maximum(_explained(left, right, weight), _explained(right, left, weight)), 0)
-
-
-def _explained(target: FloatArray, source: FloatArray, weight: FloatArray) -> FloatArray:
-    """(B,) share of the detail of `target` that a function of the gray values of `source` explains."""
-    predicted = _conditional_mean(source, target, weight)
-    residual = ((_detail((target - predicted) * weight) * weight) ** 2).sum(axis=1)
-    whole = ((_detail(target) * weight) ** 2).sum(axis=1)
-    return np.asarray(1 - residual / np.maximum(whole, 1e-6))
-
-
-def _detail(pictures: FloatArray) -> FloatArray:
-    side = round(pictures.shape[1] ** 0.5)
-    square = pictures.reshape(-1, side, side)
-    return np.asarray(square - ndimage.uniform_filter(square, (0, BOX, BOX))).reshape(len(pictures), -1)
-
-
-def _conditional_mean(source: FloatArray, target: FloatArray, weight: FloatArray) -> FloatArray:
-    """(B, P) the mean of `target` given the gray value of `source`: at `BINS` values, and linear in between."""
-    count = len(target)
-    low = np.where(weight > 0, source, np.inf).min(axis=1, keepdims=True)
-    high = np.where(weight > 0, source, -np.inf).max(axis=1, keepdims=True)
-    empty = ~np.isfinite(low)
-    low, high = np.where(empty, 0, low), np.where(empty, 1, high)
-    position = np.clip((source - low) / np.maximum(high - low, 1e-6), 0, 1) * (BINS - 1)
-    lower = np.minimum(position.astype(np.int64), BINS - 2)
-    upward = position - lower
-    index = (lower + BINS * np.arange(count)[:, None]).reshape(-1)
-    shares = ((index, weight * (1 - upward)), (index + 1, weight * upward))
-    mass = sum(np.bincount(bins, share.reshape(-1), BINS * count) for bins, share in shares)
-    total = sum(np.bincount(bins, (share * target).reshape(-1), BINS * count) for bins, share in shares)
-    mean = (np.asarray(total) / np.maximum(mass, 1e-6)).astype(np.float32)
-    start = mean.take(index).reshape(count, -1)
-    return np.asarray(start + (mean.take(index + 1).reshape(count, -1) - start) * upward)

@@ -13,7 +13,7 @@ import numpy as np
 from scanwise.records import FloatArray, IntArray
 
 RECALL = 0.99
-"""Share of the true neighbours that must be found on the sample."""
+"""Share of the true neighbours that must be found on the sample, unless less is asked for."""
 MARGIN = 0.003
 """Added to the recall that the sample must reach, because it is only a sample."""
 SAMPLE = 512
@@ -40,13 +40,14 @@ class NeighbourIndex:
     probed: float
 
     @classmethod
-    def build(cls, queries: FloatArray, references: FloatArray, count: int) -> Self:
-        """An index of `references` that finds at least `RECALL` of the `count` nearest of such queries.
+    def build(cls, queries: FloatArray, references: FloatArray, count: int, recall: float = RECALL) -> Self:
+        """An index of `references` that finds at least the share `recall` of the `count` nearest of such queries.
 
         Args:
             queries: (N, D) rows, of which a sample measures the recall.
             references: (M, D).
             count: number of neighbours.
+            recall: share of them that must be found.
         """
         import faiss  # late: it starts a thread pool of its own, which small cohorts do not need
         import torch
@@ -61,12 +62,12 @@ class NeighbourIndex:
         random = np.random.default_rng(0)
         some = queries[random.choice(len(queries), min(SAMPLE, len(queries)), replace=False)]
         lowest = exact_neighbours(some, references, count)[1][:, -1:]
-        cells.nprobe = max(1, number // 64)
+        cells.nprobe = max(1, number // 256)
         while True:
             similarity = cells.search(np.ascontiguousarray(some, dtype=np.float32), count)[0]
-            recall = float((similarity >= lowest - 1e-6).mean())
-            if recall >= min(RECALL + MARGIN, 1) or cells.nprobe >= number:
-                return cls(cells, recall, cells.nprobe / number)
+            reached = float((similarity >= lowest - 1e-6).mean())
+            if reached >= min(recall + MARGIN, 1) or cells.nprobe >= number:
+                return cls(cells, reached, cells.nprobe / number)
             cells.nprobe = min(2 * cells.nprobe, number)
 
     def search(self, queries: FloatArray, count: int) -> tuple[IntArray, FloatArray]:

@@ -10,6 +10,8 @@ from scanwise.registration.index import NeighbourIndex, exact_neighbours
 
 THUMBNAIL = Data(size=104, channels=1, shape="pad")
 """Thumbnails for the audit: gray, uncropped, the aspect ratio kept; half the size of the public four-class MRI scans."""
+DETAIL = THUMBNAIL.model_copy(update={"size": 160})
+"""Scans as the search for copies sees them; smaller ones lack the texture that tells a bent copy from a neighbouring slice."""
 BLOCK = 2048
 """Scans processed at once."""
 INDEXED = 50_000
@@ -18,6 +20,19 @@ SAMPLE = 10_000
 """Scans that principal components are fitted on."""
 EMPTY = 1e-6
 """Share of the largest variance below which a component is rounding error."""
+
+
+def reduce_to_thumbnails(scans: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(N, S, S) thumbnails of the size of `THUMBNAIL`, from scans (N, R, R) in the convention of `DETAIL`."""
+    import torch
+
+    side = THUMBNAIL.size
+    thumbnails = np.empty((len(scans), side, side), dtype=np.uint8)
+    for start in range(0, len(scans), BLOCK):
+        block = torch.from_numpy(scans[start : start + BLOCK].astype(np.float32))[:, None]
+        small = torch.nn.functional.interpolate(block, (side, side), mode="bilinear", antialias=True)
+        thumbnails[start : start + BLOCK] = small[:, 0].round().clamp(0, 255).numpy()
+    return thumbnails
 
 
 def descriptors(pixels: NDArray[np.uint8], sigma: float = 1.0) -> FloatArray:

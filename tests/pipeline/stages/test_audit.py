@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from scipy import ndimage
 
 import scanwise as package
 from scanwise.cohort import layouts, phantom, phantom_files
@@ -163,6 +164,29 @@ def test_training_on_augmented_copies_of_the_test_scans_is_a_leak(scanwise, augm
     assert findings["copies.sides"].severity == "leak"
     copied = [path for path in who if path.startswith("Augmented")]
     assert len(set(copied) & set(findings["copies.sides"].scans)) >= 0.9 * len(copied)
+    assert "Of changed copies of these scans" in findings["copies.found"].message
+    listed = {row["origin"]: row for row in table(tmp_path / "out" / "copies.csv")}
+    assert len(set(copied) & set(listed)) >= 0.9 * len(copied)
+    assert {(row["scan_side"], row["origin_side"]) for row in listed.values()} >= {("test", "train")}
+    assert any(row["change"].startswith("mirrored, rotated by") for row in listed.values())
+
+
+def test_fix_leaves_changed_copies_out_where_nobody_is_known(scanwise, tmp_path) -> None:
+    random = np.random.default_rng(0)
+    for number in range(20):
+        folder = tmp_path / "scans" / ("a" if number % 2 else "b")
+        folder.mkdir(parents=True, exist_ok=True)
+        drawn = ndimage.gaussian_filter(random.standard_normal((96, 96)), 3)
+        scan = Image.fromarray(np.clip(128 + 40 * drawn / drawn.std(), 0, 255).astype(np.uint8))
+        scan.save(folder / f"{number:02}.png")
+        if number in (4, 9):
+            scan.rotate(180).save(folder / f"{number:02}x-turned.png")
+    said = scanwise("audit", tmp_path / "scans", "--out", tmp_path / "out", "--fix", tmp_path / "safe.csv")
+    assert said.code == 3, said.out
+    assert "20 scans; 2 changed copies removed; no split" in said.out.replace("\n", " ")
+    assert not any("turned" in row["path"] for row in table(tmp_path / "safe.csv"))
+    pairs = {(Path(row["origin"]).name, Path(row["scan"]).name) for row in table(tmp_path / "out" / "copies.csv")}
+    assert pairs == {("04.png", "04x-turned.png"), ("09.png", "09x-turned.png")}
 
 
 def test_fix_gives_copies_the_subject_and_the_side_of_their_origin(scanwise, augmented, tmp_path) -> None:

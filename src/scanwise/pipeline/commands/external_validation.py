@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from scanwise import bundle, cohort, evaluation, registration, run
-from scanwise.audit import copies
 from scanwise.audit.duplicates import SAME_SCAN
 from scanwise.bundle import Bundle
 from scanwise.cohort import splits
@@ -18,7 +17,7 @@ from scanwise.errors import DataError, LeakageError, ScanwiseError
 from scanwise.evaluation import shift
 from scanwise.pipeline.commands.recalibration import recalibration_curve
 from scanwise.pipeline.context import resolve_device
-from scanwise.pipeline.stages.audit import audit_thumbnails
+from scanwise.pipeline.stages.audit import audit_pixels
 from scanwise.pipeline.stages.operating_points import validation_predictions
 from scanwise.pooling import common_label
 from scanwise.recipe import Recipe, with_settings
@@ -235,7 +234,7 @@ def check_training_overlap(
         )
         findings.append(Finding("external.subjects", "warning", text))
     try:
-        other_pixels, learnt_pixels = (audit_thumbnails(cohort, progress=progress) for cohort in (other, learnt))
+        other_pixels, learnt_pixels = (audit_pixels(cohort, progress=progress) for cohort in (other, learnt))
     except (ScanwiseError, OSError):
         text = (
             "The scans that the run learnt from are not where they were, so only exact copies could be looked for, by hash. "
@@ -243,15 +242,18 @@ def check_training_overlap(
         )
         return [*findings, Finding("external.copies", "warning", text)]
     pixels = np.concatenate([learnt_pixels, other_pixels]).reshape(-1, *learnt_pixels.shape[1:3])
-    vectors = registration.descriptors(pixels)
+    vectors = registration.descriptors(registration.reduce_to_thumbnails(pixels))
     alike = (
         registration.nearest_neighbours(vectors[len(learnt_pixels) :], vectors[: len(learnt_pixels)], 1)[1][:, 0]
         >= SAME_SCAN
     )
     _refuse(other.path[alike], len(other), "look just like scans that this run learnt from")
-    pairs = copies.find_copies(
+    from scanwise.audit import copy_search  # late: it imports torch
+
+    searched = copy_search.find_copies(
         pixels, np.repeat(["learnt", EXTERNAL], [len(learnt_pixels), len(other_pixels)]), EXTERNAL
-    ).rows
+    )
+    pairs = searched.rows
     across = pairs[(pairs < len(learnt_pixels)).sum(axis=1) == 1].max(axis=1, initial=0)
     rows = np.unique(across[across >= len(learnt_pixels)]) - len(learnt_pixels)
     what = "seem to be turned, shifted or brightened copies of scans that this run learnt from"
@@ -259,7 +261,10 @@ def check_training_overlap(
         text = f"{len(rows):,} of {len(other):,} scans {what}; accepted after review (--accept-copies)."
         return [*findings, Finding("external.copies", "warning", text, tuple(other.path[rows].tolist()))]
     _refuse(other.path[rows], len(other), what, " If your eyes say otherwise, go on with --accept-copies.")
-    text = f"None of {len(other):,} scans is a copy of the {len(learnt):,} that the run learnt from, exact or changed."
+    text = (
+        f"None of {len(other):,} scans is an exact copy of the {len(learnt):,} that the run learnt from, and none was "
+        f"recognised as a changed one. {searched.describe_recall()}"
+    )
     return [*findings, Finding("external.copies", "note", text)]
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from scanwise import audit, cohort, registration, run
 from scanwise.audit import copies, quality, subjects
-from scanwise.audit.evidence import AuditFinding, Evidence, make_finding
+from scanwise.audit.evidence import AuditFinding, CopyPairs, Evidence, make_finding
+from scanwise.audit.subject_clustering import connected_scans
 from scanwise.cohort import remote, splits, store
 from scanwise.cohort.decoding.pixels import Pixels
 from scanwise.cohort.layouts import manifests
@@ -20,7 +21,7 @@ from scanwise.phrases import count_of
 from scanwise.pipeline.context import AuditResult
 from scanwise.pooling import join_subjects, rows_alike
 from scanwise.recipe import Recipe, with_settings
-from scanwise.records import SIDES, Cohort, Finding, IntArray, Split
+from scanwise.records import SIDES, BoolArray, Cohort, Finding, IntArray, Split
 from scanwise.reporting import audit_page as page
 from scanwise.run import layout
 
@@ -31,7 +32,7 @@ Quarantine = tuple[tuple[str, str], ...]
 SAID = ("cohort.listing", "cohort.merged")
 """Findings of reading that an audit repeats; of the others its own checks say more."""
 
-LOOK = Recipe(name="audit", data=registration.THUMBNAIL)
+LOOK = Recipe(name="audit", data=registration.DETAIL)
 """The recipe that an audit reads scans with."""
 
 
@@ -138,7 +139,7 @@ def _with_protocol(item: AuditFinding, split: Split, all_splits: Sequence[Split]
 
 def gather_evidence(
     cohort: Cohort,
-    thumbnails: Pixels,
+    scans: Pixels,
     *,
     quarantine: Quarantine = (),
     seed: int = 0,
@@ -148,16 +149,21 @@ def gather_evidence(
     """Evidence for all checks; subjects that are not given are recovered from the pixels, where possible.
 
     Args:
-        known: the scans.
-        thumbnails: (N, S, S, 1) in the convention of `registration.THUMBNAIL`.
+        cohort: the scans.
+        scans: (N, S, S, 1) their pixels, in the convention of `registration.DETAIL`.
         quarantine: what could not be read.
         seed: of everything random.
         seek: look for augmented copies, which takes the longest; where subjects are unknown they are needed anyway.
         progress: say what is looked for.
     """
-    pixels = thumbnails.reshape(thumbnails.shape[:3])
+    detail = scans.reshape(scans.shape[:3])
+    pixels = registration.reduce_to_thumbnails(detail)
     vectors = registration.descriptors(pixels)
-    copy_pairs = copies.find_copies(pixels, cohort.given) if seek or not cohort.subjects_known else None
+    copy_pairs = None
+    if seek or not cohort.subjects_known:
+        from scanwise.audit import copy_search  # late: it imports torch
+
+        copy_pairs = copy_search.find_copies(detail, cohort.given, seed=seed)
     recovered = None
     if copy_pairs is not None and not cohort.subjects_known:
         recovered = subjects.recover_subjects(pixels, vectors, cohort.labels, copy_pairs.rows)
@@ -184,24 +190,22 @@ def gather_evidence(
 
 def with_recovered_subjects(cohort: Cohort, *, progress: bool = False) -> Cohort:
     """The cohort with its people, recovered from the pixels where they are not given and the pixels can tell."""
-    return (
-        cohort if cohort.subjects_known else gather_evidence(cohort, audit_thumbnails(cohort, progress=progress)).cohort
-    )
+    return cohort if cohort.subjects_known else gather_evidence(cohort, audit_pixels(cohort, progress=progress)).cohort
 
 
-def audit_thumbnails(cohort: Cohort, *, progress: bool = False) -> Pixels:
-    """(N, S, S, 1) what the audit looks at; memory-mapped, for 40,000 scans are 430 MB."""
-    thumbnails, refused = store.build_store(
-        remote.local_root(cohort.root), cohort.path, registration.THUMBNAIL, progress=progress
+def audit_pixels(cohort: Cohort, *, progress: bool = False) -> Pixels:
+    """(N, S, S, 1) what the audit looks at; memory-mapped, for 40,000 scans are 1 GB."""
+    scans, refused = store.build_store(
+        remote.local_root(cohort.root), cohort.path, registration.DETAIL, progress=progress
     )
     if refused:
         raise DataError(f"{len(refused)} scans could be read a moment ago and cannot now. Is the disk there?")
-    return _mapped(thumbnails)
+    return _mapped(scans)
 
 
-def _mapped(thumbnails: store.Store) -> Pixels:
-    whole = len(thumbnails) == len(thumbnails.array) and bool((np.diff(thumbnails.rows) == 1).all())
-    return thumbnails.array if whole else thumbnails.read(np.arange(len(thumbnails)))
+def _mapped(scans: store.Store) -> Pixels:
+    whole = len(scans) == len(scans.array) and bool((np.diff(scans.rows) == 1).all())
+    return scans.array if whole else scans.read(np.arange(len(scans)))
 
 
 def given_split(cohort: Cohort) -> Split | None:
@@ -235,21 +239,23 @@ def write_audit(result: AuditResult, folder: Path) -> Path:
 
 
 def write_audit_files(result: AuditResult, folder: Path, others: Sequence[Finding] = ()) -> Path:
-    """Write the page, `findings.json` with other findings behind, and the pictures, beside what else the folder holds."""
+    """Write the page, `findings.json` with other findings behind, the pictures and `copies.csv`, beside what else is there."""
+    write_csv(copies.COLUMNS, copies.list_copies(result.evidence), folder / layout.COPIES)
     return page.write_audit_page(folder, result.checked, result.evidence.pixels, result.verdict, result.facts(), others)
 
 
 def write_fixed_manifest(result: AuditResult, file: Path) -> str:
     """Write a manifest with the people that were given or recovered, without exact copies, with a safe split.
 
-    Of scans with the same pixels the first stays; where they have two labels none does, since either may be wrong. Augmented copies stay, under the subject of their origin. Where subjects are unknown the column `split`
-    stays empty: no split would be safe.
+    Of scans with the same pixels the first stays; where they have two labels none does, since either may be wrong. Changed
+    copies stay, under the subject of their origin. Where subjects are unknown the column `split` stays empty, for no split would
+    be safe, and changed copies leave as exact ones do: nothing would keep them with their origin.
 
     Returns:
         what was done, in words.
     """
     cohort, joined = _joined(result.evidence)
-    kept, messages = _without_copies(cohort)
+    kept, messages = _without_copies(cohort, result.evidence.copies)
     messages += joined
     mended = replace(cohort.take(kept), given=None)
     if cohort.subjects_known:
@@ -297,23 +303,31 @@ def _joined(evidence: Evidence) -> tuple[Cohort, list[str]]:
     return replace(cohort, subject_source="; ".join([cohort.subject_source, *messages])), messages
 
 
-def _without_copies(cohort: Cohort) -> tuple[IntArray, list[str]]:
-    """Rows that stay, and what was taken out, in words."""
-    labels: dict[str, set[int]] = {}
-    for pixels, label in zip(cohort.pixels.tolist(), cohort.labels.tolist(), strict=True):
-        labels.setdefault(pixels, set()).add(label)
-    seen: set[str] = set()
-    kept, again, torn = [], 0, 0
-    for row, pixels in enumerate(cohort.pixels.tolist()):
-        if pixels and len(labels[pixels]) > 1:
-            torn += 1
-        elif pixels in seen:
-            again += 1
-        else:
-            kept.append(row)
-        if pixels:
-            seen.add(pixels)
-    messages = [f"{again:,} exact {'copy' if again == 1 else 'copies'} removed"] if again else []
-    if torn:
-        messages.append(f"{count_of(torn, 'scan')} removed whose pixels have two labels")
-    return np.array(kept, dtype=np.int64), messages
+def _without_copies(cohort: Cohort, copy_pairs: CopyPairs | None) -> tuple[IntArray, list[str]]:
+    """Rows that stay, and what was taken out, in words; changed copies only where subjects are unknown."""
+    equal = rows_alike(cohort.pixels)
+    exact = connected_scans(len(cohort), equal)
+    alike = exact
+    if copy_pairs is not None and not cohort.subjects_known:
+        alike = connected_scans(len(cohort), np.concatenate([equal, copy_pairs.rows]))
+    lowest, highest = np.full(len(cohort), len(cohort.classes)), np.full(len(cohort), -1)
+    np.minimum.at(lowest, alike, cohort.labels)
+    np.maximum.at(highest, alike, cohort.labels)
+    torn = (lowest != highest)[alike]
+    again, copied = (~_first_of_each(group) & ~torn for group in (exact, alike))
+    changed = int(copied.sum() - again.sum())
+    messages = [
+        f"{count:,} {kind} {'copy' if count == 1 else 'copies'} removed"
+        for count, kind in ((int(again.sum()), "exact"), (changed, "changed"))
+        if count
+    ]
+    if torn.any():
+        messages.append(f"{count_of(int(torn.sum()), 'scan')} removed whose pixels have two labels")
+    return np.flatnonzero(~torn & ~copied), messages
+
+
+def _first_of_each(group: IntArray) -> BoolArray:
+    """(N,) whether a scan is the first of its group."""
+    first = np.zeros(len(group), dtype=np.bool_)
+    first[np.unique(group, return_index=True)[1]] = True
+    return first
