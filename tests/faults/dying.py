@@ -1,7 +1,8 @@
 """Deaths of a command: at a rename that was counted, or after a time; `forked` plants them in a child that it forks.
 
 A death is told through the environment variable `TESTS_DEATH`: `before 7` and `after 7` name a rename by its number,
-`seconds 0.3` a time, and `record FILE` lets the command live and writes the names of all its renames.
+`seconds 0.3` a time, and `record FILE` lets the command live and writes the names of all its renames. `TESTS_DEATHS` names a file that gets a line
+for each rename at which one died.
 """
 
 import os
@@ -11,11 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-VARIABLE = "TESTS_DEATH"
+VARIABLE, LOG = "TESTS_DEATH", "TESTS_DEATHS"
 
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _note_death(how: str, target: Any) -> None:
+    if file := os.environ.get(LOG):
+        with Path(file).open("a", encoding="utf-8") as log:
+            log.write(f"{how} {os.fsdecode(target)}\n")
 
 
 def plant(death: str) -> None:
@@ -48,9 +55,11 @@ class Renames:
                 return rename(source, target, *more, **options)  # within a folder that has no name yet
             self.count += 1
             if self.how == "before" and self.count == self.last:
+                _note_death("before", target)
                 die()
             done = rename(source, target, *more, **options)
             if self.how == "after" and self.count == self.last:
+                _note_death("after", target)
                 die()
             if self.file:
                 with self.file.open("a", encoding="utf-8") as log:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from dying import VARIABLE
+from dying import LOG, VARIABLE
 
 from forked import run_forked
 from scanwise import bundle
@@ -22,7 +22,9 @@ def run(folder: Path, command: Sequence[object], death: str = "") -> tuple[int, 
     here = Path.cwd()
     os.chdir(folder)
     try:
-        done = run_forked(*command, env={VARIABLE: death, "SCANWISE_CACHE": str(folder / "cache")})
+        done = run_forked(
+            *command, env={VARIABLE: death, LOG: str(folder / "deaths"), "SCANWISE_CACHE": str(folder / "cache")}
+        )
     finally:
         os.chdir(here)
     return done.returncode, "" if done.returncode in (0, -9) else done.stderr

@@ -39,10 +39,10 @@ from scanwise.pipeline.stages.evaluation import (
     predict_baselines,
     predict_without_parts,
 )
-from scanwise.pipeline.stages.explanation import explain_run, kept_findings
+from scanwise.pipeline.stages.explanation import explain_run
 from scanwise.pipeline.stages.prediction import predict_sides
 from scanwise.pipeline.stages.report import write_provenance, write_results
-from scanwise.pipeline.stages.resume import record_changes, stored_splits
+from scanwise.pipeline.stages.resume import kept_findings, record_changes, stored_splits
 from scanwise.pipeline.stages.selective import measure_selective_prediction
 from scanwise.pipeline.stages.subject_ridge import unknown_order_findings
 from scanwise.pipeline.stages.training import train_fit, untrained_findings
@@ -239,7 +239,7 @@ def _open_run(context: Context, path: Path, resume: bool) -> Run:
     changes = record_changes(run, context)
     write_text(context.written_recipe.to_yaml(), run.recipe)
     save(context.cohort, run.cohort)
-    write_audit_files(context.audited, run.path, [*changes, *kept_findings(context, run)])
+    write_audit_files(context.audited, run.path, [*changes, *kept_findings(run, context)])
     write_csv(("path", "reason"), context.quarantine, run.quarantine)
     for split in context.splits:
         save(split, run.fit(split.protocol, split.fold).split)

@@ -72,17 +72,6 @@ def explain_run(context: Context, folder: Run, predictions: Sequence[ModelPredic
         _note(folder, out)
 
 
-def kept_findings(context: Context, folder: Run) -> list[Finding]:
-    """Findings of the checks of a run that goes on: its list is never without them, and `explain_run` writes them anew."""
-    if not context.recipe.explain.scans or not folder.findings.is_file():
-        return []
-    try:
-        found = load_findings(folder.findings)
-    except (ValueError, KeyError, TypeError, AttributeError):  # damaged, and about to be written anew
-        return []
-    return [finding for finding in found if finding.check.startswith(PREFIX)]
-
-
 def follow_explanation(context: Context, folder: Run) -> None:
     """The part of the other processes: train, together with the first one, what the checks need."""
     if _is_due(context, folder):
