@@ -160,6 +160,11 @@ def flip(file: Path, place: float) -> None:
     file.write_bytes(content)
 
 
+def change(file: Path, name: str, value: object) -> None:
+    """Change one value of a JSON file."""
+    file.write_text(json.dumps({**json.loads(file.read_text()), name: value}))
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "a pixel, at the beginning": lambda folder: flip(folder / store.PIXELS, 0.0),
     "a pixel, in the middle": lambda folder: flip(folder / store.PIXELS, 0.5),
@@ -170,6 +175,9 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "a digit of what is said of them": lambda folder: flip(folder / store.ABOUT, 0.5),
     "half of what is said of them": lambda folder: os.truncate(folder / store.ABOUT, 100),
     "something else said of them": lambda folder: (folder / store.ABOUT).write_text("[1, 2]"),
+    "a format that there is not": lambda folder: change(folder / store.ABOUT, "format", []),
+    "the format of a later version": lambda folder: change(folder / store.ABOUT, "format", 99),
+    "a shape of nothing": lambda folder: change(folder / store.ABOUT, "shape", [0, -1]),
     "nothing said of them": lambda folder: (folder / store.ABOUT).unlink(),
 }
 

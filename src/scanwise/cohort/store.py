@@ -180,9 +180,9 @@ def _open(folder: Path) -> tuple[Store, dict[str, str]] | None:
         about = dict(read_json(folder / ABOUT))
     except (RunError, ValueError, TypeError):
         return None
-    check_format("store", about.get("format"), folder)
     if about.pop("check", None) != _check_of(about):
         return None
+    check_format("store", about.get("format"), folder)
     shape = tuple(about["shape"])
     pixels = folder / PIXELS
     if not pixels.is_file() or pixels.stat().st_size != math.prod(shape):

@@ -1,7 +1,7 @@
 """Values that all stages of a fit share."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -12,8 +12,9 @@ from scanwise.cohort.store import Store
 from scanwise.cohort.veil import OPEN, Veil
 from scanwise.errors import RunError
 from scanwise.recipe import Recipe
-from scanwise.records import Cohort, Finding, FloatArray, Split
+from scanwise.records import Cohort, Finding, FloatArray, Split, load_findings, replace_findings, save_findings
 from scanwise.reporting.wording import counted
+from scanwise.run import Run, writing
 
 CLEAN, LEAKS, UNJUDGED = 0, 1, 3
 """Exit codes of an audit."""
@@ -139,3 +140,9 @@ def resolve_device(device: str, threads: int) -> str:
     except (RuntimeError, AssertionError) as error:
         raise RunError(f"The device {device!r} cannot be used here: {str(error).splitlines()[0]} Try cpu.") from error
     return device
+
+
+def write_findings(run: Run, prefix: str, findings: Sequence[Finding]) -> None:
+    """Write findings of a stage, whose checks begin with the prefix, among those of the run; they replace those of an earlier session."""
+    with writing(run.findings) as temporary:
+        save_findings(replace_findings(load_findings(run.findings), prefix, findings), temporary)

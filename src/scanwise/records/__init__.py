@@ -14,6 +14,7 @@ from scanwise.records.results import (
     Metric,
     load_findings,
     load_metrics,
+    replace_findings,
     save_findings,
     save_metrics,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "load_findings",
     "load_metrics",
     "read_arrays",
+    "replace_findings",
     "save_findings",
     "save_metrics",
 ]

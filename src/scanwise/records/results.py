@@ -92,5 +92,12 @@ def load_findings(path: Path) -> list[Finding]:
     return [Finding(**{**row, "scans": tuple(row["scans"])}) for row in rows]
 
 
+def replace_findings(findings: Sequence[Finding], prefix: str, new: Sequence[Finding]) -> list[Finding]:
+    """The findings with new ones in place of those whose check begins with the prefix, or behind all others."""
+    start = next((index for index, finding in enumerate(findings) if finding.check.startswith(prefix)), len(findings))
+    others = [finding for finding in findings if not finding.check.startswith(prefix)]
+    return [*others[:start], *new, *others[start:]]
+
+
 def _write_json(value: object, path: Path) -> None:
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

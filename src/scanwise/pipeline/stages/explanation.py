@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scanwise import novelty, registration, run
-from scanwise.pipeline.context import Context
+from scanwise.pipeline.context import Context, write_findings
 from scanwise.pipeline.stages.evaluation import ModelPredictions
 from scanwise.pipeline.stages.explanation_parts import (
     ExplainedScans,
@@ -33,7 +33,7 @@ from scanwise.pipeline.stages.explanation_parts import (
 from scanwise.pipeline.stages.prediction import load_network
 from scanwise.pipeline.stages.text_inputs import cohort_titles
 from scanwise.pipeline.stages.training import train_fit
-from scanwise.records import BoolArray, Finding, Heatmap, IntArray, Predictions, Split, load_findings, save_findings
+from scanwise.records import BoolArray, Finding, Heatmap, IntArray, Predictions, Split
 from scanwise.run import Fit, Run, layout
 
 if TYPE_CHECKING:
@@ -388,10 +388,8 @@ def _words(
 
 def _note(folder: Run, out: Path) -> None:
     """Add the findings of the checks to those of the run."""
-    others = [finding for finding in load_findings(folder.findings) if not finding.check.startswith(PREFIX)]
     findings = [Finding(**{**row, "scans": tuple(row["scans"])}) for row in run.read_json(out / CHECKS)["findings"]]
     for finding in findings:
         if finding.severity != "note":
             log.warning("%s: %s", finding.severity, finding.message)
-    with run.writing(folder.findings) as temporary:
-        save_findings([*others, *findings], temporary)
+    write_findings(folder, PREFIX, findings)

@@ -16,7 +16,7 @@ from scanwise.cohort.splits import BY_DATA
 from scanwise.csv_files import read_csv
 from scanwise.errors import RunError
 from scanwise.pipeline.context import Context
-from scanwise.pipeline.stages.explanation import PREFIX
+from scanwise.pipeline.stages import explanation, stated_rates
 from scanwise.recipe import Recipe, load_recipe
 from scanwise.records import Cohort, Finding, Split, load_findings
 from scanwise.run import Run, layout, read_json, write_json
@@ -80,14 +80,15 @@ def record_changes(folder: Run, context: Context) -> list[Finding]:
 
 
 def kept_findings(folder: Run, context: Context) -> list[Finding]:
-    """Findings on the explanations of a run that goes on: its list is never without them, and `explain_run` writes them anew."""
-    if not context.recipe.explain.scans or not folder.findings.is_file():
+    """Findings of the last stages of a run that goes on: its list is never without them, and those stages replace them."""
+    prefixes = (stated_rates.PREFIX, *((explanation.PREFIX,) if context.recipe.explain.scans else ()))
+    if not folder.findings.is_file():
         return []
     try:
         findings = load_findings(folder.findings)
     except (ValueError, KeyError, TypeError, AttributeError):  # damaged, and about to be written anew
         return []
-    return [finding for finding in findings if finding.check.startswith(PREFIX)]
+    return [finding for finding in findings if finding.check.startswith(prefixes)]
 
 
 def data_hash(cohort: Cohort) -> str:

@@ -6,11 +6,11 @@ from typing import Any
 from scanwise.csv_files import read_csv
 from scanwise.novelty import NoveltyDetector
 from scanwise.phrases import printable
-from scanwise.pipeline.context import Context
+from scanwise.pipeline.context import Context, write_findings
 from scanwise.pipeline.stages.evaluation import POOLED
-from scanwise.records import Finding, Metric, load_findings, load_metrics, save_findings
+from scanwise.records import Finding, Metric, load_metrics
 from scanwise.reporting.wording import counted, listed, percent, with_interval
-from scanwise.run import Fit, Run, layout, read_json, writing
+from scanwise.run import Fit, Run, layout, read_json
 
 PREFIX = "rates."
 """Start of the names of these checks: the first screen of the report shows them all."""
@@ -25,10 +25,7 @@ ASKED = {"specificity 90 %": ("specificity", 0.9), "sensitivity 90 %": ("sensiti
 
 def write_missed_rates(context: Context, run: Run) -> None:
     """Add a finding for each stated rate that the test side contradicts; those of an earlier session are replaced."""
-    findings = missed_rates(context, run)
-    kept = [finding for finding in load_findings(run.findings) if not finding.check.startswith(PREFIX)]
-    with writing(run.findings) as temporary:
-        save_findings([*kept, *findings], temporary)
+    write_findings(run, PREFIX, missed_rates(context, run))
 
 
 def missed_rates(context: Context, run: Run) -> list[Finding]:
