@@ -20,7 +20,7 @@ OTHERS = ("Quibblewort", "Thistledown", "Larkspur", "Zenobia", "Oleander", "Fenn
 RECIPE = """\
 name: hummelbrand-fit
 title: Scans of Hummelbrand and others
-description: What HUMMELBRAND asked for, token=abcdefgh.
+description: What HUMMELBRAND asked for, token=acegbdfh.
 results_name: hummelbrand
 classes: {well: [well], ill: [ill, ill since Hummelbrand]}
 stages: {ill: {title: Ill as Hummelbrand, description: "like hummelbrand's"}}
@@ -32,7 +32,7 @@ evaluation: {draws: 100}
 rivals: {names: [majority, words]}
 explain: {scans: 2}
 """
-SECRETS = ("hunter2secret", "t0ken12345", "abcdefgh")
+SECRETS = ("hunter2secret", "t0ken12345", "acegbdfh")  # no ramp: a gradient of gray values would read like one
 
 
 @pytest.fixture
