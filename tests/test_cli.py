@@ -153,7 +153,7 @@ BAD: dict[str, tuple[Make, str]] = {
     "a class with one subject": (class_with_one_subject, "'c' is one single subject"),
     "all files corrupt": (all_corrupt, "None of the 16 files"),
     "a label that train lacks": (untaught_label, "The test side has labels that the train side lacks: c"),
-    "duplicate rows": (duplicate_rows, "1 paths are listed more than once (a/a03_0.png)"),
+    "duplicate rows": (duplicate_rows, "1 path is listed more than once (a/a03_0.png)"),
     "a path outside the data": (path_outside, "'../other.png' leads outside"),
     "NaN for a label": (nan_label, "'label' is empty in 1 row (lines 6)"),
 }

@@ -63,6 +63,24 @@ def test_columns_of_mixed_separators_and_line_ends(tmp_path: Path, content: str,
     assert found["path"][0] == "a.png"
 
 
+@pytest.mark.parametrize(
+    ("word", "encoding"),
+    [
+        ("Деменция", "cp1251"), ("痴呆", "gb18030"), ("치매", "euc-kr"), ("認知症", "shift_jis"), ("Άνοια", "cp1253"), ("سليم", "cp1256"), ("בריא", "cp1255"),
+        ("Démence", "cp850"), ("Démence", "mac_roman"),
+    ],
+)  # fmt: skip
+def test_another_code_page_is_refused_and_not_read_as_windows_1252(tmp_path: Path, word: str, encoding: str) -> None:
+    said = refusal(tmp_path, f"path,label\na.png,plain\nb.png,{word}\n".encode(encoding))
+    assert "Save it as CSV UTF-8" in said
+    assert "neither" in said or "line 3 would make no sense" in said
+
+
+@pytest.mark.parametrize("word", ["très légère", "Größe >5 µm", "„klein“…", "«œuvre»…", "Žižek", "señor", "5–7 °C"])
+def test_western_words_are_read(tmp_path: Path, word: str) -> None:
+    assert cells(table(tmp_path, f"path,label\na.png,{word}\n".encode("cp1252")))["label"] == [word]
+
+
 def test_an_encoding_that_fails_is_named_with_its_line(tmp_path: Path) -> None:
     broken = "path,label\na.png,Müll\nb.png,Döner\n".encode() + b"c.png,\xfc\n"
     assert "line 4 has bytes that are not UTF-8" in refusal(tmp_path, broken)

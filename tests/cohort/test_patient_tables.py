@@ -72,9 +72,9 @@ def test_a_folder_of_dicom_and_a_table_are_a_cohort(export: Export) -> None:
 def test_nothing_that_names_a_patient_gets_into_the_cohort(export: Export) -> None:
     data, rows, table = export
     for number, row in enumerate(rows):
-        row |= {"date of birth": f"19{30 + number}-01-02", "remark": f"text {number}"}
+        row |= {"date of birth": f"19{30 + number}-01-02", "Nachname": f"Quibble{number}", "remark": f"text {number}"}
     found = read(data, patients=table(), label="diagnosis").cohort
-    assert not {"PatientName", "date of birth"} & set(found.groups)
+    assert not {"PatientName", "date of birth", "Nachname"} & set(found.groups)
     values = {str(value) for values in (found.subject, *found.groups.values()) for value in values.tolist()}
     assert not any(name in value for value in values for name in ("Quibble", "0000", NAMES["PatientAddress"]))
 

@@ -120,7 +120,7 @@ def test_cells_merged_otherwise_are_refused_by_name(tmp_path: Path, merged: str,
 
 
 def test_merged_paths_are_duplicates(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"1 paths are listed more than once \(a.png\)"):
+    with pytest.raises(DataError, match=r"1 path is listed more than once \(a.png\)"):
         layouts.discover_scans(excel(tmp_path / "t.xlsx", [row[:2] for row in (*ROWS[:2], [None, "y"])], "A2:A3"))
 
 

@@ -23,6 +23,16 @@ def test_nothing_that_a_script_needs_is_dropped(text: str) -> None:
     assert unicodedata.normalize("NFD", names.label_key(text)) == unicodedata.normalize("NFD", text.lower())
 
 
+@pytest.mark.parametrize("sign", ["\u200b", "\ufeff", "\u00ad", "\u2060", "\u200e"])
+def test_signs_that_are_not_seen_make_no_class_and_no_person(sign: str) -> None:
+    assert names.label_key(f"{sign}tu{sign}mor") == names.label_key("tumor")
+    assert names.clean_subjects([f"Müller{sign}"]) == ["Müller"]
+
+
+def test_signs_that_join_letters_stay() -> None:
+    assert names.compose("न\u200dया") != names.compose("नया")
+
+
 @given(st.lists(st.integers(-(10**6), 10**6), min_size=1))
 def test_whole_numbers_are_one_person_however_they_are_kept(numbers: list[int]) -> None:
     whole = names.clean_subjects(names.text_of_values(np.array(numbers)))
@@ -34,7 +44,8 @@ def test_whole_numbers_are_one_person_however_they_are_kept(numbers: list[int]) 
         assert names.clean_subjects(names.text_of_values(other)) == whole
 
 
-@pytest.mark.parametrize("word", ["", " ", "nan", "NaN", "#N/A", "N/A", "null", "None", "unknown", "Unknown ", "<NA>"])
+@pytest.mark.parametrize("word", ["", " ", "nan", "NaN", "#N/A", "N/A", "null", "None", "unknown", "Unknown ", "<NA>",
+                                  "#REF!", "n.a.", "k.A.", "(none)", "<unknown>", "keine Angabe", "inconnue", "sin datos", "неизвестно", "不明", "???"])  # fmt: skip
 def test_words_for_nobody_are_no_person(word: str) -> None:
     assert names.clean_subjects([word, "7"]) == ["", "7"]
     assert not names.names_person(word)

@@ -1,6 +1,6 @@
 """Delimited text in, cells out: CSV and TSV as the programs of many countries write them.
 
-The byte order mark names the encoding; else it is tried: UTF-8, then Windows-1252, which is said. The separator is the
+The byte order mark names the encoding; else it is tried: UTF-8, then Windows-1252, which is said, and refused where words make no sense so. The separator is the
 one under which rows have as many cells as the header. Quotes must close on the line on which they open.
 """
 
@@ -8,6 +8,7 @@ import codecs
 import csv
 import io
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ _OTHER_KINDS = (
     (b"PAR1", "a Parquet file; name it .parquet"),
     (b"\x1f\x8b", "compressed; unpack it first"),
 )
+_SENSELESS = re.compile(r"[^\x00-\x7f\u2000-\u206f«»]{3}|[A-Za-z][‚ƒ„…†‡ˆ‰‹˜ŠŽŸ][a-z]")
+"""Letters as no language of Western Europe has them: of Greek, Russian, Chinese, …, or of the code pages of DOS and old Macs."""
 _SEPARATORS = ",;\t|"
 _LOOKED_AT = 50
 
@@ -90,6 +93,12 @@ def _decode(file: Path) -> tuple[str, tuple[str, ...]]:
         text = data.decode("cp1252")
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is neither UTF-8 nor Windows-1252. Save it as CSV UTF-8.") from error
+    if (senseless := _SENSELESS.search(text)) is not None:
+        line = text.count("\n", 0, senseless.start()) + 1
+        raise DataError(
+            f"{file} is not UTF-8, and is of another language or program than Windows-1252: line {line} would make no sense. Save "
+            "it as CSV UTF-8."
+        )
     return text, (
         f"{file.name} is not UTF-8 and was read as Windows-1252. If names with accents look wrong, save it as CSV UTF-8.",
     )

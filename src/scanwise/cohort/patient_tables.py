@@ -20,7 +20,7 @@ from scanwise.cohort.table_files import TypedTable
 from scanwise.errors import DataError, did_you_mean
 from scanwise.phrases import count_of
 from scanwise.records import IntArray
-from scanwise.records.columns import numbers_in, words_of
+from scanwise.records.columns import names_persons, numbers_in, words_of
 from scanwise.records.names import clean_subjects, clean_values
 
 ID_NAMES = (
@@ -32,11 +32,6 @@ KEYWORDS = {
     "studyuid": "StudyInstanceUID",
 }  # fmt: skip
 """Columns whose ids are of examinations and not of persons, with the header value that they are."""
-_IDENTIFYING = frozenset((
-    "name", "names", "surname", "lastname", "firstname", "forename", "birth", "birthdate", "birthday", "dob", "address", "street", "phone",
-    "telephone", "email", "mail", "zip", "postcode", "ssn", "insurance", "mrn", "accession",
-))  # fmt: skip
-"""Words in the names of columns that would name a person."""
 _FEW = 20
 """So many texts may be groups, even if no two persons share one."""
 
@@ -114,7 +109,7 @@ class PatientTable:
         if torn:
             rows = self.rows[torn[0]]
             raise DataError(
-                f"{self.file}: {count_of(len(torn), 'id')} in the column {self.id_column!r} have rows that differ in "
+                f"{self.file}: {count_of(len(torn), 'id')} in the column {self.id_column!r} {'has' if len(torn) == 1 else 'have'} rows that differ in "
                 f"{self.label_column!r}, such as lines {self.lines(rows)} ({first([cells[row] for row in rows.tolist()])}). Keep one "
                 "row of each, or name a column that tells the examinations apart with --id, such as AccessionNumber."
             )
@@ -214,7 +209,7 @@ def _with_columns(listing: Listing, patients: PatientTable, names: Sequence[str]
 def _names_persons(column: str, values: Mapping[str, str]) -> bool:
     """Whether a column would tell who somebody is, by its name or because no two persons share a text."""
     given = [value for value in values.values() if value]
-    if set(words_of(column)) & _IDENTIFYING:
+    if names_persons(column) or set(words_of(column)) & {"name", "names"}:
         return True
     return len(given) > _FEW and len(set(given)) == len(given) and numbers_in(texts(given)) is None
 

@@ -19,39 +19,14 @@ from scanwise.cohort.listing import SIDE_NAMES, Listing, texts
 from scanwise.cohort.pseudonyms import Pseudonyms, is_stand_in
 from scanwise.recipe import Recipe
 from scanwise.records import StrArray
-from scanwise.records.columns import is_identifier, numbers_in, words_of
+from scanwise.records.columns import is_identifier, names_persons, numbers_in, words_of
 from scanwise.records.names import compose
 from scanwise.redaction import HIDDEN, values_without_secrets, without_secrets
 
 SHORTEST = 3
 """Letters of the shortest word that is taken for a name."""
-NAMING = frozenset(
-    [
-        "surname",
-        "lastname",
-        "firstname",
-        "forename",
-        "givenname",
-        "initials",
-        "birth",
-        "birthday",
-        "birthdate",
-        "dob",
-        "born",
-        "address",
-        "street",
-        "phone",
-        "telephone",
-        "email",
-        "mail",
-        "patient",
-        "participant",
-        "person",
-        "mrn",
-        "accession",
-    ]
-)
-"""Words in the names of columns whose values name persons, numbers too."""
+NAMING = frozenset(["patient", "participant", "person"])
+"""Words in the names of columns whose values may name persons, beside those of `names_persons`."""
 OWNERS = frozenset(["patient", "subject", "person", "first", "last", "family", "given", "full"])
 """Words beside which `name` and `id` are those of a person."""
 PROSE = ("name", "title", "description", "results_name", "classes", "stages")
@@ -216,7 +191,11 @@ def _owners(listing: Listing) -> "np.ndarray[Any, np.dtype[np.int64]]":
 def _tells_apart(name: str, values: StrArray, owners: "np.ndarray[Any, np.dtype[np.int64]]") -> bool:
     """Whether a column holds names: by its own name, or as each person has a value of its own that is no number."""
     words = set(words_of(name))
-    if words & NAMING or (words & {"name", "names", "id"} and (len(words) == 1 or words & OWNERS)):
+    if (
+        names_persons(name)
+        or words & NAMING
+        or (words & {"name", "names", "id"} and (len(words) == 1 or words & OWNERS))
+    ):
         return True
     if numbers_in(values) is not None:  # such as the place of a slice
         return False

@@ -22,6 +22,26 @@ _CODES = frozenset((
     "site", "centre", "center", "clinic", "hospital", "institution", "station", "scanner", "machine", "device", "model", "code",
     "ward", "batch", "fold", "unit", "group", "grade", "stage", "class", "cluster", "sex", "gender",
 ))  # fmt: skip
+_PERSONAL = frozenset((
+    "surname", "lastname", "firstname", "forename", "givenname", "initials", "birth", "birthday", "birthdate", "dob", "born", "address", "street",
+    "phone", "telephone", "mobile", "email", "mail", "zip", "postcode", "ssn", "insurance", "mrn", "accession",
+    "nachname", "vorname", "familienname", "geburtsname", "patientenname", "patientname", "geburtsdatum", "geburtstag", "geboren", "anschrift",
+    "adresse", "strasse", "straße", "plz", "telefon", "handy", "krankenkasse", "versichertennummer", "nom", "prenom", "prénom", "naissance",
+    "rue", "téléphone", "courriel", "nss", "nombre", "nombres", "apellido", "apellidos", "nacimiento", "direccion", "dirección", "calle",
+    "telefono", "teléfono", "correo", "dni", "curp", "nome", "cognome", "nascita", "indirizzo", "fiscale", "sobrenome", "nascimento", "endereco",
+    "endereço", "telefone", "cpf", "naam", "achternaam", "voornaam", "geboortedatum", "adres", "straat", "telefoon", "bsn", "namn", "efternamn",
+    "förnamn", "navn", "fornavn", "etternavn", "efternavn", "födelsedatum", "fødselsdato", "personnummer", "fødselsnummer", "cpr", "adress",
+    "nimi", "sukunimi", "etunimi", "syntymäaika", "henkilötunnus", "osoite", "nazwisko", "imię", "imie", "urodzenia", "pesel", "jméno",
+    "příjmení", "narození", "soyad", "soyadı", "doğum", "фамилия", "имя", "отчество", "фио", "рождения", "адрес", "телефон", "снилс",
+    "όνομα", "επώνυμο", "γέννησης",
+))  # fmt: skip
+"""Words in the names of columns whose values name persons, numbers too, in the languages of many hospitals."""
+_PERSONAL_SIGNS = re.compile("氏名|姓名|名前|生年月日|出生日期|住所|地址|電話|电话|이름|성명|생년월일|주소|전화")
+"""The same in scripts that leave no blanks between words."""
+_AGES = {
+    "age", "ages", "alter", "edad", "âge", "età", "eta", "idade", "leeftijd", "ålder", "alder", "ikä", "wiek", "věk", "yaş", "возраст", "ηλικία",
+    "年齢", "年龄", "年齡", "나이", "연령",
+}  # fmt: skip
 _FEW = 8
 """Whole numbers of so many values may be codes."""
 _OLDEST = 130
@@ -39,6 +59,15 @@ def is_identifier(name: str, values: StrArray) -> bool:
         return True
     given = [value for value in np.unique(values).tolist() if value]
     return bool(given) and all(_UID.fullmatch(value) for value in given)
+
+
+def names_persons(name: str) -> bool:
+    """Whether a column, by its name, tells who somebody is: a name, a birthday, an address.
+
+    >>> names_persons("Geburtsdatum"), names_persons("患者氏名"), names_persons("PatientAge")
+    (True, True, False)
+    """
+    return bool(set(words_of(name)) & _PERSONAL or _PERSONAL_SIGNS.search(name))
 
 
 def numbers_in(values: StrArray) -> FloatArray | None:
@@ -65,7 +94,7 @@ def is_age(name: str, numbers: FloatArray) -> bool:
     words = set(words_of(name))
     given = numbers[np.isfinite(numbers)]
     return bool(
-        words & {"age", "ages", "alter", "edad"}
+        words & _AGES
         and not words & {"day", "days", "week", "weeks", "month", "months", "gestational"}
         and len(given)
         and given.min() >= 0
@@ -99,10 +128,14 @@ def kinds_in(name: str, values: StrArray) -> list[str]:
 def words_of(name: str) -> list[str]:
     """The words of a column's name, in lower case.
 
-    >>> words_of("PatientAge"), words_of("age_at-scan 2"), words_of("StudyInstanceUID")
-    (['patient', 'age'], ['age', 'at', 'scan', '2'], ['study', 'instance', 'uid'])
+    >>> words_of("PatientAge"), words_of("âge_at-scan 2"), words_of("StudyInstanceUID")
+    (['patient', 'age'], ['âge', 'at', 'scan', '2'], ['study', 'instance', 'uid'])
     """
-    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+", name)]
+    apart = [
+        f" {letter}" if letter.isupper() and (before.islower() or after.islower()) else letter
+        for before, letter, after in zip(f" {name}", name, f"{name[1:]} ", strict=False)
+    ]
+    return re.findall(r"[^\W\d_]+|\d+", "".join(apart).lower())
 
 
 def _number(text: str) -> float | None:

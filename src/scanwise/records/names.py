@@ -16,23 +16,34 @@ from numpy.typing import NDArray
 from scanwise.errors import DataError
 
 NO_VALUE = frozenset(
-    ("", "nan", "-nan", "na", "n/a", "#n/a", "#n/a n/a", "#na", "<na>", "nat", "null", "(null)", "1.#ind", "1.#qnan", "-1.#ind")
+    (
+        "", "nan", "-nan", "na", "n/a", "n.a.", "n / a", "#n/a", "#n/a n/a", "#na", "<na>", "nat", "null", "(null)", "1.#ind", "1.#qnan",
+        "-1.#ind", "-1.#qnan", "#value!", "#ref!", "#null!", "#name?", "#div/0!", "#num!", "#nv", "#wert!", "#bezug!", "#valeur!", "#réf!",
+        "#nom?", "#¡valor!", "#¡ref!", "#valor!",
+    )
 )  # fmt: skip
 """Cells that programs write where nothing is known, in lower case. `None` is a value that people use."""
 NO_PERSON = NO_VALUE | {
-    "none", "nil", "unknown", "unk", "unbekannt", "inconnu", "desconocido", "missing", "undefined", "unspecified", "not available",
-    "not known", "no id", "anonymous", "anonymous^", "anonymized", "anonymised", "anon", "-", "--", "---", ".", "?", "??",
+    "none", "nil", "unknown", "unk", "missing", "undefined", "unspecified", "not available", "not known", "no id", "no name", "tbd",
+    "anonymous", "anonymous^", "anonymized", "anonymised", "anon", "anonymous patient", "-", "--", "---", "?", "??", "???", "—", "–",
+    "unbekannt", "nicht bekannt", "keine angabe", "k.a", "anonym", "anonymisiert", "inconnu", "inconnue", "anonyme",
+    "desconocido", "desconocida", "sin datos", "s/d", "n/d", "anonimo", "anónimo", "anônimo", "desconhecido", "desconhecida",
+    "sconosciuto", "sconosciuta", "ignoto", "onbekend", "anoniem", "okänd", "ukendt", "ukjent", "tuntematon", "nieznany", "nieznana",
+    "neznámý", "bilinmiyor", "неизвестно", "неизвестен", "неизвестный", "нет данных", "н/д", "άγνωστο", "不明", "未知", "無名", "匿名", "미상",
+    "غير معروف", "לא ידוע",
 }  # fmt: skip
-"""Texts that stand for no person where a subject is expected, in lower case."""
+"""Texts that stand for no person where a subject is expected, in lower case, without brackets around them or a final point."""
+_UNSEEN = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
+"""Characters that are not seen and that no script needs; those that join letters are not among them."""
 
 
 def compose(text: str) -> str:
-    """The text in composed Unicode (NFC); a letter and its accent are one character.
+    """The text in composed Unicode (NFC), where a letter and its accent are one character, without what cannot be seen.
 
-    >>> compose("De\\u0301mence") == "D\\u00e9mence"
-    True
+    >>> compose("De\\u0301mence") == "D\\u00e9mence", compose("tumor\\u200b")
+    (True, 'tumor')
     """
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
+    return text if text.isascii() else unicodedata.normalize("NFC", _UNSEEN.sub("", text))
 
 
 def label_key(label: str) -> str:
@@ -59,10 +70,11 @@ def has_value(text: str) -> bool:
 def names_person(text: str) -> bool:
     """Whether a text can be the name or number of a person.
 
-    >>> names_person("007"), names_person("None"), names_person("unknown")
-    (True, False, False)
+    >>> names_person("007"), names_person("None"), names_person("(unknown)"), names_person("k.A.")
+    (True, False, False, False)
     """
-    return text.strip().lower() not in NO_PERSON
+    bare = text.strip().lower()
+    return bare not in NO_PERSON and bare.strip("()[]<>{}.*# ") not in NO_PERSON
 
 
 def clean_values(values: Iterable[str]) -> list[str]:

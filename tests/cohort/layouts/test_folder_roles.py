@@ -122,6 +122,20 @@ def test_what_can_be_read_in_two_ways_is_refused_with_both(scans: Scans, tops: l
     assert (set(above.label.tolist()), above.groups) == (set(tops), {})
 
 
+@pytest.mark.parametrize("tops", [["Entrenamiento", "Prueba"], ["GE", "Siemens"]])
+def test_so_is_what_holds_nearly_the_same_folders(scans: Scans, tops: list[str]) -> None:
+    scans.add(*(f"{top}/{name}/1.png" for top in tops for name in ("cancer", "cyst")), f"{tops[0]}/healthy/1.png")
+    with pytest.raises(
+        DataError, match=f"{tops[0]}, {tops[1]}.* hold nearly the same folders, cancer, cyst, healthy, so"
+    ):
+        layouts.discover_scans(scans.root)
+
+
+def test_classes_that_share_a_few_inner_folders_stay_classes(scans: Scans) -> None:
+    scans.add("lung/old/1.png", "lung/new/1.png", "liver/old/1.png", "liver/late/1.png", "liver/early/1.png")
+    assert set(layouts.discover_scans(scans.root).label.tolist()) == {"lung", "liver"}
+
+
 @pytest.mark.parametrize(
     "inner",
     [
@@ -193,6 +207,13 @@ def test_a_level_that_is_not_there(scans: Scans) -> None:
 def test_folders_that_are_called_patients_are_refused(scans: Scans, names: list[str]) -> None:
     nested(scans, names)
     with pytest.raises(DataError, match="3 folders look like patients and not like classes: their names say so"):
+        cohort.read_cohort(str(scans.root), Recipe(name="a"))
+
+
+@pytest.mark.parametrize("name", ["10{:03}", "TCGA-02-{:04}", "ADNI_{:03}_S_0295", "case{:05}"])
+def test_many_folders_with_numbers_for_names_are_refused(scans: Scans, name: str) -> None:
+    nested(scans, [name.format(7 * number) for number in range(20)], each=1)
+    with pytest.raises(DataError, match="20 folders look like patients and not like classes: their names say so"):
         cohort.read_cohort(str(scans.root), Recipe(name="a"))
 
 

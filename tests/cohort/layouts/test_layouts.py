@@ -197,7 +197,7 @@ def test_a_subject_that_is_no_person_is_named_with_its_line(scans: Scans, word: 
 
 def test_duplicate_rows(scans: Scans) -> None:
     file = scans.manifest({"path": ["a.png", "b.png", "./a.png"], "label": ["x", "y", "x"]})
-    assert "1 paths are listed more than once (a.png)" in refusal(file)
+    assert "1 path is listed more than once (a.png)" in refusal(file)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ def reasons(root: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     "made", ["a_mask.png", "a-mask.png", "a mask.png", "a_mask_1.png", "a_Mask.PNG", "mask_a.png", "a_seg.png", "a_gt.png",
-             "a_segmentation.png", "a_label.png", "thumb_a.png", "a_thumbnail.jpg", "a_overlay.png", "a.mask.png", "a_roi2.png"],
+             "a_segmentation.png", "a_label.png", "thumb_a.png", "a_thumbnail.jpg", "a_overlay.png", "a.mask.png", "a_roi2.png",
+             "a_lbl.png", "a_annot.png", "a_lesion_mask.png", "a_left_mask.png", "a_manual1.png", "a_bbox.png", "a_superpixels.png"],
 )  # fmt: skip
 def test_a_picture_made_of_another_one_beside_it_is_set_aside(scans: Scans, made: str) -> None:
     root = scans.add("benign/a.png", f"benign/{made}", "malignant/b.png")
@@ -128,3 +129,13 @@ def test_masks_are_set_aside_where_a_folder_is_predicted_too(scans: Scans) -> No
 def test_many_files_of_one_folder_are_compared_once() -> None:
     names = [f"{number}.png" for number in range(3000)] + [f"{number}_mask.png" for number in range(3000)]
     assert set_aside.derived_files(names) == {f"{number}_mask.png": f"{number}.png" for number in range(3000)}
+
+
+@pytest.mark.parametrize(
+    "name", ["Network Trash Folder", "Temporary Items", "@SynoResource", "thumbs", "ipynb_checkpoints"]
+)
+def test_what_systems_leave_is_no_class(scans: Scans, name: str) -> None:
+    root = scans.add("benign/1.png", "malignant/1.png", f"{name}/1.png")
+    found = layouts.discover_scans(root)
+    assert found.label.tolist() == ["benign", "malignant"]
+    assert any(path.startswith(name) for path, _ in found.unused)

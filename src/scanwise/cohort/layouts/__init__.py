@@ -94,7 +94,11 @@ def _with_clean_names(listing: Listing) -> Listing:
     labels = listing.label.tolist()
     composed = list(map(compose, labels))
     again = sorted({new for old, new in set(zip(labels, composed, strict=True)) if old != new} & set(labels))
-    remark = f"Labels that are written in two forms of Unicode are one each: {first(again)}." if again else ""
+    remark = (
+        f"Labels that look alike and differ in their Unicode (in its form, or in signs that are not seen) are one each: {first(again)}."
+        if again
+        else ""
+    )
     return replace(
         listing,
         label=texts(composed),

@@ -184,7 +184,8 @@ class _Search:
         shared = set.intersection(*keys)
         if column and len(shared) * 2 >= len(lower):
             return column
-        if len(shared) < 2 or any(folder != shared for folder in keys):
+        everything = set.union(*keys)
+        if len(shared) < 2 or len(shared) * 2 < len(everything):
             return ""
         if LabelReading.of(names).scale is not None or names_people(names):
             return ""
@@ -193,7 +194,7 @@ class _Search:
         if site_column(lower) or _are_parts(lower):
             return ""
         raise DataError(
-            f"The folders {first(names)} in {self.root} hold the same folders, {first(lower)}, so it is not clear which are the "
+            f"The folders {first(names)} in {self.root} hold {'' if shared == everything else 'nearly '}the same folders, {first(lower)}, so it is not clear which are the "
             f"classes. If the classes are {first(lower)}, and {first(names)} are sites or sides: --label 'folder 2'. If "
             f"the classes are {first(names)}: --label 'folder 1'. Sides may also be renamed to train and test."
         )
@@ -243,11 +244,16 @@ def site_column(names: Collection[str]) -> str:
 
 
 def names_people(names: Collection[str]) -> bool:
-    """Whether folders are called like people: patient_01, P0007, sub-3.
+    """Whether folders are called like people: patient_01, P0007, sub-3; or, where they are many, by numbers of three digits or more.
 
     >>> names_people(["patient_01", "patient_02", "patient_10"]), names_people(["grade1", "grade2", "grade3"])
     (True, False)
+    >>> names_people([f"TCGA-02-{number}" for number in range(1031, 1060)]), names_people(list(map(str, range(100))))
+    (True, False)
     """
+    kinds = {re.sub(r"\d+", "#", name.casefold()) for name in names}
+    if len(names) > _MANY and len(kinds) == 1 and all(re.search(r"\d{3}", name) for name in names):
+        return True
     return len(names) > 2 and all(
         (match := _NUMBERED.fullmatch(name.casefold())) and match["word"].strip("-_ ") in _PERSON_WORDS
         for name in names

@@ -13,6 +13,7 @@ from scanwise.cohort import pseudonymised_paths, table_files
 from scanwise.cohort.listing import SIDE_NAMES, Listing, first, texts
 from scanwise.cohort.table_files import TypedTable
 from scanwise.errors import DataError, did_you_mean
+from scanwise.phrases import count_of
 from scanwise.records import SIDES, StrArray
 from scanwise.records.names import names_person
 
@@ -135,7 +136,9 @@ def refuse_duplicates(paths: Iterable[str], file: Path) -> None:
     """Say which paths come twice."""
     twice = [path for path, count in Counter(paths).items() if count > 1]
     if twice:
-        raise DataError(f"{file}: {len(twice)} paths are listed more than once ({first(twice)}). Keep one row of each.")
+        raise DataError(
+            f"{file}: {count_of(len(twice), 'path')} {'is' if len(twice) == 1 else 'are'} listed more than once ({first(twice)}). Keep one row of each."
+        )
 
 
 def _places(file: Path, paths: Sequence[str], anywhere: bool) -> tuple[Path, list[str]]:

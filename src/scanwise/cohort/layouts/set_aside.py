@@ -6,7 +6,8 @@ from collections.abc import Collection, Sequence
 
 _SYSTEM_FOLDERS = {
     "@eadir", "#recycle", "@recycle", "@recently-snapshot", "#snapshot", "@tmp", "$recycle.bin", "recycler", "lost+found", "found.000",
-    "system volume information", "__pycache__", "node_modules",
+    "system volume information", "__pycache__", "node_modules", "@synoresource", "@sharebin", "@appstore", "@database", "network trash folder",
+    "temporary items", "recycle bin", "$windows.~bt", "ipynb_checkpoints", "site-packages",
 }  # fmt: skip
 _SYSTEM_FILES = {
     "thumbs.db",
@@ -21,13 +22,14 @@ _SYSTEM_FILES = {
 _SCAN_FOLDERS = re.compile(r"(?:images?|imgs?|scans?|pictures?|photos?|slices?|raw|originals?|data)(?:tr|ts|va)?")
 _DERIVED_FOLDERS = re.compile(
     r"(?:(?:lesion|binary|lung|brain|tumou?r)?masks?|labels?|annotations?|segmentations?|segs?|gts?|groundtruths?|rois?|contours?|"
-    r"overlays?|heatmaps?|thumbnails?|previews?)(?:tr|ts|va)?"
+    r"overlays?|heatmaps?|superpixels?|bbox(?:es)?|thumb(?:nail)?s?|previews?)(?:tr|ts|va)?"
 )
-_ALWAYS_DERIVED = re.compile(r"\.?(?:thumbnails?|previews?)")
+_ALWAYS_DERIVED = re.compile(r"\.?(?:thumb(?:nail)?s?|previews?)")
 
 _WORDS = (
-    r"(?:masks?|seg|segmentations?|segmented|labels?|labelmap|gt|groundtruth|ground_truth|annotations?|annotated|rois?|contours?|"
-    r"overlays?|heatmaps?|thumb|thumbnails?|preview)"
+    r"(?:(?:binary|lesion|lung|brain|tumou?r|left|right|organ|vessel)?[ _-]?masks?|seg|segmentations?|segmented|labels?|lbl|labelmap|gt|groundtruth|"
+    r"ground_truth|truth|annot|annotations?|annotated|rois?|contours?|manual|bbox(?:es)?|superpixels?|lesion|overlays?|heatmaps?|thumbs?|"
+    r"thumbnails?|preview)"
 )
 _DERIVED_FILE = re.compile(rf"(?P<of>.+?)[ _.-]+{_WORDS}(?:[ _-]*\d+)?", re.IGNORECASE)
 _DERIVED_FILE_BEFORE = re.compile(rf"{_WORDS}[ _.-]+(?P<of>.+)", re.IGNORECASE)

@@ -15,6 +15,7 @@ from scanwise.cohort.series import describe_series
 from scanwise.cohort.veil import Veil
 from scanwise.csv_files import write_csv
 from scanwise.errors import DataError
+from scanwise.phrases import count_of
 from scanwise.recipe import Data, load_recipe
 from scanwise.records import IntArray
 
@@ -43,7 +44,7 @@ class ManifestResult:
         people = f"{len(set(scans.subject.tolist())):,}" if scans.subject is not None else "unknown"
         source = f" ({scans.subject_source})" if scans.subject is not None else ""
         columns = f"; columns: {', '.join(scans.groups)}" if scans.groups else ""
-        return f"{len(scans):,} scans in {self.files:,} files; subjects: {people}{source}; labels: {first(labels, 12)}{columns}"
+        return f"{count_of(len(scans), 'scan')} in {count_of(self.files, 'file')}; subjects: {people}{source}; labels: {first(labels, 12)}{columns}"
 
 
 def make_manifest(
