@@ -64,12 +64,12 @@ def test_missing_values_are_counted_and_a_person_has_one_value() -> None:
     settled, told = settle(cohort, "age")
     assert "not known of all 60 subjects: age of 20 is missing" in told
     kinds = settled.data.covariates
-    tokens = covariates.person_tokens(cohort.path, cohort.subject, cohort.groups, kinds)
+    tokens = covariates.person_tokens(cohort.subject, np.full(120, np.nan), cohort.groups, kinds)
     assert tokens.shape == (120, 3)
     assert np.isnan(tokens[:, 2]).sum() == 40
     visits = cohort_of(age=known).groups["age"].copy()
     visits[2:4] = "60", "62"
-    tokens = covariates.person_tokens(cohort.path, cohort.subject, {"age": visits}, kinds)
+    tokens = covariates.person_tokens(cohort.subject, np.full(120, np.nan), {"age": visits}, kinds)
     assert tokens[2:4, 2].tolist() == [61.0, 61.0]
 
 

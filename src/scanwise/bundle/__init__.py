@@ -10,13 +10,15 @@ bundle/  bundle.json           classes, calibrators, prediction sets, abstention
 
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from scanwise.baselines.summaries import small_pixels
 from scanwise.bundle.contents import ABOUT, FILES, NOVELTY, RECIPE, VOCABULARY, WEIGHTS, read_contents, verify_files
 from scanwise.bundle.parts import load_bundle_network, load_vocabulary, naming_damage
 from scanwise.bundle.predictors import (
@@ -30,11 +32,12 @@ from scanwise.bundle.predictors import (
     scan_hashes,
     subject_hashes,
 )
+from scanwise.cohort.anatomical_order import recovered_positions, scan_positions
 from scanwise.cohort.covariates import person_tokens, settled_covariates
 from scanwise.errors import DataError, RunError
 from scanwise.migrations import BUNDLE_BEFORE_NOVELTY, FORMATS
 from scanwise.novelty import NoveltyDetector, appearance_features
-from scanwise.recipe import Recipe, load_recipe
+from scanwise.recipe import Data, Recipe, load_recipe
 from scanwise.records import Cohort, FloatArray, IntArray, Logits, Predictions, Split, StrArray, Unit
 from scanwise.records.columns import kinds_in
 from scanwise.run import Fit, Run, layout, read_json, sha256_of, write_json, write_text, writing
@@ -188,7 +191,9 @@ class Bundle:
         shown_names = [str(path) for path in paths] if names is None else names.tolist()
         scan_paths, rows, shown = self._expand(paths, shown_names)
         if self.recipe.model.is_ridge:
-            tokens = self.tokens_of_people(shown, subjects, groups, rows)
+            columns = {name: np.asarray(values)[rows] for name, values in (groups or {}).items()}
+            people = None if subjects is None else [subjects[row] for row in rows]
+            tokens = self.tokens_of_people(scan_paths, shown, people, columns)
         else:
             tokens = self._tokens(words, rows)
         logits, features, appearance = self._predict_readable(
@@ -223,28 +228,30 @@ class Bundle:
 
     def tokens_of_people(
         self,
-        shown: Sequence[str],
+        paths: Sequence[Path],
+        names: Sequence[str],
         subjects: Sequence[str] | None,
-        groups: dict[str, StrArray] | None,
-        rows: Sequence[int],
+        groups: Mapping[str, StrArray],
     ) -> IntArray | FloatArray | None:
-        """(N, 2 + K) of `person_tokens`; None where each scan is asked alone and nothing is known of its person."""
+        """(N, 2 + K) of `person_tokens`; None where each scan is asked alone and nothing is known of its person.
+
+        Args:
+            paths: of the scans, whose pixels are read where nothing else tells their order.
+            names: of the scans.
+            subjects: of the scans, or None.
+            groups: columns of the scans, such as the position and covariates.
+        """
         covariates = settled_covariates(self.recipe)
-        of_scans = {name: np.asarray(values)[list(rows)] for name, values in (groups or {}).items()}
-        if absent := [name for name in covariates if name not in of_scans]:
+        if absent := [name for name in covariates if name not in groups]:
             log.warning("No column says %s: the average of training people stands in.", " and ".join(absent))
-        names = np.array(shown, dtype=np.str_)
-        if subjects is not None:
-            people = np.array([subjects[row] for row in rows], dtype=np.str_)
-            return person_tokens(names, people, of_scans, covariates)
-        if not covariates:
-            return None
-        alone = np.array([f"{index} {name}" for index, name in enumerate(shown)], dtype=np.str_)
-        tokens = person_tokens(
-            names, alone, {name: of_scans[name] for name in covariates if name in of_scans}, covariates
-        )
-        tokens[:, :2] = 0, 1  # whose place among others is not known
-        return tokens
+        if subjects is None:
+            alone = np.array([f"{index}" for index in range(len(names))])
+            return person_tokens(alone, np.full(len(names), np.nan), groups, covariates) if covariates else None
+        people, positions = np.array(subjects, dtype=np.str_), scan_positions(np.array(names, dtype=np.str_), groups)
+        if self.recipe.model.ridge.slabs > 1:
+            read = partial(_small_pixels, paths, self.recipe.data)
+            positions = recovered_positions(people, positions, read)
+        return person_tokens(people, positions, groups, covariates)
 
     def _tokens(self, words: Sequence[str] | None, rows: Sequence[int]) -> IntArray | None:
         """(N, L) tokens of the scans in these rows; None for a network that reads no text."""
@@ -315,6 +322,16 @@ class Bundle:
 
         logits, features = predict_batches(self.network, batches(), device=device)
         return logits, features, np.concatenate(appearance) if appearance else np.empty((0, 0), np.float32)
+
+
+def _small_pixels(paths: Sequence[Path], settings: Data, rows: IntArray) -> FloatArray:
+    """(n, D) small copies of the scans in these rows; NaN for those that cannot be read."""
+    from scanwise.cohort.decoding.readers import DecodedScan, read_files
+
+    scans = list(read_files([paths[row] for row in rows.tolist()], settings))
+    copies = [small_pixels(scan.pixels[None])[0] if isinstance(scan, DecodedScan) else None for scan in scans]
+    width = next((len(copy) for copy in copies if copy is not None), 1)
+    return np.stack([np.full(width, np.nan) if copy is None else copy for copy in copies])
 
 
 def write_bundle(run: Run, fit: Fit, recipe: Recipe, cohort: Cohort) -> Path:

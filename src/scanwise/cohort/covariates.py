@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from scanwise.cohort.anatomical_order import places_in_order, scan_positions
+from scanwise.cohort.anatomical_order import places_in_order
 from scanwise.cohort.classes import SCALES, LabelReading
 from scanwise.errors import DataError, did_you_mean
 from scanwise.phrases import count_of
@@ -95,16 +95,16 @@ def mean_of_person(numbers: FloatArray, subjects: StrArray) -> FloatArray:
 
 
 def person_tokens(
-    paths: StrArray, subjects: StrArray, groups: Mapping[str, StrArray], covariates: Covariates
+    subjects: StrArray, positions: FloatArray, groups: Mapping[str, StrArray], covariates: Covariates
 ) -> IntArray | FloatArray:
     """(N, 2 + K) rank of each scan among those of its person, their number, and the person's covariates.
 
     The first two as in `places_in_order`.
     """
-    places = places_in_order(subjects, scan_positions(paths, groups))
+    places = places_in_order(subjects, positions)
     if not covariates:
         return places
-    numbers = mean_of_person(covariate_numbers(groups, covariates, len(paths)), subjects)
+    numbers = mean_of_person(covariate_numbers(groups, covariates, len(subjects)), subjects)
     return np.concatenate([places.astype(np.float64), numbers], axis=1)
 
 

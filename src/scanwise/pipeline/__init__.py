@@ -44,7 +44,7 @@ from scanwise.pipeline.stages.prediction import predict_sides
 from scanwise.pipeline.stages.report import write_provenance, write_results
 from scanwise.pipeline.stages.resume import kept_findings, record_changes, stored_splits
 from scanwise.pipeline.stages.selective import measure_selective_prediction
-from scanwise.pipeline.stages.subject_ridge import unknown_order_findings
+from scanwise.pipeline.stages.subject_ridge import order_findings, with_recovered_order
 from scanwise.pipeline.stages.training import train_fit, untrained_findings
 from scanwise.pipeline.stages.worker import finish_together, follow_fit, let_workers_begin
 from scanwise.recipe import Recipe, load_recipe
@@ -172,6 +172,7 @@ def prepare(
             progress=progress,
         )
         settled, rows, messages = splits.settle_small_classes(evidence.cohort, recipe.split)
+        settled = with_recovered_order(recipe, settled, intake.store.take(rows))
         evidence = replace(evidence.take(rows), cohort=settled)
         all_splits = splits.make_splits(settled, recipe.split, recipe.seed)
         if folder is not None:
@@ -187,7 +188,7 @@ def prepare(
             *splits.label_change_findings(settled),
             *_not_evaluable(all_splits),
             *untrained_findings(recipe),
-            *unknown_order_findings(recipe, settled),
+            *order_findings(recipe, intake.cohort.take(rows), settled),
         ]
     with timings.measure("audit"):
         audited = audit_before_fit(evidence, all_splits, findings, recipe.audit.checks, progress=progress)

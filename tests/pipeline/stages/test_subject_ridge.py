@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import scanwise
 from scanwise.errors import RecipeError
@@ -181,6 +182,33 @@ def test_people_without_a_known_order_are_counted(ridge: Ridge, tmp_path: Path) 
     (note,) = [finding for finding in read_json(run.findings) if finding["check"] == "model.order"]
     assert "2 of 60 subjects" in note["message"]
     assert not [finding for finding in read_json(ridge.run.findings) if finding["check"] == "model.order"]
+
+
+def test_an_order_that_nobody_tells_is_recovered_from_pixels_in_run_and_bundle_alike(tmp_path: Path) -> None:
+    """Lumps that shrink upwards, in seven cuts a person, under names in no order."""
+    random, rows = np.random.default_rng(2), []
+    down, across = np.mgrid[:32, :32] - 15.5
+    (tmp_path / "data").mkdir()
+    for person in range(40):
+        shift, gray = random.uniform(-2, 2, 2), 110 + 50 * (person % 2)
+        for place, cut in enumerate(random.permutation(7).tolist()):
+            inside = np.hypot(down - shift[0] - 0.5 * cut, across - shift[1]) < 14 - cut
+            name = f"p{person:02d}_{place}.png"
+            Image.fromarray((inside * (gray + 8 * cut)).astype(np.uint8)).save(tmp_path / "data" / name)
+            rows.append({"path": name, "label": "ab"[person % 2], "subject": f"p{person:02d}"})
+    data = write_csv(tmp_path / "data" / "scans.csv", rows)
+    run = fit(
+        tmp_path, data, "classes", "--set", "classes=[a, b]", "--set", "audit.checks=[]", "--set", "explain.scans=0"
+    )
+    (note,) = [finding for finding in read_json(run.findings) if finding["check"] == "model.order"]
+    assert "was recovered for 40 of 40 subjects" in note["message"]
+    test = Logits.load(run.fits()[0].logits("test"))
+    answer = scanwise.load(run.path).predict(
+        [data.parent / path for path in test.scans.tolist()], test.subjects.tolist()
+    )
+    of_run = read_csv(run.tables / "predictions_subject.csv")
+    assert answer.subjects is not None
+    assert answer.subjects.probs[:, 1] == pytest.approx([float(row["p_b"]) for row in of_run], abs=2e-3)
 
 
 def test_the_report_does_not_speak_of_epochs(ridge: Ridge) -> None:

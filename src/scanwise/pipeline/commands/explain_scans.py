@@ -118,7 +118,11 @@ def explain_files(
     notes, files = _words(loaded, explained, stems, out, used)
     maps: tuple[Heatmap, ...] = ()
     if explained.scans is not None:
-        tokens = loaded.tokens_of_people(names, people, groups, range(len(names))) if recipe.model.is_ridge else None
+        tokens = (
+            loaded.tokens_of_people([listing.root / name for name in names], names, people, groups)
+            if recipe.model.is_ridge
+            else None
+        )
         maps = _maps(loaded, pixels, explained, wanted, options, tokens)
         for index, (heatmap, stem) in enumerate(zip(maps, stems, strict=True)):
             files.append(_draw(heatmap, explained, index, notes[index], out / stem))

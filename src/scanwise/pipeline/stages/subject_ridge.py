@@ -6,15 +6,17 @@ tuning stays honest, because its logits come from the member that has not seen t
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scanwise.baselines.summaries import small_pixels
 from scanwise.cohort import LABEL
-from scanwise.cohort.anatomical_order import scan_positions
+from scanwise.cohort.anatomical_order import POSITION, recovered_positions, scan_positions
 from scanwise.cohort.classes import stage_codes
 from scanwise.cohort.covariates import person_tokens, settled_covariates
-from scanwise.cohort.store import cache_folder
+from scanwise.cohort.store import Store, cache_folder
 from scanwise.errors import RecipeError
 from scanwise.pipeline.context import Context
 from scanwise.pooling import common_label
@@ -33,20 +35,46 @@ BLOCK = 256
 """Scans whose features are read at a time."""
 
 
-def unknown_order_findings(recipe: Recipe, cohort: Cohort) -> list[Finding]:
-    """A note on the people whose scans have no known order, for a network that reads it."""
+def with_recovered_order(recipe: Recipe, cohort: Cohort, store: Store) -> Cohort:
+    """The cohort with a position for people whose order the pixels alone tell, for a network that reads it."""
+    if not recipe.model.is_ridge or recipe.model.ridge.slabs == 1:
+        return cohort
+    positions = scan_positions(cohort.path, cohort.groups)
+    recovered = recovered_positions(cohort.subject, positions, lambda rows: small_pixels(store.read(rows)))
+    new = np.isnan(positions) & ~np.isnan(recovered)
+    if not new.any():
+        return cohort
+    column = cohort.groups.get(POSITION, np.full(len(cohort), ""))
+    written = np.where(new, [f"{value:g}" for value in recovered.tolist()], column)
+    return replace(cohort, groups={**cohort.groups, POSITION: written})
+
+
+def order_findings(recipe: Recipe, before: Cohort, cohort: Cohort) -> list[Finding]:
+    """Notes on the people whose scans had no known order, for a network that reads it.
+
+    Args:
+        recipe: with the network.
+        before: the cohort as it was read.
+        cohort: the same people after `with_recovered_order`.
+    """
     if not recipe.model.is_ridge or recipe.model.ridge.slabs == 1:
         return []
-    in_order = ~np.isnan(scan_positions(cohort.path, cohort.groups))
-    people, codes = np.unique(cohort.subject, return_inverse=True)
-    without = len(np.unique(codes[~in_order]))
-    if not without:
-        return []
-    message = (
-        f"The anatomical order of the scans is not known for {without:,} of {len(people):,} subjects: all their scans are "
-        "averaged alike. A column position in the manifest tells it."
-    )
-    return [Finding("model.order", "note", message)]
+    counts = []
+    for scans in (before, cohort):
+        unknown = np.isnan(scan_positions(scans.path, scans.groups))
+        counts.append(len(np.unique(scans.subject[unknown])))
+    people, messages = len(np.unique(cohort.subject)), []
+    if counts[0] > counts[1]:
+        messages.append(
+            f"The anatomical order of the scans was recovered for {counts[0] - counts[1]:,} of {people:,} subjects: neighbouring "
+            "slices look alike, and the end with less background comes first. A column position tells it for certain."
+        )
+    if counts[1]:
+        messages.append(
+            f"The anatomical order of the scans is not known for {counts[1]:,} of {people:,} subjects: all their scans are "
+            "averaged alike. A column position in the manifest tells it."
+        )
+    return [Finding("model.order", "note", message) for message in messages]
 
 
 def train_ridge(context: Context, fit_dir: Fit, split: Split) -> None:
@@ -62,7 +90,8 @@ def train_ridge(context: Context, fit_dir: Fit, split: Split) -> None:
     body: Any = network.body
     rows = _learning_rows(split)
     _, labels, folds, codes = _people(context, rows)
-    tokens = person_tokens(cohort.path, cohort.subject, cohort.groups, settled_covariates(recipe))
+    positions = scan_positions(cohort.path, cohort.groups)
+    tokens = person_tokens(cohort.subject, positions, cohort.groups, settled_covariates(recipe))
     blocks = _vectors(kept_features(context, network), rows, codes, tokens, body)
     scale: FloatArray = np.empty((2, 0))
     if body.head.covariates:

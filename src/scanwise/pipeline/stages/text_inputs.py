@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from scanwise.cohort.anatomical_order import scan_positions
 from scanwise.cohort.covariates import person_tokens, settled_covariates
 from scanwise.cohort.store import Store
 from scanwise.errors import DataError
@@ -53,7 +54,8 @@ def cohort_tokens(context: Context, vocabulary: Vocabulary | None) -> Any:
     """(N, L) tokens of all scans of the cohort: words, or what `person_tokens` says of each scan's person; None for no tokens."""
     if context.recipe.model.is_ridge:
         cohort = context.cohort
-        return person_tokens(cohort.path, cohort.subject, cohort.groups, settled_covariates(context.recipe))
+        positions = scan_positions(cohort.path, cohort.groups)
+        return person_tokens(cohort.subject, positions, cohort.groups, settled_covariates(context.recipe))
     return None if vocabulary is None else vocabulary(cohort_titles(context.cohort, context.recipe))
 
 
