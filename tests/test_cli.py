@@ -426,7 +426,14 @@ def test_schema_is_a_schema(scanwise: Command) -> None:
             "x.bin: Read-only file system. Choose a place that",
         ),
         (OSError(errno.ENOENT, "No such file", "x.bin"), 2, "x.bin: No such file. Check the path"),
+        (OSError(errno.EFBIG, "File too large", "x.bin"), 2, "x.bin: File too large. Raise the limit of the size"),
+        (
+            OSError(errno.ENOTCONN, "Transport endpoint is not connected"),
+            2,
+            "not connected. The disk or its connection",
+        ),
         (MemoryError(), 2, "Out of memory. Close other programs"),
+        (RuntimeError("can't start new thread"), 2, "no more threads. Raise the limit"),
     ],
 )
 def test_foreseen_errors_are_messages(

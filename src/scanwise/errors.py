@@ -88,6 +88,7 @@ def lookup(table: Mapping[str, T], name: str, what: str) -> T:
 
 _ROOM = "Free some space, or choose another disk."
 _PERMISSION = "Choose a place that you may read and write, or change its permissions."
+_FAILING = "The disk or its connection may be failing: choose another."
 OS_ADVICE = {
     errno.ENOSPC: _ROOM,
     errno.EDQUOT: _ROOM,
@@ -102,8 +103,10 @@ OS_ADVICE = {
     errno.ELOOP: "Its links lead in a circle: check the path.",
     errno.EMFILE: "Raise the limit of open files (ulimit -n), or lower the number of processes.",
     errno.ENOMEM: "Close other programs, or use a machine with more memory.",
-    errno.EIO: "The disk or its connection may be failing: choose another.",
-    errno.ESTALE: "The disk or its connection may be failing: choose another.",
+    errno.EFBIG: "Raise the limit of the size of files (ulimit -f), or choose another disk.",
+    errno.EBUSY: "Another program holds it: close that, or choose another place.",
+    errno.EAGAIN: "Raise the limit of processes (ulimit -u), or end some.",
+    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.ENOTCONN, errno.ETIMEDOUT), _FAILING),
 }
 """Advice about errors of the operating system, by their number."""
 

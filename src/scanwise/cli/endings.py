@@ -86,6 +86,8 @@ def end(error: BaseException) -> NoReturn:
                 "or train.batch, and on a GPU --device cpu may have more.",
                 2,
             )
+        case RuntimeError() if "can't start new thread" in str(error):
+            _fail("The system gives no more threads. Raise the limit of processes (ulimit -u), or lower --threads.", 2)
         case OSError() if reason := describe_os_error(error):
             where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
             _fail(f"{where}{reason} What was written before is whole.", 2)
