@@ -317,11 +317,15 @@ def _wanted(present: Sequence[str], recipe: Recipe, reading: LabelReading) -> tu
     return wanted, order == [stage for stage in stages if stage in used]
 
 
+def _lists_words(label: str) -> bool:
+    """Whether a label is two words or more between bars or semicolons."""
+    parts = [part for part in re.split(r"[|;]", label) if part.strip()]
+    return len(parts) > 1 and all(re.fullmatch(r"[\w ().+/-]+", part) for part in parts)
+
+
 def _refuse_other_tasks(labels: Sequence[str]) -> None:
     """Refuse labels of what no network here does: several classes at once, or an amount."""
-    several = next(
-        (label for label in labels if len([part for part in re.split(r"[|;]", label) if part.strip()]) > 1), ""
-    )
+    several = next((label for label in labels if _lists_words(label)), "")
     if several:
         raise DataError(
             f"The label {several!r} names several classes at once, and {ONE_CLASS} Keep one label a scan, or name such labels as "
