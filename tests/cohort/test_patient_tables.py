@@ -69,6 +69,18 @@ def test_a_folder_of_dicom_and_a_table_are_a_cohort(export: Export) -> None:
     assert "8 of 8 ids have scans" in said(intake)
 
 
+@pytest.mark.parametrize("tags", [{}, {"IssuerOfPatientID": "HOSPITAL"}])
+def test_a_person_has_the_same_hash_with_a_table_and_without(tmp_path: Path, tags: dict[str, str]) -> None:
+    """Or nobody would see that two runs share people."""
+    rows = write_export(tmp_path / "DICOM", 4, series=[("T1", 2)], **tags)
+    joined = read(tmp_path / "DICOM", patients=write_patients(tmp_path / "p.csv", rows), label="diagnosis").cohort
+    files = sorted(file.relative_to(tmp_path).as_posix() for file in (tmp_path / "DICOM").rglob("IM*"))
+    lines = [f"{file},{'xy'[int(file.split('EXAM')[1][:3]) % 2]}" for file in files]
+    (tmp_path / "scans.csv").write_text("\n".join(["path,label", *lines]))
+    assert set(joined.subject.tolist()) == set(read(tmp_path / "scans.csv").cohort.subject.tolist())
+    assert len(set(joined.subject.tolist())) == 4
+
+
 def test_nothing_that_names_a_patient_gets_into_the_cohort(export: Export) -> None:
     data, rows, table = export
     for number, row in enumerate(rows):

@@ -53,13 +53,17 @@ class HeaderIdentity:
     spelling: StrArray
     study: StrArray
 
-    def subjects(self) -> StrArray:
-        """(N,) the subjects; a PatientID without its issuer is that of its issuer, where it has one alone."""
+    def issued(self) -> dict[str, str]:
+        """The subject of each PatientID that has one issuer alone, by the hash of the PatientID."""
         issued: dict[str, set[str]] = defaultdict(set)
         for patient, subject in zip(self.patient.tolist(), self.subject.tolist(), strict=True):
             if subject != patient:
                 issued[patient].add(subject)
-        only = {patient: next(iter(subjects)) for patient, subjects in issued.items() if len(subjects) == 1}
+        return {patient: next(iter(subjects)) for patient, subjects in issued.items() if len(subjects) == 1}
+
+    def subjects(self) -> StrArray:
+        """(N,) the subjects; a PatientID without its issuer is that of its issuer, where it has one alone."""
+        only = self.issued()
         return np.array([only.get(subject, subject) for subject in self.subject.tolist()], dtype=np.str_)
 
     def remarks(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import NoReturn, Self
 import numpy as np
 
 from scanwise.cohort import table_files
+from scanwise.cohort.header_subjects import HeaderIdentity
 from scanwise.cohort.id_locations import IdMatch, id_locations, match_ids
 from scanwise.cohort.layouts import manifests
 from scanwise.cohort.listing import Listing, first, texts
@@ -232,8 +233,19 @@ def _with_subjects(
         of = {name: name for name in patients.rows}
         if match.location.kind == "header":
             of = {name: conceal(spelling) for name, spelling in match.spellings().items()}
+            issued = _identity(listing).issued()  # so that a run without the table knows them by the same hashes
+            of = {name: issued.get(hidden, hidden) for name, hidden in of.items()}
         source = f"{patients.id_column} of {patients.file.name}, by {match.location.name}"
     return replace(listing, subject=texts(of[name] for name in names), subject_source=source)
+
+
+def _identity(listing: Listing) -> HeaderIdentity:
+    """The persons of files by their headers."""
+    columns = [{} if isinstance(contents, str) else contents.columns for contents in listing.opened or ()]
+    subject, patient, spelling, study = (
+        texts(of.get(name, ("",))[0] for of in columns) for name in ("subject", "patient", "spelling", "study")
+    )
+    return HeaderIdentity(subject, patient, spelling, study)
 
 
 def _remarks(patients: PatientTable, matches: Sequence[IdMatch], best: IdMatch) -> list[str]:
