@@ -165,9 +165,10 @@ class HistoryCallback(Callback):
         spent = sum(past["seconds"] + past["validation_seconds"] for past in near) / len(near) + self.spent_on_disk[-1]
         left = spent * (epochs - row["epoch"])
         best = abs(self.best)
+        monitored = "" if self.monitor == "loss" else f"{name} {row[f'validation_{self.monitor}']:.3f}  "
         return (
             f"epoch {row['epoch']:>3.0f}/{epochs}  loss {row['train_loss']:.3f}  validation {row['validation_loss']:.3f}  "
-            f"{name} {row[f'validation_{self.monitor}']:.3f}  (best {best:.3f} @ {self.best_epoch})  "
+            f"{monitored}(best {best:.3f} @ {self.best_epoch})  "
             f"{row['images_per_second']:.0f}/s  {spell_time(left)} left"
         )
 
