@@ -160,9 +160,25 @@ def test_all_pairs_are_listed_with_sides_and_what_was_done(originals) -> None:
     known = evidence(pixels, [0] * 45 + [1], ["test"] * 45 + ["train"])
     known = replace(known, copies=find_copies(np.stack(pixels), known.split.side))
     same = np.array([f"{row}" for row in range(46)])
-    same[7] = same[8]
-    (exact, changed_one) = copies.list_copies(replace(known, cohort=replace(known.cohort, pixels=same)))
-    assert dict(zip(copies.COLUMNS, exact, strict=True))["change"] == "same pixels"
+    same[[7, 8, 9]] = "7"
+    known = replace(
+        known,
+        copies=replace(
+            known.copies,
+            **{
+                name: np.concatenate([getattr(known.copies, name), values])
+                for name, values in (
+                    ("rows", [[7, 9]]),
+                    ("similarity", [1.0]),
+                    ("likeness", [1.0]),
+                    ("displacement", [0.0]),
+                    ("transform", np.eye(2, 3)[None]),
+                )
+            },
+        ),
+    )
+    *exact, changed_one = copies.list_copies(replace(known, cohort=replace(known.cohort, pixels=same)))
+    assert [dict(zip(copies.COLUMNS, row, strict=True))["change"] for row in exact] == ["same pixels"] * 2
     row = dict(zip(copies.COLUMNS, changed_one, strict=True))
     assert (row["scan"], row["scan_side"], row["origin"], row["origin_side"]) == ("012.png", "test", "045.png", "train")
     assert (row["scan_class"], row["origin_class"]) == ("a", "b")

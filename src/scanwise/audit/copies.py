@@ -13,7 +13,7 @@ from scanwise.audit.evidence import (
 )
 from scanwise.phrases import count_of
 from scanwise.pooling import rows_alike
-from scanwise.records import BoolArray, Severity, StrArray
+from scanwise.records import BoolArray, Cohort, IntArray, Severity, StrArray
 from scanwise.registration import DETAIL
 
 COLUMNS = ("scan", "origin", "scan_side", "origin_side", "scan_class", "origin_class", "likeness", "change")
@@ -36,8 +36,7 @@ def examine(evidence: Evidence) -> list[AuditFinding]:
     copies = searched.take(np.argsort(-searched.similarity, kind="stable"))
     left, right = copies.rows.T
     correlation = np.einsum("pd,pd->p", evidence.vectors[left], evidence.vectors[right])
-    exact = (cohort.pixels[left] == cohort.pixels[right]) & (cohort.pixels[left] != "")
-    copies = copies.take(~(exact | (correlation >= SAME_SCAN)))
+    copies = copies.take(~(_same_pixels(cohort, copies.rows) | (correlation >= SAME_SCAN)))
     left, right = copies.rows.T
     none = np.zeros(len(copies), dtype=np.bool_)
     across = (side[left] != side[right]) & (side[left] != "") & (side[right] != "")
@@ -83,8 +82,7 @@ def list_copies(evidence: Evidence) -> list[tuple[str, ...]]:
     side = _sides_of(evidence)
     pairs = evidence.copies or CopyPairs.none()
     equal = rows_alike(cohort.pixels)
-    code = np.sort(pairs.rows, axis=1) @ np.array([len(cohort), 1])
-    others = pairs.take(~np.isin(code, np.sort(equal, axis=1) @ np.array([len(cohort), 1])))
+    others = pairs.take(~_same_pixels(cohort, pairs.rows))
     listed = [(1.0, "same pixels", a, b) for a, b in equal.tolist()]
     for pair in np.argsort(-others.similarity, kind="stable").tolist():
         first, second = others.rows[pair].tolist()
@@ -98,6 +96,12 @@ def list_copies(evidence: Evidence) -> list[tuple[str, ...]]:
         classes = (cohort.classes[cohort.labels[row]] for row in ends)
         rows.append((*names, *classes, f"{likeness:.3f}", change))
     return rows
+
+
+def _same_pixels(cohort: Cohort, rows: IntArray) -> BoolArray:
+    """(P,) whether pairs of scans have the same pixels; `rows_alike` names only as many pairs as join a group."""
+    left, right = cohort.pixels[rows.T]
+    return np.asarray((left == right) & (left != ""))
 
 
 def _sides_of(evidence: Evidence) -> StrArray:
