@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 @click.option(
     "--out", default="audit", type=click.Path(path_type=Path), show_default=True, help="Folder for page and findings."
 )
-@click.option("--fix", type=click.Path(path_type=Path), help="Write a manifest without copies, with a safe split.")
+@click.option(
+    "--fix", type=click.Path(path_type=Path), help="Write a manifest without exact copies, with a safe split."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
 @reading
