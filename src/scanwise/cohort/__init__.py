@@ -7,6 +7,7 @@ import numpy as np
 
 from scanwise.cohort import classes, gathering, layouts, pseudonymised_paths, remote, slice_expansion, store
 from scanwise.cohort.decoding.slice_names import file_of_scan, split_slice
+from scanwise.cohort.empty_ends import empty_end_findings
 from scanwise.cohort.listing import Listing, first, texts
 from scanwise.cohort.store import Store
 from scanwise.cohort.veil import OPEN, Veil
@@ -151,6 +152,7 @@ def _findings(
     if quarantine:
         message = f"{len(quarantine)} files are not used ({_reasons(dict(quarantine))}); see quarantine.csv."
         findings.append(Finding("cohort.quarantine", "warning", message, tuple(path for path, _ in quarantine[:50])))
+    findings += empty_end_findings(cohort)
     if mapping.merged:
         spellings = [f"{' and '.join(map(repr, labels))} as {name!r}" for name, labels in mapping.merged.items()]
         message = (
