@@ -127,6 +127,17 @@ def test_unequal_classes_are_no_leak() -> None:
     assert picture.values["given split"].mean() > 0.7
 
 
+@pytest.mark.parametrize("split", ["subject", ""])
+def test_a_figure_without_an_interval_says_none(split: str) -> None:
+    """Every scan is called right under every split: of no difference there is no interval."""
+    evidence = evidence_of(split=split)
+    random = np.random.default_rng(0)
+    of_class = random.integers(20, 230, (2, *evidence.pixels.shape[1:]))
+    pixels = (of_class[evidence.cohort.labels] + random.integers(-9, 9, evidence.pixels.shape)).astype(np.uint8)
+    points = only(leakage.examine(replace(evidence, pixels=pixels)), "leakage.points").finding
+    assert "accuracy by 0.0 points. " in points.message
+
+
 def test_people_with_two_names_are_suspected() -> None:
     """No known subject is on two sides, but every test person also learns, under another name."""
     evidence = evidence_of(people=100)

@@ -303,7 +303,9 @@ def clean_accuracies(evidence: Evidence, people: IntArray, others: NearestOtherS
 
 
 def _in_points(gap: SubjectEstimate) -> str:
-    return f"{100 * gap.value:.1f} points ({100 * gap.low:.1f} to {100 * gap.high:.1f})"
+    """A difference in points, with its interval where there is one: of no difference in any scan there is none."""
+    interval = "" if np.isnan(gap.low) else f" ({100 * gap.low:.1f} to {100 * gap.high:.1f})"
+    return f"{100 * gap.value:.1f} points{interval}"
 
 
 def _accuracy_chart(accuracies: dict[str, SubjectEstimate], majority: float) -> IntervalChart:

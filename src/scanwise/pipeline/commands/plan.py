@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from scanwise import evaluation
 from scanwise.cohort import splits
+from scanwise.phrases import count_of
 from scanwise.pipeline.context import Context
 from scanwise.pipeline.preflight import build_checked_network, preflight
 from scanwise.recipe import Recipe, Train, TrainingStage
@@ -63,7 +64,7 @@ def plan_fit(context: Context) -> FitPlan:
     aside = f"{features / 1e6:.0f} MB more while it trains (features of the frozen backbone), " if features else ""
     lines = (
         f"weights at the start: {context.veil(describe_weights(recipe.model))}",
-        f"time: at most {spell_time(seconds)} on {context.device} for {len(context.splits)} fits of {recipe.train.epochs} epochs "
+        f"time: at most {spell_time(seconds)} on {context.device} for {count_of(len(context.splits), 'fit')} of {count_of(recipe.train.epochs, 'epoch')} "
         f"({1 / speed.train:.0f} scans/s in training, measured now)",
         f"disk: {len(context.splits) * kept * size / 1e6:.0f} MB in the run folder, {aside}"
         f"{context.store.array.nbytes / 1e6:.0f} MB of decoded scans in the cache",
