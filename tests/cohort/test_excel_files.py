@@ -71,3 +71,22 @@ def test_what_unpacks_to_too_much_is_not_read(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(excel_files, "MAX_TAGS", 10)
     with pytest.raises(DataError, match="too large"):
         table_files.read_user_table(file)
+
+
+def test_another_sheet_with_the_same_columns_is_said(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.active.title = "site A"
+    for name in ("site B", "notes"):
+        book.create_sheet(name)
+    for row in ROWS:
+        book["site A"].append(row)
+        book["site B"].append(row)
+    book["notes"].append(["path", "of the export"])
+    book.save(tmp_path / "t.xlsx")
+    table = table_files.read_user_table(tmp_path / "t.xlsx")
+    assert len(table.columns) == 2
+    (remark,) = table.remarks
+    assert remark.startswith("t.xlsx: only the sheet 'site A' was read; 'site B' has the same columns.")
+    del book["site B"]
+    book.save(tmp_path / "t.xlsx")
+    assert not table_files.read_user_table(tmp_path / "t.xlsx").remarks

@@ -32,7 +32,7 @@ Cells = dict[int, dict[int, Any]]
 
 
 def read_excel(file: Path, wanted: Sequence[str]) -> RawTable:
-    """The first sheet that has a wanted column, or else the first; cells merged downwards are filled.
+    """The first sheet that has a wanted column, or else the first; others like it are said, cells merged downwards are filled.
 
     Raises:
         DataError: if it is too large, or it is not clear which column a value belongs to.
@@ -44,7 +44,7 @@ def read_excel(file: Path, wanted: Sequence[str]) -> RawTable:
         warnings.simplefilter("ignore")  # of parts that hold no values, such as drawings
         with closing(openpyxl.load_workbook(file, data_only=True, read_only=True)) as book:
             sheet, cells = _choose(book, wanted, file)
-            remarks = _fill_merged(cells, sheet, file)
+            remarks = (*_fill_merged(cells, sheet, file), *_remark_on_others(book, sheet, cells, file))
     header, *lines = sorted({1, *cells})
     return RawTable(_row(cells.get(header, {})), [_row(cells[line]) for line in lines], lines, remarks)
 
@@ -60,6 +60,24 @@ def _choose(book: Any, wanted: Sequence[str], file: Path) -> tuple[Any, Cells]:
     if chosen is None:
         raise DataError(f"{file} has no sheet with cells.")
     return chosen
+
+
+def _remark_on_others(book: Any, chosen: Any, cells: Cells, file: Path) -> tuple[str, ...]:
+    """A remark where other sheets begin as the chosen one does, such as a sheet a site or a side."""
+    header = [*cells.get(1, {}).values()]
+    others = [
+        sheet.title
+        for sheet in book.worksheets
+        if sheet is not chosen
+        and len(header) > 1
+        and [cell.value for row in sheet.iter_rows(max_row=1) for cell in row if cell.value is not None] == header
+    ]
+    if not others:
+        return ()
+    return (
+        f"{file.name}: only the sheet {chosen.title!r} was read; {first([repr(name) for name in others])} "
+        f"{'has' if len(others) == 1 else 'have'} the same columns. Put all rows into one sheet if they belong to the data.",
+    )
 
 
 def _refuse_large(file: Path) -> None:
