@@ -1,5 +1,7 @@
 """One person is one subject, however the headers of a hospital were filled in."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +144,9 @@ def test_people_that_the_pixels_show_are_not_parted_where_headers_do_not_know_th
     result = audit_stage.audit_scans(data)
     assert result.evidence.recovered is not None
     assert result.evidence.recovered.is_certain
+    unsure = replace(result.evidence, recovered=replace(result.evidence.recovered, confidence=0.97), copies=None)
+    words = audit_stage.write_fixed_manifest(replace(result, evidence=unsure), tmp_path / "unsure.csv")
+    assert re.search(r"not joined: \d+ subjects by the images \(confidence 0.97, .* stand on several sides", words)
     said = scanwise("audit", data, "--out", tmp_path / "out", "--fix", tmp_path / "safe.csv")
     assert said.code == 1
     assert "42 people by the images have several of the given names each" in " ".join(said.out.split())

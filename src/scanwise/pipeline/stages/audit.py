@@ -261,11 +261,27 @@ def write_fixed_manifest(result: AuditResult, file: Path) -> str:
     if cohort.subjects_known:
         mended = replace(mended, given=splits.make_splits(mended, LOOK.split, result.evidence.seed)[0].side)
         messages.append(f"{count_of(len(np.unique(mended.subject)), 'subject')}, split by subject")
+        messages += _parted(result.evidence, mended, kept)
     else:
         messages.append("no split, because the subjects are unknown")
     with run.writing(file) as temporary:
         manifests.write_manifest(as_listing(mended), temporary, file)
     return "; ".join([count_of(len(mended), "scan"), *messages])
+
+
+def _parted(evidence: Evidence, mended: Cohort, kept: IntArray) -> list[str]:
+    """A warning of people whom the images show, too unsure to be joined, and whom the split of the subjects parts."""
+    recovered = evidence.recovered
+    if recovered is None or not recovered.is_confident or recovered.is_certain:
+        return []
+    people = recovered.subject[kept]
+    parted = len(np.unique(people[subjects.torn_people(mended.subject, people, mended.given)]))
+    if not parted:
+        return []
+    return [
+        f"not joined: {count_of(parted, 'subject')} by the images (confidence {recovered.confidence:.2f}, too unsure beside given "
+        "ones) stand on several sides; look at them first"
+    ]
 
 
 def as_listing(cohort: Cohort) -> Listing:
