@@ -270,7 +270,7 @@ def write_fixed_manifest(result: AuditResult, file: Path) -> str:
 
 
 def _parted(evidence: Evidence, mended: Cohort, kept: IntArray) -> list[str]:
-    """A warning of people whom the images show, too unsure to be joined, and whom the split of the subjects parts."""
+    """People by the images, too unsure to be joined, that the split by given subjects parts; a warning, or nothing."""
     recovered = evidence.recovered
     if recovered is None or not recovered.is_confident or recovered.is_certain:
         return []
