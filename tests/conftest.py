@@ -160,10 +160,10 @@ def whole(hospital: Path, tiny_recipe: Path, build_once: Callable[[str, Callable
     """One run from scans to report, honest and published; leave it as it is."""
 
     def fit(folder: Path) -> None:
+        settings = [word for setting in SETTINGS for word in ("--set", setting)]
         with stand_in_figures.drawn():
             said = run_command(
-                "fit", tiny_recipe, "--data", hospital, "--out", folder / "run", "--set", SETTINGS[0], "--device", "cpu",
-                "--threads", 1,
+                "fit", tiny_recipe, "--data", hospital, "--out", folder / "run", *settings, "--device", "cpu", "--threads", 1,
             )  # fmt: skip
         assert said.code == 0, said.err
         (folder / "said.json").write_text(json.dumps([said.code, said.out, said.err]), encoding="utf-8")

@@ -29,6 +29,7 @@ train: {epochs: 2, batch: 32, optimizer: {lr: 3e-3}}
 evaluation: {draws: 100}
 rivals: {names: [majority, nearest_neighbour]}
 explain: {scans: 0}
+audit: {checks: [duplicates, subjects, leakage, shortcuts, quality, evaluability]}  # all but copies: half of the time
 """
 
 
@@ -42,7 +43,10 @@ ODD = {  # names that scans may have
     "verymilddemented": "verymilddemented/Übergröße 脑.png",
     "milddemented": 'milddemented/two\nlines, "quoted".png',
 }
-SETTINGS = ("split.protocols=[honest, published]",)
+SETTINGS = (
+    "split.protocols=[honest, published]",
+    "audit.checks=[duplicates, copies, subjects, leakage, shortcuts, quality, evaluability]",
+)
 
 
 def read_csv(file: Path) -> list[dict[str, str]]:

@@ -49,7 +49,7 @@ class AuditResult:
             return f"These scans leak: {counted(leaks, 'finding')}"
         if self.evidence.subject is None:
             return "No leak was seen, but the subjects are unknown"
-        return "Nothing leaks"
+        return "No leak was found"
 
     def facts(self) -> list[tuple[str, str]]:
         """(what, value) rows about the data."""
