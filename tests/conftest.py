@@ -18,6 +18,7 @@ from tiny import (
     ODD,
     RECIPE,
     SETTINGS,
+    WITHOUT_COPIES,
     Again,
     Command,
     Fill,
@@ -83,7 +84,7 @@ def fill() -> Fill:
 def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe file that goes from scans to report in about two seconds."""
     file = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
-    file.write_text(RECIPE, encoding="utf-8")
+    file.write_text(RECIPE + WITHOUT_COPIES, encoding="utf-8")
     return file
 
 
