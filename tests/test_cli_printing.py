@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import scanwise as package
 from scanwise.cli import cli, printing
+from scanwise.records.names import compose
 from tiny import RECIPE, Command, picture, read_csv
 
 STEERING = {chr(code) for code in (*range(32), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"} | set(
@@ -144,7 +145,7 @@ def test_no_command_lets_a_name_steer(steered: Path, monkeypatch: pytest.MonkeyP
         assert said.code in (0, 1, 2, 3), said.err
         assert not steering(said.out + said.err), command
     labels = set(pd.read_parquet(steered / "again.parquet")["label"])
-    assert labels == {f"c{kind}{STEERED}".replace("\r", " ") for kind in range(2)}
+    assert labels == {compose(f"c{kind}{STEERED}").replace("\r", " ") for kind in range(2)}
 
 
 def commands_of(group: click.Group, *before: str) -> Iterator[tuple[str, ...]]:
