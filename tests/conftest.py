@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -105,17 +105,21 @@ def build_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Calla
     return build
 
 
+def drawn_if_marked(request: pytest.FixtureRequest) -> AbstractContextManager[None]:
+    return stand_in_figures.drawn() if request.node.get_closest_marker("figures") else nullcontext()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def figures_of_a_module(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Real figures for a module that is marked so."""
-    with stand_in_figures.drawn() if request.node.get_closest_marker("figures") else nullcontext():
+    """Real figures for the fixtures of a module that is marked so."""
+    with drawn_if_marked(request):
         yield
 
 
 @pytest.fixture(autouse=True)
 def figures(request: pytest.FixtureRequest) -> Iterator[None]:
     """Real figures for a test that is marked so."""
-    with stand_in_figures.drawn() if request.node.get_closest_marker("figures") else nullcontext():
+    with drawn_if_marked(request):
         yield
 
 

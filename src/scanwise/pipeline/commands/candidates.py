@@ -43,12 +43,13 @@ def average_candidates(candidates: Sequence[Candidate]) -> ModelPredictions:
     Args:
         candidates: fits of one split; the recipe of the first says score and alpha.
     """
-    tested, calibrated = [], []
+    recipes, tested, calibrated = [], [], []
     for run, fit in candidates:
         recipe, cohort = load_recipe(run.recipe), Cohort.load(run.cohort)
+        recipes.append(recipe)
         tested.append(_read_side(fit, recipe, cohort, "test"))
         calibrated.append(_read_side(fit, recipe, cohort, "calibration"))
-    recipe = load_recipe(candidates[0][0].recipe)
+    recipe = recipes[0]
     ratings = bundle.cdr_by_class(recipe, tested[0].predictions[0].classes)
     units = []
     for index, unit in enumerate(UNITS):

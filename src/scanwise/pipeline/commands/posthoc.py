@@ -201,7 +201,7 @@ def make_prediction_sets(
         fitted,
         coverage_lines(sets, labels, rows.subjects, fitted, classes=rows.classes, groups=ready["test"].cells(by)),
         size_lines(sets, labels, rows.subjects),
-        describe_promise(fitted, by, rows.classes),
+        state_guarantee(fitted, by, rows.classes),
         _compare(ready["calibration"], ready["test"]),
         (*subject_notes(files), *probability_notes(raw), *_notes(files, fitted, by, options)),
     )
@@ -307,7 +307,7 @@ def _digests(subjects: StrArray) -> dict[str, str]:
     return {hashlib.sha256(f"subject:{name}".encode()).hexdigest()[:16]: name for name in np.unique(subjects).tolist()}
 
 
-def describe_promise(fitted: Fitted, by: str, classes: Sequence[str]) -> str:
+def state_guarantee(fitted: Fitted, by: str, classes: Sequence[str]) -> str:
     """The guarantee in words: what holds for which cell, and where none does."""
     if isinstance(fitted, ConformalSets):
         share = f"{100 * (1 - fitted.alpha):g} %"
