@@ -116,8 +116,8 @@ def by_scanwise(folder: Path) -> Told:
     import numpy as np
 
     from scanwise import cohort, registration
-    from scanwise.audit import copy_search, duplicates
-    from scanwise.audit.evidence import Evidence
+    from scanwise.auditing import copy_search, duplicates
+    from scanwise.auditing.evidence import Evidence
     from scanwise.pipeline.stages.audit import LOOK
 
     intake = cohort.read_cohort(str(folder), LOOK, bare=True)

@@ -11,8 +11,8 @@ import argparse
 
 import numpy as np
 
-from scanwise.audit import leakage
-from scanwise.audit.evidence import Evidence
+from scanwise.auditing import leakage
+from scanwise.auditing.evidence import Evidence
 from scanwise.records import Cohort, Split
 from scanwise.registration import descriptors
 

@@ -25,7 +25,7 @@ from PIL import Image, ImageFilter, ImageOps
 from scipy import ndimage
 
 from scanwise import registration
-from scanwise.audit.copy_search import find_copies
+from scanwise.auditing.copy_search import find_copies
 from scanwise.cohort.decoding import readers
 
 Picture = Image.Image

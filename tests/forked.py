@@ -19,7 +19,7 @@ import stand_in_figures
 
 WARM = (
     "scanwise.cli", "scanwise.pipeline.commands", "scanwise.training.trainer", "scanwise.reporting.report", "scanwise.bundle",
-    "scanwise.audit.copies", "scanwise.cohort.decoding.readers", "timm", "lightning",
+    "scanwise.auditing.copies", "scanwise.cohort.decoding.readers", "timm", "lightning",
 )  # fmt: skip
 
 _parent: "subprocess.Popen[str] | None" = None

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from scanwise import evaluation
-from scanwise.audit.evidence import Histogram, IntervalChart, PairSheet, ScanSheet, make_finding
+from scanwise.auditing.evidence import Histogram, IntervalChart, PairSheet, ScanSheet, make_finding
 from scanwise.evaluation import comparison, shift
 from scanwise.records import Finding, Predictions
 from scanwise.reporting import audit_page, checklists, external_page, tables

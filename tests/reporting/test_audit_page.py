@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scanwise.audit.evidence import AuditFinding, Histogram, IntervalChart, PairSheet, ScanSheet, make_finding
+from scanwise.auditing.evidence import AuditFinding, Histogram, IntervalChart, PairSheet, ScanSheet, make_finding
 from scanwise.reporting import audit_page, scan_sheets
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from scanwise.audit.evidence import AuditFinding, Evidence
+from scanwise.auditing.evidence import AuditFinding, Evidence
 from scanwise.cohort.store import Store
 from scanwise.cohort.veil import OPEN, Veil
 from scanwise.errors import RunError

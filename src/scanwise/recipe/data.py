@@ -11,7 +11,7 @@ from scanwise.recipe.section import Count, Fraction, Positive, Proportion, Secti
 NUMBER = "number"
 """Kind of a covariate that is an amount."""
 AuditCheck = Literal["duplicates", "copies", "subjects", "leakage", "shortcuts", "quality", "evaluability"]
-"""Names of `scanwise.audit.CHECKS`, which a test compares with these."""
+"""Names of `scanwise.auditing.CHECKS`, which a test compares with these."""
 
 
 class Data(Section):

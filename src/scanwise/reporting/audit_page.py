@@ -8,7 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from scanwise.audit.evidence import AuditFinding
+from scanwise.auditing.evidence import AuditFinding
 from scanwise.phrases import printable
 from scanwise.records import Finding, load_findings, save_findings
 from scanwise.reporting import scan_sheets

@@ -7,7 +7,7 @@ import textwrap
 import numpy as np
 from numpy.typing import NDArray
 
-from scanwise.audit.evidence import FindingPicture, Histogram, IntervalChart, PairSheet, ScanSheet
+from scanwise.auditing.evidence import FindingPicture, Histogram, IntervalChart, PairSheet, ScanSheet
 from scanwise.csv_files import read_csv
 from scanwise.phrases import printable
 from scanwise.reporting.components import ReportTable

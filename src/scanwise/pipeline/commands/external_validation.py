@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from scanwise import bundle, cohort, evaluation, registration, run
-from scanwise.audit.duplicates import SAME_SCAN
+from scanwise.auditing.duplicates import SAME_SCAN
 from scanwise.bundle import Bundle
 from scanwise.cohort import splits
 from scanwise.cohort.classes import match_labels
@@ -248,7 +248,7 @@ def check_training_overlap(
         >= SAME_SCAN
     )
     _refuse(other.path[alike], len(other), "look just like scans that this run learnt from")
-    from scanwise.audit import copy_search  # late: it imports torch
+    from scanwise.auditing import copy_search  # late: it imports torch
 
     searched = copy_search.find_copies(
         pixels, np.repeat(["learnt", EXTERNAL], [len(learnt_pixels), len(other_pixels)]), EXTERNAL

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from scanwise import audit, cohort, registration, run
-from scanwise.audit import copies, quality, subjects
-from scanwise.audit.evidence import AuditFinding, CopyPairs, Evidence, make_finding
-from scanwise.audit.subject_clustering import connected_scans
+from scanwise import auditing, cohort, registration, run
+from scanwise.auditing import copies, quality, subjects
+from scanwise.auditing.evidence import AuditFinding, CopyPairs, Evidence, make_finding
+from scanwise.auditing.subject_clustering import connected_scans
 from scanwise.cohort import remote, splits, store
 from scanwise.cohort.decoding.pixels import Pixels
 from scanwise.cohort.layouts import manifests
@@ -41,7 +41,7 @@ def audit_scans(
     *,
     subject: str = cohort.AUTO,
     settings: Sequence[str] = (),
-    checks: Sequence[str] = tuple(audit.CHECKS),
+    checks: Sequence[str] = tuple(auditing.CHECKS),
     seed: int = 0,
     pseudonymise: bool = False,
     progress: bool = False,
@@ -52,7 +52,7 @@ def audit_scans(
         data: as in `fit`.
         subject: as in `fit`; "auto" or nothing recovers the subjects from the pixels where the data does not give them.
         settings: `data.label=COLUMN` and the like: where labels and persons are, and which series to use.
-        checks: names of `audit.CHECKS`.
+        checks: names of `auditing.CHECKS`.
         seed: of everything random.
         pseudonymise: as in `fit`.
         progress: show bars.
@@ -67,7 +67,7 @@ def audit_scans(
     evidence = replace(evidence, split=given_split(evidence.cohort))
     if "subjects" in checks:
         evidence = subjects.with_recovered(evidence)
-    findings, seconds = audit.run_checks(evidence, checks, _said(progress))
+    findings, seconds = auditing.run_checks(evidence, checks, _said(progress))
     reading = [finding for finding in intake.findings if finding.check in SAID]
     findings += map(AuditFinding, [*reading, *splits.label_change_findings(evidence.cohort)])
     if len(evidence.cohort.classes) < 2:
@@ -91,7 +91,7 @@ def audit_before_fit(
         evidence: the cohort that is split.
         made: its splits.
         found: what reading and splitting have noticed already.
-        checks: names of `audit.CHECKS`.
+        checks: names of `auditing.CHECKS`.
 
     Raises:
         LeakageError: if scans of one origin stand on two sides of an honest split.
@@ -99,8 +99,8 @@ def audit_before_fit(
     findings, seconds = [AuditFinding(finding) for finding in earlier], dict[str, float]()
     first = {split.protocol: split for split in reversed(all_splits)}
     for split in first.values():
-        names = checks if split is all_splits[0] else [name for name in checks if audit.CHECKS[name].each_protocol]
-        new, spent = audit.run_checks(replace(evidence, split=split), names, _said(progress))
+        names = checks if split is all_splits[0] else [name for name in checks if auditing.CHECKS[name].each_protocol]
+        new, spent = auditing.run_checks(replace(evidence, split=split), names, _said(progress))
         leaks = [item.finding for item in new if _stops_fit(item.finding)]
         if leaks and split.protocol == "honest":
             raise LeakageError(
@@ -115,7 +115,7 @@ def audit_before_fit(
 
 
 def _stops_fit(finding: Finding) -> bool:
-    spec = audit.spec_of(finding)
+    spec = auditing.spec_of(finding)
     return finding.severity == "leak" and spec is not None and spec.stops_fit
 
 
@@ -130,7 +130,7 @@ def as_asked_for(finding: Finding, split: Split, all_splits: Sequence[Split]) ->
 
 def _with_protocol(item: AuditFinding, split: Split, all_splits: Sequence[Split]) -> AuditFinding:
     """The finding, with the protocol that it is about where its check runs on each."""
-    spec = audit.spec_of(item.finding)
+    spec = auditing.spec_of(item.finding)
     if spec is None or not spec.each_protocol:
         return item
     finding = as_asked_for(item.finding, split, all_splits)
@@ -161,7 +161,7 @@ def gather_evidence(
     vectors = registration.descriptors(pixels)
     copy_pairs = None
     if seek or not cohort.subjects_known:
-        from scanwise.audit import copy_search  # late: it imports torch
+        from scanwise.auditing import copy_search  # late: it imports torch
 
         copy_pairs = copy_search.find_copies(detail, cohort.given, seed=seed)
     recovered = None

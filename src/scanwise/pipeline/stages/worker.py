@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from scanwise import cohort
-from scanwise.audit.evidence import Evidence
+from scanwise.auditing.evidence import Evidence
 from scanwise.errors import RunError
 from scanwise.pipeline.context import AuditResult, Context
 from scanwise.pipeline.stages.explanation import follow_explanation

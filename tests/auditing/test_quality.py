@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from synthetic_evidence import evidence_of, grave, heads, only
 
-from scanwise.audit import label_errors, quality
-from scanwise.audit.evidence import Evidence, ScanSheet
-from scanwise.audit.subject_statistics import subject_indices
+from scanwise.auditing import label_errors, quality
+from scanwise.auditing.evidence import Evidence, ScanSheet
+from scanwise.auditing.subject_statistics import subject_indices
 from scanwise.registration import descriptors
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (24, 40), dtype=np.uint8)

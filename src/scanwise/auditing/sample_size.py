@@ -8,8 +8,8 @@ from itertools import count
 
 import numpy as np
 
-from scanwise.audit.evidence import AuditFinding, Evidence, IntervalChart, make_finding
-from scanwise.audit.subject_statistics import subject_indices
+from scanwise.auditing.evidence import AuditFinding, Evidence, IntervalChart, make_finding
+from scanwise.auditing.subject_statistics import subject_indices
 from scanwise.phrases import count_of
 from scanwise.pooling import common_label
 from scanwise.recipe import SplitSection

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from scanwise.audit.copy_kinds import COPY_KINDS, FEWEST_SCANS, MOST_SCANS, make_copies
+from scanwise.auditing.copy_kinds import COPY_KINDS, FEWEST_SCANS, MOST_SCANS, make_copies
 
 
 def scans(count: int) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.sparse.csgraph import minimum_spanning_tree
 
-from scanwise.audit.subject_clustering import NEAREST, SpanningForest, TwoComponentMixture, connected_scans
+from scanwise.auditing.subject_clustering import NEAREST, SpanningForest, TwoComponentMixture, connected_scans
 
 
 def bunches(count: int, size: int, scatter: float, seed: int = 0, dimensions: int = 40) -> np.ndarray:

@@ -8,8 +8,8 @@ import scan_cases
 from scipy import ndimage
 from sklearn.metrics import adjusted_rand_score
 
-from scanwise.audit import subjects
-from scanwise.audit.evidence import Histogram, PairSheet
+from scanwise.auditing import subjects
+from scanwise.auditing.evidence import Histogram, PairSheet
 from scanwise.registration import descriptors
 
 

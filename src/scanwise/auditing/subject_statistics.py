@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from scanwise.audit.evidence import Evidence
+from scanwise.auditing.evidence import Evidence
 from scanwise.pooling import common_label
 from scanwise.records import FloatArray, IntArray
 from scanwise.risk import clopper_pearson

@@ -11,9 +11,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from scanwise.audit.candidates import find_candidates, rank_within
-from scanwise.audit.copy_kinds import make_copies
-from scanwise.audit.evidence import CopyPairs
+from scanwise.auditing.candidates import find_candidates, rank_within
+from scanwise.auditing.copy_kinds import make_copies
+from scanwise.auditing.evidence import CopyPairs
 from scanwise.records import BoolArray, FloatArray, IntArray, StrArray
 from scanwise.registration.feature_matching import match_features
 from scanwise.registration.keypoints import Keypoints

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from scanwise.audit.evidence import Evidence
+from scanwise.auditing.evidence import Evidence
 from scanwise.cohort import phantom
 from scanwise.cohort.decoding import readers
 from scanwise.records import Cohort, Split

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from synthetic_evidence import evidence_of, split_of
 
-from scanwise import audit
-from scanwise.audit import CHECKS, CheckSpec, run_checks, spec_of
-from scanwise.audit.evidence import AuditFinding, Evidence, PairSheet, ScanSheet, make_finding
+from scanwise import auditing
+from scanwise.auditing import CHECKS, CheckSpec, run_checks, spec_of
+from scanwise.auditing.evidence import AuditFinding, Evidence, PairSheet, ScanSheet, make_finding
 from scanwise.errors import LeakageError, RecipeError
 from scanwise.pipeline.stages import audit as audit_stage
 from scanwise.recipe import Recipe
@@ -146,6 +146,6 @@ def test_the_leaks_that_stop_a_fit_are_certain_ones() -> None:
 
 
 def test_the_table_imports_none_of_its_checks() -> None:
-    code = "import sys, scanwise.audit; print(*[m for m in sys.modules if m.startswith(('scanwise.audit.', 'scipy', 'sklearn', 'torch'))])"
+    code = "import sys, scanwise.auditing; print(*[m for m in sys.modules if m.startswith(('scanwise.auditing.', 'scipy', 'sklearn', 'torch'))])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert sorted(loaded) == ["scanwise.audit.checks", "scanwise.audit.evidence"]
+    assert sorted(loaded) == ["scanwise.auditing.checks", "scanwise.auditing.evidence"]

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image, ImageDraw
 from synthetic_evidence import grave
 
-from scanwise import audit, cohort
-from scanwise.audit import quality
-from scanwise.audit.evidence import AuditFinding, Evidence
+from scanwise import auditing, cohort
+from scanwise.auditing import quality
+from scanwise.auditing.evidence import AuditFinding, Evidence
 from scanwise.cohort import phantom, phantom_files, splits
 from scanwise.recipe import Recipe, SplitSection
 from scanwise.registration import THUMBNAIL, descriptors
@@ -32,7 +32,7 @@ def evidence_from(folder: Path, seed: int = 0) -> Evidence:
 
 
 def judged(evidence: Evidence) -> list[AuditFinding]:
-    return audit.run_checks(evidence)[0]
+    return auditing.run_checks(evidence)[0]
 
 
 def drawn(folder: Path, seed: int, subjects: int = 60, stages: int = 3, slices: int = 3) -> Path:

@@ -4,8 +4,8 @@ import numpy as np
 
 from scanwise import metrics
 from scanwise.arrays import softmax
-from scanwise.audit.evidence import AuditFinding, Evidence, ScanSheet, make_finding
-from scanwise.audit.subject_statistics import classes_with_subjects, subject_folds, subject_indices
+from scanwise.auditing.evidence import AuditFinding, Evidence, ScanSheet, make_finding
+from scanwise.auditing.subject_statistics import classes_with_subjects, subject_folds, subject_indices
 from scanwise.phrases import count_of
 from scanwise.pooling import common_label, mean_by
 from scanwise.records import BoolArray, FloatArray, IntArray, Severity

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from synthetic_evidence import evidence_of, grave, only
 
 from scanwise import metrics
-from scanwise.audit import border_features, shortcuts
-from scanwise.audit.evidence import Evidence, IntervalChart
-from scanwise.audit.subject_statistics import subject_folds, subject_indices
+from scanwise.auditing import border_features, shortcuts
+from scanwise.auditing.evidence import Evidence, IntervalChart
+from scanwise.auditing.subject_statistics import subject_folds, subject_indices
 
 
 def warned(evidence: Evidence) -> list[str]:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scanwise.audit import label_errors
-from scanwise.audit.evidence import AuditFinding, Evidence, ScanSheet, make_finding
-from scanwise.audit.subject_statistics import subject_indices
+from scanwise.auditing import label_errors
+from scanwise.auditing.evidence import AuditFinding, Evidence, ScanSheet, make_finding
+from scanwise.auditing.subject_statistics import subject_indices
 from scanwise.cohort.decoding import slice_names
 from scanwise.cohort.decoding.pictures import open_picture
 from scanwise.cohort.decoding.pixels import open_file

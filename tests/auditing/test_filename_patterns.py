@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scanwise.audit import filename_patterns
+from scanwise.auditing import filename_patterns
 
 PEOPLE, SLICES = 30, 6
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from scanwise.audit.duplicates import SAME_SCAN
-from scanwise.audit.evidence import (
+from scanwise.auditing.duplicates import SAME_SCAN
+from scanwise.auditing.evidence import (
     AuditFinding,
     CopyPairs,
     Evidence,
@@ -30,7 +30,7 @@ def examine(evidence: Evidence) -> list[AuditFinding]:
     side = _sides_of(evidence)
     searched = evidence.copies
     if searched is None:
-        from scanwise.audit.copy_search import find_copies  # late: it imports torch
+        from scanwise.auditing.copy_search import find_copies  # late: it imports torch
 
         searched = find_copies(evidence.pixels, side, seed=evidence.seed)
     copies = searched.take(np.argsort(-searched.similarity, kind="stable"))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from synthetic_evidence import evidence_of, grave, only
 
-from scanwise.audit import sample_size
-from scanwise.audit.evidence import Evidence, IntervalChart
-from scanwise.audit.sample_size import SubjectRequirements
-from scanwise.audit.subject_statistics import subject_indices
+from scanwise.auditing import sample_size
+from scanwise.auditing.evidence import Evidence, IntervalChart
+from scanwise.auditing.sample_size import SubjectRequirements
+from scanwise.auditing.subject_statistics import subject_indices
 from scanwise.cohort import splits
 from scanwise.recipe import SplitSection
 from scanwise.records import SIDES

@@ -10,9 +10,9 @@ import scan_cases
 from PIL import Image, ImageEnhance, ImageOps
 
 from scanwise import registration
-from scanwise.audit import copies
-from scanwise.audit.copy_search import find_copies
-from scanwise.audit.evidence import Evidence
+from scanwise.auditing import copies
+from scanwise.auditing.copy_search import find_copies
+from scanwise.auditing.evidence import Evidence
 from scanwise.cohort import phantom
 from scanwise.cohort.decoding import readers
 from scanwise.records import Cohort, Split

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
-from scanwise.audit.evidence import AuditFinding, Evidence
+from scanwise.auditing.evidence import AuditFinding, Evidence
 from scanwise.errors import lookup
 from scanwise.records import Finding
 
@@ -39,7 +39,7 @@ def _examine_in(module: str) -> Examine:
     """`examine` of a module of this room, imported when the check runs: `scanwise --help` needs none of them."""
 
     def examine(evidence: Evidence) -> list[AuditFinding]:
-        findings: list[AuditFinding] = import_module(f"scanwise.audit.{module}").examine(evidence)
+        findings: list[AuditFinding] = import_module(f"scanwise.auditing.{module}").examine(evidence)
         return findings
 
     return examine

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from scanwise.audit import filename_patterns
-from scanwise.audit.evidence import (
+from scanwise.auditing import filename_patterns
+from scanwise.auditing.evidence import (
     CONFIDENT,
     AuditFinding,
     Evidence,
@@ -15,7 +15,7 @@ from scanwise.audit.evidence import (
     RecoveredSubjects,
     make_finding,
 )
-from scanwise.audit.subject_clustering import SpanningForest, TwoComponentMixture, connected_scans
+from scanwise.auditing.subject_clustering import SpanningForest, TwoComponentMixture, connected_scans
 from scanwise.records import BoolArray, FloatArray, IntArray, StrArray
 from scanwise.registration import whiten
 

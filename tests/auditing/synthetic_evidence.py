@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from scanwise.audit.evidence import AuditFinding, Evidence
+from scanwise.auditing.evidence import AuditFinding, Evidence
 from scanwise.records import Cohort, Split
 from scanwise.registration import descriptors
 

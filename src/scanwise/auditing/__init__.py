@@ -4,6 +4,6 @@ Each check is a module with `examine(evidence) -> list[AuditFinding]` and a row 
 `evidence` and nothing else.
 """
 
-from scanwise.audit.checks import CHECKS, CheckSpec, run_checks, spec_of
+from scanwise.auditing.checks import CHECKS, CheckSpec, run_checks, spec_of
 
 __all__ = ["CHECKS", "CheckSpec", "run_checks", "spec_of"]

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-from scanwise.audit.candidates import find_candidates, rank_within
+from scanwise.auditing.candidates import find_candidates, rank_within
 from scanwise.registration.keypoints import Keypoints
 
 

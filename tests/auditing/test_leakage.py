@@ -11,9 +11,9 @@ import pytest
 from synthetic_evidence import ALZHEIMER, evidence_of, grave, only, split_of
 
 from scanwise import cohort
-from scanwise.audit import leakage, nearest_scans
-from scanwise.audit.evidence import Evidence, Histogram, IntervalChart
-from scanwise.audit.subject_statistics import SubjectEstimate, subject_folds, subject_indices
+from scanwise.auditing import leakage, nearest_scans
+from scanwise.auditing.evidence import Evidence, Histogram, IntervalChart
+from scanwise.auditing.subject_statistics import SubjectEstimate, subject_folds, subject_indices
 from scanwise.recipe import Recipe
 from scanwise.registration import THUMBNAIL, descriptors
 

@@ -8,8 +8,8 @@ pytest.importorskip("hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from scanwise.audit.copies import describe_transform
-from scanwise.audit.copy_search import find_copies
+from scanwise.auditing.copies import describe_transform
+from scanwise.auditing.copy_search import find_copies
 
 
 def full_frame(count: int, seed: int, smooth: float, shared: float, contrast: float, level: float) -> np.ndarray:

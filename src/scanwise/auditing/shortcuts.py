@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scanwise.audit import border_features
-from scanwise.audit.evidence import AuditFinding, Evidence, IntervalChart, make_finding
-from scanwise.audit.subject_statistics import SubjectEstimate, classes_with_subjects, subject_folds, subject_indices
+from scanwise.auditing import border_features
+from scanwise.auditing.evidence import AuditFinding, Evidence, IntervalChart, make_finding
+from scanwise.auditing.subject_statistics import SubjectEstimate, classes_with_subjects, subject_folds, subject_indices
 from scanwise.cohort import LABEL
 from scanwise.pooling import common_label
 from scanwise.records import FloatArray, IntArray, StrArray

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from scanwise.audit.evidence import AuditFinding, Evidence, PairSheet, caption_names, make_finding
+from scanwise.auditing.evidence import AuditFinding, Evidence, PairSheet, caption_names, make_finding
 from scanwise.phrases import count_of
 from scanwise.records import Cohort, FloatArray, IntArray, Severity, Split
 from scanwise.registration import nearest_neighbours

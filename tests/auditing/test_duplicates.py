@@ -11,8 +11,8 @@ import scan_cases
 from PIL import Image
 
 from scanwise import registration
-from scanwise.audit import duplicates
-from scanwise.audit.evidence import Evidence
+from scanwise.auditing import duplicates
+from scanwise.auditing.evidence import Evidence
 from scanwise.cohort import phantom
 from scanwise.cohort.decoding import readers
 from scanwise.records import Cohort, Split

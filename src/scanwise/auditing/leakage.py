@@ -10,9 +10,9 @@ from typing import Self
 
 import numpy as np
 
-from scanwise.audit import nearest_scans
-from scanwise.audit.evidence import AuditFinding, Evidence, Histogram, IntervalChart, make_finding
-from scanwise.audit.subject_statistics import SubjectEstimate, subject_indices
+from scanwise.auditing import nearest_scans
+from scanwise.auditing.evidence import AuditFinding, Evidence, Histogram, IntervalChart, make_finding
+from scanwise.auditing.subject_statistics import SubjectEstimate, subject_indices
 from scanwise.phrases import count_of
 from scanwise.pooling import common_label
 from scanwise.records import SIDES, FloatArray, IntArray, Severity, Split
