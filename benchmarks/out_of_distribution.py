@@ -23,7 +23,7 @@ from scanwise.pipeline.stages import prediction as prediction_stage
 from scanwise.pipeline.stages import selective
 from scanwise.prediction import predict_batches
 from scanwise.records import FloatArray, Logits
-from scanwise.run import Run
+from scanwise.run import RunFolder
 
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    run = Run.open(arguments.run)
+    run = RunFolder.open(arguments.run)
     place, loaded = run.fit("honest", 0), bundle.load(run.path)
     train, validation, calibration, test = (
         Logits.load(place.logits(side)) for side in ("train", "validation", "calibration", "test")

@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 
 import stand_in_figures
-from scanwise.run import Run
+from scanwise.run import RunFolder
 from tiny import (
     JUNK,
     ODD,
@@ -175,7 +175,7 @@ def whole(hospital: Path, tiny_recipe: Path, build_once: Callable[[str, Callable
 
     folder = build_once("whole", fit)
     run, said = folder / "run", Said(*json.loads((folder / "said.json").read_text(encoding="utf-8")))
-    return Whole(hospital, Run.open(run), said, json.loads((run / "metrics.json").read_text(encoding="utf-8")))
+    return Whole(hospital, RunFolder.open(run), said, json.loads((run / "metrics.json").read_text(encoding="utf-8")))
 
 
 @pytest.fixture(scope="session")
@@ -214,7 +214,7 @@ def s3(aws: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[An
 @pytest.fixture
 def again(whole: Whole, tiny_recipe: Path, tmp_path: Path) -> Again:
     shutil.copytree(whole.run.path, tmp_path / "again")
-    return Again(Run.open(tmp_path / "again"), tiny_recipe, whole.data)
+    return Again(RunFolder.open(tmp_path / "again"), tiny_recipe, whole.data)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from scanwise.pipeline.stages import calibration as stage
 from scanwise.pipeline.stages.operating_points import validation_predictions
 from scanwise.recipe import load_recipe
 from scanwise.records import Cohort, FloatArray, IntArray, Logits, Predictions, Split, StrArray
-from scanwise.run import Fit, Run
+from scanwise.run import Fit, RunFolder
 from scanwise.uncertainty import Abstention, abstention_grid
 from tiny import picture, read_csv, run_command, write_csv
 
@@ -45,7 +45,7 @@ LEARNT = ("calibrator", "conformal", "abstention", "novelty")
 class Fitted:
     """A finished run of people with several scans, and the subjects that the baseline was given."""
 
-    run: Run
+    run: RunFolder
     fit: Fit
     logits: dict[str, Logits]
     data: Path
@@ -107,7 +107,7 @@ def fitted(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitte
             "fit", tiny_recipe, "--data", data, "--out", out, *settings, "--device", "cpu", "--threads", 1
         )
     assert done.code == 0, done.err
-    run = Run.open(out)
+    run = RunFolder.open(out)
     (fit,) = run.fits()
     return Fitted(run, fit, {side: Logits.load(fit.logits(side)) for side in SIDES}, data, given)
 

@@ -10,7 +10,7 @@ import torch
 from scanwise.errors import RunError
 from scanwise.migrations import FORMATS, OLDEST, check_format
 from scanwise.records import Logits
-from scanwise.run import Run, read_json, write_json, write_text
+from scanwise.run import RunFolder, read_json, write_json, write_text
 from scanwise.training.checkpoints import AtomicCheckpointIO
 from tiny import run_command, write_scans
 
@@ -41,12 +41,12 @@ def test_logits_carry_a_number_and_are_read_without_one(tmp_path: Path) -> None:
 
 def test_a_run_of_a_newer_version_is_not_opened(tmp_path: Path) -> None:
     write_text("name: x\n", tmp_path / "recipe.yaml")
-    assert Run.open(tmp_path).path == tmp_path
+    assert RunFolder.open(tmp_path).path == tmp_path
     write_json({"format": 99}, tmp_path / "provenance.json")
     with pytest.raises(RunError, match="format 99"):
-        Run.open(tmp_path)
+        RunFolder.open(tmp_path)
     with pytest.raises(RunError, match="format 99"):
-        Run.create(tmp_path, resume=True)
+        RunFolder.create(tmp_path, resume=True)
 
 
 def test_checkpoints_carry_a_number_and_newer_ones_are_refused(tmp_path: Path) -> None:

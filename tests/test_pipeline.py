@@ -15,7 +15,7 @@ from scanwise.cohort.splits import BY_DATA
 from scanwise.errors import LeakageError, RecipeError, RunError
 from scanwise.pipeline.commands.predict_files import predict_files
 from scanwise.records import Cohort, Logits, Split, load_findings, load_metrics
-from scanwise.run import Run, read_json
+from scanwise.run import RunFolder, read_json
 from tiny import JUNK, ODD, SETTINGS, Again, Command, Fill, Whole, read_csv, write_csv
 
 RUN = """
@@ -190,7 +190,7 @@ def test_unknown_subjects_are_a_warning(fill: Fill, tiny_recipe: Path, tmp_path:
     said = scanwise("fit", tiny_recipe, "--data", data, "--out", tmp_path / "run", "--set", "train.epochs=1")
     assert said.code == 0, said.err
     assert "warning: No subject is known" in said.err
-    run = Run.open(tmp_path / "run")
+    run = RunFolder.open(tmp_path / "run")
     (finding,) = [f for f in load_findings(run.findings) if f.check == "cohort.subjects"]
     assert finding.severity == "warning"
     assert {m.unit for m in load_metrics(run.metrics)} == {"scan"}

@@ -13,7 +13,7 @@ import pytest
 
 from scanwise import cohort, recipe
 from scanwise.records import load_metrics
-from scanwise.run import Run
+from scanwise.run import RunFolder
 from tiny import read_csv, run_command, write_csv
 
 pytestmark = pytest.mark.slow
@@ -126,7 +126,7 @@ def test_a_system_learns_from_real_scans(case: str, tmp_path: Path, request: pyt
     settings = [part for text in (*QUICK, *SMALL[case]) for part in ("--set", text.replace("{weights}", str(weights)))]
     said = run_command("fit", name, "--data", data, "--subject", "subject", "--out", tmp_path / "run", *settings)
     assert said.code == 0, said.err
-    run = Run.open(tmp_path / "run")
+    run = RunFolder.open(tmp_path / "run")
     area = next(
         m
         for m in load_metrics(run.metrics)

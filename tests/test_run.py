@@ -13,7 +13,7 @@ import pytest
 from scanwise import run
 from scanwise.errors import RunError, StorageError
 from scanwise.records import Split
-from scanwise.run import Run, layout, writing
+from scanwise.run import RunFolder, layout, writing
 
 
 def names(folder: Path) -> list[str]:
@@ -209,12 +209,12 @@ LEFT = [".recipe.yaml.123.part", ".recipe.yaml.0a1b2c3d.part"]
 def test_a_run_killed_before_its_first_file_is_no_dead_end(tmp_path: Path, left: str) -> None:
     (tmp_path / left).write_text("half")
     for resume in (False, True):
-        assert Run.create(tmp_path, resume=resume).path == tmp_path
+        assert RunFolder.create(tmp_path, resume=resume).path == tmp_path
     with run.owning(tmp_path):
         assert names(tmp_path) == [layout.LOCK]
     (tmp_path / layout.LOCK).touch()  # what a killed one leaves
     for resume in (False, True):
-        assert Run.create(tmp_path, resume=resume).path == tmp_path
+        assert RunFolder.create(tmp_path, resume=resume).path == tmp_path
 
 
 def test_an_owner_removes_what_killed_ones_left_and_nothing_else(tmp_path: Path) -> None:
@@ -329,31 +329,31 @@ def test_json_is_written_and_read_and_damage_is_said(tmp_path: Path) -> None:
 def test_a_new_or_empty_folder_is_taken(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name in ("empty", "deep/new"):
-        assert Run.create(tmp_path / name).path.is_dir()
+        assert RunFolder.create(tmp_path / name).path.is_dir()
 
 
 def test_a_taken_folder_is_refused_unless_resumed(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("name: a")
     with pytest.raises(RunError, match=r"already holds a run.*--resume.*--out"):
-        Run.create(tmp_path)
-    assert Run.create(tmp_path, resume=True).path == tmp_path
+        RunFolder.create(tmp_path)
+    assert RunFolder.create(tmp_path, resume=True).path == tmp_path
 
 
 def test_what_is_no_run_is_not_resumed_nor_opened(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_text("x")
     with pytest.raises(RunError, match="no run to resume"):
-        Run.create(tmp_path, resume=True)
+        RunFolder.create(tmp_path, resume=True)
     with pytest.raises(RunError, match="is not a run"):
-        Run.open(tmp_path)
+        RunFolder.open(tmp_path)
     with pytest.raises(RunError, match="is a file"):
-        Run.create(tmp_path / "holiday.jpg")
+        RunFolder.create(tmp_path / "holiday.jpg")
     with pytest.raises(StorageError, match="Cannot make the run folder"):
-        Run.create(tmp_path / "holiday.jpg" / "run")
+        RunFolder.create(tmp_path / "holiday.jpg" / "run")
     assert names(tmp_path) == ["holiday.jpg"]
 
 
 def test_fits_are_those_with_a_split_honest_first_folds_by_number(tmp_path: Path) -> None:
-    folder = Run(tmp_path)
+    folder = RunFolder(tmp_path)
     for protocol, fold in [("published", 0), ("honest", 10), ("honest", 2), ("honest", 0)]:
         fit = folder.fit(protocol, fold)
         run.save(Split(np.array(["train"]), protocol, fold, "", False), fit.split)

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 import scanwise
-from scanwise.run import Run
+from scanwise.run import RunFolder
 
 Command = Callable[..., "Said"]
 Fill = Callable[..., Path]
@@ -130,7 +130,7 @@ class Whole:
     """A finished run, what it was made of, and what was said on the way."""
 
     data: Path
-    run: Run
+    run: RunFolder
     said: Said
     metrics: list[dict[str, Any]]
 
@@ -142,11 +142,11 @@ class Whole:
 class Again:
     """A copy of the finished run, to be damaged and resumed."""
 
-    run: Run
+    run: RunFolder
     recipe: Path
     data: Path
 
-    def resume(self, data: Path | None = None, settings: Sequence[str] = SETTINGS, subject: str = "") -> Run:
+    def resume(self, data: Path | None = None, settings: Sequence[str] = SETTINGS, subject: str = "") -> RunFolder:
         return scanwise.fit(
             self.recipe, data=data or self.data, out=self.run.path, settings=settings, subject=subject, resume=True,
             device="cpu", threads=1,

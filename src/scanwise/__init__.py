@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from scanwise.pipeline import fit
     from scanwise.recipe import Recipe
     from scanwise.records import Cohort, Finding, Logits, Metric, Split
-    from scanwise.run import Run
+    from scanwise.run import RunFolder
 
 __version__ = "0.1.0"
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
     "Logits",
     "Metric",
     "Recipe",
-    "Run",
+    "RunFolder",
     "ScanwiseError",
     "Split",
     "__version__",
@@ -38,7 +38,7 @@ _HOMES = {
     "pipeline": ("fit",),
     "recipe": ("Recipe",),
     "records": ("Cohort", "Finding", "Logits", "Metric", "Split"),
-    "run": ("Run",),
+    "run": ("RunFolder",),
 }
 
 

@@ -16,7 +16,7 @@ from scanwise.csv_files import write_table
 from scanwise.records import Cohort, Finding, Logits, Metric, Predictions, Split, Unit, save_findings, save_metrics
 from scanwise.reporting import checksums, figures, legacy_tables, scan_sheets, svg, tables
 from scanwise.reporting import report as report_page
-from scanwise.run import Run, save, write_json, write_text
+from scanwise.run import RunFolder, save, write_json, write_text
 
 CLASSES = ("nondemented", "verymilddemented", "milddemented", "moderatedemented")
 SUBJECTS = (80, 62, 26, 2)
@@ -50,7 +50,7 @@ class Wish:
     stages: bool = True
 
 
-Make = Callable[..., Run]
+Make = Callable[..., RunFolder]
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +70,9 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def make_run(tmp_path_factory: pytest.TempPathFactory) -> Make:
     """Give a run folder as wished; equal wishes share one."""
-    made: dict[Wish, Run] = {}
+    made: dict[Wish, RunFolder] = {}
 
-    def make(**wishes: object) -> Run:
+    def make(**wishes: object) -> RunFolder:
         wish = Wish(**wishes)  # type: ignore[arg-type]
         if wish not in made:
             made[wish] = synthesise(tmp_path_factory.mktemp("runs") / "alexnet", wish)
@@ -96,10 +96,10 @@ def page_of(make_run: Make) -> Callable[..., str]:
     return build
 
 
-def synthesise(path: Path, wish: Wish) -> Run:
+def synthesise(path: Path, wish: Wish) -> RunFolder:
     """Write the whole folder but the report."""
     rng = np.random.default_rng(7)
-    run = Run.create(path)
+    run = RunFolder.create(path)
     write_text(_recipe(wish).to_yaml(), run.recipe)
     cohort = _cohort(wish)
     save(cohort, run.cohort)
@@ -149,7 +149,7 @@ def _cohort(wish: Wish) -> Cohort:
     )  # fmt: skip
 
 
-def _protocol(run: Run, cohort: Cohort, wish: Wish, protocol: str, rng: np.random.Generator) -> list[Metric]:
+def _protocol(run: RunFolder, cohort: Cohort, wish: Wish, protocol: str, rng: np.random.Generator) -> list[Metric]:
     """The fits, logits, tables and metrics of one protocol."""
     folds = wish.folds if protocol == "honest" else 1
     parts: dict[str, list[tuple[Predictions, Predictions]]] = {}
@@ -184,7 +184,7 @@ def _protocol(run: Run, cohort: Cohort, wish: Wish, protocol: str, rng: np.rando
     return metrics
 
 
-def _groups_and_points(run: Run, said: tuple[Predictions, Predictions], folds: int, known: bool) -> list[Metric]:
+def _groups_and_points(run: RunFolder, said: tuple[Predictions, Predictions], folds: int, known: bool) -> list[Metric]:
     """Figures of each site, cuts and their worth, and the surest mistakes."""
     fold = 0 if folds == 1 else -1
     units = said if known else said[:1]

@@ -15,9 +15,9 @@ from scanwise.reporting import audit_page, checklists, external_page, tables
 from scanwise.reporting import comparison_page as comparing
 from scanwise.reporting import report as report_page
 from scanwise.reporting.run_data import RunData
-from scanwise.run import Run
+from scanwise.run import RunFolder
 
-Make = Callable[..., Run]
+Make = Callable[..., RunFolder]
 MANY = {
     "classes": tuple(f"kind {letter}" for letter in "abcdefg"),
     "subjects": (40, 30, 20, 20, 16, 14, 12),
@@ -43,7 +43,7 @@ def audited(_: Make, folder: Path) -> Path:
 def listed(make: Make, folder: Path) -> Path:
     """The checklists of a run."""
     shutil.copytree(make().path, folder / "run")
-    run = Run.open(folder / "run")
+    run = RunFolder.open(folder / "run")
     checklists.write_checklists(run, RunData.of(run))
     return run.path / checklists.CHECKLISTS_FILE
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from other_pages import PAGES
 
-from scanwise.run import Run
+from scanwise.run import RunFolder
 
 AXE = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
@@ -57,7 +57,7 @@ def test_report_is_quiet_fits_and_satisfies_axe(browser: Any, report: Path, widt
 
 @pytest.mark.parametrize("name", PAGES)
 def test_other_pages_are_quiet_fit_and_satisfy_axe(
-    browser: Any, name: str, make_run: Callable[..., Run], tmp_path: Path
+    browser: Any, name: str, make_run: Callable[..., RunFolder], tmp_path: Path
 ) -> None:
     """Colours alone differ in the dark, so there contrast alone is asked."""
     path = PAGES[name](make_run, tmp_path)
@@ -69,7 +69,7 @@ def test_other_pages_are_quiet_fit_and_satisfy_axe(
         context.close()
 
 
-def test_what_is_folded_away_opens_by_key(browser: Any, make_run: Callable[..., Run], tmp_path: Path) -> None:
+def test_what_is_folded_away_opens_by_key(browser: Any, make_run: Callable[..., RunFolder], tmp_path: Path) -> None:
     page, context = opened(browser, PAGES["report of many classes"](make_run, tmp_path), 1280, "light")
     folded = page.locator("details").first
     inside = folded.locator("svg, table").first

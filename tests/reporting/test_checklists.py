@@ -6,9 +6,9 @@ from pathlib import Path
 
 from scanwise.reporting import checklists, checksums
 from scanwise.reporting.run_data import RunData
-from scanwise.run import Run, sha256_of
+from scanwise.run import RunFolder, sha256_of
 
-Make = Callable[..., Run]
+Make = Callable[..., RunFolder]
 
 
 def test_every_item_is_there_once() -> None:
@@ -40,7 +40,7 @@ def test_ethics_and_funding_are_never_claimed(make_run: Make) -> None:
 
 def test_a_file_that_is_gone_supports_nothing(make_run: Make, tmp_path: Path) -> None:
     shutil.copytree(make_run().path, tmp_path / "run")
-    run = Run.open(tmp_path / "run")
+    run = RunFolder.open(tmp_path / "run")
     (run.tables / "failures.csv").unlink()
     found = {item.number: item for item in checklists.fill_checklist(RunData.of(run), checklists.CLAIM)}
     assert not found["39"].supported
@@ -56,7 +56,7 @@ def test_unknown_people_support_no_claim_of_disjoint_people(make_run: Make) -> N
 
 def test_the_page_is_written_the_same_again(make_run: Make, tmp_path: Path) -> None:
     shutil.copytree(make_run().path, tmp_path / "run")
-    run = Run.open(tmp_path / "run")
+    run = RunFolder.open(tmp_path / "run")
     checksums.write_checksums(run)
     checklists.write_checklists(run, RunData.of(run))
     first = (run.path / checklists.CHECKLISTS_FILE).read_bytes()

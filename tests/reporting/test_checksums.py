@@ -9,23 +9,23 @@ import pytest
 from scanwise.errors import RunError
 from scanwise.reporting import checksums, pdf
 from scanwise.reporting import report as report_page
-from scanwise.run import Run, sha256_of
+from scanwise.run import RunFolder, sha256_of
 
 pytestmark = pytest.mark.figures
 
-Make = Callable[..., Run]
+Make = Callable[..., RunFolder]
 
 
 @pytest.fixture
-def run(make_run: Make, tmp_path: Path) -> Run:
+def run(make_run: Make, tmp_path: Path) -> RunFolder:
     shutil.copytree(make_run().path, tmp_path / "run")
-    return Run.open(tmp_path / "run")
+    return RunFolder.open(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
     "name", ["metrics.json", "tables/predictions.csv", "tables/breakdown_site.csv", "fits/honest/0/calibrator.json"]
 )
-def test_an_edited_file_is_named(run: Run, name: str) -> None:
+def test_an_edited_file_is_named(run: RunFolder, name: str) -> None:
     assert checksums.verify_checksums(run)
     path = run.path / name
     text = path.read_text(encoding="utf-8")
@@ -38,25 +38,25 @@ def test_an_edited_file_is_named(run: Run, name: str) -> None:
     assert checksums.verify_checksums(run)
 
 
-def test_a_missing_file_is_named_with_what_to_do(run: Run) -> None:
+def test_a_missing_file_is_named_with_what_to_do(run: RunFolder) -> None:
     (run.tables / "predictions.csv").unlink()
     with pytest.raises(RunError, match=r"predictions\.csv is missing.*--resume"):
         report_page.build_report(run)
 
 
-def test_a_run_that_was_never_sealed_is_not_vouched_for(run: Run) -> None:
+def test_a_run_that_was_never_sealed_is_not_vouched_for(run: RunFolder) -> None:
     (run.path / checksums.CHECKSUMS_FILE).unlink()
     assert not checksums.verify_checksums(run)
     assert checksums.read_checksums(run) == {}
 
 
-def test_sums_are_what_sha256sum_reads(run: Run) -> None:
+def test_sums_are_what_sha256sum_reads(run: RunFolder) -> None:
     told = checksums.read_checksums(run)
     assert {"recipe.yaml", "metrics.json", "cohort.parquet", "tables/predictions.parquet"} <= set(told)
     assert told["recipe.yaml"] == sha256_of(run.recipe)
 
 
-def test_report_card_and_checklists_are_the_same_bytes_again(run: Run) -> None:
+def test_report_card_and_checklists_are_the_same_bytes_again(run: RunFolder) -> None:
     report_page.write_report(run)
     names = ("report.html", "model_card.md", "checklists.html")
     first = {name: (run.path / name).read_bytes() for name in names}
@@ -64,7 +64,7 @@ def test_report_card_and_checklists_are_the_same_bytes_again(run: Run) -> None:
     assert first == {name: (run.path / name).read_bytes() for name in names}
 
 
-def test_paper_needs_a_browser_and_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paper_needs_a_browser_and_says_so(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     page = report_page.write_report(run)
     monkeypatch.setattr(pdf.shutil, "which", lambda _: None)
     with pytest.raises(RunError, match="needs a Chromium"):
@@ -73,7 +73,7 @@ def test_paper_needs_a_browser_and_says_so(run: Run, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.browser
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium here")
-def test_paper_is_a_pdf(run: Run) -> None:
+def test_paper_is_a_pdf(run: RunFolder) -> None:
     paper = pdf.write_pdf(report_page.write_report(run))
     assert paper.read_bytes()[:5] == b"%PDF-"
     assert paper.stat().st_size > 50_000

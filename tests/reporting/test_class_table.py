@@ -13,9 +13,9 @@ from scanwise.reporting import tables
 from scanwise.reporting.calibration_and_sets import describe_calibration_error
 from scanwise.reporting.class_table import class_cells
 from scanwise.reporting.comparison_page import build_comparison_page
-from scanwise.run import Run
+from scanwise.run import RunFolder
 
-Make = Callable[..., Run]
+Make = Callable[..., RunFolder]
 
 
 @pytest.mark.parametrize("leaked", [False, True])

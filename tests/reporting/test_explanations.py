@@ -18,7 +18,7 @@ from scanwise.csv_files import write_csv
 from scanwise.reporting import explanation_parts, explanations
 from scanwise.reporting.page import render_page
 from scanwise.reporting.run_data import RunData
-from scanwise.run import Run, write_json
+from scanwise.run import RunFolder, write_json
 
 CLASSES = ("nondemented", "verymilddemented")
 TITLES = ("Cognitively Normal", "Very Mild Dementia")  # of these in the run's recipe
@@ -90,7 +90,7 @@ Explained = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def explained(make_run: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory) -> Explained:
+def explained(make_run: Callable[..., RunFolder], tmp_path_factory: pytest.TempPathFactory) -> Explained:
     """The section on explanations of a run that left this in `heatmaps/`."""
     contents = RunData.of(make_run())
 
@@ -103,7 +103,7 @@ def explained(make_run: Callable[..., Run], tmp_path_factory: pytest.TempPathFac
 
 
 def section(contents: RunData, place: Path) -> str:
-    found = explanations.build_explanations(replace(contents, run=Run(place)))
+    found = explanations.build_explanations(replace(contents, run=RunFolder(place)))
     return render_page("explanations.html.jinja", {"explanations": found})
 
 
@@ -168,7 +168,7 @@ def test_the_halves_are_shown_for_each_class_and_summed_up(explained: Explained)
     assert 'href="heatmaps/components.csv"' in page
 
 
-def test_files_of_an_older_scanwise_are_left_out(make_run: Callable[..., Run], tmp_path: Path) -> None:
+def test_files_of_an_older_scanwise_are_left_out(make_run: Callable[..., RunFolder], tmp_path: Path) -> None:
     fill(tmp_path / "heatmaps")
     write_csv(("path", "token"), [("a/0.png", 7)], tmp_path / "heatmaps" / "words.csv")
     page = section(RunData.of(make_run()), tmp_path)

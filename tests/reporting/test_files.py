@@ -9,7 +9,7 @@ import pytest
 
 from scanwise.csv_files import read_csv
 from scanwise.recipe import load_recipe
-from scanwise.run import Run
+from scanwise.run import RunFolder
 
 DOCS = Path(__file__).parents[2] / "docs" / "files.md"
 OPEN = r"p_.*|predicted_.*|true_.*_called_.*|validation_.*|site"
@@ -21,7 +21,7 @@ def words() -> set[str]:
     return set(re.findall(r"`([^`\s]+)`", DOCS.read_text(encoding="utf-8")))
 
 
-def test_every_table_and_column_is_told(make_run: Callable[..., Run], words: set[str]) -> None:
+def test_every_table_and_column_is_told(make_run: Callable[..., RunFolder], words: set[str]) -> None:
     run = make_run()
     headings = " ".join(line for line in DOCS.read_text(encoding="utf-8").splitlines() if line.startswith("## "))
     found = sorted(run.tables.rglob("*.parquet"))
@@ -34,7 +34,7 @@ def test_every_table_and_column_is_told(make_run: Callable[..., Run], words: set
         assert not [c for c in columns if c not in words and not re.fullmatch(OPEN, c)], path
 
 
-def test_csv_and_parquet_hold_the_same(make_run: Callable[..., Run]) -> None:
+def test_csv_and_parquet_hold_the_same(make_run: Callable[..., RunFolder]) -> None:
     for path in sorted(make_run().tables.rglob("*.csv")):
         header, lines = read_csv(path)
         table = pq.read_table(path.with_suffix(".parquet"))
@@ -48,7 +48,7 @@ def test_csv_and_parquet_hold_the_same(make_run: Callable[..., Run]) -> None:
                 assert list(cells) == ["" if value is None else str(value) for value in values]
 
 
-def test_types_do_not_hang_on_what_happens_to_be_there(make_run: Callable[..., Run]) -> None:
+def test_types_do_not_hang_on_what_happens_to_be_there(make_run: Callable[..., RunFolder]) -> None:
     schema = pq.read_schema(make_run().tables / "predictions.parquet")
     kinds = {name: str(schema.field(name).type) for name in ("subject", "p_nondemented", "correct", "ood", "ood_flag")}
     assert kinds == {
@@ -56,7 +56,7 @@ def test_types_do_not_hang_on_what_happens_to_be_there(make_run: Callable[..., R
     }  # fmt: skip
 
 
-def test_the_stroke_project_keeps_its_names(make_run: Callable[..., Run]) -> None:
+def test_the_stroke_project_keeps_its_names(make_run: Callable[..., RunFolder]) -> None:
     assert load_recipe("stroke-hybrid").results_name == "stroke"
     header, lines = read_csv(make_run().tables / "alexnet-gray_classification_results.csv")
     assert {"image_type", "correct_prediction"} <= set(header)

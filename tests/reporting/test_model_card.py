@@ -12,9 +12,9 @@ from huggingface_hub import ModelCard, constants
 
 from scanwise.reporting import model_card
 from scanwise.reporting.run_data import RunData
-from scanwise.run import Run
+from scanwise.run import RunFolder
 
-Make = Callable[..., Run]
+Make = Callable[..., RunFolder]
 
 
 def test_metadata_is_read_back_as_the_hub_does(make_run: Make) -> None:

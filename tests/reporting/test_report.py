@@ -18,9 +18,9 @@ from scanwise.reporting import checksums
 from scanwise.reporting import report as report_page
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.summary import compare_with_baselines
-from scanwise.run import Run
+from scanwise.run import RunFolder
 
-Make = Callable[..., Run]
+Make = Callable[..., RunFolder]
 Page = Callable[..., str]
 HOSTILE = ("<script>alert(1)</script>", 'a&b "q" $x_1$ {{7*7}}', "it's <b>bold|x")
 STRANGE: dict[str, object] = {
@@ -60,9 +60,9 @@ def section(page: str, name: str) -> str:
     return words(found[0]) if found else ""
 
 
-def copied(run: Run, to: Path) -> Run:
+def copied(run: RunFolder, to: Path) -> RunFolder:
     shutil.copytree(run.path, to)
-    return Run(to)
+    return RunFolder(to)
 
 
 @pytest.mark.parametrize("wishes", [{}, STRANGE])

@@ -16,19 +16,19 @@ from scanwise.reporting import report as report_page
 from scanwise.reporting import tables
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.selective_and_ood import build_abstention
-from scanwise.run import Run
+from scanwise.run import RunFolder
 from tiny import Whole
 
-Make = Callable[..., Run]
+Make = Callable[..., RunFolder]
 
 
-def text_of(run: Run) -> str:
+def text_of(run: RunFolder) -> str:
     """The words of the section, with plain spaces."""
     found = re.search(r'<section aria-labelledby="doubt">.*?</section>', report_page.build_report(run), re.DOTALL)
     return re.sub(r"\s+", " ", re.sub(r"<svg.*?</svg>|<[^>]+>", " ", found[0], flags=re.DOTALL)) if found else ""
 
 
-def learnt(run: Run, *, refused: str = "", count: int = 40, share: float = 0.05) -> Run:
+def learnt(run: RunFolder, *, refused: str = "", count: int = 40, share: float = 0.05) -> RunFolder:
     """Add what a fit learns about doubt, and its tables."""
     components = WhitenedComponents(
         np.zeros(3, np.float32), np.eye(1, 3, dtype=np.float32), np.ones(1, np.float32), 1.0
@@ -59,18 +59,18 @@ def learnt(run: Run, *, refused: str = "", count: int = 40, share: float = 0.05)
     return run
 
 
-def write(run: Run, name: str, columns: tuple[str, ...], rows: list[dict[str, object]]) -> None:
+def write(run: RunFolder, name: str, columns: tuple[str, ...], rows: list[dict[str, object]]) -> None:
     write_csv(columns, [[row[column] for column in columns] for row in rows], run.tables / name)
 
 
 @pytest.fixture
-def run(make_run: Make, tmp_path: Path) -> Run:
+def run(make_run: Make, tmp_path: Path) -> RunFolder:
     shutil.copytree(make_run().path, tmp_path / "run")
     (tmp_path / "run" / "SHA256SUMS").unlink()
-    return Run(tmp_path / "run")
+    return RunFolder(tmp_path / "run")
 
 
-def test_alarm_is_stated_with_threshold_price_and_people(run: Run) -> None:
+def test_alarm_is_stated_with_threshold_price_and_people(run: RunFolder) -> None:
     text = text_of(learnt(run))
     assert "more than 1.75 times as far from the training scans as scans usually do" in text
     assert "set on 40 calibration subjects: of scans like theirs, at most 5 % are false alarms" in text
@@ -79,12 +79,12 @@ def test_alarm_is_stated_with_threshold_price_and_people(run: Run) -> None:
     assert "its prediction set has no guarantee" in text
 
 
-def test_price_that_is_higher_than_asked_for_is_said(run: Run) -> None:
+def test_price_that_is_higher_than_asked_for_is_said(run: RunFolder) -> None:
     text = text_of(learnt(run, count=9, share=0.1))
     assert "at most 10 % are false alarms, on average (target: 5 %, for which there are too few)" in text
 
 
-def test_deferral_is_said_as_a_clinic_reads_it(run: Run) -> None:
+def test_deferral_is_said_as_a_clinic_reads_it(run: RunFolder) -> None:
     text = text_of(learnt(run))
     assert "It answers 50 % of subjects at 10 % error or less, and leaves the others to review." in text
     assert "holds with 90 % probability" in text
@@ -92,19 +92,19 @@ def test_deferral_is_said_as_a_clinic_reads_it(run: Run) -> None:
     assert "Mean error (AURC)" in text
 
 
-def test_no_threshold_is_a_result_with_its_reason(run: Run) -> None:
+def test_no_threshold_is_a_result_with_its_reason(run: RunFolder) -> None:
     text = text_of(learnt(run, refused="the 12 surest subjects have 3 errors, too many for a bound of 0.1"))
     assert "no threshold qualifies: the 12 surest subjects have 3 errors" in text
     assert "It answers" not in text
     assert re.search(r"at most 10 % the 12 surest [^%]* no threshold qualifies – –", text)
 
 
-def test_made_up_scans_are_told_with_every_score_over_folds(run: Run) -> None:
+def test_made_up_scans_are_told_with_every_score_over_folds(run: RunFolder) -> None:
     text = text_of(learnt(run))
     assert re.search(r"Noise pixels at random; 128 scans 87\.5 % 1\.000 0\.500 0\.750 0\.250", text)
 
 
-def test_run_without_any_of_it_shows_the_curve_alone(run: Run) -> None:
+def test_run_without_any_of_it_shows_the_curve_alone(run: RunFolder) -> None:
     found = build_abstention(RunData.of(run))
     assert found is not None
     assert (found.strange, found.answered, found.tables) == ("", "", ())
@@ -113,7 +113,7 @@ def test_run_without_any_of_it_shows_the_curve_alone(run: Run) -> None:
     assert "Subjects with too uncertain predictions" in text
 
 
-def test_curve_says_where_it_ends(run: Run) -> None:
+def test_curve_says_where_it_ends(run: RunFolder) -> None:
     found = build_abstention(RunData.of(run))
     assert found is not None
     said = tables.read_predictions(run.tables / "predictions_subject.csv")
@@ -134,7 +134,7 @@ def test_a_real_run_refuses_and_says_why(whole: Whole) -> None:
 def test_leaked_protocol_alone_has_no_such_section(make_run: Make, tmp_path: Path) -> None:
     shutil.copytree(make_run().path, tmp_path / "leaked")
     (tmp_path / "leaked" / "SHA256SUMS").unlink()
-    run = Run(tmp_path / "leaked")
+    run = RunFolder(tmp_path / "leaked")
     shutil.rmtree(run.path / "fits" / "honest")
     for name in ("predictions.csv", "predictions_subject.csv"):
         (run.tables / name).unlink()

@@ -12,9 +12,9 @@ from scanwise.csv_files import read_csv, write_csv
 from scanwise.errors import RunError
 from scanwise.records import METRIC_COLUMNS, Cohort, Metric, Predictions, Split, load_metrics
 from scanwise.reporting import tables
-from scanwise.run import Run
+from scanwise.run import RunFolder
 
-Make = Callable[..., Run]
+Make = Callable[..., RunFolder]
 NAMES = ("nondemented", "verymilddemented", "milddemented", "moderatedemented")
 
 
@@ -42,7 +42,7 @@ def test_predictions_read_back_to_the_last_bit(tmp_path: Path) -> None:
         {"label x": np.array(["n,s"] * 40)}, mutual_information=rng.random(40), ood=rng.random(40),
         ood_flag=rng.random(40) < 0.5, expected_cdr=rng.random(40), cdr_sd=rng.random(40),
     )  # fmt: skip
-    run = Run(tmp_path)
+    run = RunFolder(tmp_path)
     tables.write_prediction_tables(run, "honest", said, None)
     back = tables.read_predictions(run.tables / "predictions.csv")
     for name in ("scans", "subjects", "probs", "sets", "entropy", "abstain", "labels", *tables.LATER_COLUMNS[:-1]):

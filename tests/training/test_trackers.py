@@ -13,7 +13,7 @@ from test_trainer import history, run, untimed
 from scanwise.errors import RecipeError, TrainingError
 from scanwise.recipe import Tracking
 from scanwise.recipe.train import TrackerName
-from scanwise.run import Run
+from scanwise.run import RunFolder
 from scanwise.training import trackers
 from scanwise.training.module import Classifier
 from scanwise.training.trackers import TrackerSpec
@@ -144,7 +144,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_only_an_experiment_of_one_fit_keeps_its_files_in_the_fit(tmp_path: Path, opened: None) -> None:
-    fit = Run(tmp_path / "a").fit("honest", 0)
+    fit = RunFolder(tmp_path / "a").fit("honest", 0)
     beside = (tmp_path / "shared" / "artifacts" / "tests").as_uri()
     places = {
         "": (fit.path / "tracking" / "artifacts").as_uri(),
@@ -158,7 +158,7 @@ def test_only_an_experiment_of_one_fit_keeps_its_files_in_the_fit(tmp_path: Path
 
 
 def test_each_network_of_a_deep_ensemble_has_its_own_title(tmp_path: Path, opened: None) -> None:
-    fit = Run(tmp_path / "a").fit("honest", 3)
+    fit = RunFolder(tmp_path / "a").fit("honest", 3)
     made: list[Any] = [
         trackers.TRACKERS["mlflow"].open(Tracking(names=("mlflow",)), each)
         for each in (fit, fit.member(0), fit.member(1))

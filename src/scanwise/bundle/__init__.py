@@ -40,7 +40,7 @@ from scanwise.novelty import NoveltyDetector, appearance_features
 from scanwise.recipe import Data, Recipe, load_recipe
 from scanwise.records import Cohort, FloatArray, IntArray, Logits, Predictions, Split, StrArray, Unit
 from scanwise.records.columns import kinds_in
-from scanwise.run import Fit, Run, layout, read_json, sha256_of, write_json, write_text, writing
+from scanwise.run import Fit, RunFolder, layout, read_json, sha256_of, write_json, write_text, writing
 
 if TYPE_CHECKING:
     from scanwise.models import Network
@@ -334,7 +334,7 @@ def _small_pixels(paths: Sequence[Path], settings: Data, rows: IntArray) -> Floa
     return np.stack([np.full(width, np.nan) if copy is None else copy for copy in copies])
 
 
-def write_bundle(run: Run, fit: Fit, recipe: Recipe, cohort: Cohort) -> Path:
+def write_bundle(run: RunFolder, fit: Fit, recipe: Recipe, cohort: Cohort) -> Path:
     """Write the bundle of a fit into its run folder, whole or not at all."""
     taught = cohort.take(Split.load(fit.split).rows("train")).groups
     about = {

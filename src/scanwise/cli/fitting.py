@@ -118,9 +118,9 @@ def _print_plan(plan: Any) -> None:
 def report(run: Path, pdf: bool) -> None:
     """Write a run's report again, from what lies in its folder."""
     from scanwise.reporting import report as report_page
-    from scanwise.run import Run, owning
+    from scanwise.run import RunFolder, owning
 
-    opened = Run.open(run)
+    opened = RunFolder.open(run)
     with owning(opened.path):
         page = report_page.write_report(opened)
     say(page)

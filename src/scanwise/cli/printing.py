@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from scanwise.records import Metric
-    from scanwise.run import Run
+    from scanwise.run import RunFolder
 
 
 def talk(level: int = logging.INFO) -> None:
@@ -125,11 +125,11 @@ def print_notes(notes: Iterable[str]) -> None:
         say(f"note: {note}", fg="yellow", err=True)
 
 
-def print_report(run: "Run") -> None:
+def print_report(run: "RunFolder") -> None:
     say_value("report", run.report)
 
 
-def print_summary(run: "Run") -> None:
+def print_summary(run: "RunFolder") -> None:
     """Headline figures of a run beside its baselines: one table a unit."""
     from scanwise import recipe
     from scanwise.records import Split, load_metrics

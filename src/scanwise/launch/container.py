@@ -23,7 +23,7 @@ from pathlib import Path
 
 from scanwise.errors import LaunchError
 from scanwise.launch.job import OWN, RECIPE_TEXT
-from scanwise.run import Run, layout, read_json
+from scanwise.run import RunFolder, layout, read_json
 
 CHANNELS = ("data", "training", "train")
 SAGEMAKERS = ("_", "sagemaker_")
@@ -155,7 +155,7 @@ def main() -> int:
     if code:
         _tell_failure(contract, last_lines)
         return code
-    _deliver(Run.open(contract.run), contract)
+    _deliver(RunFolder.open(contract.run), contract)
     return 0
 
 
@@ -181,7 +181,7 @@ def _tell_failure(contract: Contract, message: str) -> None:
     contract.failure.write_text(message.strip()[-1024:], encoding="utf-8")
 
 
-def _deliver(run: Run, contract: Contract) -> None:
+def _deliver(run: RunFolder, contract: Contract) -> None:
     """Copy what leaves; the run itself stays with the checkpoints."""
     for file in (run.bundle, run.recipe, run.metrics, run.report):
         _copy(file, contract.model / file.name)

@@ -49,7 +49,7 @@ from scanwise.pipeline.stages.training import train_fit, untrained_findings
 from scanwise.pipeline.stages.worker import finish_together, follow_fit, let_workers_begin
 from scanwise.recipe import Recipe, load_recipe
 from scanwise.records import Finding, Logits, Split, save_metrics
-from scanwise.run import Run, is_writer, owning, save, write_text, writing
+from scanwise.run import RunFolder, is_writer, owning, save, write_text, writing
 
 log = logging.getLogger("scanwise")
 
@@ -66,7 +66,7 @@ def fit(
     resume: bool = False,
     pseudonymise: bool = False,
     progress: bool = False,
-) -> Run:
+) -> RunFolder:
     """The main job: everything from a folder of scans to a report.
 
     Args:
@@ -113,7 +113,7 @@ def fit(
     return run
 
 
-def _run_stages(context: Context, path: Path, resume: bool, started: datetime) -> Run:
+def _run_stages(context: Context, path: Path, resume: bool, started: datetime) -> RunFolder:
     """All that is written, from the recipe to the report."""
     run = _open_run(context, path, resume)
     let_workers_begin()
@@ -176,7 +176,7 @@ def prepare(
         evidence = replace(evidence.take(rows), cohort=settled)
         all_splits = splits.make_splits(settled, recipe.split, recipe.seed)
         if folder is not None:
-            all_splits = stored_splits(Run(folder), settled, all_splits)
+            all_splits = stored_splits(RunFolder(folder), settled, all_splits)
         recipe, about_people = settle_covariates(settled, recipe)
         findings = [*intake.findings, *about_people, *_small_class_findings(messages)]
         if settled.subjects_known:  # they may have been recovered since
@@ -234,9 +234,9 @@ def _not_evaluable(all_splits: Sequence[Split]) -> list[Finding]:
     ]
 
 
-def _open_run(context: Context, path: Path, resume: bool) -> Run:
+def _open_run(context: Context, path: Path, resume: bool) -> RunFolder:
     """Make the run folder and write what is fixed before training."""
-    run = Run.create(path, resume=resume)
+    run = RunFolder.create(path, resume=resume)
     changes = record_changes(run, context)
     write_text(context.written_recipe.to_yaml(), run.recipe)
     save(context.cohort, run.cohort)
@@ -247,7 +247,7 @@ def _open_run(context: Context, path: Path, resume: bool) -> Run:
     return run
 
 
-def _fit_split(context: Context, run: Run, split: Split) -> list[ModelPredictions]:
+def _fit_split(context: Context, run: RunFolder, split: Split) -> list[ModelPredictions]:
     """Train, predict and calibrate one fit, then its baselines.
 
     Returns:
@@ -274,7 +274,7 @@ def _fit_split(context: Context, run: Run, split: Split) -> list[ModelPrediction
         ]
 
 
-def _write_first_bundle(context: Context, run: Run) -> None:
+def _write_first_bundle(context: Context, run: RunFolder) -> None:
     """The bundle of the first honest fit; where there is none, of the published one, without guarantees."""
     first = context.splits[0]
     write_bundle(run, run.fit(first.protocol, first.fold), context.written_recipe, context.cohort)

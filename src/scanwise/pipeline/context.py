@@ -14,7 +14,7 @@ from scanwise.errors import RunError
 from scanwise.recipe import Recipe
 from scanwise.records import Cohort, Finding, FloatArray, Split, load_findings, replace_findings, save_findings
 from scanwise.reporting.wording import counted
-from scanwise.run import Run, writing
+from scanwise.run import RunFolder, writing
 
 CLEAN, LEAKS, UNJUDGED = 0, 1, 3
 """Exit codes of an audit."""
@@ -142,7 +142,7 @@ def resolve_device(device: str, threads: int) -> str:
     return device
 
 
-def write_findings(run: Run, prefix: str, findings: Sequence[Finding]) -> None:
+def write_findings(run: RunFolder, prefix: str, findings: Sequence[Finding]) -> None:
     """Write findings of a stage, whose checks begin with the prefix, among those of the run; they replace those of an earlier session."""
     with writing(run.findings) as temporary:
         save_findings(replace_findings(load_findings(run.findings), prefix, findings), temporary)

@@ -13,7 +13,7 @@ from scanwise.pipeline.stages.resume import check_resume
 from scanwise.pipeline.stages.text_inputs import cohort_titles
 from scanwise.pipeline.stages.training import check_trainable
 from scanwise.recipe import BackboneSection, Members, Model, Recipe, TextSection
-from scanwise.run import Run
+from scanwise.run import RunFolder
 
 if TYPE_CHECKING:
     from scanwise.models import Network
@@ -26,7 +26,7 @@ def check_output(out: Path, *, resume: bool) -> None:
         RunError: if the folder holds something and `resume` is not set, or holds no run to resume.
     """
     if out.exists():
-        Run.create(out, resume=resume)
+        RunFolder.create(out, resume=resume)
 
 
 def preflight(context: Context, out: Path | None = None) -> "Network | None":
@@ -42,7 +42,7 @@ def preflight(context: Context, out: Path | None = None) -> "Network | None":
     Raises:
         ScanwiseError: naming the recipe key, the weights, or what differs from the run in `out`.
     """
-    run = None if out is None else Run(out)
+    run = None if out is None else RunFolder(out)
     trained = run is not None and all(run.fit(split.protocol, split.fold).model.is_file() for split in context.splits)
     network = None if trained else build_checked_network(context)
     check_baseline_backbone(context.recipe)

@@ -14,7 +14,7 @@ from scanwise.phrases import printable
 from scanwise.reporting import checksums
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.wording import counted, in_full, listed
-from scanwise.run import Run, layout, read_json, write_text
+from scanwise.run import RunFolder, layout, read_json, write_text
 
 Statement = Callable[[RunData], str]
 CHECKLISTS_FILE = layout.CHECKLISTS
@@ -316,7 +316,7 @@ def fill_checklist(contents: RunData, items: tuple[ChecklistItem, ...]) -> list[
     return entries
 
 
-def write_checklists(run: Run, contents: RunData) -> None:
+def write_checklists(run: RunFolder, contents: RunData) -> None:
     """Write `checklists.html` into the run folder."""
     from scanwise.reporting.page import render_page
 

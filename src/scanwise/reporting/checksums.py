@@ -4,19 +4,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scanwise.errors import RunError
-from scanwise.run import Run, layout, sha256_of, write_text
+from scanwise.run import RunFolder, layout, sha256_of, write_text
 
 CHECKSUMS_FILE = layout.CHECKSUMS
 
 
-def write_checksums(run: Run) -> Path:
+def write_checksums(run: RunFolder) -> Path:
     """Write the hash of every file that a report reads; `sha256sum -c SHA256SUMS` in the run folder checks them too."""
     lines = [f"{sha256_of(path)}  {path.relative_to(run.path).as_posix()}\n" for path in _files(run)]
     write_text("".join(lines), run.path / CHECKSUMS_FILE)
     return run.path / CHECKSUMS_FILE
 
 
-def verify_checksums(run: Run) -> bool:
+def verify_checksums(run: RunFolder) -> bool:
     """Whether the run was sealed; a sealed one is checked.
 
     Raises:
@@ -40,7 +40,7 @@ def verify_checksums(run: Run) -> bool:
     return True
 
 
-def read_checksums(run: Run) -> dict[str, str]:
+def read_checksums(run: RunFolder) -> dict[str, str]:
     """The hash that `SHA256SUMS` has of each file; empty where the run was not sealed."""
     path = run.path / CHECKSUMS_FILE
     if not path.is_file():
@@ -49,7 +49,7 @@ def read_checksums(run: Run) -> dict[str, str]:
     return {name: digest for digest, _, name in rows}
 
 
-def _files(run: Run) -> Iterator[Path]:
+def _files(run: RunFolder) -> Iterator[Path]:
     for pattern in layout.CHECKSUMMED:
         yield from sorted(path for path in run.path.glob(pattern) if path.is_file())
 

@@ -14,7 +14,7 @@ from scanwise.evaluation import confusion_counts
 from scanwise.evaluation.sample import require_labels
 from scanwise.metrics import METRICS
 from scanwise.records import Metric, Predictions, load_metrics
-from scanwise.run import Run
+from scanwise.run import RunFolder
 
 BREAKDOWN_COLUMNS = ("protocol", "fold", "unit", "group", "class", "name", "value", "low", "high", "count")
 DECISION_CURVE_COLUMNS = ("unit", "class", "threshold", "network", "everybody")
@@ -35,7 +35,7 @@ OPERATING_POINT_COLUMNS = (
 )
 
 
-def write_legacy_tables(run: Run, name: str, protocol: str, predictions: Predictions) -> None:
+def write_legacy_tables(run: RunFolder, name: str, protocol: str, predictions: Predictions) -> None:
     """Write `NAME_classification_results` and `NAME_summary_statistics` of the test scans of one protocol.
 
     Args:
@@ -75,7 +75,7 @@ def _summary(predictions: Predictions) -> dict[str, Any]:
     return summary
 
 
-def write_breakdowns(run: Run) -> list[str]:
+def write_breakdowns(run: RunFolder) -> list[str]:
     """Write `breakdown_COLUMN` of every column that metrics.json has groups of; returns their columns."""
     by_column: dict[str, list[Row]] = {}
     for m in load_metrics(run.metrics):
@@ -106,7 +106,9 @@ def parse_group(metric: Metric) -> tuple[str, str, str]:
     return column, group, of_class
 
 
-def write_operating_point_tables(run: Run, points: Sequence[dict[str, Any]], curves: Sequence[dict[str, Any]]) -> None:
+def write_operating_point_tables(
+    run: RunFolder, points: Sequence[dict[str, Any]], curves: Sequence[dict[str, Any]]
+) -> None:
     """Write `operating_points` and `decision_curve` of the honest protocol."""
     for columns, rows, name in (
         (OPERATING_POINT_COLUMNS, points, "operating_points"),

@@ -8,7 +8,7 @@ from scanwise.records import Metric
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.summary import build_first_screen
 from scanwise.reporting.wording import counted, in_full, listed, term
-from scanwise.run import Run, layout, write_text
+from scanwise.run import RunFolder, layout, write_text
 
 MODEL_CARD_FILE = layout.MODEL_CARD
 HEADLINES = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
@@ -20,7 +20,7 @@ _AT_THE_START = re.compile(r"^(\d*)([-+=.)])")
 AUTHORS_MUST_ADD = "**Not known to the run: the authors must add it.**"
 
 
-def write_model_card(run: Run, contents: RunData) -> None:
+def write_model_card(run: RunFolder, contents: RunData) -> None:
     """Write `model_card.md` into the run folder."""
     write_text(build_model_card(contents), run.path / MODEL_CARD_FILE)
 

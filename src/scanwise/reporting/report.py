@@ -20,10 +20,10 @@ from scanwise.reporting.page import render_page
 from scanwise.reporting.published_table import build_published_table
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.summary import build_first_screen, protocol_title
-from scanwise.run import Run, layout, write_text
+from scanwise.run import RunFolder, layout, write_text
 
 
-def write_report(run: Run) -> Path:
+def write_report(run: RunFolder) -> Path:
     """Write `report.html`, and what goes with it (`model_card.md`, `checklists.html`), each whole or not at all.
 
     Raises:
@@ -39,7 +39,7 @@ def write_report(run: Run) -> Path:
     return run.report
 
 
-def build_report(run: Run) -> str:
+def build_report(run: RunFolder) -> str:
     """The page as text; nothing is written.
 
     Raises:

@@ -25,7 +25,7 @@ from scanwise.records import (
     load_metrics,
 )
 from scanwise.reporting import tables
-from scanwise.run import Fit, Run, layout, read_json
+from scanwise.run import Fit, RunFolder, layout, read_json
 
 T = TypeVar("T")
 POOLED = -1
@@ -96,7 +96,7 @@ class FitData:
 class RunData:
     """Everything that a report says comes from here."""
 
-    run: Run
+    run: RunFolder
     recipe: Recipe
     provenance: Mapping[str, Any]
     cohort: Cohort
@@ -107,7 +107,7 @@ class RunData:
     predictions: Mapping[tuple[str, Unit], Predictions]
 
     @classmethod
-    def of(cls, run: Run) -> Self:
+    def of(cls, run: RunFolder) -> Self:
         """Read the run folder.
 
         Raises:
@@ -214,14 +214,14 @@ def _history(path: Path) -> dict[str, FloatArray]:
     return dict(zip(header, cells.reshape(-1, len(header)).T, strict=True))
 
 
-def _quarantine(run: Run) -> tuple[tuple[str, str], ...]:
+def _quarantine(run: RunFolder) -> tuple[tuple[str, str], ...]:
     if not run.quarantine.is_file():
         return ()
     _, rows = read_csv(run.quarantine)
     return tuple((printable(path), printable(reason)) for path, reason, *_ in rows)
 
 
-def _predictions(run: Run) -> dict[tuple[str, Unit], Predictions]:
+def _predictions(run: RunFolder) -> dict[tuple[str, Unit], Predictions]:
     by_unit: dict[tuple[str, Unit], Predictions] = {}
     for protocol in sorted({fit.protocol for fit in run.fits()}):
         folder = run.tables_of(protocol)

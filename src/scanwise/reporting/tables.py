@@ -29,7 +29,7 @@ from scanwise.records import (
     Unit,
     load_metrics,
 )
-from scanwise.run import Run, layout
+from scanwise.run import RunFolder, layout
 
 REPORT_COLUMNS = ("unit", "kind", "class", "precision", "recall", "specificity", "f1", "support")
 BASELINE_COLUMNS = ("protocol", "fold", "unit", "name", "model", "value", "low", "high", "count")
@@ -37,7 +37,9 @@ LATER_COLUMNS = ("mutual_information", "ood", "ood_flag", "expected_cdr", "cdr_s
 DIFFERENCE_COLUMNS = ("difference", "difference_low", "difference_high")
 
 
-def write_prediction_tables(run: Run, protocol: str, predictions: Predictions, by_subject: Predictions | None) -> None:
+def write_prediction_tables(
+    run: RunFolder, protocol: str, predictions: Predictions, by_subject: Predictions | None
+) -> None:
     """Write the tables of one protocol, folds already concatenated.
 
     Args:
@@ -66,7 +68,7 @@ def write_prediction_tables(run: Run, protocol: str, predictions: Predictions, b
     )
 
 
-def write_overview_tables(run: Run) -> None:
+def write_overview_tables(run: RunFolder) -> None:
     """Write the tables that span protocols, from what already lies in the run folder."""
     metrics = load_metrics(run.metrics)
     rows = ([getattr(metric, column) for column in METRIC_COLUMNS] for metric in metrics)
@@ -80,7 +82,7 @@ def write_overview_tables(run: Run) -> None:
     _write_histories(run)
 
 
-def write_baseline_table(run: Run, metrics: Sequence[Metric]) -> None:
+def write_baseline_table(run: RunFolder, metrics: Sequence[Metric]) -> None:
     """Write the accuracy of each baseline, and the network's lead over it."""
     write_table((*BASELINE_COLUMNS, *DIFFERENCE_COLUMNS), _rival_rows(metrics), run.tables / layout.BASELINES)
 
@@ -181,7 +183,7 @@ def _rival_rows(metrics: Sequence[Metric]) -> list[Row]:
     return rows
 
 
-def _write_histories(run: Run) -> None:
+def _write_histories(run: RunFolder) -> None:
     histories = [(fit, *read_csv(fit.history)) for fit in run.fits() if fit.history.is_file()]
     header = list(dict.fromkeys(name for _, names, _ in histories for name in names))
     rows: list[Row] = []

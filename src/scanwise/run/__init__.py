@@ -49,7 +49,7 @@ from scanwise.run.files import (
 __all__ = [
     "PACKAGES",
     "Fit",
-    "Run",
+    "RunFolder",
     "Saved",
     "environment",
     "is_writer",
@@ -125,7 +125,7 @@ class Fit:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunFolder:
     """A run folder; its names stand in `layout`, and nothing else in scanwise spells a path."""
 
     path: Path

@@ -12,7 +12,7 @@ from scanwise.errors import DataError, RunError
 from scanwise.pipeline.commands import comparison as comparison_command
 from scanwise.records import Cohort, Predictions, Split, Unit
 from scanwise.reporting import checksums, tables
-from scanwise.run import Run
+from scanwise.run import RunFolder
 from tiny import Command
 
 
@@ -35,7 +35,7 @@ def _run(
     path: Path, *, skill: float = 1.0, seed: int = 0, name: str = "one", subjects: range = range(80),
     classes: tuple[str, ...] = ("no", "yes"), noise: int = 1, protocol: str = "honest",
 ) -> Path:  # fmt: skip
-    folder = Run.create(path)
+    folder = RunFolder.create(path)
     run.write_text(recipe.Recipe(name=name, seed=seed).to_yaml(), folder.recipe)
     scans = np.array([f"{s}.png" for s in subjects])
     labels = np.array([s % len(classes) for s in subjects])

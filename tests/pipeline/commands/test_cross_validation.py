@@ -15,7 +15,7 @@ from scanwise.pipeline.commands import cross_validation
 from scanwise.pipeline.commands.candidates import average_candidates
 from scanwise.records import FloatArray, IntArray, Logits, Split, StrArray, load_metrics
 from scanwise.reporting import tables
-from scanwise.run import Fit, Run
+from scanwise.run import Fit, RunFolder
 from tiny import Command
 
 
@@ -33,7 +33,7 @@ def folded(hospital: Path, tiny_recipe: Path, scanwise: Command, tmp_path_factor
 
 
 def test_everyone_is_tested_once_by_a_network_that_did_not_see_them(folded: Path) -> None:
-    run = Run.open(folded / "candidate-1")
+    run = RunFolder.open(folded / "candidate-1")
     splits = [Split.load(fit.split).side for fit in run.fits()]
     assert len(splits) == 2
     tested = np.stack([side == "test" for side in splits]).sum(axis=0)
@@ -58,7 +58,7 @@ def test_the_chosen_one_answers_for_its_fold(folded: Path) -> None:
     said = tables.read_predictions(folded / "nested" / "tables" / "predictions.csv")
     called = dict(zip(said.scans.tolist(), said.predicted.tolist(), strict=True))
     for _, row in choices[choices["chosen"]].iterrows():
-        logits = Logits.load(Run(folded / row["candidate"]).fit("honest", int(row["fold"])).logits("test"))
+        logits = Logits.load(RunFolder(folded / row["candidate"]).fit("honest", int(row["fold"])).logits("test"))
         best = logits.logits.mean(axis=1).argmax(axis=1)
         assert [called[scan] for scan in logits.scans.tolist()] == best.tolist()
 
@@ -80,8 +80,8 @@ def test_the_procedure_is_compared_with_the_rivals_person_by_person(folded: Path
     mine, theirs = (found["subject", model, "auroc"].value for model in ("network", "pca_logistic"))
     assert lead.value == pytest.approx(mine - theirs)
     assert lead.low <= lead.value <= lead.high
-    kept = Logits.load(Run(folded / "candidate-1").fit("honest", 0).rival("pca_logistic", "scan"))
-    tested = Logits.load(Run(folded / "candidate-1").fit("honest", 0).logits("test"))
+    kept = Logits.load(RunFolder(folded / "candidate-1").fit("honest", 0).rival("pca_logistic", "scan"))
+    tested = Logits.load(RunFolder(folded / "candidate-1").fit("honest", 0).logits("test"))
     assert kept.scans.tolist() == tested.scans.tolist()
     rows = pd.read_csv(folded / "nested" / "tables" / "rivals.csv")
     assert set(rows["model"]) == {"network", "majority", "pca_logistic", "averaging"}
@@ -114,7 +114,7 @@ def test_the_average_of_candidates_answers_with_sets_of_its_own(averaged: Path) 
     )
     assert answers.probs == pytest.approx(mean, abs=1e-6)
     assert answers.sets is not None
-    runs = [Run(averaged / f"candidate-{k}") for k in (1, 2)]
+    runs = [RunFolder(averaged / f"candidate-{k}") for k in (1, 2)]
     learnt = average_candidates([(run, run.fit("honest", 0)) for run in runs])
     assert learnt.subjects.sets is not None
     expected = {name: sets.tolist() for name, sets in zip(learnt.subjects.subjects, learnt.subjects.sets, strict=True)}
@@ -145,7 +145,7 @@ def test_sets_of_the_average_are_learnt_from_calibration_subjects(
         return fit(probs, labels, subjects=subjects, **options)
 
     monkeypatch.setattr(ConformalSets, "fit", recorded)
-    runs = [Run(averaged / f"candidate-{k}") for k in (1, 2)]
+    runs = [RunFolder(averaged / f"candidate-{k}") for k in (1, 2)]
     average_candidates([(run, run.fit("honest", 1)) for run in runs])
     calibration = Logits.load(runs[0].fit("honest", 1).logits("calibration"))
     assert given == [set(calibration.subjects.tolist())] * 2
@@ -170,7 +170,7 @@ def test_what_is_refused(tmp_path: Path, folded: Path) -> None:
         cross_validation.cross_validate("demo", data="x", out=tmp_path, folds=1)
     with pytest.raises(RecipeError, match="no metric 'nil'"):
         cross_validation.cross_validate("demo", data="x", out=tmp_path, criterion="nil")
-    runs = [Run.open(folded / name) for name in ("candidate-1", "candidate-2")]
+    runs = [RunFolder.open(folded / name) for name in ("candidate-1", "candidate-2")]
     fits = {folder.path.name: folder.fits() for folder in runs}
     cross_validation._refuse_other_splits(fits)
     fits["candidate-2"] = [

@@ -7,7 +7,7 @@ import pytest
 
 import scanwise
 from scanwise.records import Cohort, Logits
-from scanwise.run import Run, read_json
+from scanwise.run import RunFolder, read_json
 from tiny import picture, read_csv, run_command, write_csv
 
 RECIPE = """\
@@ -44,16 +44,16 @@ def write_people(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def aged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
+def aged(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, Path]:
     folder = tmp_path_factory.mktemp("aged")
     data, recipe = write_people(folder / "data"), folder / "ages.yaml"
     recipe.write_text(RECIPE, encoding="utf-8")
     done = run_command("fit", recipe, "--data", data, "--out", folder / "run", "--device", "cpu", "--threads", 1)
     assert done.code == 0, done.err
-    return Run.open(folder / "run"), data
+    return RunFolder.open(folder / "run"), data
 
 
-def test_the_person_classifier_reads_them_and_the_baseline_stands_beside_it(aged: tuple[Run, Path]) -> None:
+def test_the_person_classifier_reads_them_and_the_baseline_stands_beside_it(aged: tuple[RunFolder, Path]) -> None:
     table = [m for m in read_json(aged[0].metrics) if m["unit"] == "subject" and not m["group"]]
     areas = {m["model"]: m["value"] for m in table if m["name"] == "auroc"}
     assert areas["covariates"] > 0.8
@@ -62,7 +62,7 @@ def test_the_person_classifier_reads_them_and_the_baseline_stands_beside_it(aged
     assert [m for m in table if m["name"] == "auroc difference" and m["model"] == "covariates"]
 
 
-def test_the_report_says_what_the_scans_add_and_counts_what_is_missing(aged: tuple[Run, Path]) -> None:
+def test_the_report_says_what_the_scans_add_and_counts_what_is_missing(aged: tuple[RunFolder, Path]) -> None:
     page = aged[0].report.read_text(encoding="utf-8")
     assert "It was not shown that the scans add anything to age and sex" in page
     assert "age of 11 is missing" in page
@@ -70,7 +70,7 @@ def test_the_report_says_what_the_scans_add_and_counts_what_is_missing(aged: tup
 
 
 def test_the_bundle_reads_them_of_files_and_says_where_it_has_none(
-    aged: tuple[Run, Path], caplog: pytest.LogCaptureFixture
+    aged: tuple[RunFolder, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     run, data = aged
     cohort, test = Cohort.load(run.cohort), Logits.load(run.fits()[0].logits("test"))

@@ -11,14 +11,14 @@ from scanwise.baselines import frozen_features_logistic
 from scanwise.cohort.decoding.readers import DecodedScan, read_files
 from scanwise.recipe import Data
 from scanwise.records import Cohort, Logits, Split, load_metrics
-from scanwise.run import Run
+from scanwise.run import RunFolder
 from tiny import RECIPE, run_command, write_scans
 
 BACKBONE, SIZE = "test_resnet", 64
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, Path]:
     """A fit with a tiny timm network of random weights as the strongest baseline, and the file of its weights."""
     folder = tmp_path_factory.mktemp("baseline")
     torch.manual_seed(0)
@@ -34,7 +34,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
         *(part for setting in settings for part in ("--set", setting)),
     )  # fmt: skip
     assert result.code == 0, result.err
-    return Run.open(folder / "run"), file
+    return RunFolder.open(folder / "run"), file
 
 
 def features_of(cohort: Cohort, file: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
@@ -49,7 +49,7 @@ def features_of(cohort: Cohort, file: Path) -> np.ndarray[tuple[int, ...], np.dt
         return np.asarray(network.eval()((values - 0.5) / 0.5).numpy(), dtype=np.float32)
 
 
-def test_frozen_features_are_measured_by_scan_and_by_subject(fitted: tuple[Run, Path]) -> None:
+def test_frozen_features_are_measured_by_scan_and_by_subject(fitted: tuple[RunFolder, Path]) -> None:
     run, _ = fitted
     metrics = [m for m in load_metrics(run.metrics) if m.model == "frozen_features" and m.name == "accuracy"]
     assert {m.unit for m in metrics} == {"scan", "subject"}
@@ -62,7 +62,7 @@ def test_frozen_features_are_measured_by_scan_and_by_subject(fitted: tuple[Run, 
         assert accuracy.value == pytest.approx(right.mean())
 
 
-def test_frozen_features_learn_on_training_scans_and_answer_for_test_scans(fitted: tuple[Run, Path]) -> None:
+def test_frozen_features_learn_on_training_scans_and_answer_for_test_scans(fitted: tuple[RunFolder, Path]) -> None:
     run, file = fitted
     cohort, fit = Cohort.load(run.cohort), run.fit("honest", 0)
     split = Split.load(fit.split)

@@ -23,7 +23,7 @@ from scanwise.pipeline.stages import explanation as explanation_stage
 from scanwise.recipe import Data, load_recipe
 from scanwise.records import load_findings
 from scanwise.records.array_files import read_arrays
-from scanwise.run import Run
+from scanwise.run import RunFolder
 from tiny import RECIPE, Command, read_csv, run_command
 
 EXPLAINED = ("explain.retrain=true", "model.dropout=0.3", "model.members.kind=mc_dropout")
@@ -39,7 +39,7 @@ def ventricles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def fit(ventricles: Path, out: Path, *settings: str, resume: bool = False) -> Run:
+def fit(ventricles: Path, out: Path, *settings: str, resume: bool = False) -> RunFolder:
     file = out.parent / "tiny.yaml"
     file.write_text(RECIPE, encoding="utf-8")
     return package.fit(
@@ -49,16 +49,16 @@ def fit(ventricles: Path, out: Path, *settings: str, resume: bool = False) -> Ru
 
 
 @pytest.fixture(scope="module")
-def explained(ventricles: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def explained(ventricles: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     out = tmp_path_factory.mktemp("explained") / "run"
     return fit(ventricles, out, *EXPLAINED)
 
 
 def test_a_finished_run_that_goes_on_is_at_no_moment_without_its_findings(
-    explained: Run, ventricles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    explained: RunFolder, ventricles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was killed before its explanations are looked at again; a damaged list is made anew."""
-    again = Run.open(shutil.copytree(explained.path, tmp_path / "run"))
+    again = RunFolder.open(shutil.copytree(explained.path, tmp_path / "run"))
     whole = explained.findings.read_bytes()
 
     def die(*_: object) -> None:
@@ -74,7 +74,7 @@ def test_a_finished_run_that_goes_on_is_at_no_moment_without_its_findings(
     assert again.findings.read_bytes() == whole
 
 
-def told(run: Run) -> Any:
+def told(run: RunFolder) -> Any:
     return json.loads((run.path / "heatmaps" / "checks.json").read_text(encoding="utf-8"))
 
 
@@ -83,7 +83,7 @@ def faint(image: Image.Image, opacity: float) -> Image.Image:
     return image
 
 
-def test_every_check_is_a_finding_and_decides_the_badge(explained: Run) -> None:
+def test_every_check_is_a_finding_and_decides_the_badge(explained: RunFolder) -> None:
     checks = told(explained)["checks"]
     assert [one["name"] for one in checks] == ["weights", "repeat", "faith", "foreground", "labels", "seed", "learnt"]
     findings = {one.check: one for one in load_findings(explained.findings) if one.check.startswith("explanation.")}
@@ -97,7 +97,7 @@ def test_every_check_is_a_finding_and_decides_the_badge(explained: Run) -> None:
     assert not maps["passed"].any() if failed else maps["passed"].all()
 
 
-def test_what_failed_is_left_out_of_the_summary_and_said_in_the_report(explained: Run) -> None:
+def test_what_failed_is_left_out_of_the_summary_and_said_in_the_report(explained: RunFolder) -> None:
     folder = explained.path / "heatmaps"
     failed = bool(told(explained)["reasons"])
     assert (folder / "mean.png").is_file() != failed
@@ -144,7 +144,7 @@ def test_labels_are_shuffled_between_people(ventricles: Path) -> None:
     np.testing.assert_array_equal(np.bincount(labels), np.bincount(work.cohort.labels))
 
 
-def test_new_scans_are_explained_on_their_own_grid(explained: Run, tmp_path: Path, scanwise: Command) -> None:
+def test_new_scans_are_explained_on_their_own_grid(explained: RunFolder, tmp_path: Path, scanwise: Command) -> None:
     wide = tmp_path / "wide.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60), dtype=np.uint8)).save(wide)
     said = scanwise(
@@ -168,7 +168,7 @@ def picture(path: Path, *, gray: int | None = None) -> Path:
     return path
 
 
-def test_the_verdict_travels_with_the_bundle(explained: Run, tmp_path: Path, scanwise: Command) -> None:
+def test_the_verdict_travels_with_the_bundle(explained: RunFolder, tmp_path: Path, scanwise: Command) -> None:
     reasons = told(explained)["reasons"]
     for place in (explained.path, explained.bundle):
         loaded = package.load(place)
@@ -185,7 +185,7 @@ def test_the_verdict_travels_with_the_bundle(explained: Run, tmp_path: Path, sca
 
 @pytest.mark.parametrize("reasons", [None, [], ["it jumps"]])
 def test_the_badge_is_on_every_map(
-    reasons: list[str] | None, explained: Run, tmp_path: Path, scanwise: Command, monkeypatch: pytest.MonkeyPatch
+    reasons: list[str] | None, explained: RunFolder, tmp_path: Path, scanwise: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a scan on which nothing stands out the map is empty, which no check of the method can make good."""
     monkeypatch.setattr("scanwise.bundle.Bundle.verdict", lambda *_: reasons)
@@ -206,7 +206,7 @@ def test_the_badge_is_on_every_map(
     assert colourful == (not reasons)
 
 
-def test_no_two_scans_are_written_over_each_other(explained: Run, tmp_path: Path, scanwise: Command) -> None:
+def test_no_two_scans_are_written_over_each_other(explained: RunFolder, tmp_path: Path, scanwise: Command) -> None:
     scans = [picture(tmp_path / name) for name in ("a b.png", "a_b.png")]
     said = scanwise(
         "explain", explained.path, *scans, "--target", "ill", "--target", "well", "--out", tmp_path / "maps"
@@ -220,7 +220,7 @@ def test_no_two_scans_are_written_over_each_other(explained: Run, tmp_path: Path
 
 
 def test_where_the_draws_differ_is_shown_of_new_scans(
-    explained: Run, hybrid: Run, tmp_path: Path, scanwise: Command
+    explained: RunFolder, hybrid: RunFolder, tmp_path: Path, scanwise: Command
 ) -> None:
     scan = picture(tmp_path / "a.png")
     said = scanwise("explain", explained.path, scan, "--target", "ill", "--uncertainty", "--out", tmp_path / "maps")
@@ -345,7 +345,7 @@ HYBRID = (
 
 
 @pytest.fixture(scope="module")
-def hybrid(ventricles: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def hybrid(ventricles: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """`scanwise fit stroke-hybrid`, with halves that are small."""
     out = tmp_path_factory.mktemp("hybrid") / "run"
     settings = [part for text in (*STEPS[1:], *HYBRID) for part in ("--set", text)]
@@ -354,10 +354,10 @@ def hybrid(ventricles: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
         "--device", "cpu", "--threads", 1, *settings,
     )  # fmt: skip
     assert said.code == 0, said.err
-    return Run.open(out)
+    return RunFolder.open(out)
 
 
-def test_the_halves_of_a_hybrid_are_in_the_report(hybrid: Run) -> None:
+def test_the_halves_of_a_hybrid_are_in_the_report(hybrid: RunFolder) -> None:
     folder = hybrid.path / "heatmaps"
     rows = read_csv(folder / "components.csv")
     assert len(rows) == 6
@@ -388,7 +388,7 @@ def test_the_halves_of_a_hybrid_are_in_the_report(hybrid: Run) -> None:
 
 
 def test_scans_are_explained_a_few_at_a_time(
-    hybrid: Run,
+    hybrid: RunFolder,
     ventricles: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -406,7 +406,7 @@ def test_scans_are_explained_a_few_at_a_time(
     assert explanation_stage.explanation_options(learnt, "cpu", False)["batch"] == 2
 
 
-def test_a_real_dicom_is_explained_on_its_own_grid(hybrid: Run, tmp_path: Path, scanwise: Command) -> None:
+def test_a_real_dicom_is_explained_on_its_own_grid(hybrid: RunFolder, tmp_path: Path, scanwise: Command) -> None:
     import pydicom
 
     files = [real(name) for name in DICOMS]
@@ -439,7 +439,7 @@ def test_a_recipes_network_is_trained_twice_more_for_its_checks(ventricles: Path
         "--device", "cpu", "--threads", 1, *settings,
     )  # fmt: skip
     assert said.code == 0, said.err
-    run = Run.open(tmp_path / "run")
+    run = RunFolder.open(tmp_path / "run")
     checks = {one["name"]: one for one in told(run)["checks"]}
     assert {"labels", "seed"} <= set(checks)
     for name in ("labels", "seed"):

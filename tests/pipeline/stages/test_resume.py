@@ -11,7 +11,7 @@ from scanwise.errors import RunError
 from scanwise.pipeline.context import Context
 from scanwise.pipeline.stages.resume import check_resume, record_changes
 from scanwise.records import Cohort, Finding, Split
-from scanwise.run import Run, read_json
+from scanwise.run import RunFolder, read_json
 from tiny import Again
 
 GoOn = Callable[..., list[Finding]]
@@ -22,7 +22,7 @@ def go_on(again: Again) -> GoOn:
     """Go on with the run, with settings on top, as far as the question whether it may."""
 
     def ask(*settings: str) -> list[Finding]:
-        folder: Run = again.run
+        folder: RunFolder = again.run
         nothing: Any = None
         splits = tuple(Split.load(fit.split) for fit in folder.fits())
         made = recipe.load_recipe(folder.recipe, settings)

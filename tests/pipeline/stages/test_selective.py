@@ -10,7 +10,7 @@ from scanwise.pipeline.stages import selective
 from scanwise.pipeline.stages.evaluation import ModelPredictions
 from scanwise.records import Logits, Predictions, Split, load_metrics
 from scanwise.reporting import tables
-from scanwise.run import Run, write_json
+from scanwise.run import RunFolder, write_json
 from scanwise.uncertainty import Abstention
 from tiny import Whole, read_csv
 
@@ -32,9 +32,9 @@ def judged(fold: int, doubts: list[float], wrong: list[bool]) -> ModelPrediction
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Run:
+def folder(tmp_path: Path) -> RunFolder:
     """Two folds: the first answers below 0.25 and, where 20 % may be wrong, below 0.4; the second refuses 10 %."""
-    run = Run(tmp_path)
+    run = RunFolder(tmp_path)
     refused = Abstention(-np.inf, 0.1, 0.1, 30, 0.0, "too many errors")
     tables_of = (
         [Abstention(0.25, 0.1, 0.1, 30, 0.5), Abstention(0.4, 0.2, 0.1, 30, 0.8)],
@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Run:
     return run
 
 
-def test_thresholds_of_a_fold_are_counted_on_its_own_test_side(folder: Run) -> None:
+def test_thresholds_of_a_fold_are_counted_on_its_own_test_side(folder: RunFolder) -> None:
     entry = judged(0, [0.1, 0.2, 0.25, 0.3, 0.45], [False, True, False, True, True])
     strict, loose = selective.selective_rows(folder.fit("honest", 0), entry)
     assert (strict["test"], strict["answered"], strict["wrong"]) == (5, 3, 1)
@@ -55,13 +55,13 @@ def test_thresholds_of_a_fold_are_counted_on_its_own_test_side(folder: Run) -> N
     assert not loose["chosen"]
 
 
-def test_refused_threshold_answers_nobody(folder: Run) -> None:
+def test_refused_threshold_answers_nobody(folder: RunFolder) -> None:
     strict, _ = selective.selective_rows(folder.fit("honest", 1), judged(1, [0.0, 0.1], [False, False]))
     assert strict["refused"] == "too many errors"
     assert (strict["answered"], strict["wrong"]) == (0, 0)
 
 
-def test_folds_are_summed_and_refused_where_one_refuses(folder: Run) -> None:
+def test_folds_are_summed_and_refused_where_one_refuses(folder: RunFolder) -> None:
     entries = [judged(0, [0.1, 0.5], [False, True]), judged(1, [0.2, 0.29, 0.31], [True, False, False])]
     rows = [selective.selective_rows(folder.fit("honest", entry.split.fold), entry) for entry in entries]
     strict, loose = (selective._summed(list(same)) for same in zip(*rows, strict=True))

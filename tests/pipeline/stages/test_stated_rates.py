@@ -10,7 +10,7 @@ from scanwise.novelty import NoveltyDetector
 from scanwise.pipeline.stages import stated_rates
 from scanwise.records import Finding, Metric, load_findings, save_findings, save_metrics
 from scanwise.risk import mid_p_limits
-from scanwise.run import Run, write_json
+from scanwise.run import RunFolder, write_json
 from tiny import Whole
 
 CONTEXT: Any = SimpleNamespace(recipe=SimpleNamespace(uncertainty=SimpleNamespace(risk=0.1)))
@@ -24,9 +24,9 @@ def metric(name: str, seen: int, count: int, group: str = "", unit: str = "subje
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     """A run that guarantees 90 % coverage, allows 10 % error among the answered and 5 % false alarms."""
-    folder = Run(tmp_path)
+    folder = RunFolder(tmp_path)
     fit = folder.fit("honest", 0)
     sets = {"alpha": 0.1, "threshold": 0.8}
     write_json({"subject": sets, "scan": sets}, fit.conformal)
@@ -35,21 +35,21 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     cut = SimpleNamespace(false_alarm=0.05)
     detector = SimpleNamespace(thresholds={"subject": cut, "scan": cut})
     monkeypatch.setattr(NoveltyDetector, "load", lambda _: detector)
-    monkeypatch.setattr(Run, "fits", lambda _: [fit])
+    monkeypatch.setattr(RunFolder, "fits", lambda _: [fit])
     return folder
 
 
-def found(run: Run, *metrics: Metric) -> dict[str, str]:
+def found(run: RunFolder, *metrics: Metric) -> dict[str, str]:
     save_metrics(metrics, run.metrics)
     return {one.check: one.message.replace("\u00a0", " ") for one in stated_rates.missed_rates(CONTEXT, run)}
 
 
-def test_rates_that_hold_or_may_hold_are_no_finding(run: Run) -> None:
+def test_rates_that_hold_or_may_hold_are_no_finding(run: RunFolder) -> None:
     kept = [metric("coverage", 50, 60), metric("ood_flag_share", 3, 18), metric("selective_error", 4, 20, "risk=0.1")]
     assert found(run, *kept) == {}
 
 
-def test_false_alarms_of_half_the_people_are_found(run: Run) -> None:
+def test_false_alarms_of_half_the_people_are_found(run: RunFolder) -> None:
     """5 % asked for, 56 % of 18 people seen: it stood in ordinary prose."""
     messages = found(run, metric("ood_flag_share", 10, 18))
     assert list(messages) == ["rates.false_alarms"]
@@ -57,14 +57,14 @@ def test_false_alarms_of_half_the_people_are_found(run: Run) -> None:
     assert "18 subjects" in messages["rates.false_alarms"]
 
 
-def test_missed_coverage_and_errors_are_found(run: Run) -> None:
+def test_missed_coverage_and_errors_are_found(run: RunFolder) -> None:
     messages = found(run, metric("coverage", 40, 60), metric("selective_error", 9, 20, "risk=0.1"))
     assert set(messages) == {"rates.coverage", "rates.errors"}
     assert "90 % guaranteed, 67 %" in messages["rates.coverage"]
     assert "at most 10 % allowed, 45 %" in messages["rates.errors"]
 
 
-def test_what_was_never_guaranteed_is_not_missed(run: Run) -> None:
+def test_what_was_never_guaranteed_is_not_missed(run: RunFolder) -> None:
     fit = run.fit("honest", 0)
     sets = {"alpha": 0.1, "threshold": None}
     write_json({"subject": sets, "scan": sets}, fit.conformal)
@@ -92,7 +92,7 @@ def test_operating_points_that_do_not_carry_over_are_found() -> None:
 
 
 @pytest.mark.parametrize(("flagged", "said"), [(1.0, True), (0.2, False)])
-def test_brightness_alone_is_said_where_it_flags_nearly_all(run: Run, flagged: float, said: bool) -> None:
+def test_brightness_alone_is_said_where_it_flags_nearly_all(run: RunFolder, flagged: float, said: bool) -> None:
     from scanwise.csv_files import write_table
     from scanwise.run import layout
 
@@ -112,7 +112,7 @@ def test_brightness_alone_is_said_where_it_flags_nearly_all(run: Run, flagged: f
         assert "× 0.5" in messages["rates.brightness"]
 
 
-def test_findings_of_an_earlier_session_are_replaced(run: Run) -> None:
+def test_findings_of_an_earlier_session_are_replaced(run: RunFolder) -> None:
     others = [Finding("audit.copies", "note", "none"), Finding("rates.coverage", "warning", "stale")]
     save_findings(others, run.findings)
     save_metrics([metric("ood_flag_share", 10, 18)], run.metrics)

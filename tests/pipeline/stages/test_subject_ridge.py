@@ -10,7 +10,7 @@ from PIL import Image
 import scanwise
 from scanwise.errors import RecipeError
 from scanwise.records import Cohort, Logits
-from scanwise.run import Run, read_json
+from scanwise.run import RunFolder, read_json
 from tiny import picture, read_csv, run_command, write_csv
 
 RECIPE = """\
@@ -31,7 +31,7 @@ explain: {{scans: 4, method: contributions, heads: false}}
 
 @dataclass(frozen=True)
 class Ridge:
-    run: Run
+    run: RunFolder
     data: Path
 
     def logits(self, side: str) -> Logits:
@@ -54,12 +54,12 @@ def write_people(folder: Path, first: int = 0) -> Path:
     return write_csv(folder / "scans.csv", rows)
 
 
-def fit(folder: Path, data: Path, learn_on: str, *more: str) -> Run:
+def fit(folder: Path, data: Path, learn_on: str, *more: str) -> RunFolder:
     recipe = folder / "ridge.yaml"
     recipe.write_text(RECIPE.format(learn_on=learn_on), encoding="utf-8")
     done = run_command("fit", recipe, "--data", data, "--out", folder / "run", "--device", "cpu", "--threads", 1, *more)
     assert done.code == 0, done.err
-    return Run.open(folder / "run")
+    return RunFolder.open(folder / "run")
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from scanwise.errors import DataError
 from scanwise.models.vocabulary import Vocabulary
 from scanwise.pipeline.commands.predict_files import predict_files
 from scanwise.records import Cohort, Logits, Split, load_metrics
-from scanwise.run import Run
+from scanwise.run import RunFolder
 from tiny import picture, read_csv, run_command, write_csv
 
 RECIPE = """\
@@ -49,21 +49,21 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     place = tmp_path_factory.mktemp("runs")
     source = place / "worded.yaml"
     source.write_text(RECIPE)
     said = run_command("fit", source, "--data", manifest, "--out", place / "run", "--threads", 1)
     assert said.code == 0, said.err
-    return Run.open(place / "run")
+    return RunFolder.open(place / "run")
 
 
-def _accuracy(run: Run, model: str) -> float:
+def _accuracy(run: RunFolder, model: str) -> float:
     found = [m for m in load_metrics(run.metrics) if (m.name, m.model, m.unit) == ("accuracy", model, "scan")]
     return found[0].value
 
 
-def test_the_words_are_learnt_and_their_part_is_told(run: Run) -> None:
+def test_the_words_are_learnt_and_their_part_is_told(run: RunFolder) -> None:
     assert _accuracy(run, "network") > 0.8
     assert _accuracy(run, "network_without_image") > 0.8
     assert _accuracy(run, "network_without_words") < 0.7  # the picture tells nothing
@@ -73,7 +73,7 @@ def test_the_words_are_learnt_and_their_part_is_told(run: Run) -> None:
     assert "what each part of the input gives" in page
 
 
-def test_words_are_named_with_what_they_gave(run: Run) -> None:
+def test_words_are_named_with_what_they_gave(run: RunFolder) -> None:
     """The titles of the test side, word by word as they are written; that of the class speaks for it."""
     rows, cohort = read_csv(run.path / "heatmaps" / "words.csv"), Cohort.load(run.cohort)
     assert cohort.text is not None
@@ -96,7 +96,7 @@ def test_words_are_named_with_what_they_gave(run: Run) -> None:
     assert "of what the classifier gets" in page
 
 
-def test_explain_names_the_words_of_new_scans(run: Run, manifest: Path, tmp_path: Path) -> None:
+def test_explain_names_the_words_of_new_scans(run: RunFolder, manifest: Path, tmp_path: Path) -> None:
     few = write_csv(
         manifest.parent / "few.csv", [row for row in read_csv(manifest) if row["path"] in ("0.png", "4.png")]
     )
@@ -109,13 +109,13 @@ def test_explain_names_the_words_of_new_scans(run: Run, manifest: Path, tmp_path
     assert names == {"words.csv", *(f"{n}.png-boot{end}" for n in (0, 4) for end in (".png", ".npz"))}
 
 
-def test_a_part_that_is_gone_is_no_rival(run: Run) -> None:
+def test_a_part_that_is_gone_is_no_rival(run: RunFolder) -> None:
     page = run.report.read_text(encoding="utf-8")
     lead = page[: page.index('id="rivals"')]
     assert "without the" not in lead
 
 
-def test_the_vocabulary_knows_training_titles_alone(run: Run) -> None:
+def test_the_vocabulary_knows_training_titles_alone(run: RunFolder) -> None:
     place, cohort = run.fit("honest", 0), Cohort.load(run.cohort)
     assert cohort.text is not None
     section = recipe.load_recipe(run.recipe).model.text
@@ -124,7 +124,7 @@ def test_the_vocabulary_knows_training_titles_alone(run: Run) -> None:
     assert json.loads(kept.tokenizer) != json.loads(Vocabulary.learn(cohort.text, section).tokenizer)
 
 
-def test_predict_takes_the_words_of_a_manifest(run: Run, manifest: Path) -> None:
+def test_predict_takes_the_words_of_a_manifest(run: RunFolder, manifest: Path) -> None:
     tested = Logits.load(run.fit("honest", 0).logits("test"))
     answer = predict_files(run.path, [], manifest=manifest)
     rows = [answer.scans.scans.tolist().index(path) for path in tested.scans.tolist()]
@@ -134,7 +134,9 @@ def test_predict_takes_the_words_of_a_manifest(run: Run, manifest: Path) -> None
         np.testing.assert_allclose(answer.scans.probs[row], [float(told[f"p_{name}"]) for name in CLASSES], atol=1e-5)
 
 
-def test_without_words_predict_says_so_and_answers(run: Run, manifest: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_words_predict_says_so_and_answers(
+    run: RunFolder, manifest: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     answer = scanwise.load(run.path).predict(manifest.parent / "0.png")
     assert "the images alone" in caplog.text
     assert len(answer.scans) == 1
@@ -158,8 +160,8 @@ def test_a_network_of_words_alone(tmp_path: Path, manifest: Path) -> None:
         "fit", tmp_path / "worded.yaml", "--data", manifest, "--out", tmp_path / "run", *words, "--threads", 1
     )
     assert said.code == 0, said.err
-    assert _accuracy(Run.open(tmp_path / "run"), "network") > 0.6
-    titles = Vocabulary.load(Run.open(tmp_path / "run").fit("honest", 0).vocabulary)
+    assert _accuracy(RunFolder.open(tmp_path / "run"), "network") > 0.6
+    titles = Vocabulary.load(RunFolder.open(tmp_path / "run").fit("honest", 0).vocabulary)
     assert not any(name in titles.tokenizer for name in CLASSES)
     rows = read_csv(tmp_path / "run" / "heatmaps" / "words.csv")
     assert {row["share_of_image"] for row in rows} == {""}

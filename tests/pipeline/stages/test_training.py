@@ -11,7 +11,7 @@ import torch
 import scanwise
 from scanwise.models import Network
 from scanwise.records import Logits
-from scanwise.run import Run
+from scanwise.run import RunFolder
 from tiny import RECIPE, read_csv, run_command, write_scans
 
 BATCH = 3
@@ -42,7 +42,7 @@ def seen() -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, seen: list[int]) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory, seen: list[int]) -> RunFolder:
     place = tmp_path_factory.mktemp("ensemble")
     (place / "tiny.yaml").write_text(ENSEMBLE + "audit: {checks: []}\n")
     data = write_scans(place / "scans", {"nondemented": 14, "milddemented": 14})
@@ -50,10 +50,10 @@ def run(tmp_path_factory: pytest.TempPathFactory, seen: list[int]) -> Run:
         said = run_command("fit", place / "tiny.yaml", "--data", data, "--subject", r"(\w+)_\d", "--out", place / "run")
     assert said.code == 0, said.err
     seen += sizes
-    return Run.open(place / "run")
+    return RunFolder.open(place / "run")
 
 
-def test_each_member_is_a_network_of_its_own(run: Run) -> None:
+def test_each_member_is_a_network_of_its_own(run: RunFolder) -> None:
     from safetensors.numpy import load_file
 
     fit = run.fit("honest", 0)
@@ -65,7 +65,7 @@ def test_each_member_is_a_network_of_its_own(run: Run) -> None:
             np.testing.assert_array_equal(whole[f"body.{index}.{name}"], values)
 
 
-def test_the_members_are_answered_together(run: Run) -> None:
+def test_the_members_are_answered_together(run: RunFolder) -> None:
     logits = Logits.load(run.fit("honest", 0).logits("test"))
     assert logits.logits.shape[1] == 2
     scan = run.path.parent / "scans" / logits.scans[0]
@@ -77,14 +77,14 @@ def test_the_members_are_answered_together(run: Run) -> None:
     )
 
 
-def test_the_report_says_how_much_they_differ(run: Run) -> None:
+def test_the_report_says_how_much_they_differ(run: RunFolder) -> None:
     row = read_csv(run.tables / "members.csv")[0]
     assert (row["protocol"], row["members"]) == ("honest", "2")
     assert float(row["kl"]) > 0
     assert row["told"] in run.report.read_text(encoding="utf-8")
 
 
-def test_a_killed_ensemble_keeps_its_finished_members(run: Run, tmp_path: Path) -> None:
+def test_a_killed_ensemble_keeps_its_finished_members(run: RunFolder, tmp_path: Path) -> None:
     fit = run.fit("honest", 0)
     before = fit.member(0).model.stat().st_mtime_ns
     fit.model.unlink()
@@ -96,7 +96,7 @@ def test_a_killed_ensemble_keeps_its_finished_members(run: Run, tmp_path: Path) 
     assert fit.member(0).model.stat().st_mtime_ns == before
 
 
-def test_no_network_sees_more_scans_at_a_time_than_in_training(run: Run, seen: list[int]) -> None:
+def test_no_network_sees_more_scans_at_a_time_than_in_training(run: RunFolder, seen: list[int]) -> None:
     """So whoever lowers `train.batch` for want of memory is heard to the end, and in the bundle as well."""
     assert max(seen) == BATCH
     scans = sorted((run.path.parent / "scans").rglob("*.png"))[: 2 * BATCH + 1]

@@ -9,7 +9,7 @@ import torch
 import scanwise
 from scanwise.models import build_network, weights
 from scanwise.recipe import Model
-from scanwise.run import Run
+from scanwise.run import RunFolder
 from tiny import RECIPE, Said, run_command, write_scans
 
 THEIRS = ("Very Mild Demented", "NonDemented", "Mild Demented")  # in an order of their own
@@ -17,7 +17,7 @@ OURS = ("nondemented", "verymilddemented", "milddemented")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run, Said]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunFolder, Said]:
     """The file, the run that took it as it is, and what was said."""
     place = tmp_path_factory.mktemp("untrained")
     torch.manual_seed(0)
@@ -30,10 +30,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run, Said]:
         *(part for setting in settings for part in ("--set", setting)),
     )  # fmt: skip
     assert said.code == 0, said.err
-    return file, Run.open(place / "run"), said
+    return file, RunFolder.open(place / "run"), said
 
 
-def test_the_weights_are_those_of_the_file_with_its_classes_by_name(made: tuple[Path, Run, Said]) -> None:
+def test_the_weights_are_those_of_the_file_with_its_classes_by_name(made: tuple[Path, RunFolder, Said]) -> None:
     file, run, _ = made
     theirs, ours = weights.read_weights(file), weights.read_weights(run.fit("honest", 0).model)
     assert torch.equal(ours["body.blocks.3.0.weight"], theirs["blocks.3.0.weight"])
@@ -42,7 +42,7 @@ def test_the_weights_are_those_of_the_file_with_its_classes_by_name(made: tuple[
     assert not run.fit("honest", 0).checkpoints.exists()
 
 
-def test_it_is_said_that_nothing_was_trained_and_who_may_have_been_seen(made: tuple[Path, Run, Said]) -> None:
+def test_it_is_said_that_nothing_was_trained_and_who_may_have_been_seen(made: tuple[Path, RunFolder, Said]) -> None:
     file, run, said = made
     assert "it is unknown whether they have seen these scans" in " ".join(said.err.split())
     page = " ".join(run.report.read_text(encoding="utf-8").split())
@@ -52,7 +52,7 @@ def test_it_is_said_that_nothing_was_trained_and_who_may_have_been_seen(made: tu
     assert f"pretrained, from {file.name}, with its classifier" in card.replace("\\", "")
 
 
-def test_it_is_calibrated_bundled_and_answers_for_one_file(made: tuple[Path, Run, Said]) -> None:
+def test_it_is_calibrated_bundled_and_answers_for_one_file(made: tuple[Path, RunFolder, Said]) -> None:
     _, run, _ = made
     place = run.fit("honest", 0)
     assert place.calibrator.is_file()

@@ -16,9 +16,9 @@ from scanwise.pipeline.stages.calibration import fit_sets
 from scanwise.pipeline.stages.evaluation import ModelPredictions
 from scanwise.recipe import Recipe, load_recipe
 from scanwise.records import Cohort, Logits, Predictions, Split, Unit
-from scanwise.run import Fit, Run
+from scanwise.run import Fit, RunFolder
 
-Candidate = tuple[Run, Fit]
+Candidate = tuple[RunFolder, Fit]
 UNITS: tuple[Unit, ...] = ("scan", "subject")
 
 

@@ -16,7 +16,7 @@ from scanwise.records import Cohort, Metric, Predictions, Unit
 from scanwise.reporting import checksums, tables
 from scanwise.reporting import comparison_page as page
 from scanwise.reporting.wording import FEW, counted
-from scanwise.run import Run, layout
+from scanwise.run import RunFolder, layout
 
 RANKED_BY = ("accuracy", "balanced_accuracy", "auroc", "nll")
 
@@ -135,12 +135,12 @@ def compare_runs(runs: Sequence[Path], *, draws: int = 2000, confidence: float =
 
 def _unit(runs: Sequence[Path]) -> Unit:
     """Subjects where all runs know them, else scans."""
-    folders = [Run.open(path).tables for path in runs]
+    folders = [RunFolder.open(path).tables for path in runs]
     return "subject" if all((folder / layout.PREDICTIONS_SUBJECT).is_file() for folder in folders) else "scan"
 
 
 def _entry(path: Path, unit: Unit) -> ComparedRun:
-    folder = Run.open(path)
+    folder = RunFolder.open(path)
     checksums.verify_checksums(folder)
     if not any(fit.protocol == "honest" for fit in folder.fits()):
         raise RunError(

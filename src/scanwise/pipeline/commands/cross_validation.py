@@ -24,7 +24,7 @@ from scanwise.pipeline.stages.operating_points import validation_predictions
 from scanwise.recipe import Recipe, load_recipe
 from scanwise.records import METRIC_COLUMNS, Cohort, Metric, Predictions, Split, save_metrics
 from scanwise.reporting import tables
-from scanwise.run import Fit, Run, layout
+from scanwise.run import Fit, RunFolder, layout
 
 log = logging.getLogger("scanwise")
 
@@ -106,7 +106,7 @@ def cross_validate(
     candidates = {f"candidate-{k}": tuple(settings_of_one) for k, settings_of_one in enumerate(tries, 1)} or {
         "candidate-1": ()
     }
-    runs: dict[str, Run] = {}
+    runs: dict[str, RunFolder] = {}
     for name, own in candidates.items():
         log.info("%s of %d: %s", name, len(candidates), ", ".join(own) or "the recipe as it is")
         run_dir, lone = (
@@ -121,7 +121,11 @@ def cross_validate(
 
 
 def _judge(
-    out: Path, candidates: Mapping[str, tuple[str, ...]], runs: Mapping[str, Run], criterion: str, combine: Combination
+    out: Path,
+    candidates: Mapping[str, tuple[str, ...]],
+    runs: Mapping[str, RunFolder],
+    criterion: str,
+    combine: Combination,
 ) -> CrossValidation:
     """Choose or average in every fold, pool the predictions, and write `nested/`."""
     first = next(iter(runs))
@@ -212,7 +216,7 @@ def _best(values: Mapping[str, float], criterion: str) -> str:
 
 
 def _write(result: CrossValidation, whole: ModelPredictions, criterion: str, unit: str, subjects_known: bool) -> None:
-    folder = Run(result.folder / layout.NESTED)
+    folder = RunFolder(result.folder / layout.NESTED)
     with run.writing(folder.metrics) as temporary:
         save_metrics(result.metrics, temporary)
     rows = [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from scanwise import bundle, pipeline, pooling, risk
 from scanwise.records import Logits, load_metrics
-from scanwise.run import Run, owning
+from scanwise.run import RunFolder, owning
 
 log = logging.getLogger("scanwise")
 
@@ -15,7 +15,7 @@ log = logging.getLogger("scanwise")
 class DemoResult:
     """The run of the demonstration, and the figures that only a planted truth can give."""
 
-    run: Run
+    run: RunFolder
     text: str
 
 

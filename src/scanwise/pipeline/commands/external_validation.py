@@ -36,7 +36,7 @@ from scanwise.records.names import subject_key
 from scanwise.reporting import external_page as page
 from scanwise.reporting import tables
 from scanwise.reporting.wording import FEW, counted
-from scanwise.run import Run, layout
+from scanwise.run import RunFolder, layout
 
 EXTERNAL = "external"
 LEARNING_SIDES = ("train", "validation", "calibration")
@@ -114,7 +114,7 @@ def validate_externally(
         LeakageError: if scans that the run learnt from are among them.
         DataError: if no class of theirs is one of the run's, or nothing can be read.
     """
-    folder = Run.open(path)
+    folder = RunFolder.open(path)
     if not cohort.remote.is_remote(data):
         cohort.layouts.resolve_data(data)  # a mistyped path is refused before the network is loaded
     loaded = bundle.load(path)
@@ -319,7 +319,7 @@ def _write_files(result: ExternalValidation, folder: Path) -> None:
         save_metrics(result.metrics, temporary)
     with run.writing(folder / layout.FINDINGS) as temporary:
         save_findings(result.findings, temporary)
-    folder_run = Run(folder)
+    folder_run = RunFolder(folder)
     tables.write_prediction_tables(folder_run, "honest", result.scans, result.subjects)
     write_table(
         METRIC_COLUMNS,

@@ -34,7 +34,7 @@ from scanwise.pipeline.stages.prediction import load_network
 from scanwise.pipeline.stages.text_inputs import cohort_titles
 from scanwise.pipeline.stages.training import train_fit
 from scanwise.records import BoolArray, Finding, Heatmap, IntArray, Predictions, Split
-from scanwise.run import Fit, Run, layout
+from scanwise.run import Fit, RunFolder, layout
 
 if TYPE_CHECKING:
     from scanwise.explanation.sanity import CheckedMaps, SanityCheck
@@ -53,7 +53,7 @@ MAX_BATCH = 16
 """Scans explained at a time."""
 
 
-def explain_run(context: Context, folder: Run, predictions: Sequence[ModelPredictions]) -> None:
+def explain_run(context: Context, folder: RunFolder, predictions: Sequence[ModelPredictions]) -> None:
     """Leave the heatmaps of the first fit in the run folder, and what the checks found among its findings."""
     if not context.recipe.explain.scans:
         return
@@ -72,13 +72,13 @@ def explain_run(context: Context, folder: Run, predictions: Sequence[ModelPredic
         _note(folder, out)
 
 
-def follow_explanation(context: Context, folder: Run) -> None:
+def follow_explanation(context: Context, folder: RunFolder) -> None:
     """The part of the other processes: train, together with the first one, what the checks need."""
     if _is_due(context, folder):
         _retrained(context, folder, context.splits[0])
 
 
-def _is_due(context: Context, folder: Run) -> bool:
+def _is_due(context: Context, folder: RunFolder) -> bool:
     """Whether there is anything to explain that is not yet; all processes find the same."""
     wanted = bool(context.recipe.explain.scans) and len(context.splits[0].rows("test")) > 0
     return wanted and not (folder.heatmaps / CHECKS).is_file()
@@ -275,7 +275,7 @@ def _check(
     return checks
 
 
-def _retrained(context: Context, folder: Run, split: Split) -> dict[str, Fit]:
+def _retrained(context: Context, folder: RunFolder, split: Split) -> dict[str, Fit]:
     """The same training on labels shuffled between people, and from another seed, if the recipe wants it; finished ones are kept."""
     fit_dirs: dict[str, Fit] = {}
     if not context.recipe.explain.retrain or context.recipe.model.name == "text":
@@ -386,7 +386,7 @@ def _words(
     )
 
 
-def _note(folder: Run, out: Path) -> None:
+def _note(folder: RunFolder, out: Path) -> None:
     """Add the findings of the checks to those of the run."""
     findings = [Finding(**{**row, "scans": tuple(row["scans"])}) for row in run.read_json(out / CHECKS)["findings"]]
     for finding in findings:

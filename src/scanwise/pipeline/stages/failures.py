@@ -7,13 +7,13 @@ from scanwise.csv_files import write_table
 from scanwise.pipeline.context import Context
 from scanwise.records import IntArray, Predictions
 from scanwise.reporting import scan_sheets
-from scanwise.run import Run, layout
+from scanwise.run import RunFolder, layout
 
 MOST = 12
 COLUMNS = ("path", "subject", "label", "predicted", "probability", "probability_of_label")
 
 
-def write_failures(context: Context, folder: Run, predictions: Predictions) -> None:
+def write_failures(context: Context, folder: RunFolder, predictions: Predictions) -> None:
     """Write `figures/failures.png` and `tables/failures`, the most confident errors first, one a subject."""
     rows = most_confident_errors(predictions)
     row_by_path = {path: row for row, path in enumerate(context.cohort.path.tolist())}

@@ -10,14 +10,14 @@ from scanwise.pipeline.context import Context
 from scanwise.pipeline.stages.evaluation import POOLED, ModelPredictions, pool_folds
 from scanwise.records import Logits, Predictions
 from scanwise.reporting import legacy_tables
-from scanwise.run import Fit, Run
+from scanwise.run import Fit, RunFolder
 
 ANONYMOUS = "0" * 64
 """Thresholds use probabilities alone, never at randomised sets, so no hash of a scan is needed."""
 UNITS = ("scans", "subjects")
 
 
-def write_operating_points(context: Context, folder: Run, predictions: Sequence[ModelPredictions]) -> None:
+def write_operating_points(context: Context, folder: RunFolder, predictions: Sequence[ModelPredictions]) -> None:
     """Write `tables/operating_points` and `tables/decision_curve` of the honest fits.
 
     Of several folds each has rows of its own, and all together have the fold -1: every fold's cut is chosen on its own

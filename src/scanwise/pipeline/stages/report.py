@@ -19,13 +19,13 @@ from scanwise.pipeline.stages.stated_rates import write_missed_rates
 from scanwise.records import Cohort
 from scanwise.reporting import tables
 from scanwise.reporting.components import CLASSES_SHOWN
-from scanwise.run import Run, layout
+from scanwise.run import RunFolder, layout
 
 MONTAGE_CLASSES = 60
 """Classes at most of which the report shows a scan."""
 
 
-def write_results(context: Context, run: Run, predictions: Sequence[ModelPredictions]) -> None:
+def write_results(context: Context, run: RunFolder, predictions: Sequence[ModelPredictions]) -> None:
     """Write tables, figures and checksums into the run folder, then the report."""
     from scanwise.reporting import checksums, figures, legacy_tables
     from scanwise.reporting import report as report_page
@@ -66,7 +66,7 @@ def _montage_rows(cohort: Cohort) -> tuple[np.ndarray[Any, np.dtype[np.int64]], 
     return np.array(rows), [cohort.classes[cohort.labels[row]] for row in rows]
 
 
-def write_provenance(context: Context, run: Run, started: datetime) -> None:
+def write_provenance(context: Context, run: RunFolder, started: datetime) -> None:
     """Write `provenance.json`: versions, device, seed, data hash, weights, times and changes."""
     import torch
 

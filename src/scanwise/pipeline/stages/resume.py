@@ -19,7 +19,7 @@ from scanwise.pipeline.context import Context
 from scanwise.pipeline.stages import explanation, stated_rates
 from scanwise.recipe import Recipe, load_recipe
 from scanwise.records import Cohort, Finding, Split, load_findings
-from scanwise.run import Run, layout, read_json, write_json
+from scanwise.run import RunFolder, layout, read_json, write_json
 
 log = logging.getLogger("scanwise")
 
@@ -30,7 +30,7 @@ FREE = {"train.accumulate", "train.batch", "train.clip", "train.precision"}
 """Settings that may change within a run; batch times accumulate stays, so that each step learns from as many scans."""
 
 
-def check_resume(folder: Run, context: Context) -> None:
+def check_resume(folder: RunFolder, context: Context) -> None:
     """Refuse to go on with another recipe, other scans or another split; writes nothing.
 
     Raises:
@@ -43,7 +43,7 @@ def check_resume(folder: Run, context: Context) -> None:
     _check_data(folder, context)
 
 
-def stored_splits(folder: Run, cohort: Cohort, splits: Sequence[Split]) -> list[Split]:
+def stored_splits(folder: RunFolder, cohort: Cohort, splits: Sequence[Split]) -> list[Split]:
     """Splits of a run that goes on: those that it began with, which an older scanwise may have drawn otherwise.
 
     Args:
@@ -62,7 +62,7 @@ def stored_splits(folder: Run, cohort: Cohort, splits: Sequence[Split]) -> list[
     ]
 
 
-def record_changes(folder: Run, context: Context) -> list[Finding]:
+def record_changes(folder: RunFolder, context: Context) -> list[Finding]:
     """Note in `provenance.json` which settings change now, after `check_resume`.
 
     Returns:
@@ -79,7 +79,7 @@ def record_changes(folder: Run, context: Context) -> list[Finding]:
     return [_finding(change) for change in changes]
 
 
-def kept_findings(folder: Run, context: Context) -> list[Finding]:
+def kept_findings(folder: RunFolder, context: Context) -> list[Finding]:
     """Findings of the last stages of a run that goes on: its list is never without them, and those stages replace them."""
     prefixes = (stated_rates.PREFIX, *((explanation.PREFIX,) if context.recipe.explain.scans else ()))
     if not folder.findings.is_file():
@@ -100,7 +100,7 @@ def data_hash(cohort: Cohort) -> str:
     return digest.hexdigest()
 
 
-def _changed_settings(folder: Run, context: Context) -> SettingChanges:
+def _changed_settings(folder: RunFolder, context: Context) -> SettingChanges:
     began = load_recipe(folder.recipe)
     now = context.written_recipe
     if began.to_yaml() == now.to_yaml():  # not the file's own text: a newer scanwise has more defaults
@@ -108,7 +108,7 @@ def _changed_settings(folder: Run, context: Context) -> SettingChanges:
     return _differences(began, now)
 
 
-def _check_settings(folder: Run, context: Context, changed: SettingChanges) -> None:
+def _check_settings(folder: RunFolder, context: Context, changed: SettingChanges) -> None:
     train = context.recipe.train
     steps = [
         batch * more
@@ -128,7 +128,7 @@ def _check_settings(folder: Run, context: Context, changed: SettingChanges) -> N
     )
 
 
-def _check_data(folder: Run, context: Context) -> None:
+def _check_data(folder: RunFolder, context: Context) -> None:
     if folder.cohort.is_file() and (other := _other_data(Cohort.load(folder.cohort), context.cohort)):
         raise RunError(f"{folder.path} was begun with other {other}. Restore them, or choose another --out.")
     for split in context.splits:
@@ -165,7 +165,7 @@ def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for name, inner in values.items() for k, v in _flat(inner, f"{prefix}.{name}".lstrip(".")).items()}
 
 
-def _epochs(folder: Run) -> dict[str, int]:
+def _epochs(folder: RunFolder) -> dict[str, int]:
     """Epochs that each network has behind it, by its folder among the fits; those without any are left out."""
     fits = folder.path / "fits"
     histories = sorted(fits.rglob(layout.HISTORY))

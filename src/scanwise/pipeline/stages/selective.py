@@ -17,7 +17,7 @@ from scanwise.pipeline.stages.evaluation import POOLED, ModelPredictions
 from scanwise.pipeline.stages.prediction import ALTERED
 from scanwise.records import BoolArray, FloatArray, Logits, Metric, Predictions
 from scanwise.risk import clopper_pearson
-from scanwise.run import Fit, Run, layout
+from scanwise.run import Fit, RunFolder, layout
 
 SELECTIVE = (
     "fold", "chosen", "risk", "delta", "refused", "calibration", "calibration_answered", "test", "answered", "wrong",
@@ -31,7 +31,7 @@ Row = dict[str, Any]
 
 
 def measure_selective_prediction(
-    context: Context, folder: Run, predictions: Sequence[ModelPredictions]
+    context: Context, folder: RunFolder, predictions: Sequence[ModelPredictions]
 ) -> list[Metric]:
     """Selective figures of the honest network on its test subjects, fold by fold and over all folds."""
     fits = [entry for entry in predictions if entry.model == "network" and entry.split.protocol == "honest"]
@@ -119,7 +119,7 @@ def _summed(rows: Sequence[Row]) -> Row:
     return {**rows[0], **sums, "refused": next((row["refused"] for row in rows if row["refused"]), "")}
 
 
-def write_selective_tables(folder: Run, predictions: Sequence[ModelPredictions]) -> None:
+def write_selective_tables(folder: RunFolder, predictions: Sequence[ModelPredictions]) -> None:
     """Write `tables/selective.csv` and `out_of_distribution.csv` of the honest fits, `members.csv` of ensembles."""
     selective: list[Row] = []
     strange: list[Row] = []
@@ -136,7 +136,7 @@ def write_selective_tables(folder: Run, predictions: Sequence[ModelPredictions])
             write_table(columns, [[row[column] for column in columns] for row in rows], folder.tables / name)
 
 
-def _diversity(folder: Run, predictions: Sequence[ModelPredictions]) -> list[Row]:
+def _diversity(folder: RunFolder, predictions: Sequence[ModelPredictions]) -> list[Row]:
     """Disagreement of the members of each network on its test scans; of networks that have several."""
     from scanwise.models.diversity import Diversity
 

@@ -10,7 +10,7 @@ from scanwise.pipeline.context import Context, write_findings
 from scanwise.pipeline.stages.evaluation import POOLED
 from scanwise.records import Finding, Metric, load_metrics
 from scanwise.reporting.wording import counted, listed, percent, with_interval
-from scanwise.run import Fit, Run, layout, read_json
+from scanwise.run import Fit, RunFolder, layout, read_json
 
 PREFIX = "rates."
 """Start of the names of these checks: the first screen of the report shows them all."""
@@ -23,12 +23,12 @@ ASKED = {"specificity 90 %": ("specificity", 0.9), "sensitivity 90 %": ("sensiti
 """Rules of operating points that ask for a rate."""
 
 
-def write_missed_rates(context: Context, run: Run) -> None:
+def write_missed_rates(context: Context, run: RunFolder) -> None:
     """Add a finding for each stated rate that the test side contradicts; those of an earlier session are replaced."""
     write_findings(run, PREFIX, missed_rates(context, run))
 
 
-def missed_rates(context: Context, run: Run) -> list[Finding]:
+def missed_rates(context: Context, run: RunFolder) -> list[Finding]:
     """Findings about the honest network: coverage, errors among the answered, false alarms, operating points, brightness."""
     fits = [fit for fit in run.fits() if fit.protocol == "honest"]
     if not fits:
@@ -152,7 +152,7 @@ def _whole(share: float) -> str:
     return f"{100 * share:.4g} %"
 
 
-def _table(run: Run, name: str) -> list[dict[str, str]]:
+def _table(run: RunFolder, name: str) -> list[dict[str, str]]:
     path = run.tables / name
     if not path.is_file():
         return []

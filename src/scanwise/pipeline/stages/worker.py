@@ -13,7 +13,7 @@ from scanwise.pipeline.stages.explanation import follow_explanation
 from scanwise.pipeline.stages.training import train_fit
 from scanwise.recipe import load_recipe
 from scanwise.records import Cohort, Split
-from scanwise.run import Run, processes
+from scanwise.run import RunFolder, processes
 
 
 def let_workers_begin() -> None:
@@ -37,14 +37,14 @@ def finish_together() -> None:
         atexit.register(company.leave_processes)
 
 
-def follow_fit(out: Path, *, data: str, subject: str, device: str, pseudonymise: bool) -> Run:
+def follow_fit(out: Path, *, data: str, subject: str, device: str, pseudonymise: bool) -> RunFolder:
     """Wait until the first process has written cohort and splits, train with it all that it trains, and wait for the rest.
 
     All processes must see the run folder; each reads the data for itself, the pixels from the store that the first has
     filled where they are on one machine.
     """
     let_workers_begin()
-    folder = Run.open(out)
+    folder = RunFolder.open(out)
     context = _take_up(folder, data, subject, device, pseudonymise)
     for split in context.splits:
         train_fit(context, folder.fit(split.protocol, split.fold), split)
@@ -53,7 +53,7 @@ def follow_fit(out: Path, *, data: str, subject: str, device: str, pseudonymise:
     return folder
 
 
-def _take_up(folder: Run, data: str, subject: str, device: str, pseudonymise: bool) -> Context:
+def _take_up(folder: RunFolder, data: str, subject: str, device: str, pseudonymise: bool) -> Context:
     recipe = load_recipe(folder.recipe)
     kept = Cohort.load(folder.cohort)
     intake = cohort.read_cohort(data, recipe, subject, pseudonymise=pseudonymise)
