@@ -111,7 +111,7 @@ def test_fit_runs_every_check_once_and_those_of_each_protocol_on_each(
         runs.append((f"{evidence.split.protocol}/{evidence.split.fold}", tuple(names)))
         return [make_finding(f"{name}.any", "note", "Fine.") for name in names], {}
 
-    monkeypatch.setattr(audit, "run_checks", record)
+    monkeypatch.setattr(auditing, "run_checks", record)
     first = replace(split_of(np.full(len(leaky), "train")), protocol="honest")
     splits = [first, replace(first, fold=1), replace(first, protocol="published")]
     result = audit_stage.audit_before_fit(leaky, splits, [], Recipe(name="any").audit.checks)
@@ -129,7 +129,7 @@ def test_a_leak_stops_an_honest_fit_where_the_row_says_so(
     spec: CheckSpec, protocol: str, leaky: Evidence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leak = make_finding(f"{spec.name}.any", "leak", "It leaks.")
-    monkeypatch.setattr(audit, "run_checks", lambda *_: ([leak], {}))
+    monkeypatch.setattr(auditing, "run_checks", lambda *_: ([leak], {}))
     splits = [replace(split_of(np.full(len(leaky), "train")), protocol=protocol)]
     if spec.stops_fit and protocol == "honest":
         with pytest.raises(LeakageError) as caught:
