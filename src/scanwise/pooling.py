@@ -38,7 +38,7 @@ def pool_by_subject(logits: Logits, how: str = "mean_logit") -> Logits:
 
     Default: the mean over its scans of log-softmax logits. A subject's label is its most common one, the later class
     where two are as common; -1 is an unknown label. `scan_counts` holds the number of scans; a group keeps its value where all scans of the subject agree, and is "" where not; features are
-    averaged.
+    averaged. Where the scans have an attention, `mean_logit` is the mean with these weights.
 
     Raises:
         DataError: if a scan has no subject, or a logit is NaN or infinite.
@@ -52,7 +52,11 @@ def pool_by_subject(logits: Logits, how: str = "mean_logit") -> Logits:
     values = check_logits(logits.logits)
     of_subject, names = subject_codes(logits.subjects, len(logits))
     counts = np.bincount(of_subject, minlength=len(names))
-    pooled = lookup(POOLINGS, how, "pooling")(values, of_subject, counts).astype(values.dtype)
+    if logits.attention is not None and how == "mean_logit":
+        weights = attention_weights(logits.attention, of_subject)[:, :, None] * counts[of_subject, None, None]
+        pooled = mean_by(weights * log_softmax(values), of_subject, counts).astype(values.dtype)
+    else:
+        pooled = lookup(POOLINGS, how, "pooling")(values, of_subject, counts).astype(values.dtype)
     features = logits.features
     return replace(
         logits,
@@ -64,7 +68,23 @@ def pool_by_subject(logits: Logits, how: str = "mean_logit") -> Logits:
         groups={name: _agreed(column, of_subject, counts) for name, column in logits.groups.items()},
         features=None if features is None else mean_by(features, of_subject, counts).astype(features.dtype),
         appearance=None,
+        attention=None,
     )
+
+
+def attention_weights(scores: FloatArray, codes: IntArray) -> FloatArray:
+    """(N, T) softmax of scores (N, T) over the rows of each code, so that the weights of a subject sum to one.
+
+    >>> attention_weights(np.array([[2.0], [2.0], [7.0]]), np.array([0, 0, 1]))[:, 0].tolist()
+    [0.5, 0.5, 1.0]
+    """
+    count = int(codes.max(initial=-1)) + 1
+    largest = np.full((count, scores.shape[1]), -np.inf)
+    np.maximum.at(largest, codes, scores)
+    exponentials = np.exp(scores - largest[codes])
+    sums = np.zeros((count, scores.shape[1]))
+    np.add.at(sums, codes, exponentials)
+    return np.asarray(exponentials / sums[codes])
 
 
 def subject_codes(subjects: StrArray, count: int) -> tuple[IntArray, StrArray]:

@@ -34,7 +34,8 @@ def prediction_batch_size(recipe: Recipe) -> int:
     >>> prediction_batch_size(Recipe(name="a", train={"batch": 4})), prediction_batch_size(Recipe(name="a", train={"batch": 128}))
     (4, 64)
     """
-    return min(MAX_BATCH, recipe.train.batch)
+    scans = recipe.model.bag if recipe.model.by_subject else 1
+    return min(MAX_BATCH, recipe.train.batch * scans)
 
 
 def predict_scans(
@@ -93,6 +94,18 @@ def predict_batches(
     if not pairs:
         return np.empty((0, 1, 0), np.float32), np.empty((0, 0), np.float32)
     return np.concatenate([pair[0] for pair in pairs]), np.concatenate([pair[1] for pair in pairs])
+
+
+def attention_scores(network: Network, features: FloatArray) -> FloatArray | None:
+    """(N, T) attention of a network to scans with these features, before the softmax over those of a person; None without.
+
+    Args:
+        network: as `predict_batches` left it.
+        features: (N, D) that `predict_batches` gave.
+    """
+    with torch.inference_mode():
+        scores = network.score_scans(torch.from_numpy(features).to(network.mean.device))
+    return None if scores is None else scores.float().cpu().numpy()
 
 
 @torch.inference_mode()

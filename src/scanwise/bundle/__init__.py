@@ -141,7 +141,7 @@ class Bundle:
 
     def _try_once(self) -> None:
         """Predict a blank scan: parts that do not belong together show here, not among a user's scans."""
-        from scanwise.prediction import predict_batches
+        from scanwise.prediction import attention_scores, predict_batches
 
         data = self.recipe.data
         pixels = np.zeros((1, data.size, data.size, data.channels), np.uint8)
@@ -151,7 +151,7 @@ class Bundle:
         )
         blank = Logits(
             logits, np.full(1, -1), np.array(["blank"]), np.array(["blank"]), self.classes, features=features,
-            appearance=appearance_features(pixels),
+            attention=attention_scores(self.network, features), appearance=appearance_features(pixels),
         )  # fmt: skip
         predict_scans_and_subjects(self.predictors, blank, ["blank"])
 
@@ -185,6 +185,8 @@ class Bundle:
             raise DataError(f"{len(paths)} scans need as many subjects, not {len(subjects)}.")
         if words is not None and len(words) != len(paths):
             raise DataError(f"{len(paths)} scans need as many texts, not {len(words)}.")
+        from scanwise.prediction import attention_scores
+
         hashes: list[str] = []
         kept: list[int] = []
         quarantine: list[tuple[str, str]] = []
@@ -220,6 +222,7 @@ class Bundle:
             classes=self.classes,
             groups={name: values[[rows[index] for index in kept]] for name, values in (groups or {}).items()},
             features=features,
+            attention=attention_scores(self.network, features),
             appearance=appearance,
         )
         if subjects is None:

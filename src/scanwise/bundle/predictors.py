@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -157,10 +157,10 @@ def predict_scans_and_subjects(
     pooled = pooling.pool_by_subject(logits, predictors["subject"].pooling)
     detector = predictors["scan"].detector
     pooled_hashes = subject_hashes(pooled.subjects, logits, hashes)
-    if detector is None:
-        return predictors["scan"](logits, hashes), predictors["subject"](pooled, pooled_hashes)
-    distances = detector.distances(logits)
-    return (
-        predictors["scan"](logits, hashes, detector(logits, distances)),
-        predictors["subject"](pooled, pooled_hashes, detector.by_subject(logits, distances)),
-    )
+    distances = None if detector is None else detector.distances(logits)
+    scans = predictors["scan"](logits, hashes, None if detector is None else detector(logits, distances))
+    if logits.attention is not None:
+        codes, _ = pooling.subject_codes(logits.subjects, len(logits))
+        scans = replace(scans, attention=pooling.attention_weights(logits.attention, codes).mean(axis=1))
+    flags = None if detector is None else detector.by_subject(logits, distances)
+    return scans, predictors["subject"](pooled, pooled_hashes, flags)

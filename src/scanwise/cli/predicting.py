@@ -84,7 +84,8 @@ def _print_answer(answer: "BundlePredictions") -> None:
 
 
 def _answer_table(predictions: "Predictions", unit: str) -> Any:
-    table = make_table("", [unit, "class", "prob.", "prediction set", "entropy", "ood", "review"])
+    weight = [] if predictions.attention is None else ["weight"]
+    table = make_table("", [unit, "class", "prob.", "prediction set", "entropy", "ood", "review", *weight])
     table.columns[3].min_width = min(24, 1 + max(map(len, predictions.classes)))  # a class name is not broken
     table.columns[0].justify = table.columns[1].justify = table.columns[3].justify = "left"
     names = predictions.subjects if unit == "subject" else predictions.scans
@@ -103,6 +104,7 @@ def _answer_table(predictions: "Predictions", unit: str) -> Any:
             f"{predictions.entropy[row]:.2f}",
             _strangeness(predictions, row),
             "yes" if predictions.abstain[row] or deferred[row] else "",
+            *([] if predictions.attention is None else [f"{100 * predictions.attention[row]:.0f} %"]),
         )
     if predictions.sets is None:
         table.caption = "none: this run has no honest protocol, so no prediction set and no guarantee"

@@ -43,5 +43,11 @@ class DeepEnsemble(Network):
     def head_members(self, features: Any, tokens: Tensor | None = None) -> Tensor:
         return torch.stack([network.forward_head(maps, tokens=tokens) for network, maps in self._each(features)], 1)
 
+    def score_scans(self, features: Tensor) -> Tensor | None:
+        parts = features.chunk(self.members, dim=1)
+        scores = [network.score_scans(part) for network, part in zip(self.networks, parts, strict=True)]
+        own = [score for score in scores if score is not None]
+        return torch.cat(own, dim=1) if own else None
+
     def _each(self, features: Any) -> list[tuple[Network, Tensor | None]]:
         return list(zip(self.networks, [None] * self.members if features is None else features, strict=True))

@@ -6,6 +6,7 @@ from typing import Any
 
 from scanwise.errors import RecipeError
 from scanwise.models import batch_ensemble, ordinal, weights
+from scanwise.models.bags import attention_of
 from scanwise.models.deep_ensemble import DeepEnsemble
 from scanwise.models.network import Network
 from scanwise.models.networks import NETWORKS, BodyRequest, NetworkSpec, build_body, find_network, is_file
@@ -57,6 +58,8 @@ def build_network(
     network = Network(body, model.mean, model.std, classifier=prefixes.classifier if num_classes else "", draws=draws)
     if model.ordinal and num_classes:
         ordinal.make_ordinal(network)
+    if model.by_subject and model.pool == "attention" and num_classes:
+        network.scan_attention = attention_of(network, network.classifier)
     ensemble, file = model.members.kind == "batch_ensemble", None
     if pretrained and is_file(model.weights):
         file = Path(model.weights)

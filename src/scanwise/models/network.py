@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from scanwise.errors import DataError
+from scanwise.models.bags import GatedAttention
 
 
 @runtime_checkable
@@ -51,6 +52,7 @@ class Network(nn.Module):
         draws: draws of dropout in prediction; 0 for none.
 
     Attributes:
+        scan_attention: scores of the scans of a person from the features under the last layer, or None.
         members: T, the members of an ensemble; 1 for any other network.
         folds_late: True if the members differ in the head alone, so that one feature map serves them all.
     """
@@ -68,6 +70,7 @@ class Network(nn.Module):
             self.register_buffer(name, 255 * torch.tensor(values, dtype=torch.float32, device="cpu").reshape(-1, 1, 1))
         self.classifier = f"body.{classifier}" if classifier else ""
         self.draws = draws
+        self.scan_attention: GatedAttention | None = None
         self.members = int(getattr(body, "members", 1))
         self.folds_late = self.members > 1
 
@@ -114,6 +117,14 @@ class Network(nn.Module):
         """(N, T, classes) logits of every member from what `forward_features` gave."""
         values = self._head(features, False, tokens)
         return values.reshape(self.members, -1, values.shape[1]).transpose(0, 1)
+
+    def score_scans(self, features: Tensor) -> Tensor | None:
+        """(N, T) attention of each member to each scan, before the softmax over the scans of its person; None without.
+
+        Args:
+            features: (N, D) of `forward_head(…, pre_logits=True)`.
+        """
+        return None if self.scan_attention is None else self.scan_attention(features)[:, None]
 
     def _features(self, images: Tensor | None) -> Tensor | None:
         return None if images is None else self.forward_features(images)

@@ -32,6 +32,7 @@ from scanwise.pipeline.stages.audit import (
     gather_evidence,
     write_audit_files,
 )
+from scanwise.pipeline.stages.bags import bag_findings
 from scanwise.pipeline.stages.calibration import calibrate_fit
 from scanwise.pipeline.stages.evaluation import (
     ModelPredictions,
@@ -189,6 +190,7 @@ def prepare(
             *_not_evaluable(all_splits),
             *untrained_findings(recipe),
             *order_findings(recipe, intake.cohort.take(rows), settled),
+            *bag_findings(recipe, settled),
         ]
     with timings.measure("audit"):
         audited = audit_before_fit(evidence, all_splits, findings, recipe.audit.checks, progress=progress)

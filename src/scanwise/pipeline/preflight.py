@@ -8,6 +8,7 @@ from scanwise.baselines import BASELINES
 from scanwise.errors import LaunchError, WeightsError, lookup
 from scanwise.metrics import METRICS
 from scanwise.pipeline.context import Context
+from scanwise.pipeline.stages.bags import check_people_known
 from scanwise.pipeline.stages.explanation import check_explanation_method
 from scanwise.pipeline.stages.resume import check_resume
 from scanwise.pipeline.stages.text_inputs import cohort_titles
@@ -57,6 +58,7 @@ def build_checked_network(context: Context) -> "Network":
     from scanwise.models import build_network
 
     recipe, classes = context.recipe, context.cohort.classes
+    check_people_known(recipe, context.cohort)
     if recipe.model.reads_words:
         cohort_titles(context.cohort, recipe)
     network = build_network(recipe.model, len(classes), recipe.data.channels, classes=classes)

@@ -125,15 +125,17 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _person_from_the_mean(self) -> Self:
         ridge = self.model.ridge
-        if not self.model.is_ridge:
+        if not (self.model.is_ridge or self.model.by_subject):
             return self
+        name = "name: subject_ridge" if self.model.is_ridge else "unit: subject"
         if self.evaluation.pooling != "mean_logit":
-            raise ValueError(
-                "model.name: subject_ridge needs evaluation.pooling: mean_logit, which gives its score exactly"
-            )
+            raise ValueError(f"model.{name} needs evaluation.pooling: mean_logit, which gives its score exactly")
         if "published" in self.split.protocols:
+            raise ValueError(f"model.{name} learns people, so its splits are by subject: protocols: [honest]")
+        if self.model.by_subject and (self.train.mixup or self.train.cutmix or self.train.sampling == "smote"):
             raise ValueError(
-                "model.name: subject_ridge learns people, so its splits are by subject: protocols: [honest]"
+                "model.unit: subject gives one label to the scans of a person: no mixture of scans has one. Set train.mixup and "
+                "train.cutmix to 0, and train.sampling to another way than smote"
             )
         if ridge.learn_on == "stages" and not isinstance(self.classes, Mapping):
             raise ValueError(
@@ -164,6 +166,8 @@ class Recipe(Section):
             raise ValueError(
                 "train.epochs: 0 makes all members of a deep_ensemble one network; set members.kind to one"
             )
+        if model.by_subject and model.pool == "attention":
+            raise ValueError("train.epochs: 0 trains no attention over the scans of a subject; set model.pool to mean")
         if model.reads_words and model.text.encoder == "small":
             raise ValueError(
                 "train.epochs: 0 does not go with text.encoder: small, whose vocabulary every run learns anew; the weights "

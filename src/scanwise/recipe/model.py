@@ -170,6 +170,14 @@ class Model(Section):
     """Widths of hidden layers (linear, ReLU, dropout) between the pooled features and the classifier."""
     attention: AttentionSection | None = None
     """Self-attention between the feature map and the classifier (default: none)."""
+    unit: Literal["scan", "subject"] = "scan"
+    """Unit that is learnt: each `scan` with its label, or each `subject` with one label for all of its scans."""
+    pool: Literal["mean", "attention"] = "attention"
+    """Weights of the scans of a subject in its answer (unit subject only): all alike, or by gated `attention` (Ilse et al.
+    2018)."""
+    bag: Annotated[int, Field(ge=1, le=100_000)] = 64
+    """Most scans of a subject in one training step (unit subject only); of more, so many are drawn at random in each epoch.
+    Prediction uses all. A step holds up to train.batch subjects of so many scans."""
     ordinal: bool = False
     """Last layer for ordered classes, trained with `train.loss: corn`; it gives one value per class."""
     mean: tuple[float, ...] = (0.5,)
@@ -193,6 +201,28 @@ class Model(Section):
     def is_ridge(self) -> bool:
         """True if the network is solved in closed form, not trained."""
         return self.name == "subject_ridge"
+
+    @property
+    def by_subject(self) -> bool:
+        """True if the network is trained with one label a subject."""
+        return self.unit == "subject"
+
+    @model_validator(mode="after")
+    def _learns_subjects(self) -> Self:
+        if not self.by_subject:
+            return self
+        if self.is_ridge:
+            raise ValueError("subject_ridge answers by subject already; leave unit out")
+        if self.reads_words:
+            raise ValueError(f"{self.name} reads a title for each scan, not a subject; leave unit out")
+        if self.ordinal:
+            raise ValueError("ordinal and unit subject do not go together; leave one of them out")
+        if self.members.kind in ("mc_dropout", "batch_ensemble"):
+            raise ValueError(
+                f"members.kind {self.members.kind} gives members for each scan, which average out over the scans of a subject; "
+                "with unit subject take deep_ensemble, or one"
+            )
+        return self
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:

@@ -30,6 +30,8 @@ class Logits:
         fold: its fold.
         appearance: (N, P) features of the pixels alone, without a network, or None.
         scan_counts: (N,) number of scans pooled, where a row is a subject; else None.
+        attention: (N, T) score of each scan, whose softmax over the scans of its subject are their weights in its answer; None
+            where all weigh alike.
     """
 
     logits: FloatArray
@@ -44,6 +46,7 @@ class Logits:
     fold: int = 0
     appearance: FloatArray | None = None
     scan_counts: IntArray | None = None
+    attention: FloatArray | None = None
 
     def __post_init__(self) -> None:
         count, _, num_classes = self.logits.shape if self.logits.ndim == 3 else (-1, 0, 0)
@@ -58,6 +61,10 @@ class Logits:
             self.appearance,
             self.scan_counts,
         ]
+        if self.attention is not None and self.attention.shape != self.logits.shape[:2]:
+            raise ShapeError(
+                f"Attention must be {self.logits.shape[:2]}, a value a scan and member, not {self.attention.shape}."
+            )
         if any(column is not None and len(column) != count for column in columns):
             raise ShapeError(f"Logits of {count} scans need {count} labels, scans, subjects, groups and features.")
 
@@ -73,7 +80,7 @@ class Logits:
             **{name: getattr(self, name) for name in ("split", "protocol", "fold")},
             "format": FORMATS["logits"],
         }
-        optional = {"features": self.features, "appearance": self.appearance}
+        optional = {name: getattr(self, name) for name in ("features", "appearance", "attention")}
         arrays |= {name: values for name, values in optional.items() if values is not None}
         with path.open("wb") as file:
             np.savez(file, **arrays)
@@ -107,6 +114,7 @@ class Logits:
             protocol=str(arrays.get("protocol", "")),
             fold=_fold_of(arrays.get("fold", 0)),
             appearance=arrays.get("appearance"),
+            attention=arrays.get("attention"),
             scan_counts=None if unit == "scan" else scans.astype(np.int64),
         )
 

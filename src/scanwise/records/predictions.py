@@ -1,7 +1,8 @@
 """Predictions for scans and for subjects."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self
 
 import numpy as np
 
@@ -33,6 +34,7 @@ class Predictions:
         deferred: (N,) of subjects, whether the uncertainty is above the threshold under which the error is bounded; None
             where no threshold qualifies.
         scan_counts: (N,) of subjects, the number of scans pooled; None of scans.
+        attention: (N,) of scans, the weight of each in the answer for its subject; None where all weigh alike.
     """
 
     scans: StrArray
@@ -52,9 +54,16 @@ class Predictions:
     cdr_sd: FloatArray | None = None
     deferred: BoolArray | None = None
     scan_counts: IntArray | None = None
+    attention: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.subjects)
+
+    def take(self, rows: IntArray) -> Self:
+        """The same predictions with only these rows, in this order."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        taken: dict[str, Any] = {name: value[rows] for name, value in values.items() if isinstance(value, np.ndarray)}
+        return replace(self, **taken, groups={name: column[rows] for name, column in self.groups.items()})
 
     def has_rows_of(self, other: "Predictions") -> bool:
         """Whether both are about the same scans or subjects, in the same order."""
@@ -78,7 +87,8 @@ class Predictions:
 
     def rows(self) -> list[dict[str, object]]:
         """One dictionary a row: path, subject, <groups>, label, predicted, p_<class>…, set, entropy, abstain, correct,
-        mutual_information, ood, ood_flag; where every class has a rating expected_cdr, cdr_sd; of subjects deferred.
+        mutual_information, ood, ood_flag; where every class has a rating expected_cdr, cdr_sd; of subjects deferred; of
+        scans that weigh differently attention.
 
         For subjects `path` gives way to `scans`, their number. A set is its class names joined by "|". An
         unknown value is "".
@@ -119,4 +129,5 @@ class Predictions:
         names = ["mutual_information", "ood", "ood_flag"]
         names += ["expected_cdr", "cdr_sd"] if self.expected_cdr is not None else []
         names += ["deferred"] if self.unit == "subject" else []
+        names += ["attention"] if self.attention is not None else []
         return {name: getattr(self, name) for name in names}

@@ -8,6 +8,7 @@ import numpy as np
 from scanwise import evaluation
 from scanwise.arrays import softmax
 from scanwise.phrases import printable
+from scanwise.pooling import pool_by_subject
 from scanwise.records import BoolArray, IntArray, Metric, Predictions, Unit
 from scanwise.reporting import figures
 from scanwise.reporting.components import (
@@ -46,14 +47,22 @@ GUARANTEED_TO = {
 
 def build_calibration(contents: RunData) -> tuple[list[ReportFigure], list[ReportTable], list[str], str]:
     """Calibration before and after the temperature: confidence beside accuracy."""
-    predictions, logits = contents.predictions["honest", "scan"], contents.raw_logits()
+    unit: Unit = "subject" if contents.recipe.model.by_subject else "scan"
+    predictions, logits = contents.predictions["honest", unit], contents.raw_logits()
+    if unit == "subject":
+        logits = [pool_by_subject(part) for part in logits]
     both = {"after calibration": predictions}
     if logits:
         raw = np.concatenate([softmax(part.logits).mean(axis=1) for part in logits])
         names, labels, subjects = (
             np.concatenate([getattr(part, name) for part in logits]) for name in ("scans", "labels", "subjects")
         )
-        plain = replace(predictions, scans=names, subjects=subjects, probs=raw, labels=labels)
+        counts = (
+            None
+            if unit == "scan"
+            else np.concatenate([part.scan_counts for part in logits if part.scan_counts is not None])
+        )
+        plain = replace(predictions, scans=names, subjects=subjects, scan_counts=counts, probs=raw, labels=labels)
         both = {"before": plain, **both}
     figure = figures.draw_reliability(
         "reliability",
@@ -67,7 +76,7 @@ def build_calibration(contents: RunData) -> tuple[list[ReportFigure], list[Repor
             rows.append((term(name).title, *(with_interval(m) if m else "–" for m in values)))
             notes.append(term(name).meaning)
     columns = ("Measure", *(name.capitalize() for name in both))
-    title = f"By scan, on the test set of {counted(len(predictions), 'scan')}"
+    title = f"By {unit}, on the test set of {counted(len(predictions), unit)}"
     table = ReportTable(title, columns, tuple(rows), layout.METRICS, tuple(notes))
     caption = "On the dotted line, confidence equals accuracy; below it the network is overconfident."
     after = figures_of["after calibration"]
@@ -78,7 +87,7 @@ def build_calibration(contents: RunData) -> tuple[list[ReportFigure], list[Repor
 def _calibration_figures(contents: RunData, predictions: Predictions, when: str) -> dict[str, Metric]:
     """The measures of calibration by name: those of the run, or of the network's own probabilities, measured here."""
     if when != "before":
-        stored = {name: contents.numbers.find(name, "honest", "scan") for name in CALIBRATION_METRICS}
+        stored = {name: contents.numbers.find(name, "honest", predictions.unit) for name in CALIBRATION_METRICS}
         return {name: metric for name, metric in stored.items() if metric}
     section = contents.recipe.evaluation
     measured = evaluation.measure_predictions(

@@ -142,10 +142,21 @@ def describe_pooling(contents: RunData) -> str:
     learnt = [str(part.get("subject", {}).get("pooling", "mean_logit")) for part in contents.learnt("calibrator")]
     rules = [POOLINGS.get(name, name) for name in dict.fromkeys(learnt or ["mean_logit"])]
     chosen = "chosen on validation subjects" if contents.recipe.evaluation.pooling == "auto" else "as the recipe says"
+    if contents.recipe.model.by_subject:
+        return _describe_bags(contents)
     return (
         f"A subject’s scans become one answer by {listed(rules, 'or')} for the network, {chosen}. For baselines it is always "
         "the mean of logits (for those on a few features, the mean of the features), because they give no validation predictions to "
         "choose by."
+    )
+
+
+def _describe_bags(contents: RunData) -> str:
+    weights = "by gated attention" if contents.recipe.model.pool == "attention" else "all alike"
+    return (
+        f"The network was trained with one label a subject: the scans of a subject become one answer, weighted {weights}. There are "
+        f"no figures by scan: a row of {layout.PREDICTIONS} says what the network would answer to that scan alone. For baselines the "
+        "pooling is always the mean of logits, or of the features."
     )
 
 

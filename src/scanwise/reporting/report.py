@@ -10,6 +10,7 @@ from scanwise.reporting import (
     explanations,
     groups,
     scan_sheets,
+    scan_weights,
     sections,
     selective_and_ood,
 )
@@ -87,6 +88,7 @@ def _values(contents: RunData) -> dict[str, object]:
         "forest": figure,
         "parts": sections.build_input_parts(contents),
         "members": sections.describe_members(contents),
+        "scan_weights": scan_weights.build_scan_weights(contents) if honest else [],
         "rivals": rivals,
         "rival_words": rival_words,
         "left_out": " ".join(

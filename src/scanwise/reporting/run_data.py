@@ -149,8 +149,8 @@ class RunData:
         return any(fitted.split.leaky for fitted in self.fits_of(protocol))
 
     def units(self, protocol: str) -> list[Unit]:
-        """Units of evaluation of a protocol, subjects first; scans are left out where each subject has one."""
-        kinds: tuple[Unit, ...] = ("subject", "scan")
+        """Units of evaluation of a protocol, subjects first; scans are left out where each subject has one, or teaches as one."""
+        kinds: tuple[Unit, ...] = ("subject",) if self.recipe.model.by_subject else ("subject", "scan")
         units = [unit for unit in kinds if (protocol, unit) in self.predictions]
         alike = len(units) == len(kinds) and len({len(self.predictions[protocol, unit]) for unit in units}) == 1
         return [self.unit(protocol)] if alike else units

@@ -33,7 +33,7 @@ from scanwise.run import RunFolder, layout
 
 REPORT_COLUMNS = ("unit", "kind", "class", "precision", "recall", "specificity", "f1", "support")
 BASELINE_COLUMNS = ("protocol", "fold", "unit", "name", "model", "value", "low", "high", "count")
-LATER_COLUMNS = ("mutual_information", "ood", "ood_flag", "expected_cdr", "cdr_sd", "deferred")
+LATER_COLUMNS = ("mutual_information", "ood", "ood_flag", "expected_cdr", "cdr_sd", "deferred", "attention")
 DIFFERENCE_COLUMNS = ("difference", "difference_low", "difference_high")
 
 

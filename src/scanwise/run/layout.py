@@ -61,6 +61,7 @@ SPREAD = "spread.npz"
 REGIONS = "regions.csv"
 COMPONENTS = "components.csv"
 WORDS = "words.csv"
+ATTENTION = "attention.csv"
 MEAN_SHEET = "mean.png"
 UNCERTAINTY_SHEET = "uncertainty.png"
 

@@ -187,6 +187,7 @@ class Classifier(L.LightningModule):
             loader: Any = self.trainer.val_dataloaders
             logits, labels = (distributed.gather_rows(rows, len(loader.dataset)) for rows in (logits, labels))
         self.batches.clear()
+        logits, labels = self._pooled(logits, labels)
         if not torch.isfinite(logits).all():
             raise TrainingError(
                 f"After epoch {self.epoch + 1} the network gives numbers that are not finite for the validation scans. The "
@@ -200,6 +201,10 @@ class Classifier(L.LightningModule):
             "validation_loss": float(self._loss(logits, labels)),
             **{f"validation_{name}": float(metrics.METRICS[name](probs, true_labels)) for name in names},
         }
+
+    def _pooled(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of validation from those of its scans: the same."""
+        return logits, labels
 
     def configure_optimizers(self) -> Any:
         section, stage = self.train_section.optimizer, self.phase.section

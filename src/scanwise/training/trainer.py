@@ -3,9 +3,7 @@
 import logging
 import shutil
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,9 @@ from scanwise.recipe import Recipe, Tracking, Train
 from scanwise.records import IntArray, StrArray
 from scanwise.run import Fit, is_writer, remove_parts
 from scanwise.training import distributed, features
+from scanwise.training.bags import BagClassifier, BagDataset, Bags
 from scanwise.training.checkpoints import BEST, LAST, AtomicCheckpointIO, checkpoint_weights
+from scanwise.training.guards import explain_memory_errors, flush_denormals, quiet_lightning
 from scanwise.training.history import HistoryCallback
 from scanwise.training.loaders import (
     SINGLE_PROCESS,
@@ -43,6 +43,8 @@ from scanwise.training.trackers import Trackers
 
 log = logging.getLogger("scanwise")
 
+MAX_PIECE = 64
+"""Most scans of people that pass through the network at a time in validation."""
 FEATURES = "features"  # beside the checkpoints, until the training ends
 
 
@@ -81,6 +83,24 @@ class TrainingData:
 
     def labels_of(self, side: str) -> IntArray:
         return self.labels[self.rows[side]]
+
+    def bags(self, side: str) -> Bags | None:
+        """People of a side; None where the unit is the scan."""
+        if not self.recipe.model.by_subject:
+            return None
+        if self.subjects is None:
+            raise TrainingError("model.unit: subject learns people, and it is not known whose scans these are.")
+        return Bags.of(self.subjects[self.rows[side]], self.labels_of(side))
+
+    @property
+    def pieces(self) -> int:
+        """Number of scans of people that pass through the network at a time where no gradients are kept."""
+        return min(MAX_PIECE, self.recipe.train.batch * self.recipe.model.bag)
+
+    def drawn(self) -> tuple[IntArray, StrArray | None]:
+        """Labels and subjects of the training units."""
+        bags = self.bags("train")
+        return (self.labels_of("train"), self.train_subjects) if bags is None else (bags.labels, bags.subjects)
 
     @property
     def train_subjects(self) -> StrArray | None:
@@ -144,12 +164,12 @@ def train_network(
     distributed.wait_for_all()
     # Labels may lack the last class: the network has the number of classes.
     count = dry_run.dry_run_logits(network, recipe).shape[1] if section.class_weights else 0
-    drawn = data.labels_of("train"), count, section.sampling, data.train_subjects
-    loss_weights = class_weights(*drawn) if count else None
+    labels_drawn, subjects_drawn = data.drawn()
+    loss_weights = class_weights(labels_drawn, count, section.sampling, subjects_drawn) if count else None
     network.to(memory_format=torch.channels_last)
     stages = stages_of(section)
     trackers = Trackers(section.tracking if is_writer() else Tracking(), fit, history, classes)
-    with _quiet_lightning(), _flush_denormals(), _explain_memory_errors(section), trackers:
+    with quiet_lightning(), flush_denormals(), explain_memory_errors(recipe), trackers:
         for index, stage in enumerate(stages):
             if history.has_ended(index, stage):
                 continue
@@ -213,8 +233,12 @@ def _train_stage(
     loader, check = _loaders(network, data, phase, history.fit.path / FEATURES)
     steps, precision = -(-len(loader) // section.accumulate), precision_on(section, device)
     grouped = _groups_batches(data, phase, precision)
-    kind = GroupedClassifier if grouped else Classifier
-    module = kind(network, section, loss_weights, data.recipe.seed, steps, phase, distributed.process_share())
+    given = network, section, loss_weights, data.recipe.seed, steps, phase, distributed.process_share()
+    people = data.bags("validation")
+    if people is not None:
+        module: Classifier = BagClassifier(*given, people=people)
+    else:
+        module = (GroupedClassifier if grouped else Classifier)(*given)
     trainer = L.Trainer(
         max_epochs=phase.section.epochs,
         **_lightning_devices(device, network),
@@ -245,7 +269,7 @@ def _train_stage(
 def _groups_batches(data: TrainingData, phase: StageRun, precision: str) -> bool:
     """True if steps are so short that several are taken at a time, and none needs Lightning around it."""
     plain = data.recipe.train.accumulate == 1 and precision == "32-true" and distributed.process_share().size == 1
-    return phase.section.is_cached and plain
+    return phase.section.is_cached and plain and not data.recipe.model.by_subject
 
 
 def _loaders(
@@ -253,26 +277,25 @@ def _loaders(
 ) -> tuple["DataLoader[Batch]", "DataLoader[Batch]"]:
     """Batches of pixels; of feature maps where the whole backbone is frozen."""
     section, seed, share = data.recipe.train, data.recipe.seed, distributed.process_share()
-    scan_weights = sampling_weights(section.sampling, data.labels_of("train"), data.train_subjects)
-    count = len(data.rows["train"])
+    labels, subjects = data.drawn()
+    weights_drawn, bags = sampling_weights(section.sampling, labels, subjects), data.bags("train")
     if not phase.section.is_cached:
         sides = {side: ScanDataset(data.store, data.labels, data.rows[side], data.tokens) for side in data.rows}
-        order = EpochOrder(count, seed, phase.first, scan_weights)
+        order = EpochOrder(len(labels), seed, phase.first, weights_drawn)
         taken = SINGLE_PROCESS if section.mixup or section.cutmix else share  # to mix scans, the batch must come whole
-        return (
-            train_loader(sides["train"], order, section.batch, taken),
-            validation_loader(sides["validation"], section.batch, share),
-        )
-    sources = _sources(network, data, phase, folder)
-    synthetic = NO_SYNTHETIC
-    if section.sampling == "smote":
-        synthetic = smote(
-            features.pool_features(sources["train"]), data.labels_of("train"), derive_seed(seed, phase.first)
-        )
-    order = EpochOrder(count + len(synthetic), seed, phase.first, scan_weights)
-    learn = FeatureDataset(sources["train"], data.labels_of("train"), data.tokens_of("train"), order, synthetic)
-    check = FeatureDataset(sources["validation"], data.labels_of("validation"), data.tokens_of("validation"))
-    return train_loader(learn, order, section.batch, share), validation_loader(check, section.batch, share)
+        learn: ScanDataset | FeatureDataset = sides["train"]
+        check: ScanDataset | FeatureDataset = sides["validation"]
+    else:
+        sources, synthetic, taken = _sources(network, data, phase, folder), NO_SYNTHETIC, share
+        if section.sampling == "smote":
+            synthetic = smote(features.pool_features(sources["train"]), labels, derive_seed(seed, phase.first))
+        order = EpochOrder(len(labels) + len(synthetic), seed, phase.first, weights_drawn)
+        learn = FeatureDataset(sources["train"], data.labels_of("train"), data.tokens_of("train"), order, synthetic)
+        check = FeatureDataset(sources["validation"], data.labels_of("validation"), data.tokens_of("validation"))
+    if bags is None:
+        return train_loader(learn, order, section.batch, taken), validation_loader(check, section.batch, share)
+    drawn = BagDataset(learn, bags, data.recipe.model.bag, seed, order)
+    return train_loader(drawn, order, section.batch, taken), validation_loader(check, data.pieces, share)
 
 
 def _sources(network: Network, data: TrainingData, phase: StageRun, folder: Path) -> dict[str, features.FeatureSource]:
@@ -296,7 +319,8 @@ def _sources(network: Network, data: TrainingData, phase: StageRun, folder: Path
     if not data.caching:
         return dict(sides)
     fingerprint = phase.parts.fingerprint(network)
-    return distributed.writer_first(lambda: features.cache_features(folder, sides, fingerprint, section.batch))
+    pieces = data.pieces if data.recipe.model.by_subject else section.batch
+    return distributed.writer_first(lambda: features.cache_features(folder, sides, fingerprint, pieces))
 
 
 def _lightning_devices(device: str, network: Network) -> dict[str, Any]:
@@ -328,58 +352,3 @@ def precision_on(section: Train, device: str) -> Any:
     if section.precision == "full" or not chosen_device(device).startswith("cuda"):
         return "32-true"
     return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-
-
-@contextmanager
-def _explain_memory_errors(section: Train) -> Iterator[None]:
-    """Turn errors of memory into advice."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(
-            f"The GPU is out of memory. The last good checkpoint is kept. {_memory_advice(section)} With "
-            "train.precision=mixed it needs less as well; with a lower data.size begin anew, in another --out."
-        ) from error
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
-            raise
-        raise TrainingError(
-            f"This machine is out of memory. The last good checkpoint is kept. {_memory_advice(section)} Or close other "
-            "programs, or begin anew with a lower data.size and another --out."
-        ) from error
-
-
-def _memory_advice(section: Train) -> str:
-    """Advice for less memory: smaller batches, with as many scans per step."""
-    return (
-        f"Go on with --resume and a lower train.batch (now {section.batch}), and train.accumulate (now "
-        f"{section.accumulate}) as much higher: their product must stay."
-    )
-
-
-@contextmanager
-def _flush_denormals() -> Iterator[None]:
-    """Flush numbers below 1e-38 to zero: gradients of a head that fits its scans are full of them, and a CPU needs ten times
-    as long for each."""
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Silence Lightning's advice on workers and hardware: the data is in memory, the device is chosen."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\..*")
-            warnings.filterwarnings("ignore", "Grad strides do not match")  # advice on speed, of DDP
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)

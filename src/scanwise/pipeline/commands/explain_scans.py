@@ -4,6 +4,7 @@ OUT/NAME-CLASS.png      the scan bare, with the map, with its outline
 OUT/NAME-CLASS.npz      values (size, size), aligned (rows and columns of the file), affine and spacing, target, method, badge
 OUT/NAME-CLASS.nii.gz   of a NIfTI volume, or of a DICOM file that says where it lies: the map in its place
 OUT/words.csv           of a network that reads words: what each gave; NAME-CLASS-words.png where they look
+OUT/attention.csv       of a network with attention over the scans of a subject: the weight of each
 OUT/components.csv      of a hybrid: what each half looks at and gives; NAME-CLASS-halves.png
 OUT/NAME-CLASS-members.png .npz   where members look and differ, if that is asked for
 """
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scanwise import bundle, cohort, run
+from scanwise.csv_files import write_csv
 from scanwise.errors import DataError, did_you_mean
 from scanwise.models.vocabulary import titles_as_read
 from scanwise.pipeline.commands.voxel_grid import read_voxel_grid
@@ -33,7 +35,7 @@ from scanwise.pipeline.stages.explanation_parts import (
     write_words,
 )
 from scanwise.recipe import Data
-from scanwise.records import Heatmap, IntArray
+from scanwise.records import FloatArray, Heatmap, IntArray, Predictions, StrArray
 from scanwise.run import layout
 
 if TYPE_CHECKING:
@@ -41,6 +43,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("scanwise")
 
+ALONE = (
+    "Whose scans these are is not known, so each is explained alone, without the weight that it has among those of its subject: give "
+    "a manifest with a column subject."
+)
 PREDICTED, EVERY = "predicted", "all"
 
 
@@ -90,7 +96,7 @@ def explain_files(
     names = [str(listing.path[row]) for row in kept]
     titles = ["" if listing.text is None else str(listing.text[row]) for row in kept]
     titles_read = None if loaded.vocabulary is None else titles_as_read(titles, recipe.model.text, loaded.classes)
-    people, groups = _people(listing, kept) if recipe.model.is_ridge else (None, {})
+    people, groups = _people(listing, kept) if recipe.model.is_ridge or recipe.model.by_subject else (None, {})
     answer = loaded.predict(
         [listing.root / name for name in names],
         people,
@@ -116,6 +122,11 @@ def explain_files(
     )
     stems = _stems(explained)
     notes, files = _words(loaded, explained, stems, out, used)
+    if answer.scans.attention is not None:
+        notes = _attention_notes(answer.scans.attention, answer.scans.subjects, rows)
+        files.append(_write_attention(answer.scans, out))
+    elif recipe.model.by_subject and recipe.model.pool == "attention":
+        log.warning("%s", ALONE)
     maps: tuple[Heatmap, ...] = ()
     if explained.scans is not None:
         tokens = (
@@ -130,6 +141,29 @@ def explain_files(
         files += _halves(loaded, explained, stems, out, used)
         files += _members(loaded, explained, stems, out, options) if uncertainty else []
     return maps, files, (*quarantine, *listing.unused)
+
+
+def _attention_notes(attention: FloatArray, subjects: StrArray, rows: IntArray) -> list[str]:
+    """A line on the weight of the scan in each of these rows."""
+    notes = []
+    for row in rows.tolist():
+        own = attention[subjects == subjects[row]]
+        rank = int((own > attention[row]).sum()) + 1
+        notes.append(f"weight {100 * attention[row]:.0f} % in the answer for its subject, number {rank} of {len(own)}")
+    return notes
+
+
+def _write_attention(scans: Predictions, out: Path) -> Path:
+    """The weight of each scan in the answer for its subject, the heaviest of each subject first."""
+    weights = np.zeros(len(scans)) if scans.attention is None else scans.attention
+    order = np.lexsort((-weights, scans.subjects))
+    with run.writing(out / layout.ATTENTION) as temporary:
+        write_csv(
+            ("subject", "path", "attention"),
+            [(str(scans.subjects[row]), str(scans.scans[row]), float(weights[row])) for row in order],
+            temporary,
+        )
+    return out / layout.ATTENTION
 
 
 def _people(listing: Any, kept: Sequence[int]) -> tuple[list[str] | None, dict[str, Any]]:

@@ -18,6 +18,7 @@ from scanwise.evaluation import shift
 from scanwise.pipeline.commands.recalibration import recalibration_curve
 from scanwise.pipeline.context import resolve_device
 from scanwise.pipeline.stages.audit import audit_pixels
+from scanwise.pipeline.stages.bags import check_people_known
 from scanwise.pipeline.stages.operating_points import validation_predictions
 from scanwise.pooling import common_label
 from scanwise.recipe import Recipe, with_settings
@@ -119,6 +120,7 @@ def validate_externally(
         cohort.layouts.resolve_data(data)  # a mistyped path is refused before the network is loaded
     loaded = bundle.load(path)
     others, findings, quarantine, source = _read(loaded, data, subject, settings, pseudonymise, progress)
+    check_people_known(loaded.recipe, others)
     fit = folder.fit(str(loaded.about["protocol"]), int(loaded.about["fold"]))
     learnt = _learnt(Cohort.load(folder.cohort), Split.load(fit.split))
     findings += check_training_overlap(learnt, others, accept_copies=accept_copies, progress=progress)
@@ -132,7 +134,8 @@ def validate_externally(
     ordered = bool(loaded.about["ordered"])
     ratings = bundle.cdr_by_class(loaded.recipe, loaded.classes)
     metrics: list[Metric] = []
-    for predictions in [scans, *([subjects] if subjects is not None else [])]:
+    units = [scans, *([subjects] if subjects is not None else [])]
+    for predictions in units[-1:] if loaded.recipe.model.by_subject else units:
         metrics += evaluation.measure_predictions(
             predictions, subjects=predictions.subjects, ordered=ordered, ratings=ratings, **shared
         )

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from scanwise import evaluation
 from scanwise.cohort import splits
 from scanwise.phrases import count_of
 from scanwise.pipeline.context import Context
 from scanwise.pipeline.preflight import build_checked_network, preflight
 from scanwise.recipe import Recipe, Train, TrainingStage
-from scanwise.records import SIDES
+from scanwise.records import SIDES, Split
 from scanwise.run import spell_time
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def plan_fit(context: Context) -> FitPlan:
         for side in SIDES:
             here = [f"{row['subjects']} ({row['scans']})" for row in counted if row["side"] == side]
             cells.append((f"{split.protocol}{fold} {side}", *here))
-        learn, check = len(split.rows("train")), len(split.rows("validation"))
+        learn, check = _scans_an_epoch(context, split), len(split.rows("validation"))
         features = max(features, map_bytes * _maps(recipe.train, learn, check))
         rest = len(split.rows("calibration")) + len(split.rows("test")) + check
         seconds += _training(recipe.train, learn, check, speed)
@@ -68,10 +70,30 @@ def plan_fit(context: Context) -> FitPlan:
         f"({1 / speed.train:.0f} scans/s in training, measured now)",
         f"disk: {len(context.splits) * kept * size / 1e6:.0f} MB in the run folder, {aside}"
         f"{context.store.array.nbytes / 1e6:.0f} MB of decoded scans in the cache",
+        *_memory_of_bags(context),
         *_sample_size(context),
         *(f"{finding.severity}: {finding.message}" for finding in context.findings),
     )
     return FitPlan(context.cohort.classes, tuple(cells), lines)
+
+
+def _scans_an_epoch(context: Context, split: Split) -> int:
+    """Number of scans that an epoch of training reads, at most `model.bag` of a person where the unit is the person."""
+    rows, model = split.rows("train"), context.recipe.model
+    if not model.by_subject:
+        return len(rows)
+    counts = np.unique(context.cohort.subject[rows], return_counts=True)[1]
+    return int(np.minimum(counts, model.bag).sum())
+
+
+def _memory_of_bags(context: Context) -> list[str]:
+    """Number of scans that a training step holds, where the unit is the person."""
+    model, train = context.recipe.model, context.recipe.train
+    if not model.by_subject:
+        return []
+    most = np.unique(context.cohort.subject, return_counts=True)[1].max()
+    held = count_of(train.batch * min(model.bag, int(most)), "scan")
+    return [f"memory: a training step holds up to {held} (train.batch {train.batch} subjects, model.bag {model.bag})"]
 
 
 def _sample_size(context: Context) -> list[str]:

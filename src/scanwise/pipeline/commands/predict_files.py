@@ -74,7 +74,12 @@ def predict_files(
         device=resolve_device(device, threads),
         progress=progress,
     )
-    remarks = (*listing.remarks, *_new_kinds(loaded, predictions.scans), *_disagreement(loaded, predictions))
+    remarks = (
+        *listing.remarks,
+        *_by_subject(loaded, predictions),
+        *_new_kinds(loaded, predictions.scans),
+        *_disagreement(loaded, predictions),
+    )
     return replace(predictions, quarantine=(*predictions.quarantine, *listing.unused), remarks=remarks)
 
 
@@ -94,10 +99,24 @@ def _new_kinds(loaded: bundle.Bundle, scans: Predictions) -> list[str]:
     return remarks
 
 
+def _by_subject(loaded: bundle.Bundle, predictions: bundle.BundlePredictions) -> list[str]:
+    """A remark on the rows of scans, of a network that was trained with one label a subject."""
+    if not loaded.recipe.model.by_subject:
+        return []
+    if predictions.subjects is None:
+        return [
+            "This network answers for subjects, and whose scans these are is not known: each was taken for a subject with one scan. "
+            "Give --subject, or a manifest with that column."
+        ]
+    return [
+        "This network answers for subjects: the row of a scan is its answer to that scan alone. Quote the row of the subject."
+    ]
+
+
 def _disagreement(loaded: bundle.Bundle, predictions: bundle.BundlePredictions) -> list[str]:
     """A remark on subjects whose class is not that of all their scans; nothing where there are none."""
     scans, subjects = predictions.scans, predictions.subjects
-    if subjects is None:
+    if subjects is None or loaded.recipe.model.by_subject:
         return []
     of_subject = dict(zip(subjects.subjects.tolist(), subjects.predicted.tolist(), strict=True))
     scan_classes = zip(scans.subjects.tolist(), scans.predicted.tolist(), strict=True)

@@ -134,7 +134,7 @@ def _titles(context: Context, train: IntArray, test: IntArray) -> dict[str, Any]
 
 
 def _as_logits(probs: FloatArray, like: Logits) -> Logits:
-    return replace(like, logits=np.log(probs)[:, None, :].astype(np.float32), features=None)
+    return replace(like, logits=np.log(probs)[:, None, :].astype(np.float32), features=None, attention=None)
 
 
 def _small(store: Store, rows: IntArray, side: int = 64, block: int = 512) -> Pixels:
@@ -186,6 +186,8 @@ def measure_models(context: Context, predictions: Sequence[ModelPredictions]) ->
         leaked = network.split.protocol != "honest"
         for unit in ("scans", "subjects"):
             if unit == "subjects" and not context.cohort.subjects_known:
+                continue
+            if unit == "scans" and context.recipe.model.by_subject:  # a scan alone is not what was taught
                 continue
             reference: Predictions = getattr(network, unit)
             for entry in group:

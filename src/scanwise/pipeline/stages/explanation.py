@@ -23,6 +23,7 @@ from scanwise.pipeline.stages.evaluation import ModelPredictions
 from scanwise.pipeline.stages.explanation_parts import (
     ExplainedScans,
     check_halves,
+    heaviest_scans,
     map_halves,
     save_heatmaps,
     write_components,
@@ -59,12 +60,13 @@ def explain_run(context: Context, folder: RunFolder, predictions: Sequence[Model
         return
     out, split = folder.heatmaps, context.splits[0]
     if _is_due(context, folder):
-        network = next(entry.scans for entry in predictions if entry.model == "network" and entry.split is split)
+        entry = next(entry for entry in predictions if entry.model == "network" and entry.split is split)
+        network = entry.scans
         fit_dir = folder.fit(split.protocol, split.fold)
         if context.recipe.model.name == "text":
             make = partial(_make_words, context, fit_dir, split, network)
         else:
-            make = partial(_make, context, fit_dir, split, network, _retrained(context, folder, split))
+            make = partial(_make, context, fit_dir, split, entry, _retrained(context, folder, split))
         with run.writing(out) as temporary:
             temporary.mkdir()
             make(temporary)
@@ -116,20 +118,20 @@ def explanation_options(work_recipe: Any, device: str, progress: bool) -> dict[s
 
 
 def _make(
-    context: Context, fit_dir: Fit, split: Split, predictions: Predictions, others: dict[str, Fit], out: Path
+    context: Context, fit_dir: Fit, split: Split, entry: ModelPredictions, others: dict[str, Fit], out: Path
 ) -> None:
     from scanwise.explanation import sanity, uncertainty_map, with_check_result
     from scanwise.models.hybrid import HybridNetwork
 
     network, vocabulary, tokens = load_network(context, fit_dir, split)
-    rows = split.rows("test")
+    predictions, rows = heaviest_scans(entry.scans, split.rows("test"))
     some = novelty.representative_rows(context.cohort.subject[rows], context.recipe.explain.scans)
     options = explanation_options(context.recipe, context.device, context.progress)
     options["tokens"] = None if tokens is None else tokens[rows[some]]
     subject = sanity.CheckedMaps.of(network, context.store.read(rows[some]), **options)
     masks = _masks(subject.scans)
     checks = _check(context, split, subject, masks, others)
-    learnt = _learnt(context, predictions)
+    learnt = _learnt(context, entry.subjects if context.recipe.model.by_subject else predictions)
     reasons = sanity.failure_reasons([*checks, *learnt])
     explained = _explained_scans(context, predictions, some, rows, subject.targets[:, 0])
     method = sanity.method_name(options)

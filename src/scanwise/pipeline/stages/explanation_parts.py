@@ -15,7 +15,7 @@ import numpy as np
 from scanwise import run
 from scanwise.csv_files import write_csv
 from scanwise.errors import RecipeError
-from scanwise.records import BoolArray, FloatArray, Heatmap, IntArray
+from scanwise.records import BoolArray, FloatArray, Heatmap, IntArray, Predictions
 from scanwise.run import layout
 
 if TYPE_CHECKING:
@@ -62,6 +62,15 @@ class ExplainedScans:
     def probs(self) -> FloatArray:
         """(N,) of the class that is explained."""
         return np.asarray(np.take_along_axis(self.class_probs, self.targets[:, None], axis=1)[:, 0])
+
+
+def heaviest_scans(predictions: Predictions, rows: IntArray) -> tuple[Predictions, IntArray]:
+    """Predictions and rows of the scan that weighs most in the answer for each subject; of all where they weigh alike."""
+    if predictions.attention is None:
+        return predictions, rows
+    order = np.argsort(-predictions.attention, kind="stable")
+    most = np.sort(order[np.unique(predictions.subjects[order], return_index=True)[1]])
+    return predictions.take(most), rows[most]
 
 
 # --- the halves of a hybrid ---

@@ -140,6 +140,7 @@ def _ask(
         classes=here.classes,
         groups=here.groups,
         features=features,
+        attention=prediction.attention_scores(network, features),
         protocol=split.protocol,
         fold=split.fold,
         appearance=_appearance(context.store if scans is None else scans, rows),
@@ -159,7 +160,8 @@ def _together(parts: Mapping[str, Logits]) -> Logits:
     def joined(name: str) -> Any:
         return np.concatenate([getattr(part, name) for part in parts.values()])
 
-    names = ("logits", "labels", "scans", "subjects", "features", "appearance")
+    names = ["logits", "labels", "scans", "subjects", "features", "appearance"]
+    names += [] if first.attention is None else ["attention"]
     groups = {name: np.tile(values, len(parts)) for name, values in first.groups.items()}
     return replace(
         first,

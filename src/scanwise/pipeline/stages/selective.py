@@ -43,10 +43,16 @@ def measure_selective_prediction(
         for row in table:
             if not row["refused"]:
                 metrics += _selective(row, fold, confidence)
-        for unit in ("scans", "subjects") if context.cohort.subjects_known else ("scans",):
+        for unit in _measured_units(context):
             fold_predictions = [getattr(entry, unit) for entry in fits if fold in (entry.split.fold, POOLED)]
             metrics += _curve(fold_predictions, fold, confidence)
     return metrics
+
+
+def _measured_units(context: Context) -> tuple[str, ...]:
+    if context.recipe.model.by_subject:
+        return ("subjects",)
+    return ("scans", "subjects") if context.cohort.subjects_known else ("scans",)
 
 
 def _curve(predictions: Sequence[Predictions], fold: int, confidence: float) -> list[Metric]:

@@ -9,6 +9,7 @@ from scanwise.csv_files import read_csv, write_csv
 from scanwise.errors import RecipeError
 from scanwise.models.vocabulary import Vocabulary
 from scanwise.pipeline.context import Context
+from scanwise.pipeline.stages.bags import rows_in_order
 from scanwise.pipeline.stages.prediction import ALTERED
 from scanwise.pipeline.stages.subject_ridge import train_ridge
 from scanwise.pipeline.stages.text_inputs import PARTS, cohort_tokens, fit_vocabulary
@@ -107,7 +108,7 @@ def _train_one(
         recipe,
         context.store,
         cohort.labels,
-        {side: split.rows(side) for side in SIDES},
+        {side: rows_in_order(recipe, cohort, split.rows(side)) for side in SIDES},
         fit_dir,
         subjects=cohort.subject if cohort.subjects_known else None,
         tokens=tokens,
