@@ -19,6 +19,7 @@ from scanwise.pipeline.commands.recalibration import recalibration_curve
 from scanwise.pipeline.context import resolve_device
 from scanwise.pipeline.stages.audit import audit_pixels
 from scanwise.pipeline.stages.bags import check_people_known
+from scanwise.pipeline.stages.copy_cache import find_copies_once
 from scanwise.pipeline.stages.operating_points import validation_predictions
 from scanwise.pooling import common_label
 from scanwise.recipe import Recipe, with_settings
@@ -251,9 +252,7 @@ def check_training_overlap(
         >= SAME_SCAN
     )
     _refuse(other.path[alike], len(other), "look just like scans that this run learnt from")
-    from scanwise.auditing import copy_search  # late: it imports torch
-
-    searched = copy_search.find_copies(
+    searched = find_copies_once(
         pixels, np.repeat(["learnt", EXTERNAL], [len(learnt_pixels), len(other_pixels)]), EXTERNAL
     )
     pairs = searched.rows

@@ -19,6 +19,7 @@ from scanwise.csv_files import write_csv
 from scanwise.errors import DataError, LeakageError
 from scanwise.phrases import count_of
 from scanwise.pipeline.context import AuditResult
+from scanwise.pipeline.stages.copy_cache import find_copies_once
 from scanwise.pooling import join_subjects, rows_alike
 from scanwise.recipe import Recipe, with_settings
 from scanwise.records import SIDES, BoolArray, Cohort, Finding, IntArray, Split
@@ -161,9 +162,7 @@ def gather_evidence(
     vectors = registration.descriptors(pixels)
     copy_pairs = None
     if seek or not cohort.subjects_known:
-        from scanwise.auditing import copy_search  # late: it imports torch
-
-        copy_pairs = copy_search.find_copies(detail, cohort.given, seed=seed)
+        copy_pairs = find_copies_once(detail, cohort.given, seed=seed)
     recovered = None
     if copy_pairs is not None and not cohort.subjects_known:
         recovered = subjects.recover_subjects(pixels, vectors, cohort.labels, copy_pairs.rows)
