@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from scanwise import baselines
-from scanwise.baselines import BASELINES, BaselineSpec
+from scanwise.baselines import BASELINES, BaselineSpec, summaries
 from scanwise.baselines.regression import OrderedLogistic
 from scanwise.errors import DataError, ShapeError
 from scanwise.recipe import Recipe
@@ -218,7 +218,7 @@ def test_nearest_neighbour_is_the_best_correlation() -> None:
 def test_nearest_in_blocks_is_the_largest_entry_of_corrcoef() -> None:
     rng = np.random.default_rng(0)
     train, test = (rng.integers(0, 256, (n, 8, 8, 1), dtype=np.uint8) for n in (40, 30))
-    prints = [baselines._fingerprint(p) for p in (train, test)]
+    prints = [summaries.correlation_rows(p) for p in (train, test)]
     expected = np.corrcoef(prints[1], prints[0])[:30, 30:].argmax(axis=1)
     assert np.array_equal(baselines._nearest(*prints, block=7), expected)
 
@@ -244,7 +244,7 @@ def test_pca_logistic_is_the_scikit_learn_pipeline(side: int) -> None:
 @pytest.mark.parametrize(("rows", "columns"), [(64, 64), (31, 45), (208, 176), (10, 8)])
 def test_shrink_averages_areas_as_torch_does_where_it_can(rows: int, columns: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (3, rows, columns, 2), dtype=np.uint8)
-    small = baselines.average_areas(pixels, (26, 22))
+    small = summaries.average_areas(pixels, (26, 22))
     assert small.shape == (3, min(rows, 26), min(columns, 22), 2)
     assert np.allclose(small.mean(axis=(1, 2)), pixels.mean(axis=(1, 2)), rtol=1e-4)  # area averages keep the mean
     repeated = np.repeat(np.repeat(pixels, small.shape[1], axis=1), small.shape[2], axis=2)  # then whole pixels divide

@@ -96,13 +96,13 @@ def fitted(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitte
 
     def recorded(pixels: Any, labels: IntArray, subjects: StrArray, *others: Any) -> FloatArray:
         given.append(subjects)
-        return majority.fit_predict(pixels, labels, subjects, *others)
+        return majority.classify(pixels, labels, subjects, *others)
 
     out = tmp_path_factory.mktemp("guarantees") / "run"
     data = _cohort(out.parent / "data")
     settings = [item for setting in SETTINGS for item in ("--set", setting)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(baselines.BASELINES, "majority", replace(majority, fit_predict=recorded))
+        patch.setitem(baselines.BASELINES, "majority", replace(majority, classify=recorded))
         done = run_command(
             "fit", tiny_recipe, "--data", data, "--out", out, *settings, "--device", "cpu", "--threads", 1
         )

@@ -30,6 +30,14 @@ def test_ages(name: str) -> None:
     assert columns.is_age(name, np.array([60.0, 71.0]))
 
 
+def test_a_few_ages_are_amounts_and_no_kinds_of_people() -> None:
+    """Where few ages were seen in training, one between them is nothing new."""
+    ages = np.array(["61", "70", "", "61"])
+    assert columns.kinds_in("PatientAge", ages) == []
+    assert columns.kinds_in("field strength", np.array(["1.5", "3", "3"])) == ["1.5", "3"]
+    assert columns.are_amounts("PatientAge", columns.numbers_in(ages))
+
+
 def test_words_of_any_alphabet() -> None:
     assert columns.words_of("GrößeÜberAlles_2") == ["größe", "über", "alles", "2"]
     assert columns.words_of("ДатаРождения") == ["дата", "рождения"]

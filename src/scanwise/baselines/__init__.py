@@ -1,9 +1,9 @@
 """Simple baselines that a network should beat before its accuracy means anything.
 
 Each baseline is fitted on the training side alone and gives probabilities for the test side. None has a random part. All
-share one signature:
+share one signature, and are called through `BaselineSpec.fit_predict`, which checks what they are given:
 
-    fit_predict(train_inputs, train_labels, train_subjects, test_inputs, num_classes) -> probs
+    classify(train_inputs, train_labels, train_subjects, test_inputs, num_classes) -> probs
 
 where inputs are pixels (N, H, W, C) uint8, features (N, D) of a pretrained network, or titles (N,), as
 `BaselineSpec.needs` has it; one that `orders` takes ordered=True besides, where the classes have an order. No baseline gives a
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from scanwise.baselines.summaries import (
     PixelArray,
-    average_areas,
+    correlation_rows,
     gray_histogram,
     share_of_dark_pixels,
     small_pixels,
@@ -29,7 +29,7 @@ from scanwise.baselines.summaries import (
 from scanwise.errors import DataError, ShapeError
 from scanwise.records import FloatArray, IntArray, StrArray
 
-FitPredict = Callable[..., FloatArray]
+Classify = Callable[..., FloatArray]
 
 SMOOTHING = 0.05
 """A neighbour has one label and no probabilities: its class gets 1 - SMOOTHING, and all classes share SMOOTHING."""
@@ -48,7 +48,7 @@ class BaselineSpec:
         name: key in recipes, file names and metrics.json.
         title: name in tables and on the command line.
         meaning: explanation in half a sentence.
-        fit_predict: training inputs, labels and subjects, test inputs and the number of classes, to probabilities.
+        classify: training inputs, labels and subjects, test inputs and the number of classes, to probabilities.
         needs: its inputs: pixels (N, H, W, C), features (N, D) of a pretrained network, titles (N,), counts (N, 1) of the
             scans of each scan's subject, or covariates (N, K) of the subject, NaN where one is not known.
         summary: from pixels to the features (N, D) that it reads in their place, or None.
@@ -61,12 +61,37 @@ class BaselineSpec:
     name: str
     title: str
     meaning: str
-    fit_predict: FitPredict
+    classify: Classify
     needs: Literal["pixels", "features", "words", "counts", "covariates"] = "pixels"
     summary: Callable[[PixelArray], FloatArray] | None = None
     by_subject: bool = False
     orders: bool = False
     shows_acquisition: bool = False
+
+    def fit_predict(
+        self,
+        train: NDArray[Any],
+        labels: IntArray,
+        subjects: StrArray,
+        test: NDArray[Any],
+        num_classes: int,
+        *,
+        ordered: bool = False,
+    ) -> FloatArray:
+        """(M, num_classes) probabilities for the test side, of the baseline fitted on the training side.
+
+        Args:
+            train: (N, …) inputs as `needs` has it. labels: (N,). subjects: (N,).
+            test: (M, …) inputs.
+            num_classes: also of classes that the training side has no scan of.
+            ordered: the classes have an order; for baselines that `orders`.
+
+        Raises:
+            ShapeError, DataError: if they do not fit together, or there is nothing to fit.
+        """
+        _check_inputs(train, labels, subjects, test, num_classes)
+        given = (train, labels, subjects, test, num_classes)
+        return self.classify(*given, ordered=True) if ordered else self.classify(*given)
 
 
 def majority_class(
@@ -82,7 +107,6 @@ def majority_class(
     >>> majority_class(pixels, np.array([0, 1, 1]), np.array(["a", "b", "c"]), pixels[:1], 2).tolist()
     [[0.4, 0.6]]
     """
-    _check_inputs(train_pixels, train_labels, train_subjects, test_pixels, num_classes)
     counts = np.bincount(train_labels, minlength=num_classes) + 1.0
     return np.tile(counts / counts.sum(), (len(test_pixels), 1))
 
@@ -98,8 +122,7 @@ def nearest_neighbour(
 
     Where a subject is on both sides this finds the neighbouring slice: 99.9 % on the public four-class MRI set.
     """
-    _check_inputs(train_pixels, train_labels, train_subjects, test_pixels, num_classes)
-    labels = train_labels[_nearest(_fingerprint(train_pixels), _fingerprint(test_pixels))]
+    labels = train_labels[_nearest(correlation_rows(train_pixels), correlation_rows(test_pixels))]
     return (1 - SMOOTHING) * np.eye(num_classes)[labels] + SMOOTHING / num_classes
 
 
@@ -118,7 +141,6 @@ def pca_logistic(
 
     from scanwise.baselines.regression import logistic_probs
 
-    _check_inputs(train_features, train_labels, train_subjects, test_features, num_classes)
     train, test = (part if part.ndim == 2 else small_pixels(part) for part in (train_features, test_features))
     scaler = StandardScaler().fit(train)
     train, test = scaler.transform(train), scaler.transform(test)
@@ -138,7 +160,6 @@ def few_features_logistic(
     """Logistic regression on a few standardised features (N, D); one that is not known (NaN) counts as the average."""
     from scanwise.baselines.regression import logistic_probs
 
-    _check_inputs(train_features, train_labels, train_subjects, test_features, num_classes)
     finite = np.isfinite(train_features)
     means = np.where(finite, train_features, 0).sum(axis=0) / np.maximum(finite.sum(axis=0), 1)
     train, test = (np.where(np.isfinite(part), part, means) for part in (train_features, test_features))
@@ -157,7 +178,6 @@ def small_pixels_ridge(
     """Ridge regression on the mean features of each person; of scans it reads their own features by the same weights."""
     from scanwise.baselines.regression import ridge_probs
 
-    _check_inputs(train_features, train_labels, train_subjects, test_features, num_classes)
     means, labels, _ = mean_features_by_subject(train_features, train_labels, train_subjects)
     return ridge_probs(means, labels, test_features, num_classes, ordered)
 
@@ -182,7 +202,6 @@ def frozen_features_logistic(
     """
     from scanwise.baselines.regression import logistic_probs
 
-    _check_inputs(train_features, train_labels, train_subjects, test_features, num_classes)
     means, labels, _ = mean_features_by_subject(train_features, train_labels, train_subjects)
     inverse_penalty = (
         _choose_inverse_penalty(means, labels, ordered) * len(means) / len(train_features)
@@ -236,11 +255,7 @@ def mean_features_by_subject(
 
 
 def title_words_logistic(
-    train_titles: StrArray,
-    train_labels: IntArray,
-    train_subjects: StrArray,
-    test_titles: StrArray,
-    num_classes: int,
+    train_titles: StrArray, train_labels: IntArray, train_subjects: StrArray, test_titles: StrArray, num_classes: int
 ) -> FloatArray:
     """Logistic regression on the words and pairs of words of a title, weighed by rarity (tf-idf), without the image.
 
@@ -253,7 +268,6 @@ def title_words_logistic(
 
     from scanwise.baselines.regression import floored
 
-    _check_inputs(train_titles, train_labels, train_subjects, test_titles, num_classes)
     if len(present := np.unique(train_labels)) == 1 or not any(re.search(r"\w", title) for title in train_titles):
         nothing = np.zeros((len(train_titles) + len(test_titles), 1, 1, 1), dtype=np.uint8)
         train_pixels, test_pixels = nothing[: len(train_titles)], nothing[len(train_titles) :]
@@ -271,25 +285,10 @@ def title_words_logistic(
     return floored(probs)
 
 
-def _fingerprint(pixels: PixelArray) -> FloatArray:
-    """(N, h*w*C) blurred to half the size, mean 0, norm 1, so that a product of two is their correlation."""
-    from scipy.ndimage import gaussian_filter
-
-    half = average_areas(pixels, ((pixels.shape[1] + 1) // 2, (pixels.shape[2] + 1) // 2))
-    flat = _flat(gaussian_filter(half, (0, 0.5, 0.5, 0)))
-    flat = flat - flat.mean(axis=1, keepdims=True)
-    norm = np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)  # a blank scan is like no other
-    return np.asarray(flat / norm)
-
-
 def _nearest(train: FloatArray, test: FloatArray, block: int = 1024) -> IntArray:
     """(M,) row of `train` with the largest product; the earliest among equals. Blocks bound the memory."""
     best = [np.argmax(test[start : start + block] @ train.T, axis=1) for start in range(0, len(test), block)]
     return np.concatenate(best) if best else np.zeros(0, dtype=np.int64)
-
-
-def _flat(pixels: FloatArray) -> FloatArray:
-    return pixels.reshape(len(pixels), -1)
 
 
 def _check_inputs(
@@ -314,19 +313,19 @@ BASELINES: dict[str, BaselineSpec] = {
             name="majority",
             title="Majority class",
             meaning="always answers the most common class, without looking at the scan",
-            fit_predict=majority_class,
+            classify=majority_class,
         ),
         BaselineSpec(
             name="nearest_neighbour",
             title="Nearest neighbour",
             meaning="answers the class of the most similar training scan, pixel by pixel",
-            fit_predict=nearest_neighbour,
+            classify=nearest_neighbour,
         ),
         BaselineSpec(
             name="pca_logistic",
             title="Logistic regression on pixels",
             meaning="logistic regression on a few principal components of a tiny copy of the scan (PCA)",
-            fit_predict=pca_logistic,
+            classify=pca_logistic,
             summary=small_pixels,
             by_subject=True,
             orders=True,
@@ -335,7 +334,7 @@ BASELINES: dict[str, BaselineSpec] = {
             name="small_pixels",
             title="Ridge regression on small pixels",
             meaning="ridge regression on a tiny copy of the person's scans, averaged",
-            fit_predict=small_pixels_ridge,
+            classify=small_pixels_ridge,
             summary=small_pixels,
             by_subject=True,
             orders=True,
@@ -344,7 +343,7 @@ BASELINES: dict[str, BaselineSpec] = {
             name="dark_share",
             title="Share of dark pixels",
             meaning="logistic regression on how much of the scan is dark, and on nothing else",
-            fit_predict=few_features_logistic,
+            classify=few_features_logistic,
             summary=share_of_dark_pixels,
             by_subject=True,
             orders=True,
@@ -354,7 +353,7 @@ BASELINES: dict[str, BaselineSpec] = {
             name="gray_histogram",
             title="Gray histogram",
             meaning="logistic regression on the histogram of the scan's gray values, wherever they lie",
-            fit_predict=few_features_logistic,
+            classify=few_features_logistic,
             summary=gray_histogram,
             by_subject=True,
             orders=True,
@@ -364,7 +363,7 @@ BASELINES: dict[str, BaselineSpec] = {
             name="scan_count",
             title="Number of scans",
             meaning="logistic regression on how many scans the subject has; better than chance, it reads how people were scanned",
-            fit_predict=few_features_logistic,
+            classify=few_features_logistic,
             needs="counts",
             by_subject=True,
             orders=True,
@@ -374,7 +373,7 @@ BASELINES: dict[str, BaselineSpec] = {
             name="covariates",
             title="Covariates alone",
             meaning="logistic regression on what is known of the person (data.covariates), without any scan",
-            fit_predict=few_features_logistic,
+            classify=few_features_logistic,
             needs="covariates",
             by_subject=True,
             orders=True,
@@ -383,7 +382,7 @@ BASELINES: dict[str, BaselineSpec] = {
             name="frozen_features",
             title="Logistic regression on features",
             meaning="logistic regression on features of a network that was never trained on scans",
-            fit_predict=frozen_features_logistic,
+            classify=frozen_features_logistic,
             needs="features",
             by_subject=True,
             orders=True,
@@ -392,7 +391,7 @@ BASELINES: dict[str, BaselineSpec] = {
             name="words",
             title="Logistic regression on words",
             meaning="logistic regression on the words beside the scan, without the scan (tf-idf)",
-            fit_predict=title_words_logistic,
+            classify=title_words_logistic,
             needs="words",
         ),
     )

@@ -24,6 +24,17 @@ def share_of_dark_pixels(pixels: PixelArray) -> FloatArray:
     return np.asarray((pixels.reshape(len(pixels), -1) < DARK).mean(axis=1, keepdims=True))
 
 
+def correlation_rows(pixels: PixelArray) -> FloatArray:
+    """(N, h*w*C) blurred to half the size, mean 0, norm 1, so that a product of two is their correlation."""
+    from scipy.ndimage import gaussian_filter
+
+    half = average_areas(pixels, ((pixels.shape[1] + 1) // 2, (pixels.shape[2] + 1) // 2))
+    flat = gaussian_filter(half, (0, 0.5, 0.5, 0)).reshape(len(half), -1)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    norm = np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)  # a blank scan is like no other
+    return np.asarray(flat / norm)
+
+
 def gray_histogram(pixels: PixelArray) -> FloatArray:
     """(N, `GRAYS`) share of each scan's values in bins of equal width."""
     bins = pixels.reshape(len(pixels), -1) // (256 // GRAYS)

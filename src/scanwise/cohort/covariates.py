@@ -16,7 +16,7 @@ from scanwise.phrases import count_of
 from scanwise.pooling import common_label
 from scanwise.recipe import NUMBER, Recipe
 from scanwise.records import BoolArray, Cohort, Finding, FloatArray, IntArray, StrArray
-from scanwise.records.columns import are_codes, is_age, is_identifier, numbers_in
+from scanwise.records.columns import are_amounts, is_age, is_identifier, numbers_in
 from scanwise.records.names import has_value
 
 KINDS = 10
@@ -148,7 +148,7 @@ def _kind(name: str, values: StrArray, recipe: Recipe) -> str | tuple[str, ...]:
     if isinstance(given, Mapping):
         return given[name]
     cells = _known(values)
-    numbers, names = numbers_in(cells), sorted(set(cells.tolist()) - {""})
+    names = sorted(set(cells.tolist()) - {""})
     if is_identifier(name, cells):
         raise DataError(
             f"The covariate {name!r} names single people, studies or files; leave it out of data.covariates."
@@ -158,7 +158,7 @@ def _kind(name: str, values: StrArray, recipe: Recipe) -> str | tuple[str, ...]:
             f"The covariate {name!r} is {'the same for everyone' if names else 'not known of anyone'}, so it tells nothing; "
             "leave it out of data.covariates."
         )
-    if numbers is not None and (is_age(name, numbers) or not are_codes(name, numbers)):
+    if are_amounts(name, numbers_in(cells)):
         return NUMBER
     if len(names) > KINDS:
         raise DataError(

@@ -1,7 +1,7 @@
 """Sections of a recipe about calibration, prediction sets, uncertainty, metrics and baselines."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -67,18 +67,7 @@ class Evaluation(Section):
 class Baselines(Section):
     """Simple baselines that a network must beat."""
 
-    names: tuple[BaselineName, ...] = (
-        "majority",
-        "nearest_neighbour",
-        "pca_logistic",
-        "small_pixels",
-        "dark_share",
-        "gray_histogram",
-        "scan_count",
-        "covariates",
-        "frozen_features",
-        "words",
-    )
+    names: tuple[BaselineName, ...] = get_args(BaselineName)
     """Baselines to fit; `words`, a regression on the words of titles, is fitted for networks that read them only."""
     backbone: str = "tf_efficientnet_lite0"
     """timm backbone (`frozen_features` only)."""

@@ -112,14 +112,22 @@ def are_codes(name: str, numbers: FloatArray) -> bool:
     return bool(len(given) <= _FEW or (set(words_of(name)) & _CODES and (given == np.rint(given)).all()))
 
 
+def are_amounts(name: str, numbers: FloatArray | None) -> bool:
+    """Whether a column holds amounts, ages among them, and no kinds; False where it holds no numbers (None).
+
+    >>> are_amounts("age", np.array([61.0, 70.0])), are_amounts("site", np.array([1.0, 2.0])), are_amounts("sex", None)
+    (True, False, False)
+    """
+    return numbers is not None and (is_age(name, numbers) or not are_codes(name, numbers))
+
+
 def kinds_in(name: str, values: StrArray) -> list[str]:
     """The values of a column that says what kind each row is of; none of names, of amounts, or of more than a few.
 
     >>> kinds_in("modality", np.array(["CT", "", "MR", "CT"])), kinds_in("mmse", np.arange(20.0).astype(str))
     (['CT', 'MR'], [])
     """
-    numbers = numbers_in(values)
-    if is_identifier(name, values) or (numbers is not None and not are_codes(name, numbers)):
+    if is_identifier(name, values) or are_amounts(name, numbers_in(values)):
         return []
     kinds = [value for value in np.unique(values).tolist() if value.strip()]
     return kinds if len(kinds) <= _KINDS else []

@@ -11,7 +11,7 @@ from scanwise import novelty, run
 from scanwise.cohort.decoding.pixels import Pixels
 from scanwise.cohort.store import Store
 from scanwise.pipeline.context import Context
-from scanwise.pipeline.stages.subject_ridge import predict_kept
+from scanwise.pipeline.stages.subject_ridge import kept_features, predict_kept
 from scanwise.pipeline.stages.text_inputs import PARTS, cohort_tokens, fit_vocabulary, inputs_without, removable_parts
 from scanwise.records import SIDES, FloatArray, IntArray, Logits, Split
 from scanwise.run import Fit
@@ -19,6 +19,7 @@ from scanwise.run import Fit
 if TYPE_CHECKING:
     from scanwise.models import Network
     from scanwise.models.vocabulary import Vocabulary
+    from scanwise.training.features import FeatureSource
 
 ALTERED = "strange"
 """The name of the logits of altered scans, beside those of the sides."""
@@ -77,6 +78,7 @@ def predict_sides(context: Context, fit_dir: Fit, split: Split) -> None:
     if not missing:
         return
     network, vocabulary, tokens = load_network(context, fit_dir, split)
+    kept = kept_features(context, network) if context.recipe.model.is_ridge else None
     for name, rows in missing.items():
         if name == ALTERED:
             changed = {kind: AlteredScans(context.store, change) for kind, change in ALTERATIONS.items()}
@@ -87,7 +89,8 @@ def predict_sides(context: Context, fit_dir: Fit, split: Split) -> None:
             run.save(replace(logits, split="test"), fit_dir.logits(name))
         else:
             run.save(
-                replace(_ask(context, network, split, context.store, rows, tokens), split=name), fit_dir.logits(name)
+                replace(_ask(context, network, split, context.store, rows, tokens, kept), split=name),
+                fit_dir.logits(name),
             )
 
 
@@ -121,11 +124,12 @@ def _ask(
     scans: Store | AlteredScans | None,
     rows: IntArray,
     tokens: IntArray | None = None,
+    kept: "FeatureSource | None" = None,
 ) -> Logits:
     from scanwise import prediction
 
-    if context.recipe.model.is_ridge and tokens is not None and scans is context.store:
-        logits, features = predict_kept(context, network, split, rows, tokens)
+    if kept is not None and tokens is not None:
+        logits, features = predict_kept(context, network, kept, split, rows, tokens)
     else:
         logits, features = prediction.predict_scans(
         network, scans, rows, tokens=tokens, batch=prediction.prediction_batch_size(context.recipe), device=context.device,

@@ -114,15 +114,14 @@ def train_ridge(context: Context, fit_dir: Fit, split: Split) -> None:
 
 
 def predict_kept(
-    context: Context, network: "Network", split: Split, rows: IntArray, places: IntArray
+    context: Context, network: "Network", source: "FeatureSource", split: Split, rows: IntArray, places: IntArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Logits (N, T, C) and features (N, D) of scans whose features are kept.
+    """Logits (N, T, C) and features (N, D) of scans whose features are kept, in `source` of `kept_features`.
 
     Where a person taught the network, T is 1: the member that did not learn from them.
     """
     import torch
 
-    source = kept_features(context, network)
     logits, features = [], []
     with torch.inference_mode():
         for start in range(0, len(rows), BLOCK):
