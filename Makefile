@@ -12,6 +12,11 @@ NEW_ENOUGH = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || 
 # Tests on real scans look here, and skip with a reason where there are none.
 export SCANWISE_SHARED ?= $(abspath ../shared)
 
+# Which tests `make test` runs: everyday, or all, the extended ones among them.
+TIER ?= everyday
+MARKS_everyday := not slow and not extended
+MARKS_all := not slow
+
 .DEFAULT_GOAL := help
 .PHONY: help demo sdk test slow floors check clean
 
@@ -35,8 +40,9 @@ $(DEV): pyproject.toml constraints.txt tools/install.py
 demo: $(DEMO)  ## synthetic scans to a report, in about a minute: demo/
 	$(BIN)/scanwise demo
 
-test: $(DEV)  ## all tests but the slow ones; browser tests skip where there is no chromium
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=25 $(ARGS)
+test: $(DEV)  ## the everyday tests; TIER=all runs the extended ones too, as CI does; browser tests skip where there is no chromium
+	$(if $(MARKS_$(TIER)),,$(error there is no TIER $(TIER); it is everyday or all))
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=25 -m '$(MARKS_$(TIER))' $(ARGS)
 
 sdk: $(SDK)  ## the SageMaker SDK, in an environment of its own (1 GB), for the tests that submit jobs
 

@@ -77,6 +77,7 @@ def test_without_scanwise_a_notebook_installs_it_or_says_how(
     assert shell.asked == [f"pip install -q {wheel or 'scanwise'}"]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_runs_from_top_to_bottom(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))

@@ -80,28 +80,52 @@ def test_help_loads_nothing_heavy(args: list[str]) -> None:
     assert not loaded & set(HEAVY)
 
 
-@pytest.mark.parametrize(
-    "args",
-    [
-        ["fit", "nope", "--data", ".", "--out", "new"],
-        ["fit", "backbone", "--data", "nowhere", "--out", "new"],
-        ["fit", "backbone", "--data", ".", "--out", "new", "--set", "train.lr=3"],
-        ["fit", "backbone", "--data", "nowhere", "--out", "new", "--plan"],
-        ["fold", "nope", "--data", ".", "--out", "new"],
-        ["audit", "nowhere"],
-        ["predict", "nowhere", "scan.png"],
-        ["explain", "nowhere", "scan.png", "--out", "new"],
-        ["evaluate", "nowhere", "--data", ".", "--out", "new"],
-        ["report", "nowhere"],
-    ],
-    ids=" ".join,
+MISTAKES = (
+    ["fit", "nope", "--data", ".", "--out", "new"],
+    ["fit", "backbone", "--data", "nowhere", "--out", "new"],
+    ["fit", "backbone", "--data", ".", "--out", "new", "--set", "train.lr=3"],
+    ["fit", "backbone", "--data", "nowhere", "--out", "new", "--plan"],
+    ["fold", "nope", "--data", ".", "--out", "new"],
+    ["audit", "nowhere"],
+    ["predict", "nowhere", "scan.png"],
+    ["explain", "nowhere", "scan.png", "--out", "new"],
+    ["evaluate", "nowhere", "--data", ".", "--out", "new"],
+    ["report", "nowhere"],
 )
-def test_a_mistake_does_not_wait_for_torch(args: list[str]) -> None:
-    run = (
-        f"import sys\nsys.argv = ['scanwise', *{args!r}]\nfrom scanwise.cli import main\n"
-        "try:\n    main()\nexcept SystemExit as done:\n    assert done.code == 2, done.code\n"
-    )
-    assert not loaded_by(run) & {"torch", "timm", "lightning", "sklearn", "matplotlib"}
+MISTAKEN = """
+import os, sys
+import numpy, pandas, pydantic, scanwise.cohort, scanwise.recipe
+from scanwise.cli import main
+
+for number, args in enumerate(MISTAKES):
+    if not os.fork():
+        sys.argv, code = ["scanwise", *args], 0
+        try:
+            main()
+        except SystemExit as done:
+            code = done.code
+        print("\\nmistake", number, code, *sorted({name.partition(".")[0] for name in sys.modules}), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+"""Each mistake in a child of one process, which has imported what they may import."""
+
+
+@pytest.fixture(scope="module")
+def mistaken() -> dict[int, tuple[int, set[str]]]:
+    """The exit code of each mistake, and the packages that had been loaded when it ended."""
+    code = MISTAKEN.replace("MISTAKES", repr(MISTAKES))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("mistake ")]
+    return {int(number): (int(code), set(loaded)) for _, number, code, *loaded in lines}
+
+
+@pytest.mark.parametrize("number", range(len(MISTAKES)), ids=lambda number: " ".join(MISTAKES[number]))
+def test_a_mistake_does_not_wait_for_torch(mistaken: dict[int, tuple[int, set[str]]], number: int) -> None:
+    code, loaded = mistaken[number]
+    assert code == 2
+    assert "click" in loaded
+    assert not loaded & {"torch", "timm", "lightning", "sklearn", "matplotlib"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(SOURCE).as_posix())

@@ -21,7 +21,9 @@ mlflow = pytest.mark.skipif(
     reason="mlflow is not installed",
 )
 LACKING = "mysql+pymysql://localhost/models"
-everywhere = pytest.mark.parametrize("where", ["folder", pytest.param("mlflow", marks=mlflow)], indirect=True)
+everywhere = pytest.mark.parametrize(
+    "where", ["folder", pytest.param("mlflow", marks=(mlflow, pytest.mark.extended))], indirect=True
+)
 pytestmark = pytest.mark.filterwarnings("ignore")  # of MLflow and its database
 
 

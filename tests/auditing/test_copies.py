@@ -194,6 +194,7 @@ def test_pairs_follow_a_selection_of_the_scans(originals) -> None:
     assert known.take(np.array([3, 12, 20, 45])).copies.rows.tolist() == [[1, 3]]
 
 
+@pytest.mark.extended
 def test_real_copies_are_found_and_other_people_are_left_alone() -> None:
     """Copies of half of twelve people, made in a way of our own: an affine map, gamma, and a JPEG."""
     paths, names, _ = scan_cases.alzheimer(12)

@@ -2,6 +2,7 @@
 
 import json
 import tarfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,12 @@ def figure(value: float, **other: Any) -> Metric:
     return Metric(**(about | {"name": "auroc", "value": value, "low": 0.0, "high": 1.0, "count": 9} | other))
 
 
+session = cache(boto.get_session)
+"""One for all tests of a process: what it reads of SageMaker's interface takes a second."""
+
+
 def register(value: float, status: str = "PendingManualApproval") -> None:
-    client = boto.get_session().create_client("sagemaker")
+    client = session().create_client("sagemaker")
     if not client.list_model_package_groups()["ModelPackageGroupSummaryList"]:
         client.create_model_package_group(ModelPackageGroupName="brains")
     client.create_model_package(
@@ -62,7 +67,7 @@ def test_only_a_better_model_beats_the_last(aws: str, tmp_path: Path, value: flo
 
 def test_the_last_that_nobody_rejected_is_found_behind_many_that_were(aws: str, tmp_path: Path) -> None:
     register(0.8)
-    client = boto.get_session().create_client("sagemaker")
+    client = session().create_client("sagemaker")
     for _ in range(100):  # a page of the server
         client.create_model_package(ModelPackageGroupName="brains", ModelApprovalStatus="Rejected")
     asked = {"ModelPackageGroupName": "brains", "SortBy": "CreationTime", "SortOrder": "Descending"}
@@ -84,7 +89,7 @@ def test_the_registry_is_that_of_the_region_which_sagemaker_names(
 
 
 def test_less_is_better_of_a_loss(aws: str, tmp_path: Path) -> None:
-    client = boto.get_session().create_client("sagemaker")
+    client = session().create_client("sagemaker")
     client.create_model_package_group(ModelPackageGroupName="brains")
     client.create_model_package(ModelPackageGroupName="brains", CustomerMetadataProperties={"nll": "0.5"})
     model = leave(tmp_path / "model", figure(0.4, name="nll"))

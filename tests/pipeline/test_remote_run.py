@@ -29,6 +29,7 @@ def names(s3: Any) -> set[str]:
     return {name.removeprefix("bucket/runs/a/") for name in s3.find("bucket/runs/a")}
 
 
+@pytest.mark.extended
 def test_a_run_that_was_killed_goes_on_from_the_bucket(
     s3: Any, fill: Fill, tiny_recipe: Path, tmp_path: Path, scanwise: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,7 @@ def violations(page: Any, rules: Sequence[str] = ()) -> list[tuple[str, str, str
     return [(v["id"], v["nodes"][0]["html"][:200], v["nodes"][0]["failureSummary"]) for v in found["violations"]]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])
 def test_report_is_quiet_fits_and_satisfies_axe(browser: Any, report: Path, width: int, scheme: str) -> None:
     page, context = opened(browser, report, width, scheme)
@@ -55,7 +56,9 @@ def test_report_is_quiet_fits_and_satisfies_axe(browser: Any, report: Path, widt
     context.close()
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize(
+    "name", [name if name == "audit" else pytest.param(name, marks=pytest.mark.extended) for name in PAGES]
+)
 def test_other_pages_are_quiet_fit_and_satisfy_axe(
     browser: Any, name: str, make_run: Callable[..., RunFolder], tmp_path: Path
 ) -> None:
@@ -69,6 +72,7 @@ def test_other_pages_are_quiet_fit_and_satisfy_axe(
         context.close()
 
 
+@pytest.mark.extended
 def test_what_is_folded_away_opens_by_key(browser: Any, make_run: Callable[..., RunFolder], tmp_path: Path) -> None:
     page, context = opened(browser, PAGES["report of many classes"](make_run, tmp_path), 1280, "light")
     folded = page.locator("details").first

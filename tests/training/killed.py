@@ -1,10 +1,10 @@
 """Train the toy in processes of their own that die by SIGKILL; `test_killed.py` runs this as a program.
 
-    python killed.py FOLDER
+    python killed.py FOLDER CASE…
 
 Torch is loaded once and the process forks before each training, so that a death costs a second. For each list in
 `DEATHS` one process after the other trains in the same folder until it kills itself at its moment, and the last goes on
-to the end; FOLDER/at random dies by another's hand. Prints what became of each, as JSON.
+to the end; in FOLDER/at random it dies by another's hand. Prints what became of each, as JSON.
 """
 
 import itertools
@@ -199,13 +199,14 @@ def is_alive(pid: int) -> bool:
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
-def main(folder: Path) -> None:
-    ends = {name: die_and_go_on(folder / name, moments, **PATIENT) for name, moments in DEATHS.items()}
-    ends["at random"] = die_at_random(folder / "at random", **LONG)
-    ends["impatient"] = die_and_go_on(folder / "impatient", [renamed("model.safetensors", 1, done=False)], **IMPATIENT)
-    ends["staged"] = die_and_go_on(folder / "staged", STAGES, **STAGED)
-    print(json.dumps(ends))  # noqa: T201
+CASES: dict[str, Callable[[Path], list[int]]] = {
+    **{name: partial(die_and_go_on, moments=moments, **PATIENT) for name, moments in DEATHS.items()},
+    "at random": partial(die_at_random, **LONG),
+    "impatient": partial(die_and_go_on, moments=[renamed("model.safetensors", 1, done=False)], **IMPATIENT),
+    "staged": partial(die_and_go_on, moments=STAGES, **STAGED),
+}
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    place, names = Path(sys.argv[1]), sys.argv[2:]
+    print(json.dumps({name: CASES[name](place / name) for name in names}))  # noqa: T201

@@ -17,21 +17,19 @@ HERE = Path(__file__).parent
 EXACT = [case for case in together.CASES if case not in ("normed", "brief")]
 
 
-@pytest.fixture(scope="module")
-def together_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what two processes trained, and what three did."""
-    folder = tmp_path_factory.mktemp("together")
+def train_together(folder: Path, many: str) -> Path:
+    """The folder of what two processes trained, or three."""
     done = subprocess.run(
-        [sys.executable, HERE / "together.py", folder], capture_output=True, text=True, check=False, timeout=600
+        [sys.executable, HERE / "together.py", folder, many], capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stderr
     assert not done.stderr, "advice on speed is for others"
-    return folder
+    return folder / many
 
 
 @pytest.fixture(scope="module")
-def two(together_in: Path) -> Path:
-    return together_in / "two"
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_together(tmp_path_factory.mktemp("together"), "two")
 
 
 def compare(folder: Path, other: Path, case: str, tolerance: float) -> None:
@@ -41,6 +39,7 @@ def compare(folder: Path, other: Path, case: str, tolerance: float) -> None:
         assert row == pytest.approx(expected, rel=tolerance, abs=tolerance)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("case", EXACT)
 def test_two_processes_have_the_curve_of_one(two: Path, tmp_path: Path, case: str) -> None:
     together.train(tmp_path, case)
@@ -51,6 +50,7 @@ def test_two_processes_have_the_curve_of_one(two: Path, tmp_path: Path, case: st
         torch.testing.assert_close(tensor, theirs[name], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.extended
 def test_batch_norm_counts_each_share_for_itself_and_stays_near(two: Path, tmp_path: Path) -> None:
     together.train(tmp_path, "normed")
     ours, theirs = (history(place / "normed") for place in (two, tmp_path))
@@ -59,6 +59,7 @@ def test_batch_norm_counts_each_share_for_itself_and_stays_near(two: Path, tmp_p
     assert not np.array_equal(losses[0], losses[1])
 
 
+@pytest.mark.extended
 def test_one_process_writes_what_one_alone_would(two: Path, tmp_path: Path) -> None:
     for case in ("cached", "normed"):
         together.train(tmp_path, case)
@@ -68,10 +69,10 @@ def test_one_process_writes_what_one_alone_would(two: Path, tmp_path: Path) -> N
         assert ours == theirs
 
 
-def test_a_process_without_a_scan_of_its_own_keeps_step(together_in: Path, tmp_path: Path) -> None:
+def test_a_process_without_a_scan_of_its_own_keeps_step(tmp_path: Path) -> None:
     """34 scans in batches of 16 leave two, and there are three processes."""
     together.train(tmp_path, "brief")
-    compare(together_in / "three", tmp_path, "brief", 1e-4)
+    compare(train_together(tmp_path, "three"), tmp_path, "brief", 1e-4)
 
 
 @pytest.mark.parametrize(("size", "count", "batch"), [(2, 66, 16), (3, 66, 16), (4, 5, 8), (2, 7, 1)])

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import killed
@@ -13,15 +14,7 @@ from test_trainer import COLUMNS, history, run, untimed
 HERE = Path(__file__).parent
 
 
-@pytest.fixture(scope="module")
-def ends(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[int]]]:
-    folder = tmp_path_factory.mktemp("killed")
-    done = subprocess.run(
-        [sys.executable, HERE / "killed.py", folder], capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    return folder, json.loads(done.stdout)
-
+Ends = Callable[[str], tuple[Path, list[int]]]
 
 CASES = {
     **dict.fromkeys(killed.DEATHS, killed.PATIENT),
@@ -29,11 +22,37 @@ CASES = {
     "impatient": killed.IMPATIENT,
     "staged": killed.STAGED,
 }
+EVERYDAY = "impatient"
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_a_kill_changes_nothing(ends: tuple[Path, dict[str, list[int]]], tmp_path: Path, case: str) -> None:
-    folder, codes = ends[0] / case, ends[1][case]
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory: pytest.TempPathFactory) -> Ends:
+    """Give the folder of a case and what became of its processes; one program trains all of a tier."""
+    found: dict[str, tuple[Path, list[int]]] = {}
+
+    def end(case: str) -> tuple[Path, list[int]]:
+        if case not in found:
+            folder = tmp_path_factory.mktemp("killed")
+            cases = [name for name in CASES if (name == EVERYDAY) == (case == EVERYDAY)]
+            done = subprocess.run(
+                [sys.executable, HERE / "killed.py", folder, *cases],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=300,
+            )
+            assert done.returncode == 0, done.stderr
+            found.update({name: (folder / name, codes) for name, codes in json.loads(done.stdout).items()})
+        return found[case]
+
+    return end
+
+
+@pytest.mark.parametrize(
+    "case", [case if case == EVERYDAY else pytest.param(case, marks=pytest.mark.extended) for case in CASES]
+)
+def test_a_kill_changes_nothing(ends: Ends, tmp_path: Path, case: str) -> None:
+    folder, codes = ends(case)
     assert codes == [-9] * (len(codes) - 1) + [0]
     assert len(codes) > 1
     run(tmp_path, **CASES[case])  # never killed, and in another process than those that were
@@ -45,5 +64,5 @@ def test_a_kill_changes_nothing(ends: tuple[Path, dict[str, list[int]]], tmp_pat
     assert killed_files == files  # and leaves nothing behind
 
 
-def test_one_that_had_stopped_early_was_among_them(ends: tuple[Path, dict[str, list[int]]]) -> None:
-    assert 3 <= len(history(ends[0] / "impatient")) < killed.IMPATIENT["epochs"]
+def test_one_that_had_stopped_early_was_among_them(ends: Ends) -> None:
+    assert 3 <= len(history(ends("impatient")[0])) < killed.IMPATIENT["epochs"]

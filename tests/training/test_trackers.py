@@ -178,6 +178,7 @@ def test_a_server_that_is_away_does_not_stop_the_training(
     assert sum("mlflow cannot be reached" in line for line in caplog.messages) == 1
 
 
+@pytest.mark.extended
 @installed("wandb")
 @pytest.mark.filterwarnings("ignore")
 def test_wandb_works_without_a_network(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,9 +1,9 @@
 """Train the toy in several processes at once; `test_processes.py` runs this as a program.
 
-    python together.py FOLDER
+    python together.py FOLDER two|three
 
-Torch is loaded once, and the program forks: two processes train one case after the other in FOLDER/two, and then three
-of them a brief one in FOLDER/three.
+Torch is loaded once, and the program forks: two processes train one case after the other in FOLDER/two, or three of them
+a brief one in FOLDER/three.
 """
 
 import os
@@ -88,6 +88,6 @@ def run(folder: Path, size: int, cases: list[str]) -> bool:
 
 
 if __name__ == "__main__":
-    place = Path(sys.argv[1])
+    place, many = Path(sys.argv[1]), sys.argv[2]
     long = [case for case in CASES if case != "brief"]
-    sys.exit(not (run(place / "two", 2, long) and run(place / "three", 3, ["brief"])))
+    sys.exit(not (run(place / many, 2, long) if many == "two" else run(place / many, 3, ["brief"])))

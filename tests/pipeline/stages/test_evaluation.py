@@ -12,7 +12,7 @@ from scanwise.cohort.decoding.readers import DecodedScan, read_files
 from scanwise.recipe import Data
 from scanwise.records import Cohort, Logits, Split, load_metrics
 from scanwise.run import RunFolder
-from tiny import RECIPE, run_command, write_scans
+from tiny import RECIPE, WITHOUT_COPIES, run_command, write_scans
 
 BACKBONE, SIZE = "test_resnet", 64
 
@@ -24,7 +24,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, Path]:
     torch.manual_seed(0)
     file = folder / "backbone.pth"
     torch.save(timm.create_model(BACKBONE, num_classes=0).state_dict(), file)
-    (folder / "tiny.yaml").write_text(RECIPE)
+    (folder / "tiny.yaml").write_text(RECIPE + WITHOUT_COPIES)
     data = write_scans(folder / "scans", {"nondemented": 10, "verymilddemented": 10}, slices=2)
     settings = ("train.epochs=1", "rivals.names=[majority, frozen_features]", f"rivals.backbone={BACKBONE}",
                 f"rivals.weights={file}", f"rivals.size={SIZE}")  # fmt: skip

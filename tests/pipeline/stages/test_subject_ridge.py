@@ -11,7 +11,7 @@ import scanwise
 from scanwise.errors import RecipeError
 from scanwise.records import Cohort, Logits
 from scanwise.run import RunFolder, read_json
-from tiny import picture, read_csv, run_command, write_csv
+from tiny import WITHOUT_COPIES, picture, read_csv, run_command, write_csv
 
 RECIPE = """\
 name: tiny-ridge
@@ -56,7 +56,7 @@ def write_people(folder: Path, first: int = 0) -> Path:
 
 def fit(folder: Path, data: Path, learn_on: str, *more: str) -> RunFolder:
     recipe = folder / "ridge.yaml"
-    recipe.write_text(RECIPE.format(learn_on=learn_on), encoding="utf-8")
+    recipe.write_text(RECIPE.format(learn_on=learn_on) + WITHOUT_COPIES, encoding="utf-8")
     done = run_command("fit", recipe, "--data", data, "--out", folder / "run", "--device", "cpu", "--threads", 1, *more)
     assert done.code == 0, done.err
     return RunFolder.open(folder / "run")

@@ -10,7 +10,7 @@ import scanwise
 from scanwise.models import build_network, weights
 from scanwise.recipe import Model
 from scanwise.run import RunFolder
-from tiny import RECIPE, Said, run_command, write_scans
+from tiny import RECIPE, WITHOUT_COPIES, Said, run_command, write_scans
 
 THEIRS = ("Very Mild Demented", "NonDemented", "Mild Demented")  # in an order of their own
 OURS = ("nondemented", "verymilddemented", "milddemented")
@@ -22,7 +22,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunFolder, Sai
     place = tmp_path_factory.mktemp("untrained")
     torch.manual_seed(0)
     file = weights.export_weights(build_network(Model(name="small"), 3, 1), place, 7)
-    (place / "tiny.yaml").write_text(RECIPE)
+    (place / "tiny.yaml").write_text(RECIPE + WITHOUT_COPIES)
     data = write_scans(place / "scans", dict.fromkeys(OURS, 10))
     settings = ("train.epochs=0", f"model.weights={file}", f"model.class_order=[{', '.join(THEIRS)}]")
     said = run_command(

@@ -64,7 +64,7 @@ def _read(file: Path) -> CopyPairs:
     arrays = read_arrays(file)
     counts = zip(arrays["kinds"].tolist(), arrays["recall"].tolist(), strict=True)
     recall = {kind: (int(hits), int(count)) for kind, (hits, count) in counts}
-    return CopyPairs(*(arrays[name] for name in FIELDS), recall)
+    return CopyPairs(**{name: arrays[name] for name in FIELDS}, recall=recall)
 
 
 def _write(pairs: CopyPairs, file: Path) -> None:
