@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from scanwise import fit
+from scanwise.pipeline import fit
 from scanwise.records import load_metrics
 
 SETTINGS = {

@@ -16,6 +16,7 @@ from PIL import Image
 import scanwise as api
 from forked import run_forked
 from scanwise import bundle
+from scanwise.bundle import load as load_bundle
 from scanwise.errors import DataError, RunError
 from scanwise.migrations import FORMATS
 from scanwise.run import sha256_of
@@ -187,7 +188,7 @@ def test_nothing_to_predict_is_refused(args: list[str], expected: str, whole: Wh
 
 def test_python_says_the_same(whole: Whole) -> None:
     own = told(whole)
-    loaded = api.load(whole.run.path)
+    loaded = load_bundle(whole.run.path)
     assert isinstance(loaded, api.Bundle)
     paths = [whole.data.parent / path for path in own]
     answer = loaded.predict(paths, [row["subject"] for row in own.values()])
@@ -230,7 +231,7 @@ from scanwise import bundle, pipeline
 import scanwise.models, scanwise.prediction, pickle, torch._weights_only_unpickler
 def refuse(*args, **kwargs): raise SystemExit("something was unpickled")
 pickle.load = pickle.loads = pickle.Unpickler = torch.load = refuse
-row = scanwise.load(sys.argv[1]).predict(sys.argv[2]).scans.rows()[0]
+row = scanwise.load(sys.argv[1]).predict(sys.argv[2]).scans.iloc[0]
 print(row["predicted"], row["set"], sep="\\t")
 """
     command = [sys.executable, "-c", code, str(tmp_path / "elsewhere"), str(whole.data.parent / path)]
@@ -387,5 +388,5 @@ def test_published_run_predicts_without_sets(fill: Fill, tiny_recipe: Path, tmp_
 def test_colour_scan_of_another_size_is_answered(whole: Whole, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     Image.fromarray(random.integers(0, 255, (70, 50, 3), dtype=np.uint8)).save(tmp_path / "x.jpg")
-    answer = api.load(whole.run.path).predict([tmp_path / "x.jpg"])
+    answer = load_bundle(whole.run.path).predict([tmp_path / "x.jpg"])
     assert answer.scans.probs.sum() == pytest.approx(1)

@@ -18,8 +18,8 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-import scanwise
 from scanwise import baselines, bundle, evaluation
+from scanwise.bundle import load as load_bundle
 from scanwise.conformal import ConformalSets, draws_from
 from scanwise.novelty import NoveltyDetector
 from scanwise.pipeline.stages import calibration as stage
@@ -317,7 +317,7 @@ def test_nothing_is_learnt_from_test_subjects(fitted: Fitted, tmp_path: Path) ->
 
 
 def test_test_predictions_have_the_calibrator_and_the_sets_of_their_unit(fitted: Fitted) -> None:
-    opened = scanwise.load(fitted.run.path)
+    opened = load_bundle(fitted.run.path)
     test = fitted.logits["test"]
     saved = {name: fitted.saved(name) for name in ("calibrator", "conformal")}
     for predictors in (opened.predictors, bundle.load_predictors(fitted.fit)):
@@ -341,7 +341,7 @@ def test_the_bundle_answers_for_files_as_the_run_does(fitted: Fitted) -> None:
     """From pixels to probabilities, by each unit's own temperature."""
     test = fitted.logits["test"]
     root = fitted.data.parent
-    answers = scanwise.load(fitted.run.path).predict(
+    answers = load_bundle(fitted.run.path).predict(
         [root / scan for scan in test.scans.tolist()], test.subjects.tolist()
     )
     temperatures = {unit: fitted.saved("calibrator")[unit]["temperature"] for unit in UNITS}
@@ -380,7 +380,7 @@ def test_baselines_learn_from_training_subjects_alone(fitted: Fitted) -> None:
 
 def test_classes_stand_in_one_order_from_cohort_to_bundle(fitted: Fitted) -> None:
     cohort = Cohort.load(fitted.run.cohort)
-    assert scanwise.load(fitted.run.path).classes == cohort.classes
+    assert load_bundle(fitted.run.path).classes == cohort.classes
     named = {row["path"]: row["label"] for row in read_csv(fitted.data)}
     for own in fitted.logits.values():
         assert own.classes == cohort.classes

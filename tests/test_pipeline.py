@@ -11,8 +11,10 @@ import pytest
 
 import scanwise as api
 from scanwise import recipe, training
+from scanwise.bundle import load as load_bundle
 from scanwise.cohort.splits import BY_DATA
 from scanwise.errors import LeakageError, RecipeError, RunError
+from scanwise.pipeline import fit as fit_run
 from scanwise.pipeline.commands.predict_files import predict_files
 from scanwise.records import Cohort, Logits, Split, load_findings, load_metrics
 from scanwise.run import RunFolder, read_json
@@ -160,7 +162,7 @@ def test_provenance_is_told(whole: Whole) -> None:
 
 
 def test_folds_are_fitted_and_pooled(phantom_cohort: Path, tiny_recipe: Path, tmp_path: Path) -> None:
-    run = api.fit(
+    run = fit_run(
         tiny_recipe,
         data=phantom_cohort / "scans",
         subject=str(phantom_cohort / "truth.csv"),
@@ -313,7 +315,7 @@ def test_a_run_that_was_drawn_otherwise_keeps_its_split(again: Again) -> None:
 def test_taken_folder_is_refused_before_any_work(whole: Whole, tiny_recipe: Path) -> None:
     before = content(whole.run.path)
     with pytest.raises(RunError, match="already holds a run"):
-        api.fit(tiny_recipe, data="nowhere", out=whole.run.path)
+        fit_run(tiny_recipe, data="nowhere", out=whole.run.path)
     assert content(whole.run.path) == before
 
 
@@ -322,7 +324,7 @@ def test_honest_leak_stops_before_the_folder_is_made(fill: Fill, tiny_recipe: Pa
     for file in sorted(data.rglob("*.png")):
         shutil.copy(file, file.with_name("copy" + file.name))
     with pytest.raises(LeakageError, match="identical pixels"):
-        api.fit(tiny_recipe, data=data, out=tmp_path / "run", subject=r"((copy)?[ab]\d\d)_")
+        fit_run(tiny_recipe, data=data, out=tmp_path / "run", subject=r"((copy)?[ab]\d\d)_")
     assert not (tmp_path / "run").exists()
 
 
@@ -334,11 +336,11 @@ def test_unknown_device_is_refused(whole: Whole) -> None:
 @pytest.mark.parametrize("score", ["ordinal", "saps"])
 def test_every_score_goes_from_recipe_to_prediction(score: str, tiny_recipe: Path, fill: Fill, tmp_path: Path) -> None:
     data = fill(tmp_path / "data", {"nondemented": 14, "verymilddemented": 14, "milddemented": 14})
-    run = api.fit(
+    run = fit_run(
         tiny_recipe, data=data, out=tmp_path / "run", subject=r"(\w+)_\d", settings=[f"conformal.score={score}", "audit.checks=[]"],
         device="cpu", threads=1,
     )  # fmt: skip
-    answer = api.load(run.path).predict(sorted(data.rglob("*.png"))[:8])
+    answer = load_bundle(run.path).predict(sorted(data.rglob("*.png"))[:8])
     assert answer.scans.sets is not None
     if score == "ordinal":  # neighbouring stages alone
         edges = np.abs(np.diff(np.pad(answer.scans.sets.astype(int), ((0, 0), (1, 1))), axis=1)).sum(axis=1)
@@ -353,5 +355,5 @@ def test_what_only_stages_have_needs_an_order(
 ) -> None:
     data = fill(tmp_path / "data", {"cats": 8, "dogs": 8})
     with pytest.raises(RecipeError, match="clinical order"):
-        api.fit(tiny_recipe, data=data, out=tmp_path / "run", settings=settings)
+        fit_run(tiny_recipe, data=data, out=tmp_path / "run", settings=settings)
     assert not (tmp_path / "run").exists()

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import scanwise
 from medical_files import NAMES, write_dicom, write_nifti
+from scanwise.bundle import load as load_bundle
 from scanwise.errors import DataError
 from tiny import Command, Whole
 
@@ -34,7 +34,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_file_answers_for_each_of_its_slices(whole: Whole, files: Path) -> None:
-    loaded = scanwise.load(whole.run.path)
+    loaded = load_bundle(whole.run.path)
     answer = loaded.predict([files / "a.nii.gz", files / "junk", files / "many", files / "one"])
     assert answer.scans.scans.tolist() == names(files)
     assert [path for path, _ in answer.quarantine] == [str(files / "junk")]
@@ -48,7 +48,7 @@ def test_a_file_answers_for_each_of_its_slices(whole: Whole, files: Path) -> Non
 
 
 def test_subjects_groups_and_names_go_with_the_slices(whole: Whole, files: Path) -> None:
-    loaded = scanwise.load(whole.run.path)
+    loaded = load_bundle(whole.run.path)
     answer = loaded.predict(
         [files / "a.nii.gz", files / "one"],
         ["p", "q"],

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-import scanwise
+from scanwise.pipeline import fit as fit_run
 from scanwise.run import RunFolder
 
 Command = Callable[..., "Said"]
@@ -147,7 +147,7 @@ class Again:
     data: Path
 
     def resume(self, data: Path | None = None, settings: Sequence[str] = SETTINGS, subject: str = "") -> RunFolder:
-        return scanwise.fit(
+        return fit_run(
             self.recipe, data=data or self.data, out=self.run.path, settings=settings, subject=subject, resume=True,
             device="cpu", threads=1,
         )  # fmt: skip

@@ -1,44 +1,78 @@
 """Scanwise turns a folder of labelled scans into a classifier that can be checked.
 
 >>> import scanwise
->>> run = scanwise.fit("demo", data="phantom/", out="runs/demo")  # doctest: +SKIP
->>> scanwise.load(run.path).predict(["scan.png"])  # doctest: +SKIP
+>>> run = scanwise.fit("demo", data="phantom/", out="runs/demo", epochs=3)  # doctest: +SKIP
+>>> run.metrics  # a DataFrame  # doctest: +SKIP
+>>> scanwise.predict(run, ["scan.png"]).scans  # doctest: +SKIP
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scanwise.bundle import Bundle, load
+    from scanwise.api import (
+        audit,
+        compare,
+        evaluate,
+        explain,
+        fit,
+        fold,
+        load,
+        predict,
+        recipes,
+        register,
+    )
+    from scanwise.api.classifier import Classifier
+    from scanwise.api.results import Run
+    from scanwise.bundle import Bundle
     from scanwise.errors import ScanwiseError
-    from scanwise.pipeline import fit
     from scanwise.recipe import Recipe
     from scanwise.records import Cohort, Finding, Logits, Metric, Split
-    from scanwise.run import RunFolder
 
 __version__ = "0.1.0"
 __all__ = [
     "Bundle",
+    "Classifier",
     "Cohort",
     "Finding",
     "Logits",
     "Metric",
     "Recipe",
-    "RunFolder",
+    "Run",
     "ScanwiseError",
     "Split",
     "__version__",
+    "audit",
+    "compare",
+    "evaluate",
+    "explain",
     "fit",
+    "fold",
     "load",
+    "predict",
+    "recipes",
+    "register",
 ]
 
 _HOMES = {
-    "bundle": ("Bundle", "load"),
+    "api": (
+        "audit",
+        "compare",
+        "evaluate",
+        "explain",
+        "fit",
+        "fold",
+        "load",
+        "predict",
+        "recipes",
+        "register",
+    ),
+    "api.classifier": ("Classifier",),
+    "api.results": ("Run",),
+    "bundle": ("Bundle",),
     "errors": ("ScanwiseError",),
-    "pipeline": ("fit",),
     "recipe": ("Recipe",),
     "records": ("Cohort", "Finding", "Logits", "Metric", "Split"),
-    "run": ("RunFolder",),
 }
 
 

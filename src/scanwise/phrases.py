@@ -1,5 +1,6 @@
 """Parts of sentences for people, shared by findings, errors and pages."""
 
+import logging
 import re
 from collections.abc import Sequence
 
@@ -83,3 +84,10 @@ def printable(text: str, *, lines: bool = False) -> str:
     'a�b c�[31m�d'
     """
     return _STEERING.sub("\ufffd", _BLANK.sub(lambda match: match[0] if lines and match[0] in "\t\n" else " ", text))
+
+
+class PlainLines(logging.Formatter):
+    """Log messages without what steers a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), lines=True)

@@ -23,7 +23,7 @@ import torch
 import toy
 
 from scanwise.training import train_network
-from scanwise.training.module import Classifier
+from scanwise.training.module import ClassifierModule
 
 Moment = Callable[[], None]
 
@@ -65,12 +65,12 @@ def before(owner: type, name: str, when: Callable[..., bool]) -> None:
 
 def step(epoch: int, batch: int) -> Moment:
     return lambda: before(
-        Classifier, "_loss_of_batch", lambda module, _, index: (module.epoch, index) == (epoch, batch)
+        ClassifierModule, "_loss_of_batch", lambda module, _, index: (module.epoch, index) == (epoch, batch)
     )
 
 
 def validation(epoch: int) -> Moment:
-    return lambda: before(Classifier, "validation_step", lambda module, *_: module.epoch == epoch)
+    return lambda: before(ClassifierModule, "validation_step", lambda module, *_: module.epoch == epoch)
 
 
 def half_written(name: str, which: int) -> Moment:

@@ -14,7 +14,7 @@ from scanwise.records import FloatArray
 from scanwise.training import module as module_room
 from scanwise.training.losses import LOSSES
 from scanwise.training.mixing import MixedBatch, mix_batch
-from scanwise.training.module import Classifier
+from scanwise.training.module import ClassifierModule
 from scanwise.training.sampling import class_weights
 
 OFF: dict[str, Any] = {
@@ -63,7 +63,7 @@ def test_every_pair_of_settings_is_right_or_refused(names: tuple[str, ...], monk
     recipe = recipe_of(*names)
     section = recipe.train
     weights = class_weights(LABELS, 3, section.sampling) if section.class_weights else None
-    step = Classifier(toy.network(recipe).double(), section, weights, 0, 1)
+    step = ClassifierModule(toy.network(recipe).double(), section, weights, 0, 1)
     mixed: list[MixedBatch] = []
     logits: list[torch.Tensor] = []
 
@@ -98,7 +98,7 @@ def test_every_pair_of_settings_is_right_or_refused(names: tuple[str, ...], monk
 def test_ema_changes_no_loss() -> None:
     """It is about weights alone, and validation sees its network."""
     recipe = recipe_of("ema", "focal")
-    step = Classifier(toy.network(recipe), recipe.train, None, 0, 1)
+    step = ClassifierModule(toy.network(recipe), recipe.train, None, 0, 1)
     assert step.average is not None
     assert step.evaluated is step.average
 

@@ -18,7 +18,7 @@ from scanwise.models import weights
 from scanwise.prediction import predict_scans
 from scanwise.recipe import Model, Recipe, Train
 from scanwise.training import trainer
-from scanwise.training.module import Classifier, channels_first, seed_global
+from scanwise.training.module import ClassifierModule, channels_first, seed_global
 from scanwise.training.stages import StageRun
 from scanwise.training.trainer import precision_on
 
@@ -107,13 +107,13 @@ def test_the_gradient_is_clipped(tmp_path: Path) -> None:
 
 def test_the_running_mean_is_validated_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict[str, torch.Tensor]] = []
-    step = Classifier.optimizer_step
+    step = ClassifierModule.optimizer_step
 
-    def watch(self: Classifier, *arguments: Any, **more: Any) -> None:
+    def watch(self: ClassifierModule, *arguments: Any, **more: Any) -> None:
         step(self, *arguments, **more)
         seen.append(copy.deepcopy(self.network.state_dict()))
 
-    monkeypatch.setattr(Classifier, "optimizer_step", watch)
+    monkeypatch.setattr(ClassifierModule, "optimizer_step", watch)
     made = toy.recipe(epochs=1, batch=24, ema=0.9)
     fresh = toy.network(made).state_dict()
     network = toy.network(made)
@@ -144,7 +144,7 @@ def test_a_mixed_batch_costs_its_shares_of_both_labels(monkeypatch: pytest.Monke
     from scanwise.training.mixing import MixedBatch
 
     network = toy.network(toy.recipe()).eval()
-    module = Classifier(network, Train(mixup=1.0), None, 0, 1)
+    module = ClassifierModule(network, Train(mixup=1.0), None, 0, 1)
     images, labels = torch.from_numpy(toy.store().read(np.arange(6))), torch.from_numpy(toy.LABELS[:6])
     others = labels.flip(0)
     monkeypatch.setattr(place, "mix_batch", lambda scans, *_: MixedBatch(scans, others, 0.3))
@@ -160,7 +160,7 @@ def test_the_members_of_a_batch_ensemble_learn_each_for_itself() -> None:
     made = toy.recipe()
     model = made.model.model_copy(update={"members": type(made.model.members)(kind="batch_ensemble", count=3)})
     network = toy.network(made.model_copy(update={"model": model})).eval()
-    module = Classifier(network, Train(), None, 0, 1)
+    module = ClassifierModule(network, Train(), None, 0, 1)
     images, labels = torch.from_numpy(toy.store().read(np.arange(6))), torch.from_numpy(toy.LABELS[:6])
     members = network.forward_members(channels_first(images).float())
     losses = [torch.nn.functional.cross_entropy(members[:, member], labels) for member in range(3)]
@@ -228,13 +228,13 @@ def test_single_steps_are_taken_where_a_run_would_not_do(monkeypatch: pytest.Mon
 def test_a_loss_that_is_no_number_is_told_of_its_batch_in_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loss, steps = Classifier._loss, iter(range(1000))
+    loss, steps = ClassifierModule._loss, iter(range(1000))
 
-    def fail(self: Classifier, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def fail(self: ClassifierModule, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         found = loss(self, logits, labels)
         return found * torch.nan if self.trainer.training and next(steps) == 18 + 16 else found
 
-    monkeypatch.setattr(Classifier, "_loss", fail)
+    monkeypatch.setattr(ClassifierModule, "_loss", fail)
     with pytest.raises(TrainingError, match=r"loss is nan in epoch 2, batch 17\b.*lr"):
         run(tmp_path, **RUNS)
     found = torch.load(toy.place(tmp_path).checkpoints / "last.ckpt", weights_only=True)

@@ -15,7 +15,7 @@ from scanwise import recipe
 from scanwise.errors import RecipeError
 from scanwise.models import Network, build_network
 from scanwise.recipe import Model, TrainingStage
-from scanwise.training.module import Classifier
+from scanwise.training.module import ClassifierModule
 from scanwise.training.stages import apply_freezing, find_network_parts, parameter_groups
 
 # name: side, and how the parameters of its head begin
@@ -227,13 +227,13 @@ def test_each_stage_has_its_rate_and_its_schedule_begins_anew(tmp_path: Path) ->
 
 
 def test_patience_ends_a_stage_and_not_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    validate = Classifier.on_validation_epoch_end
+    validate = ClassifierModule.on_validation_epoch_end
 
-    def told(module: Classifier) -> None:
+    def told(module: ClassifierModule) -> None:
         validate(module)
         module.scores["validation_loss"] = 1 + 0.1 * module.epoch  # worse with every epoch
 
-    monkeypatch.setattr(Classifier, "on_validation_epoch_end", told)
+    monkeypatch.setattr(ClassifierModule, "on_validation_epoch_end", told)
     stages = [{"epochs": 6, "freeze": "backbone"}, {"epochs": 6}]
     outcome = run(tmp_path, epochs=12, stages=stages, patience=2, monitor="loss")
     assert [row["stage"] for row in history(tmp_path)] == [1, 1, 1, 2, 2]
@@ -259,13 +259,13 @@ def test_features_and_holds_are_gone_at_the_end(staged: Path, tmp_path: Path) ->
 @pytest.mark.parametrize("name", ["classes", "subjects"])
 def test_sampling_reaches_the_batches(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
-    step = Classifier.training_step
+    step = ClassifierModule.training_step
 
-    def watch(self: Classifier, batch: Any, batch_idx: int) -> Any:
+    def watch(self: ClassifierModule, batch: Any, batch_idx: int) -> Any:
         drawn.extend(batch[1].tolist())
         return step(self, batch, batch_idx)
 
-    monkeypatch.setattr(Classifier, "training_step", watch)
+    monkeypatch.setattr(ClassifierModule, "training_step", watch)
     labels = np.where(np.arange(102) % 12 == 0, 1, 0)
     made = toy.recipe(epochs=4, sampling=name, class_weights=False)
     subjects = labels.astype(str)  # two people, so that both ways draw halves

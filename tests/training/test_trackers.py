@@ -15,7 +15,7 @@ from scanwise.recipe import Tracking
 from scanwise.recipe.train import TrackerName
 from scanwise.run import RunFolder
 from scanwise.training import trackers
-from scanwise.training.module import Classifier
+from scanwise.training.module import ClassifierModule
 from scanwise.training.trackers import TrackerSpec
 
 
@@ -86,7 +86,7 @@ def test_a_tracker_is_closed_when_training_breaks(
     def fail(*_: object) -> None:
         raise TrainingError("no")
 
-    monkeypatch.setattr(Classifier, "training_step", fail)
+    monkeypatch.setattr(ClassifierModule, "training_step", fail)
     with pytest.raises(TrainingError):
         run(tmp_path, tracking=ONE)
     assert memory.ended == ["failed"]

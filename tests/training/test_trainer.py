@@ -20,7 +20,7 @@ from scanwise.training import TrainingSummary, time_steps, train_network
 from scanwise.training.checkpoints import AtomicCheckpointIO
 from scanwise.training.history import HistoryCallback, rows_to_csv
 from scanwise.training.loaders import ScanDataset, train_loader
-from scanwise.training.module import Classifier
+from scanwise.training.module import ClassifierModule
 from scanwise.training.sampling import EpochOrder, class_weights
 
 COLUMNS = [
@@ -70,13 +70,13 @@ def test_it_learns_what_can_be_learnt(tmp_path: Path) -> None:
 def test_it_trains_in_training_mode_whatever_it_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weighed: bool
 ) -> None:
-    modes, step = [], Classifier.training_step
+    modes, step = [], ClassifierModule.training_step
 
-    def watch(self: Classifier, batch: Any, batch_idx: int) -> Any:
+    def watch(self: ClassifierModule, batch: Any, batch_idx: int) -> Any:
         modes.append(all(module.training for module in self.modules()))
         return step(self, batch, batch_idx)
 
-    monkeypatch.setattr(Classifier, "training_step", watch)
+    monkeypatch.setattr(ClassifierModule, "training_step", watch)
     made = toy.recipe(epochs=2, class_weights=weighed)
     network = toy.network(made).eval()
     train_network(network, made, toy.store(), toy.LABELS, toy.ROWS, toy.place(tmp_path), device="cpu")
@@ -132,14 +132,16 @@ def test_history_scores_are_those_of_the_weights(tmp_path: Path) -> None:
 def test_the_weights_written_are_those_of_the_best_epoch(
     tmp_path: Path, monitor: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    validate = Classifier.on_validation_epoch_end
+    validate = ClassifierModule.on_validation_epoch_end
 
-    def told(module: Classifier) -> None:  # the second of four epochs is the best one, whatever the machine rounds
+    def told(
+        module: ClassifierModule,
+    ) -> None:  # the second of four epochs is the best one, whatever the machine rounds
         validate(module)
         score = (0.3, 0.9, 0.5, 0.4)[module.current_epoch]
         module.scores[f"validation_{monitor}"] = 1 - score if monitor == "loss" else score
 
-    monkeypatch.setattr(Classifier, "on_validation_epoch_end", told)
+    monkeypatch.setattr(ClassifierModule, "on_validation_epoch_end", told)
     outcome = run(
         tmp_path, monitor=monitor, checkpoint_every=1, optimizer={"name": "adam", "lr": 0.05}, schedule={}, epochs=4
     )
@@ -205,13 +207,13 @@ def test_more_epochs_go_on_from_the_last(tmp_path: Path) -> None:
 
 def test_each_epoch_has_an_order_and_changes_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[torch.Tensor, int, int]] = []
-    step = Classifier.training_step
+    step = ClassifierModule.training_step
 
-    def watch(self: Classifier, batch: Any, batch_idx: int) -> Any:
+    def watch(self: ClassifierModule, batch: Any, batch_idx: int) -> Any:
         seen.append((batch[1].clone(), self.current_epoch, self.generator.initial_seed()))
         return step(self, batch, batch_idx)
 
-    monkeypatch.setattr(Classifier, "training_step", watch)
+    monkeypatch.setattr(ClassifierModule, "training_step", watch)
     run(tmp_path, epochs=3)
     orders = [torch.cat([labels for labels, at, _ in seen if at == epoch]).tolist() for epoch in range(3)]
     assert [len(order) for order in orders] == [72] * 3
@@ -223,15 +225,15 @@ def test_each_epoch_has_an_order_and_changes_of_its_own(tmp_path: Path, monkeypa
 def test_a_loss_that_is_no_number_is_told_and_the_last_checkpoint_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: tuple[int, int]
 ) -> None:
-    loss = Classifier._loss
+    loss = ClassifierModule._loss
 
-    def fail(self: Classifier, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def fail(self: ClassifierModule, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         found = loss(self, logits, labels)
         trainer = self.trainer
         here = trainer.training and (self.current_epoch, trainer.fit_loop.epoch_loop.batch_idx) == when
         return found * math.nan if here else found
 
-    monkeypatch.setattr(Classifier, "_loss", fail)
+    monkeypatch.setattr(ClassifierModule, "_loss", fail)
     with pytest.raises(TrainingError, match=rf"loss is nan in epoch {when[0] + 1}, batch {when[1] + 1}\b.*lr"):
         run(tmp_path)
     last = toy.place(tmp_path).checkpoints / "last.ckpt"
@@ -247,12 +249,12 @@ def test_a_loss_that_is_no_number_is_told_and_the_last_checkpoint_stays(
 def test_weights_that_break_in_the_last_step_do_not_become_a_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def spoil(self: Classifier) -> None:
+    def spoil(self: ClassifierModule) -> None:
         if self.current_epoch == 1:
             with torch.no_grad():
                 self.network.body.head.weight.fill_(math.nan)
 
-    monkeypatch.setattr(Classifier, "on_validation_start", spoil, raising=False)
+    monkeypatch.setattr(ClassifierModule, "on_validation_start", spoil, raising=False)
     with pytest.raises(TrainingError, match=r"epoch 2\b.*validation|validation.*epoch 2\b"):
         run(tmp_path)
     for name in ("last", "best"):
@@ -316,7 +318,7 @@ def test_ctrl_c_gets_out_as_such_and_can_be_pressed_again(tmp_path: Path, monkey
 
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
-        patch.setattr(Classifier, "training_step", press)
+        patch.setattr(ClassifierModule, "training_step", press)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path)
     found = signal.getsignal(signal.SIGINT)
@@ -342,14 +344,14 @@ def test_ctrl_c_gets_out_as_such_and_can_be_pressed_again(tmp_path: Path, monkey
 def test_too_little_memory_says_what_to_lower_and_keeps_the_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
 ) -> None:
-    loss = Classifier._loss
+    loss = ClassifierModule._loss
 
-    def fail(self: Classifier, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def fail(self: ClassifierModule, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         if self.current_epoch == 1:
             raise error
         return loss(self, logits, labels)
 
-    monkeypatch.setattr(Classifier, "_loss", fail)
+    monkeypatch.setattr(ClassifierModule, "_loss", fail)
     with pytest.raises(TrainingError, match=told):
         run(tmp_path)
     assert torch.load(toy.place(tmp_path).checkpoints / "last.ckpt", weights_only=True)["epoch"] == 0
@@ -362,15 +364,15 @@ def test_smaller_batches_go_on_with_the_steps_of_larger_ones(
     """As the advice where memory runs out says."""
     asked: dict[str, Any] = {"epochs": 4, "schedule": {"name": "cosine"}, "stages": stages}
     run(tmp_path / "whole", **asked)
-    loss = Classifier._loss
+    loss = ClassifierModule._loss
 
-    def fail(self: Classifier, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def fail(self: ClassifierModule, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         if self.current_epoch == 2:
             raise MemoryError
         return loss(self, logits, labels)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Classifier, "_loss", fail)
+        patch.setattr(ClassifierModule, "_loss", fail)
         with pytest.raises(TrainingError, match=r"--resume.*train.accumulate \(now 1\)"):
             run(tmp_path, **asked)
     run(tmp_path, **asked, batch=8, accumulate=2, clip=1.0)
@@ -384,7 +386,7 @@ def test_other_errors_are_told_as_they_are(tmp_path: Path, monkeypatch: pytest.M
     def fail(*_: object) -> None:
         raise RuntimeError("sizes differ")
 
-    monkeypatch.setattr(Classifier, "_loss", fail)
+    monkeypatch.setattr(ClassifierModule, "_loss", fail)
     with pytest.raises(RuntimeError, match="sizes differ"):
         run(tmp_path)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scanwise.phrases import printable
+from scanwise.phrases import PlainLines, printable
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -28,14 +28,9 @@ def talk(level: int = logging.INFO) -> None:
     log = logging.getLogger("scanwise")
     if not log.handlers:
         handler = logging.StreamHandler()
-        handler.setFormatter(_PlainLines())
+        handler.setFormatter(PlainLines())
         log.addHandler(handler)
     log.setLevel(level)
-
-
-class _PlainLines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record), lines=True)
 
 
 def guard_streams() -> None:
@@ -44,7 +39,7 @@ def guard_streams() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if logging.lastResort is not None:  # of loggers that nobody has told where to write
-        logging.lastResort.setFormatter(_PlainLines())
+        logging.lastResort.setFormatter(PlainLines())
     warnings.formatwarning = lambda message, category, *_, **__: f"{category.__name__}: {printable(str(message))}\n"
 
 

@@ -6,9 +6,10 @@ package, are the reference; `scanwise recipes schema` gives them to editors.
 
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, Self, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -296,7 +297,9 @@ def _describe_error(details: dict[str, Any]) -> str:
     match details["type"]:
         case "extra_forbidden":
             siblings = _fields_at(details["loc"][:-1])
-            return f"{key}: there is no such key.{did_you_mean(where[-1], siblings)} Known here: {', '.join(siblings)}"
+            elsewhere = [name for name in setting_keys() if name.rpartition(".")[2] == where[-1]]
+            hint = f" Did you mean {' or '.join(elsewhere)}?" if elsewhere else did_you_mean(where[-1], siblings)
+            return f"{key}: there is no such key.{hint} Known here: {', '.join(siblings)}"
         case "literal_error":
             expected = str(details["ctx"]["expected"])
             words = [word.strip("'") for word in expected.replace(" or ", ", ").split(", ")]
@@ -306,6 +309,21 @@ def _describe_error(details: dict[str, Any]) -> str:
         case _:
             message = f"{key}: {details['msg'].removeprefix('Value error, ')} (found {quote(details['input'])})"
             return " ".join(message[:MOST_MESSAGE].split())
+
+
+def setting_keys() -> tuple[str, ...]:
+    """Every key that a setting may name, such as train.epochs."""
+    return tuple(_keys_below(Recipe))
+
+
+def _keys_below(section: type[BaseModel], lead: str = "") -> Iterator[str]:
+    for name, entry in section.model_fields.items():
+        kinds = (entry.annotation, *(get_args(entry.annotation) if isinstance(entry.annotation, UnionType) else ()))
+        inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if inner is None:
+            yield lead + name
+        else:
+            yield from _keys_below(inner, f"{lead}{name}.")
 
 
 def _fields_at(path: tuple[str | int, ...]) -> list[str]:

@@ -63,7 +63,10 @@ def _answer(
     unit: str,
 ) -> str:
     """The result in a sentence or two, no surer than the numbers: a lead is one where test and interval both show it."""
-    first, second = [rank for rank in ranks if rank.metric == "accuracy"][:2]
+    first, *others = [rank for rank in ranks if rank.metric == "accuracy"]
+    if not others:
+        return f"These runs differ in the seed alone: they are one system, {printable(first.name)}, with nothing to compare it to."
+    second = others[0]
     pair = next(test for test in discordances if {test.first, test.second} == {first.name, second.name})
     values = {m.model: m for m in metrics if m.name == "accuracy"}
     names = f"{pair.first} − {pair.second}"
@@ -185,12 +188,10 @@ def _drawings(metrics: Sequence[Metric], differences: Sequence[Metric]) -> list[
         if name in SHARES:
             gap = curves.DifferenceEstimate(term(name).title, 100 * m.value, 100 * m.low, 100 * m.high, lead(m))
             gaps.setdefault(printable(m.model), []).append(gap)
-    return [
-        embed_svg(
-            figures.draw_forest("systems", panels, "share classified correctly"), "Each system with its interval."
-        ),
-        embed_svg(
-            curves.draw_differences("differences", gaps, "points, first less second"),
-            "Paired differences: where the interval crosses the dotted line, the lead may be due to chance.",
-        ),
-    ]
+    systems = figures.draw_forest("systems", panels, "share classified correctly")
+    drawings: list[object] = [embed_svg(systems, "Each system with its interval.")]
+    if gaps:  # not of one system alone
+        pairs = curves.draw_differences("differences", gaps, "points, first less second")
+        caption = "Paired differences: where the interval crosses the dotted line, the lead may be due to chance."
+        drawings.append(embed_svg(pairs, caption))
+    return drawings

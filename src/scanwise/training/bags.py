@@ -17,7 +17,7 @@ from scanwise.pooling import common_label, subject_codes
 from scanwise.records import IntArray, StrArray
 from scanwise.training.augment import apply_augmentations, draw_augmentations
 from scanwise.training.loaders import Batch, FeatureDataset, ScanDataset
-from scanwise.training.module import Classifier, StepResult, channels_first, unpack
+from scanwise.training.module import ClassifierModule, StepResult, channels_first, unpack
 from scanwise.training.sampling import EpochOrder, derive_seed
 
 BAG = -2  # separates the seeds of bags from those of epochs and views
@@ -88,11 +88,11 @@ class BagDataset(Dataset[Batch]):
         return own[np.sort(random.choice(len(own), self.most, replace=False))]
 
 
-class BagClassifier(Classifier):
+class BagClassifier(ClassifierModule):
     """Classifier of people.
 
     Args:
-        arguments, more: of `Classifier`.
+        arguments, more: of `ClassifierModule`.
         people: of the validation side.
     """
 

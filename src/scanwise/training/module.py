@@ -55,7 +55,7 @@ class StepResult:
     count: int
 
 
-class Classifier(L.LightningModule):
+class ClassifierModule(L.LightningModule):
     """Lightning module of a network in one stage of its training.
 
     Args:
@@ -274,7 +274,7 @@ class Classifier(L.LightningModule):
         return LOSSES[section.loss].function(logits, labels, self.class_weights, section.label_smoothing)
 
 
-class GroupedClassifier(Classifier):
+class GroupedClassifier(ClassifierModule):
     """Classifier that takes the steps on a group of batches of cached features itself, without Lightning around each.
 
     The weights are those of single steps, to the last bit. For one process in full precision, one batch a step.

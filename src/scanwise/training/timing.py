@@ -10,7 +10,7 @@ from scanwise.models import Network
 from scanwise.recipe import Recipe
 from scanwise.training.augment import augment_batch
 from scanwise.training.losses import cross_entropy
-from scanwise.training.module import Classifier, channels_first
+from scanwise.training.module import ClassifierModule, channels_first
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class SecondsPerScan:
 def time_steps(network: Network, recipe: Recipe, device: str, steps: int = 3) -> SecondsPerScan:
     """Time a few steps on random pixels, augmentation included; the weights are changed, so throw the network away."""
     section, data = recipe.train, recipe.data
-    module = Classifier(network, section, None, recipe.seed, steps).to(device, memory_format=torch.channels_last)
+    module = ClassifierModule(network, section, None, recipe.seed, steps).to(device, memory_format=torch.channels_last)
     optimizer = module.configure_optimizers()["optimizer"]
     images = torch.randint(
         0, 256, (section.batch, data.size, data.size, data.channels), dtype=torch.uint8, device=device

@@ -36,7 +36,7 @@ from scanwise.training.loaders import (
     train_loader,
     validation_loader,
 )
-from scanwise.training.module import Classifier, GroupedClassifier
+from scanwise.training.module import ClassifierModule, GroupedClassifier
 from scanwise.training.sampling import NO_SYNTHETIC, EpochOrder, class_weights, derive_seed, sampling_weights, smote
 from scanwise.training.stages import StageRun, apply_freezing, find_network_parts, stages_of
 from scanwise.training.trackers import Trackers
@@ -236,9 +236,9 @@ def _train_stage(
     given = network, section, loss_weights, data.recipe.seed, steps, phase, distributed.process_share()
     people = data.bags("validation")
     if people is not None:
-        module: Classifier = BagClassifier(*given, people=people)
+        module: ClassifierModule = BagClassifier(*given, people=people)
     else:
-        module = (GroupedClassifier if grouped else Classifier)(*given)
+        module = (GroupedClassifier if grouped else ClassifierModule)(*given)
     trainer = L.Trainer(
         max_epochs=phase.section.epochs,
         **_lightning_devices(device, network),

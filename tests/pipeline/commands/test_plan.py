@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import scanwise
 from scanwise import pipeline
 from scanwise.errors import RecipeError
+from scanwise.pipeline import fit as fit_run
 from scanwise.pipeline.commands import plan as plan_command
 from scanwise.pipeline.stages import training as training_stage
 from scanwise.run import Fit
@@ -94,7 +94,7 @@ def test_an_ensemble_that_differs_below_the_head_keeps_no_features_and_that_is_s
     with pytest.raises(RecipeError, match=told):
         plan_command.plan_fit(prepared(place, stages, ENSEMBLE))
     with pytest.raises(RecipeError, match=told):
-        scanwise.fit(
+        fit_run(
             place / "tiny.yaml", data=place / "scans", out=tmp_path / "run", settings=[stages, ENSEMBLE], device="cpu"
         )
     assert not (tmp_path / "run").exists()
@@ -107,5 +107,5 @@ def test_a_backbone_of_a_baseline_that_does_not_exist_is_refused_before_training
     with pytest.raises(RecipeError, match="no_such_network"):
         plan_command.plan_fit(prepared(place, *settings))
     with pytest.raises(RecipeError, match="no_such_network"):
-        scanwise.fit(place / "tiny.yaml", data=place / "scans", out=tmp_path / "run", settings=settings, device="cpu")
+        fit_run(place / "tiny.yaml", data=place / "scans", out=tmp_path / "run", settings=settings, device="cpu")
     assert not (tmp_path / "run").exists()

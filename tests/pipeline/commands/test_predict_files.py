@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import scanwise
 from scanwise.bundle import Bundle, BundlePredictions
+from scanwise.bundle import load as load_bundle
 from scanwise.pipeline.commands.predict_files import predict_files
 from tiny import Command, Whole, write_csv
 
@@ -21,7 +21,7 @@ def rows(whole: Whole, sites: list[str], subject: str = "") -> list[dict[str, st
 
 
 def test_the_bundle_knows_the_kinds_that_taught_it_and_no_names(whole: Whole) -> None:
-    assert scanwise.load(whole.run.path).about["groups"] == {"site": ["north", "south"]}
+    assert load_bundle(whole.run.path).about["groups"] == {"site": ["north", "south"]}
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image, ImageOps
 from scipy import ndimage
 
-import scanwise as package
 from scanwise.cohort import layouts, phantom, phantom_files
 from scanwise.errors import LeakageError
+from scanwise.pipeline import fit as fit_run
 from scanwise.pipeline.stages import audit as audit_stage
 from scanwise.records import Cohort, Split, load_findings
 
@@ -222,7 +222,7 @@ def test_fix_gives_copies_the_subject_and_the_side_of_their_origin(scanwise, aug
 
 
 def test_fit_recovers_who_is_who_and_splits_by_it(tiny_recipe, people, tmp_path) -> None:
-    run = package.fit(tiny_recipe, data=people, out=tmp_path / "run", device="cpu", threads=1)
+    run = fit_run(tiny_recipe, data=people, out=tmp_path / "run", device="cpu", threads=1)
     known = Cohort.load(run.cohort)
     assert "recovered from pixels" in known.subject_source
     side = Split.load(run.fit("honest", 0).split).side
@@ -248,7 +248,7 @@ def test_fit_stops_where_the_given_subjects_hide_a_leak(tiny_recipe, people, tmp
         writer.writeheader()
         writer.writerows(rows)
     with pytest.raises(LeakageError, match="honest split leaks"):
-        package.fit(
+        fit_run(
             tiny_recipe, data=data, subject=str(tmp_path / "who.csv"), out=tmp_path / "run", device="cpu", threads=1
         )
     assert not (tmp_path / "run").exists()

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import scanwise
+from scanwise.bundle import load as load_bundle
 from scanwise.records import Cohort, Logits
 from scanwise.run import RunFolder, read_json
 from tiny import picture, read_csv, run_command, write_csv
@@ -76,7 +76,7 @@ def test_the_bundle_reads_them_of_files_and_says_where_it_has_none(
     cohort, test = Cohort.load(run.cohort), Logits.load(run.fits()[0].logits("test"))
     place = {path: row for row, path in enumerate(cohort.path.tolist())}
     rows = [place[path] for path in test.scans.tolist()]
-    bundle, paths = scanwise.load(run.path), [data.parent / path for path in test.scans.tolist()]
+    bundle, paths = load_bundle(run.path), [data.parent / path for path in test.scans.tolist()]
     groups = {name: cohort.groups[name][rows] for name in ("age", "sex")}
     answer = bundle.predict(paths, test.subjects.tolist(), groups).subjects
     of_run = read_csv(run.tables / "predictions_subject.csv")

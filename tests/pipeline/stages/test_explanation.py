@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import scanwise as package
 from scanwise import pipeline
+from scanwise.bundle import load as load_bundle
 from scanwise.cohort import phantom, phantom_files
 from scanwise.cohort.decoding.readers import read_slices
 from scanwise.errors import RecipeError
 from scanwise.explanation.components import HALF_METHODS
 from scanwise.explanation.regions import REGIONS
+from scanwise.pipeline import fit as fit_run
 from scanwise.pipeline.commands import voxel_grid
 from scanwise.pipeline.stages import explanation as explanation_stage
 from scanwise.recipe import Data, load_recipe
@@ -42,7 +43,7 @@ def ventricles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fit(ventricles: Path, out: Path, *settings: str, resume: bool = False) -> RunFolder:
     file = out.parent / "tiny.yaml"
     file.write_text(RECIPE, encoding="utf-8")
-    return package.fit(
+    return fit_run(
         file, data=ventricles / "scans", subject=str(ventricles / "truth.csv"), out=out, settings=[*STEPS, *settings],
         device="cpu", threads=1, resume=resume,
     )  # fmt: skip
@@ -171,7 +172,7 @@ def picture(path: Path, *, gray: int | None = None) -> Path:
 def test_the_verdict_travels_with_the_bundle(explained: RunFolder, tmp_path: Path, scanwise: Command) -> None:
     reasons = told(explained)["reasons"]
     for place in (explained.path, explained.bundle):
-        loaded = package.load(place)
+        loaded = load_bundle(place)
         assert loaded.verdict("pooled_gradients") == reasons
         assert loaded.verdict("pooled_gradients", "another") is None
         assert loaded.verdict("grad_cam") is None
@@ -379,7 +380,7 @@ def test_the_halves_of_a_hybrid_are_in_the_report(hybrid: RunFolder) -> None:
     assert "Centre of the transformer’s map" in page
     for half, method in HALF_METHODS.items():
         reasons = [one["message"].rstrip(".") for one in halves[half] if not one["passed"]]
-        assert package.load(hybrid.path).verdict(method) == reasons
+        assert load_bundle(hybrid.path).verdict(method) == reasons
         assert {row[f"{half}_passed"] for row in rows} == {str(int(not reasons))}
     mean = np.mean([float(row["convolution_norm"]) for row in rows])
     assert f"<td>{mean:.3g}</td>" in page

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import scanwise
+from scanwise.bundle import load as load_bundle
 from scanwise.errors import RecipeError
+from scanwise.pipeline import fit as fit_run
 from scanwise.records import Cohort, Logits
 from scanwise.run import RunFolder, read_json
 from tiny import WITHOUT_COPIES, picture, read_csv, run_command, write_csv
@@ -86,7 +87,7 @@ def test_the_bundle_answers_for_files_as_the_run_does(ridge: Ridge) -> None:
     cohort, test = Cohort.load(ridge.run.cohort), ridge.logits("test")
     place = {path: row for row, path in enumerate(cohort.path.tolist())}
     rows = [place[path] for path in test.scans.tolist()]
-    answer = scanwise.load(ridge.run.path).predict(
+    answer = load_bundle(ridge.run.path).predict(
         [ridge.data.parent / path for path in test.scans.tolist()],
         test.subjects.tolist(),
         {"position": cohort.groups["position"][rows]},
@@ -128,7 +129,7 @@ def test_places_count_the_scans_that_can_be_read(ridge: Ridge, tmp_path: Path) -
     broken.write_bytes((ridge.data.parent / names[1]).read_bytes()[:200])
     paths = [ridge.data.parent / names[0], broken, ridge.data.parent / names[2], ridge.data.parent / names[3]]
     positions = np.array(["0", "10", "20", "30"])
-    bundle = scanwise.load(ridge.run.path)
+    bundle = load_bundle(ridge.run.path)
     some = bundle.predict(paths, ["p"] * 4, {"position": positions})
     few = bundle.predict([paths[i] for i in (0, 2, 3)], ["p"] * 3, {"position": positions[[0, 2, 3]]})
     assert [path for path, _ in some.quarantine] == [str(broken)]
@@ -138,7 +139,7 @@ def test_places_count_the_scans_that_can_be_read(ridge: Ridge, tmp_path: Path) -
 
 
 def test_the_order_of_a_persons_scans_is_read_and_their_rows_are_not(ridge: Ridge) -> None:
-    bundle = scanwise.load(ridge.run.path)
+    bundle = load_bundle(ridge.run.path)
     paths = [ridge.data.parent / f"p01_{position}.png" for position in range(4)]
 
     def probs(order: list[int], positions: list[int]) -> list[float]:
@@ -203,9 +204,7 @@ def test_an_order_that_nobody_tells_is_recovered_from_pixels_in_run_and_bundle_a
     (note,) = [finding for finding in read_json(run.findings) if finding["check"] == "model.order"]
     assert "was recovered for 40 of 40 subjects" in note["message"]
     test = Logits.load(run.fits()[0].logits("test"))
-    answer = scanwise.load(run.path).predict(
-        [data.parent / path for path in test.scans.tolist()], test.subjects.tolist()
-    )
+    answer = load_bundle(run.path).predict([data.parent / path for path in test.scans.tolist()], test.subjects.tolist())
     of_run = read_csv(run.tables / "predictions_subject.csv")
     assert answer.subjects is not None
     assert answer.subjects.probs[:, 1] == pytest.approx([float(row["p_b"]) for row in of_run], abs=2e-3)
@@ -221,5 +220,5 @@ def test_stages_without_merged_classes_are_refused(ridge: Ridge, tmp_path: Path)
     recipe = tmp_path / "r.yaml"
     recipe.write_text(RECIPE.format(learn_on="stages").replace("{well: a, ill: [b, c]}", "[a, b, c]"), encoding="utf-8")
     with pytest.raises(RecipeError, match="classes that merge labels"):
-        scanwise.fit(recipe, data=ridge.data, out=tmp_path / "run")
+        fit_run(recipe, data=ridge.data, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

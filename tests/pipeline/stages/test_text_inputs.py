@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import scanwise
 from scanwise import recipe
+from scanwise.bundle import load as load_bundle
 from scanwise.errors import DataError
 from scanwise.models.vocabulary import Vocabulary
 from scanwise.pipeline.commands.predict_files import predict_files
@@ -137,7 +137,7 @@ def test_predict_takes_the_words_of_a_manifest(run: RunFolder, manifest: Path) -
 def test_without_words_predict_says_so_and_answers(
     run: RunFolder, manifest: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    answer = scanwise.load(run.path).predict(manifest.parent / "0.png")
+    answer = load_bundle(run.path).predict(manifest.parent / "0.png")
     assert "the images alone" in caplog.text
     assert len(answer.scans) == 1
 
@@ -172,4 +172,4 @@ def test_a_network_of_words_alone(tmp_path: Path, manifest: Path) -> None:
     assert said.code == 0, said.err
     assert [path.name for path in (tmp_path / "maps").iterdir()] == ["words.csv"]
     with pytest.raises(DataError, match="cannot predict without text"):
-        scanwise.load(tmp_path / "run").predict(manifest.parent / "0.png")
+        load_bundle(tmp_path / "run").predict(manifest.parent / "0.png")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-import scanwise
+from scanwise.bundle import load as load_bundle
 from scanwise.models import Network
 from scanwise.records import Logits
 from scanwise.run import RunFolder
@@ -69,7 +69,7 @@ def test_the_members_are_answered_together(run: RunFolder) -> None:
     logits = Logits.load(run.fit("honest", 0).logits("test"))
     assert logits.logits.shape[1] == 2
     scan = run.path.parent / "scans" / logits.scans[0]
-    answer = scanwise.load(run.path).predict(scan)
+    answer = load_bundle(run.path).predict(scan)
     told = {row["path"]: row for row in read_csv(run.tables_of("honest") / "predictions.csv")}
     expected = told[logits.scans[0]]
     np.testing.assert_allclose(
@@ -101,5 +101,5 @@ def test_no_network_sees_more_scans_at_a_time_than_in_training(run: RunFolder, s
     assert max(seen) == BATCH
     scans = sorted((run.path.parent / "scans").rglob("*.png"))[: 2 * BATCH + 1]
     with watched() as sizes:
-        scanwise.load(run.path).predict(scans)
+        load_bundle(run.path).predict(scans)
     assert max(sizes) == BATCH

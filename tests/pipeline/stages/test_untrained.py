@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-import scanwise
+from scanwise.bundle import load as load_bundle
 from scanwise.models import build_network, weights
 from scanwise.recipe import Model
 from scanwise.run import RunFolder
@@ -58,5 +58,5 @@ def test_it_is_calibrated_bundled_and_answers_for_one_file(made: tuple[Path, Run
     assert place.calibrator.is_file()
     assert place.conformal.is_file()
     scan = next((run.path.parent / "scans" / OURS[0]).iterdir())
-    answer = scanwise.load(run.path).predict(scan)
+    answer = load_bundle(run.path).predict(scan)
     np.testing.assert_allclose(answer.scans.probs.sum(1), 1, atol=1e-6)

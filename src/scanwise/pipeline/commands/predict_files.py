@@ -19,7 +19,7 @@ from scanwise.records.names import label_key
 
 
 def predict_files(
-    path: Path,
+    model: Path | bundle.Bundle,
     scans: Sequence[Path],
     *,
     manifest: Path | None = None,
@@ -34,7 +34,7 @@ def predict_files(
     """Predict files, folders of files, or the rows of a manifest, with the bundle of a run.
 
     Args:
-        path: a run folder or a bundle.
+        model: a run folder or a bundle, or one that is open.
         scans: files and folders.
         manifest: a table in their place.
         subject: as in `fit`, a patient table included.
@@ -48,7 +48,7 @@ def predict_files(
     Raises:
         DataError: if there is nothing to predict, or nothing that can be read.
     """
-    loaded = bundle.load(path)
+    loaded = model if isinstance(model, bundle.Bundle) else bundle.load(model)
     own = {"patients": "", "label": "", "id": id_column, "series": series}  # those of the run are of its own data
     settings = loaded.recipe.data.model_copy(update=own)
     table = gathering.patient_table(settings, subject)
