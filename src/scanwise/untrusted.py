@@ -32,6 +32,17 @@ _WHOLE = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _REAL = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
+def require_data(path: Path, option: str = "") -> None:
+    """Refuse a path of scans where nothing lies.
+
+    Raises:
+        DataError: if there is nothing.
+    """
+    if not path.exists():
+        where = f", with {option}" if option else ""
+        raise DataError(f"There is nothing at {path}. Give a folder of class folders, or a CSV manifest{where}.")
+
+
 def read_text(path: Path, most: int, what: str) -> str:
     """Text of a regular file of at most that many bytes.
 

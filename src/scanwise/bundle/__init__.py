@@ -40,7 +40,17 @@ from scanwise.novelty import NoveltyDetector, appearance_features
 from scanwise.recipe import Data, Recipe, load_recipe
 from scanwise.records import Cohort, FloatArray, IntArray, Logits, Predictions, Split, StrArray, Unit
 from scanwise.records.columns import kinds_in
-from scanwise.run import Fit, RunFolder, layout, read_json, sha256_of, write_json, write_text, writing
+from scanwise.run import (
+    Fit,
+    RunFolder,
+    layout,
+    read_json,
+    require_model_folder,
+    sha256_of,
+    write_json,
+    write_text,
+    writing,
+)
 
 if TYPE_CHECKING:
     from scanwise.models import Network
@@ -380,8 +390,7 @@ def load(path: str | Path) -> Bundle:
         return Bundle.open(folder)
     if (folder / layout.BUNDLE / ABOUT).is_file():
         return Bundle.open(folder / layout.BUNDLE)
-    if not folder.is_dir():
-        raise RunError(f"There is no run at {folder}. Give a run folder or a bundle.")
+    require_model_folder(folder)
     raise RunError(
         f"{folder} holds no bundle. Finish the run first: scanwise fit RECIPE --data DATA --out {folder} --resume."
     )

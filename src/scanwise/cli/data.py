@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scanwise.cli.arguments import check_data, check_data_settings, check_recipe
 from scanwise.cli.options import hiding, reading
 from scanwise.cli.printing import make_table, print_notes, print_table, progress, say, say_json, say_value, talk
 from scanwise.phrases import count_of
@@ -42,7 +43,7 @@ def audit(
     fix: Path | None,
     as_json: bool,
     seed: int,
-    described: tuple[str, ...],
+    settings: tuple[str, ...],
     pseudonymise: bool,
 ) -> None:
     """Say what scans give away before anything is trained.
@@ -50,12 +51,14 @@ def audit(
     DATA is a folder of scans, a manifest, or a URL. Exit code: 0 clean, 1 something leaks, 2 bad input, 3 could not be
     judged because the subjects are not known.
     """
+    check_data(data, option="")
+    check_data_settings(settings)
     talk(logging.WARNING if as_json else logging.INFO)
     refuse_foreign(out, layout.FINDINGS, "audit")
     from scanwise.pipeline.stages import audit as audit_stage
 
     result = audit_stage.audit_scans(
-        data, subject=subject, settings=described, seed=seed, pseudonymise=pseudonymise, progress=progress()
+        data, subject=subject, settings=settings, seed=seed, pseudonymise=pseudonymise, progress=progress()
     )
     page = audit_stage.write_audit(result, out)
     fixed = audit_stage.write_fixed_manifest(result, fix) if fix else None
@@ -105,7 +108,7 @@ def augment(
     like: str,
     size: int,
     seed: int,
-    described: tuple[str, ...],
+    settings: tuple[str, ...],
 ) -> None:
     """Write augmented copies that carry their origin's subject.
 
@@ -113,11 +116,13 @@ def augment(
     """
     if (per_scan is None) == (per_class is None):
         raise click.UsageError("Say how many copies: --per-scan or --per-class, one of the two.")
+    check_data(data, option="")
+    check_data_settings(settings)
     talk()
     from scanwise.pipeline.commands import augmentation as augmentation_command
 
     plan = augmentation_command.CopyPlan(per_scan or 0, per_class or 0)
-    options: dict[str, Any] = {"subject": subject, "settings": described, "like": like, "size": size, "seed": seed}
+    options: dict[str, Any] = {"subject": subject, "settings": settings, "like": like, "size": size, "seed": seed}
     manifest = augmentation_command.write_augmented_copies(data, out, plan, progress=progress(), **options)
     say_value("manifest", manifest)
 
@@ -129,7 +134,6 @@ def augment(
     "--subject", default="", help="The subjects: a column, a table of path,subject, or a pattern over the path."
 )
 @click.option("--recipe", default="", help="The recipe that says how volumes are cut into slices.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change it, such as data.axis=coronal.")
 @reading
 @hiding
 def cohort(
@@ -138,18 +142,20 @@ def cohort(
     subject: str,
     recipe: str,
     settings: tuple[str, ...],
-    described: tuple[str, ...],
     pseudonymise: bool,
 ) -> None:
     """Write the manifest that scanwise understood.
 
     Edit it and feed it back with --data. Pixels are not read; what cannot be listed is named beside it.
     """
+    check_data(data, option="")
+    if recipe:
+        check_recipe(recipe, settings)
     talk()
     from scanwise.pipeline.commands import manifest as manifest_command
 
     written = manifest_command.make_manifest(
-        data, out, source=recipe, settings=(*described, *settings), subject=subject, pseudonymise=pseudonymise,
+        data, out, source=recipe, settings=settings, subject=subject, pseudonymise=pseudonymise,
         progress=progress(),
     )  # fmt: skip
     print_notes(written.scans.remarks)

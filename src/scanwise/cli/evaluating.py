@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
+from scanwise.cli.arguments import check_data, check_data_settings, check_recipe, load_torch_meanwhile
 from scanwise.cli.options import hiding, reading, running
 from scanwise.cli.printing import make_table, print_notes, print_table, progress, say, say_value, talk
-from scanwise.run import layout, refuse_foreign
+from scanwise.run import RunFolder, is_writer, layout, refuse_foreign
 
 SHOWN = ("accuracy", "balanced_accuracy", "auroc", "coverage")
 
@@ -28,7 +29,7 @@ def evaluate(
     run: Path,
     data: str,
     subject: str,
-    described: tuple[str, ...],
+    settings: tuple[str, ...],
     out: Path | None,
     draws: int,
     accept_copies: bool,
@@ -41,12 +42,15 @@ def evaluate(
     Nothing is re-tuned. RUN is a run folder. Data that holds scans which the run learnt from, or copies of them, is refused.
     """
     talk()
+    RunFolder.open(run)
+    check_data(data)
+    check_data_settings(settings)
     refuse_foreign(out or run / layout.EXTERNAL, layout.EXTERNAL_PAGE, "external validation")
     from scanwise.pipeline.commands import external_validation
     from scanwise.reporting.wording import term, with_interval
 
     result = external_validation.validate_externally(
-        run, data=data, subject=subject, settings=described, draws=draws, device=device, threads=threads,
+        run, data=data, subject=subject, settings=settings, draws=draws, device=device, threads=threads,
         pseudonymise=pseudonymise, accept_copies=accept_copies, progress=progress(),
     )  # fmt: skip
     page = external_validation.write_external_validation(result, out or run / layout.EXTERNAL)
@@ -72,6 +76,8 @@ def compare(runs: tuple[Path, ...], out: Path, draws: int, seed: int) -> None:
     Differences, McNemar's test and ranks. Runs whose recipes differ in the seed alone are one system, averaged over its seeds.
     """
     talk()
+    for run in runs:
+        RunFolder.open(run)
     refuse_foreign(out, layout.COMPARISON, "comparison")
     from scanwise.pipeline.commands import comparison as comparison_command
     from scanwise.reporting.wording import with_interval
@@ -99,7 +105,6 @@ def compare(runs: tuple[Path, ...], out: Path, draws: int, seed: int) -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder; each candidate is a run in it.")
 @click.option("--folds", default=5, type=click.IntRange(2), show_default=True)
 @click.option("--subject", default="", help="The subjects, as in `fit`.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the recipe, for all candidates.")
 @click.option(
     "--try",
     "tries",
@@ -125,7 +130,6 @@ def fold(
     folds: int,
     subject: str,
     settings: tuple[str, ...],
-    described: tuple[str, ...],
     tries: tuple[str, ...],
     combine: Any,
     criterion: str,
@@ -137,14 +141,17 @@ def fold(
 
     Every subject is tested once. Each fold averages the candidates, or chooses one by its own validation subjects; the other way is measured beside it.
     """
-    from scanwise.run import is_writer
-
+    check_recipe(recipe, settings)
+    for candidate in tries:
+        check_recipe(recipe, (*settings, *_settings_in(candidate)))
+    check_data(data)
     talk(logging.INFO if is_writer() else logging.ERROR)  # torchrun may have started several
+    load_torch_meanwhile()
     from scanwise.pipeline.commands import cross_validation
     from scanwise.reporting.wording import model_title, term, with_interval
 
     result = cross_validation.cross_validate(
-        recipe, data=data, out=out, folds=folds, subject=subject, settings=(*described, *settings), criterion=criterion, resume=resume,
+        recipe, data=data, out=out, folds=folds, subject=subject, settings=settings, criterion=criterion, resume=resume,
         combine=combine,
         tries=[_settings_in(entry) for entry in tries], device=device, threads=threads,
         progress=progress() and is_writer(),

@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from scanwise.cli.options import running
+from scanwise.cli.arguments import check_model
+from scanwise.cli.options import naming_model, running
 from scanwise.cli.printing import progress, say, talk
 
 
@@ -27,6 +28,7 @@ from scanwise.cli.printing import progress, say, talk
 @click.option("--uncertainty", is_flag=True, help="Also show where the members of the network, or its draws, differ.")
 @click.option("--manifest", type=click.Path(path_type=Path), help="CSV/TSV with a column path, and text.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("heatmaps"), show_default=True, help="A folder.")
+@naming_model
 @running
 def explain(
     run: str,
@@ -38,6 +40,7 @@ def explain(
     uncertainty: bool,
     manifest: Path | None,
     out: Path,
+    registry: str,
     device: str,
     threads: int,
 ) -> None:
@@ -48,6 +51,7 @@ def explain(
     RUN is a run folder or its URL, a bundle, or NAME:VERSION of a registered model; SCANS are image files or folders of
     them.
     """
+    check_model(run)
     talk()
     from scanwise.pipeline.commands import explain_scans
     from scanwise.pipeline.model_reference import locate_model
@@ -56,7 +60,14 @@ def explain(
         "method": method, "target": target, "layer": layer, "opacity": opacity, "uncertainty": uncertainty,
     }  # fmt: skip
     maps, files, quarantine = explain_scans.explain_files(
-        locate_model(run), scans, out, manifest=manifest, device=device, threads=threads, progress=progress(), **options
+        locate_model(run, registry),
+        scans,
+        out,
+        manifest=manifest,
+        device=device,
+        threads=threads,
+        progress=progress(),
+        **options,
     )
     for path, reason in quarantine:
         say(f"not used: {path}: {reason}", fg="yellow", err=True)

@@ -9,9 +9,11 @@ from typing import Any
 
 import click
 
+from scanwise.cli.arguments import check_data, check_recipe, check_run_folder, load_torch_meanwhile
 from scanwise.cli.endings import StopRequest
 from scanwise.cli.options import hiding, reading, running
 from scanwise.cli.printing import make_table, print_report, print_summary, print_table, progress, say, talk
+from scanwise.run import RunFolder, is_writer, owning
 
 
 @click.command()
@@ -38,9 +40,6 @@ def demo(out: Path, seed: int, device: str, threads: int) -> None:
 @click.option(
     "--subject", default="", help="The subjects: a manifest column, a CSV of path,subject, or a pattern over the path."
 )
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the recipe, such as train.epochs=3."
-)
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option(
     "--processes", default=1, type=click.IntRange(1), help="Train in several, each on a GPU of its own (or on the CPU)."
@@ -55,7 +54,6 @@ def fit(
     out: str | None,
     subject: str,
     settings: tuple[str, ...],
-    described: tuple[str, ...],
     resume: bool,
     processes: int,
     plan: bool,
@@ -67,8 +65,11 @@ def fit(
 
     RECIPE is the name of a shipped recipe (see `scanwise recipes`) or a YAML file.
     """
-    from scanwise.run import is_writer
-
+    folder = out or str(Path("runs") / Path(recipe).stem)
+    check_recipe(recipe, settings)
+    check_data(data)
+    if is_writer() and not plan:
+        check_run_folder(folder, resume=resume)
     if processes > 1 and not plan and "RANK" not in os.environ:  # those that are started come here again, and have one
         from scanwise.launch import local_processes
 
@@ -79,11 +80,12 @@ def fit(
             raise KeyboardInterrupt
         sys.exit(code)
     talk(logging.INFO if is_writer() else logging.ERROR)
+    load_torch_meanwhile()
     from scanwise import pipeline
 
     options: dict[str, Any] = {
         "subject": subject,
-        "settings": (*described, *settings),
+        "settings": settings,
         "device": device,
         "threads": threads,
     }
@@ -93,7 +95,6 @@ def fit(
 
         _print_plan(plan_command.plan_fit(pipeline.prepare(recipe, data=data, progress=progress(), **options)))
         return
-    folder = out or str(Path("runs") / Path(recipe).stem)
     run = pipeline.fit(recipe, data=data, out=folder, resume=resume, progress=progress() and is_writer(), **options)
     if is_writer():
         print_summary(run)
@@ -117,10 +118,9 @@ def _print_plan(plan: Any) -> None:
 @click.option("--pdf", is_flag=True, help="Print it as PDF as well; needs a Chromium.")
 def report(run: Path, pdf: bool) -> None:
     """Write a run's report again, from what lies in its folder."""
-    from scanwise.reporting import report as report_page
-    from scanwise.run import RunFolder, owning
-
     opened = RunFolder.open(run)
+    from scanwise.reporting import report as report_page
+
     with owning(opened.path):
         page = report_page.write_report(opened)
     say(page)

@@ -39,9 +39,6 @@ def launch() -> None:
     help="S3 URL of more that the job needs, such as weights; it is at /opt/ml/input/data/NAME there.",
 )
 @click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the recipe, such as train.epochs=3."
-)
-@click.option(
     "--spot", is_flag=True, help="Spare machines, which cost less and may be taken back; the job goes on by itself."
 )
 @click.option(
@@ -57,14 +54,14 @@ def launch() -> None:
 @click.option(
     "--python", default=sys.executable, help="Python of the environment that has the SDK.  [default: this one]"
 )
-def sagemaker(python: str, described: tuple[str, ...], settings: tuple[str, ...], **options: Any) -> None:
+def sagemaker(python: str, settings: tuple[str, ...], **options: Any) -> None:
     """Train on SageMaker: build a job (or a pipeline) and submit it.
 
     RECIPE is a shipped one or a YAML file. The SDK, `sagemaker` 3 or later, may have an environment of its own.
     """
     from scanwise.launch import job
 
-    planned = job.plan_job(job.JobOptions(**options, settings=(*described, *settings)))
+    planned = job.plan_job(job.JobOptions(**options, settings=settings))
     submitted = job.submit_job(planned, python)
     submitted["checkpoints"] = f"{planned.checkpoints}/EXECUTION" if planned.group else planned.checkpoints
     for what, value in submitted.items():

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from scanwise.errors import DataError
+from scanwise.run import require_device_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -18,15 +19,17 @@ hiding = click.option("--pseudonymise", is_flag=True, help="Keyed hashes for sub
 
 
 def reading(command: F) -> F:
-    """Options of every command that reads labelled data: a keyword `described`, settings for the recipe."""
+    """Options of every command that reads labelled data: a keyword `settings` for the recipe."""
 
     @wraps(command)
-    def with_description(*args: Any, label: str, patients: str, ident: str, series: str, **options: Any) -> Any:
+    def with_settings(
+        *args: Any, label: str, patients: str, ident: str, series: str, settings: tuple[str, ...], **options: Any
+    ) -> Any:
         given = {"label": label, "patients": patients, "id": ident, "series": series}
         described = tuple(f"data.{name}={json.dumps(value)}" for name, value in given.items() if value)
-        return command(*args, described=described, **options)
+        return command(*args, settings=(*described, *settings), **options)
 
-    decorated: Any = with_description
+    decorated: Any = with_settings
     for option in (
         click.option(
             "--series", default="", help="Series to use: a pattern over the description; localizers are left out."
@@ -36,17 +39,40 @@ def reading(command: F) -> F:
         ),
         click.option("--patients", default="", help="A table with a row a person, joined to the scans by an id."),
         click.option("--label", default="", help="The column that holds the class, of the data or of --patients."),
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Change the recipe, such as data.slices=[40,60].",
+        ),
     ):
         decorated = option(decorated)
     return decorated  # type: ignore[no-any-return]
 
 
+def naming_model(command: F) -> F:
+    """The registry of a model that is named NAME:VERSION."""
+    return click.option(
+        "--registry",
+        default="",
+        help="A folder, or MLflow's registry as sqlite:///FILE or its URL.  [default: SCANWISE_REGISTRY, or your own folder]",
+    )(command)
+
+
 def running(command: F) -> F:
     """Options of every command that computes."""
-    command = click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps.")(command)
+    command = click.option(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps.", callback=lambda *given: _device(given[-1])
+    )(command)
     return click.option("--threads", default=0, type=click.IntRange(0), help="CPU threads; 0 lets torch choose.")(
         command
     )
+
+
+def _device(name: str) -> str:
+    require_device_name(name)
+    return name
 
 
 def npz(name: str) -> Callable[[F], F]:

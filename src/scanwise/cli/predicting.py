@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scanwise.cli.options import hiding, running
+from scanwise.cli.arguments import check_model
+from scanwise.cli.options import hiding, naming_model, running
 from scanwise.cli.printing import make_table, print_notes, print_table, progress, say, say_json, say_table_text, talk
 from scanwise.errors import DataError
 from scanwise.phrases import short_names
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Write to a file instead of the terminal.")
 @hiding
+@naming_model
 @running
 def predict(
     run: str,
@@ -48,6 +50,7 @@ def predict(
     by: str,
     out: Path | None,
     pseudonymise: bool,
+    registry: str,
     device: str,
     threads: int,
 ) -> None:
@@ -55,13 +58,16 @@ def predict(
 
     RUN is a run folder or its URL, a bundle, or NAME:VERSION of a registered model; SCANS are image files or folders of them.
     """
+    check_model(run)
     talk()
     from scanwise.pipeline.commands.predict_files import predict_files
     from scanwise.pipeline.model_reference import locate_model
 
     options: dict[str, Any] = {"device": device, "threads": threads, "pseudonymise": pseudonymise}
     options |= {"id_column": ident, "series": series}
-    answer = predict_files(locate_model(run), scans, manifest=manifest, subject=subject, progress=progress(), **options)
+    answer = predict_files(
+        locate_model(run, registry), scans, manifest=manifest, subject=subject, progress=progress(), **options
+    )
     print_notes(answer.remarks)
     for path, reason in answer.quarantine:
         say(f"not used: {path}: {reason}", fg="yellow", err=True)

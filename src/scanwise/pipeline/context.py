@@ -14,7 +14,7 @@ from scanwise.errors import RunError
 from scanwise.recipe import Recipe
 from scanwise.records import Cohort, Finding, FloatArray, Split, load_findings, replace_findings, save_findings
 from scanwise.reporting.wording import counted
-from scanwise.run import RunFolder, writing
+from scanwise.run import RunFolder, require_device_name, writing
 
 CLEAN, LEAKS, UNJUDGED = 0, 1, 3
 """Exit codes of an audit."""
@@ -131,11 +131,10 @@ def resolve_device(device: str, threads: int) -> str:
 
     if threads:
         torch.set_num_threads(threads)
+    require_device_name(device)
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        if device.split(":")[0] not in ("cpu", "cuda", "mps"):
-            raise RunError(f"There is no device {device!r}; choose auto, cpu, cuda, cuda:1 or mps.")
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise RunError(f"The device {device!r} cannot be used here: {str(error).splitlines()[0]} Try cpu.") from error

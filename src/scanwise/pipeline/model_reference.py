@@ -3,16 +3,17 @@
 import re
 from pathlib import Path
 
-from scanwise import registry
+from scanwise import registry as versions
 from scanwise.cohort.remote import is_remote
 from scanwise.pipeline import remote_run
 
 
-def locate_model(named: str | Path) -> Path:
+def locate_model(named: str | Path, registry: str | Path = "") -> Path:
     """The folder of a run or bundle that a person names.
 
     Args:
         named: a folder, the URL of a run, or `NAME:VERSION` of the registry, where `NAME:latest` is the last one.
+        registry: where versions lie, as in `register`.
 
     Raises:
         RunError: if there is no such version, or nothing at the URL.
@@ -25,4 +26,4 @@ def locate_model(named: str | Path) -> Path:
     if not match or Path(text).exists():
         return Path(text)
     name, version = match.groups()
-    return registry.find_version(name, None if version == "latest" else int(version)).path
+    return versions.find_version(name, None if version == "latest" else int(version), registry=registry).path

@@ -59,6 +59,8 @@ __all__ = [
     "read_json",
     "refuse_foreign",
     "remove_parts",
+    "require_device_name",
+    "require_model_folder",
     "save",
     "sha256_of",
     "spell_time",
@@ -229,6 +231,26 @@ class RunFolder:
             (p.parent.parent.name, int(p.parent.name)) for p in self.path.glob(f"{layout.FITS}/*/*/{layout.SPLIT}")
         ]
         return [self.fit(protocol, fold) for protocol, fold in sorted(names)]
+
+
+def require_model_folder(folder: Path) -> None:
+    """Refuse what is no folder of a run or bundle.
+
+    Raises:
+        RunError: if there is no folder.
+    """
+    if not folder.is_dir():
+        raise RunError(f"There is no run at {folder}. Give a run folder or a bundle.")
+
+
+def require_device_name(device: str) -> None:
+    """Refuse what names no device, without asking any.
+
+    Raises:
+        RunError: naming those that there are.
+    """
+    if device.split(":")[0] not in ("auto", "cpu", "cuda", "mps"):
+        raise RunError(f"There is no device {device!r}; choose auto, cpu, cuda, cuda:1 or mps.")
 
 
 def rank() -> int:

@@ -13,6 +13,7 @@ from scanwise.cohort.layouts import bids, folder_roles, folders, kaggle, manifes
 from scanwise.cohort.listing import Listing, first, texts
 from scanwise.errors import DataError
 from scanwise.records.names import clean_subjects, clean_values, compose
+from scanwise.untrusted import require_data
 
 __all__ = ["Listing", "check_given", "describe_patient_folders", "discover_scans", "list_unlabelled", "resolve_data"]
 
@@ -45,8 +46,7 @@ def discover_scans(
     Raises:
         DataError: with what to change.
     """
-    if not data.exists():
-        raise DataError(f"There is nothing at {data}. Give a folder of class folders, or a CSV manifest, with --data.")
+    require_data(data)
     if data.is_file():
         listing = _of_file(data, subject, label, anywhere, labelled)
     else:
