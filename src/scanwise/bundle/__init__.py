@@ -374,8 +374,7 @@ def write_bundle(run: RunFolder, fit: Fit, recipe: Recipe, cohort: Cohort) -> Pa
         if fit.vocabulary.is_file():
             shutil.copyfile(fit.vocabulary, folder / VOCABULARY)
         names = [name for name in FILES if (folder / name).is_file()]
-        sums = "".join(f"{sha256_of(folder / name)}  {name}\n" for name in names)
-        write_text(sums, folder / layout.CHECKSUMS)
+        write_text("".join(f"{sha256_of(folder / name)}  {name}\n" for name in names), folder / layout.CHECKSUMS)
     return run.bundle
 
 
@@ -386,11 +385,10 @@ def load(path: str | Path) -> Bundle:
         RunError: if there is none, or it was altered.
     """
     folder = Path(path)
-    if (folder / ABOUT).is_file():
-        return Bundle.open(folder)
-    if (folder / layout.BUNDLE / ABOUT).is_file():
-        return Bundle.open(folder / layout.BUNDLE)
     require_model_folder(folder)
+    for place in (folder, folder / layout.BUNDLE):
+        if (place / ABOUT).is_file():
+            return Bundle.open(place)
     raise RunError(
         f"{folder} holds no bundle. Finish the run first: scanwise fit RECIPE --data DATA --out {folder} --resume."
     )
