@@ -18,7 +18,7 @@ MARKS_everyday := not slow and not extended
 MARKS_all := not slow
 
 .DEFAULT_GOAL := help
-.PHONY: help demo sdk test slow floors check clean
+.PHONY: help demo docs sdk test slow floors check clean
 
 help:  ## say what there is
 	@grep -E '^[a-z.]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */:/' | awk -F: '{ printf "make %-9s %s\n", $$1, $$2 }'
@@ -39,6 +39,10 @@ $(DEV): pyproject.toml constraints.txt tools/install.py
 
 demo: $(DEMO)  ## synthetic scans to a report, in about a minute: demo/
 	$(BIN)/scanwise demo
+
+docs: $(DEV)  ## the manual, from docs/ and the docstrings, without a network: site/index.html; a broken link is an error
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --doctree-dir .venv/.doctrees docs site
+	@echo "site/index.html"
 
 test: $(DEV)  ## the everyday tests; TIER=all runs the extended ones too, as CI does; browser tests skip where there is no chromium
 	$(if $(MARKS_$(TIER)),,$(error there is no TIER $(TIER); it is everyday or all))
@@ -71,4 +75,4 @@ check: $(DEV)  ## format, lint, types, import contracts
 	$(BIN)/lint-imports
 
 clean:  ## remove caches; .venv, demo/ and runs/ stay
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage dist
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage dist site

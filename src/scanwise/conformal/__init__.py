@@ -5,10 +5,9 @@ calibration scans; a set holds every class whose score is at most that. Coverage
 over calibration samples, whatever the network and the data, as long as calibration and new scans (or subjects) are
 exchangeable. With randomised scores and empty sets allowed it is at most 1 - alpha + 1 / (n + 1) as well.
 
-| sets | guarantee | learnt from |
-|---|---|---|
-| `ConformalSets` | 1 - alpha, over everyone | calibration scans, or subjects |
-| `ConditionalSets` | 1 - alpha, in each class or in each group | the same, cell by cell |
+`ConformalSets` guarantee 1 - alpha over everyone and learn from calibration scans, or subjects; `ConditionalSets`
+guarantee it in each class or in each group, and learn cell by cell.
+
 Beside them: `coverage_lines` and `size_lines`, the realised coverage; `compare_scores` and `compare_features`, tests of
 exchangeability.
 """
