@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         fold,
         load,
         predict,
+        publish,
         recipes,
         register,
     )
@@ -50,6 +51,7 @@ __all__ = [
     "fold",
     "load",
     "predict",
+    "publish",
     "recipes",
     "register",
 ]
@@ -64,6 +66,7 @@ _HOMES = {
         "fold",
         "load",
         "predict",
+        "publish",
         "recipes",
         "register",
     ),

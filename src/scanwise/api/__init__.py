@@ -7,6 +7,7 @@ those of the command line.
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from scanwise import registry as versions
@@ -15,10 +16,11 @@ from scanwise.api.inputs import data_source
 from scanwise.api.progress import showing_progress
 from scanwise.api.results import AuditSummary, Comparison, External, Folds, Run
 from scanwise.api.settings import setting_lines
+from scanwise.errors import RunError
 from scanwise.pipeline.model_reference import locate_model
 from scanwise.recipe import Recipe, load_recipe, shipped_recipes
 from scanwise.registry import Version
-from scanwise.run import layout, refuse_foreign
+from scanwise.run import RunFolder, layout, refuse_foreign
 
 Settings = Mapping[str, Any] | Iterable[str]
 """Settings of a recipe: {"train.epochs": 3}, or lines such as "train.epochs=3"."""
@@ -203,7 +205,7 @@ def load(model: "str | Path | Run") -> Classifier:
     """Open a trained classifier.
 
     Args:
-        model: a run, its folder or URL, a bundle, or NAME:VERSION of a registered model.
+        model: a run, its folder or URL, a bundle, NAME:VERSION of a registered model, or hf://OWNER/NAME of the hub.
 
     Raises:
         RunError: if a file is missing or was altered.
@@ -242,6 +244,41 @@ def register(run: "str | Path | Run", name: str, *, registry: str | Path = "") -
         registry: a folder, or MLflow's registry; default: SCANWISE_REGISTRY, or your own data folder.
     """
     return versions.register(locate_model(folder_of(run) if isinstance(run, Run) else run), name, registry=registry)
+
+
+def publish(
+    run: "str | Path | Run",
+    *,
+    folder: str | Path | None = None,
+    name: str = "",
+    license_id: str = "",
+    private: bool = True,
+) -> str:
+    """Send the model card and the bundle of a run to the Hugging Face hub, or write them into a folder that it would take.
+
+    Args:
+        run: a run or its folder.
+        folder: to write, in place of sending.
+        name: OWNER/NAME on the hub.
+        license_id: identifier of the licence, such as apache-2.0.
+        private: whether a new model is seen by its owner alone.
+
+    Returns:
+        the folder, or the name for `load`.
+
+    Raises:
+        RunError: unless a folder or a name is given, or if the run cannot be published.
+    """
+    from scanwise.hub import send_to_hub, write_hub_folder
+
+    if (folder is None) != bool(name):
+        raise RunError("Name a folder to write, or a name OWNER/NAME to send to; one of the two.")
+    opened = RunFolder.open(folder_of(run))
+    if folder is not None:
+        return str(write_hub_folder(opened, Path(folder), license_id=license_id))
+    with TemporaryDirectory() as temporary:
+        written = write_hub_folder(opened, Path(temporary) / "model", license_id=license_id)
+        return send_to_hub(written, name, private=private)
 
 
 def recipes() -> dict[str, str]:

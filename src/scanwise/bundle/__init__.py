@@ -386,9 +386,9 @@ def load(path: str | Path) -> Bundle:
     """
     folder = Path(path)
     require_model_folder(folder)
-    for place in (folder, folder / layout.BUNDLE):
-        if (place / ABOUT).is_file():
-            return Bundle.open(place)
+    for candidate in (folder, folder / layout.BUNDLE):
+        if (candidate / ABOUT).is_file():
+            return Bundle.open(candidate)
     raise RunError(
         f"{folder} holds no bundle. Finish the run first: scanwise fit RECIPE --data DATA --out {folder} --resume."
     )

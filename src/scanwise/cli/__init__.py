@@ -15,6 +15,7 @@ from scanwise.cli.logits import calibrate, conformal
 from scanwise.cli.options import Commands
 from scanwise.cli.predicting import predict
 from scanwise.cli.printing import guard_streams, say
+from scanwise.cli.publishing import publish
 from scanwise.cli.recipes import recipes
 from scanwise.cli.registering import register
 
@@ -55,6 +56,7 @@ for command in (
     fold,
     launch,
     predict,
+    publish,
     recipes,
     register,
     report,

@@ -48,7 +48,7 @@ def explain(
 
     Arrays lie on the grid of each file. Of a network that reads titles, words.csv says what each word gave.
 
-    RUN is a run folder or its URL, a bundle, or NAME:VERSION of a registered model; SCANS are image files or folders of
+    RUN is a run folder or its URL, a bundle, NAME:VERSION of a registered model, or hf://OWNER/NAME; SCANS are image files or folders of
     them.
     """
     check_model(run)

@@ -56,7 +56,7 @@ def predict(
 ) -> None:
     """Class, probabilities, prediction set and entropy of new scans.
 
-    RUN is a run folder or its URL, a bundle, or NAME:VERSION of a registered model; SCANS are image files or folders of them.
+    RUN is a run folder or its URL, a bundle, NAME:VERSION of a registered model, or hf://OWNER/NAME; SCANS are image files or folders of them.
     """
     check_model(run)
     talk()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from scanwise import registry as versions
 from scanwise.cohort.remote import is_remote
+from scanwise.hub import SCHEME, fetch_from_hub
 from scanwise.pipeline import remote_run
 
 
@@ -20,6 +21,8 @@ def locate_model(named: str | Path, registry: str | Path = "") -> Path:
         StorageError: if the URL cannot be reached.
     """
     text = str(named)
+    if text.startswith(SCHEME):
+        return fetch_from_hub(text)
     if is_remote(text):
         return remote_run.fetch_run(text, "" if text.rstrip("/").endswith("/bundle") else "bundle")
     match = re.fullmatch(r"([^/\\:]+):(\d+|latest)", text)
