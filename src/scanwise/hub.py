@@ -47,7 +47,7 @@ def write_hub_folder(run: RunFolder, folder: Path, *, license_id: str = "") -> P
     Bundle.open(bundle)
     model_card = ModelCard(card.read_text(encoding="utf-8"))
     if license_id:
-        model_card.data.license = license_id
+        model_card.data["license"] = license_id
     with writing(folder) as temporary:
         temporary.mkdir()
         (temporary / CARD).write_text(str(model_card), encoding="utf-8")
@@ -104,7 +104,7 @@ def fetch_from_hub(url: str) -> Path:
 
 def _require_name(name: str) -> None:
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(name)
