@@ -341,7 +341,7 @@ def test_place_that_is_no_run(command: list[str], tmp_path: Path, scanwise: Comm
 
 COMMANDS = (
     "audit", "augment", "calibrate", "cohort", "compare", "conformal", "demo", "evaluate", "fetch", "fit", "fold",
-    "launch", "predict", "recipes", "register", "report",
+    "launch", "open", "predict", "recipes", "register", "report",
 )  # fmt: skip
 
 

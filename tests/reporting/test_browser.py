@@ -53,6 +53,9 @@ def test_report_is_quiet_fits_and_satisfies_axe(browser: Any, report: Path, widt
     page, context = opened(browser, report, width, scheme)
     assert page.evaluate("document.images[0].naturalWidth") > 100
     assert violations(page) == []
+    page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert violations(page) == []
     context.close()
 
 
@@ -75,12 +78,13 @@ def test_other_pages_are_quiet_fit_and_satisfy_axe(
 @pytest.mark.extended
 def test_what_is_folded_away_opens_by_key(browser: Any, make_run: Callable[..., RunFolder], tmp_path: Path) -> None:
     page, context = opened(browser, PAGES["report of many classes"](make_run, tmp_path), 1280, "light")
-    folded = page.locator("details").first
-    inside = folded.locator("svg, table").first
-    assert not inside.is_visible()
-    folded.locator("summary").focus()
-    page.keyboard.press("Enter")
-    assert inside.is_visible()
+    section = page.locator("details").first
+    table = section.locator("details table").first
+    for folded in (section, section.locator("details").first):
+        assert not table.is_visible()
+        folded.locator("> summary").focus()
+        page.keyboard.press("Enter")
+    assert table.is_visible()
     context.close()
 
 
@@ -93,11 +97,27 @@ def test_answer_is_on_the_first_screen_of_a_phone(browser: Any, report: Path) ->
     context.close()
 
 
+def test_the_page_opens_as_its_summary(browser: Any, report: Path) -> None:
+    """At most 600 words and, on a laptop, three screens; every section is a heading with its result."""
+    context = browser.new_context(viewport={"width": 1280, "height": 844}, reduced_motion="reduce")
+    page = context.new_page()
+    page.goto(report.as_uri())
+    assert len(page.evaluate("document.body.innerText").split()) <= 600
+    assert page.evaluate("document.documentElement.scrollHeight") < 3 * 844
+    assert page.locator(".chip").count() == 5
+    page.locator("nav a", has_text="Files").click()
+    assert page.locator("#files").is_visible()
+    page.locator("nav a", has_text="Back to top").click()
+    assert page.evaluate("window.scrollY") == 0
+    context.close()
+
+
 def test_keyboard_reaches_links_and_wide_tables(browser: Any, report: Path) -> None:
     page = browser.new_page()
     page.goto(report.as_uri())
     reached = set()
-    for _ in range(12):
+    page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    for _ in range(40):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.className || document.activeElement.getAttribute('href')"))
     assert "scroll" in reached

@@ -1,5 +1,6 @@
 """Files of a run that were edited, removed or never sealed."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -68,12 +69,17 @@ def test_paper_needs_a_browser_and_says_so(run: RunFolder, monkeypatch: pytest.M
     page = report_page.write_report(run)
     monkeypatch.setattr(pdf.shutil, "which", lambda _: None)
     with pytest.raises(RunError, match="needs a Chromium"):
-        pdf.write_pdf(page)
+        pdf.write_pdf(page, "summary", run.path / "report.pdf")
 
 
 @pytest.mark.browser
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium here")
-def test_paper_is_a_pdf(run: RunFolder) -> None:
-    paper = pdf.write_pdf(report_page.write_report(run))
-    assert paper.read_bytes()[:5] == b"%PDF-"
-    assert paper.stat().st_size > 50_000
+def test_summary_is_on_two_pages_and_the_full_report_on_more(run: RunFolder, tmp_path: Path) -> None:
+    page = report_page.write_report(run)
+    pages = {}
+    for extent in ("summary", "full"):
+        data = pdf.write_pdf(page, extent, tmp_path / f"{extent}.pdf").read_bytes()
+        assert data[:5] == b"%PDF-"
+        pages[extent] = len(re.findall(rb"/Type /Page\b", data))
+    assert pages["summary"] <= 2
+    assert pages["full"] > 5

@@ -104,7 +104,7 @@ def explained(make_run: Callable[..., RunFolder], tmp_path_factory: pytest.TempP
 
 def section(contents: RunData, place: Path) -> str:
     found = explanations.build_explanations(replace(contents, run=RunFolder(place)))
-    return render_page("explanations.html.jinja", {"explanations": found})
+    return render_page("report_parts/explanations.html.jinja", {"explanations": found})
 
 
 def plain(page: str) -> str:
@@ -134,7 +134,7 @@ def test_words_are_summed_up_by_class(explained: Explained) -> None:
 
 def test_a_network_of_words_alone_has_neither_pictures_nor_shares(explained: Explained) -> None:
     page = explained(fuses=False)
-    assert "Explanations: words" in page
+    assert "This network reads words alone" in page
     assert "reads words alone" in page
     assert "of what the classifier gets" not in page
     assert "<img" not in page
@@ -210,7 +210,7 @@ def pages(explained: Explained, tmp_path_factory: pytest.TempPathFactory) -> dic
     for name, wishes in {"words": {}, "halves": {"hybrid": True}}.items():
         found[name] = tmp_path_factory.mktemp(name) / "page.html"
         head = f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>x</title><style>{style}</style>'
-        body = f'<meta name="viewport" content="width=device-width"></head><body><main>{explained(**wishes)}</main></body></html>'
+        body = f'<meta name="viewport" content="width=device-width"></head><body><main><section aria-labelledby="explanations"><h2 id="explanations">x</h2>{explained(**wishes)}</section></main></body></html>'
         found[name].write_text(head + body, encoding="utf-8")
     return found
 

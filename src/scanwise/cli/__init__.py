@@ -12,6 +12,7 @@ from scanwise.cli.explaining import explain
 from scanwise.cli.fitting import demo, fit, report
 from scanwise.cli.launching import launch, train, verdict
 from scanwise.cli.logits import calibrate, conformal
+from scanwise.cli.opening import open_page
 from scanwise.cli.options import Commands
 from scanwise.cli.predicting import predict
 from scanwise.cli.printing import guard_streams, say
@@ -55,6 +56,7 @@ for command in (
     fit,
     fold,
     launch,
+    open_page,
     predict,
     publish,
     recipes,

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -13,7 +13,7 @@ from scanwise.cli.arguments import check_data, check_recipe, check_run_folder, l
 from scanwise.cli.endings import StopRequest
 from scanwise.cli.options import hiding, reading, running
 from scanwise.cli.printing import make_table, print_report, print_summary, print_table, progress, say, talk
-from scanwise.run import RunFolder, is_writer, owning
+from scanwise.run import RunFolder, is_writer, layout, owning
 
 
 @click.command()
@@ -115,8 +115,14 @@ def _print_plan(plan: Any) -> None:
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--pdf", is_flag=True, help="Print it as PDF as well; needs a Chromium.")
-def report(run: Path, pdf: bool) -> None:
+@click.option(
+    "--pdf",
+    is_flag=False,
+    flag_value="summary",
+    type=click.Choice(["summary", "full"]),
+    help="Print it as PDF as well, the summary (on two pages) or all of it; needs a Chromium.  [default: summary]",
+)
+def report(run: Path, pdf: Literal["summary", "full"] | None) -> None:
     """Write a run's report again, from what lies in its folder."""
     opened = RunFolder.open(run)
     from scanwise.reporting import report as report_page
@@ -127,4 +133,4 @@ def report(run: Path, pdf: bool) -> None:
     if pdf:
         from scanwise.reporting import pdf as paper
 
-        say(paper.write_pdf(page))
+        say(paper.write_pdf(page, pdf, opened.path / layout.REPORT_PDF[pdf]))

@@ -40,7 +40,6 @@ class ExplanationSection:
     `opacity` is that of the maps over their scans, in tens of per cent, until the reader chooses another.
     """
 
-    title: str
     passed: bool
     badge: str
     tables: tuple[ReportTable, ...]
@@ -65,9 +64,7 @@ def build_explanations(contents: RunData) -> ExplanationSection | None:
     caption = "Sanity checks of the words" if results["method"] == WORDS_METHOD else "Sanity checks of the maps"
     check_tables = [_checks(caption, results["checks"]), *_regions(folder)] if results["checks"] else []
     pictures, left = _pictures(contents, folder)
-    title = "words" if results["method"] == WORDS_METHOD else "heatmaps"
     return ExplanationSection(
-        f"Explanations: {title} and their sanity checks",
         not results["reasons"],
         _badge(results),
         tuple(check_tables),

@@ -273,7 +273,7 @@ def draw_forest(name: str, panels: Mapping[str, Sequence[ForestRow]], measure: s
                     zorder=3,
                 )
                 axes.text(1.03, height, percent(row.value, row.count), va="center", ha="left")
-            labels = [wrap_label(row.title, 18) for row in rows]
+            labels = [wrap_label(row.title, 22) for row in rows]
             axes.set_yticks(range(len(rows)), labels)
             axes.set(title=title, xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5))
             axes.tick_params(axis="y", length=0)

@@ -84,13 +84,14 @@ def _words(contents: RunData) -> str:
     first, recipe = build_first_screen(contents), contents.recipe
     lines = [f"# {markdown_text(first.title)}", "", "**Research use only. Not a medical device.**", ""]
     lines += [markdown_text(" ".join(first.summary)), ""]
-    lines += [f"> **Caution.** {markdown_text(alarm)}" for alarm in first.alarms] + [""] * bool(first.alarms)
+    lines += [f"> **Caution.** {markdown_text(alarm.text)}" for alarm in first.alarms] + [""] * bool(first.alarms)
     lines += ["## Model details", ""]
     environment = contents.provenance.get("environment", {})
     packages = ", ".join(f"{name} {version}" for name, version in environment.get("packages", {}).items())
     weights = str(contents.provenance.get("weights", "not recorded"))
     lines += [
         f"- **Made by:** {AUTHORS_MUST_ADD}",
+        f"- **Recipe:** {markdown_text(recipe.title or recipe.name)}",
         f"- **Network:** {markdown_text(recipe.model.name)}, start of its weights: {markdown_text(weights)}",
         f"- **Classes:** {markdown_text(listed(contents.titles()))}",
         f"- **Input:** {recipe.data.size} × {recipe.data.size} pixels, {recipe.data.channels} channel(s)",

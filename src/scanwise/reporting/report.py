@@ -17,6 +17,7 @@ from scanwise.reporting import (
 from scanwise.reporting import (
     provenance as provenance_section,
 )
+from scanwise.reporting.outline import build_outline
 from scanwise.reporting.page import render_page
 from scanwise.reporting.published_table import build_published_table
 from scanwise.reporting.run_data import RunData
@@ -58,18 +59,22 @@ def _values(contents: RunData) -> dict[str, object]:
     """Everything that the template names."""
     honest = "honest" in contents.protocols
     figure, rivals, rival_words = sections.build_baselines(contents)
-    return {
-        "answer": build_first_screen(contents),
+    answer = build_first_screen(contents)
+    breakdowns = groups.build_breakdowns(contents) if honest else ([], [])
+    points = groups.build_operating_points(contents) if honest else ([], [])
+    values: dict[str, object] = {
+        "answer": answer,
         "recipe": contents.recipe,
         "finished": str(contents.provenance.get("finished", ""))[:10],
         "scanwise": contents.provenance.get("environment", {}).get("packages", {}).get("scanwise", ""),
+        "lead_figure": sections.draw_lead(contents),
         "cohort": sections.build_cohort_table(contents),
         "classes": sections.build_class_table(contents),
         "splits": sections.build_split_tables(contents),
         "montage": _png(contents.run.figures / layout.SCANS_SHEET),
         "quarantine": provenance_section.build_quarantine_table(contents),
-        "findings": provenance_section.list_findings(contents),
-        "training": sections.build_training(contents),
+        "finding_entries": provenance_section.list_findings(contents),
+        "learning": sections.build_training(contents),
         "discrimination": [
             (p, protocol_title(contents, p), contents.leaky(p), *sections.build_performance(contents, p))
             for p in contents.shown
@@ -80,16 +85,16 @@ def _values(contents: RunData) -> dict[str, object]:
         "folds": [table for p in contents.shown if (table := sections.build_fold_table(contents, p))],
         "calibration": calibration_and_sets.build_calibration(contents) if honest else None,
         "sets": calibration_and_sets.build_prediction_sets(contents) if honest else [],
-        "doubts": selective_and_ood.build_abstention(contents) if honest else None,
-        "breakdowns": groups.build_breakdowns(contents) if honest else ([], []),
-        "points": groups.build_operating_points(contents) if honest else ([], []),
+        "doubt": selective_and_ood.build_abstention(contents) if honest else None,
+        "groups": breakdowns if any(breakdowns) else None,
+        "points": points if any(points) else None,
         "failures": scan_sheets.build_failure_sheet(contents),
         "explanations": explanations.build_explanations(contents),
         "forest": figure,
         "parts": sections.build_input_parts(contents),
         "members": sections.describe_members(contents),
         "scan_weights": scan_weights.build_scan_weights(contents) if honest else [],
-        "rivals": rivals,
+        "rival_tables": rivals,
         "rival_words": rival_words,
         "left_out": " ".join(
             filter(
@@ -105,6 +110,7 @@ def _values(contents: RunData) -> dict[str, object]:
         "provenance": provenance_section.build_provenance_tables(contents),
         "files": provenance_section.list_files(contents),
     }
+    return {**values, "outline": build_outline(contents, answer, values)}
 
 
 def _png(path: Path) -> str:

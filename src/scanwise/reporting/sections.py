@@ -307,6 +307,17 @@ def build_baselines(contents: RunData) -> tuple[ReportFigure | None, list[Report
     )
 
 
+def draw_lead(contents: RunData) -> ReportFigure | None:
+    """The network beside the best baseline, by the unit that decides; None where no baseline was run."""
+    protocol = contents.shown[0]
+    unit = contents.unit(protocol)
+    _, bars = _rival_rows(contents, protocol, unit)
+    if len(bars) < 2:
+        return None
+    svg = figures.draw_forest("lead", {f"accuracy, by {unit}": bars[:2]}, "accuracy")
+    return embed_svg(svg, "With intervals; the diamond is this network.")
+
+
 _LEADS = ("Network minus this, accuracy", "Network minus this, AUROC")
 
 

@@ -1,13 +1,13 @@
 """The first screen of a report: the classifier, its cohort, its performance on new people, and its limits of use."""
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scanwise.phrases import printable
-from scanwise.records import Metric, Unit
+from scanwise.records import Metric
+from scanwise.reporting.question import build_question
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.tested_people import describe_tested
+from scanwise.reporting.verdicts import VerdictChip, build_verdicts, name_missed_rates
 from scanwise.reporting.wording import (
     FEW,
     SPACE,
@@ -18,7 +18,6 @@ from scanwise.reporting.wording import (
     listed,
     model_title,
     range_of,
-    term,
     value_of,
 )
 
@@ -47,39 +46,46 @@ class ProtocolCard:
 
 
 @dataclass(frozen=True, slots=True)
-class ComparisonCell:
-    """A figure in the comparison: the value, its interval below."""
+class Caution:
+    """A caution above the answer; `quotable` is false where a figure must not be quoted."""
 
-    value: str
-    interval: str
-    leaked: bool
+    text: str
+    quotable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class FirstScreen:
-    """Values of the template's first screen."""
+    """Values of the template for the first screen.
+
+    `facts` are rows of (what, text): people tested, people trained on, weights at the start.
+    """
 
     title: str
     summary: tuple[str, ...]
-    alarms: tuple[str, ...]
+    alarms: tuple[Caution, ...]
     cards: tuple[ProtocolCard, ...]
-    heads: tuple[tuple[str, bool], ...]
-    comparison: tuple[tuple[str, str, tuple[ComparisonCell | None, ...]], ...]
-    glossary: tuple[tuple[str, str], ...]
+    verdicts: tuple[VerdictChip, ...]
+    facts: tuple[tuple[str, str], ...]
     misuse: tuple[str, ...]
     subjects_known: bool
 
 
 def build_first_screen(contents: RunData) -> FirstScreen:
     """Gather the first screen."""
+    summary = _summary(contents)
+    tested = " ".join(describe_tested(contents)).removeprefix("Tested: ")
+    facts = (
+        ("Tested", tested or "no one under an honest split."),
+        ("Trained", " ".join(summary[1:])),
+        ("Weights at the start", describe_start(contents).partition(": ")[2]),
+    )
     return FirstScreen(
-        title=printable(contents.recipe.title or contents.recipe.name),
-        summary=(*_summary(contents), *describe_tested(contents), describe_start(contents)),
+        title=build_question(contents),
+        summary=(*summary, *describe_tested(contents), describe_start(contents)),
         alarms=_alarms(contents),
         cards=tuple(build_card(contents, protocol) for protocol in contents.shown),
-        heads=_heads(contents),
-        comparison=_comparison(contents),
-        glossary=tuple((term(name).title, term(name).meaning) for name in HEADLINES),
+        verdicts=build_verdicts(contents),
+        facts=facts,
         misuse=_misuse(contents),
         subjects_known=contents.cohort.subjects_known,
     )
@@ -110,7 +116,7 @@ def build_card(contents: RunData, protocol: str) -> ProtocolCard:
         contents.leaky(protocol),
         value,
         detail,
-        f"{_about(contents, protocol)} Split: {rule}.",
+        f"{_about(contents, protocol)} Split: {rule}.".strip(),
         compare_with_baselines(contents, protocol),
     )
 
@@ -170,7 +176,7 @@ def _summary(contents: RunData) -> tuple[str, ...]:
 def describe_start(contents: RunData) -> str:
     """The weights that training started from."""
     start = printable(str(contents.provenance.get("weights", "")))
-    return f"Weights at the start: {start}." if start else "Weights at the start: not recorded."
+    return f"Weights at the start: {start or 'not recorded'}."
 
 
 def _named(titles: list[str], most: int = 8) -> str:
@@ -178,29 +184,37 @@ def _named(titles: list[str], most: int = 8) -> str:
     return listed(titles if len(titles) <= most else [*titles[: most - 2], f"{len(titles) - most + 2} more"])
 
 
-def _alarms(contents: RunData) -> tuple[str, ...]:
+def _alarms(contents: RunData) -> tuple[Caution, ...]:
     alarms = []
+    leaked = [protocol for protocol in contents.shown if contents.leaky(protocol)]
+    if leaked:
+        alarms.append(Caution(f"The figure is leaked: it must not be quoted. {_about(contents, leaked[0])}", False))
     if not contents.cohort.subjects_known:
-        alarms.append(
+        text = (
             "Leakage cannot be excluded. This run does not know which scans belong to the same person, so scans of one "
             "person may have been used both to train and to test. Every figure below may be too good. Name the "
             "subjects with --subject and run again."
         )
+        alarms.append(Caution(text, False))
+    if missed := name_missed_rates(contents):
+        text = f"{listed(missed).capitalize()}: not reached on the people tested. See the findings."
+        alarms.append(Caution(text, False))
     if "honest" in contents.protocols and contents.cohort.subjects_known:
         tested = contents.side("honest", "test")[1]
         if tested < FEW:
-            alarms.append(
+            text = (
                 f"Only {counted(tested, 'subject')} {'was' if tested == 1 else 'were'} tested. Below {FEW}, intervals are "
                 "wide and rough: read every figure as a hint, not as a finding."
             )
-    alarms += [printable(finding.message) for finding in contents.findings if finding.check.startswith("rates.")]
+            alarms.append(Caution(text))
     noun = "subject" if contents.cohort.subjects_known else "scan"
     for name, subjects in contents.not_evaluable().items():
-        alarms.append(
+        text = (
             f"“{contents.title(name)}” is not evaluable: {counted(subjects, noun)} "
             f"{'has' if subjects == 1 else 'have'} it, too few to train on some and test on others. It was used in "
             "training only, and no figure or guarantee on this page is about it."
         )
+        alarms.append(Caution(text))
     return tuple(alarms)
 
 
@@ -212,7 +226,7 @@ def _about(contents: RunData, protocol: str) -> str:
         )
     if not contents.cohort.subjects_known:
         return "The subjects are not known, so the same person may be in training and test."
-    return "No training subject is in the test set."
+    return ""
 
 
 def _interval(contents: RunData, metric: Metric) -> str:
@@ -225,73 +239,18 @@ def _tested(metric: Metric) -> str:
     return counted(metric.count, metric.unit)
 
 
-def _heads(contents: RunData) -> tuple[tuple[str, bool], ...]:
-    """Column heads: the protocols; of one alone, its units."""
-    if len(contents.shown) > 1:
-        return tuple((protocol_title(contents, p), contents.leaky(p)) for p in contents.shown)
-    only = contents.shown[0]
-    return tuple(
-        (f"{protocol_title(contents, only)}, by {unit}", contents.leaky(only)) for unit in contents.units(only)
-    )
-
-
-def _comparison(contents: RunData) -> tuple[tuple[str, str, tuple[ComparisonCell | None, ...]], ...]:
-    """Rows of metric and unit with a cell a protocol, and the best baseline of each below the network.
-
-    Of one protocol alone the units are the columns.
-    """
-    kinds: tuple[Unit, ...] = ("subject", "scan")
-    columns = [(p, unit) for p in contents.shown for unit in contents.units(p)]
-    if len(contents.shown) == 1:
-        return tuple(_compared(contents, columns, ""))
-    return tuple(
-        row
-        for unit in kinds
-        if any(unit == other for _, other in columns)
-        for row in _compared(contents, [(p, unit) for p in contents.shown], f"by {unit}")
-    )
-
-
-def _compared(
-    contents: RunData, places: list[tuple[str, Unit]], about: str
-) -> Iterator[tuple[str, str, tuple[ComparisonCell | None, ...]]]:
-    """A row each headline figure, and one of the best rival, with a cell each of these protocols and units."""
-    for name in HEADLINES:
-        values = [contents.numbers.find(name, protocol, unit) for protocol, unit in places]
-        if any(values):
-            yield (
-                term(name).title,
-                about,
-                tuple(_cell(contents, p, m) for (p, _), m in zip(places, values, strict=True)),
-            )
-    best = [next(iter(contents.numbers.rivals(protocol, unit)), None) for protocol, unit in places]
-    if any(best):
-        cells = (
-            _cell(contents, p, m, model_title(m.model) if m else "") for (p, _), m in zip(places, best, strict=True)
-        )
-        yield "Best baseline: accuracy", about, tuple(cells)
-
-
-def _cell(contents: RunData, protocol: str, metric: Metric | None, who: str = "") -> ComparisonCell | None:
-    if metric is None or not math.isfinite(metric.value):
-        return None
-    interval = range_of(metric)
-    below = [f"({interval})" if interval else "", _tested(metric), who]
-    return ComparisonCell(value_of(metric), ", ".join(filter(None, below)), contents.leaky(protocol))
-
-
 def _misuse(contents: RunData) -> tuple[str, ...]:
     """Uses that the evidence of this run does not support."""
     limits = ["Care of any person: no diagnosis, no screening, no triage, no treatment decision."]
     honest = compare_with_baselines(contents, "honest") if "honest" in contents.protocols else None
     if honest is not None and not honest.beats:
-        limits.append("Any claim that it has learnt the disease: it was not shown to beat classifiers that have not.")
+        limits.append("A claim that it has learnt the disease: no lead over the baselines was shown.")
     if names := [contents.title(name) for name in contents.not_evaluable()]:
         limits.append(f"Telling {listed([f'“{name}”' for name in names], 'or')} from the rest: that was never tested.")
     if any(contents.leaky(protocol) for protocol in contents.protocols):
         limits.append("Quoting the leaked figure as if it held for new people.")
     if not contents.cohort.subjects_known:
         limits.append("Claims about new people: the subjects are not known.")
-    limits.append("Scans of other hospitals, scanners, ages or diseases than those it was tested on.")
-    limits.append("Anything that is none of its classes: it always answers with one of them.")
+    limits.append("Other hospitals, scanners, ages or diseases than those tested.")
+    limits.append("Scans of none of its classes: it always names one of them.")
     return tuple(limits)

@@ -14,6 +14,7 @@ FINDINGS = "findings.json"
 QUARANTINE = "quarantine.csv"
 METRICS = "metrics.json"
 REPORT = "report.html"
+REPORT_PDF = {"summary": "report.pdf", "full": "report-full.pdf"}
 COPIES = "copies.csv"
 AUDIT_PAGE = "audit.html"
 CHECKLISTS = "checklists.html"
