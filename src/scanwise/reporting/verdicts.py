@@ -3,6 +3,7 @@
 Red (`bad`) means that a figure must not be quoted, and nothing else does.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -125,7 +126,7 @@ def judge_checks(passed: list[bool]) -> tuple[Mark, str]:
     return "good", f"{counted(len(passed), 'check')} passed"
 
 
-def describe_counts(severities: list[str]) -> str:
+def describe_counts(severities: Sequence[str]) -> str:
     """Findings counted by severity, the gravest first.
 
     >>> describe_counts(["note", "leak", "note"])
