@@ -56,7 +56,7 @@ class Fitted:
 
     def hashes(self, unit: str, side: str) -> list[str]:
         cohort = Cohort.load(self.run.cohort)
-        by_path = dict(zip(cohort.path.tolist(), cohort.sha256.tolist(), strict=True))
+        by_path = dict(zip(cohort.path.tolist(), cohort.pixels.tolist(), strict=True))
         scans = self.logits[side]
         own = [by_path[path] for path in scans.scans.tolist()]
         if unit == "scan":

@@ -73,7 +73,7 @@ def test_a_run_of_0_1_is_reported_resumed_used_and_evaluated(stored: Path) -> No
     trained = (run / "fits" / "honest" / "0" / "model.safetensors").read_bytes()
     assert "format" not in read_json(run / "provenance.json")
     assert run_command("report", run).code == 0
-    assert read_json(run / "bundle" / "bundle.json")["format"] == FORMATS["bundle"]
+    assert read_json(run / "bundle" / "bundle.json")["format"] == 2
     answers = run_command("predict", run, scans / "nondemented", "--device", "cpu")  # by the bundle that 0.1 wrote
     assert answers.code == 0, answers.err
     resumed = run_command(
@@ -84,6 +84,11 @@ def test_a_run_of_0_1_is_reported_resumed_used_and_evaluated(stored: Path) -> No
     assert (run / "fits" / "honest" / "0" / "model.safetensors").read_bytes() == trained  # nothing was trained again
     assert read_json(run / "provenance.json")["format"] == FORMATS["run"]
     assert run_command("predict", run, scans / "nondemented", "--device", "cpu").out == answers.out
+    about = read_json(run / "bundle" / "bundle.json")
+    assert (about["format"], about["hashed"]) == (
+        FORMATS["bundle"],
+        "file",
+    )  # the sets of 0.1 draw from the file's hash
     others = write_scans(stored / "others", {path.name: 24 for path in sorted(scans.iterdir())})
     for path in scans.rglob("*.png"):
         (others / path.relative_to(scans)).unlink()

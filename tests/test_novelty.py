@@ -237,10 +237,18 @@ def test_bad_input_is_refused(detector: NoveltyDetector, sides: dict[str, Logits
         detector(replace(calibration, features=np.full((160, 40), np.nan)))
 
 
-def test_block_by_block_is_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_distance_is_the_same_to_the_last_bit_beside_any_others() -> None:
     random = np.random.default_rng(0)
-    known, asked = random.normal(size=(30, 4)), random.normal(size=(17, 4))
-    whole = novelty._neighbour_distances(known, asked)
-    np.testing.assert_allclose(novelty._neighbour_distances(known, asked, block=5), whole, rtol=1e-12)
-    plain = np.sort(np.linalg.norm(asked[:, None] - known, axis=2), axis=1)[:, novelty.K - 1]
-    np.testing.assert_allclose(whole, plain, rtol=1e-9)
+    train, scans = random.normal(size=(30, 40)), random.normal(size=(17, 40))
+    whole = novelty._neighbour_distances(train, scans)
+    apart = np.linalg.norm(scans[:, None] - train, axis=2)
+    np.testing.assert_allclose(whole, np.sort(apart, axis=1)[:, novelty.K - 1], rtol=1e-9)
+    components = novelty.WhitenedComponents.fit(train)
+    np.testing.assert_allclose(novelty._neighbour_distances(train, scans, False, 5), whole, rtol=1e-9)
+    np.testing.assert_allclose(components(scans, False), components(scans), rtol=1e-9)
+    mixed = random.permutation(17)
+    assert np.array_equal(novelty._neighbour_distances(train, scans[mixed]), whole[mixed])
+    assert np.array_equal(components(scans[mixed]), components(scans)[mixed])
+    for row in range(17):
+        assert np.array_equal(novelty._neighbour_distances(train, scans[row : row + 1]), whole[row : row + 1])
+        assert np.array_equal(components(scans[row : row + 1]), components(scans)[row : row + 1])

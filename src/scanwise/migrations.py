@@ -2,12 +2,13 @@
 
 Scanwise 0.1 wrote no number, but for bundles: that is format 0. A file of format 0 has the same columns and arrays as one
 of format 1, so reading it needs no conversion. A bundle of format 1 has no novelty detector, and is read as one that flags
-nothing. A future change that needs a conversion makes it here.
+nothing. A bundle before format 3 names no forward shape and no hash: its batches are of any size, and its draws come from
+the hash of the file, as when it was made. A future change that needs a conversion makes it here.
 """
 
 from scanwise.errors import RunError
 
-FORMATS = {"run": 1, "logits": 1, "cohort": 1, "split": 1, "store": 1, "checkpoint": 1, "bundle": 2}
+FORMATS = {"run": 1, "logits": 1, "cohort": 1, "split": 1, "store": 1, "checkpoint": 1, "bundle": 3}
 """The number that this version writes, by kind of file."""
 OLDEST = {"bundle": 1}
 """The lowest number that this version reads, where it is not 0."""

@@ -119,15 +119,16 @@ class WhitenedComponents:
         floor = TINY * (1 + float(np.linalg.norm(centre)))
         return cls(_single(centre), _single(vectors[:size]), _single(np.maximum(spread, floor)), max(rest, floor))
 
-    def __call__(self, features: FloatArray) -> FloatArray:
+    def __call__(self, features: FloatArray, one_by_one: bool = True) -> FloatArray:
         """(N, P + 1) coordinates of features (N, D)."""
         given = check_features(features)
         if given.shape[1] != len(self.centre):
             raise ShapeError(f"Expected {len(self.centre)} features a scan; found {given.shape[1]}.")
         moved = given - self.centre.astype(np.float64)
         turn = self.turn.astype(np.float64)
-        along = moved @ turn.T
-        left = np.linalg.norm(moved - along @ turn, axis=1, keepdims=True)
+        along = _products(moved, turn, one_by_one)
+        back = _products(along, turn.T, one_by_one)
+        left = np.linalg.norm(moved - back, axis=1, keepdims=True)
         return np.concatenate([along / self.spread, left / self.rest], axis=1)
 
 
@@ -154,25 +155,41 @@ class NeighbourReference:
     usual: float
 
     @classmethod
-    def fit(cls, train: FloatArray, validation: FloatArray) -> Self:
+    def fit(cls, train: FloatArray, validation: FloatArray, one_by_one: bool = True) -> Self:
         kept = _single(train)
-        usual = float(np.median(_neighbour_distances(kept, validation)))
+        usual = float(np.median(_neighbour_distances(kept, validation, one_by_one)))
         return cls(kept, max(usual, TINY))
 
-    def __call__(self, coordinates: FloatArray) -> FloatArray:
+    def __call__(self, coordinates: FloatArray, one_by_one: bool = True) -> FloatArray:
         """(N,) distance of coordinates (N, P) to the k-th nearest training scan; 1 is usual."""
-        return _neighbour_distances(self.reference, coordinates) / self.usual
+        return _neighbour_distances(self.reference, coordinates, one_by_one) / self.usual
 
 
-def _neighbour_distances(reference: FloatArray, coordinates: FloatArray, block: int = 1024) -> FloatArray:
+def _neighbour_distances(
+    reference: FloatArray, coordinates: FloatArray, one_by_one: bool = True, block: int = 1024
+) -> FloatArray:
     train = reference.astype(np.float64)
     length, k = (train**2).sum(axis=1), min(K, len(train)) - 1
     nearest = np.empty(len(coordinates))
     for start in range(0, len(coordinates), block):
         scans = coordinates[start : start + block].astype(np.float64)
-        squares = length - 2 * scans @ train.T + (scans**2).sum(axis=1)[:, None]
+        squares = length - 2 * _products(scans, train, one_by_one) + (scans**2).sum(axis=1)[:, None]
         nearest[start : start + block] = np.partition(squares, k, axis=1)[:, k]
     return np.sqrt(np.maximum(nearest, 0))
+
+
+def _products(rows: FloatArray, others: FloatArray, one_by_one: bool) -> FloatArray:
+    """(N, M) inner products of rows (N, P) and (M, P).
+
+    One by one, a row has the same products to the last bit beside any others: `einsum` adds up in one order, and BLAS in one
+    that depends on the number of rows and of threads.
+    """
+    if not one_by_one:
+        return np.asarray(rows @ others.T)
+    products, others = np.empty((len(rows), len(others))), np.ascontiguousarray(others)
+    for row, values in enumerate(rows):
+        np.einsum("mp,p->m", others, values, out=products[row])
+    return products
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,14 +226,25 @@ class NoveltyDetector:
         components: of the network's features.
         views: "network", and with pixels "layout" and "tone".
         thresholds: by unit.
+        one_by_one: whether a scan has the same distance, to the last bit, beside any others; not of detectors saved before
+            bundles of format 3, which go on giving what they gave.
     """
 
     components: WhitenedComponents
     views: Mapping[str, NeighbourReference]
     thresholds: Mapping[Unit, AlarmThreshold]
+    one_by_one: bool = True
 
     @classmethod
-    def fit(cls, train: Logits, validation: Logits, calibration: Logits, *, false_alarm: float = 0.05) -> Self:
+    def fit(
+        cls,
+        train: Logits,
+        validation: Logits,
+        calibration: Logits,
+        *,
+        false_alarm: float = 0.05,
+        one_by_one: bool = True,
+    ) -> Self:
         """Keep training scans, learn usual distances on validation scans, and thresholds on calibration subjects.
 
         Args:
@@ -224,6 +252,7 @@ class NoveltyDetector:
             validation: the same of subjects held out.
             calibration: the same of yet others.
             false_alarm: the share of scans like those of calibration that may be flagged.
+            one_by_one: False for a detector that replaces one of the past.
 
         Raises:
             DataError: if features are missing, or two sides share a subject.
@@ -231,28 +260,30 @@ class NoveltyDetector:
         sides = {"training": train, "validation": validation, "calibration": calibration}
         _check_disjoint(sides)
         components = WhitenedComponents.fit(_features(train))
-        by_side = {name: _coordinates(components, side) for name, side in sides.items()}
+        by_side = {name: _coordinates(components, side, one_by_one) for name, side in sides.items()}
         views = {
-            name: NeighbourReference.fit(by_side["training"][name], by_side["validation"][name])
+            name: NeighbourReference.fit(by_side["training"][name], by_side["validation"][name], one_by_one)
             for name in by_side["training"]
         }
-        unfitted = cls(components, views, {})
+        unfitted = cls(components, views, {}, one_by_one)
         distances = unfitted.distances(calibration)
         by_subject, names = _mean_by_subject(distances, calibration.subjects)
         thresholds: dict[Unit, AlarmThreshold] = {
             "scan": AlarmThreshold.fit(distances, calibration.subjects, false_alarm),
             "subject": AlarmThreshold.fit(by_subject, names, false_alarm),
         }
-        return cls(components, views, thresholds)
+        return cls(components, views, thresholds, one_by_one)
 
     def distances(self, scans: Logits) -> FloatArray:
         """(N,) the largest distance of each scan to training scans; 1 is usual."""
-        coordinates = _coordinates(self.components, scans)
+        coordinates = _coordinates(self.components, scans, self.one_by_one)
         if self.views.keys() != coordinates.keys():
             raise DataError(
                 f"This detector was fitted on the views {', '.join(self.views)}; these scans have {', '.join(coordinates)}."
             )
-        return np.asarray(np.max([view(coordinates[name]) for name, view in self.views.items()], axis=0))
+        return np.asarray(
+            np.max([view(coordinates[name], self.one_by_one) for name, view in self.views.items()], axis=0)
+        )
 
     def __call__(self, scans: Logits, distances: FloatArray | None = None) -> tuple[FloatArray, BoolArray]:
         """(N,) distance over threshold, and (N,) whether the scan is flagged: above 1, or all its pixels are equal.
@@ -279,6 +310,7 @@ class NoveltyDetector:
         arrays = {name: getattr(self.components, name) for name in ("centre", "turn", "spread")}
         arrays |= {f"look_{name}": view.reference for name, view in self.views.items()}
         header = {
+            "one_by_one": self.one_by_one,
             "rest": self.components.rest,
             "usual": {name: view.usual for name, view in self.views.items()},
             "cuts": {unit: asdict(threshold) for unit, threshold in self.thresholds.items()},
@@ -300,7 +332,10 @@ class NoveltyDetector:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
             components = WhitenedComponents(arrays["centre"], arrays["turn"], arrays["spread"], header["rest"])
             views = {name: NeighbourReference(arrays[f"look_{name}"], usual) for name, usual in header["usual"].items()}
-            return cls(components, views, {unit: AlarmThreshold(**values) for unit, values in header["cuts"].items()})
+            thresholds: dict[Unit, AlarmThreshold] = {
+                unit: AlarmThreshold(**values) for unit, values in header["cuts"].items()
+            }
+            return cls(components, views, thresholds, bool(header.get("one_by_one", False)))
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise RunError(
                 f"{path} is no reference of training scans that can be read ({error!r}). Delete it and run the stage "
@@ -308,9 +343,9 @@ class NoveltyDetector:
             ) from error
 
 
-def _coordinates(components: WhitenedComponents, scans: Logits) -> dict[str, FloatArray]:
+def _coordinates(components: WhitenedComponents, scans: Logits, one_by_one: bool) -> dict[str, FloatArray]:
     """Coordinates of scans in every view that they have."""
-    coordinates = {"network": components(_features(scans))}
+    coordinates = {"network": components(_features(scans), one_by_one)}
     if scans.appearance is not None:
         size = int(np.prod(LAYOUT))
         coordinates |= {"layout": scans.appearance[:, :size], "tone": scans.appearance[:, size:]}

@@ -1,7 +1,9 @@
 """Prediction: logits and features of a network for scans."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -88,9 +90,8 @@ def predict_batches(
 
     Without any batch the arrays have no rows.
     """
-    network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    drawing = DropoutSampler(network, count) if (count := network.draws if draws is None else draws) else None
-    pairs = list(_forward(network, batches, drawing, seed, device))
+    engine = TorchEngine(network, draws=draws, seed=seed, device=device)
+    pairs = [engine.run(*(batch if isinstance(batch, tuple) else (batch, None))) for batch in batches]
     if not pairs:
         return np.empty((0, 1, 0), np.float32), np.empty((0, 0), np.float32)
     return np.concatenate([pair[0] for pair in pairs]), np.concatenate([pair[1] for pair in pairs])
@@ -108,22 +109,55 @@ def attention_scores(network: Network, features: FloatArray) -> FloatArray | Non
     return None if scores is None else scores.float().cpu().numpy()
 
 
-@torch.inference_mode()
-def _forward(
-    network: Network, batches: Iterable[PredictionBatch], drawing: DropoutSampler | None, seed: int, device: str
-) -> Iterator[tuple[FloatArray, FloatArray]]:
-    trunk = network.forward_features if drawing is None else drawing.forward_features
-    for batch in batches:
-        pixels, words = batch if isinstance(batch, tuple) else (batch, None)
-        images = None if pixels is None else torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2)
-        tokens = None if words is None else torch.from_numpy(np.asarray(words)).to(device)
+class TorchEngine:
+    """A network as torch runs it.
+
+    Args:
+        network: put into evaluation mode and left there.
+        draws: T draws of dropout, 0 for none (default: the number in the network's recipe).
+        seed: seed of the draws.
+        device: device for the network.
+    """
+
+    def __init__(self, network: Network, *, draws: int | None = None, seed: int = 0, device: str = "cpu") -> None:
+        self.network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        count = network.draws if draws is None else draws
+        self._sampler = DropoutSampler(network, count) if count else None
+        self._seed, self._device = seed, device
+
+    @torch.inference_mode()
+    def run(self, pixels: Pixels | None, tokens: IntArray | FloatArray | None) -> tuple[FloatArray, FloatArray]:
+        """Logits (N, T, C) and features (N, D), both float32, of pixels (N, H, W, C), tokens (N, L) or both."""
+        images = None if pixels is None else torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
+        words = None if tokens is None else torch.from_numpy(np.asarray(tokens)).to(self._device)
+        trunk = self.network.forward_features if self._sampler is None else self._sampler.forward_features
         maps = None if images is None else trunk(images)
-        features = network.forward_head(maps, pre_logits=True, tokens=tokens)
-        if drawing is None:
-            logits = network.head_members(maps, tokens)
+        features = self.network.forward_head(maps, pre_logits=True, tokens=words)
+        if self._sampler is None:
+            logits = self.network.head_members(maps, words)
         else:
-            logits = drawing(images, maps, tokens, _keys(words if pixels is None else pixels, seed).to(device))
-        yield logits.float().cpu().numpy(), features.float().cpu().numpy()
+            keys = _keys(tokens if pixels is None else pixels, self._seed).to(self._device)
+            logits = self._sampler(images, maps, words, keys)
+        return logits.float().cpu().numpy(), features.float().cpu().numpy()
+
+    @property
+    def cores(self) -> int:
+        """Number of batches that can be run at once."""
+        return torch.get_num_threads() if self._device == "cpu" else 1
+
+    @contextmanager
+    def one_core_each(self) -> Iterator[Callable[[], None]]:
+        """Run every batch on one core, so that sums have one order whatever the number of threads.
+
+        Yields:
+            what each thread that runs batches calls first.
+        """
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield partial(torch.set_num_threads, 1)
+        finally:
+            torch.set_num_threads(before)
 
 
 def _keys(scans: Pixels | IntArray | FloatArray | None, seed: int) -> Tensor:

@@ -10,7 +10,7 @@ bundle/  bundle.json           classes, calibrators, prediction sets, abstention
 
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,15 +18,20 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from scanwise.baselines.summaries import small_pixels
 from scanwise.bundle.contents import ABOUT, FILES, NOVELTY, RECIPE, VOCABULARY, WEIGHTS, read_contents, verify_files
+from scanwise.bundle.engines import forward_shapes, run_in_shape
+from scanwise.bundle.inputs import ScanReader, read_small_pixels
 from scanwise.bundle.parts import load_bundle_network, load_vocabulary, naming_damage
 from scanwise.bundle.predictors import (
+    HASHED,
+    PIXELS,
+    Hashed,
     Predictor,
     abstention_from_dict,
     abstention_to_dict,
     build_predictors,
     cdr_by_class,
+    hashed_content,
     load_predictors,
     predict_scans_and_subjects,
     scan_hashes,
@@ -37,7 +42,8 @@ from scanwise.cohort.covariates import person_tokens, settled_covariates
 from scanwise.errors import DataError, RunError
 from scanwise.migrations import BUNDLE_BEFORE_NOVELTY, FORMATS
 from scanwise.novelty import NoveltyDetector, appearance_features
-from scanwise.recipe import Data, Recipe, load_recipe
+from scanwise.phrases import count_of
+from scanwise.recipe import Recipe, load_recipe
 from scanwise.records import Cohort, FloatArray, IntArray, Logits, Predictions, Split, StrArray, Unit
 from scanwise.records.columns import kinds_in
 from scanwise.run import (
@@ -57,12 +63,16 @@ if TYPE_CHECKING:
     from scanwise.models.vocabulary import Vocabulary
 
 __all__ = [
+    "HASHED",
+    "PIXELS",
     "Bundle",
     "BundlePredictions",
+    "Hashed",
     "Predictor",
     "abstention_from_dict",
     "abstention_to_dict",
     "cdr_by_class",
+    "hashed_content",
     "load",
     "load_predictors",
     "predict_scans_and_subjects",
@@ -180,7 +190,7 @@ class Bundle:
 
         Args:
             scans: paths of files, or one; of a file with many slices all that the recipe uses, or one by `file#slice`.
-            subjects: the subject of each path, to pool by.
+            subjects: the subject of each path, to pool by; "" where none is known, and then the scan is answered alone.
             groups: columns to carry along.
             words: the text beside each path, for a network that reads it; "" where there is none.
             names: of the paths in the predictions; default: the paths.
@@ -195,11 +205,6 @@ class Bundle:
             raise DataError(f"{len(paths)} scans need as many subjects, not {len(subjects)}.")
         if words is not None and len(words) != len(paths):
             raise DataError(f"{len(paths)} scans need as many texts, not {len(words)}.")
-        from scanwise.prediction import attention_scores
-
-        hashes: list[str] = []
-        kept: list[int] = []
-        quarantine: list[tuple[str, str]] = []
         shown_names = [str(path) for path in paths] if names is None else names.tolist()
         scan_paths, rows, shown = self._expand(paths, shown_names)
         if self.recipe.model.is_ridge:
@@ -208,9 +213,9 @@ class Bundle:
             tokens = self.tokens_of_people(scan_paths, shown, people, columns)
         else:
             tokens = self._tokens(words, rows)
-        logits, features, appearance = self._predict_readable(
-            scan_paths, shown, tokens, hashes, kept, quarantine, device, progress
-        )
+        reader = ScanReader(scan_paths, shown, self.recipe.data, tokens, self.about.get(HASHED, "file"))
+        logits, features, attention = self._run(reader, device, progress)
+        kept, quarantine = reader.kept, reader.quarantine
         if not kept:
             reasons = "; ".join(f"{path}: {reason}" for path, reason in quarantine[:3])
             raise DataError(f"None of the {len(paths)} files can be read ({reasons}).")
@@ -232,12 +237,15 @@ class Bundle:
             classes=self.classes,
             groups={name: values[[rows[index] for index in kept]] for name, values in (groups or {}).items()},
             features=features,
-            attention=attention_scores(self.network, features),
-            appearance=appearance,
+            attention=attention,
+            appearance=reader.appearance,
         )
-        if subjects is None:
-            return BundlePredictions(self.predictors["scan"](all_logits, hashes), None, tuple(quarantine))
-        return BundlePredictions(*predict_scans_and_subjects(self.predictors, all_logits, hashes), tuple(quarantine))
+        alone = int((all_logits.subjects == "").sum())
+        if alone == len(all_logits):
+            scans_alone = self.predictors["scan"](all_logits, reader.hashes)
+            return BundlePredictions(scans_alone, None, tuple(quarantine))
+        answers = predict_scans_and_subjects(self.predictors, all_logits, reader.hashes)
+        return BundlePredictions(*answers, tuple(quarantine), _remarks_on_subjects(alone, len(all_logits)))
 
     def tokens_of_people(
         self,
@@ -260,9 +268,11 @@ class Bundle:
         if subjects is None:
             alone = np.array([f"{index}" for index in range(len(names))])
             return person_tokens(alone, np.full(len(names), np.nan), groups, covariates) if covariates else None
-        people, positions = np.array(subjects, dtype=np.str_), scan_positions(np.array(names, dtype=np.str_), groups)
+        positions = scan_positions(np.array(names, dtype=np.str_), groups)
+        positions[np.array(subjects) == ""] = np.nan  # each of these is a person of its own, without an order
+        people = np.array([name or f"\0{row}" for row, name in enumerate(subjects)], dtype=np.str_)
         if self.recipe.model.ridge.slabs > 1:
-            read = partial(_small_pixels, paths, self.recipe.data)
+            read = partial(read_small_pixels, paths, self.recipe.data)
             positions = recovered_positions(people, positions, read)
         return person_tokens(people, positions, groups, covariates)
 
@@ -289,67 +299,29 @@ class Bundle:
         shown = [shown_names[row] + name[len(str(paths[row])) :] for row, name in scans]
         return [Path(name) for _, name in scans], [row for row, _ in scans], shown
 
-    def _predict_readable(
-        self,
-        paths: Sequence[Path],
-        names: Sequence[str],
-        tokens: IntArray | FloatArray | None,
-        hashes: list[str],
-        kept: list[int],
-        quarantine: list[tuple[str, str]],
-        device: str,
-        progress: bool,
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Logits, features and appearance of the scans that can be read; their rows are added to `kept`."""
-        from tqdm import tqdm
+    def _run(self, reader: ScanReader, device: str, progress: bool) -> tuple[FloatArray, FloatArray, FloatArray | None]:
+        """Logits, features and attention of the scans that can be read."""
+        from scanwise.prediction import TorchEngine, attention_scores, prediction_batch_size
 
-        from scanwise.cohort.decoding.pixels import Pixels
-        from scanwise.cohort.decoding.readers import DecodedScan, read_files
-        from scanwise.prediction import PredictionBatch, predict_batches, prediction_batch_size
-
-        appearance: list[FloatArray] = []
-        most = prediction_batch_size(self.recipe)
-
-        def stacked(waiting: list[Pixels]) -> PredictionBatch:
-            pixels = np.stack(waiting)
-            appearance.append(appearance_features(pixels))
-            return pixels if tokens is None else (pixels, tokens[kept[-len(waiting) :]])
-
-        def batches() -> Iterator[PredictionBatch]:
-            waiting: list[Pixels] = []
-            reading = read_files(paths, self.recipe.data)
-            for index, scan in enumerate(
-                tqdm(reading, "predicting", len(paths), disable=not progress, leave=False, delay=0.5)
-            ):
-                if isinstance(scan, DecodedScan):
-                    hashes.append(scan.sha256)
-                    kept.append(index)
-                    waiting.append(scan.pixels)
-                else:
-                    quarantine.append((names[index], scan))
-                if len(waiting) == most:
-                    yield stacked(waiting)
-                    waiting.clear()
-            if waiting:
-                yield stacked(waiting)
-
-        logits, features = predict_batches(self.network, batches(), device=device)
-        return logits, features, np.concatenate(appearance) if appearance else np.empty((0, 0), np.float32)
-
-
-def _small_pixels(paths: Sequence[Path], settings: Data, rows: IntArray) -> FloatArray:
-    """(n, D) small copies of the scans in these rows; NaN for those that cannot be read."""
-    from scanwise.cohort.decoding.readers import DecodedScan, read_files
-
-    scans = list(read_files([paths[row] for row in rows.tolist()], settings))
-    copies = [small_pixels(scan.pixels[None])[0] if isinstance(scan, DecodedScan) else None for scan in scans]
-    width = next((len(copy) for copy in copies if copy is not None), 1)
-    return np.stack([np.full(width, np.nan) if copy is None else copy for copy in copies])
+        engine, shapes = TorchEngine(self.network, device=device), self.about.get("forward")
+        if shapes is None:  # a bundle before format 3 answers as it did
+            size = prediction_batch_size(self.recipe)
+            outputs = (engine.run(*batch) for batch in reader.batches(size, progress=progress))
+        else:
+            shape = int(shapes["cpu" if device == "cpu" else "accelerator"])
+            outputs = run_in_shape(engine, reader.batches(shape, progress=progress), shape)
+        parts = [(*pair, attention_scores(self.network, pair[1])) for pair in outputs]
+        if not parts:
+            return np.empty((0, 1, 0), np.float32), np.empty((0, 0), np.float32), None
+        scores = [part[2] for part in parts if part[2] is not None]
+        logits, features = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
+        return logits, features, np.concatenate(scores) if scores else None
 
 
 def write_bundle(run: RunFolder, fit: Fit, recipe: Recipe, cohort: Cohort) -> Path:
     """Write the bundle of a fit into its run folder, whole or not at all."""
     taught = cohort.take(Split.load(fit.split).rows("train")).groups
+    sets = read_json(fit.conformal) if fit.conformal.is_file() else {}
     about = {
         "format": FORMATS["bundle"],
         "name": recipe.name,
@@ -359,9 +331,11 @@ def write_bundle(run: RunFolder, fit: Fit, recipe: Recipe, cohort: Cohort) -> Pa
         "protocol": fit.protocol,
         "fold": fit.fold,
         "calibrators": read_json(fit.calibrator) if fit.calibrator.is_file() else {},
-        "sets": read_json(fit.conformal) if fit.conformal.is_file() else {},
+        "sets": {name: sets[name] for name in ("scan", "subject") if name in sets},
         "abstention": read_json(fit.abstention) if fit.abstention.is_file() else {},
         "novelty": fit.novelty.is_file(),
+        HASHED: hashed_content(fit),
+        "forward": forward_shapes(recipe),
         "explained": _explained(run.heatmaps / layout.CHECKS),
     }
     with writing(run.bundle) as folder:
@@ -391,6 +365,15 @@ def load(path: str | Path) -> Bundle:
             return Bundle.open(candidate)
     raise RunError(
         f"{folder} holds no bundle. Finish the run first: scanwise fit RECIPE --data DATA --out {folder} --resume."
+    )
+
+
+def _remarks_on_subjects(alone: int, count: int) -> tuple[str, ...]:
+    if not alone:
+        return ()
+    return (
+        f"{alone:,} of {count_of(count, 'scan')} {'has' if alone == 1 else 'have'} no subject: each is answered alone, and "
+        "counts in no row of subjects.",
     )
 
 

@@ -18,6 +18,7 @@ NEEDED = (ABOUT, RECIPE, WEIGHTS)
 FILES = (*NEEDED, NOVELTY, VOCABULARY)
 """Files that a bundle may hold, beside their hashes."""
 MOST_CLASSES = 10_000
+MOST_ROWS = 1024
 
 Name = Annotated[str, Field(max_length=1000)]
 Values = Mapping[Unit, Mapping[str, Any]]
@@ -41,6 +42,15 @@ class AbstentionTable(BaseModel):
     table: tuple[Mapping[str, Any], ...] = ()
 
 
+class ForwardShapes(BaseModel):
+    """Rows of every batch, by device."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cpu: Annotated[StrictInt, Field(ge=1, le=MOST_ROWS)]
+    accelerator: Annotated[StrictInt, Field(ge=1, le=MOST_ROWS)]
+
+
 class BundleContents(BaseModel):
     """The contents of `bundle.json`; values that a later version of the same format adds are kept."""
 
@@ -57,6 +67,8 @@ class BundleContents(BaseModel):
     novelty: StrictBool = False
     groups: Mapping[Name, tuple[Name, ...]] = {}
     explained: Mapping[str, MethodVerdict] = {}
+    hashed: Literal["pixels", "file"] = "file"
+    forward: ForwardShapes | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,6 +14,13 @@ from scanwise.novelty import NoveltyDetector
 from scanwise.recipe import Recipe
 from scanwise.records import BoolArray, Cohort, FloatArray, Logits, Predictions, StrArray, Unit
 from scanwise.run import Fit, read_json
+
+Hashed = Literal["pixels", "file"]
+HASHED = "hashed"
+"""Key of `conformal.json` and `bundle.json`, with what the draws of randomised sets are made from."""
+PIXELS: Hashed = "pixels"
+"""Decoded pixels before they are resized, so that a copy in another container, or under another header, gets the same set.
+Before bundles of format 3 it was the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +143,17 @@ def cdr_by_class(recipe: Recipe, classes: Sequence[str]) -> tuple[float, ...] | 
     return rated if len(rated) == len(ratings) else None
 
 
-def scan_hashes(cohort: Cohort, scans: StrArray) -> list[str]:
-    """The content hash of each scan, by its path."""
-    by_path = dict(zip(cohort.path.tolist(), cohort.sha256.tolist(), strict=True))
+def scan_hashes(cohort: Cohort, scans: StrArray, hashed: Hashed) -> list[str]:
+    """The content hash of each scan, by its path, of its pixels or of its file."""
+    hashes = cohort.pixels if hashed == PIXELS else cohort.sha256
+    by_path = dict(zip(cohort.path.tolist(), hashes.tolist(), strict=True))
     return [by_path[scan] for scan in scans.tolist()]
+
+
+def hashed_content(fit: Fit) -> Hashed:
+    """What the draws of the prediction sets of a fit are made from; one without sets needs none."""
+    sets = read_json(fit.conformal) if fit.conformal.is_file() else {HASHED: PIXELS}
+    return PIXELS if sets.get(HASHED) == PIXELS else "file"
 
 
 def subject_hashes(subjects: StrArray, logits: Logits, hashes: Sequence[str]) -> list[str]:
@@ -153,14 +167,29 @@ def subject_hashes(subjects: StrArray, logits: Logits, hashes: Sequence[str]) ->
 def predict_scans_and_subjects(
     predictors: dict[Unit, Predictor], logits: Logits, hashes: Sequence[str]
 ) -> tuple[Predictions, Predictions]:
-    """Predictions by scan and, pooled, by subject."""
-    pooled = pooling.pool_by_subject(logits, predictors["subject"].pooling)
+    """Predictions by scan and, pooled, by subject; scans without a subject, "", are in no row of subjects."""
+    owned, owned_hashes = _with_subject(logits, hashes)
+    pooled = pooling.pool_by_subject(owned, predictors["subject"].pooling)
     detector = predictors["scan"].detector
-    pooled_hashes = subject_hashes(pooled.subjects, logits, hashes)
+    pooled_hashes = subject_hashes(pooled.subjects, owned, owned_hashes)
     distances = None if detector is None else detector.distances(logits)
     scans = predictors["scan"](logits, hashes, None if detector is None else detector(logits, distances))
     if logits.attention is not None:
-        codes, _ = pooling.subject_codes(logits.subjects, len(logits))
+        people = np.array([name or f"\0{row}" for row, name in enumerate(logits.subjects.tolist())], dtype=np.str_)
+        codes, _ = pooling.subject_codes(people, len(logits))
         scans = replace(scans, attention=pooling.attention_weights(logits.attention, codes).mean(axis=1))
-    flags = None if detector is None else detector.by_subject(logits, distances)
+    owned_distances = None if distances is None else distances[logits.subjects != ""]
+    flags = None if detector is None else detector.by_subject(owned, owned_distances)
     return scans, predictors["subject"](pooled, pooled_hashes, flags)
+
+
+def _with_subject(logits: Logits, hashes: Sequence[str]) -> tuple[Logits, list[str]]:
+    """The scans whose subject is known, and their hashes."""
+    rows = np.flatnonzero(logits.subjects != "")
+    columns = {
+        name: values[rows]
+        for name in ("logits", "labels", "scans", "subjects", "features", "attention", "appearance")
+        if (values := getattr(logits, name)) is not None
+    }
+    groups = {name: values[rows] for name, values in logits.groups.items()}
+    return replace(logits, groups=groups, **columns), [hashes[row] for row in rows.tolist()]

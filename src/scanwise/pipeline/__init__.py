@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from scanwise import cohort
-from scanwise.bundle import load_predictors, predict_scans_and_subjects, scan_hashes, write_bundle
+from scanwise.bundle import hashed_content, load_predictors, predict_scans_and_subjects, scan_hashes, write_bundle
 from scanwise.bundle.predictors import cdr_by_class
 from scanwise.cohort import splits
 from scanwise.cohort.classes import check_stage_names, describe_classes
@@ -267,7 +267,8 @@ def _fit_split(context: Context, run: RunFolder, split: Split) -> list[ModelPred
         context.send()
     test = Logits.load(fit_dir.logits("test"))
     predictors = load_predictors(fit_dir, cdr_by_class(context.recipe, context.cohort.classes))
-    by_scan, by_subject = predict_scans_and_subjects(predictors, test, scan_hashes(context.cohort, test.scans))
+    hashes = scan_hashes(context.cohort, test.scans, hashed_content(fit_dir))
+    by_scan, by_subject = predict_scans_and_subjects(predictors, test, hashes)
     with context.timings.measure(f"rivals {name}"):
         return [
             ModelPredictions("network", split, by_scan, by_subject),

@@ -63,7 +63,7 @@ def average_candidates(candidates: Sequence[Candidate]) -> ModelPredictions:
 def _read_side(fit: Fit, recipe: Recipe, cohort: Cohort, name: str) -> Side:
     logits = Logits.load(fit.logits(name))
     predictors = bundle.load_predictors(fit, bundle.cdr_by_class(recipe, cohort.classes))
-    hashes = bundle.scan_hashes(cohort, logits.scans)
+    hashes = bundle.scan_hashes(cohort, logits.scans, bundle.hashed_content(fit))
     predictions = bundle.predict_scans_and_subjects(predictors, logits, hashes)
     return Side(predictions, (hashes, bundle.subject_hashes(predictions[1].subjects, logits, hashes)))
 

@@ -63,7 +63,7 @@ def predict_files(
     if not len(listing):
         raise DataError(f"None of the {len(files)} files can be read; the first: {', '.join(listing.unused[0])}.")
     subjects = None
-    if listing.subject is not None and bool((listing.subject != "").all()):
+    if listing.subject is not None and bool((listing.subject != "").any()):
         subjects = listing.subject.tolist()
     predictions = loaded.predict(
         [listing.root / name for name in listing.path.tolist()],
@@ -76,6 +76,7 @@ def predict_files(
     )
     remarks = (
         *listing.remarks,
+        *predictions.remarks,
         *_by_subject(loaded, predictions),
         *_new_kinds(loaded, predictions.scans),
         *_disagreement(loaded, predictions),
@@ -120,7 +121,7 @@ def _disagreement(loaded: bundle.Bundle, predictions: bundle.BundlePredictions) 
         return []
     of_subject = dict(zip(subjects.subjects.tolist(), subjects.predicted.tolist(), strict=True))
     scan_classes = zip(scans.subjects.tolist(), scans.predicted.tolist(), strict=True)
-    differing = {name for name, predicted in scan_classes if of_subject[name] != predicted}
+    differing = {name for name, predicted in scan_classes if name and of_subject[name] != predicted}
     if not differing:
         return []
     return [

@@ -17,17 +17,23 @@ RISKS = (0.05, 0.1, 0.2, 0.3)
 
 
 def calibrate_fit(context: Context, fit_dir: Fit) -> None:
-    """Learn from validation and calibration subjects all that a guarantee needs; only for honest fits."""
+    """Learn from validation and calibration subjects all that a guarantee needs; only for honest fits.
+
+    A fit that was calibrated in the past keeps the draws and distances that it had, so that a resume changes no figure.
+    """
+    hashed = bundle.hashed_content(fit_dir)
     sides = {side: Logits.load(fit_dir.logits(side)) for side in ("validation", "calibration")}
     how = choose_pooling(sides["validation"], context.recipe.evaluation.pooling)
     pooled = {side: pooling.pool_by_subject(logits, how) for side, logits in sides.items()}
-    _calibrate(context, fit_dir, sides, pooled, how)
+    _calibrate(context, fit_dir, sides, pooled, how, hashed)
     _learn_abstention(context, fit_dir, pooled)
     train = Logits.load(fit_dir.logits("train"))
     false_alarm = context.recipe.uncertainty.false_alarm
-    run.save(
-        NoveltyDetector.fit(train, sides["validation"], sides["calibration"], false_alarm=false_alarm), fit_dir.novelty
-    )
+    detector = NoveltyDetector.fit(
+        train, sides["validation"], sides["calibration"],
+        false_alarm=false_alarm, one_by_one=hashed == bundle.PIXELS,
+    )  # fmt: skip
+    run.save(detector, fit_dir.novelty)
 
 
 def choose_pooling(validation: Logits, choice: str) -> str:
@@ -47,12 +53,17 @@ def choose_pooling(validation: Logits, choice: str) -> str:
 
 
 def _calibrate(
-    context: Context, fit_dir: Fit, sides: dict[str, Logits], pooled: dict[str, Logits], pooling: str
+    context: Context,
+    fit_dir: Fit,
+    sides: dict[str, Logits],
+    pooled: dict[str, Logits],
+    pooling: str,
+    hashed: bundle.Hashed,
 ) -> None:
     """Temperature and the score's tuning from validation subjects, thresholds from calibration subjects."""
     section = context.recipe.conformal
     calibrators: dict[str, Any] = {}
-    sets: dict[str, Any] = {}
+    sets: dict[str, Any] = {bundle.HASHED: hashed}
     for unit in ("scan", "subject"):
         units = sides if unit == "scan" else pooled
         check = units["validation"]
@@ -60,7 +71,7 @@ def _calibrate(
         if context.recipe.calibration.method == "temperature":
             calibrator = calibration.Temperature.fit(check.logits, check.labels, check.subjects)
         probs = {side: calibrator(logits.logits) for side, logits in units.items()}
-        hashes = {side: _hashes(context, sides[side], units[side]) for side in sides}
+        hashes = {side: _hashes(context, sides[side], units[side], hashed) for side in sides}
         own = section
         if SCORES[section.score].tunable and "auto" in (section.penalty, section.k_reg):
             tuned = ConformalSets.tune(
@@ -78,9 +89,9 @@ def _calibrate(
     run.write_json(sets, fit_dir.conformal)
 
 
-def _hashes(context: Context, scans: Logits, units: Logits) -> list[str]:
+def _hashes(context: Context, scans: Logits, units: Logits, hashed: bundle.Hashed) -> list[str]:
     """The hash of the content of each unit."""
-    hashes = bundle.scan_hashes(context.cohort, scans.scans)
+    hashes = bundle.scan_hashes(context.cohort, scans.scans, hashed)
     return hashes if units is scans else bundle.subject_hashes(units.subjects, scans, hashes)
 
 

@@ -1,0 +1,82 @@
+"""Files in, batches for an engine out: which scans could be read, and what is kept of each beside its pixels."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from scanwise.baselines.summaries import small_pixels
+from scanwise.bundle.engines import Inputs, Tokens
+from scanwise.bundle.predictors import PIXELS, Hashed
+from scanwise.cohort.decoding.pixels import Pixels
+from scanwise.cohort.decoding.readers import DecodedScan, read_files
+from scanwise.novelty import appearance_features
+from scanwise.recipe import Data
+from scanwise.records import FloatArray, IntArray
+
+
+@dataclass(slots=True)
+class ScanReader:
+    """A reader of scans; the lists fill while batches are drawn.
+
+    Attributes:
+        paths: of the scans.
+        names: of the scans, for the quarantine.
+        settings: of the recipe.
+        tokens: (N, L) of the scans, or None.
+        hashed: what the hash of a scan is made from.
+        kept: rows of the scans that could be read.
+        hashes: of these.
+        quarantine: (name, reason) of the others.
+    """
+
+    paths: Sequence[Path]
+    names: Sequence[str]
+    settings: Data
+    tokens: Tokens | None
+    hashed: Hashed
+    kept: list[int] = field(default_factory=list)
+    hashes: list[str] = field(default_factory=list)
+    quarantine: list[tuple[str, str]] = field(default_factory=list)
+    _appearance: list[FloatArray] = field(default_factory=list)
+
+    def batches(self, size: int, *, progress: bool = False) -> Iterator[Inputs]:
+        """Pixels and tokens of at most `size` scans at a time."""
+        from tqdm import tqdm
+
+        waiting: list[Pixels] = []
+        reading = read_files(self.paths, self.settings)
+        bar = tqdm(reading, "predicting", len(self.paths), disable=not progress, leave=False, delay=0.5)
+        for index, scan in enumerate(bar):
+            if isinstance(scan, DecodedScan):
+                self.hashes.append(scan.digest if self.hashed == PIXELS else scan.sha256)
+                self.kept.append(index)
+                waiting.append(scan.pixels)
+            else:
+                self.quarantine.append((self.names[index], scan))
+            if len(waiting) == size:
+                yield self._stacked(waiting)
+                waiting.clear()
+        if waiting:
+            yield self._stacked(waiting)
+
+    @property
+    def appearance(self) -> FloatArray:
+        """(n, P) appearance of the scans that could be read."""
+        return np.concatenate(self._appearance) if self._appearance else np.empty((0, 0), np.float32)
+
+    def _stacked(self, waiting: list[Pixels]) -> Inputs:
+        pixels = np.stack(waiting)
+        self._appearance += [
+            appearance_features(scan[None]) for scan in pixels
+        ]  # one by one: the same bytes in any batch
+        return pixels, None if self.tokens is None else self.tokens[self.kept[-len(waiting) :]]
+
+
+def read_small_pixels(paths: Sequence[Path], settings: Data, rows: IntArray) -> FloatArray:
+    """(n, D) small copies of the scans in these rows; NaN for those that cannot be read."""
+    scans = list(read_files([paths[row] for row in rows.tolist()], settings))
+    copies = [small_pixels(scan.pixels[None])[0] if isinstance(scan, DecodedScan) else None for scan in scans]
+    width = next((len(copy) for copy in copies if copy is not None), 1)
+    return np.stack([np.full(width, np.nan) if copy is None else copy for copy in copies])
