@@ -306,7 +306,7 @@ class Bundle:
         engine, shapes = TorchEngine(self.network, device=device), self.about.get("forward")
         if shapes is None:  # a bundle before format 3 answers as it did
             size = prediction_batch_size(self.recipe)
-            outputs = (engine.run(*batch) for batch in reader.batches(size, progress=progress))
+            outputs = iter([engine.run(*batch) for batch in reader.batches(size, progress=progress)])
         else:
             shape = int(shapes["cpu" if device == "cpu" else "accelerator"])
             outputs = run_in_shape(engine, reader.batches(shape, progress=progress), shape)
@@ -314,7 +314,7 @@ class Bundle:
         if not parts:
             return np.empty((0, 1, 0), np.float32), np.empty((0, 0), np.float32), None
         scores = [part[2] for part in parts if part[2] is not None]
-        logits, features = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
+        logits, features = (np.concatenate([part[index] for part in parts]) for index in (0, 1))
         return logits, features, np.concatenate(scores) if scores else None
 
 
