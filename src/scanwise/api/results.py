@@ -9,6 +9,7 @@ from scanwise.api.classifier import Classifier
 from scanwise.api.display import Shown, frame_of, metric_frame, row_frame
 from scanwise.phrases import count_of
 from scanwise.records import Metric, load_findings, load_metrics
+from scanwise.reporting.headlines import HEADLINES, deciding_metrics, headline
 from scanwise.reporting.wording import model_title, term, with_interval
 from scanwise.run import RunFolder, layout
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from scanwise.pipeline.commands.cross_validation import CrossValidation
     from scanwise.pipeline.commands.external_validation import ExternalValidation
     from scanwise.pipeline.context import AuditResult
-
-HEADLINE = ("auroc", "accuracy")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -84,11 +83,11 @@ class Run(Shown):
     @property
     def summary(self) -> str:
         """The headline figures in one line."""
-        metrics = _deciding([m for m in load_metrics(self.folder.metrics) if m.split == "test"])
-        return f"{self.path}: {_headline(metrics)}"
+        metrics = deciding_metrics([m for m in load_metrics(self.folder.metrics) if m.split == "test"])
+        return f"{self.path}: {headline(metrics)}"
 
     def tables(self) -> "Mapping[str, pd.DataFrame]":
-        metrics = _deciding([m for m in load_metrics(self.folder.metrics) if m.split == "test"])
+        metrics = deciding_metrics([m for m in load_metrics(self.folder.metrics) if m.split == "test"])
         return {"": _beside_baselines(metrics)}
 
 
@@ -143,12 +142,12 @@ class Folds(Shown):
 
     @classmethod
     def of(cls, result: "CrossValidation") -> Self:
-        metrics = _deciding([m for m in result.metrics if m.fold < 0])
+        metrics = deciding_metrics([m for m in result.metrics if m.fold < 0])
         return cls(
             result.folder,
             metric_frame(result.metrics),
             frame_of(result.choices, ("fold", "candidate", "value", "chosen")),
-            f"{result.folder}: {_headline(metrics)}",
+            f"{result.folder}: {headline(metrics)}",
             _beside_baselines(metrics),
         )
 
@@ -179,7 +178,7 @@ class External(Shown):
             metric_frame(result.metrics),
             row_frame(result.main.rows()),
             frame_of(result.findings, ("severity", "check", "message", "scans")),
-            f"{page.parent}: {_headline(_deciding(list(result.metrics)))}",
+            f"{page.parent}: {headline(deciding_metrics(list(result.metrics)))}",
             page,
         )
 
@@ -219,32 +218,12 @@ class Comparison(Shown):
         return {"": self.ranks}
 
 
-def _deciding(metrics: Sequence[Metric]) -> list[Metric]:
-    """Figures of all units together, of the unit that decides: the subject where there is one, honest where it is."""
-    whole = [m for m in metrics if not m.group]
-    for wanted in ({"protocol": "honest"}, {"unit": "subject"}):
-        ((name, value),) = wanted.items()
-        whole = [m for m in whole if getattr(m, name) == value] or whole
-    pooled = [m for m in whole if m.fold < 0]
-    return pooled or whole
-
-
-def _headline(metrics: Sequence[Metric]) -> str:
-    """The headline figures of the network."""
-    by_name = {m.name: m for m in metrics if m.model == "network"}
-    shown = [by_name[name] for name in HEADLINE if name in by_name]
-    if not shown:
-        return "nothing was measured"
-    figures = ", ".join(f"{term(m.name).title} {with_interval(m)}" for m in shown)
-    return f"{figures} on {count_of(shown[0].count, f'test {shown[0].unit}')}"
-
-
 def _beside_baselines(metrics: Sequence[Metric]) -> "pd.DataFrame":
     """A row a model: its headline figures with their intervals."""
-    models = list(dict.fromkeys(m.model for m in metrics if m.name in HEADLINE))
+    models = list(dict.fromkeys(m.model for m in metrics if m.name in HEADLINES))
     cells = {(m.model, m.name): with_interval(m) for m in metrics}
     rows = [
-        {"": model_title(model), **{term(name).title: cells.get((model, name), "") for name in HEADLINE}}
+        {"": model_title(model), **{term(name).title: cells.get((model, name), "") for name in HEADLINES}}
         for model in models
     ]
     return row_frame(rows)

@@ -13,6 +13,7 @@ import numpy as np
 from scanwise.auditing import nearest_scans
 from scanwise.auditing.evidence import AuditFinding, Evidence, Histogram, IntervalChart, make_finding
 from scanwise.auditing.subject_statistics import SubjectEstimate, subject_indices
+from scanwise.auditing.unknown_subjects import UNKNOWN
 from scanwise.phrases import count_of
 from scanwise.pooling import common_label
 from scanwise.records import SIDES, FloatArray, IntArray, Severity, Split
@@ -32,7 +33,6 @@ CHANCE = 0.02
 """Share of splits by subject that may be as accurate as one that is warned of."""
 TRAIN_SHARE = 0.8
 """Share of the scans in training, where there is no split."""
-UNKNOWN = "not checked, because the subjects are not known; pass --subject"
 
 
 @dataclass(frozen=True, slots=True)

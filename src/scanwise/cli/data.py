@@ -10,7 +10,17 @@ import click
 
 from scanwise.cli.arguments import check_data, check_data_settings, check_recipe
 from scanwise.cli.options import hiding, reading
-from scanwise.cli.printing import make_table, print_notes, print_table, progress, say, say_json, say_value, talk
+from scanwise.cli.printing import (
+    make_table,
+    print_notes,
+    print_table,
+    progress,
+    say,
+    say_folded,
+    say_json,
+    say_value,
+    talk,
+)
 from scanwise.phrases import count_of
 from scanwise.run import layout, refuse_foreign
 
@@ -69,24 +79,33 @@ def audit(
         if fixed:
             say_value("manifest", fix, f" ({fixed})")
         say_value("page", page)
+        say_value("next", _step_after(result, data, out))
     sys.exit(result.exit_code)
 
 
 def _print_audit(result: "AuditResult") -> None:
     """The verdict and every finding, the gravest first."""
+    from scanwise.auditing.unknown_subjects import join_unchecked
     from scanwise.reporting.audit_page import sort_findings
 
+    say_folded(f"{result.verdict}.", bold=True, fg="red" if result.exit_code == 1 else None)
+    say()
     colours = {"leak": "red", "warning": "yellow", "note": "white"}
     table = make_table("", ["", "check", "finding"])
     table.columns[1].justify = table.columns[2].justify = "left"
     table.columns[1].max_width = 22
-    for checked in sort_findings(result.checked):
-        severity, message = checked.finding.severity, checked.finding.message
+    for finding in join_unchecked([checked.finding for checked in sort_findings(result.checked)]):
+        severity, message = finding.severity, finding.message
         shown = shorten(message, 150, placeholder=" …") if severity == "note" else message
-        table.add_row(severity, checked.finding.check, shown, style=colours[severity])
+        table.add_row(severity, finding.check, shown, style=colours[severity])
     print_table(table)
-    say()
-    say(result.verdict + ".", bold=True, fg="red" if result.exit_code == 1 else None)
+
+
+def _step_after(result: "AuditResult", data: str, out: Path) -> str:
+    """The command that goes on from here."""
+    if result.evidence.subject is None:
+        return f"scanwise audit {data} --subject COLUMN, TABLE.csv or PATTERN (what says who each scan is of)"
+    return f"scanwise open {out}"
 
 
 @click.command()

@@ -9,7 +9,7 @@ import click
 
 from scanwise.cli.arguments import check_data, check_data_settings, check_recipe, load_torch_meanwhile
 from scanwise.cli.options import hiding, reading, running
-from scanwise.cli.printing import make_table, print_notes, print_table, progress, say, say_value, talk
+from scanwise.cli.printing import make_table, print_notes, print_table, progress, say, say_folded, say_value, talk
 from scanwise.run import RunFolder, is_writer, layout, refuse_foreign
 
 SHOWN = ("accuracy", "balanced_accuracy", "auroc", "coverage")
@@ -47,6 +47,7 @@ def evaluate(
     check_data_settings(settings)
     refuse_foreign(out or run / layout.EXTERNAL, layout.EXTERNAL_PAGE, "external validation")
     from scanwise.pipeline.commands import external_validation
+    from scanwise.reporting.headlines import deciding_metrics, headline
     from scanwise.reporting.wording import term, with_interval
 
     result = external_validation.validate_externally(
@@ -54,6 +55,7 @@ def evaluate(
         pseudonymise=pseudonymise, accept_copies=accept_copies, progress=progress(),
     )  # fmt: skip
     page = external_validation.write_external_validation(result, out or run / layout.EXTERNAL)
+    say_folded(f"On other people: {headline(deciding_metrics(result.metrics))}.", bold=True)
     print_notes(f.message for f in result.findings if f.severity != "note")
     table = make_table(f"By {result.main.unit}, on {len(result.main)}", ["", "value (with interval)"])
     for m in result.metrics:
@@ -61,6 +63,7 @@ def evaluate(
             table.add_row(term(m.name).title, with_interval(m))
     print_table(table)
     say_value("page", page)
+    say_value("next", f"scanwise open {page.parent}")
 
 
 @click.command()
@@ -148,6 +151,7 @@ def fold(
     talk(logging.INFO if is_writer() else logging.ERROR)  # torchrun may have started several
     load_torch_meanwhile()
     from scanwise.pipeline.commands import cross_validation
+    from scanwise.reporting.headlines import deciding_metrics, headline
     from scanwise.reporting.wording import model_title, term, with_interval
 
     result = cross_validation.cross_validate(
@@ -158,6 +162,7 @@ def fold(
     )  # fmt: skip
     if not is_writer():
         return
+    say_folded(f"All folds: {headline(deciding_metrics(result.metrics))}.", bold=True)
     units = {m.unit for m in result.metrics}
     unit = "subject" if "subject" in units else "scan"
     table = make_table(

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Literal
 
 import click
@@ -12,7 +13,17 @@ import click
 from scanwise.cli.arguments import check_data, check_recipe, check_run_folder, load_torch_meanwhile
 from scanwise.cli.endings import StopRequest
 from scanwise.cli.options import hiding, reading, running
-from scanwise.cli.printing import make_table, print_report, print_summary, print_table, progress, say, talk
+from scanwise.cli.printing import (
+    make_table,
+    print_answer,
+    print_report,
+    print_summary,
+    print_table,
+    progress,
+    say,
+    say_folded,
+    talk,
+)
 from scanwise.run import RunFolder, is_writer, layout, owning
 
 
@@ -28,6 +39,7 @@ def demo(out: Path, seed: int, device: str, threads: int) -> None:
     from scanwise.pipeline.commands.demo import run_demo as show_demo
 
     shown = show_demo(out, seed=seed, device=device, threads=threads, progress=progress())
+    print_answer(shown.run)
     print_summary(shown.run)
     say(shown.text)
     print_report(shown.run)
@@ -97,6 +109,7 @@ def fit(
         return
     run = pipeline.fit(recipe, data=data, out=folder, resume=resume, progress=progress() and is_writer(), **options)
     if is_writer():
+        print_answer(run)
         print_summary(run)
         print_report(run)
         if "://" in folder:
@@ -104,12 +117,20 @@ def fit(
 
 
 def _print_plan(plan: Any) -> None:
+    say_folded(plan.verdict, bold=True)
+    say()
     table = make_table("subjects (scans) per cell", ["split", *plan.classes])
     for row in plan.cells:
         table.add_row(*row)
     print_table(table)
+    say()
     for line in plan.lines:
-        say(line)
+        say_folded(line)
+    say()
+    for finding in plan.findings:
+        shown = shorten(finding.message, 150, placeholder=" …") if finding.severity == "note" else finding.message
+        say_folded(shown, lead=f"{finding.severity:9}", indent=9, fg="yellow" if finding.severity != "note" else None)
+    say()
     say("Nothing was written. Run the command without --plan to start.")
 
 

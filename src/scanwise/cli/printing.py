@@ -10,6 +10,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterable
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
     from scanwise.records import Metric
     from scanwise.run import RunFolder
+
+
+WIDTH = 80
+"""Columns of a plain terminal."""
 
 
 def talk(level: int = logging.INFO) -> None:
@@ -120,8 +125,39 @@ def print_notes(notes: Iterable[str]) -> None:
         say(f"note: {note}", fg="yellow", err=True)
 
 
+MARKS = {"good": "green", "caution": "yellow", "bad": "red", "none": ""}
+
+
 def print_report(run: "RunFolder") -> None:
     say_value("report", run.report)
+    say_value("next", f"scanwise open {run.path}")
+
+
+def print_answer(run: "RunFolder") -> None:
+    """The answer of a run as its report opens: question, figures, cautions and verdicts, folded to 80 columns."""
+    from scanwise.reporting.run_data import RunData
+    from scanwise.reporting.summary import build_first_screen
+
+    screen = build_first_screen(RunData.of(run))
+    say()
+    say_folded(screen.title, bold=True)
+    for card in screen.cards:
+        leaked = ", LEAKED" if card.leaked else ""
+        against = f" {card.verdict.text}" if card.verdict else ""
+        say_folded(f"{card.title}{leaked}: {card.value} {card.detail}.{against}")
+    for caution in screen.alarms:
+        say_folded(f"Caution: {caution.text}", fg="yellow" if caution.quotable else "red")
+    say()
+    for chip in screen.verdicts:
+        say_folded(chip.text, lead=f"{chip.title:13}", indent=13, fg=MARKS[chip.mark] or None)
+    say()
+
+
+def say_folded(text: str, *, lead: str = "", indent: int = 0, **style: Any) -> None:
+    """Print a paragraph in lines of at most 80 columns; a word or a number is not broken."""
+    lines = wrap(printable(text), WIDTH - indent, break_long_words=False, break_on_hyphens=False) or [""]
+    for index, line in enumerate(lines):
+        say(line, lead=lead if index == 0 else " " * indent, **style)
 
 
 def print_summary(run: "RunFolder") -> None:
@@ -133,10 +169,9 @@ def print_summary(run: "RunFolder") -> None:
     confidence = recipe.load_recipe(run.recipe).evaluation.confidence
     leaked = {fit.protocol for fit in run.fits() if Split.load(fit.split).leaky}
     accuracies = [m for m in load_metrics(run.metrics) if (m.name, m.group, m.split) == ("accuracy", "", "test")]
-    for unit in ("subject", "scan"):
+    units = [unit for unit in ("subject", "scan") if any(m.unit == unit for m in accuracies)]
+    for unit in units[:1]:  # the one that decides
         here = [m for m in accuracies if m.unit == unit]
-        if not here:
-            continue
         columns = _columns(here)
         headings = [
             f"{protocol}{', LEAKED' if protocol in leaked else ''}\n{count} {unit}s"

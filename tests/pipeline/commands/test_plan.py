@@ -53,25 +53,21 @@ def test_the_plan_says_how_many_people_change_their_label(place: Path, tmp_path:
     work = pipeline.prepare(
         place / "tiny.yaml", data=tmp_path / "scans", subject=r"([a-z]+\d+)_\d", device="cpu", threads=1
     )
-    (line,) = [line for line in plan_command.plan_fit(work).lines if "several classes" in line]
+    (line,) = [f.message for f in plan_command.plan_fit(work).findings if "several classes" in f.message]
     assert "3 of 20 subjects have scans of several classes" in line
     assert "3 with as many of two classes count as the later one" in line
 
 
 def test_the_plan_says_how_many_people_teach_and_what_interval_to_expect(place: Path) -> None:
-    (line,) = (line for line in plan_command.plan_fit(prepared(place)).lines if line.startswith("subjects: "))
-    assert line == (
-        "subjects: 8 teach, with 4 to choose by; 4 are tested: AUROC ± 0.49 to expect around 0.8. `scanwise fold` tests all "
+    verdict = plan_command.plan_fit(prepared(place)).verdict
+    assert verdict.startswith("This fit can run")
+    assert verdict.endswith(
+        "8 subjects teach, with 4 to choose by; 4 are tested: AUROC ± 0.49 to expect around 0.8. `scanwise fold` tests all "
         "20: AUROC ± 0.20."
     )
-    (line,) = (
-        line
-        for line in plan_command.plan_fit(prepared(place, "split={folds: 2, calibration: 0.1}")).lines
-        if "teach" in line
-    )
-    assert "over all folds are tested all 20: AUROC ± 0.20" in line
-    published = prepared(place, "split.protocols=[published]")
-    assert not [line for line in plan_command.plan_fit(published).lines if "teach" in line]
+    folded = plan_command.plan_fit(prepared(place, "split={folds: 2, calibration: 0.1}")).verdict
+    assert "over all folds are tested all 20: AUROC ± 0.20" in folded
+    assert "teach" not in plan_command.plan_fit(prepared(place, "split.protocols=[published]")).verdict
 
 
 def test_the_plan_counts_the_features_that_a_frozen_backbone_leaves_on_disk(place: Path, tmp_path: Path) -> None:

@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scanwise import evaluation
+from scanwise.auditing.unknown_subjects import join_unchecked
 from scanwise.cohort import splits
 from scanwise.phrases import count_of
 from scanwise.pipeline.context import Context
 from scanwise.pipeline.preflight import build_checked_network, preflight
 from scanwise.recipe import Recipe, Train, TrainingStage
-from scanwise.records import SIDES, Split
+from scanwise.records import SIDES, Finding, Split
 from scanwise.run import spell_time
 
 if TYPE_CHECKING:
     from scanwise.models import Network
     from scanwise.training import SecondsPerScan
+
+SEVERITIES = ("leak", "warning", "note")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +30,16 @@ class FitPlan:
     Attributes:
         classes: headings of the cells.
         cells: a row a split and side: its name, then "subjects (scans)" of each class.
-        lines: time and disk, in words.
+        verdict: the answer in a sentence or two: whether it can run, who teaches and is tested, how long it takes.
+        lines: weights, disk and memory, in words.
+        findings: of the data, the gravest first.
     """
 
     classes: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]
+    verdict: str
     lines: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
 
 def plan_fit(context: Context) -> FitPlan:
@@ -64,17 +71,20 @@ def plan_fit(context: Context) -> FitPlan:
     # best weights, weights and bundle count once each, a full checkpoint about three times (weights and two moments)
     kept = 3 + 3 * (1 + (recipe.train.epochs // recipe.train.checkpoint_every if recipe.train.checkpoint_every else 0))
     aside = f"{features / 1e6:.0f} MB more while it trains (features of the frozen backbone), " if features else ""
+    fits = f"{count_of(len(context.splits), 'fit')} of {count_of(recipe.train.epochs, 'epoch')}"
     lines = (
         f"weights at the start: {context.veil(describe_weights(recipe.model))}",
-        f"time: at most {spell_time(seconds)} on {context.device} for {count_of(len(context.splits), 'fit')} of {count_of(recipe.train.epochs, 'epoch')} "
-        f"({1 / speed.train:.0f} scans/s in training, measured now)",
+        f"time: {fits} at {1 / speed.train:.0f} scans/s in training, measured now",
         f"disk: {len(context.splits) * kept * size / 1e6:.0f} MB in the run folder, {aside}"
         f"{context.store.array.nbytes / 1e6:.0f} MB of decoded scans in the cache",
         *_memory_of_bags(context),
-        *_sample_size(context),
-        *(f"{finding.severity}: {finding.message}" for finding in context.findings),
     )
-    return FitPlan(context.cohort.classes, tuple(cells), lines)
+    findings = sorted(join_unchecked(context.findings), key=lambda finding: SEVERITIES.index(finding.severity))
+    warnings = sum(finding.severity != "note" for finding in findings)
+    read_first = f", with {count_of(warnings, 'warning')} to read first" if warnings else ""
+    time = f"It takes at most {spell_time(seconds)} on {context.device}."
+    verdict = " ".join([f"This fit can run{read_first}.", time, *_sample_size(context)])
+    return FitPlan(context.cohort.classes, tuple(cells), verdict, lines, tuple(findings))
 
 
 def _scans_an_epoch(context: Context, split: Split) -> int:
@@ -106,9 +116,9 @@ def _sample_size(context: Context) -> list[str]:
     sides = {side: splits.subjects_per_class(cohort.take(honest[0].rows(side))) for side in SIDES}
     sums = {side: sum(of_side.values()) for side, of_side in sides.items()}
     whole = f"all {sum(evaluable):,}: AUROC ± {_margin(context, evaluable)}"
-    teach = f"subjects: {sums['train']:,} teach, with {sums['validation']:,} to choose by"
+    teach = f"{sums['train']:,} subjects teach, with {sums['validation']:,} to choose by"
     if len(honest) > 1:
-        return [f"{teach}, in each fold; over all folds are tested {whole} to expect around 0.8"]
+        return [f"{teach}, in each fold; over all folds are tested {whole} to expect around 0.8."]
     tested = f"{sums['test']:,} are tested: AUROC ± {_margin(context, [*sides['test'].values()])} to expect around 0.8"
     fixed = honest[0].rule == splits.BY_DATA
     return [f"{teach}; {tested}." + ("" if fixed else f" `scanwise fold` tests {whole}.")]
