@@ -60,10 +60,15 @@ def test_a_sound_cohort_is_clean(scanwise, people, tmp_path) -> None:
 
 def test_people_whose_label_changes_are_said(scanwise, people, tmp_path) -> None:
     shutil.copytree(people, tmp_path / "data")
-    later = sorted((tmp_path / "data" / "nondemented").glob("*.png"))[:4]  # half of the scans of one person
-    for file in later:
-        file.rename(tmp_path / "data" / "milddemented" / file.name)
-    said = scanwise("audit", tmp_path / "data", "--subject", SUBJECTS, "--out", tmp_path / "out")
+    files = sorted((tmp_path / "data").rglob("*.png"))
+    later = [file for file in files if file.parent.name == "nondemented"][:4]  # half of the scans of one person
+    with (tmp_path / "data" / "scans.csv").open("w", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["path", "label"])
+        for file in files:
+            label = "milddemented" if file in later else file.parent.name
+            rows.writerow([file.relative_to(tmp_path / "data").as_posix(), label])
+    said = scanwise("audit", tmp_path / "data" / "scans.csv", "--subject", SUBJECTS, "--out", tmp_path / "out")
     assert "1 of 24 subjects have scans of several classes" in " ".join(said.out.split())
     assert "several classes" in (tmp_path / "out" / "audit.html").read_text()
 
@@ -138,7 +143,10 @@ KAGGLE = {"nondemented": "NonDemented", "verymilddemented": "VeryMildDemented", 
 
 @pytest.fixture
 def augmented(people, tmp_path) -> tuple[Path, dict[str, str]]:
-    """The tree of the augmented Kaggle set: the people as originals, copies of every third scan, and whom each copy shows."""
+    """The tree of the augmented Kaggle set: the people as originals, copies of every third scan, and whom each copy shows.
+
+    One more, `again.png`, is an exact copy of the first original; nobody knows whom it shows.
+    """
     random, who = np.random.default_rng(0), {}
     for index, file in enumerate(sorted(people.rglob("*.png"))):
         label = KAGGLE[file.parent.name]
@@ -153,6 +161,8 @@ def augmented(people, tmp_path) -> tuple[Path, dict[str, str]]:
                 turned = ImageOps.mirror(scan).rotate(random.uniform(-15, 15), Image.Resampling.BILINEAR)
             turned.save(tmp_path / "kaggle" / name)
             who[name] = file.name[:5]
+    first = tmp_path / "kaggle" / min(path for path in who if path.startswith("Original"))
+    shutil.copy(first, first.with_name("again.png"))
     return tmp_path / "kaggle", who
 
 
@@ -196,10 +206,9 @@ def test_fix_gives_copies_the_subject_and_the_side_of_their_origin(scanwise, aug
         writer = csv.writer(stream)
         writer.writerow(["path", "subject"])
         writer.writerows((path, f"unknown{row}" if path.startswith("A") else who[path]) for row, path in enumerate(who))
-    first = next(iter(sorted(who)))
-    shutil.copy(data / first, (data / first).with_name("again.png"))
+    (again,) = data.rglob("again.png")
     with (tmp_path / "who.csv").open("a", newline="") as stream:
-        csv.writer(stream).writerow([(Path(first).parent / "again.png").as_posix(), "someone"])
+        csv.writer(stream).writerow([again.relative_to(data).as_posix(), "someone"])
     said = scanwise(
         "audit", data, "--subject", tmp_path / "who.csv", "--out", tmp_path / "out", "--fix", tmp_path / "safe.csv"
     )

@@ -64,7 +64,9 @@ def audit_scans(
     intake = cohort.read_cohort(
         str(data), with_settings(LOOK, settings), subject, pseudonymise=pseudonymise, bare=True, progress=progress
     )
-    evidence = gather_evidence(intake.cohort, _mapped(intake.store), quarantine=intake.quarantine, seed=seed)
+    evidence = gather_evidence(
+        intake.cohort, _mapped(intake.store), quarantine=intake.quarantine, seed=seed, seek="copies" in checks
+    )
     evidence = replace(evidence, split=given_split(evidence.cohort))
     if "subjects" in checks:
         evidence = subjects.with_recovered(evidence)
