@@ -12,7 +12,7 @@ from scanwise.errors import DataError
 from scanwise.pipeline.stages.bags import bag_findings, check_people_known
 from scanwise.recipe import Recipe, load_recipe
 from scanwise.records import Cohort, Logits
-from scanwise.run import Run, read_json
+from scanwise.run import RunFolder, read_json
 from tiny import read_csv, run_command, write_csv
 
 RECIPE = """\
@@ -30,7 +30,7 @@ explain: {scans: 4, heads: false}
 
 @dataclass(frozen=True)
 class People:
-    run: Run
+    run: RunFolder
     data: Path
     telling: dict[str, bool]
 
@@ -59,12 +59,12 @@ def write_people(folder: Path, first: int = 0) -> tuple[Path, dict[str, bool]]:
     return write_csv(folder / "scans.csv", rows), telling
 
 
-def fit(folder: Path, data: Path, *more: str) -> Run:
+def fit(folder: Path, data: Path, *more: str) -> RunFolder:
     recipe = folder / "people.yaml"
     recipe.write_text(RECIPE, encoding="utf-8")
     done = run_command("fit", recipe, "--data", data, "--out", folder / "run", "--device", "cpu", "--threads", 1, *more)
     assert done.code == 0, done.err
-    return Run.open(folder / "run")
+    return RunFolder.open(folder / "run")
 
 
 @pytest.fixture(scope="module")
