@@ -46,7 +46,7 @@ else:  # HYPOTHESIS_PROFILE=thorough for many more examples, quick for fewer
 
 
 LONGEST = (
-    "test_pipeline", "test_browser", "test_cli", "test_notebooks", "test_cross_validation", "test_subject_ridge", "test_audit",
+    "test_audit", "test_pipeline", "test_browser", "test_cli", "test_notebooks", "test_cross_validation", "test_subject_ridge", "test_header_subjects", "test_copies", "test_bags",
     "test_patient_tables", "test_remote_run", "test_explanation", "test_sanity", "test_killed", "test_nothing_leaves",
     "test_pseudonyms", "test_distributed", "test_migrations",
 )  # fmt: skip

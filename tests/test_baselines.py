@@ -74,9 +74,9 @@ def test_probabilities_are_finite_sum_to_one_and_repeat(spec: BaselineSpec) -> N
 def test_nothing_is_fitted_on_the_test_side(spec: BaselineSpec) -> None:
     pixels, labels, subjects = scans(90)
     train = (inputs_of(spec, pixels[:60]), labels[:60], subjects[:60])
-    together = spec.fit_predict(*train, inputs_of(spec, pixels[60:]), 3)
-    alone = np.concatenate([spec.fit_predict(*train, inputs_of(spec, pixels[i : i + 1]), 3) for i in range(60, 90)])
-    assert np.allclose(together, alone, atol=1e-6)
+    together, rows = spec.fit_predict(*train, inputs_of(spec, pixels[60:]), 3), range(60, 90, 5)
+    alone = np.concatenate([spec.fit_predict(*train, inputs_of(spec, pixels[i : i + 1]), 3) for i in rows])
+    assert np.allclose(together[::5], alone, atol=1e-6)
 
 
 @pytest.mark.parametrize("spec", BASELINES.values(), ids=BASELINES)

@@ -224,7 +224,12 @@ def test_finished_run_resumes_to_itself(again: Again, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     "lost",
-    [["logits"], ["model.safetensors"], ["model.safetensors", "checkpoints"], ["calibrator.json", "conformal.json"]],
+    [
+        ["logits"],
+        pytest.param(["model.safetensors"], marks=pytest.mark.extended),
+        ["model.safetensors", "checkpoints"],
+        pytest.param(["calibrator.json", "conformal.json"], marks=pytest.mark.extended),
+    ],
     ids=" and ".join,
 )
 def test_deleted_stage_is_done_again(lost: list[str], again: Again) -> None:

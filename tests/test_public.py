@@ -94,7 +94,7 @@ MISTAKES = (
 )
 MISTAKEN = """
 import os, sys
-import numpy, pandas, pydantic, scanwise.cohort, scanwise.recipe
+import numpy, pandas, pydantic, scanwise.bundle, scanwise.cohort, scanwise.pipeline.commands, scanwise.recipe
 from scanwise.cli import main
 
 for number, args in enumerate(MISTAKES):

@@ -155,6 +155,7 @@ def test_what_mlflow_has_no_registry_at_is_refused(
         registry.find_version("brains", registry=place)
 
 
+@pytest.mark.extended
 @mlflow
 def test_what_a_database_lacks_is_told(run_of: RunOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pymysql", None)

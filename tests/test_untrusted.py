@@ -118,14 +118,14 @@ def test_what_is_written_is_read_again(value: object) -> None:
     assert parse_yaml(stream.getvalue()) == value
 
 
-def test_twenty_thousand_unknown_keys_are_twenty_lines(tmp_path: Path) -> None:
+def test_thousands_of_unknown_keys_are_twenty_lines(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text("name: a\n" + "".join(f"k{index}: 1\n" for index in range(13_000)), encoding="utf-8")
+    file.write_text("name: a\n" + "".join(f"k{index}: 1\n" for index in range(3_000)), encoding="utf-8")
     with pytest.raises(RecipeError) as refused:
         recipe.load_recipe(file)
     lines = str(refused.value).splitlines()
-    assert lines[0].endswith("has 13,000 mistakes:")
-    assert lines[-1] == "  - … and 12,980 more"
+    assert lines[0].endswith("has 3,000 mistakes:")
+    assert lines[-1] == "  - … and 2,980 more"
     assert len(lines) == 22
 
 

@@ -209,6 +209,7 @@ def test_a_small_parquet_file_of_many_rows_is_refused_before_it_fills_the_memory
         table_files.read_user_table(file)
 
 
+@pytest.mark.extended
 def test_a_small_parquet_file_of_long_texts_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
     table = pa.table({"path": [f"{index:01000000d}" for index in range(450)]})
     pq.write_table(table, tmp_path / "scans.parquet", compression="zstd")

@@ -108,6 +108,7 @@ def test_maps_do_not_depend_on_the_batch_and_nothing_is_left_behind(kind: str, m
     np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-4 * whole.max() + rounding)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("kind", "method"), [case for case in CASES if case.values[1] not in ("occlusion", "integrated_gradients")]
 )

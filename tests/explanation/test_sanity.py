@@ -55,6 +55,7 @@ def test_a_network_that_learnt_is_told_from_chance() -> None:
     assert sanity.check_learnt(said[::2], seen.labels[::2]).passed
 
 
+@pytest.mark.extended
 def test_shuffled_labels_give_another_map_and_the_same_network_does_not(learnt: CheckedMaps) -> None:
     assert sanity.check_labels_matter(learnt, network(shuffled=True)).passed
     assert not sanity.check_labels_matter(learnt, learnt.network).passed

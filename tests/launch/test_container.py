@@ -68,6 +68,7 @@ def test_a_job_that_is_stopped_goes_on_and_leaves_its_model(tmp_path: Path, fill
     assert (place / "output" / "data" / "tables" / "predictions.csv").is_file()
 
 
+@pytest.mark.extended
 def test_why_it_failed_is_where_sagemaker_looks(tmp_path: Path) -> None:
     give(tmp_path, {"recipe": "alexnet-grey"})
     failed = end(start(tmp_path))

@@ -99,6 +99,7 @@ def learn(attends: bool) -> tuple[float, float]:
     return float(right), float(torch.stack(weights).mean())
 
 
+@pytest.mark.extended
 def test_attention_finds_the_one_slice_that_tells_and_a_mean_does_not() -> None:
     found, weight = learn(attends=True)
     averaged, alike = learn(attends=False)

@@ -66,12 +66,14 @@ def test_report_card_and_checklists_are_the_same_bytes_again(run: RunFolder) -> 
 
 
 def test_paper_needs_a_browser_and_says_so(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = report_page.write_report(run)
+    page = run.path / "report.html"
+    page.write_text("<p>a page</p>", encoding="utf-8")
     monkeypatch.setattr(pdf.shutil, "which", lambda _: None)
     with pytest.raises(RunError, match="needs a Chromium"):
         pdf.write_pdf(page, "summary", run.path / "report.pdf")
 
 
+@pytest.mark.extended
 @pytest.mark.browser
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium here")
 def test_summary_is_on_two_pages_and_the_full_report_on_more(run: RunFolder, tmp_path: Path) -> None:

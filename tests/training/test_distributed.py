@@ -69,6 +69,7 @@ def test_one_process_writes_what_one_alone_would(two: Path, tmp_path: Path) -> N
         assert ours == theirs
 
 
+@pytest.mark.extended
 def test_a_process_without_a_scan_of_its_own_keeps_step(tmp_path: Path) -> None:
     """34 scans in batches of 16 leave two, and there are three processes."""
     together.train(tmp_path, "brief")

@@ -107,7 +107,11 @@ MIXES: tuple[dict[str, Any], ...] = ({}, {"mixup": 0.4})
 
 
 @pytest.mark.parametrize(
-    ("loss", "smoothing", "weighed", "mix"), list(product(LOSSES, (0.0, 0.1, 0.3), (False, True), MIXES))
+    ("loss", "smoothing", "weighed", "mix"),
+    [
+        pytest.param(*case, marks=pytest.mark.extended if case[1] == 0.1 else ())  # between none and much of it
+        for case in product(LOSSES, (0.0, 0.1, 0.3), (False, True), MIXES)
+    ],
 )
 def test_a_rare_bright_class_does_not_take_over(
     loss: str, smoothing: float, weighed: bool, mix: dict[str, Any]

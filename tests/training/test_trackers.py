@@ -110,6 +110,7 @@ def test_tensorboard_writes_its_file(tmp_path: Path) -> None:
     assert all(word in content for word in (b"validation_macro_f1", b"train_loss", b"validation confusion"))
 
 
+@pytest.mark.extended
 @installed("mlflow", "sqlalchemy")
 @pytest.mark.filterwarnings("ignore")
 def test_mlflow_keeps_figures_and_goes_on_in_the_same_run(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def scan_hashes(cohort: Cohort, scans: StrArray, hashed: Hashed) -> list[str]:
 
 
 def hashed_content(fit: Fit) -> Hashed:
-    """What the draws of the prediction sets of a fit are made from; one without sets needs none."""
+    """Content that the draws of the prediction sets of a fit are made from; a fit without sets needs none."""
     sets = read_json(fit.conformal) if fit.conformal.is_file() else {HASHED: PIXELS}
     return PIXELS if sets.get(HASHED) == PIXELS else "file"
 

@@ -102,6 +102,7 @@ def averaged(folded: Path, hospital: Path, tiny_recipe: Path, scanwise: Command)
     return folded
 
 
+@pytest.mark.extended
 def test_the_average_of_candidates_answers_with_sets_of_its_own(averaged: Path) -> None:
     answers = tables.read_predictions(averaged / "nested" / "tables" / "predictions_subject.csv")
     alone = [
@@ -122,6 +123,7 @@ def test_the_average_of_candidates_answers_with_sets_of_its_own(averaged: Path) 
     assert all(found[name] == sets for name, sets in expected.items())
 
 
+@pytest.mark.extended
 def test_the_way_that_was_not_asked_for_is_measured_beside_it(averaged: Path) -> None:
     pooled = {
         (m.model, m.name): m
@@ -134,6 +136,7 @@ def test_the_way_that_was_not_asked_for_is_measured_beside_it(averaged: Path) ->
     assert choices["chosen"].all()
 
 
+@pytest.mark.extended
 def test_sets_of_the_average_are_learnt_from_calibration_subjects(
     averaged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,19 @@ from tiny import Command
 JOIN = ("--id", "PatientID", "--label", "diagnosis", "--series", "T1")
 
 
+@pytest.fixture(scope="module")
+def written_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The export of 32 patients and their table; leave it as it is."""
+    folder = tmp_path_factory.mktemp("export")
+    write_patients(folder / "patients.csv", write_export(folder / "DICOM", 32), ";")
+    return folder
+
+
 @pytest.fixture
-def hospital_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def hospital_export(written_export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, to write beside."""
     monkeypatch.setenv("SCANWISE_KEY", "a key of the tests")
-    rows = write_export(tmp_path / "DICOM", 32)
-    write_patients(tmp_path / "patients.csv", rows, ";")
-    return tmp_path
+    return Path(shutil.copytree(written_export, tmp_path / "export"))
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:
@@ -88,6 +96,7 @@ def test_what_cohort_wrote_is_fitted_and_says_how_persons_are_known(
     assert "“position” is not broken down: it names single studies" in report
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("fold", [False, True])
 def test_every_command_that_reads_data_takes_the_table(
     hospital_export: Path, tiny_recipe: Path, scanwise: Command, fold: bool

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import scanwise
+from scanwise.bundle import load as load_bundle
 from scanwise.errors import DataError
 from scanwise.pipeline.stages.bags import bag_findings, check_people_known
 from scanwise.recipe import Recipe, load_recipe
@@ -99,14 +99,14 @@ def test_figures_are_of_people_alone(people: People) -> None:
 def test_the_bundle_answers_as_the_run_does(people: People) -> None:
     test = Logits.load(people.run.fits()[0].logits("test"))
     assert test.attention is not None
-    answer = scanwise.load(people.run.path).predict(
+    answer = load_bundle(people.run.path).predict(
         [people.folder / path for path in test.scans.tolist()], test.subjects.tolist()
     )
     of_run = read_csv(people.run.tables / "predictions_subject.csv")
     assert answer.subjects is not None
     assert answer.subjects.subjects.tolist() == [row["subject"] for row in of_run]
     assert answer.subjects.probs[:, 1] == pytest.approx([float(row["p_b"]) for row in of_run], abs=1e-4)
-    turned = scanwise.load(people.run.path).predict(
+    turned = load_bundle(people.run.path).predict(
         [people.folder / path for path in test.scans.tolist()[::-1]], test.subjects.tolist()[::-1]
     )
     assert turned.subjects is not None
@@ -118,7 +118,7 @@ def test_a_scan_that_cannot_be_read_has_no_weight(people: People, tmp_path: Path
     names = sorted(path for path in people.telling if path.startswith("p001_"))
     broken = tmp_path / "broken.png"
     broken.write_bytes((people.folder / names[0]).read_bytes()[:200])
-    bundle, whole = scanwise.load(people.run.path), [people.folder / name for name in names]
+    bundle, whole = load_bundle(people.run.path), [people.folder / name for name in names]
     some = bundle.predict([broken, *whole], ["p"] * (len(whole) + 1))
     few = bundle.predict(whole, ["p"] * len(whole))
     assert [path for path, _ in some.quarantine] == [str(broken)]
@@ -129,7 +129,7 @@ def test_a_scan_that_cannot_be_read_has_no_weight(people: People, tmp_path: Path
     assert some.scans.attention.sum() == pytest.approx(1)
 
 
-def test_explain_predict_and_evaluate_say_which_slices_spoke(people: People, tmp_path: Path) -> None:
+def test_explain_and_predict_say_which_slices_spoke(people: People, tmp_path: Path) -> None:
     rows = [row for row in read_csv(people.data) if row["subject"] in ("p000", "p001")]
     two = write_csv(people.data.with_name("two.csv"), [{**row, "label": ""} for row in rows])
     done = run_command(
@@ -146,11 +146,15 @@ def test_explain_predict_and_evaluate_say_which_slices_spoke(people: People, tmp
     assert not (tmp_path / "alone" / "attention.csv").exists()
     done = run_command("predict", people.run.path, "--manifest", two, "--device", "cpu")
     assert "Quote the row of the subject" in done.err + done.out
+    assert run_command("report", people.run.path).code == 0
+
+
+@pytest.mark.extended
+def test_others_are_evaluated_as_people(people: People, tmp_path: Path) -> None:
     others, _ = write_people(tmp_path / "others", 500)
     done = run_command("evaluate", people.run.path, "--data", others, "--out", tmp_path / "external", "--device", "cpu")
     assert done.code == 0, done.err
     assert {m["unit"] for m in read_json(tmp_path / "external" / "metrics.json")} == {"subject"}
-    assert run_command("report", people.run.path).code == 0
 
 
 def test_a_plan_says_how_many_scans_a_step_holds(people: People, tmp_path: Path) -> None:
@@ -185,7 +189,7 @@ def test_people_must_be_known(people: People) -> None:
 
 def test_five_hundred_scans_of_a_person_are_one_answer(people: People) -> None:
     """Repeats change no weighted mean; all of them are read."""
-    bundle = scanwise.load(people.run.path)
+    bundle = load_bundle(people.run.path)
     names = [people.folder / name for name in sorted(people.telling) if name.startswith("p001_")]
     times = -(-500 // len(names))
     once, often = (bundle.predict(names * count, ["p"] * len(names) * count) for count in (1, times))

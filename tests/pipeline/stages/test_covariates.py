@@ -22,7 +22,7 @@ train: {epochs: 0}
 evaluation: {draws: 100}
 audit: {checks: []}
 rivals: {names: [majority, covariates, gray_histogram, scan_count]}
-explain: {scans: 2, method: contributions, heads: false}
+explain: {scans: 0}
 """
 
 

@@ -25,7 +25,7 @@ from scanwise.recipe import Data, load_recipe
 from scanwise.records import load_findings
 from scanwise.records.array_files import read_arrays
 from scanwise.run import RunFolder
-from tiny import RECIPE, Command, read_csv, run_command
+from tiny import RECIPE, Command, Whole, read_csv, run_command
 
 EXPLAINED = ("explain.retrain=true", "model.dropout=0.3", "model.members.kind=mc_dropout")
 STEPS = ["train.epochs=2", "explain.scans=6", "explain.examples=1", "audit.checks=[]", "rivals.names=[majority]"]
@@ -221,7 +221,7 @@ def test_no_two_scans_are_written_over_each_other(explained: RunFolder, tmp_path
 
 
 def test_where_the_draws_differ_is_shown_of_new_scans(
-    explained: RunFolder, hybrid: RunFolder, tmp_path: Path, scanwise: Command
+    explained: RunFolder, whole: Whole, tmp_path: Path, scanwise: Command
 ) -> None:
     scan = picture(tmp_path / "a.png")
     said = scanwise("explain", explained.path, scan, "--target", "ill", "--uncertainty", "--out", tmp_path / "maps")
@@ -231,7 +231,7 @@ def test_where_the_draws_differ_is_shown_of_new_scans(
     assert members["variance"].shape == (1, 32, 32)
     assert (members["variance"] > 0).any()
     assert members["scans"].tolist() == [str(scan)]
-    refused = scanwise("explain", hybrid.path, scan, "--uncertainty", "--out", tmp_path / "none")
+    refused = scanwise("explain", whole.run.path, scan, "--uncertainty", "--out", tmp_path / "none")
     assert "model.members.kind" in refused.refusal
 
 
@@ -358,6 +358,7 @@ def hybrid(ventricles: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFol
     return RunFolder.open(out)
 
 
+@pytest.mark.extended
 def test_the_halves_of_a_hybrid_are_in_the_report(hybrid: RunFolder) -> None:
     folder = hybrid.path / "heatmaps"
     rows = read_csv(folder / "components.csv")
@@ -389,7 +390,7 @@ def test_the_halves_of_a_hybrid_are_in_the_report(hybrid: RunFolder) -> None:
 
 
 def test_scans_are_explained_a_few_at_a_time(
-    hybrid: RunFolder,
+    explained: RunFolder,
     ventricles: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -400,13 +401,14 @@ def test_scans_are_explained_a_few_at_a_time(
     for room in ("pipeline.stages.explanation", "prediction"):
         monkeypatch.setattr(f"scanwise.{room}.MAX_BATCH", 2)
     scans = sorted((ventricles / "scans").rglob("*.png"))[:3]
-    said = scanwise("explain", hybrid.path, *scans, "--target", "ill", "--out", tmp_path / "maps")
+    said = scanwise("explain", explained.path, *scans, "--target", "ill", "--out", tmp_path / "maps")
     assert said.code == 0, said.err
     assert max(batches_seen) == 2
     learnt = load_recipe("demo", ["train.batch=2"])
     assert explanation_stage.explanation_options(learnt, "cpu", False)["batch"] == 2
 
 
+@pytest.mark.extended
 def test_a_real_dicom_is_explained_on_its_own_grid(hybrid: RunFolder, tmp_path: Path, scanwise: Command) -> None:
     import pydicom
 

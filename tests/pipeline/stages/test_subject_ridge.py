@@ -98,7 +98,7 @@ def test_the_bundle_answers_for_files_as_the_run_does(ridge: Ridge) -> None:
     assert answer.subjects.probs[:, 1] == pytest.approx([float(row["p_ill"]) for row in of_run], abs=2e-3)
 
 
-def test_predict_explain_evaluate_and_report_take_people_as_fit_does(ridge: Ridge, tmp_path: Path) -> None:
+def test_predict_explain_and_report_take_people_as_fit_does(ridge: Ridge, tmp_path: Path) -> None:
     rows = [row for row in read_csv(ridge.data) if row["subject"] in ("p00", "p01")]
     people = write_csv(ridge.data.with_name("two.csv"), [{**row, "label": ""} for row in rows])
     alone = write_csv(ridge.data.with_name("alone.csv"), [{"path": row["path"]} for row in rows])
@@ -117,10 +117,14 @@ def test_predict_explain_evaluate_and_report_take_people_as_fit_does(ridge: Ridg
     assert not all(
         np.allclose(one, other) for one, other in zip(*maps.values(), strict=True)
     )  # slabs have their own weights
+    assert run_command("report", ridge.run.path).code == 0
+
+
+@pytest.mark.extended
+def test_others_are_evaluated_as_fit_does(ridge: Ridge, tmp_path: Path) -> None:
     others = write_people(tmp_path / "others", 1000)
     done = run_command("evaluate", ridge.run.path, "--data", others, "--out", tmp_path / "external", "--device", "cpu")
     assert done.code == 0, done.err
-    assert run_command("report", ridge.run.path).code == 0
 
 
 def test_places_count_the_scans_that_can_be_read(ridge: Ridge, tmp_path: Path) -> None:
@@ -152,6 +156,7 @@ def test_the_order_of_a_persons_scans_is_read_and_their_rows_are_not(ridge: Ridg
     assert probs([0, 1, 2, 3], [0, 1, 2, 3]) != probs([0, 1, 2, 3], [3, 2, 1, 0])
 
 
+@pytest.mark.extended
 def test_stages_are_taught_and_classes_are_reported(ridge: Ridge, tmp_path: Path) -> None:
     assert Cohort.load(ridge.run.cohort).classes == ("well", "ill")
     coarse = fit(tmp_path, ridge.data, "classes")
@@ -166,6 +171,7 @@ def test_a_fit_is_the_same_twice(ridge: Ridge, tmp_path: Path) -> None:
     assert files[0] == files[1]
 
 
+@pytest.mark.extended
 def test_features_of_another_size_are_computed_anew(ridge: Ridge, tmp_path: Path) -> None:
     """The cache holds those of the same scans at 32 pixels."""
     larger = fit(tmp_path, ridge.data, "stages", "--set", "data.size=48")
@@ -175,6 +181,7 @@ def test_features_of_another_size_are_computed_anew(ridge: Ridge, tmp_path: Path
     assert not np.allclose(features[0], features[1])
 
 
+@pytest.mark.extended
 def test_people_without_a_known_order_are_counted(ridge: Ridge, tmp_path: Path) -> None:
     rows = read_csv(ridge.data)
     unknown = [{**row, "position": "" if row["subject"] in ("p03", "p04") else row["position"]} for row in rows]
