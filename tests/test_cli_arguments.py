@@ -1,5 +1,6 @@
 """Mistakes that the arguments alone show: refused before anything heavy is loaded."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -73,3 +74,12 @@ def test_options_of_one_name_have_one_help() -> None:
             ):
                 helps.setdefault(option.name, set()).add(str(option.help))
     assert {name: len(texts) for name, texts in helps.items()} == dict.fromkeys(helps, 1)
+
+
+def test_the_shell_completes_commands(tmp_path: Path) -> None:
+    asked = {"_SCANWISE_COMPLETE": "bash_complete", "COMP_WORDS": "scanwise au", "COMP_CWORD": "1"}
+    code = "import sys; sys.argv = ['scanwise']; from scanwise.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **asked}, check=False
+    )
+    assert done.stdout.splitlines() == ["plain,audit", "plain,augment"]
