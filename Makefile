@@ -41,6 +41,7 @@ demo: $(DEMO)  ## synthetic scans to a report, in about a minute: demo/
 	$(BIN)/scanwise demo
 
 docs: $(DEV)  ## the manual, from docs/ and the docstrings, without a network: site/index.html; a broken link is an error
+	$(BIN)/python tools/manual.py
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --doctree-dir .venv/.doctrees docs site
 	@echo "site/index.html"
 
