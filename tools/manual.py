@@ -42,10 +42,11 @@ METRICS_PAGE = """\
 Every figure of `metrics.json`, the tables and the report. Each has an interval over people (scans of one person are one draw), and is given by scan and by
 subject. *Up* means that higher is better. This page is written from the tables of `scanwise.metrics`.
 
-- **Intervals** are percentile bootstraps over people (`evaluation.draws`), for AUROC from where each case lies among the others; of shares near 0 or 1 exact ones.
+- **Intervals** come from whole people, class by class: for shares and means from exact limits put together, for AUROC from where each case lies among the others, for
+  log loss from draws of people; the calibration error has the interval that chance leaves it.
 - **A class without test people** is left out of means over classes and named.
 - **Under a leaky protocol** only the figures marked *leaky too* are given, stamped *leaked*.
-- `train.monitor` and `fold --by` may name any figure of the first table. Yours: [add a metric](extending/metric.md).
+- `train.monitor` takes [these](options.md#train) on validation scans. Yours: [add a metric](extending/metric.md).
 """
 NOTES = {
     "leaky_protocol": "leaky too",
