@@ -11,7 +11,9 @@ from types import ModuleType
 
 import pytest
 
+import scanwise
 from scanwise.auditing import CHECKS
+from scanwise.cli import cli
 from scanwise.metrics import CLASS_METRICS, METRICS, OTHER_METRICS
 from scanwise.recipe import Recipe, setting_keys
 
@@ -60,6 +62,15 @@ def test_every_figure_stands_in_the_metric_reference() -> None:
         for spec in table.values()
         if f"`{spec.name}` | {spec.title} | {spec.meaning}" not in page
     ]
+
+
+def test_every_command_and_every_public_name_has_its_line() -> None:
+    page = (DOCS / "commands.md").read_text(encoding="utf-8")
+    table = page.partition("\n## ")[0]
+    assert not [name for name in cli.commands if not re.search(rf"`{name}\b", table)]
+    python = (DOCS / "python.md").read_text(encoding="utf-8")
+    public = [name for name in scanwise.__all__ if name != "__version__"]
+    assert not [name for name in public if not re.search(rf":: (scanwise\.)?{name}\n", python)]
 
 
 def findings_in_source() -> Iterator[str]:
@@ -119,6 +130,4 @@ def test_the_site_is_built_without_warning_and_loads_nothing_from_outside(tmp_pa
     styles = [path.read_text(encoding="utf-8") for path in (tmp_path / "site").rglob("*.css")]
     assert not [found for style in styles for found in re.findall(r"url\([\"']?(?:https?:)?//|@import", style)]
     python = (tmp_path / "site" / "python.html").read_text(encoding="utf-8")
-    import scanwise
-
     assert not [name for name in scanwise.__all__ if f'id="scanwise.{name}"' not in python and name != "__version__"]
