@@ -46,3 +46,30 @@ def test_tests_benchmarks_and_modules_that_a_page_names_are_there(page: Path) ->
         if not found or (test and f"def {test}(" not in found[0].read_text(encoding="utf-8")):
             missing.append(f"{name}::{test}")
     assert not missing
+
+
+TASKS = [
+    ("docs/limits.md", task) for task in ("Multi-label", "Regression", "3-D convolution", "Survival", "Segmentation")
+]
+
+
+def test_the_readme_is_short_and_leads_to_every_answer() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.split()) <= 900
+    questions = text.partition("## Twelve questions\n")[2].partition("\n## ")[0]
+    answers = re.findall(r"^- \[[^]]+\?\]\((docs/[\w/.-]+\.md)\)$", questions, re.MULTILINE)
+    assert len(answers) == 12
+    opening = {answer: (ROOT / answer).read_text(encoding="utf-8").splitlines()[2] for answer in answers}
+    assert all(line.startswith("**") for answer, line in opening.items() if "/how-to/" in answer), (
+        "a verdict comes first"
+    )
+    assert all((ROOT / answer).read_text(encoding="utf-8").count(f"**{task}") for answer, task in TASKS)
+
+
+LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)(#[\w-]*)?\)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_to_files(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert not [target for target, _ in LINK.findall(text) if not (page.parent / target).exists()]
