@@ -73,3 +73,16 @@ LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)(#[\w-]*)?\)")
 def test_links_lead_to_files(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert not [target for target, _ in LINK.findall(text) if not (page.parent / target).exists()]
+
+
+def test_every_page_of_the_manual_is_reached() -> None:
+    listed, linked = set[Path](), set[Path]()
+    for page in (ROOT / "docs").rglob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        for entries in re.findall(r"```{toctree}\n(.*?)```", text, re.DOTALL):
+            names = [line for line in entries.splitlines() if line and not line.startswith(":")]
+            listed |= {found for name in names for found in page.parent.glob(f"{name}.md")}
+        linked |= {(page.parent / target).resolve() for target, _ in LINK.findall(text)}
+    pages = set((ROOT / "docs").rglob("*.md")) - {ROOT / "docs" / "index.md"}
+    assert not sorted(page.name for page in pages - listed - linked)
+    assert len(listed) > 40
