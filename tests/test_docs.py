@@ -86,3 +86,10 @@ def test_every_page_of_the_manual_is_reached() -> None:
     pages = set((ROOT / "docs").rglob("*.md")) - {ROOT / "docs" / "index.md"}
     assert not sorted(page.name for page in pages - listed - linked)
     assert len(listed) > 40
+
+
+def test_pictures_are_small_and_shown() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    pictures = list((ROOT / "docs").rglob("*.png"))
+    assert len(pictures) >= 4
+    assert not [picture.name for picture in pictures if picture.stat().st_size > 200_000 or picture.name not in text]

@@ -1,4 +1,4 @@
-"""Take the pictures of docs/gallery.md from a finished demo: first screens of the report and the audit; needs a Chromium.
+"""Take the pictures of docs/gallery.md from a finished demo: first screens of the report; needs a Chromium.
 
 .venv/bin/scanwise demo && .venv/bin/python tools/gallery.py demo/run
 """
@@ -14,10 +14,9 @@ from playwright.sync_api import sync_playwright
 OUT = Path(__file__).parents[1] / "docs" / "gallery"
 MOST_BYTES = 200_000
 SHOTS = {  # name: page, width, height, colours
-    "report": ("report.html", 1280, 1000, "light"),
+    "report": ("report.html", 1100, 1000, "light"),
     "report-dark": ("report.html", 1280, 1000, "dark"),
     "report-phone": ("report.html", 390, 844, "light"),
-    "audit": ("audit.html", 1280, 1000, "light"),
 }
 
 
