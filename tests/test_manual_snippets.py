@@ -205,6 +205,8 @@ def is_fit(command: Sequence[str]) -> bool:
 
 def smaller(command: Sequence[str]) -> list[str]:
     """A command as printed, with settings after it under which it ends in a second."""
+    if command[0] in ("fit", "fold"):
+        command = [*command, "--set", "model.weights=none"]  # the hub is elsewhere
     if not is_fit(command):
         return list(command)
     settings = [*TINY, *(SMALL if not any(word.startswith("model.name") for word in command) else ())]
