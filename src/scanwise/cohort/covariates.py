@@ -46,9 +46,9 @@ def settle_covariates(cohort: Cohort, recipe: Recipe) -> tuple[Recipe, list[Find
         unknown[name] = int(np.isnan(of_person[:, 0]).sum())
     width = sum(1 if isinstance(kind, str) else len(kind) - 1 for kind in kinds.values())
     sections: dict[str, object] = {"data": recipe.data.model_copy(update={"covariates": kinds or ()})}
-    if recipe.model.is_ridge:
-        ridge = recipe.model.ridge.model_copy(update={"covariates": width})
-        sections["model"] = recipe.model.model_copy(update={"ridge": ridge})
+    ridge = recipe.model.ridge.model_copy(update={"covariates": width})
+    read = {"ridge": ridge} if recipe.model.is_ridge else {"covariates": width}
+    sections["model"] = recipe.model.model_copy(update=read)
     settled = recipe.model_copy(update=sections)
     counts = [f"{name} of {count:,}" for name, count in unknown.items() if count]
     findings = age_findings(cohort, tuple(kinds))
@@ -106,6 +106,37 @@ def person_tokens(
         return places
     numbers = mean_of_person(covariate_numbers(groups, covariates, len(subjects)), subjects)
     return np.concatenate([places.astype(np.float64), numbers], axis=1)
+
+
+def network_tokens(
+    recipe: Recipe, subjects: StrArray, positions: FloatArray, groups: Mapping[str, StrArray]
+) -> IntArray | FloatArray | None:
+    """Numbers that a network reads beside each scan of its person; None for one that reads none.
+
+    Args:
+        recipe: after `settle_covariates`.
+        subjects: (N,).
+        positions: (N,) from `scan_positions`, for a network that reads the order.
+        groups: columns of the scans.
+    """
+    covariates = settled_covariates(recipe)
+    if recipe.model.is_ridge:
+        return person_tokens(subjects, positions, groups, covariates)
+    if not recipe.model.covariates:
+        return None
+    numbers = mean_of_person(covariate_numbers(groups, covariates, len(subjects)), subjects)
+    return numbers.astype(np.float32)
+
+
+def standardise(numbers: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Covariates (P, K) with the mean 0 and the spread 1, what is not known at 0; and (2, K) these means and spreads."""
+    finite = np.isfinite(numbers)
+    counts = np.maximum(finite.sum(axis=0), 1)
+    means = np.where(finite, numbers, 0).sum(axis=0) / counts
+    away = np.where(finite, numbers - means, 0)
+    spreads = np.sqrt((away**2).sum(axis=0) / counts)
+    spreads = np.where(spreads > 0, spreads, 1.0)
+    return away / spreads, np.stack([means, spreads])
 
 
 def settled_covariates(recipe: Recipe) -> Covariates:

@@ -109,7 +109,7 @@ def trunk_of(network: Network) -> str:
         return "body.image"
     if isinstance(network.body, HeadedBackbone | SubjectRidge):
         return "body.backbone"
-    if network.takes_tokens:
+    if network.body_takes_tokens:
         return ""
     return "body"
 

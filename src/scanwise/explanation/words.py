@@ -74,7 +74,7 @@ def explain_words(
         DataError: if there are no scans for a network that reads both.
         ShapeError: if `words` is not as `tokens`.
     """
-    if not network.takes_tokens:
+    if not network.body_takes_tokens:
         raise RecipeError("This network reads no words; explain it with heatmaps.")
     parts = tuple(network.networks) if isinstance(network, DeepEnsemble) else (network,)
     fuses = isinstance(parts[0].body, FusionNetwork)

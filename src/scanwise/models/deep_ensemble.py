@@ -29,6 +29,10 @@ class DeepEnsemble(Network):
     def takes_tokens(self) -> bool:
         return self.networks[0].takes_tokens
 
+    @property
+    def body_takes_tokens(self) -> bool:
+        return self.networks[0].body_takes_tokens
+
     def forward_features(self, images: Tensor) -> Any:
         """A tuple of each network's feature map."""
         return tuple(network.forward_features(images) for network in self.networks)

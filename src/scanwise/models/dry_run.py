@@ -17,10 +17,19 @@ def dry_run_logits(network: Network, recipe: Recipe) -> Tensor:
         recipe: its recipe, with the size of scans and titles.
     """
     data = recipe.data
-    tokens = (torch.zeros(1, recipe.model.text.length, dtype=torch.int64),) if network.takes_tokens else ()
     with torch.inference_mode():
+        tokens = blank_tokens(network, recipe, 1)
         logits: Tensor = network.eval()(torch.zeros(1, data.channels, data.size, data.size), *tokens)
     return logits
+
+
+def blank_tokens(network: Network, recipe: Recipe, count: int) -> tuple[Tensor, ...]:
+    """Nothing, or (N, L) tokens of nobody for a network that reads some beside each scan."""
+    if not network.takes_tokens:
+        return ()
+    if network.body_takes_tokens:
+        return (torch.zeros(count, recipe.model.text.length, dtype=torch.int64),)
+    return (torch.zeros(count, recipe.model.covariates),)
 
 
 def check_input_size(network: Network, recipe: Recipe) -> None:

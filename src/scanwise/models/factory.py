@@ -7,6 +7,7 @@ from typing import Any
 from scanwise.errors import RecipeError
 from scanwise.models import batch_ensemble, ordinal, weights
 from scanwise.models.bags import attention_of
+from scanwise.models.covariates import CovariateTerm
 from scanwise.models.deep_ensemble import DeepEnsemble
 from scanwise.models.network import Network
 from scanwise.models.networks import NETWORKS, BodyRequest, NetworkSpec, build_body, find_network, is_file
@@ -60,6 +61,8 @@ def build_network(
         ordinal.make_ordinal(network)
     if model.by_subject and model.pool == "attention" and num_classes:
         network.scan_attention = attention_of(network, network.classifier)
+    if model.covariates and num_classes:
+        network.covariates = CovariateTerm(model.covariates, num_classes)
     ensemble, file = model.members.kind == "batch_ensemble", None
     if pretrained and is_file(model.weights):
         file = Path(model.weights)

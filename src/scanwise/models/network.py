@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from scanwise.errors import DataError
 from scanwise.models.bags import GatedAttention
+from scanwise.models.covariates import CovariateTerm
 
 
 @runtime_checkable
@@ -52,6 +53,7 @@ class Network(nn.Module):
         draws: draws of dropout in prediction; 0 for none.
 
     Attributes:
+        covariates: part of the person's covariates in the logits, or None.
         scan_attention: scores of the scans of a person from the features under the last layer, or None.
         members: T, the members of an ensemble; 1 for any other network.
         folds_late: True if the members differ in the head alone, so that one feature map serves them all.
@@ -71,12 +73,18 @@ class Network(nn.Module):
         self.classifier = f"body.{classifier}" if classifier else ""
         self.draws = draws
         self.scan_attention: GatedAttention | None = None
+        self.covariates: CovariateTerm | None = None
         self.members = int(getattr(body, "members", 1))
         self.folds_late = self.members > 1
 
     @property
     def takes_tokens(self) -> bool:
-        """True if it reads the words beside a scan."""
+        """True if it reads something beside a scan: words, or covariates (N, K) of the person."""
+        return self.covariates is not None or self.body_takes_tokens
+
+    @property
+    def body_takes_tokens(self) -> bool:
+        """True if its body reads them, such as words."""
         return bool(getattr(self.body, "takes_tokens", False))
 
     def forward_features(self, images: Tensor) -> Tensor:
@@ -130,9 +138,19 @@ class Network(nn.Module):
         return None if images is None else self.forward_features(images)
 
     def _head(self, features: Tensor | None, pre_logits: bool, tokens: Tensor | None) -> Tensor:
+        if self.covariates is None:
+            return self._body_head(features, pre_logits, tokens)
+        values = self._body_head(features, pre_logits, None)
+        if pre_logits or tokens is None:
+            return values
+        # Members and draws follow each other, all scans of one before those of the next.
+        term: Tensor = self.covariates(tokens)
+        return values + term.repeat(len(values) // len(tokens), 1)
+
+    def _body_head(self, features: Tensor | None, pre_logits: bool, tokens: Tensor | None) -> Tensor:
         if features is not None and self.folds_late:
             features = self._fold(features)
-        if self.takes_tokens:
+        if self.body_takes_tokens:
             if features is None and tokens is None:
                 raise DataError("Neither images nor words were given; a network that takes both needs one of them.")
             tokens = None if tokens is None else self._fold(tokens)

@@ -145,6 +145,23 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _covariates_have_a_layer(self) -> Self:
+        if not self.data.covariates:
+            return self
+        if self.model.reads_words:
+            raise ValueError(
+                f"data.covariates stand under the last layer beside the features of a scan; model.name: {self.model.name} takes the "
+                "words of a title there. Take another network, or leave data.covariates out"
+            )
+        if self.model.ordinal:
+            raise ValueError("data.covariates and model.ordinal do not go together; leave one of them out")
+        if self.train.mixup or self.train.cutmix:
+            raise ValueError(
+                "mixup and cutmix mix pixels, but not the covariates of data.covariates; set train.mixup and train.cutmix to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _words_unmixed(self) -> Self:
         if self.model.reads_words and (self.train.mixup or self.train.cutmix):
             raise ValueError(

@@ -46,8 +46,8 @@ class Data(Section):
     nan: Literal["refuse", "black"] = "refuse"
     """Slices with NaN or infinite voxels (volumes only)."""
     covariates: tuple[str, ...] | Mapping[str, Literal["number"] | tuple[str, ...]] = ()
-    """Columns about the person, such as [age, sex]: a block of `subject_ridge`, and a baseline without any scan. A run writes
-    what each is: `number`, or the values of a kind."""
+    """Columns about the person, such as [age, sex]: read by the network beside the scan, and a baseline without any scan. A run
+    writes what each is: `number`, or the values of a kind."""
 
     @property
     def of_pixels(self) -> dict[str, Any]:

@@ -178,6 +178,8 @@ class Model(Section):
     bag: Annotated[int, Field(ge=1, le=100_000)] = 64
     """Most scans of a subject in one training step (unit subject only); of more, so many are drawn at random in each epoch.
     Prediction uses all. A step holds up to train.batch subjects of so many scans."""
+    covariates: Annotated[int, Field(ge=0, le=200)] = 0
+    """Numbers that data.covariates come to, under the last layer beside the features of the scan; a run sets it."""
     ordinal: bool = False
     """Last layer for ordered classes, trained with `train.loss: corn`; it gives one value per class."""
     mean: tuple[float, ...] = (0.5,)

@@ -14,7 +14,8 @@ def describe_covariates(contents: RunData) -> str:
     if pair is None:
         return ""
     alone, gap = pair
-    both = contents.recipe.model.is_ridge
+    model = contents.recipe.model
+    both = model.is_ridge or model.covariates > 0
     subject = (
         f"The scans add {lead(gap)} of AUROC to {covariates}"
         if both

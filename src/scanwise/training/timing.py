@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from scanwise.models import Network
+from scanwise.models import Network, dry_run
 from scanwise.recipe import Recipe
 from scanwise.training.augment import augment_batch
 from scanwise.training.losses import cross_entropy
@@ -30,8 +30,7 @@ def time_steps(network: Network, recipe: Recipe, device: str, steps: int = 3) ->
         0, 256, (section.batch, data.size, data.size, data.channels), dtype=torch.uint8, device=device
     )
     labels = torch.zeros(section.batch, dtype=torch.int64, device=device)
-    words = torch.ones((section.batch, recipe.model.text.length), dtype=torch.int64, device=device)
-    tokens = (words,) if network.takes_tokens else ()
+    tokens = [part.to(device) for part in dry_run.blank_tokens(network, recipe, section.batch)]
 
     def step() -> None:
         optimizer.zero_grad()

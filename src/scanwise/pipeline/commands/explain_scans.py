@@ -96,7 +96,7 @@ def explain_files(
     names = [str(listing.path[row]) for row in kept]
     titles = ["" if listing.text is None else str(listing.text[row]) for row in kept]
     titles_read = None if loaded.vocabulary is None else titles_as_read(titles, recipe.model.text, loaded.classes)
-    people, groups = _people(listing, kept) if recipe.model.is_ridge or recipe.model.by_subject else (None, {})
+    people, groups = (None, {}) if loaded.vocabulary is not None else _people(listing, kept)
     answer = loaded.predict(
         [listing.root / name for name in names],
         people,
@@ -129,11 +129,7 @@ def explain_files(
         log.warning("%s", ALONE)
     maps: tuple[Heatmap, ...] = ()
     if explained.scans is not None:
-        tokens = (
-            loaded.tokens_of_people([listing.root / name for name in names], names, people, groups)
-            if recipe.model.is_ridge
-            else None
-        )
+        tokens = loaded.tokens_of_people([listing.root / name for name in names], names, people, groups)
         maps = _maps(loaded, pixels, explained, wanted, options, tokens)
         for index, (heatmap, stem) in enumerate(zip(maps, stems, strict=True)):
             files.append(_draw(heatmap, explained, index, notes[index], out / stem))

@@ -93,7 +93,7 @@ def check_explanation_method(context: Context) -> None:
         RecipeError: if there is no such layer, or nothing of this network that the method reads.
     """
     from scanwise.explanation import AUTO_METHOD, explain_arrays
-    from scanwise.models import build_network
+    from scanwise.models import build_network, dry_run
 
     section, data = context.recipe.explain, context.recipe.data
     if (
@@ -104,7 +104,7 @@ def check_explanation_method(context: Context) -> None:
         return
     network = build_network(context.recipe.model, len(context.cohort.classes), data.channels, pretrained=False)
     blank = np.zeros((1, data.size, data.size, data.channels), np.uint8)
-    tokens = np.ones((1, context.recipe.model.text.length), np.int64) if network.takes_tokens else None
+    tokens = next((part.numpy() for part in dry_run.blank_tokens(network, context.recipe, 1)), None)
     explain_arrays(network, blank, method=section.method, layer=section.layer, tokens=tokens)
 
 

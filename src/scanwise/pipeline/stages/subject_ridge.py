@@ -15,7 +15,7 @@ from scanwise.baselines.summaries import small_pixels
 from scanwise.cohort import LABEL
 from scanwise.cohort.anatomical_order import POSITION, recovered_positions, scan_positions
 from scanwise.cohort.classes import stage_codes
-from scanwise.cohort.covariates import person_tokens, settled_covariates
+from scanwise.cohort.covariates import person_tokens, settled_covariates, standardise
 from scanwise.cohort.store import Store, cache_folder
 from scanwise.errors import RecipeError
 from scanwise.pipeline.context import Context
@@ -95,7 +95,7 @@ def train_ridge(context: Context, fit_dir: Fit, split: Split) -> None:
     blocks = _vectors(kept_features(context, network), rows, codes, tokens, body)
     scale: FloatArray = np.empty((2, 0))
     if body.head.covariates:
-        numbers, scale = _standardised(tokens[rows[np.unique(codes, return_index=True)[1]], 2:].astype(np.float64))
+        numbers, scale = standardise(tokens[rows[np.unique(codes, return_index=True)[1]], 2:].astype(np.float64))
         blocks.append(numbers)
     targets, count = _targets(context, rows, codes), len(cohort.classes)
     match = recipe.model.ridge.cuts == "shares" and count > 2 and targets.shape[1] == 1
@@ -191,17 +191,6 @@ def _stage_codes(context: Context) -> FloatArray:
     if column is None:
         raise RecipeError("model.ridge.learn_on: stages needs classes that merge two labels or more.")
     return stage_codes(column, context.recipe).astype(np.float64)
-
-
-def _standardised(numbers: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Covariates (P, K) with the mean 0 and the spread 1, what is not known at 0; and (2, K) these means and spreads."""
-    finite = np.isfinite(numbers)
-    counts = np.maximum(finite.sum(axis=0), 1)
-    means = np.where(finite, numbers, 0).sum(axis=0) / counts
-    away = np.where(finite, numbers - means, 0)
-    spreads = np.sqrt((away**2).sum(axis=0) / counts)
-    spreads = np.where(spreads > 0, spreads, 1.0)
-    return away / spreads, np.stack([means, spreads])
 
 
 def _vectors(

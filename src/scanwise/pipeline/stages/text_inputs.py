@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from scanwise.cohort.anatomical_order import scan_positions
-from scanwise.cohort.covariates import person_tokens, settled_covariates
+from scanwise.cohort.covariates import network_tokens
 from scanwise.cohort.store import Store
 from scanwise.errors import DataError
 from scanwise.models.vocabulary import Vocabulary, remove_words, titles_as_read
@@ -51,12 +51,11 @@ def fit_vocabulary(context: Context, fit_dir: Fit, split: Split) -> Vocabulary |
 
 
 def cohort_tokens(context: Context, vocabulary: Vocabulary | None) -> Any:
-    """(N, L) tokens of all scans of the cohort: words, or what `person_tokens` says of each scan's person; None for no tokens."""
-    if context.recipe.model.is_ridge:
-        cohort = context.cohort
-        positions = scan_positions(cohort.path, cohort.groups)
-        return person_tokens(cohort.subject, positions, cohort.groups, settled_covariates(context.recipe))
-    return None if vocabulary is None else vocabulary(cohort_titles(context.cohort, context.recipe))
+    """(N, L) tokens of all scans of the cohort: words, or the numbers of `network_tokens`; None for no tokens."""
+    if vocabulary is not None:
+        return vocabulary(cohort_titles(context.cohort, context.recipe))
+    cohort = context.cohort
+    return network_tokens(context.recipe, cohort.subject, scan_positions(cohort.path, cohort.groups), cohort.groups)
 
 
 def inputs_without(

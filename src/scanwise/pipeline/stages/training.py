@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scanwise.cohort.covariates import standardise
 from scanwise.csv_files import read_csv, write_csv
 from scanwise.errors import RecipeError
 from scanwise.models.vocabulary import Vocabulary
@@ -103,6 +104,11 @@ def _train_one(
     network = build_network(
         recipe.model, len(cohort.classes), recipe.data.channels, classes=cohort.classes, encoder=encoder, tell=False
     )  # preflight has reported already what became of a file's classifier
+    if network.covariates is not None:
+        rows = split.rows("train")
+        first = rows[np.unique(cohort.subject[rows], return_index=True)[1]]  # each person counts once
+        scale = torch.from_numpy(standardise(np.asarray(tokens)[first].astype(np.float64))[1])
+        network.covariates.set_scale(*scale)
     training.train_network(
         network,
         recipe,
