@@ -135,6 +135,19 @@ def test_subjects_are_pooled_and_named(run: scanwise.Run, whole: Whole) -> None:
     assert repr(answer).startswith("<ScanPredictions 2 subjects: ")
 
 
+def test_files_keep_the_names_that_they_were_given(
+    run: scanwise.Run, whole: Whole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(whole.data.parent)
+    names = [row["path"] for row in whole.table()[:2]]
+    for answer in (
+        scanwise.predict(run, names),
+        scanwise.predict(run, names, subjects=["p", "q"]),
+        scanwise.predict(run, pd.DataFrame({"path": names})),
+    ):
+        assert answer.scans["path"].tolist() == names
+
+
 def test_unreadable_scans_are_named_beside_the_others(run: scanwise.Run, whole: Whole, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")
     answer = scanwise.predict(run, [some(whole)[0], tmp_path / "broken.png"])

@@ -36,13 +36,23 @@ class ScanPredictions(Shown):
     remarks: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, predictions: BundlePredictions) -> Self:
+    def of(cls, predictions: BundlePredictions, names: Mapping[str, str]) -> Self:
+        """The tables of predictions.
+
+        Args:
+            predictions: of a bundle.
+            names: of files as they were given, by their absolute paths.
+        """
+
+        def as_given(path: object) -> str:
+            file, mark, index = str(path).partition("#")
+            return names.get(str(path), names.get(file, file) + mark + index)
+
+        unread = [{"path": as_given(path), "reason": reason} for path, reason in predictions.quarantine]
         return cls(
-            row_frame(predictions.scans.rows()),
+            row_frame({**row, "path": as_given(row["path"])} for row in predictions.scans.rows()),
             None if predictions.subjects is None else row_frame(predictions.subjects.rows()),
-            row_frame(
-                [{"path": path, "reason": reason} for path, reason in predictions.quarantine], ("path", "reason")
-            ),
+            row_frame(unread, ("path", "reason")),
             predictions.remarks,
         )
 
@@ -142,9 +152,8 @@ class Classifier(Shown):
         columns = {"subject": subjects, "text": words, **(groups or {})}
         with TemporaryDirectory() as temporary, showing_progress(progress) as bars:
             files = _files(scans, columns, Path(temporary))
-            return ScanPredictions.of(
-                predict_files(self.bundle, **files, device=device, threads=threads, progress=bars)
-            )
+            predictions = predict_files(self.bundle, **files, device=device, threads=threads, progress=bars)
+        return ScanPredictions.of(predictions, _given_names(scans))
 
     def explain(
         self,
@@ -182,6 +191,12 @@ class Classifier(Shown):
             pictures = {file.name: file.read_bytes() for file in written if file.suffix == ".png"}
         quarantine = row_frame([{"path": path, "reason": reason} for path, reason in unread], ("path", "reason"))
         return Heatmaps(maps, pictures, quarantine, None if out is None else Path(out))
+
+
+def _given_names(scans: Any) -> dict[str, str]:
+    """Absolute path to path as given, of the scans that are paths."""
+    given = scans.get("path", ()) if is_table(scans) else scan_list(scans)
+    return {str(Path(path).absolute()): str(path) for path in given if isinstance(path, str | Path)}
 
 
 def _files(scans: Any, columns: Mapping[str, Sequence[Any] | None], folder: Path) -> dict[str, Any]:
