@@ -118,22 +118,27 @@ def test_a_few_strangers_are_held_against_the_others_alone(originals) -> None:
     assert len(find_copies(both, np.full(46, "learnt"), "external")) == 0
 
 
-def test_without_sides_copies_of_strangers_are_a_warning_and_those_of_one_person_a_note(originals) -> None:
+@pytest.fixture(scope="module")
+def one_turned(originals) -> Evidence:
+    """The originals and one of them turned, with the pair that it makes."""
     pixels = [thumbnail(picture) for picture in originals] + [thumbnail(changed(originals[12], "turned"))]
-    known = replace(evidence(pixels, [0] * 46, None), copies=find_copies(np.stack(pixels)))
+    return replace(evidence(pixels, [0] * 46, None), copies=find_copies(np.stack(pixels)))
+
+
+def test_without_sides_copies_of_strangers_are_a_warning_and_those_of_one_person_a_note(one_turned) -> None:
     people = np.array([f"p{row}" for row in range(45)] + ["p12"])
     for subject, severity in (
         (None, "warning"),
         (np.array([f"p{row}" for row in range(46)]), "warning"),
         (people, "note"),
     ):
-        found, _ = copies.examine(replace(known, subject=subject))
+        found, _ = copies.examine(replace(one_turned, subject=subject))
         assert (found.finding.check, found.finding.severity) == ("copies.within", severity)
 
 
-def test_a_copy_under_another_label_is_a_warning(originals) -> None:
-    pixels = [thumbnail(picture) for picture in originals] + [thumbnail(changed(originals[12], "turned"))]
-    found, _ = copies.examine(evidence(pixels, [0] * 45 + [1], None))
+def test_a_copy_under_another_label_is_a_warning(one_turned) -> None:
+    labelled = replace(one_turned.cohort, labels=np.array([0] * 45 + [1]))
+    found, _ = copies.examine(replace(one_turned, cohort=labelled))
     assert (found.finding.check, found.finding.severity) == ("copies.labels", "warning")
 
 

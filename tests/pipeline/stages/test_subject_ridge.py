@@ -165,6 +165,7 @@ def test_stages_are_taught_and_classes_are_reported(ridge: Ridge, tmp_path: Path
     assert not np.allclose(fine, other)
 
 
+@pytest.mark.extended
 def test_a_fit_is_the_same_twice(ridge: Ridge, tmp_path: Path) -> None:
     again = fit(tmp_path, ridge.data, "stages")
     files = [run.fits()[0].model.read_bytes() for run in (ridge.run, again)]
