@@ -18,7 +18,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return addresses
 
 
-@pytest.mark.parametrize("name", ["report.html", "audit.html", "external.html", "comparison.html"])
+@pytest.mark.parametrize("name", ["report.html", "audit.html", "folds.html", "external.html", "comparison.html"])
 def test_page_is_printed_without_a_screen_and_shown_with_one(
     name: str, tmp_path: Path, scanwise: Command, opened: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

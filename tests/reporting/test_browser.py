@@ -1,5 +1,6 @@
 """Every page in a real browser: nothing is fetched, nothing complains, nothing hangs over the edge of a phone."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from other_pages import PAGES
 
+from scanwise.reporting.page import read_asset
 from scanwise.run import RunFolder
 
 AXE = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -109,6 +111,98 @@ def test_the_page_opens_as_its_summary(browser: Any, report: Path) -> None:
     assert page.locator("#files").is_visible()
     page.locator("nav a", has_text="Back to top").click()
     assert page.evaluate("window.scrollY") == 0
+    context.close()
+
+
+def test_script_is_small_and_the_only_one_that_the_page_lets_run(browser: Any, report: Path, tmp_path: Path) -> None:
+    assert len(read_asset("page.js").encode()) <= 10_000
+    text = report.read_text(encoding="utf-8")
+    planted = tmp_path / "report.html"
+    planted.write_text(text.replace("</main>", "<script>document.title = 'planted'</script></main>"), encoding="utf-8")
+    page = browser.new_page()
+    page.goto(planted.as_uri())
+    assert page.title() != "planted"
+    assert page.locator("thead button").count() > 10
+    page.close()
+
+
+def test_tables_are_sorted_by_number_and_failures_filtered(browser: Any, report: Path) -> None:
+    page, context = opened(browser, report, 1280, "light")
+    page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    table = page.locator("table", has=page.locator("caption", has_text="The classes"))
+    scans = "rows => rows.map(row => Number(row.cells[2].textContent))"
+    for order in (sorted, lambda values: sorted(values, reverse=True)):
+        table.locator("thead button", has_text="Scans").click()
+        values = table.locator("tbody tr").evaluate_all(scans)
+        assert values == order(values)
+    assert table.locator("th[aria-sort]").get_attribute("aria-sort") == "descending"
+    assert page.locator(".filters output").inner_text() == "5 of 5"
+    page.locator(".filters select").first.select_option(index=1)
+    shown = page.locator("[data-filter] tbody tr:visible")
+    assert shown.count() == int(page.locator(".filters output").inner_text().split()[0])
+    context.close()
+
+
+def test_a_cell_of_the_confusion_matrix_shows_its_cases(browser: Any, report: Path) -> None:
+    page, context = opened(browser, report, 1280, "light")
+    page.locator("#discrimination").click()
+    cell = page.locator(".confusion").first.locator("td.wrong a").first
+    count = int(cell.inner_text())
+    cell.click()
+    listed = page.locator(".cells").first.locator("details[open] li:visible")
+    assert listed.count() == min(count, 13 if count > 12 else count)
+    context.close()
+
+
+def test_sliders_move_the_rates_of_the_test_people(browser: Any, report: Path) -> None:
+    page, context = opened(browser, report, 1280, "light")
+    page.locator("#points").click()
+    box = page.locator(".explore")
+    assert box.is_visible()
+    rates = {}
+    for cut in ("0", "0.5", "1"):
+        box.locator("input").first.evaluate(
+            f"each => {{ each.value = {cut}; each.dispatchEvent(new Event('input')); }}"
+        )
+        rates[cut] = box.locator("tbody td").all_inner_texts()
+    assert rates["0"][0].startswith("100")
+    assert rates["0"][1].startswith("0")
+    assert rates["1"][1].startswith("100")
+    before = box.locator("tbody td").all_inner_texts()
+    box.locator("input").nth(1).evaluate("each => { each.value = 0.01; each.dispatchEvent(new Event('input')); }")
+    after = box.locator("tbody td").all_inner_texts()
+    assert before[:2] == after[:2]
+    assert before[3] != after[3]
+    context.close()
+
+
+def test_values_are_read_off_under_the_pointer(browser: Any, report: Path) -> None:
+    page, context = opened(browser, report, 1280, "light")
+    page.locator("#discrimination").click()
+    drawing = page.locator("svg[data-points]:visible").first
+    drawing.scroll_into_view_if_needed()
+    lines = json.loads(drawing.get_attribute("data-points"))
+    (title, points), box = lines[0], drawing.bounding_box()
+    x, y, text = points[len(points) // 2]
+    scale = box["width"] / float(drawing.get_attribute("viewBox").split()[2])
+    page.mouse.move(box["x"] + x * scale, box["y"] + y * scale)
+    assert page.locator(".tip").inner_text().replace("\xa0", " ") in {
+        f"{name}: {value}".replace("\xa0", " ") for name, values in lines for *_, value in values
+    }
+    assert title
+    assert text
+    context.close()
+
+
+def test_without_script_everything_can_be_read(browser: Any, report: Path) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 844}, java_script_enabled=False)
+    page = context.new_page()
+    page.goto(report.as_uri())
+    assert page.locator("thead button").count() == 0
+    assert not page.locator(".explore").is_visible()
+    for heading in ("discrimination", "points", "failures"):
+        page.locator(f"#{heading}").click()
+        assert page.locator("details.fold", has=page.locator(f"#{heading}")).locator("table").first.is_visible()
     context.close()
 
 

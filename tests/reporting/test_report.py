@@ -50,7 +50,7 @@ def words(page: str) -> str:
             self.parts.append(data)
 
     reader = Reader()
-    reader.feed(re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL))
+    reader.feed(re.sub(r"<(style|script)>.*?</\1>", "", page, flags=re.DOTALL))
     return re.sub(r"\s+", " ", " ".join(reader.parts))
 
 
@@ -93,7 +93,7 @@ def test_headings_do_not_skip_and_tables_are_labelled(page: str) -> None:
 
 
 def test_loads_nothing(page: str) -> None:
-    assert "<script" not in page
+    assert page.count("<script") == 1
     assert not re.search(r"(?:src|href|url\()\s*=?\s*[\"'(]?\s*(?:https?:)?//", page)
     assert "@import" not in page
     assert "default-src 'none'" in page
@@ -183,7 +183,7 @@ def test_flags_few_test_subjects(page_of: Page, page: str) -> None:
 
 def test_hostile_names_stay_text(page_of: Page) -> None:
     page = page_of(**STRANGE)
-    assert "<script" not in page
+    assert page.count("<script") == 1
     assert "onerror=alert(1)>" not in page
     assert "<b>bold" not in page
     text = words(page)
@@ -295,7 +295,8 @@ def test_cuts_of_all_folds_speak_together_with_the_range_of_their_places(page_of
 
 def test_where_classes_are_many_some_stand_open_and_all_are_folded_away(page_of: Page) -> None:
     tree = ElementTree.fromstring(page_of(**MANY))  # noqa: S314
-    folded = [list(each.iter("table")) for each in tree.iter("details") if each.get("class") != "fold"]
+    details = [each for each in tree.iter("details") if each.get("class") != "fold"]
+    folded = [list(each.iter("table")) for each in details]
     inside = {id(table) for tables in folded for table in tables}
     opened = [table for table in tree.iter("table") if id(table) not in inside]
     captions = {"".join(table.find("caption").itertext()) for table in opened}  # type: ignore[union-attr]
@@ -304,7 +305,9 @@ def test_where_classes_are_many_some_stand_open_and_all_are_folded_away(page_of:
     for table in opened:
         heads = ["".join(row.find("th").itertext()) for row in table.findall("tbody/tr")]  # type: ignore[union-attr]
         assert len({head[:6] for head in heads if head.startswith("kind ")}) <= 6, heads
-    whole = ["".join(tables[0].itertext()) for tables in folded if tables]
+    rows = [each for each in details if re.match(r"All \d", each.find("summary").text or "")]  # type: ignore[union-attr]
+    whole = ["".join(next(each.iter("table")).itertext()) for each in rows]
+    assert whole
     assert all(f"kind {letter}" in text for text in whole for letter in "abcdefg")
 
 

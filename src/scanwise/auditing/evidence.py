@@ -212,6 +212,8 @@ class AuditFinding:
 
     finding: Finding
     picture: FindingPicture | None = None
+    twins: PairSheet | None = None
+    """Test scans of a leak, each with its twin in training (`twins.find_twins`)."""
 
 
 def caption_names(cohort: Cohort, rows: IntArray) -> dict[int, str]:

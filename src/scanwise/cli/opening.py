@@ -1,4 +1,4 @@
-"""The page of a run, an audit, an external validation or a comparison, in the browser."""
+"""The page of a run, an audit, a cross-validation, an external validation or a comparison, in the browser."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from scanwise.cli.printing import say
 from scanwise.errors import RunError
 from scanwise.run import layout
 
-PAGES = (layout.REPORT, layout.EXTERNAL_PAGE, layout.COMPARISON_PAGE, layout.AUDIT_PAGE)
+PAGES = (layout.REPORT, layout.FOLD_PAGE, layout.EXTERNAL_PAGE, layout.COMPARISON_PAGE, layout.AUDIT_PAGE)
 """Pages that a folder may have, the one that says most first."""
 
 
@@ -20,7 +20,7 @@ PAGES = (layout.REPORT, layout.EXTERNAL_PAGE, layout.COMPARISON_PAGE, layout.AUD
 def open_page(run: Path) -> None:
     """Show the page of a run in the browser.
 
-    RUN is the folder of a run, an audit, an external validation or a comparison. Where there is no browser, the path of the
+    RUN is the folder of a run, an audit, a cross-validation, an external validation or a comparison. Where there is no browser, the path of the
     page is printed and nothing else happens.
     """
     page = find_page(run)

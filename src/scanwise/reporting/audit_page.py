@@ -4,6 +4,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 
 from markupsafe import Markup
@@ -12,10 +13,10 @@ from scanwise.auditing.evidence import AuditFinding
 from scanwise.phrases import printable
 from scanwise.records import Finding, load_findings, save_findings
 from scanwise.reporting import scan_sheets
+from scanwise.reporting.finding_text import SEVERITIES, FindingText, word_finding
 from scanwise.reporting.page import render_page
-from scanwise.reporting.provenance import SEVERITIES
 from scanwise.reporting.scan_sheets import Thumbnails
-from scanwise.reporting.wording import counted
+from scanwise.reporting.verdicts import describe_counts
 from scanwise.run import layout, write_text, writing
 
 NAMES_SHOWN = 6
@@ -23,16 +24,14 @@ NAMES_SHOWN = 6
 
 @dataclass(frozen=True, slots=True)
 class FindingEntry:
-    """One finding as the page shows it."""
+    """One finding as the page shows it: its words, its picture, and of a leak the twins, each (PNG, name, PNG, name)."""
 
-    severity: str
-    word: str
-    check: str
-    message: str
+    text: FindingText
     scans: tuple[str, ...]
     more: int
     picture: Markup
     caption: str
+    twins: tuple[tuple[str, str, str, str], ...]
 
 
 def write_audit_page(
@@ -64,16 +63,17 @@ def write_audit_page(
         if drawn:
             finding = replace(finding, figure=drawn[0])
         findings.append(finding)
-        entries.append(_entry(finding, drawn[1] if drawn else Markup(), audit_finding))
+        entries.append(_entry(finding, drawn[1] if drawn else Markup(), audit_finding, pixels))
     with writing(folder / layout.FINDINGS) as temporary:
         save_findings([*findings, *others], temporary)
-    counts = [(word, counted(n, "finding")) for s, word in SEVERITIES.items() if (n := _count(findings, s))]
     values = {
         "scanwise": version("scanwise"),
         "title": printable(title),
         "facts": facts,
-        "entries": entries,
-        "counts": counts,
+        "entries": [entry for entry in entries if entry.text.mark != "none"],
+        "notes": [entry for entry in entries if entry.text.mark == "none"],
+        "counts": describe_counts([finding.severity for finding in findings]),
+        "copies": layout.COPIES if (folder / layout.COPIES).is_file() else "",
     }
     write_text(render_page("audit.html.jinja", values), folder / layout.AUDIT_PAGE)
     return folder / layout.AUDIT_PAGE
@@ -93,10 +93,6 @@ def sort_findings(audit_findings: Sequence[AuditFinding]) -> list[AuditFinding]:
     return sorted(audit_findings, key=lambda audit_finding: order.index(audit_finding.finding.severity))
 
 
-def _count(findings: Sequence[Finding], severity: str) -> int:
-    return sum(finding.severity == severity for finding in findings)
-
-
 def _draw(folder: Path, index: int, audit_finding: AuditFinding, pixels: Thumbnails) -> tuple[str, Markup] | None:
     """Draw the picture of a finding into `figures/`; its relative path, and itself for the page."""
     if audit_finding.picture is None:
@@ -113,14 +109,33 @@ def _draw(folder: Path, index: int, audit_finding: AuditFinding, pixels: Thumbna
     )
 
 
-def _entry(finding: Finding, picture: Markup, audit_finding: AuditFinding) -> FindingEntry:
+def _entry(finding: Finding, picture: Markup, audit_finding: AuditFinding, pixels: Thumbnails) -> FindingEntry:
     return FindingEntry(
-        severity=finding.severity,
-        word=SEVERITIES[finding.severity],
-        check=finding.check,
-        message=printable(finding.message),
+        text=word_finding(finding),
         scans=tuple(printable(scan) for scan in finding.scans[:NAMES_SHOWN]),
         more=max(0, len(finding.scans) - NAMES_SHOWN),
         picture=picture,
         caption=scan_sheets.describe_picture(audit_finding.picture) if audit_finding.picture else "",
+        twins=_twins(audit_finding, pixels),
     )
+
+
+def _twins(audit_finding: AuditFinding, pixels: Thumbnails) -> tuple[tuple[str, str, str, str], ...]:
+    """Pictures and names of the twins of a leak."""
+    if audit_finding.twins is None:
+        return ()
+    twins = audit_finding.twins
+    pairs = []
+    for (left, right), caption in zip(twins.rows.tolist(), twins.captions, strict=True):
+        scan, _, origin = printable(caption).partition(" | ")
+        pairs.append((_thumbnail(pixels[left]), scan[0].upper() + scan[1:], _thumbnail(pixels[right]), origin))
+    return tuple(pairs)
+
+
+def _thumbnail(pixels: Thumbnails) -> str:
+    """A scan as a data URI."""
+    from PIL import Image
+
+    stream = BytesIO()
+    Image.fromarray(pixels.squeeze()).save(stream, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"

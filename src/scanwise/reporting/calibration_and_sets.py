@@ -20,8 +20,8 @@ from scanwise.reporting.components import (
     pick_classes,
     shorten_table,
 )
+from scanwise.reporting.performance import true_labels
 from scanwise.reporting.run_data import RunData
-from scanwise.reporting.sections import true_labels
 from scanwise.reporting.wording import (
     SPACE,
     counted,
@@ -45,9 +45,24 @@ GUARANTEED_TO = {
 }
 
 
-def build_calibration(contents: RunData) -> tuple[list[ReportFigure], list[ReportTable], list[str], str]:
-    """Calibration before and after the temperature: confidence beside accuracy."""
-    unit: Unit = "subject" if contents.recipe.model.by_subject else "scan"
+@dataclass(frozen=True, slots=True)
+class CalibrationPart:
+    """Calibration by one unit: the verdict, then confidence beside accuracy before and after the temperature."""
+
+    unit: Unit
+    decides: bool
+    verdict: str
+    figure: ReportFigure
+    table: ReportTable
+
+
+def build_calibration(contents: RunData) -> list[CalibrationPart]:
+    """Calibration before and after the temperature, the unit that decides first."""
+    units = sorted(contents.units("honest"), key=lambda unit: unit != contents.unit("honest"))
+    return [_calibration(contents, unit) for unit in units]
+
+
+def _calibration(contents: RunData, unit: Unit) -> CalibrationPart:
     predictions, logits = contents.predictions["honest", unit], contents.raw_logits()
     if unit == "subject":
         logits = [pool_by_subject(part) for part in logits]
@@ -65,8 +80,9 @@ def build_calibration(contents: RunData) -> tuple[list[ReportFigure], list[Repor
         plain = replace(predictions, scans=names, subjects=subjects, scan_counts=counts, probs=raw, labels=labels)
         both = {"before": plain, **both}
     figure = figures.draw_reliability(
-        "reliability",
+        f"reliability-{unit}",
         {name: evaluation.reliability_bins(part.probs, true_labels(part), 10) for name, part in both.items()},
+        unit,
     )
     figures_of = {when: _calibration_figures(contents, part, when) for when, part in both.items()}
     rows, notes = [], []
@@ -81,7 +97,9 @@ def build_calibration(contents: RunData) -> tuple[list[ReportFigure], list[Repor
     caption = "On the dotted line, confidence equals accuracy; below it the network is overconfident."
     after = figures_of["after calibration"]
     verdict = describe_calibration_error(after.get("ece"), after.get("calibrated_ece"))
-    return [embed_svg(figure, caption)], [table], _temperatures(contents), verdict
+    band = " Lines up and down: 95 % intervals of the accuracy." if unit == "subject" else ""
+    decides = unit == contents.unit("honest")
+    return CalibrationPart(unit, decides, verdict, embed_svg(figure, f"{caption}{band}"), table)
 
 
 def _calibration_figures(contents: RunData, predictions: Predictions, when: str) -> dict[str, Metric]:
@@ -120,7 +138,7 @@ def describe_calibration_error(error: Metric | None, expected: Metric | None) ->
     )
 
 
-def _temperatures(contents: RunData) -> list[str]:
+def describe_temperatures(contents: RunData) -> list[str]:
     """The temperature of each unit, over folds, and why it was left at 1 where it was."""
     sentences, learnt = [], contents.learnt("calibrator")
     for unit in contents.units("honest"):

@@ -9,9 +9,11 @@ from scanwise.records import Metric
 from scanwise.reporting import curves, figures
 from scanwise.reporting.components import ReportTable, embed_svg
 from scanwise.reporting.page import render_page
-from scanwise.reporting.wording import NO_INTERVAL, counted, fixed, lead, percent, term, with_interval
+from scanwise.reporting.wording import NO_INTERVAL, counted, fixed, lead, listed, percent, term, with_interval
 from scanwise.run import layout
 
+NAMED = 3
+"""Systems at most that the title names."""
 SHARES = ("accuracy", "balanced_accuracy", "macro_f1")
 """Metrics in the plot of differences: all are shares, so that one axis serves them."""
 
@@ -38,10 +40,12 @@ def build_comparison_page(
         discordances: McNemar's test of every pair.
         ranks: by several metrics.
     """
-    tables = [_systems(metrics, systems, unit), _differences(differences, unit), _mcnemar(discordances, unit)]
-    tables += [_ranks(ranks, name) for name in dict.fromkeys(rank.metric for rank in ranks)]
+    own = [_systems(metrics, systems, unit)]
     if any(count > 1 for count in systems.values()):
-        tables.append(_seeds(spreads, systems))
+        own.append(_seeds(spreads, systems))
+    names = [printable(name) for name in systems]
+    which = listed(names, "or") if len(names) <= NAMED else f"Which of {len(names)} systems"
+    tested = counted(max(m.count for m in metrics), unit)
     return render_page(
         "comparison.html.jinja",
         {
@@ -49,7 +53,20 @@ def build_comparison_page(
             "answer": _answer(ranks, discordances, metrics, differences, unit),
             "notes": [printable(note) for note in notes],
             "drawings": _drawings(metrics, differences),
-            "tables": tables,
+            "question": f"{which}: which is right more often, on {tested}?"
+            if len(names) <= NAMED
+            else f"{which} is best, on {tested}?",
+            "parts": [
+                ("systems", "Each system", f"every figure by {unit}", own),
+                ("differences", "Differences", "paired, case by case", [_differences(differences, unit)]),
+                (
+                    "mcnemar",
+                    "McNemar’s test",
+                    "cases on which one of two alone is right",
+                    [_mcnemar(discordances, unit)],
+                ),
+                ("ranking", "Ranking", "with the range of places", _rankings(ranks)),
+            ],
             "unit": unit,
         },
     )
@@ -145,6 +162,10 @@ def _mcnemar(discordances: Sequence[comparison.McNemarTest], unit: str) -> Repor
     )
     columns = ("Pair", "Only the first right", "Only the second right", "p-value", "Adjusted (Holm)")
     return ReportTable(f"McNemar: {unit}s on which one of two alone is right", columns, rows, layout.MCNEMAR)
+
+
+def _rankings(ranks: Sequence[comparison.RankInterval]) -> list[ReportTable]:
+    return [_ranks(ranks, name) for name in dict.fromkeys(rank.metric for rank in ranks)]
 
 
 def _ranks(ranks: Sequence[comparison.RankInterval], metric: str) -> ReportTable:

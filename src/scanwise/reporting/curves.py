@@ -8,19 +8,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scanwise.evaluation.bands import Band
 from scanwise.records import FloatArray, IntArray
+from scanwise.reporting.figures import shade_band
 from scanwise.reporting.svg import (
     DASHES,
     MANY_CLASSES,
     SERIES,
     SOFT,
+    Readout,
     render_svg,
     shorten,
     shorten_all,
     styled_figure,
     wrap_label,
 )
-from scanwise.reporting.wording import counted, fixed, listed, percent
+from scanwise.reporting.wording import FEW, counted, fixed, listed, percent
 
 BINS = 20
 
@@ -35,6 +38,7 @@ class PrecisionRecallCurve:
         y: (n,)
         value: a number that sums it up, for the legend.
         base: what chance alone would give, as a dotted level; or NaN.
+        band: around the line, or None.
     """
 
     title: str
@@ -42,6 +46,7 @@ class PrecisionRecallCurve:
     y: FloatArray
     value: float
     base: float = float("nan")
+    band: Band | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,7 @@ def draw_precision_recall(name: str, curves: Sequence[PrecisionRecallCurve], nou
             label = None if many else f"{short[index]}: {fixed(curve.value, 2)}"
             x, y = np.append(0.0, curve.x), np.append(curve.y[0], curve.y)
             axes.step(x, y, where="pre", color=color, ls=dash, label=label, lw=0.8 if many else 1.8)
+            shade_band(axes, curve.band, color)
             if not many:
                 axes.axhline(curve.base, color=color, lw=0.8, ls=":")
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="sensitivity (recall)", ylabel="precision")
@@ -73,9 +79,15 @@ def draw_precision_recall(name: str, curves: Sequence[PrecisionRecallCurve], nou
         if not many:
             figure.legend(loc="outside lower center", ncols=1)
         sentences = [f"{c.title} {fixed(c.value, 2)} ({fixed(c.base, 2)} by calling all positive)" for c in curves]
-        return render_svg(
-            figure, name, "Precision against sensitivity", f"Average precision by {noun}: {listed(sentences)}."
-        )
+        readouts = [
+            Readout(axes, curve.title, curve.x, curve.y, [
+                f"precision {percent(y, 0)}, sensitivity {percent(x, 0)}"
+                for x, y in zip(curve.x.tolist(), curve.y.tolist(), strict=True)
+            ])
+            for curve in curves[:MANY_CLASSES]
+        ]  # fmt: skip
+        about = f"Average precision by {noun}: {listed(sentences)}."
+        return render_svg(figure, name, "Precision against sensitivity", about, readouts)
 
 
 def draw_probabilities(
@@ -99,7 +111,12 @@ def draw_probabilities(
             here = chances[labels == index]
             counts, edges = np.histogram(here, bins=BINS, range=(0, 1))
             color = SERIES[0] if index == target else SERIES[1]
-            axes.bar(edges[:-1], counts, width=1 / BINS, align="edge", color=color, ec="none")
+            if len(here) < FEW:  # each case a dot
+                x, y = stack_dots(counts, edges)
+                axes.plot(x, y, "o", color=color, ms=5)
+                axes.set(ylim=(0, max(3, counts.max()) + 1))
+            else:
+                axes.bar(edges[:-1], counts, width=1 / BINS, align="edge", color=color, ec="none")
             axes.set_title(f"true: {shorten(titles[index], 34)}: {counted(len(here), noun)}")
             axes.locator_params(axis="y", nbins=3, integer=True)
             axes.set(xlim=(0, 1))
@@ -110,8 +127,22 @@ def draw_probabilities(
         return render_svg(figure, name, title, f"By true class: {'; '.join(sentences)}.")
 
 
-def draw_decision_curve(name: str, curve: Mapping[str, FloatArray], title: str, noun: str) -> str:
-    """The decision curve of one class: acting on its probability, on all, on none."""
+def stack_dots(counts: IntArray, edges: FloatArray) -> tuple[FloatArray, IntArray]:
+    """Places of a dot for each case: the middle of its bin, and its place in the pile.
+
+    >>> x, y = stack_dots(np.array([2, 0, 1]), np.array([0.0, 0.2, 0.4, 0.6]))
+    >>> x.round(1).tolist(), y.tolist()
+    ([0.1, 0.1, 0.5], [1, 2, 1])
+    """
+    middles = (edges[:-1] + edges[1:]) / 2
+    piles = [np.arange(1, count + 1) for count in counts]
+    return np.repeat(middles, counts), np.concatenate(piles)
+
+
+def draw_decision_curve(
+    name: str, curve: Mapping[str, FloatArray], title: str, noun: str, band: Band | None = None
+) -> str:
+    """The decision curve of one class: acting on its probability, on all, on none; with a band where there is one."""
     cuts = np.asarray(curve["threshold"])
     network, everybody = np.asarray(curve["network"]), np.asarray(curve["everybody"])
     with styled_figure(3.4) as figure:
@@ -119,6 +150,7 @@ def draw_decision_curve(name: str, curve: Mapping[str, FloatArray], title: str, 
         axes.axhline(0, color=SOFT, lw=1, ls=":", label="none")
         axes.plot(cuts, everybody, color=SERIES[1], ls="--", label="all")
         axes.plot(cuts, network, color=SERIES[0], label="the network")
+        shade_band(axes, band, SERIES[0])
         top = max(0.05, 1.15 * float(max(network.max(), everybody.max())))
         axes.set(xlim=(0, 1), ylim=(-0.25 * top, top), ylabel=f"net benefit a {noun}")
         axes.set_xlabel(f"probability of “{shorten(title, 24)}” from which one acts")
@@ -129,7 +161,10 @@ def draw_decision_curve(name: str, curve: Mapping[str, FloatArray], title: str, 
         if len(best):
             ends = [percent(float(cuts[k]), 0) for k in (best[0], best[-1])]
             where = f"Acting on the network is better than either at thresholds between {ends[0]} and {ends[1]}, not always throughout."
-        return render_svg(figure, name, f"Decision curve for {title}", where)
+        texts = [f"{fixed(y, 2)} from {percent(x, 0)} on" for x, y in zip(cuts.tolist(), network.tolist(), strict=True)]
+        return render_svg(
+            figure, name, f"Decision curve for {title}", where, [Readout(axes, "Net benefit", cuts, network, texts)]
+        )
 
 
 def draw_differences(name: str, panels: Mapping[str, Sequence[DifferenceEstimate]], axis: str) -> str:

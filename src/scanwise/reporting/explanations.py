@@ -11,6 +11,7 @@ from scanwise.reporting import explanation_parts
 from scanwise.reporting.components import ReportTable
 from scanwise.reporting.explanation_parts import ReportImage, png_data_uri
 from scanwise.reporting.run_data import RunData
+from scanwise.reporting.verdicts import judge_checks
 from scanwise.reporting.wording import counted, percent
 from scanwise.run import layout, read_json
 
@@ -63,7 +64,7 @@ def build_explanations(contents: RunData) -> ExplanationSection | None:
     results = read_json(folder / layout.CHECKS)
     caption = "Sanity checks of the words" if results["method"] == WORDS_METHOD else "Sanity checks of the maps"
     check_tables = [_checks(caption, results["checks"]), *_regions(folder)] if results["checks"] else []
-    pictures, left = _pictures(contents, folder)
+    pictures, left = _pictures(contents, folder) if not results["reasons"] else _failed_pictures(contents, folder)
     return ExplanationSection(
         not results["reasons"],
         _badge(results),
@@ -87,9 +88,10 @@ def _badge(results: dict[str, Any]) -> str:
             "its output depends on need not be related to the class."
         )
     if results["reasons"]:
+        _, failed = judge_checks([bool(check["passed"]) for check in results["checks"]])
         return (
-            f"The maps (method: {method}, {scans}) did not pass every check, so they are drawn gray and left out of the "
-            f"summaries. Do not use them as explanations: {reasons}."
+            f"{failed[0].upper()}{failed[1:]} as explanations (method: {method}, {scans}). They are drawn gray and left out "
+            f"of the summaries: {reasons}."
         )
     return (
         f"The maps (method: {method}) passed every check that was made, on {scans}. They show what the network's output "
@@ -118,6 +120,19 @@ def _regions(folder: Path) -> list[ReportTable]:
     return [
         ReportTable("Share of the maps in each region", columns, tuple(rows), layout.heatmap_link(layout.REGIONS), ())
     ]
+
+
+def _failed_pictures(contents: RunData, folder: Path) -> tuple[list[ReportImage], str]:
+    """The first sheet of maps that failed their checks, as a thumbnail; the others are files."""
+    sheets = [(name, folder / f"class-{index}-scans.png") for index, name in enumerate(contents.cohort.classes)]
+    for name, path in sheets:
+        if path.is_file():
+            about = f"Maps that failed their checks, on scans that are {contents.title(name)} in truth: not to be used."
+            above = png_data_uri(path.with_name(path.name.replace("-scans", "-maps")))
+            return [
+                ReportImage(png_data_uri(path), about, above=above)
+            ], "The other sheets are files: heatmaps/class-N.png."
+    return [], ""
 
 
 def _pictures(contents: RunData, folder: Path) -> tuple[list[ReportImage], str]:

@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
+import numpy as np
+
 from scanwise import evaluation
+from scanwise.evaluation import bands
 from scanwise.evaluation.sample import require_labels
 from scanwise.phrases import printable
 from scanwise.records import Finding, Metric, Predictions
@@ -12,10 +15,15 @@ from scanwise.redaction import without_secrets
 from scanwise.reporting import curves, figures, tables
 from scanwise.reporting.class_table import CLASS_METRICS, class_cells, shorten_by_f1
 from scanwise.reporting.components import CLASSES_SHOWN, ReportFigure, ReportTable, embed_svg, shorten_table
-from scanwise.reporting.groups import build_breakdown_tables, build_operating_point_table
+from scanwise.reporting.finding_text import word_findings
+from scanwise.reporting.groups import build_group_section, build_operating_point_table
+from scanwise.reporting.legacy_tables import parse_group
 from scanwise.reporting.page import render_page
-from scanwise.reporting.sections import build_roc_curves
-from scanwise.reporting.wording import SPACE, between, counted, fixed, in_full, percent, term, with_interval
+from scanwise.reporting.performance import build_confusion_or_figure, draw_curves
+from scanwise.reporting.question import ask_question
+from scanwise.reporting.svg import MANY_CLASSES
+from scanwise.reporting.verdicts import describe_counts
+from scanwise.reporting.wording import SPACE, between, counted, fixed, in_full, percent, term, value_of, with_interval
 from scanwise.run import layout
 
 SIDE_BY_SIDE = (
@@ -54,25 +62,31 @@ def build_external_page(
         alpha: allowed miscoverage of the sets, or None where there are none.
     """
     own_unit = [m for m in measured if m.unit == predictions.unit]
-    report_tables = [_side_by_side(own_unit, own), _per_class(predictions, own_unit), _drift(drift)]
-    if lines := _lines(own_unit):
-        report_tables.append(lines)
-    if recalibration:
-        report_tables.append(_recalibration(recalibration))
-    if transport:
-        report_tables.append(build_operating_point_table(transport, "chosen on the run’s validation set"))
-    report_tables += build_breakdown_tables(own_unit, "")
+    shift = [_drift(drift), _lines(own_unit), _recalibration(recalibration) if recalibration else None]
+    titles = [printable(name) for name in predictions.classes]
+    confusion, matrix = build_confusion_or_figure(predictions, titles, "external", f"Here, by {predictions.unit}")
+    grave, notes = word_findings(findings)
+    accuracy = _find(own_unit, "accuracy")
+    people = len(np.unique(predictions.subjects)) if predictions.unit == "subject" else None
     return render_page(
         "external.html.jinja",
         {
             "scanwise": metadata.version("scanwise"),
             "source": printable(without_secrets(source)),
             "answer": _answer(own_unit, own, alpha),
-            "alarms": [printable(f.message) for f in findings if f.severity != "note"],
-            "notes": [printable(f.message) for f in findings if f.severity == "note"],
-            "drawings": _drawings(predictions),
-            "tables": report_tables,
-            "unit": predictions.unit,
+            "question": ask_question(titles, predictions.groups, len(predictions), people),
+            "accuracy": value_of(accuracy) if accuracy else "",
+            "grave": grave,
+            "notes": notes,
+            "counts": describe_counts([finding.severity for finding in findings]),
+            "confusion": confusion,
+            "drawings": [*matrix, *_drawings(predictions)],
+            "performance": [_side_by_side(own_unit, own), _per_class(predictions, own_unit)],
+            "shift": [table for table in shift if table],
+            "transport": build_operating_point_table(transport, "chosen on the run’s validation set")
+            if transport
+            else None,
+            "groups": build_group_section(own_unit, folder="") if any(parse_group(m)[0] for m in own_unit) else None,
         },
     )
 
@@ -204,23 +218,14 @@ def _mean(row: Mapping[str, Any] | None) -> str:
 
 def _drawings(predictions: Predictions) -> list[ReportFigure]:
     titles, labels = [printable(name) for name in predictions.classes], require_labels(predictions)
-    drawings = [
-        embed_svg(
-            figures.draw_confusion_matrix(
-                "confusion", evaluation.confusion_counts(predictions), titles, predictions.unit
-            ),
-            "Confusion matrix. Each row is a true class.",
-        )
-    ]
-    if areas := build_roc_curves(predictions, titles):
-        drawings.append(
-            embed_svg(
-                figures.draw_roc("roc", areas, predictions.unit), "Each class against all others, with its AUROC."
-            )
-        )
+    weights = bands.draw_weights(predictions) if len(titles) <= MANY_CLASSES else None
+    drawings = draw_curves(predictions, titles, "external", f"Here, by {predictions.unit}", weights)
     bins = {"here": evaluation.reliability_bins(predictions.probs, labels, 10)}
     drawings.append(
-        embed_svg(figures.draw_reliability("reliability", bins), "On the dotted line, confidence equals accuracy.")
+        embed_svg(
+            figures.draw_reliability("reliability", bins, predictions.unit),
+            "On the dotted line, confidence equals accuracy.",
+        )
     )
     target = 1 if len(titles) == 2 else 0
     chances = predictions.probs[:, target]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scanwise.evaluation.bands import Band, wilson_interval
 from scanwise.records import FloatArray, IntArray
 from scanwise.reporting.svg import (
     DASHES,
@@ -20,12 +21,13 @@ from scanwise.reporting.svg import (
     SERIES,
     SIZE,
     SOFT,
+    Readout,
     render_svg,
     shorten_all,
     styled_figure,
     wrap_label,
 )
-from scanwise.reporting.wording import counted, fixed, listed, percent
+from scanwise.reporting.wording import FEW, counted, fixed, listed, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,6 +53,7 @@ class RocCurve:
     false_alarms: FloatArray
     sensitivity: FloatArray
     area: float
+    band: Band | None = None
 
 
 def draw_learning_curves(
@@ -162,26 +165,41 @@ def draw_roc(name: str, curves: Sequence[RocCurve], noun: str) -> str:
             color, dash = (SOFT, "-") if many else (SERIES[index % 6], DASHES[index % 6])
             label = None if many else f"{short[index]}: {fixed(curve.area, 2)}"
             axes.plot(curve.false_alarms, curve.sensitivity, color=color, ls=dash, label=label, lw=0.8 if many else 1.8)
+            shade_band(axes, curve.band, color)
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="false alarms (1 − specificity)", ylabel="sensitivity")
         axes.set_aspect("equal")
         if len(curves) <= MANY_CLASSES:
             figure.legend(loc="outside lower center", ncols=1)
         areas = [f"{curve.title} {fixed(curve.area, 2)}" for curve in curves]
         about = f"Area under the curve by {noun}, each class against all others: {listed(areas)}; 0.5 is chance."
-        return render_svg(figure, name, "Sensitivity against false alarms (ROC)", about)
+        readouts = [
+            Readout(axes, curve.title, curve.false_alarms, curve.sensitivity, [
+                f"sensitivity {percent(y, 0)}, false alarms {percent(x, 0)}"
+                for x, y in zip(curve.false_alarms.tolist(), curve.sensitivity.tolist(), strict=True)
+            ])
+            for curve in curves[:MANY_CLASSES]
+        ]  # fmt: skip
+        return render_svg(figure, name, "Sensitivity against false alarms (ROC)", about, readouts)
 
 
-def draw_reliability(name: str, curves: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+def shade_band(axes: "Axes", band: Band | None, color: str) -> None:
+    """The band of a curve, pale behind it."""
+    if band is not None:
+        axes.fill_between(band.x, band.low, band.high, color=color, alpha=0.13, lw=0)
+
+
+def draw_reliability(name: str, curves: Mapping[str, Sequence[Mapping[str, float]]], noun: str = "scan") -> str:
     """Reliability diagram: accuracy against confidence; on the diagonal they are equal.
 
     Args:
         name: what tells this drawing's ids from another's.
         curves: bins as `evaluation.reliability` gives them; the last curve is the one in use.
+        noun: what is counted; subjects are independent, so that their bins have Wilson's intervals.
     """
     with styled_figure(4.8) as figure:
         axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3.4, 1))
         axes.plot([0, 1], [0, 1], color=SOFT, lw=1, ls=":")
-        words = []
+        words, readouts = [], []
         for index, (label, bins) in enumerate(curves.items()):
             used = index == len(curves) - 1
             color, dash = (SERIES[0], "-") if used else (SERIES[1], "--")
@@ -191,15 +209,20 @@ def draw_reliability(name: str, curves: Mapping[str, Sequence[Mapping[str, float
                 f"confidence {percent(s, 0)}, accuracy {percent(r, 0)}" for s, r in zip(confidence, right, strict=True)
             ]
             words.append(f"{label.capitalize()}: {'; '.join(points)}.")
+            counts = [f"{point}, {counted(int(n), noun)}" for point, n in zip(points, count, strict=True)]
+            readouts.append(Readout(axes, label.capitalize(), confidence, right, counts))
             if used:
                 below.bar(confidence, count, width=0.05, color=color)
+            if used and noun == "subject":
+                low, high = wilson_interval(right * count, count)
+                axes.vlines(confidence, low, high, color=color, lw=1)
         axes.set(xlim=(0, 1.01), ylim=(0, 1.02), ylabel="accuracy")
-        below.set(xlabel="confidence", ylabel="scans")
+        below.set(xlabel="confidence", ylabel=f"{noun}s")
         below.locator_params(axis="y", nbins=3, integer=True)
         figure.legend(loc="outside upper left", ncols=2)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(lambda value, _: f"{value:.0%}")
-        return render_svg(figure, name, "Reliability diagram", " ".join(words))
+        return render_svg(figure, name, "Reliability diagram", " ".join(words), readouts)
 
 
 def draw_set_sizes(name: str, sizes: IntArray, covered: IntArray, noun: str, start: int = 0) -> str:
@@ -221,11 +244,13 @@ def draw_set_sizes(name: str, sizes: IntArray, covered: IntArray, noun: str, sta
             ec=PAPER,
         )
         axes.set(xlabel="classes named by the set", ylabel=f"{noun}s", ylim=(0, 1.12 * sizes.max()))
+        axes.locator_params(axis="y", integer=True)
         if len(sizes) <= MANY_CLASSES + 1:
             axes.set_xticks(positions)
             for x, count in zip(positions.tolist(), sizes.tolist(), strict=True):
-                share = percent(count / max(1, sizes.sum()), int(sizes.sum()))
-                axes.text(x, count, share, ha="center", va="bottom")
+                total = int(sizes.sum())
+                label = f"{count:,}" if total < FEW else percent(count / total, total)
+                axes.text(x, count, label, ha="center", va="bottom")
         else:
             axes.locator_params(axis="x", integer=True)
         axes.grid(visible=False, axis="x")
@@ -251,7 +276,12 @@ def draw_risk_coverage(name: str, covered: FloatArray, risk: FloatArray, noun: s
             axis.set_major_formatter(lambda value, _: f"{value:.0%}")
         points = [int(np.searchsorted(covered, share - 1e-9)) for share in (0.25, 0.5, 0.75, 1.0)]
         sentences = [f"{percent(risk[k], 0)} wrong with {percent(covered[k], 0)} of {noun}s answered" for k in points]
-        return render_svg(figure, name, "Error against how many are answered", f"{listed(sentences)}.")
+        texts = [f"{percent(r, 0)} wrong" for r in risk.tolist()]
+        readouts = [
+            Readout(axes, f"{percent(c, 0)} answered", covered[k : k + 1], risk[k : k + 1], [texts[k]])
+            for k, c in enumerate(covered.tolist())
+        ][:: max(1, len(covered) // 60)]
+        return render_svg(figure, name, "Error against how many are answered", f"{listed(sentences)}.", readouts)
 
 
 def draw_forest(name: str, panels: Mapping[str, Sequence[ForestRow]], measure: str) -> str:

@@ -1,16 +1,18 @@
 """Results by group (site, sex, modality, decade of age) and at operating points that a clinic could use."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from scanwise.csv_files import read_csv
-from scanwise.evaluation import breakdown
+from scanwise.evaluation import bands, breakdown
+from scanwise.evaluation.breakdown import UNREPORTED
 from scanwise.phrases import printable
-from scanwise.records import Metric, Unit
-from scanwise.reporting import curves
+from scanwise.records import BoolArray, Metric, Predictions, Unit
+from scanwise.records.columns import is_identifier
+from scanwise.reporting import curves, figures
 from scanwise.reporting.components import (
     CLASSES_SHOWN,
     ReportFigure,
@@ -21,8 +23,9 @@ from scanwise.reporting.components import (
     shorten_table,
 )
 from scanwise.reporting.legacy_tables import breakdown_file, parse_group
+from scanwise.reporting.performance import true_labels
 from scanwise.reporting.run_data import POOLED, RunData
-from scanwise.reporting.wording import counted, fixed, percent, term, with_interval
+from scanwise.reporting.wording import counted, fixed, lead, listed, percent, term, with_interval
 from scanwise.run import layout
 
 Rows = Sequence[Mapping[str, Any]]
@@ -39,27 +42,81 @@ RATE_TITLES = {
 }
 
 
-def build_breakdowns(contents: RunData) -> tuple[list[ReportTable], list[str]]:
-    """One table a column, by subject where that was measured, and why other columns have none."""
+@dataclass(frozen=True, slots=True)
+class GroupSection:
+    """Performance by group: a forest plot of the groups that are large enough, and a line for all that are not.
+
+    Attributes:
+        verdict: which groups differ from the others.
+        forest: accuracy of each group, a panel a column; None where no group is large enough.
+        small: the groups that are too small, in one line; empty where none is.
+        tables: a table a column, folded.
+        refused: why other columns make no groups, in one line.
+    """
+
+    verdict: str
+    forest: ReportFigure | None
+    small: str
+    tables: tuple[ReportTable, ...]
+    refused: str
+
+
+def build_breakdowns(contents: RunData) -> GroupSection | None:
+    """Performance by group, by subject where that was measured; columns that name single cases are no groups."""
     fold, unit = contents.numbers.fold("honest"), contents.unit("honest")
     columns_of = {unit: breakdown.group_columns(contents.predictions["honest", unit].groups)}
     if unit == "subject":  # a column that differs between the scans of a person, such as the slice
         used = {column.name for column in columns_of[unit] if not column.refused}
         columns = breakdown.group_columns(contents.predictions["honest", "scan"].groups)
         columns_of["scan"] = [column for column in columns if column.name not in used]
-    report_tables: list[ReportTable] = []
+    measured: list[Metric] = []
     for kind, columns in columns_of.items():
         names = {column.name for column in columns if not column.refused}
-        metrics = [
+        measured += [
             m
             for m in contents.numbers.metrics
             if (m.model, m.protocol, m.unit, m.fold, m.split) == ("network", "honest", kind, fold, "test")
             and parse_group(m)[0] in names
         ]
-        report_tables += build_breakdown_tables(metrics)
     last = columns_of["scan" if "scan" in columns_of else unit]
-    reasons = [f"“{printable(column.name)}” is not broken down: {column.refused}." for column in last if column.refused]
-    return report_tables, reasons
+    reasons = [
+        f"“{printable(column.name)}”, {column.refused}"
+        for column in last
+        if column.refused and not is_identifier(column.name, column.values)
+    ]
+    refused = f"Not broken down: {'; '.join(reasons)}." if reasons else ""
+    return build_group_section(measured, refused) if measured or reasons else None
+
+
+def build_group_section(measured: Sequence[Metric], refused: str = "", folder: str = "tables/") -> GroupSection:
+    """The section from metrics of groups."""
+    of_groups = [(m, *parse_group(m)[:2]) for m in measured if parse_group(m)[0] and not parse_group(m)[2]]
+    panels: dict[str, list[figures.ForestRow]] = {}
+    for m, column, group in of_groups:
+        if m.name == "accuracy":
+            low, high = (m.value if end != end else end for end in (m.low, m.high))
+            title = f"{printable(group)} ({m.count:,})"
+            panels.setdefault(f"By “{printable(column)}”, counting {m.unit}s", []).append(
+                figures.ForestRow(title, m.value, low, high, m.count)
+            )
+    small = [
+        f"{printable(column)} {printable(group)} ({m.count})" for m, column, group in of_groups if m.name == UNREPORTED
+    ]
+    apart = [
+        f"{printable(column)} {printable(group)} ({lead(replace(m, name='accuracy difference'))})"
+        for m, column, group in of_groups
+        if m.name == breakdown.GAP and (m.low > 0 or m.high < 0)
+    ]
+    svg = figures.draw_forest("groups", panels, "accuracy") if panels else None
+    return GroupSection(
+        f"Accuracy differs from the others in {listed(apart)}."
+        if apart
+        else "No group differs clearly from the others.",
+        embed_svg(svg, "Accuracy of each group, with its interval; in brackets, how many it has.") if svg else None,
+        f"Too few people to report (fewer than {breakdown.MIN_SUBJECTS}): {', '.join(small)}." if small else "",
+        tuple(build_breakdown_tables([m for m in measured if m.name != UNREPORTED], folder)),
+        refused,
+    )
 
 
 def build_operating_points(contents: RunData) -> tuple[list[ReportTable], list[ReportFigure]]:
@@ -110,16 +167,25 @@ def _shown(cuts: Rows) -> list[str]:
 
 def _curves(contents: RunData, unit: Unit, shown: Sequence[str]) -> list[ReportFigure]:
     rows = [row for row in _rows(contents, layout.DECISION_CURVE) if row["unit"] == unit]
-    drawings = []
+    predictions, drawings = contents.predictions["honest", unit], []
+    weights = bands.draw_weights(predictions) if rows else None
     for index, name in enumerate(dict.fromkeys(row["class"] for row in rows)):
         if shown and name not in shown:
             continue
         here = [row for row in rows if row["class"] == name]
         curve = {key: np.array([float(row[key]) for row in here]) for key in ("threshold", "network", "everybody")}
         title = contents.title(name)
-        svg = curves.draw_decision_curve(f"benefit-{index}", curve, title, unit)
-        drawings.append(embed_svg(svg, f"“{title}”: net benefit, in cases detected less weighted false alarms."))
+        scores, positive = predictions.probs[:, predictions.classes.index(name)], _is_of(predictions, name)
+        band = None if weights is None else bands.net_benefit_band(scores, positive, weights, curve["threshold"])
+        svg = curves.draw_decision_curve(f"benefit-{index}", curve, title, unit, band)
+        drawings.append(
+            embed_svg(svg, f"“{title}”: net benefit, in cases detected less weighted false alarms. Shaded: 95 % band.")
+        )
     return drawings
+
+
+def _is_of(predictions: Predictions, name: str) -> BoolArray:
+    return np.asarray(true_labels(predictions) == predictions.classes.index(name))
 
 
 def _rows(contents: RunData, name: str) -> list[dict[str, str]]:
@@ -198,8 +264,7 @@ def build_breakdown_tables(measured: Sequence[Metric], folder: str = "tables/") 
         rows, notes = [], []
         for group, part in groups.items():
             rows.append((printable(group), *(with_interval(part[n]) if n in part else "–" for n in used)))
-            small = part.get("not_reported")
-            notes.append(f"{counted(small.count, 'subject')}: too few to report" if small else _count(part))
+            notes.append(_count(part))
         kind = next(iter(next(iter(groups.values())).values())).unit
         title = f"By “{printable(column)}”, counting {kind}s"
         heads = ("Group", *(term(name).title for name in used))

@@ -71,7 +71,7 @@ def _gist(contents: RunData, answer: FirstScreen, name: str, values: Mapping[str
             verdict = answer.cards[0].verdict
             return "no baseline was run" if verdict is None else "beaten" if verdict.beats else "not all beaten"
         case "groups":
-            return counted(len(values["groups"][0]), "column")  # type: ignore[index]
+            return values["groups"].verdict.rstrip(".")  # type: ignore[attr-defined,no-any-return]
         case "points":
             return "chosen on validation people, tried on test people"
         case "failures":

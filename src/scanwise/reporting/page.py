@@ -1,8 +1,12 @@
-"""The frame of every page: one template, one style sheet, no network and no script.
+"""The frame of every page: one template, one style sheet, one script of ours, and no network.
+
+The page's policy names the hash of that script: no other runs, whatever a file of a user may hold.
 
 Every value that a template prints passes `plain_text` and is escaped: text of users is text.
 """
 
+import base64
+import hashlib
 import re
 from collections.abc import Mapping
 from importlib import resources
@@ -29,8 +33,14 @@ def render_page(template: str, values: Mapping[str, object]) -> str:
         finalize=plain_text,
     )
     environment.filters["stack_interval"] = stack_interval
-    style = resources.files("scanwise.reporting").joinpath("report.css").read_text(encoding="utf-8")
-    return environment.get_template(template).render(style=Markup(style), **values)  # noqa: S704
+    style, script = (Markup(read_asset(name)) for name in ("report.css", "page.js"))  # noqa: S704
+    policy = f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')}"
+    return environment.get_template(template).render(style=style, script=script, policy=policy, **values)
+
+
+def read_asset(name: str) -> str:
+    """The style sheet or the script of every page."""
+    return resources.files("scanwise.reporting").joinpath(name).read_text(encoding="utf-8")
 
 
 def plain_text(value: object) -> object:

@@ -13,8 +13,6 @@ from scanwise.reporting.sections import ROWS_SHOWN
 from scanwise.reporting.wording import counted, duration, listed
 from scanwise.run import layout
 
-SEVERITIES = {"leak": "Leak", "warning": "Warning", "note": "Note"}
-
 WEIGHTS_KEY = "rivals.weights"
 
 FILES = (
@@ -55,23 +53,6 @@ WITH_THE_PAGE = (
     (layout.CHECKLISTS, "CLAIM 2024 and TRIPOD+AI, each item with the file that supports it"),
 )
 """Written with the page itself, so listed whether or not they are there yet."""
-
-
-def list_findings(contents: RunData) -> list[tuple[str, str, str, str]]:
-    """(severity, its word, message, scans), the gravest first."""
-    order = list(SEVERITIES)
-    ordered = sorted(contents.findings, key=lambda finding: order.index(finding.severity))
-    return [
-        (finding.severity, SEVERITIES[finding.severity], printable(finding.message), _scans(finding.scans))
-        for finding in ordered
-    ]
-
-
-def _scans(scans: Sequence[str]) -> str:
-    if not scans:
-        return ""
-    more = f" and {len(scans) - 3:,} more" if len(scans) > 3 else ""
-    return f"{counted(len(scans), 'scan')}: {', '.join(printable(scan) for scan in scans[:3])}{more}"
 
 
 def build_quarantine_table(contents: RunData) -> ReportTable | None:

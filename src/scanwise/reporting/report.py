@@ -8,6 +8,7 @@ from scanwise.reporting import (
     calibration_and_sets,
     checksums,
     explanations,
+    explorer,
     groups,
     scan_sheets,
     scan_weights,
@@ -17,8 +18,10 @@ from scanwise.reporting import (
 from scanwise.reporting import (
     provenance as provenance_section,
 )
+from scanwise.reporting.finding_text import word_findings
 from scanwise.reporting.outline import build_outline
 from scanwise.reporting.page import render_page
+from scanwise.reporting.performance import build_performance
 from scanwise.reporting.published_table import build_published_table
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.summary import build_first_screen, protocol_title
@@ -60,8 +63,8 @@ def _values(contents: RunData) -> dict[str, object]:
     honest = "honest" in contents.protocols
     figure, rivals, rival_words = sections.build_baselines(contents)
     answer = build_first_screen(contents)
-    breakdowns = groups.build_breakdowns(contents) if honest else ([], [])
     points = groups.build_operating_points(contents) if honest else ([], [])
+    grave, notes = word_findings(contents.findings)
     values: dict[str, object] = {
         "answer": answer,
         "recipe": contents.recipe,
@@ -73,21 +76,24 @@ def _values(contents: RunData) -> dict[str, object]:
         "splits": sections.build_split_tables(contents),
         "montage": _png(contents.run.figures / layout.SCANS_SHEET),
         "quarantine": provenance_section.build_quarantine_table(contents),
-        "finding_entries": provenance_section.list_findings(contents),
+        "grave_findings": grave,
+        "finding_notes": notes,
         "learning": sections.build_training(contents),
         "discrimination": [
-            (p, protocol_title(contents, p), contents.leaky(p), *sections.build_performance(contents, p))
-            for p in contents.shown
+            (p, protocol_title(contents, p), contents.leaky(p), build_performance(contents, p)) for p in contents.shown
         ],
         "published": build_published_table(contents),
         "leaked": any(contents.leaky(p) for p in contents.protocols),
-        "overall": {p: sections.build_overall_table(contents, p) for p in contents.shown},
         "folds": [table for p in contents.shown if (table := sections.build_fold_table(contents, p))],
-        "calibration": calibration_and_sets.build_calibration(contents) if honest else None,
+        "calibration": calibration_and_sets.build_calibration(contents) if honest else [],
+        "temperatures": calibration_and_sets.describe_temperatures(contents) if honest else [],
         "sets": calibration_and_sets.build_prediction_sets(contents) if honest else [],
         "doubt": selective_and_ood.build_abstention(contents) if honest else None,
-        "groups": breakdowns if any(breakdowns) else None,
+        "groups": groups.build_breakdowns(contents) if honest else None,
         "points": points if any(points) else None,
+        "explorer": explorer.build_explorer(contents.predictions["honest", contents.unit("honest")], contents.titles())
+        if honest
+        else None,
         "failures": scan_sheets.build_failure_sheet(contents),
         "explanations": explanations.build_explanations(contents),
         "forest": figure,

@@ -1,19 +1,16 @@
 """Sections below the first screen, one function each: tables and drawings for the template to place."""
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 
 import numpy as np
 
-from scanwise import evaluation, metrics
+from scanwise import metrics
 from scanwise.csv_files import read_csv
 from scanwise.phrases import printable
-from scanwise.records import FloatArray, IntArray, Metric, Predictions
-from scanwise.records.columns import is_identifier
+from scanwise.records import FloatArray, StrArray
+from scanwise.records.columns import are_codes, is_identifier, numbers_in
 from scanwise.redaction import without_secrets
-from scanwise.reporting import curves as lines_of
 from scanwise.reporting import figures, tables
-from scanwise.reporting.class_table import CLASS_METRICS, class_cells, shorten_by_f1
 from scanwise.reporting.components import (
     CLASSES_SHOWN,
     ReportFigure,
@@ -25,8 +22,7 @@ from scanwise.reporting.components import (
 )
 from scanwise.reporting.run_data import POOLED, FitData, RunData
 from scanwise.reporting.summary import protocol_title
-from scanwise.reporting.svg import MANY_CLASSES
-from scanwise.reporting.wording import MODELS, PROTOCOLS, SIDES, counted, fixed, lead, model_title, term, with_interval
+from scanwise.reporting.wording import MODELS, PROTOCOLS, SIDES, fixed, lead, model_title, term, with_interval
 from scanwise.run import layout
 
 ROWS_SHOWN = 20  # of a list that may be long, this many; the file has the rest
@@ -54,11 +50,28 @@ def build_cohort_table(contents: RunData) -> ReportTable:
     for name, values in cohort.groups.items():
         if is_identifier(name, values):
             continue
-        kinds, counts = np.unique(values, return_counts=True)
-        most = np.argsort(-counts, kind="stable")[:8]
-        shown = [f"{printable(str(kinds[i])) or 'not given'}: {counts[i]:,}" for i in most]
-        rows.append((f"Column “{printable(name)}”", ", ".join(shown) + (" …" if len(kinds) > len(most) else "")))
+        rows.append((f"Column “{printable(name)}”", describe_column(name, values)))
     return ReportTable("The scans of this run", ("What", "Value"), tuple(rows), layout.COHORT)
+
+
+def describe_column(name: str, values: StrArray) -> str:
+    """A column in words: the range of amounts, or the most frequent values with their counts.
+
+    >>> describe_column("age", np.array([str(age) for age in range(58, 89)]))
+    '58 to 88, median 73'
+    >>> describe_column("sex", np.array(["F", "M", "F", ""]))
+    'F: 2, not given: 1, M: 1'
+    """
+    numbers = numbers_in(values)
+    if numbers is not None and not are_codes(name, numbers):
+        given = numbers[np.isfinite(numbers)]
+        low, middle, high = (f"{end:g}" for end in np.quantile(given, [0, 0.5, 1]))
+        missing = len(numbers) - len(given)
+        return f"{low} to {high}, median {middle}" + (f"; not given: {missing:,}" if missing else "")
+    kinds, counts = np.unique(values, return_counts=True)
+    most = np.argsort(-counts, kind="stable")[:8]
+    shown = [f"{printable(str(kinds[i])) or 'not given'}: {counts[i]:,}" for i in most]
+    return ", ".join(shown) + (" …" if len(kinds) > len(most) else "")
 
 
 def _people(count: int, scans: int) -> str:
@@ -162,126 +175,13 @@ def _history_row(title: str, history: Mapping[str, FloatArray], epoch: int) -> t
     return (title.capitalize(), f"{epoch} of {len(history['epoch']):,}", *values)
 
 
-# --- discrimination ---
-
-
-def build_overall_table(contents: RunData, protocol: str) -> ReportTable | None:
-    """Every figure of one protocol that is about all test cases, by subject and by scan; accuracy alone where not honest."""
-    names = OVERALL_METRICS if protocol == "honest" else OVERALL_METRICS[:5]
-    kinds, rows, notes = contents.units(protocol), [], []
-    for name in names:
-        values = [contents.numbers.find(name, protocol, unit) for unit in kinds]
-        if any(values):
-            rows.append((term(name).title, *(with_interval(m) if m else "–" for m in values)))
-            notes.append(term(name).meaning)
-    columns = ("Figure", *(f"By {unit}" for unit in kinds))
-    title = f"{protocol_title(contents, protocol)}: all test cases together"
-    return (
-        ReportTable(title, columns, tuple(rows), layout.table_link(layout.SUMMARY_STATISTICS), tuple(notes))
-        if rows
-        else None
-    )
-
-
-def build_performance(contents: RunData, protocol: str) -> tuple[list[ReportFigure], list[ReportTable]]:
-    """Confusion matrix, ROC and the figures of each class, by subject where known and by scan."""
-    drawings, report_tables = [], []
-    where = protocol_title(contents, protocol)
-    for unit in contents.units(protocol):
-        predictions, name = contents.predictions[protocol, unit], f"{protocol}-{unit}"
-        titles = [contents.title(c) for c in predictions.classes]
-        matrix = evaluation.confusion_counts(predictions)
-        figure = figures.draw_confusion_matrix(f"confusion-{name}", matrix, titles, unit)
-        share = "Each row is a true class; the deeper the colour, the larger the share of that row."
-        drawings.append(embed_svg(figure, f"{where}, by {unit}: confusion matrix. {share}"))
-        curves = build_roc_curves(predictions, titles)
-        if curves and protocol == "honest":
-            figure = figures.draw_roc(f"roc-{name}", curves, unit)
-            areas = ", with its AUROC" if len(curves) <= MANY_CLASSES else ""
-            drawings.append(embed_svg(figure, f"{where}, by {unit}: each class against all others{areas}."))
-            figure = lines_of.draw_precision_recall(
-                f"recall-{name}", build_precision_recall_curves(predictions, titles), unit
-            )
-            rare = " Dotted: the precision of calling all positive." if areas else ""
-            drawings.append(embed_svg(figure, f"{where}, by {unit}: precision against sensitivity.{rare}"))
-            if unit == contents.unit(protocol):
-                drawings += build_histograms(predictions, titles, name)
-        lines = tables.classification_report_rows(predictions)
-        find = partial(_find_of_class, contents, protocol, unit)
-        rows = tuple(class_cells(row, contents.title, find) for row in lines)
-        counts = tuple(counted(int(str(row[-1])), unit) for row in lines)
-        columns = ("Class", *(term(m).title for m in CLASS_METRICS))
-        title = f"{where}, by {unit}: per class"
-        table = ReportTable(title, columns, rows, layout.table_link(layout.CLASSIFICATION_REPORT, protocol), counts)
-        report_tables.append(shorten_by_f1(table, lines))
-    return drawings, report_tables
-
-
-def build_roc_curves(predictions: Predictions, titles: Sequence[str]) -> list[figures.RocCurve]:
-    """A curve a class that some test cases have and some have not; one of two classes says it all."""
-    labels, areas = (
-        true_labels(predictions),
-        metrics.METRICS["auroc"].by_class(predictions.probs, true_labels(predictions)),
-    )
-    return [
-        figures.RocCurve(titles[index], *evaluation.roc_curve(predictions.probs, labels, index), float(areas[index]))
-        for index in ([1] if len(titles) == 2 else range(len(titles)))
-        if np.isfinite(areas[index])
-    ]
-
-
-def build_precision_recall_curves(
-    predictions: Predictions, titles: Sequence[str]
-) -> list[lines_of.PrecisionRecallCurve]:
-    """A precision-recall curve of each class that has one of `build_roc_curves`."""
-    labels, areas = (
-        true_labels(predictions),
-        metrics.METRICS["auroc"].by_class(predictions.probs, true_labels(predictions)),
-    )
-    precise = metrics.METRICS["average_precision"].by_class(predictions.probs, labels)
-    return [
-        lines_of.PrecisionRecallCurve(
-            titles[index],
-            *evaluation.precision_recall_curve(predictions.probs, labels, index),
-            float(precise[index]),
-            float((labels == index).mean()),
-        )
-        for index in ([1] if len(titles) == 2 else range(len(titles)))
-        if np.isfinite(areas[index])
-    ]
-
-
-def build_histograms(predictions: Predictions, titles: Sequence[str], name: str) -> list[ReportFigure]:
-    """The probability of each class by true class; of the second where there are two, of none where there are many."""
-    if len(titles) > CLASSES_SHOWN:
-        return []
-    labels = true_labels(predictions)
-    return [
-        embed_svg(
-            lines_of.draw_probabilities(
-                f"chances-{name}-{index}", predictions.probs[:, index], labels, index, titles, predictions.unit
-            ),
-            f"The probability of “{titles[index]}”, by true class: the further apart, the better.",
-        )
-        for index in ([1] if len(titles) == 2 else range(len(titles)))
-        if (labels == index).any()
-    ]
-
-
-def _find_of_class(contents: RunData, protocol: str, unit: str, name: str, group: str) -> Metric | None:
-    return contents.numbers.find(name, protocol, unit, group=group)
-
-
-def true_labels(predictions: Predictions) -> IntArray:
-    """The true classes; predictions of a run have them."""
-    return np.asarray(predictions.labels, dtype=np.int64)
-
-
 # --- rivals and folds ---
 
 
-def build_baselines(contents: RunData) -> tuple[ReportFigure | None, list[ReportTable], list[tuple[str, str]]]:
-    """The network beside simple baselines that need no learning of the disease."""
+def build_baselines(
+    contents: RunData,
+) -> tuple[ReportFigure | None, list[tuple[bool, ReportTable]], list[tuple[str, str]]]:
+    """The network beside simple baselines that need no learning of the disease; each table with whether its unit decides."""
     panels, report_tables = {}, []
     for protocol in contents.shown:
         title = protocol_title(contents, protocol)
@@ -289,8 +189,9 @@ def build_baselines(contents: RunData) -> tuple[ReportFigure | None, list[Report
             rows, bars = _rival_rows(contents, protocol, unit)
             if len(rows) > 1:
                 columns = ("Model", "Accuracy", "Balanced accuracy", "AUROC", *_LEADS)
+                file = layout.table_link(layout.BASELINES)
                 report_tables.append(
-                    ReportTable(f"{title}, by {unit}", columns, tuple(rows), layout.table_link(layout.BASELINES))
+                    (unit == contents.unit(protocol), ReportTable(f"{title}, by {unit}", columns, tuple(rows), file))
                 )
                 if unit == contents.unit(protocol):
                     stamp = " (leaked)" if contents.leaky(protocol) else ""

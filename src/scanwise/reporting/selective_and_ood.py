@@ -12,8 +12,8 @@ from scanwise.phrases import printable
 from scanwise.records import Predictions, Unit
 from scanwise.reporting import figures
 from scanwise.reporting.components import ReportFigure, ReportTable, embed_svg
+from scanwise.reporting.performance import true_labels
 from scanwise.reporting.run_data import RunData
-from scanwise.reporting.sections import true_labels
 from scanwise.reporting.wording import SPACE, counted, fixed, in_full, percent, term, with_interval
 from scanwise.run import layout
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from scanwise.phrases import printable
 from scanwise.records import Metric
 from scanwise.reporting.question import build_question
-from scanwise.reporting.run_data import RunData
+from scanwise.reporting.run_data import RunData, RunMetrics
 from scanwise.reporting.tested_people import describe_tested
 from scanwise.reporting.verdicts import VerdictChip, build_verdicts, name_missed_rates
 from scanwise.reporting.wording import (
@@ -122,8 +122,12 @@ def build_card(contents: RunData, protocol: str) -> ProtocolCard:
 
 
 def compare_with_baselines(contents: RunData, protocol: str) -> BaselineVerdict | None:
-    """Comparison with every baseline; None where no baseline was run."""
-    unit, numbers = contents.unit(protocol), contents.numbers
+    """Comparison with every baseline, by the unit that decides; None where no baseline was run."""
+    return weigh_baselines(contents.numbers, protocol, contents.unit(protocol))
+
+
+def weigh_baselines(numbers: RunMetrics, protocol: str, unit: str) -> BaselineVerdict | None:
+    """Comparison with every baseline by one unit; None where no baseline was run."""
     rivals = numbers.rivals(protocol, unit)
     if not rivals:
         return None

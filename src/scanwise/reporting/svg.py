@@ -5,19 +5,26 @@ matplotlib's global state for longer than one drawing.
 """
 
 import io
+import json
 import re
 import textwrap
 import warnings
 from contextlib import contextmanager
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from scanwise.phrases import printable, short_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from scanwise.records import FloatArray
 
 WIDTH = 5.0  # inches; 360 units, so that on a phone of 390 px a unit is about a pixel
 SIZE = 11.5  # of text, in those units
@@ -27,6 +34,7 @@ VARIABLES = {INK: "ink", SOFT: "soft", GRID: "line", PAPER: "paper"} | {
     color: f"c{index}" for index, color in enumerate(SERIES, 1)
 }
 MARKERS, DASHES = "osD^vP", ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
+MOST_POINTS = 60  # of a line, that can be read off
 MANY_CLASSES = 8  # from here on, curves and cells are too many to label one by one
 
 
@@ -58,7 +66,26 @@ def styled_figure(height: float, width: float = WIDTH) -> "Iterator[Figure]":
         yield new_figure(width, height)
 
 
-def render_svg(figure: "Figure", name: str, title: str, about: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Readout:
+    """Points of a line whose values a page shows under the pointer.
+
+    Attributes:
+        axes: that the line is drawn in.
+        title: of the line.
+        x: (n,) in the units of the axes.
+        y: (n,)
+        texts: n values in words.
+    """
+
+    axes: "Axes"
+    title: str
+    x: "FloatArray"
+    y: "FloatArray"
+    texts: "Sequence[str]"
+
+
+def render_svg(figure: "Figure", name: str, title: str, about: str, readouts: "Sequence[Readout]" = ()) -> str:
     """Draw as SVG text: ids of its own, colours as variables, title and description for those who cannot see it."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
@@ -70,7 +97,27 @@ def render_svg(figure: "Figure", name: str, title: str, about: str) -> str:
     words = f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-about">{escape(about)}</desc>'
     opening, rest = text.removeprefix("<svg ").split(">", 1)
     opening = re.sub(r'(?:width|height)="[^"]*pt" ?', "", opening)
-    return printable(f"{head}{opening}>{words}{rest}", lines=True)
+    return printable(f"{head}{_points_of(figure, readouts)}{opening}>{words}{rest}", lines=True)
+
+
+def _points_of(figure: "Figure", readouts: "Sequence[Readout]") -> str:
+    """The attribute with the places and values of these points, in the units of the drawing."""
+    size = figure.get_size_inches()
+    if not readouts or not isinstance(size, np.ndarray):
+        return ""
+    width, height = 72 * size
+    lines = []
+    for line in readouts:
+        shown = np.unique(np.linspace(0, len(line.x) - 1, min(len(line.x), MOST_POINTS)).round().astype(int))
+        pixels = line.axes.transData.transform(np.column_stack([line.x, line.y])[shown])
+        places = figure.transFigure.inverted().transform(pixels)
+        points = [
+            [round(float(x * width), 1), round(float((1 - y) * height), 1), line.texts[row]]
+            for row, (x, y) in zip(shown.tolist(), places, strict=True)
+            if np.isfinite(x) and np.isfinite(y)
+        ]
+        lines.append([printable(line.title), points])
+    return f'data-points="{escape(json.dumps(lines, ensure_ascii=False, separators=(",", ":")))}" '
 
 
 def _adapt_tag(tag: str, name: str) -> str:

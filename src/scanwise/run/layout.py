@@ -81,6 +81,7 @@ SUBJECTS = "subjects.csv"
 EXTERNAL_PAGE = "external.html"
 COMPARISON = "comparison.csv"
 COMPARISON_PAGE = "comparison.html"
+FOLD_PAGE = "folds.html"  # of a cross-validation
 DIFFERENCES = "differences.csv"
 MCNEMAR = "mcnemar.csv"
 RANKING = "ranking.csv"

@@ -23,7 +23,7 @@ from scanwise.pipeline.stages.evaluation import ModelPredictions, load_baselines
 from scanwise.pipeline.stages.operating_points import validation_predictions
 from scanwise.recipe import Recipe, load_recipe
 from scanwise.records import METRIC_COLUMNS, Cohort, Metric, Predictions, Split, save_metrics
-from scanwise.reporting import tables
+from scanwise.reporting import fold_page, tables
 from scanwise.run import Fit, RunFolder, layout
 
 log = logging.getLogger("scanwise")
@@ -236,3 +236,8 @@ def _write(result: CrossValidation, whole: ModelPredictions, criterion: str, uni
     values = [[getattr(m, column) for column in METRIC_COLUMNS] for m in result.metrics]
     write_table(METRIC_COLUMNS, values, folder.tables / layout.SUMMARY_STATISTICS)
     tables.write_baseline_table(folder, result.metrics)
+    deciding = whole.subjects if subjects_known else whole.scans
+    recipe = load_recipe(RunFolder(result.folder / next(iter(result.candidates))).recipe)
+    titles = [recipe.stages[name].title or name if name in recipe.stages else name for name in deciding.classes]
+    page = fold_page.build_fold_page(deciding, titles, result.metrics, rows, result.combination, whole.scans)
+    run.write_text(page, result.folder / layout.FOLD_PAGE)

@@ -11,6 +11,7 @@ from scanwise import auditing, cohort, registration, run
 from scanwise.auditing import copies, quality, subjects
 from scanwise.auditing.evidence import AuditFinding, CopyPairs, Evidence, make_finding
 from scanwise.auditing.subject_clustering import connected_scans
+from scanwise.auditing.twins import find_twins
 from scanwise.cohort import remote, splits, store
 from scanwise.cohort.decoding.pixels import Pixels
 from scanwise.cohort.layouts import manifests
@@ -242,7 +243,11 @@ def write_audit(result: AuditResult, folder: Path) -> Path:
 def write_audit_files(result: AuditResult, folder: Path, others: Sequence[Finding] = ()) -> Path:
     """Write the page, `findings.json` with other findings behind, the pictures and `copies.csv`, beside what else is there."""
     write_csv(copies.COLUMNS, copies.list_copies(result.evidence), folder / layout.COPIES)
-    return page.write_audit_page(folder, result.checked, result.evidence.pixels, result.verdict, result.facts(), others)
+    checked = [
+        replace(item, twins=find_twins(result.evidence, item.picture)) if item.finding.severity == "leak" else item
+        for item in result.checked
+    ]
+    return page.write_audit_page(folder, checked, result.evidence.pixels, result.verdict, result.facts(), others)
 
 
 def write_fixed_manifest(result: AuditResult, file: Path) -> str:
