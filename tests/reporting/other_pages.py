@@ -10,8 +10,8 @@ import numpy as np
 from scanwise import evaluation
 from scanwise.auditing.evidence import Histogram, IntervalChart, PairSheet, ScanSheet, make_finding
 from scanwise.evaluation import comparison, shift
-from scanwise.records import Finding, Predictions
-from scanwise.reporting import audit_page, checklists, external_page, tables
+from scanwise.records import Finding, Predictions, load_metrics
+from scanwise.reporting import audit_page, checklists, external_page, fold_page, tables
 from scanwise.reporting import comparison_page as comparing
 from scanwise.reporting import report as report_page
 from scanwise.reporting.run_data import RunData
@@ -74,6 +74,15 @@ def compared(make: Make, folder: Path) -> Path:
     return _written(text, folder)
 
 
+def folded(make: Make, folder: Path) -> Path:
+    """A cross-validation with two candidates in each fold."""
+    run = make(folds=3, published=False)
+    by_subject, by_scan = (tables.read_predictions(run.tables / f"predictions{end}.csv") for end in ("_subject", ""))
+    rows = [(k, f"candidate-{c}", f"seed={c}", "nll", "subject", 0.9 + c, c == 1) for k in range(3) for c in (1, 2)]
+    metrics = load_metrics(run.metrics)
+    return _written(fold_page.build_fold_page(by_subject, by_subject.classes, metrics, rows, "choose", by_scan), folder)
+
+
 def judged_elsewhere(make: Make, folder: Path) -> Path:
     """External validation: the frozen run on other people."""
     said = _said(make, **MANY)
@@ -102,6 +111,7 @@ PAGES: dict[str, Callable[[Make, Path], Path]] = {
     "audit": audited,
     "checklists": listed,
     "comparison": compared,
+    "cross-validation": folded,
     "external validation": judged_elsewhere,
     "report of many classes": reported,
 }

@@ -23,6 +23,15 @@ NAMES_SHOWN = 6
 
 
 @dataclass(frozen=True, slots=True)
+class AuditTask:
+    """Something to do, and the findings that ask for it: (number, verdict)."""
+
+    todo: str
+    mark: str
+    findings: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FindingEntry:
     """One finding as the page shows it: its words, its picture, and of a leak the twins, each (PNG, name, PNG, name)."""
 
@@ -63,20 +72,35 @@ def write_audit_page(
         if drawn:
             finding = replace(finding, figure=drawn[0])
         findings.append(finding)
-        entries.append(_entry(finding, drawn[1] if drawn else Markup(), audit_finding, pixels))
+        entry = _entry(finding, drawn[1] if drawn else Markup(), audit_finding, pixels)
+        seen = any(entry.twins == other.twins for other in entries)  # the same pairs are shown once
+        entries.append(replace(entry, twins=()) if seen else entry)
     with writing(folder / layout.FINDINGS) as temporary:
         save_findings([*findings, *others], temporary)
+    grave = [entry for entry in entries if entry.text.mark != "none"]
     values = {
         "scanwise": version("scanwise"),
         "title": printable(title),
         "facts": facts,
-        "entries": [entry for entry in entries if entry.text.mark != "none"],
+        "entries": grave,
+        "tasks": list_tasks(grave),
         "notes": [entry for entry in entries if entry.text.mark == "none"],
         "counts": describe_counts([finding.severity for finding in findings]),
         "copies": layout.COPIES if (folder / layout.COPIES).is_file() else "",
     }
     write_text(render_page("audit.html.jinja", values), folder / layout.AUDIT_PAGE)
     return folder / layout.AUDIT_PAGE
+
+
+def list_tasks(entries: Sequence[FindingEntry]) -> list[AuditTask]:
+    """Tasks, once each, in the order of the findings that ask for them."""
+    by_todo: dict[str, list[tuple[int, FindingEntry]]] = {}
+    for number, entry in enumerate(entries, 1):
+        by_todo.setdefault(entry.text.todo or entry.text.verdict, []).append((number, entry))
+    return [
+        AuditTask(todo, asking[0][1].text.mark, tuple((number, entry.text.verdict) for number, entry in asking))
+        for todo, asking in by_todo.items()
+    ]
 
 
 def remove_stale_figures(folder: Path) -> None:

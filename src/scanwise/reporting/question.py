@@ -38,10 +38,11 @@ def ask_question(titles: Sequence[str], groups: Mapping[str, StrArray], scans: i
         scans: how many there are.
         people: how many people they are of; None where that is not known.
 
+    >>> import numpy as np
     >>> ask_question(["AD", "MCI", "CN"], {"modality": np.array(["MR"])}, 270, 90)
     'AD, MCI or CN from MRI of 90 people'
     >>> ask_question(["normal", "stroke"], {}, 1, None)
-    'Normal or stroke from 1 scan'
+    'Normal or stroke from 1\\xa0scan'
     """
     names = listed([printable(title) for title in titles], "or")
     if len(titles) > NAMED or len(names) > LONGEST:

@@ -116,7 +116,7 @@ def judge_checks(passed: list[bool]) -> tuple[Mark, str]:
     """The verdict on explanations from their sanity checks.
 
     >>> judge_checks([True, False, True]), judge_checks([True])
-    (('bad', '1 of 3 checks failed: do not use them'), ('good', '1 check passed'))
+    (('bad', '1 of 3\\xa0checks failed: do not use them'), ('good', '1\\xa0check passed'))
     """
     if not passed:
         return "none", "not checked"
