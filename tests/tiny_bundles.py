@@ -16,7 +16,7 @@ from scanwise.models import build_network, weights
 from scanwise.models.vocabulary import Vocabulary
 from scanwise.novelty import NoveltyDetector, appearance_features
 from scanwise.prediction import predict_batches
-from scanwise.recipe import Recipe
+from scanwise.recipe import NUMBER, Recipe
 from scanwise.records import Logits
 from scanwise.run import write_json, write_text
 from scanwise.uncertainty import Abstention
@@ -26,10 +26,14 @@ CLASSES = ("none", "mild", "severe")
 SIZE = 32
 TEXT = {"words": 50, "length": 5, "width": 16, "layers": 1, "heads": 2}
 HALVES = {"convolution": {"name": "test_resnet"}, "transformer": {"name": "test_vit", "options": {"img_size": SIZE}}}
+COVARIATES: dict[str, Any] = {"covariates": {"age": NUMBER, "sex": ("F", "M")}}
 KINDS: dict[str, dict[str, Any]] = {
     "alexnet-gray": {"name": "alexnet", "dropout": 0.5},
     "demo": {"name": "small"},
     "backbone": {"name": "test_efficientnet", "dropout": 0.2},
+    "backbone, bags": {"name": "small", "unit": "subject"},
+    "backbone, bags with attention": {"name": "test_resnet", "unit": "subject", "pool": "attention"},
+    "backbone, covariates": {"name": "small", "covariates": 2},
     "backbone, convnext": {"name": "test_convnext"},
     "backbone, transformer": {"name": "test_vit", "options": {"img_size": SIZE}},
     "efficientnet-uncertainty": {
@@ -91,12 +95,14 @@ def write_tiny_bundle(folder: Path, kind: str) -> Path:
     """A bundle of one of `KINDS`: temperature, randomised sets, abstention, a detector, and a vocabulary if it reads."""
     recipe = Recipe(
         name="tiny",
-        data={"size": SIZE, "channels": 1},
+        data={"size": SIZE, "channels": 1, **(COVARIATES if "covariates" in KINDS[kind] else {})},
         model=KINDS[kind],
         train={"batch": 32, "loss": "corn" if kind == "ordinal" else "cross_entropy"},
     )
     torch.manual_seed(sum(kind.encode()))
     network = build_network(recipe.model, len(CLASSES), 1).eval()
+    if network.covariates is not None:
+        torch.nn.init.normal_(network.covariates.weight)
     folder.mkdir(parents=True)
     weights.save_weights(network, folder / "model.safetensors")
     write_text(recipe.to_yaml(), folder / "recipe.yaml")
@@ -138,7 +144,11 @@ def _detector(network: Any, vocabulary: Vocabulary | None) -> NoveltyDetector:
     for side, count in (("train", 30), ("validation", 12), ("calibration", 40)):
         images = [picture(row % 3, 5000 + 100 * len(side) + row).resize((SIZE, SIZE)) for row in range(count)]
         pixels = np.stack([np.asarray(image, np.uint8) for image in images])[..., None]
-        tokens = None if vocabulary is None else vocabulary(["red coat"] * count)
+        tokens = (
+            None
+            if vocabulary is None
+            else vocabulary([("red coat", "blue shirt", "green hat", "hat")[row % 4] for row in range(count)])
+        )
         logits, features = predict_batches(network, [(pixels, tokens)])
         names = np.array([f"{side}{row}" for row in range(count)])
         appearance = appearance_features(pixels)

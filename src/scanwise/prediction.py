@@ -126,8 +126,10 @@ class TorchEngine:
         self._seed, self._device = seed, device
 
     @torch.inference_mode()
-    def run(self, pixels: Pixels | None, tokens: IntArray | FloatArray | None) -> tuple[FloatArray, FloatArray]:
-        """Logits (N, T, C) and features (N, D), both float32, of pixels (N, H, W, C), tokens (N, L) or both."""
+    def run(
+        self, pixels: Pixels | None, tokens: IntArray | FloatArray | None
+    ) -> tuple[FloatArray, FloatArray, FloatArray | None]:
+        """Logits (N, T, C), features (N, D) and attention (N, T) or None, float32, of pixels (N, H, W, C), tokens (N, L) or both."""
         images = None if pixels is None else torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
         words = None if tokens is None else torch.from_numpy(np.asarray(tokens)).to(self._device)
         trunk = self.network.forward_features if self._sampler is None else self._sampler.forward_features
@@ -138,7 +140,9 @@ class TorchEngine:
         else:
             keys = _keys(tokens if pixels is None else pixels, self._seed).to(self._device)
             logits = self._sampler(images, maps, words, keys)
-        return logits.float().cpu().numpy(), features.float().cpu().numpy()
+        scores = self.network.score_scans(features)
+        attention = None if scores is None else scores.float().cpu().numpy()
+        return logits.float().cpu().numpy(), features.float().cpu().numpy(), attention
 
     @property
     def cores(self) -> int:

@@ -23,7 +23,20 @@ from scanwise.pipeline.commands.cross_validation import CandidateChoice, CrossVa
 from scanwise.records import Metric
 from tiny import Again, Whole, write_scans
 
-VERBS = ("audit", "compare", "evaluate", "explain", "fit", "fold", "load", "predict", "publish", "recipes", "register")
+VERBS = (
+    "audit",
+    "compare",
+    "evaluate",
+    "explain",
+    "export",
+    "fit",
+    "fold",
+    "load",
+    "predict",
+    "publish",
+    "recipes",
+    "register",
+)
 MEASURED = ["predicted", "set", "entropy", "abstain"]
 
 

@@ -118,11 +118,11 @@ def test_answers_come_in_order_and_an_error_ends_them() -> None:
     class Doubling:
         cores = 3
 
-        def run(self, pixels: np.ndarray, tokens: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        def run(self, pixels: np.ndarray, tokens: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, None]:
             assert len(pixels) == 4
             if (pixels == 99).any():
                 raise RuntimeError("no")
-            return 2.0 * pixels[:, None], 1.0 * pixels
+            return 2.0 * pixels[:, None], 1.0 * pixels, None
 
         def one_core_each(self) -> "Doubling":
             return self
@@ -135,6 +135,6 @@ def test_answers_come_in_order_and_an_error_ends_them() -> None:
     rows = np.arange(22)[:, None]
     batches = [(rows[start : start + 4], None) for start in range(0, 22, 4)]
     answers = list(run_in_shape(Doubling(), batches, 4))
-    assert np.concatenate([logits for logits, _ in answers])[:, 0, 0].tolist() == [2.0 * row for row in range(22)]
+    assert np.concatenate([logits for logits, _, _ in answers])[:, 0, 0].tolist() == [2.0 * row for row in range(22)]
     with pytest.raises(RuntimeError, match="no"):
         list(run_in_shape(Doubling(), [*batches[:3], (np.full((2, 1), 99), None), *batches[3:]], 4))

@@ -308,15 +308,16 @@ def test_headers_are_read_and_pixels_are_not(tmp_path: Path) -> None:
 
 
 def test_names_of_a_file_are_those_of_its_listing(tmp_path: Path) -> None:
+    def names(file: Path) -> list[str]:
+        return [str(scan) for scan, _ in slice_expansion.scans_of(file, settings)]
+
     write_nifti(tmp_path / "a.nii", VOLUME)
     settings = Data(axis="coronal", every=3)
     found, _ = expand_slices(listed(tmp_path, "a.nii"), settings)
-    assert slice_expansion.names_of(tmp_path / "a.nii", settings) == [
-        str(tmp_path / path) for path in found.path.tolist()
-    ]
-    assert slice_expansion.names_of(tmp_path / "a.nii#004", settings) == [str(tmp_path / "a.nii#004")]
-    assert slice_expansion.names_of(tmp_path / "gone", settings) == [str(tmp_path / "gone")]
-    assert slice_expansion.names_of(tmp_path / "a.png", settings) == [str(tmp_path / "a.png")]
+    assert names(tmp_path / "a.nii") == [str(tmp_path / path) for path in found.path.tolist()]
+    assert names(tmp_path / "a.nii#004") == [str(tmp_path / "a.nii#004")]
+    assert names(tmp_path / "gone") == [str(tmp_path / "gone")]
+    assert names(tmp_path / "a.png") == [str(tmp_path / "a.png")]
 
 
 @pytest.mark.parametrize("name", ["a file.nii", "脳.nii", "new\nline.nii", "a#b.nii", "a#1.nii"])

@@ -246,6 +246,34 @@ def register(run: "str | Path | Run", name: str, *, registry: str | Path = "") -
     return versions.register(locate_model(folder_of(run) if isinstance(run, Run) else run), name, registry=registry)
 
 
+def export(
+    run: "str | Path | Run",
+    *,
+    out: str | Path,
+    scans: Iterable[str | Path] = (),
+    registry: str | Path = "",
+    progress: bool | None = None,
+) -> Path:
+    """Write the model of a run as an ONNX graph with all that it needs to predict without torch; whole, or not at all.
+
+    Args:
+        run: a run, its folder or URL, a bundle, or NAME:VERSION of a registered model.
+        out: a new folder, which `load` and `predict` open like a run.
+        scans: files and folders to compare graph and network on; default: the scans of the run.
+        registry: as in `register`.
+        progress: show bars and messages; default: in a terminal and in a notebook.
+
+    Raises:
+        ScanwiseError: if the graph answers any scan otherwise than the network, or there is none.
+    """
+    from scanwise.pipeline.commands.export_model import export_model
+
+    located = locate_model(folder_of(run) if isinstance(run, Run) else run, registry)
+    with showing_progress(progress) as bars:
+        export_model(located, Path(out), scans=[Path(scan) for scan in scans], progress=bars)
+    return Path(out)
+
+
 def publish(
     run: "str | Path | Run",
     *,

@@ -9,7 +9,6 @@ bundle/  bundle.json           classes, calibrators, prediction sets, abstention
 """
 
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,9 +17,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from scanwise.bundle.contents import ABOUT, FILES, NOVELTY, RECIPE, VOCABULARY, WEIGHTS, read_contents, verify_files
-from scanwise.bundle.engines import forward_shapes, run_in_shape
+from scanwise.bundle.answers import BundlePredictions
+from scanwise.bundle.contents import ABOUT, GRAPH, NOVELTY, RECIPE, read_contents, verify_files
+from scanwise.bundle.engines import Engine, Tokens, run_in_shape
+from scanwise.bundle.folder import write_bundle
 from scanwise.bundle.inputs import ScanReader, read_small_pixels
+from scanwise.bundle.onnx_engine import OnnxEngine
 from scanwise.bundle.parts import load_bundle_network, load_vocabulary, naming_damage
 from scanwise.bundle.predictors import (
     HASHED,
@@ -39,24 +41,14 @@ from scanwise.bundle.predictors import (
 )
 from scanwise.cohort.anatomical_order import recovered_positions, scan_positions
 from scanwise.cohort.covariates import network_tokens, settled_covariates
+from scanwise.cohort.decoding.pixels import ScanBytes, Source
 from scanwise.errors import DataError, RunError
-from scanwise.migrations import BUNDLE_BEFORE_NOVELTY, FORMATS
+from scanwise.migrations import BUNDLE_BEFORE_NOVELTY
 from scanwise.novelty import NoveltyDetector, appearance_features
 from scanwise.phrases import count_of
 from scanwise.recipe import Recipe, load_recipe
-from scanwise.records import Cohort, FloatArray, IntArray, Logits, Predictions, Split, StrArray, Unit
-from scanwise.records.columns import kinds_in
-from scanwise.run import (
-    Fit,
-    RunFolder,
-    layout,
-    read_json,
-    require_model_folder,
-    sha256_of,
-    write_json,
-    write_text,
-    writing,
-)
+from scanwise.records import FloatArray, IntArray, Logits, StrArray, Unit
+from scanwise.run import layout, require_model_folder
 
 if TYPE_CHECKING:
     from scanwise.models import Network
@@ -85,23 +77,6 @@ log = logging.getLogger("scanwise")
 
 
 @dataclass(frozen=True, slots=True)
-class BundlePredictions:
-    """Predictions of a bundle for some files.
-
-    Attributes:
-        scans: a row a scan.
-        subjects: a row a subject, or None where no subject is known.
-        quarantine: (path, reason) of files that cannot be read.
-        remarks: what a reader must know of how files and persons were found.
-    """
-
-    scans: Predictions
-    subjects: Predictions | None
-    quarantine: tuple[tuple[str, str], ...] = ()
-    remarks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Bundle:
     """A trained classifier with everything it needs to predict.
 
@@ -110,16 +85,45 @@ class Bundle:
         classes: C names, in order.
         predictors: by unit.
         about: the contents of bundle.json.
-        network: on the CPU, in evaluation mode.
+        trained: the network, on the CPU and in evaluation mode; None of an exported model.
         vocabulary: of a network that reads text, else None.
+        exported: the engine of an exported model, else None.
     """
 
     recipe: Recipe
     classes: tuple[str, ...]
     predictors: dict[Unit, Predictor]
     about: dict[str, Any]
-    network: "Network" = field(repr=False)
+    trained: "Network | None" = field(repr=False)
     vocabulary: "Vocabulary | None" = field(default=None, repr=False)
+    exported: OnnxEngine | None = field(default=None, repr=False)
+
+    @property
+    def network(self) -> "Network":
+        """The network in torch.
+
+        Raises:
+            RunError: if the model is an exported one.
+        """
+        if self.trained is None:
+            raise RunError("An exported model answers, and no more. Give the run that it was exported from.")
+        return self.trained
+
+    def engine(self, device: str = "cpu") -> Engine:
+        """Whatever runs the network.
+
+        Raises:
+            RunError: if an exported model is asked to run elsewhere than on the CPU.
+        """
+        if self.exported is not None:
+            if device != "cpu":
+                raise RunError(
+                    f"An exported model runs on the CPU, and not on {device}. Give the run, or --device cpu."
+                )
+            return self.exported
+        from scanwise.prediction import TorchEngine
+
+        return TorchEngine(self.network, device=device)
 
     def verdict(self, method: str, layer: str = "") -> list[str] | None:
         """Reasons why a method of explanation failed its checks; empty where it passed, None where it was not checked.
@@ -149,35 +153,37 @@ class Bundle:
                 )
             recipe, classes = load_recipe(folder / RECIPE), tuple(about["classes"])
             vocabulary = load_vocabulary(folder, recipe, digests)
-            network = load_bundle_network(folder, recipe, len(classes), vocabulary)
+            network = exported = None
+            if GRAPH in digests:
+                exported = OnnxEngine.open(folder / GRAPH, about["graph"])
+            else:
+                network = load_bundle_network(folder, recipe, len(classes), vocabulary)
             detector = NoveltyDetector.load(folder / NOVELTY) if about.get("novelty") else None
             ratings = cdr_by_class(recipe, classes)
             predictors = build_predictors(
                 about["calibrators"], about["sets"], about.get("abstention", {}), detector, ratings
             )
-            opened = cls(recipe, classes, predictors, about, network, vocabulary)
+            opened = cls(recipe, classes, predictors, about, network, vocabulary, exported)
             opened._try_once()
         return opened
 
     def _try_once(self) -> None:
         """Predict a blank scan: parts that do not belong together show here, not among a user's scans."""
-        from scanwise.prediction import attention_scores, predict_batches
-
         data = self.recipe.data
         pixels = np.zeros((1, data.size, data.size, data.channels), np.uint8)
-        tokens = None if self.vocabulary is None else self.vocabulary(["a"])
-        logits, features = predict_batches(
-            self.network, iter([pixels if tokens is None else (pixels, tokens)]), device="cpu"
-        )
+        tokens: Tokens | None = None if self.vocabulary is None else self.vocabulary(["a"])
+        if self.exported is not None and self.vocabulary is None:
+            tokens = network_tokens(self.recipe, np.array(["blank"]), np.full(1, np.nan), {})
+        logits, features, attention = self.engine().run(pixels, tokens)
         blank = Logits(
             logits, np.full(1, -1), np.array(["blank"]), np.array(["blank"]), self.classes, features=features,
-            attention=attention_scores(self.network, features), appearance=appearance_features(pixels),
+            attention=attention, appearance=appearance_features(pixels),
         )  # fmt: skip
         predict_scans_and_subjects(self.predictors, blank, ["blank"])
 
     def predict(
         self,
-        scans: Sequence[str | Path] | str | Path,
+        scans: Sequence[str | Path | ScanBytes] | str | Path | ScanBytes,
         subjects: Sequence[str] | None = None,
         groups: dict[str, StrArray] | None = None,
         *,
@@ -189,23 +195,25 @@ class Bundle:
         """Predict image files.
 
         Args:
-            scans: paths of files, or one; of a file with many slices all that the recipe uses, or one by `file#slice`.
+            scans: paths of files or their contents, or one; of a file with many slices all that the recipe uses, or one by `file#slice`.
             subjects: the subject of each path, to pool by; "" where none is known, and then the scan is answered alone.
             groups: columns to carry along.
             words: the text beside each path, for a network that reads it; "" where there is none.
-            names: of the paths in the predictions; default: the paths.
+            names: of the files in the predictions; default: the paths, or the labels of contents.
             device: where the network runs.
             progress: show a bar.
 
         Raises:
             DataError: if no file can be read.
         """
-        paths = [Path(scans)] if isinstance(scans, str | Path) else [Path(scan) for scan in scans]
+        given = [scans] if isinstance(scans, str | Path | ScanBytes) else scans
+        paths: list[Source] = [scan if isinstance(scan, ScanBytes) else Path(scan) for scan in given]
         if subjects is not None and len(subjects) != len(paths):
             raise DataError(f"{len(paths)} scans need as many subjects, not {len(subjects)}.")
         if words is not None and len(words) != len(paths):
             raise DataError(f"{len(paths)} scans need as many texts, not {len(words)}.")
-        shown_names = [str(path) for path in paths] if names is None else names.tolist()
+        own_names = [path.name if isinstance(path, ScanBytes) else str(path) for path in paths]
+        shown_names = own_names if names is None else names.tolist()
         scan_paths, rows, shown = self._expand(paths, shown_names)
         if self.vocabulary is None:
             columns = {name: np.asarray(values)[rows] for name, values in (groups or {}).items()}
@@ -249,7 +257,7 @@ class Bundle:
 
     def tokens_of_people(
         self,
-        paths: Sequence[Path],
+        paths: Sequence[Source],
         names: Sequence[str],
         subjects: Sequence[str] | None,
         groups: Mapping[str, StrArray],
@@ -266,7 +274,7 @@ class Bundle:
         reads = model.is_ridge or model.covariates > 0
         if reads and (absent := [name for name in covariates if name not in groups]):
             log.warning("No column says %s: the average of training people stands in.", " and ".join(absent))
-        if not reads or (subjects is None and not covariates):
+        if not reads or (subjects is None and not covariates and self.exported is None):
             return None
         if subjects is None:
             alone = np.array([f"{index}" for index in range(len(names))])
@@ -294,65 +302,30 @@ class Bundle:
         read = titles_as_read(words, self.recipe.model.text, self.classes)
         return self.vocabulary([read[row] for row in rows])
 
-    def _expand(self, paths: Sequence[Path], shown_names: Sequence[str]) -> tuple[list[Path], list[int], list[str]]:
-        """The scans that the paths hold, the row of each one's path, and its name."""
-        from scanwise.cohort.slice_expansion import names_of
+    def _expand(self, sources: Sequence[Source], shown: Sequence[str]) -> tuple[list[Source], list[int], list[str]]:
+        """The scans that files hold, the row of each one's file, and its name."""
+        from scanwise.cohort.slice_expansion import scans_of
 
-        scans = [(row, name) for row, path in enumerate(paths) for name in names_of(path, self.recipe.data)]
-        shown = [shown_names[row] + name[len(str(paths[row])) :] for row, name in scans]
-        return [Path(name) for _, name in scans], [row for row, _ in scans], shown
+        scans = [(row, *scan) for row, source in enumerate(sources) for scan in scans_of(source, self.recipe.data)]
+        return [scan for _, scan, _ in scans], [row for row, _, _ in scans], [shown[row] + end for row, _, end in scans]
 
     def _run(self, reader: ScanReader, device: str, progress: bool) -> tuple[FloatArray, FloatArray, FloatArray | None]:
         """Logits, features and attention of the scans that can be read."""
-        from scanwise.prediction import TorchEngine, attention_scores, prediction_batch_size
-
-        engine, shapes = TorchEngine(self.network, device=device), self.about.get("forward")
+        engine, shapes = self.engine(device), self.about.get("forward")
         if shapes is None:  # a bundle before format 3 answers as it did
+            from scanwise.prediction import prediction_batch_size
+
             size = prediction_batch_size(self.recipe)
             outputs = iter([engine.run(*batch) for batch in reader.batches(size, progress=progress)])
         else:
             shape = int(shapes["cpu" if device == "cpu" else "accelerator"])
             outputs = run_in_shape(engine, reader.batches(shape, progress=progress), shape)
-        parts = [(*pair, attention_scores(self.network, pair[1])) for pair in outputs]
+        parts = list(outputs)
         if not parts:
             return np.empty((0, 1, 0), np.float32), np.empty((0, 0), np.float32), None
         scores = [part[2] for part in parts if part[2] is not None]
         logits, features = (np.concatenate([part[index] for part in parts]) for index in (0, 1))
         return logits, features, np.concatenate(scores) if scores else None
-
-
-def write_bundle(run: RunFolder, fit: Fit, recipe: Recipe, cohort: Cohort) -> Path:
-    """Write the bundle of a fit into its run folder, whole or not at all."""
-    taught = cohort.take(Split.load(fit.split).rows("train")).groups
-    sets = read_json(fit.conformal) if fit.conformal.is_file() else {}
-    about = {
-        "format": FORMATS["bundle"],
-        "name": recipe.name,
-        "classes": cohort.classes,
-        "ordered": cohort.ordered,
-        "groups": {name: kinds for name, values in taught.items() if (kinds := kinds_in(name, values))},
-        "protocol": fit.protocol,
-        "fold": fit.fold,
-        "calibrators": read_json(fit.calibrator) if fit.calibrator.is_file() else {},
-        "sets": {name: sets[name] for name in ("scan", "subject") if name in sets},
-        "abstention": read_json(fit.abstention) if fit.abstention.is_file() else {},
-        "novelty": fit.novelty.is_file(),
-        HASHED: hashed_content(fit),
-        "forward": forward_shapes(recipe),
-        "explained": _explained(run.heatmaps / layout.CHECKS),
-    }
-    with writing(run.bundle) as folder:
-        folder.mkdir()
-        write_json(about, folder / ABOUT)
-        write_text(recipe.to_yaml(), folder / RECIPE)
-        shutil.copyfile(fit.model, folder / WEIGHTS)
-        if fit.novelty.is_file():
-            shutil.copyfile(fit.novelty, folder / NOVELTY)
-        if fit.vocabulary.is_file():
-            shutil.copyfile(fit.vocabulary, folder / VOCABULARY)
-        names = [name for name in FILES if (folder / name).is_file()]
-        write_text("".join(f"{sha256_of(folder / name)}  {name}\n" for name in names), folder / layout.CHECKSUMS)
-    return run.bundle
 
 
 def load(path: str | Path) -> Bundle:
@@ -378,9 +351,3 @@ def _remarks_on_subjects(alone: int, count: int) -> tuple[str, ...]:
         f"{alone:,} of {count_of(count, 'scan')} {'has' if alone == 1 else 'have'} no subject: each is answered alone, and "
         "counts in no row of subjects.",
     )
-
-
-def _explained(checks: Path) -> dict[str, Any]:
-    """Results of the checks of each method of explanation on this network."""
-    verdicts: dict[str, Any] = read_json(checks)["verdicts"] if checks.is_file() else {}
-    return verdicts

@@ -1,5 +1,6 @@
 """Contents of a bundle, as a file of others: its names, hashes and values, checked before anything is built from them."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -9,18 +10,21 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Valida
 from scanwise.errors import RunError
 from scanwise.migrations import check_format
 from scanwise.records import Unit
-from scanwise.run import layout, read_json, sha256_of
+from scanwise.run import layout, read_json, sha256_of, write_text
 from scanwise.untrusted import quote, refuse_special
 
 ABOUT, RECIPE, WEIGHTS = "bundle.json", "recipe.yaml", "model.safetensors"
 NOVELTY, VOCABULARY = "novelty.safetensors", "vocabulary.json"
-NEEDED = (ABOUT, RECIPE, WEIGHTS)
-FILES = (*NEEDED, NOVELTY, VOCABULARY)
-"""Files that a bundle may hold, beside their hashes."""
+GRAPH, DECODER, GOLDEN, PARITY = "model.onnx", "decoder.json", "golden.json", "parity.json"
+NEEDED, EXPORT_NEEDED = (ABOUT, RECIPE, WEIGHTS), (ABOUT, RECIPE, GRAPH, DECODER, GOLDEN, PARITY)
+FILES = (*NEEDED, NOVELTY, VOCABULARY, *EXPORT_NEEDED[2:])
+"""Files that a bundle or an exported model may hold, beside their hashes and the pictures of golden cases."""
+_PICTURE = re.compile(r"golden-\d\d\.png")
 MOST_CLASSES = 10_000
 MOST_ROWS = 1024
 
 Name = Annotated[str, Field(max_length=1000)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 Values = Mapping[Unit, Mapping[str, Any]]
 
 
@@ -51,6 +55,15 @@ class ForwardShapes(BaseModel):
     accelerator: Annotated[StrictInt, Field(ge=1, le=MOST_ROWS)]
 
 
+class GraphInputs(BaseModel):
+    """Inputs of an exported network beside pixels and tokens: T draws, and the shape and share of each dropout's mask."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    draws: Annotated[StrictInt, Field(ge=0, le=1000)]
+    layers: tuple[tuple[tuple[Annotated[StrictInt, Field(ge=1, le=10_000_000)], ...], Share], ...]
+
+
 class BundleContents(BaseModel):
     """The contents of `bundle.json`; values that a later version of the same format adds are kept."""
 
@@ -69,6 +82,7 @@ class BundleContents(BaseModel):
     explained: Mapping[str, MethodVerdict] = {}
     hashed: Literal["pixels", "file"] = "file"
     forward: ForwardShapes | None = None
+    graph: GraphInputs | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -112,7 +126,8 @@ def verify_files(folder: Path) -> dict[str, str]:
         RunError: if a file is missing, foreign, a link, or differs from what was written.
     """
     digests = _listed(folder)
-    for name in (*NEEDED, *(name for name in digests if name not in NEEDED)):
+    needed = EXPORT_NEEDED if GRAPH in digests else NEEDED
+    for name in (*needed, *(name for name in digests if name not in needed)):
         file = folder / name
         if file.is_symlink():
             raise RunError(f"{file} is a link; a bundle holds its files itself. Copy the whole folder again.")
@@ -124,13 +139,24 @@ def verify_files(folder: Path) -> dict[str, str]:
                 "copy the bundle again, or make it anew with `scanwise fit … --resume`."
             )
     for name in sorted(path.name for path in folder.iterdir()):
-        if name in FILES and name not in digests:
+        if _belongs(name) and name not in digests:
             raise RunError(f"SHA256SUMS of the bundle {folder} does not list {name}. Copy the whole folder again.")
-        if name not in (*FILES, layout.CHECKSUMS) and not name.startswith(
-            "."
+        if (
+            not _belongs(name) and name != layout.CHECKSUMS and not name.startswith(".")
         ):  # such as .DS_Store, which nothing reads
             raise RunError(f"The bundle {folder} holds {quote(name)}, which is no file of a bundle. Remove it.")
     return digests
+
+
+def list_hashes(folder: Path) -> None:
+    """Write the hash of every file of a bundle beside them."""
+    pictures = sorted(file.name for file in folder.iterdir() if _PICTURE.fullmatch(file.name))
+    names = [*(name for name in FILES if (folder / name).is_file()), *pictures]
+    write_text("".join(f"{sha256_of(folder / name)}  {name}\n" for name in names), folder / layout.CHECKSUMS)
+
+
+def _belongs(name: str) -> bool:
+    return name in FILES or _PICTURE.fullmatch(name) is not None
 
 
 def _listed(folder: Path) -> dict[str, str]:
@@ -142,6 +168,6 @@ def _listed(folder: Path) -> dict[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"The bundle {folder} has no SHA256SUMS, so nothing vouches for it. Make it again.") from error
     digests = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    if unknown := [name for name in digests if name not in FILES]:
+    if unknown := [name for name in digests if not _belongs(name)]:
         raise RunError(f"{file} lists {quote(unknown[0])}, which is no file of a bundle. Copy the whole folder again.")
     return digests

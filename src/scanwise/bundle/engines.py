@@ -20,7 +20,7 @@ from scanwise.records import FloatArray, IntArray
 Tokens = IntArray | FloatArray
 Values = TypeVar("Values", Pixels, IntArray | FloatArray)
 Inputs = tuple[Pixels, Tokens | None]
-Outputs = tuple[FloatArray, FloatArray]
+Outputs = tuple[FloatArray, FloatArray, FloatArray | None]
 
 CPU_SHAPE = 1
 """Rows of a batch on a CPU; of eight, those of some networks differ by their place in the last digit."""
@@ -44,7 +44,7 @@ class Engine(Protocol):
     def cores(self) -> int: ...
 
     def run(self, pixels: Pixels | None, tokens: Tokens | None) -> Outputs:
-        """Logits (N, T, C) and features (N, D), both float32, of pixels (N, H, W, C), tokens (N, L) or both."""
+        """Logits (N, T, C), features (N, D) and attention (N, T) or None, float32, of pixels (N, H, W, C), tokens (N, L) or both."""
         ...
 
     def one_core_each(self) -> AbstractContextManager[Callable[[], None]]:
@@ -72,5 +72,5 @@ def _filled(values: Values, shape: int) -> Values:
 
 
 def _rows(count: int, result: Future[Outputs]) -> Outputs:
-    logits, features = result.result()
-    return logits[:count], features[:count]
+    logits, features, attention = result.result()
+    return logits[:count], features[:count], None if attention is None else attention[:count]

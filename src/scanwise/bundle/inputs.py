@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from scanwise.baselines.summaries import small_pixels
 from scanwise.bundle.engines import Inputs, Tokens
 from scanwise.bundle.predictors import PIXELS, Hashed
-from scanwise.cohort.decoding.pixels import Pixels
+from scanwise.cohort.decoding.pixels import Pixels, Source
 from scanwise.cohort.decoding.readers import DecodedScan, read_files
 from scanwise.novelty import appearance_features
 from scanwise.recipe import Data
@@ -31,7 +30,7 @@ class ScanReader:
         quarantine: (name, reason) of the others.
     """
 
-    paths: Sequence[Path]
+    paths: Sequence[Source]
     names: Sequence[str]
     settings: Data
     tokens: Tokens | None
@@ -74,7 +73,7 @@ class ScanReader:
         return pixels, None if self.tokens is None else self.tokens[self.kept[-len(waiting) :]]
 
 
-def read_small_pixels(paths: Sequence[Path], settings: Data, rows: IntArray) -> FloatArray:
+def read_small_pixels(paths: Sequence[Source], settings: Data, rows: IntArray) -> FloatArray:
     """(n, D) small copies of the scans in these rows; NaN for those that cannot be read."""
     scans = list(read_files([paths[row] for row in rows.tolist()], settings))
     copies = [small_pixels(scan.pixels[None])[0] if isinstance(scan, DecodedScan) else None for scan in scans]

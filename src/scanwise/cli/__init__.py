@@ -9,6 +9,7 @@ from scanwise.cli.data import audit, augment, cohort, fetch
 from scanwise.cli.endings import end, stoppable
 from scanwise.cli.evaluating import compare, evaluate, fold
 from scanwise.cli.explaining import explain
+from scanwise.cli.exporting import export
 from scanwise.cli.fitting import demo, fit, report
 from scanwise.cli.launching import launch, train, verdict
 from scanwise.cli.logits import calibrate, conformal
@@ -19,6 +20,7 @@ from scanwise.cli.printing import guard_streams, say
 from scanwise.cli.publishing import publish
 from scanwise.cli.recipes import recipes
 from scanwise.cli.registering import register
+from scanwise.cli.serving import serve
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -52,6 +54,7 @@ for command in (
     demo,
     evaluate,
     explain,
+    export,
     fetch,
     fit,
     fold,
@@ -62,6 +65,7 @@ for command in (
     recipes,
     register,
     report,
+    serve,
     train,
     verdict,
 ):

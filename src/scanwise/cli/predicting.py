@@ -74,7 +74,7 @@ def predict(
     if form == "table" and out is None:
         _print_answer(answer)
         return
-    text = _as_json(answer) if form == "json" else _as_csv(answer, by)
+    text = answer.to_json() if form == "json" else _as_csv(answer, by)
     if out is None:
         (say_json if form == "json" else say_table_text)(text)
     else:
@@ -126,18 +126,6 @@ def _strangeness(predictions: "Predictions", row: int) -> str:
     if predictions.ood is None or predictions.ood_flag is None:
         return ""
     return f"{min(predictions.ood[row], 99):.1f}{'!' if predictions.ood_flag[row] else ' '}"
-
-
-def _as_json(answer: "BundlePredictions") -> str:
-    import json
-
-    values = {
-        "scans": answer.scans.rows(),
-        "subjects": [] if answer.subjects is None else answer.subjects.rows(),
-        "quarantine": [{"path": path, "reason": reason} for path, reason in answer.quarantine],
-        "remarks": list(answer.remarks),
-    }
-    return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
 
 def _as_csv(answer: "BundlePredictions", by: str) -> str:

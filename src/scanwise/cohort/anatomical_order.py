@@ -5,7 +5,6 @@ comes first, whatever that is, so that all people are put in one direction by th
 """
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -29,7 +28,7 @@ def scan_positions(paths: StrArray, groups: Mapping[str, StrArray]) -> FloatArra
     >>> scan_positions(np.array(["a.nii#003", "b.png"]), {}).tolist()
     [3.0, nan]
     """
-    slices = [slice_names.split_slice(Path(path))[1] for path in paths.tolist()]
+    slices = [slice_names.index_of_scan(path) for path in paths.tolist()]
     numbers = np.array([np.nan if index is None else float(index) for index in slices])
     given = [_number(text) for text in groups.get(POSITION, np.array([""] * len(paths))).tolist()]
     return np.where(np.isnan(given), numbers, given)

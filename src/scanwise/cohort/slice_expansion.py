@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from scanwise.cohort.decoding import slice_names
-from scanwise.cohort.decoding.pixels import open_file, reason_of
+from scanwise.cohort.decoding.pixels import ScanBytes, Source, open_file, reason_of
 from scanwise.cohort.decoding.readers import HEAD, kind_of, workers
 from scanwise.cohort.header_subjects import HeaderIdentity, settle_subjects
 from scanwise.cohort.listing import FileContents, Listing, first, texts
@@ -99,18 +99,21 @@ def _remarks(paths: Sequence[str], contents: Sequence[FileContents | str]) -> li
     return [f"{remark}: {count_of(len(of), 'volume')} ({first(list(of))})." for remark, of in files.items()]
 
 
-def names_of(file: Path, settings: Data) -> list[str]:
-    """The scans of one file, or of one that is named `file#slice`, as `read_file` takes them.
+def scans_of(file: Source, settings: Data) -> list[tuple[Source, str]]:
+    """The scans of one file, or of one that is named `file#slice`, as `read_file` takes them, and the end of the name of each.
 
-    A file whose header cannot be read is its own name: reading it will say why.
+    A file whose header cannot be read is one scan: reading it will say why.
     """
-    path, index = slice_names.split_slice(file)
-    if index is not None:
-        return [str(file)]
-    contents = _open(path, settings, cache(Pseudonyms.load))
+    path, index = (file, file.index) if isinstance(file, ScanBytes) else slice_names.split_slice(file)
+    contents = "" if index is not None else _open(path, settings, cache(Pseudonyms.load))
     if isinstance(contents, str):
-        return [str(file)]
-    return [_name(str(file), index, contents.count) for index in _wanted(contents.count, settings)]
+        return [(file, "")]
+    wanted = _wanted(contents.count, settings)
+    ends = [_name("", index, contents.count) for index in wanted]
+    if isinstance(file, ScanBytes):
+        alone = contents.count == 1
+        return [(replace(file, index=None if alone else index), end) for index, end in zip(wanted, ends, strict=True)]
+    return [(Path(f"{file}{end}"), end) for end in ends]
 
 
 def _wanted(count: int, settings: Data) -> list[int]:
@@ -143,7 +146,7 @@ def _open_all(files: Iterable[Path], settings: Data, clear: bool, progress: bool
     return contents
 
 
-def _open(file: Path, settings: Data, pseudonyms: Callable[[], Pseudonyms]) -> FileContents | str:
+def _open(file: Source, settings: Data, pseudonyms: Callable[[], Pseudonyms]) -> FileContents | str:
     from scanwise.cohort.decoding import dicom, nifti, pictures
 
     try:

@@ -44,14 +44,22 @@ class BatchEnsembleLayer(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Rows of T members, one member after the other."""
-        answer: Tensor = self.base(values * self._rows(self.into, values))
-        answer = answer * self._rows(self.out, answer)
-        return answer if self.bias is None else answer + self._rows(self.bias, answer)
+        shared: Tensor = self.base((self._apart(values) * self._factors(self.into, values)).flatten(0, 1))
+        answer = self._apart(shared)
+        answer = answer * self._factors(self.out, answer[0])
+        if self.bias is not None:
+            answer = answer + self._factors(self.bias, answer[0])
+        return answer.flatten(0, 1)
 
-    def _rows(self, vectors: Tensor, values: Tensor) -> Tensor:
-        shape = [len(values), *[1] * (values.ndim - 1)]
+    def _apart(self, values: Tensor) -> Tensor:
+        """(T, N, …) of rows of T members."""
+        return values.reshape(len(self.into), -1, *values.shape[1:])
+
+    def _factors(self, vectors: Tensor, values: Tensor) -> Tensor:
+        """Vectors (T, channels), one for all rows of a member, to multiply values (T, N, …) with."""
+        shape = [1] * values.ndim
         shape[self.axis] = vectors.shape[1]
-        return vectors.repeat_interleave(len(values) // len(vectors), dim=0).reshape(shape)
+        return vectors.reshape(len(vectors), *shape)
 
 
 def to_batch_ensemble(network: Network, section: Members) -> None:

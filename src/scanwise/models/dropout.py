@@ -16,9 +16,9 @@ from torch.overrides import TorchFunctionMode
 from scanwise.errors import RecipeError
 from scanwise.models.network import Network
 
-# Functions that drop whole channels, and those that drop units.
-_CHANNELS = (F.dropout1d, F.dropout2d, F.dropout3d)
-_DROPOUTS = (F.dropout, *_CHANNELS)
+CHANNELS = (F.dropout1d, F.dropout2d, F.dropout3d)
+"""Functions that drop whole channels."""
+_DROPOUTS = (F.dropout, *CHANNELS)
 _FINE = 1 << 16  # four masks from each 64-bit hash: dropout is drawn in steps of 1/65536
 _STEP = 0x9E3779B97F4A7C15  # splitmix64 (Steele et al. 2014)
 
@@ -104,11 +104,11 @@ class DropoutMasks(TorchFunctionMode):
         self.calls = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        values, share = _dropped(func, args, kwargs)
+        values, share = dropped(func, args, kwargs)
         if not share:
             return func(*args, **(kwargs or {}))
         self.calls += 1
-        units = values.shape[1:2] if func in _CHANNELS else values.shape[1:]
+        units = values.shape[1:2] if func in CHANNELS else values.shape[1:]
         cut = round(share * _FINE)
         keep = (self._noise(math.prod(units)) >= cut - _FINE // 2).reshape(len(self.draws), -1, *units)
         keep = keep[(..., *[None] * (values.ndim - 1 - len(units)))]
@@ -130,13 +130,13 @@ class _DropoutRecorder(TorchFunctionMode):
         self.axes: list[int] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        values, share = _dropped(func, args, kwargs)
+        values, share = dropped(func, args, kwargs)
         if share:
             self.axes.append(values.ndim)
         return func(*args, **(kwargs or {}))
 
 
-def _dropped(func: Any, args: Any, kwargs: Any) -> tuple[Any, float]:
+def dropped(func: Any, args: Any, kwargs: Any) -> tuple[Any, float]:
     """Input and dropped share of a call; 0 for a call that drops nothing."""
     if func not in _DROPOUTS:
         return None, 0.0

@@ -91,9 +91,9 @@ class FusionNetwork(nn.Module):
             )
         words, word_mask = self.words(tokens)
         regions = (
-            words.new_zeros(len(words), 0, self.channels) if features is None else sequence(features, self.channels)
+            words.new_zeros(words.shape[0], 0, self.channels) if features is None else sequence(features, self.channels)
         )
-        stand_in = self.no_image.expand(len(words), 1, -1)
+        stand_in = self.no_image.expand(words.shape[0], 1, -1)
         image = torch.cat([stand_in, self.from_image(regions)], dim=1)
         image_mask = torch.ones(image.shape[:2], dtype=torch.bool, device=image.device)
         if self.training and self.missing:

@@ -145,7 +145,7 @@ class Network(nn.Module):
             return values
         # Members and draws follow each other, all scans of one before those of the next.
         term: Tensor = self.covariates(tokens)
-        return values + term.repeat(len(values) // len(tokens), 1)
+        return values + term.repeat(values.shape[0] // tokens.shape[0], 1)
 
     def _body_head(self, features: Tensor | None, pre_logits: bool, tokens: Tensor | None) -> Tensor:
         if features is not None and self.folds_late:

@@ -112,10 +112,10 @@ class SubjectRidge(nn.Module):
         """
         if pre_logits:
             last = features[:, sum(self.sizes[:-2]) : sum(self.sizes[:-1])]
-            return last.reshape(len(features), self.num_features, -1).mean(2)
-        shares = slab_shares(tokens, self.slabs, len(features)).to(features)
+            return last.reshape(features.shape[0], self.num_features, -1).mean(2)
+        shares = slab_shares(tokens, self.slabs, features.shape[0]).to(features)
         logits: Tensor = self.head(self._apart(features), self._apart(shares))
-        own = None if tokens is None else tokens[: len(features) // self.members]
+        own = None if tokens is None else tokens[: features.shape[0] // self.members]
         return (logits + self.head.of_covariates(own, logits.shape[1])).flatten(0, 1)
 
     def contributions(self, features: Tensor, tokens: Tensor | None, member: int | None = None) -> list[Tensor]:

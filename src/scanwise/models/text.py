@@ -83,7 +83,7 @@ class TextEncoder(nn.Module):
         readable = there.clone()
         readable[:, 0] = True  # a row without any key would be NaN
         values = self.encoder(tokens, readable)
-        first = self.nothing.to(values.dtype).expand(len(tokens), 1, -1)
+        first = self.nothing.to(values.dtype).expand(tokens.shape[0], 1, -1)
         return torch.cat([first, values], dim=1), torch.cat([torch.ones_like(there[:, :1]), there], dim=1)
 
 
@@ -105,7 +105,7 @@ class TextNetwork(nn.Module):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """(N, 1) zeros."""
-        return images.new_zeros(len(images), 1)
+        return images.new_zeros(images.shape[0], 1)
 
     def forward_head(self, features: Tensor | None, pre_logits: bool = False, tokens: Tensor | None = None) -> Tensor:
         if tokens is None:

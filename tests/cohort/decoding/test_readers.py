@@ -1,11 +1,16 @@
 """Scans come in one size, and with hashes of their bytes and pixels."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from medical_files import write_dicom, write_nifti
 from picture_files import COLOUR, GRAY, packed, png
-from scanwise.cohort.decoding.readers import digest, read_scan, resize
+from scanwise.cohort.decoding.pixels import ScanBytes
+from scanwise.cohort.decoding.readers import digest, read_file, read_files, read_scan, resize
+from scanwise.cohort.slice_expansion import scans_of
 from scanwise.recipe import Data
 
 
@@ -41,3 +46,26 @@ def test_hashes_are_of_the_bytes_and_of_the_pixels() -> None:
     assert read_scan(png(touched), settings).digest != one.digest
     assert digest(GRAY[:, :, None]) != digest(GRAY.reshape(10, 12)[:, :, None])
     assert read_scan(png(np.zeros_like(GRAY)), settings).digest == ""
+
+
+def test_contents_are_read_as_the_files_that_hold_them(tmp_path: Path) -> None:
+    """Bytes and paths give the same scans, of one slice and of many, and a name leads to no file."""
+    volume = np.random.default_rng(0).integers(0, 900, (9, 8, 5)).astype(np.int16)
+    write_nifti(tmp_path / "a.nii", volume)
+    write_dicom(tmp_path / "b.dcm", volume[:, :, 0].astype(np.uint16))
+    (tmp_path / "c.png").write_bytes(png(GRAY))
+    (tmp_path / "d.png").write_bytes(b"nothing")
+    settings = Data(size=16)
+    for file in sorted(tmp_path.iterdir()):
+        content = ScanBytes(f"../../{file.name}", file.read_bytes())
+        scans, others = scans_of(file, settings), scans_of(content, settings)
+        assert [end for _, end in scans] == [end for _, end in others]
+        read, again = (list(read_files([scan for scan, _ in found], settings)) for found in (scans, others))
+        assert len(read) == (5 if file.suffix == ".nii" else 1)
+        for one, other in zip(read, again, strict=True):
+            if isinstance(one, str) or isinstance(other, str):
+                assert one == other
+            else:
+                assert (one.sha256, one.digest) == (other.sha256, other.digest)
+                assert np.array_equal(one.pixels, other.pixels)
+    assert isinstance(read_file(ScanBytes(str(tmp_path / "c.png"), b""), settings), str)

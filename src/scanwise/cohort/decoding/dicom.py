@@ -27,9 +27,11 @@ from scanwise.cohort.decoding.pixels import (
     MAX_PIXELS,
     Pixels,
     Slices,
+    Source,
     UnreadableScan,
     enlarge,
     hush,
+    length_of,
     open_file,
 )
 from scanwise.cohort.decoding.windowing import apply_window
@@ -80,14 +82,14 @@ def read_geometry(file: Path, index: int = 0) -> FrameGeometry:
         return geometry_of(header, index)
 
 
-def read_header(file: Path, pseudonyms: Pseudonyms) -> FileSummary:
+def read_header(file: Source, pseudonyms: Pseudonyms) -> FileSummary:
     """Read what stands before the pixels.
 
     Raises:
         UnreadableScan: if the file holds no pixels, or claims what cannot be read.
     """
     with open_file(file) as stream, _opened(stream, stop=True) as (header, met):
-        there = file.stat().st_size - stream.tell() - 8  # the tag and length of the pixels
+        there = length_of(stream) - stream.tell() - 8  # the tag and length of the pixels
         return _summarise(header, met, there, pseudonyms)
 
 

@@ -12,7 +12,6 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from scanwise.cohort.decoding.pixels import (
     MAX_PIXELS,
     Pixels,
     Slices,
+    Source,
     UnreadableScan,
     enlarge,
     hush,
@@ -53,7 +53,7 @@ class VolumeSummary:
     remark: str = ""
 
 
-def read_summary(file: Path, settings: Data) -> VolumeSummary:
+def read_summary(file: Source, settings: Data) -> VolumeSummary:
     """Count the slices of a file; reads its header only.
 
     Raises:

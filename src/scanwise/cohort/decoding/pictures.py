@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -26,6 +25,7 @@ from scanwise.cohort.decoding.pixels import (
     MAX_PIXELS,
     Pixels,
     Slices,
+    Source,
     UnreadableScan,
     hush,
     open_file,
@@ -68,7 +68,7 @@ def open_picture(stream: BinaryIO) -> ImageFile.ImageFile:
         raise UnreadableScan(f"claims more pixels than the limit of {MAX_PIXELS:,}") from None
 
 
-def count_pages(file: Path) -> int:
+def count_pages(file: Source) -> int:
     """Number of pages of a file that should be a picture, of which no pixel is read.
 
     Raises:

@@ -5,9 +5,10 @@ import re
 import stat
 import warnings
 from collections.abc import Iterator, Sequence
-from io import BufferedReader
+from dataclasses import dataclass, field
+from io import SEEK_END, BufferedReader, BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,31 @@ Kind = Literal["dicom", "nifti", "picture"]
 
 
 Slices = Sequence[int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ScanBytes:
+    """The content of a file that is on no disk, such as an upload.
+
+    Attributes:
+        name: a label, which is never looked for.
+        data: the content.
+        index: one of its slices; None for all, or for the only one.
+    """
+
+    name: str
+    data: bytes = field(repr=False)
+    index: int | None = None
+
+    @property
+    def suffix(self) -> str:
+        """The ending of the label, with its dot."""
+        dot = self.name.rfind(".")
+        return self.name[dot:] if dot > 0 else ""
+
+
+Source = Path | ScanBytes
+"""A file, or the content of one."""
 
 
 class UnreadableScan(Exception):  # noqa: N818 - it never leaves the cohort room: it becomes a line of quarantine.csv
@@ -71,18 +97,28 @@ def reason_of(error: Exception) -> str:
     return f"damaged, or of a kind that is not read here ({type(error).__name__})"
 
 
-def open_file(file: Path) -> BufferedReader:
-    """Open a file for reading; pipes and devices, which may never end, are not opened.
+def open_file(file: Source) -> BufferedReader | BytesIO:
+    """Open a file, or the content of one, for reading; pipes and devices, which may never end, are not opened.
 
     Raises:
         UnreadableScan: if it is none.
         OSError: if it cannot be opened.
     """
+    if isinstance(file, ScanBytes):
+        return BytesIO(file.data)
     mode = file.stat().st_mode
     if stat.S_ISREG(mode):
         return file.open("rb")
     kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
     raise UnreadableScan(f"not a file but {kinds.get(stat.S_IFMT(mode), 'a device')}")
+
+
+def length_of(stream: BinaryIO) -> int:
+    """Bytes of an open file; it is read on from where it was."""
+    here = stream.tell()
+    length = stream.seek(0, SEEK_END)
+    stream.seek(here)
+    return length
 
 
 def size_in_proportion(height: int, width: int, ratio: float) -> tuple[int, int]:

@@ -10,16 +10,26 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from scanwise.cohort.decoding import pictures
 from scanwise.cohort.decoding.memory import FILES
-from scanwise.cohort.decoding.pixels import EMPTY, Kind, Pixels, Slices, UnreadableScan, open_file, reason_of
+from scanwise.cohort.decoding.pixels import (
+    EMPTY,
+    Kind,
+    Pixels,
+    ScanBytes,
+    Slices,
+    Source,
+    UnreadableScan,
+    length_of,
+    open_file,
+    reason_of,
+)
 from scanwise.cohort.decoding.slice_names import split_slice
 from scanwise.recipe import Data
 
@@ -53,8 +63,8 @@ class DecodedScan:
     digest: str
 
 
-def read_files(paths: Iterable[Path], settings: Data) -> Iterator[DecodedScan | str]:
-    """A scan, or the reason why there is none, for each path in turn; a path is a file or `file#slice`.
+def read_files(paths: Iterable[Source], settings: Data) -> Iterator[DecodedScan | str]:
+    """A scan, or the reason why there is none, for each path in turn; a path is a file, `file#slice`, or the content of a file.
 
     Neighbouring slices of one file are read together, and a few scans are decoded ahead of the reader; workers wait for one
     another where all of them together would need too much memory (`memory`).
@@ -66,16 +76,16 @@ def read_files(paths: Iterable[Path], settings: Data) -> Iterator[DecodedScan | 
                 yield from decoded
 
 
-def read_file(path: Path, settings: Data) -> DecodedScan | str:
+def read_file(path: Source, settings: Data) -> DecodedScan | str:
     """One scan, or the reason why there is none; the path is a file or `file#slice`."""
-    file, index = split_slice(path)
+    file, index = _located(path)
     return read_slices(file, [index], settings)[0]
 
 
-def read_slices(file: Path, slices: Slices, settings: Data) -> list[DecodedScan | str]:
+def read_slices(file: Source, slices: Slices, settings: Data) -> list[DecodedScan | str]:
     """Some scans of one file, in the order of `slices`; None is the only one that it holds."""
     try:
-        with open_file(file) as stream, FILES.reserve(os.fstat(stream.fileno()).st_size):
+        with open_file(file) as stream, FILES.reserve(0 if isinstance(file, ScanBytes) else length_of(stream)):
             return list(_decode_slices(stream.read(), slices, settings))
     except Exception as error:  # noqa: BLE001 - decoders raise whatever a file leads them to, and the others go on
         return [reason_of(error)] * len(slices)
@@ -140,15 +150,20 @@ def _images(data: bytes, slices: Slices, settings: Data) -> Iterator[Pixels | st
     return pictures.decode_pages(data, slices)
 
 
-def _by_file(paths: Iterable[Path]) -> Iterator[tuple[Path, Slices]]:
+def _located(scan: Source) -> tuple[Source, int | None]:
+    """The file of a scan, and which of its slices it is."""
+    return (replace(scan, index=None), scan.index) if isinstance(scan, ScanBytes) else split_slice(scan)
+
+
+def _by_file(paths: Iterable[Source]) -> Iterator[tuple[Source, Slices]]:
     """Neighbours of one file together, up to `_TOGETHER` of them."""
-    for file, group in groupby(map(split_slice, paths), key=lambda located: located[0]):
+    for file, group in groupby(map(_located, paths), key=lambda located: located[0]):
         rest = iter([index for _, index in group])
         while some := list(islice(rest, _TOGETHER)):
             yield file, some
 
 
-def _up_to(todo: Iterator[tuple[Path, Slices]], scans: int) -> Iterator[tuple[Path, Slices]]:
+def _up_to(todo: Iterator[tuple[Source, Slices]], scans: int) -> Iterator[tuple[Source, Slices]]:
     """The next files, until they hold so many scans."""
     for file, slices in todo:
         yield file, slices

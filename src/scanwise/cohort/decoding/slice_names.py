@@ -28,6 +28,16 @@ def split_slice(path: Path) -> tuple[Path, int | None]:
     return path.with_name(match[1]), int(match[2])
 
 
+def index_of_scan(path: str) -> int | None:
+    """The slice that a path names; nothing is looked for on a disk.
+
+    >>> index_of_scan("a/x.nii.gz#045"), index_of_scan("a/x.png")
+    (45, None)
+    """
+    match = _NAMED.fullmatch(path)
+    return None if match is None else int(match[2])
+
+
 def file_of_scan(path: str) -> str:
     """The path of the file, whatever slice of it is named.
 

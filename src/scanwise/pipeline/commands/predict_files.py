@@ -71,7 +71,7 @@ def predict_files(
         listing.groups,
         words=None if listing.text is None else listing.text.tolist(),
         names=listing.path,
-        device=resolve_device(device, threads),
+        device=_device_of(loaded, device, threads),
         progress=progress,
     )
     remarks = (
@@ -82,6 +82,15 @@ def predict_files(
         *_disagreement(loaded, predictions),
     )
     return replace(predictions, quarantine=(*predictions.quarantine, *listing.unused), remarks=remarks)
+
+
+def _device_of(loaded: bundle.Bundle, device: str, threads: int) -> str:
+    """The device that a model runs on; an exported one needs no torch to tell."""
+    if loaded.exported is None:
+        return resolve_device(device, threads)
+    if threads:
+        loaded.exported.cores = threads
+    return "cpu" if device == "auto" else device
 
 
 def _new_kinds(loaded: bundle.Bundle, scans: Predictions) -> list[str]:

@@ -1,0 +1,1 @@
+"""A server that answers as the command line does, on this machine alone unless a token is set."""

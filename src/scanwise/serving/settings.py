@@ -1,0 +1,63 @@
+"""Settings of a server: limits on what a client may send, and who may ask."""
+
+import ipaddress
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from scanwise.errors import DataError
+
+FEWEST_CHARACTERS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """Limits on one request, and on all that wait.
+
+    Attributes:
+        body: bytes of a request.
+        scans: files of a request.
+        waiting: scans of all requests that are answered or wait.
+        read_seconds: time in which a request must arrive.
+        answer_seconds: time in which it is answered.
+        fields: bytes of the JSON beside the files.
+    """
+
+    body: int = 256 * 2**20
+    scans: int = 256
+    waiting: int = 512
+    read_seconds: float = 60.0
+    answer_seconds: float = 120.0
+    fields: int = 256 * 2**10
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine alone.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("localhost"), is_loopback("0.0.0.0")
+    (True, True, True, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def read_token(file: Path) -> str:
+    """The token in a file that its owner alone can read.
+
+    Raises:
+        DataError: if others can read it, or it is too short.
+    """
+    try:
+        mode = file.stat().st_mode
+        token = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"The token file {file} cannot be read ({type(error).__name__}). Write a long random text into it."
+        ) from error
+    if not stat.S_ISREG(mode) or mode & 0o077:
+        raise DataError(f"Others can read the token file {file}. Run: chmod 600 {file}")
+    if len(token) < FEWEST_CHARACTERS or not token.isascii() or not token.isprintable() or " " in token:
+        raise DataError(f"The token in {file} must be at least {FEWEST_CHARACTERS} letters and digits on one line.")
+    return token

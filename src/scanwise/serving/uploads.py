@@ -1,0 +1,126 @@
+"""A form of scans as it arrives: every limit holds while it streams, and names are labels."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from scanwise.cohort.decoding.pixels import ScanBytes
+from scanwise.serving.problems import Problem
+from scanwise.serving.settings import ServerLimits
+from scanwise.untrusted import parse_json
+
+MOST_NAME = 200
+Text = Annotated[str, Field(max_length=10_000)]
+Label = Annotated[str, Field(max_length=MOST_NAME)]
+
+
+class AboutScans(BaseModel):
+    """The JSON beside the files: of each file its subject and its words, in the order of the files."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    subjects: tuple[Label, ...] | None = None
+    words: tuple[Text, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScanUpload:
+    """The content of a request.
+
+    Attributes:
+        scans: the files.
+        about: what is said of them.
+    """
+
+    scans: tuple[ScanBytes, ...]
+    about: AboutScans
+
+
+async def read_upload(request: Request, limits: ServerLimits) -> ScanUpload:
+    """The files `scans` and the field `about` of a multipart form.
+
+    Raises:
+        Problem: 400, 408, 413, 415 or 422.
+    """
+    kind = request.headers.get("content-type", "")
+    if not kind.lower().startswith("multipart/form-data"):
+        raise Problem(415, "Send multipart/form-data with one part scans for each file.")
+    _refuse_long(request, limits)
+    counted = Request(request.scope, _counting(request, limits))
+    try:
+        async with asyncio.timeout(limits.read_seconds):
+            form = await counted.form(max_files=limits.scans, max_fields=1, max_part_size=limits.fields)
+            try:
+                return await _parse(form, limits)
+            finally:
+                await form.close()
+    except TimeoutError:
+        raise Problem(408, f"Send the whole request within {limits.read_seconds:g} seconds.") from None
+    except ClientDisconnect:
+        raise Problem(400, "The request ended before its length.") from None
+    except HTTPException as error:  # of a form that cannot be parsed
+        if "Too many" in str(error.detail) or "exceeded" in str(error.detail):
+            most = f"{limits.scans} files, one field, and {limits.fields:,} bytes in it"
+            raise Problem(413, f"Send at most {most}.") from None
+        raise Problem(400, "The form cannot be read: see that its boundary and its parts are whole.") from None
+
+
+def _refuse_long(request: Request, limits: ServerLimits) -> None:
+    length = request.headers.get("content-length")
+    if length is not None and (not length.isdigit() or int(length) > limits.body):
+        raise Problem(413, f"Send at most {limits.body:,} bytes in one request.")
+
+
+def _counting(request: Request, limits: ServerLimits) -> Any:
+    """The messages of a request, refused when they are longer than allowed, whatever their length claims."""
+    received = 0
+
+    async def receive() -> Any:
+        nonlocal received
+        message = await request.receive()
+        received += len(message.get("body", b""))
+        if received > limits.body:
+            raise Problem(413, f"Send at most {limits.body:,} bytes in one request.")
+        return message
+
+    return receive
+
+
+async def _parse(form: Any, limits: ServerLimits) -> ScanUpload:
+    scans: list[ScanBytes] = []
+    about = AboutScans()
+    for key, value in form.multi_items():
+        if key == "scans" and isinstance(value, UploadFile):
+            scans.append(ScanBytes(_label(value.filename), await value.read()))
+        elif key == "about" and isinstance(value, str):
+            about = _read_about(value)
+        else:
+            raise Problem(422, "A part is neither a file called scans nor the field called about.")
+    if not scans:
+        raise Problem(422, "Send at least one file in a part called scans.")
+    for name, values in (("subjects", about.subjects), ("words", about.words)):
+        if values is not None and len(values) != len(scans):
+            raise Problem(422, f"{len(scans)} files need as many {name}, not {len(values)}.")
+    return ScanUpload(tuple(scans), about)
+
+
+def _label(name: str | None) -> str:
+    label = name or "scan"
+    if len(label) > MOST_NAME or not label.isprintable():
+        raise Problem(422, f"The name of a file must be printable text of at most {MOST_NAME} characters.")
+    return label
+
+
+def _read_about(text: str) -> AboutScans:
+    try:
+        return AboutScans.model_validate(parse_json(text))
+    except (ValueError, ValidationError):
+        raise Problem(
+            422, "The field about must be JSON with the lists subjects and words, of text, each as long as the files."
+        ) from None

@@ -1,0 +1,274 @@
+"""The server answers with the bytes of the command line, and refuses in one way whatever else it is sent."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="needs scanwise[serve]")
+pytest.importorskip("prometheus_client", reason="needs scanwise[serve]")
+
+from fastapi.testclient import TestClient
+
+from scanwise import bundle
+from scanwise.errors import DataError
+from scanwise.serving.application import ServedModel, build_application
+from scanwise.serving.server import serve_model
+from scanwise.serving.settings import ServerLimits, read_token
+from tiny_bundles import write_scans_of, write_tiny_bundle
+
+BuildOnce = Callable[[str, Callable[[Path], object]], Path]
+Files = list[tuple[str, tuple[str, bytes]]]
+LIMITS = ServerLimits(body=200_000, scans=30, waiting=40, read_seconds=5, answer_seconds=30, fields=2000)
+CANARY = "Mustermann-1961"
+
+
+@pytest.fixture(scope="module")
+def model(build_once: BuildOnce) -> ServedModel:
+    loaded = bundle.load(build_once("kind-demo", lambda folder: write_tiny_bundle(folder, "demo")))
+    hosts = ("127.0.0.1", "localhost", "::1", "testserver")
+    return ServedModel(loaded, "d1gest", lambda: None, LIMITS, hosts)
+
+
+@pytest.fixture
+def client(model: ServedModel) -> Iterator[TestClient]:
+    with TestClient(build_application(replace(model))) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def scans(build_once: BuildOnce) -> list[Path]:
+    return sorted(build_once("scans-of-kinds", write_scans_of).iterdir())
+
+
+def files(paths: list[Path], names: list[str] | None = None) -> Files:
+    labels = names or [str(path) for path in paths]
+    return [("scans", (name, path.read_bytes())) for name, path in zip(labels, paths, strict=True)]
+
+
+def refusal(response: Any, status: int) -> str:
+    """The detail of a problem."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == status
+    assert problem["request_id"] == response.headers["x-request-id"]
+    assert "Traceback" not in response.text
+    return str(problem["detail"])
+
+
+def test_an_answer_has_the_bytes_of_the_command_line(
+    client: TestClient, model: ServedModel, scans: list[Path], scanwise: Any, build_once: BuildOnce
+) -> None:
+    folder = build_once("kind-demo", lambda folder: write_tiny_bundle(folder, "demo"))
+    for some in (scans[7:8], scans[3:14]):
+        response = client.post("/v1/predict", files=files(some))
+        assert response.status_code == 200, response.text
+        answer = scanwise("predict", folder, *some, "--format", "json").out.rstrip()
+        assert response.text.endswith(f'"answer": {answer}}}\n')
+        assert response.json()["model"] == "d1gest"
+        assert response.json()["request_id"] == response.headers["x-request-id"]
+
+
+def test_subjects_are_pooled_and_a_bad_file_touches_no_other(client: TestClient, scans: list[Path]) -> None:
+    about = {"subjects": [path.stem[:3] for path in scans[:8]]}
+    whole = client.post("/v1/predict", files=files(scans[:8]), data={"about": json.dumps(about)}).json()["answer"]
+    assert [row["subject"] for row in whole["subjects"]] == ["p00", "p01"]
+    mixed = [*files(scans[:8]), ("scans", ("paper.pdf", b"%PDF-1.7 no picture"))]
+    about["subjects"].append("p01")
+    answer = client.post("/v1/predict", files=mixed, data={"about": json.dumps(about)}).json()["answer"]
+    assert answer["scans"] == whole["scans"]
+    assert answer["subjects"] == whole["subjects"]
+    assert [row["path"] for row in answer["quarantine"]] == ["paper.pdf"]
+
+
+def test_names_are_labels_and_never_paths(client: TestClient, scans: list[Path]) -> None:
+    names = ["../../etc/passwd", str(scans[5]), "C:x.png", "a#3"]
+    response = client.post("/v1/predict", files=files(scans[:4], names))
+    assert [row["path"] for row in response.json()["answer"]["scans"]] == names
+    for name in ("a\0.png", "n" * 300, "two\nlines"):
+        response = client.post("/v1/predict", files=files(scans[:1], [name]))
+        if response.status_code != 200:  # a client may have replaced what no header can hold
+            assert response.status_code in (400, 422)
+        else:
+            assert "\0" not in response.text
+            assert len(name) < 300
+
+
+@pytest.mark.parametrize(
+    ("send", "status", "expected"),
+    [
+        ({"content": b"x", "headers": {"content-type": "application/pdf"}}, 415, "Send multipart/form-data"),
+        ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400, "form cannot be read"),
+        ({"files": [("scans", ("x", b"0" * 250_000))]}, 413, "Send at most 200,000 bytes"),
+        ({"files": [("scans", (f"{n}", b"0")) for n in range(31)]}, 413, "Send at most 30 files"),
+        ({"files": [("scans", ("x", b"0"))], "data": {"about": "[" * 3000}}, 413, "2,000 bytes"),
+        ({"files": [("scans", ("x", b"0"))], "data": {"about": "[" * 1500}}, 422, "must be JSON"),
+        ({"files": [("scans", ("x", b"0"))], "data": {"about": '{"other": 1}'}}, 422, "must be JSON"),
+        ({"files": [("scans", ("x", b"0"))], "data": {"about": '{"subjects": ["a", "b"]}'}}, 422, "as many subjects"),
+        ({"files": [("scans", ("x", b"0"))], "data": {"more": "1"}}, 422, "neither a file called scans"),
+        ({"files": [("other", ("x", b"0"))]}, 422, "neither a file called scans"),
+        ({"files": [("scans", ("x.zip", b"PK\3\4 nothing"))]}, 422, "None of the 1 files can be read"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_in_one_way(
+    send: dict[str, Any], status: int, expected: str, client: TestClient
+) -> None:
+    assert expected in refusal(client.post("/v1/predict", **send), status)
+    assert client.get("/v1/health/ready").status_code == 200
+
+
+def test_a_body_longer_than_it_says_is_refused_while_it_streams(client: TestClient) -> None:
+    def stream() -> Iterator[bytes]:
+        yield b'--b\r\nContent-Disposition: form-data; name="scans"; filename="x"\r\n\r\n'
+        for _ in range(100):
+            yield b"0" * 10_000
+
+    response = client.post("/v1/predict", content=stream(), headers={"content-type": "multipart/form-data; boundary=b"})
+    assert "Send at most 200,000 bytes" in refusal(response, 413)
+
+
+def test_addresses_and_methods_that_are_none(client: TestClient) -> None:
+    refusal(client.get("/v1/elsewhere"), 404)
+    refusal(client.get("/v1/predict"), 405)
+    refusal(client.post("/v1/model"), 405)
+
+
+def test_scans_that_wait_are_limited(model: ServedModel, scans: list[Path]) -> None:
+    served = replace(model, limits=replace(LIMITS, waiting=2))
+    with TestClient(build_application(served)) as client:
+        response = client.post("/v1/predict", files=files(scans[:3]))
+        assert "fewer scans" in refusal(response, 429)
+        assert int(response.headers["retry-after"]) > 0
+        assert client.post("/v1/predict", files=files(scans[:2])).status_code == 200
+        assert served.waiting == 0
+
+
+def test_an_answer_that_takes_too_long_is_given_up(
+    model: ServedModel, scans: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import threading
+
+    released = threading.Event()
+    predict = bundle.Bundle.predict
+    monkeypatch.setattr(
+        bundle.Bundle, "predict", lambda *args, **options: (released.wait(20), predict(*args, **options))[1]
+    )
+    served = replace(model, limits=replace(LIMITS, answer_seconds=0.2))
+    with TestClient(build_application(served)) as client:
+        assert "Send fewer scans" in refusal(client.post("/v1/predict", files=files(scans[:1])), 504)
+        assert served.waiting == 1  # it is being answered still
+        released.set()
+
+
+def test_a_model_that_fails_its_golden_cases_is_not_ready(model: ServedModel, scans: list[Path]) -> None:
+    def fail() -> None:
+        raise ValueError("another answer")
+
+    with TestClient(build_application(replace(model, check=fail))) as client:
+        refusal(client.get("/v1/health/ready"), 503)
+        refusal(client.post("/v1/predict", files=files(scans[:1])), 503)
+        assert client.get("/v1/health/live").json() == {"status": "live"}
+
+
+def test_a_fault_says_nothing_of_itself(
+    model: ServedModel, scans: list[Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fault(*args: object, **options: object) -> None:
+        raise KeyError(CANARY)
+
+    monkeypatch.setattr(bundle.Bundle, "predict", fault)
+    with TestClient(build_application(replace(model)), raise_server_exceptions=False) as client:
+        response = client.post("/v1/predict", files=files(scans[:1], [CANARY]))
+    assert "Give the request id" in refusal(response, 500)
+    assert CANARY not in response.text + caplog.text
+    assert "KeyError" in caplog.text
+
+
+def test_who_may_ask(model: ServedModel) -> None:
+    token = "a-long-random-text-0123"  # noqa: S105
+    with TestClient(build_application(replace(model, token=token))) as client:
+        assert client.get("/v1/health/live").status_code == 200
+        assert client.get("/v1/health/ready").status_code == 200
+        for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": token}, {"authorization": "Bearer ü"}):
+            encoded = {name: value.encode() for name, value in headers.items()}
+            response = client.get("/v1/model", headers=encoded)
+            assert "Authorization: Bearer" in refusal(response, 401)
+            assert response.headers["www-authenticate"] == "Bearer"
+        refusal(client.get("/metrics"), 401)
+        assert client.get("/v1/model", headers={"authorization": f"Bearer {token}"}).status_code == 200
+
+
+def test_another_name_and_pages_of_other_sites_are_refused(client: TestClient) -> None:
+    refusal(client.get("/v1/model", headers={"host": "evil.example"}), 421)
+    refusal(client.get("/v1/model", headers={"origin": "https://evil.example"}), 403)
+    refusal(client.get("/v1/model", headers={"origin": "null"}), 403)
+    assert client.get("/v1/model", headers={"host": "127.0.0.1:80", "origin": "http://localhost:3"}).status_code == 200
+    assert client.get("/v1/model", headers={"host": "[::1]:80"}).status_code == 200
+
+
+def test_the_model_is_described(client: TestClient) -> None:
+    about = client.get("/v1/model").json()
+    assert about["classes"] == ["none", "mild", "severe"]
+    assert about["digest"] == "d1gest"
+    assert about["guarantee"]["subject"]["coverage"] == 0.9
+    assert about["limits"]["scans"] == 30
+    assert "not a medical device" in about["intended_use"]
+    assert "/v1/predict" in client.get("/openapi.json").json()["paths"]
+
+
+def test_counts_hold_no_text_of_a_user(client: TestClient, scans: list[Path]) -> None:
+    about = json.dumps({"subjects": [CANARY]})
+    sent = [*files(scans[:1], [f"{CANARY}.png"]), ("scans", (f"{CANARY}.pdf", b"%PDF"))]
+    client.post("/v1/predict", files=sent, data={"about": json.dumps({"subjects": [CANARY, CANARY]})})
+    client.post("/v1/predict", files=sent[1:], data={"about": about})
+    client.get(f"/{CANARY}")
+    counts = client.get("/metrics").text
+    assert CANARY not in counts
+    assert 'scanwise_scans_total{predicted="' in counts
+    assert "scanwise_quarantined_total 1.0" in counts
+    assert 'scanwise_requests_total{route="/v1/predict",status="200"} 1.0' in counts
+    assert 'scanwise_requests_total{route="/v1/predict",status="422"} 1.0' in counts
+    assert 'scanwise_requests_total{route="other",status="404"} 1.0' in counts
+    assert "scanwise_waiting_scans 0.0" in counts
+    assert 'digest="d1gest"' in counts
+
+
+def test_refusals_name_files_by_number(client: TestClient) -> None:
+    response = client.post("/v1/predict", files=[("scans", (f"{CANARY}.png", b"no picture"))])
+    detail = refusal(response, 422)
+    assert "file 1" in detail
+    assert CANARY not in response.text
+
+
+# --- before it starts
+
+
+def test_another_address_needs_a_token_that_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="Give --token-file"):
+        serve_model(tmp_path, host="0.0.0.0")  # noqa: S104 - it is refused
+    file = tmp_path / "token"
+    file.write_text("short", encoding="utf-8")
+    file.chmod(0o600)
+    with pytest.raises(DataError, match="at least 16"):
+        read_token(file)
+    file.write_text("a-long-random-text-0123\n", encoding="utf-8")
+    assert read_token(file) == "a-long-random-text-0123"
+    file.chmod(0o640)
+    with pytest.raises(DataError, match="chmod 600"):
+        read_token(file)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_token(tmp_path / "gone")
+
+
+def test_a_port_in_use_is_said(tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(DataError, match="Choose another --port"):
+            serve_model(tmp_path, port=taken.getsockname()[1])
