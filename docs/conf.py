@@ -1,5 +1,8 @@
 """Settings of the manual: `make docs` builds it into site/, from these pages and the docstrings, without a network."""
 
+import shutil
+from pathlib import Path
+
 import scanwise
 
 project = "Scanwise"
@@ -7,9 +10,12 @@ author = "the Scanwise contributors"
 copyright = "the Scanwise contributors; Apache-2.0"  # noqa: A001
 version = release = scanwise.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 suppress_warnings = ["toc.not_included"]  # a page may be reached by links alone; tests/test_docs.py finds orphans
 default_role = "code"  # docstrings write `name` as Markdown does
+
+shutil.copytree(Path(__file__).parents[1] / "notebooks", Path(__file__).parent / "notebooks", dirs_exist_ok=True)
+nb_execution_mode = "off"  # a test runs them; here their committed outputs are shown
 
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence", "deflist"]
