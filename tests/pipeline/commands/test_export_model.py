@@ -66,7 +66,13 @@ def rows_agree(one: dict[str, Any], other: dict[str, Any]) -> None:
             assert other[name] == value, name
 
 
-@pytest.mark.parametrize("kind", KINDS)
+EVERYDAY = ("small", "text")
+"""Kinds whose export is quick; those of the others are extended."""
+
+
+@pytest.mark.parametrize(
+    "kind", [kind if kind in EVERYDAY else pytest.param(kind, marks=pytest.mark.extended) for kind in KINDS]
+)
 def test_every_recipe_is_exported_and_answers_as_it_did(
     kind: str, exported: Callable[[str], tuple[Path, Path]], scans: Path
 ) -> None:
