@@ -66,7 +66,7 @@ def rows_agree(one: dict[str, Any], other: dict[str, Any]) -> None:
             assert other[name] == value, name
 
 
-EVERYDAY = ("small", "text")
+EVERYDAY = ("demo", "fashion-fusion, text")
 """Kinds whose export is quick; those of the others are extended."""
 
 
