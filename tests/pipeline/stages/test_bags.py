@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
 
 from scanwise.bundle import load as load_bundle
 from scanwise.errors import DataError
-from scanwise.pipeline.stages.bags import bag_findings, check_people_known
+from scanwise.pipeline.stages.bags import bag_findings, check_people_known, people_of_files
 from scanwise.recipe import Recipe, load_recipe
 from scanwise.records import Cohort, Logits
 from scanwise.run import RunFolder, read_json
@@ -198,3 +199,28 @@ def test_five_hundred_scans_of_a_person_are_one_answer(people: People) -> None:
     assert often.subjects.scan_counts is not None
     assert often.subjects.scan_counts[0] >= 500
     assert often.subjects.probs == pytest.approx(once.subjects.probs, abs=1e-4)
+
+
+def test_slices_of_one_file_are_one_person_where_nobody_is_named() -> None:
+    people, scans = (
+        Recipe.model_validate({"name": "r", "model": {"name": "small", "unit": unit}}) for unit in ("subject", "scan")
+    )
+    names = ["a.nii.gz#000", "a.nii.gz#001", "b.nii.gz#000"]
+    assert people_of_files(people, names, None) == ["a.nii.gz", "a.nii.gz", "b.nii.gz"]
+    assert people_of_files(people, names, ["p", "q", "r"]) == ["p", "q", "r"]
+    assert people_of_files(people, ["a.png", "b.png"], None) is None
+    assert people_of_files(scans, names, None) is None
+
+
+def test_a_volume_is_explained_as_one_person(people: People, tmp_path: Path) -> None:
+    names = sorted(name for name in people.telling if name.startswith("p001_"))
+    planes = [np.asarray(Image.open(people.folder / name)).T for name in names]
+    volume = nibabel.Nifti1Image(np.stack(planes, axis=2).astype(np.int16), np.eye(4))
+    nibabel.save(volume, tmp_path / "whole.nii.gz")
+    done = run_command(
+        "explain", people.run.path, tmp_path / "whole.nii.gz", "--out", tmp_path / "why", "--device", "cpu"
+    )
+    assert done.code == 0, done.err
+    weights = read_csv(tmp_path / "why" / "attention.csv")
+    assert len(weights) == len(names)
+    assert sum(float(row["attention"]) for row in weights) == pytest.approx(1)

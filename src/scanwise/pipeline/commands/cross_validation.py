@@ -19,6 +19,7 @@ from scanwise.csv_files import write_table
 from scanwise.errors import RecipeError, RunError
 from scanwise.evaluation.sample import require_labels
 from scanwise.pipeline.commands.candidates import average_candidates, candidate_predictions
+from scanwise.pipeline.stages.bags import measured_units
 from scanwise.pipeline.stages.evaluation import ModelPredictions, load_baselines, pool_folds
 from scanwise.pipeline.stages.operating_points import validation_predictions
 from scanwise.recipe import Recipe, load_recipe
@@ -173,7 +174,7 @@ def _measure(
     }
     results: list[Metric] = []
     for entry in [*chosen, *baselines]:
-        for unit in ["scans", *(["subjects"] if cohort.subjects_known else [])]:
+        for unit in measured_units(recipe, cohort.subjects_known):
             predictions: Predictions = getattr(entry, unit)
             measured = evaluation.measure_predictions(
                 predictions, subjects=predictions.subjects, by_class=entry.model == "network", **options

@@ -26,6 +26,7 @@ from scanwise.errors import DataError, did_you_mean
 from scanwise.models.vocabulary import titles_as_read
 from scanwise.pipeline.commands.voxel_grid import read_voxel_grid
 from scanwise.pipeline.context import resolve_device
+from scanwise.pipeline.stages.bags import people_of_files
 from scanwise.pipeline.stages.explanation import WORDS, explanation_options
 from scanwise.pipeline.stages.explanation_parts import (
     ExplainedScans,
@@ -97,6 +98,7 @@ def explain_files(
     titles = ["" if listing.text is None else str(listing.text[row]) for row in kept]
     titles_read = None if loaded.vocabulary is None else titles_as_read(titles, recipe.model.text, loaded.classes)
     people, groups = (None, {}) if loaded.vocabulary is not None else _people(listing, kept)
+    people = people_of_files(recipe, names, people)
     answer = loaded.predict(
         [listing.root / name for name in names],
         people,

@@ -14,6 +14,7 @@ from scanwise.cohort.veil import Veil
 from scanwise.errors import DataError
 from scanwise.phrases import count_of
 from scanwise.pipeline.context import resolve_device
+from scanwise.pipeline.stages.bags import people_of_files
 from scanwise.records import Predictions
 from scanwise.records.names import label_key
 
@@ -65,6 +66,7 @@ def predict_files(
     subjects = None
     if listing.subject is not None and bool((listing.subject != "").any()):
         subjects = listing.subject.tolist()
+    subjects = people_of_files(loaded.recipe, listing.path.tolist(), subjects)
     predictions = loaded.predict(
         [listing.root / name for name in listing.path.tolist()],
         subjects,

@@ -1,8 +1,11 @@
 """People as the unit of a trained network: what is refused, what is said, and the order of their scans."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from scanwise.cohort.anatomical_order import scan_positions
+from scanwise.cohort.decoding.slice_names import file_of_scan
 from scanwise.errors import DataError
 from scanwise.phrases import count_of
 from scanwise.recipe import Recipe
@@ -55,3 +58,24 @@ def rows_in_order(recipe: Recipe, cohort: Cohort, rows: IntArray) -> IntArray:
     if not recipe.model.by_subject:
         return rows
     return rows[np.argsort(scan_positions(cohort.path[rows], cohort.take(rows).groups), kind="stable")]
+
+
+def people_of_files(recipe: Recipe, names: Sequence[str], subjects: list[str] | None) -> list[str] | None:
+    """Subjects of scans: as given, or for a network of people each file with several slices, where nothing names anybody.
+
+    Args:
+        recipe: of the network.
+        names: of the scans, such as `a.nii.gz#003`.
+        subjects: of the scans, or None.
+    """
+    if subjects is not None or not recipe.model.by_subject:
+        return subjects
+    files = [file_of_scan(name) for name in names]
+    return files if len(set(files)) < len(files) else None
+
+
+def measured_units(recipe: Recipe, subjects_known: bool) -> tuple[str, ...]:
+    """Units of figures: subjects where they are known, and scans but for a network that was taught people alone."""
+    if recipe.model.by_subject:
+        return ("subjects",)
+    return ("scans", "subjects") if subjects_known else ("scans",)

@@ -15,6 +15,7 @@ from scanwise.cohort.decoding.pixels import Pixels
 from scanwise.cohort.remote import local_root
 from scanwise.cohort.store import Store
 from scanwise.pipeline.context import Context
+from scanwise.pipeline.stages.bags import measured_units
 from scanwise.pipeline.stages.text_inputs import cohort_titles, removable_parts
 from scanwise.recipe import Data, Model, Recipe
 from scanwise.records import FloatArray, IntArray, Logits, Metric, Predictions, Split, Unit
@@ -184,11 +185,7 @@ def measure_models(context: Context, predictions: Sequence[ModelPredictions]) ->
         network = group[0]
         shared: dict[str, Any] = {"draws": section.draws, "confidence": section.confidence, "seed": context.recipe.seed}
         leaked = network.split.protocol != "honest"
-        for unit in ("scans", "subjects"):
-            if unit == "subjects" and not context.cohort.subjects_known:
-                continue
-            if unit == "scans" and context.recipe.model.by_subject:  # a scan alone is not what was taught
-                continue
+        for unit in measured_units(context.recipe, context.cohort.subjects_known):
             reference: Predictions = getattr(network, unit)
             for entry in group:
                 own: Predictions = getattr(entry, unit)

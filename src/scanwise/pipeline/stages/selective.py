@@ -13,6 +13,7 @@ from scanwise.evaluation.jackknife import jackknife_interval
 from scanwise.metrics.ranks import weighted_auroc
 from scanwise.novelty import NoveltyDetector
 from scanwise.pipeline.context import Context
+from scanwise.pipeline.stages.bags import measured_units
 from scanwise.pipeline.stages.evaluation import POOLED, ModelPredictions
 from scanwise.pipeline.stages.prediction import ALTERED
 from scanwise.records import BoolArray, FloatArray, Logits, Metric, Predictions
@@ -43,16 +44,10 @@ def measure_selective_prediction(
         for row in table:
             if not row["refused"]:
                 metrics += _selective(row, fold, confidence)
-        for unit in _measured_units(context):
+        for unit in measured_units(context.recipe, context.cohort.subjects_known):
             fold_predictions = [getattr(entry, unit) for entry in fits if fold in (entry.split.fold, POOLED)]
             metrics += _curve(fold_predictions, fold, confidence)
     return metrics
-
-
-def _measured_units(context: Context) -> tuple[str, ...]:
-    if context.recipe.model.by_subject:
-        return ("subjects",)
-    return ("scans", "subjects") if context.cohort.subjects_known else ("scans",)
 
 
 def _curve(predictions: Sequence[Predictions], fold: int, confidence: float) -> list[Metric]:
