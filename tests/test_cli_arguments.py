@@ -63,7 +63,7 @@ def test_commands_that_take_a_model_take_its_registry() -> None:
 
 def test_options_of_one_name_have_one_help() -> None:
     helps: dict[str, set[str]] = {}
-    for command in cli.commands.values():
+    for command in (command for name, command in cli.commands.items() if name != "serve"):  # whose threads are requests
         for option in command.params:
             if isinstance(option, click.Option) and option.name in (
                 "device",

@@ -24,7 +24,7 @@ from scanwise.errors import DataError
 )
 @naming_model
 def export(run: str, out: Path | None, scans: tuple[Path, ...], verify: Path | None, registry: str) -> None:
-    """The model of a run as an ONNX graph, with all that it needs to predict without torch.
+    """Write a model as an ONNX graph that predicts without torch.
 
     The graph is compared with the network on at least 200 scans, and nothing is written unless classes, prediction sets and
     flags are the same. With --verify an exported folder is checked on the machine where it will run.

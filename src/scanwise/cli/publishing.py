@@ -16,7 +16,7 @@ from scanwise.run import RunFolder
 @click.option("--license", "license_id", default="", help="Its licence, such as apache-2.0; the card asks for it else.")
 @click.option("--public", is_flag=True, help="Everybody may see a new model.  [default: its owner alone]")
 def publish(run: Path, to: str, name: str, license_id: str, public: bool) -> None:
-    """Send the model card and the bundle of a run to the Hugging Face hub.
+    """Send the card and bundle of a run to the Hugging Face hub.
 
     Nothing else leaves the run folder. Others predict with `scanwise predict hf://OWNER/NAME SCANS…`.
     """

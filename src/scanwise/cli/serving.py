@@ -42,7 +42,9 @@ def serve(
     threads: int,
     registry: str,
 ) -> None:
-    """Answers over HTTP, with the bytes of `predict --format json`; on this machine alone unless a token is set.
+    """Answer over HTTP, with the bytes of `predict --format json`.
+
+    On this machine alone unless a token is set.
 
     MODEL is an exported folder, a run folder or its URL, a bundle, or NAME:VERSION of a registered model. Research use only.
     """

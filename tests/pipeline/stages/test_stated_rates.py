@@ -9,6 +9,7 @@ import pytest
 from scanwise.novelty import NoveltyDetector
 from scanwise.pipeline.stages import stated_rates
 from scanwise.records import Finding, Metric, load_findings, save_findings, save_metrics
+from scanwise.reporting.verdicts import MISSED
 from scanwise.risk import mid_p_limits
 from scanwise.run import RunFolder, write_json
 from tiny import Whole
@@ -121,10 +122,11 @@ def test_findings_of_an_earlier_session_are_replaced(run: RunFolder) -> None:
 
 
 def test_a_fit_writes_them_and_its_report_shows_them_first(whole: Whole) -> None:
-    messages = [one.message for one in load_findings(whole.run.findings) if one.check.startswith("rates.")]
+    checks = [one.check for one in load_findings(whole.run.findings) if one.check.startswith("rates.")]
+    missed = [MISSED[end] for end in (check.removeprefix("rates.") for check in checks) if end in MISSED]
     page = whole.run.report.read_text(encoding="utf-8")
-    head = page[: page.index('<section aria-labelledby="answer">')]
-    assert all(message.split(":")[0] in head for message in messages)
+    first = page[page.index('<section aria-labelledby="answer">') : page.index('<div class="cards">')]
+    assert all(rate.removeprefix("the ") in first for rate in missed)
     rows = whole.table("operating_points.csv")
     assert all(
         float(row["chosen_low"]) <= float(row["chosen"]) <= float(row["chosen_high"])

@@ -102,4 +102,4 @@ def test_no_network_sees_more_scans_at_a_time_than_in_training(run: RunFolder, s
     scans = sorted((run.path.parent / "scans").rglob("*.png"))[: 2 * BATCH + 1]
     with watched() as sizes:
         load_bundle(run.path).predict(scans)
-    assert max(sizes) == BATCH
+    assert max(sizes) <= BATCH
