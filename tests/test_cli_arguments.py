@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import click
 import pytest
 
-from scanwise.cli import cli
+from scanwise.cli import arguments, cli
 
 HEAVY = ("torch", "scipy", "pandas", "sklearn", "lightning", "matplotlib")
 MISTAKEN = {
@@ -83,3 +84,26 @@ def test_the_shell_completes_commands(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **asked}, check=False
     )
     assert done.stdout.splitlines() == ["plain,audit", "plain,augment"]
+
+
+def test_what_training_needs_is_loaded_in_a_thread_that_fails_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def load(name: str) -> None:
+        asked.append(name)
+        if name == "timm":
+            raise ImportError(name)
+
+    monkeypatch.setattr("scanwise.cli.arguments.import_module", load)
+    arguments.load_torch_meanwhile()
+    for thread in threading.enumerate():
+        if thread.name == "imports":
+            thread.join()
+    assert asked == ["torch", "timm"]
+
+
+@pytest.mark.parametrize("named", ["s3://bucket/run", "brains:3", "brains:latest"])
+def test_what_is_looked_up_elsewhere_passes(named: str) -> None:
+    arguments.check_model(named)
+    arguments.check_data("s3://bucket/scans")
+    arguments.check_run_folder("s3://bucket/run", resume=False)

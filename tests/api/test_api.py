@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ import scanwise
 from medical_files import write_dicom
 from scanwise import api
 from scanwise.api.inputs import data_source, encode, scan_list
+from scanwise.api.progress import showing_progress
 from scanwise.api.settings import setting_lines
 from scanwise.cli import cli
-from scanwise.errors import DataError, RecipeError
+from scanwise.errors import DataError, RecipeError, RunError
 from scanwise.pipeline.commands.cross_validation import CandidateChoice, CrossValidation
 from scanwise.records import Metric
 from tiny import Again, Whole, write_scans
@@ -289,3 +291,73 @@ def test_folds_are_summed_up_by_what_is_pooled(tmp_path: Path) -> None:
     assert "Accuracy 75\N{NO-BREAK SPACE}% (20–90) on 20 test subjects" in folds.summary
     assert folds.choices.to_dict("records") == [{"fold": 0, "candidate": "candidate-1", "value": 0.3, "chosen": True}]
     assert len(folds.pooled) == 2
+
+
+def test_a_page_is_shown_in_a_browser_or_in_the_notebook(run: scanwise.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    run.show()
+    assert opened == [run.folder.report.absolute().as_uri()]
+    shown: list[Any] = []
+    monkeypatch.setattr("scanwise.api.display.in_notebook", lambda: True)
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    run.show()
+    assert "srcdoc=" in shown[0].data
+    assert "<script>alert" not in shown[0].data
+
+
+def test_a_result_without_a_page_says_its_line(
+    run: scanwise.Run, whole: Whole, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = scanwise.predict(run, some(whole, 1))
+    answer.show()
+    assert capsys.readouterr().out == f"{answer!r}\n"
+    assert repr(scanwise.load(run)).startswith("<Classifier ")
+
+
+def test_long_tables_are_cut_and_say_so() -> None:
+    frame = pd.DataFrame({"value": np.arange(30) / 7})
+    folds = api.Folds(Path("x"), frame, frame, "x: fine", frame)
+    assert "and 10 more rows" in folds._repr_html_()
+
+
+@pytest.mark.parametrize("wanted", [True, False, None])
+def test_messages_are_shown_where_they_are_wanted_and_only_meanwhile(
+    wanted: bool | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = logging.getLogger("scanwise")
+    before, log.handlers = log.handlers, []
+    try:
+        with showing_progress(wanted) as bars:
+            log.info("on its way\x1b[31m")
+        log.info("afterwards")
+    finally:
+        log.handlers = before
+    assert bars is bool(wanted)
+    told = capsys.readouterr().err
+    assert ("on its way" in told) == bool(wanted)
+    assert "\x1b" not in told
+    assert "afterwards" not in told
+
+
+def test_a_run_is_published_into_a_folder(run: scanwise.Run, tmp_path: Path) -> None:
+    assert scanwise.publish(run, folder=tmp_path / "model") == str(tmp_path / "model")
+    with pytest.raises(RunError, match="one of the two"):
+        scanwise.publish(run)
+
+
+def test_fold_passes_on_candidates_as_lines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {}
+
+    def record(source: str, **options: Any) -> CrossValidation:
+        asked.update(options)
+        return CrossValidation(tmp_path, {"candidate-1": ()}, (), "choose", ())
+
+    monkeypatch.setattr("scanwise.pipeline.commands.cross_validation.cross_validate", record)
+    folds = scanwise.fold(
+        "demo", data="scans", out=tmp_path, tries=[{"train.epochs": 3}], by="auroc", epochs=2, progress=False
+    )
+    assert asked["tries"] == [("train.epochs=3",)]
+    assert asked["settings"] == ("train.epochs=2",)
+    assert asked["criterion"] == "auroc"
+    assert folds.summary.endswith("nothing was measured")

@@ -96,4 +96,4 @@ def _table_html(frame: "pd.DataFrame") -> str:
 def _frame(page: Path) -> str:
     """The page in a frame of its own, so that neither takes the other's style."""
     text = html.escape(page.read_text(encoding="utf-8"), quote=True)
-    return f'<iframe title="{html.escape(page.name)}" srcdoc="{text}" style="width:100%;height:{FRAME_HEIGHT}px;border:0"></iframe>'
+    return f'<div><iframe title="{html.escape(page.name)}" srcdoc="{text}" style="width:100%;height:{FRAME_HEIGHT}px;border:0"></iframe></div>'
