@@ -210,7 +210,7 @@ def load(model: "str | Path | Run") -> Classifier:
     Raises:
         RunError: if a file is missing or was altered.
     """
-    return Classifier.open(locate_model(folder_of(model) if isinstance(model, Run) else model))
+    return Classifier.open(_located(model))
 
 
 def predict(model: "str | Path | Run | Classifier", scans: Any, **options: Any) -> ScanPredictions:
@@ -243,7 +243,7 @@ def register(run: "str | Path | Run", name: str, *, registry: str | Path = "") -
         name: letters, digits, dots, dashes and underscores.
         registry: a folder, or MLflow's registry; default: SCANWISE_REGISTRY, or your own data folder.
     """
-    return versions.register(locate_model(folder_of(run) if isinstance(run, Run) else run), name, registry=registry)
+    return versions.register(_located(run), name, registry=registry)
 
 
 def export(
@@ -268,9 +268,8 @@ def export(
     """
     from scanwise.pipeline.commands.export_model import export_model
 
-    located = locate_model(folder_of(run) if isinstance(run, Run) else run, registry)
     with showing_progress(progress) as bars:
-        export_model(located, Path(out), scans=[Path(scan) for scan in scans], progress=bars)
+        export_model(_located(run, registry), Path(out), scans=[Path(scan) for scan in scans], progress=bars)
     return Path(out)
 
 
@@ -317,6 +316,11 @@ def recipes() -> dict[str, str]:
 def folder_of(run: "str | Path | Run") -> Path:
     """The folder of a run."""
     return run.path if isinstance(run, Run) else Path(run)
+
+
+def _located(model: "str | Path | Run", registry: str | Path = "") -> Path:
+    """The folder of what names a model."""
+    return locate_model(model.path if isinstance(model, Run) else model, registry)
 
 
 def _classifier(model: "str | Path | Run | Classifier") -> Classifier:

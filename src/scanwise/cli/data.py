@@ -3,7 +3,6 @@
 import logging
 import sys
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +10,7 @@ import click
 from scanwise.cli.arguments import check_data, check_data_settings, check_recipe
 from scanwise.cli.options import hiding, reading
 from scanwise.cli.printing import (
+    brief_message,
     make_table,
     print_notes,
     print_table,
@@ -95,9 +95,7 @@ def _print_audit(result: "AuditResult") -> None:
     table.columns[1].justify = table.columns[2].justify = "left"
     table.columns[1].max_width = 22
     for finding in join_unchecked([checked.finding for checked in sort_findings(result.checked)]):
-        severity, message = finding.severity, finding.message
-        shown = shorten(message, 150, placeholder=" …") if severity == "note" else message
-        table.add_row(severity, finding.check, shown, style=colours[severity])
+        table.add_row(finding.severity, finding.check, brief_message(finding), style=colours[finding.severity])
     print_table(table)
 
 

@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 from pathlib import Path
-from textwrap import shorten
 from typing import Any, Literal
 
 import click
@@ -14,6 +13,7 @@ from scanwise.cli.arguments import check_data, check_recipe, check_run_folder, l
 from scanwise.cli.endings import StopRequest
 from scanwise.cli.options import hiding, reading, running
 from scanwise.cli.printing import (
+    brief_message,
     make_table,
     print_answer,
     print_report,
@@ -128,8 +128,12 @@ def _print_plan(plan: Any) -> None:
         say_folded(line)
     say()
     for finding in plan.findings:
-        shown = shorten(finding.message, 150, placeholder=" …") if finding.severity == "note" else finding.message
-        say_folded(shown, lead=f"{finding.severity:9}", indent=9, fg="yellow" if finding.severity != "note" else None)
+        say_folded(
+            brief_message(finding),
+            lead=f"{finding.severity:9}",
+            indent=9,
+            fg="yellow" if finding.severity != "note" else None,
+        )
     say()
     say("Nothing was written. Run the command without --plan to start.")
 

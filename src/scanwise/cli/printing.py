@@ -10,7 +10,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterable
-from textwrap import wrap
+from textwrap import shorten, wrap
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,7 +20,7 @@ from scanwise.phrases import PlainLines, printable
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from scanwise.records import Metric
+    from scanwise.records import Finding, Metric
     from scanwise.run import RunFolder
 
 
@@ -151,6 +151,11 @@ def print_answer(run: "RunFolder") -> None:
     for chip in screen.verdicts:
         say_folded(chip.text, lead=f"{chip.title:13}", indent=13, fg=MARKS[chip.mark] or None)
     say()
+
+
+def brief_message(finding: "Finding") -> str:
+    """The message of a finding; a note is cut, since its page has the rest."""
+    return shorten(finding.message, 150, placeholder=" …") if finding.severity == "note" else finding.message
 
 
 def say_folded(text: str, *, lead: str = "", indent: int = 0, **style: Any) -> None:

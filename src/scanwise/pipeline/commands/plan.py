@@ -14,13 +14,12 @@ from scanwise.pipeline.context import Context
 from scanwise.pipeline.preflight import build_checked_network, preflight
 from scanwise.recipe import Recipe, Train, TrainingStage
 from scanwise.records import SIDES, Finding, Split
+from scanwise.reporting.finding_text import SEVERITIES
 from scanwise.run import spell_time
 
 if TYPE_CHECKING:
     from scanwise.models import Network
     from scanwise.training import SecondsPerScan
-
-SEVERITIES = ("leak", "warning", "note")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ def plan_fit(context: Context) -> FitPlan:
         f"{context.store.array.nbytes / 1e6:.0f} MB of decoded scans in the cache",
         *_memory_of_bags(context),
     )
-    findings = sorted(join_unchecked(context.findings), key=lambda finding: SEVERITIES.index(finding.severity))
+    findings = sorted(join_unchecked(context.findings), key=lambda finding: list(SEVERITIES).index(finding.severity))
     warnings = sum(finding.severity != "note" for finding in findings)
     read_first = f", with {count_of(warnings, 'warning')} to read first" if warnings else ""
     time = f"It takes at most {spell_time(seconds)} on {context.device}."
