@@ -9,11 +9,11 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from scanwise.cohort.decoding.pixels import Pixels
 from scanwise.models import Network
 from scanwise.models.dropout import DropoutSampler
+from scanwise.progress_bar import track
 from scanwise.recipe import Recipe
 from scanwise.records import FloatArray, IntArray
 
@@ -71,7 +71,7 @@ def predict_scans(
     starts = range(0, len(rows), batch)
 
     def batches() -> Iterator[PredictionBatch]:
-        for start in tqdm(starts, "predicting", disable=not progress, leave=False, delay=0.5):
+        for start in track(starts, "predicting", len(starts), progress):
             here = rows[start : start + batch]
             yield (None if scans is None else scans.read(here), None if tokens is None else tokens[here])
 

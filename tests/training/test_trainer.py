@@ -16,6 +16,7 @@ import toy
 from scanwise.errors import RunError, TrainingError
 from scanwise.models import weights
 from scanwise.prediction import predict_scans
+from scanwise.progress_bar import plan_work, running_job, work_step
 from scanwise.training import TrainingSummary, time_steps, train_network
 from scanwise.training.checkpoints import AtomicCheckpointIO
 from scanwise.training.history import HistoryCallback, rows_to_csv
@@ -403,8 +404,10 @@ def test_a_monitor_that_is_never_defined_is_told_once(tmp_path: Path, caplog: py
 
 
 def test_progress_is_told_an_epoch_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="scanwise"):
-        run(tmp_path, epochs=2, monitor="loss")
+    with caplog.at_level(logging.INFO, logger="scanwise"), running_job(shown=False):
+        plan_work({"training": 1, "report": 1})
+        with work_step("training"):
+            run(tmp_path, epochs=2, monitor="loss")
     lines = [line for line in caplog.messages if line.startswith("epoch")]
     assert len(lines) == 2
     assert "/2" in lines[1]

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from scanwise.phrases import PlainLines
+from scanwise.progress_bar import LinesAboveBar
 
 
 @contextmanager
@@ -20,8 +20,7 @@ def showing_progress(wanted: bool | None) -> Iterator[bool]:
     if not shown or log.handlers:
         yield shown
         return
-    handler, level = logging.StreamHandler(), log.level
-    handler.setFormatter(PlainLines())
+    handler, level = LinesAboveBar(), log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     try:

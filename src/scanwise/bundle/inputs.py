@@ -11,6 +11,7 @@ from scanwise.bundle.predictors import PIXELS, Hashed
 from scanwise.cohort.decoding.pixels import Pixels, Source
 from scanwise.cohort.decoding.readers import DecodedScan, read_files
 from scanwise.novelty import appearance_features
+from scanwise.progress_bar import track
 from scanwise.recipe import Data
 from scanwise.records import FloatArray, IntArray
 
@@ -42,11 +43,9 @@ class ScanReader:
 
     def batches(self, size: int, *, progress: bool = False) -> Iterator[Inputs]:
         """Pixels and tokens of at most `size` scans at a time."""
-        from tqdm import tqdm
-
         waiting: list[Pixels] = []
         reading = read_files(self.paths, self.settings)
-        bar = tqdm(reading, "predicting", len(self.paths), disable=not progress, leave=False, delay=0.5)
+        bar = track(reading, "predicting", len(self.paths), progress)
         for index, scan in enumerate(bar):
             if isinstance(scan, DecodedScan):
                 self.hashes.append(scan.digest if self.hashed == PIXELS else scan.sha256)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scanwise.phrases import PlainLines, printable
+from scanwise.progress_bar import LinesAboveBar
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -32,9 +33,7 @@ def talk(level: int = logging.INFO) -> None:
     """Send what the stages say to the terminal."""
     log = logging.getLogger("scanwise")
     if not log.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(PlainLines())
-        log.addHandler(handler)
+        log.addHandler(LinesAboveBar())
     log.setLevel(level)
 
 

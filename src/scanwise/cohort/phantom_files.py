@@ -9,6 +9,7 @@ import numpy as np
 from scanwise.cohort.phantom import Person, Phantom, draw_brain, people
 from scanwise.csv_files import write_csv
 from scanwise.errors import DataError
+from scanwise.progress_bar import track
 from scanwise.run import writing
 
 
@@ -27,8 +28,6 @@ def write_phantoms(folder: Path, phantom: Phantom, progress: bool = False) -> No
         DataError: if the folder holds anything else.
         StorageError: if the disk is full or cannot be written.
     """
-    from tqdm import tqdm
-
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / "truth.csv").is_file()):
         raise DataError(
             f"{folder} holds something that is no phantom cohort and stays as it is; choose another folder."
@@ -41,7 +40,7 @@ def write_phantoms(folder: Path, phantom: Phantom, progress: bool = False) -> No
         rows: list[dict[str, object]] = []
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             drawn = pool.map(lambda person: _write_person(temporary, phantom, person), persons)
-            for some in tqdm(drawn, "phantom", len(persons), unit=" subjects", disable=not progress):
+            for some in track(drawn, "drawing subjects", len(persons), progress):
                 rows += some
         write_csv(tuple(rows[0]), [tuple(row.values()) for row in rows], temporary / "truth.csv")
 

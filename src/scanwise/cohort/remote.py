@@ -10,11 +10,11 @@ from typing import Any
 
 import fsspec
 from filelock import FileLock
-from tqdm import tqdm
 
 from scanwise.cohort.decoding.readers import workers
 from scanwise.cohort.store import cache_folder
 from scanwise.errors import DataError, RunError, StorageError
+from scanwise.progress_bar import track
 from scanwise.run import read_json, remove_parts, write_json
 
 _AT_ONCE = 64
@@ -89,18 +89,17 @@ def _fetch(filesystem: Any, folder: str, files: dict[str, dict[str, Any]], local
         (local / gone.removeprefix(folder).lstrip("/")).unlink(missing_ok=True)
     arrived = {name: seen[name] for name in files if name not in set(stale)}
     try:
-        with tqdm(total=len(stale), desc="fetching scans", unit=" files", disable=not progress, leave=False) as bar:
-            for start in range(0, len(stale), _AT_ONCE):
-                names = stale[start : start + _AT_ONCE]
-                parts = [targets[name].with_name(f".{targets[name].name}.{MIRRORED}.part") for name in names]
-                for part in parts:
-                    part.parent.mkdir(parents=True, exist_ok=True)
-                _get(filesystem, names, [str(part) for part in parts])
-                for name, part in zip(names, parts, strict=True):
-                    os.replace(part, targets[name])  # noqa: PTH105
-                    arrived[name] = [*tags[name], _checksum(targets[name])]
-                write_json(arrived, index)  # what came before a broken line need not come again
-                bar.update(len(names))
+        starts = range(0, len(stale), _AT_ONCE)
+        for start in track(starts, "fetching scans", len(starts), progress):
+            names = stale[start : start + _AT_ONCE]
+            parts = [targets[name].with_name(f".{targets[name].name}.{MIRRORED}.part") for name in names]
+            for part in parts:
+                part.parent.mkdir(parents=True, exist_ok=True)
+            _get(filesystem, names, [str(part) for part in parts])
+            for name, part in zip(names, parts, strict=True):
+                os.replace(part, targets[name])  # noqa: PTH105
+                arrived[name] = [*tags[name], _checksum(targets[name])]
+            write_json(arrived, index)  # what came before a broken line need not come again
     finally:
         write_json(arrived, index)
 

@@ -16,7 +16,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from scanwise.cohort.decoding import slice_names
 from scanwise.cohort.decoding.pixels import ScanBytes, Source, open_file, reason_of
@@ -27,6 +26,7 @@ from scanwise.cohort.pseudonyms import ClearSubjects, Pseudonyms
 from scanwise.cohort.series import localizer_remarks
 from scanwise.errors import DataError
 from scanwise.phrases import count_of
+from scanwise.progress_bar import track
 from scanwise.recipe import Data
 from scanwise.records import IntArray
 
@@ -137,12 +137,11 @@ def _open_all(files: Iterable[Path], settings: Data, clear: bool, progress: bool
     parts = [todo[start : start + _TOGETHER] for start in range(0, len(todo), _TOGETHER)]
     contents: dict[Path, FileContents | str] = {}
     pseudonyms = cache(ClearSubjects.load if clear else Pseudonyms.load)  # no key is made where no header needs one
-    bar = tqdm(total=len(todo), desc="opening files", unit=" files", leave=False, disable=not progress, delay=0.5)
-    with bar, ThreadPoolExecutor(workers()) as pool:
+    with ThreadPoolExecutor(workers()) as pool:
         opened = pool.map(lambda part: [_open(file, settings, pseudonyms) for file in part], parts)
-        for part, contents_there in zip(parts, opened, strict=True):
+        pairs = zip(parts, opened, strict=True)
+        for part, contents_there in track(pairs, "opening files", len(parts), progress):
             contents.update(zip(part, contents_there, strict=True))
-            bar.update(len(part))
     return contents
 
 

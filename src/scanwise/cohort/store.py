@@ -26,13 +26,13 @@ from typing import Self, TypeVar
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from scanwise.cohort.decoding.pixels import LACK, Pixels, UnreadableScan, open_file
 from scanwise.cohort.decoding.readers import read_files, workers
 from scanwise.cohort.decoding.slice_names import split_slice
 from scanwise.errors import RunError, StorageError
 from scanwise.migrations import FORMATS, check_format
+from scanwise.progress_bar import track
 from scanwise.recipe import Data
 from scanwise.records import IntArray, StrArray
 from scanwise.run import read_json, write_json, writing
@@ -225,4 +225,4 @@ def _refuse_full_disk(folder: Path, size: int) -> None:
 
 
 def _bar(items: Iterator[T], total: int, what: str, progress: bool) -> Iterator[T]:
-    return iter(tqdm(items, what, total, unit=" scans", leave=False, disable=not progress, delay=0.5))
+    return track(items, what, total, progress)

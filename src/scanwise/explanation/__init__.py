@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from scanwise.errors import DataError, RecipeError, ShapeError, lookup
 from scanwise.explanation import attention, cam, gradients, linear
 from scanwise.explanation.layers import MapLayer, borrowed, finest_last, layer_by_name, map_layers
 from scanwise.explanation.query import ExplanationQuery
 from scanwise.models import DeepEnsemble
+from scanwise.progress_bar import track
 from scanwise.records import FloatArray, Heatmap, IntArray, StrArray
 
 if TYPE_CHECKING:
@@ -249,7 +249,8 @@ def explain_arrays(
             targets, len(pixels), uncalibrated_probs(network, pixels[first_rows], tokens=words, batch=batch)
         )
         batches = []
-        for start in tqdm(range(0, len(pixels), batch), "explaining", disable=not progress, leave=False, delay=0.5):
+        starts = range(0, len(pixels), batch)
+        for start in track(starts, "explaining", len(starts), progress):
             here = slice(start, start + batch)
             images, read = shown(here)
             wanted = _numbers(target_rows[here], run_device)

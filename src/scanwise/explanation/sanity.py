@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from scanwise.explanation import AUTO_METHOD, DEFAULT_METHOD, explain_arrays, uncalibrated_probs
 from scanwise.explanation.gradients import without_small_structures
@@ -35,6 +34,7 @@ from scanwise.explanation.measures import (
     random_maps,
     share_inside,
 )
+from scanwise.progress_bar import track
 from scanwise.records import BoolArray, Finding, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def check_maps(
     ]
     if masks is not None:
         steps.append(lambda subject: check_foreground(subject, masks))
-    return [step(subject) for step in tqdm(steps, "checking maps", disable=not progress, leave=False)]
+    return [step(subject) for step in track(steps, "checking maps", len(steps), progress)]
 
 
 def _swift(network: "Network") -> "Network":

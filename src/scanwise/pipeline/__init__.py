@@ -40,7 +40,7 @@ from scanwise.pipeline.stages.evaluation import (
     predict_baselines,
     predict_without_parts,
 )
-from scanwise.pipeline.stages.explanation import explain_run
+from scanwise.pipeline.stages.explanation import explain_run, retrained_on
 from scanwise.pipeline.stages.prediction import predict_sides
 from scanwise.pipeline.stages.report import write_provenance, write_results
 from scanwise.pipeline.stages.resume import kept_findings, record_changes, stored_splits
@@ -48,8 +48,9 @@ from scanwise.pipeline.stages.selective import measure_selective_prediction
 from scanwise.pipeline.stages.subject_ridge import order_findings, with_recovered_order
 from scanwise.pipeline.stages.training import train_fit, untrained_findings
 from scanwise.pipeline.stages.worker import finish_together, follow_fit, let_workers_begin
+from scanwise.progress_bar import plan_work, running_job, work_step
 from scanwise.recipe import Recipe, load_recipe
-from scanwise.records import Finding, Logits, Split, save_metrics
+from scanwise.records import SIDES, Finding, Logits, Split, save_metrics
 from scanwise.run import RunFolder, is_writer, owning, save, write_text, writing
 
 log = logging.getLogger("scanwise")
@@ -100,14 +101,16 @@ def fit(
     remote = RemoteRun.open(str(out), resume=resume) if is_remote(str(out)) else None
     path = remote.folder if remote else Path(out)
     check_output(path, resume=resume)
-    context = prepare(
-        source, data=data, subject=subject, settings=settings, device=device, threads=threads,
-        pseudonymise=pseudonymise, progress=progress, folder=path if resume else None,
-    )  # fmt: skip
-    context = replace(context, send=remote.send if remote else None)
-    preflight(context, path)
-    with owning(path):
-        run = _run_stages(context, path, resume, started)
+    with running_job(progress):
+        context = prepare(
+            source, data=data, subject=subject, settings=settings, device=device, threads=threads,
+            pseudonymise=pseudonymise, progress=progress, folder=path if resume else None,
+        )  # fmt: skip
+        context = replace(context, send=remote.send if remote else None)
+        preflight(context, path)
+        plan_work(_expected_work(context))
+        with owning(path):
+            run = _run_stages(context, path, resume, started)
     if remote:
         remote.finish()
     finish_together()
@@ -132,8 +135,24 @@ def _run_stages(context: Context, path: Path, resume: bool, started: datetime) -
         explain_run(context, run, predictions)
     _write_first_bundle(context, run)
     write_provenance(context, run, started)
-    write_results(context, run, predictions)
+    with work_step("report"):
+        write_results(context, run, predictions)
     return run
+
+
+def _expected_work(context: Context) -> dict[str, float]:
+    """The stages to come and the work of each, in scans (in training, of all epochs); heatmaps and report are a piece each."""
+    scans, work = len(context.cohort), dict[str, float]()
+    for split in context.splits:
+        name, sides = f"{split.protocol} {split.fold}", {side: len(split.rows(side)) for side in SIDES}
+        learning = context.recipe.train.epochs * (sides["train"] + sides["validation"])
+        features = scans if split is context.splits[0] else 0  # those of the first serve all splits
+        work[f"training {name}"] = features if context.recipe.model.is_ridge else learning
+        work[f"prediction {name}"] = scans - sides["train"]
+        work[f"rivals {name}"] = scans
+    first = context.splits[0]
+    work |= {f"training {name}": work[f"training {first.protocol} {first.fold}"] for name in retrained_on(context)}
+    return work | {"evaluation": scans, "explanation": bool(context.recipe.explain.scans), "report": 1}
 
 
 def prepare(
@@ -170,7 +189,6 @@ def prepare(
             quarantine=intake.quarantine,
             seed=recipe.seed,
             seek="copies" in recipe.audit.checks,
-            progress=progress,
         )
         settled, rows, messages = splits.settle_small_classes(evidence.cohort, recipe.split)
         settled = with_recovered_order(recipe, settled, intake.store.take(rows))
@@ -193,7 +211,7 @@ def prepare(
             *bag_findings(recipe, settled),
         ]
     with timings.measure("audit"):
-        audited = audit_before_fit(evidence, all_splits, findings, recipe.audit.checks, progress=progress)
+        audited = audit_before_fit(evidence, all_splits, findings, recipe.audit.checks)
     return Context(
         recipe=recipe,
         cohort=settled,

@@ -11,6 +11,7 @@ from scanwise.auditing.evidence import AuditFinding, Evidence
 from scanwise.cohort.store import Store
 from scanwise.cohort.veil import OPEN, Veil
 from scanwise.errors import RunError
+from scanwise.progress_bar import work_step
 from scanwise.recipe import Recipe
 from scanwise.records import Cohort, Finding, FloatArray, Split, load_findings, replace_findings, save_findings
 from scanwise.reporting.wording import counted
@@ -78,7 +79,8 @@ class Timings:
     def measure(self, stage: str) -> Iterator[None]:
         """Add the time of a block to its stage."""
         start = time.perf_counter()
-        yield
+        with work_step(stage):
+            yield
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
 

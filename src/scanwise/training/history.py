@@ -9,13 +9,13 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
-from tqdm import tqdm
 
 from scanwise.csv_files import format_csv
 from scanwise.metrics import lower_is_better
 from scanwise.models import weights
+from scanwise.progress_bar import measure_step, report_share, time_left
 from scanwise.recipe import Train, TrainingStage
-from scanwise.run import Fit, is_writer, spell_time, write_text
+from scanwise.run import Fit, is_writer, write_text
 from scanwise.training import distributed
 from scanwise.training.checkpoints import BEST, LAST
 from scanwise.training.loaders import Batch
@@ -29,13 +29,10 @@ class HistoryCallback(Callback):
     Args:
         fit: the fit that is trained.
         section: section of the recipe.
-        progress: show a bar.
         after: called when the checkpoint and the history of an epoch are on disk.
     """
 
-    def __init__(
-        self, fit: Fit, section: Train, progress: bool = False, after: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, fit: Fit, section: Train, after: Callable[[], None] | None = None) -> None:
         self.fit = fit
         self.epochs = section.epochs
         self.after = after
@@ -43,7 +40,6 @@ class HistoryCallback(Callback):
         self.patience = section.patience
         self.every = section.checkpoint_every
         self.exports = section.export_every
-        self.progress = progress
         self.history: list[dict[str, float]] = []
         self.best = -np.inf
         self.best_epoch = 0
@@ -51,7 +47,6 @@ class HistoryCallback(Callback):
         self.began = 0  # number of epochs before this stage
         self.staged = False
         self.spent_on_disk: list[float] = []  # not in the history: known only after the checkpoint that holds it
-        self._bar: Any = None
         self._times: dict[str, float] = {}
 
     @property
@@ -91,21 +86,18 @@ class HistoryCallback(Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._times = {"start": time.perf_counter()}
         self._sums = {"cost": 0.0, "correct": 0.0, "count": 0.0}
-        loader: Any = trainer.train_dataloader
-        total = len(loader.batch_sampler)
-        name = f"epoch {self._epoch(trainer)}/{self.epochs or trainer.max_epochs}"
-        self._bar = tqdm(total=total, desc=name, unit=" batches", leave=False, disable=not self.progress)
+        self._batches = 0
+        self._report_share(trainer, 0.0)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         for name in self._sums:
             self._sums[name] += outputs[name]
-        self._bar.update(outputs["batches"])
+        self._batches += outputs["batches"]
+        loader: Any = trainer.train_dataloader
+        self._report_share(trainer, self._batches / len(loader.batch_sampler))
         self._times["trained"] = time.perf_counter()
-
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._bar.close()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._times["validated"] = time.perf_counter()
@@ -149,8 +141,18 @@ class HistoryCallback(Callback):
         self.write_history()
         if self.after is not None and is_writer():
             self.after()
+        self._report_share(trainer, 1.0)
+        measure_step()
         if is_writer():
-            log.info("%s", self._line(row, self.epochs or trainer.max_epochs or 0))
+            log.info("%s", self._line(row, self._all_epochs(trainer)))
+
+    def _report_share(self, trainer: L.Trainer, share: float) -> None:
+        """Report the share of all epochs that is done, given that of this one."""
+        epoch, epochs = self._epoch(trainer), self._all_epochs(trainer)
+        report_share((epoch - 1 + share) / epochs, f"epoch {epoch}/{epochs}")
+
+    def _all_epochs(self, trainer: L.Trainer) -> int:
+        return self.epochs or trainer.max_epochs or 1
 
     def _is_stale(self) -> bool:
         return bool(self.patience) and len(self.history) - max(self.best_epoch, self.began) >= self.patience
@@ -161,16 +163,13 @@ class HistoryCallback(Callback):
 
     def _line(self, row: dict[str, float], epochs: int) -> str:
         name = self.monitor.replace("_", " ")
-        near = self.history[-5:]
-        spent = sum(past["seconds"] + past["validation_seconds"] for past in near) / len(near) + self.spent_on_disk[-1]
-        left = spent * (epochs - row["epoch"])
         best = abs(self.best)
         monitored = "" if self.monitor == "loss" else f"{name} {row[f'validation_{self.monitor}']:.3f}  "
         return (
             f"epoch {row['epoch']:>3.0f}/{epochs}  loss {row['train_loss']:.3f}  validation {row['validation_loss']:.3f}  "
             f"{monitored}(best {best:.3f} @ {self.best_epoch})  "
-            f"{row['images_per_second']:.0f}/s  {spell_time(left)} left"
-        )
+            f"{row['images_per_second']:.0f}/s  {time_left()}"
+        ).rstrip()
 
 
 def rows_to_csv(rows: list[dict[str, float]]) -> str:

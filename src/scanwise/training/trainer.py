@@ -122,7 +122,6 @@ def train_network(
     tokens: IntArray | None = None,
     classes: Sequence[str] = (),
     device: str = "auto",
-    progress: bool = False,
     caching: bool = True,
     after: Callable[[], None] | None = None,
 ) -> TrainingSummary:
@@ -141,7 +140,6 @@ def train_network(
         tokens: (N, L) words of the cohort, for a network that takes text.
         classes: their names, for the trackers.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-        progress: show a bar.
         caching: keep the features of frozen stages; False computes the same ones anew, for comparison.
         after: called after each epoch, when its checkpoint and history are on disk.
 
@@ -159,7 +157,7 @@ def train_network(
         if is_writer():
             weights.save_weights(network, fit.model)
         return TrainingSummary(0, 0, np.nan, time.perf_counter() - started, 0.0)
-    history = HistoryCallback(fit, section, progress and is_writer(), after)
+    history = HistoryCallback(fit, section, after)
     resumes = _load_last_checkpoint(network, history, fit.checkpoints / LAST)
     distributed.wait_for_all()
     # Labels may lack the last class: the network has the number of classes.

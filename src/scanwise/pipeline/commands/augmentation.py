@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from scanwise import cohort, run
 from scanwise.cohort.layouts import manifests
@@ -14,6 +13,7 @@ from scanwise.cohort.store import Store
 from scanwise.csv_files import write_csv
 from scanwise.errors import DataError
 from scanwise.pipeline.stages.audit import as_listing, with_recovered_subjects
+from scanwise.progress_bar import track
 from scanwise.recipe import Augment, Data, Recipe, load_recipe, with_settings
 from scanwise.records import Cohort, IntArray
 
@@ -97,7 +97,7 @@ def write_augmented_copies(
 def _write_scans(folder: Path, cohort: Cohort, pixels: Store, progress: bool) -> list[str]:
     paths = [f"{_place(cohort, row)}/{row:06d}.png" for row in range(len(cohort))]
     blocks = range(0, len(cohort), BLOCK)
-    for start in tqdm(blocks, "scans", disable=not progress, leave=False, delay=0.5):
+    for start in track(blocks, "scans", len(blocks), progress):
         rows = np.arange(start, min(start + BLOCK, len(cohort)))
         for row, image in zip(rows.tolist(), pixels.read(rows), strict=True):
             _save(image, folder / paths[row])
@@ -113,7 +113,8 @@ def _write_copies(
 
     generator = torch.Generator().manual_seed(seed)
     paths: list[str] = []
-    for start in tqdm(range(0, len(origins), BLOCK), "copies", disable=not progress, leave=False, delay=0.5):
+    starts = range(0, len(origins), BLOCK)
+    for start in track(starts, "copies", len(starts), progress):
         rows = origins[start : start + BLOCK]
         scans = torch.from_numpy(pixels.read(rows)).permute(0, 3, 1, 2)
         changed = (

@@ -22,6 +22,7 @@ from scanwise.pipeline.commands.candidates import average_candidates, candidate_
 from scanwise.pipeline.stages.bags import measured_units
 from scanwise.pipeline.stages.evaluation import ModelPredictions, load_baselines, pool_folds
 from scanwise.pipeline.stages.operating_points import validation_predictions
+from scanwise.progress_bar import running_job
 from scanwise.recipe import Recipe, load_recipe
 from scanwise.records import METRIC_COLUMNS, Cohort, Metric, Predictions, Split, save_metrics
 from scanwise.reporting import fold_page, tables
@@ -108,16 +109,17 @@ def cross_validate(
         "candidate-1": ()
     }
     runs: dict[str, RunFolder] = {}
-    for name, own in candidates.items():
-        log.info("%s of %d: %s", name, len(candidates), ", ".join(own) or "the recipe as it is")
-        run_dir, lone = (
-            out / name,
-            ["rivals.names=[majority]"] if runs else [],
-        )  # the baselines of the first candidate serve all
-        runs[name] = pipeline.fit(
-            source, data=data, out=run_dir, subject=subject, resume=resume and run_dir.is_dir(),
-            settings=[*settings, *own, *lone, f"split.folds={folds}", "split.protocols=[honest]"], **options,
-        )  # fmt: skip
+    with running_job(options.get("progress", False), parts=len(candidates)):
+        for name, own in candidates.items():
+            log.info("%s of %d: %s", name, len(candidates), ", ".join(own) or "the recipe as it is")
+            run_dir, lone = (
+                out / name,
+                ["rivals.names=[majority]"] if runs else [],
+            )  # the baselines of the first candidate serve all
+            runs[name] = pipeline.fit(
+                source, data=data, out=run_dir, subject=subject, resume=resume and run_dir.is_dir(),
+                settings=[*settings, *own, *lone, f"split.folds={folds}", "split.protocols=[honest]"], **options,
+            )  # fmt: skip
     return _judge(out, candidates, runs, criterion, combine)
 
 

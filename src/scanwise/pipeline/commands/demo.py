@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scanwise import bundle, pipeline, pooling, risk
+from scanwise.progress_bar import running_job
 from scanwise.records import Logits, load_metrics
 from scanwise.run import RunFolder, owning
 
@@ -31,19 +32,20 @@ def run_demo(out: Path, *, seed: int = 0, device: str = "auto", threads: int = 0
     log.info(
         "drawing %d scans of %d synthetic subjects", phantom_spec.subjects * phantom_spec.slices, phantom_spec.subjects
     )
-    with owning(out):
-        phantom_files.write_phantoms(out / "cohort", phantom_spec, progress=progress)
-    folder = pipeline.fit(
-        "demo",
-        data=out / "cohort" / "scans",
-        out=out / "run",
-        subject=str(out / "cohort" / "truth.csv"),
-        settings=[f"seed={seed}"],
-        device=device,
-        threads=threads,
-        resume=True,  # a demonstration that is asked for again has nothing to ask
-        progress=progress,
-    )
+    with running_job(progress):
+        with owning(out):
+            phantom_files.write_phantoms(out / "cohort", phantom_spec, progress=progress)
+        folder = pipeline.fit(
+            "demo",
+            data=out / "cohort" / "scans",
+            out=out / "run",
+            subject=str(out / "cohort" / "truth.csv"),
+            settings=[f"seed={seed}"],
+            device=device,
+            threads=threads,
+            resume=True,  # a demonstration that is asked for again has nothing to ask
+            progress=progress,
+        )
     fit_dir = folder.fit("honest", 0)
     test, calibrated = (pooling.pool_by_subject(Logits.load(fit_dir.logits(side))) for side in ("test", "calibration"))
     ceiling = phantom.ceiling(phantom_spec, test.subjects.tolist())

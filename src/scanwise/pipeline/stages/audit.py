@@ -1,7 +1,7 @@
 """The audit: read the scans, recover subjects where they are not given, run the checks, write the result."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from scanwise.phrases import count_of
 from scanwise.pipeline.context import AuditResult
 from scanwise.pipeline.stages.copy_cache import find_copies_once
 from scanwise.pooling import join_subjects, rows_alike
+from scanwise.progress_bar import plan_work, report_words, running_job, work_step
 from scanwise.recipe import Recipe, with_settings
 from scanwise.records import SIDES, BoolArray, Cohort, Finding, IntArray, Split
 from scanwise.reporting import audit_page as page
@@ -62,16 +63,20 @@ def audit_scans(
     Raises:
         DataError: if nothing can be read.
     """
-    intake = cohort.read_cohort(
-        str(data), with_settings(LOOK, settings), subject, pseudonymise=pseudonymise, bare=True, progress=progress
-    )
-    evidence = gather_evidence(
-        intake.cohort, _mapped(intake.store), quarantine=intake.quarantine, seed=seed, seek="copies" in checks
-    )
-    evidence = replace(evidence, split=given_split(evidence.cohort))
-    if "subjects" in checks:
-        evidence = subjects.with_recovered(evidence)
-    findings, seconds = auditing.run_checks(evidence, checks, _said(progress))
+    with running_job(progress, opening=0.5):
+        intake = cohort.read_cohort(
+            str(data), with_settings(LOOK, settings), subject, pseudonymise=pseudonymise, bare=True, progress=progress
+        )
+        plan_work(dict.fromkeys(("evidence", "checks"), len(intake.cohort)))
+        with work_step("evidence"):
+            evidence = gather_evidence(
+                intake.cohort, _mapped(intake.store), quarantine=intake.quarantine, seed=seed, seek="copies" in checks
+            )
+            evidence = replace(evidence, split=given_split(evidence.cohort))
+            if "subjects" in checks:
+                evidence = subjects.with_recovered(evidence)
+        with work_step("checks"):
+            findings, seconds = auditing.run_checks(evidence, checks, report_words)
     reading = [finding for finding in intake.findings if finding.check in SAID]
     findings += map(AuditFinding, [*reading, *splits.label_change_findings(evidence.cohort)])
     if len(evidence.cohort.classes) < 2:
@@ -86,8 +91,6 @@ def audit_before_fit(
     all_splits: Sequence[Split],
     earlier: Sequence[Finding],
     checks: Sequence[str],
-    *,
-    progress: bool = False,
 ) -> AuditResult:
     """Audit what a fit is about to learn from: every check on its first split, those of `each_protocol` on the first of each.
 
@@ -104,7 +107,7 @@ def audit_before_fit(
     first = {split.protocol: split for split in reversed(all_splits)}
     for split in first.values():
         names = checks if split is all_splits[0] else [name for name in checks if auditing.CHECKS[name].each_protocol]
-        new, spent = auditing.run_checks(replace(evidence, split=split), names, _said(progress))
+        new, spent = auditing.run_checks(replace(evidence, split=split), names, report_words)
         leaks = [item.finding for item in new if _stops_fit(item.finding)]
         if leaks and split.protocol == "honest":
             raise LeakageError(
@@ -148,7 +151,6 @@ def gather_evidence(
     quarantine: Quarantine = (),
     seed: int = 0,
     seek: bool = True,
-    progress: bool = False,
 ) -> Evidence:
     """Evidence for all checks; subjects that are not given are recovered from the pixels, where possible.
 
@@ -158,7 +160,6 @@ def gather_evidence(
         quarantine: what could not be read.
         seed: of everything random.
         seek: look for augmented copies, which takes the longest; where subjects are unknown they are needed anyway.
-        progress: say what is looked for.
     """
     detail = scans.reshape(scans.shape[:3])
     pixels = registration.reduce_to_thumbnails(detail)
@@ -217,10 +218,6 @@ def given_split(cohort: Cohort) -> Split | None:
         return None
     split = Split(cohort.given, "given", 0, f"the data's own {' and '.join(sides)} sides", leaky=False)
     return replace(split, leaky=any(finding.severity == "leak" for finding in splits.check_split(cohort, split)))
-
-
-def _said(progress: bool) -> Callable[[str], None]:
-    return (lambda what: log.info("looking for %s", what)) if progress else (lambda _: None)
 
 
 def write_audit(result: AuditResult, folder: Path) -> Path:

@@ -34,6 +34,7 @@ from scanwise.pipeline.stages.explanation_parts import (
 from scanwise.pipeline.stages.prediction import load_network
 from scanwise.pipeline.stages.text_inputs import cohort_titles
 from scanwise.pipeline.stages.training import train_fit
+from scanwise.progress_bar import work_step
 from scanwise.records import BoolArray, Finding, Heatmap, IntArray, Predictions, Split
 from scanwise.run import Fit, RunFolder, layout
 
@@ -277,19 +278,25 @@ def _check(
     return checks
 
 
+def retrained_on(context: Context) -> tuple[str, ...]:
+    """Names of the trainings that the checks of heatmaps ask for."""
+    wanted = context.recipe.explain.retrain and context.recipe.model.name != "text"
+    return ("labels", "seed") if wanted else ()
+
+
 def _retrained(context: Context, folder: RunFolder, split: Split) -> dict[str, Fit]:
     """The same training on labels shuffled between people, and from another seed, if the recipe wants it; finished ones are kept."""
+    if not (names := retrained_on(context)):
+        return {}
     fit_dirs: dict[str, Fit] = {}
-    if not context.recipe.explain.retrain or context.recipe.model.name == "text":
-        return fit_dirs
-    shuffled = replace(
-        context, cohort=replace(context.cohort, labels=shuffled_labels(context, context.recipe.seed)), send=None
-    )
+    other_labels = shuffled_labels(context, context.recipe.seed)
+    shuffled = replace(context, cohort=replace(context.cohort, labels=other_labels), send=None)
     seeded = replace(context, recipe=context.recipe.model_copy(update={"seed": context.recipe.seed + 1}), send=None)
-    for name, other in (("labels", shuffled), ("seed", seeded)):
+    for name, other in zip(names, (shuffled, seeded), strict=True):
         fit_dir = Fit(folder.path / layout.RETRAINED / name, split.protocol, split.fold)
         log.info("training once more for the checks of heatmaps: %s", name)
-        train_fit(other, fit_dir, split)
+        with work_step(f"training {name}"):
+            train_fit(other, fit_dir, split)
         fit_dirs[name] = fit_dir
     return fit_dirs
 

@@ -14,6 +14,7 @@ from scanwise.pipeline.stages.bags import rows_in_order
 from scanwise.pipeline.stages.prediction import ALTERED
 from scanwise.pipeline.stages.subject_ridge import train_ridge
 from scanwise.pipeline.stages.text_inputs import PARTS, cohort_tokens, fit_vocabulary
+from scanwise.progress_bar import span_of_step
 from scanwise.recipe import Members, Model, Recipe
 from scanwise.records import SIDES, Finding, IntArray, Split
 from scanwise.run import Fit, is_writer
@@ -46,7 +47,8 @@ def train_fit(context: Context, fit_dir: Fit, split: Split) -> None:
     for index, member in enumerate(members):
         if not member.model.is_file():
             own = recipe.model_copy(update={"model": alone, "seed": recipe.seed + index})
-            _train_one(context, own, member, split, vocabulary, tokens)
+            with span_of_step(index, len(members)):
+                _train_one(context, own, member, split, vocabulary, tokens)
     if is_writer():
         _join(context, alone, members, fit_dir, vocabulary)
 
@@ -120,7 +122,6 @@ def _train_one(
         tokens=tokens,
         classes=cohort.classes,
         device=context.device,
-        progress=context.progress,
         after=context.send,
     )
 
