@@ -14,7 +14,7 @@ import pytest
 from scanwise import evaluation, recipe
 from scanwise.csv_files import write_table
 from scanwise.records import Cohort, Finding, Logits, Metric, Predictions, Split, Unit, save_findings, save_metrics
-from scanwise.reporting import checksums, figures, legacy_tables, scan_sheets, svg, tables
+from scanwise.reporting import case_pictures, checksums, figures, legacy_tables, scan_sheets, svg, tables
 from scanwise.reporting import report as report_page
 from scanwise.run import RunFolder, save, write_json, write_text
 
@@ -206,6 +206,10 @@ def _groups_and_points(run: RunFolder, said: tuple[Predictions, Predictions], fo
     images = np.stack([_slice(np.random.default_rng(row), row) for row in range(5)])
     captions = tuple(f"truly {truly}, called {called}" for _, _, truly, called, *_ in lines)
     _ready(run.figures / "failures.png").write_bytes(scan_sheets.draw_gallery(images, captions))
+    cases = case_pictures.choose_cases(units[-1], said[0])
+    drawn = np.stack([_slice(np.random.default_rng(row), row) for row in range(len(cases))])
+    write_table(case_pictures.CASE_COLUMNS, cases, run.tables / "cases.csv")
+    _ready(run.figures / "cases.png").write_bytes(case_pictures.draw_case_sheet(drawn))
     return found
 
 

@@ -26,7 +26,7 @@ def test_cells_hold_their_cases(seed: int) -> None:
     table = build_confusion(predictions, ["A", "B", "C"], "x", "caption")
     counts = [[cell.count for cell in cells] for _, _, cells in table.rows]
     assert counts == evaluation.confusion_counts(predictions).tolist()
-    named = [name for cell in table.cells for name, _ in cell.cases]
+    named = [name for cell in table.cells for name, _, _ in cell.cases]
     assert len(named) == len(set(named))
     assert len(named) + sum(cell.more for cell in table.cells) == len(predictions)
     assert all(len(cell.cases) <= NAMED for cell in table.cells)

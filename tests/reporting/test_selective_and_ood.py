@@ -92,6 +92,19 @@ def test_deferral_is_said_as_a_clinic_reads_it(run: RunFolder) -> None:
     assert "Mean error (AURC)" in text
 
 
+def test_the_unit_that_decides_is_shown_and_the_other_folded(run: RunFolder) -> None:
+    by_scan = Metric("aurc", 0.2345, np.nan, np.nan, count=136, unit="scan", protocol="honest")
+    learnt(run)
+    save_metrics([*load_metrics(run.metrics), by_scan], run.metrics)
+    doubt = build_abstention(RunData.of(run))
+    assert doubt is not None
+    shown = next(table for table in doubt.tables if table.caption.endswith("By subject"))
+    assert [cell for row in shown.rows for cell in row[1:]] == ["0.123"]
+    ((unit, folded),) = doubt.folded
+    assert unit == "scan"
+    assert folded.rows[0][1] == "0.234"
+
+
 def test_no_threshold_is_a_result_with_its_reason(run: RunFolder) -> None:
     text = text_of(learnt(run, refused="the 12 surest subjects have 3 errors, too many for a bound of 0.1"))
     assert "no threshold qualifies: the 12 surest subjects have 3 errors" in text

@@ -1,8 +1,9 @@
 """Performance on the test set: figures of all cases, curves with bands, and each class; by the unit that decides first."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from scanwise.evaluation import bands
 from scanwise.records import FloatArray, IntArray, Metric, Predictions, Unit
 from scanwise.reporting import curves as lines_of
 from scanwise.reporting import figures, tables
+from scanwise.reporting.case_pictures import read_case_pictures
 from scanwise.reporting.class_table import CLASS_METRICS, class_cells, shorten_by_f1
 from scanwise.reporting.components import CLASSES_SHOWN, ReportFigure, ReportTable, embed_svg
 from scanwise.reporting.confusion import ConfusionTable, build_confusion
@@ -44,7 +46,8 @@ def _performance(contents: RunData, protocol: str, unit: Unit) -> UnitPerformanc
     predictions, name = contents.predictions[protocol, unit], f"{protocol}-{unit}"
     where, titles = f"{protocol_title(contents, protocol)}, by {unit}", [contents.title(c) for c in predictions.classes]
     decides = unit == contents.unit(protocol)
-    confusion, drawings = build_confusion_or_figure(predictions, titles, name, where)
+    pictures = read_case_pictures(contents.run) if decides and protocol == contents.shown[0] else {}
+    confusion, drawings = build_confusion_or_figure(predictions, titles, name, where, pictures)
     if protocol == "honest":
         weights = bands.draw_weights(predictions) if decides and len(titles) <= MANY_CLASSES else None
         drawings += draw_curves(predictions, titles, name, where, weights)
@@ -72,11 +75,15 @@ def _overall_table(contents: RunData, protocol: str, unit: Unit, where: str) -> 
 
 
 def build_confusion_or_figure(
-    predictions: Predictions, titles: Sequence[str], name: str, where: str
+    predictions: Predictions,
+    titles: Sequence[str],
+    name: str,
+    where: str,
+    pictures: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[ConfusionTable | None, list[ReportFigure]]:
     """The confusion matrix as a table with its cases; of many classes as a drawing."""
     if len(titles) <= CLASSES_SHOWN:
-        return build_confusion(predictions, titles, name, f"{where}: confusion matrix"), []
+        return build_confusion(predictions, titles, name, f"{where}: confusion matrix", pictures), []
     matrix = evaluation.confusion_counts(predictions)
     figure = figures.draw_confusion_matrix(f"confusion-{name}", matrix, titles, predictions.unit)
     share = "Each row is a true class; the deeper the colour, the larger the share of that row."

@@ -46,6 +46,8 @@ class AbstentionSection:
     answered: str
     curve: ReportFigure
     tables: tuple[ReportTable, ...]
+    folded: tuple[tuple[str, ReportTable], ...]
+    """Unit and table of the unit that does not decide."""
 
 
 def build_abstention(contents: RunData) -> AbstentionSection | None:
@@ -55,6 +57,7 @@ def build_abstention(contents: RunData) -> AbstentionSection | None:
         return None
     predictions = contents.predictions["honest", kinds[0]]
     rows = _deferral_rows(contents)
+    areas = {unit: table for unit in kinds if (table := _areas(contents, unit))}
     return AbstentionSection(
         _promise(contents),
         _outcome(contents, kinds),
@@ -62,7 +65,8 @@ def build_abstention(contents: RunData) -> AbstentionSection | None:
         tuple(_strange_tables(contents)),
         _sentence(rows),
         _curve(predictions),
-        (*_deferral_table(contents, rows), *_areas(contents, kinds)),
+        (*_deferral_table(contents, rows), *(table for unit, table in areas.items() if unit == kinds[0])),
+        tuple((unit, table) for unit, table in areas.items() if unit != kinds[0]),
     )
 
 
@@ -201,25 +205,10 @@ def _curve(predictions: Predictions) -> ReportFigure:
     return embed_svg(figure, about)
 
 
-def _areas(contents: RunData, kinds: Sequence[Unit]) -> list[ReportTable]:
-    """The area under that curve: one number for how well doubt tells wrong answers from right ones."""
-    rows, notes = [], []
-    for name in AREA_METRICS:
-        values = [contents.numbers.find(name, "honest", unit) for unit in kinds]
-        if any(values):
-            rows.append((term(name).title, *(with_interval(m) if m else "–" for m in values)))
-            notes.append(term(name).meaning)
-    columns = ("Figure", *(f"By {unit}" for unit in kinds))
-    return (
-        [
-            ReportTable(
-                "Does uncertainty separate wrong from correct predictions?",
-                columns,
-                tuple(rows),
-                layout.METRICS,
-                tuple(notes),
-            )
-        ]
-        if rows
-        else []
-    )
+def _areas(contents: RunData, unit: Unit) -> ReportTable | None:
+    """The area under that curve: one number for how well doubt tells wrong answers from right ones; None if not measured."""
+    measured = [m for name in AREA_METRICS if (m := contents.numbers.find(name, "honest", unit))]
+    rows = tuple((term(m.name).title, with_interval(m)) for m in measured)
+    notes = tuple(term(m.name).meaning for m in measured)
+    title = f"Does uncertainty separate wrong from correct predictions? By {unit}"
+    return ReportTable(title, ("Figure", "Value"), rows, layout.METRICS, notes) if rows else None

@@ -7,10 +7,10 @@ runs/NAME/
                         vocabulary.json (of networks that read words)  members/ (of deep ensembles)
   tables/      predictions.csv  predictions_subject.csv  classification_report.csv  confusion_matrix.csv
                summary_statistics.csv  rivals.csv  class_distribution.csv  history.csv  operating_points.csv
-               decision_curve.csv  selective.csv  out_of_distribution.csv  failures.csv  breakdown_COLUMN.csv
+               decision_curve.csv  selective.csv  out_of_distribution.csv  failures.csv  cases.csv  breakdown_COLUMN.csv
                members.csv (of ensembles)  choices.csv (of nested cross-validation)  each also as .parquet;
                PROTOCOL/ holds those of another protocol than the honest one
-  figures/     scans.png  failures.png
+  figures/     scans.png  failures.png  cases.png
   heatmaps/    checks.json  maps.npz  regions.csv  mean.png  class-*.png  spread.npz  uncertainty.png
                components.csv  words.csv
   report.html  audit.html  checklists.html  model_card.md  bundle/

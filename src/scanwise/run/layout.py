@@ -47,6 +47,7 @@ SELECTIVE = "selective.csv"
 OUT_OF_DISTRIBUTION = "out_of_distribution.csv"
 MEMBERS = "members.csv"
 FAILURES = "failures.csv"
+CASES = "cases.csv"
 CHOICES = "choices.csv"  # of nested cross-validation
 DRIFT = "drift.csv"  # of an external validation
 RECALIBRATION = "recalibration.csv"  # of an external validation
@@ -54,6 +55,7 @@ RECALIBRATION = "recalibration.csv"  # of an external validation
 # figures/
 SCANS_SHEET = "scans.png"
 FAILURES_SHEET = "failures.png"
+CASES_SHEET = "cases.png"
 
 # heatmaps/
 CHECKS = "checks.json"

@@ -1,4 +1,6 @@
-"""The most confident errors, for review: test scans predicted wrongly with the highest probability."""
+"""Test cases for review: the most confident errors, and small pictures of those in the cells of the confusion matrix."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -6,7 +8,7 @@ from scanwise import run
 from scanwise.csv_files import write_table
 from scanwise.pipeline.context import Context
 from scanwise.records import IntArray, Predictions
-from scanwise.reporting import scan_sheets
+from scanwise.reporting import case_pictures, scan_sheets
 from scanwise.run import RunFolder, layout
 
 MOST = 12
@@ -16,7 +18,6 @@ COLUMNS = ("path", "subject", "label", "predicted", "probability", "probability_
 def write_failures(context: Context, folder: RunFolder, predictions: Predictions) -> None:
     """Write `figures/failures.png` and `tables/failures`, the most confident errors first, one a subject."""
     rows = most_confident_errors(predictions)
-    row_by_path = {path: row for row, path in enumerate(context.cohort.path.tolist())}
     labels, called = np.asarray(predictions.labels), predictions.predicted
     lines = [
         (
@@ -32,7 +33,7 @@ def write_failures(context: Context, folder: RunFolder, predictions: Predictions
     write_table(COLUMNS, lines, folder.tables / layout.FAILURES)
     if not len(rows):
         return
-    pixels = context.store.read(np.array([row_by_path[path] for path in predictions.scans[rows].tolist()]))
+    pixels = context.store.read(_rows_of(context, predictions.scans[rows].tolist()))
     titles = {
         name: stage.title if (stage := context.recipe.stages.get(name)) and stage.title else name
         for name in predictions.classes
@@ -43,6 +44,27 @@ def write_failures(context: Context, folder: RunFolder, predictions: Predictions
     )
     with run.writing(folder.figures / layout.FAILURES_SHEET) as temporary:
         temporary.write_bytes(scan_sheets.draw_gallery(pixels, captions))
+
+
+def write_cases(context: Context, folder: RunFolder, predictions: Predictions, scans: Predictions) -> None:
+    """Write `figures/cases.png` and `tables/cases`: small pictures for the cells of the confusion matrix.
+
+    Args:
+        predictions: by the unit that decides, over all folds.
+        scans: the same by scan.
+    """
+    cases = case_pictures.choose_cases(predictions, scans)
+    write_table(case_pictures.CASE_COLUMNS, cases, folder.tables / layout.CASES)
+    if not cases:
+        return
+    pixels = context.store.read(_rows_of(context, [path for _, path in cases]))
+    with run.writing(folder.figures / layout.CASES_SHEET) as temporary:
+        temporary.write_bytes(case_pictures.draw_case_sheet(pixels))
+
+
+def _rows_of(context: Context, paths: Sequence[str]) -> IntArray:
+    row_by_path = {path: row for row, path in enumerate(context.cohort.path.tolist())}
+    return np.array([row_by_path[path] for path in paths])
 
 
 def most_confident_errors(predictions: Predictions, most: int = MOST) -> IntArray:

@@ -11,7 +11,7 @@ from scanwise import run as run_folder
 from scanwise.migrations import FORMATS
 from scanwise.pipeline.context import Context
 from scanwise.pipeline.stages.evaluation import ModelPredictions, pool_folds
-from scanwise.pipeline.stages.failures import write_failures
+from scanwise.pipeline.stages.failures import write_cases, write_failures
 from scanwise.pipeline.stages.operating_points import write_operating_points
 from scanwise.pipeline.stages.resume import data_hash
 from scanwise.pipeline.stages.selective import write_selective_tables
@@ -40,6 +40,9 @@ def write_results(context: Context, run: RunFolder, predictions: Sequence[ModelP
         legacy_tables.write_legacy_tables(
             run, context.recipe.results_name or context.recipe.name, protocol, pooled.scans
         )
+        if protocol == context.splits[0].protocol:
+            by_people = context.cohort.subjects_known and protocol == "honest"
+            write_cases(context, run, pooled.subjects if by_people else pooled.scans, pooled.scans)
     write_selective_tables(run, predictions)
     write_operating_points(context, run, predictions)
     write_missed_rates(context, run)
