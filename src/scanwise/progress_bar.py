@@ -114,8 +114,8 @@ class JobProgress:
         """Keep the seconds a unit of the step that runs; a step that an earlier session did takes no time and tells nothing."""
         part = self.part
         spent, units = time.monotonic() - part.step_started, (part.units or {}).get(part.step, 0.0)
-        share = part.done - part.first if part.first is not None else 1.0
-        if units > 0 and share > 0 and spent > DELAY:
+        share = part.done - part.first if part.first is not None else float(spent > DELAY)
+        if units > 0 and share > 0:
             part.pace[_kind(part.step)] = spent / (units * share)
 
     def _left_of_part(self) -> float | None:

@@ -12,6 +12,7 @@ from synthetic_evidence import evidence_of, split_of
 from scanwise import auditing
 from scanwise.auditing import CHECKS, CheckSpec, run_checks, spec_of
 from scanwise.auditing.evidence import AuditFinding, Evidence, PairSheet, ScanSheet, make_finding
+from scanwise.cohort import splits
 from scanwise.errors import LeakageError, RecipeError
 from scanwise.pipeline.stages import audit as audit_stage
 from scanwise.recipe import Recipe
@@ -113,8 +114,8 @@ def test_fit_runs_every_check_once_and_those_of_each_protocol_on_each(
 
     monkeypatch.setattr(auditing, "run_checks", record)
     first = replace(split_of(np.full(len(leaky), "train")), protocol="honest")
-    splits = [first, replace(first, fold=1), replace(first, protocol="published")]
-    result = audit_stage.audit_before_fit(leaky, splits, [], Recipe(name="any").audit.checks)
+    all_splits = [first, replace(first, fold=1), replace(first, protocol="published")]
+    result = audit_stage.audit_before_fit(leaky, all_splits, [], Recipe(name="any").audit.checks)
     each = tuple(spec.name for spec in CHECKS.values() if spec.each_protocol)
     assert sorted(runs) == [("honest/0", tuple(CHECKS)), ("published/0", each)]
     named = {
@@ -130,14 +131,30 @@ def test_a_leak_stops_an_honest_fit_where_the_row_says_so(
 ) -> None:
     leak = make_finding(f"{spec.name}.any", "leak", "It leaks.")
     monkeypatch.setattr(auditing, "run_checks", lambda *_: ([leak], {}))
-    splits = [replace(split_of(np.full(len(leaky), "train")), protocol=protocol)]
+    all_splits = [replace(split_of(np.full(len(leaky), "train")), protocol=protocol)]
     if spec.stops_fit and protocol == "honest":
         with pytest.raises(LeakageError) as caught:
-            audit_stage.audit_before_fit(leaky, splits, [], tuple(CHECKS))
+            audit_stage.audit_before_fit(leaky, all_splits, [], tuple(CHECKS))
         others = ", ".join(name for name in CHECKS if name != spec.name)
         assert f"audit.checks=[{others}]" in str(caught.value)
     else:
-        assert audit_stage.audit_before_fit(leaky, splits, [], tuple(CHECKS)).exit_code == 1
+        assert audit_stage.audit_before_fit(leaky, all_splits, [], tuple(CHECKS)).exit_code == 1
+
+
+def test_the_leak_of_a_published_split_beside_an_honest_one_is_a_note_with_its_twins(leaky: Evidence) -> None:
+    published = replace(leaky.split, protocol="published") if leaky.split else pytest.fail("the fixture has a split")
+    honest = replace(split_of(np.full(len(leaky), "train")), protocol="honest")
+    both = [honest, published]
+    earlier = [audit_stage.as_asked_for(leak, published, both) for leak in splits.check_split(leaky.cohort, published)]
+    (found,) = (
+        item for item in audit_stage.audit_before_fit(leaky, both, earlier, ()).checked
+        if item.finding.check == "split.subject"
+    )  # fmt: skip
+    assert found.finding.severity == "note"
+    assert found.twins is not None
+    for scan, origin in found.twins.rows.tolist():
+        assert (published.side[scan], published.side[origin]) == ("test", "train")
+        assert leaky.cohort.subject[scan] == leaky.cohort.subject[origin]
 
 
 def test_the_leaks_that_stop_a_fit_are_certain_ones() -> None:

@@ -49,6 +49,15 @@ def test_without_a_picture_the_most_similar_scans_of_one_person_are_shown() -> N
     )
 
 
+def test_where_nobody_is_known_scans_with_the_same_pixels_are_shown() -> None:
+    of = evidence(["train", "test", "test", "train"], None)
+    same = of.cohort.pixels.copy()
+    same[2] = same[0]
+    twins = find_twins(replace(of, cohort=replace(of.cohort, pixels=same)), None)
+    assert twins is not None
+    assert twins.rows.tolist() == [[2, 0]]
+
+
 def test_no_split_or_no_shared_person_has_no_twins() -> None:
     of = evidence(["train", "test"], ["p", "q"])
     assert find_twins(of, None) is None

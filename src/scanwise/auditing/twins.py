@@ -13,7 +13,8 @@ PAIRS_SHOWN = 3
 def find_twins(evidence: Evidence, picture: FindingPicture | None) -> PairSheet | None:
     """Pairs of a leak across the sides of the split, at most `PAIRS_SHOWN`, each of other scans.
 
-    The pairs of the finding's own picture where it has some across sides; else the most similar scans of one person.
+    The pairs of the finding's own picture where it has some across sides; else the most similar scans of one person, or where
+    nobody is known scans with the same pixels.
 
     Args:
         evidence: the cohort and its split.
@@ -43,10 +44,11 @@ def find_twins(evidence: Evidence, picture: FindingPicture | None) -> PairSheet 
 
 
 def _pairs_of_people(evidence: Evidence, side: StrArray) -> Iterator[tuple[int, int]]:
-    """The most similar pair of scans across sides of each person who stands in training and elsewhere, best pairs first."""
-    if evidence.subject is None:
-        return
-    _, person = np.unique(evidence.subject, return_inverse=True)
+    """The most similar pair of scans across sides of each person who stands in training and elsewhere, best pairs first.
+
+    Where nobody is known, scans with the same pixels count as one person's.
+    """
+    _, person = np.unique(evidence.cohort.pixels if evidence.subject is None else evidence.subject, return_inverse=True)
     elsewhere = (side != "") & (side != "train")
     shared = np.intersect1d(person[side == "train"], person[elsewhere])[: 10 * PAIRS_SHOWN]
     best: list[tuple[float, int, int]] = []

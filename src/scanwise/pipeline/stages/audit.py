@@ -9,7 +9,7 @@ import numpy as np
 
 from scanwise import auditing, cohort, registration, run
 from scanwise.auditing import copies, quality, subjects
-from scanwise.auditing.evidence import AuditFinding, CopyPairs, Evidence, make_finding
+from scanwise.auditing.evidence import AuditFinding, CopyPairs, Evidence, PairSheet, make_finding
 from scanwise.auditing.subject_clustering import connected_scans
 from scanwise.auditing.twins import find_twins
 from scanwise.cohort import remote, splits, store
@@ -103,22 +103,34 @@ def audit_before_fit(
     Raises:
         LeakageError: if scans of one origin stand on two sides of an honest split.
     """
-    findings, seconds = [AuditFinding(finding) for finding in earlier], dict[str, float]()
+    twins, new_findings, seconds = dict[Finding, PairSheet | None](), list[AuditFinding](), dict[str, float]()
     first = {split.protocol: split for split in reversed(all_splits)}
     for split in first.values():
+        here = replace(evidence, split=split)
+        for finding in splits.check_split(evidence.cohort, split):
+            twins[as_asked_for(finding, split, all_splits)] = find_twins(here, None)
         names = checks if split is all_splits[0] else [name for name in checks if auditing.CHECKS[name].each_protocol]
-        new, spent = auditing.run_checks(replace(evidence, split=split), names, report_words)
+        checked, spent = auditing.run_checks(here, names, report_words)
+        new = [_with_twins(item, here) for item in checked]
         leaks = [item.finding for item in new if _stops_fit(item.finding)]
         if leaks and split.protocol == "honest":
             raise LeakageError(
                 f"The honest split leaks. {leaks[0].message} `scanwise audit` shows it. If your eyes say otherwise, leave "
                 f"that check out: --set audit.checks=[{', '.join(n for n in checks if n != leaks[0].check.partition('.')[0])}]"
             )
-        findings += [
+        new_findings += [
             _with_protocol(item, split, all_splits) for item in new if item.finding.check != "leakage.subjects"
         ]  # splits says so
         seconds |= spent
+    findings = [*(AuditFinding(finding, twins=twins.get(finding)) for finding in earlier), *new_findings]
     return AuditResult(replace(evidence, split=all_splits[0]), tuple(findings), seconds)
+
+
+def _with_twins(item: AuditFinding, evidence: Evidence) -> AuditFinding:
+    """The finding; of a leak, with pairs of scans across the sides of the split that it is about."""
+    if item.finding.severity != "leak" or item.twins is not None:
+        return item
+    return replace(item, twins=find_twins(evidence, item.picture))
 
 
 def _stops_fit(finding: Finding) -> bool:
@@ -240,10 +252,7 @@ def write_audit(result: AuditResult, folder: Path) -> Path:
 def write_audit_files(result: AuditResult, folder: Path, others: Sequence[Finding] = ()) -> Path:
     """Write the page, `findings.json` with other findings behind, the pictures and `copies.csv`, beside what else is there."""
     write_csv(copies.COLUMNS, copies.list_copies(result.evidence), folder / layout.COPIES)
-    checked = [
-        replace(item, twins=find_twins(result.evidence, item.picture)) if item.finding.severity == "leak" else item
-        for item in result.checked
-    ]
+    checked = [_with_twins(item, result.evidence) for item in result.checked]
     return page.write_audit_page(folder, checked, result.evidence.pixels, result.verdict, result.facts(), others)
 
 
