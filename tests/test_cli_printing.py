@@ -72,13 +72,15 @@ def test_letters_of_every_script_stay(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_one_module_prints() -> None:
-    """`launch/container.py` and `launch/submission.py` pass on what another process has printed; `api/display.py` prints a plain line."""
+    """`launch/container.py` and `launch/submission.py` pass on what another process has printed; `api/display.py` prints a plain
+    line, and `progress_bar.py` draws one."""
     prints: list[str] = []
     root = Path(package.__file__).parent
     for file in sorted(root.rglob("*.py")):
         if file.relative_to(root).as_posix() in (
             "cli/printing.py",
             "api/display.py",
+            "progress_bar.py",
             "launch/container.py",
             "launch/submission.py",
         ):

@@ -123,8 +123,8 @@ class JobProgress:
         if part.units is None:
             return None
         rest = [self._left_of(step, units) for step, units in part.units.items()]
-        known = [seconds for seconds in rest if seconds is not None]
-        return sum(known) if len(known) == len(rest) else None
+        sure = [seconds for seconds in rest if seconds is not None]
+        return sum(sure) if len(sure) == len(rest) else None
 
     def _left_of(self, step: str, units: float) -> float | None:
         part, kind = self.part, _kind(step)

@@ -69,6 +69,19 @@ def test_a_folder_of_dicom_and_a_table_are_a_cohort(export: Export) -> None:
     assert "8 of 8 ids have scans" in said(intake)
 
 
+@pytest.mark.parametrize(("missing", "severity"), [(0, "note"), (1, "warning")])
+def test_a_table_of_all_scans_is_a_note_and_one_of_some_a_warning(missing: int, severity: str, export: Export) -> None:
+    data, rows, table = export
+    intake = read(data, patients=table(rows[missing:]), label="diagnosis", series="T1")
+    severities = {
+        part: finding.severity
+        for finding in intake.findings
+        for part in ("ids have scans", "The series")
+        if part in finding.message
+    }
+    assert severities == {"ids have scans": severity, "The series": "note"}
+
+
 @pytest.mark.parametrize("tags", [{}, {"IssuerOfPatientID": "HOSPITAL"}])
 def test_a_person_has_the_same_hash_with_a_table_and_without(tmp_path: Path, tags: dict[str, str]) -> None:
     """Or nobody would see that two runs share people."""

@@ -207,9 +207,10 @@ def _groups_and_points(run: RunFolder, said: tuple[Predictions, Predictions], fo
     captions = tuple(f"truly {truly}, called {called}" for _, _, truly, called, *_ in lines)
     _ready(run.figures / "failures.png").write_bytes(scan_sheets.draw_gallery(images, captions))
     cases = case_pictures.choose_cases(units[-1], said[0])
-    drawn = np.stack([_slice(np.random.default_rng(row), row) for row in range(len(cases))])
     write_table(case_pictures.CASE_COLUMNS, cases, run.tables / "cases.csv")
-    _ready(run.figures / "cases.png").write_bytes(case_pictures.draw_case_sheet(drawn))
+    if cases:
+        drawn = np.stack([_slice(np.random.default_rng(row), row) for row in range(len(cases))])
+        _ready(run.figures / "cases.png").write_bytes(case_pictures.draw_case_sheet(drawn))
     return found
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,8 +82,8 @@ def test_pictures_of_pure_noise_stay_within_the_page(sheet: RunFolder) -> None:
     assert sum(map(len, case_pictures.read_case_pictures(sheet).values())) < 700_000
 
 
-def test_the_report_shows_them_in_their_cells(run: RunFolder) -> None:
-    page = report_page.build_report(run)
+def test_the_report_shows_them_in_their_cells(make_run: Callable[..., RunFolder]) -> None:
+    page = report_page.build_report(make_run())
     cell = page[page.index('<ul id="cell-honest-subject-') :]
     assert '<li><img src="data:image/jpeg;base64,' in cell[: cell.index("</ul>")]
     assert page.count("<li><img") <= case_pictures.MOST

@@ -175,7 +175,7 @@ def cohort(
         data, out, source=recipe, settings=settings, subject=subject, pseudonymise=pseudonymise,
         progress=progress(),
     )  # fmt: skip
-    print_notes(written.scans.remarks)
+    print_notes((*written.scans.notes, *written.scans.remarks))
     say(written.summary)
     if written.quarantine is not None:
         left = count_of(len(written.scans.unused), "file")

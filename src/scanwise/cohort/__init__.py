@@ -136,6 +136,7 @@ def _findings(
     cohort: Cohort, scans: Listing, mapping: classes.Classes, quarantine: tuple[tuple[str, str], ...]
 ) -> list[Finding]:
     findings = [Finding("cohort.listing", "warning", remark) for remark in scans.remarks]
+    findings += [Finding("cohort.listing", "note", note) for note in scans.notes]
     if not cohort.subjects_known and scans.subject is not None:
         message = (
             f"{int((scans.subject == '').sum())} of {len(scans)} scans have no PatientID in their headers, so no "

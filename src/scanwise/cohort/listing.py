@@ -50,7 +50,8 @@ class Listing:
         labels_from: "folders" where labels are names of folders.
         opened: (N,) contents of each file, or why it cannot be used; None where none was opened yet.
         unused: files that belong to no class, with the reason.
-        remarks: what a reader must know of how the files were listed.
+        remarks: what a reader must know of how the files were listed, and may have to mend.
+        notes: what was done as asked, which asks nothing of anybody.
     """
 
     root: Path
@@ -66,6 +67,7 @@ class Listing:
     opened: tuple[FileContents | str, ...] | None = None
     unused: tuple[tuple[str, str], ...] = ()
     remarks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.path)

@@ -150,11 +150,17 @@ def join_patients(
     kept = np.array([row for row, reason in enumerate(reasons) if not reason], dtype=np.int64)
     names = [best.ids[row] for row in kept.tolist()]
     set_aside = [(path, reason) for path, reason in zip(listing.path.tolist(), reasons, strict=True) if reason]
+    sentence, complete = _describe_join(patients, best)
     joined = replace(
         listing.take(kept),
         unused=(*listing.unused, *set_aside, *_rows_without_scans(patients, best.ids)),
         remarks=(*listing.remarks, *patients.table.remarks, *_remarks(patients, matches, best)),
+        notes=listing.notes,
     )
+    if complete:
+        joined = replace(joined, notes=(*joined.notes, sentence))
+    else:
+        joined = replace(joined, remarks=(sentence, *joined.remarks))
     if label is not None:
         joined = replace(joined, label=texts(label[name] for name in names), labels_from="patient table")
     return _with_subjects(_with_columns(joined, patients, names, subject), patients, names, subject, best, conceal)
@@ -199,12 +205,12 @@ def _with_columns(listing: Listing, patients: PatientTable, names: Sequence[str]
     ]
     taken = {name: texts(of[row] for row in names) for name, of in columns.items() if name not in naming}
     text, sides = taken.pop("text", listing.text), taken.pop("split", None)
-    remarks = listing.remarks
+    notes = listing.notes
     if naming:
         quoted = first([repr(name) for name in naming], most=6)
-        remarks = (*remarks, f"{patients.file.name}: columns that would name persons were not taken over ({quoted}).")
+        notes = (*notes, f"{patients.file.name}: columns that would name persons were not taken over ({quoted}).")
     given = listing.given if sides is None else manifests.named_sides(sides.tolist(), patients.file)
-    return replace(listing, groups={**listing.groups, **taken}, text=text, given=given, remarks=remarks)
+    return replace(listing, groups={**listing.groups, **taken}, text=text, given=given, notes=notes)
 
 
 def _names_persons(column: str, values: Mapping[str, str]) -> bool:
@@ -248,13 +254,19 @@ def _identity(listing: Listing) -> HeaderIdentity:
     return HeaderIdentity(subject, patient, spelling, study)
 
 
-def _remarks(patients: PatientTable, matches: Sequence[IdMatch], best: IdMatch) -> list[str]:
-    """Sentences on how the table was joined, and on what does not agree."""
-    table, files = patients.file.name, len(best.ids)
-    remarks = [
-        f"{table} was joined by {best.location.name}: {best.persons:,} of {count_of(len(patients.rows), 'id')} have scans, "
+def _describe_join(patients: PatientTable, best: IdMatch) -> tuple[str, bool]:
+    """Sentence on how the table was joined, and whether all of it and all files were."""
+    ids, files = len(patients.rows), len(best.ids)
+    sentence = (
+        f"{patients.file.name} was joined by {best.location.name}: {best.persons:,} of {count_of(ids, 'id')} have scans, "
         f"{best.files:,} of {count_of(files, 'file')} a row."
-    ]
+    )
+    return sentence, (best.persons, best.files) == (ids, files)
+
+
+def _remarks(patients: PatientTable, matches: Sequence[IdMatch], best: IdMatch) -> list[str]:
+    """Sentences on what does not agree between the table and the files."""
+    table, remarks = patients.file.name, list[str]()
     if best.respelt:
         remarks.append(
             f"{table} writes the ids of {count_of(best.respelt, 'file')} otherwise, by case, leading zeros or a final .0; they were "

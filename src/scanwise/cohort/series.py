@@ -57,8 +57,8 @@ def choose_series(listing: Listing, pattern: str, *, show: bool = True) -> Listi
         )
     unused = [(path, reason) for path, reason in zip(paths, reasons, strict=True) if reason]
     kept = listing.take(np.array([row for row, reason in enumerate(reasons) if not reason], dtype=np.int64))
-    remark = f"The series {pattern!r} has {len(kept):,} of {count_of(len(listing), 'file')}; the others are set aside."
-    return replace(kept, unused=(*kept.unused, *unused), remarks=(*kept.remarks, remark))
+    note = f"The series {pattern!r} has {len(kept):,} of {count_of(len(listing), 'file')}; the others are set aside."
+    return replace(kept, unused=(*kept.unused, *unused), notes=(*kept.notes, note))
 
 
 def localizer_remarks(opened: Sequence[FileContents | str]) -> list[str]:

@@ -102,6 +102,7 @@ class Veil:
             subject_source=self(listing.subject_source),
             unused=tuple((path, self(reason)) for path, reason in listing.unused),
             remarks=tuple(map(self, listing.remarks)),
+            notes=tuple(map(self, listing.notes)),
         )
 
     def recipe(self, recipe: Recipe, *, places: bool = False) -> Recipe:

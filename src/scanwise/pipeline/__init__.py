@@ -142,17 +142,17 @@ def _run_stages(context: Context, path: Path, resume: bool, started: datetime) -
 
 def _expected_work(context: Context) -> dict[str, float]:
     """The stages to come and the work of each, in scans (in training, of all epochs); heatmaps and report are a piece each."""
-    scans, work = len(context.cohort), dict[str, float]()
+    scans, units = len(context.cohort), dict[str, float]()
     for split in context.splits:
         name, sides = f"{split.protocol} {split.fold}", {side: len(split.rows(side)) for side in SIDES}
         learning = context.recipe.train.epochs * (sides["train"] + sides["validation"])
         features = scans if split is context.splits[0] else 0  # those of the first serve all splits
-        work[f"training {name}"] = features if context.recipe.model.is_ridge else learning
-        work[f"prediction {name}"] = scans - sides["train"]
-        work[f"rivals {name}"] = scans
+        units[f"training {name}"] = features if context.recipe.model.is_ridge else learning
+        units[f"prediction {name}"] = scans - sides["train"]
+        units[f"rivals {name}"] = scans
     first = context.splits[0]
-    work |= {f"training {name}": work[f"training {first.protocol} {first.fold}"] for name in retrained_on(context)}
-    return work | {"evaluation": scans, "explanation": bool(context.recipe.explain.scans), "report": 1}
+    units |= {f"training {name}": units[f"training {first.protocol} {first.fold}"] for name in retrained_on(context)}
+    return units | {"evaluation": scans, "explanation": bool(context.recipe.explain.scans), "report": 1}
 
 
 def prepare(

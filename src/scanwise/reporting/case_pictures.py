@@ -62,12 +62,12 @@ def draw_case_sheet(pixels: NDArray[np.uint8]) -> bytes:
 
 def read_case_pictures(run: RunFolder) -> dict[str, str]:
     """The picture of each case as a data URI; none where the run has no sheet of them."""
-    sheet_path, cases_path = run.figures / layout.CASES_SHEET, run.tables / layout.CASES
-    if not (sheet_path.is_file() and cases_path.is_file()):
+    image, cases_path = run.figures / layout.CASES_SHEET, run.tables / layout.CASES
+    if not (image.is_file() and cases_path.is_file()):
         return {}
     _, rows = read_csv(cases_path)
     pictures = {}
-    with Image.open(sheet_path) as sheet:
+    with Image.open(image, formats=["PNG"]) as sheet:
         for index, (case, *_) in enumerate(rows):
             left, top = _corner(index)
             stream = io.BytesIO()

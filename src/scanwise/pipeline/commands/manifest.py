@@ -88,6 +88,7 @@ def make_manifest(
             scans,
             label=texts("" for _ in range(len(scans))),
             remarks=(*(() if pseudonymise else scans.remarks), remark),
+            notes=() if pseudonymise else scans.notes,
         )
     if pseudonymise:
         scans = pseudonymised_paths.pseudonymise_listing(scans)

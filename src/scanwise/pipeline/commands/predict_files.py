@@ -77,6 +77,7 @@ def predict_files(
         progress=progress,
     )
     remarks = (
+        *listing.notes,
         *listing.remarks,
         *predictions.remarks,
         *_by_subject(loaded, predictions),

@@ -111,10 +111,8 @@ def check_explanation_method(context: Context) -> None:
 
 def explanation_options(work_recipe: Any, device: str, progress: bool) -> dict[str, Any]:
     """Options of `explanation.maps` from a recipe."""
-    section, batch = (
-        work_recipe.explain,
-        min(MAX_BATCH, work_recipe.train.batch),
-    )  # gradients take the memory of training
+    section = work_recipe.explain
+    batch = min(MAX_BATCH, work_recipe.train.batch)  # gradients take the memory of training
     return {"method": section.method, "layer": section.layer, "batch": batch, "device": device, "progress": progress}
 
 
@@ -136,11 +134,10 @@ def _make(
     reasons = sanity.failure_reasons([*checks, *learnt])
     explained = _explained_scans(context, predictions, some, rows, subject.targets[:, 0])
     method = sanity.method_name(options)
+    each = zip(explained.names, explained.targets, subject.values, explained.probs, strict=True)
     maps = [
         with_check_result(Heatmap(name, int(target), values, method, float(prob)), reasons)
-        for name, target, values, prob in zip(
-            explained.names, explained.targets, subject.values, explained.probs, strict=True
-        )
+        for name, target, values, prob in each
     ]
     save_heatmaps(maps, out / layout.MAPS)
     examples = _examples(context, predictions)
@@ -153,9 +150,7 @@ def _make(
         looks = map_halves(network, explained, **where)
         alone = check_halves(network, explained, looks, masks, context.recipe.seed, **where)
         halves = {half: [*results, *learnt] for half, results in alone.items()}
-        write_components(
-            explained, looks, out, {half: sanity.failure_reasons(results) for half, results in halves.items()}
-        )
+        write_components(explained, looks, out, {half: sanity.failure_reasons(of) for half, of in halves.items()})
     if vocabulary is not None:
         _words(context, network, vocabulary, predictions, some, rows, examples, sanity.failure_reasons(learnt), out)
     if network.members > 1 or network.draws > 1:
