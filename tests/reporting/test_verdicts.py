@@ -52,6 +52,14 @@ def test_coverage_below_what_is_guaranteed_is_red(run: RunFolder, high: float, m
     assert marks(run)["Coverage"][0] == mark
 
 
+@pytest.mark.parametrize(("count", "mark"), [(40, "caution"), (100_000, "bad")])
+def test_coverage_that_few_calibration_subjects_explain_is_no_red(run: RunFolder, count: int, mark: str) -> None:
+    change(run, "coverage", value=0.75, low=0.6, high=0.88)
+    sets = {"alpha": 0.1, "threshold": 0.93, "calibration_count": count}
+    run.fit("honest", 0).conformal.write_text(json.dumps({"subject": sets, "scan": sets}))
+    assert marks(run)["Coverage"][0] == mark
+
+
 @pytest.mark.parametrize(("low", "mark"), [(0.0, "good"), (0.01, "caution")])
 def test_calibration_is_off_beyond_chance_alone(run: RunFolder, low: float, mark: str) -> None:
     change(run, "calibrated_ece", value=0.1, low=0.05, high=0.2)

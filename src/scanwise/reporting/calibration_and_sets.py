@@ -20,6 +20,7 @@ from scanwise.reporting.components import (
     pick_classes,
     shorten_table,
 )
+from scanwise.reporting.coverage_outcome import judge_coverage
 from scanwise.reporting.performance import true_labels
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.wording import (
@@ -37,6 +38,11 @@ from scanwise.reporting.wording import (
 from scanwise.run import layout
 
 CALIBRATION_METRICS = ("ece", "calibrated_ece", "nll", "brier")
+SHORT = {
+    "kept": "",
+    "within chance": " The threshold of this calibration set covers less than the average one: within chance for so few subjects.",
+    "missed": " This is below the guarantee: the people tested may differ from the calibration subjects.",
+}
 GUARANTEED_TO = {
     "new scan": "a new scan",
     "new subject": "a new person, all scans taken together",
@@ -250,9 +256,11 @@ def _outcome(contents: RunData, unit: str) -> tuple[str, bool]:
     learnt = [part[unit] for part in contents.learnt("conformal") if unit in part]
     if any(part.get("threshold", 0) is None for part in learnt):
         return f"Nothing is guaranteed. Measured: {in_full(coverage)}. {alone}", True
-    kept = not coverage.high < 1 - contents.recipe.conformal.alpha
-    short = "" if kept else " This is below the guarantee: the people tested may differ from the calibration subjects."
-    return f"Guaranteed: {_target(contents)} or more. Measured: {in_full(coverage)}.{short} {alone}", kept
+    outcome = judge_coverage(coverage, learnt)
+    return (
+        f"Guaranteed: {_target(contents)} or more. Measured: {in_full(coverage)}.{SHORT[outcome]} {alone}",
+        outcome != "missed",
+    )
 
 
 def _set_rows(

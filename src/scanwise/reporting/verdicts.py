@@ -9,6 +9,7 @@ from typing import Literal
 
 from scanwise import auditing
 from scanwise.records import Finding, Metric
+from scanwise.reporting.coverage_outcome import judge_coverage
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.wording import SPACE, counted, fixed, listed, value_of, with_interval
 from scanwise.run import layout, read_json
@@ -87,8 +88,11 @@ def _coverage(contents: RunData) -> tuple[Mark, str]:
         return "caution", "no guarantee: too few people to calibrate on"
     target = 1 - contents.recipe.conformal.alpha
     stated = f"{fixed(100 * target, 1).removesuffix('.0')}{SPACE}%"
-    if coverage.high < target:
+    outcome = judge_coverage(coverage, learnt)
+    if outcome == "missed":
         return "bad", f"{value_of(coverage)} where {stated} is stated: do not quote the guarantee"
+    if outcome == "within chance":
+        return "caution", f"{with_interval(coverage)}, guaranteed {stated}: low, but within chance"
     return "good", f"{with_interval(coverage)}, guaranteed {stated}"
 
 

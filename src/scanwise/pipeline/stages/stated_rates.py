@@ -9,6 +9,7 @@ from scanwise.phrases import printable
 from scanwise.pipeline.context import Context, write_findings
 from scanwise.pipeline.stages.evaluation import POOLED
 from scanwise.records import Finding, Metric, load_metrics
+from scanwise.reporting.coverage_outcome import judge_coverage
 from scanwise.reporting.wording import counted, listed, percent, with_interval
 from scanwise.run import Fit, RunFolder, layout, read_json
 
@@ -57,7 +58,9 @@ def _missed_coverage(fits: Sequence[Fit], measured: Measured) -> list[Finding]:
     for unit in ("subject", "scan"):
         metric, sets = measured.get(("coverage", unit, "")), [read_json(fit.conformal)[unit] for fit in fits]
         target = 1 - max(float(part["alpha"]) for part in sets)
-        if metric and all(part["threshold"] is not None for part in sets) and metric.high < target:
+        if metric is None or any(part["threshold"] is None for part in sets):
+            continue
+        if judge_coverage(metric, sets) == "missed":
             findings.append(
                 _finding(
                     "coverage",
