@@ -266,6 +266,7 @@ def test_place_that_is_not_there_is_refused(tmp_path: Path) -> None:
         bundle.load(tmp_path / "nowhere")
 
 
+@pytest.mark.extended
 def test_altered_bundle_through_the_real_command_line(whole: Whole, tmp_path: Path) -> None:
     shutil.copytree(whole.run.bundle, tmp_path / "bundle")
     with (tmp_path / "bundle" / "bundle.json").open("a", encoding="utf-8") as file:

@@ -225,7 +225,7 @@ def test_finished_run_resumes_to_itself(again: Again, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     "lost",
     [
-        ["logits"],
+        pytest.param(["logits"], marks=pytest.mark.extended),
         pytest.param(["model.safetensors"], marks=pytest.mark.extended),
         ["model.safetensors", "checkpoints"],
         pytest.param(["calibrator.json", "conformal.json"], marks=pytest.mark.extended),
@@ -338,7 +338,7 @@ def test_unknown_device_is_refused(whole: Whole) -> None:
         predict_files(whole.run.path, [whole.data.parent / "few"], device="gpu")
 
 
-@pytest.mark.parametrize("score", ["ordinal", "saps"])
+@pytest.mark.parametrize("score", ["ordinal", pytest.param("saps", marks=pytest.mark.extended)])
 def test_every_score_goes_from_recipe_to_prediction(score: str, tiny_recipe: Path, fill: Fill, tmp_path: Path) -> None:
     data = fill(tmp_path / "data", {"nondemented": 14, "verymilddemented": 14, "milddemented": 14})
     run = fit_run(

@@ -30,7 +30,12 @@ def marks_of(tier: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("tier", "workers", "passed", "said"), [("everyday", 0, 1, True), ("everyday", 1, 1, True), ("all", 0, 4, False)]
+    ("tier", "workers", "passed", "said"),
+    [
+        ("everyday", 1, 1, True),
+        pytest.param("everyday", 0, 1, True, marks=pytest.mark.extended),
+        pytest.param("all", 0, 4, False, marks=pytest.mark.extended),
+    ],
 )
 def test_what_is_left_out_is_counted_and_said(tier: str, workers: int, passed: int, said: bool, tmp_path: Path) -> None:
     hooks = (ROOT / "tests" / "conftest.py").read_text(encoding="utf-8")

@@ -271,6 +271,7 @@ def test_a_comparison_has_a_page_and_tables(run: scanwise.Run, again: Again, tmp
     assert not compared.ranks.empty
 
 
+@pytest.mark.extended
 def test_an_external_validation_has_a_page_and_tables(run: scanwise.Run, tmp_path: Path) -> None:
     data = write_scans(tmp_path / "scans", {"nondemented": 6, "milddemented": 6})
     judged = scanwise.evaluate(

@@ -107,6 +107,7 @@ def test_copies_on_two_sides_leak_and_within_one_are_a_note(originals) -> None:
     assert {"040.png", "046.png"} <= set(found["copies.within"].finding.scans)
 
 
+@pytest.mark.extended
 def test_a_few_strangers_are_held_against_the_others_alone(originals) -> None:
     """The copy within the others goes unsought, the one across is found, as where all pairs are sought."""
     pixels = np.array([thumbnail(one) for one in originals[:45]])
@@ -158,6 +159,7 @@ def test_noise_that_is_laid_over_one_spot_is_no_copy() -> None:
     assert len(find_copies(noise)) == 0
 
 
+@pytest.mark.extended
 def test_every_page_says_what_share_of_copies_of_these_scans_is_found(originals) -> None:
     """Scans of 20 by 20 pixels show little of themselves: many of their copies go unseen, and that is said."""
     shares = []
@@ -201,6 +203,7 @@ def test_all_pairs_are_listed_with_sides_and_what_was_done(originals) -> None:
     assert 0.95 <= float(row["likeness"]) <= 1
 
 
+@pytest.mark.extended
 def test_pairs_follow_a_selection_of_the_scans(originals) -> None:
     pixels = [thumbnail(one) for one in originals] + [thumbnail(changed(originals[row], "turned")) for row in (12, 30)]
     known = evidence(pixels, [0] * 47, None)

@@ -24,6 +24,7 @@ def full_frame(count: int, seed: int, smooth: float, shared: float, contrast: fl
     return np.clip(level + contrast * picture, 0, 255).astype(np.uint8)
 
 
+@pytest.mark.extended
 @settings(max_examples=5)
 @given(
     some.integers(0, 1000),

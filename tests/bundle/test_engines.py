@@ -1,6 +1,6 @@
 """A scan has one answer, to the last byte: alone, among any others, at any place, on any number of cores."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +22,6 @@ def scans(build_once: BuildOnce) -> list[Path]:
     return sorted(build_once("scans-of-kinds", write_scans_of).iterdir())
 
 
-@pytest.fixture
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 def row_bytes(predictions: Predictions, row: int) -> tuple[bytes, ...]:
     """All that is said of a scan, to the last bit."""
     values = (
@@ -39,10 +32,14 @@ def row_bytes(predictions: Predictions, row: int) -> tuple[bytes, ...]:
     return tuple(np.ascontiguousarray(value[row]).tobytes() for value in values if value is not None)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_scan_has_the_same_bytes_whatever_is_beside_it(
-    kind: str, scans: list[Path], build_once: BuildOnce, threads: None
-) -> None:
+EVERYDAY = ("demo", "subject-ridge", "fashion-fusion, text", "efficientnet-uncertainty, batch ensemble")
+"""Kinds of one forward path each; those of the others are extended."""
+
+
+@pytest.mark.parametrize(
+    "kind", [kind if kind in EVERYDAY else pytest.param(kind, marks=pytest.mark.extended) for kind in KINDS]
+)
+def test_a_scan_has_the_same_bytes_whatever_is_beside_it(kind: str, scans: list[Path], build_once: BuildOnce) -> None:
     loaded = bundle.load(build_once(f"kind-{kind}", lambda folder: write_tiny_bundle(folder, kind)))
     words = [WORDS[row % len(WORDS)] for row in range(len(scans))] if loaded.recipe.model.reads_words else None
 

@@ -135,6 +135,7 @@ def test_fix_parts_no_study_and_no_person(tmp_path: Path) -> None:
     assert all(len(side) == 1 for side in sides.values())
 
 
+@pytest.mark.extended
 def test_people_that_the_pixels_show_are_not_parted_where_headers_do_not_know_them(
     scanwise: Command, tmp_path: Path
 ) -> None:

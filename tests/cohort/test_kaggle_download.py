@@ -84,6 +84,8 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "kagglehub"))
+    # It asks every module that is loaded whether it is a notebook: seconds a request, once all tests are imported.
+    monkeypatch.setattr("kagglehub.clients.get_user_agent", lambda: "tests")
     return tmp_path / "kagglehub"
 
 

@@ -197,6 +197,7 @@ def test_what_is_not_there_is_one_clear_line(s3: Any, cache: Path) -> None:
         assert not (cache / "remote").exists()
 
 
+@pytest.mark.extended
 def test_a_server_that_does_not_answer(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")

@@ -52,6 +52,7 @@ def test_scans_of_a_person_are_drawn_together() -> None:
     assert (weights == weights[..., :1]).all()
 
 
+@pytest.mark.extended
 def test_bands_cover_the_curve_of_the_population() -> None:
     """Sensitivity at 30 % false alarms, over 200 cohorts; 95 % wanted, bands of percentiles give a little less."""
     population = people(99, 200_000)

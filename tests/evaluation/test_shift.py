@@ -50,6 +50,7 @@ def test_a_network_that_is_too_sure_has_a_slope_below_one() -> None:
     assert sure["calibration_slope"].value == pytest.approx(honest["calibration_slope"].value / 2.5, abs=1e-6)
 
 
+@pytest.mark.extended
 def test_intervals_of_the_intercept_hold_the_truth() -> None:
     """How common the class is is part of the luck: draws within class would be far too narrow."""
     hits = 0

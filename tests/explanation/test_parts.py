@@ -23,6 +23,7 @@ def fusion(**members: object) -> Network:
     return build_network(Model(**section), 3, 1).eval()
 
 
+@pytest.mark.extended
 def test_the_two_halves_are_told_of_and_combined() -> None:
     network = make("hybrid")
     looks = components.explain_halves(network, scans(3), batch=2)
@@ -97,6 +98,7 @@ def test_a_network_without_words_has_none_to_tell_of() -> None:
         words.explain_words(fusion(), None, TOKENS)
 
 
+@pytest.mark.extended
 def test_fusion_is_explained_by_heatmaps_with_its_words() -> None:
     found, _ = explain_arrays(fusion(), scans(3, side=64), targets=0, tokens=TOKENS, batch=2)
     other, _ = explain_arrays(fusion(), scans(3, side=64), targets=0, tokens=TOKENS + 1, batch=2)

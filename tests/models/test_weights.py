@@ -74,6 +74,7 @@ def test_wrappers_leave_no_trace(small: nn.Module, tmp_path: Path, wrapping: str
     assert_equal(small, other)
 
 
+@pytest.mark.extended
 def test_real_wrappers_too(small: nn.Module, tmp_path: Path) -> None:
     torch.save(nn.DataParallel(small).state_dict(), tmp_path / "parallel.pth")
     torch.save({"state_dict": torch.compile(small).state_dict(), "epoch": 3}, tmp_path / "compiled.pth")
@@ -301,6 +302,7 @@ def test_a_published_checkpoint_gives_its_own_logits(published: tuple[nn.Module,
     torch.testing.assert_close(ordered(image), expected[:, [2, 3, 0, 1]], rtol=0, atol=1e-5)
 
 
+@pytest.mark.extended
 def test_a_backbone_alone_goes_under_our_head(published: tuple[nn.Module, Path], tmp_path: Path) -> None:
     theirs, _ = published
     state = {name: tensor for name, tensor in theirs.state_dict().items() if not name.startswith("fc.")}

@@ -144,6 +144,7 @@ def test_a_planted_name_is_in_no_byte(planted: Path, tmp_path: Path, scanwise: C
     assert "clear brain of" in repr(pq.read_table(run / "cohort.parquet")["text"].to_pylist())
 
 
+@pytest.mark.extended
 def test_secrets_of_addresses_are_in_no_byte(planted: Path, tmp_path: Path, scanwise: Command) -> None:
     """Without pseudonyms too: in the recipe, a column, settings and errors."""
     run = tmp_path / "run"

@@ -57,6 +57,7 @@ def test_sums_are_what_sha256sum_reads(run: RunFolder) -> None:
     assert told["recipe.yaml"] == sha256_of(run.recipe)
 
 
+@pytest.mark.extended
 def test_report_card_and_checklists_are_the_same_bytes_again(run: RunFolder) -> None:
     report_page.write_report(run)
     names = ("report.html", "model_card.md", "checklists.html")

@@ -15,7 +15,7 @@ from scanwise.phrases import printable
 from scanwise.records.names import compose
 from scanwise.reporting.model_card import markdown_text
 from scanwise.reporting.page import plain_text, read_asset
-from tiny import RECIPE, Command, picture
+from tiny import RECIPE, WITHOUT_COPIES, Command, picture
 
 MARKUP = "<img src=x onerror=alert(1)>"
 PLANTED = {
@@ -88,7 +88,7 @@ def written(tmp_path_factory: pytest.TempPathFactory, scanwise: Command) -> Path
         rows.append({**rows[0], "path": f"{name}/junk{PLANTED['file']}.png", "subject": "q"})
         pd.DataFrame(rows).to_parquet(folder / f"{name}.parquet")
     quoted = {name: PLANTED[name].replace("\\", "\\\\").replace('"', '\\"') for name in ("title", "description")}
-    text = RECIPE.replace("explain: {scans: 0}", "explain: {scans: 2}")
+    text = RECIPE.replace("explain: {scans: 0}", "explain: {scans: 2}") + WITHOUT_COPIES
     text += "".join(f'{name}: "{value}"\n' for name, value in quoted.items())
     (folder / "tiny.yaml").write_text(text, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:

@@ -79,6 +79,7 @@ def test_scans_that_the_run_learnt_from_are_refused(whole: Whole, strangers: Pat
         external_validation.validate_externally(whole.run.path, data=str(manifest), draws=100)
 
 
+@pytest.mark.extended
 def test_a_class_that_nobody_has_is_said(whole: Whole, strangers: Path, tmp_path: Path) -> None:
     found = external_validation.validate_externally(
         whole.run.path, data=str(_others(strangers, tmp_path / "scans", kinds=(0, 1))), subject="auto", draws=100

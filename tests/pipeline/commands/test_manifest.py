@@ -186,6 +186,7 @@ def test_a_table_of_no_kind_leaves_nothing(mixed: Path, tmp_path: Path, name: st
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["data"]
 
 
+@pytest.mark.extended
 def test_a_run_that_was_begun_before_a_setting_existed_goes_on(again: Again) -> None:
     """A newer scanwise writes more defaults into recipe.yaml; the recipe is the same."""
     text = again.run.recipe.read_text(encoding="utf-8")

@@ -181,6 +181,7 @@ def augmented(people, tmp_path) -> tuple[Path, dict[str, str]]:
     return tmp_path / "kaggle", who
 
 
+@pytest.mark.extended
 def test_training_on_augmented_copies_of_the_test_scans_is_a_leak(scanwise, augmented, tmp_path) -> None:
     data, who = augmented
     said = scanwise("audit", data, "--out", tmp_path / "out")

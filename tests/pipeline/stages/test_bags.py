@@ -188,6 +188,7 @@ def test_people_must_be_known(people: People) -> None:
         check_people_known(recipe, cohort(["0", "1"], [0, 1], ""))
 
 
+@pytest.mark.extended
 def test_five_hundred_scans_of_a_person_are_one_answer(people: People) -> None:
     """Repeats change no weighted mean; all of them are read."""
     bundle = load_bundle(people.run.path)

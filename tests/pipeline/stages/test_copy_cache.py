@@ -94,6 +94,7 @@ def test_where_nothing_can_be_kept_the_search_answers_all_the_same(
     assert len(searches) == 1
 
 
+@pytest.mark.extended
 def test_a_kept_result_is_that_of_the_real_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCANWISE_CACHE", str(tmp_path / "cache"))
     y, x = np.mgrid[:160, :160]

@@ -55,7 +55,7 @@ def write_people(folder: Path) -> Path:
     return write_csv(folder / "scans.csv", rows)
 
 
-@pytest.fixture(scope="module", params=["ridge", "scan", "subject"])
+@pytest.fixture(scope="module", params=["ridge", "scan", pytest.param("subject", marks=pytest.mark.extended)])
 def aged(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> tuple[RunFolder, Path]:
     """Runs of the person classifier, of a network that is taught scans and of one that is taught people."""
     folder = tmp_path_factory.mktemp("aged")

@@ -207,6 +207,7 @@ def test_the_badge_is_on_every_map(
     assert colourful == (not reasons)
 
 
+@pytest.mark.extended
 def test_no_two_scans_are_written_over_each_other(explained: RunFolder, tmp_path: Path, scanwise: Command) -> None:
     scans = [picture(tmp_path / name) for name in ("a b.png", "a_b.png")]
     said = scanwise(
@@ -243,6 +244,7 @@ def test_a_method_that_does_not_apply_is_refused_before_training(ventricles: Pat
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.extended
 def test_what_is_no_head_has_no_regions(ventricles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scanwise.explanation.sanity.failure_reasons", lambda checks: [])
     run = fit(ventricles, tmp_path / "run", "explain.heads=false", "explain.scans=2")
