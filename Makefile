@@ -37,7 +37,7 @@ $(DEV): pyproject.toml constraints.txt tools/install.py
 	$(BIN)/python tools/install.py -c constraints.txt -e '.[dev]'
 	@touch $@ $(DEMO)
 
-demo: $(DEMO)  ## synthetic scans to a report, in about a minute: demo/
+demo: $(DEMO)  ## synthetic scans to a report, in a minute or two: demo/
 	$(BIN)/scanwise demo
 
 docs: $(DEV)  ## the manual, from docs/ and the docstrings, without a network: site/index.html; a broken link is an error

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from textwrap import fill
 from typing import TypeVar
 
 from scanwise.phrases import PlainLines, printable
@@ -96,7 +97,7 @@ class JobProgress:
             spent = time.monotonic() - self.part.started
             self.reach(spent / max(spent + inner, 1e-9))
         self._drawn_at, self._drawn = time.monotonic(), True
-        width = self._width()
+        width = _columns()
         sys.stderr.write("\r" + self._line()[:width].ljust(width))
         sys.stderr.flush()
 
@@ -107,7 +108,7 @@ class JobProgress:
     def clear(self) -> None:
         if self._drawn:
             self._drawn = False
-            sys.stderr.write("\r" + " " * self._width() + "\r")
+            sys.stderr.write("\r" + " " * _columns() + "\r")
             sys.stderr.flush()
 
     def measure(self) -> None:
@@ -143,9 +144,6 @@ class JobProgress:
         whole = units * (pace or 0.0)
         return max(whole - spent, spent / 10)
 
-    def _width(self) -> int:
-        return min(WIDTH, shutil.get_terminal_size().columns - 1)
-
     def _line(self) -> str:
         left = self.seconds_left()
         full = int(BAR * self.share)
@@ -179,6 +177,13 @@ def running_job(shown: bool, *, opening: float = 0.1, parts: int = 1) -> Iterato
     finally:
         job.clear()
         _JOB.reset(token)
+
+
+def usual_seconds_of(units: Mapping[str, float]) -> float:
+    """Usual seconds of steps; of those that depend on the network, training and prediction, none."""
+    return sum(
+        count * SECONDS_A_UNIT.get(_kind(step), 0.0) for step, count in units.items() if _kind(step) != "prediction"
+    )
 
 
 def plan_work(units: Mapping[str, float]) -> None:
@@ -281,11 +286,17 @@ def track(items: Iterable[T], words: str, total: int, shown: bool) -> Iterator[T
 
 
 class LinesAboveBar(logging.StreamHandler):  # type: ignore[type-arg]
-    """Messages as plain lines above the bar, which is drawn again below them."""
+    """Messages as plain lines above the bar, which is drawn again below them; on a terminal folded between words."""
 
     def __init__(self) -> None:
         super().__init__()
         self.setFormatter(PlainLines())
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if not self.stream.isatty():
+            return text
+        return fill(text, _columns(), break_long_words=False, break_on_hyphens=False, subsequent_indent="  ")
 
     def emit(self, record: logging.LogRecord) -> None:
         job = _JOB.get()
@@ -295,6 +306,11 @@ class LinesAboveBar(logging.StreamHandler):  # type: ignore[type-arg]
         job.clear()
         super().emit(record)
         job.refresh()
+
+
+def _columns() -> int:
+    """Columns of a line that no terminal wraps."""
+    return min(WIDTH, shutil.get_terminal_size().columns - 1)
 
 
 def _kind(step: str) -> str:

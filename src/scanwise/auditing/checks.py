@@ -57,7 +57,7 @@ CHECKS: Mapping[str, CheckSpec] = {
         CheckSpec(name="copies", title="augmented copies of one scan", examine=_examine_in("copies")),
         CheckSpec(
             name="subjects",
-            title="people, as the images show them",
+            title="subjects, as the images show them",
             examine=_examine_in("subjects"),
             stops_fit=True,
         ),
@@ -71,14 +71,14 @@ CHECKS: Mapping[str, CheckSpec] = {
         ),
         CheckSpec(
             name="shortcuts",
-            title="cues outside the anatomy that predict the class",
+            title="cues beside the content that predict the class",
             examine=_examine_in("shortcuts"),
             needs_classes=True,
         ),
         CheckSpec(name="quality", title="unreadable, odd and mislabelled scans", examine=_examine_in("quality")),
         CheckSpec(
             name="evaluability",
-            title="classes and groups of too few people",
+            title="classes and groups of too few subjects",
             examine=_examine_in("sample_size"),
             needs_classes=True,
         ),

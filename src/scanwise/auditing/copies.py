@@ -61,7 +61,7 @@ def examine(evidence: Evidence) -> list[AuditFinding]:
             "within",
             "note" if (side != "").any() or not (within & unrelated).any() else "warning",
             within,
-            "in the same part of the data. They are no additional people: any split must keep them with their original.",
+            "in the same part of the data. They are no additional subjects: any split must keep them with their original.",
         ),
     )
     findings = [

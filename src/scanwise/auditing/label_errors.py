@@ -149,9 +149,11 @@ def _suspected_labels(evidence: Evidence) -> AuditFinding:
     )
     severity: Severity = "warning" if balanced >= TRUSTED else "note"
     of_subjects = "" if evidence.subject is None else f" of {count_of(len(np.unique(people[suspected])), 'subject')}"
+    several = len(suspected) > 1
+    typical = f"{len(confident) or 'none'} of them" if several else "even" if len(confident) else "not"
+    them = "them from the top of the list; most further down are" if several else "it; it may be"
     message = (
-        f"{count_of(len(suspected), 'scan')}{of_subjects} may be labelled wrong: more like another class, and "
-        f"{len(confident)} as much as scans of that class are on average. A reader should review them from the top of the "
-        f"list; most further down are difficult, not wrong. Basis: {accuracy}."
+        f"{count_of(len(suspected), 'scan')}{of_subjects} may be labelled wrong: more like another class, {typical} as much as "
+        f"an average scan of that class. A reader should review {them} difficult, not wrong. Basis: {accuracy}."
     )
     return make_finding(check, severity, message, cohort.path[rows[suspected]], ScanSheet(rows[shown], captions))

@@ -191,16 +191,16 @@ def _subjects_unknown(
     labels = evidence.cohort.labels
     accuracies = f"{at_random.accuracy(labels, people).percent()} under a random split by scan"
     if given is not None:
-        accuracies += f", {given.accuracy(labels, people).percent()} under the given split"
+        accuracies += f", {given.accuracy(labels, people).percent()} under this split"
     points = (
-        f"Accuracy of a nearest-neighbour classifier: {accuracies}. How much of it is recognition of people: {UNKNOWN}. Until "
+        f"Accuracy of a nearest-neighbour classifier: {accuracies}. How much of it is recognition of subjects: {UNKNOWN}. Until "
         "then these intervals are too narrow."
     )
     return [
         make_finding("leakage.points", "note", points),
         make_finding("leakage.subjects", "note", f"Subjects on several sides: {UNKNOWN}."),
         make_finding("leakage.permuted", "note", f"Shuffled labels: {UNKNOWN}."),
-        make_finding("leakage.identity", "note", f"Recognition of people from the images: {UNKNOWN}."),
+        make_finding("leakage.identity", "note", f"Recognition of subjects from the images: {UNKNOWN}."),
     ]
 
 
@@ -218,7 +218,7 @@ def _shared_subjects(evidence: Evidence, split: Split, people: IntArray) -> Audi
     rows = np.flatnonzero(np.isin(people, sorted(shared)) & (split.side != ""))
     overlaps[0] = overlaps[0][0].upper() + overlaps[0][1:]
     message = (
-        f"{'; '.join(overlaps)}. Results of such a split are about people that the classifier has seen in training. Put "
+        f"{'; '.join(overlaps)}. Results of such a split are about subjects that the classifier has seen in training. Put "
         "every subject on one side, or let scanwise split."
     )
     return make_finding("leakage.subjects", "leak", message, evidence.cohort.path[rows])
@@ -242,14 +242,15 @@ def _inflation(
         verdict = f"There is no split to check yet; a random split by scan would inflate accuracy by {_in_points(gap)}."
     else:
         under_given = given.accuracy(labels, people)
-        accuracies = {"given split": under_given, **accuracies}
+        accuracies = {"this split": under_given, **accuracies}
         gap = under_given.minus(by_subject, people)
-        verdict = f"The given split inflates accuracy by {_in_points(gap)}."
+        verb = "inflates accuracy by" if gap.value > 0 else "does not inflate accuracy:"
+        verdict = f"This split {verb} {_in_points(gap)}."
         if shared and gap.low > 0:
             severity = "leak"
         elif _more_than_by_chance(evidence, people, under_given, by_subject, others):
             severity = "warning"
-            verdict += " No known subject is on two sides: look for copies, and for people under two names."
+            verdict += " No known subject is on two sides: look for copies, and for subjects under two names."
     listed = ", ".join(f"{name} {estimate.percent()}" for name, estimate in accuracies.items())
     message = f"{verdict} Accuracy of a nearest-neighbour classifier, 95 % intervals over subjects: {listed}."
     chart = _accuracy_chart(accuracies, np.bincount(labels).max() / len(labels))
@@ -331,12 +332,12 @@ def _permuted_labels(
     low, high = np.quantile(under_given, [0.025, 0.975]).tolist()
     message = (
         f"With labels shuffled between subjects, {len(under_given)} times, a nearest-neighbour classifier has an accuracy of "
-        f"{100 * mean:.1f} % under the given split (95 % of the shuffles: {100 * low:.1f}–{100 * high:.1f}), and of "
+        f"{100 * mean:.1f} % under this split (95 % of the shuffles: {100 * low:.1f}–{100 * high:.1f}), and of "
         f"{100 * by_subject.mean():.1f} % under splits by subject (97.5th percentile {100 * bound:.1f} %). "
     )
-    message += "It knows the people, not their disease." if mean > bound else "No sign that it recognises people."
+    message += "It knows the subjects, not the classes." if mean > bound else "No sign that it recognises subjects."
     picture = Histogram(
-        {"given split": under_given, "splits by subject": by_subject}, "accuracy with shuffled labels", bound
+        {"this split": under_given, "splits by subject": by_subject}, "accuracy with shuffled labels", bound
     )
     return make_finding("leakage.permuted", "leak" if mean > bound else "note", message, picture=picture)
 
@@ -351,15 +352,15 @@ def _recognition(
     """Frequency at which the most similar training scan is of the same person."""
     by_scan = at_random.same_subject_share(people)
     if given is None:
-        advice = " Images identify the person, so split by subject." if by_scan.low > 0.5 else ""
+        advice = " Images identify the subject, so split by subject." if by_scan.low > 0.5 else ""
         message = (
             f"Under a random split by scan, for {by_scan.percent()} of test scans the most similar training scan is of the "
-            f"same person (95 % interval over subjects).{advice}"
+            f"same subject (95 % interval over subjects).{advice}"
         )
         return make_finding("leakage.identity", "note", message)
     under_given = given.same_subject_share(people)
     message = (
-        f"For {under_given.percent()} of {given.name} scans the most similar training scan is of the same person; under a "
+        f"For {under_given.percent()} of {given.name} scans the most similar training scan is of the same subject; under a "
         f"random split by scan, for {by_scan.percent()} (95 % intervals over subjects)."
     )
     return make_finding("leakage.identity", "leak" if under_given.low > 0 else "note", message)

@@ -204,7 +204,7 @@ def _warning(evidence: Evidence, source: ShortcutSource, estimate: SubjectEstima
         f"The class can be predicted from {source.name} alone ({which}): AUROC {_interval(estimate)}. {source.advice}"
     )
     if evidence.subject is None:
-        message += " The subjects are not known, so part of it may be recognition of people: pass --subject."
+        message += " The subjects are not known, so part of it may be recognition of subjects: pass --subject."
     return make_finding(source.check, "warning", message)
 
 
@@ -217,7 +217,7 @@ def _overview(
     listed = ", ".join(f"{name} {_interval(each)}" for name, each in zip(names, estimates, strict=True))
     left_out = [name for index, name in enumerate(evidence.cohort.classes) if index not in kept]
     message = (
-        "How well cues outside the anatomy predict the class (AUROC, simultaneous "
+        "How well cues beside the content predict the class (AUROC, simultaneous "
         f"{100 * FAMILY:g} % intervals): {listed}."
     )
     if left_out:

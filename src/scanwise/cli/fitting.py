@@ -34,7 +34,7 @@ from scanwise.run import RunFolder, is_writer, layout, owning
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
 @running
 def demo(out: Path, seed: int, device: str, threads: int) -> None:
-    """Synthetic scans to a report, in a minute."""
+    """Synthetic scans to a report, in a minute or two."""
     talk()
     from scanwise.pipeline.commands.demo import run_demo as show_demo
 

@@ -140,13 +140,13 @@ def _findings(
     if not cohort.subjects_known and scans.subject is not None:
         message = (
             f"{int((scans.subject == '').sum())} of {len(scans)} scans have no PatientID in their headers, so no "
-            "subject is known: each file counts as its own person, and leakage between the sides cannot be excluded. "
+            "subject is known: each file counts as a subject of its own, and leakage between the sides cannot be excluded. "
             "Name the subjects with --subject (a column, a CSV of path,subject, or a pattern over the path)."
         )
         findings.append(Finding("cohort.subjects", "warning", message))
     elif not cohort.subjects_known:
         message = (
-            "No subject is known: each file counts as its own person, and leakage between the sides cannot be excluded. "
+            "No subject is known: each file counts as a subject of its own, and leakage between the sides cannot be excluded. "
             "Name the subjects with --subject (a column, a CSV of path,subject, or a pattern over the path)."
         )
         findings.append(Finding("cohort.subjects", "warning", message))
@@ -165,9 +165,7 @@ def _findings(
         message = f"The recipe uses no scans with the labels {', '.join(mapping.left_out)}."
         findings.append(Finding("cohort.labels", "note", message))
     if not cohort.ordered and len(cohort.classes) > 2:
-        message = (
-            f"The classes have no known clinical order ({', '.join(cohort.classes)}); nothing treats them as stages."
-        )
+        message = f"The classes have no known order ({', '.join(cohort.classes)}); nothing treats them as stages."
         findings.append(Finding("cohort.order", "note", message))
     return findings
 

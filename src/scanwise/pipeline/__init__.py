@@ -48,7 +48,7 @@ from scanwise.pipeline.stages.selective import measure_selective_prediction
 from scanwise.pipeline.stages.subject_ridge import order_findings, with_recovered_order
 from scanwise.pipeline.stages.training import train_fit, untrained_findings
 from scanwise.pipeline.stages.worker import finish_together, follow_fit, let_workers_begin
-from scanwise.progress_bar import plan_work, running_job, work_step
+from scanwise.progress_bar import plan_work, running_job, usual_seconds_of, work_step
 from scanwise.recipe import Recipe, load_recipe
 from scanwise.records import SIDES, Finding, Logits, Split, save_metrics
 from scanwise.run import RunFolder, is_writer, owning, save, write_text, writing
@@ -138,6 +138,11 @@ def _run_stages(context: Context, path: Path, resume: bool, started: datetime) -
     with work_step("report"):
         write_results(context, run, predictions)
     return run
+
+
+def usual_seconds(context: Context) -> float:
+    """Usual seconds of all stages that do not depend on the network's speed: baselines, figures, heatmaps, report."""
+    return usual_seconds_of(_expected_work(context))
 
 
 def _expected_work(context: Context) -> dict[str, float]:

@@ -23,7 +23,7 @@ TITLES = {
     "discrimination": ("Performance", "Performance"),
     "rivals": ("Simple baselines", "Baselines"),
     "groups": ("Groups: performance in each", "Groups"),
-    "points": ("Operating points: thresholds for use in a clinic", "Thresholds"),
+    "points": ("Operating points: thresholds for use", "Thresholds"),
     "calibration": ("Calibration: does 90 % confidence mean 90 % accuracy?", "Calibration"),
     "sets": ("Prediction sets: all classes that cannot be ruled out", "Sets"),
     "doubt": ("Abstention: cases for review", "Abstention"),

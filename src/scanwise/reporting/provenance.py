@@ -45,6 +45,8 @@ FILES = (
     ),
     (layout.figure_link(layout.SCANS_SHEET), "the sheet of example scans"),
     (layout.figure_link(layout.FAILURES_SHEET), "the sheet of the most confident errors"),
+    (layout.figure_link(layout.CASES_SHEET), "small pictures of the cases in the confusion matrix"),
+    (layout.table_link(layout.CASES), "whose pictures these are"),
     (layout.CHECKSUMS, "the hash of every file that this page is made from"),
 )
 

@@ -195,8 +195,8 @@ def _alarms(contents: RunData) -> tuple[Caution, ...]:
         alarms.append(Caution(f"The figure is leaked: it must not be quoted. {_about(contents, leaked[0])}", False))
     if not contents.cohort.subjects_known:
         text = (
-            "Leakage cannot be excluded. This run does not know which scans belong to the same person, so scans of one "
-            "person may have been used both to train and to test. Every figure below may be too good. Name the "
+            "Leakage cannot be excluded. This run does not know which scans belong to the same subject, so scans of one "
+            "subject may have been used both to train and to test. Every figure below may be too good. Name the "
             "subjects with --subject and run again."
         )
         alarms.append(Caution(text, False))
@@ -229,7 +229,7 @@ def _about(contents: RunData, protocol: str) -> str:
             "them again, not recognising the disease; it is shown because such figures get published."
         )
     if not contents.cohort.subjects_known:
-        return "The subjects are not known, so the same person may be in training and test."
+        return "The subjects are not known, so the same one may be in training and test."
     return ""
 
 
@@ -248,13 +248,13 @@ def _misuse(contents: RunData) -> tuple[str, ...]:
     limits = ["Care of any person: no diagnosis, no screening, no triage, no treatment decision."]
     honest = compare_with_baselines(contents, "honest") if "honest" in contents.protocols else None
     if honest is not None and not honest.beats:
-        limits.append("A claim that it has learnt the disease: no lead over the baselines was shown.")
+        limits.append("A claim that it has learnt what the classes look like: no lead over the baselines was shown.")
     if names := [contents.title(name) for name in contents.not_evaluable()]:
         limits.append(f"Telling {listed([f'“{name}”' for name in names], 'or')} from the rest: that was never tested.")
     if any(contents.leaky(protocol) for protocol in contents.protocols):
         limits.append("Quoting the leaked figure as if it held for new people.")
     if not contents.cohort.subjects_known:
         limits.append("Claims about new people: the subjects are not known.")
-    limits.append("Other hospitals, scanners, ages or diseases than those tested.")
+    limits.append("Scans of other sources, devices, ages or diseases than those tested.")
     limits.append("Scans of none of its classes: it always names one of them.")
     return tuple(limits)

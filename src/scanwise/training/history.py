@@ -163,12 +163,10 @@ class HistoryCallback(Callback):
 
     def _line(self, row: dict[str, float], epochs: int) -> str:
         name = self.monitor.replace("_", " ")
-        best = abs(self.best)
         monitored = "" if self.monitor == "loss" else f"{name} {row[f'validation_{self.monitor}']:.3f}  "
         return (
             f"epoch {row['epoch']:>3.0f}/{epochs}  loss {row['train_loss']:.3f}  validation {row['validation_loss']:.3f}  "
-            f"{monitored}(best {best:.3f} @ {self.best_epoch})  "
-            f"{row['images_per_second']:.0f}/s  {time_left()}"
+            f"{monitored}best @ {self.best_epoch}  {time_left()}"
         ).rstrip()
 
 

@@ -174,7 +174,8 @@ def _up_to(todo: Iterator[tuple[Source, Slices]], scans: int) -> Iterator[tuple[
 
 def workers() -> int:
     """Threads that read and decode: decoders let go of the interpreter."""
-    return min(8, os.cpu_count() or 1)
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(8, allowed or 1)
 
 
 def resize(image: Pixels, settings: Data) -> Pixels:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scanwise import evaluation
+from scanwise import evaluation, pipeline
 from scanwise.auditing.unknown_subjects import join_unchecked
 from scanwise.cohort import splits
 from scanwise.phrases import count_of
@@ -15,6 +15,7 @@ from scanwise.pipeline.preflight import build_checked_network, preflight
 from scanwise.recipe import Recipe, Train, TrainingStage
 from scanwise.records import SIDES, Finding, Split
 from scanwise.reporting.finding_text import SEVERITIES
+from scanwise.reporting.verdicts import describe_counts
 from scanwise.run import spell_time
 
 if TYPE_CHECKING:
@@ -76,12 +77,13 @@ def plan_fit(context: Context) -> FitPlan:
         f"time: {fits} at {1 / speed.train:.0f} scans/s in training, measured now",
         f"disk: {len(context.splits) * kept * size / 1e6:.0f} MB in the run folder, {aside}"
         f"{context.store.array.nbytes / 1e6:.0f} MB of decoded scans in the cache",
+        f"done for this plan, and kept in the cache: the scans were decoded and compared ({spell_time(sum(context.timings.seconds.values()))})",
         *_memory_of_bags(context),
     )
     findings = sorted(join_unchecked(context.findings), key=lambda finding: list(SEVERITIES).index(finding.severity))
-    warnings = sum(finding.severity != "note" for finding in findings)
-    read_first = f", with {count_of(warnings, 'warning')} to read first" if warnings else ""
-    time = f"It takes at most {spell_time(seconds)} on {context.device}."
+    grave = [finding.severity for finding in findings if finding.severity != "note"]
+    read_first = f", with {describe_counts(grave)} to read first" if grave else ""
+    time = f"It takes at most about {spell_time(seconds + pipeline.usual_seconds(context))} on {context.device}."
     verdict = " ".join([f"This fit can run{read_first}.", time, *_sample_size(context)])
     return FitPlan(context.cohort.classes, tuple(cells), verdict, lines, tuple(findings))
 
