@@ -133,6 +133,15 @@ def test_all_that_differs_is_told_at_once(small: nn.Module, tmp_path: Path) -> N
         weights.load_weights(fresh(), tmp_path / "weights.pth")
 
 
+def test_weights_of_the_backbone_alone_are_told_where_they_belong(tmp_path: Path) -> None:
+    ridge = {"backbone": {"name": "mobilenetv2_035"}}
+    whole = build_network(Model(name="subject_ridge", weights="none", ridge=ridge), 3, 3).state_dict()
+    file = tmp_path / "backbone.pth"
+    torch.save({name.split("backbone.")[1]: values for name, values in whole.items() if "backbone." in name}, file)
+    with pytest.raises(WeightsError, match=r"those of the backbone.*model\.ridge\.backbone\.weights"):
+        build_network(Model(name="subject_ridge", weights=str(file), ridge=ridge), 3, 3)
+
+
 def test_foreign_weights_owe_every_key_but_the_classifier_of_another_size(small: nn.Module, tmp_path: Path) -> None:
     state = dict(small.body.state_dict())
     torch.save(state, tmp_path / "three.pth")

@@ -292,6 +292,11 @@ def _refuse_misfits(
     last = f"{classifier}.weight"
     if last in different and own[last][1:] == given[last][1:]:
         problems.insert(0, f"they are for {given[last][0]} classes and it has {own[last][0]}")
+    if surplus and {f"backbone.{name}" for name in surplus} <= own.keys():  # `subject_ridge` alone has such a part
+        raise WeightsError(
+            f"The weights in {path} are those of the backbone. Name the file in model.ridge.backbone.weights, with "
+            "model.weights: none."
+        )
     if problems:
         raise WeightsError(f"The weights in {path} do not fit the network: {'; '.join(problems)}.")
 
