@@ -56,13 +56,13 @@ def test_a_leak_shows_twins_side_by_side_and_says_what_to_do_first(tmp_path, pix
 
 def test_what_to_do_is_said_once_and_the_same_twins_are_shown_once(tmp_path, pixels) -> None:
     leaks = [make_finding(f"leakage.{name}", "leak", f"{name} leaks.") for name in ("subjects", "identity")]
-    twins = PairSheet(np.array([[0, 1]]), ("test scan a | b",))
+    twins = PairSheet(np.array([[0, 1]]), ("validation scan a | b",))
     findings = [replace(leak, twins=twins) for leak in leaks] + [make_finding("quality.blank", "warning", "2 scans.")]
     page = audit_page.write_audit_page(tmp_path, findings, pixels, "These scans leak", []).read_text()
     todo = page[page.index('class="todo"') : page.index("</ol>")]
     assert todo.count("<li") == 2
     assert re.findall(r'href="#(finding-\d)"', todo) == ["finding-1", "finding-2", "finding-3"]
-    assert page.count("<b>Test scan</b>") == 1
+    assert page.count("<b>Validation scan</b>") == 1
 
 
 @pytest.mark.figures

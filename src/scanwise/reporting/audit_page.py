@@ -19,8 +19,6 @@ from scanwise.reporting.scan_sheets import Thumbnails
 from scanwise.reporting.verdicts import describe_counts
 from scanwise.run import layout, write_text, writing
 
-NAMES_SHOWN = 6
-
 
 @dataclass(frozen=True, slots=True)
 class AuditTask:
@@ -33,14 +31,12 @@ class AuditTask:
 
 @dataclass(frozen=True, slots=True)
 class FindingEntry:
-    """One finding as the page shows it: its words, its picture, and of a leak the twins, each (PNG, name, PNG, name)."""
+    """One finding as the page shows it: its words, its picture, and of a leak the twins, each (side, PNG, name, PNG, name)."""
 
     text: FindingText
-    scans: tuple[str, ...]
-    more: int
     picture: Markup
     caption: str
-    twins: tuple[tuple[str, str, str, str], ...]
+    twins: tuple[tuple[str, str, str, str, str], ...]
 
 
 def write_audit_page(
@@ -136,23 +132,22 @@ def _draw(folder: Path, index: int, audit_finding: AuditFinding, pixels: Thumbna
 def _entry(finding: Finding, picture: Markup, audit_finding: AuditFinding, pixels: Thumbnails) -> FindingEntry:
     return FindingEntry(
         text=word_finding(finding),
-        scans=tuple(printable(scan) for scan in finding.scans[:NAMES_SHOWN]),
-        more=max(0, len(finding.scans) - NAMES_SHOWN),
         picture=picture,
         caption=scan_sheets.describe_picture(audit_finding.picture) if audit_finding.picture else "",
         twins=_twins(audit_finding, pixels),
     )
 
 
-def _twins(audit_finding: AuditFinding, pixels: Thumbnails) -> tuple[tuple[str, str, str, str], ...]:
-    """Pictures and names of the twins of a leak."""
+def _twins(audit_finding: AuditFinding, pixels: Thumbnails) -> tuple[tuple[str, str, str, str, str], ...]:
+    """Sides, pictures and names of the twins of a leak."""
     if audit_finding.twins is None:
         return ()
     twins = audit_finding.twins
     pairs = []
     for (left, right), caption in zip(twins.rows.tolist(), twins.captions, strict=True):
         scan, _, origin = printable(caption).partition(" | ")
-        pairs.append((_thumbnail(pixels[left]), scan[0].upper() + scan[1:], _thumbnail(pixels[right]), origin))
+        scan = scan[0].upper() + scan[1:]
+        pairs.append((scan.partition(" ")[0], _thumbnail(pixels[left]), scan, _thumbnail(pixels[right]), origin))
     return tuple(pairs)
 
 
