@@ -15,6 +15,7 @@ from scanwise.csv_files import write_table
 from scanwise.records import Predictions
 from scanwise.reporting import case_pictures
 from scanwise.reporting import report as report_page
+from scanwise.reporting.components import embed_picture
 from scanwise.reporting.confusion import NAMED
 from scanwise.run import RunFolder, layout
 
@@ -87,3 +88,16 @@ def test_the_report_shows_them_in_their_cells(make_run: Callable[..., RunFolder]
     cell = page[page.index('<ul id="cell-honest-subject-') :]
     assert '<li><img src="data:image/jpeg;base64,' in cell[: cell.index("</ul>")]
     assert page.count("<li><img") <= case_pictures.MOST
+
+
+@pytest.mark.parametrize(
+    ("noisy", "mode", "kind"), [(True, "RGB", "jpeg"), (True, "RGBA", "png"), (False, "RGB", "png")]
+)
+def test_large_opaque_sheets_are_small_on_the_page(noisy: bool, mode: str, kind: str, tmp_path: Path) -> None:
+    """The sheet of the surest errors took half a megabyte of a page that may have two."""
+    size = (200, 200, len(mode))
+    values = np.random.default_rng(0).integers(0, 256, size) if noisy else np.full(size, 90)
+    Image.fromarray(values.astype(np.uint8), mode).save(tmp_path / "sheet.png")
+    source = embed_picture(tmp_path / "sheet.png")
+    assert source.startswith(f"data:image/{kind};base64,")
+    assert len(source) < 4 / 3 * (tmp_path / "sheet.png").stat().st_size + 30

@@ -1,13 +1,19 @@
 """Tables and drawings as a page holds them; of those that grow with the classes, what stands open and what is folded away."""
 
+import base64
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
+from PIL import Image
 
 CLASSES_SHOWN = 6
 """Classes that a page shows one by one; of more, so many stand open, and the whole is one key press away."""
+LARGE = 50_000
+"""Bytes of a picture that are worth a loss which nobody sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +85,16 @@ def describe_pick(count: int, worst: str) -> str:
     return (
         f"of {count} classes, the {CLASSES_SHOWN // 2} commonest and the {CLASSES_SHOWN - CLASSES_SHOWN // 2} {worst}"
     )
+
+
+def embed_picture(image: Path) -> str:
+    """A PNG of the run folder as a data URI; a large opaque one as JPEG, so that the page stays small and the file whole."""
+    content, kind = image.read_bytes(), "png"
+    if len(content) > LARGE:
+        with Image.open(image, formats=["PNG"]) as picture:
+            stream = io.BytesIO()
+            if picture.mode in ("L", "RGB") or picture.getextrema()[-1] == (255, 255):
+                picture.convert("L" if picture.mode == "L" else "RGB").save(stream, "JPEG", quality=85)
+        if 0 < len(stream.getvalue()) < len(content):
+            content, kind = stream.getvalue(), "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -1,6 +1,5 @@
 """Explanations of network parts: the halves of a hybrid, and the words beside images."""
 
-import base64
 import math
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -10,7 +9,7 @@ from typing import Any
 
 from scanwise.csv_files import read_csv
 from scanwise.phrases import printable
-from scanwise.reporting.components import ReportTable
+from scanwise.reporting.components import ReportTable, embed_picture
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.wording import percent
 from scanwise.run import layout
@@ -168,7 +167,7 @@ def _scans(contents: RunData, folder: Path, rows: Sequence[CsvRow], failed: Coll
                 f"{contents.title(name)} ({printable(row['scan'])}). {_where(row, failed)}"
             )
             yield ReportImage(
-                png_data_uri(folder / row["picture"]),
+                embed_picture(folder / row["picture"]),
                 about,
                 f"{printable(row['scan'])}: the scan bare, and under the map of each half and of both.",
             )
@@ -252,7 +251,7 @@ def _title(contents: RunData, folder: Path, rows: Sequence[CsvRow], plain: bool)
     path = folder / row["picture"] if row["picture"] else None
     picture = None
     if path is not None and path.is_file():
-        picture = ReportImage(png_data_uri(path), "The scan, and where the words look in it.")
+        picture = ReportImage(embed_picture(path), "The scan, and where the words look in it.")
     words = tuple(_word(word_row, plain) for word_row in rows if word_row["word"])
     return TitleExample(heading, printable(row["path"]), words, image, picture)
 
@@ -305,8 +304,3 @@ def _plain(word: str) -> str:
 def _read(path: Path) -> list[CsvRow]:
     header, lines = read_csv(path)
     return [dict(zip(header, line, strict=True)) for line in lines]
-
-
-def png_data_uri(path: Path) -> str:
-    """A PNG as a data URI."""
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"

@@ -8,8 +8,8 @@ from typing import Any
 from scanwise.csv_files import read_csv
 from scanwise.phrases import printable
 from scanwise.reporting import explanation_parts
-from scanwise.reporting.components import ReportTable
-from scanwise.reporting.explanation_parts import ReportImage, png_data_uri
+from scanwise.reporting.components import ReportTable, embed_picture
+from scanwise.reporting.explanation_parts import ReportImage
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.verdicts import judge_checks
 from scanwise.reporting.wording import counted, percent
@@ -128,9 +128,9 @@ def _failed_pictures(contents: RunData, folder: Path) -> tuple[list[ReportImage]
     for name, path in sheets:
         if path.is_file():
             about = f"Maps that failed their checks, on scans that are {contents.title(name)} in truth: not to be used."
-            above = png_data_uri(path.with_name(path.name.replace("-scans", "-maps")))
+            above = embed_picture(path.with_name(path.name.replace("-scans", "-maps")))
             return [
-                ReportImage(png_data_uri(path), about, above=above)
+                ReportImage(embed_picture(path), about, above=above)
             ], "The other sheets are files: heatmaps/class-N.png."
     return [], ""
 
@@ -141,14 +141,14 @@ def _pictures(contents: RunData, folder: Path) -> tuple[list[ReportImage], str]:
     sheets = [(name, path) for name, path in sheets if path.is_file()]
     images = [
         ReportImage(
-            png_data_uri(path),
+            embed_picture(path),
             f"Test scans that are {contents.title(name)} in truth: bare, with the map, with its outline.",
-            above=png_data_uri(path.with_name(path.name.replace("-scans", "-maps"))),
+            above=embed_picture(path.with_name(path.name.replace("-scans", "-maps"))),
         )
         for name, path in sheets[:SHEETS_SHOWN]
     ]
     images += [
-        ReportImage(png_data_uri(folder / name), about)
+        ReportImage(embed_picture(folder / name), about)
         for name, about in IMAGE_CAPTIONS.items()
         if (folder / name).is_file()
     ]

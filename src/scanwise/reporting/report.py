@@ -1,6 +1,5 @@
 """One HTML page from one run folder: it loads nothing, runs no script, and is the same bytes for the same folder."""
 
-import base64
 from pathlib import Path
 
 from scanwise.reporting import (
@@ -18,6 +17,7 @@ from scanwise.reporting import (
 from scanwise.reporting import (
     provenance as provenance_section,
 )
+from scanwise.reporting.components import embed_picture
 from scanwise.reporting.finding_text import word_findings
 from scanwise.reporting.outline import build_outline
 from scanwise.reporting.page import render_page
@@ -121,6 +121,4 @@ def _values(contents: RunData) -> dict[str, object]:
 
 def _png(path: Path) -> str:
     """An image as a data URI; empty where there is none."""
-    if not path.is_file():
-        return ""
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+    return embed_picture(path) if path.is_file() else ""

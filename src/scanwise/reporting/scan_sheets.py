@@ -1,6 +1,5 @@
 """Pictures of scans: those of an audit (side by side, named values, a threshold among values), and the surest mistakes."""
 
-import base64
 import io
 import textwrap
 
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from scanwise.auditing.evidence import FindingPicture, Histogram, IntervalChart, PairSheet, ScanSheet
 from scanwise.csv_files import read_csv
 from scanwise.phrases import printable
-from scanwise.reporting.components import ReportTable
+from scanwise.reporting.components import ReportTable, embed_picture
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.svg import INK, SERIES, SOFT, render_svg, styled_figure, wrap_label
 from scanwise.reporting.wording import counted, fixed, listed, percent
@@ -62,7 +61,7 @@ def build_failure_sheet(contents: RunData) -> tuple[str, ReportTable] | None:
     )
     caption = "Most confident errors on the test set, one a subject"
     table = ReportTable(caption, ("Scan", "True", "Predicted", "Confidence"), cells, layout.table_link(layout.FAILURES))
-    return f"data:image/png;base64,{base64.b64encode(sheet.read_bytes()).decode('ascii')}", table
+    return embed_picture(sheet), table
 
 
 def describe_picture(picture: FindingPicture) -> str:
