@@ -221,6 +221,7 @@ def test_bundle_holds_plain_files_alone(whole: Whole) -> None:
     assert about["protocol"] == "honest"
 
 
+@pytest.mark.extended
 def test_bundle_loads_without_the_means_to_unpickle(whole: Whole, tmp_path: Path) -> None:
     """Copied elsewhere, without its run, in a process where unpickling raises."""
     shutil.copytree(whole.run.bundle, tmp_path / "elsewhere")

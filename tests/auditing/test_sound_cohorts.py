@@ -39,7 +39,7 @@ def judged(evidence: Evidence, checks: Sequence[str] = tuple(auditing.CHECKS)) -
     return auditing.run_checks(evidence, checks)[0]
 
 
-def drawn(folder: Path, seed: int, subjects: int = 60, stages: int = 3, slices: int = 3) -> Path:
+def drawn(folder: Path, seed: int, subjects: int = 45, stages: int = 3, slices: int = 3) -> Path:
     phantom_files.write_phantoms(folder, phantom.Phantom(subjects, slices, size=64, stages=STAGES[:stages], seed=seed))
     return folder
 

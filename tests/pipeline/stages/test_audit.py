@@ -22,9 +22,9 @@ SUBJECTS = r"(s\d+)_\d+"
 
 @pytest.fixture(scope="session")
 def people(tmp_path_factory) -> Path:
-    """24 synthetic people with 8 slices each: enough for the pixels to tell who is who."""
+    """24 synthetic people with 6 slices each: enough for the pixels to tell who is who."""
     folder = tmp_path_factory.mktemp("people") / "cohort"
-    phantom_files.write_phantoms(folder, replace(phantom.DEMO, subjects=24, slices=8, seed=1))
+    phantom_files.write_phantoms(folder, replace(phantom.DEMO, subjects=24, slices=6, seed=1))
     return folder / "scans"
 
 
@@ -215,6 +215,7 @@ def test_fix_leaves_changed_copies_out_where_nobody_is_known(scanwise, tmp_path)
     assert pairs == {("04.png", "04x-turned.png"), ("09.png", "09x-turned.png")}
 
 
+@pytest.mark.extended
 def test_fix_gives_copies_the_subject_and_the_side_of_their_origin(scanwise, augmented, tmp_path) -> None:
     """Whoever was asked did not know the copies, and gave each of them a name of its own."""
     data, who = augmented
