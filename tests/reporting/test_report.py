@@ -320,3 +320,12 @@ def test_how_scans_of_a_subject_are_pooled_is_said_of_rivals_too(page: str) -> N
     assert "by the mean of their logits for the network, as the recipe says. For baselines it is always" in section(
         page, "rivals"
     )
+
+
+def test_nothing_is_said_of_diseases_where_the_classes_are_goods(make_run: Callable[..., RunFolder]) -> None:
+    """Photos of bags and ties were told about their anatomy, the clinic and the hospital that they come from."""
+    goods = make_run(classes=("bags", "ties"), subjects=(60, 60), not_evaluable=(), known=False, published=False)
+    text = re.sub(r"<(script|style|svg)\b.*?</\1>|<[^>]+>", " ", report_page.build_report(goods), flags=re.DOTALL)
+    words = set(re.findall(r"[a-z]+", text.lower()))
+    assert not words & {"anatomy", "anatomical", "clinic", "clinical", "patient", "patients", "hospital", "ill"}
+    assert "disease" not in words

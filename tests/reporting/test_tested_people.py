@@ -25,7 +25,7 @@ def described(**groups: list[str]) -> str:
 
 def test_classes_are_counted_and_what_is_not_known_is_said() -> None:
     text = described()
-    assert text == "Tested: 3 subjects (2 Ill, 1 Well). Age, sex and site of the people tested are not known."
+    assert text == "Tested: 3 subjects (2 Ill, 1 Well). Age, sex and site of those tested are not known."
 
 
 @pytest.mark.parametrize("name", ["age", "Age", "PatientAge", "age_at_scan"])
@@ -33,13 +33,13 @@ def test_classes_are_counted_and_what_is_not_known_is_said() -> None:
 def test_ages_are_a_range(name: str, suffix: str) -> None:
     text = described(**{name: [f"0{age}{suffix}" for age in (71, 63, 80)]})
     assert "Age 63 to 80, median 71." in text
-    assert "Sex and site of the people tested are not known." in text
+    assert "Sex and site of those tested are not known." in text
 
 
 def test_values_are_counted_by_subject_and_gaps_are_said() -> None:
     text = described(PatientSex=["F", "M", ""], institution=["north", "north", "south"])
     assert "Sex F 1, M 1 (known of 2); site north 2, south 1." in text
-    assert "Age of the people tested is not known." in text
+    assert "Age of those tested is not known." in text
 
 
 def test_words_within_words_are_no_columns() -> None:

@@ -333,7 +333,7 @@ BASELINES: dict[str, BaselineSpec] = {
         BaselineSpec(
             name="small_pixels",
             title="Ridge regression on small pixels",
-            meaning="ridge regression on a tiny copy of the person's scans, averaged",
+            meaning="ridge regression on a tiny copy of the subject's scans, averaged",
             classify=small_pixels_ridge,
             summary=small_pixels,
             by_subject=True,

@@ -38,7 +38,7 @@ def describe_acquisition(contents: RunData) -> str:
         return ""
     return (
         f"The network was not shown to be better than {listed(reached)}, which {'do' if len(reached) > 1 else 'does'} not see "
-        "anatomy. What it has learnt may be how the scans were made: by device, protocol or preparation of the files."
+        "shapes. What it has learnt may be how the scans were made: by device, protocol or preparation of the files."
     )
 
 

@@ -233,12 +233,13 @@ def describe_guarantee(contents: RunData, unit: str) -> str:
     from_whom = counted(people[0], "calibration subject" if subjects_known else "calibration scan")
     if len(set(people)) > 1:
         from_whom = f"{min(people)} to {max(people)} calibration subjects, fold by fold"
+    case, cases = ("person", "people") if subjects_known else ("scan", "scans")
     unfit = [f"“{contents.title(name)}”" for name in contents.not_evaluable()]
     outside = f" It does not cover anyone with {listed(unfit, 'or')}." if unfit else ""
     return (
         f"Guarantee: for {population}, the set holds the true class with a probability of at least {_target(contents)}, "
-        f"averaged over people like those of this cohort. The threshold was set on {from_whom}, none of them used in training. "
-        f"It does not hold for each class, for one given person, or for people from elsewhere.{outside}"
+        f"averaged over {cases} like those of this cohort. The threshold was set on {from_whom}, none of them used in training. "
+        f"It does not hold for each class, for one given {case}, or for {cases} from elsewhere.{outside}"
     )
 
 

@@ -73,7 +73,7 @@ def _gist(contents: RunData, answer: FirstScreen, name: str, values: Mapping[str
         case "groups":
             return values["groups"].verdict.rstrip(".")  # type: ignore[attr-defined,no-any-return]
         case "points":
-            return "chosen on validation people, tried on test people"
+            return "chosen on the validation side, tried on the test side"
         case "failures":
             return counted(len(values["failures"][1].rows), "error")  # type: ignore[index]
         case "data":

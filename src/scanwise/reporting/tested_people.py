@@ -42,7 +42,7 @@ def describe_tested(contents: RunData) -> tuple[str, ...]:
         sentences.append(f"{text[0].upper()}{text[1:]}.")
     if missing:
         verb = "is" if len(missing) == 1 else "are"
-        sentences.append(f"{listed(missing).capitalize()} of the people tested {verb} not known.")
+        sentences.append(f"{listed(missing).capitalize()} of those tested {verb} not known.")
     return tuple(sentences)
 
 
