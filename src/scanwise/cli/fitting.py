@@ -41,7 +41,8 @@ def demo(out: Path, seed: int, device: str, threads: int) -> None:
     shown = show_demo(out, seed=seed, device=device, threads=threads, progress=progress())
     print_answer(shown.run)
     print_summary(shown.run)
-    say(shown.text)
+    for line in shown.text.splitlines():
+        say_folded(line)
     print_report(shown.run)
 
 
