@@ -69,10 +69,10 @@ def test_the_time_left_is_of_the_whole_job_and_known_after_the_first_epoch() -> 
         with work_step("reading"):
             screen.now += 30
         assert not time_left()
-        plan_work({"training honest 0": 1000, "training honest 1": 1000, "report": 2})
+        plan_work({"training honest 0": 1000, "training honest 1": 1000, "report": 4})
         assert not time_left()
         left = train(screen, epochs=10, seconds=60)
-        assert left[0] == "19 min left"  # 9 + 10 epochs of a minute, and 20 s of a report
+        assert left[0] == "19 min left"  # 9 + 10 epochs of a minute, and 20 s of reports
         assert left[-1] == "10 min left"
         train(screen, 10, 30, "training honest 1")
         assert time_left() == "20 s left"

@@ -25,8 +25,8 @@ SECONDS_A_UNIT = {
     "prediction": 0.004,
     "rivals": 0.002,
     "evaluation": 0.001,
-    "explanation": 13.0,
-    "report": 10.0,
+    "explanation": 0.4,
+    "report": 5.0,
     "evidence": 0.015,
     "checks": 0.005,
 }

@@ -120,8 +120,9 @@ def percent(*shares: float) -> str:
 
 
 def print_notes(notes: Iterable[str]) -> None:
+    tell = say_folded if sys.stderr.isatty() else say
     for note in notes:
-        say(f"note: {note}", fg="yellow", err=True)
+        tell(f"note: {note}", fg="yellow", err=True)
 
 
 MARKS = {"good": "green", "caution": "yellow", "bad": "red", "none": ""}

@@ -146,7 +146,7 @@ def usual_seconds(context: Context) -> float:
 
 
 def _expected_work(context: Context) -> dict[str, float]:
-    """The stages to come and the work of each, in scans (in training, of all epochs); heatmaps and report are a piece each."""
+    """The stages to come and the work of each, in scans (in training, of all epochs; of heatmaps, those explained); the report is one piece."""
     scans, units = len(context.cohort), dict[str, float]()
     for split in context.splits:
         name, sides = f"{split.protocol} {split.fold}", {side: len(split.rows(side)) for side in SIDES}
@@ -157,7 +157,7 @@ def _expected_work(context: Context) -> dict[str, float]:
         units[f"rivals {name}"] = scans
     first = context.splits[0]
     units |= {f"training {name}": units[f"training {first.protocol} {first.fold}"] for name in retrained_on(context)}
-    return units | {"evaluation": scans, "explanation": bool(context.recipe.explain.scans), "report": 1}
+    return units | {"evaluation": scans, "explanation": context.recipe.explain.scans, "report": 1}
 
 
 def prepare(
