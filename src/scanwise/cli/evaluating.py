@@ -10,6 +10,7 @@ import click
 from scanwise.cli.arguments import check_data, check_data_settings, check_recipe, load_torch_meanwhile
 from scanwise.cli.options import hiding, reading, running
 from scanwise.cli.printing import make_table, print_notes, print_table, progress, say, say_folded, say_value, talk
+from scanwise.phrases import count_of
 from scanwise.run import RunFolder, is_writer, layout, refuse_foreign
 
 SHOWN = ("accuracy", "balanced_accuracy", "auroc", "coverage")
@@ -57,7 +58,7 @@ def evaluate(
     page = external_validation.write_external_validation(result, out or run / layout.EXTERNAL)
     say_folded(f"On other people: {headline(deciding_metrics(result.metrics))}.", bold=True)
     print_notes(f.message for f in result.findings if f.severity != "note")
-    table = make_table(f"By {result.main.unit}, on {len(result.main)}", ["", "value (with interval)"])
+    table = make_table(f"On {count_of(len(result.main), result.main.unit)}", ["", "value (with interval)"])
     for m in result.metrics:
         if m.unit == result.main.unit and not m.group and m.name in SHOWN:
             table.add_row(term(m.name).title, with_interval(m))
@@ -176,13 +177,14 @@ def fold(
         key = ("network", number, unit, "")
         here = {m.name: m for m in result.metrics if (m.model, m.fold, m.unit, m.group) == key}
         cells = [with_interval(here[n]) if n in here else "not measured" for n in SHOWN]
-        table.add_row("all" if number < 0 else str(number), chosen.get(number, ""), *cells)
+        table.add_row("all" if number < 0 else str(number + 1), chosen.get(number, ""), *cells)
     print_table(table)
     for m in (m for m in result.metrics if (m.name, m.unit) == ("auroc difference", unit)):
-        say(
+        say_folded(
             f"AUROC, all folds: the network less {model_title(m.model).lower()} {m.value:+.3f} ({m.low:+.3f} to {m.high:+.3f})"
         )
-    say_value("tables", out / "nested" / "tables")
+    say_value("tables", out / layout.NESTED / layout.TABLES)
+    say_value("next", f"scanwise open {out}")
 
 
 def _settings_in(text: str) -> list[str]:
