@@ -74,6 +74,7 @@ def build_external_page(
             "scanwise": metadata.version("scanwise"),
             "source": printable(without_secrets(source)),
             "answer": _answer(own_unit, own, alpha),
+            "trivial": describe_majority(predictions, accuracy) if accuracy else "",
             "question": ask_question(titles, predictions.groups, len(predictions), people),
             "accuracy": value_of(accuracy) if accuracy else "",
             "grave": grave,
@@ -116,6 +117,18 @@ def _answer(measured: Sequence[Metric], own: Sequence[Metric], alpha: float | No
             f"Prediction sets are guaranteed {target} coverage on people like those of the run; coverage here is {with_interval(coverage)}. {kept}"
         )
     return sentences
+
+
+def describe_majority(predictions: Predictions, accuracy: Metric) -> str:
+    """A caution where always naming the class that is most common here would do about as well; empty where it would not."""
+    shares = np.bincount(np.asarray(predictions.labels), minlength=len(predictions.classes)) / len(predictions)
+    if not accuracy.low <= shares.max():
+        return ""
+    name = printable(predictions.classes[int(shares.argmax())])
+    return (
+        f"Always naming “{name}”, the most common class here, would reach {percent(float(shares.max()), len(predictions))}: this "
+        "accuracy says little. Read the balanced accuracy and the AUROC."
+    )
 
 
 def _side_by_side(measured: Sequence[Metric], own: Sequence[Metric]) -> ReportTable:

@@ -162,7 +162,7 @@ def _systems(entries: Sequence[ComparedRun]) -> dict[str, list[ComparedRun]]:
     names = {system: load_recipe(parts[0].path / layout.RECIPE).name for system, parts in runs_by_recipe.items()}
     taken = list(names.values())
     called = {
-        system: name if taken.count(name) == 1 else f"{name} ({runs_by_recipe[system][0].path.name})"
+        system: name if taken.count(name) == 1 else runs_by_recipe[system][0].path.resolve().name
         for system, name in names.items()
     }
     if len(set(called.values())) < len(called):
