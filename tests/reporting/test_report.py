@@ -98,11 +98,8 @@ def test_loads_nothing(page: str) -> None:
     assert "@import" not in page
     assert "default-src 'none'" in page
     kinds = re.findall(r'<img src="([^,]+,)', page)
-    assert set(kinds) == {
-        "data:image/png;base64,",
-        "data:image/jpeg;base64,",
-    }  # sheets, and cases of the confusion matrix
-    assert len(kinds) - page.count("<li><img") == 2
+    assert set(kinds) <= {"data:image/png;base64,", "data:image/jpeg;base64,"}
+    assert len(kinds) - page.count("<li><img") == 2  # sheets; the others are cases of the confusion matrix
 
 
 def test_same_folder_same_bytes_wherever_it_lies_and_whatever_is_made_later(
