@@ -24,6 +24,7 @@ from scanwise.cli.printing import (
     say_folded,
     talk,
 )
+from scanwise.progress_bar import running_job
 from scanwise.run import RunFolder, is_writer, layout, owning
 
 
@@ -106,7 +107,9 @@ def fit(
     if plan:
         from scanwise.pipeline.commands import plan as plan_command
 
-        _print_plan(plan_command.plan_fit(pipeline.prepare(recipe, data=data, progress=progress(), **options)))
+        with running_job(progress(), opening=1.0):
+            prepared = pipeline.prepare(recipe, data=data, progress=progress(), **options)
+        _print_plan(plan_command.plan_fit(prepared))
         return
     run = pipeline.fit(recipe, data=data, out=folder, resume=resume, progress=progress() and is_writer(), **options)
     if is_writer():
