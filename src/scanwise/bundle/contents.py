@@ -148,6 +148,12 @@ def verify_files(folder: Path) -> dict[str, str]:
     return digests
 
 
+def digest_of_model(path: Path) -> str:
+    """One hash for the bundle of a run folder, or for a bundle: that of its list of hashes."""
+    folder = path if (path / ABOUT).is_file() else path / layout.BUNDLE
+    return sha256_of(folder / layout.CHECKSUMS)
+
+
 def list_hashes(folder: Path) -> None:
     """Write the hash of every file of a bundle beside them."""
     pictures = sorted(file.name for file in folder.iterdir() if _PICTURE.fullmatch(file.name))

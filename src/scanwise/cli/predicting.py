@@ -9,10 +9,11 @@ from scanwise.cli.arguments import check_model
 from scanwise.cli.options import hiding, naming_model, running
 from scanwise.cli.printing import make_table, print_notes, print_table, progress, say, say_json, say_table_text, talk
 from scanwise.errors import DataError
-from scanwise.phrases import short_names
+from scanwise.phrases import count_of, short_names
 
 if TYPE_CHECKING:
-    from scanwise.bundle import BundlePredictions
+    from scanwise.bundle import Bundle, BundlePredictions
+    from scanwise.dicom_results import ResultWriter
     from scanwise.records import Predictions
 
 
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     "--by", type=click.Choice(["scan", "subject"]), default="scan", show_default=True, help="Rows of the CSV."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Write to a file instead of the terminal.")
+@click.option(
+    "--dicom-out", type=click.Path(path_type=Path), help="Folder for DICOM and FHIR results, one for each study."
+)
+@click.option("--codes", type=click.Path(path_type=Path), help="YAML with the codes of the classes, for --dicom-out.")
 @hiding
 @naming_model
 @running
@@ -49,6 +54,8 @@ def predict(
     form: str,
     by: str,
     out: Path | None,
+    dicom_out: Path | None,
+    codes: Path | None,
     pseudonymise: bool,
     registry: str,
     device: str,
@@ -60,17 +67,22 @@ def predict(
     """
     check_model(run)
     talk()
+    from scanwise import bundle
     from scanwise.pipeline.commands.predict_files import predict_files
     from scanwise.pipeline.model_reference import locate_model
 
+    _check_results(dicom_out, codes, pseudonymise)
+    folder = locate_model(run, registry)
+    loaded = bundle.load(folder)
+    writer = None if dicom_out is None else _result_writer(loaded, folder, codes)
     options: dict[str, Any] = {"device": device, "threads": threads, "pseudonymise": pseudonymise}
     options |= {"id_column": ident, "series": series}
-    answer = predict_files(
-        locate_model(run, registry), scans, manifest=manifest, subject=subject, progress=progress(), **options
-    )
+    answer = predict_files(loaded, scans, manifest=manifest, subject=subject, progress=progress(), **options)
     print_notes(answer.remarks)
     for path, reason in answer.quarantine:
         say(f"not used: {path}: {reason}", fg="yellow", err=True)
+    if writer is not None and dicom_out is not None:
+        _write_results(writer, answer, dicom_out)
     if form == "table" and out is None:
         _print_answer(answer)
         return
@@ -81,6 +93,28 @@ def predict(
         from scanwise.run import write_text
 
         write_text(text, out)
+
+
+def _check_results(dicom_out: Path | None, codes: Path | None, pseudonymise: bool) -> None:
+    if codes is not None and dicom_out is None:
+        raise DataError("--codes are the codes of DICOM results; give --dicom-out too.")
+    if dicom_out is not None and pseudonymise:
+        raise DataError("DICOM results stand in the person's study; --dicom-out cannot go with --pseudonymise.")
+
+
+def _result_writer(loaded: "Bundle", path: Path, codes: Path | None) -> "ResultWriter":
+    from scanwise.bundle.contents import digest_of_model
+    from scanwise.dicom_results import ResultWriter
+    from scanwise.dicom_results.codes import read_codes
+
+    return ResultWriter.of(loaded, digest_of_model(path), None if codes is None else read_codes(codes))
+
+
+def _write_results(writer: "ResultWriter", answer: "BundlePredictions", out: Path) -> None:
+    results, refused = writer.write(answer, out)
+    for name, reason in refused:
+        say(f"no DICOM result: {name}: {reason}", fg="yellow", err=True)
+    say(f"{out}: {count_of(len(results), 'DICOM result')}, one for each study; research use only.", err=True)
 
 
 def _print_answer(answer: "BundlePredictions") -> None:

@@ -82,6 +82,16 @@ def read_geometry(file: Path, index: int = 0) -> FrameGeometry:
         return geometry_of(header, index)
 
 
+def read_dataset(file: Source) -> "Dataset":
+    """Read all that stands before the pixels, names and numbers of the person among it.
+
+    Raises:
+        UnreadableScan: if it cannot be read.
+    """
+    with open_file(file) as stream, _opened(stream, stop=True) as (header, _):
+        return header
+
+
 def read_header(file: Source, pseudonyms: Pseudonyms) -> FileSummary:
     """Read what stands before the pixels.
 

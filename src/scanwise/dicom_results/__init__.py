@@ -1,0 +1,195 @@
+"""Results as DICOM objects in the study of the scans, and as FHIR R4. Research use only.
+
+OUT/KEY/report.dcm      TID 1500, for machines; KEY names study, scans, model and codes without naming a person
+OUT/KEY/page-N.dcm      secondary captures, for people
+OUT/KEY/fhir.json       DiagnosticReport and Observations
+
+The identifiers are derived from the scans, the model and the codes: the same scans asked again make no second result.
+"""
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scanwise.bundle import Bundle, BundlePredictions
+from scanwise.cohort.decoding.pixels import hush
+from scanwise.dicom_results.codes import CodeBook, CodesFile
+from scanwise.dicom_results.headers import Placement, carried_headers
+from scanwise.dicom_results.pictures import picture_scans
+from scanwise.dicom_results.sources import SourceScan, SourceStudy, derive_uid, group_by_study
+from scanwise.dicom_results.statements import Statement, state_person, state_scans
+from scanwise.errors import DataError, RunError
+from scanwise.run import writing
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    from scanwise.dicom_results.structured_report import ModelIdentity
+
+REPORT, FHIR = "report.dcm", "fhir.json"
+
+
+@dataclass(frozen=True, slots=True)
+class StudyResult:
+    """Files of one study.
+
+    Attributes:
+        folder: of the result.
+        uid: SOP Instance UID of its report.
+        objects: DICOM files, the report first.
+        verdict: of the person, or of the first scan.
+    """
+
+    folder: Path
+    uid: str
+    objects: tuple[Path, ...]
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResultWriter:
+    """A writer of results.
+
+    Attributes:
+        bundle: that has answered.
+        model: its name and digest.
+        book: codes of its classes.
+        pages: scans of a study that get a page with a heatmap, those first that speak most for the class of the person.
+    """
+
+    bundle: Bundle
+    model: "ModelIdentity"
+    book: CodeBook
+    pages: int = 3
+
+    @classmethod
+    def of(cls, bundle: Bundle, digest: str, codes: CodesFile | None = None, pages: int = 3) -> "ResultWriter":
+        """A writer for a model.
+
+        Raises:
+            RunError: if the packages are not installed.
+            DataError: if codes are given for classes that the model has not.
+        """
+        require_packages()
+        from scanwise.dicom_results.structured_report import ModelIdentity
+
+        hush("highdicom")
+        hush("pydicom")
+        book = CodeBook.for_classes(bundle.classes, codes)
+        return cls(bundle, ModelIdentity(bundle.recipe.name, digest), book, pages)
+
+    def write(
+        self, answer: BundlePredictions, out: Path, previous: "Sequence[Dataset]" = ()
+    ) -> tuple[list[StudyResult], list[tuple[str, str]]]:
+        """Write a result for each study among the scans of an answer.
+
+        Args:
+            answer: whose scans are named by path, or `path#slice`.
+            out: the folder.
+            previous: reports that these replace.
+
+        Returns:
+            the results, and (name, reason) of scans or studies that got none.
+
+        Raises:
+            DataError: if no scan gets a result.
+        """
+        studies, refused = group_by_study([str(name) for name in answer.scans.scans])
+        if not studies:
+            raise DataError(
+                f"No result can be placed in a study; {refused[0][0]}: {refused[0][1]}. Results go beside DICOM files alone."
+            )
+        seeds: dict[str, list[str]] = defaultdict(list)
+        for study in studies:
+            seeds[_subject_of(answer, study)].append(study.seed)
+        results = []
+        for study in studies:
+            others = seeds[_subject_of(answer, study)] if _subject_of(answer, study) else [study.seed]
+            uid = derive_uid("report", self.model.digest, self.book.seed, study.seed, *sorted(others))
+            results.append(self._write_study(answer, study, uid, out, previous))
+        return results, refused
+
+    def _write_study(
+        self, answer: BundlePredictions, study: SourceStudy, uid: str, out: Path, previous: "Sequence[Dataset]"
+    ) -> StudyResult:
+        rows = [scan.row for scan in study.scans]
+        statements, person = state_scans(self.bundle, answer, rows), state_person(self.bundle, answer, rows)
+        verdict = (person or statements[0]).verdict
+        folder = out / uid.removeprefix("2.25.")
+        if not (folder / REPORT).is_file():  # what is there was made from the same scans by the same model
+            with writing(folder) as temporary:
+                temporary.mkdir(mode=0o700)
+                self._write_objects(temporary, study, uid, statements, person, previous)
+        pages = sorted(folder.glob("page-*.dcm"))
+        return StudyResult(folder, uid, (folder / REPORT, *pages), verdict)
+
+    def _write_objects(
+        self,
+        folder: Path,
+        study: SourceStudy,
+        uid: str,
+        statements: Sequence[Statement],
+        person: Statement | None,
+        previous: "Sequence[Dataset]",
+    ) -> None:
+        from scanwise.dicom_results.captures import build_capture, draw_scan_page, draw_summary
+        from scanwise.dicom_results.fhir import build_fhir
+        from scanwise.dicom_results.structured_report import build_structured_report
+
+        headers = carried_headers(study.headers)
+        groups: list[tuple[Statement, Sequence[SourceScan]]] = [] if person is None else [(person, study.scans)]
+        groups += [(statement, (scan,)) for statement, scan in zip(statements, study.scans, strict=True)]
+        report = build_structured_report(
+            Placement(headers, derive_uid("series", uid), uid), self.model, self.book, groups, previous
+        )
+        save_object(report, folder / REPORT)
+        pages = [(draw_summary(person, statements, self.model), study.scans[0])]
+        shown = _telling(statements, person, self.pages)
+        pictures = picture_scans(
+            self.bundle, [study.scans[row] for row in shown], [statements[row].predicted for row in shown]
+        )
+        pages += [
+            (draw_scan_page(statements[row], picture, self.model), study.scans[row])
+            for row, picture in zip(shown, pictures, strict=True)
+        ]
+        for number, (pixels, source) in enumerate(pages, 1):
+            placement = Placement(headers, derive_uid("pages", uid), derive_uid("page", uid, f"{number}"), number)
+            save_object(build_capture(placement, self.model, pixels, source), folder / f"page-{number}.dcm")
+        collection = build_fhir(uid, headers[0], self.model, self.book, groups)
+        _write_private(folder / FHIR, (json.dumps(collection, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def require_packages() -> None:
+    """Raise a `RunError` where the packages of results are not installed."""
+    try:
+        import highdicom  # noqa: F401
+    except ImportError as error:
+        raise RunError("DICOM results need more packages: pip install 'scanwise[dicom]'.") from error
+
+
+def save_object(built: "Dataset", file: Path) -> None:
+    """Write a DICOM file that its owner alone can read."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        built.save_as(stream, enforce_file_format=True)
+
+
+def _write_private(file: Path, content: bytes) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
+
+
+def _subject_of(answer: BundlePredictions, study: SourceStudy) -> str:
+    return str(answer.scans.subjects[study.scans[0].row])
+
+
+def _telling(statements: Sequence[Statement], person: Statement | None, most: int) -> list[int]:
+    """Rows of the scans that speak most for the class of the person, or most clearly for their own."""
+    target = None if person is None else person.predicted
+    weight = [statement.probs[target or statement.predicted] for statement in statements]
+    return sorted(sorted(range(len(statements)), key=lambda row: -weight[row])[:most])
