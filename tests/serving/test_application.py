@@ -1,7 +1,8 @@
 """The server answers with the bytes of the command line, and refuses in one way whatever else it is sent."""
 
+import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,20 @@ import pytest
 pytest.importorskip("fastapi", reason="needs scanwise[serve]")
 pytest.importorskip("prometheus_client", reason="needs scanwise[serve]")
 
+import nibabel
+import numpy as np
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from scanwise import bundle
 from scanwise.errors import DataError
-from scanwise.serving.application import ServedModel, build_application
+from scanwise.serving.answering import ModelAnswers
+from scanwise.serving.application import build_application
+from scanwise.serving.messages import Header, Message
 from scanwise.serving.server import serve_model
+from scanwise.serving.service import Service
 from scanwise.serving.settings import ServerLimits, read_token
+from scanwise.serving.supervision import Fault
 from tiny_bundles import write_scans_of, write_tiny_bundle
 
 BuildOnce = Callable[[str, Callable[[Path], object]], Path]
@@ -26,22 +34,54 @@ LIMITS = ServerLimits(body=200_000, scans=30, waiting=40, read_seconds=5, answer
 CANARY = "Mustermann-1961"
 
 
+class ModelHere:
+    """A model that answers in this process, so that a test can reach into it."""
+
+    def __init__(self, answers: ModelAnswers) -> None:
+        self.answers = answers
+        self.about: dict[str, Any] = answers.answer({"kind": "about"}, [])[0]["about"]
+        self.ready = True
+        self.restarts = 0
+
+    async def start(self) -> None:
+        pass
+
+    async def ask(self, header: Header, contents: Sequence[bytes] = ()) -> Message:
+        try:
+            return await asyncio.to_thread(self.answers.answer, header, list(contents))
+        except Exception as error:
+            raise Fault(type(error).__name__) from error
+
+    async def close(self) -> None:
+        pass
+
+
 @pytest.fixture(scope="module")
-def model(build_once: BuildOnce) -> ServedModel:
-    loaded = bundle.load(build_once("kind-demo", lambda folder: write_tiny_bundle(folder, "demo")))
-    hosts = ("127.0.0.1", "localhost", "::1", "testserver")
-    return ServedModel(loaded, "d1gest", lambda: None, LIMITS, hosts)
+def answers(build_once: BuildOnce) -> Iterator[ModelAnswers]:
+    folder = build_once("kind-demo", lambda folder: write_tiny_bundle(folder, "demo"))
+    answers = ModelAnswers(folder, LIMITS, 2)
+    yield answers
+    answers.close()
 
 
 @pytest.fixture
-def client(model: ServedModel) -> Iterator[TestClient]:
-    with TestClient(build_application(replace(model))) as client:
+def service(answers: ModelAnswers) -> Service:
+    return Service(ModelHere(answers), LIMITS, ("127.0.0.1", "localhost", "::1", "testserver"))
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[TestClient]:
+    with TestClient(build_application(service)) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def scans(build_once: BuildOnce) -> list[Path]:
     return sorted(build_once("scans-of-kinds", write_scans_of).iterdir())
+
+
+def nifti_of(slices: int) -> bytes:
+    return nibabel.Nifti1Image(np.arange(slices * 64, dtype=np.int16).reshape(8, 8, slices), np.eye(4)).to_bytes()
 
 
 def files(paths: list[Path], names: list[str] | None = None) -> Files:
@@ -61,7 +101,7 @@ def refusal(response: Any, status: int) -> str:
 
 
 def test_an_answer_has_the_bytes_of_the_command_line(
-    client: TestClient, model: ServedModel, scans: list[Path], scanwise: Any, build_once: BuildOnce
+    client: TestClient, service: Service, scans: list[Path], scanwise: Any, build_once: BuildOnce
 ) -> None:
     folder = build_once("kind-demo", lambda folder: write_tiny_bundle(folder, "demo"))
     for some in (scans[7:8], scans[3:14]):
@@ -69,7 +109,7 @@ def test_an_answer_has_the_bytes_of_the_command_line(
         assert response.status_code == 200, response.text
         answer = scanwise("predict", folder, *some, "--format", "json").out.rstrip()
         assert response.text.endswith(f'"answer": {answer}}}\n')
-        assert response.json()["model"] == "d1gest"
+        assert response.json()["model"] == service.model.about["digest"]
         assert response.json()["request_id"] == response.headers["x-request-id"]
 
 
@@ -137,8 +177,8 @@ def test_addresses_and_methods_that_are_none(client: TestClient) -> None:
     refusal(client.post("/v1/model"), 405)
 
 
-def test_scans_that_wait_are_limited(model: ServedModel, scans: list[Path]) -> None:
-    served = replace(model, limits=replace(LIMITS, waiting=2))
+def test_scans_that_wait_are_limited(service: Service, scans: list[Path]) -> None:
+    served = replace(service, limits=replace(LIMITS, waiting=2))
     with TestClient(build_application(served)) as client:
         response = client.post("/v1/predict", files=files(scans[:3]))
         assert "fewer scans" in refusal(response, 429)
@@ -148,7 +188,7 @@ def test_scans_that_wait_are_limited(model: ServedModel, scans: list[Path]) -> N
 
 
 def test_an_answer_that_takes_too_long_is_given_up(
-    model: ServedModel, scans: list[Path], monkeypatch: pytest.MonkeyPatch
+    service: Service, scans: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import threading
 
@@ -157,40 +197,63 @@ def test_an_answer_that_takes_too_long_is_given_up(
     monkeypatch.setattr(
         bundle.Bundle, "predict", lambda *args, **options: (released.wait(20), predict(*args, **options))[1]
     )
-    served = replace(model, limits=replace(LIMITS, answer_seconds=0.2))
+    served = replace(service, limits=replace(LIMITS, answer_seconds=0.2))
     with TestClient(build_application(served)) as client:
         assert "Send fewer scans" in refusal(client.post("/v1/predict", files=files(scans[:1])), 504)
         assert served.waiting == 1  # it is being answered still
         released.set()
 
 
-def test_a_model_that_fails_its_golden_cases_is_not_ready(model: ServedModel, scans: list[Path]) -> None:
-    def fail() -> None:
-        raise ValueError("another answer")
-
-    with TestClient(build_application(replace(model, check=fail))) as client:
-        refusal(client.get("/v1/health/ready"), 503)
+def test_a_model_that_is_not_ready_is_asked_nothing(service: Service, scans: list[Path]) -> None:
+    service.model.ready = False
+    with TestClient(build_application(service)) as client:
+        response = client.get("/v1/health/ready")
+        refusal(response, 503)
+        assert int(response.headers["retry-after"]) > 0
         refusal(client.post("/v1/predict", files=files(scans[:1])), 503)
         assert client.get("/v1/health/live").json() == {"status": "live"}
 
 
+def test_bytes_of_requests_are_limited_together(service: Service, scans: list[Path]) -> None:
+    service.limits = replace(LIMITS, held=scans[0].stat().st_size + 600)
+    with TestClient(build_application(service)) as client:
+        assert client.post("/v1/predict", files=files(scans[:1])).status_code == 200
+        refusal(client.post("/v1/predict", files=files(scans[:8])), 429)
+        assert service.held == 0
+
+
+def test_scans_and_pixels_of_a_request_are_limited(answers: ModelAnswers, service: Service, scans: list[Path]) -> None:
+    with Image.open(scans[0]) as image:
+        allowed = 2 * image.width * image.height
+    limits, answers.limits = answers.limits, replace(LIMITS, pixels=allowed)
+    with TestClient(build_application(service)) as client:
+        assert client.post("/v1/predict", files=files(scans[:2])).status_code == 200
+        assert "pixels in all" in refusal(client.post("/v1/predict", files=files(scans[:3])), 422)
+        answers.limits = replace(LIMITS, scans=4)
+        volume = [("scans", (f"{CANARY}.nii", nifti_of(5)))]
+        assert "more than 4 scans" in refusal(client.post("/v1/predict", files=volume), 422)
+        answers.limits = limits
+        answer = client.post("/v1/predict", files=volume).json()["answer"]
+        assert [row["path"] for row in answer["scans"]] == [f"{CANARY}.nii#{number:03d}" for number in range(5)]
+
+
 def test_a_fault_says_nothing_of_itself(
-    model: ServedModel, scans: list[Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    service: Service, scans: list[Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fault(*args: object, **options: object) -> None:
         raise KeyError(CANARY)
 
     monkeypatch.setattr(bundle.Bundle, "predict", fault)
-    with TestClient(build_application(replace(model)), raise_server_exceptions=False) as client:
+    with TestClient(build_application(service), raise_server_exceptions=False) as client:
         response = client.post("/v1/predict", files=files(scans[:1], [CANARY]))
     assert "Give the request id" in refusal(response, 500)
     assert CANARY not in response.text + caplog.text
     assert "KeyError" in caplog.text
 
 
-def test_who_may_ask(model: ServedModel) -> None:
+def test_who_may_ask(service: Service) -> None:
     token = "a-long-random-text-0123"  # noqa: S105
-    with TestClient(build_application(replace(model, token=token))) as client:
+    with TestClient(build_application(replace(service, token=token))) as client:
         assert client.get("/v1/health/live").status_code == 200
         assert client.get("/v1/health/ready").status_code == 200
         for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": token}, {"authorization": "Bearer ü"}):
@@ -213,7 +276,7 @@ def test_another_name_and_pages_of_other_sites_are_refused(client: TestClient) -
 def test_the_model_is_described(client: TestClient) -> None:
     about = client.get("/v1/model").json()
     assert about["classes"] == ["none", "mild", "severe"]
-    assert about["digest"] == "d1gest"
+    assert len(about["digest"]) == 64
     assert about["guarantee"]["subject"]["coverage"] == 0.9
     assert about["limits"]["scans"] == 30
     assert "not a medical device" in about["intended_use"]
@@ -234,7 +297,8 @@ def test_counts_hold_no_text_of_a_user(client: TestClient, scans: list[Path]) ->
     assert 'scanwise_requests_total{route="/v1/predict",status="422"} 1.0' in counts
     assert 'scanwise_requests_total{route="other",status="404"} 1.0' in counts
     assert "scanwise_waiting_scans 0.0" in counts
-    assert 'digest="d1gest"' in counts
+    assert f'digest="{client.get("/v1/model").json()["digest"]}"' in counts
+    assert "scanwise_ready 1.0" in counts
 
 
 def test_refusals_name_files_by_number(client: TestClient) -> None:

@@ -21,7 +21,7 @@ from scanwise.bundle.answers import BundlePredictions
 from scanwise.bundle.contents import ABOUT, GRAPH, NOVELTY, RECIPE, read_contents, verify_files
 from scanwise.bundle.engines import Engine, Tokens, run_in_shape
 from scanwise.bundle.folder import write_bundle
-from scanwise.bundle.inputs import ScanReader, read_small_pixels
+from scanwise.bundle.inputs import LOCAL, FileReader, ScanReader, read_small_pixels
 from scanwise.bundle.onnx_engine import OnnxEngine
 from scanwise.bundle.parts import load_bundle_network, load_vocabulary, naming_damage
 from scanwise.bundle.predictors import (
@@ -191,6 +191,7 @@ class Bundle:
         names: StrArray | None = None,
         device: str = "cpu",
         progress: bool = False,
+        files: FileReader = LOCAL,
     ) -> BundlePredictions:
         """Predict image files.
 
@@ -202,6 +203,7 @@ class Bundle:
             names: of the files in the predictions; default: the paths, or the labels of contents.
             device: where the network runs.
             progress: show a bar.
+            files: decodes them.
 
         Raises:
             DataError: if no file can be read.
@@ -214,14 +216,14 @@ class Bundle:
             raise DataError(f"{len(paths)} scans need as many texts, not {len(words)}.")
         own_names = [path.name if isinstance(path, ScanBytes) else str(path) for path in paths]
         shown_names = own_names if names is None else names.tolist()
-        scan_paths, rows, shown = self._expand(paths, shown_names)
+        scan_paths, rows, shown = self._expand(paths, shown_names, files)
         if self.vocabulary is None:
             columns = {name: np.asarray(values)[rows] for name, values in (groups or {}).items()}
             people = None if subjects is None else [subjects[row] for row in rows]
-            tokens = self.tokens_of_people(scan_paths, shown, people, columns)
+            tokens = self.tokens_of_people(scan_paths, shown, people, columns, files)
         else:
             tokens = self._tokens(words, rows)
-        reader = ScanReader(scan_paths, shown, self.recipe.data, tokens, self.about.get(HASHED, "file"))
+        reader = ScanReader(scan_paths, shown, self.recipe.data, tokens, self.about.get(HASHED, "file"), files)
         logits, features, attention = self._run(reader, device, progress)
         kept, quarantine = reader.kept, reader.quarantine
         if not kept:
@@ -235,6 +237,7 @@ class Bundle:
                 names=np.array([shown[index] for index in kept], dtype=np.str_),
                 device=device,
                 progress=progress,
+                files=files,
             )
             return replace(again, quarantine=tuple(quarantine))
         all_logits = Logits(
@@ -261,6 +264,7 @@ class Bundle:
         names: Sequence[str],
         subjects: Sequence[str] | None,
         groups: Mapping[str, StrArray],
+        files: FileReader = LOCAL,
     ) -> IntArray | FloatArray | None:
         """(N, …) numbers of `network_tokens`; None where each scan is asked alone and nothing is known of its person.
 
@@ -269,6 +273,7 @@ class Bundle:
             names: of the scans.
             subjects: of the scans, or None.
             groups: columns of the scans, such as the position and covariates.
+            files: decodes them.
         """
         covariates, model = settled_covariates(self.recipe), self.recipe.model
         reads = model.is_ridge or model.covariates > 0
@@ -283,7 +288,7 @@ class Bundle:
         positions[np.array(subjects) == ""] = np.nan  # each of these is a person of its own, without an order
         people = np.array([name or f"\0{row}" for row, name in enumerate(subjects)], dtype=np.str_)
         if model.is_ridge and model.ridge.slabs > 1:
-            read = partial(read_small_pixels, paths, self.recipe.data)
+            read = partial(read_small_pixels, paths, self.recipe.data, files)
             positions = recovered_positions(people, positions, read)
         return network_tokens(self.recipe, people, positions, groups)
 
@@ -302,11 +307,13 @@ class Bundle:
         read = titles_as_read(words, self.recipe.model.text, self.classes)
         return self.vocabulary([read[row] for row in rows])
 
-    def _expand(self, sources: Sequence[Source], shown: Sequence[str]) -> tuple[list[Source], list[int], list[str]]:
+    def _expand(
+        self, sources: Sequence[Source], shown: Sequence[str], files: FileReader
+    ) -> tuple[list[Source], list[int], list[str]]:
         """The scans that files hold, the row of each one's file, and its name."""
-        from scanwise.cohort.slice_expansion import scans_of
-
-        scans = [(row, *scan) for row, source in enumerate(sources) for scan in scans_of(source, self.recipe.data)]
+        scans = [
+            (row, *scan) for row, source in enumerate(sources) for scan in files.scans_of(source, self.recipe.data)
+        ]
         return [scan for _, scan, _ in scans], [row for row, _, _ in scans], [shown[row] + end for row, _, end in scans]
 
     def _run(self, reader: ScanReader, device: str, progress: bool) -> tuple[FloatArray, FloatArray, FloatArray | None]:

@@ -1,7 +1,8 @@
 """Files in, batches for an engine out: which scans could be read, and what is kept of each beside its pixels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -16,6 +17,35 @@ from scanwise.recipe import Data
 from scanwise.records import FloatArray, IntArray
 
 
+class FileReader(Protocol):
+    """Anything that tells the scans of a file, and decodes them."""
+
+    def scans_of(self, file: Source, settings: Data) -> list[tuple[Source, str]]:
+        """The scans of one file, and the end of the name of each."""
+        ...
+
+    def read(self, scans: Sequence[Source], settings: Data) -> Iterator[DecodedScan | str]:
+        """A scan, or the reason why there is none, for each in turn."""
+        ...
+
+
+class LocalReader:
+    """A reader that decodes in this process."""
+
+    def scans_of(self, file: Source, settings: Data) -> list[tuple[Source, str]]:
+        """The scans of one file, and the end of the name of each."""
+        from scanwise.cohort.slice_expansion import scans_of
+
+        return scans_of(file, settings)
+
+    def read(self, scans: Iterable[Source], settings: Data) -> Iterator[DecodedScan | str]:
+        """A scan, or the reason why there is none, for each in turn."""
+        return read_files(scans, settings)
+
+
+LOCAL = LocalReader()
+
+
 @dataclass(slots=True)
 class ScanReader:
     """A reader of scans; the lists fill while batches are drawn.
@@ -26,6 +56,7 @@ class ScanReader:
         settings: of the recipe.
         tokens: (N, L) of the scans, or None.
         hashed: what the hash of a scan is made from.
+        files: decodes them.
         kept: rows of the scans that could be read.
         hashes: of these.
         quarantine: (name, reason) of the others.
@@ -36,6 +67,7 @@ class ScanReader:
     settings: Data
     tokens: Tokens | None
     hashed: Hashed
+    files: FileReader = LOCAL
     kept: list[int] = field(default_factory=list)
     hashes: list[str] = field(default_factory=list)
     quarantine: list[tuple[str, str]] = field(default_factory=list)
@@ -44,7 +76,7 @@ class ScanReader:
     def batches(self, size: int, *, progress: bool = False) -> Iterator[Inputs]:
         """Pixels and tokens of at most `size` scans at a time."""
         waiting: list[Pixels] = []
-        reading = read_files(self.paths, self.settings)
+        reading = self.files.read(self.paths, self.settings)
         bar = track(reading, "predicting", len(self.paths), progress)
         for index, scan in enumerate(bar):
             if isinstance(scan, DecodedScan):
@@ -72,9 +104,9 @@ class ScanReader:
         return pixels, None if self.tokens is None else self.tokens[self.kept[-len(waiting) :]]
 
 
-def read_small_pixels(paths: Sequence[Source], settings: Data, rows: IntArray) -> FloatArray:
+def read_small_pixels(paths: Sequence[Source], settings: Data, files: FileReader, rows: IntArray) -> FloatArray:
     """(n, D) small copies of the scans in these rows; NaN for those that cannot be read."""
-    scans = list(read_files([paths[row] for row in rows.tolist()], settings))
+    scans = list(files.read([paths[row] for row in rows.tolist()], settings))
     copies = [small_pixels(scan.pixels[None])[0] if isinstance(scan, DecodedScan) else None for scan in scans]
     width = next((len(copy) for copy in copies if copy is not None), 1)
     return np.stack([np.full(width, np.nan) if copy is None else copy for copy in copies])

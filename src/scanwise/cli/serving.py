@@ -50,7 +50,6 @@ def serve(
     """
     check_model(model)
     talk()
-    from scanwise.pipeline.model_reference import locate_model
     from scanwise.serving.server import serve_model
     from scanwise.serving.settings import ServerLimits
 
@@ -58,7 +57,7 @@ def serve(
         body=most_megabytes * 2**20, scans=most_scans, waiting=most_waiting, answer_seconds=float(seconds)
     )
     serve_model(
-        locate_model(model, registry),
+        _folder_of(model, registry),
         host=host,
         port=port,
         token_file=token_file,
@@ -66,3 +65,13 @@ def serve(
         threads=threads,
         started=lambda address: say(f"{address} answers; Ctrl-C stops it.", err=True),
     )
+    say("Stopped. Every request that was accepted has its answer.", err=True)
+
+
+def _folder_of(model: str, registry: str) -> Path:
+    """The folder of a model; only one that must be looked for costs the memory of the libraries that look."""
+    if Path(model).is_dir():
+        return Path(model)
+    from scanwise.pipeline.model_reference import locate_model
+
+    return locate_model(model, registry)

@@ -7,73 +7,44 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from scanwise import __version__
-from scanwise.bundle import Bundle, BundlePredictions
 from scanwise.errors import ScanwiseError
 from scanwise.serving.measures import ServerMeasures
+from scanwise.serving.messages import Message
 from scanwise.serving.problems import Problem, problem_response
-from scanwise.serving.settings import ServerLimits
-from scanwise.serving.uploads import ScanUpload, read_upload
+from scanwise.serving.service import Service
+from scanwise.serving.supervision import Fault
+from scanwise.serving.uploads import ScanUpload, declared_length, read_upload
 
 log = logging.getLogger("scanwise.serving")
 Next = Callable[[Request], Awaitable[Response]]
 ROUTES = ("/v1/health/live", "/v1/health/ready", "/v1/model", "/v1/predict", "/metrics", "/openapi.json")
 
 
-@dataclass(slots=True)
-class ServedModel:
-    """A model, and what it is doing.
-
-    Attributes:
-        bundle: the model.
-        digest: hash of its list of hashes.
-        check: asks it about cases whose answers are known; raises where it does not answer as it should.
-        limits: on requests.
-        hosts: names of this server that a request may use.
-        token: that a request must bear; "" for none.
-        cores: requests that are answered at once.
-        waiting: scans that are answered or wait.
-    """
-
-    bundle: Bundle
-    digest: str
-    check: Callable[[], object]
-    limits: ServerLimits
-    hosts: tuple[str, ...]
-    token: str = ""
-    cores: int = 1
-    waiting: int = 0
-    ready: bool = field(default=False)
-
-
-def build_application(model: ServedModel) -> FastAPI:
+def build_application(service: Service) -> FastAPI:
     """The application of a model."""
-    measures = ServerMeasures(model.digest, lambda: model.waiting)
-    pool = ThreadPoolExecutor(model.cores, thread_name_prefix="answer")
+    measures = ServerMeasures(service)
 
     @asynccontextmanager
     async def living(_: FastAPI) -> AsyncIterator[None]:
         try:
-            await asyncio.get_running_loop().run_in_executor(pool, model.check)
-            model.ready = True
-        except Exception as error:  # noqa: BLE001 - whatever it is, the server says that it is not ready
-            log.error(  # noqa: TRY400 - a traceback may hold names
-                "the model does not answer its golden cases (%s)", type(error).__name__
-            )
+            await service.model.start()
+        except ScanwiseError as error:
+            service.refusal = error
+            raise
+        service.opened()
         yield
-        model.ready = False
-        pool.shutdown(wait=True)
+        await service.model.close()
 
     app = FastAPI(title="scanwise", version=__version__, lifespan=living, docs_url=None, redoc_url=None)
-    _guard(app, model, measures)
+    _guard(app, service, measures)
 
     @app.get("/v1/health/live")
     async def live() -> dict[str, str]:
@@ -81,12 +52,13 @@ def build_application(model: ServedModel) -> FastAPI:
 
     @app.get("/v1/health/ready")
     async def ready() -> dict[str, str]:
-        _require_ready(model)
+        _require_ready(service)
         return {"status": "ready"}
 
     @app.get("/v1/model")
     async def about() -> dict[str, Any]:
-        return _about(model)
+        limits = asdict(service.limits)
+        return {**service.model.about, "limits": limits, "intended_use": "research use only; not a medical device"}
 
     @app.get("/metrics")
     async def metrics() -> Response:
@@ -94,19 +66,16 @@ def build_application(model: ServedModel) -> FastAPI:
 
     @app.post("/v1/predict")
     async def predict(request: Request) -> Response:
-        _require_ready(model)
-        upload = await read_upload(request, model.limits)
         start = time.perf_counter()
-        answer = await _answer(model, pool, upload)
-        measures.count_answer(answer, time.perf_counter() - start)
-        head = json.dumps({"request_id": request.state.request_id, "model": model.digest})
-        body = f'{head[:-1]}, "answer": {answer.to_json().rstrip()}}}\n'
-        return Response(body, media_type="application/json")
+        async with _upload(request, service) as upload:
+            header, (answer,) = await _ask(service, "predict", upload)
+        measures.count_answer(header["counts"], time.perf_counter() - start)
+        return _enveloped(request, service, b'"answer": ' + answer.rstrip())
 
     return app
 
 
-def _guard(app: FastAPI, model: ServedModel, measures: ServerMeasures) -> None:
+def _guard(app: FastAPI, service: Service, measures: ServerMeasures) -> None:
     """Refuse callers that may not ask, and give every refusal one form."""
 
     @app.middleware("http")
@@ -114,12 +83,13 @@ def _guard(app: FastAPI, model: ServedModel, measures: ServerMeasures) -> None:
         request.state.request_id = uuid.uuid4().hex
         route = request.url.path if request.url.path in ROUTES else "other"
         try:
-            _check_caller(request, model)
+            _check_caller(request, service)
             response = await following(request)
         except Problem as problem:
             response = problem_response(problem, request.state.request_id)
         except Exception as error:  # noqa: BLE001 - never a traceback to a client
-            log.error("request %s: %s", request.state.request_id, type(error).__name__)  # noqa: TRY400 - as above
+            kind = str(error) if isinstance(error, Fault) else type(error).__name__
+            log.error("request %s: %s", request.state.request_id, kind)  # noqa: TRY400 - a traceback may hold names
             fault = Problem(500, "This is a fault of the server. Give the request id to those who run it.")
             response = problem_response(fault, request.state.request_id)
         measures.count_request(route, response.status_code)
@@ -140,16 +110,16 @@ def _guard(app: FastAPI, model: ServedModel, measures: ServerMeasures) -> None:
         return problem_response(problem, request.state.request_id)
 
 
-def _check_caller(request: Request, model: ServedModel) -> None:
+def _check_caller(request: Request, service: Service) -> None:
     """Refuse another name of this server (a rebound DNS name), a page of another site, and a wrong token."""
-    if _host_of(request.headers.get("host", "")) not in model.hosts:
+    if _host_of(request.headers.get("host", "")) not in service.hosts:
         raise Problem(421, "Use the name or the address that this server was started with.")
     origin = request.headers.get("origin")
-    if origin is not None and _host_of(origin.partition("://")[2]) not in model.hosts:
+    if origin is not None and _host_of(origin.partition("://")[2]) not in service.hosts:
         raise Problem(403, "Pages of other sites may not ask this server.")
-    if model.token and request.url.path not in ("/v1/health/live", "/v1/health/ready"):
+    if service.token and request.url.path not in ("/v1/health/live", "/v1/health/ready"):
         kind, _, token = request.headers.get("authorization", "").partition(" ")
-        given, expected = token.strip().encode(), model.token.encode()
+        given, expected = token.strip().encode(), service.token.encode()
         if kind.lower() != "bearer" or not hmac.compare_digest(given, expected):
             raise Problem(401, "Send the header Authorization: Bearer and the token.", {"WWW-Authenticate": "Bearer"})
 
@@ -162,67 +132,54 @@ def _host_of(text: str) -> str:
     return host.partition(":")[0]
 
 
-def _require_ready(model: ServedModel) -> None:
-    if not model.ready:
-        raise Problem(503, "The model has not answered its golden cases as it should, or the server is stopping.")
+def _require_ready(service: Service) -> None:
+    if not service.model.ready:
+        detail = "The model has not answered its golden cases as it should yet, is started again, or is stopping."
+        raise Problem(503, detail, {"Retry-After": "5"})
 
 
-def _about(model: ServedModel) -> dict[str, Any]:
-    sets = {unit: predictor.sets for unit, predictor in model.bundle.predictors.items()}
-    return {
-        "name": model.bundle.recipe.name,
-        "classes": list(model.bundle.classes),
-        "scanwise": __version__,
-        "digest": model.digest,
-        "guarantee": {
-            unit: None
-            if own is None
-            else {"coverage": round(1 - own.alpha, 6), "for": own.guarantee, "warning": own.warning}
-            for unit, own in sets.items()
-        },
-        "reads_words": model.bundle.recipe.model.reads_words,
-        "limits": asdict(model.limits),
-        "intended_use": "research use only; not a medical device",
-    }
+@asynccontextmanager
+async def _upload(request: Request, service: Service) -> AsyncIterator[ScanUpload]:
+    """The scans of a request while there is room for its bytes beside those of others."""
+    _require_ready(service)
+    length = declared_length(request, service.limits)
+    if service.held + length > service.limits.held:
+        raise _busy()
+    service.held += length
+    try:
+        yield await read_upload(request, service.limits)
+    finally:
+        service.held -= length
 
 
-async def _answer(model: ServedModel, pool: ThreadPoolExecutor, upload: ScanUpload) -> BundlePredictions:
-    """Answer when there is room; scans that nobody waits for any more still count until they are answered."""
-    count = len(upload.scans)
-    if model.waiting + count > model.limits.waiting:
-        raise Problem(429, "Ask again later, or send fewer scans at once.", {"Retry-After": "2"})
-    model.waiting += count
-    future = pool.submit(_predict, model.bundle, upload)
-    loop = asyncio.get_running_loop()
+def _busy() -> Problem:
+    return Problem(429, "Ask again later, or send fewer scans at once.", {"Retry-After": "2"})
+
+
+async def _ask(service: Service, kind: str, upload: ScanUpload) -> Message:
+    """The answer when there is room; scans that nobody waits for any more still count until they are answered."""
+    count = len(upload.names)
+    if service.waiting + count > service.limits.waiting:
+        raise _busy()
+    header = {"kind": kind, "names": upload.names, **upload.about.model_dump()}
+    service.waiting += count
+    question = asyncio.ensure_future(service.model.ask(header, upload.contents))
 
     def finished(_: object) -> None:
-        loop.call_soon_threadsafe(_release, model, count)
+        service.waiting -= count
 
-    future.add_done_callback(finished)
+    question.add_done_callback(finished)
+    seconds = service.limits.answer_seconds
     try:
-        return await asyncio.wait_for(asyncio.wrap_future(future), model.limits.answer_seconds)
+        answered, contents = await asyncio.wait_for(asyncio.shield(question), seconds)
     except TimeoutError:
-        raise Problem(
-            504, f"The answer took longer than {model.limits.answer_seconds:g} seconds. Send fewer scans at once."
-        ) from None
-    except ScanwiseError as error:
-        raise Problem(422, _without_names(error, upload)) from None
+        raise Problem(504, f"The answer took longer than {seconds:g} seconds. Send fewer scans at once.") from None
+    if "problem" in answered:
+        raise Problem(answered["problem"], answered["detail"])
+    return answered, contents
 
 
-def _release(model: ServedModel, count: int) -> None:
-    model.waiting -= count
-
-
-def _predict(bundle: Bundle, upload: ScanUpload) -> BundlePredictions:
-    subjects = None if upload.about.subjects is None else list(upload.about.subjects)
-    words = None if upload.about.words is None else list(upload.about.words)
-    return bundle.predict(upload.scans, subjects, words=words)
-
-
-def _without_names(error: ScanwiseError, upload: ScanUpload) -> str:
-    """The message of an error with numbers in place of names."""
-    message = str(error)
-    names = sorted({(scan.name, number) for number, scan in enumerate(upload.scans, 1)}, key=lambda pair: -len(pair[0]))
-    for name, number in names:
-        message = message.replace(name, f"file {number}")
-    return message
+def _enveloped(request: Request, service: Service, answer: bytes) -> Response:
+    """An answer of the model, whose bytes stay as they are, with the request and the model beside it."""
+    head = json.dumps({"request_id": request.state.request_id, "model": service.model.about["digest"]}).encode()
+    return Response(head[:-1] + b", " + answer + b"}\n", media_type="application/json")

@@ -1,19 +1,21 @@
 """Start and end of a server: its socket, its model, and its last answers before it stops."""
 
-import hashlib
 import logging
 import os
+import signal
 import socket
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from scanwise import bundle
-from scanwise.bundle.contents import ABOUT
-from scanwise.bundle.golden import verify_golden_cases
 from scanwise.errors import DataError, RunError
-from scanwise.run import layout
 from scanwise.serving.settings import ServerLimits, is_loopback, read_token
+from scanwise.serving.supervision import SupervisedModel
 
+_ENDING = tuple(
+    number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None
+)
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
@@ -39,40 +41,56 @@ def serve_model(
         started: is given the address when the port is open.
 
     Raises:
+        ScanwiseError: if the model cannot be opened.
         DataError: if the host is reached from elsewhere and there is no token, or the port is in use.
         RunError: if the packages of the server are not installed.
     """
     try:
         import uvicorn
 
-        from scanwise.serving.application import ServedModel, build_application
+        from scanwise.serving.application import build_application
+        from scanwise.serving.service import Service
     except ImportError as error:
         raise RunError("The server needs more packages: pip install 'scanwise[serve]'.") from error
     if not is_loopback(host) and token_file is None:
         raise DataError(
             f"{host} is reached from other machines. Give --token-file, a file with a token that they send."
         )
+
+    class Server(uvicorn.Server):
+        """A server that a signal ends as any other end: what was accepted is answered."""
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            """Until the end of the block signals ask for the end."""
+            before = {number: signal.signal(number, self.handle_exit) for number in _ENDING}
+            try:
+                yield
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+
     token = "" if token_file is None else read_token(token_file)
-    opened = _open_socket(host, port)
-    try:
-        loaded = bundle.load(path)
-        cores = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-        _one_core(loaded)
+    limits = limits or ServerLimits()
+    with _open_socket(host, port) as opened, tempfile.TemporaryDirectory(prefix="scanwise-serve-") as folder:
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{opened.getsockname()[1]}"
+        model = SupervisedModel(path, limits, threads or _cores(), Path(folder))
         hosts = tuple(dict.fromkeys((*LOCAL, host.lower())))
-        served = ServedModel(
-            loaded, _digest(path), _check_of(loaded, path), limits or ServerLimits(), hosts, token, cores
-        )
+        service = Service(model, limits, hosts, token, lambda: started(address))
         config = uvicorn.Config(
-            build_application(served), log_config=None, access_log=False, server_header=False, proxy_headers=False,
-            timeout_keep_alive=5, timeout_graceful_shutdown=int(served.limits.answer_seconds) + 1, h11_max_incomplete_event_size=16384,
+            build_application(service), log_config=None, access_log=False, server_header=False, proxy_headers=False,
+            timeout_keep_alive=5, timeout_graceful_shutdown=int(limits.answer_seconds) + 1, h11_max_incomplete_event_size=16384,
             backlog=128, lifespan="on",
         )  # fmt: skip
-        shown = f"[{host}]" if ":" in host else host
-        logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
-        started(f"http://{shown}:{opened.getsockname()[1]}")
-        uvicorn.Server(config).run(sockets=[opened])
-    finally:
-        opened.close()
+        logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)
+        Server(config).run(sockets=[opened])
+        if service.refusal is not None:
+            raise service.refusal
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _open_socket(host: str, port: int) -> socket.socket:
@@ -88,28 +106,3 @@ def _open_socket(host: str, port: int) -> socket.socket:
             f"Cannot listen at {host}:{port}: {error.strerror}. Choose another --port, or end the program that uses it."
         ) from error
     return opened
-
-
-def _one_core(loaded: bundle.Bundle) -> None:
-    """One core a request: requests are answered beside each other."""
-    if loaded.exported is not None:
-        loaded.exported.cores = 1
-        return
-    import torch
-
-    torch.set_num_threads(1)
-
-
-def _folder(path: Path) -> Path:
-    return path if (path / ABOUT).is_file() else path / layout.BUNDLE
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256((_folder(path) / layout.CHECKSUMS).read_bytes()).hexdigest()
-
-
-def _check_of(loaded: bundle.Bundle, path: Path) -> Callable[[], object]:
-    """Golden cases of an exported model; a run was asked about a blank scan when it was opened."""
-    if loaded.exported is None:
-        return lambda: None
-    return lambda: verify_golden_cases(_folder(path), loaded)

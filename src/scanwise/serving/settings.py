@@ -16,11 +16,14 @@ class ServerLimits:
 
     Attributes:
         body: bytes of a request.
-        scans: files of a request.
+        scans: files of a request, and scans in them.
         waiting: scans of all requests that are answered or wait.
         read_seconds: time in which a request must arrive.
         answer_seconds: time in which it is answered.
         fields: bytes of the JSON beside the files.
+        held: bytes of all requests that arrive, wait or are answered.
+        pixels: of all scans of a request, before they are resized.
+        decoding_memory: bytes that decoding may take.
     """
 
     body: int = 256 * 2**20
@@ -29,6 +32,9 @@ class ServerLimits:
     read_seconds: float = 60.0
     answer_seconds: float = 120.0
     fields: int = 256 * 2**10
+    held: int = 512 * 2**20
+    pixels: int = 500_000_000
+    decoding_memory: int = 2**30
 
 
 def is_loopback(host: str) -> bool:

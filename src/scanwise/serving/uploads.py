@@ -7,10 +7,9 @@ from typing import Annotated, Any
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from scanwise.cohort.decoding.pixels import ScanBytes
 from scanwise.serving.problems import Problem
 from scanwise.serving.settings import ServerLimits
 from scanwise.untrusted import parse_json
@@ -34,11 +33,13 @@ class ScanUpload:
     """The content of a request.
 
     Attributes:
-        scans: the files.
+        names: of the files, which are labels and never paths.
+        contents: of the files.
         about: what is said of them.
     """
 
-    scans: tuple[ScanBytes, ...]
+    names: tuple[str, ...]
+    contents: tuple[bytes, ...]
     about: AboutScans
 
 
@@ -51,11 +52,14 @@ async def read_upload(request: Request, limits: ServerLimits) -> ScanUpload:
     kind = request.headers.get("content-type", "")
     if not kind.lower().startswith("multipart/form-data"):
         raise Problem(415, "Send multipart/form-data with one part scans for each file.")
-    _refuse_long(request, limits)
     counted = Request(request.scope, _counting(request, limits))
+    parser = MultiPartParser(
+        request.headers, counted.stream(), max_files=limits.scans, max_fields=1, max_part_size=limits.fields
+    )
+    parser.spool_max_size = limits.body  # in memory, and in no temporary file
     try:
         async with asyncio.timeout(limits.read_seconds):
-            form = await counted.form(max_files=limits.scans, max_fields=1, max_part_size=limits.fields)
+            form = await parser.parse()
             try:
                 return await _parse(form, limits)
             finally:
@@ -64,17 +68,23 @@ async def read_upload(request: Request, limits: ServerLimits) -> ScanUpload:
         raise Problem(408, f"Send the whole request within {limits.read_seconds:g} seconds.") from None
     except ClientDisconnect:
         raise Problem(400, "The request ended before its length.") from None
-    except HTTPException as error:  # of a form that cannot be parsed
-        if "Too many" in str(error.detail) or "exceeded" in str(error.detail):
+    except (MultiPartException, KeyError) as error:  # KeyError: no boundary
+        if "Too many" in str(error) or "exceeded" in str(error):
             most = f"{limits.scans} files, one field, and {limits.fields:,} bytes in it"
             raise Problem(413, f"Send at most {most}.") from None
         raise Problem(400, "The form cannot be read: see that its boundary and its parts are whole.") from None
 
 
-def _refuse_long(request: Request, limits: ServerLimits) -> None:
-    length = request.headers.get("content-length")
-    if length is not None and (not length.isdigit() or int(length) > limits.body):
+def declared_length(request: Request, limits: ServerLimits) -> int:
+    """Bytes that a request says it has, or as many as it may have.
+
+    Raises:
+        Problem: 413 where it has too many.
+    """
+    length = request.headers.get("content-length", str(limits.body))
+    if not length.isdigit() or int(length) > limits.body:
         raise Problem(413, f"Send at most {limits.body:,} bytes in one request.")
+    return int(length)
 
 
 def _counting(request: Request, limits: ServerLimits) -> Any:
@@ -93,21 +103,23 @@ def _counting(request: Request, limits: ServerLimits) -> Any:
 
 
 async def _parse(form: Any, limits: ServerLimits) -> ScanUpload:
-    scans: list[ScanBytes] = []
+    names: list[str] = []
+    contents: list[bytes] = []
     about = AboutScans()
     for key, value in form.multi_items():
         if key == "scans" and isinstance(value, UploadFile):
-            scans.append(ScanBytes(_label(value.filename), await value.read()))
+            names.append(_label(value.filename))
+            contents.append(await value.read())
         elif key == "about" and isinstance(value, str):
             about = _read_about(value)
         else:
             raise Problem(422, "A part is neither a file called scans nor the field called about.")
-    if not scans:
+    if not names:
         raise Problem(422, "Send at least one file in a part called scans.")
-    for name, values in (("subjects", about.subjects), ("words", about.words)):
-        if values is not None and len(values) != len(scans):
-            raise Problem(422, f"{len(scans)} files need as many {name}, not {len(values)}.")
-    return ScanUpload(tuple(scans), about)
+    for kind, values in (("subjects", about.subjects), ("words", about.words)):
+        if values is not None and len(values) != len(names):
+            raise Problem(422, f"{len(names)} files need as many {kind}, not {len(values)}.")
+    return ScanUpload(tuple(names), tuple(contents), about)
 
 
 def _label(name: str | None) -> str:

@@ -56,11 +56,13 @@ class DecodedScan:
         pixels: (size, size, C) uint8.
         sha256: hash of the file.
         digest: hash of the pixels before resizing; empty for a scan of one single value.
+        area: number of pixels before resizing.
     """
 
     pixels: Pixels
     sha256: str
     digest: str
+    area: int = 0
 
 
 def read_files(paths: Iterable[Source], settings: Data) -> Iterator[DecodedScan | str]:
@@ -136,7 +138,7 @@ def _decode_slices(data: bytes, slices: Slices, settings: Data) -> Iterator[Deco
         else:
             # Slices of one file are different scans, and what is drawn from their hashes must differ.
             content_hash = content if index is None else hashlib.sha256(f"{content}#{index}".encode()).hexdigest()
-            yield DecodedScan(resize(image, settings), content_hash, digest(image))
+            yield DecodedScan(resize(image, settings), content_hash, digest(image), image.shape[0] * image.shape[1])
 
 
 def _images(data: bytes, slices: Slices, settings: Data) -> Iterator[Pixels | str]:

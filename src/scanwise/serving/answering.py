@@ -1,0 +1,118 @@
+"""Answers of a model to questions of the server: what it is, whether it answers as it should, predictions, heatmaps."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scanwise import __version__, bundle
+from scanwise.bundle import Bundle, BundlePredictions
+from scanwise.bundle.contents import ABOUT
+from scanwise.bundle.golden import verify_golden_cases
+from scanwise.cohort.decoding.pixels import ScanBytes
+from scanwise.errors import ScanwiseError
+from scanwise.run import layout
+from scanwise.serving.decoding import IsolatedDecoder
+from scanwise.serving.messages import Header, Message
+from scanwise.serving.settings import ServerLimits
+
+
+class ModelAnswers:
+    """A model that answers.
+
+    Args:
+        path: an exported model, a run or a bundle.
+        limits: on a request.
+        at_once: requests that are answered beside each other, one core each.
+
+    Attributes:
+        limits: as given.
+    """
+
+    def __init__(self, path: Path, limits: ServerLimits, at_once: int) -> None:
+        self._folder = path if (path / ABOUT).is_file() else path / layout.BUNDLE
+        self._bundle, self.limits = bundle.load(path), limits
+        _one_core(self._bundle)
+        self._decoder = IsolatedDecoder(self._bundle.recipe.data, limits.decoding_memory, at_once)
+
+    def answer(self, header: Header, contents: list[bytes]) -> Message:
+        """Answer one question of the kind that its header says; `problem` is the status of one that cannot be answered."""
+        names: list[str] = header.get("names", [])
+        try:
+            match header["kind"]:
+                case "about":
+                    return {"about": self._about()}, []
+                case "check":
+                    self._check()
+                    return {}, []
+                case "predict":
+                    answer = self._predict(header, contents)
+                    return {"counts": _counts(answer)}, [answer.to_json().encode()]
+        except ScanwiseError as error:
+            return {"problem": 422, "detail": _without_names(error, names)}, []
+        raise ValueError("no such question")
+
+    def close(self) -> None:
+        """End the process that decodes."""
+        self._decoder.close()
+
+    def _about(self) -> dict[str, Any]:
+        sets = {unit: predictor.sets for unit, predictor in self._bundle.predictors.items()}
+        return {
+            "name": self._bundle.recipe.name,
+            "classes": list(self._bundle.classes),
+            "scanwise": __version__,
+            "digest": hashlib.sha256((self._folder / layout.CHECKSUMS).read_bytes()).hexdigest(),
+            "guarantee": {
+                unit: None
+                if own is None
+                else {"coverage": round(1 - own.alpha, 6), "for": own.guarantee, "warning": own.warning}
+                for unit, own in sets.items()
+            },
+            "reads_words": self._bundle.recipe.model.reads_words,
+            "explains": self._bundle.exported is None,
+        }
+
+    def _check(self) -> None:
+        """Golden cases of an exported model; a run was asked about a blank scan when it was opened."""
+        if self._bundle.exported is not None:
+            verify_golden_cases(self._folder, self._bundle)
+
+    def _predict(self, header: Header, contents: Sequence[bytes]) -> BundlePredictions:
+        names = header["names"]
+        files = [ScanBytes(name, content) for name, content in zip(names, contents, strict=True)]
+        decoded = self._decoder.decode(files, self.limits.scans, self.limits.pixels)
+        return self._bundle.predict(
+            decoded.sources(names), header.get("subjects"), words=header.get("words"), files=decoded
+        )
+
+
+def _one_core(loaded: Bundle) -> None:
+    """One core a request: requests are answered beside each other."""
+    if loaded.exported is not None:
+        loaded.exported.cores = 1
+        return
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _counts(answer: BundlePredictions) -> Mapping[str, Any]:
+    """Counts of an answer, for the measures of the server."""
+    scans = answer.scans
+    return {
+        "predicted": [scans.classes[predicted] for predicted in scans.predicted.tolist()],
+        "abstained": int(scans.abstain.sum()),
+        "unlike": 0 if scans.ood_flag is None else int(scans.ood_flag.sum()),
+        "quarantined": len(answer.quarantine),
+    }
+
+
+def _without_names(error: ScanwiseError, names: Sequence[str]) -> str:
+    """The message of an error with numbers in place of names."""
+    message = str(error)
+    for name, number in sorted(
+        {(name, number) for number, name in enumerate(names, 1)}, key=lambda pair: -len(pair[0])
+    ):
+        message = message.replace(name, f"file {number}")
+    return message
