@@ -1,17 +1,16 @@
 """Every page in a real browser: nothing is fetched, nothing complains, nothing hangs over the edge of a phone."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from other_pages import PAGES
 
+from axe_rules import AXE, violations
 from scanwise.reporting.page import read_asset
 from scanwise.run import RunFolder
-
-AXE = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 pytestmark = [pytest.mark.browser, pytest.mark.figures]
 
@@ -38,15 +37,6 @@ def opened(browser: Any, path: Path, width: int, scheme: str) -> tuple[Any, Any]
     assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
     assert page.evaluate("document.documentElement.scrollWidth") == width
     return page, context
-
-
-def violations(page: Any, rules: Sequence[str] = ()) -> list[tuple[str, str, str]]:
-    """What breaks WCAG 2.2 A and AA and axe's best practices, as far as a machine can check them, or these rules alone."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
-    only: Any = {"type": "rule", "values": list(rules)} if rules else AXE
-    found = axe.Axe().run(page, options={"runOnly": only}).response
-    assert len(found["passes"]) >= (len(rules) or 20)
-    return [(v["id"], v["nodes"][0]["html"][:200], v["nodes"][0]["failureSummary"]) for v in found["violations"]]
 
 
 @pytest.mark.extended

@@ -1,7 +1,12 @@
 """The server answers with the bytes of the command line, and refuses in one way whatever else it is sent."""
 
 import asyncio
+import base64
+import hashlib
+import io
 import json
+import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -59,7 +64,7 @@ class ModelHere:
 @pytest.fixture(scope="module")
 def answers(build_once: BuildOnce) -> Iterator[ModelAnswers]:
     folder = build_once("kind-demo", lambda folder: write_tiny_bundle(folder, "demo"))
-    answers = ModelAnswers(folder, LIMITS, 2)
+    answers = ModelAnswers(folder, LIMITS.decoding_memory, 2)
     yield answers
     answers.close()
 
@@ -222,17 +227,17 @@ def test_bytes_of_requests_are_limited_together(service: Service, scans: list[Pa
         assert service.held == 0
 
 
-def test_scans_and_pixels_of_a_request_are_limited(answers: ModelAnswers, service: Service, scans: list[Path]) -> None:
+def test_scans_and_pixels_of_a_request_are_limited(service: Service, scans: list[Path]) -> None:
     with Image.open(scans[0]) as image:
         allowed = 2 * image.width * image.height
-    limits, answers.limits = answers.limits, replace(LIMITS, pixels=allowed)
+    service.limits = replace(LIMITS, pixels=allowed)
     with TestClient(build_application(service)) as client:
         assert client.post("/v1/predict", files=files(scans[:2])).status_code == 200
         assert "pixels in all" in refusal(client.post("/v1/predict", files=files(scans[:3])), 422)
-        answers.limits = replace(LIMITS, scans=4)
+        service.limits = replace(LIMITS, scans=4)
         volume = [("scans", (f"{CANARY}.nii", nifti_of(5)))]
         assert "more than 4 scans" in refusal(client.post("/v1/predict", files=volume), 422)
-        answers.limits = limits
+        service.limits = LIMITS
         answer = client.post("/v1/predict", files=volume).json()["answer"]
         assert [row["path"] for row in answer["scans"]] == [f"{CANARY}.nii#{number:03d}" for number in range(5)]
 
@@ -306,6 +311,107 @@ def test_refusals_name_files_by_number(client: TestClient) -> None:
     detail = refusal(response, 422)
     assert "file 1" in detail
     assert CANARY not in response.text
+
+
+# --- heatmaps
+
+
+def test_heatmaps_come_with_the_verdict_of_their_checks(
+    client: TestClient, answers: ModelAnswers, scans: list[Path]
+) -> None:
+    sent = [*files(scans[:2], ["a", "b"]), ("scans", ("paper.pdf", b"%PDF-1.7 no picture"))]
+    response = client.post("/v1/explain", files=sent)
+    assert response.status_code == 200, response.text
+    explained = response.json()
+    assert [row["path"] for row in explained["quarantine"]] == ["paper.pdf"]
+    predicted = client.post("/v1/predict", files=sent).json()["answer"]["scans"]
+    for row, answer in zip(explained["explanations"], predicted, strict=True):
+        assert (row["path"], row["target"]) == (answer["path"], answer["predicted"])
+        assert row["probability"] == pytest.approx(answer[f"p_{row['target']}"])
+        assert (row["method"], row["verdict"], row["reason"]) == ("pooled_gradients", "not checked", "")
+        for name in ("png", "scan_png"):
+            with Image.open(io.BytesIO(base64.b64decode(row[name]))) as image:
+                assert image.size == (32, 32)
+    answers._bundle.about["explained"]["pooled_gradients"] = {"layer": "", "reasons": ["it does not change"]}
+    try:
+        (row,) = client.post("/v1/explain", files=files(scans[:1]), data={"about": '{"target": "mild"}'}).json()[
+            "explanations"
+        ]
+    finally:
+        answers._bundle.about["explained"].clear()
+    assert (row["target"], row["verdict"], row["reason"]) == ("mild", "failed", "it does not change")
+
+
+def test_what_cannot_be_explained_is_refused(client: TestClient, service: Service, scans: list[Path]) -> None:
+    unknown = client.post("/v1/explain", files=files(scans[:1]), data={"about": '{"target": "milt"}'})
+    assert "Did you mean" in refusal(unknown, 422)
+    assert "At most 16 scans" in refusal(client.post("/v1/explain", files=files(scans[:17])), 422)
+    service.model.about["explains"] = False
+    assert "exported" in refusal(client.post("/v1/explain", files=files(scans[:1])), 409)
+
+
+# --- jobs
+
+
+def finished(client: TestClient, address: str) -> Any:
+    for _ in range(3000):
+        job = client.get(address).json()
+        if job["status"] not in ("waiting", "running"):
+            return job
+        time.sleep(0.01)
+    raise AssertionError("it does not end")
+
+
+def test_a_job_has_the_answer_of_a_request_and_is_gone_when_deleted(client: TestClient, scans: list[Path]) -> None:
+    about = {"about": json.dumps({"subjects": ["p"] * 24})}
+    response = client.post("/v1/jobs", files=files(scans), data=about)
+    assert response.status_code == 202
+    address = response.headers["location"]
+    assert len(address.rsplit("/", 1)[1]) == 32
+    assert finished(client, address)["status"] == "done"
+    expected = client.post("/v1/predict", files=files(scans), data=about).text
+    assert client.get(address).text.partition('"answer": ')[2] == expected.partition('"answer": ')[2]
+    assert client.delete(address).status_code == 204
+    refusal(client.get(address), 404)
+    refusal(client.delete(address), 404)
+    assert 'route="/v1/jobs",status="202"' in client.get("/metrics").text
+
+
+def test_jobs_are_kept_for_a_time_and_wait_in_bounded_number(service: Service, scans: list[Path]) -> None:
+    service.limits = replace(LIMITS, job_scans=3, keep_hours=0.3 / 3600)
+    with TestClient(build_application(service)) as client:
+        refusal(client.post("/v1/jobs", files=files(scans[:4])), 413)
+        address = client.post("/v1/jobs", files=files(scans[:3])).headers["location"]
+        for _ in range(3000):
+            if client.get(address).status_code == 404:
+                break
+            time.sleep(0.01)
+        refusal(client.get(address), 404)
+
+
+def test_a_job_that_cannot_be_answered_says_why_without_names(client: TestClient, scans: list[Path]) -> None:
+    response = client.post("/v1/jobs", files=[("scans", (f"{CANARY}.png", b"no picture"))])
+    job = finished(client, response.headers["location"])
+    assert (job["status"], job["problem"]["status"]) == ("failed", 422)
+    assert CANARY not in json.dumps(job)
+
+
+# --- the page
+
+
+def test_the_page_runs_no_script_but_its_own(service: Service) -> None:
+    with TestClient(build_application(replace(service, token="a-long-random-text-0123"))) as client:  # noqa: S106
+        response = client.get("/")
+    assert response.status_code == 200
+    policy = response.headers["content-security-policy"]
+    for kind in ("script", "style"):
+        (content,) = re.findall(rf"<{kind}>(.*?)</{kind}>", response.text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}';" in policy
+    assert "default-src 'none'" in policy
+    assert "http" not in response.text.replace("http-equiv", "")
+    assert "innerHTML" not in response.text
+    assert "Research use only" in response.text
 
 
 # --- before it starts

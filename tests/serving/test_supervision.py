@@ -12,7 +12,6 @@ import pytest
 from scanwise.errors import RunError
 from scanwise.serving import supervision
 from scanwise.serving.problems import Problem
-from scanwise.serving.settings import ServerLimits
 from scanwise.serving.supervision import Fault, SupervisedModel
 
 MODEL = """
@@ -45,7 +44,7 @@ def supervised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
 
     def run(test: Callable[[SupervisedModel], Awaitable[None]], name: str = "model", started: bool = True) -> None:
         async def whole() -> None:
-            model = SupervisedModel(tmp_path / name, ServerLimits(), 2, tmp_path)
+            model = SupervisedModel(tmp_path / name, 2**30, 2, tmp_path)
             try:
                 if started:
                     await model.start()

@@ -7,6 +7,7 @@ import click
 from scanwise.cli.arguments import check_model
 from scanwise.cli.options import naming_model
 from scanwise.cli.printing import say, talk
+from scanwise.phrases import count_of
 
 
 @click.command()
@@ -26,6 +27,21 @@ from scanwise.cli.printing import say, talk
 @click.option(
     "--seconds", default=120, show_default=True, type=click.IntRange(1), help="Time in which a request is answered."
 )
+@click.option("--job-scans", default=4096, show_default=True, type=click.IntRange(1), help="Scans of all jobs at once.")
+@click.option(
+    "--keep-hours",
+    default=24.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Time for which a finished job is kept.",
+)
+@click.option(
+    "--decoding-megabytes",
+    default=1024,
+    show_default=True,
+    type=click.IntRange(64),
+    help="Memory that decoding may take.",
+)
 @click.option(
     "--threads", default=0, type=click.IntRange(0), help="Requests answered at once; 0 for the number of cores."
 )
@@ -39,6 +55,9 @@ def serve(
     most_megabytes: int,
     most_waiting: int,
     seconds: int,
+    job_scans: int,
+    keep_hours: float,
+    decoding_megabytes: int,
     threads: int,
     registry: str,
 ) -> None:
@@ -54,9 +73,16 @@ def serve(
     from scanwise.serving.settings import ServerLimits
 
     limits = ServerLimits(
-        body=most_megabytes * 2**20, scans=most_scans, waiting=most_waiting, answer_seconds=float(seconds)
+        body=most_megabytes * 2**20,
+        held=2 * most_megabytes * 2**20,
+        scans=most_scans,
+        waiting=most_waiting,
+        answer_seconds=float(seconds),
+        job_scans=job_scans,
+        keep_hours=keep_hours,
+        decoding_memory=decoding_megabytes * 2**20,
     )
-    serve_model(
+    lost = serve_model(
         _folder_of(model, registry),
         host=host,
         port=port,
@@ -65,7 +91,8 @@ def serve(
         threads=threads,
         started=lambda address: say(f"{address} answers; Ctrl-C stops it.", err=True),
     )
-    say("Stopped. Every request that was accepted has its answer.", err=True)
+    gone = f" {count_of(lost, 'job')} had none yet and {'is' if lost == 1 else 'are'} gone." if lost else ""
+    say(f"Stopped. Every request that was accepted has its answer.{gone}", err=True)
 
 
 def _folder_of(model: str, registry: str) -> Path:

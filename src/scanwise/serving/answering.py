@@ -12,9 +12,9 @@ from scanwise.bundle.golden import verify_golden_cases
 from scanwise.cohort.decoding.pixels import ScanBytes
 from scanwise.errors import ScanwiseError
 from scanwise.run import layout
-from scanwise.serving.decoding import IsolatedDecoder
+from scanwise.serving.decoding import DecodedFiles, IsolatedDecoder
+from scanwise.serving.heatmaps import UploadHeatmaps
 from scanwise.serving.messages import Header, Message
-from scanwise.serving.settings import ServerLimits
 
 
 class ModelAnswers:
@@ -22,18 +22,16 @@ class ModelAnswers:
 
     Args:
         path: an exported model, a run or a bundle.
-        limits: on a request.
+        decoding_memory: bytes that decoding may take.
         at_once: requests that are answered beside each other, one core each.
-
-    Attributes:
-        limits: as given.
     """
 
-    def __init__(self, path: Path, limits: ServerLimits, at_once: int) -> None:
+    def __init__(self, path: Path, decoding_memory: int, at_once: int) -> None:
         self._folder = path if (path / ABOUT).is_file() else path / layout.BUNDLE
-        self._bundle, self.limits = bundle.load(path), limits
+        self._bundle = bundle.load(path)
         _one_core(self._bundle)
-        self._decoder = IsolatedDecoder(self._bundle.recipe.data, limits.decoding_memory, at_once)
+        self._decoder = IsolatedDecoder(self._bundle.recipe.data, decoding_memory, at_once)
+        self._heatmaps = UploadHeatmaps(self._bundle)
 
     def answer(self, header: Header, contents: list[bytes]) -> Message:
         """Answer one question of the kind that its header says; `problem` is the status of one that cannot be answered."""
@@ -46,8 +44,14 @@ class ModelAnswers:
                     self._check()
                     return {}, []
                 case "predict":
-                    answer = self._predict(header, contents)
+                    answer = self._predict(header, self._decode(header, contents))
                     return {"counts": _counts(answer)}, [answer.to_json().encode()]
+                case "explain":
+                    files = self._decode(header, contents)
+                    answer = self._predict(header, files)
+                    explained, pictures = self._heatmaps.explain(files, header, answer, header["most_explained"])
+                    quarantine = [{"path": path, "reason": reason} for path, reason in answer.quarantine]
+                    return {"explanations": explained, "quarantine": quarantine}, pictures
         except ScanwiseError as error:
             return {"problem": 422, "detail": _without_names(error, names)}, []
         raise ValueError("no such question")
@@ -78,13 +82,13 @@ class ModelAnswers:
         if self._bundle.exported is not None:
             verify_golden_cases(self._folder, self._bundle)
 
-    def _predict(self, header: Header, contents: Sequence[bytes]) -> BundlePredictions:
-        names = header["names"]
-        files = [ScanBytes(name, content) for name, content in zip(names, contents, strict=True)]
-        decoded = self._decoder.decode(files, self.limits.scans, self.limits.pixels)
-        return self._bundle.predict(
-            decoded.sources(names), header.get("subjects"), words=header.get("words"), files=decoded
-        )
+    def _decode(self, header: Header, contents: Sequence[bytes]) -> DecodedFiles:
+        files = [ScanBytes(name, content) for name, content in zip(header["names"], contents, strict=True)]
+        return self._decoder.decode(files, header["most_scans"], header["most_pixels"])
+
+    def _predict(self, header: Header, files: DecodedFiles) -> BundlePredictions:
+        sources = files.sources(header["names"])
+        return self._bundle.predict(sources, header["subjects"], words=header["words"], files=files)
 
 
 def _one_core(loaded: Bundle) -> None:

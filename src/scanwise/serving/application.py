@@ -1,6 +1,7 @@
 """Routes of the server. An answer is what `scanwise predict --format json` writes, byte for byte, inside an envelope."""
 
 import asyncio
+import base64
 import hmac
 import json
 import logging
@@ -12,25 +13,58 @@ from dataclasses import asdict
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 
 from scanwise import __version__
 from scanwise.errors import ScanwiseError
+from scanwise.serving.jobs import JobQueue
 from scanwise.serving.measures import ServerMeasures
-from scanwise.serving.messages import Message
+from scanwise.serving.messages import Header, Message
+from scanwise.serving.page import build_page
 from scanwise.serving.problems import Problem, problem_response
 from scanwise.serving.service import Service
+from scanwise.serving.settings import ServerLimits
 from scanwise.serving.supervision import Fault
 from scanwise.serving.uploads import ScanUpload, declared_length, read_upload
 
 log = logging.getLogger("scanwise.serving")
 Next = Callable[[Request], Awaitable[Response]]
-ROUTES = ("/v1/health/live", "/v1/health/ready", "/v1/model", "/v1/predict", "/metrics", "/openapi.json")
+ROUTES = (
+    "/", "/v1/health/live", "/v1/health/ready", "/v1/model", "/v1/predict", "/v1/explain", "/v1/jobs", "/metrics", "/openapi.json",
+)  # fmt: skip
+FREE = ("/", "/v1/health/live", "/v1/health/ready")
+"""Routes that say nothing of a scan or the model, and need no token."""
+FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["scans"],
+                    "properties": {
+                        "scans": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                        "about": {"type": "string", "description": "JSON: subjects, words, target"},
+                    },
+                }
+            }
+        },
+    }
+}
 
 
 def build_application(service: Service) -> FastAPI:
     """The application of a model."""
     measures = ServerMeasures(service)
+
+    async def answer_job(header: Header, contents: list[bytes]) -> bytes:
+        start = time.perf_counter()
+        answered, (answer,) = _require_answer(*await service.model.ask(header, contents))
+        measures.count_answer(answered["counts"], time.perf_counter() - start)
+        return answer
+
+    jobs = JobQueue(answer_job, service.limits, service.folder)
 
     @asynccontextmanager
     async def living(_: FastAPI) -> AsyncIterator[None]:
@@ -41,6 +75,8 @@ def build_application(service: Service) -> FastAPI:
             raise
         service.opened()
         yield
+        service.lost = jobs.unfinished
+        await jobs.close()
         await service.model.close()
 
     app = FastAPI(title="scanwise", version=__version__, lifespan=living, docs_url=None, redoc_url=None)
@@ -64,15 +100,52 @@ def build_application(service: Service) -> FastAPI:
     async def metrics() -> Response:
         return Response(measures.to_text(), media_type="text/plain; version=0.0.4")
 
-    @app.post("/v1/predict")
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        text, policy = build_page()
+        return HTMLResponse(text, headers={"Content-Security-Policy": policy})
+
+    @app.post("/v1/predict", openapi_extra=FORM)
     async def predict(request: Request) -> Response:
         start = time.perf_counter()
-        async with _upload(request, service) as upload:
+        async with _upload(request, service, service.limits) as upload:
             header, (answer,) = await _ask(service, "predict", upload)
         measures.count_answer(header["counts"], time.perf_counter() - start)
         return _enveloped(request, service, b'"answer": ' + answer.rstrip())
 
+    @app.post("/v1/explain", openapi_extra=FORM)
+    async def explain(request: Request) -> Response:
+        if not service.model.about["explains"]:
+            raise Problem(409, "An exported model explains nothing. Serve the run that it was exported from.")
+        async with _upload(request, service, service.limits) as upload:
+            header, contents = await _ask(service, "explain", upload)
+        pictures = (base64.b64encode(content).decode() for content in contents)
+        for explained in header["explanations"]:
+            explained |= {"scan_png": next(pictures), "png": next(pictures)}
+        return _enveloped(request, service, json.dumps(header).encode()[1:-1])
+
+    _add_jobs(app, service, jobs)
     return app
+
+
+def _add_jobs(app: FastAPI, service: Service, jobs: JobQueue) -> None:
+    @app.post("/v1/jobs", status_code=202, openapi_extra=FORM)
+    async def add_job(request: Request) -> Response:
+        async with _upload(request, service, service.limits.of_a_job()) as upload:
+            job = await jobs.add(upload)
+        body = _enveloped(request, service, json.dumps(job.about()).encode()[1:-1])
+        return Response(body.body, 202, {"Location": f"/v1/jobs/{job.key}"}, "application/json")
+
+    @app.get("/v1/jobs/{key}")
+    async def get_job(request: Request, key: str) -> Response:
+        job = jobs.find(key)
+        answer = b', "answer": ' + job.answer.rstrip() if job.status == "done" else b""
+        return _enveloped(request, service, json.dumps(job.about()).encode()[1:-1] + answer)
+
+    @app.delete("/v1/jobs/{key}", status_code=204)
+    async def delete_job(key: str) -> Response:
+        jobs.delete(key)
+        return Response(status_code=204)
 
 
 def _guard(app: FastAPI, service: Service, measures: ServerMeasures) -> None:
@@ -81,7 +154,8 @@ def _guard(app: FastAPI, service: Service, measures: ServerMeasures) -> None:
     @app.middleware("http")
     async def guarded(request: Request, following: Next) -> Response:
         request.state.request_id = uuid.uuid4().hex
-        route = request.url.path if request.url.path in ROUTES else "other"
+        path = "/v1/jobs" if request.url.path.startswith("/v1/jobs/") else request.url.path
+        route = path if path in ROUTES else "other"
         try:
             _check_caller(request, service)
             response = await following(request)
@@ -117,7 +191,7 @@ def _check_caller(request: Request, service: Service) -> None:
     origin = request.headers.get("origin")
     if origin is not None and _host_of(origin.partition("://")[2]) not in service.hosts:
         raise Problem(403, "Pages of other sites may not ask this server.")
-    if service.token and request.url.path not in ("/v1/health/live", "/v1/health/ready"):
+    if service.token and request.url.path not in FREE:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         given, expected = token.strip().encode(), service.token.encode()
         if kind.lower() != "bearer" or not hmac.compare_digest(given, expected):
@@ -139,15 +213,15 @@ def _require_ready(service: Service) -> None:
 
 
 @asynccontextmanager
-async def _upload(request: Request, service: Service) -> AsyncIterator[ScanUpload]:
+async def _upload(request: Request, service: Service, limits: ServerLimits) -> AsyncIterator[ScanUpload]:
     """The scans of a request while there is room for its bytes beside those of others."""
     _require_ready(service)
-    length = declared_length(request, service.limits)
+    length = declared_length(request, limits)
     if service.held + length > service.limits.held:
         raise _busy()
     service.held += length
     try:
-        yield await read_upload(request, service.limits)
+        yield await read_upload(request, limits)
     finally:
         service.held -= length
 
@@ -161,9 +235,8 @@ async def _ask(service: Service, kind: str, upload: ScanUpload) -> Message:
     count = len(upload.names)
     if service.waiting + count > service.limits.waiting:
         raise _busy()
-    header = {"kind": kind, "names": upload.names, **upload.about.model_dump()}
     service.waiting += count
-    question = asyncio.ensure_future(service.model.ask(header, upload.contents))
+    question = asyncio.ensure_future(service.model.ask(upload.question(kind, service.limits), upload.contents))
 
     def finished(_: object) -> None:
         service.waiting -= count
@@ -174,9 +247,13 @@ async def _ask(service: Service, kind: str, upload: ScanUpload) -> Message:
         answered, contents = await asyncio.wait_for(asyncio.shield(question), seconds)
     except TimeoutError:
         raise Problem(504, f"The answer took longer than {seconds:g} seconds. Send fewer scans at once.") from None
-    if "problem" in answered:
-        raise Problem(answered["problem"], answered["detail"])
-    return answered, contents
+    return _require_answer(answered, contents)
+
+
+def _require_answer(header: Header, contents: list[bytes]) -> Message:
+    if "problem" in header:
+        raise Problem(header["problem"], header["detail"])
+    return header, contents
 
 
 def _enveloped(request: Request, service: Service, answer: bytes) -> Response:

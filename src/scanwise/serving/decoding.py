@@ -38,6 +38,10 @@ class DecodedFiles:
         """The files under these names, to ask about."""
         return [ScanBytes(name, b"", row) for row, name in enumerate(names)]
 
+    def sources_of_scans(self, names: Sequence[str], numbers: Sequence[int]) -> list[ScanBytes]:
+        """Scans of these numbers under these names, to read."""
+        return [ScanBytes(name, b"", number) for name, number in zip(names, numbers, strict=True)]
+
     def scans_of(self, file: Source, settings: Data) -> list[tuple[Source, str]]:
         """The scans of one file, and the end of the name of each."""
         row = _number_of(file)

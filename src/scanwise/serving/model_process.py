@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from scanwise.errors import ScanwiseError
 from scanwise.serving.messages import Header, Message, answer_questions
-from scanwise.serving.settings import ServerLimits
 
 if TYPE_CHECKING:
     from scanwise.serving.answering import ModelAnswers
@@ -32,7 +31,7 @@ class ModelProcess:
         from scanwise.serving.answering import ModelAnswers
 
         try:
-            self.model = ModelAnswers(Path(header["path"]), ServerLimits(**header["limits"]), self.at_once)
+            self.model = ModelAnswers(Path(header["path"]), header["decoding_memory"], self.at_once)
         except ScanwiseError as error:
             return {"refusal": str(error), "error": type(error).__name__}, []
         return self.model.answer({"kind": "about"}, [])

@@ -28,7 +28,7 @@ def serve_model(
     limits: ServerLimits | None = None,
     threads: int = 0,
     started: Callable[[str], None] = print,
-) -> None:
+) -> int:
     """Answer requests until SIGTERM or SIGINT; requests that were accepted are answered first.
 
     Args:
@@ -39,6 +39,9 @@ def serve_model(
         limits: on requests.
         threads: requests answered at once; 0 for the number of cores.
         started: is given the address when the port is open.
+
+    Returns:
+        number of jobs that had no answer yet.
 
     Raises:
         ScanwiseError: if the model cannot be opened.
@@ -75,9 +78,11 @@ def serve_model(
     with _open_socket(host, port) as opened, tempfile.TemporaryDirectory(prefix="scanwise-serve-") as folder:
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{opened.getsockname()[1]}"
-        model = SupervisedModel(path, limits, threads or _cores(), Path(folder))
+        model = SupervisedModel(
+            path, limits.decoding_memory, 1 + (threads or _cores()), Path(folder)
+        )  # one more for jobs
         hosts = tuple(dict.fromkeys((*LOCAL, host.lower())))
-        service = Service(model, limits, hosts, token, lambda: started(address))
+        service = Service(model, limits, hosts, token, lambda: started(address), folder=Path(folder))
         config = uvicorn.Config(
             build_application(service), log_config=None, access_log=False, server_header=False, proxy_headers=False,
             timeout_keep_alive=5, timeout_graceful_shutdown=int(limits.answer_seconds) + 1, h11_max_incomplete_event_size=16384,
@@ -87,6 +92,7 @@ def serve_model(
         Server(config).run(sockets=[opened])
         if service.refusal is not None:
             raise service.refusal
+    return service.lost
 
 
 def _cores() -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from scanwise.errors import ScanwiseError
 from scanwise.serving.settings import ServerLimits
@@ -20,6 +21,8 @@ class Service:
         opened: is called when the model is open.
         waiting: scans that are answered or wait.
         held: bytes of requests that arrive, wait or are answered.
+        folder: private, for temporary files.
+        lost: jobs that had no answer when the server ended.
         refusal: why the model could not be opened.
     """
 
@@ -30,4 +33,6 @@ class Service:
     opened: Callable[[], object] = lambda: None
     waiting: int = 0
     held: int = 0
+    folder: Path | None = None
+    lost: int = 0
     refusal: ScanwiseError | None = None

@@ -2,7 +2,7 @@
 
 import ipaddress
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scanwise.errors import DataError
@@ -24,6 +24,9 @@ class ServerLimits:
         held: bytes of all requests that arrive, wait or are answered.
         pixels: of all scans of a request, before they are resized.
         decoding_memory: bytes that decoding may take.
+        explained: scans of a request that are explained.
+        job_scans: scans of all jobs that have no answer yet.
+        keep_hours: time for which a finished job is kept.
     """
 
     body: int = 256 * 2**20
@@ -35,6 +38,13 @@ class ServerLimits:
     held: int = 512 * 2**20
     pixels: int = 500_000_000
     decoding_memory: int = 2**30
+    explained: int = 16
+    job_scans: int = 4096
+    keep_hours: float = 24.0
+
+    def of_a_job(self) -> "ServerLimits":
+        """Limits on one job, which may hold as many scans as all of them."""
+        return replace(self, scans=self.job_scans, pixels=self.pixels * max(1, self.job_scans // self.scans))
 
 
 def is_loopback(host: str) -> bool:

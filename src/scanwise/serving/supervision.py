@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +11,6 @@ from scanwise import errors
 from scanwise.errors import RunError, ScanwiseError
 from scanwise.serving.messages import FAULT, Header, HelperProcess, Message, ProcessEnded
 from scanwise.serving.problems import Problem
-from scanwise.serving.settings import ServerLimits
 
 log = logging.getLogger("scanwise.serving")
 SHORTEST, LONGEST = 0.1, 30.0
@@ -59,16 +57,16 @@ class SupervisedModel:
 
     Args:
         path: an exported model, a run or a bundle.
-        limits: on requests.
+        decoding_memory: bytes that decoding may take.
         at_once: requests that are answered beside each other.
         folder: for temporary files.
     """
 
-    def __init__(self, path: Path, limits: ServerLimits, at_once: int, folder: Path) -> None:
+    def __init__(self, path: Path, decoding_memory: int, at_once: int, folder: Path) -> None:
         self.about: dict[str, Any] = {}
         self.ready = False
         self.restarts = 0
-        self._question = {"kind": "open", "path": str(path), "limits": asdict(limits)}
+        self._question = {"kind": "open", "path": str(path), "decoding_memory": decoding_memory}
         self._at_once, self._folder = at_once, folder
         self._process: HelperProcess | None = None
         self._ended = asyncio.Event()

@@ -10,6 +10,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from scanwise.serving.messages import Header
 from scanwise.serving.problems import Problem
 from scanwise.serving.settings import ServerLimits
 from scanwise.untrusted import parse_json
@@ -20,12 +21,13 @@ Label = Annotated[str, Field(max_length=MOST_NAME)]
 
 
 class AboutScans(BaseModel):
-    """The JSON beside the files: of each file its subject and its words, in the order of the files."""
+    """The JSON beside the files: of each file its subject and its words, in the order of the files; the class to explain."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     subjects: tuple[Label, ...] | None = None
     words: tuple[Text, ...] | None = None
+    target: Label | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,11 @@ class ScanUpload:
     names: tuple[str, ...]
     contents: tuple[bytes, ...]
     about: AboutScans
+
+    def question(self, kind: str, limits: ServerLimits) -> Header:
+        """Header of a question about them."""
+        totals = {"most_scans": limits.scans, "most_pixels": limits.pixels, "most_explained": limits.explained}
+        return {"kind": kind, "names": self.names, **self.about.model_dump(), **totals}
 
 
 async def read_upload(request: Request, limits: ServerLimits) -> ScanUpload:
