@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 Header = dict[str, Any]
 Message = tuple[Header, list[bytes]]
@@ -125,7 +125,7 @@ class HelperProcess:
         self._ended()
 
 
-def write_message(stream: BinaryIO, header: Header, contents: Sequence[bytes] = ()) -> None:
+def write_message(stream: IO[bytes], header: Header, contents: Sequence[bytes] = ()) -> None:
     """Write one message."""
     head = json.dumps({**header, "sizes": [len(content) for content in contents]}).encode()
     stream.write(_LENGTH.pack(len(head)) + head)
@@ -134,7 +134,7 @@ def write_message(stream: BinaryIO, header: Header, contents: Sequence[bytes] = 
     stream.flush()
 
 
-def read_message(stream: BinaryIO) -> Message:
+def read_message(stream: IO[bytes]) -> Message:
     """Read one message.
 
     Raises:
@@ -144,7 +144,7 @@ def read_message(stream: BinaryIO) -> Message:
     return header, [_read_exactly(stream, size) for size in header.pop("sizes")]
 
 
-def _read_exactly(stream: BinaryIO, size: int) -> bytes:
+def _read_exactly(stream: IO[bytes], size: int) -> bytes:
     content = stream.read(size)
     if len(content) < size:
         raise EOFError
