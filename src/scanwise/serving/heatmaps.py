@@ -110,7 +110,10 @@ class UploadHeatmaps:
         from scanwise.explanation import explain_with_heatmaps, with_check_result
         from scanwise.explanation.sanity import method_name
 
-        options: dict[str, Any] = {"method": self.bundle.recipe.explain.method, "layer": self.bundle.recipe.explain.layer}
+        options: dict[str, Any] = {
+            "method": self.bundle.recipe.explain.method,
+            "layer": self.bundle.recipe.explain.layer,
+        }
         with self._alone:
             if self._network is None:
                 self._network = copy.deepcopy(self.bundle.network)
