@@ -63,7 +63,7 @@ function refresh() {
   const size = state.files.reduce((sum, file) => sum + file.size, 0);
   const limits = state.model?.limits;
   const tooMany = limits && (state.files.length > limits.scans || size > limits.body);
-  byId("chosen").textContent = state.files.length ? `${count(state.files.length, "file")}, ${(size / 1e6).toFixed(1)} MB.` : "No scans are chosen.";
+  byId("chosen").textContent = state.files.length ? `${count(state.files.length, "file")}, ${size < 1e6 ? `${Math.ceil(size / 1e3)} kB` : `${(size / 1e6).toFixed(1)} MB`}.` : "No scans are chosen.";
   byId("send").disabled = !state.files.length || !state.model || tooMany;
   byId("clear").disabled = !state.files.length && !state.answer;
   if (tooMany) say(`At most ${count(limits.scans, "file")} and ${Math.round(limits.body / 2 ** 20)} MB at once. Choose fewer.`, "bad");
