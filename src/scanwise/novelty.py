@@ -35,6 +35,8 @@ COMPONENTS = 64
 LAYOUT = (16, 16)
 STEPS = np.array([0, 1, 2, 4, 8, 16, 32, 64, 128])
 """Lower edges of the bins of steps between neighbouring pixels; the first bin holds no step at all."""
+STEP_BINS = np.searchsorted(STEPS, np.arange(256), side="right") - 1
+"""The bin of a step of each size."""
 MAX_SCANS = 2000
 """Training scans to compare others with; more add little."""
 TINY = 1e-6
@@ -46,14 +48,15 @@ def appearance_features(pixels: NDArray[np.uint8]) -> FloatArray:
     >>> appearance_features(np.zeros((2, 20, 20, 1), np.uint8)).shape
     (2, 290)
     """
-    gray = pixels.astype(np.float32).mean(axis=3, keepdims=True)
+    gray = pixels.astype(np.float32)
+    if pixels.shape[3] > 1:
+        gray = gray.mean(axis=3, keepdims=True)
     small = average_areas(gray, LAYOUT).reshape(len(pixels), -1).astype(np.float64)
     small -= small.mean(axis=1, keepdims=True)
     length = np.linalg.norm(small, axis=1, keepdims=True)
     layout = np.divide(small, length, out=np.zeros_like(small), where=length > TINY)
     level = np.rint(gray[..., 0]).astype(np.int16)
-    steps = [np.abs(np.diff(level, axis=axis)) for axis in (1, 2)]
-    step_bins = [np.searchsorted(STEPS, step, side="right") - 1 for step in steps]
+    step_bins = [STEP_BINS[np.abs(np.diff(level, axis=axis))] for axis in (1, 2)]
     channels = [pixels[..., channel] >> 4 for channel in range(pixels.shape[3])]
     tones = [_shares(channel, 16) / np.sqrt(len(channels)) for channel in channels]
     moves = [_shares(bins, len(STEPS)) / np.sqrt(2) for bins in step_bins]

@@ -1,5 +1,7 @@
 """A few numbers of each scan in place of its pixels (N, H, W, C), for baselines that read no more."""
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -61,10 +63,13 @@ def average_areas(pixels: PixelArray, size: tuple[int, int]) -> FloatArray:
     return np.asarray(small)
 
 
+@cache
 def _area_weights(old: int, new: int) -> FloatArray:
     """(new, old) rows that sum to one: the share of each old pixel in each new one."""
     edges = np.linspace(0, old, new + 1)
     low, high = edges[:-1, None], edges[1:, None]
     start = np.arange(old)[None]
     overlap = np.clip(np.minimum(high, start + 1) - np.maximum(low, start), 0, None)
-    return np.asarray(overlap / overlap.sum(axis=1, keepdims=True), dtype=np.float32)
+    weights = np.asarray(overlap / overlap.sum(axis=1, keepdims=True), dtype=np.float32)
+    weights.flags.writeable = False
+    return weights
