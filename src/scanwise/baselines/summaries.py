@@ -48,7 +48,7 @@ def small_pixels(pixels: PixelArray) -> FloatArray:
     return average_areas(pixels, SMALL).reshape(len(pixels), -1)
 
 
-def average_areas(pixels: PixelArray, size: tuple[int, int]) -> FloatArray:
+def average_areas(pixels: PixelArray | FloatArray, size: tuple[int, int]) -> FloatArray:
     """Average over areas down to at most `size` rows and columns, whole pixels or not; a smaller side stays.
 
     Args:
