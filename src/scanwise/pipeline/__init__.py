@@ -68,6 +68,7 @@ def fit(
     resume: bool = False,
     pseudonymise: bool = False,
     progress: bool = False,
+    explain: bool = True,
 ) -> RunFolder:
     """The main job: everything from a folder of scans to a report.
 
@@ -82,6 +83,7 @@ def fit(
         resume: go on with the run in `out`.
         pseudonymise: put keyed hashes in place of the subjects and of names in paths, in all that is written.
         progress: show bars.
+        explain: make the heatmaps that the recipe asks for. Without, a later call with `resume` makes them.
 
     Returns:
         the run folder (of a URL, the copy here); `scanwise.load(run.path)` predicts with it.
@@ -97,6 +99,7 @@ def fit(
             subject=subject,
             device=resolve_device(device, threads),
             pseudonymise=pseudonymise,
+            explain=explain,
         )
     remote = RemoteRun.open(str(out), resume=resume) if is_remote(str(out)) else None
     path = remote.folder if remote else Path(out)
@@ -108,16 +111,16 @@ def fit(
         )  # fmt: skip
         context = replace(context, send=remote.send if remote else None)
         preflight(context, path)
-        plan_work(_expected_work(context))
+        plan_work(_expected_work(context) | ({} if explain else {"explanation": 0}))
         with owning(path):
-            run = _run_stages(context, path, resume, started)
+            run = _run_stages(context, path, started, resume=resume, explain=explain)
     if remote:
         remote.finish()
     finish_together()
     return run
 
 
-def _run_stages(context: Context, path: Path, resume: bool, started: datetime) -> RunFolder:
+def _run_stages(context: Context, path: Path, started: datetime, *, resume: bool, explain: bool) -> RunFolder:
     """All that is written, from the recipe to the report."""
     run = _open_run(context, path, resume)
     let_workers_begin()
@@ -131,8 +134,9 @@ def _run_stages(context: Context, path: Path, resume: bool, started: datetime) -
         metrics = [*measure_models(context, predictions), *measure_selective_prediction(context, run, predictions)]
         with writing(run.metrics) as temporary:
             save_metrics(metrics, temporary)
-    with context.timings.measure("explanation"):
-        explain_run(context, run, predictions)
+    if explain:
+        with context.timings.measure("explanation"):
+            explain_run(context, run, predictions)
     _write_first_bundle(context, run)
     write_provenance(context, run, started)
     with work_step("report"):

@@ -27,6 +27,7 @@ def build_fold_page(
     choices: Sequence[Row],
     combination: str,
     by_scan: Predictions | None = None,
+    explained: str = "",
 ) -> str:
     """The page as text.
 
@@ -37,6 +38,7 @@ def build_fold_page(
         choices: rows (fold, candidate, settings, criterion, unit, value, chosen) of every candidate.
         combination: `choose` or `average`.
         by_scan: predictions by scan, whose columns may name the modality.
+        explained: the candidate that was best in the first fold, whose report has heatmaps; "" where there was one alone.
     """
     numbers, unit = RunMetrics(tuple(measured)), predictions.unit
     accuracy = numbers.find("accuracy", "honest", unit)
@@ -59,6 +61,7 @@ def build_fold_page(
             "baselines": _baseline_table(numbers, unit),
             "candidates": _candidate_table(choices, combination),
             "combination": combination,
+            "explained": printable(explained),
         },
     )
 

@@ -24,7 +24,7 @@ def folded(hospital: Path, tiny_recipe: Path, scanwise: Command, tmp_path_factor
     out = tmp_path_factory.mktemp("folds") / "out"
     said = scanwise(
         "fold", tiny_recipe, "--data", hospital, "--out", out, "--folds", 2,
-        "--set", "rivals.names=[majority, pca_logistic]",
+        "--set", "rivals.names=[majority, pca_logistic]", "--set", "explain.scans=2",
         "--try", "train.epochs=1", "--try", "train.epochs=2 model.dropout=0.1", "--combine", "choose", "--device", "cpu", "--threads", 1,
     )  # fmt: skip
     assert said.code == 0, said.err
@@ -63,6 +63,16 @@ def test_the_chosen_one_answers_for_its_fold(folded: Path) -> None:
         assert [called[scan] for scan in logits.scans.tolist()] == best.tolist()
 
 
+def test_only_the_candidate_that_was_best_in_the_first_fold_is_explained(folded: Path) -> None:
+    choices = pd.read_csv(folded / "nested" / "tables" / "choices.csv")
+    best = choices.loc[(choices["fold"] == 0) & choices["chosen"], "candidate"].item()
+    explained = [
+        name for name in ("candidate-1", "candidate-2") if (folded / name / "heatmaps" / "checks.json").is_file()
+    ]
+    assert explained == [best]
+    assert f"in the report of {best}" in (folded / "folds.html").read_text(encoding="utf-8")
+
+
 def test_figures_are_told_fold_by_fold_and_pooled(folded: Path) -> None:
     everything = load_metrics(folded / "nested" / "metrics.json")
     found = {(m.fold, m.unit, m.name): m for m in everything if not m.group and m.model == "network"}
@@ -93,7 +103,7 @@ def averaged(folded: Path, hospital: Path, tiny_recipe: Path, scanwise: Command)
     """The same candidates, averaged; nothing is trained again."""
     said = scanwise(
         "fold", tiny_recipe, "--data", hospital, "--out", folded, "--folds", 2, "--resume", "--combine", "average",
-        "--set", "rivals.names=[majority, pca_logistic]",
+        "--set", "rivals.names=[majority, pca_logistic]", "--set", "explain.scans=2",
         "--try", "train.epochs=1", "--try", "train.epochs=2 model.dropout=0.1", "--device", "cpu", "--threads", 1,
     )  # fmt: skip
     assert said.code == 0, said.err

@@ -3,7 +3,8 @@
 Every subject is tested once, by a network that saw no scan of theirs. Where candidates compete, each fold averages them, or
 chooses among them by its own validation subjects alone; then only the chosen one answers for that fold's test subjects. The
 figures that come out are those of the whole procedure, the choice included; the other way is measured beside it. The simple
-baselines answer once, beside the first candidate, and the procedure is compared with them person by person.
+baselines answer once, beside the first candidate, and the procedure is compared with them person by person. Heatmaps are made of
+one candidate alone, once it is known which was best.
 """
 
 import logging
@@ -57,6 +58,7 @@ class CrossValidation:
         candidates: name to the settings that make it; one without settings where there was no choice.
         choices: of every fold and candidate.
         combination: `choose` or `average`.
+        explained: the candidate whose run has the heatmaps, which are of its first fold.
         metrics: of the chosen networks, fold by fold and pooled (fold -1); of the baselines and their paired differences, pooled.
     """
 
@@ -64,6 +66,7 @@ class CrossValidation:
     candidates: Mapping[str, tuple[str, ...]]
     choices: tuple[CandidateChoice, ...]
     combination: str
+    explained: str
     metrics: tuple[Metric, ...]
 
 
@@ -109,18 +112,23 @@ def cross_validate(
         "candidate-1": ()
     }
     runs: dict[str, RunFolder] = {}
+    shared: dict[str, Any] = {"data": data, "subject": subject, **options}
+    own_settings: dict[str, list[str]] = {}
     with running_job(options.get("progress", False), parts=len(candidates)):
         for name, own in candidates.items():
             log.info("%s of %d: %s", name, len(candidates), ", ".join(own) or "the recipe as it is")
-            run_dir, lone = (
-                out / name,
-                ["rivals.names=[majority]"] if runs else [],
-            )  # the baselines of the first candidate serve all
+            # The baselines of the first candidate serve all.
+            run_dir, lone = out / name, ["rivals.names=[majority]"] if runs else []
+            own_settings[name] = [*settings, *own, *lone, f"split.folds={folds}", "split.protocols=[honest]"]
             runs[name] = pipeline.fit(
-                source, data=data, out=run_dir, subject=subject, resume=resume and run_dir.is_dir(),
-                settings=[*settings, *own, *lone, f"split.folds={folds}", "split.protocols=[honest]"], **options,
+                source, out=run_dir, settings=own_settings[name], resume=resume and run_dir.is_dir(),
+                explain=len(candidates) == 1, **shared,
             )  # fmt: skip
-    return _judge(out, candidates, runs, criterion, combine)
+    result = _judge(out, candidates, runs, criterion, combine)
+    if len(candidates) > 1:
+        log.info("%s was best in the first fold; it is explained", result.explained)
+        pipeline.fit(source, out=out / result.explained, settings=own_settings[result.explained], resume=True, **shared)
+    return result
 
 
 def _judge(
@@ -140,9 +148,11 @@ def _judge(
     combination = _combination(combine, fits[first], unit_index) if len(runs) > 1 else "choose"
     ways: dict[str, list[ModelPredictions]] = {"choose": [], "average": []}
     baselines: list[list[ModelPredictions]] = []
+    bests: list[str] = []
     for number, beside in enumerate(fits[first]):
         values = {name: _worth(parts[number], criterion, unit_index) for name, parts in fits.items()}
         best = _best(values, criterion)
+        bests.append(best)
         answers = {name: name == best or combination == "average" for name in values}
         choices += [CandidateChoice(number, name, value, answers[name]) for name, value in values.items()]
         ways["choose"].append(candidate_predictions((runs[best], fits[best][number])))
@@ -156,7 +166,7 @@ def _judge(
         (other,) = (way for way in ways if way != combination)
         beside_it.append(replace(pool_folds(ways[other]), model=OTHER_WAY[combination]))
     results = _measure(recipe, cohort, [*answering, whole], beside_it)
-    folded = CrossValidation(out, dict(candidates), tuple(choices), combination, tuple(results))
+    folded = CrossValidation(out, dict(candidates), tuple(choices), combination, bests[0], tuple(results))
     if run.is_writer():
         with run.owning(out / layout.NESTED):
             _write(folded, whole, criterion, "subject" if unit_index else "scan", cohort.subjects_known)
@@ -242,5 +252,6 @@ def _write(result: CrossValidation, whole: ModelPredictions, criterion: str, uni
     deciding = whole.subjects if subjects_known else whole.scans
     recipe = load_recipe(RunFolder(result.folder / next(iter(result.candidates))).recipe)
     titles = [recipe.stages[name].title or name if name in recipe.stages else name for name in deciding.classes]
-    page = fold_page.build_fold_page(deciding, titles, result.metrics, rows, result.combination, whole.scans)
+    explained = result.explained if len(result.candidates) > 1 else ""
+    page = fold_page.build_fold_page(deciding, titles, result.metrics, rows, result.combination, whole.scans, explained)
     run.write_text(page, result.folder / layout.FOLD_PAGE)

@@ -37,7 +37,7 @@ def finish_together() -> None:
         atexit.register(company.leave_processes)
 
 
-def follow_fit(out: Path, *, data: str, subject: str, device: str, pseudonymise: bool) -> RunFolder:
+def follow_fit(out: Path, *, data: str, subject: str, device: str, pseudonymise: bool, explain: bool) -> RunFolder:
     """Wait until the first process has written cohort and splits, train with it all that it trains, and wait for the rest.
 
     All processes must see the run folder; each reads the data for itself, the pixels from the store that the first has
@@ -48,7 +48,8 @@ def follow_fit(out: Path, *, data: str, subject: str, device: str, pseudonymise:
     context = _take_up(folder, data, subject, device, pseudonymise)
     for split in context.splits:
         train_fit(context, folder.fit(split.protocol, split.fold), split)
-    follow_explanation(context, folder)
+    if explain:
+        follow_explanation(context, folder)
     finish_together()
     return folder
 
