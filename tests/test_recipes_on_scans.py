@@ -51,6 +51,10 @@ SMALL = {
         "model.mean=[0.5]", "model.std=[0.5]", "train.monitor=loss", "train.epochs=7",
         "train.stages=[{epochs: 6, freeze: backbone, views: 2, lr: 1e-3}, {epochs: 1, lr: 1e-5}]",
     ),
+    "subject-attention": (
+        TWO, "model.name=mobilenetv2_035", "model.weights={weights}/mobilenetv2_035.pth", "model.options={pad_type: same}",
+        "model.mean=[0.5]", "model.std=[0.5]", "split.test=0.35",
+    ),
     "fashion-fusion": (
         "model.weights=none", "model.fusion.image.weights={weights}/mobilenetv2_035.pth",
         "model.fusion.image.name=mobilenetv2_035", "model.fusion.image.options={pad_type: same}", "split.fewest=50",
@@ -67,6 +71,7 @@ DATA = {
     "resnet50-two-stage": "slices",
     "alexnet-gray": "slices",
     "stroke-hybrid": "slices",  # nothing learns the head CTs by series: docs/log.md
+    "subject-attention": "slices",
     "fashion-fusion": "goods",
 }
 
@@ -127,12 +132,13 @@ def test_a_system_learns_from_real_scans(case: str, tmp_path: Path, request: pyt
     said = run_command("fit", name, "--data", data, "--subject", "subject", "--out", tmp_path / "run", *settings)
     assert said.code == 0, said.err
     run = RunFolder.open(tmp_path / "run")
+    unit = "subject" if name.startswith("subject") else "scan"
     area = next(
         m
         for m in load_metrics(run.metrics)
-        if (m.name, m.model, m.unit, m.group, m.split) == ("auroc", "network", "scan", "", "test")
+        if (m.name, m.model, m.unit, m.group, m.split) == ("auroc", "network", unit, "", "test")
     )
-    print(f"{case}: AUROC by scan {area.value:.3f} ({area.low:.3f}-{area.high:.3f}), n = {area.count}")  # noqa: T201
+    print(f"{case}: AUROC by {unit} {area.value:.3f} ({area.low:.3f}-{area.high:.3f}), n = {area.count}")  # noqa: T201
     assert area.low > 0.5
     assert run.report.stat().st_size > 100_000
     assert (run.bundle / "bundle.json").is_file()

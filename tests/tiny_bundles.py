@@ -67,6 +67,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "ordinal": {"name": "small", "ordinal": True},
     "resnet50-two-stage": {"name": "test_resnet", "hidden": [24], "dropout": 0.3},
     "stroke-hybrid": {"name": "hybrid", "hybrid": HALVES, "hidden": [20]},
+    "subject-attention": {"name": "test_efficientnet", "unit": "subject", "dropout": 0.3},
     "subject-ridge": {
         "name": "subject_ridge",
         "ridge": {

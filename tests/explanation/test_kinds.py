@@ -33,6 +33,7 @@ KINDS: dict[str, tuple[str, ...]] = {
         SMALL, "model.hybrid.convolution.name=test_resnet", "model.hybrid.transformer.name=vit_tiny_patch16_224",
         f"model.hybrid.transformer.options={VIT}",
     ),
+    "subject-attention": (SMALL, TINY),
     "subject-ridge": (SMALL, "model.ridge={backbone: {name: test_resnet}, blocks: 2, grid: [4, 4], pixels: [8, 8]}"),
 }  # fmt: skip
 OF_ONE = {

@@ -151,6 +151,7 @@ def test_without_the_unit_there_is_no_attention() -> None:
         ({"model": {"name": "small", "unit": "subject"}, "split": {"protocols": ["honest", "published"]}}, "honest"),
         ({"model": {"name": "small", "unit": "subject"}, "train": {"mixup": 0.2}}, "mixture"),
         ({"model": {"name": "small", "unit": "subject"}, "train": {"sampling": "smote"}}, "smote"),
+        ({"model": {"name": "small", "unit": "subject"}, "train": {"compiled": True}}, "compile anew"),
         ({"model": {"name": "small", "unit": "subject", "bag": 0}}, "bag"),
     ],
 )
