@@ -42,7 +42,7 @@ def test_out_of_fold_scores_are_those_of_an_ordinary_ridge_without_the_person() 
     for fold in range(FOLDS):
         kept = np.flatnonzero(folds != fold)
         features = _scaled(blocks, kept)
-        other = Ridge(alpha=fitted.strength).fit(features[kept], labels[kept])
+        other = Ridge(alpha=fitted.strengths[fold]).fit(features[kept], labels[kept])
         assert fitted.scores[folds == fold, 0] == pytest.approx(other.predict(features[folds == fold]))
 
 
@@ -69,6 +69,22 @@ def test_the_label_of_a_person_who_was_left_out_changes_nothing_of_the_member() 
 
     assert direction(0, 2) == pytest.approx(direction(1, 2))
     assert direction(0, 1) != pytest.approx(direction(1, 1))
+
+
+def test_apart_nothing_of_a_member_depends_on_the_people_of_its_fold() -> None:
+    """Neither their labels nor their features: then their scores can make prediction sets."""
+    blocks, labels = _cohort()
+    folds, others = inner_folds(labels, FOLDS, 3), inner_folds(labels, FOLDS, 3) == 2
+    new_labels = np.where(others, labels[::-1], labels)
+    new_blocks = [np.where(others[:, None], 3 - block, block) for block in blocks]
+    fits = [
+        fit_ridge(own_blocks, own[:, None].astype(float), own, folds, 3, match_shares=True, apart=True)
+        for own_blocks, own in ((blocks, labels), (new_blocks, new_labels))
+    ]
+    for member in range(FOLDS):
+        parts = [(fit.strengths[member], *fit.weights[member], *fit.centres[member], fit.bias[member]) for fit in fits]
+        same = [one == pytest.approx(other, rel=1e-6, abs=1e-9) for one, other in zip(*parts, strict=True)]
+        assert all(same) == (member == 2)
 
 
 def test_cuts_are_those_of_linear_discriminant_analysis_and_keep_the_order() -> None:

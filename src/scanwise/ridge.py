@@ -31,14 +31,14 @@ class RidgeFit:
         centres: for each member, the centre of each block, (F,).
         bias: (T, C), the logits of a person at the centre.
         scores: (P, O) of the training people, each from the member that has not seen them.
-        strength: of the ridge.
+        strengths: of the ridge, for each member.
     """
 
     weights: tuple[tuple[FloatArray, ...], ...]
     centres: tuple[tuple[FloatArray, ...], ...]
     bias: FloatArray
     scores: FloatArray
-    strength: float
+    strengths: tuple[float, ...]
 
 
 def inner_folds(labels: IntArray, folds: int, seed: int) -> IntArray:
@@ -64,8 +64,12 @@ def fit_ridge(
     strengths: Sequence[float] = STRENGTHS,
     *,
     match_shares: bool = False,
+    apart: bool = False,
 ) -> RidgeFit:
     """Fit one member a fold, choose the strength, and place the cuts.
+
+    Strength and cuts are those of all people's out-of-fold scores, or, `apart`, of the people that the member learns from, in
+    inner folds once more: then nothing of a member depends on the people of its fold.
 
     Args:
         blocks: of features, each (P, F), a row a person.
@@ -75,6 +79,7 @@ def fit_ridge(
         num_classes: C.
         strengths: to choose from.
         match_shares: place the cuts by `match_cuts`; for one score of ordered classes.
+        apart: choose strength and cuts for each member by itself; needs three folds or more.
 
     Raises:
         TrainingError: if there are too few people, or nothing that differs between them.
@@ -85,24 +90,29 @@ def fit_ridge(
             f"{len(labels)} people of {len(np.unique(labels))} classes cannot teach subject_ridge with {count} inner folds. "
             "Lower model.ridge.folds, or bring more people."
         )
-    kept = [folds != fold for fold in range(count)]
-    grams = [_gram(block) for block in blocks]
-    kernels = [_Kernel.of(blocks, grams, rows) for rows in kept]
-    trials = np.stack([_out_of_fold(kernels, kept, targets, strength) for strength in strengths])
-    best = int(((trials - targets) ** 2).mean(axis=(1, 2)).argmin())
-    scores, strength = trials[best], strengths[best]
-    slope, offset = (match_cuts if match_shares else cuts)(scores, labels, num_classes)
-    weights, bias = [], []
-    for kernel, rows in zip(kernels, kept, strict=True):
-        dual, mean = kernel.dual(targets[rows], strength), targets[rows].mean(axis=0)
-        own = tuple(
-            scale * ((block[rows] - centre).T @ (dual @ slope))
-            for block, centre, scale in zip(blocks, kernel.centres, kernel.scales, strict=True)
+    place_cuts, everyone = match_cuts if match_shares else cuts, np.ones(len(labels), dtype=np.bool_)
+    grams, scores = [_gram(block) for block in blocks], np.empty_like(targets)
+    shared = None if apart else _choose(grams, targets, folds, everyone, strengths)
+    weights, centres, bias, chosen = [], [], [], []
+    for fold in range(count):
+        rows = folds != fold
+        kernel = _Kernel.of(grams, rows)
+        strength, seen = shared or _choose(grams, targets, folds, rows, strengths)
+        learnt = rows if apart else everyone
+        slope, offset = place_cuts(seen[learnt], labels[learnt], num_classes)
+        dual, mean = kernel.dual(targets, strength), targets[rows].mean(axis=0)
+        scores[~rows] = kernel.scores(dual, ~rows) + mean
+        middle = tuple(block[rows].mean(axis=0) for block in blocks)
+        weights.append(
+            tuple(
+                scale * ((block[rows] - centre).T @ (dual @ slope))
+                for block, centre, scale in zip(blocks, middle, kernel.scales, strict=True)
+            )
         )
-        weights.append(own)
+        centres.append(middle)
         bias.append(mean @ slope + offset)
-    centres = tuple(kernel.centres for kernel in kernels)
-    return RidgeFit(tuple(weights), centres, np.stack(bias), scores, strength)
+        chosen.append(strength)
+    return RidgeFit(tuple(weights), tuple(centres), np.stack(bias), scores, tuple(chosen))
 
 
 def cuts(scores: FloatArray, labels: IntArray, num_classes: int) -> tuple[FloatArray, FloatArray]:
@@ -150,45 +160,50 @@ class _Kernel:
     """The kernel of the people that one member learns from.
 
     Attributes:
-        centres, scales: of each block, from the rows that are kept.
+        scales: of each block, from the rows that are kept.
         gram: (P, P) of all people.
         rows: (P,) who is kept.
     """
 
-    centres: tuple[FloatArray, ...]
     scales: tuple[float, ...]
     gram: FloatArray
     rows: BoolArray
 
     @classmethod
-    def of(cls, blocks: Sequence[FloatArray], grams: Sequence[FloatArray], rows: BoolArray) -> "_Kernel":
-        centres, scales = [], []
-        gram = np.zeros((len(rows), len(rows)))
-        for block, inner in zip(blocks, grams, strict=True):
-            centre = block[rows].mean(axis=0)
+    def of(cls, grams: Sequence[FloatArray], rows: BoolArray) -> "_Kernel":
+        scales, gram = [], np.zeros((len(rows), len(rows)))
+        for inner in grams:
             towards = inner[:, rows].mean(axis=1)
             own = inner - towards[:, None] - towards + inner[np.ix_(rows, rows)].mean()
             size = float(np.diag(own)[rows].mean())
-            scale = 0.0 if size <= 1e-12 else 1 / (size * len(blocks))
-            centres.append(centre)
+            scale = 0.0 if size <= 1e-12 else 1 / (size * len(grams))
             scales.append(scale)
             gram += scale * own
         if not any(scales):
             raise TrainingError("All people have the same features; there is nothing to learn from.")
-        return cls(tuple(centres), tuple(scales), gram, rows)
+        return cls(tuple(scales), gram, rows)
 
     def dual(self, targets: FloatArray, strength: float) -> FloatArray:
-        inside = self.gram[np.ix_(self.rows, self.rows)]
-        return np.asarray(
-            solve(inside + strength * np.eye(len(inside)), targets - targets.mean(axis=0), assume_a="pos")
-        )
+        """(K, O) of the people that are kept, from the targets (P, O) of all."""
+        inside, own = self.gram[np.ix_(self.rows, self.rows)], targets[self.rows]
+        return np.asarray(solve(inside + strength * np.eye(len(inside)), own - own.mean(axis=0), assume_a="pos"))
+
+    def scores(self, dual: FloatArray, others: BoolArray) -> FloatArray:
+        """(M, O) of these people, less the mean target."""
+        return np.asarray(self.gram[np.ix_(others, self.rows)] @ dual)
 
 
-def _out_of_fold(
-    kernels: Sequence[_Kernel], kept: Sequence[BoolArray], targets: FloatArray, strength: float
-) -> FloatArray:
-    scores = np.empty_like(targets)
-    for kernel, rows in zip(kernels, kept, strict=True):
-        dual = kernel.dual(targets[rows], strength)
-        scores[~rows] = kernel.gram[np.ix_(~rows, rows)] @ dual + targets[rows].mean(axis=0)
-    return scores
+def _choose(
+    grams: Sequence[FloatArray], targets: FloatArray, folds: IntArray, learning: BoolArray, strengths: Sequence[float]
+) -> tuple[float, FloatArray]:
+    """The strength whose scores of left-out people are nearest to their targets, and these scores (P, O) of the learning ones."""
+    kernels = [_Kernel.of(grams, learning & (folds != fold)) for fold in np.unique(folds[learning])]
+    trials = np.zeros((len(strengths), *targets.shape))
+    for trial, strength in zip(trials, strengths, strict=True):
+        for kernel in kernels:
+            left_out = learning & ~kernel.rows
+            trial[left_out] = kernel.scores(kernel.dual(targets, strength), left_out) + targets[kernel.rows].mean(
+                axis=0
+            )
+    best = int(((trials - targets)[:, learning] ** 2).mean(axis=(1, 2)).argmin())
+    return strengths[best], trials[best]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from scanwise import evaluation, recipe
+from scanwise.conformal import ConformalSets
 from scanwise.csv_files import write_table
 from scanwise.records import Cohort, Finding, Logits, Metric, Predictions, Split, Unit, save_findings, save_metrics
 from scanwise.reporting import case_pictures, checksums, figures, legacy_tables, scan_sheets, svg, tables
@@ -156,7 +157,13 @@ def _protocol(run: RunFolder, cohort: Cohort, wish: Wish, protocol: str, rng: np
             metrics += _measure(said, parts["network"][-1], model, protocol, fold, wish.known)
         if protocol == "honest":
             write_json({unit: {"temperature": 1.43} for unit in ("scan", "subject")}, fit.calibrator)
-            write_json({unit: {"alpha": 0.1, "threshold": 0.93} for unit in ("scan", "subject")}, fit.conformal)
+            write_json(
+                {
+                    "scan": ConformalSets("lac", 0.1, 0.93, guarantee="random scan of a new subject").to_dict(),
+                    "subject": ConformalSets("lac", 0.1, 0.93, guarantee="new subject").to_dict(),
+                },
+                fit.conformal,
+            )
     joined = {model: (_join([a for a, _ in said]), _join([b for _, b in said])) for model, said in parts.items()}
     if folds > 1:
         for model, said in joined.items():

@@ -23,6 +23,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from scanwise import bundle
+from scanwise.conformal import CrossSets
 from scanwise.errors import DataError
 from scanwise.serving.answering import ModelAnswers
 from scanwise.serving.application import build_application
@@ -286,6 +287,15 @@ def test_the_model_is_described(client: TestClient) -> None:
     assert about["limits"]["scans"] == 30
     assert "not a medical device" in about["intended_use"]
     assert "/v1/predict" in client.get("/openapi.json").json()["paths"]
+
+
+def test_a_weaker_guarantee_is_named(answers: ModelAnswers, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: Any = vars(answers)["_bundle"]
+    crossed = replace(loaded.predictors["subject"], sets=CrossSets("lac", 0.1, ((0.1,) * 40, (0.2,) * 40, (0.3,) * 40)))
+    monkeypatch.setattr(answers, "_bundle", replace(loaded, predictors={**loaded.predictors, "subject": crossed}))
+    guarantee = answers.answer({"kind": "about"}, [])[0]["about"]["guarantee"]["subject"]
+    assert guarantee["coverage"] == 0.8
+    assert "guarantee 80% coverage, not 90%" in guarantee["warning"]
 
 
 def test_counts_hold_no_text_of_a_user(client: TestClient, scans: list[Path]) -> None:

@@ -42,6 +42,7 @@ from scanwise.bundle.predictors import (
 from scanwise.cohort.anatomical_order import recovered_positions, scan_positions
 from scanwise.cohort.covariates import network_tokens, settled_covariates
 from scanwise.cohort.decoding.pixels import ScanBytes, Source
+from scanwise.conformal import CrossSets
 from scanwise.errors import DataError, RunError
 from scanwise.migrations import BUNDLE_BEFORE_NOVELTY
 from scanwise.novelty import NoveltyDetector, appearance_features
@@ -254,9 +255,15 @@ class Bundle:
         alone = int((all_logits.subjects == "").sum())
         if alone == len(all_logits):
             scans_alone = self.predictors["scan"](all_logits, reader.hashes)
-            return BundlePredictions(scans_alone, None, tuple(quarantine))
+            return BundlePredictions(scans_alone, None, tuple(quarantine), self._weaker_guarantee())
         answers = predict_scans_and_subjects(self.predictors, all_logits, reader.hashes)
-        return BundlePredictions(*answers, tuple(quarantine), _remarks_on_subjects(alone, len(all_logits)))
+        remarks = (*_remarks_on_subjects(alone, len(all_logits)), *self._weaker_guarantee())
+        return BundlePredictions(*answers, tuple(quarantine), remarks)
+
+    def _weaker_guarantee(self) -> tuple[str, ...]:
+        """The guarantee of cross-conformal sets in words; nothing about others, which guarantee what the recipe asks for."""
+        sets = [predictor.sets for predictor in self.predictors.values()]
+        return tuple(dict.fromkeys(own.warning for own in sets if isinstance(own, CrossSets)))
 
     def tokens_of_people(
         self,

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from scanwise import calibration, pooling, uncertainty
-from scanwise.conformal import ConformalSets, draws_from
+from scanwise.arrays import softmax
+from scanwise.conformal import CrossSets, PredictionSets, draws_from, sets_from_dict
 from scanwise.novelty import NoveltyDetector
 from scanwise.recipe import Recipe
 from scanwise.records import BoolArray, Cohort, FloatArray, Logits, Predictions, StrArray, Unit
@@ -29,7 +30,7 @@ class Predictor:
 
     Attributes:
         calibrator: logits to probabilities.
-        sets: probabilities to sets, or None.
+        sets: probabilities to sets, or None. Cross-conformal sets are made from those of the members, all of which must be there.
         unit: what a row is.
         detector: of scans unlike training, or None.
         abstention: of subjects, the threshold above which it abstains; None where none qualifies.
@@ -38,7 +39,7 @@ class Predictor:
     """
 
     calibrator: calibration.Calibrator
-    sets: ConformalSets | None
+    sets: PredictionSets | None
     unit: Unit
     detector: NoveltyDetector | None = None
     abstention: uncertainty.Abstention | None = None
@@ -56,9 +57,7 @@ class Predictor:
             novelty: score and flag of each row from the detector; None to compute them, for scans.
         """
         probs = self.calibrator(logits.logits)
-        sets = None
-        if self.sets is not None:
-            sets = self.sets(probs, draws_from(hashes) if self.sets.randomised else None)
+        sets = self._sets(logits.logits, probs, hashes)
         if novelty is None and self.detector is not None and self.unit == "scan":
             novelty = self.detector(logits)
         score, flag = novelty or (None, None)
@@ -83,6 +82,15 @@ class Predictor:
             cdr_sd=spread,
             deferred=None if self.abstention is None else self.abstention(1.0 - probs.max(axis=1)),
         )
+
+    def _sets(self, logits: FloatArray, probs: FloatArray, hashes: Sequence[str]) -> BoolArray | None:
+        """(N, C) the sets; None without any, and for people of training, whose logits are those of one member alone."""
+        if self.sets is None:
+            return None
+        draws = draws_from(hashes) if self.sets.randomised else None
+        if isinstance(self.sets, CrossSets):
+            return self.sets(softmax(logits), draws) if logits.shape[1] == self.sets.members else None
+        return self.sets(probs, draws)
 
     def _disagreement(self, logits: FloatArray) -> FloatArray:
         """(N,) mutual information of the members of logits (N, T, C)."""
@@ -114,7 +122,7 @@ def build_predictors(
             calibration.calibrator_from_dict(calibrators[unit])
             if unit in calibrators
             else calibration.Temperature(1.0),
-            ConformalSets.from_dict(sets[unit]) if unit in sets else None,
+            sets_from_dict(sets[unit]) if unit in sets else None,
             unit,
             detector,
             chosen if unit == "subject" and chosen is not None and not chosen.refused else None,

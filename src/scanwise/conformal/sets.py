@@ -132,6 +132,11 @@ class ConformalSets:
         return sets
 
     @property
+    def coverage(self) -> float:
+        """The coverage that is guaranteed: 1 - alpha, or 0 where there are too few calibration units for any."""
+        return 0.0 if math.isinf(self.threshold) else float(1 - exact_fraction(self.alpha, "alpha"))
+
+    @property
     def warning(self) -> str:
         """A note where sets hold every class or cover more than 1 - alpha; empty where they are exact."""
         if math.isinf(self.threshold):

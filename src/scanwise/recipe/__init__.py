@@ -138,10 +138,33 @@ class Recipe(Section):
                 "model.unit: subject gives one label to the scans of a person: no mixture of scans has one. Set train.mixup and "
                 "train.cutmix to 0, and train.sampling to another way than smote"
             )
+        if self.model.by_subject and self.train.compiled:
+            raise ValueError(
+                "model.unit: subject has bags of another size in every step, each of which train.compiled would compile anew; leave "
+                "compiled out"
+            )
         if ridge.learn_on == "stages" and not isinstance(self.classes, Mapping):
             raise ValueError(
                 "model.ridge.learn_on: stages needs classes that merge labels, such as `classes: {well: [a], ill: [b, c]}`"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _members_leave_people_out(self) -> Self:
+        if not self.conformal.is_out_of_fold:
+            return self
+        if not self.model.is_ridge or self.model.ridge.folds < 3:
+            raise ValueError(
+                "conformal.data: out_of_fold needs members that each left some people out: model.name: subject_ridge with 3 folds "
+                "or more. Leave it out, and the calibration side makes the sets"
+            )
+        if self.data.covariates:
+            raise ValueError(
+                "conformal.data: out_of_fold does not go with data.covariates, which are standardised over all people who teach; "
+                "leave one of them out"
+            )
+        if self.conformal.alpha >= 0.5:
+            raise ValueError("conformal.data: out_of_fold guarantees 1 - 2 alpha: set conformal.alpha below 0.5")
         return self
 
     @model_validator(mode="after")

@@ -35,11 +35,24 @@ class Conformal(Section):
     score: Literal["raps", "aps", "lac", "saps", "ordinal"] = "raps"
     """Conformity score; `ordinal` gives neighbouring stages only and needs classes in clinical order."""
     alpha: Fraction = 0.1
-    """Allowed miscoverage: 0.1 for 90 % coverage."""
+    """Allowed miscoverage: 0.1 for 90 % coverage (80 % with data out_of_fold)."""
+    data: Literal["calibration", "out_of_fold"] = "calibration"
+    """People that the sets are made from: those of the `calibration` side, or (subject_ridge only) those of training, each judged
+    by the member that left them out. With `out_of_fold` the calibration side teaches too; the sets guarantee 1 - 2 alpha."""
     penalty: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
     """Penalty lambda (RAPS and SAPS only); `auto` chooses it on validation scans."""
     k_reg: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Rank from which the penalty applies (RAPS only); `auto` chooses it on validation scans."""
+
+    @property
+    def is_out_of_fold(self) -> bool:
+        """True if the people of training make the sets."""
+        return self.data == "out_of_fold"
+
+    @property
+    def coverage(self) -> float:
+        """The coverage that the sets guarantee where there are enough people."""
+        return round(1 - (2 if self.is_out_of_fold else 1) * self.alpha, 12)
 
 
 class Uncertainty(Section):

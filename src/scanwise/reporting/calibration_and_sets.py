@@ -41,7 +41,7 @@ CALIBRATION_METRICS = ("ece", "calibrated_ece", "nll", "brier")
 SHORT = {
     "kept": "",
     "within chance": " The threshold of this calibration set covers less than the average one: within chance for so few subjects.",
-    "missed": " This is below the guarantee: the people tested may differ from the calibration subjects.",
+    "missed": " This is below the guarantee: the people tested may differ from those that the sets were made from.",
 }
 GUARANTEED_TO = {
     "new scan": "a new scan",
@@ -219,32 +219,43 @@ def _sets(contents: RunData, unit: Unit, predictions: Predictions, named: BoolAr
 
 def describe_guarantee(contents: RunData, unit: str) -> str:
     """The coverage guarantee in plain words: its level, for which people, and the calibration set behind it."""
-    learnt = [part[unit] for part in contents.learnt("conformal") if unit in part]
-    if learnt and any(part.get("threshold", 0) is None for part in learnt):
-        return "No guarantee: too few calibration subjects. The sets name every class."
+    learnt, weaker = contents.prediction_sets(unit), contents.recipe.conformal.is_out_of_fold
+    if any(not sets.coverage for sets in learnt):
+        return f"No guarantee: too few {'' if weaker else 'calibration '}subjects. The sets name every class."
     subjects_known = contents.cohort.subjects_known
     people = [len(np.unique(contents.cohort.subject[f.split.rows("calibration")])) for f in contents.fits_of("honest")]
+    if weaker:
+        people = [sets.calibration_count for sets in learnt]
     usual = "new subject" if unit == "subject" else "random scan of a new subject"
     population = (
-        GUARANTEED_TO.get(str(learnt[0].get("guarantee", usual)) if learnt else usual, GUARANTEED_TO[usual])
-        if subjects_known
-        else GUARANTEED_TO["new scan"]
+        GUARANTEED_TO[learnt[0].guarantee if learnt else usual] if subjects_known else GUARANTEED_TO["new scan"]
     )
     from_whom = counted(people[0], "calibration subject" if subjects_known else "calibration scan")
     if len(set(people)) > 1:
         from_whom = f"{min(people)} to {max(people)} calibration subjects, fold by fold"
     case, cases = ("person", "people") if subjects_known else ("scan", "scans")
+    origin = f"The threshold was set on {from_whom}, none of them used in training."
+    if weaker:
+        origin = (
+            f"These sets are cross-conformal: they were made from {from_whom.replace('calibration', 'training')}, each judged by a "
+            f"member that did not see them. That guarantees less than a calibration set of its own would, which is "
+            f"{_share(1 - contents.recipe.conformal.alpha)}; usually the sets hold more than is guaranteed."
+        )
     unfit = [f"“{contents.title(name)}”" for name in contents.not_evaluable()]
     outside = f" It does not cover anyone with {listed(unfit, 'or')}." if unfit else ""
     return (
         f"Guarantee: for {population}, the set holds the true class with a probability of at least {_target(contents)}, "
-        f"averaged over {cases} like those of this cohort. The threshold was set on {from_whom}, none of them used in training. "
+        f"averaged over {cases} like those of this cohort. {origin} "
         f"It does not hold for each class, for one given {case}, or for {cases} from elsewhere.{outside}"
     )
 
 
 def _target(contents: RunData) -> str:
-    return f"{fixed(100 * (1 - contents.recipe.conformal.alpha), 1).removesuffix('.0')}{SPACE}%"
+    return _share(contents.recipe.conformal.coverage)
+
+
+def _share(value: float) -> str:
+    return f"{fixed(100 * value, 1).removesuffix('.0')}{SPACE}%"
 
 
 def _outcome(contents: RunData, unit: str) -> tuple[str, bool]:
@@ -254,10 +265,9 @@ def _outcome(contents: RunData, unit: str) -> tuple[str, bool]:
     alone = f"Sets that name exactly one class: {with_interval(single)}." if single else ""
     if coverage is None:
         return alone, True
-    learnt = [part[unit] for part in contents.learnt("conformal") if unit in part]
-    if any(part.get("threshold", 0) is None for part in learnt):
+    if any(not sets.coverage for sets in contents.prediction_sets(unit)):
         return f"Nothing is guaranteed. Measured: {in_full(coverage)}. {alone}", True
-    outcome = judge_coverage(coverage, learnt)
+    outcome = judge_coverage(coverage, contents.prediction_sets(unit))
     return (
         f"Guaranteed: {_target(contents)} or more. Measured: {in_full(coverage)}.{SHORT[outcome]} {alone}",
         outcome != "missed",

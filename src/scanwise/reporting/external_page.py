@@ -46,7 +46,7 @@ def build_external_page(
     recalibration: Rows,
     transport: Rows,
     findings: Sequence[Finding],
-    alpha: float | None,
+    guaranteed: float | None,
 ) -> str:
     """The page as text.
 
@@ -59,7 +59,7 @@ def build_external_page(
         recalibration: rows of a learning curve over n local subjects.
         transport: rows of `evaluation.transport`.
         findings: what a reader must know.
-        alpha: allowed miscoverage of the sets, or None where there are none.
+        guaranteed: coverage that the sets guarantee, 0 where there were too few people for any; None without sets.
     """
     own_unit = [m for m in measured if m.unit == predictions.unit]
     shift = [_drift(drift), _lines(own_unit), _recalibration(recalibration) if recalibration else None]
@@ -73,7 +73,7 @@ def build_external_page(
         {
             "scanwise": metadata.version("scanwise"),
             "source": printable(without_secrets(source)),
-            "answer": _answer(own_unit, own, alpha),
+            "answer": _answer(own_unit, own, guaranteed),
             "trivial": describe_majority(predictions, accuracy) if accuracy else "",
             "question": ask_question(titles, predictions.groups, len(predictions), people),
             "accuracy": value_of(accuracy) if accuracy else "",
@@ -96,7 +96,7 @@ def _find(measured: Sequence[Metric], name: str) -> Metric | None:
     return next((m for m in measured if m.name == name and not m.group), None)
 
 
-def _answer(measured: Sequence[Metric], own: Sequence[Metric], alpha: float | None) -> list[str]:
+def _answer(measured: Sequence[Metric], own: Sequence[Metric], guaranteed: float | None) -> list[str]:
     """Performance here beside that on the run's own test set, and whether the coverage guarantee held."""
     sentences = []
     accuracy, coverage = _find(measured, "accuracy"), _find(measured, "coverage")
@@ -106,13 +106,13 @@ def _answer(measured: Sequence[Metric], own: Sequence[Metric], alpha: float | No
         sentences.append(
             f"Accuracy {in_full(accuracy)}; on the {tested} of its own test set it was {with_interval(there)}."
         )
-    if coverage and alpha is not None:
+    if coverage and guaranteed:
         kept = (
             "The interval is compatible with that."
-            if coverage.high >= 1 - alpha
+            if coverage.high >= guaranteed
             else "The guarantee did not carry over."
         )
-        target = f"{fixed(100 * (1 - alpha), 1).removesuffix('.0')}{SPACE}%"
+        target = f"{fixed(100 * guaranteed, 1).removesuffix('.0')}{SPACE}%"
         sentences.append(
             f"Prediction sets are guaranteed {target} coverage on people like those of the run; coverage here is {with_interval(coverage)}. {kept}"
         )

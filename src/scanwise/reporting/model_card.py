@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from scanwise.conformal import CrossSets
 from scanwise.phrases import printable
 from scanwise.records import Metric
 from scanwise.reporting.run_data import RunData
@@ -156,4 +157,10 @@ def _evaluation(contents: RunData) -> list[str]:
     coverage = contents.numbers.find("coverage", "honest", unit)
     if coverage:
         lines.append(f"| Prediction sets hold the true class | {in_full(coverage)} |")
-    return [*lines, "", "Every other figure, with its interval: report.html and tables/ in the run folder."]
+    weaker = dict.fromkeys(sets.warning for sets in contents.prediction_sets(unit) if isinstance(sets, CrossSets))
+    return [
+        *lines,
+        *(["", *weaker] if weaker else []),
+        "",
+        "Every other figure, with its interval: report.html and tables/ in the run folder.",
+    ]

@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from scanwise import recipe as recipes
+from scanwise.conformal import PredictionSets, sets_from_dict
 from scanwise.csv_files import DELETE_AND_RESUME, read_csv
 from scanwise.errors import RunError
 from scanwise.phrases import printable
@@ -184,6 +185,10 @@ class RunData:
         """The honest test logits as the network gave them; empty where a fold's are gone."""
         paths = [fitted.fit.logits("test") for fitted in self.fits_of("honest")]
         return [Logits.load(path) for path in paths] if all(path.is_file() for path in paths) else []
+
+    def prediction_sets(self, unit: str) -> list[PredictionSets]:
+        """The fitted prediction sets of a unit, one for each honest fold that has them."""
+        return [sets_from_dict(part[unit]) for part in self.learnt("conformal") if unit in part]
 
     def learnt(self, name: str) -> list[dict[str, Any]]:
         """The `calibrator` or `conformal` JSON of each honest fold that has one."""

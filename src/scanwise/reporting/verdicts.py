@@ -83,12 +83,11 @@ def _coverage(contents: RunData) -> tuple[Mark, str]:
     if coverage is None:
         return "none", "not measured"
     unit = contents.unit("honest")
-    learnt = [part[unit] for part in contents.learnt("conformal") if unit in part]
-    if any(part.get("threshold", 0) is None for part in learnt):
+    if any(not sets.coverage for sets in contents.prediction_sets(unit)):
         return "caution", "no guarantee: too few people to calibrate on"
-    target = 1 - contents.recipe.conformal.alpha
+    target = contents.recipe.conformal.coverage
     stated = f"{fixed(100 * target, 1).removesuffix('.0')}{SPACE}%"
-    outcome = judge_coverage(coverage, learnt)
+    outcome = judge_coverage(coverage, contents.prediction_sets(unit))
     if outcome == "missed":
         return "bad", f"{value_of(coverage)} where {stated} is stated: do not quote the guarantee"
     if outcome == "within chance":

@@ -70,7 +70,7 @@ class ModelAnswers:
             "guarantee": {
                 unit: None
                 if own is None
-                else {"coverage": round(1 - own.alpha, 6), "for": own.guarantee, "warning": own.warning}
+                else {"coverage": round(own.coverage, 6), "for": own.guarantee, "warning": own.warning}
                 for unit, own in sets.items()
             },
             "reads_words": self._bundle.recipe.model.reads_words,

@@ -1,11 +1,13 @@
 """A rate that was asked for or stated, and that the test side contradicts, is a finding; one that may hold is none."""
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from scanwise.conformal import ConformalSets
 from scanwise.novelty import NoveltyDetector
 from scanwise.pipeline.stages import stated_rates
 from scanwise.records import Finding, Metric, load_findings, save_findings, save_metrics
@@ -29,7 +31,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     """A run that guarantees 90 % coverage, allows 10 % error among the answered and 5 % false alarms."""
     folder = RunFolder(tmp_path)
     fit = folder.fit("honest", 0)
-    sets = {"alpha": 0.1, "threshold": 0.8}
+    sets = ConformalSets("lac", 0.1, 0.8).to_dict()
     write_json({"subject": sets, "scan": sets}, fit.conformal)
     write_json({"chosen": {"refused": ""}}, fit.abstention)
     fit.novelty.write_bytes(b"")
@@ -75,7 +77,7 @@ def test_coverage_that_so_few_calibration_subjects_explain_is_not_missed(run: Ru
 
 def test_what_was_never_guaranteed_is_not_missed(run: RunFolder) -> None:
     fit = run.fit("honest", 0)
-    sets = {"alpha": 0.1, "threshold": None}
+    sets = ConformalSets("lac", 0.1, math.inf).to_dict()
     write_json({"subject": sets, "scan": sets}, fit.conformal)
     write_json({"chosen": {"refused": "too few"}}, fit.abstention)
     assert found(run, metric("coverage", 40, 60), metric("selective_error", 9, 20, "risk=0.1")) == {}

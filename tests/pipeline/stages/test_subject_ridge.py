@@ -7,11 +7,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scanwise.arrays import softmax
 from scanwise.bundle import load as load_bundle
+from scanwise.bundle.inputs import ScanReader
+from scanwise.bundle.predictors import scan_hashes, subject_hashes
+from scanwise.conformal import SCORES, draws_from, sets_from_dict
 from scanwise.errors import RecipeError
 from scanwise.pipeline import fit as fit_run
-from scanwise.records import Cohort, Logits
-from scanwise.run import RunFolder, read_json
+from scanwise.pooling import pool_by_subject
+from scanwise.recipe import load_recipe
+from scanwise.records import Cohort, Logits, Split
+from scanwise.run import RunFolder, layout, read_json
 from tiny import WITHOUT_COPIES, picture, read_csv, run_command, write_csv
 
 RECIPE = """\
@@ -230,3 +236,70 @@ def test_stages_without_merged_classes_are_refused(ridge: Ridge, tmp_path: Path)
     with pytest.raises(RecipeError, match="classes that merge labels"):
         fit_run(recipe, data=ridge.data, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def crossed(ridge: Ridge, tmp_path_factory: pytest.TempPathFactory) -> Ridge:
+    """The same people, with prediction sets from the out-of-fold scores of all who teach."""
+    settings = [f"--set={text}" for text in ("conformal.data=out_of_fold", "conformal.alpha=0.2", "explain.scans=0")]
+    return Ridge(fit(tmp_path_factory.mktemp("crossed"), ridge.data, "stages", *settings), ridge.data)
+
+
+def test_out_of_fold_all_but_the_tested_teach_and_make_the_sets(crossed: Ridge) -> None:
+    sides = {side: crossed.logits(side) for side in ("validation", "calibration", "test", "out_of_fold")}
+    assert sides["calibration"].logits.shape[1] == 1
+    split = Split.load(crossed.run.fits()[0].split)
+    subjects = Cohort.load(crossed.run.cohort).subject
+    taught = {name for side in ("train", "validation", "calibration") for name in subjects[split.rows(side)].tolist()}
+    assert set(sides["out_of_fold"].subjects.tolist()) == taught
+    assert not taught & set(sides["test"].subjects.tolist())
+    sets = sets_from_dict(read_json(crossed.run.fits()[0].conformal)["subject"])
+    assert sets.calibration_count == len(taught)
+
+
+def test_each_score_is_that_of_the_member_that_left_the_person_out(crossed: Ridge) -> None:
+    """Red where scores of a member that has seen the person stand in."""
+    kept = crossed.logits("out_of_fold")
+    bundle, positions = load_bundle(crossed.run.path), {row["path"]: row["position"] for row in read_csv(crossed.data)}
+    names, fold = kept.scans.tolist(), kept.groups["inner_fold"].astype(int)
+    paths = [crossed.data.parent / name for name in names]
+    places = {"position": np.array([positions[name] for name in names])}
+    tokens = bundle.tokens_of_people(paths, names, kept.subjects.tolist(), places)
+    reader = ScanReader(paths, names, bundle.recipe.data, tokens, "pixels")
+    members = np.concatenate([bundle.engine().run(*batch)[0] for batch in reader.batches(64)])
+    rows = np.arange(len(members))
+    assert kept.logits[:, 0] == pytest.approx(members[rows, fold], abs=2e-3)
+    assert np.abs(kept.logits[:, 0] - members[rows, (fold + 1) % 5]).max() > 0.05
+    pooled = pool_by_subject(kept)
+    hashes = subject_hashes(pooled.subjects, kept, scan_hashes(Cohort.load(crossed.run.cohort), kept.scans, "pixels"))
+    scores = SCORES["raps"].of_labels(softmax(pooled.logits[:, 0]), pooled.labels, draws_from(hashes), 0.0, 0)
+    stored = read_json(crossed.run.fits()[0].conformal)["subject"]["scores"]
+    for number, of_fold in enumerate(stored):
+        assert of_fold == pytest.approx(np.sort(scores[pooled.groups["inner_fold"] == str(number)]).tolist())
+
+
+def test_the_weaker_guarantee_is_named_wherever_a_guarantee_is(crossed: Ridge) -> None:
+    page = crossed.run.report.read_text(encoding="utf-8")
+    assert "These sets are cross-conformal" in page
+    assert "at least 60\xa0%" in page
+    assert "guaranteed 80" not in page
+    assert "guarantee 60% coverage, not 80%" in (crossed.run.path / layout.MODEL_CARD).read_text(encoding="utf-8")
+    assert load_bundle(crossed.run.path).predictors["subject"].sets.coverage == pytest.approx(0.6)  # type: ignore[union-attr]
+    answer = load_bundle(crossed.run.path).predict([crossed.data.parent / "p00_0.png"], ["p00"])
+    assert any("guarantee 60% coverage, not 80%" in remark for remark in answer.remarks)
+    abstention = read_json(crossed.run.fits()[0].abstention)
+    assert "none are left" in abstention["chosen"]["refused"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("model.ridge.folds=2", "3 folds"),
+        ("data.covariates=[age]", "does not go with data.covariates"),
+        ("conformal.alpha=0.5", "below 0.5"),
+        ("model={name: small}", "subject_ridge with"),
+    ],
+)
+def test_out_of_fold_is_refused_where_nothing_would_hold(setting: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe("subject-ridge", ["conformal.data=out_of_fold", setting])

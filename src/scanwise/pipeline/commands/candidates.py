@@ -40,6 +40,8 @@ def candidate_predictions(candidate: Candidate) -> ModelPredictions:
 def average_candidates(candidates: Sequence[Candidate]) -> ModelPredictions:
     """The mean probabilities of all candidates on the test side of a fold, with sets from its calibration subjects.
 
+    Where these taught a candidate (`conformal.data: out_of_fold`), the mean has no sets.
+
     Args:
         candidates: fits of one split; the recipe of the first says score and alpha.
     """
@@ -55,7 +57,9 @@ def average_candidates(candidates: Sequence[Candidate]) -> ModelPredictions:
     for index, unit in enumerate(UNITS):
         learn, hashes = _as_members(calibrated, index), calibrated[0].hashes[index]
         mean = Predictor(Temperature(1.0), None, unit, ratings=ratings)
-        sets = fit_sets(recipe.conformal, mean.calibrator(learn.logits), learn, hashes)
+        sets = None
+        if not any(own.conformal.is_out_of_fold for own in recipes):
+            sets = fit_sets(recipe.conformal, mean.calibrator(learn.logits), learn, hashes)
         units.append(replace(mean, sets=sets)(_as_members(tested, index), tested[0].hashes[index]))
     return ModelPredictions("network", Split.load(candidates[0][1].split), *units)
 

@@ -62,7 +62,7 @@ class ExternalValidation:
         transport: the run's thresholds, on its validation side and here.
         findings: what a reader must know.
         quarantine: (path, reason) of files that cannot be read.
-        alpha: allowed miscoverage of the prediction sets, or None where there are none.
+        guaranteed: coverage that the prediction sets guarantee, 0 where there were too few people for any; None without sets.
     """
 
     source: str
@@ -75,7 +75,7 @@ class ExternalValidation:
     transport: tuple[Row, ...]
     findings: tuple[Finding, ...]
     quarantine: tuple[tuple[str, str], ...]
-    alpha: float | None
+    guaranteed: float | None
 
     @property
     def main(self) -> Predictions:
@@ -165,7 +165,7 @@ def validate_externally(
         transport=() if chosen is None else tuple(evaluation.transfer_thresholds(chosen, main, **shared)),
         findings=tuple(findings),
         quarantine=(*quarantine, *refused),
-        alpha=None if sets is None else sets.alpha,
+        guaranteed=None if sets is None else sets.coverage,
     )
 
 
@@ -339,7 +339,7 @@ def _write_files(result: ExternalValidation, folder: Path) -> None:
     run.write_text(
         page.build_external_page(
             result.source, result.main, result.own, result.metrics, result.drift, result.recalibration, result.transport,
-            result.findings, result.alpha,
+            result.findings, result.guaranteed,
         ),
         folder / layout.EXTERNAL_PAGE,
     )  # fmt: skip

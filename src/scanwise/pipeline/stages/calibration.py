@@ -1,19 +1,26 @@
 """Calibration after training: temperatures, thresholds of prediction sets, the novelty detector and abstention."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from scanwise import bundle, calibration, metrics, pooling, run
-from scanwise.conformal import SCORES, ConformalSets, draws_from
+from scanwise.arrays import softmax
+from scanwise.conformal import SCORES, ConformalSets, CrossSets, draws_from
 from scanwise.novelty import NoveltyDetector
 from scanwise.pipeline.context import Context
+from scanwise.pipeline.stages.subject_ridge import INNER_FOLD, OUT_OF_FOLD
 from scanwise.recipe import Conformal
-from scanwise.records import FloatArray, Logits
+from scanwise.records import FloatArray, Logits, Unit
 from scanwise.run import Fit
 from scanwise.uncertainty import Abstention, abstention_grid
 
+UNITS: tuple[Unit, ...] = ("scan", "subject")
 RISKS = (0.05, 0.1, 0.2, 0.3)
 """Error rates among the answered that a report lists, besides the one that the recipe allows."""
+NONE_APART = "with conformal.data: out_of_fold the calibration subjects teach, and none are left to test a threshold on"
 
 
 def calibrate_fit(context: Context, fit_dir: Fit) -> None:
@@ -60,16 +67,20 @@ def _calibrate(
     pooling: str,
     hashed: bundle.Hashed,
 ) -> None:
-    """Temperature and the score's tuning from validation subjects, thresholds from calibration subjects."""
+    """Temperature and the score's tuning from validation subjects; sets from calibration subjects, or from all who taught."""
     section = context.recipe.conformal
     calibrators: dict[str, Any] = {}
     sets: dict[str, Any] = {bundle.HASHED: hashed}
-    for unit in ("scan", "subject"):
+    for unit in UNITS:
         units = sides if unit == "scan" else pooled
         check = units["validation"]
         calibrator: calibration.Calibrator = calibration.Temperature(1.0)
         if context.recipe.calibration.method == "temperature":
             calibrator = calibration.Temperature.fit(check.logits, check.labels, check.subjects)
+        calibrators[unit] = calibrator.to_dict()
+        if section.is_out_of_fold:
+            sets[unit] = _fit_cross_sets(context, fit_dir, unit, hashed).to_dict()
+            continue
         probs = {side: calibrator(logits.logits) for side, logits in units.items()}
         hashes = {side: _hashes(context, sides[side], units[side], hashed) for side in sides}
         own = section
@@ -82,11 +93,37 @@ def _calibrate(
             own = section.model_copy(
                 update={key: value for key, value in chosen.items() if getattr(section, key) == "auto"}
             )
-        fitted = fit_sets(own, probs["calibration"], units["calibration"], hashes["calibration"])
-        calibrators[unit], sets[unit] = calibrator.to_dict(), fitted.to_dict()
+        sets[unit] = fit_sets(own, probs["calibration"], units["calibration"], hashes["calibration"]).to_dict()
     calibrators["subject"]["pooling"] = pooling
     run.write_json(calibrators, fit_dir.calibrator)
     run.write_json(sets, fit_dir.conformal)
+
+
+def _fit_cross_sets(context: Context, fit_dir: Fit, unit: Unit, hashed: bundle.Hashed) -> CrossSets:
+    """Cross-conformal sets from the people who taught, a row each: all their scans pooled, or one that is drawn.
+
+    They rest on the members' probabilities as they are, and their penalty is not tuned: both would be learnt from these people.
+    """
+    scans = Logits.load(fit_dir.logits(OUT_OF_FOLD))
+    section, hashes = context.recipe.conformal, bundle.scan_hashes(context.cohort, scans.scans, hashed)
+    if unit == "subject":
+        pooled = pooling.pool_by_subject(scans)
+        logits, labels, folds = pooled.logits, pooled.labels, pooled.groups[INNER_FOLD]
+        hashes = bundle.subject_hashes(pooled.subjects, scans, hashes)
+    else:
+        drawn = np.random.default_rng([context.recipe.seed, 619]).permutation(len(scans))
+        rows = np.sort(drawn[np.unique(scans.subjects[drawn], return_index=True)[1]])
+        logits, labels, folds = scans.logits[rows], scans.labels[rows], scans.groups[INNER_FOLD][rows]
+        hashes = [hashes[row] for row in rows.tolist()]
+    return CrossSets.fit(
+        softmax(logits[:, 0]), labels, folds.astype(np.int64), alpha=section.alpha, score=section.score,
+        penalty=_untuned(section.penalty), k_reg=int(_untuned(section.k_reg)), draws=draws_of(section.score, hashes),
+        guarantee="new subject" if unit == "subject" else "random scan of a new subject",
+    )  # fmt: skip
+
+
+def _untuned(value: float | str) -> float:
+    return 0.0 if isinstance(value, str) else value
 
 
 def _hashes(context: Context, scans: Logits, units: Logits, hashed: bundle.Hashed) -> list[str]:
@@ -114,21 +151,28 @@ def fit_sets(section: Conformal, probs: FloatArray, learn: Logits, hashes: Seque
         learn.labels,
         alpha=section.alpha,
         score=section.score,
-        penalty=0.0 if section.penalty == "auto" else section.penalty,
-        k_reg=0 if section.k_reg == "auto" else section.k_reg,
+        penalty=_untuned(section.penalty),
+        k_reg=int(_untuned(section.k_reg)),
         subjects=learn.subjects,
         draws=draws_of(section.score, hashes),
     )
 
 
 def _learn_abstention(context: Context, fit_dir: Fit, pooled: dict[str, Logits]) -> None:
-    """Learn when to abstain so that errors are bounded: thresholds from validation subjects, tested on calibration."""
+    """Learn when to abstain so that errors are bounded: thresholds from validation subjects, tested on calibration.
+
+    Where the calibration side teaches, no subjects are left to test them on, and every case stands under its prediction set alone.
+    """
     calibrator = calibration.calibrator_from_dict(run.read_json(fit_dir.calibrator)["subject"])
     learn = pooled["calibration"]
     uncertainty = {side: 1.0 - calibrator(logits.logits).max(axis=1) for side, logits in pooled.items()}
     wrong = calibrator(learn.logits).argmax(axis=1) != learn.labels
     section, learnt = context.recipe.uncertainty, {}
     for allowed in sorted({*RISKS, section.risk}):
+        if context.recipe.conformal.is_out_of_fold:
+            refused = Abstention(-math.inf, allowed, section.delta, 0, 0.0, NONE_APART)
+            learnt[allowed] = bundle.abstention_to_dict(refused)
+            continue
         grid = abstention_grid(uncertainty["validation"], len(learn), risk=allowed, delta=section.delta)
         learnt[allowed] = bundle.abstention_to_dict(
             Abstention.fit(

@@ -11,7 +11,7 @@ from scanwise import novelty, run
 from scanwise.cohort.decoding.pixels import Pixels
 from scanwise.cohort.store import Store
 from scanwise.pipeline.context import Context
-from scanwise.pipeline.stages.subject_ridge import kept_features, predict_kept
+from scanwise.pipeline.stages.subject_ridge import OUT_OF_FOLD, kept_features, out_of_fold_logits, predict_kept
 from scanwise.pipeline.stages.text_inputs import PARTS, cohort_tokens, fit_vocabulary, inputs_without, removable_parts
 from scanwise.records import SIDES, FloatArray, IntArray, Logits, Split
 from scanwise.run import Fit
@@ -73,6 +73,8 @@ def predict_sides(context: Context, fit_dir: Fit, split: Split) -> None:
         train, test = split.rows("train"), rows_by_name["test"]
         rows_by_name["train"] = train[novelty.representative_rows(context.cohort.subject[train])]
         rows_by_name[ALTERED] = test[novelty.representative_rows(context.cohort.subject[test], MOST_ALTERED)]
+        if context.recipe.conformal.is_out_of_fold:
+            rows_by_name[OUT_OF_FOLD] = train
     rows_by_name |= dict.fromkeys(removable_parts(context.recipe), rows_by_name["test"])
     missing = {name: rows for name, rows in rows_by_name.items() if len(rows) and not _is_there(fit_dir, name)}
     if not missing:
@@ -84,14 +86,15 @@ def predict_sides(context: Context, fit_dir: Fit, split: Split) -> None:
             changed = {kind: AlteredScans(context.store, change) for kind, change in ALTERATIONS.items()}
             parts = {kind: _ask(context, network, split, scans, rows, tokens) for kind, scans in changed.items()}
             run.save(_together(parts), fit_dir.logits(name))
+        elif name == OUT_OF_FOLD and kept is not None and tokens is not None:
+            run.save(out_of_fold_logits(context, network, kept, split, tokens), fit_dir.logits(name))
         elif vocabulary is not None and tokens is not None and name in PARTS:
             logits = _ask(context, network, split, *inputs_without(name, context, vocabulary, tokens, rows))
             run.save(replace(logits, split="test"), fit_dir.logits(name))
         else:
-            run.save(
-                replace(_ask(context, network, split, context.store, rows, tokens, kept), split=name),
-                fit_dir.logits(name),
-            )
+            taught = name == "calibration" and context.recipe.conformal.is_out_of_fold
+            logits = _ask(context, network, split, context.store, rows, tokens, kept)
+            run.save(replace(logits, split="train" if taught else name), fit_dir.logits(name))
 
 
 def load_network(context: Context, fit_dir: Fit, split: Split) -> "tuple[Network, Vocabulary | None, IntArray | None]":
@@ -109,8 +112,8 @@ def load_network(context: Context, fit_dir: Fit, split: Split) -> "tuple[Network
 def _is_there(fit_dir: Fit, name: str) -> bool:
     """Whether logits with all that is needed of them were written; an older scanwise left out the appearance."""
     path = fit_dir.logits(name)
-    if not path.is_file():
-        return False
+    if not path.is_file() or name == OUT_OF_FOLD:
+        return path.is_file()
     if not zipfile.is_zipfile(path):  # damaged: reading it raises the error
         return True
     with zipfile.ZipFile(path) as file:

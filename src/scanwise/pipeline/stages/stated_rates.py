@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from scanwise.conformal import sets_from_dict
 from scanwise.csv_files import read_csv
 from scanwise.novelty import NoveltyDetector
 from scanwise.phrases import printable
@@ -56,16 +57,17 @@ Measured = Mapping[tuple[str, str, str], Metric]
 def _missed_coverage(fits: Sequence[Fit], measured: Measured) -> list[Finding]:
     findings = []
     for unit in ("subject", "scan"):
-        metric, sets = measured.get(("coverage", unit, "")), [read_json(fit.conformal)[unit] for fit in fits]
-        target = 1 - max(float(part["alpha"]) for part in sets)
-        if metric is None or any(part["threshold"] is None for part in sets):
-            continue
-        if judge_coverage(metric, sets) == "missed":
+        metric, sets = (
+            measured.get(("coverage", unit, "")),
+            [sets_from_dict(read_json(fit.conformal)[unit]) for fit in fits],
+        )
+        target = min(own.coverage for own in sets)
+        if metric and target and judge_coverage(metric, sets) == "missed":
             findings.append(
                 _finding(
                     "coverage",
                     f"Coverage of the prediction sets by {unit}: {_whole(target)} guaranteed, {_seen(metric)}. The people "
-                    "tested may differ from the calibration subjects; do not rely on the sets.",
+                    "tested may differ from those that the sets were made from; do not rely on the sets.",
                 )
             )
     return findings

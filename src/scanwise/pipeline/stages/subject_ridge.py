@@ -1,7 +1,8 @@
 """The network that is solved in closed form: features kept once for all folds, a vector a person, members by inner folds.
 
-It learns from the people of the training and validation sides together. What the validation side says of temperature and
-tuning stays honest, because its logits come from the member that has not seen the person.
+It learns from the people of the training and validation sides together, and with `conformal.data: out_of_fold` from those of the
+calibration side too. What these sides say of temperature, tuning and prediction sets stays honest, because their logits come from
+the member that has not seen the person.
 """
 
 import hashlib
@@ -21,14 +22,17 @@ from scanwise.errors import RecipeError
 from scanwise.pipeline.context import Context
 from scanwise.pooling import common_label
 from scanwise.recipe import Recipe
-from scanwise.records import Cohort, Finding, FloatArray, IntArray, Split
+from scanwise.records import Cohort, Finding, FloatArray, IntArray, Logits, Split
 from scanwise.run import Fit
 
 if TYPE_CHECKING:
     from scanwise.models import Network
     from scanwise.training.features import FeatureSource
 
-LEARNING_SIDES = ("train", "validation")
+OUT_OF_FOLD = "out_of_fold"
+"""Name of the logits of all who taught, beside those of the sides."""
+INNER_FOLD = "inner_fold"
+"""Column of these logits: the member that has not seen the person."""
 FEATURES = {"backbone", "blocks", "grid", "pixels"}
 """Settings that decide the features of a scan."""
 BLOCK = 256
@@ -88,7 +92,7 @@ def train_ridge(context: Context, fit_dir: Fit, split: Split) -> None:
     torch.manual_seed(recipe.seed)
     network = build_network(recipe.model, len(cohort.classes), recipe.data.channels, classes=cohort.classes, tell=False)
     body: Any = network.body
-    rows = _learning_rows(split)
+    rows = _learning_rows(recipe, split)
     _, labels, folds, codes = _people(context, rows)
     positions = scan_positions(cohort.path, cohort.groups)
     tokens = person_tokens(cohort.subject, positions, cohort.groups, settled_covariates(recipe))
@@ -99,7 +103,8 @@ def train_ridge(context: Context, fit_dir: Fit, split: Split) -> None:
         blocks.append(numbers)
     targets, count = _targets(context, rows, codes), len(cohort.classes)
     match = recipe.model.ridge.cuts == "shares" and count > 2 and targets.shape[1] == 1
-    solved = fit_ridge(blocks, targets, labels, folds, count, match_shares=match)
+    apart = recipe.conformal.is_out_of_fold
+    solved = fit_ridge(blocks, targets, labels, folds, count, match_shares=match, apart=apart)
     with torch.no_grad():
         for member, (of_blocks, centres) in enumerate(zip(solved.weights, solved.centres, strict=True)):
             own, middle = of_blocks[: len(body.sizes)], centres[: len(body.sizes)]
@@ -129,12 +134,26 @@ def predict_kept(
             maps, tokens = source.read(0, here), torch.from_numpy(places[here])
             logits.append(network.head_members(maps, tokens).numpy())
             features.append(network.forward_head(maps, pre_logits=True, tokens=tokens).numpy())
-    members, learning = np.concatenate(logits), _learning_rows(split)
+    members, learning = np.concatenate(logits), _learning_rows(context.recipe, split)
     if np.isin(rows, learning).all():
         names, _, folds, _ = _people(context, learning)
         own = folds[np.searchsorted(names, context.cohort.subject[rows])]
         members = members[np.arange(len(rows)), own][:, None]
     return members, np.concatenate(features)
+
+
+def out_of_fold_logits(
+    context: Context, network: "Network", source: "FeatureSource", split: Split, places: IntArray
+) -> Logits:
+    """Logits of all scans of people who taught, each from the member that left the person out, and which member that is."""
+    rows = _learning_rows(context.recipe, split)
+    logits, _ = predict_kept(context, network, source, split, rows, places)
+    _, _, folds, codes = _people(context, rows)
+    here = context.cohort.take(rows)
+    return Logits(
+        logits, here.labels, here.path, here.subject, here.classes, groups={INNER_FOLD: folds[codes].astype(np.str_)},
+        split="train", protocol=split.protocol, fold=split.fold,
+    )  # fmt: skip
 
 
 def kept_features(context: Context, network: "Network") -> "FeatureSource":
@@ -156,8 +175,13 @@ def kept_features(context: Context, network: "Network") -> "FeatureSource":
     return cache_features(folder, {"all": side}, fingerprint, prediction_batch_size(context.recipe))["all"]
 
 
-def _learning_rows(split: Split) -> IntArray:
-    return np.sort(np.concatenate([split.rows(side) for side in LEARNING_SIDES]))
+def learning_sides(recipe: Recipe) -> tuple[str, ...]:
+    """Sides whose people teach the network that is solved in closed form."""
+    return ("train", "validation", "calibration") if recipe.conformal.is_out_of_fold else ("train", "validation")
+
+
+def _learning_rows(recipe: Recipe, split: Split) -> IntArray:
+    return np.sort(np.concatenate([split.rows(side) for side in learning_sides(recipe)]))
 
 
 def _people(context: Context, rows: IntArray) -> tuple[Any, IntArray, IntArray, IntArray]:
