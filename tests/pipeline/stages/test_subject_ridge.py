@@ -257,6 +257,15 @@ def test_out_of_fold_all_but_the_tested_teach_and_make_the_sets(crossed: Ridge) 
     assert sets.calibration_count == len(taught)
 
 
+@pytest.mark.extended
+@pytest.mark.parametrize(("people", "count"), [("calibration", 36), ("out_of_fold", 48)])
+def test_the_plan_counts_all_who_teach(ridge: Ridge, tmp_path: Path, people: str, count: int) -> None:
+    (tmp_path / "ridge.yaml").write_text(RECIPE.format(learn_on="stages") + WITHOUT_COPIES, encoding="utf-8")
+    asked = ["fit", tmp_path / "ridge.yaml", "--data", ridge.data, "--set", f"conformal.data={people}", "--plan"]
+    done = run_command(*asked, "--device", "cpu")
+    assert f"{count} subjects teach (inner folds of them choose); 12 are tested" in done.out
+
+
 def test_each_score_is_that_of_the_member_that_left_the_person_out(crossed: Ridge) -> None:
     """Red where scores of a member that has seen the person stand in."""
     kept = crossed.logits("out_of_fold")
