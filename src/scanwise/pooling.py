@@ -82,7 +82,7 @@ def attention_weights(scores: FloatArray, codes: IntArray) -> FloatArray:
     largest = np.full((count, scores.shape[1]), -np.inf)
     np.maximum.at(largest, codes, scores)
     exponentials = np.exp(scores - largest[codes])
-    return np.asarray(exponentials / sum_by(exponentials, codes, np.bincount(codes, minlength=count))[codes])
+    return np.asarray(exponentials / sum_of_rows(exponentials, codes, np.bincount(codes, minlength=count))[codes])
 
 
 def subject_codes(subjects: StrArray, count: int) -> tuple[IntArray, StrArray]:
@@ -152,15 +152,15 @@ def rows_alike(values: StrArray) -> IntArray:
 
 def mean_by(values: FloatArray, codes: IntArray, counts: IntArray) -> FloatArray:
     """(K, …) the mean of the rows (N, …) of each code, in float64, to the last digit the same in whatever order they come."""
-    means: FloatArray = sum_by(values, codes, counts) / counts.reshape(-1, *[1] * (values.ndim - 1))
+    means: FloatArray = sum_of_rows(values, codes, counts) / counts.reshape(-1, *[1] * (values.ndim - 1))
     return means
 
 
-def sum_by(values: FloatArray, codes: IntArray, counts: IntArray) -> FloatArray:
+def sum_of_rows(values: FloatArray, codes: IntArray, counts: IntArray) -> FloatArray:
     """(K, …) the sum of the rows (N, …) of each code, in float64; rows are added in an order of their content.
 
     >>> rows = np.array([[0.1], [0.2], [0.3]])
-    >>> one, other = (sum_by(rows[order], np.zeros(3, int), np.array([3])) for order in ([0, 1, 2], [2, 1, 0]))
+    >>> one, other = (sum_of_rows(rows[order], np.zeros(3, int), np.array([3])) for order in ([0, 1, 2], [2, 1, 0]))
     >>> bool(one == other), 0.1 + 0.2 + 0.3 == 0.3 + 0.2 + 0.1
     (True, False)
     """

@@ -57,6 +57,7 @@ class Network(nn.Module):
         scan_attention: scores of the scans of a person from the features under the last layer, or None.
         members: T, the members of an ensemble; 1 for any other network.
         folds_late: True if the members differ in the head alone, so that one feature map serves them all.
+        shares_map: True if the body itself gives the logits of all members from one map.
     """
 
     mean: Tensor
@@ -76,6 +77,7 @@ class Network(nn.Module):
         self.covariates: CovariateTerm | None = None
         self.members = int(getattr(body, "members", 1))
         self.folds_late = self.members > 1
+        self.shares_map = bool(getattr(body, "shares_map", False))
 
     @property
     def takes_tokens(self) -> bool:
@@ -160,4 +162,4 @@ class Network(nn.Module):
         return cast(Body, self.body).forward_head(features, pre_logits=pre_logits)
 
     def _fold(self, values: Tensor) -> Tensor:
-        return values if self.members == 1 else values.repeat(self.members, *[1] * (values.ndim - 1))
+        return values if self.members == 1 or self.shares_map else values.repeat(self.members, *[1] * (values.ndim - 1))

@@ -58,14 +58,13 @@ class RidgeHead(nn.Module):
         return torch.einsum("tnk,tkc->tnc", away, self.covariate_weight)
 
     def forward(self, features: Tensor, shares: Tensor) -> Tensor:
-        """(T, N, C) from features (T, N, D) and the share of each scan in each slab (T, N, S)."""
-        of_slab = self.constant[:, None] / self.weight.shape[1] - torch.einsum(
-            "tsd,tsdc->tsc", self.centre, self.weight
-        )
-        members = zip(features, shares, self.weight, of_slab, strict=True)
-        return torch.stack(
-            [torch.einsum("nd,ns,sdc->nc", own, share, weight) + share @ slab for own, share, weight, slab in members]
-        )
+        """(T, N, C) from features (N, D) and the share of each scan in each slab (N, S)."""
+        members, slabs, width, classes = self.weight.shape
+        of_slab = self.constant[:, None] / slabs - torch.einsum("tsd,tsdc->tsc", self.centre, self.weight)
+        # One product for all members, slabs and classes: an outer product of features and shares would be slabs times as large.
+        whole = features @ self.weight.permute(2, 0, 1, 3).reshape(width, -1)
+        in_slab = whole.reshape(-1, members, slabs, classes) + of_slab
+        return (in_slab * shares[:, None, :, None]).sum(2).transpose(0, 1)
 
 
 class SubjectRidge(nn.Module):
@@ -79,6 +78,7 @@ class SubjectRidge(nn.Module):
     """
 
     takes_tokens = True
+    shares_map = True
 
     def __init__(self, backbone: nn.Module, section: RidgeSection, classes: int, covariates: int = 0) -> None:
         super().__init__()
@@ -105,18 +105,16 @@ class SubjectRidge(nn.Module):
         """(T · N, C) logits, a member at a time, or (T · N, D) means of the last block.
 
         Args:
-            features: (T · N, D), repeated for each member.
+            features: (N, D), which all members share.
             pre_logits: give the means of the last block.
-            tokens: (T · N, 2 + K) rank of each scan among those of its person, their number (see `slab_shares`), and the person's
+            tokens: (N, 2 + K) rank of each scan among those of its person, their number (see `slab_shares`), and the person's
                 covariates; None where neither is known.
         """
         if pre_logits:
             last = features[:, sum(self.sizes[:-2]) : sum(self.sizes[:-1])]
-            return last.reshape(features.shape[0], self.num_features, -1).mean(2)
-        shares = slab_shares(tokens, self.slabs, features.shape[0]).to(features)
-        logits: Tensor = self.head(self._apart(features), self._apart(shares))
-        own = None if tokens is None else tokens[: features.shape[0] // self.members]
-        return (logits + self.head.of_covariates(own, logits.shape[1])).flatten(0, 1)
+            return last.reshape(features.shape[0], self.num_features, -1).mean(2).repeat(self.members, 1)
+        logits: Tensor = self.head(features, slab_shares(tokens, self.slabs, features.shape[0]).to(features))
+        return (logits + self.head.of_covariates(tokens, logits.shape[1])).flatten(0, 1)
 
     def contributions(self, features: Tensor, tokens: Tensor | None, member: int | None = None) -> list[Tensor]:
         """Part of each place of each block in a scan's logits, beyond its part in those of the average training person.
@@ -129,22 +127,16 @@ class SubjectRidge(nn.Module):
         Returns:
             for each block (N, C, rows, columns). Summed over blocks and places they are the scan's logits less a constant.
         """
-        chosen = range(self.members) if member is None else [member]
+        chosen = slice(None) if member is None else slice(member, member + 1)
+        weight, centre = self.head.weight[chosen], self.head.centre[chosen, :, :, None]
         shares = slab_shares(tokens, self.slabs, len(features)).to(features)
-        adds = torch.stack(
-            [
-                torch.einsum("ns,nsd,sdc->ndc", shares, features[:, None] - self.head.centre[t], self.head.weight[t])
-                for t in chosen
-            ]
-        ).mean(0)
+        slopes, middles = (torch.tensordot(shares, part.mean(0), 1) for part in (weight, centre * weight))  # (N, D, C)
+        adds = features[:, :, None] * slopes - middles
         shapes = [*([self.grid] * self.blocks), self.pixels]
         return [
             own.reshape(len(own), -1, *shape, own.shape[2]).sum(1).permute(0, 3, 1, 2)
             for own, shape in zip(torch.split(adds, self.sizes, dim=1), shapes, strict=True)
         ]
-
-    def _apart(self, values: Tensor) -> Tensor:
-        return values.reshape(self.members, -1, values.shape[1])
 
 
 def slab_shares(tokens: Tensor | None, slabs: int, count: int) -> Tensor:
