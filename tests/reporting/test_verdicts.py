@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from scanwise.conformal import ConformalSets
 from scanwise.records import Finding, Metric, load_findings, load_metrics, save_findings, save_metrics
 from scanwise.reporting.run_data import RunData
 from scanwise.reporting.verdicts import build_verdicts
@@ -55,7 +56,7 @@ def test_coverage_below_what_is_guaranteed_is_red(run: RunFolder, high: float, m
 @pytest.mark.parametrize(("count", "mark"), [(40, "caution"), (100_000, "bad")])
 def test_coverage_that_few_calibration_subjects_explain_is_no_red(run: RunFolder, count: int, mark: str) -> None:
     change(run, "coverage", value=0.75, low=0.6, high=0.88)
-    sets = {"alpha": 0.1, "threshold": 0.93, "calibration_count": count}
+    sets = ConformalSets("lac", 0.1, 0.93, calibration_count=count).to_dict()
     run.fit("honest", 0).conformal.write_text(json.dumps({"subject": sets, "scan": sets}))
     assert marks(run)["Coverage"][0] == mark
 

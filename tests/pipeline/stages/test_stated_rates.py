@@ -70,7 +70,7 @@ def test_missed_coverage_and_errors_are_found(run: RunFolder) -> None:
 def test_coverage_that_so_few_calibration_subjects_explain_is_not_missed(run: RunFolder) -> None:
     """Sets of 90 calibration subjects that keep their guarantee cover 100 of 120 subjects or fewer in one run of eighteen."""
     for count, missed in ((90, False), (100_000, True)):
-        sets = {"alpha": 0.1, "threshold": 0.8, "calibration_count": count}
+        sets = ConformalSets("lac", 0.1, 0.8, calibration_count=count).to_dict()
         write_json({"subject": sets, "scan": sets}, run.fit("honest", 0).conformal)
         assert bool(found(run, metric("coverage", 100, 120))) == missed
 
