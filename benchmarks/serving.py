@@ -236,9 +236,9 @@ def clients_rate(port: int, requests: list[bytes], seconds: float) -> float:
     def load(first: int) -> int:
         client, count = Client(port), 0
         while time.perf_counter() < end:
-            status, _ = client.ask(requests[(first + count) % len(requests)])
+            status, body = client.ask(requests[(first + count) % len(requests)])
             if status != 200:
-                raise RuntimeError(f"refused with {status}")
+                raise RuntimeError(f"refused with {status}: {body!r}")
             count += 1
         client.close()
         return count
@@ -369,6 +369,7 @@ def main() -> int:
     parser.add_argument("--torch", action="store_true", help="serve a bundle with torch, and not an exported model")
     given = parser.parse_args()
     from scanwise import bundle
+    from scanwise.pipeline.commands.predict_files import predict_files
 
     cores = len(os.sched_getaffinity(0))
     bars: dict[str, bool] = {}
@@ -377,10 +378,11 @@ def main() -> int:
         paths = write_scans(folder / "scans", 64)
         model = make_model(folder, given.network, not given.torch)
         loaded = bundle.load(model)
-        expected = [loaded.predict([path], names=np.array([path.name])).to_json().rstrip().encode() for path in paths]
+        os.chdir(folder / "scans")
+        expected = [predict_files(loaded, [Path(path.name)]).to_json().rstrip().encode() for path in paths]
         told = subprocess.run(
             [sys.executable, "-m", "scanwise", "predict", str(model), paths[0].name, "--format", "json"],
-            cwd=paths[0].parent, capture_output=True, check=True,
+            capture_output=True, check=True,
         )  # fmt: skip
         bars["the command has the bytes of Python"] = told.stdout.rstrip() == expected[0]
         requests = [request_of(path.name, path.read_bytes()) for path in paths]

@@ -22,6 +22,7 @@ import numpy as np
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from medical_files import shipped
 from scanwise import bundle
 from scanwise.conformal import CrossSets
 from scanwise.errors import DataError
@@ -117,6 +118,28 @@ def test_an_answer_has_the_bytes_of_the_command_line(
         assert response.text.endswith(f'"answer": {answer}}}\n')
         assert response.json()["model"] == service.model.about["digest"]
         assert response.json()["request_id"] == response.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    "names", [("CT_small.dcm", "MR_small.dcm"), ("volume.nii", "MR_small.dcm", "scan.png", "no.pdf")]
+)
+def test_headers_say_what_they_say_to_the_command_line(
+    names: tuple[str, ...],
+    client: TestClient,
+    scans: list[Path],
+    scanwise: Any,
+    build_once: BuildOnce,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = build_once("kind-demo", lambda folder: write_tiny_bundle(folder, "demo"))
+    contents = {"volume.nii": nifti_of(3), "scan.png": scans[0].read_bytes(), "no.pdf": b"%PDF-1.7 no picture"}
+    for name in names:
+        (tmp_path / name).write_bytes(contents.get(name) or shipped(name).read_bytes())
+    response = client.post("/v1/predict", files=files([tmp_path / name for name in names], list(names)))
+    monkeypatch.chdir(tmp_path)
+    expected = scanwise("predict", folder, *names, "--format", "json").out.rstrip()
+    assert response.text.endswith(f'"answer": {expected}}}\n')
 
 
 def test_subjects_are_pooled_and_a_bad_file_touches_no_other(client: TestClient, scans: list[Path]) -> None:

@@ -105,9 +105,17 @@ def scans_of(file: Source, settings: Data) -> list[tuple[Source, str]]:
     A file whose header cannot be read is one scan: reading it will say why.
     """
     path, index = (file, file.index) if isinstance(file, ScanBytes) else slice_names.split_slice(file)
-    contents = "" if index is not None else _open(path, settings, cache(Pseudonyms.load))
-    if isinstance(contents, str):
-        return [(file, "")]
+    contents = "" if index is not None else open_contents(path, settings)
+    return [(file, "")] if isinstance(contents, str) else scans_in(file, contents, settings)
+
+
+def open_contents(file: Source, settings: Data) -> FileContents | str:
+    """Contents of one file, or why it cannot be used."""
+    return _open(file, settings, cache(Pseudonyms.load))
+
+
+def scans_in(file: Source, contents: FileContents, settings: Data) -> list[tuple[Source, str]]:
+    """The scans of one file whose contents were opened, as `scans_of` gives them."""
     wanted = _wanted(contents.count, settings)
     ends = [_name("", index, contents.count) for index in wanted]
     if isinstance(file, ScanBytes):

@@ -10,11 +10,14 @@ from scanwise.bundle import Bundle, BundlePredictions
 from scanwise.bundle.contents import ABOUT
 from scanwise.bundle.golden import verify_golden_cases
 from scanwise.cohort.decoding.pixels import ScanBytes
+from scanwise.cohort.listing import Listing
 from scanwise.errors import ScanwiseError
+from scanwise.pipeline.commands.predict_files import predict_listing
 from scanwise.run import layout
 from scanwise.serving.decoding import DecodedFiles, IsolatedDecoder
 from scanwise.serving.heatmaps import UploadHeatmaps
 from scanwise.serving.messages import Header, Message
+from scanwise.serving.upload_listing import list_uploads
 
 
 class ModelAnswers:
@@ -44,12 +47,12 @@ class ModelAnswers:
                     self._check()
                     return {}, []
                 case "predict":
-                    answer = self._predict(header, self._decode(header, contents))
+                    answer, _, _ = self._predict(header, contents)
                     return {"counts": _counts(answer)}, [answer.to_json().encode()]
                 case "explain":
-                    files = self._decode(header, contents)
-                    answer = self._predict(header, files)
-                    explained, pictures = self._heatmaps.explain(files, header, answer, header["most_explained"])
+                    answer, files, listing = self._predict(header, contents)
+                    wanted, most = header["target"] or "", header["most_explained"]
+                    explained, pictures = self._heatmaps.explain(files, listing, answer, wanted, most)
                     quarantine = [{"path": path, "reason": reason} for path, reason in answer.quarantine]
                     return {"explanations": explained, "quarantine": quarantine}, pictures
         except ScanwiseError as error:
@@ -82,13 +85,12 @@ class ModelAnswers:
         if self._bundle.exported is not None:
             verify_golden_cases(self._folder, self._bundle)
 
-    def _decode(self, header: Header, contents: Sequence[bytes]) -> DecodedFiles:
-        files = [ScanBytes(name, content) for name, content in zip(header["names"], contents, strict=True)]
-        return self._decoder.decode(files, header["most_scans"], header["most_pixels"])
-
-    def _predict(self, header: Header, files: DecodedFiles) -> BundlePredictions:
-        sources = files.sources(header["names"])
-        return self._bundle.predict(sources, header["subjects"], words=header["words"], files=files)
+    def _predict(self, header: Header, contents: Sequence[bytes]) -> tuple[BundlePredictions, DecodedFiles, Listing]:
+        """The answer of the command line to these files."""
+        uploads = [ScanBytes(name, content) for name, content in zip(header["names"], contents, strict=True)]
+        files = self._decoder.decode(uploads, header["most_scans"], header["most_pixels"])
+        listing = list_uploads(header, files, self._bundle.recipe.data)
+        return predict_listing(self._bundle, listing, files.sources(), files=files), files, listing
 
 
 def _one_core(loaded: Bundle) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import sys
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from scanwise.cohort.decoding.pixels import LACK, ScanBytes
 from scanwise.cohort.decoding.readers import DecodedScan, read_slices
-from scanwise.cohort.slice_expansion import scans_of
+from scanwise.cohort.slice_expansion import open_contents, scans_in
 from scanwise.recipe import Data
 from scanwise.serving.messages import Header, Message, answer_questions
 
@@ -26,28 +27,31 @@ def limit_memory(size: int) -> None:
 
 
 def decode(header: Header, contents: list[bytes]) -> Message:
-    """The scans of one file: the end of the name of each, and its hashes, or the reason why there is none; their pixels."""
+    """Contents of one file by its header, or why it cannot be used; the hashes of its scans, or why there is none; their pixels."""
     settings = _settings(header["settings"])
+    file = ScanBytes(f"scan{header['suffix']}", contents[0])
+    decoded: list[DecodedScan | str]
     try:
-        scans = scans_of(ScanBytes(f"scan{header['suffix']}", contents[0]), settings)
+        opened = open_contents(file, settings)
+        if isinstance(opened, str):
+            return {"opened": opened, "scans": []}, [b""]
+        scans = scans_in(file, opened, settings)
         if len(scans) > header["most"]:
             return {"too_many": len(scans)}, []
-        file = ScanBytes(f"scan{header['suffix']}", contents[0])
-        slices = [scan.index if isinstance(scan, ScanBytes) else None for scan, _ in scans]
-        decoded = read_slices(file, slices, settings)
+        decoded = read_slices(file, [scan.index for scan, _ in scans if isinstance(scan, ScanBytes)], settings)
     except MemoryError:
-        scans, decoded = [(ScanBytes("scan", b""), "")], [LACK]
+        return {"opened": LACK, "scans": []}, [b""]
     described = [
-        {"end": end, "sha256": scan.sha256, "digest": scan.digest, "area": scan.area}
+        {"sha256": scan.sha256, "digest": scan.digest, "area": scan.area}
         if isinstance(scan, DecodedScan)
-        else {"end": end, "reason": scan}
-        for (_, end), scan in zip(scans, decoded, strict=True)
+        else {"reason": scan}
+        for scan in decoded
     ]
     pixels = [scan.pixels for scan in decoded if isinstance(scan, DecodedScan)]
     stream = io.BytesIO()
     if pixels:
         np.save(stream, np.stack(pixels), allow_pickle=False)
-    return {"scans": described}, [stream.getvalue()]
+    return {"opened": asdict(opened), "scans": described}, [stream.getvalue()]
 
 
 @lru_cache(maxsize=4)

@@ -10,6 +10,7 @@ import numpy as np
 
 from scanwise.cohort.decoding.pixels import ScanBytes, Source
 from scanwise.cohort.decoding.readers import DecodedScan
+from scanwise.cohort.listing import FileContents
 from scanwise.errors import DataError
 from scanwise.phrases import count_of
 from scanwise.recipe import Data
@@ -24,38 +25,27 @@ _FEW_ARENAS = {"MALLOC_ARENA_MAX": "2"}  # of the allocator, which else reserves
 
 @dataclass(frozen=True, slots=True)
 class DecodedFiles:
-    """Files that are decoded; a reader for `Bundle.predict`, which asks by the number of a file.
+    """Files that are decoded; a reader for `Bundle.predict`, which asks by the number of a scan.
 
     Attributes:
-        numbers: of each file, its scans by number, and the end of the name of each.
-        scans: decoded, or the reason why not.
+        opened: contents of each file, or why it cannot be used.
+        scans: of those that can, one after another: decoded, or the reason why not.
     """
 
-    numbers: tuple[tuple[tuple[int, str], ...], ...]
+    opened: tuple[FileContents | str, ...]
     scans: tuple[DecodedScan | str, ...]
 
-    def sources(self, names: Sequence[str]) -> list[ScanBytes]:
-        """The files under these names, to ask about."""
-        return [ScanBytes(name, b"", row) for row, name in enumerate(names)]
-
-    def sources_of_scans(self, names: Sequence[str], numbers: Sequence[int]) -> list[ScanBytes]:
-        """Scans of these numbers under these names, to read."""
-        return [ScanBytes(name, b"", number) for name, number in zip(names, numbers, strict=True)]
+    def sources(self) -> list[ScanBytes]:
+        """The scans, to ask about."""
+        return [ScanBytes("scan", b"", number) for number in range(len(self.scans))]
 
     def scans_of(self, file: Source, settings: Data) -> list[tuple[Source, str]]:
-        """The scans of one file, and the end of the name of each."""
-        row = _number_of(file)
-        return [(ScanBytes(file.name, b"", number), end) for number, end in self.numbers[row]]
+        """A scan itself."""
+        return [(file, "")]
 
     def read(self, scans: Sequence[Source], settings: Data) -> Iterator[DecodedScan | str]:
         """A scan, or the reason why there is none, for each in turn."""
-        return iter([self.scans[_number_of(scan)] for scan in scans])
-
-
-def _number_of(source: Source) -> int:
-    if not isinstance(source, ScanBytes) or source.index is None:
-        raise TypeError("decoded files are asked for by number")
-    return source.index
+        return iter([self.scans[scan.index or 0] for scan in scans if isinstance(scan, ScanBytes)])
 
 
 class IsolatedDecoder:
@@ -88,7 +78,7 @@ class IsolatedDecoder:
             DataError: if they hold more.
         """
         ask = self._pool.map if len(files) > 1 else map  # a thread more is dearer than a small file
-        numbers: list[tuple[tuple[int, str], ...]] = []
+        opened: list[FileContents | str] = []
         scans: list[DecodedScan | str] = []
         area = 0
         for header, contents in ask(lambda file: self._decode_file(file, most_scans), files):
@@ -99,9 +89,9 @@ class IsolatedDecoder:
                 raise DataError(f"The files hold more than {count_of(most_scans, 'scan')}. Send fewer at once.")
             if area > most_pixels:
                 raise DataError(f"The scans have more than {most_pixels:,} pixels in all. Send fewer at once.")
-            numbers.append(tuple((len(scans) + index, scan["end"]) for index, scan in enumerate(described)))
+            opened.append(_opened(header["opened"]))
             scans += _decoded(described, contents[0])
-        return DecodedFiles(tuple(numbers), tuple(scans))
+        return DecodedFiles(tuple(opened), tuple(scans))
 
     def close(self) -> None:
         """End the process."""
@@ -121,7 +111,7 @@ class IsolatedDecoder:
             try:
                 return _ask(process, header, file.data)
             except ProcessEnded:
-                return {"scans": [{"end": "", "reason": BROKEN}]}, [b""]
+                return {"opened": BROKEN, "scans": []}, [b""]
             finally:
                 process.kill()
 
@@ -144,10 +134,15 @@ def _ask(process: HelperProcess, header: Header, content: bytes) -> Message:
         process.kill()
         raise ProcessEnded from None
     if FAULT in answered:
-        return {"scans": [{"end": "", "reason": f"damaged, or of a kind that is not read here ({answered[FAULT]})"}]}, [
-            b""
-        ]
+        return {"opened": f"damaged, or of a kind that is not read here ({answered[FAULT]})", "scans": []}, [b""]
     return answered, contents
+
+
+def _opened(contents: Header | str) -> FileContents | str:
+    if isinstance(contents, str):
+        return contents
+    columns = {name: tuple(values) for name, values in contents["columns"].items()}
+    return FileContents(contents["count"], columns, contents["remark"], contents["header"])
 
 
 def _decoded(described: Sequence[Header], content: bytes) -> list[DecodedScan | str]:

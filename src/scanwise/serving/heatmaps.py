@@ -12,10 +12,11 @@ from PIL import Image
 
 from scanwise.bundle import Bundle, BundlePredictions
 from scanwise.cohort.decoding.readers import DecodedScan
+from scanwise.cohort.listing import Listing
 from scanwise.errors import DataError, RunError, did_you_mean
+from scanwise.pipeline.stages.bags import people_of_files
 from scanwise.records import FloatArray, Heatmap, IntArray
 from scanwise.serving.decoding import DecodedFiles
-from scanwise.serving.messages import Header
 
 if TYPE_CHECKING:
     from scanwise.cohort.decoding.pixels import Pixels
@@ -38,14 +39,15 @@ class UploadHeatmaps:
     _alone: threading.Lock = field(default_factory=threading.Lock)
 
     def explain(
-        self, files: DecodedFiles, header: Header, answer: BundlePredictions, most: int
+        self, files: DecodedFiles, listing: Listing, answer: BundlePredictions, target: str, most: int
     ) -> tuple[list[dict[str, Any]], list[bytes]]:
         """Explanation of each scan, and two pictures of it: as the network sees it, and with its heatmap over it.
 
         Args:
             files: decoded.
-            header: of the question: the subject and the words of each file, and the class to explain, or "".
-            answer: to these files.
+            listing: of their scans.
+            answer: to them.
+            target: class to explain; "" for the predicted one of each scan.
             most: scans.
 
         Raises:
@@ -53,14 +55,15 @@ class UploadHeatmaps:
             RecipeError: if the network has nothing that the method needs.
             RunError: if the model is an exported one.
         """
+        kept = [row for row, scan in enumerate(files.scans) if isinstance(scan, DecodedScan)]
         scans = [scan for scan in files.scans if isinstance(scan, DecodedScan)]
         if len(scans) > most:
             raise DataError(f"At most {most} scans are explained at once. Send fewer.")
         if self.bundle.trained is None:
             raise RunError("An exported model explains nothing. Serve the run that it was exported from.")
         pixels = np.stack([scan.pixels for scan in scans])
-        targets = self._targets(header.get("target") or "", answer.scans.predicted)
-        maps = self._maps(pixels, targets, self._tokens(files, header, answer))
+        targets = self._targets(target, answer.scans.predicted)
+        maps = self._maps(pixels, targets, self._tokens(files, listing, kept))
         probs = answer.scans.probs[np.arange(len(scans)), targets]
         explained = [
             {
@@ -87,24 +90,19 @@ class UploadHeatmaps:
             )
         return np.full(len(predicted), classes.index(target))
 
-    def _tokens(self, files: DecodedFiles, header: Header, answer: BundlePredictions) -> IntArray | FloatArray | None:
+    def _tokens(self, files: DecodedFiles, listing: Listing, kept: list[int]) -> IntArray | FloatArray | None:
         """Numbers beside the pixels of each scan that could be read."""
-        rows = [(row, number) for row, scans in enumerate(files.numbers) for number, _ in scans]
-        kept = [(row, number) for row, number in rows if isinstance(files.scans[number], DecodedScan)]
+        recipe = self.bundle.recipe
         if self.bundle.vocabulary is not None:
             from scanwise.models.vocabulary import titles_as_read
 
-            words = header.get("words") or [""] * len(files.numbers)
-            recipe = self.bundle.recipe
-            return self.bundle.vocabulary(
-                titles_as_read([words[row] for row, _ in kept], recipe.model.text, self.bundle.classes)
-            )
-        subjects = header.get("subjects")
-        people = None if subjects is None else [subjects[row] for row, _ in kept]
-        names = answer.scans.scans.tolist()
-        return self.bundle.tokens_of_people(
-            files.sources_of_scans(names, [number for _, number in kept]), names, people, {}, files
-        )
+            titles = [""] * len(kept) if listing.text is None else listing.text[kept].tolist()
+            return self.bundle.vocabulary(titles_as_read(titles, recipe.model.text, self.bundle.classes))
+        names = listing.path[kept].tolist()
+        people = None if listing.subject is None else listing.subject[kept].tolist()
+        groups = {name: values[kept] for name, values in listing.groups.items()}
+        sources = [files.sources()[row] for row in kept]
+        return self.bundle.tokens_of_people(sources, names, people_of_files(recipe, names, people), groups, files)
 
     def _maps(self, pixels: "Pixels", targets: IntArray, tokens: Any) -> Sequence[Heatmap]:
         from scanwise.explanation import explain_with_heatmaps, with_check_result

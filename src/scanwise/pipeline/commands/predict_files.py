@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from scanwise import bundle
+from scanwise.bundle.inputs import LOCAL, FileReader
 from scanwise.cohort import gathering, layouts, pseudonymised_paths, slice_expansion
-from scanwise.cohort.listing import first
+from scanwise.cohort.decoding.pixels import Source
+from scanwise.cohort.listing import Listing, first
 from scanwise.cohort.patient_tables import PatientTable
 from scanwise.cohort.veil import Veil
 from scanwise.errors import DataError
@@ -63,18 +65,46 @@ def predict_files(
     listing, _ = slice_expansion.expand_slices(files, settings, progress=progress)
     if not len(listing):
         raise DataError(f"None of the {len(files)} files can be read; the first: {', '.join(listing.unused[0])}.")
+    sources = [listing.root / name for name in listing.path.tolist()]
+    device = _device_of(loaded, device, threads)
+    return predict_listing(loaded, listing, sources, device=device, progress=progress)
+
+
+def predict_listing(
+    loaded: bundle.Bundle,
+    listing: Listing,
+    sources: Sequence[Source],
+    *,
+    files: FileReader = LOCAL,
+    device: str = "cpu",
+    progress: bool = False,
+) -> bundle.BundlePredictions:
+    """Predict the scans of a listing whose files were opened and expanded.
+
+    Args:
+        loaded: the bundle.
+        listing: a row a scan.
+        sources: of the scans.
+        files: decodes them.
+        device: where the network runs.
+        progress: show bars.
+
+    Raises:
+        DataError: if nothing can be read.
+    """
     subjects = None
     if listing.subject is not None and bool((listing.subject != "").any()):
         subjects = listing.subject.tolist()
     subjects = people_of_files(loaded.recipe, listing.path.tolist(), subjects)
     predictions = loaded.predict(
-        [listing.root / name for name in listing.path.tolist()],
+        sources,
         subjects,
         listing.groups,
         words=None if listing.text is None else listing.text.tolist(),
         names=listing.path,
-        device=_device_of(loaded, device, threads),
+        device=device,
         progress=progress,
+        files=files,
     )
     remarks = (
         *listing.notes,
