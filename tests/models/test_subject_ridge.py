@@ -11,13 +11,20 @@ from scanwise.recipe import Model
 SECTION = {"backbone": {"name": "test_resnet"}, "blocks": 2, "grid": [2, 3], "pixels": [4, 5], "slabs": 4, "folds": 3}
 
 
-@pytest.fixture(scope="module")
-def network() -> torch.nn.Module:
+SECOND = {"name": "test_efficientnet", "mean": [0.3], "std": [0.2]}
+
+
+def build(second: dict[str, object] | None) -> torch.nn.Module:
     torch.manual_seed(0)
-    built = build_network(Model(name="subject_ridge", ridge=SECTION), 3, 1).eval()
+    built = build_network(Model(name="subject_ridge", ridge={**SECTION, "second": second}), 3, 1).eval()
     torch.nn.init.normal_(built.body.head.centre)
     torch.nn.init.normal_(built.body.head.constant)
     return built
+
+
+@pytest.fixture(scope="module", params=[None, SECOND], ids=["one backbone", "two backbones"])
+def network(request: pytest.FixtureRequest) -> torch.nn.Module:
+    return build(request.param)
 
 
 def pixels(count: int) -> torch.Tensor:
@@ -59,7 +66,8 @@ def test_contributions_add_up_to_the_logits(network: torch.nn.Module) -> None:
     images, places = pixels(5), torch.tensor([[rank, 5] for rank in range(5)])
     features = network.forward_features(images)
     parts = body.contributions(features, places, 1)
-    assert [tuple(part.shape[2:]) for part in parts] == [(2, 3), (2, 3), (4, 5)]
+    grids = [(2, 3)] * (2 if body.second is None else 4)
+    assert [tuple(part.shape[2:]) for part in parts] == [*grids, (4, 5)]
     whole = sum(part.sum((2, 3)) for part in parts) + body.head.constant[1]
     assert torch.allclose(whole, network.forward_members(images, places)[:, 1], atol=1e-4)
 
@@ -69,6 +77,16 @@ def test_features_are_those_that_16_bits_keep(network: torch.nn.Module) -> None:
     features = network.forward_features(pixels(2))
     assert torch.equal(features, features.half().float())
     assert network.forward_head(features, pre_logits=True).shape == (2, network.body.num_features)
+
+
+@torch.no_grad()
+def test_a_second_backbone_sees_pixels_as_it_was_trained() -> None:
+    network = build(SECOND)
+    maps = network.body.second.forward_intermediates(
+        (pixels(2).float() / 255 - 0.3) / 0.2, indices=[-2, -1], intermediates_only=True
+    )
+    first = torch.nn.functional.adaptive_avg_pool2d(maps[0], (2, 3)).flatten(1)
+    assert torch.allclose(network.forward_features(pixels(2))[:, : first.shape[1]], first, atol=2e-2)
 
 
 def test_only_the_head_is_learnt_and_it_can_be_drawn_anew(network: torch.nn.Module) -> None:

@@ -180,10 +180,11 @@ def _build_fusion(request: BodyRequest) -> tuple[nn.Module, KeyPrefixes]:
 
 
 def _build_ridge(request: BodyRequest) -> tuple[nn.Module, KeyPrefixes]:
-    section = request.model.ridge
-    return SubjectRidge(
-        request.backbone(section.backbone), section, request.num_classes, section.covariates
-    ), KeyPrefixes("head")
+    section, second = request.model.ridge, None
+    if section.second is not None:
+        second = request.backbone(section.second), _renormalisation(request.model, section.second)
+    backbone = request.backbone(section.backbone)
+    return SubjectRidge(backbone, section, request.num_classes, section.covariates, second), KeyPrefixes("head")
 
 
 def _text_encoder(request: BodyRequest) -> text.TextEncoder:
@@ -220,7 +221,7 @@ NETWORKS: Mapping[str, NetworkSpec] = {
             "ridge regression on one vector a person",
             _build_ridge,
             hidden=False,
-            parts=lambda model: {"ridge.backbone": model.ridge.backbone},
+            parts=lambda model: dict(zip(("ridge.backbone", "ridge.second"), model.ridge.backbones, strict=False)),
         ),
     )
 }

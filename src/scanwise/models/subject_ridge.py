@@ -8,7 +8,6 @@ age, are one more block; each scan carries them whole, and one that is not known
 """
 
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, cast
 
@@ -68,22 +67,35 @@ class RidgeHead(nn.Module):
 
 
 class SubjectRidge(nn.Module):
-    """Body of the network: a frozen timm backbone, the grid of its last blocks, small pixels, and the head.
+    """Body of the network: a frozen timm backbone or two, the grid of their last blocks, small pixels, and the head.
 
     Args:
         backbone: with `forward_intermediates` and `feature_info`.
         section: of the recipe.
         classes: C; 0 for none.
         covariates: K.
+        second: another backbone, and (2, 1 or C) a factor and a shift that turn normalised pixels into those that it was trained
+            on; None for one alone. Its blocks come before those of the first.
     """
 
     takes_tokens = True
     shares_map = True
 
-    def __init__(self, backbone: nn.Module, section: RidgeSection, classes: int, covariates: int = 0) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        section: RidgeSection,
+        classes: int,
+        covariates: int = 0,
+        second: tuple[nn.Module, Tensor] | None = None,
+    ) -> None:
         super().__init__()
-        widths = [int(row["num_chs"]) for row in cast(Any, backbone).feature_info][-section.blocks :]
         self.backbone = backbone.requires_grad_(False)
+        self.second = None if second is None else second[0].requires_grad_(False)
+        if second is not None:  # from the recipe, as the normalisation of the network
+            self.register_buffer("change", second[1][..., None, None], persistent=False)
+        both = [cast(Any, part) for part in (self.second, self.backbone) if part is not None]
+        widths = [int(row["num_chs"]) for part in both for row in part.feature_info[-section.blocks :]]
         self.grid, self.pixels, self.blocks = section.grid, section.pixels, section.blocks
         places = math.prod(self.grid)
         self.sizes = [*(width * places for width in widths), math.prod(self.pixels)]
@@ -93,16 +105,20 @@ class SubjectRidge(nn.Module):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """(N, D) features of normalised images (N, C, H, W), block after block, as 16 bits keep them."""
-        indices = list(range(-self.blocks, 0))
-        maps: Sequence[Tensor] = cast(Any, self.backbone).forward_intermediates(
-            images, indices=indices, intermediates_only=True
-        )
-        blocks = [adaptive_avg_pool2d(block, self.grid).flatten(1) for block in maps]
+        blocks = self._blocks(self.backbone, images)
+        if self.second is not None:
+            factor, shift = cast(Tensor, self.change)
+            blocks = [*self._blocks(self.second, images * factor + shift), *blocks]
         small = adaptive_avg_pool2d(images.mean(1, keepdim=True), self.pixels).flatten(1)
         return torch.cat([*blocks, small], dim=1).half().float()
 
+    def _blocks(self, backbone: nn.Module, images: Tensor) -> list[Tensor]:
+        indices = list(range(-self.blocks, 0))
+        maps = cast(Any, backbone).forward_intermediates(images, indices=indices, intermediates_only=True)
+        return [adaptive_avg_pool2d(block, self.grid).flatten(1) for block in maps]
+
     def forward_head(self, features: Tensor, pre_logits: bool = False, tokens: Tensor | None = None) -> Tensor:
-        """(T · N, C) logits, a member at a time, or (T · N, D) means of the last block.
+        """(T · N, C) logits, a member at a time, or (T · N, D) means of the first backbone's last block.
 
         Args:
             features: (N, D), which all members share.
@@ -132,7 +148,7 @@ class SubjectRidge(nn.Module):
         shares = slab_shares(tokens, self.slabs, len(features)).to(features)
         slopes, middles = (torch.tensordot(shares, part.mean(0), 1) for part in (weight, centre * weight))  # (N, D, C)
         adds = features[:, :, None] * slopes - middles
-        shapes = [*([self.grid] * self.blocks), self.pixels]
+        shapes = [*([self.grid] * (len(self.sizes) - 1)), self.pixels]
         return [
             own.reshape(len(own), -1, *shape, own.shape[2]).sum(1).permute(0, 3, 1, 2)
             for own, shape in zip(torch.split(adds, self.sizes, dim=1), shapes, strict=True)

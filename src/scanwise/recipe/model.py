@@ -39,7 +39,7 @@ class BackboneSection(Section):
 
 
 class HybridHalf(BackboneSection):
-    """Backbone of a hybrid, with a normalisation of its own if its weights need one."""
+    """Backbone beside another, with a normalisation of its own if its weights need one."""
 
     mean: tuple[float, ...] = ()
     """Mean to subtract for this backbone (default: model.mean)."""
@@ -95,6 +95,8 @@ class RidgeSection(Section):
 
     backbone: BackboneSection = BackboneSection(name="tf_efficientnet_lite0")
     """Frozen backbone."""
+    second: HybridHalf | None = None
+    """Second frozen backbone, whose blocks count beside those of the first (default: none)."""
     blocks: Layers = 3
     """Number of its last blocks whose features are used."""
     grid: tuple[Layers, Layers] = (6, 5)
@@ -113,6 +115,11 @@ class RidgeSection(Section):
     learn_on: Literal["classes", "stages"] = "classes"
     """Target: the classes, or the labels that the recipe merges into them, in its order. `stages` teaches fine stages and
     reports the coarse classes."""
+
+    @property
+    def backbones(self) -> tuple[BackboneSection, ...]:
+        """The backbones of the recipe, one or two."""
+        return (self.backbone,) if self.second is None else (self.backbone, self.second)
 
 
 class Members(Section):
@@ -252,7 +259,7 @@ class Model(Section):
         parts: dict[str, tuple[BackboneSection, ...]] = {
             "hybrid": (self.hybrid.convolution, self.hybrid.transformer),
             "fusion": (self.fusion.image,),
-            "subject_ridge": (self.ridge.backbone,),
+            "subject_ridge": self.ridge.backbones,
         }
         sources = [self.weights, *(part.weights for part in parts.get(self.name, ()))]
         own_words = self.name not in ("text", "fusion") or self.text.encoder == "small"

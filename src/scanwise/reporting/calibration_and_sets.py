@@ -238,8 +238,8 @@ def describe_guarantee(contents: RunData, unit: str) -> str:
     if weaker:
         origin = (
             f"These sets are cross-conformal: they were made from {from_whom.replace('calibration', 'training')}, each judged by a "
-            f"member that did not see them. That guarantees less than a calibration set of its own would, which is "
-            f"{_share(1 - contents.recipe.conformal.alpha)}; usually the sets hold more than is guaranteed."
+            f"member that did not see them. Sets from a calibration set would guarantee "
+            f"{_share(1 - contents.recipe.conformal.alpha)}; usually these hold the true class more often than they guarantee."
         )
     unfit = [f"“{contents.title(name)}”" for name in contents.not_evaluable()]
     outside = f" It does not cover anyone with {listed(unfit, 'or')}." if unfit else ""

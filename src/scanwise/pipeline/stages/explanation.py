@@ -130,7 +130,8 @@ def _make(
     subject = sanity.CheckedMaps.of(network, context.store.read(rows[some]), **options)
     masks = _masks(subject.scans)
     checks = _check(context, split, subject, masks, others)
-    learnt = _learnt(context, entry.subjects if context.recipe.model.by_subject else predictions)
+    model = context.recipe.model
+    learnt = _learnt(context, entry.subjects if model.by_subject or model.is_ridge else predictions)
     reasons = sanity.failure_reasons([*checks, *learnt])
     explained = _explained_scans(context, predictions, some, rows, subject.targets[:, 0])
     method = sanity.method_name(options)

@@ -33,7 +33,7 @@ OUT_OF_FOLD = "out_of_fold"
 """Name of the logits of all who taught, beside those of the sides."""
 INNER_FOLD = "inner_fold"
 """Column of these logits: the member that has not seen the person."""
-FEATURES = {"backbone", "blocks", "grid", "pixels"}
+FEATURES = {"backbone", "second", "blocks", "grid", "pixels"}
 """Settings that decide the features of a scan."""
 BLOCK = 256
 """Scans whose features are read at a time."""
