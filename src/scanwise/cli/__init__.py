@@ -18,6 +18,7 @@ from scanwise.cli.options import Commands
 from scanwise.cli.predicting import predict
 from scanwise.cli.printing import guard_streams, say
 from scanwise.cli.publishing import publish
+from scanwise.cli.receiving import receive
 from scanwise.cli.recipes import recipes
 from scanwise.cli.registering import register
 from scanwise.cli.serving import serve
@@ -62,6 +63,7 @@ for command in (
     open_page,
     predict,
     publish,
+    receive,
     recipes,
     register,
     report,

@@ -1,0 +1,81 @@
+"""Images from a scanner or PACS, results back to it: receive."""
+
+from pathlib import Path
+
+import click
+
+from scanwise.cli.arguments import check_model
+from scanwise.cli.options import naming_model
+from scanwise.cli.printing import say, talk
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "--spool", required=True, type=click.Path(path_type=Path), help="A private folder for images and results."
+)
+@click.option("--allow", multiple=True, help="Title of an application entity that may send; several if repeated.")
+@click.option("--aet", default="SCANWISE", show_default=True, help="Title of this application entity.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option("--port", default=11112, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option(
+    "--quiet",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(0.1),
+    help="Seconds without a new image after which a series is answered.",
+)
+@click.option("--send", multiple=True, help="AET@HOST:PORT that results are sent to by C-STORE; several if repeated.")
+@click.option("--stow", multiple=True, help="URL of a DICOMweb service that results are sent to; several if repeated.")
+@click.option(
+    "--retry",
+    default=5.0,
+    show_default=True,
+    type=click.FloatRange(0.1),
+    help="Seconds before a result that was not taken is sent again; doubled each time, up to ten minutes.",
+)
+@click.option("--codes", type=click.Path(path_type=Path), help="YAML with the codes of the classes.")
+@click.option(
+    "--least-free",
+    default=1024,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Megabytes that stay free; below, images are refused (A700).",
+)
+@naming_model
+def receive(
+    model: str,
+    spool: Path,
+    allow: tuple[str, ...],
+    aet: str,
+    host: str,
+    port: int,
+    quiet: float,
+    send: tuple[str, ...],
+    stow: tuple[str, ...],
+    retry: float,
+    codes: Path | None,
+    least_free: int,
+    registry: str,
+) -> None:
+    """Receive DICOM series (C-STORE), answer each when it is complete, and put the result into its study.
+
+    On this machine alone unless --host says otherwise; there is no encryption.
+
+    MODEL is an exported folder, a run folder or its URL, a bundle, or NAME:VERSION of a registered model. Research use only.
+    """
+    check_model(model)
+    talk()
+    from scanwise.dicom_results.codes import read_codes
+    from scanwise.pipeline.model_reference import locate_model
+    from scanwise.receiving.destinations import parse_destinations
+    from scanwise.receiving.receiver import ReceiverSettings, open_receiver
+    from scanwise.receiving.spool import Spool
+
+    destinations = parse_destinations(send, stow, aet)
+    settings = ReceiverSettings(aet, allow, host, port, quiet, retry)
+    given = None if codes is None else read_codes(codes)
+    receiver = open_receiver(
+        locate_model(model, registry), Spool(spool, least_free * 2**20), settings, destinations, given
+    )
+    receiver.run(lambda: False, lambda opened: say(f"{aet} receives at {host}:{opened}; Ctrl-C stops it.", err=True))

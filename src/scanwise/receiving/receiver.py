@@ -1,0 +1,211 @@
+"""The life of a received series: kept, quiet for some seconds, answered, written as a result, delivered.
+
+Late images make a new version, whose report names the one that it replaces. What a destination does not take is sent again,
+later and later, for as long as the receiver runs, and by the next one. Every step is on the disk before the next begins.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pydicom
+
+from scanwise import bundle
+from scanwise.bundle.contents import digest_of_model
+from scanwise.dicom_results import REPORT, ResultWriter
+from scanwise.dicom_results.codes import CodesFile
+from scanwise.errors import DataError, RunError, ScanwiseError, StorageError
+from scanwise.pipeline.commands.predict_files import predict_files
+from scanwise.receiving.destinations import Destination, Refusal
+from scanwise.receiving.spool import RESULTS, Delivery, SeriesVersion, Spool, SpooledSeries
+from scanwise.receiving.storage import StorageService
+from scanwise.untrusted import quote
+
+log = logging.getLogger("scanwise.receiving")
+_PERSON = r"series/([0-9a-f]{32})/scans/"
+"""All images of a series are of one person; a pattern over their paths, as `--subject` takes it."""
+LONGEST_WAIT = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverSettings:
+    """Settings of a receiver.
+
+    Attributes:
+        title: of its application entity.
+        allowed: titles that may send.
+        host: an address of this machine.
+        port: 0 for any that is free.
+        quiet: seconds without a new image after which a series is answered.
+        retry: seconds before a result that was not taken is sent again; doubled each time.
+        device: where the network runs.
+    """
+
+    title: str
+    allowed: tuple[str, ...]
+    host: str = "127.0.0.1"
+    port: int = 11112
+    quiet: float = 30.0
+    retry: float = 5.0
+    device: str = "cpu"
+
+
+@dataclass(slots=True)
+class Receiver:
+    """A receiver with a model.
+
+    Attributes:
+        loaded: the model.
+        writer: of results.
+        spool: of images.
+        settings: of the receiver.
+        destinations: of results.
+    """
+
+    loaded: bundle.Bundle
+    writer: ResultWriter
+    spool: Spool
+    settings: ReceiverSettings
+    destinations: Sequence[Destination] = ()
+    _due: dict[tuple[str, int, str], float] = field(default_factory=dict)
+
+    def run(self, stop: Callable[[], bool], started: Callable[[int], None]) -> None:
+        """Receive, answer and deliver until `stop` says so.
+
+        Args:
+            stop: asked several times a second.
+            started: is given the port when it is open.
+
+        Raises:
+            DataError: if the port is in use.
+            RunError: if another process has the spool.
+        """
+        with self.spool.opened():
+            service = StorageService(
+                self.spool, self.settings.title, self.settings.allowed, self.settings.host, self.settings.port
+            )
+            try:
+                started(service.port)
+                while not stop():
+                    self.answer_quiet()
+                    self.deliver()
+                    time.sleep(min(0.2, self.settings.quiet))
+            finally:
+                service.close()
+
+    def answer_quiet(self) -> None:
+        """Answer every series that is quiet."""
+        for series, names in self.spool.quiet_series(self.settings.quiet):
+            try:
+                version = self._answer(series, names)
+            except StorageError:
+                log.warning("series %s: its result cannot be written; it is tried again", series.key[:12])
+                series.arrived = time.monotonic()
+                continue
+            series.versions.append(version)
+            _save(series)
+
+    def deliver(self) -> None:
+        """Send what the destinations have not taken, where it is time."""
+        for series in self.spool.all_series():
+            for number, version in enumerate(series.versions):
+                if not version.result:
+                    continue
+                for destination in self.destinations:
+                    due_key = (series.key, number, destination.name)
+                    if time.monotonic() >= self._due.get(due_key, 0.0):
+                        self._deliver_version(series, version, destination, due_key)
+
+    def _answer(self, series: SpooledSeries, names: list[str]) -> SeriesVersion:
+        """The answer to some images of a series; a series that cannot be answered says why."""
+        short = series.key[:12]
+        try:
+            answer = predict_files(self.loaded, series.files(names), subject=_PERSON, device=self.settings.device)
+            (result, *others), refused = self.writer.write(answer, series.folder / RESULTS, self._previous(series))
+        except StorageError:
+            raise
+        except ScanwiseError as error:
+            reason = str(error).replace(str(self.spool.folder), "")
+            log.warning("series %s of %d images has no result: %s", short, len(names), reason)
+            return SeriesVersion(names, refused=reason)
+        except Exception as error:  # noqa: BLE001 - the other series go on; a message may quote a header
+            log.error("series %s has no result (%s)", short, type(error).__name__)  # noqa: TRY400
+            return SeriesVersion(names, refused=f"a fault of scanwise ({type(error).__name__})")
+        if others:
+            return SeriesVersion(names, refused="the images of one series stand in several studies")
+        unread = len(answer.quarantine) + len(refused)
+        log.info("series %s: version %d of %d images, %d unread", short, len(series.versions) + 1, len(names), unread)
+        return SeriesVersion(names, result.folder.name)
+
+    def _previous(self, series: SpooledSeries) -> list[pydicom.Dataset]:
+        """The last report of a series, which a new one replaces."""
+        folders = [series.folder / RESULTS / version.result for version in series.versions if version.result]
+        return [pydicom.dcmread(folder / REPORT, stop_before_pixels=True) for folder in folders[-1:]]
+
+    def _deliver_version(
+        self, series: SpooledSeries, version: SeriesVersion, destination: Destination, due_key: tuple[str, int, str]
+    ) -> None:
+        delivery = version.deliveries.setdefault(destination.name, Delivery())
+        for file in result_objects(series.folder / RESULTS / version.result):
+            if file.name in delivery.sent:
+                continue
+            try:
+                destination.send(file)
+            except Refusal as refusal:
+                delivery.attempts, delivery.problem = delivery.attempts + 1, str(refusal)
+                _save(series)
+                wait = min(LONGEST_WAIT, self.settings.retry * 2 ** min(delivery.attempts - 1, 10))
+                self._due[due_key] = time.monotonic() + wait
+                log.warning(
+                    "series %s: %s has not taken a result (%s); again in %.0f s",
+                    series.key[:12],
+                    destination.name,
+                    refusal,
+                    wait,
+                )
+                return
+            delivery.sent.append(file.name)
+            delivery.attempts, delivery.problem = 0, ""
+            _save(series)
+        self._due[due_key] = float("inf")
+
+
+def _save(series: SpooledSeries) -> None:
+    """Write the state; on a full disk it is written with the next step, and a restart in between repeats the same objects."""
+    try:
+        series.save()
+    except StorageError:
+        log.warning("series %s: its state cannot be written", series.key[:12])
+
+
+def result_objects(folder: Path) -> list[Path]:
+    """The DICOM files of a result, the report first."""
+    return [folder / REPORT, *sorted(folder.glob("page-*.dcm"))]
+
+
+def open_receiver(
+    path: Path,
+    spool: Spool,
+    settings: ReceiverSettings,
+    destinations: Sequence[Destination] = (),
+    codes: CodesFile | None = None,
+) -> Receiver:
+    """A receiver with the model at a path.
+
+    Raises:
+        DataError: for a title that no application entity can have, or none that may send.
+        RunError: if the model was altered, or packages are not installed.
+    """
+    try:
+        import pynetdicom  # noqa: F401
+    except ImportError as error:
+        raise RunError("The receiver needs more packages: pip install 'scanwise[dicom]'.") from error
+    if not settings.allowed:
+        raise DataError("Name who may send: --allow AET, once for each.")
+    for title in (settings.title, *settings.allowed):
+        if not title.strip() or len(title) > 16 or not title.isascii() or not title.isprintable() or "\\" in title:
+            raise DataError(f"{quote(title)} is no title of an application entity: 1 to 16 ASCII characters.")
+    loaded = bundle.load(path)
+    return Receiver(loaded, ResultWriter.of(loaded, digest_of_model(path), codes), spool, settings, destinations)

@@ -1,0 +1,224 @@
+"""A private folder of received images, by series, that survives a restart; what was acknowledged is on the disk.
+
+SPOOL/series/KEY/scans/NAME.dcm   the images; KEY and NAME are hashes of their UIDs
+SPOOL/series/KEY/results/         results, one folder for each version of the series
+SPOOL/series/KEY/state.json       versions: the scans behind each, its result or why there is none, and what was delivered
+
+An image is known by its SOP Instance UID: what is sent again is not kept again, and makes no new result.
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from scanwise.errors import StorageError
+from scanwise.run import owning, read_json, write_json, writing
+
+SCANS, RESULTS, STATE = "scans", "results", "state.json"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class SpoolFullError(StorageError):
+    """There is no room for another image."""
+
+
+class Arrival(Enum):
+    """The outcome of storing an image."""
+
+    KEPT = "kept"
+    REPEATED = "sent again, with the same content"
+    DIFFERENT = "another content under an identifier that is taken"
+
+
+@dataclass(slots=True)
+class Delivery:
+    """Progress of a result on its way to one destination.
+
+    Attributes:
+        sent: names of the objects that it has taken.
+        attempts: that failed, since the last success.
+        problem: the last one.
+    """
+
+    sent: list[str] = field(default_factory=list)
+    attempts: int = 0
+    problem: str = ""
+
+
+@dataclass(slots=True)
+class SeriesVersion:
+    """A series at one moment.
+
+    Attributes:
+        scans: names of its images.
+        result: name of the folder of its result; "" where there is none.
+        refused: why there is none.
+        deliveries: by destination.
+    """
+
+    scans: list[str]
+    result: str = ""
+    refused: str = ""
+    deliveries: dict[str, Delivery] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class SpooledSeries:
+    """A series in the spool.
+
+    Attributes:
+        key: hash of its UID.
+        folder: of its images, results and state.
+        scans: names of its images.
+        versions: oldest first.
+        arrived: when the last new image came, as `time.monotonic` has it.
+    """
+
+    key: str
+    folder: Path
+    scans: set[str] = field(default_factory=set)
+    versions: list[SeriesVersion] = field(default_factory=list)
+    arrived: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the last version is of all images that there are."""
+        return bool(self.versions) and set(self.versions[-1].scans) == self.scans
+
+    def files(self, names: Sequence[str]) -> list[Path]:
+        """The files of these images."""
+        return [self.folder / SCANS / f"{name}.dcm" for name in names]
+
+    def save(self) -> None:
+        """Write the state, whole or not at all."""
+        write_json({"format": 1, "versions": [asdict(version) for version in self.versions]}, self.folder / STATE)
+
+
+class Spool:
+    """The folder; one process has it at a time.
+
+    Args:
+        folder: that is there or not.
+        least_free: bytes that stay free on the disk.
+    """
+
+    def __init__(self, folder: Path, least_free: int = 2**30) -> None:
+        self.folder, self._least_free = folder, least_free
+        self._lock = threading.Lock()
+        self._series: dict[str, SpooledSeries] = {}
+        self._home: dict[str, str] = {}
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Own the folder, and read what an earlier process has left there.
+
+        Raises:
+            RunError: if another process has it.
+            StorageError: if it cannot be written.
+        """
+        with owning(self.folder):
+            self.folder.chmod(0o700)
+            for folder in sorted(path for path in (self.folder / "series").glob("*") if path.is_dir()):
+                self._series[folder.name] = _read_series(folder)
+                self._home |= dict.fromkeys(self._series[folder.name].scans, folder.name)
+            yield
+
+    def store(self, series_uid: str, sop_uid: str, content: bytes) -> Arrival:
+        """Keep an image; when this returns it is on the disk.
+
+        Args:
+            series_uid: SeriesInstanceUID.
+            sop_uid: SOPInstanceUID.
+            content: of a DICOM file.
+
+        Raises:
+            SpoolFullError: if there is no room.
+            StorageError: if the folder cannot be written.
+        """
+        key, name = key_of(series_uid), key_of(sop_uid)
+        with self._lock:
+            if name in self._home:
+                return self._compare(self._series[self._home[name]], key, name, content)
+            if shutil.disk_usage(self.folder).free - len(content) < self._least_free:
+                raise SpoolFullError("The disk of the spool is full.")
+            series = self._series.get(key)
+            if series is None:
+                series = SpooledSeries(key, self.folder / "series" / key)
+        self._write(series.folder / SCANS / f"{name}.dcm", content)
+        with self._lock:
+            series = self._series.setdefault(key, series)
+            series.scans.add(name)
+            series.arrived = time.monotonic()
+            self._home[name] = key
+        return Arrival.KEPT
+
+    def _write(self, file: Path, content: bytes) -> None:
+        try:
+            _make_private(file.parent, self.folder)
+            with writing(file) as temporary:
+                descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(descriptor, "wb") as stream:
+                    stream.write(content)
+        except (OSError, StorageError) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if isinstance(cause, OSError) and cause.errno in _FULL:
+                raise SpoolFullError("The disk of the spool is full.") from error
+            raise
+
+    def quiet_series(self, seconds: float) -> list[tuple[SpooledSeries, list[str]]]:
+        """Series without an answer for all of their images, to which none was added for some seconds; and their images."""
+        with self._lock:
+            now = time.monotonic()
+            return [
+                (series, sorted(series.scans))
+                for series in self._series.values()
+                if not series.is_answered and now - series.arrived >= seconds
+            ]
+
+    def all_series(self) -> list[SpooledSeries]:
+        """All series."""
+        with self._lock:
+            return list(self._series.values())
+
+    def _compare(self, series: SpooledSeries, key: str, name: str, content: bytes) -> Arrival:
+        (file,) = series.files([name])
+        same = series.key == key and file.stat().st_size == len(content) and file.read_bytes() == content
+        return Arrival.REPEATED if same else Arrival.DIFFERENT
+
+
+def key_of(uid: str) -> str:
+    """A name for a UID that any file system takes."""
+    return hashlib.sha256(uid.encode()).hexdigest()[:32]
+
+
+def _read_series(folder: Path) -> SpooledSeries:
+    series = SpooledSeries(folder.name, folder, {file.stem for file in (folder / SCANS).glob("*.dcm")})
+    if (folder / STATE).is_file():
+        values: dict[str, Any] = read_json(folder / STATE)
+        for version in values["versions"]:
+            deliveries = {name: Delivery(**own) for name, own in version.pop("deliveries").items()}
+            series.versions.append(SeriesVersion(**version, deliveries=deliveries))
+    return series
+
+
+def _make_private(folder: Path, root: Path) -> None:
+    """Make a folder and those above it, and bring their names to the disk."""
+    if folder.is_dir():
+        return
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    while folder != root:
+        folder = folder.parent
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,378 @@
+"""A receiver: every series gets one result, whatever comes twice, late, in disorder or not at all, and nothing is lost."""
+
+import json
+import logging
+import os
+import random
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pynetdicom", reason="needs scanwise[dicom]")
+pytest.importorskip("highdicom", reason="needs scanwise[dicom]")
+
+import pydicom
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import MRImageStorage, RawDataStorage
+
+from medical_files import NAMES, dataset
+from scanwise.errors import DataError, RunError, StorageError
+from scanwise.receiving.destinations import Refusal, StoreEntity, WebServer, parse_destinations
+from scanwise.receiving.receiver import Receiver, ReceiverSettings, open_receiver, result_objects
+from scanwise.receiving.spool import Arrival, Spool, SpooledSeries, SpoolFullError
+from tiny import Command
+from tiny_bundles import write_tiny_bundle
+
+QUIET = 0.4
+pytestmark = pytest.mark.filterwarnings("ignore:.*unclosed.*socket:ResourceWarning")  # pynetdicom leaves them
+
+
+def image(series: int, slice_: int, **tags: Any) -> pydicom.FileDataset:
+    """One slice of a series of a person of its own, who must never be named."""
+    pixels = np.random.default_rng(series * 100 + slice_).integers(0, 900, (40, 40)).astype(np.uint16)
+    values = {
+        "StudyInstanceUID": f"1.2.9.{series}",
+        "SeriesInstanceUID": f"1.2.9.{series}.1",
+        "SOPInstanceUID": f"1.2.9.{series}.1.{slice_}",
+        "PatientID": f"{NAMES['PatientID']}-{series}",
+        "InstanceNumber": slice_,
+        "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+        "PixelSpacing": [1, 1],
+        "FrameOfReferenceUID": f"1.2.9.{series}.2",
+    }
+    built = dataset(pixels, **values | tags)
+    built.file_meta.MediaStorageSOPInstanceUID = built.SOPInstanceUID
+    return built
+
+
+def send(
+    port: int, images: Sequence[pydicom.Dataset], *, title: str = "MODALITY", called: str = "SCANWISE"
+) -> list[int]:
+    """Statuses of images sent over one association; none where it is refused."""
+    entity = AE(title)
+    entity.add_requested_context(MRImageStorage)
+    entity.add_requested_context(RawDataStorage)
+    association = entity.associate("127.0.0.1", port, ae_title=called)
+    if not association.is_established:
+        return []
+    statuses = [association.send_c_store(entry).Status for entry in images]
+    association.release()
+    return statuses
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("model") / "bundle", "demo")
+
+
+@contextmanager
+def running(
+    model: Path, spool: Spool, destinations: Sequence[Any] = (), **settings: Any
+) -> Iterator[tuple[Receiver, int]]:
+    """A receiver in a thread, and its port."""
+    wanted = ReceiverSettings("SCANWISE", ("MODALITY",), port=0, **{"quiet": QUIET, "retry": 0.1} | settings)
+    receiver = open_receiver(model, spool, wanted, destinations)
+    ports: list[int] = []
+    opened, stop = threading.Event(), threading.Event()
+    thread = threading.Thread(target=receiver.run, args=(stop.is_set, lambda port: (ports.append(port), opened.set())))
+    thread.start()
+    try:
+        assert opened.wait(20)
+        yield receiver, ports[0]
+    finally:
+        stop.set()
+        thread.join(30)
+    assert not thread.is_alive()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 40) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.05)
+
+
+def states(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("series/*/state.json"))]
+
+
+def reports(folder: Path) -> list[pydicom.Dataset]:
+    return [pydicom.dcmread(file) for file in sorted(folder.glob("series/*/results/[0-9]*/report.dcm"))]
+
+
+class PictureArchive:
+    """A store that takes objects, or refuses them."""
+
+    def __init__(self) -> None:
+        self.status, self.taken = 0x0000, list[str]()
+        entity = AE("PACS")
+        entity.add_supported_context("1.2.840.10008.5.1.4.1.1.88.33")
+        entity.add_supported_context("1.2.840.10008.5.1.4.1.1.7")
+        self._server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)])
+        self.destination = StoreEntity("PACS", "127.0.0.1", self._server.socket.getsockname()[1], "SCANWISE")
+
+    def _store(self, event: Any) -> int:
+        if self.status == 0:
+            self.taken.append(str(event.request.AffectedSOPInstanceUID))
+        return self.status
+
+    def close(self) -> None:
+        self._server.shutdown()
+
+
+@pytest.fixture
+def archive() -> Iterator[PictureArchive]:
+    archive = PictureArchive()
+    yield archive
+    archive.close()
+
+
+def test_every_series_gets_one_result_over_shuffled_associations(
+    model: Path, tmp_path: Path, archive: PictureArchive, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    images = [image(series, slice_) for series in range(6) for slice_ in range(4)]
+    shuffled = random.Random(0)  # noqa: S311
+    sent = images + shuffled.sample(images, 4)
+    shuffled.shuffle(sent)
+    statuses: list[int] = []
+    with running(model, Spool(tmp_path, 0), [archive.destination], quiet=1.5) as (receiver, port):
+        threads = [
+            threading.Thread(target=lambda part=part: statuses.extend(send(port, sent[part::4]))) for part in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        wait_for(lambda: len(states(tmp_path)) == 6 and len(archive.taken) == 6 * 5)
+        again = send(port, images[:4])
+        assert not receiver.spool.quiet_series(0)
+    assert statuses == [0] * len(sent)
+    assert again == [0] * 4
+    found = reports(tmp_path)
+    assert sorted(report.StudyInstanceUID for report in found) == [f"1.2.9.{series}" for series in range(6)]
+    assert {len(report.ContentSequence[-1].ContentSequence) for report in found} == {1 + 4}
+    assert len(set(archive.taken)) == len(archive.taken) == 6 * 5
+    assert [len(state["versions"]) for state in states(tmp_path)] == [1] * 6
+    assert not [name for name in NAMES.values() if name in caplog.text]
+    assert (tmp_path.stat().st_mode & 0o077, next(tmp_path.rglob("scans/*.dcm")).stat().st_mode & 0o077) == (0, 0)
+
+
+def test_late_slices_make_a_version_that_names_the_one_before(model: Path, tmp_path: Path) -> None:
+    with running(model, Spool(tmp_path, 0)) as (_, port):
+        send(port, [image(1, 1), image(1, 2)])
+        wait_for(lambda: len(reports(tmp_path)) == 1)
+        first = reports(tmp_path)[0].SOPInstanceUID
+        send(port, [image(1, 3)])
+        wait_for(lambda: len(reports(tmp_path)) == 2)
+    (second,) = [report for report in reports(tmp_path) if report.SOPInstanceUID != first]
+    reference = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert reference.ReferencedSOPInstanceUID == first
+    assert [len(version["scans"]) for version in states(tmp_path)[0]["versions"]] == [2, 3]
+
+
+@pytest.mark.extended
+def test_spool_survives_a_restart_before_and_after_the_answer(model: Path, tmp_path: Path) -> None:
+    with running(model, Spool(tmp_path, 0), quiet=60) as (_, port):
+        assert send(port, [image(1, 1), image(1, 2)]) == [0, 0]
+    assert not states(tmp_path)
+    with running(model, Spool(tmp_path, 0)):
+        wait_for(lambda: len(states(tmp_path)) == 1)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*.dcm")}
+    with running(model, Spool(tmp_path, 0)) as (receiver, port):
+        assert send(port, [image(1, 2)]) == [0]
+        assert not receiver.spool.quiet_series(0)
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*.dcm")} == before
+    assert len(states(tmp_path)[0]["versions"]) == 1
+
+
+def test_archive_that_refuses_gets_the_result_later(
+    model: Path, tmp_path: Path, archive: PictureArchive, caplog: pytest.LogCaptureFixture
+) -> None:
+    archive.status = 0xA700
+    with running(model, Spool(tmp_path, 0), [archive.destination]) as (_, port):
+        send(port, [image(1, 1)])
+        wait_for(lambda: bool(states(tmp_path)) and bool(states(tmp_path)[0]["versions"][0]["deliveries"]))
+        wait_for(lambda: states(tmp_path)[0]["versions"][0]["deliveries"][archive.destination.name]["attempts"] >= 2)
+    delivery = states(tmp_path)[0]["versions"][0]["deliveries"][archive.destination.name]
+    assert (delivery["sent"], delivery["problem"]) == ([], "status A700")
+    assert "has not taken a result (status A700)" in caplog.text
+    archive.status = 0
+    with running(model, Spool(tmp_path, 0), [archive.destination]):
+        wait_for(lambda: len(archive.taken) == 3)
+    delivery = states(tmp_path)[0]["versions"][0]["deliveries"][archive.destination.name]
+    folder = next(tmp_path.glob("series/*/results/[0-9]*"))
+    assert delivery == {"sent": [file.name for file in result_objects(folder)], "attempts": 0, "problem": ""}
+    assert sorted(archive.taken) == sorted(pydicom.dcmread(file).SOPInstanceUID for file in result_objects(folder))
+
+
+def test_destination_that_is_not_there_is_a_refusal(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    built = image(1, 1)
+    built.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    for destination in (
+        StoreEntity("PACS", "127.0.0.1", port, "SCANWISE"),
+        WebServer(f"http://127.0.0.1:{port}/dicom-web"),
+    ):
+        with pytest.raises(Refusal, match="it does not answer"):
+            destination.send(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize(
+    "value", ["PACS", "PACS@host", "@host:1", "PACS@host:0", "PACS@host:70000", "TOO-LONG-A-TITLE-X@h:1"]
+)
+def test_destination_that_is_no_entity_is_refused(value: str) -> None:
+    with pytest.raises(DataError, match="AET@HOST:PORT"):
+        parse_destinations([value], [], "SCANWISE")
+
+
+@pytest.mark.parametrize("value", ["host/dicom", "ftp://host", "https://me:secret@host/dicom", "http://"])
+def test_url_with_a_password_or_of_another_kind_is_refused(value: str) -> None:
+    with pytest.raises(DataError) as caught:
+        parse_destinations([], [value], "SCANWISE")
+    assert "secret" not in str(caught.value)
+
+
+def test_series_of_mixed_geometry_gets_no_result_and_touches_no_other(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mixed = [image(1, 1), image(1, 2, ImageOrientationPatient=[0, 1, 0, 0, 0, -1])]
+    with running(model, Spool(tmp_path, 0)) as (_, port):
+        assert send(port, [*mixed, image(2, 1)]) == [0, 0, 0]
+        wait_for(lambda: len(states(tmp_path)) == 2)
+    refused = [version["refused"] for state in states(tmp_path) for version in state["versions"]]
+    assert sorted(map(bool, refused)) == [False, True]
+    assert "2 geometries" in max(refused)
+    assert len(reports(tmp_path)) == 1
+    assert len(list(tmp_path.rglob("scans/*.dcm"))) == 3
+    assert not [name for name in NAMES.values() if name in caplog.text + max(refused)]
+
+
+def test_entities_that_are_not_allowed_are_turned_away(model: Path, tmp_path: Path) -> None:
+    with running(model, Spool(tmp_path, 0)) as (_, port):
+        assert send(port, [image(1, 1)], title="STRANGE") == []
+        assert send(port, [image(1, 1)], called="ANOTHER") == []
+        assert send(port, [image(1, 1)]) == [0]
+
+
+def test_only_images_are_accepted(model: Path, tmp_path: Path) -> None:
+    entity = AE("MODALITY")
+    entity.add_requested_context(RawDataStorage)
+    with running(model, Spool(tmp_path, 0)) as (_, port):
+        association = entity.associate("127.0.0.1", port, ae_title="SCANWISE")
+        assert not association.accepted_contexts
+        association.abort()
+    assert not list(tmp_path.rglob("*.dcm"))
+
+
+def test_image_whose_identifiers_are_wrong_is_refused(model: Path, tmp_path: Path) -> None:
+    without = image(1, 1)
+    del without.SeriesInstanceUID
+    with running(model, Spool(tmp_path, 0)) as (_, port):
+        assert send(port, [without]) == [0xC000]
+    assert not list(tmp_path.rglob("*.dcm"))
+
+
+def test_other_content_under_a_taken_identifier_is_said_and_not_kept(model: Path, tmp_path: Path) -> None:
+    with running(model, Spool(tmp_path, 0), quiet=60) as (_, port):
+        assert send(port, [image(1, 1), image(1, 1, PatientSex="F"), image(1, 1)]) == [0, 0xB006, 0]
+    (kept,) = tmp_path.rglob("scans/*.dcm")
+    assert "PatientSex" not in pydicom.dcmread(kept)
+
+
+def test_full_spool_refuses_with_a700_and_takes_images_again(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path, 2**60)
+    with running(model, spool, quiet=60) as (_, port):
+        assert send(port, [image(1, 1)]) == [0xA700]
+        assert not list(tmp_path.rglob("*.dcm"))
+        monkeypatch.setattr(spool, "_least_free", 0)
+        assert send(port, [image(1, 1)]) == [0]
+
+
+def test_disk_that_fills_while_an_image_is_written_keeps_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, content = Spool(tmp_path, 0), _content(image(1, 1))
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with spool.opened():
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(SpoolFullError):
+                spool.store("1.2.3", "1.2.3.4", content)
+        assert not [file for file in tmp_path.rglob("*") if file.suffix in (".dcm", ".part")]
+        assert spool.store("1.2.3", "1.2.3.4", content) is Arrival.KEPT
+
+
+def test_disk_too_full_for_the_state_stops_nothing(
+    model: Path, tmp_path: Path, archive: PictureArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(series: SpooledSeries) -> None:
+        raise StorageError("full")
+
+    with running(model, Spool(tmp_path, 0), [archive.destination]) as (_, port):
+        with monkeypatch.context() as patch:
+            patch.setattr(SpooledSeries, "save", full)
+            send(port, [image(1, 1)])
+            wait_for(lambda: len(archive.taken) == 3)
+        assert not states(tmp_path)
+        send(port, [image(2, 1)])
+        wait_for(lambda: len(archive.taken) == 6)
+
+
+def _content(built: pydicom.FileDataset) -> bytes:
+    stream = BytesIO()
+    built.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
+
+
+def test_port_in_use_and_a_taken_spool_are_said(model: Path, tmp_path: Path) -> None:
+    with running(model, Spool(tmp_path / "a", 0)) as (_, port):
+        settings = ReceiverSettings("SCANWISE", ("MODALITY",), port=port)
+        with pytest.raises(DataError, match="Choose another --port"):
+            open_receiver(model, Spool(tmp_path / "b", 0), settings).run(lambda: True, lambda _: None)
+        with pytest.raises(RunError, match="Another process is writing"):
+            open_receiver(model, Spool(tmp_path / "a", 0), settings).run(lambda: True, lambda _: None)
+
+
+def test_command_refuses_what_it_cannot_use(scanwise: Command, model: Path, tmp_path: Path) -> None:
+    refused = scanwise("receive", model, "--spool", tmp_path / "s")
+    assert (refused.code, "--allow" in refused.refusal) == (2, True)
+    refused = scanwise("receive", model, "--spool", tmp_path / "s", "--allow", "A" * 17)
+    assert (refused.code, "16 ASCII" in refused.refusal) == (2, True)
+    altered = write_tiny_bundle(tmp_path / "altered", "demo")
+    (altered / "bundle.json").write_text((altered / "bundle.json").read_text().replace('"mild"', '"meld"'))
+    refused = scanwise("receive", altered, "--spool", tmp_path / "s", "--allow", "MODALITY")
+    assert (refused.code, "altered or damaged" in refused.refusal) == (2, True)
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.extended
+def test_killed_receiver_loses_nothing_it_has_acknowledged(model: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "scanwise", "receive", model, "--spool", tmp_path, "--allow", "MODALITY", "--port", "0",
+               "--least-free", "0", "--quiet", "60"]  # fmt: skip
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        port = int(line.partition(";")[0].rpartition(":")[2])
+        assert send(port, [image(1, slice_) for slice_ in range(5)]) == [0] * 5
+        process.kill()
+    with running(model, Spool(tmp_path, 0)):
+        wait_for(lambda: len(states(tmp_path)) == 1)
+    assert len(states(tmp_path)[0]["versions"][0]["scans"]) == 5
