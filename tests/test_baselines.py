@@ -196,11 +196,19 @@ def test_ordered_logistic_finds_the_cuts_that_it_was_drawn_with() -> None:
 
 
 def test_majority_is_the_smoothed_share_of_each_class() -> None:
-    pixels, _, subjects = scans(10)
+    pixels, _, _ = scans(10)
+    subjects = np.arange(10).astype(np.str_)
     labels = np.array([2, 2, 2, 2, 2, 0, 0, 0, 0, 0])  # a tie goes to the first class
     probs = baselines.majority_class(pixels, labels, subjects, pixels[:3], 3)
     assert np.allclose(probs, [[6 / 13, 1 / 13, 6 / 13]] * 3)
     assert (probs.argmax(axis=1) == 0).all()
+
+
+def test_majority_is_of_subjects_however_many_scans_they_have() -> None:
+    """Of 541 people, "the most common class" was that of a third: they had more scans each."""
+    pixels = np.zeros((9, 4, 4, 1), np.uint8)
+    labels, subjects = np.array([0] * 6 + [1] * 3), np.array(["a"] * 6 + ["b", "c", "d"])
+    assert baselines.majority_class(pixels, labels, subjects, pixels[:1], 2).tolist() == [[2 / 6, 4 / 6]]
 
 
 def test_nearest_neighbour_is_the_best_correlation() -> None:

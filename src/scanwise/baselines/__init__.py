@@ -101,13 +101,16 @@ def majority_class(
     test_pixels: PixelArray,
     num_classes: int,
 ) -> FloatArray:
-    """The most frequent class for every scan; probabilities are the shares of the classes, one pseudo-scan each (Laplace).
+    """The class that most subjects have, for every scan; probabilities are the shares of the classes, one pseudo-subject each
+    (Laplace). A subject counts once, however many scans there are of it.
 
-    >>> pixels = np.zeros((3, 4, 4, 1), np.uint8)
-    >>> majority_class(pixels, np.array([0, 1, 1]), np.array(["a", "b", "c"]), pixels[:1], 2).tolist()
+    >>> pixels = np.zeros((5, 4, 4, 1), np.uint8)
+    >>> majority_class(pixels, np.array([0, 0, 0, 1, 1]), np.array(["a", "a", "a", "b", "c"]), pixels[:1], 2).tolist()
     [[0.4, 0.6]]
     """
-    counts = np.bincount(train_labels, minlength=num_classes) + 1.0
+    persons = np.unique(train_subjects, return_inverse=True)[1]
+    labels = np.unique(np.stack([persons, train_labels]), axis=1)[1]
+    counts = np.bincount(labels, minlength=num_classes) + 1.0
     return np.tile(counts / counts.sum(), (len(test_pixels), 1))
 
 
@@ -312,7 +315,7 @@ BASELINES: dict[str, BaselineSpec] = {
         BaselineSpec(
             name="majority",
             title="Majority class",
-            meaning="always answers the most common class, without looking at the scan",
+            meaning="always answers the class that most subjects have, without looking at the scan",
             classify=majority_class,
         ),
         BaselineSpec(

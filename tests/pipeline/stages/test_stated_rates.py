@@ -75,6 +75,13 @@ def test_coverage_that_so_few_calibration_subjects_explain_is_not_missed(run: Ru
         assert bool(found(run, metric("coverage", 100, 120))) == missed
 
 
+def test_what_scans_alone_miss_is_a_finding_of_its_own(run: RunFolder) -> None:
+    """A first screen said "coverage: not reached" beside a chip of subjects whose coverage held."""
+    by_subject, by_scan = metric("coverage", 55, 60), metric("coverage", 100, 240, unit="scan")
+    assert list(found(run, by_subject, by_scan)) == ["rates.coverage.scan"]
+    assert list(found(run, by_scan)) == ["rates.coverage"]
+
+
 def test_what_was_never_guaranteed_is_not_missed(run: RunFolder) -> None:
     fit = run.fit("honest", 0)
     sets = ConformalSets("lac", 0.1, math.inf).to_dict()

@@ -1,6 +1,7 @@
 """Rates that were asked for or stated, beside what the test side shows: one whose interval leaves it out is a finding."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from scanwise.conformal import sets_from_dict
@@ -57,19 +58,15 @@ Measured = Mapping[tuple[str, str, str], Metric]
 def _missed_coverage(fits: Sequence[Fit], measured: Measured) -> list[Finding]:
     findings = []
     for unit in ("subject", "scan"):
-        metric, sets = (
-            measured.get(("coverage", unit, "")),
-            [sets_from_dict(read_json(fit.conformal)[unit]) for fit in fits],
-        )
+        metric = measured.get(("coverage", unit, ""))
+        sets = [sets_from_dict(read_json(fit.conformal)[unit]) for fit in fits]
         target = min(own.coverage for own in sets)
         if metric and target and judge_coverage(metric, sets) == "missed":
-            findings.append(
-                _finding(
-                    "coverage",
-                    f"Coverage of the prediction sets by {unit}: {_whole(target)} guaranteed, {_seen(metric)}. The people "
-                    "tested may differ from those that the sets were made from; do not rely on the sets.",
-                )
+            message = (
+                f"Coverage of the prediction sets by {unit}: {_whole(target)} guaranteed, {_seen(metric)}. The people tested "
+                "may differ from those that the sets were made from; do not rely on the sets."
             )
+            findings.append(_decided_by(unit, _finding("coverage", message), measured))
     return findings
 
 
@@ -92,13 +89,11 @@ def _missed_false_alarms(fits: Sequence[Fit], measured: Measured) -> list[Findin
         cuts = [NoveltyDetector.load(fit.novelty).thresholds[unit] for fit in fits if fit.novelty.is_file()]
         target = max((cut.false_alarm for cut in cuts), default=1.0)
         if metric and metric.low > target:
-            findings.append(
-                _finding(
-                    "false_alarms",
-                    f"False alarms by {unit}: at most {_whole(target)} asked for, {_seen(metric)}. That many of this cohort’s "
-                    "own test cases are flagged as unlike training, so the flag says little; look at what differs.",
-                )
+            message = (
+                f"False alarms by {unit}: at most {_whole(target)} asked for, {_seen(metric)}. That many of this cohort’s own "
+                "test cases are flagged as unlike training, so the flag says little; look at what differs."
             )
+            findings.append(_decided_by(unit, _finding("false_alarms", message), measured))
     return findings
 
 
@@ -143,6 +138,12 @@ def _brightness(rows: Sequence[Mapping[str, str]]) -> list[Finding]:
         "values before use, or expect these alarms."
     )
     return [_finding("brightness", message)]
+
+
+def _decided_by(unit: str, finding: Finding, measured: Measured) -> Finding:
+    """The finding; of scans where subjects decide, under a name of its own, which the first screen does not repeat."""
+    beside = unit == "scan" and any(other == "subject" for _, other, _ in measured)
+    return replace(finding, check=f"{finding.check}.scan") if beside else finding
 
 
 def _finding(check: str, message: str) -> Finding:
