@@ -34,3 +34,5 @@ html_copy_source = False
 html_show_sourcelink = False
 html_use_opensearch = ""
 html_theme_options = {"footer_icons": [], "top_of_page_buttons": []}
+html_static_path = ["_static"]
+html_css_files = ["print.css"]

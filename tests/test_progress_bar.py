@@ -21,6 +21,7 @@ from scanwise.progress_bar import (
     span_of_step,
     time_left,
     track,
+    with_one_bar,
     work_step,
 )
 
@@ -171,3 +172,21 @@ def test_a_loop_without_a_job_has_a_bar_of_its_own() -> None:
             screen.now += 1
     assert screen.percents == [25, 50, 75, 100]
     assert "predicting 4/4" in screen.drawn[-1]
+
+
+def test_a_command_that_reads_and_computes_has_one_bar() -> None:
+    @with_one_bar
+    def judge(count: int, *, progress: bool = False) -> int:
+        for words in ("decoding scans", "predicting"):
+            for _ in track(range(count), words, count, progress):
+                screen.now += 1
+        return count
+
+    with looking() as screen:
+        assert judge(4, progress=True) == 4
+        assert screen.percents == sorted(screen.percents)
+        assert len(screen.percents) == 8
+        assert screen.getvalue().endswith("\r")
+        before = screen.getvalue()
+        judge(4)
+        assert screen.getvalue() == before

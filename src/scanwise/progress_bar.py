@@ -9,17 +9,20 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import wraps
 from textwrap import fill
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from scanwise.phrases import PlainLines, printable
 from scanwise.run import spell_time
 
 T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 SECONDS_A_UNIT = {
     "prediction": 0.004,
@@ -177,6 +180,17 @@ def running_job(shown: bool, *, opening: float = 0.1, parts: int = 1) -> Iterato
     finally:
         job.clear()
         _JOB.reset(token)
+
+
+def with_one_bar(command: Callable[P, R]) -> Callable[P, R]:
+    """Let all that a command reads and computes share one bar; it is drawn where the command is called with `progress`."""
+
+    @wraps(command)
+    def run(*args: P.args, **options: P.kwargs) -> R:
+        with running_job(bool(options.get("progress")), opening=1.0):
+            return command(*args, **options)
+
+    return run
 
 
 def usual_seconds_of(units: Mapping[str, float]) -> float:

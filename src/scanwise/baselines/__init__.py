@@ -101,16 +101,14 @@ def majority_class(
     test_pixels: PixelArray,
     num_classes: int,
 ) -> FloatArray:
-    """The class that most subjects have, for every scan; probabilities are the shares of the classes, one pseudo-subject each
-    (Laplace). A subject counts once, however many scans there are of it.
+    """The class that most subjects have; probabilities are the shares of subjects, one pseudo-subject a class (Laplace).
 
-    >>> pixels = np.zeros((5, 4, 4, 1), np.uint8)
-    >>> majority_class(pixels, np.array([0, 0, 0, 1, 1]), np.array(["a", "a", "a", "b", "c"]), pixels[:1], 2).tolist()
+    >>> pixels, subjects = np.zeros((5, 4, 4, 1), np.uint8), np.array(["a", "a", "a", "b", "c"])
+    >>> majority_class(pixels, np.array([0, 0, 0, 1, 1]), subjects, pixels[:1], 2).tolist()
     [[0.4, 0.6]]
     """
-    persons = np.unique(train_subjects, return_inverse=True)[1]
-    labels = np.unique(np.stack([persons, train_labels]), axis=1)[1]
-    counts = np.bincount(labels, minlength=num_classes) + 1.0
+    pairs = np.stack([np.unique(train_subjects, return_inverse=True)[1], train_labels])
+    counts = np.bincount(np.unique(pairs, axis=1)[1], minlength=num_classes) + 1.0  # a subject once, whatever its scans
     return np.tile(counts / counts.sum(), (len(test_pixels), 1))
 
 

@@ -13,7 +13,7 @@ from scanwise.cohort.store import Store
 from scanwise.csv_files import write_csv
 from scanwise.errors import DataError
 from scanwise.pipeline.stages.audit import as_listing, with_recovered_subjects
-from scanwise.progress_bar import track
+from scanwise.progress_bar import track, with_one_bar
 from scanwise.recipe import Augment, Data, Recipe, load_recipe, with_settings
 from scanwise.records import Cohort, IntArray
 
@@ -38,6 +38,7 @@ class CopyPlan:
         return np.concatenate(chosen)
 
 
+@with_one_bar
 def write_augmented_copies(
     data: str | Path,
     out: Path,

@@ -35,6 +35,7 @@ from scanwise.pipeline.stages.explanation_parts import (
     write_spread,
     write_words,
 )
+from scanwise.progress_bar import with_one_bar
 from scanwise.recipe import Data
 from scanwise.records import FloatArray, Heatmap, IntArray, Predictions, StrArray
 from scanwise.run import layout
@@ -51,6 +52,7 @@ ALONE = (
 PREDICTED, EVERY = "predicted", "all"
 
 
+@with_one_bar
 def explain_files(
     path: Path,
     scans: Sequence[Path],

@@ -22,6 +22,7 @@ from scanwise.cohort.decoding.pixels import Pixels
 from scanwise.errors import RunError
 from scanwise.migrations import FORMATS
 from scanwise.novelty import appearance_features
+from scanwise.progress_bar import with_one_bar
 from scanwise.records import Cohort, Logits, Predictions, StrArray
 from scanwise.run import RunFolder, layout, write_json, write_text, writing
 
@@ -30,6 +31,7 @@ FEWEST, MOST = 200, 256
 BATCHES = (1, 2, 7, 32)
 
 
+@with_one_bar
 def export_model(path: Path, out: Path, *, scans: Sequence[Path] = (), progress: bool = False) -> Agreement:
     """Write the model of a run as an ONNX graph with all that it needs to predict; whole, or not at all.
 

@@ -22,6 +22,7 @@ from scanwise.pipeline.stages.bags import check_people_known
 from scanwise.pipeline.stages.copy_cache import find_copies_once
 from scanwise.pipeline.stages.operating_points import validation_predictions
 from scanwise.pooling import common_label
+from scanwise.progress_bar import with_one_bar
 from scanwise.recipe import Recipe, with_settings
 from scanwise.records import (
     METRIC_COLUMNS,
@@ -83,6 +84,7 @@ class ExternalValidation:
         return self.scans if self.subjects is None else self.subjects
 
 
+@with_one_bar
 def validate_externally(
     path: Path,
     *,

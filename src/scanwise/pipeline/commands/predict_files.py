@@ -17,10 +17,12 @@ from scanwise.errors import DataError
 from scanwise.phrases import count_of
 from scanwise.pipeline.context import resolve_device
 from scanwise.pipeline.stages.bags import people_of_files
+from scanwise.progress_bar import with_one_bar
 from scanwise.records import Predictions
 from scanwise.records.names import label_key
 
 
+@with_one_bar
 def predict_files(
     model: Path | bundle.Bundle,
     scans: Sequence[Path],
