@@ -201,7 +201,7 @@ def _alarms(contents: RunData) -> tuple[Caution, ...]:
         )
         alarms.append(Caution(text, False))
     if missed := name_missed_rates(contents):
-        text = f"{listed(missed).capitalize()}: not reached on the test side. See the findings."
+        text = f"{listed(missed).capitalize()}: stated, and not reached on the test side. The other figures stand. See the findings."
         alarms.append(Caution(text, False))
     if "honest" in contents.protocols and contents.cohort.subjects_known:
         tested = contents.side("honest", "test")[1]
