@@ -55,15 +55,27 @@ class Engine(Protocol):
 def run_in_shape(engine: Engine, batches: Iterable[Inputs], shape: int) -> Iterator[Outputs]:
     """Run batches of at most `shape` scans, each filled up to it; answers come in order, a batch at a time."""
     cores = engine.cores
+    if cores == 1:
+        yield from _run_in_turn(engine, batches, shape)
+        return
     waiting: deque[tuple[int, Future[Outputs]]] = deque()
     with engine.one_core_each() as prepare, ThreadPoolExecutor(cores, initializer=prepare) as pool:
         for number, (pixels, tokens) in enumerate(batches):
             filled = _filled(pixels, shape), None if tokens is None else _filled(tokens, shape)
             waiting.append((len(pixels), pool.submit(engine.run, *filled)))
             while len(waiting) > (cores if number else 0):  # the first alone: it may settle how the others run
-                yield _rows(*waiting.popleft())
+                yield _next_rows(waiting)
         while waiting:
-            yield _rows(*waiting.popleft())
+            yield _next_rows(waiting)
+
+
+def _run_in_turn(engine: Engine, batches: Iterable[Inputs], shape: int) -> Iterator[Outputs]:
+    """As above, in this thread: to start another takes longer than a small network."""
+    with engine.one_core_each() as prepare:
+        prepare()
+        for pixels, tokens in batches:
+            outputs = engine.run(_filled(pixels, shape), None if tokens is None else _filled(tokens, shape))
+            yield _rows(len(pixels), outputs)
 
 
 def _filled(values: Values, shape: int) -> Values:
@@ -71,6 +83,11 @@ def _filled(values: Values, shape: int) -> Values:
     return np.concatenate([values, np.repeat(values[-1:], shape - len(values), axis=0)])
 
 
-def _rows(count: int, result: Future[Outputs]) -> Outputs:
-    logits, features, attention = result.result()
+def _next_rows(waiting: deque[tuple[int, Future[Outputs]]]) -> Outputs:
+    count, result = waiting.popleft()
+    return _rows(count, result.result())
+
+
+def _rows(count: int, outputs: Outputs) -> Outputs:
+    logits, features, attention = outputs
     return logits[:count], features[:count], None if attention is None else attention[:count]
