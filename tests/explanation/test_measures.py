@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from sklearn.metrics import average_precision_score
 
 from scanwise.errors import ShapeError
@@ -81,6 +82,19 @@ def test_what_is_imputed_is_between_its_neighbours_and_the_rest_stays() -> None:
     filled = imputed(ramp, chosen)
     np.testing.assert_array_equal(filled[~chosen], ramp[~chosen])
     assert np.abs(filled[chosen] - ramp[chosen].astype(float)).max() < 25
+
+
+def test_the_start_of_what_is_imputed_is_scipys_gaussian_filter() -> None:
+    random = np.random.default_rng(3)
+    scans = random.integers(0, 256, (2, 24, 18, 3)).astype(np.float32)
+    chosen = random.random((2, 24, 18)) < 0.3
+    kept, expected = (~chosen)[..., None].astype(np.float32), scans.mean(axis=(1, 2), keepdims=True)
+    for sigma in (6, 2.4, 0.96, 1.0):
+        weight, mean = (gaussian_filter(part, (0, sigma, sigma, 0)) for part in (kept, scans * kept))
+        expected = np.where(weight > 0.05, mean / np.maximum(weight, 1e-6), expected)
+    noise = np.random.default_rng(0).normal(0, 2.55, scans.shape)
+    filled = imputed(scans, chosen, rounds=0)
+    assert filled[chosen] == pytest.approx((expected + noise)[chosen], abs=1e-2)
 
 
 def test_stacks_of_other_shapes_are_refused() -> None:
