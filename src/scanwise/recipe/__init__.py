@@ -218,6 +218,13 @@ class Recipe(Section):
             raise ValueError("explain.retrain trains twice more, but train.epochs: 0 trains nothing; leave it out")
         return self
 
+    @property
+    def learning_sides(self) -> tuple[str, ...]:
+        """Sides of a split whose subjects teach the network; more than one for `subject_ridge`, which has no epoch to choose."""
+        if not self.model.is_ridge:
+            return ("train",)
+        return ("train", "validation", *(["calibration"] if self.conformal.is_out_of_fold else []))
+
     def to_yaml(self) -> str:
         """YAML of the recipe with every default made explicit."""
         from ruamel.yaml import YAML

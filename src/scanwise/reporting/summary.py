@@ -160,7 +160,8 @@ def _summary(contents: RunData) -> tuple[str, ...]:
     )
     if "honest" not in contents.protocols:
         return (built, "It was never tested on new people: this run has no honest protocol.")
-    trained, tested = contents.side("honest", "train"), contents.side("honest", "test")
+    sides = [contents.side("honest", side) for side in contents.recipe.learning_sides]
+    trained, tested = [sum(counts) for counts in zip(*sides, strict=True)], contents.side("honest", "test")
     folds = len(contents.fits_of("honest"))
     if not cohort.subjects_known:
         return (built, f"It learnt from {counted(trained[0], 'scan')} and was tested on {tested[0]:,} others.")

@@ -273,6 +273,14 @@ def test_the_plan_counts_all_who_teach(ridge: Ridge, tmp_path: Path, people: str
     assert f"{count} subjects teach (inner folds of them choose); 12 are tested" in " ".join(done.out.split())
 
 
+@pytest.mark.parametrize(
+    ("name", "taught"), [("ridge", "144 scans of 36 subjects"), ("crossed", "192 scans of 48 subjects")]
+)
+def test_the_report_counts_all_who_taught(name: str, taught: str, request: pytest.FixtureRequest) -> None:
+    page = request.getfixturevalue(name).run.report.read_text(encoding="utf-8").replace("\xa0", " ")
+    assert f"It learnt from {taught} and was tested on 48 scans of 12 other" in page
+
+
 def test_each_score_is_that_of_the_member_that_left_the_person_out(crossed: Ridge) -> None:
     """Red where scores of a member that has seen the person stand in."""
     kept = crossed.logits("out_of_fold")

@@ -12,7 +12,6 @@ from scanwise.cohort import splits
 from scanwise.phrases import count_of
 from scanwise.pipeline.context import Context
 from scanwise.pipeline.preflight import build_checked_network, preflight
-from scanwise.pipeline.stages.subject_ridge import learning_sides
 from scanwise.recipe import Recipe, Train, TrainingStage
 from scanwise.records import SIDES, Finding, Split
 from scanwise.reporting.finding_text import SEVERITIES
@@ -120,7 +119,9 @@ def _sample_size(context: Context) -> list[str]:
     whole = f"all {sum(evaluable):,}: AUROC ± {_margin(context, evaluable)}"
     teach = f"{sums['train']:,} subjects teach, with {sums['validation']:,} to choose by"
     if context.recipe.model.is_ridge:
-        teach = f"{sum(sums[side] for side in learning_sides(context.recipe)):,} subjects teach (inner folds of them choose)"
+        teach = (
+            f"{sum(sums[side] for side in context.recipe.learning_sides):,} subjects teach (inner folds of them choose)"
+        )
     if len(honest) > 1:
         return [f"{teach}, in each fold; over all folds are tested {whole} to expect around 0.8."]
     tested = f"{sums['test']:,} are tested: AUROC ± {_margin(context, [*sides['test'].values()])} to expect around 0.8"

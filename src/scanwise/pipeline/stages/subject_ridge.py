@@ -176,13 +176,8 @@ def kept_features(context: Context, network: "Network") -> "FeatureSource":
     return cache_features(folder, {"all": side}, fingerprint, FEATURE_BATCH)["all"]
 
 
-def learning_sides(recipe: Recipe) -> tuple[str, ...]:
-    """Sides whose people teach the network that is solved in closed form."""
-    return ("train", "validation", "calibration") if recipe.conformal.is_out_of_fold else ("train", "validation")
-
-
 def _learning_rows(recipe: Recipe, split: Split) -> IntArray:
-    return np.sort(np.concatenate([split.rows(side) for side in learning_sides(recipe)]))
+    return np.sort(np.concatenate([split.rows(side) for side in recipe.learning_sides]))
 
 
 def _people(context: Context, rows: IntArray) -> tuple[Any, IntArray, IntArray, IntArray]:
