@@ -1,7 +1,7 @@
 "use strict";
 const byId = (id) => document.getElementById(id);
 const state = { files: [], model: null, token: "", answer: null, text: "", sent: [] };
-const percent = (p) => (p > 0 && p < 0.001 ? "< 0.1 %" : p > 0.999 && p < 1 ? "> 99.9 %" : `${(100 * p).toFixed(1)} %`);
+const percent = (p) => (p > 0 && p < 0.001 ? "<\u00a00.1\u00a0%" : p > 0.999 && p < 1 ? ">\u00a099.9\u00a0%" : `${(100 * p).toFixed(1)}\u00a0%`);
 const count = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 
 // Text becomes text, and never markup: nothing here parses HTML.
