@@ -104,7 +104,7 @@ def test_scans_are_answered_as_the_command_line_does(
     opened: Callable[..., Any], files: list[Path], folder: Path, scanwise: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
     page = opened()
-    answer(page, files, "Not known")
+    answer(page, files, "Not said")
     for path in files[:4]:
         assert page.get_by_role("heading", name=path.name, exact=True).is_visible()
     assert page.locator("#scans img[src^='x']").count() == 0
@@ -121,7 +121,9 @@ def test_scans_are_answered_as_the_command_line_does(
         page.get_by_role("button", name="Download CSV").click()
     download.value.save_as(tmp_path / "answers.csv")
     with (tmp_path / "answers.csv").open(encoding="utf-8", newline="") as file:
-        assert [row["path"] for row in csv.DictReader(file)] == [path.name for path in files[:4]]
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows if row["unit"] == "scan"] == [path.name for path in files[:4]]
+    assert [row["subject"] for row in rows if row["unit"] == "subject"] == [rows[-2]["subject"]]  # of the DICOM header
 
 
 def test_heatmaps_bear_their_badge(opened: Callable[..., Any], files: list[Path]) -> None:
