@@ -68,7 +68,14 @@ def write_csv(header: Iterable[str], rows: Iterable[Row], path: Path) -> None:
 
 
 def write_table(header: Iterable[str], rows: Iterable[Row], path: Path) -> None:
-    """Write a CSV file and beside it the same table as Parquet, where every column has one type.
+    """Write a CSV file and beside it the same table as Parquet."""
+    names, lines = list(header), [list(row) for row in rows]
+    write_csv(names, lines, path)
+    write_typed_table(names, lines, path.with_suffix(".parquet"))
+
+
+def write_typed_table(names: Sequence[str], lines: Sequence[Row], path: Path) -> None:
+    """Write a table as Parquet, where every column has one type.
 
     A column of numbers is `double` (whole ones `int64`, flags `bool`) with null where the CSV has an empty cell; any
     other column is `string`.
@@ -76,12 +83,10 @@ def write_table(header: Iterable[str], rows: Iterable[Row], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names, lines = list(header), [list(row) for row in rows]
-    write_csv(names, lines, path)
     columns = [_typed(name, [line[index] for line in lines]) for index, name in enumerate(names)]
     arrays = [pa.array(values, getattr(pa, kind)()) for kind, values in columns]
-    with writing(path.with_suffix(".parquet")) as temporary:
-        pq.write_table(pa.Table.from_arrays(arrays, names=names), temporary)
+    with writing(path) as temporary:
+        pq.write_table(pa.Table.from_arrays(arrays, names=list(names)), temporary)
 
 
 def _typed(name: str, cells: Sequence[object]) -> tuple[str, list[object]]:

@@ -25,7 +25,7 @@ from scanwise.arrays import check_features
 from scanwise.baselines.summaries import average_areas
 from scanwise.errors import DataError, RunError, ShapeError
 from scanwise.pooling import mean_by, subject_codes
-from scanwise.records import BoolArray, FloatArray, IntArray, Logits, StrArray, Unit
+from scanwise.records import BoolArray, FloatArray, IntArray, Logits, ScanNovelty, StrArray, Unit
 from scanwise.risk import conformal_quantile, minimum_count
 
 K = 5
@@ -288,21 +288,26 @@ class NoveltyDetector:
             np.max([view(coordinates[name], self.one_by_one) for name, view in self.views.items()], axis=0)
         )
 
-    def __call__(self, scans: Logits, distances: FloatArray | None = None) -> tuple[FloatArray, BoolArray]:
+    def measure(self, scans: Logits) -> ScanNovelty:
+        """Distance of each scan to training scans, and which hold nothing; features are not needed beyond it."""
+        return ScanNovelty(self.distances(scans), _blanks(scans))
+
+    def __call__(self, scans: Logits, measured: ScanNovelty | None = None) -> tuple[FloatArray, BoolArray]:
         """(N,) distance over threshold, and (N,) whether the scan is flagged: above 1, or all its pixels are equal.
 
         Args:
             scans: (N) with the features and appearance that training scans had.
-            distances: (N,) of these scans, where computed already.
+            measured: of these scans, where it was measured already; then neither is needed.
         """
-        score = (self.distances(scans) if distances is None else distances) / self.thresholds["scan"].threshold
-        return score, (score > 1) | _blanks(scans)
+        novelty = self.measure(scans) if measured is None else measured
+        score = novelty.distances / self.thresholds["scan"].threshold
+        return score, (score > 1) | novelty.blank
 
-    def by_subject(self, scans: Logits, distances: FloatArray | None = None) -> tuple[FloatArray, BoolArray]:
+    def by_subject(self, scans: Logits, measured: ScanNovelty | None = None) -> tuple[FloatArray, BoolArray]:
         """The same of each subject, in order of first appearance."""
-        by_scan = self.distances(scans) if distances is None else distances
-        pooled, _ = _mean_by_subject(by_scan, scans.subjects)
-        empty, _ = _mean_by_subject(_blanks(scans).astype(np.float64), scans.subjects)
+        novelty = self.measure(scans) if measured is None else measured
+        pooled, _ = _mean_by_subject(novelty.distances, scans.subjects)
+        empty, _ = _mean_by_subject(novelty.blank.astype(np.float64), scans.subjects)
         score = pooled / self.thresholds["subject"].threshold
         return score, (score > 1) | (empty == 1)
 

@@ -19,9 +19,10 @@ import numpy as np
 
 from scanwise.bundle.answers import BundlePredictions
 from scanwise.bundle.contents import ABOUT, GRAPH, NOVELTY, RECIPE, read_contents, verify_files
-from scanwise.bundle.engines import Engine, Tokens, run_in_shape
+from scanwise.bundle.engines import Engine, Tokens
 from scanwise.bundle.folder import write_bundle
-from scanwise.bundle.inputs import LOCAL, FileReader, ScanReader, read_small_pixels
+from scanwise.bundle.inputs import LOCAL, FileReader, read_small_pixels
+from scanwise.bundle.mapping import AskedScans, ScanMapper, ShardMap, map_in_memory
 from scanwise.bundle.onnx_engine import OnnxEngine
 from scanwise.bundle.parts import load_bundle_network, load_vocabulary, naming_damage
 from scanwise.bundle.predictors import (
@@ -126,6 +127,15 @@ class Bundle:
 
         return TorchEngine(self.network, device=device)
 
+    def use_one_core(self) -> None:
+        """Run on one core from now on, because others of this machine run beside it."""
+        if self.exported is not None:
+            self.exported.cores = 1
+            return
+        import torch
+
+        torch.set_num_threads(1)
+
     def verdict(self, method: str, layer: str = "") -> list[str] | None:
         """Reasons why a method of explanation failed its checks; empty where it passed, None where it was not checked.
 
@@ -193,6 +203,7 @@ class Bundle:
         device: str = "cpu",
         progress: bool = False,
         files: FileReader = LOCAL,
+        shards: ShardMap = map_in_memory,
     ) -> BundlePredictions:
         """Predict image files.
 
@@ -205,6 +216,7 @@ class Bundle:
             device: where the network runs.
             progress: show a bar.
             files: decodes them.
+            shards: asks the network, a shard at a time.
 
         Raises:
             DataError: if no file can be read.
@@ -224,9 +236,9 @@ class Bundle:
             tokens = self.tokens_of_people(scan_paths, shown, people, columns, files)
         else:
             tokens = self._tokens(words, rows)
-        reader = ScanReader(scan_paths, shown, self.recipe.data, tokens, self.about.get(HASHED, "file"), files)
-        logits, features, attention = self._run(reader, device, progress)
-        kept, quarantine = reader.kept, reader.quarantine
+        request = AskedScans(scan_paths, shown, tokens)
+        mapped = shards(request, self.mapper(device, files), progress)
+        kept, quarantine = mapped.kept.tolist(), [(shown[row], reason) for row, reason in mapped.quarantine]
         if not kept:
             reasons = "; ".join(f"{path}: {reason}" for path, reason in quarantine[:3])
             raise DataError(f"None of the {len(paths)} files can be read ({reasons}).")
@@ -239,24 +251,23 @@ class Bundle:
                 device=device,
                 progress=progress,
                 files=files,
+                shards=shards,
             )
             return replace(again, quarantine=tuple(quarantine))
         all_logits = Logits(
-            logits=logits,
+            logits=mapped.logits,
             labels=np.full(len(kept), -1),
             scans=np.array([shown[index] for index in kept], dtype=np.str_),
             subjects=np.array(["" if subjects is None else subjects[rows[index]] for index in kept], dtype=np.str_),
             classes=self.classes,
             groups={name: values[[rows[index] for index in kept]] for name, values in (groups or {}).items()},
-            features=features,
-            attention=attention,
-            appearance=reader.appearance,
+            attention=mapped.attention,
         )
         alone = int((all_logits.subjects == "").sum())
         if alone == len(all_logits):
-            scans_alone = self.predictors["scan"](all_logits, reader.hashes)
+            scans_alone = self.predictors["scan"](all_logits, mapped.hashes, mapped.novelty)
             return BundlePredictions(scans_alone, None, tuple(quarantine), self._weaker_guarantee())
-        answers = predict_scans_and_subjects(self.predictors, all_logits, reader.hashes)
+        answers = predict_scans_and_subjects(self.predictors, all_logits, mapped.hashes, mapped.novelty)
         remarks = (*_remarks_on_subjects(alone, len(all_logits)), *self._weaker_guarantee())
         return BundlePredictions(*answers, tuple(quarantine), remarks)
 
@@ -323,23 +334,24 @@ class Bundle:
         ]
         return [scan for _, scan, _ in scans], [row for row, _, _ in scans], [shown[row] + end for row, _, end in scans]
 
-    def _run(self, reader: ScanReader, device: str, progress: bool) -> tuple[FloatArray, FloatArray, FloatArray | None]:
-        """Logits, features and attention of the scans that can be read."""
-        engine, shapes = self.engine(device), self.about.get("forward")
+    def mapper(self, device: str = "cpu", files: FileReader = LOCAL) -> ScanMapper:
+        """The first half of a prediction: from scans to logits."""
+        shapes, batch = self.about.get("forward"), 0
         if shapes is None:  # a bundle before format 3 answers as it did
             from scanwise.prediction import prediction_batch_size
 
-            size = prediction_batch_size(self.recipe)
-            outputs = iter([engine.run(*batch) for batch in reader.batches(size, progress=progress)])
-        else:
-            shape = int(shapes["cpu" if device == "cpu" else "accelerator"])
-            outputs = run_in_shape(engine, reader.batches(shape, progress=progress), shape)
-        parts = list(outputs)
-        if not parts:
-            return np.empty((0, 1, 0), np.float32), np.empty((0, 0), np.float32), None
-        scores = [part[2] for part in parts if part[2] is not None]
-        logits, features = (np.concatenate([part[index] for part in parts]) for index in (0, 1))
-        return logits, features, np.concatenate(scores) if scores else None
+            batch = prediction_batch_size(self.recipe)
+        return ScanMapper(
+            engine=self.engine(device),
+            device=device,
+            shape=None if shapes is None else int(shapes["cpu" if device == "cpu" else "accelerator"]),
+            batch=batch,
+            recipe=self.recipe,
+            classes=self.classes,
+            hashed=self.about.get(HASHED, "file"),
+            detector=self.predictors["scan"].detector,
+            files=files,
+        )
 
 
 def load(path: str | Path) -> Bundle:

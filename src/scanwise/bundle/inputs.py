@@ -12,7 +12,6 @@ from scanwise.bundle.predictors import PIXELS, Hashed
 from scanwise.cohort.decoding.pixels import Pixels, Source
 from scanwise.cohort.decoding.readers import DecodedScan, read_files
 from scanwise.novelty import appearance_features
-from scanwise.progress_bar import track
 from scanwise.recipe import Data
 from scanwise.records import FloatArray, IntArray
 
@@ -51,40 +50,32 @@ class ScanReader:
     """A reader of scans; the lists fill while batches are drawn.
 
     Attributes:
-        paths: of the scans.
-        names: of the scans, for the quarantine.
-        settings: of the recipe.
+        reading: the scans as they are decoded.
         tokens: (N, L) of the scans, or None.
         hashed: what the hash of a scan is made from.
-        files: decodes them.
         kept: rows of the scans that could be read.
         hashes: of these.
-        quarantine: (name, reason) of the others.
+        quarantine: (row, reason) of the others.
     """
 
-    paths: Sequence[Source]
-    names: Sequence[str]
-    settings: Data
+    reading: Iterable[DecodedScan | str]
     tokens: Tokens | None
     hashed: Hashed
-    files: FileReader = LOCAL
     kept: list[int] = field(default_factory=list)
     hashes: list[str] = field(default_factory=list)
-    quarantine: list[tuple[str, str]] = field(default_factory=list)
+    quarantine: list[tuple[int, str]] = field(default_factory=list)
     _appearance: list[FloatArray] = field(default_factory=list)
 
-    def batches(self, size: int, *, progress: bool = False) -> Iterator[Inputs]:
+    def batches(self, size: int) -> Iterator[Inputs]:
         """Pixels and tokens of at most `size` scans at a time."""
         waiting: list[Pixels] = []
-        reading = self.files.read(self.paths, self.settings)
-        bar = track(reading, "predicting", len(self.paths), progress)
-        for index, scan in enumerate(bar):
+        for row, scan in enumerate(self.reading):
             if isinstance(scan, DecodedScan):
                 self.hashes.append(scan.digest if self.hashed == PIXELS else scan.sha256)
-                self.kept.append(index)
+                self.kept.append(row)
                 waiting.append(scan.pixels)
             else:
-                self.quarantine.append((self.names[index], scan))
+                self.quarantine.append((row, scan))
             if len(waiting) == size:
                 yield self._stacked(waiting)
                 waiting.clear()

@@ -13,7 +13,7 @@ from scanwise.arrays import softmax
 from scanwise.conformal import CrossSets, PredictionSets, draws_from, sets_from_dict
 from scanwise.novelty import NoveltyDetector
 from scanwise.recipe import Recipe
-from scanwise.records import BoolArray, Cohort, FloatArray, Logits, Predictions, StrArray, Unit
+from scanwise.records import BoolArray, Cohort, FloatArray, Logits, Predictions, ScanNovelty, StrArray, Unit
 from scanwise.run import Fit, read_json
 
 Hashed = Literal["pixels", "file"]
@@ -47,20 +47,25 @@ class Predictor:
     pooling: str = "mean_logit"
 
     def __call__(
-        self, logits: Logits, hashes: Sequence[str], novelty: tuple[FloatArray, BoolArray] | None = None
+        self,
+        logits: Logits,
+        hashes: Sequence[str],
+        novelty: ScanNovelty | None = None,
+        flags: tuple[FloatArray, BoolArray] | None = None,
     ) -> Predictions:
         """Predict from logits.
 
         Args:
             logits: a row a unit.
             hashes: of the content behind each row, so that the same scan always gets the same set.
-            novelty: score and flag of each row from the detector; None to compute them, for scans.
+            novelty: of scans, what the detector measured; None to measure it.
+            flags: of subjects, score and flag of each row from the detector.
         """
         probs = self.calibrator(logits.logits)
         sets = self._sets(logits.logits, probs, hashes)
-        if novelty is None and self.detector is not None and self.unit == "scan":
-            novelty = self.detector(logits)
-        score, flag = novelty or (None, None)
+        if self.detector is not None and self.unit == "scan":
+            flags = self.detector(logits, novelty)
+        score, flag = flags or (None, None)
         review = np.zeros(len(logits), dtype=bool) if sets is None else sets.sum(axis=1) != 1
         rating, spread = (None, None) if self.ratings is None else uncertainty.expected_value(probs, self.ratings)
         return Predictions(
@@ -173,22 +178,27 @@ def subject_hashes(subjects: StrArray, logits: Logits, hashes: Sequence[str]) ->
 
 
 def predict_scans_and_subjects(
-    predictors: dict[Unit, Predictor], logits: Logits, hashes: Sequence[str]
+    predictors: dict[Unit, Predictor], logits: Logits, hashes: Sequence[str], novelty: ScanNovelty | None = None
 ) -> tuple[Predictions, Predictions]:
-    """Predictions by scan and, pooled, by subject; scans without a subject, "", are in no row of subjects."""
+    """Predictions by scan and, pooled, by subject; scans without a subject, "", are in no row of subjects.
+
+    What the detector measured of the scans is `novelty`; None to measure it.
+    """
     owned, owned_hashes = _with_subject(logits, hashes)
     pooled = pooling.pool_by_subject(owned, predictors["subject"].pooling)
     detector = predictors["scan"].detector
     pooled_hashes = subject_hashes(pooled.subjects, owned, owned_hashes)
-    distances = None if detector is None else detector.distances(logits)
-    scans = predictors["scan"](logits, hashes, None if detector is None else detector(logits, distances))
+    if novelty is None and detector is not None:
+        novelty = detector.measure(logits)
+    scans = predictors["scan"](logits, hashes, novelty)
     if logits.attention is not None:
         people = np.array([name or f"\0{row}" for row, name in enumerate(logits.subjects.tolist())], dtype=np.str_)
         codes, _ = pooling.subject_codes(people, len(logits))
         scans = replace(scans, attention=pooling.attention_weights(logits.attention, codes).mean(axis=1))
-    owned_distances = None if distances is None else distances[logits.subjects != ""]
-    flags = None if detector is None else detector.by_subject(owned, owned_distances)
-    return scans, predictors["subject"](pooled, pooled_hashes, flags)
+    flags = None
+    if detector is not None and novelty is not None:
+        flags = detector.by_subject(owned, novelty.take(np.flatnonzero(logits.subjects != "")))
+    return scans, predictors["subject"](pooled, pooled_hashes, flags=flags)
 
 
 def _with_subject(logits: Logits, hashes: Sequence[str]) -> tuple[Logits, list[str]]:

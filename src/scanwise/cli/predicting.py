@@ -1,5 +1,6 @@
 """New scans: predict."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,11 @@ from scanwise.phrases import count_of, short_names
 
 if TYPE_CHECKING:
     from scanwise.bundle import Bundle, BundlePredictions
+    from scanwise.bundle.mapping import ShardMap
     from scanwise.dicom_results import ResultWriter
     from scanwise.records import Predictions
+
+PARQUET, SHARD = ".parquet", 1000
 
 
 @click.command()
@@ -36,7 +40,15 @@ if TYPE_CHECKING:
 @click.option(
     "--by", type=click.Choice(["scan", "subject"]), default="scan", show_default=True, help="Rows of the CSV."
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Write to a file instead of the terminal.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Write to a file instead of the terminal; .parquet is typed."
+)
+@click.option(
+    "--resume", is_flag=True, help="Go on with the shards that a prediction to --out left when it was stopped."
+)
+@click.option(
+    "--shard", type=click.IntRange(1), default=SHARD, show_default=True, help="Scans between two saves, with --out."
+)
 @click.option(
     "--dicom-out", type=click.Path(path_type=Path), help="Folder for DICOM and FHIR results, one for each study."
 )
@@ -54,6 +66,8 @@ def predict(
     form: str,
     by: str,
     out: Path | None,
+    resume: bool,
+    shard: int,
     dicom_out: Path | None,
     codes: Path | None,
     pseudonymise: bool,
@@ -72,27 +86,60 @@ def predict(
     from scanwise.pipeline.model_reference import locate_model
 
     _check_results(dicom_out, codes, pseudonymise)
+    _check_file(out, form, resume)
     folder = locate_model(run, registry)
     loaded = bundle.load(folder)
     writer = None if dicom_out is None else _result_writer(loaded, folder, codes)
     options: dict[str, Any] = {"device": device, "threads": threads, "pseudonymise": pseudonymise}
     options |= {"id_column": ident, "series": series}
-    answer = predict_files(loaded, scans, manifest=manifest, subject=subject, progress=progress(), **options)
-    print_notes(answer.remarks)
-    for path, reason in answer.quarantine:
-        say(f"not used: {path}: {reason}", fg="yellow", err=True)
-    if writer is not None and dicom_out is not None:
-        _write_results(writer, answer, dicom_out)
-    if form == "table" and out is None:
-        _print_answer(answer)
-        return
-    text = answer.to_json() if form == "json" else _as_csv(answer, by)
-    if out is None:
-        (say_json if form == "json" else say_table_text)(text)
-    else:
-        from scanwise.run import write_text
+    with _shards(out, folder, shard, resume) as shards:
+        options |= {"manifest": manifest, "subject": subject, "progress": progress(), "shards": shards}
+        answer = predict_files(loaded, scans, **options)
+        print_notes(answer.remarks)
+        for path, reason in answer.quarantine:
+            say(f"not used: {path}: {reason}", fg="yellow", err=True)
+        if writer is not None and dicom_out is not None:
+            _write_results(writer, answer, dicom_out)
+        _give(answer, form, by, out)
 
-        write_text(text, out)
+
+def _shards(out: Path | None, folder: Path, size: int, resume: bool) -> "AbstractContextManager[ShardMap]":
+    """The way to ask the network: with --out by shards on disk."""
+    from scanwise.bundle.contents import digest_of_model
+    from scanwise.bundle.mapping import map_in_memory
+    from scanwise.bundle.shards import keeping_shards
+
+    if out is None:
+        return nullcontext(map_in_memory)
+    return keeping_shards(out, digest_of_model(folder), size, resume=resume)
+
+
+def _give(answer: "BundlePredictions", form: str, by: str, out: Path | None) -> None:
+    """Print an answer, or write it."""
+    if out is None and form == "table":
+        _print_answer(answer)
+    elif out is not None and out.suffix == PARQUET:
+        from scanwise.csv_files import write_typed_table
+
+        rows = _rows(answer, by)
+        write_typed_table(list(rows[0]), [tuple(row.values()) for row in rows], out)
+    else:
+        text = answer.to_json() if form == "json" else _as_csv(answer, by)
+        if out is None:
+            (say_json if form == "json" else say_table_text)(text)
+        else:
+            from scanwise.run import write_text
+
+            write_text(text, out)
+
+
+def _check_file(out: Path | None, form: str, resume: bool) -> None:
+    if out is None and resume:
+        raise DataError("--resume goes on with what a prediction to a file left; give --out too.")
+    if out is not None and out.suffix == PARQUET and form != "table":
+        raise DataError(
+            f"{out} would be Parquet, and --format asks for {form}. Leave --format out, or name another file."
+        )
 
 
 def _check_results(dicom_out: Path | None, codes: Path | None, pseudonymise: bool) -> None:
@@ -165,8 +212,12 @@ def _strangeness(predictions: "Predictions", row: int) -> str:
 def _as_csv(answer: "BundlePredictions", by: str) -> str:
     from scanwise.csv_files import format_csv
 
+    rows = _rows(answer, by)
+    return format_csv(list(rows[0]), [tuple(row.values()) for row in rows])
+
+
+def _rows(answer: "BundlePredictions", by: str) -> list[dict[str, object]]:
     chosen = answer.subjects if by == "subject" else answer.scans
     if chosen is None:
         raise DataError("--by subject needs the subjects: give --subject, or a manifest with that column.")
-    rows = chosen.rows()
-    return format_csv(list(rows[0]), [tuple(row.values()) for row in rows])
+    return chosen.rows()

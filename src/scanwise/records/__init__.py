@@ -18,6 +18,7 @@ from scanwise.records.results import (
     save_findings,
     save_metrics,
 )
+from scanwise.records.scan_novelty import ScanNovelty
 from scanwise.records.types import SIDES, BoolArray, FloatArray, IntArray, Severity, StrArray, Unit
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Logits",
     "Metric",
     "Predictions",
+    "ScanNovelty",
     "Severity",
     "Split",
     "StrArray",

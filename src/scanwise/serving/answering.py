@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from scanwise import __version__, bundle
-from scanwise.bundle import Bundle, BundlePredictions
+from scanwise.bundle import BundlePredictions
 from scanwise.bundle.contents import ABOUT
 from scanwise.bundle.golden import verify_golden_cases
 from scanwise.cohort.decoding.pixels import ScanBytes
@@ -32,7 +32,7 @@ class ModelAnswers:
     def __init__(self, path: Path, decoding_memory: int, at_once: int) -> None:
         self._folder = path if (path / ABOUT).is_file() else path / layout.BUNDLE
         self._bundle = bundle.load(path)
-        _one_core(self._bundle)
+        self._bundle.use_one_core()
         self._decoder = IsolatedDecoder(self._bundle.recipe.data, decoding_memory, at_once)
         self._heatmaps = UploadHeatmaps(self._bundle)
 
@@ -91,16 +91,6 @@ class ModelAnswers:
         files = self._decoder.decode(uploads, header["most_scans"], header["most_pixels"])
         listing = list_uploads(header, files, self._bundle.recipe.data)
         return predict_listing(self._bundle, listing, files.sources(), files=files), files, listing
-
-
-def _one_core(loaded: Bundle) -> None:
-    """One core a request: requests are answered beside each other."""
-    if loaded.exported is not None:
-        loaded.exported.cores = 1
-        return
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def _counts(answer: BundlePredictions) -> Mapping[str, Any]:

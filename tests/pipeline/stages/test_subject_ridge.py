@@ -9,7 +9,7 @@ from PIL import Image
 
 from scanwise.arrays import softmax
 from scanwise.bundle import load as load_bundle
-from scanwise.bundle.inputs import ScanReader
+from scanwise.bundle.inputs import LOCAL, ScanReader
 from scanwise.bundle.predictors import scan_hashes, subject_hashes
 from scanwise.conformal import SCORES, draws_from, sets_from_dict
 from scanwise.errors import RecipeError
@@ -289,7 +289,7 @@ def test_each_score_is_that_of_the_member_that_left_the_person_out(crossed: Ridg
     paths = [crossed.data.parent / name for name in names]
     places = {"position": np.array([positions[name] for name in names])}
     tokens = bundle.tokens_of_people(paths, names, kept.subjects.tolist(), places)
-    reader = ScanReader(paths, names, bundle.recipe.data, tokens, "pixels")
+    reader = ScanReader(LOCAL.read(paths, bundle.recipe.data), tokens, "pixels")
     members = np.concatenate([bundle.engine().run(*batch)[0] for batch in reader.batches(64)])
     rows = np.arange(len(members))
     assert kept.logits[:, 0] == pytest.approx(members[rows, fold], abs=2e-3)

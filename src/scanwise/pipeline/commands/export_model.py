@@ -14,7 +14,7 @@ from scanwise import bundle
 from scanwise.bundle.contents import ABOUT, DECODER, GRAPH, NOVELTY, PARITY, RECIPE, VOCABULARY, list_hashes
 from scanwise.bundle.engines import CPU_SHAPE, Engine, Inputs, Tokens, forward_shapes, run_in_shape
 from scanwise.bundle.golden import verify_golden_cases, write_golden_cases
-from scanwise.bundle.inputs import ScanReader
+from scanwise.bundle.inputs import LOCAL, ScanReader
 from scanwise.bundle.onnx_engine import OnnxEngine
 from scanwise.bundle.parity import Agreement
 from scanwise.cohort import layouts, remote, slice_expansion
@@ -22,7 +22,7 @@ from scanwise.cohort.decoding.pixels import Pixels
 from scanwise.errors import RunError
 from scanwise.migrations import FORMATS
 from scanwise.novelty import appearance_features
-from scanwise.progress_bar import with_one_bar
+from scanwise.progress_bar import track, with_one_bar
 from scanwise.records import Cohort, Logits, Predictions, StrArray
 from scanwise.run import RunFolder, layout, write_json, write_text, writing
 
@@ -113,8 +113,10 @@ class _Cases:
 def _read_cases(loaded: bundle.Bundle, path: Path, scans: Sequence[Path], progress: bool) -> _Cases:
     """Decode scans of the run, or those given, and fill them up with altered copies where they are few."""
     paths, subjects, groups, words = _listed_scans(loaded, path, scans)
-    reader = ScanReader(paths, [str(name) for name in paths], loaded.recipe.data, None, bundle.PIXELS)
-    read = [pixels for pixels, _ in reader.batches(64, progress=progress)]
+    reader = ScanReader(
+        track(LOCAL.read(paths, loaded.recipe.data), "predicting", len(paths), progress), None, bundle.PIXELS
+    )
+    read = [pixels for pixels, _ in reader.batches(64)]
     if not read:
         raise RunError(
             "None of the scans of this run can be read here, and an export is compared on scans. Give some with --scans FOLDER."

@@ -8,6 +8,7 @@ import numpy as np
 
 from scanwise import bundle
 from scanwise.bundle.inputs import LOCAL, FileReader
+from scanwise.bundle.mapping import ShardMap, map_in_memory
 from scanwise.cohort import gathering, layouts, pseudonymised_paths, slice_expansion
 from scanwise.cohort.decoding.pixels import Source
 from scanwise.cohort.listing import Listing, first
@@ -35,6 +36,7 @@ def predict_files(
     threads: int = 0,
     pseudonymise: bool = False,
     progress: bool = False,
+    shards: ShardMap = map_in_memory,
 ) -> bundle.BundlePredictions:
     """Predict files, folders of files, or the rows of a manifest, with the bundle of a run.
 
@@ -49,6 +51,7 @@ def predict_files(
         threads: as in `fit`.
         pseudonymise: scans and subjects are named by keyed hashes.
         progress: show bars.
+        shards: asks the network, a shard at a time.
 
     Raises:
         DataError: if there is nothing to predict, or nothing that can be read.
@@ -69,7 +72,7 @@ def predict_files(
         raise DataError(f"None of the {len(files)} files can be read; the first: {', '.join(listing.unused[0])}.")
     sources = [listing.root / name for name in listing.path.tolist()]
     device = _device_of(loaded, device, threads)
-    return predict_listing(loaded, listing, sources, device=device, progress=progress)
+    return predict_listing(loaded, listing, sources, device=device, progress=progress, shards=shards)
 
 
 def predict_listing(
@@ -80,6 +83,7 @@ def predict_listing(
     files: FileReader = LOCAL,
     device: str = "cpu",
     progress: bool = False,
+    shards: ShardMap = map_in_memory,
 ) -> bundle.BundlePredictions:
     """Predict the scans of a listing whose files were opened and expanded.
 
@@ -90,6 +94,7 @@ def predict_listing(
         files: decodes them.
         device: where the network runs.
         progress: show bars.
+        shards: asks the network, a shard at a time.
 
     Raises:
         DataError: if nothing can be read.
@@ -107,6 +112,7 @@ def predict_listing(
         device=device,
         progress=progress,
         files=files,
+        shards=shards,
     )
     remarks = (
         *listing.notes,
