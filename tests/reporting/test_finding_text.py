@@ -62,3 +62,14 @@ def test_the_gravest_come_first() -> None:
 def test_no_word_of_a_message_is_lost(message: str) -> None:
     first, rest = split_message(message)
     assert "".join(f"{first}{rest}".split()) == "".join(message.split())
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        f"Under the published split: With labels shuffled {'many times ' * 10}it is right as often.",
+        f"The index is 1.000 (150 subjects given{' by a table' * 9}; recovered: 150 subjects).",
+    ],
+)
+def test_a_verdict_is_no_half_sentence(message: str) -> None:
+    assert split_message(message) == (message, "")

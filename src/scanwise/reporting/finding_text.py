@@ -14,12 +14,14 @@ from scanwise.reporting.wording import counted
 
 NAMED = 3
 """Scans that a finding names; findings.json has them all."""
+SHORTEST = 30
+"""Letters of a message before its first colon that say enough to stand alone."""
 SEVERITIES = {"leak": "Leak", "warning": "Warning", "note": "Note"}
 """The word of each severity, the gravest first."""
 REMEDIES = {
     "duplicates": ("The same scan stands in the data more than once", "Keep one of each, or keep all on one side."),
     "duplicates.exact.sides": ("The same scan stands on two sides of the split", "Keep one of each, or keep all on one side."),
-    "copies.across": ("Changed copies of a scan stand on two sides of the split", "Keep each copy on the side of its original, or remove it."),
+    "copies.sides": ("Changed copies of a scan stand on two sides of the split", "Keep each copy on the side of its original, or remove it."),
     "copies": ("Some scans are changed copies of others", "Keep each copy on the side of its original, or remove it."),
     "subjects.recovered": ("Subjects could not be told apart from the images", "Name the subjects with --subject."),
     "subjects.names": ("File names may tell the subjects", "If they do, pass the pattern below with --subject."),
@@ -133,8 +135,11 @@ def split_message(message: str) -> tuple[str, str]:
     ('No subject is on two sides.', 'Of 3.5 % it is not known.')
     """
     first, *rest = re.split(r"(?<=[.!?])\s+(?=[^\W\d_a-z])", message, maxsplit=1)
-    if len(first) > 110 and ": " in first:
-        head, _, tail = first.partition(": ")
+    head, _, tail = first.partition(": ")
+    whole = len(head) > SHORTEST and head.count("(") == head.count(
+        ")"
+    )  # neither "Under the … split" nor half a bracket
+    if len(first) > 110 and tail and whole:
         return f"{head}:", " ".join([tail, *rest])
     return first, " ".join(rest)
 
