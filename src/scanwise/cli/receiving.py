@@ -58,7 +58,7 @@ def receive(
     least_free: int,
     registry: str,
 ) -> None:
-    """Receive DICOM series (C-STORE), answer each when it is complete, and put the result into its study.
+    """Answer DICOM series as they arrive (C-STORE), results into their study.
 
     On this machine alone unless --host says otherwise; there is no encryption.
 
