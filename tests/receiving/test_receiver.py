@@ -137,16 +137,25 @@ def archive() -> Iterator[PictureArchive]:
     archive.close()
 
 
+@pytest.mark.parametrize(
+    ("count", "slices", "quiet"), [(6, 4, 1.5), pytest.param(200, 20, 60.0, marks=pytest.mark.slow)]
+)
 def test_every_series_gets_one_result_over_shuffled_associations(
-    model: Path, tmp_path: Path, archive: PictureArchive, caplog: pytest.LogCaptureFixture
+    count: int,
+    slices: int,
+    quiet: float,
+    model: Path,
+    tmp_path: Path,
+    archive: PictureArchive,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    images = [image(series, slice_) for series in range(6) for slice_ in range(4)]
+    images = [image(series, slice_) for series in range(count) for slice_ in range(slices)]
     shuffled = random.Random(0)  # noqa: S311
-    sent = images + shuffled.sample(images, 4)
+    sent = images + shuffled.sample(images, max(4, len(images) // 10))
     shuffled.shuffle(sent)
     statuses: list[int] = []
-    with running(model, Spool(tmp_path, 0), [archive.destination], quiet=1.5) as (receiver, port):
+    with running(model, Spool(tmp_path, 0), [archive.destination], quiet=quiet) as (receiver, port):
         threads = [
             threading.Thread(target=lambda part=part: statuses.extend(send(port, sent[part::4]))) for part in range(4)
         ]
@@ -154,16 +163,16 @@ def test_every_series_gets_one_result_over_shuffled_associations(
             thread.start()
         for thread in threads:
             thread.join()
-        wait_for(lambda: len(states(tmp_path)) == 6 and len(archive.taken) == 6 * 5)
+        wait_for(lambda: len(states(tmp_path)) == count and len(archive.taken) == count * 5, 40 + 5 * count)
         again = send(port, images[:4])
         assert not receiver.spool.quiet_series(0)
     assert statuses == [0] * len(sent)
     assert again == [0] * 4
     found = reports(tmp_path)
-    assert sorted(report.StudyInstanceUID for report in found) == [f"1.2.9.{series}" for series in range(6)]
-    assert {len(report.ContentSequence[-1].ContentSequence) for report in found} == {1 + 4}
-    assert len(set(archive.taken)) == len(archive.taken) == 6 * 5
-    assert [len(state["versions"]) for state in states(tmp_path)] == [1] * 6
+    assert sorted(report.StudyInstanceUID for report in found) == sorted(f"1.2.9.{series}" for series in range(count))
+    assert {len(report.ContentSequence[-1].ContentSequence) for report in found} == {1 + slices}
+    assert len(set(archive.taken)) == len(archive.taken) == count * 5
+    assert [len(state["versions"]) for state in states(tmp_path)] == [1] * count
     assert not [name for name in NAMES.values() if name in caplog.text]
     assert (tmp_path.stat().st_mode & 0o077, next(tmp_path.rglob("scans/*.dcm")).stat().st_mode & 0o077) == (0, 0)
 
