@@ -177,6 +177,7 @@ def test_every_series_gets_one_result_over_shuffled_associations(
     assert (tmp_path.stat().st_mode & 0o077, next(tmp_path.rglob("scans/*.dcm")).stat().st_mode & 0o077) == (0, 0)
 
 
+@pytest.mark.extended
 def test_late_slices_make_a_version_that_names_the_one_before(model: Path, tmp_path: Path) -> None:
     with running(model, Spool(tmp_path, 0)) as (_, port):
         send(port, [image(1, 1), image(1, 2)])
@@ -205,6 +206,7 @@ def test_spool_survives_a_restart_before_and_after_the_answer(model: Path, tmp_p
     assert len(states(tmp_path)[0]["versions"]) == 1
 
 
+@pytest.mark.extended
 def test_archive_that_refuses_gets_the_result_later(
     model: Path, tmp_path: Path, archive: PictureArchive, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -329,6 +331,7 @@ def test_disk_that_fills_while_an_image_is_written_keeps_nothing_of_it(
         assert spool.store("1.2.3", "1.2.3.4", content) is Arrival.KEPT
 
 
+@pytest.mark.extended
 def test_disk_too_full_for_the_state_stops_nothing(
     model: Path, tmp_path: Path, archive: PictureArchive, monkeypatch: pytest.MonkeyPatch
 ) -> None:

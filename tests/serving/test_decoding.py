@@ -94,6 +94,7 @@ answer_questions(answer, int(sys.argv[1]))
 """
 
 
+@pytest.mark.extended
 def test_a_file_that_ends_its_decoder_costs_no_other(
     decoder_of: Callable[..., IsolatedDecoder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

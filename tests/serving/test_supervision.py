@@ -94,6 +94,7 @@ def test_a_process_that_is_killed_is_started_again(supervised: Callable[..., Any
     supervised(test)
 
 
+@pytest.mark.extended
 def test_a_process_that_ends_again_and_again_is_tried_again(
     supervised: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +123,7 @@ def test_a_model_that_answers_otherwise_is_not_ready(
     supervised(test)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("name", "expected"), [("gone", "there is no model"), ("broken", "ended before it had")])
 def test_a_model_that_cannot_be_opened_is_said(supervised: Callable[..., Any], name: str, expected: str) -> None:
     async def test(model: SupervisedModel) -> None:
