@@ -58,7 +58,7 @@ def receive(
     least_free: int,
     registry: str,
 ) -> None:
-    """Answer DICOM series as they arrive (C-STORE), results into their study.
+    """Answer DICOM series that arrive by C-STORE, in their study.
 
     On this machine alone unless --host says otherwise; there is no encryption.
 
