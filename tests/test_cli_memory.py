@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scanwise.pipeline.commands import predict_files
+from scanwise import bundle
 from tiny import Command
 
 
@@ -23,7 +23,7 @@ def test_running_out_of_memory_is_one_line(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(predict_files, "predict_files", fail)
+    monkeypatch.setattr(bundle, "load", fail)
     said = scanwise("predict", tmp_path, tmp_path / "a.png")
     assert said.code == 2
     assert "data.size" in said.refusal
@@ -34,7 +34,7 @@ def test_other_errors_stay_what_they_are(monkeypatch: pytest.MonkeyPatch, scanwi
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("sizes differ")
 
-    monkeypatch.setattr(predict_files, "predict_files", fail)
+    monkeypatch.setattr(bundle, "load", fail)
     said = scanwise("predict", tmp_path, tmp_path / "a.png")
     assert said.code == 70
     assert "Unforeseen RuntimeError: sizes differ." in said.refusal

@@ -288,7 +288,7 @@ def test_folds_are_summed_up_by_what_is_pooled(tmp_path: Path) -> None:
         for model, fold, value in (("network", 0, 0.5), ("network", -1, 0.75), ("majority", -1, 0.25))
     ]
     choices = (CandidateChoice(0, "candidate-1", 0.3, True),)
-    folds = api.Folds.of(CrossValidation(tmp_path, {"candidate-1": ()}, choices, "choose", tuple(metrics)))
+    folds = api.Folds.of(CrossValidation(tmp_path, {"candidate-1": ()}, choices, "choose", "", tuple(metrics)))
     assert "Accuracy 75\N{NO-BREAK SPACE}% (20–90) on 20 test subjects" in folds.summary
     assert folds.choices.to_dict("records") == [{"fold": 0, "candidate": "candidate-1", "value": 0.3, "chosen": True}]
     assert len(folds.pooled) == 2
@@ -352,7 +352,7 @@ def test_fold_passes_on_candidates_as_lines(monkeypatch: pytest.MonkeyPatch, tmp
 
     def record(source: str, **options: Any) -> CrossValidation:
         asked.update(options)
-        return CrossValidation(tmp_path, {"candidate-1": ()}, (), "choose", ())
+        return CrossValidation(tmp_path, {"candidate-1": ()}, (), "choose", "", ())
 
     monkeypatch.setattr("scanwise.pipeline.commands.cross_validation.cross_validate", record)
     folds = scanwise.fold(

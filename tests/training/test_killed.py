@@ -22,20 +22,18 @@ CASES = {
     "impatient": killed.IMPATIENT,
     "staged": killed.STAGED,
 }
-EVERYDAY = "impatient"
 
 
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory: pytest.TempPathFactory) -> Ends:
-    """Give the folder of a case and what became of its processes; one program trains all of a tier."""
+    """Give the folder of a case and what became of its processes; one program trains them all."""
     found: dict[str, tuple[Path, list[int]]] = {}
 
     def end(case: str) -> tuple[Path, list[int]]:
         if case not in found:
             folder = tmp_path_factory.mktemp("killed")
-            cases = [name for name in CASES if (name == EVERYDAY) == (case == EVERYDAY)]
             done = subprocess.run(
-                [sys.executable, HERE / "killed.py", folder, *cases],
+                [sys.executable, HERE / "killed.py", folder, *CASES],
                 capture_output=True,
                 text=True,
                 check=False,
@@ -48,9 +46,8 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> Ends:
     return end
 
 
-@pytest.mark.parametrize(
-    "case", [case if case == EVERYDAY else pytest.param(case, marks=pytest.mark.extended) for case in CASES]
-)
+@pytest.mark.extended
+@pytest.mark.parametrize("case", CASES)
 def test_a_kill_changes_nothing(ends: Ends, tmp_path: Path, case: str) -> None:
     folder, codes = ends(case)
     assert codes == [-9] * (len(codes) - 1) + [0]

@@ -335,6 +335,7 @@ def test_the_calibrators_of_a_run_are_read(scanwise: Command, files: dict[str, P
         assert found == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.extended
 def test_a_shell_gets_tables_notes_and_exit_codes(files: dict[str, Path], tmp_path: Path) -> None:
     def shell(*args: object) -> subprocess.CompletedProcess[str]:
         return run_forked(*args, env={"COLUMNS": "80"})
