@@ -12,6 +12,7 @@ import toy
 from test_trainer import COLUMNS, history, run, untimed
 
 HERE = Path(__file__).parent
+pytestmark = pytest.mark.extended
 
 
 Ends = Callable[[str], tuple[Path, list[int]]]
@@ -46,7 +47,6 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> Ends:
     return end
 
 
-@pytest.mark.extended
 @pytest.mark.parametrize("case", CASES)
 def test_a_kill_changes_nothing(ends: Ends, tmp_path: Path, case: str) -> None:
     folder, codes = ends(case)
