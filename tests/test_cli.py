@@ -484,13 +484,8 @@ def test_traceback_is_shown_where_it_cannot_be_kept(
     assert said.err.index("Traceback") < said.err.index("error: Unforeseen ZeroDivisionError")
 
 
-@pytest.mark.parametrize(
-    ("name", "code"),
-    [
-        ("SIGTERM", 143),
-        *(pytest.param(*ended, marks=pytest.mark.extended) for ended in (("SIGHUP", 143), ("SIGINT", 130))),
-    ],
-)
+@pytest.mark.extended
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 143), ("SIGINT", 130)])
 def test_a_signal_ends_a_fit_cleanly(name: str, code: int, tmp_path: Path, fill: Fill, tiny_recipe: Path) -> None:
     """The fit goes on from there, and nothing half-written is left."""
     fit = [

@@ -47,6 +47,7 @@ def reasons(decoded: DecodedFiles) -> list[str]:
     return [opened if isinstance(opened, str) else "" for opened in decoded.opened]
 
 
+@pytest.mark.extended
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to such a limit")
 def test_files_are_decoded_as_elsewhere_and_one_that_needs_too_much_is_named(
     decoder_of: Callable[..., IsolatedDecoder],

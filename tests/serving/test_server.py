@@ -45,6 +45,7 @@ def served(build_once: BuildOnce, tmp_path: Path) -> Iterator[tuple[subprocess.P
     process.communicate()
 
 
+@pytest.mark.extended
 def test_sixteen_clients_get_the_bytes_of_one_and_a_stop_loses_none(
     served: tuple[subprocess.Popen[str], str], build_once: BuildOnce
 ) -> None:
