@@ -70,6 +70,8 @@ def install_with_uv(arguments: list[str]) -> bool:
         return False
     listed = subprocess.run([*PIP, "config", "list"], capture_output=True, text=True, check=False)
     options, variables = uv_options(settings(listed.stdout.splitlines()))
+    if sys.dont_write_bytecode:  # as pip does: else every process compiles torch anew before it imports it
+        options.append("--compile-bytecode")
     command = [sys.executable, "-m", "uv", "pip", "install", "--python", sys.executable, *options, *arguments]
     return subprocess.run(command, env=variables | os.environ, check=False).returncode == 0
 
