@@ -150,8 +150,12 @@ def verify_files(folder: Path) -> dict[str, str]:
 
 def digest_of_model(path: Path) -> str:
     """One hash for the bundle of a run folder, or for a bundle: that of its list of hashes."""
-    folder = path if (path / ABOUT).is_file() else path / layout.BUNDLE
-    return sha256_of(folder / layout.CHECKSUMS)
+    return sha256_of(bundle_folder(path) / layout.CHECKSUMS)
+
+
+def bundle_folder(path: Path) -> Path:
+    """A bundle itself, or that of a run folder."""
+    return path if (path / ABOUT).is_file() else path / layout.BUNDLE
 
 
 def list_hashes(folder: Path) -> None:

@@ -49,10 +49,12 @@ class ShardFolder:
         """The rows of all scans, in order: from the folder, or mapped and written there."""
         shards = mapper.shards(request, self.size)
         files = self._files(shards, mapper)
-        todo = [number for number, file in enumerate(files) if _read(file) is None]
+        parts = dict(enumerate(map(_read, files)))
+        todo = [number for number, part in parts.items() if part is None]
         for number, mapped in self.engine([shards[number] for number in todo], mapper, progress):
             save(mapped, files[todo[number]])
-        return MappedScans.join([MappedScans.load(file) for file in files])
+            parts[todo[number]] = mapped
+        return MappedScans.join([part for part in parts.values() if part is not None])
 
     def _files(self, shards: Sequence[AskedScans], mapper: ScanMapper) -> list[Path]:
         """The file of each shard."""

@@ -1,19 +1,17 @@
 """Answers of a model to questions of the server: what it is, whether it answers as it should, predictions, heatmaps."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from scanwise import __version__, bundle
 from scanwise.bundle import BundlePredictions
-from scanwise.bundle.contents import ABOUT
+from scanwise.bundle.contents import bundle_folder, digest_of_model
 from scanwise.bundle.golden import verify_golden_cases
 from scanwise.cohort.decoding.pixels import ScanBytes
 from scanwise.cohort.listing import Listing
 from scanwise.errors import ScanwiseError
 from scanwise.pipeline.commands.predict_files import predict_listing
-from scanwise.run import layout
 from scanwise.serving.decoding import DecodedFiles, IsolatedDecoder
 from scanwise.serving.heatmaps import UploadHeatmaps
 from scanwise.serving.messages import Header, Message
@@ -30,7 +28,7 @@ class ModelAnswers:
     """
 
     def __init__(self, path: Path, decoding_memory: int, at_once: int) -> None:
-        self._folder = path if (path / ABOUT).is_file() else path / layout.BUNDLE
+        self._folder = bundle_folder(path)
         self._bundle = bundle.load(path)
         self._bundle.use_one_core()
         self._decoder = IsolatedDecoder(self._bundle.recipe.data, decoding_memory, at_once)
@@ -69,7 +67,7 @@ class ModelAnswers:
             "name": self._bundle.recipe.name,
             "classes": list(self._bundle.classes),
             "scanwise": __version__,
-            "digest": hashlib.sha256((self._folder / layout.CHECKSUMS).read_bytes()).hexdigest(),
+            "digest": digest_of_model(self._folder),
             "guarantee": {
                 unit: None
                 if own is None

@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 
 from scanwise import bundle
-from scanwise.bundle.contents import ABOUT, DECODER, GRAPH, NOVELTY, PARITY, RECIPE, VOCABULARY, list_hashes
+from scanwise.bundle.contents import (
+    ABOUT,
+    DECODER,
+    GRAPH,
+    NOVELTY,
+    PARITY,
+    RECIPE,
+    VOCABULARY,
+    bundle_folder,
+    list_hashes,
+)
 from scanwise.bundle.engines import CPU_SHAPE, Engine, Inputs, Tokens, forward_shapes, run_in_shape
 from scanwise.bundle.golden import verify_golden_cases, write_golden_cases
 from scanwise.bundle.inputs import LOCAL, ScanReader
@@ -210,7 +220,7 @@ def _answers(loaded: bundle.Bundle, engine: Engine, cases: _Cases, size: int) ->
 
 
 def _copy_parts(loaded: bundle.Bundle, path: Path, folder: Path) -> None:
-    source = path if (path / ABOUT).is_file() else path / layout.BUNDLE
+    source = bundle_folder(path)
     for name in (NOVELTY, VOCABULARY):
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
