@@ -1,9 +1,7 @@
 """Start and end of a server: its socket, its model, and its last answers before it stops."""
 
-import logging
 import os
 import signal
-import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,6 +50,7 @@ def serve_model(
         import uvicorn
 
         from scanwise.serving.application import build_application
+        from scanwise.serving.connections import open_socket, server_config
         from scanwise.serving.service import Service
     except ImportError as error:
         raise RunError("The server needs more packages: pip install 'scanwise[serve]'.") from error
@@ -75,7 +74,7 @@ def serve_model(
 
     token = "" if token_file is None else read_token(token_file)
     limits = limits or ServerLimits()
-    with _open_socket(host, port) as opened, tempfile.TemporaryDirectory(prefix="scanwise-serve-") as folder:
+    with open_socket(host, port) as opened, tempfile.TemporaryDirectory(prefix="scanwise-serve-") as folder:
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{opened.getsockname()[1]}"
         model = SupervisedModel(
@@ -83,13 +82,7 @@ def serve_model(
         )  # one more for jobs
         hosts = tuple(dict.fromkeys((*LOCAL, host.lower())))
         service = Service(model, limits, hosts, token, lambda: started(address), folder=Path(folder))
-        config = uvicorn.Config(
-            build_application(service), log_config=None, access_log=False, server_header=False, proxy_headers=False,
-            timeout_keep_alive=5, timeout_graceful_shutdown=int(limits.answer_seconds) + 1, h11_max_incomplete_event_size=16384,
-            backlog=128, lifespan="on",
-        )  # fmt: skip
-        logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)
-        Server(config).run(sockets=[opened])
+        Server(server_config(build_application(service), limits.answer_seconds)).run(sockets=[opened])
         if service.refusal is not None:
             raise service.refusal
     return service.lost
@@ -97,19 +90,3 @@ def serve_model(
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _open_socket(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named, or asyncio leaves small packets waiting for one another, 40 ms each.
-    opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        opened.bind((host, port))
-        opened.listen(128)
-    except OSError as error:
-        opened.close()
-        raise DataError(
-            f"Cannot listen at {host}:{port}: {error.strerror}. Choose another --port, or end the program that uses it."
-        ) from error
-    return opened

@@ -1,0 +1,85 @@
+"""Connections of a server: the socket that it listens at, and an end to those that send nothing, or their head too slowly."""
+
+import asyncio
+import logging
+import socket
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from scanwise.errors import DataError
+
+HEAD_SECONDS = 10.0
+"""Time in which the head of a request arrives, from the start of the connection or the end of the answer before."""
+MOST_HEAD = 16384
+"""Bytes of the head of a request."""
+MOST_CONNECTIONS = 128
+"""Connections that wait to be accepted."""
+
+
+class TimedConnection(H11Protocol):
+    """A connection that is closed where no request begins in time, whether bytes trickle in or none come at all."""
+
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        self._wait_no_more()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        self._wait_no_more()
+        if not self.transport.is_closing():
+            self._wait()
+        super().on_response_complete()
+
+    def _wait(self) -> None:
+        self._waiting = self.loop.call_later(HEAD_SECONDS, self._end_without_request, self.cycle)
+
+    def _wait_no_more(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _end_without_request(self, before: Any) -> None:
+        """Close the connection unless another request than the one `before` has begun."""
+        if self.cycle is before:
+            self.transport.close()
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 takes any that is free.
+
+    Raises:
+        DataError: if the port is in use.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol is named, or asyncio leaves small packets waiting for one another, 40 ms each.
+    opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        opened.bind((host, port))
+        opened.listen(MOST_CONNECTIONS)
+    except OSError as error:
+        opened.close()
+        raise DataError(
+            f"Cannot listen at {host}:{port}: {error.strerror}. Choose another --port, or end the program that uses it."
+        ) from error
+    return opened
+
+
+def server_config(application: Any, answer_seconds: float) -> uvicorn.Config:
+    """Settings of uvicorn, which says nothing of what it serves; h11 alone holds the head of a request to a size."""
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)
+    return uvicorn.Config(
+        application, http=TimedConnection, log_config=None, access_log=False, server_header=False, proxy_headers=False,
+        timeout_keep_alive=5, timeout_graceful_shutdown=int(answer_seconds) + 1, h11_max_incomplete_event_size=MOST_HEAD,
+        backlog=MOST_CONNECTIONS, lifespan="on",
+    )  # fmt: skip
