@@ -10,8 +10,11 @@ import pytest
 from safetensors.numpy import save_file
 
 from scanwise import novelty
+from scanwise.baselines.summaries import average_areas
 from scanwise.errors import DataError, RunError, ShapeError
 from scanwise.novelty import (
+    LAYOUT,
+    STEPS,
     AlarmThreshold,
     NoveltyDetector,
     WhitenedComponents,
@@ -158,6 +161,26 @@ def test_appearance_is_of_each_scan_alone_and_of_fixed_length() -> None:
     np.testing.assert_allclose(np.linalg.norm(whole[:, :256], axis=1), 1, rtol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(whole[:, 256:], axis=1), np.sqrt(2), rtol=1e-5)
     assert appearance_features(np.repeat(pixels, 3, axis=3)).shape == (6, 256 + 18 + 48)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_appearance_is_layout_and_shares_of_steps_and_grays(channels: int) -> None:
+    pixels = np.random.default_rng(channels).integers(0, 256, (3, 40, 40, channels), np.uint8)
+    pixels[1, ::2] //= 9
+    gray = pixels.astype(np.float32).mean(axis=3)
+    small = average_areas(gray[..., None], LAYOUT).reshape(3, -1)
+    small = small - small.mean(axis=1, keepdims=True)
+    level = np.rint(gray).astype(int)
+    shares = []
+    for axis in (1, 2):
+        steps = np.abs(np.diff(level, axis=axis)).reshape(3, -1)
+        shares.append([np.histogram(row, [*STEPS, 256])[0] / (2 * row.size) for row in steps])
+    for channel in range(channels):
+        values = pixels[..., channel].reshape(3, -1)
+        shares.append([np.histogram(row, np.arange(0, 257, 16))[0] / (channels * row.size) for row in values])
+    wanted = np.concatenate([small / np.linalg.norm(small, axis=1, keepdims=True), *map(np.sqrt, shares)], axis=1)
+    np.testing.assert_allclose(appearance_features(pixels), wanted, atol=1e-6)
+    assert appearance_features(pixels[:0]).shape == (0, wanted.shape[1])
 
 
 def test_layout_does_not_see_brightness_and_tone_does_not_see_place() -> None:

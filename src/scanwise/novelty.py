@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanwise.arrays import check_features
-from scanwise.baselines.summaries import average_areas
+from scanwise.baselines.summaries import area_weights
 from scanwise.errors import DataError, RunError, ShapeError
 from scanwise.pooling import mean_by, subject_codes
 from scanwise.records import BoolArray, FloatArray, IntArray, Logits, ScanNovelty, StrArray, Unit
@@ -35,8 +35,8 @@ COMPONENTS = 64
 LAYOUT = (16, 16)
 STEPS = np.array([0, 1, 2, 4, 8, 16, 32, 64, 128])
 """Lower edges of the bins of steps between neighbouring pixels; the first bin holds no step at all."""
-STEP_BINS = np.searchsorted(STEPS, np.arange(256), side="right") - 1
-"""The bin of a step of each size."""
+GRAYS = 16
+"""Bins of gray values."""
 MAX_SCANS = 2000
 """Training scans to compare others with; more add little."""
 TINY = 1e-6
@@ -48,27 +48,39 @@ def appearance_features(pixels: NDArray[np.uint8]) -> FloatArray:
     >>> appearance_features(np.zeros((2, 20, 20, 1), np.uint8)).shape
     (2, 290)
     """
-    gray = pixels.astype(np.float32)
-    if pixels.shape[3] > 1:
-        gray = gray.mean(axis=3, keepdims=True)
-    small = average_areas(gray, LAYOUT).reshape(len(pixels), -1).astype(np.float64)
+    count, height, width, channels = pixels.shape
+    small = np.empty((count, min(LAYOUT[0], height) * min(LAYOUT[1], width)))
+    down, across = area_weights(height, min(LAYOUT[0], height)), area_weights(width, min(LAYOUT[1], width))
+    tallies = np.empty((count, 2 * len(STEPS) + GRAYS * channels))
+    for row, scan in enumerate(pixels):  # one by one: the same bytes beside any others
+        gray = sum(scan[:, :, channel].astype(np.float32) for channel in range(channels)) / np.float32(channels)
+        small[row] = (across @ (gray.T @ down.T)).T.ravel()
+        level = np.rint(gray).astype(np.uint8)
+        tallies[row] = np.concatenate(
+            [
+                _count_steps(level[1:], level[:-1]),
+                _count_steps(level[:, 1:], level[:, :-1]),
+                *(_count(scan[:, :, channel]).reshape(GRAYS, -1).sum(axis=1) for channel in range(channels)),
+            ]
+        )
     small -= small.mean(axis=1, keepdims=True)
     length = np.linalg.norm(small, axis=1, keepdims=True)
     layout = np.divide(small, length, out=np.zeros_like(small), where=length > TINY)
-    level = np.rint(gray[..., 0]).astype(np.int16)
-    step_bins = [STEP_BINS[np.abs(np.diff(level, axis=axis))] for axis in (1, 2)]
-    channels = [pixels[..., channel] >> 4 for channel in range(pixels.shape[3])]
-    tones = [_shares(channel, 16) / np.sqrt(len(channels)) for channel in channels]
-    moves = [_shares(bins, len(STEPS)) / np.sqrt(2) for bins in step_bins]
-    return np.concatenate([layout, *moves, *tones], axis=1).astype(np.float32)
+    sizes = [len(STEPS), len(STEPS), GRAYS * channels]
+    whole = np.repeat([(height - 1) * width, height * (width - 1), height * width], sizes)
+    shares = np.sqrt(tallies / whole) / np.sqrt(np.repeat([2, 2, channels], sizes))
+    return np.concatenate([layout, shares], axis=1).astype(np.float32)
 
 
-def _shares(codes: NDArray[Any], bins: int) -> FloatArray:
-    """(N, bins) square roots of the share of each code 0…bins - 1 in each row; rows have length 1."""
-    flat = codes.reshape(len(codes), -1).astype(np.int64)
-    offset = flat + bins * np.arange(len(flat))[:, None]
-    counts = np.bincount(offset.ravel(), minlength=bins * len(flat)).reshape(len(flat), bins)
-    return np.sqrt(counts / flat.shape[1])
+def _count_steps(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> IntArray:
+    """(len(STEPS),) number of steps of each size between pixels side by side."""
+    steps = _count(np.maximum(one, other) - np.minimum(one, other))
+    return np.asarray(np.add.reduceat(steps, STEPS))
+
+
+def _count(values: NDArray[np.uint8]) -> IntArray:
+    """(256,) how often each value is there."""
+    return np.bincount(values.ravel(), minlength=256)
 
 
 def blank_scan_mask(appearance: FloatArray) -> BoolArray:

@@ -57,14 +57,14 @@ def average_areas(pixels: PixelArray | FloatArray, size: tuple[int, int]) -> Flo
     Returns:
         (N, h, w, C) float32.
     """
-    down = _area_weights(pixels.shape[1], min(size[0], pixels.shape[1]))
-    across = _area_weights(pixels.shape[2], min(size[1], pixels.shape[2]))
+    down = area_weights(pixels.shape[1], min(size[0], pixels.shape[1]))
+    across = area_weights(pixels.shape[2], min(size[1], pixels.shape[2]))
     small = np.einsum("hH,nHWc,wW->nhwc", down, pixels.astype(np.float32), across, optimize=True)
     return np.asarray(small)
 
 
 @cache
-def _area_weights(old: int, new: int) -> FloatArray:
+def area_weights(old: int, new: int) -> FloatArray:
     """(new, old) rows that sum to one: the share of each old pixel in each new one."""
     edges = np.linspace(0, old, new + 1)
     low, high = edges[:-1, None], edges[1:, None]

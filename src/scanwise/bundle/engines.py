@@ -80,6 +80,8 @@ def _run_in_turn(engine: Engine, batches: Iterable[Inputs], shape: int) -> Itera
 
 def _filled(values: Values, shape: int) -> Values:
     """Values with copies of the last row behind them, up to `shape` rows."""
+    if len(values) == shape:
+        return values
     return np.concatenate([values, np.repeat(values[-1:], shape - len(values), axis=0)])
 
 

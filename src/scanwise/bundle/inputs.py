@@ -42,7 +42,17 @@ class LocalReader:
         return read_files(scans, settings)
 
 
-LOCAL = LocalReader()
+class ExpandedReader(LocalReader):
+    """A reader of scans that a listing found in files, which are not opened once more to be counted."""
+
+    def scans_of(self, file: Source, settings: Data) -> list[tuple[Source, str]]:
+        """The scan itself."""
+        return [(file, "")]
+
+
+LOCAL, EXPANDED = LocalReader(), ExpandedReader()
+TOGETHER = 32
+"""Scans that are stacked at once, whatever the size of a batch."""
 
 
 @dataclass(slots=True)
@@ -53,6 +63,7 @@ class ScanReader:
         reading: the scans as they are decoded.
         tokens: (N, L) of the scans, or None.
         hashed: what the hash of a scan is made from.
+        appearing: keep the appearance of the scans too.
         kept: rows of the scans that could be read.
         hashes: of these.
         quarantine: (row, reason) of the others.
@@ -61,6 +72,7 @@ class ScanReader:
     reading: Iterable[DecodedScan | str]
     tokens: Tokens | None
     hashed: Hashed
+    appearing: bool = False
     kept: list[int] = field(default_factory=list)
     hashes: list[str] = field(default_factory=list)
     quarantine: list[tuple[int, str]] = field(default_factory=list)
@@ -69,6 +81,7 @@ class ScanReader:
     def batches(self, size: int) -> Iterator[Inputs]:
         """Pixels and tokens of at most `size` scans at a time."""
         waiting: list[Pixels] = []
+        together = size * max(1, TOGETHER // size)
         for row, scan in enumerate(self.reading):
             if isinstance(scan, DecodedScan):
                 self.hashes.append(scan.digest if self.hashed == PIXELS else scan.sha256)
@@ -76,23 +89,24 @@ class ScanReader:
                 waiting.append(scan.pixels)
             else:
                 self.quarantine.append((row, scan))
-            if len(waiting) == size:
-                yield self._stacked(waiting)
+            if len(waiting) == together:
+                yield from self._stacked(waiting, size)
                 waiting.clear()
         if waiting:
-            yield self._stacked(waiting)
+            yield from self._stacked(waiting, size)
 
     @property
     def appearance(self) -> FloatArray:
         """(n, P) appearance of the scans that could be read."""
         return np.concatenate(self._appearance) if self._appearance else np.empty((0, 0), np.float32)
 
-    def _stacked(self, waiting: list[Pixels]) -> Inputs:
+    def _stacked(self, waiting: list[Pixels], size: int) -> Iterator[Inputs]:
         pixels = np.stack(waiting)
-        self._appearance += [
-            appearance_features(scan[None]) for scan in pixels
-        ]  # one by one: the same bytes in any batch
-        return pixels, None if self.tokens is None else self.tokens[self.kept[-len(waiting) :]]
+        if self.appearing:
+            self._appearance.append(appearance_features(pixels))
+        tokens = None if self.tokens is None else self.tokens[self.kept[-len(waiting) :]]
+        for start in range(0, len(waiting), size):
+            yield pixels[start : start + size], None if tokens is None else tokens[start : start + size]
 
 
 def read_small_pixels(paths: Sequence[Source], settings: Data, files: FileReader, rows: IntArray) -> FloatArray:

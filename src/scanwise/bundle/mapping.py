@@ -171,7 +171,7 @@ class ScanMapper:
 
     def map(self, shard: AskedScans, reading: Iterator[DecodedScan | str]) -> MappedScans:
         """Rows of a shard, which is next in a stream."""
-        reader = ScanReader(islice(reading, len(shard)), shard.tokens, self.hashed)
+        reader = ScanReader(islice(reading, len(shard)), shard.tokens, self.hashed, self.detector is not None)
         if self.shape is None:
             parts = [self.engine.run(*batch) for batch in reader.batches(self.batch)]
         else:

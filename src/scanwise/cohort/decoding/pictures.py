@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from scanwise.cohort.decoding import foreign_formats, isolated_decoder
 from scanwise.cohort.decoding.memory import PIXELS
@@ -176,9 +176,14 @@ def _decoded(image: ImageFile.ImageFile, data: bytes) -> Pixels:
         return _shades(deep if opaque else deep[:, :, :-1], None if opaque else deep[:, :, -1])
     inverted, signed = _is_inverted(image), _is_signed(image)
     image.load()
-    values, alpha = _values(ImageOps.exif_transpose(image))
+    values, alpha = _values(_upright(image))
     shades = _shades(values.view(np.int8) if signed and values.dtype == np.uint8 else values, alpha)
     return 255 - shades if inverted else shades
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """A loaded picture as it is to be looked at; most stand so, and are not copied."""
+    return ImageOps.exif_transpose(image) if image.getexif().get(ExifTags.Base.Orientation, 1) != 1 else image
 
 
 def _refuse_many(image: Image.Image) -> None:
@@ -238,7 +243,8 @@ def _values(image: Image.Image) -> tuple[NDArray[Any], NDArray[Any] | None]:
     if image.has_transparency_data:
         painted = np.asarray(image.convert("RGBA"))
         return painted[:, :, :3], painted[:, :, 3]
-    return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB")), None
+    mode = "L" if image.mode in ("1", "L") else "RGB"
+    return np.asarray(image if image.mode == mode else image.convert(mode)), None
 
 
 def _is_inverted(image: Image.Image) -> bool:
@@ -249,7 +255,8 @@ def _is_inverted(image: Image.Image) -> bool:
 
 def _is_signed(image: Image.Image) -> bool:
     """Whether bytes of a TIFF are numbers from -128 to 127, which Pillow takes for 0 to 255."""
-    return _SIGNED in np.atleast_1d(getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT, 1))
+    tags = getattr(image, "tag_v2", None)
+    return tags is not None and _SIGNED in np.atleast_1d(tags.get(_SAMPLE_FORMAT, 1))
 
 
 def _sixteen_bits(image: ImageFile.ImageFile, data: bytes) -> NDArray[np.uint16] | None:

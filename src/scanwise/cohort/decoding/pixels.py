@@ -76,7 +76,9 @@ def hush(package: str, log: str = "") -> None:
     wanted = ("ignore", None, Warning, re.compile(rf"{package}\."), 0)
     if wanted not in warnings.filters:
         warnings.filterwarnings("ignore", category=Warning, module=rf"{package}\.")
-    logging.getLogger(log or package).setLevel(logging.CRITICAL + 1)
+    logger = logging.getLogger(log or package)
+    if logger.level != logging.CRITICAL + 1:  # to set it empties the caches of all loggers
+        logger.setLevel(logging.CRITICAL + 1)
 
 
 def row_blocks(values: NDArray[Any]) -> Iterator[slice]:

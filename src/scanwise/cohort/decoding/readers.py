@@ -183,7 +183,8 @@ def workers() -> int:
 def resize(image: Pixels, settings: Data) -> Pixels:
     """Bring (H, W, 1 or 3) to (size, size, C) by area-aware bilinear resampling."""
     picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-    picture = picture.convert("L" if settings.channels == 1 else "RGB")
+    mode = "L" if settings.channels == 1 else "RGB"
+    picture = picture if picture.mode == mode else picture.convert(mode)
     square = (settings.size, settings.size)
     if settings.shape == "pad":
         picture = ImageOps.pad(picture, square, Image.Resampling.BILINEAR)

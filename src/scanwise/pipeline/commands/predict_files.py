@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from scanwise import bundle
-from scanwise.bundle.inputs import LOCAL, FileReader
+from scanwise.bundle.inputs import EXPANDED, FileReader
 from scanwise.bundle.mapping import ShardMap, map_in_memory
 from scanwise.cohort import gathering, layouts, pseudonymised_paths, slice_expansion
 from scanwise.cohort.decoding.pixels import Source
@@ -80,7 +80,7 @@ def predict_listing(
     listing: Listing,
     sources: Sequence[Source],
     *,
-    files: FileReader = LOCAL,
+    files: FileReader = EXPANDED,
     device: str = "cpu",
     progress: bool = False,
     shards: ShardMap = map_in_memory,
