@@ -67,6 +67,12 @@ def test_import_loads_nothing_heavy() -> None:
     assert not loaded_by("import scanwise") & set(HEAVY)
 
 
+def test_a_process_that_decodes_loads_only_what_it_needs() -> None:
+    loaded = loaded_by("import scanwise.cohort.decoding.readers")
+    assert "PIL" in loaded
+    assert not loaded & (set(HEAVY) | {"fsspec", "pyarrow", "pydantic"}) - {"numpy"}
+
+
 @pytest.mark.parametrize(
     "args", [["--help"], ["--version"], ["fit", "--help"], ["predict", "--help"], ["recipes", "--help"]]
 )

@@ -16,7 +16,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,9 +72,9 @@ def appearance_features(pixels: NDArray[np.uint8]) -> FloatArray:
     return np.concatenate([layout, shares], axis=1).astype(np.float32)
 
 
-def _count_steps(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> IntArray:
+def _count_steps(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> IntArray:
     """(len(STEPS),) number of steps of each size between pixels side by side."""
-    steps = _count(np.maximum(one, other) - np.minimum(one, other))
+    steps = _count(np.maximum(first, second) - np.minimum(first, second))
     return np.asarray(np.add.reduceat(steps, STEPS))
 
 

@@ -36,11 +36,12 @@ from scanwise.cohort.decoding.pixels import (
 )
 from scanwise.cohort.decoding.windowing import apply_window
 from scanwise.cohort.pseudonyms import Pseudonyms
-from scanwise.recipe import Data
 from scanwise.records.names import compose, names_person, subject_key
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+    from scanwise.recipe import Data
 
 MAX_FRAMES, MAX_INFLATED = 100_000, 2**31
 OF_PERSON = {"age": "PatientAge", "sex": "PatientSex"}
@@ -123,7 +124,7 @@ def _summarise(header: "Dataset", met: bool, there: int, pseudonyms: Pseudonyms)
     return FileSummary(frames, columns, values)
 
 
-def decode_dicom(data: bytes, slices: Slices, settings: Data) -> Iterator[Pixels | str]:
+def decode_dicom(data: bytes, slices: Slices, settings: "Data") -> Iterator[Pixels | str]:
     """Some frames of a file, (H, W, 1) or (H, W, 3), or the reason why there is none.
 
     Raises:
@@ -276,7 +277,7 @@ def _refuse_short(header: "Dataset", frames: int, there: int) -> None:
         raise UnreadableScan(f"damaged or truncated: {max(0, there):,} of {needed:,} bytes of pixels are there")
 
 
-def _frame(header: "Dataset", index: int, settings: Data) -> Iterator[Pixels | str]:
+def _frame(header: "Dataset", index: int, settings: "Data") -> Iterator[Pixels | str]:
     """One frame as it is shown, or the reason why there is none; its room is kept until the next one is asked for."""
     try:
         geometry = geometry_of(header, index)
@@ -301,7 +302,7 @@ def _cost(header: "Dataset") -> int:
     return whole(header, "Rows") * whole(header, "Columns") * (whole(header, "SamplesPerPixel") * a_value + 4)
 
 
-def _painted(stored: NDArray[Any], header: "Dataset", index: int, settings: Data) -> Pixels:
+def _painted(stored: NDArray[Any], header: "Dataset", index: int, settings: "Data") -> Pixels:
     """(H, W, 1) gray or (H, W, 3) colours of stored values."""
     photometric = text(header, "PhotometricInterpretation")
     little = syntax_of(header).is_little_endian

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from scanwise.cohort.decoding.dicom_header import number_of, numbers, of_frame, whole
 from scanwise.cohort.decoding.pixels import Pixels, size_in_proportion
-from scanwise.recipe import Data
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+    from scanwise.recipe import Data
 
 # The direction of a growing column and of a growing row, by the axis across the slice: axes of the patient (left, back,
 # top), and which way along them.
@@ -92,7 +93,7 @@ class FrameGeometry:
     ratio: float
     affine: NDArray[np.float64] | None
 
-    def fitted_size(self, settings: Data) -> tuple[int, int]:
+    def fitted_size(self, settings: "Data") -> tuple[int, int]:
         """(H, W) with pixels as high as they are wide, where a recipe keeps proportions."""
         if settings.shape != "pad":
             return self.rows, self.columns

@@ -12,7 +12,7 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,9 @@ from scanwise.cohort.decoding.pixels import (
     open_file,
     size_in_proportion,
 )
-from scanwise.recipe import Data
+
+if TYPE_CHECKING:
+    from scanwise.recipe import Data
 
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 MAX_VOXELS = 500_000_000
@@ -53,7 +55,7 @@ class VolumeSummary:
     remark: str = ""
 
 
-def read_summary(file: Source, settings: Data) -> VolumeSummary:
+def read_summary(file: Source, settings: "Data") -> VolumeSummary:
     """Count the slices of a file; reads its header only.
 
     Raises:
@@ -67,7 +69,7 @@ def read_summary(file: Source, settings: Data) -> VolumeSummary:
     return VolumeSummary(_count(lengths, axis), ". ".join(filter(None, remarks)))
 
 
-def decode_nifti(data: bytes, slices: Slices, settings: Data) -> Iterator[Pixels | str]:
+def decode_nifti(data: bytes, slices: Slices, settings: "Data") -> Iterator[Pixels | str]:
     """Some slices of a volume, (H, W, 1) each, or the reason why there is none.
 
     Raises:
@@ -96,7 +98,7 @@ def canonical_shape(image: Any) -> tuple[int, int, int]:
     return lengths[0], lengths[1], lengths[2]
 
 
-def cutting_axis(lengths: Sequence[int], settings: Data) -> int:
+def cutting_axis(lengths: Sequence[int], settings: "Data") -> int:
     """The canonical axis that a volume is cut along: the recipe's, unless another one is a single slice and that is not."""
     axis = AXES[settings.axis]
     return lengths.index(1) if 1 in lengths and lengths[axis] != 1 else axis
@@ -195,7 +197,7 @@ def _count(lengths: Sequence[int], axis: int) -> int:
     return lengths[axis]
 
 
-def _remark(sides: Sequence[float], axis: int, settings: Data) -> str:
+def _remark(sides: Sequence[float], axis: int, settings: "Data") -> str:
     names = {number: name for name, number in AXES.items()}
     if axis != AXES[settings.axis]:
         return f"One {names[axis]} slice, and shown so although data.axis is {settings.axis}"
@@ -249,7 +251,7 @@ def _refuse_damaged(image: Any) -> None:
         stream.read(1)
 
 
-def _range(volume: NDArray[np.float32], settings: Data) -> tuple[float, float]:
+def _range(volume: NDArray[np.float32], settings: "Data") -> tuple[float, float]:
     """The values that become black and white, over all finite voxels of the volume."""
     finite = volume[np.isfinite(volume)]
     if not len(finite):
@@ -260,7 +262,7 @@ def _range(volume: NDArray[np.float32], settings: Data) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _cut(volume: NDArray[np.float32], axis: int, index: int, low: float, high: float, settings: Data) -> Pixels | str:
+def _cut(volume: NDArray[np.float32], axis: int, index: int, low: float, high: float, settings: "Data") -> Pixels | str:
     slab = np.take(volume, index, axis=axis)
     holes = ~np.isfinite(slab)
     if holes.any() and settings.nan == "refuse":
@@ -270,7 +272,7 @@ def _cut(volume: NDArray[np.float32], axis: int, index: int, low: float, high: f
     return np.rint(gray).astype(np.uint8)[::-1, ::-1].T[:, :, None]
 
 
-def shown_size(lengths: Sequence[int], image: Any, settings: Data) -> tuple[int, int]:
+def shown_size(lengths: Sequence[int], image: Any, settings: "Data") -> tuple[int, int]:
     """(H, W) of a slice of a canonical volume; where proportions are to be kept, with pixels as high as they are wide."""
     axis = cutting_axis(lengths, settings)
     width, height = (length for dimension, length in enumerate(lengths) if dimension != axis)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -31,7 +32,9 @@ from scanwise.cohort.decoding.pixels import (
     reason_of,
 )
 from scanwise.cohort.decoding.slice_names import split_slice
-from scanwise.recipe import Data
+
+if TYPE_CHECKING:
+    from scanwise.recipe import Data
 
 HEAD = 2048  # bytes that tell what a file is: DICOM says so at 128, NIfTI at 344, or there once unpacked
 
@@ -65,7 +68,7 @@ class DecodedScan:
     area: int = 0
 
 
-def read_files(paths: Iterable[Source], settings: Data) -> Iterator[DecodedScan | str]:
+def read_files(paths: Iterable[Source], settings: "Data") -> Iterator[DecodedScan | str]:
     """A scan, or the reason why there is none, for each path in turn; a path is a file, `file#slice`, or the content of a file.
 
     Neighbouring slices of one file are read together, and a few scans are decoded ahead of the reader; workers wait for one
@@ -78,13 +81,13 @@ def read_files(paths: Iterable[Source], settings: Data) -> Iterator[DecodedScan 
                 yield from decoded
 
 
-def read_file(path: Source, settings: Data) -> DecodedScan | str:
+def read_file(path: Source, settings: "Data") -> DecodedScan | str:
     """One scan, or the reason why there is none; the path is a file or `file#slice`."""
     file, index = _located(path)
     return read_slices(file, [index], settings)[0]
 
 
-def read_slices(file: Source, slices: Slices, settings: Data) -> list[DecodedScan | str]:
+def read_slices(file: Source, slices: Slices, settings: "Data") -> list[DecodedScan | str]:
     """Some scans of one file, in the order of `slices`; None is the only one that it holds."""
     try:
         with open_file(file) as stream, FILES.reserve(0 if isinstance(file, ScanBytes) else length_of(stream)):
@@ -93,7 +96,7 @@ def read_slices(file: Source, slices: Slices, settings: Data) -> list[DecodedSca
         return [reason_of(error)] * len(slices)
 
 
-def read_scan(data: bytes, settings: Data) -> DecodedScan:
+def read_scan(data: bytes, settings: "Data") -> DecodedScan:
     """Decode the bytes of a file that holds one scan, and bring it to the size and channels of a recipe.
 
     Raises:
@@ -127,7 +130,7 @@ def _unpacked(head: bytes) -> bytes:
         return b""
 
 
-def _decode_slices(data: bytes, slices: Slices, settings: Data) -> Iterator[DecodedScan | str]:
+def _decode_slices(data: bytes, slices: Slices, settings: "Data") -> Iterator[DecodedScan | str]:
     """Raises `UnreadableScan` for all of them, or gives the reason of one."""
     if not data:
         raise UnreadableScan(EMPTY)
@@ -141,7 +144,7 @@ def _decode_slices(data: bytes, slices: Slices, settings: Data) -> Iterator[Deco
             yield DecodedScan(resize(image, settings), content_hash, digest(image), image.shape[0] * image.shape[1])
 
 
-def _images(data: bytes, slices: Slices, settings: Data) -> Iterator[Pixels | str]:
+def _images(data: bytes, slices: Slices, settings: "Data") -> Iterator[Pixels | str]:
     from scanwise.cohort.decoding import dicom, nifti
 
     kind = kind_of(data[:HEAD])
@@ -180,7 +183,7 @@ def workers() -> int:
     return min(8, allowed or 1)
 
 
-def resize(image: Pixels, settings: Data) -> Pixels:
+def resize(image: Pixels, settings: "Data") -> Pixels:
     """Bring (H, W, 1 or 3) to (size, size, C) by area-aware bilinear resampling."""
     picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
     mode = "L" if settings.channels == 1 else "RGB"

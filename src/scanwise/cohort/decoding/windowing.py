@@ -15,16 +15,17 @@ from numpy.typing import NDArray
 from scanwise.cohort.decoding.dicom_header import number_of, of_frame, text, whole
 from scanwise.cohort.decoding.lookup_tables import LookupTable, read_table
 from scanwise.cohort.decoding.pixels import Pixels, UnreadableScan, row_blocks
-from scanwise.recipe import Data
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+    from scanwise.recipe import Data
 
 Shade = Callable[[NDArray[Any]], NDArray[np.float64]]
 """From units to the share of white, which may be below 0 or above 1."""
 
 
-def apply_window(stored: NDArray[Any], header: "Dataset", index: int, settings: Data, *, little: bool) -> Pixels:
+def apply_window(stored: NDArray[Any], header: "Dataset", index: int, settings: "Data", *, little: bool) -> Pixels:
     """(H, W) uint8, black low.
 
     Args:

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scanwise import bundle, cohort, run
+from scanwise import bundle, run
+from scanwise.cohort import layouts, slice_expansion
 from scanwise.csv_files import write_csv
 from scanwise.errors import DataError, did_you_mean
 from scanwise.models.vocabulary import titles_as_read
@@ -90,8 +91,8 @@ def explain_files(
     """
     loaded = bundle.load(path)
     recipe, used = loaded.recipe, resolve_device(device, threads)
-    listing, _ = cohort.slice_expansion.expand_slices(
-        cohort.layouts.list_unlabelled(scans, manifest, ""), recipe.data, progress=progress
+    listing, _ = slice_expansion.expand_slices(
+        layouts.list_unlabelled(scans, manifest, ""), recipe.data, progress=progress
     )
     pixels, kept, quarantine = _read(listing, recipe.data)
     if not kept:

@@ -10,7 +10,7 @@ import numpy as np
 from scanwise import bundle, cohort, evaluation, registration, run
 from scanwise.auditing.duplicates import SAME_SCAN
 from scanwise.bundle import Bundle
-from scanwise.cohort import splits
+from scanwise.cohort import layouts, remote, splits
 from scanwise.cohort.classes import match_labels
 from scanwise.csv_files import write_csv, write_table
 from scanwise.errors import DataError, LeakageError, ScanwiseError
@@ -119,8 +119,8 @@ def validate_externally(
         DataError: if no class of theirs is one of the run's, or nothing can be read.
     """
     folder = RunFolder.open(path)
-    if not cohort.remote.is_remote(data):
-        cohort.layouts.resolve_data(data)  # a mistyped path is refused before the network is loaded
+    if not remote.is_remote(data):
+        layouts.resolve_data(data)  # a mistyped path is refused before the network is loaded
     loaded = bundle.load(path)
     others, findings, quarantine, source = _read(loaded, data, subject, settings, pseudonymise, progress)
     check_people_known(loaded.recipe, others)
@@ -284,7 +284,7 @@ def _answer(
     loaded: Bundle, other: Cohort, device: str, progress: bool
 ) -> tuple[Predictions, Predictions | None, Sequence[tuple[str, str]]]:
     """The bundle's answers, with labels, by scan and by subject."""
-    root = cohort.remote.local_root(other.root)
+    root = remote.local_root(other.root)
     answer = loaded.predict(
         [root / path for path in other.path.tolist()],
         other.subject.tolist() if other.subjects_known else None,
