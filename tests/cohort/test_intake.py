@@ -14,6 +14,7 @@ from scanwise.cohort import splits
 from scanwise.cohort.decoding import nifti, readers
 from scanwise.errors import DataError
 from scanwise.recipe import Recipe, SplitSection
+from scanwise.records import Cohort
 
 RECIPE = Recipe.model_validate({"name": "a", "data": {"size": 16}})
 RANDOM = np.random.default_rng(0)
@@ -160,7 +161,7 @@ def test_a_cohort_with_odd_names_can_be_saved_and_read(scans: Scans, tmp_path: P
     Path(str(root) + "/ü/\udcff.png").write_bytes(b"x")
     intake = cohort.read_cohort(str(root), RECIPE)
     intake.cohort.save(tmp_path / "cohort.parquet")
-    assert cohort.Cohort.load(tmp_path / "cohort.parquet").path.tolist() == intake.cohort.path.tolist()
+    assert Cohort.load(tmp_path / "cohort.parquet").path.tolist() == intake.cohort.path.tolist()
     "".join(path for path, _ in intake.quarantine).encode()
 
 

@@ -12,7 +12,7 @@ from scanwise import cohort
 from scanwise.cohort import layouts, pseudonymised_paths, pseudonyms
 from scanwise.errors import StorageError
 from scanwise.recipe import Recipe
-from scanwise.records import save_findings
+from scanwise.records import Cohort, save_findings
 
 RECIPE = Recipe.model_validate({"name": "a", "data": {"size": 16}})
 PEOPLE = ("Quibblewort Zenobia", "Hummelbrand", "Thistledown")
@@ -59,7 +59,7 @@ def test_no_name_is_left(ward: Path, tmp_path: Path) -> None:
     hidden.cohort.save(tmp_path / "cohort.parquet")
     save_findings(hidden.findings, tmp_path / "findings.json")
     told = (tmp_path / "findings.json").read_text() + repr(hidden)
-    saved = cohort.Cohort.load(tmp_path / "cohort.parquet")
+    saved = Cohort.load(tmp_path / "cohort.parquet")
     told += " ".join([saved.root, *saved.path.tolist(), *saved.subject.tolist()])
     for name in (*PEOPLE, "Zenobia"):
         assert name not in told

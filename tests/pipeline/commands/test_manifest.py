@@ -13,6 +13,7 @@ from scanwise.cohort import layouts
 from scanwise.errors import DataError, RunError
 from scanwise.pipeline.commands import manifest as manifest_command
 from scanwise.recipe import Recipe
+from scanwise.records import Cohort
 from tiny import Again, Command, Fill
 
 RECIPE = Recipe.model_validate({"name": "a", "data": {"size": 16}})
@@ -38,7 +39,7 @@ def mixed(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def same(one: cohort.Cohort, other: cohort.Cohort) -> None:
+def same(one: Cohort, other: Cohort) -> None:
     places = [[str(Path(found.root) / path) for path in found.path.tolist()] for found in (one, other)]
     assert places[0] == places[1]
     assert one.classes == other.classes
