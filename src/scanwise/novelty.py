@@ -56,13 +56,9 @@ def appearance_features(pixels: NDArray[np.uint8]) -> FloatArray:
         gray = sum(scan[:, :, channel].astype(np.float32) for channel in range(channels)) / np.float32(channels)
         small[row] = (across @ (gray.T @ down.T)).T.ravel()
         level = np.rint(gray).astype(np.uint8)
-        tallies[row] = np.concatenate(
-            [
-                _count_steps(level[1:], level[:-1]),
-                _count_steps(level[:, 1:], level[:, :-1]),
-                *(_count(scan[:, :, channel]).reshape(GRAYS, -1).sum(axis=1) for channel in range(channels)),
-            ]
-        )
+        steps = [_count_steps(level[1:], level[:-1]), _count_steps(level[:, 1:], level[:, :-1])]
+        grays = [_count(scan[:, :, channel]).reshape(GRAYS, -1).sum(axis=1) for channel in range(channels)]
+        tallies[row] = np.concatenate([*steps, *grays])
     small -= small.mean(axis=1, keepdims=True)
     length = np.linalg.norm(small, axis=1, keepdims=True)
     layout = np.divide(small, length, out=np.zeros_like(small), where=length > TINY)
