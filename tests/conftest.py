@@ -1,5 +1,6 @@
 """Fixtures of all tests: a cache of their own, tiny cohorts, one finished run, and the command line."""
 
+import gc
 import json
 import os
 import shutil
@@ -34,6 +35,9 @@ from tiny import (
 )
 
 stand_in_figures.stand_in()
+
+gc.set_threshold(100_000, 50, 100)
+"""A full collection walks the objects of torch and of thousands of tests: at Python's own pace a tenth of all the time."""
 
 try:
     from hypothesis import settings

@@ -79,6 +79,7 @@ def _change(random: np.random.Generator) -> float:
     )
 
 
+@pytest.mark.extended
 def test_fresh_data_gain_on_average() -> None:
     random = np.random.default_rng(2)
     changes = np.array([_change(random) for _ in range(100)])

@@ -123,6 +123,7 @@ def steered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.extended
 def test_no_command_lets_a_name_steer(steered: Path, monkeypatch: pytest.MonkeyPatch, scanwise: Command) -> None:
     monkeypatch.chdir(steered)
     monkeypatch.setenv("COLUMNS", "300")

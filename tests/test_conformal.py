@@ -295,6 +295,7 @@ def _uneven(random: np.random.Generator, count: int) -> tuple[FloatArray, IntArr
     return softmax(random.normal(size=(count, 3)) + skill[:, None] * np.eye(3)[labels]), labels
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("by", ["class", "group"])
 def test_conditional_sets_cover_in_every_cell(by: str) -> None:
     random = np.random.default_rng(10)

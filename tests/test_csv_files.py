@@ -86,6 +86,7 @@ def test_a_file_that_begins_with_an_apostrophe_keeps_it(tmp_path: Path) -> None:
     assert table_files.read_user_table(tmp_path / "a.csv").columns["path"].tolist() == ["'-x.png"]
 
 
+@pytest.mark.extended
 def test_names_that_are_formulas_go_through_a_run(tmp_path: Path, tiny_recipe: Path, scanwise: Command) -> None:
     """Class, subject, file and column: harmless in every table, and read back by all that reads tables."""
     rows = []

@@ -200,6 +200,7 @@ def test_stretched_intervals_stay_where_a_metric_can_lie() -> None:
     assert found["nll", ""].low >= 0
 
 
+@pytest.mark.extended
 def test_a_bootstrap_of_scans_would_not() -> None:
     assert _shares_covered(("accuracy",), 60, 200, clustered=False)["accuracy"] < 0.7
 

@@ -31,7 +31,7 @@ PAGES = sorted(
 LED = [DOCS / "tutorial.md", *sorted((DOCS / "how-to").glob("*.md"))]
 ELSEWHERE = {"gpu", "many-machines", "s3", "sagemaker", "offline-hospital", "publish"}
 """Pages about what is not here: other devices, machines, buckets, networks. Their commands are parsed."""
-EVERY_DAY = {"deploy", "dicom", "own-logits"}
+EVERY_DAY = {"deploy", "own-logits"}
 """Pages that `make test` runs; CI runs all."""
 TINY = (
     "train.epochs=1",

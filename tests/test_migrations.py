@@ -67,6 +67,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.extended
 def test_a_run_of_0_1_is_reported_resumed_used_and_evaluated(stored: Path) -> None:
     run, scans = stored / "run", stored / "scans"
     before = (run / "tables" / "predictions.csv").read_bytes()

@@ -161,6 +161,7 @@ def test_provenance_is_told(whole: Whole) -> None:
 # --- other shapes of a run
 
 
+@pytest.mark.extended
 def test_folds_are_fitted_and_pooled(phantom_cohort: Path, tiny_recipe: Path, tmp_path: Path) -> None:
     run = fit_run(
         tiny_recipe,
@@ -187,6 +188,7 @@ def test_folds_are_fitted_and_pooled(phantom_cohort: Path, tiny_recipe: Path, tm
     assert run.report.is_file()
 
 
+@pytest.mark.extended
 def test_unknown_subjects_are_a_warning(fill: Fill, tiny_recipe: Path, tmp_path: Path, scanwise: Command) -> None:
     data = fill(tmp_path / "data", {"a": 10, "b": 10})
     said = scanwise("fit", tiny_recipe, "--data", data, "--out", tmp_path / "run", "--set", "train.epochs=1")
@@ -211,6 +213,7 @@ def test_plan_writes_nothing(whole: Whole, tiny_recipe: Path, tmp_path: Path, sc
 # --- resume
 
 
+@pytest.mark.extended
 @pytest.mark.figures
 def test_finished_run_resumes_to_itself(again: Again, monkeypatch: pytest.MonkeyPatch) -> None:
     before = content(again.run.path)
@@ -246,6 +249,7 @@ def test_deleted_stage_is_done_again(lost: list[str], again: Again) -> None:
     assert {file: file.stat().st_mtime_ns for file in untouched} == untouched
 
 
+@pytest.mark.extended
 def test_retrained_network_speaks_for_itself(again: Again) -> None:
     """Logits of a network that is gone are not kept beside the new one."""
     fit = again.run.fit("honest", 0)
@@ -277,7 +281,7 @@ def changed(row: dict[str, str], name: str, value: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda rows: rows[1:], r"other scans \(94 then, 93 now\)"),
+        pytest.param(lambda rows: rows[1:], r"other scans \(94 then, 93 now\)", marks=pytest.mark.extended),
         (lambda rows: [*rows[:-1], changed(rows[-1], "subject", "s0001")], "other subjects"),
         (lambda rows: [*rows[:-4], changed(rows[-4], "label", "nondemented"), *rows[-3:]], "other labels"),
     ],
@@ -306,6 +310,7 @@ def test_resume_with_another_split_is_refused(again: Again) -> None:
         again.resume()
 
 
+@pytest.mark.extended
 def test_a_run_that_was_drawn_otherwise_keeps_its_split(again: Again) -> None:
     """An older scanwise drew who is tested in another way: its runs go on with theirs."""
     place = again.run.fit("honest", 0).split

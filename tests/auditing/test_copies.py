@@ -154,6 +154,7 @@ def test_simple_pictures_are_no_copies() -> None:
     assert len(find_copies(blobs)) == 0
 
 
+@pytest.mark.extended
 def test_noise_that_is_laid_over_one_spot_is_no_copy() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 104, 104), dtype=np.uint8)
     assert len(find_copies(noise)) == 0
@@ -172,6 +173,7 @@ def test_every_page_says_what_share_of_copies_of_these_scans_is_found(originals)
     assert shares[0] >= 90 > 85 > shares[1]
 
 
+@pytest.mark.extended
 def test_all_pairs_are_listed_with_sides_and_what_was_done(originals) -> None:
     pixels = [thumbnail(one) for one in originals] + [thumbnail(changed(originals[12], "all"))]
     known = evidence(pixels, [0] * 45 + [1], ["test"] * 45 + ["train"])

@@ -61,6 +61,7 @@ def planted(sound: Path, folder: Path, change: Change) -> list[str]:
     return [line.split(":")[0] for line in grave(judged(evidence_from(folder), PLANTED))]
 
 
+@pytest.mark.extended
 def test_a_sound_cohort_brings_notes_only(sound: Path) -> None:
     assert grave(judged(evidence_from(sound))) == []
 

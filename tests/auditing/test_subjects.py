@@ -144,6 +144,7 @@ def test_what_was_recovered_already_is_not_recovered_again(monkeypatch: pytest.M
     assert subjects.examine(evidence)
 
 
+@pytest.mark.extended
 def test_real_people_are_told_apart() -> None:
     paths, names, labels = scan_cases.alzheimer(40)
     found = recover(scan_cases.read(scan_cases.real("alzheimer"), paths), labels)

@@ -1,6 +1,7 @@
 """The place of a scan among those of its person: ties, gaps, one scan, and many."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ def test_scans_at_one_position_keep_the_order_of_their_rows() -> None:
     assert places_in_order(np.array(["p"] * 3), np.array([4.0, 4.0, 1.0])).tolist() == [[1, 3], [2, 3], [0, 3]]
 
 
+@pytest.mark.extended
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(-100, 100)), min_size=1, max_size=40))
 def test_ranks_of_a_person_are_0_to_n(rows: list[tuple[str, float]]) -> None:
     subjects, positions = np.array([name for name, _ in rows]), np.array([position for _, position in rows])

@@ -45,6 +45,7 @@ def test_a_far_cell_that_holds_something_is_named_by_its_line(tmp_path: Path) ->
         table_files.read_user_table(workbook(tmp_path / "t.xlsx", "stray"))
 
 
+@pytest.mark.extended
 def test_cells_merged_to_the_end_of_the_sheet_end_with_the_rows(tmp_path: Path) -> None:
     file = workbook(tmp_path / "t.xlsx", merged="B2:B1048576")
     assert table_files.read_user_table(file).columns["label"].tolist() == ["x", "x"]

@@ -55,6 +55,7 @@ def test_a_key_of_the_environment_comes_first(config: Path, monkeypatch: pytest.
     assert not config.exists()
 
 
+@pytest.mark.extended
 def test_two_processes_have_the_same_key(config: Path) -> None:
     code = "from scanwise.cohort.pseudonyms import Pseudonyms; print(Pseudonyms.load()('subject', 'Doe'))"
     both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]

@@ -259,6 +259,7 @@ def building(root: Path, log: Path, wait: float) -> "subprocess.Popen[str]":
     return subprocess.Popen([sys.executable, "-c", BUILD, root, log, str(wait)], stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.extended
 def test_two_processes_build_once_and_read_the_same(scans: Scans, cache: Path, tmp_path: Path) -> None:
     root, log = scans.classes(each=10), tmp_path / "log"
     both = [building(root, log, 0.02) for _ in range(2)]

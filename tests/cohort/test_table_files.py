@@ -218,6 +218,7 @@ def test_a_small_parquet_file_of_long_texts_is_refused_before_it_fills_the_memor
         table_files.read_user_table(tmp_path / "scans.parquet")
 
 
+@pytest.mark.extended
 def test_a_long_text_of_many_cells_is_kept_once(tmp_path: Path) -> None:
     file = write_coded(tmp_path / "scans.parquet", [f"{index:05000d}" for index in range(10)], 100_000)
     column = table_files.read_user_table(file).columns["path"]

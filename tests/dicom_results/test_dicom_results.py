@@ -205,6 +205,7 @@ def test_objects_stand_in_the_study_of_the_scans(kind: str, kinds: dict[str, Stu
     assert all(file.stat().st_mode & 0o077 == 0 for file in kinds[kind].objects)
 
 
+@pytest.mark.extended
 def test_same_scans_in_any_order_make_no_second_result(model: bundle.Bundle, tmp_path: Path) -> None:
     scans = write_series(tmp_path / "scans")
     (first,), _ = write_results(model, scans, tmp_path / "out")

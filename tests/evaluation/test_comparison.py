@@ -71,6 +71,7 @@ def test_mcnemar_rarely_alarms_where_both_are_as_good() -> None:
     assert alarms <= stats.binom.ppf(0.999, 300, 0.05)
 
 
+@pytest.mark.extended
 def test_p_values_are_adjusted_as_statsmodels_does() -> None:
     p_values = np.random.default_rng(0).random(8) ** 3
     np.testing.assert_allclose(

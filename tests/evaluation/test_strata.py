@@ -190,6 +190,7 @@ def tally(
 NAMES = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "kappa", "brier", "average_precision")
 
 
+@pytest.mark.extended
 def test_intervals_hold_the_truth_for_unequal_people_and_a_rare_class(trials: ModuleType) -> None:
     held, apart = tally(trials, (56, 4), "1-200", 60, ("accuracy", "balanced_accuracy", "auroc", "brier"))
     assert all(stats.binomtest(round(share * 60), 60, 0.95).pvalue > 1e-4 or share > 0.95 for share in held.values())

@@ -37,6 +37,7 @@ def test_a_map_that_failed_is_gray() -> None:
     assert (good[12, 22, 0] != good[12, 22, 2]).any()
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("passed", [None, True, False])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_panels_and_sheets_are_pictures(passed: bool | None, channels: int) -> None:

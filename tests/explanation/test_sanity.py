@@ -18,6 +18,7 @@ def learnt() -> CheckedMaps:
     return CheckedMaps.of(network(), held_out(24).scans)
 
 
+@pytest.mark.extended
 def test_a_network_that_learnt_passes(learnt: CheckedMaps) -> None:
     before = {name: value.clone() for name, value in learnt.network.state_dict().items()}
     checks = sanity.check_method(learnt.network, learnt.scans, masks=held_out(24).head)
@@ -27,6 +28,7 @@ def test_a_network_that_learnt_passes(learnt: CheckedMaps) -> None:
     assert all(torch.equal(value, before[name]) for name, value in learnt.network.state_dict().items())
 
 
+@pytest.mark.extended
 def test_checks_ask_about_as_many_scans_at_a_time_as_the_maps(learnt: CheckedMaps, batches_seen: list[int]) -> None:
     sanity.check_faithfulness(
         replace(
@@ -36,6 +38,7 @@ def test_checks_ask_about_as_many_scans_at_a_time_as_the_maps(learnt: CheckedMap
     assert max(batches_seen) == 4
 
 
+@pytest.mark.extended
 def test_a_network_trained_on_shuffled_labels_fails() -> None:
     other, seen = network(shuffled=True), held_out(80)
     checks = [
@@ -65,6 +68,7 @@ def test_shuffled_labels_give_another_map_and_the_same_network_does_not(learnt: 
     assert not sanity.check_seed_agreement(upside, learnt.network).passed
 
 
+@pytest.mark.extended
 def test_a_map_that_does_not_ask_the_network_fails(learnt: CheckedMaps, monkeypatch: pytest.MonkeyPatch) -> None:
     """An edge detector: it depends on the scan alone, whatever the weights."""
     down, right = np.gradient(learnt.scans[..., 0].astype(float), axis=(1, 2))
@@ -97,12 +101,14 @@ def test_the_copy_that_is_checked_answers_as_the_network_does() -> None:
     np.testing.assert_allclose(uncalibrated_probs(other, scans(3)), uncalibrated_probs(plain, scans(3)), atol=1e-5)
 
 
+@pytest.mark.extended
 def test_a_map_beside_the_head_fails(learnt: CheckedMaps) -> None:
     head = held_out(24).head
     beside = CheckedMaps(learnt.network, learnt.scans, (~head).astype(float), learnt.targets, learnt.options)
     assert not sanity.check_foreground(beside, head).passed
 
 
+@pytest.mark.extended
 def test_a_method_that_jumps_with_noise_fails(learnt: CheckedMaps, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         CheckedMaps, "again", lambda self, network, scans=None: np.random.default_rng(3).random(self.values.shape)
@@ -110,6 +116,7 @@ def test_a_method_that_jumps_with_noise_fails(learnt: CheckedMaps, monkeypatch: 
     assert not sanity.check_repeat(learnt).passed
 
 
+@pytest.mark.extended
 def test_the_planted_truth_itself_passes_and_a_centre_blob_does_not(learnt: CheckedMaps) -> None:
     from scanwise.explanation.measures import centre_blob
 

@@ -116,6 +116,7 @@ def test_the_first_to_fail_gives_the_code_and_the_others_are_ended(
     assert all(process.poll() is not None for process in started)
 
 
+@pytest.mark.extended
 def test_a_request_to_end_reaches_all_and_the_deaf_are_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     started = start(monkeypatch, DUTIFUL, DEAF)

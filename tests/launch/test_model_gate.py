@@ -56,6 +56,7 @@ def test_the_first_model_beats_nothing_and_is_taken(aws: str, tmp_path: Path, sc
     assert float(found["text"]) == 0.7
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("value", "beats"), [(0.81, 1), (0.8, 0), (0.5, 0)])
 def test_only_a_better_model_beats_the_last(aws: str, tmp_path: Path, value: float, beats: int) -> None:
     register(0.6)
@@ -65,6 +66,7 @@ def test_only_a_better_model_beats_the_last(aws: str, tmp_path: Path, value: flo
     assert (found.previous, found.beats) == (0.8, beats)
 
 
+@pytest.mark.extended
 def test_the_last_that_nobody_rejected_is_found_behind_many_that_were(aws: str, tmp_path: Path) -> None:
     register(0.8)
     client = session().create_client("sagemaker")

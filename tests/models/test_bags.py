@@ -109,6 +109,7 @@ def test_attention_finds_the_one_slice_that_tells_and_a_mean_does_not() -> None:
     assert alike < 0.06
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", ["small", "alexnet", "test_resnet", "test_vit", "hybrid"])
 @pytest.mark.parametrize("members", ["one", "deep_ensemble"])
 def test_every_backbone_attends(name: str, members: str) -> None:

@@ -79,6 +79,7 @@ def test_a_half_that_the_head_does_not_hear_contributes_nothing(network: Network
     torch.testing.assert_close((first(alone) - first.bias).norm(dim=1), after[:, 0])
 
 
+@pytest.mark.extended
 def test_each_half_has_weights_of_its_own(network: Network, tmp_path: Any) -> None:
     file = tmp_path / "half.pth"
     torch.save(network.body.convolution.state_dict(), file)

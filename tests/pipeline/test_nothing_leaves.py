@@ -124,6 +124,7 @@ def test_the_search_finds_what_is_packed(planted: Path, tmp_path: Path) -> None:
     assert any(".tif" in trace for trace in found)  # in the headers
 
 
+@pytest.mark.extended
 def test_a_planted_name_is_in_no_byte(planted: Path, tmp_path: Path, scanwise: Command) -> None:
     run, outs = tmp_path / "run", ("audit", "external", "nested")
     fit = ("fit", tmp_path / "mine.yaml", "--data", planted, "--out", run, "--threads", 1, "--pseudonymise")

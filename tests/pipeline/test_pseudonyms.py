@@ -37,6 +37,7 @@ def traces(folder: Path, said: str) -> set[str]:
     return found
 
 
+@pytest.mark.extended
 def test_a_run(ward: Path, tiny_recipe: Path, tmp_path: Path, scanwise: Command) -> None:
     out = tmp_path / "run"
     command = ("fit", tiny_recipe, "--data", ward, "--out", out, "--device", "cpu", "--threads", 1, "--pseudonymise")
@@ -47,6 +48,7 @@ def test_a_run(ward: Path, tiny_recipe: Path, tmp_path: Path, scanwise: Command)
     assert scanwise(*command, "--resume").code == 0
 
 
+@pytest.mark.extended
 def test_without_asking_headers_are_hidden_and_paths_are_not(
     ward: Path, tiny_recipe: Path, tmp_path: Path, scanwise: Command
 ) -> None:

@@ -138,7 +138,12 @@ def archive() -> Iterator[PictureArchive]:
 
 
 @pytest.mark.parametrize(
-    ("count", "slices", "quiet"), [(6, 4, 1.5), pytest.param(200, 20, 60.0, marks=pytest.mark.slow)]
+    ("count", "slices", "quiet"),
+    [
+        (2, 3, 1.0),
+        pytest.param(6, 4, 1.5, marks=pytest.mark.extended),
+        pytest.param(200, 20, 60.0, marks=pytest.mark.slow),
+    ],
 )
 def test_every_series_gets_one_result_over_shuffled_associations(
     count: int,
@@ -256,6 +261,7 @@ def test_url_with_a_password_or_of_another_kind_is_refused(value: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.extended
 def test_series_of_mixed_geometry_gets_no_result_and_touches_no_other(
     model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

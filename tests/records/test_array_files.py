@@ -159,6 +159,7 @@ LIES: dict[Callable[[Path], Path], str] = {
 }
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("lie", LIES, ids=lambda lie: lie.__name__)
 def test_a_file_that_lies_is_one_line_about_the_file(
     lie: Callable[[Path], Path], tmp_path: Path, scanwise: Command

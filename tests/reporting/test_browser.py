@@ -12,7 +12,7 @@ from axe_rules import AXE, violations
 from scanwise.reporting.page import read_asset
 from scanwise.run import RunFolder
 
-pytestmark = [pytest.mark.browser, pytest.mark.figures]
+pytestmark = [pytest.mark.browser, pytest.mark.figures, pytest.mark.extended]
 
 
 @pytest.fixture(scope="module")

@@ -215,6 +215,7 @@ def pages(explained: Explained, tmp_path_factory: pytest.TempPathFactory) -> dic
     return found
 
 
+@pytest.mark.extended
 @pytest.mark.browser
 @pytest.mark.parametrize(
     ("name", "width", "scheme"), [("words", 390, "light"), ("words", 1280, "dark"), ("halves", 390, "dark")]

@@ -112,6 +112,7 @@ def as_shown(name: str) -> str:
     return " ".join(printable(compose(text) if name.startswith(("class", "column")) else text).split())
 
 
+@pytest.mark.extended
 def test_no_page_takes_text_for_markup(written: Path) -> None:
     pages = sorted(written.rglob("*.html"))
     assert {page.name for page in pages} >= {"report.html", "audit.html", "checklists.html"}
@@ -126,6 +127,7 @@ def test_no_page_takes_text_for_markup(written: Path) -> None:
         assert as_shown(name) in shown, name
 
 
+@pytest.mark.extended
 def test_no_drawing_takes_text_for_markup(written: Path) -> None:
     drawings = sorted(written.rglob("*.svg"))
     assert drawings
@@ -140,6 +142,7 @@ def rendered(text: str) -> Page:
     return Page(MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(text))
 
 
+@pytest.mark.extended
 def test_no_card_takes_text_for_markup(written: Path) -> None:
     cards = sorted(written.rglob("*.md"))
     assert cards

@@ -36,6 +36,7 @@ def sides(views: int = 2, seed: int = 3) -> dict[str, RecomputedFeatures]:
     }
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("views", [1, 3])
 @pytest.mark.parametrize("sampling", ["scans", "classes", "smote"])
 def test_kept_features_train_as_those_computed_anew(tmp_path: Path, views: int, sampling: str) -> None:

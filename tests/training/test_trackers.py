@@ -167,6 +167,7 @@ def test_each_network_of_a_deep_ensemble_has_its_own_title(tmp_path: Path, opene
     assert [logger.title for logger in made] == ["a-honest-3", "a-honest-3-0", "a-honest-3-1"]
 
 
+@pytest.mark.extended
 @installed("mlflow", "sqlalchemy")
 @pytest.mark.filterwarnings("ignore")
 def test_a_server_that_is_away_does_not_stop_the_training(

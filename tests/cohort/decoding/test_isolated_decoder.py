@@ -84,6 +84,7 @@ def test_a_helper_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_
     assert isolated_decoder.decode_isolated(*packed()).any()
 
 
+@pytest.mark.extended
 def test_threads_do_not_share_a_helper() -> None:
     expected = isolated_decoder.decode_isolated(*packed())
     with ThreadPoolExecutor(4) as pool:
@@ -105,6 +106,7 @@ def test_a_helper_learns_nothing_of_the_person(monkeypatch: pytest.MonkeyPatch, 
     assert not any(value.encode() in asked[0] for value in NAMES.values())
 
 
+@pytest.mark.extended
 def test_helpers_end_with_the_program(tmp_path: Path) -> None:
     code = f"""
     from pathlib import Path

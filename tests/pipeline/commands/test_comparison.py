@@ -66,6 +66,7 @@ def test_figures_and_differences_are_those_of_the_runs(tmp_path: Path) -> None:
     assert [rank.name for rank in found.ranks if rank.metric == "accuracy"] == ["one", "two"]
 
 
+@pytest.mark.extended
 def test_seeds_of_one_recipe_are_averaged_with_their_spread(tmp_path: Path) -> None:
     ones = [_run(tmp_path / f"a{seed}", skill=1.5, seed=seed) for seed in range(3)]
     twos = [_run(tmp_path / f"b{seed}", skill=0.5, seed=seed, name="two") for seed in range(3)]

@@ -32,6 +32,7 @@ def folded(hospital: Path, tiny_recipe: Path, scanwise: Command, tmp_path_factor
     return out
 
 
+@pytest.mark.extended
 def test_everyone_is_tested_once_by_a_network_that_did_not_see_them(folded: Path) -> None:
     run = RunFolder.open(folded / "candidate-1")
     splits = [Split.load(fit.split).side for fit in run.fits()]
@@ -44,6 +45,7 @@ def test_everyone_is_tested_once_by_a_network_that_did_not_see_them(folded: Path
     assert len(set(said.scans.tolist())) == len(said)
 
 
+@pytest.mark.extended
 def test_the_choice_is_the_best_on_validation_and_nothing_else(folded: Path) -> None:
     choices = pd.read_csv(folded / "nested" / "tables" / "choices.csv")
     assert len(choices) == 4
@@ -53,6 +55,7 @@ def test_the_choice_is_the_best_on_validation_and_nothing_else(folded: Path) -> 
         assert set(here["settings"]) == {"train.epochs=1", "train.epochs=2 model.dropout=0.1"}
 
 
+@pytest.mark.extended
 def test_the_chosen_one_answers_for_its_fold(folded: Path) -> None:
     choices = pd.read_csv(folded / "nested" / "tables" / "choices.csv")
     said = tables.read_predictions(folded / "nested" / "tables" / "predictions.csv")
@@ -63,6 +66,7 @@ def test_the_chosen_one_answers_for_its_fold(folded: Path) -> None:
         assert [called[scan] for scan in logits.scans.tolist()] == best.tolist()
 
 
+@pytest.mark.extended
 def test_only_the_candidate_that_was_best_in_the_first_fold_is_explained(folded: Path) -> None:
     choices = pd.read_csv(folded / "nested" / "tables" / "choices.csv")
     best = choices.loc[(choices["fold"] == 0) & choices["chosen"], "candidate"].item()
@@ -73,6 +77,7 @@ def test_only_the_candidate_that_was_best_in_the_first_fold_is_explained(folded:
     assert f"in the report of {best}" in (folded / "folds.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.extended
 def test_figures_are_told_fold_by_fold_and_pooled(folded: Path) -> None:
     everything = load_metrics(folded / "nested" / "metrics.json")
     found = {(m.fold, m.unit, m.name): m for m in everything if not m.group and m.model == "network"}
@@ -83,6 +88,7 @@ def test_figures_are_told_fold_by_fold_and_pooled(folded: Path) -> None:
     assert pooled.count == sum(found[fold, "subject", "accuracy"].count for fold in (0, 1))
 
 
+@pytest.mark.extended
 def test_the_procedure_is_compared_with_the_rivals_person_by_person(folded: Path) -> None:
     pooled = [m for m in load_metrics(folded / "nested" / "metrics.json") if m.fold == -1 and not m.group]
     found = {(m.unit, m.model, m.name): m for m in pooled}
@@ -178,6 +184,7 @@ def test_a_setting_may_hold_spaces() -> None:
     assert _settings_in(said) == ["train.stages=[{epochs: 2, lr: 1e-3}]", "model.dropout=0.1"]
 
 
+@pytest.mark.extended
 def test_what_is_refused(tmp_path: Path, folded: Path) -> None:
     with pytest.raises(RecipeError, match="two folds or more"):
         cross_validation.cross_validate("demo", data="x", out=tmp_path, folds=1)

@@ -91,6 +91,7 @@ def test_a_class_that_nobody_has_is_said(whole: Whole, strangers: Path, tmp_path
     assert ("recall", "class=nondemented") in names
 
 
+@pytest.mark.extended
 def test_labels_of_another_spelling_are_known_and_strange_ones_are_left_out(
     whole: Whole, strangers: Path, tmp_path: Path
 ) -> None:
@@ -107,6 +108,7 @@ def test_labels_of_another_spelling_are_known_and_strange_ones_are_left_out(
         external_validation.validate_externally(whole.run.path, data=str(strange), draws=100)
 
 
+@pytest.mark.extended
 def test_recalibration_helps_where_the_network_is_too_sure() -> None:
     random = np.random.default_rng(0)
     odds = 1.5 * random.normal(size=200)

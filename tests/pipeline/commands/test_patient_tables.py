@@ -53,6 +53,7 @@ def test_one_command_to_a_report(hospital_export: Path, tiny_recipe: Path, scanw
     assert "scans that this run learnt from" in again.refusal
 
 
+@pytest.mark.extended
 def test_the_same_as_keys_of_a_recipe(hospital_export: Path, tiny_recipe: Path, scanwise: Command) -> None:
     mine = hospital_export / "mine.yaml"
     text = tiny_recipe.read_text(encoding="utf-8")
@@ -81,6 +82,7 @@ def test_cohort_gives_the_raw_id_unless_it_is_to_hide_it(hospital_export: Path, 
     assert not any(name in hidden for name in ("00001", "MPRAGE", "EXAM000", "Quibble"))
 
 
+@pytest.mark.extended
 def test_what_cohort_wrote_is_fitted_and_says_how_persons_are_known(
     hospital_export: Path, tiny_recipe: Path, scanwise: Command
 ) -> None:

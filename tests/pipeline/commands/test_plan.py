@@ -70,6 +70,7 @@ def test_the_plan_says_how_many_people_teach_and_what_interval_to_expect(place: 
     assert "teach" not in plan_command.plan_fit(prepared(place, "split.protocols=[published]")).verdict
 
 
+@pytest.mark.extended
 def test_the_plan_counts_the_features_that_a_frozen_backbone_leaves_on_disk(place: Path, tmp_path: Path) -> None:
     work, found = prepared(place, STAGES), [0.0]
 
@@ -82,6 +83,7 @@ def test_the_plan_counts_the_features_that_a_frozen_backbone_leaves_on_disk(plac
     assert megabytes(several) == megabytes(work)  # one after the other
 
 
+@pytest.mark.extended
 def test_an_ensemble_that_differs_below_the_head_keeps_no_features_and_that_is_said_first(
     place: Path, tmp_path: Path
 ) -> None:

@@ -197,6 +197,7 @@ def test_training_on_augmented_copies_of_the_test_scans_is_a_leak(scanwise, augm
     assert any(row["change"].startswith("mirrored, rotated by") for row in listed.values())
 
 
+@pytest.mark.extended
 def test_fix_leaves_changed_copies_out_where_nobody_is_known(scanwise, tmp_path) -> None:
     random = np.random.default_rng(0)
     for number in range(20):
@@ -247,6 +248,7 @@ def test_fix_gives_copies_the_subject_and_the_side_of_their_origin(scanwise, aug
     assert all(rows[path]["split"] == side_of[who[path]] for path in right)
 
 
+@pytest.mark.extended
 def test_fit_recovers_who_is_who_and_splits_by_it(tiny_recipe, people, tmp_path) -> None:
     run = fit_run(tiny_recipe, data=people, out=tmp_path / "run", device="cpu", threads=1)
     known = Cohort.load(run.cohort)

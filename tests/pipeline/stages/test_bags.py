@@ -75,6 +75,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> People:
     return People(fit(folder, data), data, telling)
 
 
+@pytest.mark.extended
 def test_people_are_told_apart_and_the_weights_point_to_the_slice_that_tells(people: People) -> None:
     subjects = read_csv(people.run.tables / "predictions_subject.csv")
     assert np.mean([row["correct"] == "True" for row in subjects]) > 0.9
@@ -89,6 +90,7 @@ def test_people_are_told_apart_and_the_weights_point_to_the_slice_that_tells(peo
     assert list(sums.values()) == pytest.approx([1.0] * len(sums))
 
 
+@pytest.mark.extended
 def test_figures_are_of_people_alone(people: People) -> None:
     assert {m["unit"] for m in read_json(people.run.metrics)} == {"subject"}
     page = people.run.report.read_text(encoding="utf-8")
@@ -97,6 +99,7 @@ def test_figures_are_of_people_alone(people: People) -> None:
     assert "Test accuracy by scan" not in page
 
 
+@pytest.mark.extended
 def test_the_bundle_answers_as_the_run_does(people: People) -> None:
     test = Logits.load(people.run.fits()[0].logits("test"))
     assert test.attention is not None
@@ -115,6 +118,7 @@ def test_the_bundle_answers_as_the_run_does(people: People) -> None:
     assert turned.subjects.probs[order] == pytest.approx(answer.subjects.probs, abs=1e-5)
 
 
+@pytest.mark.extended
 def test_a_scan_that_cannot_be_read_has_no_weight(people: People, tmp_path: Path) -> None:
     names = sorted(path for path in people.telling if path.startswith("p001_"))
     broken = tmp_path / "broken.png"
@@ -130,6 +134,7 @@ def test_a_scan_that_cannot_be_read_has_no_weight(people: People, tmp_path: Path
     assert some.scans.attention.sum() == pytest.approx(1)
 
 
+@pytest.mark.extended
 def test_explain_and_predict_say_which_slices_spoke(people: People, tmp_path: Path) -> None:
     rows = [row for row in read_csv(people.data) if row["subject"] in ("p000", "p001")]
     two = write_csv(people.data.with_name("two.csv"), [{**row, "label": ""} for row in rows])
@@ -158,6 +163,7 @@ def test_others_are_evaluated_as_people(people: People, tmp_path: Path) -> None:
     assert {m["unit"] for m in read_json(tmp_path / "external" / "metrics.json")} == {"subject"}
 
 
+@pytest.mark.extended
 def test_a_plan_says_how_many_scans_a_step_holds(people: People, tmp_path: Path) -> None:
     asked = ["fit", people.run.path.parent / "people.yaml", "--data", people.data, "--out", tmp_path / "run"]
     done = run_command(*asked, "--plan", "--device", "cpu", "--set", "model.bag=5")
@@ -182,6 +188,7 @@ def test_what_a_bag_means_for_these_people_is_said() -> None:
     assert not bag_findings(Recipe.model_validate({"name": "r"}), many)
 
 
+@pytest.mark.extended
 def test_people_must_be_known(people: People) -> None:
     recipe = load_recipe(people.run.recipe)
     with pytest.raises(DataError, match="Give --subject"):
@@ -213,6 +220,7 @@ def test_slices_of_one_file_are_one_person_where_nobody_is_named() -> None:
     assert people_of_files(scans, names, None) is None
 
 
+@pytest.mark.extended
 def test_a_volume_is_explained_as_one_person(people: People, tmp_path: Path) -> None:
     names = sorted(name for name in people.telling if name.startswith("p001_"))
     planes = [np.asarray(Image.open(people.folder / name)).T for name in names]

@@ -55,7 +55,9 @@ def write_people(folder: Path) -> Path:
     return write_csv(folder / "scans.csv", rows)
 
 
-@pytest.fixture(scope="module", params=["ridge", "scan", pytest.param("subject", marks=pytest.mark.extended)])
+@pytest.fixture(
+    scope="module", params=["ridge", *(pytest.param(unit, marks=pytest.mark.extended) for unit in ("scan", "subject"))]
+)
 def aged(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> tuple[RunFolder, Path]:
     """Runs of the person classifier, of a network that is taught scans and of one that is taught people."""
     folder = tmp_path_factory.mktemp("aged")
@@ -105,6 +107,7 @@ def test_the_bundle_reads_them_of_files_and_says_where_it_has_none(
     assert older > younger + 0.2
 
 
+@pytest.mark.extended
 def test_explain_reads_them_too(aged: tuple[RunFolder, Path], tmp_path: Path) -> None:
     run, data = aged
     rows = read_csv(data)[:2]

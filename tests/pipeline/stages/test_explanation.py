@@ -114,6 +114,7 @@ def test_what_failed_is_left_out_of_the_summary_and_said_in_the_report(explained
     assert ("checks failed" in page) == failed
 
 
+@pytest.mark.extended
 def test_a_passing_method_is_summarised(ventricles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scanwise.explanation.sanity.failure_reasons", lambda checks: [])
     run = fit(ventricles, tmp_path / "run")

@@ -206,6 +206,7 @@ def test_people_without_a_known_order_are_counted(ridge: Ridge, tmp_path: Path) 
     assert not [finding for finding in read_json(ridge.run.findings) if finding["check"] == "model.order"]
 
 
+@pytest.mark.extended
 def test_an_order_that_nobody_tells_is_recovered_from_pixels_in_run_and_bundle_alike(tmp_path: Path) -> None:
     """Lumps that shrink upwards, in seven cuts a person, under names in no order."""
     random, rows = np.random.default_rng(2), []

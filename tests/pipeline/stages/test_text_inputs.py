@@ -159,6 +159,7 @@ def test_scans_without_words_are_refused_before_training(tmp_path: Path, manifes
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.extended
 def test_a_network_of_words_alone(tmp_path: Path, manifest: Path) -> None:
     (tmp_path / "worded.yaml").write_text(RECIPE)
     said_too = ("model.name=text", "model.text.hide_classes=true", "train.epochs=8", "train.class_weights=true")
