@@ -45,9 +45,10 @@ docs: $(DEV)  ## the manual, from docs/ and the docstrings, without a network: s
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --doctree-dir .venv/.doctrees docs site
 	@echo "site/index.html"
 
+# Compiled files are written whatever the shell says: else every process compiles all of src/ and tests/ anew.
 test: $(DEV)  ## the everyday tests; TIER=all runs the extended ones too, as CI does; browser tests skip where there is no chromium
 	$(if $(MARKS_$(TIER)),,$(error there is no TIER $(TIER); it is everyday or all))
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=25 -m '$(MARKS_$(TIER))' $(ARGS)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=25 -m '$(MARKS_$(TIER))' $(ARGS)
 
 sdk: $(SDK)  ## the SageMaker SDK, in an environment of its own (1 GB), for the tests that submit jobs
 

@@ -99,6 +99,7 @@ def test_a_run_of_0_1_is_reported_resumed_used_and_evaluated(stored: Path) -> No
     assert evaluated.code == 0, evaluated.err
 
 
+@pytest.mark.extended
 def test_a_training_that_0_1_began_goes_on_from_its_checkpoint(stored: Path) -> None:
     run = stored / "killed"
     saved = torch.load(run / "fits" / "honest" / "0" / "checkpoints" / "last.ckpt", weights_only=True)

@@ -230,8 +230,8 @@ def test_finished_run_resumes_to_itself(again: Again, monkeypatch: pytest.Monkey
     [
         pytest.param(["logits"], marks=pytest.mark.extended),
         pytest.param(["model.safetensors"], marks=pytest.mark.extended),
-        ["model.safetensors", "checkpoints"],
-        pytest.param(["calibrator.json", "conformal.json"], marks=pytest.mark.extended),
+        pytest.param(["model.safetensors", "checkpoints"], marks=pytest.mark.extended),
+        ["calibrator.json", "conformal.json"],
     ],
     ids=" and ".join,
 )

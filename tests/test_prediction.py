@@ -126,7 +126,9 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, network: Network, step: str) ->
     return calls
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.extended) if name == "transformer" else name for name in HEADS]
+)
 def test_draws_have_the_moments_of_full_passes_in_training(name: str) -> None:
     """Against torch's own dropout, the rest in evaluation mode; within five standard errors."""
     network, scans, count = made(name), Scans(PIXELS[:3]), 250 if name == "transformer" else 400

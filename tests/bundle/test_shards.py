@@ -42,6 +42,7 @@ def write_manifest(path: Path, scans: list[Path]) -> Path:
     return write_csv(path, rows)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("by", ["scan", "subject"])
 def test_a_table_has_the_same_bytes_for_any_shard_and_is_that_of_the_terminal(
     by: str, model: Path, scans: list[Path], tmp_path: Path, scanwise: Command

@@ -121,6 +121,7 @@ def test_a_study_comes_before_what_the_user_says_and_it_is_said(tmp_path: Path) 
     assert any("32 subjects in the data are 8" in finding.message for finding in read.findings)
 
 
+@pytest.mark.extended
 def test_fix_parts_no_study_and_no_person(tmp_path: Path) -> None:
     """42 people, each under two ids: by the issuer in every second slice."""
     data = hospital(tmp_path / "data", **ISSUED_SOMETIMES)

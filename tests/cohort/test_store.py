@@ -270,6 +270,7 @@ def test_two_processes_build_once_and_read_the_same(scans: Scans, cache: Path, t
     assert len(stores(cache)) == 1
 
 
+@pytest.mark.extended
 def test_a_build_killed_half_way_leaves_no_store_and_the_next_one_is_whole(
     scans: Scans, cache: Path, tmp_path: Path
 ) -> None:

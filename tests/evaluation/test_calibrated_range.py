@@ -38,6 +38,7 @@ def share_with_zero(subjects: int, scans: str, trials: int, sharpen: float = 1.0
     return held / trials
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("scans", ["1", "unequal"])
 @pytest.mark.parametrize("subjects", [60, 200])
 def test_the_interval_of_a_calibrated_network_holds_zero(subjects: int, scans: str) -> None:

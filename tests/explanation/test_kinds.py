@@ -43,7 +43,7 @@ OF_ONE = {
     "contributions": "subject-ridge",
 }
 EVERYWHERE = "pooled_gradients"
-"""The default method runs on every network, and every method on its first network; the rest of the grid is slow."""
+"""Every method runs on its first network every day; the default method on every network is extended, the rest of the grid is slow."""
 
 
 def cases() -> Iterator[Any]:
@@ -51,9 +51,10 @@ def cases() -> Iterator[Any]:
     for kind in KINDS:
         for method in METHODS:
             if kind == OF_ONE.get(method, kind):
-                quick = method == EVERYWHERE or method not in met
+                first = method not in met
                 met.add(method)
-                yield pytest.param(kind, method, marks=() if quick else pytest.mark.slow)
+                often = pytest.mark.extended if method == EVERYWHERE else pytest.mark.slow
+                yield pytest.param(kind, method, marks=() if first else often)
 
 
 CASES = list(cases())

@@ -52,6 +52,7 @@ def test_a_network_trained_on_shuffled_labels_fails() -> None:
     assert "drawn grey" in found.message
 
 
+@pytest.mark.extended
 def test_a_network_that_learnt_is_told_from_chance() -> None:
     seen = held_out(80)
     said = uncalibrated_probs(network(), seen.scans).argmax(axis=1)

@@ -107,6 +107,7 @@ def start(monkeypatch: pytest.MonkeyPatch, *programs: str) -> list["subprocess.P
     return started
 
 
+@pytest.mark.extended
 def test_the_first_to_fail_gives_the_code_and_the_others_are_ended(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

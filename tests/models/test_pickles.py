@@ -61,7 +61,12 @@ TAKEN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("option", TAKEN)
+EVERYDAY = {"img_size", "depth", "num_heads"}
+
+
+@pytest.mark.parametrize(
+    "option", [name if name in EVERYDAY else pytest.param(name, marks=pytest.mark.extended) for name in TAKEN]
+)
 def test_options_that_networks_have_are_taken(option: str) -> None:
     taken = 0
     for name in NETWORKS:

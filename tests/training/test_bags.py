@@ -71,6 +71,7 @@ def test_a_person_in_two_classes_is_taught_with_the_most_common() -> None:
     assert bags.labels.tolist() == [0, 1]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("stages", [[], [{"epochs": 3, "freeze": "backbone", "views": 2}]])
 @pytest.mark.parametrize("pool", ["attention", "mean"])
 def test_a_resumed_training_of_people_is_the_same_to_the_bit(tmp_path: Path, pool: str, stages: list[Any]) -> None:

@@ -109,7 +109,9 @@ MIXES: tuple[dict[str, Any], ...] = ({}, {"mixup": 0.4})
 @pytest.mark.parametrize(
     ("loss", "smoothing", "weighed", "mix"),
     [
-        pytest.param(*case, marks=pytest.mark.extended if case[1] == 0.1 else ())  # between none and much of it
+        pytest.param(
+            *case, marks=() if case[1:] == (0.3, True, {}) else pytest.mark.extended
+        )  # every day: each loss, smoothed and weighed
         for case in product(LOSSES, (0.0, 0.1, 0.3), (False, True), MIXES)
     ],
 )

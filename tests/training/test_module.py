@@ -46,7 +46,17 @@ def test_everything_that_can_be_measured_can_be_watched() -> None:
     assert {name for name in watched if metrics.lower_is_better(name)} == {"loss", "nll", "brier", "ece", "stage_error"}
 
 
-@pytest.mark.parametrize("monitor", sorted({*metrics.METRICS} - {"macro_f1", "accuracy", "balanced_accuracy"}))
+EVERYDAY = {"loss", "nll", "auroc", "stage_error"}
+"""Watched every day; the other metrics are extended."""
+
+
+@pytest.mark.parametrize(
+    "monitor",
+    [
+        name if name in EVERYDAY else pytest.param(name, marks=pytest.mark.extended)
+        for name in sorted({*metrics.METRICS} - {"macro_f1", "accuracy", "balanced_accuracy"})
+    ],
+)
 def test_the_best_epoch_is_best_at_what_is_watched(tmp_path: Path, monitor: str) -> None:
     outcome = run(tmp_path, monitor=monitor, epochs=3, optimizer={"name": "adam", "lr": 0.05}, schedule={})
     values = [row[f"validation_{monitor}"] for row in history(tmp_path)]
@@ -188,8 +198,12 @@ RUNS: dict[str, Any] = {
 
 @pytest.mark.parametrize(
     "section",
-    [{}, {"ema": 0.9, "clip": 0.01}, {"sampling": "smote", "class_weights": False}, {"schedule": {}}],
-    ids=["plain", "mean and clip", "smote", "constant"],
+    [
+        pytest.param({}, id="plain"),
+        pytest.param({"ema": 0.9, "clip": 0.01}, id="mean and clip", marks=pytest.mark.extended),
+        pytest.param({"sampling": "smote", "class_weights": False}, id="smote", marks=pytest.mark.extended),
+        pytest.param({"schedule": {}}, id="constant", marks=pytest.mark.extended),
+    ],
 )
 def test_runs_of_steps_lead_where_single_steps_do(
     tmp_path: Path, section: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -279,6 +293,7 @@ def test_what_is_compiled_is_what_learns(
     assert toy.place(tmp_path / "plain").model.read_bytes() == toy.place(tmp_path / "compiled").model.read_bytes()
 
 
+@pytest.mark.extended
 def test_who_goes_on_with_single_steps_counts_as_runs_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = toy.recipe(**RUNS | {"ema": 0.99})
     toy.train(toy.network(made), made, tmp_path / "whole")

@@ -196,6 +196,7 @@ def test_nothing_is_left_where_it_was_started(tmp_path: Path, monkeypatch: pytes
     assert not list((tmp_path / "here").iterdir())
 
 
+@pytest.mark.extended
 def test_more_epochs_go_on_from_the_last(tmp_path: Path) -> None:
     constant = {"schedule": {}, "monitor": "loss"}
     run(tmp_path / "two", epochs=2, **constant)
@@ -300,6 +301,7 @@ class Bomb:
         return Path.touch, (self.mark,)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("ema", [0.0, 0.5])
 def test_plain_state_dicts_are_written_on_request(tmp_path: Path, ema: float) -> None:
     run(tmp_path, epochs=5, export_every=2, checkpoint_every=2, ema=ema)
@@ -358,6 +360,7 @@ def test_too_little_memory_says_what_to_lower_and_keeps_the_checkpoint(
     assert torch.load(toy.place(tmp_path).checkpoints / "last.ckpt", weights_only=True)["epoch"] == 0
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("stages", [[], [{"epochs": 4, "freeze": "backbone", "views": 1}]])
 def test_smaller_batches_go_on_with_the_steps_of_larger_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stages: list[dict[str, Any]]

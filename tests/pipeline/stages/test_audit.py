@@ -65,6 +65,7 @@ def test_people_on_both_sides_are_a_leak_though_nobody_said_who_is_who(scanwise,
     assert all((tmp_path / "out" / f.figure).is_file() for f in findings.values() if f.figure)
 
 
+@pytest.mark.extended
 def test_a_sound_cohort_is_clean(scanwise, people, tmp_path) -> None:
     assert scanwise("audit", people, "--subject", SUBJECTS, "--out", tmp_path / "out").code == 0
 

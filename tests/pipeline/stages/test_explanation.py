@@ -129,6 +129,7 @@ def test_a_passing_method_is_summarised(ventricles: Path, tmp_path: Path, monkey
     assert any(one.check == "explanation.weights" for one in load_findings(run.findings))
 
 
+@pytest.mark.extended
 def test_labels_are_shuffled_between_people(ventricles: Path) -> None:
     from dataclasses import replace
 
