@@ -6,6 +6,8 @@ DEMO := .venv/.demo
 DEV := .venv/.dev
 SDK := .venv-sagemaker/.installed
 FLOORS := .venv-floors/.installed
+VIEWER := .venv/.viewer/package/dist/index.html
+OHIF := 3.13.2
 NEW_ENOUGH = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	{ echo "scanwise needs Python 3.11 or later; name one: make PYTHON=python3.12" >&2; exit 2; }
 
@@ -18,7 +20,7 @@ MARKS_everyday := not slow and not extended
 MARKS_all := not slow
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs sdk test slow floors check clean
+.PHONY: help demo docs sdk viewer test slow floors check clean
 
 help:  ## say what there is
 	@grep -E '^[a-z.]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */:/' | awk -F: '{ printf "make %-9s %s\n", $$1, $$2 }'
@@ -55,6 +57,14 @@ sdk: $(SDK)  ## the SageMaker SDK, in an environment of its own (1 GB), for the 
 $(SDK): constraints-sagemaker.txt
 	test -x .venv-sagemaker/bin/python || $(PYTHON) -m venv .venv-sagemaker
 	.venv-sagemaker/bin/python tools/install.py -c constraints-sagemaker.txt sagemaker
+	@touch $@
+
+viewer: $(VIEWER)  ## OHIF's viewer of studies (MIT, 170 MB), for the test that looks at DICOM results in Chromium; needs npm
+
+$(VIEWER):
+	mkdir -p .venv/.viewer
+	cd .venv/.viewer && npm pack --silent @ohif/app@$(OHIF) >/dev/null && tar -xzf ohif-app-$(OHIF).tgz --exclude='*.map'
+	rm .venv/.viewer/*.tgz
 	@touch $@
 
 slow: $(DEV) $(SDK)  ## the tests that take minutes
