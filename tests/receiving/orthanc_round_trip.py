@@ -21,11 +21,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
-from test_receiver import image, send
+from senders import image, send
 
 from scanwise.receiving.destinations import parse_destinations
 from scanwise.receiving.receiver import ReceiverSettings, open_receiver
 from scanwise.receiving.spool import Spool
+from scanwise.receiving.storage import StorageAddress
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 WEB, STORE, OWN = 8042, 4242, 11112
@@ -72,7 +73,7 @@ def trip(folder: Path, model: Path, number: int, entities: list[str], urls: list
     """Modalities in the study of a series, after its result has come back."""
     assert send(STORE, [image(number, slice_) for slice_ in range(3)], called="ORTHANC") == [0] * 3
     (series,) = ask("/tools/find", {"Level": "Series", "Query": {"SeriesInstanceUID": f"1.2.9.{number}.1"}})
-    settings = ReceiverSettings("SCANWISE", ("ORTHANC",), port=OWN, quiet=0.5, retry=0.2)
+    settings = ReceiverSettings(StorageAddress("SCANWISE", ("ORTHANC",), port=OWN), quiet=0.5, retry=0.2)
     receiver = open_receiver(
         model, Spool(folder / f"spool{number}", 0), settings, parse_destinations(entities, urls, "SCANWISE")
     )

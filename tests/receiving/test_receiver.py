@@ -10,12 +10,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 pytest.importorskip("pynetdicom", reason="needs scanwise[dicom]")
@@ -23,76 +21,24 @@ pytest.importorskip("highdicom", reason="needs scanwise[dicom]")
 
 import pydicom
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import MRImageStorage, RawDataStorage
+from pynetdicom.sop_class import RawDataStorage
+from senders import image, running, send
 
-from medical_files import NAMES, dataset
+from medical_files import NAMES
 from scanwise.errors import DataError, RunError, StorageError
 from scanwise.receiving.destinations import Refusal, StoreEntity, WebServer, parse_destinations
-from scanwise.receiving.receiver import Receiver, ReceiverSettings, open_receiver, result_objects
+from scanwise.receiving.receiver import ReceiverSettings, open_receiver, result_objects
 from scanwise.receiving.spool import Arrival, Spool, SpooledSeries, SpoolFullError
+from scanwise.receiving.storage import StorageAddress
 from tiny import Command
 from tiny_bundles import write_tiny_bundle
 
-QUIET = 0.4
 pytestmark = pytest.mark.filterwarnings("ignore:.*unclosed.*socket:ResourceWarning")  # pynetdicom leaves them
-
-
-def image(series: int, slice_: int, **tags: Any) -> pydicom.FileDataset:
-    """One slice of a series of a person of its own, who must never be named."""
-    pixels = np.random.default_rng(series * 100 + slice_).integers(0, 900, (40, 40)).astype(np.uint16)
-    values = {
-        "StudyInstanceUID": f"1.2.9.{series}",
-        "SeriesInstanceUID": f"1.2.9.{series}.1",
-        "SOPInstanceUID": f"1.2.9.{series}.1.{slice_}",
-        "PatientID": f"{NAMES['PatientID']}-{series}",
-        "InstanceNumber": slice_,
-        "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
-        "PixelSpacing": [1, 1],
-        "FrameOfReferenceUID": f"1.2.9.{series}.2",
-    }
-    built = dataset(pixels, **values | tags)
-    built.file_meta.MediaStorageSOPInstanceUID = built.SOPInstanceUID
-    return built
-
-
-def send(
-    port: int, images: Sequence[pydicom.Dataset], *, title: str = "MODALITY", called: str = "SCANWISE"
-) -> list[int]:
-    """Statuses of images sent over one association; none where it is refused."""
-    entity = AE(title)
-    entity.add_requested_context(MRImageStorage)
-    entity.add_requested_context(RawDataStorage)
-    association = entity.associate("127.0.0.1", port, ae_title=called)
-    if not association.is_established:
-        return []
-    statuses = [association.send_c_store(entry).Status for entry in images]
-    association.release()
-    return statuses
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_bundle(tmp_path_factory.mktemp("model") / "bundle", "demo")
-
-
-@contextmanager
-def running(
-    model: Path, spool: Spool, destinations: Sequence[Any] = (), **settings: Any
-) -> Iterator[tuple[Receiver, int]]:
-    """A receiver in a thread, and its port."""
-    wanted = ReceiverSettings("SCANWISE", ("MODALITY",), port=0, **{"quiet": QUIET, "retry": 0.1} | settings)
-    receiver = open_receiver(model, spool, wanted, destinations)
-    ports: list[int] = []
-    opened, stop = threading.Event(), threading.Event()
-    thread = threading.Thread(target=receiver.run, args=(stop.is_set, lambda port: (ports.append(port), opened.set())))
-    thread.start()
-    try:
-        assert opened.wait(20)
-        yield receiver, ports[0]
-    finally:
-        stop.set()
-        thread.join(30)
-    assert not thread.is_alive()
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 40) -> None:
@@ -228,7 +174,12 @@ def test_archive_that_refuses_gets_the_result_later(
         wait_for(lambda: len(archive.taken) == 3)
     delivery = states(tmp_path)[0]["versions"][0]["deliveries"][archive.destination.name]
     folder = next(tmp_path.glob("series/*/results/[0-9]*"))
-    assert delivery == {"sent": [file.name for file in result_objects(folder)], "attempts": 0, "problem": ""}
+    assert delivery == {
+        "sent": [file.name for file in result_objects(folder)],
+        "attempts": 0,
+        "problem": "",
+        "complete": True,
+    }
     assert sorted(archive.taken) == sorted(pydicom.dcmread(file).SOPInstanceUID for file in result_objects(folder))
 
 
@@ -362,7 +313,7 @@ def _content(built: pydicom.FileDataset) -> bytes:
 
 def test_port_in_use_and_a_taken_spool_are_said(model: Path, tmp_path: Path) -> None:
     with running(model, Spool(tmp_path / "a", 0)) as (_, port):
-        settings = ReceiverSettings("SCANWISE", ("MODALITY",), port=port)
+        settings = ReceiverSettings(StorageAddress("SCANWISE", ("MODALITY",), port=port))
         with pytest.raises(DataError, match="Choose another --port"):
             open_receiver(model, Spool(tmp_path / "b", 0), settings).run(lambda: True, lambda _: None)
         with pytest.raises(RunError, match="Another process is writing"):
@@ -394,3 +345,159 @@ def test_killed_receiver_loses_nothing_it_has_acknowledged(model: Path, tmp_path
     with running(model, Spool(tmp_path, 0)):
         wait_for(lambda: len(states(tmp_path)) == 1)
     assert len(states(tmp_path)[0]["versions"][0]["scans"]) == 5
+
+
+def spool_with_result(folder: Path, destination: str, names: Sequence[str] = ("a", "b")) -> Path:
+    """A spool with a series whose result a destination has taken, as a receiver leaves it; its folder."""
+    series = folder / "series" / ("0" * 32)
+    for name in names:
+        (series / "scans").mkdir(parents=True, exist_ok=True)
+        (series / "scans" / f"{name}.dcm").write_bytes(b"image")
+    (series / "results" / "1").mkdir(parents=True)
+    (series / "results" / "1" / "report.dcm").write_bytes(b"report")
+    delivery = {"sent": ["report.dcm"], "attempts": 0, "problem": ""}
+    version = {"scans": list(names), "result": "1", "refused": "", "deliveries": {destination: delivery}}
+    (series / "state.json").write_text(json.dumps({"format": 1, "versions": [version]}), encoding="utf-8")
+    return series
+
+
+def emptying(model: Path, spool: Spool, destinations: Sequence[Any], keep: float | None = 0.0) -> None:
+    """Two rounds of a receiver, without its network."""
+    address = StorageAddress("SCANWISE", ("MODALITY",))
+    receiver = open_receiver(model, spool, ReceiverSettings(address, keep=keep), destinations)
+    for _ in range(2):
+        receiver.deliver()
+        receiver.empty()
+
+
+class Taker:
+    """A destination that takes everything, or nothing."""
+
+    def __init__(self, name: str, *, refuses: bool = False) -> None:
+        self.name, self.refuses, self.taken = name, refuses, list[str]()
+
+    def send(self, file: Path) -> None:
+        if self.refuses:
+            raise Refusal("status A700")
+        self.taken.append(file.name)
+
+
+def test_delivered_series_is_emptied_and_its_state_stays(model: Path, tmp_path: Path) -> None:
+    series, spool = spool_with_result(tmp_path, "PACS"), Spool(tmp_path, 0)
+    with spool.opened():
+        emptying(model, spool, [Taker("PACS")])
+        assert spool.store("1.2.3", "1.2.3.4", b"another series") is Arrival.KEPT
+    assert sorted(file.name for file in series.rglob("*")) == ["scans", "state.json"]
+    assert len(list(tmp_path.rglob("*.dcm"))) == 1
+    with Spool(tmp_path, 0).opened():  # which a restart reads
+        pass
+
+
+@pytest.mark.parametrize(
+    "why", ["young", "image", "refuses", "another destination", "no destination", "refused", "never"]
+)
+def test_series_that_is_not_delivered_or_young_is_not_emptied(why: str, model: Path, tmp_path: Path) -> None:
+    series, spool = spool_with_result(tmp_path, "PACS"), Spool(tmp_path, 0)
+    destinations, keep = [Taker("PACS")], 0.0
+    state = json.loads((series / "state.json").read_text(encoding="utf-8"))
+    version = state["versions"][0]
+    if why == "young":
+        version["delivered"], keep = time.time() - 50, 60.0
+        for file in series.glob("scans/*"):
+            os.utime(file, (0, 0))
+    elif why == "image":  # came a moment ago, under a result of long ago
+        version["delivered"], keep = 1.0, 60.0
+    elif why == "refuses":
+        version["deliveries"]["PACS"]["sent"], destinations = [], [Taker("PACS", refuses=True)]
+    elif why == "another destination":
+        destinations = [*destinations, Taker("NEW", refuses=True)]
+        version["delivered"] = 1.0
+    elif why == "no destination":
+        destinations = []
+        version["delivered"] = 1.0
+    elif why == "refused":
+        state["versions"].append({"scans": ["a", "b"], "result": "", "refused": "2 geometries", "deliveries": {}})
+    (series / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*.dcm")}
+    with spool.opened():
+        if why == "no destination":
+            with pytest.raises(DataError, match="--send"):
+                emptying(model, spool, destinations)
+        else:
+            emptying(model, spool, destinations, None if why == "never" else keep)
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*.dcm")} == before
+    assert len(before) == 3
+
+
+def test_series_that_comes_again_after_it_was_emptied_has_no_second_result(model: Path, tmp_path: Path) -> None:
+    pacs, spool = Taker("PACS"), Spool(tmp_path, 0)
+    receiver = open_receiver(
+        model, spool, ReceiverSettings(StorageAddress("SCANWISE", ("MODALITY",)), quiet=0, keep=0.0), [pacs]
+    )
+
+    def arrive(*slices: int) -> None:
+        for slice_ in slices:
+            built = image(1, slice_)
+            assert spool.store(built.SeriesInstanceUID, built.SOPInstanceUID, _content(built)) is Arrival.KEPT
+        receiver.answer_quiet()
+        receiver.deliver()
+
+    with spool.opened():
+        arrive(1, 2)
+        assert len(pacs.taken) == 3
+        receiver.empty()
+        assert not list(tmp_path.rglob("*.dcm"))
+        arrive(1)
+        assert len(pacs.taken) == 3
+        arrive(3)  # an answer to two of three images would replace one to two others
+        assert len(pacs.taken) == 3
+        assert "send the whole series again" in states(tmp_path)[0]["versions"][-1]["refused"]
+        receiver.empty()
+        assert len(list(tmp_path.rglob("*.dcm"))) == 2
+        arrive(2)
+        assert len(pacs.taken) == 6
+        assert [len(version["scans"]) for version in states(tmp_path)[0]["versions"]] == [2, 2, 3]
+
+
+def test_kill_while_a_series_is_emptied_is_finished_by_the_next_start(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series, spool = spool_with_result(tmp_path, "PACS"), Spool(tmp_path, 0)
+
+    def killed(self: Path, **_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with spool.opened(), monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            emptying(model, spool, [Taker("PACS")])
+    assert len(list(series.rglob("*.dcm"))) == 3
+    again = Spool(tmp_path, 0)
+    with again.opened():
+        emptying(model, again, [pacs := Taker("PACS")])
+    assert (list(series.rglob("*.dcm")), pacs.taken) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "lie", [b"", b"\x01\x00\xff\xff\xff\xf0" + bytes(4096), b"GET / HTTP/1.1\r\n\r\n", b"\x04\x00"]
+)
+def test_client_that_lies_about_its_length_or_hangs_keeps_nobody_waiting(
+    lie: bytes, model: Path, tmp_path: Path
+) -> None:
+    with (
+        running(model, Spool(tmp_path, 0), quiet=60) as (_, port),
+        socket.create_connection(("127.0.0.1", port)) as client,
+    ):
+        client.sendall(lie)
+        assert send(port, [image(1, 1)]) == [0]
+
+
+def test_object_that_is_too_large_ends_its_association_alone(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    large = image(1, 1, PixelData=bytes(300_000))
+    with running(model, Spool(tmp_path, 0), quiet=60, most_bytes=100_000) as (_, port):
+        assert send(port, [large]) == [None]
+        assert send(port, [image(2, slice_) for slice_ in range(40)]) == [0] * 40  # 130 KB in all
+    assert "--most-megabytes" in caplog.text
+    assert len(list(tmp_path.rglob("scans/*.dcm"))) == 40

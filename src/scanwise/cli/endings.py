@@ -53,6 +53,16 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def telling_if_stopped(kept: str) -> Iterator[None]:
+    """Let a command that is stopped within the block say what is kept, in a sentence of its own."""
+    try:
+        yield
+    except (StopRequest, KeyboardInterrupt) as stop:
+        stop.add_note(kept)
+        raise
+
+
 def _stop(number: int, _: FrameType | None) -> NoReturn:
     for other in SIGNALS:  # a second one may not break off what cleans up
         signal.signal(other, signal.SIG_IGN)
@@ -72,9 +82,9 @@ def end(error: BaseException) -> NoReturn:
         case StopRequest() | KeyboardInterrupt() if processes() > 1:  # the one that started them all speaks
             sys.exit(128 + (signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM))
         case StopRequest():
-            _fail(f"Ended by {signal.Signals(error.number).name}. {KEPT}", 128 + signal.SIGTERM)
+            _fail(f"Ended by {signal.Signals(error.number).name}. {_kept(error)}", 128 + signal.SIGTERM)
         case KeyboardInterrupt() | click.Abort():
-            _fail(f"Interrupted. {KEPT}", 128 + signal.SIGINT)
+            _fail(f"Interrupted. {_kept(error)}", 128 + signal.SIGINT)
         case click.ClickException():
             _fail(_usage(error), error.exit_code)
         case BrokenPipeError():  # the reader, such as `head`, has seen enough
@@ -96,6 +106,11 @@ def end(error: BaseException) -> NoReturn:
                 f"{_one_line(error)} This is a fault of scanwise: please report it, with {_keep_traceback(error)}.",
                 FAULT,
             )
+
+
+def _kept(stop: BaseException) -> str:
+    """Say what a command that was stopped has kept: in its own words, or in those of most."""
+    return " ".join(getattr(stop, "__notes__", ())) or KEPT
 
 
 def _stop_behind(error: BaseException | None) -> StopRequest | KeyboardInterrupt | None:

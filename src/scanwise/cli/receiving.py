@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from scanwise.cli.arguments import check_model
+from scanwise.cli.endings import telling_if_stopped
 from scanwise.cli.options import naming_model
 from scanwise.cli.printing import say, talk
 
@@ -34,6 +35,25 @@ from scanwise.cli.printing import say, talk
     type=click.FloatRange(0.1),
     help="Seconds before a result that was not taken is sent again; doubled each time, up to ten minutes.",
 )
+@click.option(
+    "--keep-hours",
+    type=click.FloatRange(0),
+    help="Delete a series and its results so long after every destination has them; default: never.",
+)
+@click.option(
+    "--most-megabytes",
+    default=1024,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Size of one object; a larger one ends its association.",
+)
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="PEM file with the own certificate; with --tls-key.")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="PEM file with its private key.")
+@click.option(
+    "--tls-ca",
+    type=click.Path(path_type=Path),
+    help="PEM file with the authorities that sign the certificates of the others, senders among them.",
+)
 @click.option("--codes", type=click.Path(path_type=Path), help="YAML with the codes of the classes.")
 @click.option(
     "--least-free",
@@ -54,13 +74,18 @@ def receive(
     send: tuple[str, ...],
     stow: tuple[str, ...],
     retry: float,
+    keep_hours: float | None,
+    most_megabytes: int,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_ca: Path | None,
     codes: Path | None,
     least_free: int,
     registry: str,
 ) -> None:
     """Answer DICOM series that arrive by C-STORE, in their study.
 
-    On this machine alone unless --host says otherwise; there is no encryption.
+    On this machine alone unless --host says otherwise, and encrypted where a certificate is given.
 
     MODEL is an exported folder, a run folder or its URL, a bundle, or NAME:VERSION of a registered model. Research use only.
     """
@@ -69,13 +94,20 @@ def receive(
     from scanwise.dicom_results.codes import read_codes
     from scanwise.pipeline.model_reference import locate_model
     from scanwise.receiving.destinations import parse_destinations
+    from scanwise.receiving.encryption import Encryption
     from scanwise.receiving.receiver import ReceiverSettings, open_receiver
     from scanwise.receiving.spool import Spool
+    from scanwise.receiving.storage import StorageAddress
 
-    destinations = parse_destinations(send, stow, aet)
-    settings = ReceiverSettings(aet, allow, host, port, quiet, retry)
+    encryption = Encryption.parse(tls_cert, tls_key, tls_ca)
+    destinations = parse_destinations(send, stow, aet, encryption)
+    address = StorageAddress(aet, allow, host, port, encryption, most_megabytes * 2**20)
+    settings = ReceiverSettings(address, quiet, retry, keep=None if keep_hours is None else 3600 * keep_hours)
     given = None if codes is None else read_codes(codes)
-    receiver = open_receiver(
-        locate_model(model, registry), Spool(spool, least_free * 2**20), settings, destinations, given
-    )
-    receiver.run(lambda: False, lambda opened: say(f"{aet} receives at {host}:{opened}; Ctrl-C stops it.", err=True))
+    with telling_if_stopped("What was acknowledged is in the spool; the next start goes on with it."):
+        receiver = open_receiver(
+            locate_model(model, registry), Spool(spool, least_free * 2**20), settings, destinations, given
+        )
+        receiver.run(
+            lambda: False, lambda opened: say(f"{aet} receives at {host}:{opened}; Ctrl-C stops it.", err=True)
+        )

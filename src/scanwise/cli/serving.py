@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from scanwise.cli.arguments import check_model
+from scanwise.cli.endings import telling_if_stopped
 from scanwise.cli.options import naming_model
 from scanwise.cli.printing import say, talk
 from scanwise.phrases import count_of
@@ -82,15 +83,16 @@ def serve(
         keep_hours=keep_hours,
         decoding_memory=decoding_megabytes * 2**20,
     )
-    lost = serve_model(
-        _folder_of(model, registry),
-        host=host,
-        port=port,
-        token_file=token_file,
-        limits=limits,
-        threads=threads,
-        started=lambda address: say(f"{address} answers; Ctrl-C stops it.", err=True),
-    )
+    with telling_if_stopped("Nothing was accepted yet."):
+        lost = serve_model(
+            _folder_of(model, registry),
+            host=host,
+            port=port,
+            token_file=token_file,
+            limits=limits,
+            threads=threads,
+            started=lambda address: say(f"{address} answers; Ctrl-C stops it.", err=True),
+        )
     gone = f" {count_of(lost, 'job')} had none yet and {'is' if lost == 1 else 'are'} gone." if lost else ""
     say(f"Stopped. Every request that was accepted has its answer.{gone}", err=True)
 

@@ -1,7 +1,8 @@
 """The life of a received series: kept, quiet for some seconds, answered, written as a result, delivered.
 
 Late images make a new version, whose report names the one that it replaces. What a destination does not take is sent again,
-later and later, for as long as the receiver runs, and by the next one. Every step is on the disk before the next begins.
+later and later, for as long as the receiver runs, and by the next one. What all have taken is deleted, if that is wished, some hours
+later. Every step is on the disk before the next begins.
 """
 
 import logging
@@ -17,10 +18,11 @@ from scanwise.bundle.contents import digest_of_model
 from scanwise.dicom_results import REPORT, ResultWriter
 from scanwise.dicom_results.codes import CodesFile
 from scanwise.errors import DataError, RunError, ScanwiseError, StorageError
+from scanwise.phrases import count_of
 from scanwise.pipeline.commands.predict_files import predict_files
 from scanwise.receiving.destinations import Destination, Refusal
 from scanwise.receiving.spool import RESULTS, Delivery, SeriesVersion, Spool, SpooledSeries
-from scanwise.receiving.storage import StorageService
+from scanwise.receiving.storage import StorageAddress, StorageService
 from scanwise.untrusted import quote
 
 log = logging.getLogger("scanwise.receiving")
@@ -34,22 +36,18 @@ class ReceiverSettings:
     """Settings of a receiver.
 
     Attributes:
-        title: of its application entity.
-        allowed: titles that may send.
-        host: an address of this machine.
-        port: 0 for any that is free.
+        address: where it receives.
         quiet: seconds without a new image after which a series is answered.
         retry: seconds before a result that was not taken is sent again; doubled each time.
         device: where the network runs.
+        keep: seconds after which a result that all destinations have is deleted with its images; None for never.
     """
 
-    title: str
-    allowed: tuple[str, ...]
-    host: str = "127.0.0.1"
-    port: int = 11112
+    address: StorageAddress
     quiet: float = 30.0
     retry: float = 5.0
     device: str = "cpu"
+    keep: float | None = None
 
 
 @dataclass(slots=True)
@@ -83,14 +81,13 @@ class Receiver:
             RunError: if another process has the spool.
         """
         with self.spool.opened():
-            service = StorageService(
-                self.spool, self.settings.title, self.settings.allowed, self.settings.host, self.settings.port
-            )
+            service = StorageService(self.spool, self.settings.address)
             try:
                 started(service.port)
                 while not stop():
                     self.answer_quiet()
                     self.deliver()
+                    self.empty()
                     time.sleep(min(0.2, self.settings.quiet))
             finally:
                 service.close()
@@ -111,16 +108,35 @@ class Receiver:
         """Send what the destinations have not taken, where it is time."""
         for series in self.spool.all_series():
             for number, version in enumerate(series.versions):
-                if not version.result:
+                if not version.result or version.emptied:
                     continue
                 for destination in self.destinations:
                     due_key = (series.key, number, destination.name)
                     if time.monotonic() >= self._due.get(due_key, 0.0):
                         self._deliver_version(series, version, destination, due_key)
+                ways = [version.deliveries.get(destination.name, Delivery()) for destination in self.destinations]
+                everywhere = bool(ways) and all(way.complete for way in ways)
+                if everywhere != bool(version.delivered):
+                    version.delivered = time.time() if everywhere else 0.0
+                    _save(series)
+
+    def empty(self) -> None:
+        """Delete what was delivered long enough ago, if that is wished."""
+        if self.settings.keep is None:
+            return
+        try:
+            for series in self.spool.empty_spent(self.settings.keep):
+                log.info("series %s: delivered and emptied", series.key[:12])
+        except StorageError:
+            log.warning("a series that was delivered cannot be emptied; it is tried again")
 
     def _answer(self, series: SpooledSeries, names: list[str]) -> SeriesVersion:
         """The answer to some images of a series; a series that cannot be answered says why."""
         short = series.key[:12]
+        if missing := series.emptied_scans.difference(names):
+            reason = f"{count_of(len(missing), 'image')} of it came earlier and {'is' if len(missing) == 1 else 'are'} deleted here; send the whole series again"
+            log.warning("series %s of %d images has no result: %s", short, len(names), reason)
+            return SeriesVersion(names, refused=reason)
         try:
             answer = predict_files(self.loaded, series.files(names), subject=_PERSON, device=self.settings.device)
             (result, *others), refused = self.writer.write(answer, series.folder / RESULTS, self._previous(series))
@@ -141,7 +157,8 @@ class Receiver:
 
     def _previous(self, series: SpooledSeries) -> list[pydicom.Dataset]:
         """The last report of a series, which a new one replaces."""
-        folders = [series.folder / RESULTS / version.result for version in series.versions if version.result]
+        kept = [version for version in series.versions if version.result and not version.emptied]
+        folders = [series.folder / RESULTS / version.result for version in kept]
         return [pydicom.dcmread(folder / REPORT, stop_before_pixels=True) for folder in folders[-1:]]
 
     def _deliver_version(
@@ -168,6 +185,9 @@ class Receiver:
                 return
             delivery.sent.append(file.name)
             delivery.attempts, delivery.problem = 0, ""
+            _save(series)
+        if not delivery.complete:
+            delivery.complete = True
             _save(series)
         self._due[due_key] = float("inf")
 
@@ -202,10 +222,13 @@ def open_receiver(
         import pynetdicom  # noqa: F401
     except ImportError as error:
         raise RunError("The receiver needs more packages: pip install 'scanwise[dicom]'.") from error
-    if not settings.allowed:
+    address = settings.address
+    if not address.allowed:
         raise DataError("Name who may send: --allow AET, once for each.")
-    for title in (settings.title, *settings.allowed):
+    for title in (address.title, *address.allowed):
         if not title.strip() or len(title) > 16 or not title.isascii() or not title.isprintable() or "\\" in title:
             raise DataError(f"{quote(title)} is no title of an application entity: 1 to 16 ASCII characters.")
+    if settings.keep is not None and not destinations:
+        raise DataError("--keep-hours deletes what was delivered; name a destination too (--send, --stow).")
     loaded = bundle.load(path)
     return Receiver(loaded, ResultWriter.of(loaded, digest_of_model(path), codes), spool, settings, destinations)

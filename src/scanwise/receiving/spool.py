@@ -4,7 +4,8 @@ SPOOL/series/KEY/scans/NAME.dcm   the images; KEY and NAME are hashes of their U
 SPOOL/series/KEY/results/         results, one folder for each version of the series
 SPOOL/series/KEY/state.json       versions: the scans behind each, its result or why there is none, and what was delivered
 
-An image is known by its SOP Instance UID: what is sent again is not kept again, and makes no new result.
+An image is known by its SOP Instance UID: what is sent again is not kept again, and makes no new result. Of a series that was emptied the
+state alone stays, which names nobody.
 """
 
 import errno
@@ -47,11 +48,13 @@ class Delivery:
         sent: names of the objects that it has taken.
         attempts: that failed, since the last success.
         problem: the last one.
+        complete: whether it has taken all of them.
     """
 
     sent: list[str] = field(default_factory=list)
     attempts: int = 0
     problem: str = ""
+    complete: bool = False
 
 
 @dataclass(slots=True)
@@ -63,12 +66,16 @@ class SeriesVersion:
         result: name of the folder of its result; "" where there is none.
         refused: why there is none.
         deliveries: by destination.
+        delivered: when all destinations had it, in seconds since 1970; 0 before.
+        emptied: whether its images and its result are no longer here.
     """
 
     scans: list[str]
     result: str = ""
     refused: str = ""
     deliveries: dict[str, Delivery] = field(default_factory=dict)
+    delivered: float = 0.0
+    emptied: bool = False
 
 
 @dataclass(slots=True)
@@ -81,6 +88,7 @@ class SpooledSeries:
         scans: names of its images.
         versions: oldest first.
         arrived: when the last new image came, as `time.monotonic` has it.
+        received: the same in seconds since 1970, which a restart leaves as it is.
     """
 
     key: str
@@ -88,11 +96,31 @@ class SpooledSeries:
     scans: set[str] = field(default_factory=set)
     versions: list[SeriesVersion] = field(default_factory=list)
     arrived: float = field(default_factory=time.monotonic)
+    received: float = 0.0
 
     @property
     def is_answered(self) -> bool:
-        """Whether the last version is of all images that there are."""
-        return bool(self.versions) and set(self.versions[-1].scans) == self.scans
+        """Whether the last version is of all images that there are; of a series that was emptied, some may be here again."""
+        return bool(self.versions) and self.scans <= set(self.versions[-1].scans)
+
+    @property
+    def emptied_scans(self) -> set[str]:
+        """Names of images that were answered and are no longer here."""
+        return {name for version in self.versions if version.emptied for name in version.scans} - self.scans
+
+    def is_spent(self, now: float, seconds: float) -> bool:
+        """Whether all its images are answered, each result has been with all destinations for some seconds, and no image came since.
+
+        Args:
+            now: seconds since 1970.
+            seconds: that a result is kept.
+        """
+        return (
+            self.is_answered
+            and bool(self.versions[-1].result)
+            and all(0 < version.delivered <= now - seconds for version in self.versions if version.result)
+            and self.received <= now - seconds
+        )
 
     def files(self, names: Sequence[str]) -> list[Path]:
         """The files of these images."""
@@ -157,7 +185,7 @@ class Spool:
         with self._lock:
             series = self._series.setdefault(key, series)
             series.scans.add(name)
-            series.arrived = time.monotonic()
+            series.arrived, series.received = time.monotonic(), time.time()
             self._home[name] = key
         return Arrival.KEPT
 
@@ -189,6 +217,35 @@ class Spool:
         with self._lock:
             return list(self._series.values())
 
+    def empty_spent(self, seconds: float) -> list[SpooledSeries]:
+        """Delete images and results of the series that are spent, and give these.
+
+        The state is written first: what a kill leaves behind is deleted by the next one.
+
+        Args:
+            seconds: that a result is kept after its delivery.
+
+        Raises:
+            StorageError: if the state of one cannot be written; its files stay.
+        """
+        emptied = []
+        for series in self.all_series():
+            with self._lock:  # nothing is stored meanwhile that is then deleted
+                if not series.is_spent(time.time(), seconds) or not (
+                    series.scans or (series.folder / RESULTS).is_dir()
+                ):
+                    continue
+                for version in series.versions:
+                    version.emptied = True
+                series.save()
+                for name, file in zip(series.scans, series.files(list(series.scans)), strict=True):
+                    file.unlink(missing_ok=True)
+                    self._home.pop(name, None)
+                series.scans.clear()
+                shutil.rmtree(series.folder / RESULTS, ignore_errors=True)
+                emptied.append(series)
+        return emptied
+
     def _compare(self, series: SpooledSeries, key: str, name: str, content: bytes) -> Arrival:
         (file,) = series.files([name])
         same = series.key == key and file.stat().st_size == len(content) and file.read_bytes() == content
@@ -201,7 +258,9 @@ def key_of(uid: str) -> str:
 
 
 def _read_series(folder: Path) -> SpooledSeries:
-    series = SpooledSeries(folder.name, folder, {file.stem for file in (folder / SCANS).glob("*.dcm")})
+    files = list((folder / SCANS).glob("*.dcm"))
+    received = max((file.stat().st_mtime for file in files), default=0.0)
+    series = SpooledSeries(folder.name, folder, {file.stem for file in files}, received=received)
     if (folder / STATE).is_file():
         values: dict[str, Any] = read_json(folder / STATE)
         for version in values["versions"]:

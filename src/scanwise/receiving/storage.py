@@ -2,17 +2,20 @@
 
 0x0000 kept, or kept before      0xB006 another content under an identifier that is taken; the first is kept
 0xA700 the disk is full          0xA900 the identifiers contradict each other      0xC000 it cannot be understood
+
+An object that is too large, or a message that is, ends its association; so does a client that falls silent within one.
 """
 
 import io
 import logging
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scanwise.cohort.decoding.dicom_header import text
 from scanwise.cohort.decoding.pixels import hush
 from scanwise.dicom_results.sources import NEEDED, is_uid
 from scanwise.errors import DataError
+from scanwise.receiving.encryption import Encryption
 from scanwise.receiving.spool import Arrival, Spool, SpoolFullError
 
 if TYPE_CHECKING:
@@ -22,6 +25,31 @@ log = logging.getLogger("scanwise.receiving")
 KEPT, DIFFERENT, FULL, CONTRADICTION, UNREADABLE, FAULT = 0x0000, 0xB006, 0xA700, 0xA900, 0xC000, 0xC001
 _AFTER_UIDS = 0x0020000E
 MOST_ASSOCIATIONS = 16
+LONGEST_SILENCE = 60.0
+"""Seconds."""
+_MOST_AT_ONCE = 2**20
+"""Bytes of one message; what is asked of senders is 16 KiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class StorageAddress:
+    """Where a C-STORE service is, and for whom.
+
+    Attributes:
+        title: of its application entity.
+        allowed: titles of those that may send.
+        host: an address of this machine.
+        port: 0 for any that is free.
+        encryption: of connections; None for none.
+        most_bytes: of one object.
+    """
+
+    title: str
+    allowed: tuple[str, ...]
+    host: str = "127.0.0.1"
+    port: int = 11112
+    encryption: Encryption | None = None
+    most_bytes: int = 2**30
 
 
 class StorageService:
@@ -29,37 +57,44 @@ class StorageService:
 
     Args:
         spool: that takes the images.
-        title: of this application entity.
-        allowed: titles of those that may send.
-        host: an address of this machine.
-        port: 0 for any that is free.
+        address: of the service.
 
     Raises:
         DataError: if the port is in use.
     """
 
-    def __init__(self, spool: Spool, title: str, allowed: Sequence[str], host: str, port: int) -> None:
+    def __init__(self, spool: Spool, address: StorageAddress) -> None:
         from pynetdicom import AE, evt
         from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
         hush("pynetdicom")
         hush("pydicom")
-        self._spool = spool
-        entity = AE(title)
+        self._spool, self._most_bytes = spool, address.most_bytes
+        self._received: dict[int, int] = {}
+        entity = AE(address.title)
         entity.require_called_aet = True
-        entity.require_calling_aet = list(allowed)
+        entity.require_calling_aet = list(address.allowed)
         entity.maximum_associations = MOST_ASSOCIATIONS
-        entity.network_timeout = 60
+        entity.network_timeout = LONGEST_SILENCE
         entity.add_supported_context(Verification)
         for uid in image_classes():
             entity.add_supported_context(uid, _syntaxes())
         try:
             self._server: Any = entity.start_server(
-                (host, port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
+                (address.host, address.port),
+                block=False,
+                ssl_context=None if address.encryption is None else address.encryption.for_receiving(),
+                evt_handlers=[
+                    (evt.EVT_C_STORE, self._store),
+                    (evt.EVT_CONN_OPEN, self._limit),
+                    (evt.EVT_DIMSE_RECV, self._count_anew),
+                    (evt.EVT_CONN_CLOSE, self._forget),
+                ],
             )
         except OSError as error:
             raise DataError(
-                f"Cannot listen at {host}:{port}: {error.strerror}. Choose another --port, or end the program that uses it."
+                f"Cannot listen at {address.host}:{address.port}: {error.strerror}. Choose another --port, or end the program "
+                "that uses it."
             ) from error
 
     @property
@@ -70,6 +105,27 @@ class StorageService:
     def close(self) -> None:
         """Accept nothing more."""
         self._server.shutdown()
+
+    def _limit(self, event: Any) -> None:
+        """Let an association read no more than its limits, and wait no longer."""
+        own, wire = id(event.assoc), event.assoc.dul.socket
+        wire.socket.settimeout(LONGEST_SILENCE)
+        read = wire.recv
+
+        def read_within_limits(count: int) -> Any:
+            self._received[own] = self._received.get(own, 0) + count
+            if count > _MOST_AT_ONCE or self._received[own] > self._most_bytes:
+                log.warning("an object or message is too large (--most-megabytes); its association was ended")
+                raise OSError("too large")
+            return read(count)
+
+        wire.recv = read_within_limits
+
+    def _count_anew(self, event: Any) -> None:
+        self._received[id(event.assoc)] = 0
+
+    def _forget(self, event: Any) -> None:
+        self._received.pop(id(event.assoc), None)
 
     def _store(self, event: Any) -> int:
         """The status for one image; its log names no person and no identifier."""
