@@ -15,6 +15,7 @@ pytest.importorskip("highdicom", reason="needs scanwise[dicom]")
 import pydicom
 from pydicom.data import get_testdata_file
 
+import scanwise as scanwise_api
 from medical_files import NAMES, write_dicom
 from scanwise import bundle
 from scanwise.cohort.decoding.pixels import hush
@@ -384,3 +385,21 @@ def test_command_writes_results_beside_its_answers(scanwise: Command, tmp_path: 
         "predict", str(folder), str(tmp_path / "scans"), "--dicom-out", str(tmp_path / "o"), "--pseudonymise"
     )
     assert (hidden.code, "--pseudonymise" in hidden.err) == (2, True)
+
+
+def test_python_writes_results_of_files_and_datasets(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path / "bundle", "demo")
+    scans = write_series(tmp_path / "scans", 2)
+    told = scanwise_api.predict(folder, scans, dicom_out=tmp_path / "out")
+    (result,) = told.dicom
+    assert (result / REPORT).is_file()
+    again = scanwise_api.predict(folder, [pydicom.dcmread(scan) for scan in scans], dicom_out=tmp_path / "out")
+    assert again.dicom == told.dicom
+    mixed = scanwise_api.predict(folder, [scans[0], gray(1, 40, 40).astype(np.uint8)], dicom_out=tmp_path / "mixed")
+    assert len(mixed.dicom) == 1
+    assert "not DICOM" in mixed.remarks[-1]
+    with pytest.raises(DataError, match="DICOM files alone"):
+        scanwise_api.predict(folder, gray(1, 40, 40).astype(np.uint8), dicom_out=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(DataError, match="dicom_out"):
+        scanwise_api.predict(folder, scans, parametric_map=True)

@@ -1,7 +1,7 @@
 """A trained classifier in Python: predictions and heatmaps of scans, whatever holds them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
@@ -11,11 +11,13 @@ from scanwise.api.inputs import is_table, scan_list, table_manifest, write_scan_
 from scanwise.api.progress import showing_progress
 from scanwise.bundle import Bundle, BundlePredictions
 from scanwise.bundle import load as load_bundle
+from scanwise.errors import DataError
 from scanwise.phrases import count_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from scanwise.dicom_results import ResultWriter
     from scanwise.records import Heatmap
 
 
@@ -28,20 +30,23 @@ class ScanPredictions(Shown):
         subjects: a row a subject, all scans together; None where no subject is known.
         quarantine: path and reason of what cannot be read.
         remarks: what a reader must know of these predictions.
+        dicom: folders of DICOM results, one a study, if they were asked for.
     """
 
     scans: "pd.DataFrame"
     subjects: "pd.DataFrame | None"
     quarantine: "pd.DataFrame"
     remarks: tuple[str, ...] = ()
+    dicom: tuple[Path, ...] = ()
 
     @classmethod
-    def of(cls, predictions: BundlePredictions, names: Mapping[str, str]) -> Self:
+    def of(cls, predictions: BundlePredictions, names: Mapping[str, str], dicom: Sequence[Path] = ()) -> Self:
         """The tables of predictions.
 
         Args:
             predictions: of a bundle.
             names: of files as they were given, by their absolute paths.
+            dicom: folders of results.
         """
 
         def as_given(path: object) -> str:
@@ -54,6 +59,7 @@ class ScanPredictions(Shown):
             None if predictions.subjects is None else row_frame(predictions.subjects.rows()),
             row_frame(unread, ("path", "reason")),
             predictions.remarks,
+            tuple(dicom),
         )
 
     @property
@@ -130,6 +136,9 @@ class Classifier(Shown):
         subjects: Sequence[str] | None = None,
         words: Sequence[str] | None = None,
         groups: Mapping[str, Sequence[Any]] | None = None,
+        dicom_out: str | Path | None = None,
+        codes: str | Path | None = None,
+        parametric_map: bool = False,
         device: str = "auto",
         threads: int = 0,
         progress: bool | None = None,
@@ -142,18 +151,38 @@ class Classifier(Shown):
             subjects: the subject of each scan, to pool by.
             words: the text beside each scan, for a network that reads it; "" where there is none.
             groups: further columns, such as covariates, of one value a scan.
+            dicom_out: folder for DICOM and FHIR results, one for each study; scans are then DICOM files or datasets.
+            codes: YAML with the codes of the classes, for these results.
+            parametric_map: give heatmaps as parametric maps too, among these results.
             device, threads, progress: as in `fit`.
 
         Raises:
-            DataError: for what is no scan, or if none can be read.
+            DataError: for what is no scan, if none can be read, or if none has a place for the results that were asked for.
         """
         from scanwise.pipeline.commands.predict_files import predict_files
 
+        if dicom_out is None and (codes is not None or parametric_map):
+            raise DataError("codes and parametric_map are of DICOM results; give dicom_out too.")
+        writer = None if dicom_out is None else self._result_writer(codes, maps=parametric_map)
         columns = {"subject": subjects, "text": words, **(groups or {})}
         with TemporaryDirectory() as temporary, showing_progress(progress) as bars:
             files = _files(scans, columns, Path(temporary))
             predictions = predict_files(self.bundle, **files, device=device, threads=threads, progress=bars)
-        return ScanPredictions.of(predictions, _given_names(scans))
+            if writer is None or dicom_out is None:
+                return ScanPredictions.of(predictions, _given_names(scans))
+            results, refused = writer.write(predictions, Path(dicom_out))
+        told = [note for result in results for note in result.notes]
+        told += [f"No DICOM result for {name}: {reason}." for name, reason in refused]
+        predictions = replace(predictions, remarks=(*predictions.remarks, *told))
+        return ScanPredictions.of(predictions, _given_names(scans), [result.folder for result in results])
+
+    def _result_writer(self, codes: str | Path | None, *, maps: bool) -> "ResultWriter":
+        from scanwise.bundle.contents import digest_of_model
+        from scanwise.dicom_results import ResultWriter
+        from scanwise.dicom_results.codes import read_codes
+
+        own = None if codes is None else read_codes(Path(codes))
+        return ResultWriter.of(self.bundle, digest_of_model(self.path), own, maps=maps)
 
     def explain(
         self,

@@ -53,6 +53,7 @@ PARQUET, SHARD = ".parquet", 1000
     "--dicom-out", type=click.Path(path_type=Path), help="Folder for DICOM and FHIR results, one for each study."
 )
 @click.option("--codes", type=click.Path(path_type=Path), help="YAML with the codes of the classes, for --dicom-out.")
+@click.option("--parametric-map", is_flag=True, help="Give heatmaps as parametric maps too, for --dicom-out.")
 @hiding
 @naming_model
 @running
@@ -70,6 +71,7 @@ def predict(
     shard: int,
     dicom_out: Path | None,
     codes: Path | None,
+    parametric_map: bool,
     pseudonymise: bool,
     registry: str,
     device: str,
@@ -85,11 +87,11 @@ def predict(
     from scanwise.pipeline.commands.predict_files import predict_files
     from scanwise.pipeline.model_reference import locate_model
 
-    _check_results(dicom_out, codes, pseudonymise)
+    _check_results(dicom_out, codes, pseudonymise, maps=parametric_map)
     _check_file(out, form, resume)
     folder = locate_model(run, registry)
     loaded = bundle.load(folder)
-    writer = None if dicom_out is None else _result_writer(loaded, folder, codes)
+    writer = None if dicom_out is None else _result_writer(loaded, folder, codes, maps=parametric_map)
     options: dict[str, Any] = {"device": device, "threads": threads, "pseudonymise": pseudonymise}
     options |= {"id_column": ident, "series": series}
     with _shards(out, folder, shard, resume) as shards:
@@ -98,9 +100,9 @@ def predict(
         print_notes(answer.remarks)
         for path, reason in answer.quarantine:
             say(f"not used: {path}: {reason}", fg="yellow", err=True)
+        _give(answer, form, by, out)
         if writer is not None and dicom_out is not None:
             _write_results(writer, answer, dicom_out)
-        _give(answer, form, by, out)
 
 
 def _shards(out: Path | None, folder: Path, size: int, resume: bool) -> "AbstractContextManager[ShardMap]":
@@ -142,25 +144,29 @@ def _check_file(out: Path | None, form: str, resume: bool) -> None:
         )
 
 
-def _check_results(dicom_out: Path | None, codes: Path | None, pseudonymise: bool) -> None:
+def _check_results(dicom_out: Path | None, codes: Path | None, pseudonymise: bool, *, maps: bool) -> None:
+    if maps and dicom_out is None:
+        raise DataError("--parametric-map is a kind of DICOM result; give --dicom-out too.")
     if codes is not None and dicom_out is None:
         raise DataError("--codes are the codes of DICOM results; give --dicom-out too.")
     if dicom_out is not None and pseudonymise:
         raise DataError("DICOM results stand in the person's study; --dicom-out cannot go with --pseudonymise.")
 
 
-def _result_writer(loaded: "Bundle", path: Path, codes: Path | None) -> "ResultWriter":
+def _result_writer(loaded: "Bundle", path: Path, codes: Path | None, *, maps: bool) -> "ResultWriter":
     from scanwise.bundle.contents import digest_of_model
     from scanwise.dicom_results import ResultWriter
     from scanwise.dicom_results.codes import read_codes
 
-    return ResultWriter.of(loaded, digest_of_model(path), None if codes is None else read_codes(codes))
+    return ResultWriter.of(loaded, digest_of_model(path), None if codes is None else read_codes(codes), maps=maps)
 
 
 def _write_results(writer: "ResultWriter", answer: "BundlePredictions", out: Path) -> None:
     results, refused = writer.write(answer, out)
     for name, reason in refused:
         say(f"no DICOM result: {name}: {reason}", fg="yellow", err=True)
+    for note in {note: None for result in results for note in result.notes}:
+        say(note, fg="yellow", err=True)
     say(f"{out}: {count_of(len(results), 'DICOM result')}, one for each study; research use only.", err=True)
 
 

@@ -54,6 +54,7 @@ from scanwise.cli.printing import say, talk
     type=click.Path(path_type=Path),
     help="PEM file with the authorities that sign the certificates of the others, senders among them.",
 )
+@click.option("--parametric-map", is_flag=True, help="Give heatmaps as parametric maps too.")
 @click.option("--codes", type=click.Path(path_type=Path), help="YAML with the codes of the classes.")
 @click.option(
     "--least-free",
@@ -79,6 +80,7 @@ def receive(
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_ca: Path | None,
+    parametric_map: bool,
     codes: Path | None,
     least_free: int,
     registry: str,
@@ -106,7 +108,12 @@ def receive(
     given = None if codes is None else read_codes(codes)
     with telling_if_stopped("What was acknowledged is in the spool; the next start goes on with it."):
         receiver = open_receiver(
-            locate_model(model, registry), Spool(spool, least_free * 2**20), settings, destinations, given
+            locate_model(model, registry),
+            Spool(spool, least_free * 2**20),
+            settings,
+            destinations,
+            given,
+            maps=parametric_map,
         )
         receiver.run(
             lambda: False, lambda opened: say(f"{aet} receives at {host}:{opened}; Ctrl-C stops it.", err=True)

@@ -2,6 +2,7 @@
 
 OUT/KEY/report.dcm      TID 1500, for machines; KEY names study, scans, model and codes without naming a person
 OUT/KEY/page-N.dcm      secondary captures, for people
+OUT/KEY/map-N.dcm       parametric maps, where they are wished: the heatmap of page N + 1 as numbers
 OUT/KEY/fhir.json       DiagnosticReport and Observations
 
 The identifiers are derived from the scans, the model and the codes: the same scans asked again make no second result.
@@ -28,6 +29,7 @@ from scanwise.run import writing
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+    from scanwise.dicom_results.captures import ScanPicture
     from scanwise.dicom_results.structured_report import ModelIdentity
 
 REPORT, FHIR = "report.dcm", "fhir.json"
@@ -42,12 +44,14 @@ class StudyResult:
         uid: SOP Instance UID of its report.
         objects: DICOM files, the report first.
         verdict: of the person, or of the first scan.
+        notes: why a scan has no parametric map that was wished.
     """
 
     folder: Path
     uid: str
     objects: tuple[Path, ...]
     verdict: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +63,19 @@ class ResultWriter:
         model: its name and digest.
         book: codes of its classes.
         pages: scans of a study that get a page with a heatmap, those first that speak most for the class of the person.
+        maps: whether these get a parametric map too.
     """
 
     bundle: Bundle
     model: "ModelIdentity"
     book: CodeBook
     pages: int = 3
+    maps: bool = False
 
     @classmethod
-    def of(cls, bundle: Bundle, digest: str, codes: CodesFile | None = None, pages: int = 3) -> "ResultWriter":
+    def of(
+        cls, bundle: Bundle, digest: str, codes: CodesFile | None = None, pages: int = 3, *, maps: bool = False
+    ) -> "ResultWriter":
         """A writer for a model.
 
         Raises:
@@ -80,7 +88,7 @@ class ResultWriter:
         hush("highdicom")
         hush("pydicom")
         book = CodeBook.for_classes(bundle.classes, codes)
-        return cls(bundle, ModelIdentity(bundle.recipe.name, digest), book, pages)
+        return cls(bundle, ModelIdentity(bundle.recipe.name, digest), book, pages, maps)
 
     def write(
         self, answer: BundlePredictions, out: Path, previous: "Sequence[Dataset]" = ()
@@ -124,8 +132,46 @@ class ResultWriter:
             with writing(folder) as temporary:
                 temporary.mkdir(mode=0o700)
                 self._write_objects(temporary, study, uid, statements, person, previous)
-        pages = sorted(folder.glob("page-*.dcm"))
-        return StudyResult(folder, uid, (folder / REPORT, *pages), verdict)
+        notes = self._write_maps(folder, study, uid, statements, person) if self.maps else []
+        return StudyResult(folder, uid, tuple(result_objects(folder)), verdict, tuple(notes))
+
+    def _write_maps(
+        self, folder: Path, study: SourceStudy, uid: str, statements: Sequence[Statement], person: Statement | None
+    ) -> list[str]:
+        """Write the maps that are not there yet; why others are not."""
+        from scanwise.dicom_results.maps import build_map, refuse_map
+
+        shown, pictures = self._picture(study, statements, person)
+        notes = []
+        for number, (row, picture) in enumerate(zip(shown, pictures, strict=True), 1):
+            source, settings, file = study.scans[row], self.bundle.recipe.data, folder / f"map-{number}.dcm"
+            if file.is_file():
+                continue
+            if picture is None or (heatmap := picture.heatmap) is None:
+                notes.append(f"{statements[row].about} has no parametric map, for it has no heatmap")
+                continue
+            from scanwise.explanation.voxel_grid import read_voxel_grid  # with torch, which an exported model has not
+
+            grid = read_voxel_grid(source.source, settings)
+            if reason := refuse_map(heatmap, source, grid):
+                notes.append(f"{statements[row].about} has no parametric map: {reason}")
+                continue
+            placement = Placement(
+                carried_headers([source.header]), derive_uid("maps", uid), derive_uid("map", uid, f"{number}"), number
+            )
+            meaning = self.book.classes[self.bundle.classes[heatmap.target]].meaning
+            built = build_map(placement, self.model, meaning, heatmap, grid, grid.align(heatmap.values, settings))
+            with writing(file) as temporary:
+                save_object(built, temporary)
+        return notes
+
+    def _picture(
+        self, study: SourceStudy, statements: Sequence[Statement], person: Statement | None
+    ) -> "tuple[list[int], list[ScanPicture | None]]":
+        """Rows of the scans that have a page, and their pictures."""
+        shown = _telling(statements, person, self.pages)
+        classes = [statements[row].predicted for row in shown]
+        return shown, picture_scans(self.bundle, [study.scans[row] for row in shown], classes)
 
     def _write_objects(
         self,
@@ -148,10 +194,7 @@ class ResultWriter:
         )
         save_object(report, folder / REPORT)
         pages = [(draw_summary(person, statements, self.model), study.scans[0])]
-        shown = _telling(statements, person, self.pages)
-        pictures = picture_scans(
-            self.bundle, [study.scans[row] for row in shown], [statements[row].predicted for row in shown]
-        )
+        shown, pictures = self._picture(study, statements, person)
         pages += [
             (draw_scan_page(statements[row], picture, self.model), study.scans[row])
             for row, picture in zip(shown, pictures, strict=True)
@@ -161,6 +204,11 @@ class ResultWriter:
             save_object(build_capture(placement, self.model, pixels, source), folder / f"page-{number}.dcm")
         collection = build_fhir(uid, headers[0], self.model, self.book, groups)
         _write_private(folder / FHIR, (json.dumps(collection, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def result_objects(folder: Path) -> list[Path]:
+    """The DICOM files of a result, the report first."""
+    return [folder / REPORT, *sorted(folder.glob("page-*.dcm")), *sorted(folder.glob("map-*.dcm"))]
 
 
 def require_packages() -> None:

@@ -16,6 +16,7 @@ from scanwise.dicom_results.headers import Placement, describe_equipment
 from scanwise.dicom_results.sources import SourceScan
 from scanwise.dicom_results.statements import INTENDED_USE, Statement
 from scanwise.dicom_results.structured_report import ModelIdentity
+from scanwise.records import Heatmap
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -36,10 +37,12 @@ class ScanPicture:
     Attributes:
         overlay: (H, W, 3).
         badge: one line on the checks of the map.
+        heatmap: its numbers; None where there is none.
     """
 
     overlay: NDArray[np.uint8]
     badge: str
+    heatmap: Heatmap | None = None
 
 
 def draw_summary(person: Statement | None, scans: Sequence[Statement], model: ModelIdentity) -> NDArray[np.uint8]:

@@ -56,6 +56,7 @@ def _draw(bundle: Bundle, pixels: Pixels, targets: Sequence[int]) -> list[ScanPi
         ScanPicture(
             drawing.draw_overlay(scan, heatmap.values, opacity=recipe.explain.opacity, passed=heatmap.passed),
             f"Heatmap for {bundle.classes[heatmap.target]} ({heatmap.method}): {_badge(heatmap)}",
+            heatmap,
         )
         for scan, heatmap in zip(pixels, checked, strict=True)
     ]

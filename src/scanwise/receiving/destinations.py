@@ -142,6 +142,7 @@ class WebServer:
         session = requests.Session()
         if self.encryption is not None and self.encryption.authorities is not None:
             session.verify = str(self.encryption.authorities)
+            session.trust_env = False  # authorities that the environment names would be taken in place of these
         if self.encryption is not None and self.encryption.certificate is not None:
             session.cert = (str(self.encryption.certificate), str(self.encryption.key))
         return session

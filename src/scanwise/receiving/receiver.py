@@ -15,7 +15,7 @@ import pydicom
 
 from scanwise import bundle
 from scanwise.bundle.contents import digest_of_model
-from scanwise.dicom_results import REPORT, ResultWriter
+from scanwise.dicom_results import REPORT, ResultWriter, result_objects
 from scanwise.dicom_results.codes import CodesFile
 from scanwise.errors import DataError, RunError, ScanwiseError, StorageError
 from scanwise.phrases import count_of
@@ -200,17 +200,14 @@ def _save(series: SpooledSeries) -> None:
         log.warning("series %s: its state cannot be written", series.key[:12])
 
 
-def result_objects(folder: Path) -> list[Path]:
-    """The DICOM files of a result, the report first."""
-    return [folder / REPORT, *sorted(folder.glob("page-*.dcm"))]
-
-
 def open_receiver(
     path: Path,
     spool: Spool,
     settings: ReceiverSettings,
     destinations: Sequence[Destination] = (),
     codes: CodesFile | None = None,
+    *,
+    maps: bool = False,
 ) -> Receiver:
     """A receiver with the model at a path.
 
@@ -231,4 +228,6 @@ def open_receiver(
     if settings.keep is not None and not destinations:
         raise DataError("--keep-hours deletes what was delivered; name a destination too (--send, --stow).")
     loaded = bundle.load(path)
-    return Receiver(loaded, ResultWriter.of(loaded, digest_of_model(path), codes), spool, settings, destinations)
+    return Receiver(
+        loaded, ResultWriter.of(loaded, digest_of_model(path), codes, maps=maps), spool, settings, destinations
+    )

@@ -16,10 +16,10 @@ from scanwise.bundle import load as load_bundle
 from scanwise.cohort import phantom, phantom_files
 from scanwise.cohort.decoding.readers import read_slices
 from scanwise.errors import RecipeError
+from scanwise.explanation import voxel_grid
 from scanwise.explanation.components import HALF_METHODS
 from scanwise.explanation.regions import REGIONS
 from scanwise.pipeline import fit as fit_run
-from scanwise.pipeline.commands import voxel_grid
 from scanwise.pipeline.stages import explanation as explanation_stage
 from scanwise.recipe import Data, load_recipe
 from scanwise.records import load_findings

@@ -24,8 +24,8 @@ from scanwise import bundle, run
 from scanwise.cohort import layouts, slice_expansion
 from scanwise.csv_files import write_csv
 from scanwise.errors import DataError, did_you_mean
+from scanwise.explanation.voxel_grid import read_voxel_grid
 from scanwise.models.vocabulary import titles_as_read
-from scanwise.pipeline.commands.voxel_grid import read_voxel_grid
 from scanwise.pipeline.context import resolve_device
 from scanwise.pipeline.stages.bags import people_of_files
 from scanwise.pipeline.stages.explanation import WORDS, explanation_options
