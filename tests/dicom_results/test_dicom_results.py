@@ -27,7 +27,7 @@ from scanwise.dicom_results.sources import group_by_study
 from scanwise.dicom_results.statements import Statement
 from scanwise.dicom_results.structured_report import ModelIdentity
 from scanwise.errors import DataError
-from tiny import Command
+from tiny import Command, picture
 from tiny_bundles import write_tiny_bundle
 
 PLACED: dict[str, Any] = {
@@ -259,6 +259,30 @@ def test_radiographs_of_two_sizes_are_no_contradiction(tmp_path: Path) -> None:
     assert (len(studies), refused) == (1, [])
 
 
+@pytest.mark.parametrize("why", ["class", "removed"])
+def test_header_that_cannot_be_carried_costs_no_other_study_its_result(
+    why: str, model: bundle.Bundle, tmp_path: Path
+) -> None:
+    odd = {"class": {"SOPClassUID": "1.2.3.99"}, "removed": {"PatientIdentityRemoved": "YES"}}[why]
+    scans = write_series(tmp_path / "scans", 1)
+    own = write_series(tmp_path / "odd", 1, StudyInstanceUID="1.2.9", SeriesInstanceUID="1.2.9.1", **odd)
+    results, refused = write_results(model, [*scans, *own], tmp_path / "out")
+    if why == "class":
+        assert len(results) == 1
+        assert refused == [(str(own[0]), "no result can be made with its header (KeyError)")]
+        with pytest.raises(DataError, match="KeyError"):
+            write_results(model, own, tmp_path / "alone")
+    else:
+        assert (len(results), refused) == (2, [])
+        removed = [
+            entry
+            for result in results
+            for file in result.objects
+            if "PatientIdentityRemoved" in (entry := pydicom.dcmread(file))
+        ]
+        assert {entry.DeidentificationMethod for entry in removed} == {"Not said in the headers of the scans"}
+
+
 def test_header_without_identifiers_is_said(model: bundle.Bundle, tmp_path: Path) -> None:
     hush("pydicom")
     bad = write_dicom(tmp_path / "a.dcm", gray(1, 40, 40), StudyInstanceUID="", SeriesInstanceUID="../x")
@@ -369,6 +393,12 @@ def test_model_without_a_guarantee_leaves_all_to_a_person(model: bundle.Bundle, 
     assert values_of(group, "Class in the prediction set") == ["No prediction set"]
 
 
+def picture_file(file: Path) -> Path:
+    file.parent.mkdir()
+    picture(1, 1).save(file)
+    return file
+
+
 def test_command_writes_results_beside_its_answers(scanwise: Command, tmp_path: Path) -> None:
     folder = write_tiny_bundle(tmp_path / "bundle", "demo")
     write_series(tmp_path / "scans")
@@ -381,6 +411,12 @@ def test_command_writes_results_beside_its_answers(scanwise: Command, tmp_path: 
     assert len(list((tmp_path / "out").glob(f"*/{REPORT}"))) == 2
     refused = scanwise("predict", str(folder), str(tmp_path / "scans"), "--codes", "x.yaml")
     assert (refused.code, "--dicom-out" in refused.err) == (2, True)
+    file = scanwise("predict", folder, tmp_path / "scans", "--dicom-out", folder / "bundle.json")
+    assert (file.code, file.out, "is a file" in file.refusal) == (2, "", True)
+    pictures = [picture_file(tmp_path / "pictures" / "a.png")]
+    nothing = scanwise("predict", folder, *pictures, "--dicom-out", tmp_path / "none", "--format", "json")
+    assert (nothing.code, "not DICOM" in nothing.err) == (2, True)
+    assert len(json.loads(nothing.out)["scans"]) == 1  # the answer is not lost
     hidden = scanwise(
         "predict", str(folder), str(tmp_path / "scans"), "--dicom-out", str(tmp_path / "o"), "--pseudonymise"
     )

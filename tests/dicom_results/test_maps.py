@@ -29,7 +29,7 @@ from tiny import Command
 from tiny_bundles import write_tiny_bundle
 
 MODEL = ModelIdentity("demo", "ab" * 32)
-PLACED: dict[str, Any] = {"PixelSpacing": [2, 3], "SliceThickness": 4, "FrameOfReferenceUID": "1.2.3.4"}
+PLACED: dict[str, Any] = {"PixelSpacing": [2, 3], "FrameOfReferenceUID": "1.2.3.4"}
 WAYS = {
     "axial": [1, 0, 0, 0, 1, 0],
     "axial, mirrored": [-1, 0, 0, 0, 1, 0],

@@ -147,6 +147,8 @@ def _check_file(out: Path | None, form: str, resume: bool) -> None:
 def _check_results(dicom_out: Path | None, codes: Path | None, pseudonymise: bool, *, maps: bool) -> None:
     if maps and dicom_out is None:
         raise DataError("--parametric-map is a kind of DICOM result; give --dicom-out too.")
+    if dicom_out is not None and dicom_out.exists() and not dicom_out.is_dir():
+        raise DataError(f"--dicom-out {dicom_out} is a file; name a folder, new or of earlier results.")
     if codes is not None and dicom_out is None:
         raise DataError("--codes are the codes of DICOM results; give --dicom-out too.")
     if dicom_out is not None and pseudonymise:

@@ -23,7 +23,7 @@ from scanwise.dicom_results.headers import Placement, carried_headers
 from scanwise.dicom_results.pictures import picture_scans
 from scanwise.dicom_results.sources import SourceScan, SourceStudy, derive_uid, group_by_study
 from scanwise.dicom_results.statements import Statement, state_person, state_scans
-from scanwise.errors import DataError, RunError
+from scanwise.errors import DataError, RunError, ScanwiseError
 from scanwise.run import writing
 
 if TYPE_CHECKING:
@@ -108,9 +108,7 @@ class ResultWriter:
         """
         studies, refused = group_by_study([str(name) for name in answer.scans.scans])
         if not studies:
-            raise DataError(
-                f"No result can be placed in a study; {refused[0][0]}: {refused[0][1]}. Results go beside DICOM files alone."
-            )
+            raise DataError(_nowhere(refused))
         seeds: dict[str, list[str]] = defaultdict(list)
         for study in studies:
             seeds[_subject_of(answer, study)].append(study.seed)
@@ -118,7 +116,14 @@ class ResultWriter:
         for study in studies:
             others = seeds[_subject_of(answer, study)] if _subject_of(answer, study) else [study.seed]
             uid = derive_uid("report", self.model.digest, self.book.seed, study.seed, *sorted(others))
-            results.append(self._write_study(answer, study, uid, out, previous))
+            try:
+                results.append(self._write_study(answer, study, uid, out, previous))
+            except ScanwiseError:
+                raise
+            except Exception as error:  # noqa: BLE001 - of a header; the other studies get theirs
+                refused.append((str(answer.scans.scans[study.scans[0].row]), _unusable(error)))
+        if not results:
+            raise DataError(_nowhere(refused))
         return results, refused
 
     def _write_study(
@@ -160,7 +165,11 @@ class ResultWriter:
                 carried_headers([source.header]), derive_uid("maps", uid), derive_uid("map", uid, f"{number}"), number
             )
             meaning = self.book.classes[self.bundle.classes[heatmap.target]].meaning
-            built = build_map(placement, self.model, meaning, heatmap, grid, grid.align(heatmap.values, settings))
+            try:
+                built = build_map(placement, self.model, meaning, heatmap, grid, grid.align(heatmap.values, settings))
+            except Exception as error:  # noqa: BLE001 - of a header; the report has what counts
+                notes.append(f"{statements[row].about} has no parametric map: {_unusable(error)}")
+                continue
             with writing(file) as temporary:
                 save_object(built, temporary)
         return notes
@@ -230,6 +239,16 @@ def _write_private(file: Path, content: bytes) -> None:
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(content)
+
+
+def _nowhere(refused: Sequence[tuple[str, str]]) -> str:
+    name, reason = refused[0]
+    return f"No result can be placed in a study; {name}: {reason}. Results go beside DICOM files alone."
+
+
+def _unusable(error: Exception) -> str:
+    """A reason that quotes no header."""
+    return f"no result can be made with its header ({type(error).__name__})"
 
 
 def _subject_of(answer: BundlePredictions, study: SourceStudy) -> str:

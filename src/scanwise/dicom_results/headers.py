@@ -28,6 +28,7 @@ _CARRIED = {
     "ReferringPhysicianName": r".*",
 }
 """Values that a result takes over, and the form that each must have."""
+_REMOVALS = ("DeidentificationMethod", "DeidentificationMethodCodeSequence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ def carried_headers(headers: "Sequence[Dataset]") -> "list[Dataset]":
         for name, form in _CARRIED.items():
             if name not in own or not re.fullmatch(form, text(header, name)):
                 setattr(own, name, "")
+        if text(own, "PatientIdentityRemoved") == "YES" and not any(name in own for name in _REMOVALS):
+            own.DeidentificationMethod = "Not said in the headers of the scans"  # which must be there
         carried.append(own)
     return carried
 

@@ -34,12 +34,15 @@ def build_map(
     """A parametric map of float values, on the grid of the scan as it is shown.
 
     Args:
-        placement: series and instance; its header is that of the scan.
+        placement: series and instance; its header is a copy of that of the scan.
         model: that is explained.
         meaning: of the class that the map is about.
         heatmap: that was drawn.
         grid: of the scan.
         values: (rows, columns) of the heatmap on that grid; 0 is no evidence.
+
+    Raises:
+        Exception: of any kind, for a header that highdicom cannot use.
     """
     import highdicom
     from pydicom.sr.codedict import codes
@@ -48,8 +51,11 @@ def build_map(
     lengths = np.linalg.norm(placed[:3, :3], axis=0)
     highest = max(float(values.max()), 1e-6)
     lowest = min(0.0, float(values.min()))
+    (header,) = placement.headers
+    if "SharedFunctionalGroupsSequence" not in header and header.get("SliceThickness") is None:
+        header.SliceThickness = lengths[2]  # highdicom looks for it, though the map gets its own
     built: Dataset = highdicom.pm.ParametricMap(
-        source_images=placement.headers,
+        source_images=[header],
         pixel_array=np.ascontiguousarray(values, dtype=np.float32)[None],
         series_instance_uid=placement.series,
         series_number=SERIES_NUMBER,
@@ -66,7 +72,9 @@ def build_map(
             )
         ],
         voi_lut_transformations=[
-            highdicom.VOILUTTransformation(window_center=(lowest + highest) / 2, window_width=highest - lowest)
+            highdicom.VOILUTTransformation(
+                window_center=(lowest + highest) / 2, window_width=highest - lowest, voi_lut_function="LINEAR_EXACT"
+            )
         ],
         content_label="HEATMAP",
         content_description=_describe(heatmap)[:_LETTERS],

@@ -140,8 +140,8 @@ def refuse_contradictions(headers: "Sequence[Dataset]", files: Sequence[Path]) -
     for header, file in zip(headers, files, strict=True):
         of_uid[text(header, "SOPInstanceUID")].add(file)
         series[text(header, "SeriesInstanceUID")].append(header)
-    if any(len(same) > 1 for same in of_uid.values()):
-        return "two files have one SOPInstanceUID; keep one of them"
+    if twins := next((sorted(same) for same in of_uid.values() if len(same) > 1), None):
+        return f"{twins[0].name} and {twins[1].name} have one SOPInstanceUID; keep one of them"
     for own in series.values():
         if (shapes := len(set(_geometries(own)))) > 1:
             return (
