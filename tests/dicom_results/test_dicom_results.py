@@ -409,6 +409,9 @@ def test_command_writes_results_beside_its_answers(scanwise: Command, tmp_path: 
     assert done.code == 0, done.err
     assert len(json.loads(done.out)["scans"]) == 5
     assert len(list((tmp_path / "out").glob(f"*/{REPORT}"))) == 2
+    (tmp_path / "scans" / "list.csv").write_text("path\n0.dcm\n1.dcm\n", encoding="utf-8")
+    listed = scanwise("predict", folder, "--manifest", tmp_path / "scans" / "list.csv", "--dicom-out", tmp_path / "l")
+    assert (listed.code, len(list((tmp_path / "l").glob(f"*/{REPORT}")))) == (0, 1), listed.err
     refused = scanwise("predict", str(folder), str(tmp_path / "scans"), "--codes", "x.yaml")
     assert (refused.code, "--dicom-out" in refused.err) == (2, True)
     file = scanwise("predict", folder, tmp_path / "scans", "--dicom-out", folder / "bundle.json")

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from scanwise.records import Predictions
 
@@ -15,12 +16,14 @@ class BundlePredictions:
         subjects: a row a subject, or None where no subject is known.
         quarantine: (path, reason) of files that cannot be read.
         remarks: what a reader must know of how files and persons were found.
+        root: that names of scans are relative to.
     """
 
     scans: Predictions
     subjects: Predictions | None
     quarantine: tuple[tuple[str, str], ...] = ()
     remarks: tuple[str, ...] = ()
+    root: Path = Path()
 
     def to_json(self) -> str:
         """Scans, subjects, quarantine and remarks as JSON, for the command and for programs."""

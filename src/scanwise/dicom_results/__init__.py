@@ -96,7 +96,7 @@ class ResultWriter:
         """Write a result for each study among the scans of an answer.
 
         Args:
-            answer: whose scans are named by path, or `path#slice`.
+            answer: whose scans are named by path below its root, or `path#slice`.
             out: the folder.
             previous: reports that these replace.
 
@@ -106,7 +106,7 @@ class ResultWriter:
         Raises:
             DataError: if no scan gets a result.
         """
-        studies, refused = group_by_study([str(name) for name in answer.scans.scans])
+        studies, refused = group_by_study([str(answer.root / str(name)) for name in answer.scans.scans])
         if not studies:
             raise DataError(_nowhere(refused))
         seeds: dict[str, list[str]] = defaultdict(list)

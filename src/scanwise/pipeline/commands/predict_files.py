@@ -122,7 +122,8 @@ def predict_listing(
         *_new_kinds(loaded, predictions.scans),
         *_disagreement(loaded, predictions),
     )
-    return replace(predictions, quarantine=(*predictions.quarantine, *listing.unused), remarks=remarks)
+    unread = (*predictions.quarantine, *listing.unused)
+    return replace(predictions, quarantine=unread, remarks=remarks, root=listing.root)
 
 
 def _device_of(loaded: bundle.Bundle, device: str, threads: int) -> str:
