@@ -388,15 +388,28 @@ def emptying(model: Path, spool: Spool, destinations: Sequence[Any], keep: float
 
 
 class Taker:
-    """A destination that takes everything, or nothing."""
+    """A destination that takes everything but some objects."""
 
-    def __init__(self, name: str, *, refuses: bool = False) -> None:
-        self.name, self.refuses, self.taken = name, refuses, list[str]()
+    def __init__(self, name: str, refused: str = "") -> None:
+        self.name, self.refused, self.taken = name, refused, list[str]()
 
     def send(self, file: Path) -> None:
-        if self.refuses:
-            raise Refusal("status A700")
+        if self.refused and file.name.startswith(self.refused):
+            raise Refusal("it takes no objects of this kind", answered=True)
         self.taken.append(file.name)
+
+
+def test_object_that_is_refused_keeps_back_no_other(model: Path, tmp_path: Path) -> None:
+    series, spool = spool_with_result(tmp_path, "ANOTHER"), Spool(tmp_path, 0)
+    (series / "results" / "1" / "page-1.dcm").write_bytes(b"page")
+    with spool.opened():
+        emptying(model, spool, [pacs := Taker("PACS", "report")])
+        assert pacs.taken == ["page-1.dcm"]
+        delivery = states(tmp_path)[0]["versions"][0]["deliveries"]["PACS"]
+        assert (delivery["sent"], delivery["problem"]) == (["page-1.dcm"], "it takes no objects of this kind")
+        emptying(model, spool, [again := Taker("PACS")])
+    assert again.taken == ["report.dcm"]
+    assert not list(series.rglob("*.dcm"))
 
 
 def test_delivered_series_is_emptied_and_its_state_stays(model: Path, tmp_path: Path) -> None:
@@ -425,9 +438,9 @@ def test_series_that_is_not_delivered_or_young_is_not_emptied(why: str, model: P
     elif why == "image":  # came a moment ago, under a result of long ago
         version["delivered"], keep = 1.0, 60.0
     elif why == "refuses":
-        version["deliveries"]["PACS"]["sent"], destinations = [], [Taker("PACS", refuses=True)]
+        version["deliveries"]["PACS"]["sent"], destinations = [], [Taker("PACS", "report")]
     elif why == "another destination":
-        destinations = [*destinations, Taker("NEW", refuses=True)]
+        destinations = [*destinations, Taker("NEW", "report")]
         version["delivered"] = 1.0
     elif why == "no destination":
         destinations = []

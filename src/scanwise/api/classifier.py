@@ -171,9 +171,9 @@ class Classifier(Shown):
             if writer is None or dicom_out is None:
                 return ScanPredictions.of(predictions, _given_names(scans))
             results, refused = writer.write(predictions, Path(dicom_out))
-        told = [note for result in results for note in result.notes]
-        told += [f"No DICOM result for {name}: {reason}." for name, reason in refused]
-        predictions = replace(predictions, remarks=(*predictions.remarks, *told))
+        notes = [note for result in results for note in result.notes]
+        notes += [f"No DICOM result for {name}: {reason}." for name, reason in refused]
+        predictions = replace(predictions, remarks=(*predictions.remarks, *notes))
         return ScanPredictions.of(predictions, _given_names(scans), [result.folder for result in results])
 
     def _result_writer(self, codes: str | Path | None, *, maps: bool) -> "ResultWriter":

@@ -18,7 +18,15 @@ _WARNINGS = (0xB000, 0xB006, 0xB007)
 
 
 class Refusal(Exception):  # noqa: N818 - it becomes a line of the state
-    """An object that was not taken; the message names no person."""
+    """An object that was not taken; the message names no person.
+
+    Attributes:
+        answered: whether the destination refused this object, and may take another.
+    """
+
+    def __init__(self, reason: str, *, answered: bool = False) -> None:
+        super().__init__(reason)
+        self.answered = answered
 
 
 class Destination(Protocol):
@@ -92,7 +100,7 @@ class StoreEntity:
             raise Refusal("it refuses the association" if association.is_rejected else silent)
         try:
             if not association.accepted_contexts:
-                raise Refusal("it takes no objects of this kind")
+                raise Refusal("it takes no objects of this kind", answered=True)
             answer = association.send_c_store(built)
         finally:
             association.release()
@@ -100,7 +108,7 @@ class StoreEntity:
         if status is None:
             raise Refusal("it ended the association")
         if status != 0 and status not in _WARNINGS:
-            raise Refusal(f"status {status:04X}")
+            raise Refusal(f"status {status:04X}", answered=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +166,11 @@ class WebServer:
             answer = client.store_instances([pydicom.dcmread(file)])
         except Exception as error:  # its messages may quote what was sent
             status = getattr(getattr(error, "response", None), "status_code", None)
-            raise Refusal(f"HTTP {status}" if status else f"it does not answer ({type(error).__name__})") from error
+            silent = f"it does not answer ({type(error).__name__})"
+            raise Refusal(f"HTTP {status}" if status else silent, answered=bool(status)) from error
         if answer.get("FailedSOPSequence"):
-            raise Refusal(f"status {int(answer.FailedSOPSequence[0].get('FailureReason', 0)):04X}")
+            code = int(answer.FailedSOPSequence[0].get("FailureReason", 0))
+            raise Refusal(f"status {code:04X}", answered=True)
 
 
 def parse_destinations(

@@ -164,32 +164,38 @@ class Receiver:
     def _deliver_version(
         self, series: SpooledSeries, version: SeriesVersion, destination: Destination, due_key: tuple[str, int, str]
     ) -> None:
+        """Send what one destination has not taken; one object that it refuses keeps back no other."""
         delivery = version.deliveries.setdefault(destination.name, Delivery())
+        refused: Refusal | None = None
         for file in result_objects(series.folder / RESULTS / version.result):
             if file.name in delivery.sent:
                 continue
             try:
                 destination.send(file)
             except Refusal as refusal:
-                delivery.attempts, delivery.problem = delivery.attempts + 1, str(refusal)
-                _save(series)
-                wait = min(LONGEST_WAIT, self.settings.retry * 2 ** min(delivery.attempts - 1, 10))
-                self._due[due_key] = time.monotonic() + wait
-                log.warning(
-                    "series %s: %s has not taken a result (%s); again in %.0f s",
-                    series.key[:12],
-                    destination.name,
-                    refusal,
-                    wait,
-                )
-                return
+                refused = refused or refusal
+                if not refusal.answered:
+                    break
+                continue
             delivery.sent.append(file.name)
-            delivery.attempts, delivery.problem = 0, ""
             _save(series)
-        if not delivery.complete:
-            delivery.complete = True
-            _save(series)
-        self._due[due_key] = float("inf")
+        if refused is None:
+            if not delivery.complete:
+                delivery.attempts, delivery.problem, delivery.complete = 0, "", True
+                _save(series)
+            self._due[due_key] = float("inf")
+            return
+        delivery.attempts, delivery.problem = delivery.attempts + 1, str(refused)
+        _save(series)
+        wait = min(LONGEST_WAIT, self.settings.retry * 2 ** min(delivery.attempts - 1, 10))
+        self._due[due_key] = time.monotonic() + wait
+        log.warning(
+            "series %s: %s has not taken a result (%s); again in %.0f s",
+            series.key[:12],
+            destination.name,
+            refused,
+            wait,
+        )
 
 
 def _save(series: SpooledSeries) -> None:
