@@ -436,7 +436,8 @@ def test_python_writes_results_of_files_and_datasets(tmp_path: Path) -> None:
     assert again.dicom == told.dicom
     mixed = scanwise_api.predict(folder, [scans[0], gray(1, 40, 40).astype(np.uint8)], dicom_out=tmp_path / "mixed")
     assert len(mixed.dicom) == 1
-    assert "not DICOM" in mixed.remarks[-1]
+    assert mixed.remarks[-1] == "No DICOM result for scan-1.png: not DICOM."
+    assert mixed.scans["path"].tolist() == [str(scans[0]), "scan-1.png"]
     with pytest.raises(DataError, match="DICOM files alone"):
         scanwise_api.predict(folder, gray(1, 40, 40).astype(np.uint8), dicom_out=tmp_path / "none")
     assert not (tmp_path / "none").exists()

@@ -168,13 +168,14 @@ class Classifier(Shown):
         with TemporaryDirectory() as temporary, showing_progress(progress) as bars:
             files = _files(scans, columns, Path(temporary))
             predictions = predict_files(self.bundle, **files, device=device, threads=threads, progress=bars)
+            names = _given_names(scans) | {str(file): file.name for file in Path(temporary).iterdir()}
             if writer is None or dicom_out is None:
-                return ScanPredictions.of(predictions, _given_names(scans))
+                return ScanPredictions.of(predictions, names)
             results, refused = writer.write(predictions, Path(dicom_out))
         notes = [note for result in results for note in result.notes]
-        notes += [f"No DICOM result for {name}: {reason}." for name, reason in refused]
+        notes += [f"No DICOM result for {names.get(name, name)}: {reason}." for name, reason in refused]
         predictions = replace(predictions, remarks=(*predictions.remarks, *notes))
-        return ScanPredictions.of(predictions, _given_names(scans), [result.folder for result in results])
+        return ScanPredictions.of(predictions, names, [result.folder for result in results])
 
     def _result_writer(self, codes: str | Path | None, *, maps: bool) -> "ResultWriter":
         from scanwise.bundle.contents import digest_of_model

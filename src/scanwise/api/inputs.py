@@ -88,7 +88,8 @@ def write_scan_table(paths: Sequence[Path], columns: Mapping[str, Sequence[Any]]
     for name, values in columns.items():
         if len(values) != len(paths):
             raise DataError(f"{len(paths)} scans need as many values of {name}, not {len(values)}.")
-    names = [path.name if path.parent == folder else str(path) for path in paths]
+    own = all(path.parent == folder for path in paths)  # a table's paths are all of one kind
+    names = [path.name if own else str(path) for path in paths]
     rows = zip(names, *(map(_cell, values) for values in columns.values()), strict=True)
     write_csv(("path", *columns), rows, folder / MANIFEST)
     return folder / MANIFEST
