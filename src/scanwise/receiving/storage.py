@@ -33,7 +33,7 @@ _MOST_AT_ONCE = 2**20
 
 @dataclass(frozen=True, slots=True)
 class StorageAddress:
-    """Where a C-STORE service is, and for whom.
+    """Address of a C-STORE service, and what it accepts.
 
     Attributes:
         title: of its application entity.
