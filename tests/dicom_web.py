@@ -25,7 +25,7 @@ _LEVELS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 _ROUTE = re.compile(
     r"/dicom-web/studies(?:/([\d.]+))?(?:/series)?(?:/([\d.]+))?(?:/instances)?(?:/([\d.]+))?(?:/(metadata)|/frames/(\d+))?"
 )
-_PIXELS = "7FE00010"
+_PIXELS = ("7FE00010", "7FE00008")  # of whole numbers, and of floats
 
 
 class _Handler(SimpleHTTPRequestHandler):
@@ -65,7 +65,7 @@ class _Handler(SimpleHTTPRequestHandler):
             level = {"studies": _LEVELS[0], "series": _LEVELS[1]}.get(path.rpartition("/")[2], _LEVELS[2])
             found = list({entry[level].value: entry for entry in found}.values())
         rows = [entry.to_json_dict(bulk_data_threshold=2**40, suppress_invalid_tags=True) for entry in found]
-        told = [{tag: value for tag, value in row.items() if tag != _PIXELS} for row in rows]
+        told = [{tag: value for tag, value in row.items() if tag not in _PIXELS} for row in rows]
         self._give(json.dumps(told).encode(), "application/dicom+json")
 
     def _give(self, content: bytes, kind: str) -> None:

@@ -43,7 +43,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], StudyRe
         for row in range(2)
     ]
     loaded = bundle.load(write_tiny_bundle(folder / "bundle", "demo"))
-    (result,), _ = ResultWriter.of(loaded, "ab" * 32, pages=1).write(loaded.predict(scans, ["p"] * 2), folder / "out")
+    (result,), _ = ResultWriter.of(loaded, "ab" * 32, pages=1, maps=True).write(
+        loaded.predict(scans, ["p"] * 2), folder / "out"
+    )
     return scans, result
 
 
@@ -93,7 +95,8 @@ def test_viewer_shows_every_page_of_a_result(
     opened: Any, study: tuple[list[Path], StudyResult], tmp_path: Path
 ) -> None:
     _, result = study
-    pages = result.objects[1:]
+    pages = [file for file in result.objects if file.name.startswith("page-")]
+    assert [file.name for file in result.objects if file not in pages] == ["report.dcm", "map-1.dcm"]
     assert len(pages) == 2
     opened.locator('[data-cy="study-browser-thumbnail"]').filter(has_text="Scanwise result").dblclick()
     differences = [comes_to_show(opened, pages[0])]
@@ -103,6 +106,7 @@ def test_viewer_shows_every_page_of_a_result(
     opened.mouse.wheel(0, 100)
     differences.append(comes_to_show(opened, pages[1]))
     opened.screenshot(path=tmp_path / "page-2.png")
+    assert opened.get_by_text("PMAP", exact=True).count() == 1  # listed as what it is
     assert differences[0] < 4, differences
     assert differences[2] < 4 < differences[1], differences
 

@@ -1,7 +1,9 @@
 """Encrypted reception and delivery: who shows no certificate, or a wrong one, gets and gives nothing."""
 
 import gc
+import shutil
 import ssl
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -174,6 +176,30 @@ def test_results_are_sent_to_a_web_server_with_a_certificate_alone(
     assert len(taken) == 1
     with pytest.raises(DataError, match="https://"):
         parse_destinations([], ["http://127.0.0.1/dicom-web"], "SCANWISE", ours)
+
+
+@pytest.mark.extended
+def test_another_program_sends_encrypted(
+    model: Path, tmp_path: Path, certificates: tuple[Encryption, Encryption]
+) -> None:
+    if shutil.which("storescu") is None:
+        pytest.skip("storescu is not installed (dcmtk)")
+    ours, theirs = certificates
+    image(1, 1).save_as(tmp_path / "a.dcm", enforce_file_format=True)
+
+    def store(port: int, shown: Encryption) -> int:
+        tls = ["--enable-tls", shown.key, shown.certificate, "--add-cert-file", ours.authorities, "--require-peer-cert"]
+        address = ["-aet", "MODALITY", "-aec", "SCANWISE", "127.0.0.1", f"{port}"]
+        return subprocess.run(
+            ["storescu", *tls, *address, tmp_path / "a.dcm"], capture_output=True, check=False
+        ).returncode
+
+    spool = tmp_path / "spool"
+    with running(model, Spool(spool, 0), quiet=60, encryption=ours) as (_, port):
+        assert store(port, theirs) != 0
+        assert not list(spool.rglob("*.dcm"))
+        assert store(port, ours) == 0
+    assert len(list(spool.rglob("*.dcm"))) == 1
 
 
 def test_files_that_are_no_certificates_are_refused(
