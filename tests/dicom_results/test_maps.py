@@ -89,6 +89,50 @@ def test_map_lies_where_its_scan_lies(way: str, shape: Any, tmp_path: Path) -> N
     assert derived.SourceImageSequence[0].ReferencedSOPInstanceUID == source.uid
 
 
+def with_frames(measures_of_each: bool) -> dict[str, Any]:
+    """Places of three frames, 5 mm apart, as enhanced objects have them."""
+
+    def item(**values: Any) -> pydicom.Dataset:
+        built = pydicom.Dataset()
+        for name, value in values.items():
+            setattr(built, name, value)
+        return built
+
+    measures = {"PixelMeasuresSequence": [item(PixelSpacing=[2, 3], SliceThickness=5)]}
+    shared = {"PlaneOrientationSequence": [item(ImageOrientationPatient=WAYS["axial"])]}
+    frames = [
+        item(
+            PlanePositionSequence=[item(ImagePositionPatient=[-7, 11, 5 * number])],
+            **(measures if measures_of_each else {}),
+        )
+        for number in range(3)
+    ]
+    return {
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.4.1",
+        "FrameOfReferenceUID": "1.2.3.4",
+        "SharedFunctionalGroupsSequence": [item(**shared, **({} if measures_of_each else measures))],
+        "PerFrameFunctionalGroupsSequence": frames,
+    }
+
+
+@pytest.mark.parametrize("measures_of_each", [False, True])
+def test_map_of_a_frame_lies_at_that_frame(measures_of_each: bool, model: Path, tmp_path: Path) -> None:
+    stored = np.random.default_rng(0).integers(0, 900, (3, 40, 60)).astype(np.uint16)
+    file = write_dicom(tmp_path / "scans" / "a.dcm", stored, **with_frames(measures_of_each))
+    loaded = bundle.load(model)
+    answer = loaded.predict([f"{file}#{index}" for index in (0, 1, 2)], ["p"] * 3)
+    (result,), _ = ResultWriter.of(loaded, "ab" * 32, maps=True).write(answer, tmp_path / "out")
+    maps = [name for name in result.objects if name.name.startswith("map-")]
+    assert (len(maps), result.notes) == (3, ())
+    assert all(map(valid, maps))
+    found = set()
+    for read in map(pydicom.dcmread, maps):
+        frame = read.PerFrameFunctionalGroupsSequence[0]
+        (source,) = frame.DerivationImageSequence[0].SourceImageSequence
+        found.add((int(source.ReferencedFrameNumber), float(frame.PlanePositionSequence[0].ImagePositionPatient[2])))
+    assert found == {(1, 0.0), (2, 5.0), (3, 10.0)}
+
+
 def test_map_is_written_beside_the_pages_once_and_refused_where_it_would_mislead(model: Path, tmp_path: Path) -> None:
     loaded = bundle.load(model)
     scans = [Path(str(get_testdata_file("CT_small.dcm")))]
