@@ -99,7 +99,7 @@ def with_frames(measures_of_each: bool) -> dict[str, Any]:
         return built
 
     measures = {"PixelMeasuresSequence": [item(PixelSpacing=[2, 3], SliceThickness=5)]}
-    shared = {"PlaneOrientationSequence": [item(ImageOrientationPatient=WAYS["axial"])]}
+    measures["PlaneOrientationSequence"] = [item(ImageOrientationPatient=WAYS["axial"])]
     frames = [
         item(
             PlanePositionSequence=[item(ImagePositionPatient=[-7, 11, 5 * number])],
@@ -110,7 +110,7 @@ def with_frames(measures_of_each: bool) -> dict[str, Any]:
     return {
         "SOPClassUID": "1.2.840.10008.5.1.4.1.1.4.1",
         "FrameOfReferenceUID": "1.2.3.4",
-        "SharedFunctionalGroupsSequence": [item(**shared, **({} if measures_of_each else measures))],
+        "SharedFunctionalGroupsSequence": [item(**({} if measures_of_each else measures))],
         "PerFrameFunctionalGroupsSequence": frames,
     }
 

@@ -1,6 +1,7 @@
 """The heatmap of a scan as numbers: a parametric map (PS3.3, A.75), in the place of the scan, for programs that lay it over."""
 
-from typing import TYPE_CHECKING
+from copy import copy
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -51,9 +52,12 @@ def build_map(
     lengths = np.linalg.norm(placed[:3, :3], axis=0)
     highest = max(float(values.max()), 1e-6)
     lowest = min(0.0, float(values.min()))
+    measures = highdicom.PixelMeasuresSequence(lengths[[1, 0]].tolist(), float(lengths[2]))
+    orientation = highdicom.PlaneOrientationSequence(
+        "PATIENT", [*(placed[:3, 0] / lengths[0]), *(placed[:3, 1] / lengths[1])]
+    )
     (header,) = placement.headers
-    if "SharedFunctionalGroupsSequence" not in header and header.get("SliceThickness") is None:
-        header.SliceThickness = lengths[2]  # highdicom looks for it, though the map gets its own
+    _complete(header, PixelMeasuresSequence=measures, PlaneOrientationSequence=orientation)
     built: Dataset = highdicom.pm.ParametricMap(
         source_images=[header],
         pixel_array=np.ascontiguousarray(values, dtype=np.float32)[None],
@@ -78,16 +82,27 @@ def build_map(
         ],
         content_label="HEATMAP",
         content_description=_describe(heatmap)[:_LETTERS],
-        pixel_measures=highdicom.PixelMeasuresSequence(lengths[[1, 0]].tolist(), float(lengths[2])),
-        plane_orientation=highdicom.PlaneOrientationSequence(
-            "PATIENT", [*(placed[:3, 0] / lengths[0]), *(placed[:3, 1] / lengths[1])]
-        ),
+        pixel_measures=measures,
+        plane_orientation=orientation,
         plane_positions=[highdicom.PlanePositionSequence("PATIENT", placed[:3, 3].tolist())],
         series_description=f"Scanwise heatmap for {meaning} (research use only)"[:_LETTERS],
         **describe_equipment(model.name),
     )
     built.Laterality = None  # of the scan, whose header says it if it is of one side
     return built
+
+
+def _complete(header: "Dataset", **groups: Any) -> None:
+    """Fill what highdicom looks for in a header, though the map gets its own: a thickness, or the same measures for all frames."""
+    if "SharedFunctionalGroupsSequence" not in header:
+        if header.get("SliceThickness") is None:
+            header.SliceThickness = groups["PixelMeasuresSequence"][0].SliceThickness
+        return
+    shared = copy(header.SharedFunctionalGroupsSequence[0])
+    for name, group in groups.items():
+        if name not in shared:
+            setattr(shared, name, group)
+    header.SharedFunctionalGroupsSequence = [shared]
 
 
 def _describe(heatmap: Heatmap) -> str:
