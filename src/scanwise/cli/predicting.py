@@ -50,6 +50,17 @@ PARQUET, SHARD = ".parquet", 1000
     "--shard", type=click.IntRange(1), default=SHARD, show_default=True, help="Scans between two saves, with --out."
 )
 @click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Runs the shards of --out: this process, or workers of Ray.",
+)
+@click.option(
+    "--workers", type=click.IntRange(1), default=None, help="Workers of Ray.  [default: one a core of the cluster]"
+)
+@click.option("--cluster", default="", help="HOST:PORT of a Ray cluster.  [default: one of this machine alone]")
+@click.option(
     "--dicom-out", type=click.Path(path_type=Path), help="Folder for DICOM and FHIR results, one for each study."
 )
 @click.option("--codes", type=click.Path(path_type=Path), help="YAML with the codes of the classes, for --dicom-out.")
@@ -69,6 +80,9 @@ def predict(
     out: Path | None,
     resume: bool,
     shard: int,
+    engine: str,
+    workers: int | None,
+    cluster: str,
     dicom_out: Path | None,
     codes: Path | None,
     parametric_map: bool,
@@ -89,12 +103,14 @@ def predict(
 
     _check_results(dicom_out, codes, pseudonymise, maps=parametric_map)
     _check_file(out, form, resume)
+    _check_engine(out, engine, workers, cluster)
     folder = locate_model(run, registry)
     loaded = bundle.load(folder)
     writer = None if dicom_out is None else _result_writer(loaded, folder, codes, maps=parametric_map)
     options: dict[str, Any] = {"device": device, "threads": threads, "pseudonymise": pseudonymise}
     options |= {"id_column": ident, "series": series}
-    with _shards(out, folder, shard, resume) as shards:
+    placing = None if engine == "local" else (workers or 0, cluster)
+    with _shards(out, folder, shard, resume, placing) as shards:
         options |= {"manifest": manifest, "subject": subject, "progress": progress(), "shards": shards}
         answer = predict_files(loaded, scans, **options)
         print_notes(answer.remarks)
@@ -105,15 +121,22 @@ def predict(
             _write_results(writer, answer, dicom_out)
 
 
-def _shards(out: Path | None, folder: Path, size: int, resume: bool) -> "AbstractContextManager[ShardMap]":
-    """The way to ask the network: with --out by shards on disk."""
+def _shards(
+    out: Path | None, folder: Path, size: int, resume: bool, placing: tuple[int, str] | None
+) -> "AbstractContextManager[ShardMap]":
+    """The way to ask the network: with --out by shards on disk, here or by workers on a cluster."""
     from scanwise.bundle.contents import digest_of_model
-    from scanwise.bundle.mapping import map_in_memory
+    from scanwise.bundle.mapping import map_in_memory, map_shards
     from scanwise.bundle.shards import keeping_shards
 
     if out is None:
         return nullcontext(map_in_memory)
-    return keeping_shards(out, digest_of_model(folder), size, resume=resume)
+    digest, engine = digest_of_model(folder), map_shards
+    if placing is not None:
+        from scanwise.bundle.ray_engine import RayEngine
+
+        engine = RayEngine(folder, digest, *placing)
+    return keeping_shards(out, digest, size, resume=resume, engine=engine)
 
 
 def _give(answer: "BundlePredictions", form: str, by: str, out: Path | None) -> None:
@@ -133,6 +156,13 @@ def _give(answer: "BundlePredictions", form: str, by: str, out: Path | None) -> 
             from scanwise.run import write_text
 
             write_text(text, out)
+
+
+def _check_engine(out: Path | None, engine: str, workers: int | None, cluster: str) -> None:
+    if engine == "ray" and out is None:
+        raise DataError("--engine ray writes shards as they come; give --out too.")
+    if engine == "local" and (workers is not None or cluster):
+        raise DataError("--workers and --cluster are those of --engine ray; give it too.")
 
 
 def _check_file(out: Path | None, form: str, resume: bool) -> None:
