@@ -114,25 +114,36 @@ def test_any_number_of_workers_and_size_of_shards_has_the_bytes_of_one_process(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.json", "2.json", "4.json", "home", "local.json"]
 
 
-def test_a_cluster_that_runs_is_joined(model: Path, scans: Path, tmp_path: Path, scanwise: Command) -> None:
+def test_a_cluster_that_runs_is_joined(model: Path, scans: Path, tmp_path: Path) -> None:
     place = Path(os.environ["TMPDIR"]) / "head"
-    head = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--port=6399", "--num-cpus=2"]
-    options = [
+    head = [
+        sys.executable,
+        "-c",
+        "from ray.scripts.scripts import main; main()",
+        "start",
+        "--head",
+        "--block",
+        "--port=6399",
+        "--num-cpus=2",
+    ]
+    flags = [
         "--node-ip-address=10.9.9.2",
         "--include-dashboard=false",
         "--disable-usage-stats",
         f"--temp-dir={place}",
     ]
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
-    with subprocess.Popen([*map(str, head), *options], env=environment, stdout=subprocess.DEVNULL) as process:
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "ab" * 32}
+    with subprocess.Popen([*head, *flags], env=environment, stdout=subprocess.DEVNULL) as process:
         try:
             wait_for_port("10.9.9.2", 6399)
-            command = ["predict", model, scans, "--subject", r"(p\d+)_", "--out"]
-            assert scanwise(*command, tmp_path / "local.parquet").code == 0
-            code = [sys.executable, "-m", "scanwise", *map(str, command), str(tmp_path / "ray.parquet"), "--shard", "5"]
-            ray = [*code, "--engine", "ray", "--cluster", "10.9.9.2:6399"]
-            done = subprocess.run(ray, env=environment, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stderr
+            command = [sys.executable, "-m", "scanwise", "predict", str(model), scans.name, "--subject", r"(p\d+)_"]
+            ray = ["--engine", "ray", "--cluster", "10.9.9.2:6399", "--shard", "5"]
+            for name, options in (("local", []), ("ray", ray)):
+                whole = [*command, "--out", str(tmp_path / f"{name}.parquet"), *options]
+                done = subprocess.run(
+                    whole, env=environment, capture_output=True, text=True, check=False, cwd=scans.parent
+                )
+                assert done.returncode == 0, done.stderr
             assert (tmp_path / "ray.parquet").read_bytes() == (tmp_path / "local.parquet").read_bytes()
         finally:
             process.terminate()

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from own_network import OUTSIDE, own_network
+from scanwise.bundle.contents import digest_of_model
 from scanwise.bundle.mapping import AskedScans, MappedScans
-from scanwise.bundle.ray_engine import FATAL, PieceQueue, ShardPiece
+from scanwise.bundle.ray_engine import FATAL, PieceQueue, ShardPiece, ShardWorker
 from scanwise.bundle.ray_session import connected_ray
 from scanwise.errors import RunError
 from tiny import Command
@@ -91,6 +92,17 @@ def test_where_workers_die_whatever_they_read_no_scan_is_blamed() -> None:
         deaths += 1
     with pytest.raises(RunError, match=r"memory.*--workers.*--resume"):
         queue.lose(queue.waiting.popleft())
+
+
+def test_a_machine_without_the_model_or_the_scans_says_so_and_no_scan_is_blamed(model: Path, scans: Path) -> None:
+    digest = digest_of_model(model)
+    with pytest.raises(RunError, match="another model on"):
+        ShardWorker(model, "of another")
+    worker = ShardWorker(model, digest)
+    (here,) = sorted(scans.iterdir())[:1]
+    assert len(worker.map(AskedScans([here], ["a"], None)).kept) == 1
+    with pytest.raises(RunError, match="/nowhere is not on"):
+        worker.map(AskedScans([here, Path("/nowhere/b.png")], ["a", "b"], None))
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "127.0.0.1:99999999"])

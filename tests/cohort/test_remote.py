@@ -9,6 +9,7 @@ from cohort_scans import Scans
 
 from scanwise import cohort
 from scanwise.cohort import remote
+from scanwise.cohort.decoding.remote_files import is_remote
 from scanwise.errors import DataError, StorageError
 from scanwise.recipe import Recipe
 
@@ -224,6 +225,6 @@ def test_other_places_of_fsspec_do_as_well(scans: Scans) -> None:
 
 
 def test_what_is_remote() -> None:
-    assert [remote.is_remote(p) for p in ("s3://a", "memory://a", "file:///a", "/a", "a", "C:\\a")] == [True, True] + [
+    assert [is_remote(p) for p in ("s3://a", "memory://a", "file:///a", "/a", "a", "C:\\a")] == [True, True] + [
         False
     ] * 4

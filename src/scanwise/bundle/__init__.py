@@ -42,7 +42,8 @@ from scanwise.bundle.predictors import (
 )
 from scanwise.cohort.anatomical_order import recovered_positions, scan_positions
 from scanwise.cohort.covariates import network_tokens, settled_covariates
-from scanwise.cohort.decoding.pixels import ScanBytes, Source
+from scanwise.cohort.decoding.pixels import RemoteScan, ScanBytes, Source
+from scanwise.cohort.listing import source_at
 from scanwise.conformal import CrossSets
 from scanwise.errors import DataError, RunError
 from scanwise.migrations import BUNDLE_BEFORE_NOVELTY
@@ -194,7 +195,7 @@ class Bundle:
 
     def predict(
         self,
-        scans: Sequence[str | Path | ScanBytes] | str | Path | ScanBytes,
+        scans: Sequence[str | Source] | str | Source,
         subjects: Sequence[str] | None = None,
         groups: dict[str, StrArray] | None = None,
         *,
@@ -208,7 +209,7 @@ class Bundle:
         """Predict image files.
 
         Args:
-            scans: paths of files or their contents, or one; of a file with many slices all that the recipe uses, or one by `file#slice`.
+            scans: paths or URLs of files or their contents, or one; of a file with many slices all that the recipe uses, or one by `file#slice`.
             subjects: the subject of each path, to pool by; "" where none is known, and then the scan is answered alone.
             groups: columns to carry along.
             words: the text beside each path, for a network that reads it; "" where there is none.
@@ -221,8 +222,8 @@ class Bundle:
         Raises:
             DataError: if no file can be read.
         """
-        given = [scans] if isinstance(scans, str | Path | ScanBytes) else scans
-        paths: list[Source] = [scan if isinstance(scan, ScanBytes) else Path(scan) for scan in given]
+        given = [scans] if isinstance(scans, str | Path | ScanBytes | RemoteScan) else scans
+        paths = [source_at(Path(), scan) if isinstance(scan, str) else scan for scan in given]
         if subjects is not None and len(subjects) != len(paths):
             raise DataError(f"{len(paths)} scans need as many subjects, not {len(subjects)}.")
         if words is not None and len(words) != len(paths):

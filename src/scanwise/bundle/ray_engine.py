@@ -8,6 +8,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from scanwise import bundle
 from scanwise.bundle.contents import digest_of_model
 from scanwise.bundle.mapping import AskedScans, MappedScans, ScanMapper
 from scanwise.bundle.ray_session import connected_ray, return_home
-from scanwise.errors import RunError
+from scanwise.errors import RunError, ScanwiseError
 from scanwise.progress_bar import track
 
 DEATHS = 2
@@ -28,7 +29,7 @@ ROW_OF_FATAL = 3
 """Scans in a row that kill, with none answered between them: then it is not the scans."""
 PATIENCE = 300.0
 """Seconds in which a worker has to open the model."""
-MORE_MEMORY = "Give fewer with --workers, or machines with more memory, and go on with --resume."
+MORE_MEMORY = "Give fewer with --workers, or machines with more memory (--plan says how much each needs), and go on with --resume."
 
 
 class ShardWorker:
@@ -52,7 +53,16 @@ class ShardWorker:
         return True
 
     def map(self, shard: AskedScans) -> MappedScans:
-        """Rows of a shard."""
+        """Rows of a shard.
+
+        Raises:
+            RunError: if the folder of a scan is not on this machine.
+        """
+        for folder in dict.fromkeys(path.parent for path in shard.paths if isinstance(path, Path)):
+            if not folder.is_dir():
+                raise RunError(
+                    f"{folder} is not on {socket.gethostname()}. Scans must lie under the same path on every machine, or at a URL."
+                )
         return self._mapper.map(shard, self._mapper.read([shard], progress=False))
 
 
@@ -153,13 +163,14 @@ class WorkerPool:
         """Ask the cluster for more workers."""
         remote = self.ray.remote(num_cpus=1, max_restarts=0)(ShardWorker)
         for _ in range(count):
-            worker = remote.remote(self.model.resolve(), self.digest)
+            worker = remote.remote(self.model.absolute(), self.digest)
             self.opening[worker.ready.remote()] = worker
 
     def ask(self, piece: ShardPiece) -> None:
         """Give a piece to a worker that waits."""
         worker = self.idle.popleft()
-        self.mapping[worker.map.remote(piece.scans)] = worker, piece
+        here = [path.absolute() if isinstance(path, Path) else path for path in piece.scans.paths]
+        self.mapping[worker.map.remote(replace(piece.scans, paths=here))] = worker, piece
 
     def wait(self) -> tuple[ShardPiece, MappedScans | None] | None:
         """A piece and its rows, None for these where its worker died; or None where a worker became ready.
@@ -176,10 +187,14 @@ class WorkerPool:
             return None
         worker, piece = self.mapping.pop(done[0])
         try:
-            mapped: MappedScans = self.ray.get(done[0])
+            mapped: MappedScans = deepcopy(
+                self.ray.get(done[0])
+            )  # what it gives lies in the memory of Ray until it is let go
         except self.ray.exceptions.RayError as error:
             self._require_memory(error)
             if isinstance(error, self.ray.exceptions.RayTaskError):
+                if isinstance(error.cause, ScanwiseError):
+                    raise error.cause from error
                 raise RunError(f"A worker of Ray failed: {error.cause!r}. Try --engine local.") from error
             self.start()  # it died, or its machine did
             return piece, None

@@ -17,8 +17,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from scanwise.bundle.mapping import AskedScans, MappedScans, ScanMapper, map_shards
-from scanwise.cohort.decoding.pixels import ScanBytes, Source
-from scanwise.cohort.decoding.slice_names import split_slice
+from scanwise.cohort.decoding.pixels import RemoteScan, ScanBytes, Source, open_file
+from scanwise.cohort.decoding.readers import locate_scan
+from scanwise.cohort.decoding.remote_files import version_of
 from scanwise.errors import DataError, RunError
 from scanwise.run import owning, save, sha256_of
 
@@ -43,7 +44,7 @@ class ShardFolder:
     digest: str
     size: int
     engine: ShardEngine = map_shards
-    _hashes: dict[Path, str] = field(default_factory=dict)
+    _hashes: dict[Source, str] = field(default_factory=dict)
 
     def __call__(self, request: AskedScans, mapper: ScanMapper, progress: bool) -> MappedScans:
         """The rows of all scans, in order: from the folder, or mapped and written there."""
@@ -58,7 +59,7 @@ class ShardFolder:
 
     def _files(self, shards: Sequence[AskedScans], mapper: ScanMapper) -> list[Path]:
         """The file of each shard."""
-        located = {split_slice(path)[0] for shard in shards for path in shard.paths if isinstance(path, Path)}
+        located = {locate_scan(path)[0] for shard in shards for path in shard.paths if not isinstance(path, ScanBytes)}
         new = [path for path in located if path not in self._hashes]
         with ThreadPoolExecutor() as pool:
             self._hashes.update(zip(new, pool.map(_hash_of, new), strict=True))
@@ -77,7 +78,7 @@ class ShardFolder:
         """Hash of a file, and which of its slices is asked about."""
         if isinstance(path, ScanBytes):
             return hashlib.sha256(path.data).hexdigest(), path.index
-        file, index = split_slice(path)
+        file, index = locate_scan(path)
         return self._hashes[file], index
 
 
@@ -113,10 +114,15 @@ def _is_ours(file: Path) -> bool:
     return file.name.startswith(".") or file.suffix == ".npz"
 
 
-def _hash_of(file: Path) -> str:
-    """Hash of a file; "" where it cannot be read, which decoding will say of it."""
+def _hash_of(file: Source) -> str:
+    """Hash of a file, or its version at a URL; "" where it cannot be read, which decoding will say of it."""
     with suppress(OSError):
-        return sha256_of(file) if file.is_file() else ""
+        if isinstance(file, RemoteScan):
+            if version := version_of(file.url):
+                return version
+            with open_file(file) as stream:
+                return hashlib.sha256(stream.read()).hexdigest()
+        return sha256_of(file) if isinstance(file, Path) and file.is_file() else ""
     return ""
 
 

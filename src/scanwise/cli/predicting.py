@@ -1,5 +1,6 @@
 """New scans: predict."""
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,17 @@ import click
 
 from scanwise.cli.arguments import check_model
 from scanwise.cli.options import hiding, naming_model, running
-from scanwise.cli.printing import make_table, print_notes, print_table, progress, say, say_json, say_table_text, talk
+from scanwise.cli.printing import (
+    make_table,
+    print_notes,
+    print_table,
+    progress,
+    say,
+    say_folded,
+    say_json,
+    say_table_text,
+    talk,
+)
 from scanwise.errors import DataError
 from scanwise.phrases import count_of, short_names
 
@@ -23,7 +34,7 @@ PARQUET, SHARD = ".parquet", 1000
 
 @click.command()
 @click.argument("run")
-@click.argument("scans", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("scans", nargs=-1)
 @click.option(
     "--manifest",
     type=click.Path(path_type=Path),
@@ -60,6 +71,7 @@ PARQUET, SHARD = ".parquet", 1000
     "--workers", type=click.IntRange(1), default=None, help="Workers of Ray.  [default: one a core of the cluster]"
 )
 @click.option("--cluster", default="", help="HOST:PORT of a Ray cluster.  [default: one of this machine alone]")
+@click.option("--plan", is_flag=True, help="Print memory, disk and time by a trial of a few scans, and stop.")
 @click.option(
     "--dicom-out", type=click.Path(path_type=Path), help="Folder for DICOM and FHIR results, one for each study."
 )
@@ -70,7 +82,7 @@ PARQUET, SHARD = ".parquet", 1000
 @running
 def predict(
     run: str,
-    scans: tuple[Path, ...],
+    scans: tuple[str, ...],
     manifest: Path | None,
     subject: str,
     ident: str,
@@ -83,6 +95,7 @@ def predict(
     engine: str,
     workers: int | None,
     cluster: str,
+    plan: bool,
     dicom_out: Path | None,
     codes: Path | None,
     parametric_map: bool,
@@ -93,11 +106,13 @@ def predict(
 ) -> None:
     """Class, probabilities, prediction set and entropy of new scans.
 
-    RUN is a run folder or its URL, a bundle, NAME:VERSION of a registered model, or hf://OWNER/NAME; SCANS are image files or folders of them.
+    RUN is a run folder or its URL, a bundle, NAME:VERSION of a registered model, or hf://OWNER/NAME; SCANS are image files, folders of them, or URLs of either.
     """
     check_model(run)
     talk()
     from scanwise import bundle
+    from scanwise.cohort.decoding.remote_files import is_remote
+    from scanwise.cohort.layouts import resolve_data
     from scanwise.pipeline.commands.predict_files import predict_files
     from scanwise.pipeline.model_reference import locate_model
 
@@ -106,13 +121,23 @@ def predict(
     _check_engine(out, engine, workers, cluster)
     folder = locate_model(run, registry)
     loaded = bundle.load(folder)
+    named = [scan if is_remote(scan) else resolve_data(scan) for scan in scans]
+    if dicom_out is not None and any(isinstance(scan, str) for scan in named):
+        raise DataError("DICOM results need the files of the scans here. Copy them, or leave --dicom-out out.")
+    options: dict[str, Any] = {"manifest": manifest, "subject": subject, "id_column": ident, "series": series}
+    options |= {"pseudonymise": pseudonymise, "progress": progress()}
+    if plan:
+        from scanwise.pipeline.commands.prediction_plan import plan_prediction
+
+        planned = plan_prediction(loaded, named, shard=shard, device=device, threads=threads, **options)
+        for line in planned.lines(out, engine, workers or os.cpu_count() or 1):
+            say_folded(line)
+        say("Nothing was predicted or written. Run the command without --plan to start.")
+        return
     writer = None if dicom_out is None else _result_writer(loaded, folder, codes, maps=parametric_map)
-    options: dict[str, Any] = {"device": device, "threads": threads, "pseudonymise": pseudonymise}
-    options |= {"id_column": ident, "series": series}
     placing = None if engine == "local" else (workers or 0, cluster)
     with _shards(out, folder, shard, resume, placing) as shards:
-        options |= {"manifest": manifest, "subject": subject, "progress": progress(), "shards": shards}
-        answer = predict_files(loaded, scans, **options)
+        answer = predict_files(loaded, named, device=device, threads=threads, shards=shards, **options)
         print_notes(answer.remarks)
         for path, reason in answer.quarantine:
             say(f"not used: {path}: {reason}", fg="yellow", err=True)
@@ -127,11 +152,12 @@ def _shards(
     """The way to ask the network: with --out by shards on disk, here or by workers on a cluster."""
     from scanwise.bundle.contents import digest_of_model
     from scanwise.bundle.mapping import map_in_memory, map_shards
-    from scanwise.bundle.shards import keeping_shards
+    from scanwise.bundle.shards import ShardEngine, keeping_shards
 
     if out is None:
         return nullcontext(map_in_memory)
-    digest, engine = digest_of_model(folder), map_shards
+    digest = digest_of_model(folder)
+    engine: ShardEngine = map_shards
     if placing is not None:
         from scanwise.bundle.ray_engine import RayEngine
 

@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 
 from scanwise.cohort import layouts, remote
+from scanwise.cohort.decoding.remote_files import is_remote
 from scanwise.cohort.listing import Listing
 from scanwise.cohort.patient_tables import PatientTable, is_patient_table, join_patients
 from scanwise.cohort.pseudonyms import Pseudonyms
@@ -86,7 +87,7 @@ def with_patients(
 def _with_patients(
     path: Path, table: str, settings: Data, subject: str, anywhere: bool, bare: bool, clear: bool, progress: bool
 ) -> Listing:
-    file = remote.mirror_folder(table) if remote.is_remote(table) else layouts.resolve_data(table)
+    file = remote.mirror_folder(table) if is_remote(table) else layouts.resolve_data(table)
     patients = PatientTable.read(file, settings.id, settings.label)
     column = subject if subject in patients.table.columns else ""
     if settings.label and not patients.label_column and path.is_dir() and not settings.label.startswith("folder "):

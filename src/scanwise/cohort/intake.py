@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scanwise.cohort import classes, gathering, layouts, pseudonymised_paths, remote, slice_expansion, store
+from scanwise.cohort.decoding.remote_files import is_remote
 from scanwise.cohort.decoding.slice_names import file_of_scan, split_slice
 from scanwise.cohort.empty_ends import empty_end_findings
 from scanwise.cohort.listing import Listing, first, texts
@@ -61,7 +62,7 @@ def read_cohort(
     Raises:
         DataError: if nothing, or one class only, can be read; with what to do.
     """
-    away = remote.is_remote(data)
+    away = is_remote(data)
     path = remote.mirror_folder(data, progress=progress) if away else layouts.resolve_data(data)
     who = "" if subject == AUTO else subject
     listing = gathering.gather_files(path, recipe.data, who, anywhere=not away, bare=bare, progress=progress)

@@ -7,6 +7,9 @@ from typing import Self
 
 import numpy as np
 
+from scanwise.cohort.decoding.pixels import RemoteScan, Source
+from scanwise.cohort.decoding.remote_files import is_remote
+from scanwise.cohort.decoding.slice_names import file_of_scan, index_of_scan
 from scanwise.records import SIDES, IntArray, StrArray
 from scanwise.records.names import describe_lookalikes
 
@@ -86,6 +89,10 @@ class Listing:
             opened=None if self.opened is None else tuple(self.opened[row] for row in rows.tolist()),
         )
 
+    def sources(self) -> list[Source]:
+        """(N) the file of each row, or the slice of one that it names."""
+        return [source_at(self.root, path) for path in self.path.tolist()]
+
     def header_values(self, keyword: str) -> list[str]:
         """(N) a value of the header of each opened file; "" where it has none."""
         return ["" if isinstance(file, str) else file.header.get(keyword, "") for file in self.opened or ()]
@@ -94,6 +101,14 @@ class Listing:
         """The listing with a remark on subjects that may be one under two names, with the names where they may be shown."""
         similar = "" if self.subject is None else describe_lookalikes(self.subject.tolist(), show=show)
         return replace(self, remarks=(*self.remarks, similar)) if similar else self
+
+
+def source_at(root: Path, path: str) -> Source:
+    """The file at a path below a folder or at a URL, or the slice of it that is named."""
+    if not is_remote(path):
+        return root / path
+    index = index_of_scan(path)
+    return RemoteScan(path) if index is None else RemoteScan(file_of_scan(path), index)
 
 
 def texts(values: Iterable[object]) -> StrArray:

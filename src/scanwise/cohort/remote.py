@@ -12,6 +12,7 @@ import fsspec
 from filelock import FileLock
 
 from scanwise.cohort.decoding.readers import workers
+from scanwise.cohort.decoding.remote_files import is_remote
 from scanwise.cohort.store import cache_folder
 from scanwise.errors import DataError, RunError, StorageError
 from scanwise.progress_bar import track
@@ -19,11 +20,6 @@ from scanwise.run import read_json, remove_parts, write_json
 
 _AT_ONCE = 64
 MIRRORED = "0" * 8  # one process at a time has the lock
-
-
-def is_remote(data: str) -> bool:
-    """Whether this names a place that is not on the local disk."""
-    return "://" in data and not data.startswith("file://")
 
 
 def local_root(root: str) -> Path:

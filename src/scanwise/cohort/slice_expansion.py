@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from scanwise.cohort.decoding import slice_names
-from scanwise.cohort.decoding.pixels import ScanBytes, Source, open_file, reason_of
-from scanwise.cohort.decoding.readers import HEAD, kind_of, workers
+from scanwise.cohort.decoding.pixels import Source, open_file, reason_of
+from scanwise.cohort.decoding.readers import HEAD, kind_of, locate_scan, workers
 from scanwise.cohort.header_subjects import HeaderIdentity, settle_subjects
 from scanwise.cohort.listing import FileContents, Listing, first, texts
 from scanwise.cohort.pseudonyms import ClearSubjects, Pseudonyms
@@ -43,7 +43,7 @@ def open_files(listing: Listing, settings: Data, *, clear: bool = False, progres
     """
     if listing.opened is not None:
         return listing
-    located = [slice_names.split_slice(listing.root / path)[0] for path in listing.path.tolist()]
+    located = [locate_scan(source)[0] for source in listing.sources()]
     opened = _open_all(located, settings, clear, progress)
     return replace(listing, opened=tuple(opened[file] for file in located))
 
@@ -67,8 +67,8 @@ def expand_slices(
     names: list[str] = []
     columns: list[dict[str, str]] = []
     unused: list[tuple[str, str]] = []
-    for row, (path, contents) in enumerate(zip(listing.path.tolist(), opened, strict=True)):
-        index = slice_names.split_slice(listing.root / path)[1]
+    for row, (path, source, contents) in enumerate(zip(listing.path.tolist(), listing.sources(), opened, strict=True)):
+        index = locate_scan(source)[1]
         if isinstance(contents, str):
             unused.append((path, contents))
             continue
@@ -104,7 +104,7 @@ def scans_of(file: Source, settings: Data) -> list[tuple[Source, str]]:
 
     A file whose header cannot be read is one scan: reading it will say why.
     """
-    path, index = (file, file.index) if isinstance(file, ScanBytes) else slice_names.split_slice(file)
+    path, index = locate_scan(file)
     contents = "" if index is not None else open_contents(path, settings)
     return [(file, "")] if isinstance(contents, str) else scans_in(file, contents, settings)
 
@@ -118,7 +118,7 @@ def scans_in(file: Source, contents: FileContents, settings: Data) -> list[tuple
     """The scans of one file whose contents were opened, as `scans_of` gives them."""
     wanted = _wanted(contents.count, settings)
     ends = [_name("", index, contents.count) for index in wanted]
-    if isinstance(file, ScanBytes):
+    if not isinstance(file, Path):
         alone = contents.count == 1
         return [(replace(file, index=None if alone else index), end) for index, end in zip(wanted, ends, strict=True)]
     return [(Path(f"{file}{end}"), end) for end in ends]
@@ -139,11 +139,11 @@ def _name(path: str, index: int, count: int) -> str:
     return path if count == 1 else slice_names.name(path, index, count)
 
 
-def _open_all(files: Iterable[Path], settings: Data, clear: bool, progress: bool) -> dict[Path, FileContents | str]:
+def _open_all(files: Iterable[Source], settings: Data, clear: bool, progress: bool) -> dict[Source, FileContents | str]:
     """Open each file: its contents, or why it cannot be used."""
     todo = list(dict.fromkeys(files))
     parts = [todo[start : start + _TOGETHER] for start in range(0, len(todo), _TOGETHER)]
-    contents: dict[Path, FileContents | str] = {}
+    contents: dict[Source, FileContents | str] = {}
     pseudonyms = cache(ClearSubjects.load if clear else Pseudonyms.load)  # no key is made where no header needs one
     with ThreadPoolExecutor(workers()) as pool:
         opened = pool.map(lambda part: [_open(file, settings, pseudonyms) for file in part], parts)

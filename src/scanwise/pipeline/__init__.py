@@ -20,7 +20,7 @@ from scanwise.bundle.predictors import cdr_by_class
 from scanwise.cohort import splits
 from scanwise.cohort.classes import check_stage_names, describe_classes
 from scanwise.cohort.covariates import settle_covariates
-from scanwise.cohort.remote import is_remote
+from scanwise.cohort.decoding.remote_files import is_remote
 from scanwise.csv_files import write_csv
 from scanwise.pipeline.context import Context, Timings, resolve_device
 from scanwise.pipeline.preflight import check_output, preflight

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from scanwise import registry as versions
-from scanwise.cohort.remote import is_remote
+from scanwise.cohort.decoding.remote_files import is_remote
 from scanwise.hub import SCHEME, fetch_from_hub
 from scanwise.pipeline import remote_run
 

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import fsspec
 
-from scanwise.cohort.remote import is_remote
+from scanwise.cohort.decoding.remote_files import is_remote
 from scanwise.cohort.store import cache_folder
 from scanwise.errors import RunError, StorageError
 

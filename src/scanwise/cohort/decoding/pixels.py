@@ -62,8 +62,34 @@ class ScanBytes:
         return self.name[dot:] if dot > 0 else ""
 
 
-Source = Path | ScanBytes
-"""A file, or the content of one."""
+@dataclass(frozen=True, slots=True)
+class RemoteScan:
+    """A file at an fsspec URL, which is read where it lies.
+
+    Attributes:
+        url: of the file.
+        index: one of its slices; None for all, or for the only one.
+    """
+
+    url: str
+    index: int | None = None
+
+    def __str__(self) -> str:
+        return self.url if self.index is None else f"{self.url}#{self.index}"
+
+    @property
+    def name(self) -> str:
+        """The last part of the URL."""
+        return self.url.rpartition("/")[2]
+
+    @property
+    def suffix(self) -> str:
+        """The ending of the name, with its dot."""
+        return Path(self.name).suffix
+
+
+Source = Path | ScanBytes | RemoteScan
+"""A file here or elsewhere, or the content of one."""
 
 
 class UnreadableScan(Exception):  # noqa: N818 - it never leaves the cohort room: it becomes a line of quarantine.csv
@@ -108,6 +134,10 @@ def open_file(file: Source) -> BufferedReader | BytesIO:
     """
     if isinstance(file, ScanBytes):
         return BytesIO(file.data)
+    if isinstance(file, RemoteScan):
+        from scanwise.cohort.decoding.remote_files import RemoteStream
+
+        return BufferedReader(RemoteStream(file.url))
     mode = file.stat().st_mode
     if stat.S_ISREG(mode):
         return file.open("rb")

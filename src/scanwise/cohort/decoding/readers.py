@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -83,7 +84,7 @@ def read_files(paths: Iterable[Source], settings: "Data") -> Iterator[DecodedSca
 
 def read_file(path: Source, settings: "Data") -> DecodedScan | str:
     """One scan, or the reason why there is none; the path is a file or `file#slice`."""
-    file, index = _located(path)
+    file, index = locate_scan(path)
     return read_slices(file, [index], settings)[0]
 
 
@@ -155,14 +156,14 @@ def _images(data: bytes, slices: Slices, settings: "Data") -> Iterator[Pixels | 
     return pictures.decode_pages(data, slices)
 
 
-def _located(scan: Source) -> tuple[Source, int | None]:
+def locate_scan(scan: Source) -> tuple[Source, int | None]:
     """The file of a scan, and which of its slices it is."""
-    return (replace(scan, index=None), scan.index) if isinstance(scan, ScanBytes) else split_slice(scan)
+    return split_slice(scan) if isinstance(scan, Path) else (replace(scan, index=None), scan.index)
 
 
 def _by_file(paths: Iterable[Source]) -> Iterator[tuple[Source, Slices]]:
     """Neighbours of one file together, up to `_TOGETHER` of them."""
-    for file, group in groupby(map(_located, paths), key=lambda located: located[0]):
+    for file, group in groupby(map(locate_scan, paths), key=lambda located: located[0]):
         rest = iter([index for _, index in group])
         while some := list(islice(rest, _TOGETHER)):
             yield file, some

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from scanwise.cohort.classes import LabelReading
-from scanwise.cohort.decoding.slice_names import split_slice
+from scanwise.cohort.decoding.remote_files import RemoteFolder
+from scanwise.cohort.decoding.slice_names import file_of_scan, split_slice
 from scanwise.cohort.layouts import bids, folder_roles, folders, kaggle, manifests, subject_ids
 from scanwise.cohort.listing import Listing, first, texts
 from scanwise.errors import DataError
@@ -154,11 +155,11 @@ def _of_tree(root: Path, subject: str, label: str) -> Listing:
     return folders.classes(root, label)
 
 
-def list_unlabelled(scans: Sequence[Path], manifest: Path | None, subject: str = "") -> Listing:
+def list_unlabelled(scans: Sequence[Path | str], manifest: Path | None, subject: str = "") -> Listing:
     """List scans to predict: files, folders of files, or the rows of a manifest that needs no labels.
 
     Args:
-        scans: files and folders; paths of the listing are as given here. A slice is named by `file#slice`.
+        scans: files and folders, or URLs of them; paths of the listing are as given here. A slice is named by `file#slice`.
         manifest: table with the column path, and optionally subject and group columns.
         subject: as in `discover_scans`.
 
@@ -172,14 +173,10 @@ def list_unlabelled(scans: Sequence[Path], manifest: Path | None, subject: str =
             raise DataError(f"There is no manifest at {manifest}.")
         listing = manifests.read_manifest(manifest, subject, labelled=False, as_given=True)
     else:
-        lost = [str(scan) for scan in scans if not split_slice(scan)[0].exists()]
+        lost = [str(scan) for scan in scans if isinstance(scan, Path) and not split_slice(scan)[0].exists()]
         if lost:
             raise DataError(f"There is nothing at {first(lost)}. Check the paths.")
-        named = [
-            (str(scan / name) if name else str(scan), fault)
-            for scan in scans
-            for name, fault in (folders.walk(scan) if scan.is_dir() else [("", "")])
-        ]
+        named = [file for scan in scans for file in (_files_at(scan) if isinstance(scan, str) else _files_in(scan))]
         files = [path for path, fault in named if not fault]
         unused = tuple((path, fault) for path, fault in named if fault)
         listing = Listing(Path(), texts(files), texts("" for _ in files), unused=unused)
@@ -188,6 +185,21 @@ def list_unlabelled(scans: Sequence[Path], manifest: Path | None, subject: str =
     if subject and listing.subject is None:
         listing = subject_ids.add_subjects(listing, subject)
     return _with_clean_names(listing)
+
+
+def _files_in(scan: Path) -> list[tuple[str, str]]:
+    """A file, or the files of a folder, each with the reason why it cannot be used, or ""."""
+    return [(str(scan / name), fault) for name, fault in folders.walk(scan)] if scan.is_dir() else [(str(scan), "")]
+
+
+def _files_at(url: str) -> list[tuple[str, str]]:
+    """The same of a URL."""
+    folder = RemoteFolder(url)
+    if folder.is_folder:
+        return [(f"{folder.url}/{name}", fault) for name, fault in folders.walk_entries(folder.entries)]
+    if not folder.is_there and not RemoteFolder(file_of_scan(url)).is_there:
+        raise DataError(f"There is nothing at {url}. Check the address.")
+    return [(url, "")]
 
 
 def check_given(listing: Listing) -> None:

@@ -4,10 +4,11 @@ Links to folders are not followed, because they may loop; nothing is opened.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from scanwise.cohort.decoding.remote_files import RemoteEntry
 from scanwise.cohort.layouts import set_aside
 from scanwise.cohort.layouts.folder_roles import FolderRoles, sides_of
 from scanwise.cohort.listing import Listing, first, texts
@@ -133,11 +134,16 @@ def walk(root: Path) -> Iterator[tuple[str, str]]:
     The files of a folder come sorted before those of its folders. A folder that cannot be read, or is of the system, is
     listed like a file. Masks and thumbnails that stand beside scans are listed with that reason.
     """
+    yield from walk_entries(lambda folder: _entries(root / folder))
+
+
+def walk_entries(entries_of: Callable[[str], "Iterable[os.DirEntry[str] | RemoteEntry]"]) -> Iterator[tuple[str, str]]:
+    """The same of any tree, by what gives the entries of a folder in it."""
     waiting = [("", "")]
     while waiting:
         folder, reason = waiting.pop()
         try:
-            entries = sorted(_entries(root / folder), key=lambda entry: entry.name)
+            entries = sorted(entries_of(folder), key=lambda entry: entry.name)
         except DataError:
             if not folder:
                 raise
@@ -171,7 +177,7 @@ def _entries(folder: Path) -> "Iterator[os.DirEntry[str]]":
     return iter(entries)
 
 
-def _fault(entry: "os.DirEntry[str]") -> str:
+def _fault(entry: "os.DirEntry[str] | RemoteEntry") -> str:
     """The reason why a listed file is not even opened."""
     if set_aside.is_system_file(entry.name):
         return "a file of the system, no scan"

@@ -12,6 +12,7 @@ from scanwise.auditing.duplicates import SAME_SCAN
 from scanwise.bundle import Bundle
 from scanwise.cohort import layouts, remote, splits
 from scanwise.cohort.classes import match_labels
+from scanwise.cohort.decoding.remote_files import is_remote
 from scanwise.csv_files import write_csv, write_table
 from scanwise.errors import DataError, LeakageError, ScanwiseError
 from scanwise.evaluation import shift
@@ -119,7 +120,7 @@ def validate_externally(
         DataError: if no class of theirs is one of the run's, or nothing can be read.
     """
     folder = RunFolder.open(path)
-    if not remote.is_remote(data):
+    if not is_remote(data):
         layouts.resolve_data(data)  # a mistyped path is refused before the network is loaded
     loaded = bundle.load(path)
     others, findings, quarantine, source = _read(loaded, data, subject, settings, pseudonymise, progress)

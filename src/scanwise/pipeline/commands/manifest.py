@@ -9,6 +9,7 @@ import numpy as np
 
 from scanwise import run
 from scanwise.cohort import gathering, header_subjects, layouts, pseudonymised_paths, remote, slice_expansion
+from scanwise.cohort.decoding.remote_files import is_remote
 from scanwise.cohort.layouts import folders, manifests
 from scanwise.cohort.listing import Listing, first, texts
 from scanwise.cohort.series import describe_series
@@ -73,7 +74,7 @@ def make_manifest(
         DataError: if nothing can be listed.
     """
     section = load_recipe(source or "demo", settings).data
-    away = remote.is_remote(str(data))
+    away = is_remote(str(data))
     path = remote.mirror_folder(str(data), progress=progress) if away else layouts.resolve_data(str(data))
     clear = not pseudonymise
     listing = _list(path, section, subject, anywhere=not away, clear=clear, progress=progress)

@@ -11,6 +11,7 @@ from scanwise.bundle.inputs import EXPANDED, FileReader
 from scanwise.bundle.mapping import ShardMap, map_in_memory
 from scanwise.cohort import gathering, layouts, pseudonymised_paths, slice_expansion
 from scanwise.cohort.decoding.pixels import Source
+from scanwise.cohort.decoding.remote_files import is_remote
 from scanwise.cohort.listing import Listing, first
 from scanwise.cohort.patient_tables import PatientTable
 from scanwise.cohort.veil import Veil
@@ -26,7 +27,7 @@ from scanwise.records.names import label_key
 @with_one_bar
 def predict_files(
     model: Path | bundle.Bundle,
-    scans: Sequence[Path],
+    scans: Sequence[Path | str],
     *,
     manifest: Path | None = None,
     subject: str = "",
@@ -42,7 +43,7 @@ def predict_files(
 
     Args:
         model: a run folder or a bundle, or one that is open.
-        scans: files and folders.
+        scans: files and folders, or fsspec URLs of them, which are read where they lie.
         manifest: a table in their place.
         subject: as in `fit`, a patient table included.
         id_column: of that table.
@@ -57,6 +58,26 @@ def predict_files(
         DataError: if there is nothing to predict, or nothing that can be read.
     """
     loaded = model if isinstance(model, bundle.Bundle) else bundle.load(model)
+    listing = list_scans_to_predict(
+        loaded, scans, manifest=manifest, subject=subject, id_column=id_column, series=series,
+        pseudonymise=pseudonymise, progress=progress,
+    )  # fmt: skip
+    device = device_of(loaded, device, threads)
+    return predict_listing(loaded, listing, listing.sources(), device=device, progress=progress, shards=shards)
+
+
+def list_scans_to_predict(
+    loaded: bundle.Bundle,
+    scans: Sequence[Path | str],
+    *,
+    manifest: Path | None = None,
+    subject: str = "",
+    id_column: str = "",
+    series: str = "",
+    pseudonymise: bool = False,
+    progress: bool = False,
+) -> Listing:
+    """List the scans of files, of which headers are read and no pixels; arguments and errors as in `predict_files`."""
     own = {"patients": "", "label": "", "id": id_column, "series": series}  # those of the run are of its own data
     settings = loaded.recipe.data.model_copy(update=own)
     table = gathering.patient_table(settings, subject)
@@ -65,14 +86,16 @@ def predict_files(
         patients = PatientTable.read(layouts.resolve_data(table), id_column)
         files = gathering.with_patients(files, patients, settings, progress=progress)
     files = gathering.with_series(files, settings, progress=progress)
+    if pseudonymise and any(map(is_remote, files.path.tolist())):
+        raise DataError(
+            "Scans at a URL cannot be pseudonymised: nothing of them is kept here. Copy them, or leave it out."
+        )
     if pseudonymise:
         files = pseudonymised_paths.pseudonymise_listing(Veil.of(files).listing(files))
     listing, _ = slice_expansion.expand_slices(files, settings, progress=progress)
     if not len(listing):
         raise DataError(f"None of the {len(files)} files can be read; the first: {', '.join(listing.unused[0])}.")
-    sources = [listing.root / name for name in listing.path.tolist()]
-    device = _device_of(loaded, device, threads)
-    return predict_listing(loaded, listing, sources, device=device, progress=progress, shards=shards)
+    return listing
 
 
 def predict_listing(
@@ -126,7 +149,7 @@ def predict_listing(
     return replace(predictions, quarantine=unread, remarks=remarks, root=listing.root)
 
 
-def _device_of(loaded: bundle.Bundle, device: str, threads: int) -> str:
+def device_of(loaded: bundle.Bundle, device: str, threads: int) -> str:
     """The device that a model runs on; an exported one needs no torch to tell."""
     if loaded.exported is None:
         return resolve_device(device, threads)

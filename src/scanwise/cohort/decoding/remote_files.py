@@ -1,0 +1,183 @@
+"""Files at fsspec URLs, read where they lie: nothing is copied to a disk, and no more is fetched than is asked for."""
+
+import errno
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from scanwise.errors import DataError
+
+BLOCK = 2**18
+"""Bytes that are fetched at once, at least."""
+
+
+class RemoteStream(io.RawIOBase):
+    """The content of a file at a URL, with whatever goes wrong on the way as the reason why a scan is not read.
+
+    Args:
+        url: of the file.
+
+    Raises:
+        OSError: if it cannot be opened.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._opened: Any = io.BytesIO()
+        with _Faults():
+            filesystem, path = _located(url)
+            self._opened = filesystem.open(path, "rb", block_size=BLOCK)
+            if not self._opened.seekable():  # from a server that sends no parts
+                self._opened = io.BytesIO(self._opened.read())
+            self._opened.seek(0)
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fetch the next bytes into a buffer; their number."""
+        with _Faults():
+            data = self._opened.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def readall(self) -> bytes:
+        """Fetch all that is left, at once."""
+        with _Faults():
+            return bytes(self._opened.read())
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to another place."""
+        with _Faults():
+            return int(self._opened.seek(offset, whence))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if not self.closed:
+            self._opened.close()
+        super().close()
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteEntry:
+    """A file or folder in a folder at a URL.
+
+    Attributes:
+        name: in its folder.
+        path: as its place spells it.
+        folder: whether it is one.
+    """
+
+    name: str
+    path: str
+    folder: bool
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        """Whether it is a folder."""
+        return self.folder
+
+    def is_file(self) -> bool:
+        """Whether it is a file."""
+        return not self.folder
+
+    def is_symlink(self) -> bool:
+        """Links are not known of other places."""
+        return False
+
+
+class RemoteFolder:
+    """A folder at a URL.
+
+    Args:
+        url: of the folder.
+
+    Raises:
+        DataError: if its place cannot be reached, or its package is not installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        try:
+            self._filesystem, self._root = _located(url)
+            self._filesystem.invalidate_cache()  # in one Python session a bucket may change between two runs
+            only_names = "http" in url.partition("://")[0]  # a server tells no folder from a file
+            self.is_folder = url.endswith("/") if only_names else bool(self._filesystem.isdir(self._root))
+            self.is_there = self.is_folder or bool(self._filesystem.exists(self._root))
+        except ImportError as error:
+            raise DataError(
+                f"Reading {url} needs another package: {error}. For s3:// run `pip install 'scanwise[s3]'`."
+            ) from error
+        except Exception as error:
+            raise DataError(
+                f"{url} cannot be reached: {type(error).__name__}: {error}. Check the address and credentials."
+            ) from error
+
+    def entries(self, folder: str) -> Iterator[RemoteEntry]:
+        """Files and folders of a folder below, without hidden ones.
+
+        Raises:
+            DataError: if it cannot be read.
+        """
+        path = f"{self._root.rstrip('/')}/{folder}".rstrip("/")
+        try:
+            listed = self._filesystem.ls(f"{path}/" if "://" in path else path, detail=True)
+        except Exception as error:
+            raise DataError(
+                f"The folder {self.url}/{folder} cannot be read: {type(error).__name__}: {error}."
+            ) from error
+        for about in listed:
+            name = about["name"].rstrip("/").rpartition("/")[2]
+            if name and about["name"].rstrip("/") != path and not name.startswith(".") and name != "__MACOSX":
+                yield RemoteEntry(name, about["name"], about["type"] == "directory")
+
+
+def is_remote(url: str) -> bool:
+    """Whether this names a place that is not on the local disk.
+
+    >>> is_remote("s3://bucket/scans"), is_remote("file:///scans"), is_remote("scans")
+    (True, False, False)
+    """
+    return "://" in url and not url.startswith("file://")
+
+
+def version_of(url: str) -> str:
+    """Size and version tag of a file, which change with its content; "" where its place tells none."""
+    with _Faults():
+        filesystem, path = _located(url)
+        about = filesystem.info(path)
+    tags = [about.get(name) for name in ("ETag", "md5Hash", "mtime", "LastModified", "created")]
+    tag = next((str(tag) for tag in tags if tag), "")
+    return f"{about.get('size')} {tag}" if tag else ""
+
+
+def size_of(url: str) -> int:
+    """Bytes of a file; 0 where its place does not tell."""
+    with _Faults():
+        filesystem, path = _located(url)
+        return int(filesystem.info(path).get("size") or 0)
+
+
+def _located(url: str) -> tuple[Any, str]:
+    import fsspec
+
+    filesystem, path = fsspec.core.url_to_fs(url)
+    return filesystem, path
+
+
+class _Faults:
+    """A block whose errors become the reason why a scan is not read."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, FileNotFoundError):
+            raise FileNotFoundError(errno.ENOENT, "there is no such file at this address") from error
+        if isinstance(error, Exception):
+            raise OSError(errno.EIO, f"fetching it failed ({type(error).__name__}); try again") from error

@@ -1,0 +1,209 @@
+"""The plan of a prediction: what it reads and writes, and the memory, disk and time that it needs.
+
+Some scans are tried, the largest files among them, and their answers thrown away: what a process holds then, it holds for any number
+of scans. What grows with these is added.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scanwise import bundle
+from scanwise.bundle.mapping import SHARD, AskedScans, MappedScans, ScanMapper, map_in_memory
+from scanwise.cohort.decoding.pixels import RemoteScan, ScanBytes, Source
+from scanwise.cohort.decoding.readers import locate_scan
+from scanwise.cohort.decoding.remote_files import size_of
+from scanwise.errors import RunError
+from scanwise.phrases import count_of
+from scanwise.pipeline.commands.predict_files import device_of, list_scans_to_predict, predict_listing
+from scanwise.records import IntArray
+from scanwise.run import spell_time
+
+BATCHES = 2
+"""Batches of the trial."""
+AHEAD = 512
+"""Scans that are decoded before the network has taken them, at most."""
+HELD = 4_500
+"""Bytes that the command holds a scan, beside what the network said: names, hashes, a row of the table (docs/scale.md)."""
+RAY = 700 * 2**20
+"""Bytes of the processes of Ray itself on a machine, measured with 2.60."""
+
+
+@dataclass(slots=True)
+class TrialMap:
+    """A way to ask the network that takes note of what the answers are.
+
+    Attributes:
+        mapped: the rows.
+        seconds: that they took.
+        features: bytes of what a shard holds of a scan until it is mapped.
+    """
+
+    mapped: MappedScans = field(init=False)
+    seconds: float = 0.0
+    features: int = 0
+
+    def __call__(self, request: AskedScans, mapper: ScanMapper, progress: bool) -> MappedScans:
+        """The rows of all scans, in order."""
+        start = time.perf_counter()
+        self.mapped = map_in_memory(request, mapper, progress)
+        self.seconds = time.perf_counter() - start
+        data = mapper.recipe.data
+        blank = np.zeros((1, data.size, data.size, data.channels), np.uint8)
+        _, features, _ = mapper.engine.run(blank, None if request.tokens is None else request.tokens[:1])
+        self.features = features.nbytes + blank.nbytes * AHEAD // SHARD
+        return self.mapped
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionPlan:
+    """The plan of a prediction; sizes in bytes.
+
+    Attributes:
+        scans, files, subjects: their numbers.
+        read: size of the files.
+        shard: scans of one.
+        mapping: memory of a process that maps shards.
+        held: memory for names, answers and the table of all scans.
+        disk: of all shards.
+        seconds: of one process, a scan.
+    """
+
+    scans: int
+    files: int
+    subjects: int
+    read: int
+    shard: int
+    mapping: int
+    held: int
+    disk: int
+    seconds: float
+
+    def lines(self, out: Path | None, engine: str, workers: int) -> list[str]:
+        """The plan in words, verdict first.
+
+        Args:
+            out: the table, or None for the terminal.
+            engine: "local" or "ray".
+            workers: of Ray.
+        """
+        people = f" of {count_of(self.subjects, 'subject')}" if self.subjects else ""
+        each = "" if engine == "local" else f" a worker, of which there are {workers:,}"
+        time = spell_time(self.scans * self.seconds / (workers if engine == "ray" else 1))
+        lines = [
+            f"{count_of(self.scans, 'scan')}{people} in {count_of(self.files, 'file')} ({_size(self.read)}).",
+            f"memory: about {_size(self.mapping + (self.held if engine == 'local' else 0))}{each}",
+            f"time: about {time}, by a trial of some of them with nothing else running",
+        ]
+        if engine == "ray":
+            lines.insert(
+                2,
+                f"memory of this command: about {_size(self.mapping + self.held)}, and {_size(RAY)} for Ray on each machine",
+            )
+        if out is not None:
+            shards = count_of(-(-self.scans // self.shard), "shard")
+            lines.append(
+                f"disk: about {_size(self.disk)} beside {out} until it is written, in {shards}; every file is read once more for their keys"
+            )
+        return lines
+
+
+def plan_prediction(
+    loaded: bundle.Bundle, scans: Sequence[Path | str], *, shard: int, device: str, threads: int, **options: Any
+) -> PredictionPlan:
+    """Try some of the scans that `predict_files` would read, the largest files among them, and add up.
+
+    Args:
+        loaded: the bundle.
+        scans: files and folders.
+        shard: scans of a shard.
+        device, threads: as in `predict_files`.
+        options: those of `list_scans_to_predict`.
+
+    Raises:
+        DataError: if there is nothing to predict, or the scans of the trial cannot be read.
+        RunError: if the system does not tell how much memory was used.
+    """
+    device = device_of(loaded, device, threads)
+    listing = list_scans_to_predict(loaded, scans, **options)
+    sources = listing.sources()
+    located = [locate_scan(source)[0] for source in sources]
+    with ThreadPoolExecutor() as pool:
+        files = dict(zip(todo := list(dict.fromkeys(located)), pool.map(_size_of, todo), strict=True))
+    sizes = [files[file] for file in located]
+    mapper = loaded.mapper(device)
+    rows = _trial_rows(sizes, BATCHES * (mapper.shape or mapper.batch))
+    trial = TrialMap()
+    predict_listing(loaded, listing.take(rows), [sources[row] for row in rows], device=device, shards=trial)
+    kept = _bytes_of(trial.mapped) // max(1, len(trial.mapped.kept))
+    whole = len(listing) if mapper.shape is None else min(shard, len(listing))
+    subjects = set() if listing.subject is None else set(listing.subject.tolist()) - {""}
+    return PredictionPlan(
+        scans=len(listing),
+        files=len(files),
+        subjects=len(subjects),
+        read=sum(files.values()),
+        shard=whole,
+        mapping=_peak() + whole * (trial.features + kept),
+        held=len(listing) * (HELD + 2 * kept),
+        disk=len(listing) * kept,
+        seconds=trial.seconds / len(rows),
+    )
+
+
+def _bytes_of(mapped: MappedScans) -> int:
+    """Bytes of the rows of scans, as a shard has them on the disk."""
+    arrays = [mapped.logits, mapped.kept, np.array(mapped.hashes, dtype=np.str_)]
+    if mapped.attention is not None:
+        arrays.append(mapped.attention)
+    if mapped.novelty is not None:
+        arrays += [mapped.novelty.distances, mapped.novelty.blank]
+    return sum(values.nbytes for values in arrays)
+
+
+def _trial_rows(sizes: Sequence[int], count: int) -> IntArray:
+    """Rows of the largest scans, and as many spread over all."""
+    largest = np.argsort(sizes, kind="stable")[::-1][: count // 2]
+    spread = np.linspace(0, len(sizes) - 1, min(len(sizes), count - count // 2)).astype(np.int64)
+    return np.unique(np.concatenate([largest, spread]))
+
+
+def _size_of(file: Source) -> int:
+    """Bytes of a file; 0 where nobody tells."""
+    if isinstance(file, ScanBytes):
+        return len(file.data)
+    with suppress(OSError):
+        return size_of(file.url) if isinstance(file, RemoteScan) else file.stat().st_size
+    return 0
+
+
+def _peak() -> int:
+    """Bytes of memory that this process has held at most.
+
+    Raises:
+        RunError: if the system does not tell.
+    """
+    try:
+        import resource
+    except ImportError as error:
+        raise RunError("--plan measures memory, and this system does not tell how much a process has used.") from error
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _size(count: int) -> str:
+    """A number of bytes for people.
+
+    >>> _size(900), _size(2_500_000), _size(3 * 2**30)
+    ('0.9 kB', '2.5 MB', '3.2 GB')
+    """
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}" if count < 100 * size else f"{count / size:,.0f} {unit}"
+    return f"{count / 1e3:.1f} kB"

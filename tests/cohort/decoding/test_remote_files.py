@@ -1,0 +1,162 @@
+"""Scans at a URL are predicted as those of a folder are, and read where they lie."""
+
+import io
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from PIL import Image
+
+from scanwise import bundle
+from scanwise.bundle.shards import ShardFolder
+from scanwise.cohort import remote
+from scanwise.cohort.decoding.pixels import RemoteScan, open_file
+from scanwise.cohort.decoding.remote_files import RemoteStream, size_of, version_of
+from tiny import Command, write_csv
+from tiny_bundles import write_scans_of, write_tiny_bundle
+
+BuildOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
+def write_archive(folder: Path) -> None:
+    """Scans in a folder and one below it, one file of three pages, and what is no scan."""
+    paths = write_scans_of(folder, 12)
+    (folder / "more").mkdir()
+    for path in paths[8:]:
+        path.rename(folder / "more" / path.name)
+    pages = [Image.open(path).convert("L") for path in paths[:3]]
+    pages[0].save(folder / "p90_0.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(folder / "p00_0_mask.png")
+    (folder / ".hidden.png").write_bytes(b"")
+    (folder / "more" / "p91_0.png").write_bytes(b"no scan")
+
+
+@pytest.fixture(scope="module")
+def archive(build_once: BuildOnce) -> Path:
+    return build_once("archive-of-scans", write_archive)
+
+
+@pytest.fixture(scope="module")
+def model(build_once: BuildOnce) -> Path:
+    return build_once("kind-demo", lambda folder: write_tiny_bundle(folder, "demo"))
+
+
+@pytest.fixture
+def in_memory(archive: Path) -> Iterator[str]:
+    memory = fsspec.filesystem("memory")
+    for file in archive.rglob("*"):
+        if file.is_file():
+            memory.pipe(f"/archive/{file.relative_to(archive).as_posix()}", file.read_bytes())
+    yield "memory://archive"
+    memory.rm("/archive", recursive=True)
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *words: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def served(archive: Path) -> Iterator[str]:
+    pytest.importorskip("aiohttp")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(archive))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("kind", ["in_memory", pytest.param("served", marks=pytest.mark.extended), "file"])
+def test_an_answer_to_a_url_is_that_to_the_folder(
+    kind: str,
+    archive: Path,
+    model: Path,
+    request: pytest.FixtureRequest,
+    scanwise: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remote, "mirror_folder", None)  # nothing is copied
+    url = f"file://{archive}" if kind == "file" else request.getfixturevalue(kind)
+    command = ["--subject", r"(p\d+)_", "--format", "json"]
+    here, there = scanwise("predict", model, archive, *command), scanwise("predict", model, url, *command)
+    assert here.code == there.code == 0, there.err
+    root = str(archive) if kind == "file" else url.rstrip("/")
+    assert there.out.replace(root, str(archive)) == here.out
+    assert there.err.replace(root, str(archive)) == here.err
+    assert "p91_0.png" in there.err
+    assert "p90_0.tif#001" in there.out
+    assert "hidden" not in there.out + there.err
+
+
+def test_files_and_slices_at_urls_are_named_one_by_one_and_by_a_table(
+    in_memory: str, model: Path, tmp_path: Path, scanwise: Command
+) -> None:
+    scans = [f"{in_memory}/p00_1.png", f"{in_memory}/p90_0.tif#001"]
+    both = scanwise("predict", model, *scans, "--format", "csv")
+    assert both.code == 0, both.err
+    assert [row.split(",")[0] for row in both.out.splitlines()[1:]] == scans
+    lost = f"{in_memory}/lost.png"
+    table = write_csv(tmp_path / "scans.csv", [{"path": path} for path in [*scans, lost]])
+    named = scanwise("predict", model, "--manifest", table, "--format", "csv")
+    assert named.code == 0, named.err
+    assert named.out == both.out
+    assert f"not used: {lost}: cannot be opened: there is no such file at this address" in " ".join(named.err.split())
+
+
+def test_shards_are_known_by_the_version_of_a_file(in_memory: str, model: Path, tmp_path: Path) -> None:
+    url, loaded = f"{in_memory}/p00_1.png", bundle.load(model)
+    first = loaded.predict([url], shards=ShardFolder(tmp_path, "digest", 1000)).scans.rows()
+    again = loaded.predict([url], shards=ShardFolder(tmp_path, "digest", 1000)).scans.rows()
+    assert len(list(tmp_path.iterdir())) == 1
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/archive/p00_1.png", memory.cat("/archive/p01_1.png"))
+    changed = loaded.predict([url], shards=ShardFolder(tmp_path, "digest", 1000)).scans.rows()
+    assert len(list(tmp_path.iterdir())) == 2
+    assert first == again != changed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["memory://nowhere/scans"], "There is nothing at memory://nowhere/scans"),
+        (["nokind://bucket/scans"], "cannot be reached"),
+        (["memory://archive", "--pseudonymise"], "cannot be pseudonymised"),
+        (["memory://archive", "--dicom-out", "results"], "need the files"),
+    ],
+)
+def test_what_cannot_be_is_said(
+    arguments: list[str], said: str, in_memory: str, model: Path, tmp_path: Path, scanwise: Command
+) -> None:
+    done = scanwise("predict", model, *[tmp_path / word if word == "results" else word for word in arguments])
+    assert done.code == 2
+    assert said in " ".join(done.refusal.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stream_gives_any_part_and_says_what_fails(
+    in_memory: str, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, content = f"{in_memory}/p90_0.tif", (archive / "p90_0.tif").read_bytes()
+    with open_file(RemoteScan(url)) as stream:
+        assert stream.read(5) == content[:5]
+        assert stream.read() == content[5:]
+        assert stream.seek(-3, io.SEEK_END) == len(content) - 3
+        assert stream.read() == content[-3:]
+    assert size_of(url) == len(content)
+    assert version_of(url).startswith(str(len(content)))
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        RemoteStream(f"{in_memory}/none.png")
+    broken = RemoteStream(url)
+
+    def fail(*_: int) -> bytes:
+        raise TimeoutError
+
+    monkeypatch.setattr(broken, "_opened", type("Lost", (), {"read": staticmethod(fail), "close": lambda self: None})())
+    with pytest.raises(OSError, match=r"fetching it failed \(TimeoutError\)"):
+        broken.readall()
