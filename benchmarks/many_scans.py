@@ -59,6 +59,8 @@ def main() -> int:
             command += ["--subject", r"(p\d+)_", "--out", str(root / "a.parquet"), "--shard", str(given.shard)]
             if given.engine == "ray":
                 command += ["--engine", "ray", "--workers", str(given.workers)]
+            planned = subprocess.run([*command, "--plan"], capture_output=True, text=True, check=True).stdout
+            print("\n".join(f"    plan: {line}" for line in planned.splitlines()[:-1]))
             peak, seconds = measure(command)
             peaks.append(peak)
             times.append(seconds)
