@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scanwise.cohort.row_files import blocks_of
 from scanwise.records import BoolArray, FloatArray, IntArray
 
 RING = 4
@@ -52,13 +53,19 @@ def border_features(pixels: NDArray[np.uint8], boxes: IntArray) -> FloatArray:
     features = np.zeros((len(pixels), 8 * PARTS))
     kinds, kind = np.unique(boxes, axis=0, return_inverse=True)
     for index, (top, left, bottom, right) in enumerate(kinds.tolist()):
-        rows = np.flatnonzero(kind.reshape(-1) == index)
-        inside = pixels[rows, top:bottom, left:right]
-        turned = inside.swapaxes(1, 2)
-        sides = [inside[:, :RING], inside[:, -RING:], turned[:, :RING], turned[:, -RING:]]
-        pieces = [piece for side in sides for piece in np.array_split(side, PARTS, axis=2)]
-        features[rows] = np.column_stack([f(piece, axis=(1, 2)) for piece in pieces for f in (np.mean, np.max)])
+        alike = np.flatnonzero(kind.reshape(-1) == index)
+        for some in blocks_of(len(alike)):
+            rows = alike[some]
+            features[rows] = _pieces_of_ring(pixels[rows, top:bottom, left:right])
     return features
+
+
+def _pieces_of_ring(inside: NDArray[np.uint8]) -> FloatArray:
+    """(n, D) mean and brightest pixel of pieces of the outer ring of scans (n, H, W)."""
+    turned = inside.swapaxes(1, 2)
+    sides = [inside[:, :RING], inside[:, -RING:], turned[:, :RING], turned[:, -RING:]]
+    pieces = [piece for side in sides for piece in np.array_split(side, PARTS, axis=2)]
+    return np.column_stack([f(piece, axis=(1, 2)) for piece in pieces for f in (np.mean, np.max)])
 
 
 def background_features(pixels: NDArray[np.uint8], block: int = 1024) -> FloatArray | None:

@@ -3,12 +3,13 @@
 Each point votes for the scans of the points most like it; a vote weighs the more, the more its likeness stands out among these.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
+from scanwise.cohort.row_files import blocks_of, read_rows, release_pages, store_rows
 from scanwise.records import BoolArray, FloatArray, IntArray, StrArray
 from scanwise.registration.index import NeighbourIndex, exact_neighbours
 from scanwise.registration.keypoints import MIRRORED, Keypoints
@@ -29,6 +30,8 @@ TURNS = 12
 """Directions of rotation; the votes of two neighbouring ones count together."""
 BLOCK = 512
 """Scans whose votes are counted at once."""
+DESCRIBED = 2**16
+"""Descriptions that are copied at once."""
 
 
 def find_candidates(
@@ -59,24 +62,32 @@ def find_candidates(
     return ordered[first], ways[first]
 
 
-def _components(points: Keypoints) -> FloatArray:
-    """(2, N, K, COMPONENTS) principal components of the voters' descriptions and of mirrored ones, in rows of length 1."""
+def _components(points: Keypoints) -> tuple[FloatArray, ...]:
+    """(N, K, COMPONENTS) principal components of the voters' descriptions and those of mirrored ones, in rows of length 1; on disk."""
     from scipy.linalg import eigh
 
     described = points.descriptions[:, :VOTERS]
-    flat = described[points.present[:, :VOTERS]]
-    some = flat[:: max(1, len(flat) // SAMPLE)].astype(np.float32)
+    scan, point = np.nonzero(points.present[:, :VOTERS])
+    step = max(1, len(scan) // SAMPLE)
+    some = described[scan[::step], point[::step]].astype(np.float32)
     both = np.concatenate([some, some[:, MIRRORED]])
     middle = both.mean(axis=0)
     size = both.shape[1]
     axes = eigh((both - middle).T @ (both - middle), subset_by_index=(size - COMPONENTS, size - 1))[1]
-    vectors = np.empty((2, *described.shape[:2], COMPONENTS), dtype=np.float32)
-    for start in range(0, len(described), BLOCK):
-        block = described[start : start + BLOCK].astype(np.float32)
-        for way, ordered in enumerate((block, block[:, :, MIRRORED])):
-            vectors[way, start : start + BLOCK] = (ordered - middle) @ axes
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=3, keepdims=True), 1e-6)
-    return vectors
+
+    def projected() -> Iterator[tuple[FloatArray, FloatArray]]:
+        for rows in blocks_of(len(described), BLOCK):
+            block = read_rows(described, rows).astype(np.float32)
+            plain, mirrored = ((ordered - middle) @ axes for ordered in (block, block[:, :, MIRRORED]))
+            yield _of_length_one(plain), _of_length_one(mirrored)
+
+    return store_rows(projected())
+
+
+def _of_length_one(vectors: FloatArray) -> FloatArray:
+    """Vectors (…, D) as float32, divided by their lengths."""
+    vectors = vectors.astype(np.float32, copy=False)
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,25 +96,28 @@ class _VoteIndex:
 
     Attributes:
         points: of all scans.
-        vectors: (2, N, K, D) of all scans.
+        vectors: (N, K, D) of all scans, plain and mirrored.
         scan: (M,) the scan of each description.
         angle: (M,) the direction of its point.
         nearest: gives the (Q, CHOICES + 2) descriptions most like each of (Q, D), and their likeness.
     """
 
     points: Keypoints
-    vectors: FloatArray
+    vectors: tuple[FloatArray, ...]
     scan: IntArray
     angle: FloatArray
     nearest: Callable[[FloatArray], tuple[IntArray, FloatArray]]
 
     @classmethod
-    def build(cls, points: Keypoints, vectors: FloatArray, references: IntArray) -> Self:
+    def build(cls, points: Keypoints, vectors: tuple[FloatArray, ...], references: IntArray) -> Self:
         row, point = np.nonzero(points.present[references, :VOTERS])
         scan = references[row]
-        described = vectors[0, scan, point]
+        (described,) = store_rows(
+            [read_rows(vectors[0], (scan[part], point[part]))] for part in blocks_of(len(scan), DESCRIBED)
+        )
         count = min(CHOICES + 2, len(described))
         index = None if len(described) < INDEXED else NeighbourIndex.build(described, described, count, RECALL)
+        release_pages(described)
 
         def nearest(queries: FloatArray) -> tuple[IntArray, FloatArray]:
             return exact_neighbours(queries, described, count) if index is None else index.search(queries, count)
@@ -127,7 +141,7 @@ class _VoteIndex:
         """(V, C) the query of each vote, the scan and way it is for, the direction of rotation, and its weight."""
         voter, point = np.nonzero(self.points.present[block, :VOTERS])
         scan = block[voter]
-        near, alike = self.nearest(np.ascontiguousarray(self.vectors[int(mirrored), scan, point]))
+        near, alike = self.nearest(read_rows(self.vectors[int(mirrored)], (scan, point)))
         angle = self.points.angles[scan, point] * (-1 if mirrored else 1)
         turn = (self.angle[near] - angle[:, None]) / (2 * np.pi) % 1
         weight = np.where(near < 0, 0, alike - alike[:, -1:]) * (self.scan[near] != scan[:, None])

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 from scipy import ndimage
 
+from scanwise.auditing.scan_stack import ScanStack
 from scanwise.records import FloatArray, IntArray
 
 Image = NDArray[np.uint8]
@@ -152,14 +153,14 @@ class MadeCopies:
         }
 
 
-def make_copies(pixels: Image, rows: IntArray, seed: int) -> MadeCopies:
-    """One copy of each kind of some of these scans."""
+def make_copies(scans: ScanStack, rows: IntArray, seed: int) -> MadeCopies:
+    """One copy of each kind of some of the scans at these places."""
     random = np.random.default_rng(seed)
     count = min(len(rows), max(FEWEST_SCANS, min(MOST_SCANS, round(SHARE * len(rows)))))
     some = np.sort(random.choice(rows, count, replace=False))
     origin, kind = np.repeat(some, len(COPY_KINDS)), np.tile(np.arange(len(COPY_KINDS)), len(some))
-    side = pixels.shape[1]
-    own = {int(row): _resized(pixels[row], _own_side(pixels[row])) for row in some}
+    side = scans.side
+    own = {int(row): _resized(scan, _own_side(scan)) for row, scan in zip(some, scans.take(some), strict=True)}
     copies = [
         _resized(COPY_KINDS[index].change(own[row], random), side)
         for row, index in zip(origin.tolist(), kind.tolist(), strict=True)

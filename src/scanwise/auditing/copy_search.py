@@ -6,7 +6,9 @@ the same place already: a pair that was moved needs less similarity than one tha
 The search makes copies of some scans itself and looks for them too: the share that it finds is what it may claim.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +16,13 @@ from numpy.typing import NDArray
 from scanwise.auditing.candidates import find_candidates, rank_within
 from scanwise.auditing.copy_kinds import make_copies
 from scanwise.auditing.evidence import CopyPairs
+from scanwise.auditing.scan_stack import ScanStack
+from scanwise.cohort.row_files import blocks_of, read_rows, store_rows
 from scanwise.records import BoolArray, FloatArray, IntArray, StrArray
-from scanwise.registration.feature_matching import match_features
+from scanwise.registration.feature_matching import FeatureMatches, match_features
 from scanwise.registration.keypoints import Keypoints
-from scanwise.registration.likeness import measure_likeness
+from scanwise.registration.likeness import Likeness, measure_likeness
+from scanwise.workers import OWN_PROCESS, Workers
 
 CANDIDATES = 6
 """Candidates of each scan on every other side; from its own side half as many."""
@@ -51,9 +56,17 @@ CORNERS = np.array([[0.15, 0.15, 0.85, 0.85], [0.15, 0.85, 0.15, 0.85]], dtype=n
 """Points, as shares of the side, whose displacement is measured."""
 MADE = "\0made"
 """Side of the copies made here."""
+PIECE = 1024
+"""Pairs whose scans are in memory at once."""
 
 
-def find_copies(pixels: NDArray[np.uint8], sides: StrArray | None = None, of: str = "", seed: int = 0) -> CopyPairs:
+def find_copies(
+    pixels: NDArray[np.uint8],
+    sides: StrArray | None = None,
+    of: str = "",
+    seed: int = 0,
+    workers: Workers = OWN_PROCESS,
+) -> CopyPairs:
     """Pairs of scans that are copies of each other, and the share of copies made here that the search finds.
 
     Args:
@@ -61,23 +74,25 @@ def find_copies(pixels: NDArray[np.uint8], sides: StrArray | None = None, of: st
         sides: (N,) the side of each scan; candidates then come from its own side and from the others.
         of: one side, to search only for copies of its scans on the others; a few scans against many take a fraction of the time.
         seed: of the copies made here.
+        workers: who looks for points and compares pairs.
     """
-    flat = pixels.reshape(len(pixels), -1)
-    shown = np.flatnonzero(flat.min(axis=1) < flat.max(axis=1))
+    shown = np.flatnonzero(np.concatenate([_not_blank(read_rows(pixels, block)) for block in blocks_of(len(pixels))]))
     side = np.zeros(len(shown), dtype="U1") if sides is None else sides[shown]
     searched = side != of if of else np.ones(len(shown), dtype=np.bool_)
     if len(shown) < 2 or not searched.any() or (of and searched.all()):
         return CopyPairs.none()
-    own_copies = make_copies(pixels[shown], np.flatnonzero(searched), seed)
-    images = np.concatenate([pixels[shown], own_copies.pixels])
+    scans = ScanStack(pixels, shown)
+    own_copies = make_copies(scans, np.flatnonzero(searched), seed)
+    images = replace(scans, added=own_copies.pixels)
     side = np.concatenate([side, np.full(len(own_copies.pixels), MADE)])
     searched = np.concatenate([searched, np.zeros(len(own_copies.pixels), dtype=np.bool_)])
-    pairs = align_candidates(images, side, ~searched if of else np.ones(len(images), dtype=np.bool_), searched)
+    asking = ~searched if of else np.ones(len(images), dtype=np.bool_)
+    pairs = align_candidates(images, side, asking, searched, workers)
     in_place = _similarity_in_place(pairs.take(pairs.rows[:, 1] < len(shown)), len(shown))
     pairs = pairs.take(pairs.similarity >= _required_similarity(pairs.displacement, in_place))
     made_here = pairs.rows[:, 1] >= len(shown)
     own, pairs = pairs.take(made_here), pairs.take(~made_here)
-    pairs = pairs.take(_consistent(images, pairs))
+    pairs = pairs.take(_consistent(images, pairs, workers))
     recall = own_copies.recall(own.rows - np.array([0, len(shown)]), pairs.rows)
     return replace(pairs, rows=shown[pairs.rows], recall=recall)
 
@@ -105,28 +120,82 @@ def _similarity_in_place(pairs: CopyPairs, count: int) -> float:
     return float(np.clip(1 - np.exp(middle - SPREAD * spread), LEAST, MOST))
 
 
-def align_candidates(images: NDArray[np.uint8], sides: StrArray, asking: BoolArray, searched: BoolArray) -> CopyPairs:
+def _not_blank(scans: NDArray[np.uint8]) -> BoolArray:
+    """(n,) whether a scan has more than one gray value."""
+    flat = scans.reshape(len(scans), -1)
+    return np.asarray(flat.min(axis=1) < flat.max(axis=1))
+
+
+def align_candidates(
+    images: ScanStack, sides: StrArray, asking: BoolArray, searched: BoolArray, workers: Workers = OWN_PROCESS
+) -> CopyPairs:
     """Candidates that could be copies by the places of their points, with their likeness; arguments as in `find_candidates`."""
-    side = images.shape[1]
-    points = Keypoints.detect(images)
+    side = images.side
+    points = _detect_points(images, workers)
     rows, mirrored = find_candidates(points, sides, asking, searched, CANDIDATES)
-    matches = match_features(points, rows, mirrored, side)
+    matches = _match_pairs(points, rows, mirrored, side, workers)
     possible = (matches.count >= FEWEST) & (matches.share >= LEAST_SHARE) & _plausible(matches.transform, side)
     rows, count = rows[possible], matches.count[possible]
     across = sides[rows[:, 0]] != sides[rows[:, 1]]
     tried = np.minimum(*(rank_within(2 * ends + across, count) for ends in rows.T)) < TRIES
     rows, transform, share = rows[tried], matches.transform[possible][tried], matches.share[possible][tried]
-    likeness = _likeness(images, rows, transform)
+    likeness = _likeness(images, rows, transform, workers)
     similarity = np.where(likeness > 0, 1 - (1 - likeness) * np.exp(-WEIGHT * share), 0)
     pairs = CopyPairs(rows, similarity, likeness, _displacement(transform, side), transform)
     return pairs.take(rank_within(rows @ np.array([len(images), 1]), similarity) == 0)  # of a pair and its mirror image
 
 
-def _likeness(images: NDArray[np.uint8], rows: IntArray, transform: FloatArray) -> FloatArray:
+def _detect_points(images: ScanStack, workers: Workers) -> Keypoints:
+    """The points of all scans, on disk."""
+    blocks = (images.take(np.arange(block.start, block.stop)) for block in blocks_of(len(images)))
+    found = workers.map(Keypoints.detect, blocks)
+    return Keypoints(*store_rows((part.places, part.sizes, part.angles, part.descriptions) for part in found))
+
+
+def _match_pairs(points: Keypoints, rows: IntArray, mirrored: BoolArray, side: int, workers: Workers) -> FeatureMatches:
+    """The best affine map of each pair, as `match_features` finds it."""
+
+    def pieces() -> Iterator[tuple[Keypoints, IntArray, BoolArray]]:
+        for piece in blocks_of(len(rows), PIECE):
+            scans, places = _scans_of(rows[piece])
+            fields = (points.places, points.sizes, points.angles, points.descriptions)
+            yield Keypoints(*(read_rows(field, scans) for field in fields)), places, mirrored[piece]
+
+    found = list(workers.map(partial(_match_piece, side), pieces()))
+    return FeatureMatches(
+        np.concatenate([part.transform for part in found]),
+        np.concatenate([part.count for part in found]),
+        np.concatenate([part.share for part in found]),
+    )
+
+
+def _match_piece(side: int, piece: tuple[Keypoints, IntArray, BoolArray]) -> FeatureMatches:
+    points, rows, mirrored = piece
+    return match_features(points, rows, mirrored, side)
+
+
+def _likeness(images: ScanStack, rows: IntArray, transform: FloatArray, workers: Workers) -> FloatArray:
     """(P,) likeness of pairs, 0 where they show too little of each other."""
-    measured = measure_likeness(images, rows, transform)
-    enough = (measured.overlap >= OVERLAP) & (measured.texture >= TEXTURE)
-    return np.where(enough, measured.value, 0)
+
+    def pieces() -> Iterator[tuple[NDArray[np.uint8], IntArray, FloatArray]]:
+        for piece in blocks_of(len(rows), PIECE):
+            scans, places = _scans_of(rows[piece])
+            yield images.take(scans), places, transform[piece]
+
+    measured = list(workers.map(_compare_piece, pieces()))
+    overlap, texture = (np.concatenate([getattr(part, name) for part in measured]) for name in ("overlap", "texture"))
+    enough = (overlap >= OVERLAP) & (texture >= TEXTURE)
+    return np.where(enough, np.concatenate([part.value for part in measured]), 0)
+
+
+def _compare_piece(piece: tuple[NDArray[np.uint8], IntArray, FloatArray]) -> Likeness:
+    return measure_likeness(*piece)
+
+
+def _scans_of(rows: IntArray) -> tuple[IntArray, IntArray]:
+    """The scans of pairs (P, 2), each once, and the pairs by their places among these."""
+    scans, places = np.unique(rows, return_inverse=True)
+    return scans, places.reshape(-1, 2)
 
 
 def _displacement(transform: FloatArray, side: int) -> FloatArray:
@@ -144,7 +213,7 @@ def _plausible(transform: FloatArray, side: int) -> BoolArray:
     return np.asarray((sizes[:, 1] >= ZOOM[0]) & (sizes[:, 0] <= ZOOM[1]) & (moved <= np.sqrt(2) * side))
 
 
-def _consistent(images: NDArray[np.uint8], pairs: CopyPairs) -> BoolArray:
+def _consistent(images: ScanStack, pairs: CopyPairs, workers: Workers) -> BoolArray:
     """(P,) whether a pair is among the best of one of its scans, and the best pair of the other scan does not contradict it.
 
     Let B match C better than A. If A and B are copies, so are A and C, and A can be laid over C by way of B. They resemble each
@@ -165,7 +234,7 @@ def _consistent(images: NDArray[np.uint8], pairs: CopyPairs) -> BoolArray:
     transform = _compose(
         _oriented(pairs.transform[open_pairs], second), _oriented(pairs.transform[better], forward)
     ).astype(np.float32)
-    likeness = _likeness(images, np.stack([first, third], axis=1), transform)
+    likeness = _likeness(images, np.stack([first, third], axis=1), transform, workers)
     count = int(pairs.rows.max(initial=0)) + 1
     is_pair = np.isin(np.minimum(first, third) * count + np.maximum(first, third), pairs.rows @ np.array([count, 1]))
     own = pairs.likeness[open_pairs]

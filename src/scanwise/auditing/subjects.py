@@ -65,7 +65,7 @@ def recover_subjects(
     index = np.full(len(pixels), -1)
     index[shown] = np.arange(len(shown))
     kept = None if same is None else index[same][(index[same] >= 0).all(axis=1)]
-    whitened = whiten(vectors[shown], min(COMPONENTS, len(shown) // 5))
+    whitened = whiten(vectors if len(shown) == len(vectors) else vectors[shown], min(COMPONENTS, len(shown) // 5))
     part, people = _cluster(whitened, None if labels is None else labels[shown], kept)
     everyone = np.arange(len(pixels))
     everyone[shown] = shown[np.unique(people, return_index=True)[1][people]]

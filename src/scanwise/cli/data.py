@@ -44,6 +44,11 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Processes that decode and compare scans.  [default: this one, on all cores]",
+)
 @reading
 @hiding
 def audit(
@@ -53,6 +58,7 @@ def audit(
     fix: Path | None,
     as_json: bool,
     seed: int,
+    workers: int | None,
     settings: tuple[str, ...],
     pseudonymise: bool,
 ) -> None:
@@ -66,10 +72,11 @@ def audit(
     talk(logging.WARNING if as_json else logging.INFO)
     refuse_foreign(out, layout.FINDINGS, "audit")
     from scanwise.pipeline.stages import audit as audit_stage
+    from scanwise.workers import open_workers
 
-    result = audit_stage.audit_scans(
-        data, subject=subject, settings=settings, seed=seed, pseudonymise=pseudonymise, progress=progress()
-    )
+    options: dict[str, Any] = {"settings": settings, "seed": seed, "pseudonymise": pseudonymise}
+    with open_workers(workers) as mapping:
+        result = audit_stage.audit_scans(data, subject=subject, progress=progress(), workers=mapping, **options)
     page = audit_stage.write_audit(result, out)
     fixed = audit_stage.write_fixed_manifest(result, fix) if fix else None
     if as_json:

@@ -16,6 +16,7 @@ from scanwise.errors import DataError
 from scanwise.pooling import join_subjects, rows_alike
 from scanwise.recipe import Recipe
 from scanwise.records import Cohort, Finding, IntArray, StrArray
+from scanwise.workers import OWN_PROCESS, Workers
 
 LABEL = "label"
 """Group column of the labels as found, where the recipe merges several into one class."""
@@ -52,12 +53,13 @@ def read_cohort(
     pseudonymise: bool = False,
     bare: bool = False,
     progress: bool = False,
+    workers: Workers = OWN_PROCESS,
 ) -> LoadedCohort:
     """Read the scans that `data` (a folder, a manifest, or an fsspec URL of one) holds.
 
     Files that cannot be read are listed in the quarantine and the rest goes on. With `pseudonymise` the cohort knows
     its scans and subjects by keyed hashes alone, and no word that names a person. With `bare` one class is enough, and a folder of files without
-    classes has that one. `AUTO` as `subject` says no more than nothing does.
+    classes has that one. `AUTO` as `subject` says no more than nothing does. The scans are decoded by `workers`.
 
     Raises:
         DataError: if nothing, or one class only, can be read; with what to do.
@@ -77,7 +79,7 @@ def read_cohort(
     if pseudonymise:
         scans = pseudonymised_paths.pseudonymise_listing(scans)
     labels = mapping.labels[used][files]
-    pixels, refused = store.build_store(scans.root, scans.path, recipe.data, progress=progress)
+    pixels, refused = store.build_store(scans.root, scans.path, recipe.data, progress=progress, workers=workers)
     kept = store.kept_rows(scans.path, refused)
     quarantine = (*refused.items(), *scans.unused)
     if not len(kept):

@@ -11,7 +11,7 @@ from typing import Any
 import fsspec
 from filelock import FileLock
 
-from scanwise.cohort.decoding.readers import workers
+from scanwise.cohort.decoding.readers import reading_threads
 from scanwise.cohort.decoding.remote_files import is_remote
 from scanwise.cohort.store import cache_folder
 from scanwise.errors import DataError, RunError, StorageError
@@ -77,7 +77,7 @@ def _fetch(filesystem: Any, folder: str, files: dict[str, dict[str, Any]], local
     targets = {name: local / name.removeprefix(folder).lstrip("/") for name in files}
     if any(".." in target.relative_to(local).parts for target in targets.values()):
         raise DataError("The remote folder holds names with '..' in them; rename these objects.")
-    with ThreadPoolExecutor(workers()) as pool:
+    with ThreadPoolExecutor(reading_threads()) as pool:
         checks = dict(zip(files, pool.map(lambda name: _checksum(targets[name]), files), strict=True))
     # A copy that was damaged here since it came, or that the remote has another of, is fetched again.
     stale = [name for name in files if seen.get(name) != [*tags[name], checks[name]]]

@@ -19,7 +19,7 @@ import numpy as np
 
 from scanwise.cohort.decoding import slice_names
 from scanwise.cohort.decoding.pixels import Source, open_file, reason_of
-from scanwise.cohort.decoding.readers import HEAD, kind_of, locate_scan, workers
+from scanwise.cohort.decoding.readers import HEAD, kind_of, locate_scan, reading_threads
 from scanwise.cohort.header_subjects import HeaderIdentity, settle_subjects
 from scanwise.cohort.listing import FileContents, Listing, first, texts
 from scanwise.cohort.pseudonyms import ClearSubjects, Pseudonyms
@@ -145,7 +145,7 @@ def _open_all(files: Iterable[Source], settings: Data, clear: bool, progress: bo
     parts = [todo[start : start + _TOGETHER] for start in range(0, len(todo), _TOGETHER)]
     contents: dict[Source, FileContents | str] = {}
     pseudonyms = cache(ClearSubjects.load if clear else Pseudonyms.load)  # no key is made where no header needs one
-    with ThreadPoolExecutor(workers()) as pool:
+    with ThreadPoolExecutor(reading_threads()) as pool:
         opened = pool.map(lambda part: [_open(file, settings, pseudonyms) for file in part], parts)
         pairs = zip(parts, opened, strict=True)
         for part, contents_there in track(pairs, "opening files", len(parts), progress):

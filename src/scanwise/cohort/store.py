@@ -20,6 +20,8 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -28,7 +30,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from scanwise.cohort.decoding.pixels import LACK, Pixels, UnreadableScan, open_file
-from scanwise.cohort.decoding.readers import read_files, workers
+from scanwise.cohort.decoding.readers import decode_files, files_together, reading_threads
 from scanwise.cohort.decoding.slice_names import split_slice
 from scanwise.errors import RunError, StorageError
 from scanwise.migrations import FORMATS, check_format
@@ -36,6 +38,7 @@ from scanwise.progress_bar import track
 from scanwise.recipe import Data
 from scanwise.records import IntArray, StrArray
 from scanwise.run import read_json, write_json, writing
+from scanwise.workers import OWN_PROCESS, Workers
 
 T = TypeVar("T")
 
@@ -44,6 +47,8 @@ log = logging.getLogger("scanwise")
 PIXELS, ABOUT = "pixels.u8", "store.json"
 BLOCK = 2**24
 """Bytes that have a checksum of their own."""
+TOGETHER, HELD = 256, 2**26
+"""Scans, and bytes of decoded ones, that are decoded at once."""
 VERSION = 2  # of the convention in `readers`; raising it makes new stores
 
 
@@ -82,7 +87,9 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SCANWISE_CACHE") or user_cache_path("scanwise"))
 
 
-def build_store(root: Path, paths: StrArray, settings: Data, *, progress: bool = False) -> tuple[Store, dict[str, str]]:
+def build_store(
+    root: Path, paths: StrArray, settings: Data, *, progress: bool = False, workers: Workers = OWN_PROCESS
+) -> tuple[Store, dict[str, str]]:
     """Open the store of these scans (files, or `file#slice`), or make it.
 
     Returns:
@@ -110,7 +117,7 @@ def build_store(root: Path, paths: StrArray, settings: Data, *, progress: bool =
                 log.warning("The decoded scans in %s are damaged: they are decoded again.", folder)
             _refuse_full_disk(folder.parent, len(names) * settings.size**2 * settings.channels)
             with writing(folder) as temporary:
-                _fill(temporary, root, names, settings, progress)
+                _fill(temporary, root, names, settings, progress, workers)
             opened = _open(folder)
     if opened is None:
         raise StorageError(
@@ -133,7 +140,7 @@ def _hash_files(root: Path, names: Sequence[str], progress: bool) -> list[str]:
 
     files = [split_slice(root / name)[0] for name in names]
     todo = list(dict.fromkeys(files))
-    with ThreadPoolExecutor(workers()) as pool:
+    with ThreadPoolExecutor(reading_threads()) as pool:
         hashes = _bar(pool.map(hash_file, todo), len(todo), "hashing files", progress)
         of = dict(zip(todo, hashes, strict=True))
     return [of[file] for file in files]
@@ -145,7 +152,7 @@ def _key(names: Sequence[str], content: Sequence[str], settings: Data) -> str:
     return hashlib.sha256(settings_text.encode()).hexdigest()[:32]
 
 
-def _fill(folder: Path, root: Path, names: Sequence[str], settings: Data, progress: bool) -> None:
+def _fill(folder: Path, root: Path, names: Sequence[str], settings: Data, progress: bool, workers: Workers) -> None:
     """Decode in parallel, write in order."""
     folder.mkdir()
     scans: list[tuple[str, str]] = []
@@ -153,7 +160,10 @@ def _fill(folder: Path, root: Path, names: Sequence[str], settings: Data, progre
     checks: list[int] = []
     shape = [settings.size, settings.size, settings.channels]
     with (folder / PIXELS).open("wb") as file:
-        decoded = _bar(read_files([root / name for name in names], settings), len(names), "decoding scans", progress)
+        files = [root / name for name in names]
+        together = files_together(files, max(1, min(TOGETHER, HELD // math.prod(shape))))
+        scanned = chain.from_iterable(workers.map(partial(decode_files, settings=settings), together))
+        decoded = _bar(scanned, len(names), "decoding scans", progress)
         for name, scan in zip(names, decoded, strict=True):
             if isinstance(scan, str):
                 refused[name] = scan
@@ -189,7 +199,7 @@ def _open(folder: Path) -> tuple[Store, dict[str, str]] | None:
         return None
     array: NDArray[np.uint8] = np.memmap(pixels, np.uint8, "r", shape=shape) if shape[0] else np.empty(shape, np.uint8)
     block = _rows_of_block(shape[1:])
-    with ThreadPoolExecutor(workers()) as pool:
+    with ThreadPoolExecutor(reading_threads()) as pool:
         checks = pool.map(lambda row: zlib.crc32(array[row : row + block].data), range(0, shape[0], block))
         if list(checks) != about["checks"]:
             return None

@@ -12,6 +12,7 @@ from scanwise.registration.pose import canonical_pictures, estimate_poses, foreg
 from scanwise.registration.vectors import (
     DETAIL,
     THUMBNAIL,
+    describe_scans,
     descriptors,
     nearest_neighbours,
     reduce_to_thumbnails,
@@ -26,6 +27,7 @@ __all__ = [
     "canonical_grid",
     "canonical_pictures",
     "content_frames",
+    "describe_scans",
     "descriptors",
     "estimate_poses",
     "foreground_masks",

@@ -35,6 +35,12 @@ def reduce_to_thumbnails(scans: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return thumbnails
 
 
+def describe_scans(scans: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], FloatArray]:
+    """Thumbnails of scans (N, R, R) in the convention of `DETAIL`, and the descriptors of these."""
+    thumbnails = reduce_to_thumbnails(scans)
+    return thumbnails, descriptors(thumbnails)
+
+
 def descriptors(pixels: NDArray[np.uint8], sigma: float = 1.0) -> FloatArray:
     """Blurred half-size pixels, centred and scaled, so that the product of two rows is their correlation.
 

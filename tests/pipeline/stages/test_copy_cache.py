@@ -25,7 +25,9 @@ def searches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The side that each search was for, from now on; what is found is given."""
     asked: list[str] = []
 
-    def find_copies(pixels: object, sides: object = None, of: str = "", seed: int = 0) -> CopyPairs:
+    def find_copies(
+        pixels: object, sides: object = None, of: str = "", seed: int = 0, workers: object = None
+    ) -> CopyPairs:
         asked.append(of)
         return FOUND
 

@@ -8,10 +8,10 @@ import hashlib
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from scanwise.recipe import Data
 
 HEAD = 2048  # bytes that tell what a file is: DICOM says so at 128, NIfTI at 344, or there once unpacked
+
+FileSlices = tuple[Source, Slices]
+"""A file, and the slices of it that are asked for."""
 
 _AHEAD = 256  # scans that are decoded ahead of the reader
 _TOGETHER = 512  # slices of one file that one worker holds at once
@@ -75,11 +78,23 @@ def read_files(paths: Iterable[Source], settings: "Data") -> Iterator[DecodedSca
     Neighbouring slices of one file are read together, and a few scans are decoded ahead of the reader; workers wait for one
     another where all of them together would need too much memory (`memory`).
     """
-    todo = _by_file(paths)
-    with ThreadPoolExecutor(workers()) as pool:
-        while chunk := list(_up_to(todo, _AHEAD)):
-            for decoded in pool.map(lambda some: read_slices(some[0], some[1], settings), chunk):
+    with ThreadPoolExecutor(reading_threads()) as pool:
+        for files in files_together(paths):
+            for decoded in pool.map(lambda some: read_slices(some[0], some[1], settings), files):
                 yield from decoded
+
+
+def files_together(paths: Iterable[Source], scans: int = _AHEAD) -> Iterator[list[FileSlices]]:
+    """The files of these paths with the slices that are asked of each, some files at a time: until they hold so many scans."""
+    todo = _by_file(paths)
+    while files := list(_up_to(todo, scans)):
+        yield files
+
+
+def decode_files(files: Sequence[FileSlices], settings: "Data") -> list[DecodedScan | str]:
+    """The scans of some files, each or the reason why there is none, as `read_files` gives them."""
+    with ThreadPoolExecutor(reading_threads()) as pool:
+        return list(chain.from_iterable(pool.map(lambda some: read_slices(some[0], some[1], settings), files)))
 
 
 def read_file(path: Source, settings: "Data") -> DecodedScan | str:
@@ -161,7 +176,7 @@ def locate_scan(scan: Source) -> tuple[Source, int | None]:
     return split_slice(scan) if isinstance(scan, Path) else (replace(scan, index=None), scan.index)
 
 
-def _by_file(paths: Iterable[Source]) -> Iterator[tuple[Source, Slices]]:
+def _by_file(paths: Iterable[Source]) -> Iterator[FileSlices]:
     """Neighbours of one file together, up to `_TOGETHER` of them."""
     for file, group in groupby(map(locate_scan, paths), key=lambda located: located[0]):
         rest = iter([index for _, index in group])
@@ -169,7 +184,7 @@ def _by_file(paths: Iterable[Source]) -> Iterator[tuple[Source, Slices]]:
             yield file, some
 
 
-def _up_to(todo: Iterator[tuple[Source, Slices]], scans: int) -> Iterator[tuple[Source, Slices]]:
+def _up_to(todo: Iterator[FileSlices], scans: int) -> Iterator[FileSlices]:
     """The next files, until they hold so many scans."""
     for file, slices in todo:
         yield file, slices
@@ -178,7 +193,7 @@ def _up_to(todo: Iterator[tuple[Source, Slices]], scans: int) -> Iterator[tuple[
             return
 
 
-def workers() -> int:
+def reading_threads() -> int:
     """Threads that read and decode: decoders let go of the interpreter."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(8, allowed or 1)

@@ -16,6 +16,7 @@ from scanwise.cohort import remote, splits, store
 from scanwise.cohort.decoding.pixels import Pixels
 from scanwise.cohort.layouts import manifests
 from scanwise.cohort.listing import Listing
+from scanwise.cohort.row_files import blocks_of, read_rows, store_rows
 from scanwise.csv_files import write_csv
 from scanwise.errors import DataError, LeakageError
 from scanwise.phrases import count_of
@@ -27,6 +28,7 @@ from scanwise.recipe import Recipe, with_settings
 from scanwise.records import SIDES, BoolArray, Cohort, Finding, IntArray, Split
 from scanwise.reporting import audit_page as page
 from scanwise.run import layout
+from scanwise.workers import OWN_PROCESS, Workers
 
 log = logging.getLogger("scanwise")
 
@@ -48,6 +50,7 @@ def audit_scans(
     seed: int = 0,
     pseudonymise: bool = False,
     progress: bool = False,
+    workers: Workers = OWN_PROCESS,
 ) -> AuditResult:
     """Audit a folder, manifest or URL of scans.
 
@@ -59,18 +62,30 @@ def audit_scans(
         seed: of everything random.
         pseudonymise: as in `fit`.
         progress: show bars.
+        workers: who decodes, describes and compares the scans.
 
     Raises:
         DataError: if nothing can be read.
     """
     with running_job(progress, opening=0.5):
         intake = cohort.read_cohort(
-            str(data), with_settings(LOOK, settings), subject, pseudonymise=pseudonymise, bare=True, progress=progress
+            str(data),
+            with_settings(LOOK, settings),
+            subject,
+            pseudonymise=pseudonymise,
+            bare=True,
+            progress=progress,
+            workers=workers,
         )
         plan_work(dict.fromkeys(("evidence", "checks"), len(intake.cohort)))
         with work_step("evidence"):
             evidence = gather_evidence(
-                intake.cohort, _mapped(intake.store), quarantine=intake.quarantine, seed=seed, seek="copies" in checks
+                intake.cohort,
+                _mapped(intake.store),
+                quarantine=intake.quarantine,
+                seed=seed,
+                seek="copies" in checks,
+                workers=workers,
             )
             evidence = replace(evidence, split=given_split(evidence.cohort))
             if "subjects" in checks:
@@ -163,6 +178,7 @@ def gather_evidence(
     quarantine: Quarantine = (),
     seed: int = 0,
     seek: bool = True,
+    workers: Workers = OWN_PROCESS,
 ) -> Evidence:
     """Evidence for all checks; subjects that are not given are recovered from the pixels, where possible.
 
@@ -172,13 +188,14 @@ def gather_evidence(
         quarantine: what could not be read.
         seed: of everything random.
         seek: look for augmented copies, which takes the longest; where subjects are unknown they are needed anyway.
+        workers: who describes and compares the scans.
     """
     detail = scans.reshape(scans.shape[:3])
-    pixels = registration.reduce_to_thumbnails(detail)
-    vectors = registration.descriptors(pixels)
+    blocks = (read_rows(detail, block) for block in blocks_of(len(detail)))
+    pixels, vectors = store_rows(workers.map(registration.describe_scans, blocks))
     copy_pairs = None
     if seek or not cohort.subjects_known:
-        copy_pairs = find_copies_once(detail, cohort.given, seed=seed)
+        copy_pairs = find_copies_once(detail, cohort.given, seed=seed, workers=workers)
     recovered = None
     if copy_pairs is not None and not cohort.subjects_known:
         recovered = subjects.recover_subjects(pixels, vectors, cohort.labels, copy_pairs.rows)

@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanwise.auditing.evidence import CopyPairs
+from scanwise.cohort.row_files import blocks_of, read_rows
 from scanwise.cohort.store import cache_folder
 from scanwise.errors import DataError, StorageError
 from scanwise.records import StrArray
 from scanwise.records.array_files import read_arrays
 from scanwise.run import writing
+from scanwise.workers import OWN_PROCESS, Workers
 
 SEARCHING = ("scanwise.auditing", "scanwise.registration")
 """The packages whose code decides what is found: a change of any file in them searches anew."""
@@ -28,7 +30,11 @@ FIELDS = ("rows", "similarity", "likeness", "displacement", "transform")
 
 
 def find_copies_once(
-    pixels: NDArray[np.uint8], sides: StrArray | None = None, of: str = "", seed: int = 0
+    pixels: NDArray[np.uint8],
+    sides: StrArray | None = None,
+    of: str = "",
+    seed: int = 0,
+    workers: Workers = OWN_PROCESS,
 ) -> CopyPairs:
     """The result of `copy_search.find_copies` with these arguments, from the cache where it is there."""
     from scanwise.auditing import copy_search  # late: it imports torch
@@ -36,7 +42,7 @@ def find_copies_once(
     file = cache_folder() / "copies" / f"{_key(pixels, sides, of, seed)}.npz"
     with suppress(OSError, DataError, KeyError, ValueError):  # not there, or damaged
         return _read(file)
-    pairs = copy_search.find_copies(pixels, sides, of, seed)
+    pairs = copy_search.find_copies(pixels, sides, of, seed, workers)
     with suppress(StorageError):  # what cannot be kept is searched again
         _write(pairs, file)
     return pairs
@@ -46,7 +52,8 @@ def _key(pixels: NDArray[np.uint8], sides: StrArray | None, of: str, seed: int) 
     """Hash of all that the result depends on."""
     about = [_hash_code(SEARCHING), pixels.shape, None if sides is None else sides.tolist(), of, seed]
     digest = hashlib.sha256(json.dumps(about).encode())
-    digest.update(np.ascontiguousarray(pixels).data)
+    for block in blocks_of(len(pixels)):
+        digest.update(np.ascontiguousarray(read_rows(pixels, block)).data)
     return digest.hexdigest()[:32]
 
 

@@ -1,0 +1,70 @@
+"""Processes of this machine that map a function, each on one core."""
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from itertools import islice
+from typing import TypeVar
+
+from scanwise.errors import RunError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+AHEAD = 2
+"""Items in hand a process: one that it maps, and the next."""
+
+
+class LocalProcesses:
+    """A pool of processes.
+
+    Args:
+        pool: it.
+        count: of its processes.
+    """
+
+    def __init__(self, pool: ProcessPoolExecutor, count: int) -> None:
+        self._pool, self._count = pool, count
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """The results in order, `AHEAD` items a process ahead of whoever asks.
+
+        Raises:
+            RunError: if a process died.
+        """
+        todo = iter(items)
+        running: deque[Future[R]] = deque(
+            self._pool.submit(function, item) for item in islice(todo, AHEAD * self._count)
+        )
+        try:
+            while running:
+                result = running.popleft().result()
+                running.extend(self._pool.submit(function, item) for item in islice(todo, 1))
+                yield result
+        except BrokenProcessPool as error:
+            raise RunError(
+                "A worker process died, perhaps for want of memory. Ask for fewer with --workers, or leave it out."
+            ) from error
+        finally:
+            for future in running:
+                future.cancel()
+
+
+@contextmanager
+def local_processes(count: int) -> Iterator[LocalProcesses]:
+    """A pool of `count` processes, ended with the block."""
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), use_one_core)
+    try:
+        yield LocalProcesses(pool, count)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def use_one_core() -> None:
+    """Compute on one core from now on, because others of this machine compute beside this process."""
+    import torch
+
+    torch.set_num_threads(1)
