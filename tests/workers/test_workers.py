@@ -7,7 +7,7 @@ import pytest
 
 from scanwise.errors import RunError
 from scanwise.workers import OWN_PROCESS, open_workers
-from scanwise.workers.processes import AHEAD
+from scanwise.workers.ordering import AHEAD
 
 
 def test_one_worker_is_this_process() -> None:

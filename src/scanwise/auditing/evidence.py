@@ -232,6 +232,8 @@ def make_finding(
     message: str,
     scans: StrArray | tuple[str, ...] = (),
     picture: FindingPicture | None = None,
+    unchecked: str = "",
 ) -> AuditFinding:
     """A finding; `scans` are paths, of which the first 1,000 are kept."""
-    return AuditFinding(Finding(check, severity, message, tuple(str(scan) for scan in scans[:1000])), picture)
+    kept = tuple(str(scan) for scan in scans[:1000])
+    return AuditFinding(Finding(check, severity, message, kept, unchecked=unchecked), picture)

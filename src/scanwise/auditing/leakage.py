@@ -198,9 +198,16 @@ def _subjects_unknown(
     )
     return [
         make_finding("leakage.points", "note", points),
-        make_finding("leakage.subjects", "note", f"Subjects on several sides: {UNKNOWN}."),
-        make_finding("leakage.permuted", "note", f"Shuffled labels: {UNKNOWN}."),
-        make_finding("leakage.identity", "note", f"Recognition of subjects from the images: {UNKNOWN}."),
+        make_finding(
+            "leakage.subjects", "note", f"Subjects on several sides: {UNKNOWN}.", unchecked="subjects on several sides"
+        ),
+        make_finding("leakage.permuted", "note", f"Shuffled labels: {UNKNOWN}.", unchecked="shuffled labels"),
+        make_finding(
+            "leakage.identity",
+            "note",
+            f"Recognition of subjects from the images: {UNKNOWN}.",
+            unchecked="recognition of subjects from the images",
+        ),
     ]
 
 

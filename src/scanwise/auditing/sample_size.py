@@ -75,7 +75,7 @@ def examine(evidence: Evidence) -> list[AuditFinding]:
         message = (
             "Sample size: not checked, because the subjects are not known and scans are not subjects; pass --subject."
         )
-        return [make_finding("evaluability", "note", message)]
+        return [make_finding("evaluability", "note", message, unchecked="sample size")]
     cohort, people, needs = evidence.cohort, subject_indices(evidence), SubjectRequirements.of(SplitSection())
     class_of = common_label(cohort.labels, people, len(cohort.classes))
     findings = [*_small_cohort(len(class_of), needs), *_small_classes(evidence, class_of, needs)]

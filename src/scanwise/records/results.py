@@ -36,13 +36,17 @@ METRIC_COLUMNS = ("model", "protocol", "fold", "split", "unit", "group", "name",
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Result of a check: its severity, the scans concerned, and a message with the remedy."""
+    """Result of a check: its severity, the scans concerned, and a message with the remedy.
+
+    `unchecked` names what was not looked at because the subjects are not known; it is "" of all other findings.
+    """
 
     check: str
     severity: Severity
     message: str
     scans: tuple[str, ...] = ()
     figure: str = ""
+    unchecked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +86,9 @@ def load_metrics(path: Path) -> list[Metric]:
 
 
 def save_findings(findings: Sequence[Finding], path: Path) -> None:
-    """Write `findings.json`: a list of objects with the fields of `Finding`."""
-    _write_json([asdict(finding) for finding in findings], path)
+    """Write `findings.json`: a list of objects with the fields of `Finding`, `unchecked` only where it says something."""
+    rows = [asdict(finding) for finding in findings]
+    _write_json([{key: row[key] for key in row if key != "unchecked" or row[key]} for row in rows], path)
 
 
 def load_findings(path: Path) -> list[Finding]:

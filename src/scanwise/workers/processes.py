@@ -1,21 +1,17 @@
 """Processes of this machine that map a function, each on one core."""
 
 import multiprocessing
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from itertools import islice
 from typing import TypeVar
 
 from scanwise.errors import RunError
+from scanwise.workers.ordering import map_ahead
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-AHEAD = 2
-"""Items in hand a process: one that it maps, and the next."""
 
 
 class LocalProcesses:
@@ -30,27 +26,24 @@ class LocalProcesses:
         self._pool, self._count = pool, count
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """The results in order, `AHEAD` items a process ahead of whoever asks.
+        """The results in order.
 
         Raises:
             RunError: if a process died.
         """
-        todo = iter(items)
-        running: deque[Future[R]] = deque(
-            self._pool.submit(function, item) for item in islice(todo, AHEAD * self._count)
-        )
+
+        def submit(item: T) -> Future[R]:
+            return self._pool.submit(function, item)
+
+        def collect(future: Future[R]) -> R:
+            return future.result()
+
         try:
-            while running:
-                result = running.popleft().result()
-                running.extend(self._pool.submit(function, item) for item in islice(todo, 1))
-                yield result
+            yield from map_ahead(submit, collect, items, self._count)
         except BrokenProcessPool as error:
             raise RunError(
                 "A worker process died, perhaps for want of memory. Ask for fewer with --workers, or leave it out."
             ) from error
-        finally:
-            for future in running:
-                future.cancel()
 
 
 @contextmanager
