@@ -148,8 +148,8 @@ def align_candidates(
 def _detect_points(images: ScanStack, workers: Workers) -> Keypoints:
     """The points of all scans, on disk."""
     blocks = (images.take(np.arange(block.start, block.stop)) for block in blocks_of(len(images)))
-    found = workers.map(Keypoints.detect, blocks)
-    return Keypoints(*store_rows((part.places, part.sizes, part.angles, part.descriptions) for part in found))
+    parts = workers.map(Keypoints.detect, blocks)
+    return Keypoints(*store_rows((part.places, part.sizes, part.angles, part.descriptions) for part in parts))
 
 
 def _match_pairs(points: Keypoints, rows: IntArray, mirrored: BoolArray, side: int, workers: Workers) -> FeatureMatches:
@@ -161,11 +161,11 @@ def _match_pairs(points: Keypoints, rows: IntArray, mirrored: BoolArray, side: i
             fields = (points.places, points.sizes, points.angles, points.descriptions)
             yield Keypoints(*(read_rows(field, scans) for field in fields)), places, mirrored[piece]
 
-    found = list(workers.map(partial(_match_piece, side), pieces()))
+    matches = list(workers.map(partial(_match_piece, side), pieces()))
     return FeatureMatches(
-        np.concatenate([part.transform for part in found]),
-        np.concatenate([part.count for part in found]),
-        np.concatenate([part.share for part in found]),
+        np.concatenate([part.transform for part in matches]),
+        np.concatenate([part.count for part in matches]),
+        np.concatenate([part.share for part in matches]),
     )
 
 

@@ -28,7 +28,7 @@ class ScanStack:
 
     @property
     def side(self) -> int:
-        """Of a scan, in pixels."""
+        """Side of a scan, in pixels."""
         return int(self.pixels.shape[1])
 
     def take(self, places: IntArray) -> NDArray[np.uint8]:

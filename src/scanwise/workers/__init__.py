@@ -1,6 +1,6 @@
 """Workers that map a function over blocks of scans: this process, or several processes of this machine.
 
-Whoever maps gives whole blocks and gets the results back in order; what is computed does not depend on who computes it.
+They take whole blocks and give the results back in order; a result does not depend on the process that computes it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +12,7 @@ R = TypeVar("R")
 
 
 class Workers(Protocol):
-    """Whoever maps a function over items."""
+    """Processes that map a function over items."""
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """The results, in the order of the items; few items are held at once."""

@@ -1,4 +1,4 @@
-"""Items that are given to workers ahead of whoever asks for the results, and results in the order of the items."""
+"""Results in the order of the items, from workers that are given a few items ahead."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
