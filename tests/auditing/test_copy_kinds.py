@@ -6,6 +6,7 @@ from PIL import Image
 from scipy import ndimage
 
 from scanwise.auditing.copy_kinds import COPY_KINDS, FEWEST_SCANS, MOST_SCANS, make_copies
+from scanwise.auditing.scan_stack import ScanStack
 
 
 def scans(count: int) -> np.ndarray:
@@ -26,14 +27,16 @@ def test_each_kind_changes_the_scan_and_leaves_it_a_scan(kind) -> None:
 def test_the_seed_decides_and_the_number_is_bounded() -> None:
     images = scans(60)
     rows = np.arange(10, 60)
-    made, again, other = (make_copies(images, rows, seed) for seed in (0, 0, 1))
+    made, again, other = (make_copies(ScanStack.of(images), rows, seed) for seed in (0, 0, 1))
     assert (made.pixels == again.pixels).all()
     assert (made.origin != other.origin).any()
     assert set(made.origin.tolist()) <= set(rows.tolist())
     assert len(made.pixels) == 5 * len(COPY_KINDS)
-    assert len(make_copies(images, rows[:2], 0).pixels) == 2 * len(COPY_KINDS)
-    assert len(make_copies(images, rows[:8], 0).pixels) == FEWEST_SCANS * len(COPY_KINDS)
-    assert len(make_copies(np.repeat(images, 6, axis=0), np.arange(360), 0).origin) == MOST_SCANS * len(COPY_KINDS)
+    assert len(make_copies(ScanStack.of(images), rows[:2], 0).pixels) == 2 * len(COPY_KINDS)
+    assert len(make_copies(ScanStack.of(images), rows[:8], 0).pixels) == FEWEST_SCANS * len(COPY_KINDS)
+    assert len(make_copies(ScanStack.of(np.repeat(images, 6, axis=0)), np.arange(360), 0).origin) == MOST_SCANS * len(
+        COPY_KINDS
+    )
 
 
 def test_copies_of_a_small_scan_are_made_small() -> None:
@@ -41,7 +44,7 @@ def test_copies_of_a_small_scan_are_made_small() -> None:
         Image.fromarray(image).resize((28, 28)).resize((160, 160), Image.Resampling.BILINEAR) for image in scans(4)
     ]
     pixels = np.stack([np.asarray(image) for image in small])
-    made = make_copies(pixels, np.arange(4), 0)
+    made = make_copies(ScanStack.of(pixels), np.arange(4), 0)
     noisy = made.pixels[made.kind == [kind.name for kind in COPY_KINDS].index("noisy")].astype(float)
     grain = ndimage.laplace(noisy, axes=(1, 2)).std()
     whole = COPY_KINDS[7].change(pixels[0], np.random.default_rng(0)).astype(float)
@@ -50,7 +53,7 @@ def test_copies_of_a_small_scan_are_made_small() -> None:
 
 
 def test_a_copy_is_found_with_its_origin_or_with_a_copy_of_it() -> None:
-    made = make_copies(scans(40), np.arange(4), 0)
+    made = make_copies(ScanStack.of(scans(40)), np.arange(4), 0)
     origin = made.origin.tolist()
     own = np.array([[origin[0], 0], [17, len(COPY_KINDS)], [9, 1]])
     recall = made.recall(own, np.array([[origin[len(COPY_KINDS)], 17]]))

@@ -1,6 +1,7 @@
 """Scans in a row that are read when they are asked for: some of an array on disk, and others behind them."""
 
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,11 @@ class ScanStack:
     pixels: NDArray[np.uint8]
     rows: IntArray
     added: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, dtype=np.uint8))
+
+    @classmethod
+    def of(cls, pixels: NDArray[np.uint8]) -> Self:
+        """All scans of an array (N, S, S)."""
+        return cls(pixels, np.arange(len(pixels)))
 
     def __len__(self) -> int:
         return len(self.rows) + len(self.added)
