@@ -89,7 +89,7 @@ def test_map_lies_where_its_scan_lies(way: str, shape: Any, tmp_path: Path) -> N
     assert derived.SourceImageSequence[0].ReferencedSOPInstanceUID == source.uid
 
 
-def with_frames(measures_of_each: bool) -> dict[str, Any]:
+def with_frames(measures_of_each: bool, way: str) -> dict[str, Any]:
     """Places of three frames, 5 mm apart, as enhanced objects have them."""
 
     def item(**values: Any) -> pydicom.Dataset:
@@ -99,7 +99,7 @@ def with_frames(measures_of_each: bool) -> dict[str, Any]:
         return built
 
     measures = {"PixelMeasuresSequence": [item(PixelSpacing=[2, 3], SliceThickness=5)]}
-    measures["PlaneOrientationSequence"] = [item(ImageOrientationPatient=WAYS["axial"])]
+    measures["PlaneOrientationSequence"] = [item(ImageOrientationPatient=WAYS[way])]
     frames = [
         item(
             PlanePositionSequence=[item(ImagePositionPatient=[-7, 11, 5 * number])],
@@ -115,10 +115,10 @@ def with_frames(measures_of_each: bool) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("measures_of_each", [False, True])
-def test_map_of_a_frame_lies_at_that_frame(measures_of_each: bool, model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("measures_of_each", "way"), [(False, "axial"), (True, "axial"), (True, "axial, turned")])
+def test_map_of_a_frame_lies_at_that_frame(measures_of_each: bool, way: str, model: Path, tmp_path: Path) -> None:
     stored = np.random.default_rng(0).integers(0, 900, (3, 40, 60)).astype(np.uint16)
-    file = write_dicom(tmp_path / "scans" / "a.dcm", stored, **with_frames(measures_of_each))
+    file = write_dicom(tmp_path / "scans" / "a.dcm", stored, **with_frames(measures_of_each, way))
     loaded = bundle.load(model)
     answer = loaded.predict([f"{file}#{index}" for index in (0, 1, 2)], ["p"] * 3)
     (result,), _ = ResultWriter.of(loaded, "ab" * 32, maps=True).write(answer, tmp_path / "out")

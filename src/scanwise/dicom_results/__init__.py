@@ -118,7 +118,7 @@ class ResultWriter:
             uid = derive_uid("report", self.model.digest, self.book.seed, study.seed, *sorted(others))
             try:
                 results.append(self._write_study(answer, study, uid, out, previous))
-            except ScanwiseError:
+            except (ScanwiseError, MemoryError):
                 raise
             except Exception as error:  # noqa: BLE001 - of a header; the other studies get theirs
                 refused.append((str(answer.scans.scans[study.scans[0].row]), _unusable(error)))
@@ -146,12 +146,13 @@ class ResultWriter:
         """Write the maps that are not there yet; why others are not."""
         from scanwise.dicom_results.maps import build_map, refuse_map
 
-        shown, pictures = self._picture(study, statements, person)
+        shown = enumerate(_telling(statements, person, self.pages), 1)
+        missing = [(folder / f"map-{number}.dcm", number, row) for number, row in shown]
+        missing = [entry for entry in missing if not entry[0].is_file()]
+        pictures = self._picture(study, statements, [row for _, _, row in missing])
         notes = []
-        for number, (row, picture) in enumerate(zip(shown, pictures, strict=True), 1):
-            source, settings, file = study.scans[row], self.bundle.recipe.data, folder / f"map-{number}.dcm"
-            if file.is_file():
-                continue
+        for (file, number, row), picture in zip(missing, pictures, strict=True):
+            source, settings = study.scans[row], self.bundle.recipe.data
             if picture is None or (heatmap := picture.heatmap) is None:
                 notes.append(f"{statements[row].about} has no parametric map, for it has no heatmap")
                 continue
@@ -175,12 +176,11 @@ class ResultWriter:
         return notes
 
     def _picture(
-        self, study: SourceStudy, statements: Sequence[Statement], person: Statement | None
-    ) -> "tuple[list[int], list[ScanPicture | None]]":
-        """Rows of the scans that have a page, and their pictures."""
-        shown = _telling(statements, person, self.pages)
-        classes = [statements[row].predicted for row in shown]
-        return shown, picture_scans(self.bundle, [study.scans[row] for row in shown], classes)
+        self, study: SourceStudy, statements: Sequence[Statement], rows: Sequence[int]
+    ) -> "list[ScanPicture | None]":
+        """Pictures of scans, each with the map of its own class."""
+        classes = [statements[row].predicted for row in rows]
+        return picture_scans(self.bundle, [study.scans[row] for row in rows], classes)
 
     def _write_objects(
         self,
@@ -203,7 +203,8 @@ class ResultWriter:
         )
         save_object(report, folder / REPORT)
         pages = [(draw_summary(person, statements, self.model), study.scans[0])]
-        shown, pictures = self._picture(study, statements, person)
+        shown = _telling(statements, person, self.pages)
+        pictures = self._picture(study, statements, shown)
         pages += [
             (draw_scan_page(statements[row], picture, self.model), study.scans[row])
             for row, picture in zip(shown, pictures, strict=True)
