@@ -17,9 +17,11 @@ from scanwise import bundle
 from scanwise.bundle import ray_engine
 from scanwise.bundle.contents import digest_of_model
 from scanwise.bundle.mapping import AskedScans, MappedScans
-from scanwise.bundle.ray_session import connected_ray
 from scanwise.bundle.shards import ShardFolder
+from scanwise.cohort import phantom_files, row_files
+from scanwise.cohort.phantom import Phantom
 from scanwise.errors import RunError
+from scanwise.workers.ray_session import connected_ray
 from tiny import Command
 from tiny_bundles import write_scans_of, write_tiny_bundle
 
@@ -112,6 +114,21 @@ def test_any_number_of_workers_and_size_of_shards_has_the_bytes_of_one_process(
         assert "uthentication" not in done.err
         assert out.read_bytes() == (tmp_path / "local.json").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.json", "2.json", "4.json", "home", "local.json"]
+
+
+def test_an_audit_has_the_bytes_of_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scanwise: Command
+) -> None:
+    phantom_files.write_phantoms(tmp_path / "cohort", Phantom(subjects=12, slices=5, size=64, seed=1))
+    monkeypatch.setattr(row_files, "BLOCK", 50)
+    answers = []
+    for engine in ("local", "ray"):
+        monkeypatch.setenv("SCANWISE_CACHE", str(tmp_path / f"cache-{engine}"))  # else the search would be kept
+        out = tmp_path / engine
+        done = scanwise("audit", tmp_path / "cohort" / "scans", "--out", out, "--engine", engine, "--workers", 2)
+        assert done.code in (0, 1), done.err
+        answers.append([(out / name).read_bytes() for name in ("findings.json", "copies.csv", "subjects.csv")])
+    assert answers[0] == answers[1]
 
 
 def test_a_cluster_that_runs_is_joined(model: Path, scans: Path, tmp_path: Path) -> None:

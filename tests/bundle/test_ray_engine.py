@@ -16,8 +16,8 @@ from own_network import OUTSIDE, own_network
 from scanwise.bundle.contents import digest_of_model
 from scanwise.bundle.mapping import AskedScans, MappedScans
 from scanwise.bundle.ray_engine import FATAL, PieceQueue, ShardPiece, ShardWorker
-from scanwise.bundle.ray_session import connected_ray
 from scanwise.errors import RunError
+from scanwise.workers.ray_session import connected_ray
 from tiny import Command
 from tiny_bundles import write_scans_of, write_tiny_bundle
 

@@ -5,16 +5,21 @@ from collections.abc import Iterator
 
 import pytest
 
-from scanwise.errors import RunError
+from scanwise.errors import DataError, RunError
 from scanwise.workers import OWN_PROCESS, open_workers
 from scanwise.workers.ordering import AHEAD
 
 
 def test_one_worker_is_this_process() -> None:
     for count in (None, 1):
-        with open_workers(count) as workers:
+        with open_workers(count=count) as workers:
             assert workers is OWN_PROCESS
             assert list(workers.map(os.path.basename, ["a/b", "c"])) == ["b", "c"]
+
+
+def test_a_cluster_is_of_ray() -> None:
+    with pytest.raises(DataError, match="--engine ray"):
+        open_workers("local", 2, "127.0.0.1:6379")
 
 
 @pytest.mark.extended
@@ -26,7 +31,7 @@ def test_processes_give_results_in_order_and_take_few_items_ahead() -> None:
             taken.append(item)
             yield item
 
-    with open_workers(2) as workers:
+    with open_workers(count=2) as workers:
         results = workers.map(hex, items())
         assert next(results) == "0x0"
         assert len(taken) <= 2 * AHEAD + 1
@@ -35,5 +40,5 @@ def test_processes_give_results_in_order_and_take_few_items_ahead() -> None:
 
 @pytest.mark.extended
 def test_the_death_of_a_process_is_said() -> None:
-    with open_workers(2) as workers, pytest.raises(RunError, match="--workers"):
+    with open_workers(count=2) as workers, pytest.raises(RunError, match="--workers"):
         list(workers.map(os._exit, [3, 3]))

@@ -18,9 +18,9 @@ import numpy as np
 from scanwise import bundle
 from scanwise.bundle.contents import digest_of_model
 from scanwise.bundle.mapping import AskedScans, MappedScans, ScanMapper
-from scanwise.bundle.ray_session import connected_ray, return_home
 from scanwise.errors import RunError, ScanwiseError
 from scanwise.progress_bar import track
+from scanwise.workers.ray_session import connected_ray, return_home
 
 DEATHS = 2
 """Deaths of workers after which a scan is quarantined."""

@@ -45,10 +45,16 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
 @click.option(
-    "--workers",
-    type=click.IntRange(1),
-    help="Processes that decode and compare scans.  [default: this one, on all cores]",
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Decodes and compares scans: this machine, or workers of Ray.",
 )
+@click.option(
+    "--workers", type=click.IntRange(1), help="Processes of the engine.  [default: this one; of Ray one a core]"
+)
+@click.option("--cluster", default="", help="HOST:PORT of a Ray cluster.  [default: one of this machine alone]")
 @reading
 @hiding
 def audit(
@@ -58,7 +64,9 @@ def audit(
     fix: Path | None,
     as_json: bool,
     seed: int,
+    engine: str,
     workers: int | None,
+    cluster: str,
     settings: tuple[str, ...],
     pseudonymise: bool,
 ) -> None:
@@ -75,7 +83,7 @@ def audit(
     from scanwise.workers import open_workers
 
     options: dict[str, Any] = {"settings": settings, "seed": seed, "pseudonymise": pseudonymise}
-    with open_workers(workers) as mapping:
+    with open_workers(engine, workers, cluster) as mapping:
         result = audit_stage.audit_scans(data, subject=subject, progress=progress(), workers=mapping, **options)
     page = audit_stage.write_audit(result, out)
     fixed = audit_stage.write_fixed_manifest(result, fix) if fix else None

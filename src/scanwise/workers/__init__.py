@@ -1,4 +1,4 @@
-"""Workers that map a function over blocks of scans: this process, or several processes of this machine.
+"""Workers that map a function over blocks of scans: this process, several processes of this machine, or those of a Ray cluster.
 
 They take whole blocks and give the results back in order; a result does not depend on the process that computes it.
 """
@@ -6,6 +6,8 @@ They take whole blocks and give the results back in order; a result does not dep
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, TypeVar
+
+from scanwise.errors import DataError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,12 +32,24 @@ class OwnProcess:
 OWN_PROCESS = OwnProcess()
 
 
-def open_workers(count: int | None = None) -> AbstractContextManager[Workers]:
-    """Workers of this machine, while the block runs.
+def open_workers(engine: str = "local", count: int | None = None, cluster: str = "") -> AbstractContextManager[Workers]:
+    """Workers, while the block runs.
 
     Args:
-        count: how many processes; this one alone where no number is given.
+        engine: "local" for processes of this machine, "ray" for those of Ray.
+        count: how many; where no number is given this process alone, or for Ray one a core of the cluster.
+        cluster: HOST:PORT of a Ray cluster; "" for one of this machine alone.
+
+    Raises:
+        DataError: if a cluster is named and the engine is not Ray.
+        RunError: if Ray cannot be started or reached.
     """
+    if engine == "ray":
+        from scanwise.workers.ray_workers import ray_workers
+
+        return ray_workers(count or 0, cluster)
+    if cluster:
+        raise DataError("--cluster is the address of a Ray cluster; give --engine ray too.")
     if count is None or count == 1:
         return nullcontext(OWN_PROCESS)
     from scanwise.workers.processes import local_processes

@@ -1,4 +1,4 @@
-"""Ray, joined where it runs, or started on this machine for one prediction: on loopback alone, and without leaving anything behind."""
+"""Ray, joined where it runs, or started on this machine for one command: on loopback alone, and without leaving anything behind."""
 
 import os
 import secrets
