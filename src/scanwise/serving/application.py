@@ -2,12 +2,9 @@
 
 import asyncio
 import base64
-import hmac
 import json
-import logging
 import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
@@ -18,18 +15,16 @@ from starlette.exceptions import HTTPException
 
 from scanwise import __version__
 from scanwise.errors import ScanwiseError
+from scanwise.serving.guard import Callers, Guard, problem_of
 from scanwise.serving.jobs import JobQueue
 from scanwise.serving.measures import ServerMeasures
 from scanwise.serving.messages import Header, Message
 from scanwise.serving.page import build_page
-from scanwise.serving.problems import Problem, problem_response
+from scanwise.serving.problems import Problem
 from scanwise.serving.service import Service
 from scanwise.serving.settings import ServerLimits
-from scanwise.serving.supervision import Fault
 from scanwise.serving.uploads import ScanUpload, declared_length, read_upload
 
-log = logging.getLogger("scanwise.serving")
-Next = Callable[[Request], Awaitable[Response]]
 ROUTES = (
     "/", "/v1/health/live", "/v1/health/ready", "/v1/model", "/v1/predict", "/v1/explain", "/v1/jobs", "/metrics", "/openapi.json",
 )  # fmt: skip
@@ -151,59 +146,13 @@ def _add_jobs(app: FastAPI, service: Service, jobs: JobQueue) -> None:
 def _guard(app: FastAPI, service: Service, measures: ServerMeasures) -> None:
     """Refuse callers that may not ask, and give every refusal one form."""
 
-    @app.middleware("http")
-    async def guarded(request: Request, following: Next) -> Response:
-        request.state.request_id = uuid.uuid4().hex
-        path = "/v1/jobs" if request.url.path.startswith("/v1/jobs/") else request.url.path
-        route = path if path in ROUTES else "other"
-        try:
-            _check_caller(request, service)
-            response = await following(request)
-        except Problem as problem:
-            response = problem_response(problem, request.state.request_id)
-        except Exception as error:  # noqa: BLE001 - never a traceback to a client
-            kind = str(error) if isinstance(error, Fault) else type(error).__name__
-            log.error("request %s: %s", request.state.request_id, kind)  # noqa: TRY400 - a traceback may hold names
-            fault = Problem(500, "This is a fault of the server. Give the request id to those who run it.")
-            response = problem_response(fault, request.state.request_id)
-        measures.count_request(route, response.status_code)
-        response.headers["X-Request-ID"] = request.state.request_id
-        response.headers["Cache-Control"] = "no-store"
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
+    def counted(path: str, status: int) -> None:
+        route = "/v1/jobs" if path.startswith("/v1/jobs/") else path
+        measures.count_request(route if route in ROUTES else "other", status)
 
-    @app.exception_handler(Problem)
-    async def refused(request: Request, problem: Problem) -> Response:
-        return problem_response(problem, request.state.request_id)
-
-    @app.exception_handler(HTTPException)
-    async def not_there(request: Request, error: HTTPException) -> Response:
-        problem = Problem(
-            error.status_code, "See /openapi.json for what this server answers.", dict(error.headers or {})
-        )
-        return problem_response(problem, request.state.request_id)
-
-
-def _check_caller(request: Request, service: Service) -> None:
-    """Refuse another name of this server (a rebound DNS name), a page of another site, and a wrong token."""
-    if _host_of(request.headers.get("host", "")) not in service.hosts:
-        raise Problem(421, "Use the name or the address that this server was started with.")
-    origin = request.headers.get("origin")
-    if origin is not None and _host_of(origin.partition("://")[2]) not in service.hosts:
-        raise Problem(403, "Pages of other sites may not ask this server.")
-    if service.token and request.url.path not in FREE:
-        kind, _, token = request.headers.get("authorization", "").partition(" ")
-        given, expected = token.strip().encode(), service.token.encode()
-        if kind.lower() != "bearer" or not hmac.compare_digest(given, expected):
-            raise Problem(401, "Send the header Authorization: Bearer and the token.", {"WWW-Authenticate": "Bearer"})
-
-
-def _host_of(text: str) -> str:
-    """The host without its port."""
-    host = text.strip().lower()
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
+    app.add_middleware(Guard, callers=Callers(service.hosts, service.token, FREE), counted=counted)
+    for kind in (Problem, HTTPException):
+        app.add_exception_handler(kind, problem_of)
 
 
 def _require_ready(service: Service) -> None:

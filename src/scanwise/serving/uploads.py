@@ -1,16 +1,16 @@
 """A form of scans as it arrives: every limit holds while it streams, and names are labels."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 
 from scanwise.serving.messages import Header
+from scanwise.serving.parts import BodyPart, PartReader, read_options
 from scanwise.serving.problems import Problem
 from scanwise.serving.settings import ServerLimits
 from scanwise.untrusted import parse_json
@@ -56,30 +56,43 @@ async def read_upload(request: Request, limits: ServerLimits) -> ScanUpload:
     Raises:
         Problem: 400, 408, 413, 415 or 422.
     """
-    kind = request.headers.get("content-type", "")
-    if not kind.lower().startswith("multipart/form-data"):
+    kind, options = read_options(request.headers.get("content-type", ""))
+    if kind != "multipart/form-data":
         raise Problem(415, "Send multipart/form-data with one part scans for each file.")
-    counted = Request(request.scope, _counting(request, limits))
-    parser = MultiPartParser(
-        request.headers, counted.stream(), max_files=limits.scans, max_fields=1, max_part_size=limits.fields
-    )
-    parser.spool_max_size = limits.body  # in memory, and in no temporary file
+    form = _FormOfScans(limits)
+    reader = PartReader(options.get("boundary", ""), form.admit, form.too_many())
+    async with aclosing(read_parts(request, reader, limits.body, limits.read_seconds)) as parts:
+        async for part in parts:
+            form.add(part)
+    return form.whole()
+
+
+async def read_parts(request: Request, reader: PartReader, most: int, seconds: float) -> AsyncGenerator[BodyPart, None]:
+    """The parts of a body as they arrive; close it (`aclosing`), or its time goes on.
+
+    Args:
+        request: whose body it is.
+        reader: of it.
+        most: bytes of the body, whatever its length claims.
+        seconds: until it must be there.
+
+    Raises:
+        Problem: 400, 408 or 413, and those of the reader.
+    """
+    received = 0
     try:
-        async with asyncio.timeout(limits.read_seconds):
-            form = await parser.parse()
-            try:
-                return await _parse(form, limits)
-            finally:
-                await form.close()
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                received += len(chunk)
+                if received > most:
+                    raise _too_long(most)
+                for part in reader.feed(chunk):
+                    yield part
     except TimeoutError:
-        raise Problem(408, f"Send the whole request within {limits.read_seconds:g} seconds.") from None
+        raise Problem(408, f"Send the whole request within {seconds:g} seconds.") from None
     except ClientDisconnect:
         raise Problem(400, "The request ended before its length.") from None
-    except (MultiPartException, KeyError) as error:  # KeyError: no boundary
-        if "Too many" in str(error) or "exceeded" in str(error):
-            most = f"{limits.scans} files, one field, and {limits.fields:,} bytes in it"
-            raise Problem(413, f"Send at most {most}.") from None
-        raise Problem(400, "The form cannot be read: see that its boundary and its parts are whole.") from None
+    reader.finish()
 
 
 def declared_length(request: Request, limits: ServerLimits) -> int:
@@ -90,43 +103,61 @@ def declared_length(request: Request, limits: ServerLimits) -> int:
     """
     length = request.headers.get("content-length", str(limits.body))
     if not length.isdigit() or int(length) > limits.body:
-        raise Problem(413, f"Send at most {limits.body:,} bytes in one request.")
+        raise _too_long(limits.body)
     return int(length)
 
 
-def _counting(request: Request, limits: ServerLimits) -> Any:
-    """The messages of a request, refused when they are longer than allowed, whatever their length claims."""
-    received = 0
-
-    async def receive() -> Any:
-        nonlocal received
-        message = await request.receive()
-        received += len(message.get("body", b""))
-        if received > limits.body:
-            raise Problem(413, f"Send at most {limits.body:,} bytes in one request.")
-        return message
-
-    return receive
+def _too_long(most: int) -> Problem:
+    return Problem(413, f"Send at most {most:,} bytes in one request.")
 
 
-async def _parse(form: Any, limits: ServerLimits) -> ScanUpload:
-    names: list[str] = []
-    contents: list[bytes] = []
-    about = AboutScans()
-    for key, value in form.multi_items():
-        if key == "scans" and isinstance(value, UploadFile):
-            names.append(_label(value.filename))
-            contents.append(await value.read())
-        elif key == "about" and isinstance(value, str):
-            about = _read_about(value)
+class _FormOfScans:
+    """The files and the field of a form, as they arrive."""
+
+    def __init__(self, limits: ServerLimits) -> None:
+        self._limits, self._begun = limits, {"scans": 0, "about": 0}
+        self._names: list[str] = []
+        self._contents: list[bytes] = []
+        self._about = AboutScans()
+
+    def admit(self, part: BodyPart) -> int:
+        """Bytes that a part may have; the others of the form are refused before they arrive."""
+        kind = self._kind_of(part)
+        self._begun[kind] += 1
+        if self._begun["scans"] > self._limits.scans or self._begun["about"] > 1:
+            raise self.too_many()
+        return self._limits.body if kind == "scans" else self._limits.fields
+
+    def add(self, part: BodyPart) -> None:
+        """Take a part."""
+        if self._kind_of(part) == "scans":
+            self._names.append(_label(part.options("content-disposition")[1].get("filename")))
+            self._contents.append(bytes(part.content))
         else:
+            self._about = _read_about(part.content)
+
+    def whole(self) -> ScanUpload:
+        """What was sent."""
+        count = len(self._names)
+        if not count:
+            raise Problem(422, "Send at least one file in a part called scans.")
+        for kind, values in (("subjects", self._about.subjects), ("words", self._about.words)):
+            if values is not None and len(values) != count:
+                raise Problem(422, f"{count} files need as many {kind}, not {len(values)}.")
+        return ScanUpload(tuple(self._names), tuple(self._contents), self._about)
+
+    def too_many(self) -> Problem:
+        """The refusal of more files or fields than a request may have."""
+        limits = self._limits
+        return Problem(413, f"Send at most {limits.scans} files, one field, and {limits.fields:,} bytes in it.")
+
+    @staticmethod
+    def _kind_of(part: BodyPart) -> str:
+        options = part.options("content-disposition")[1]
+        kind = options.get("name", "")
+        if (kind, "filename" in options) not in (("scans", True), ("about", False)):
             raise Problem(422, "A part is neither a file called scans nor the field called about.")
-    if not names:
-        raise Problem(422, "Send at least one file in a part called scans.")
-    for kind, values in (("subjects", about.subjects), ("words", about.words)):
-        if values is not None and len(values) != len(names):
-            raise Problem(422, f"{len(names)} files need as many {kind}, not {len(values)}.")
-    return ScanUpload(tuple(names), tuple(contents), about)
+        return kind
 
 
 def _label(name: str | None) -> str:
@@ -136,9 +167,9 @@ def _label(name: str | None) -> str:
     return label
 
 
-def _read_about(text: str) -> AboutScans:
+def _read_about(content: bytes | bytearray) -> AboutScans:
     try:
-        return AboutScans.model_validate(parse_json(text))
+        return AboutScans.model_validate(parse_json(content.decode()))
     except (ValueError, ValidationError):
         raise Problem(
             422, "The field about must be JSON with the lists subjects and words, of text, each as long as the files."
