@@ -20,6 +20,16 @@ from scanwise.cli.printing import say, talk
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option("--port", default=11112, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 @click.option(
+    "--web-port",
+    type=click.IntRange(0, 65535),
+    help="Take images by STOW-RS too, at /dicom-web/studies of this port; 0 takes a free one. It needs --token-file.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    help="A file of mode 0600 with the token that every request of STOW-RS must bear.",
+)
+@click.option(
     "--quiet",
     default=30.0,
     show_default=True,
@@ -71,6 +81,8 @@ def receive(
     aet: str,
     host: str,
     port: int,
+    web_port: int | None,
+    token_file: Path | None,
     quiet: float,
     send: tuple[str, ...],
     stow: tuple[str, ...],
@@ -85,7 +97,7 @@ def receive(
     least_free: int,
     registry: str,
 ) -> None:
-    """Answer DICOM series that arrive by C-STORE, in their study.
+    """Answer DICOM series that arrive by C-STORE or STOW-RS, in their study.
 
     On this machine alone unless --host says otherwise, and encrypted where a certificate is given.
 
@@ -99,12 +111,18 @@ def receive(
     from scanwise.receiving.encryption import Encryption
     from scanwise.receiving.receiver import ReceiverSettings, open_receiver
     from scanwise.receiving.spool import Spool
-    from scanwise.receiving.storage import StorageAddress
+    from scanwise.receiving.storage import StorageAddress, WebAddress
 
     encryption = Encryption.parse(tls_cert, tls_key, tls_ca)
     destinations = parse_destinations(send, stow, aet, encryption)
     address = StorageAddress(aet, allow, host, port, encryption, most_megabytes * 2**20)
-    settings = ReceiverSettings(address, quiet, retry, keep=None if keep_hours is None else 3600 * keep_hours)
+    if (web_port is None) != (token_file is None):
+        raise click.UsageError("--web-port and --token-file go together: STOW-RS, and the token of those who may send.")
+    web = None
+    if web_port is not None and token_file is not None:
+        web = WebAddress(token_file, host, web_port, encryption, most_megabytes * 2**20)
+    keep = None if keep_hours is None else 3600 * keep_hours
+    settings = ReceiverSettings(address, quiet, retry, keep=keep, web=web)
     given = None if codes is None else read_codes(codes)
     with telling_if_stopped("What was acknowledged is in the spool; the next start goes on with it."):
         receiver = open_receiver(
@@ -116,5 +134,7 @@ def receive(
             maps=parametric_map,
         )
         receiver.run(
-            lambda: False, lambda opened: say(f"{aet} receives at {host}:{opened}; Ctrl-C stops it.", err=True)
+            lambda: False,
+            lambda opened: say(f"{aet} receives at {host}:{opened}; Ctrl-C stops it.", err=True),
+            lambda url: say(f"STOW-RS at {url}", err=True),
         )

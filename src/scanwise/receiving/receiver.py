@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pydicom
 
@@ -22,8 +23,11 @@ from scanwise.phrases import count_of
 from scanwise.pipeline.commands.predict_files import predict_files
 from scanwise.receiving.destinations import Destination, Refusal
 from scanwise.receiving.spool import RESULTS, Delivery, SeriesVersion, Spool, SpooledSeries
-from scanwise.receiving.storage import StorageAddress, StorageService
+from scanwise.receiving.storage import ImageIntake, StorageAddress, StorageService, WebAddress
 from scanwise.untrusted import quote
+
+if TYPE_CHECKING:
+    from scanwise.receiving.web_storage import WebStorageService
 
 log = logging.getLogger("scanwise.receiving")
 _PERSON = r"series/([0-9a-f]{32})/scans/"
@@ -41,6 +45,7 @@ class ReceiverSettings:
         retry: seconds before a result that was not taken is sent again; doubled each time.
         device: where the network runs.
         keep: seconds after which a result that all destinations have is deleted with its images; None for never.
+        web: where it receives by STOW-RS too; None for nowhere.
     """
 
     address: StorageAddress
@@ -48,6 +53,7 @@ class ReceiverSettings:
     retry: float = 5.0
     device: str = "cpu"
     keep: float | None = None
+    web: WebAddress | None = None
 
 
 @dataclass(slots=True)
@@ -69,28 +75,37 @@ class Receiver:
     destinations: Sequence[Destination] = ()
     _due: dict[tuple[str, int, str], float] = field(default_factory=dict)
 
-    def run(self, stop: Callable[[], bool], started: Callable[[int], None]) -> None:
+    def run(
+        self, stop: Callable[[], bool], started: Callable[[int], None], web_started: Callable[[str], None] = print
+    ) -> None:
         """Receive, answer and deliver until `stop` says so.
 
         Args:
             stop: asked several times a second.
             started: is given the port when it is open.
+            web_started: is given the address of STOW-RS, where there is one.
 
         Raises:
             DataError: if the port is in use.
             RunError: if another process has the spool.
         """
         with self.spool.opened():
-            service = StorageService(self.spool, self.settings.address)
+            intake = ImageIntake(self.spool)
+            services: list[StorageService | WebStorageService] = []
             try:
-                started(service.port)
+                services.append(storage := StorageService(intake, self.settings.address))
+                if self.settings.web is not None:
+                    services.append(web := _open_web_storage(intake, self.settings.web))
+                    web_started(web.url)
+                started(storage.port)
                 while not stop():
                     self.answer_quiet()
                     self.deliver()
                     self.empty()
                     time.sleep(min(0.2, self.settings.quiet))
             finally:
-                service.close()
+                for service in services:
+                    service.close()
 
     def answer_quiet(self) -> None:
         """Answer every series that is quiet."""
@@ -196,6 +211,14 @@ class Receiver:
             refused,
             wait,
         )
+
+
+def _open_web_storage(intake: ImageIntake, address: WebAddress) -> "WebStorageService":
+    try:
+        from scanwise.receiving.web_storage import WebStorageService
+    except ImportError as error:
+        raise RunError("STOW-RS needs more packages: pip install 'scanwise[dicom,serve]'.") from error
+    return WebStorageService(intake, address)
 
 
 def _save(series: SpooledSeries) -> None:

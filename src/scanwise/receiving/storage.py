@@ -1,7 +1,8 @@
-"""The C-STORE service: images alone, from known application entities, acknowledged when they are on the disk (PS3.4, annex B).
+"""The intake of images, and the C-STORE service: images alone, from known application entities, acknowledged when they are on the disk (PS3.4, annex B).
 
 0x0000 kept, or kept before      0xB006 another content under an identifier that is taken; the first is kept
 0xA700 the disk is full          0xA900 the identifiers contradict each other      0xC000 it cannot be understood
+0x0122 it is no image            0xC122 its encoding is not read here
 
 An object that is too large, or a message that is, ends its association; so does a client that falls silent within one.
 """
@@ -9,6 +10,7 @@ An object that is too large, or a message that is, ends its association; so does
 import io
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scanwise.cohort.decoding.dicom_header import text
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("scanwise.receiving")
 KEPT, DIFFERENT, FULL, CONTRADICTION, UNREADABLE, FAULT = 0x0000, 0xB006, 0xA700, 0xA900, 0xC000, 0xC001
+NO_IMAGE, NO_SYNTAX = 0x0122, 0xC122
 _AFTER_UIDS = 0x0020000E
 MOST_ASSOCIATIONS = 16
 LONGEST_SILENCE = 60.0
@@ -52,24 +55,114 @@ class StorageAddress:
     most_bytes: int = 2**30
 
 
+@dataclass(frozen=True, slots=True)
+class WebAddress:
+    """Where a STOW-RS service is, and for whom.
+
+    Attributes:
+        token_file: with the token that every request bears; of mode 0600.
+        host: an address of this machine.
+        port: 0 for any that is free.
+        encryption: of connections; None for none.
+        most_bytes: of one object.
+    """
+
+    token_file: Path
+    host: str = "127.0.0.1"
+    port: int = 8042
+    encryption: Encryption | None = None
+    most_bytes: int = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """The outcome of storing an image.
+
+    Attributes:
+        kind: its SOPClassUID.
+        name: its SOPInstanceUID; "" where it is not known.
+        status: of C-STORE.
+    """
+
+    kind: str
+    name: str
+    status: int
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether an image under this identifier is in the spool."""
+        return self.status in (KEPT, DIFFERENT)
+
+
+class ImageIntake:
+    """Whatever takes images into a spool, by whichever way they come: images alone, in encodings that are read here.
+
+    Args:
+        spool: that keeps them.
+    """
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._classes, self._syntaxes = frozenset(image_classes()), frozenset(image_syntaxes())
+
+    def take(self, kind: str, name: str, syntax: Any, content: bytes | bytearray, study: str = "") -> StoredImage:
+        """Keep one image, and say so once it is on the disk; the log names no person and no identifier.
+
+        Args:
+            kind: SOPClassUID that the sender says.
+            name: SOPInstanceUID that the sender says.
+            syntax: TransferSyntaxUID of the content.
+            content: a data set.
+            study: StudyInstanceUID that it must have; "" for any.
+        """
+        return StoredImage(
+            kind if is_uid(kind) else "", name if is_uid(name) else "", self._take(kind, name, syntax, content, study)
+        )
+
+    def _take(self, kind: str, name: str, syntax: Any, content: bytes | bytearray, study: str) -> int:
+        if kind not in self._classes:
+            return NO_IMAGE
+        if str(syntax) not in self._syntaxes:
+            return NO_SYNTAX
+        try:
+            header = _identify(syntax, content)
+            if header is None:
+                return UNREADABLE
+            if (text(header, "SOPClassUID"), text(header, "SOPInstanceUID")) != (kind, name):
+                return CONTRADICTION
+            if study not in ("", text(header, "StudyInstanceUID")):
+                return CONTRADICTION
+            arrival = self._spool.store(text(header, "SeriesInstanceUID"), name, _as_file(kind, name, syntax, content))
+        except SpoolFullError:
+            log.warning("the disk of the spool is full: an image was refused with A700")
+            return FULL
+        except Exception as error:  # noqa: BLE001 - one image may not end the service, and its values may be names
+            log.error("an image was refused (%s)", type(error).__name__)  # noqa: TRY400
+            return FAULT
+        if arrival is Arrival.DIFFERENT:
+            log.warning("an image came with another content under an identifier that is taken; the first one is kept")
+            return DIFFERENT
+        return KEPT
+
+
 class StorageService:
     """A C-STORE service.
 
     Args:
-        spool: that takes the images.
+        intake: that takes the images.
         address: of the service.
 
     Raises:
         DataError: if the port is in use.
     """
 
-    def __init__(self, spool: Spool, address: StorageAddress) -> None:
+    def __init__(self, intake: ImageIntake, address: StorageAddress) -> None:
         from pynetdicom import AE, evt
         from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
         hush("pynetdicom")
         hush("pydicom")
-        self._spool, self._most_bytes = spool, address.most_bytes
+        self._intake, self._most_bytes = intake, address.most_bytes
         self._received: dict[int, int] = {}
         entity = AE(address.title)
         entity.require_called_aet = True
@@ -78,7 +171,7 @@ class StorageService:
         entity.network_timeout = LONGEST_SILENCE
         entity.add_supported_context(Verification)
         for uid in image_classes():
-            entity.add_supported_context(uid, _syntaxes())
+            entity.add_supported_context(uid, image_syntaxes())
         try:
             self._server: Any = entity.start_server(
                 (address.host, address.port),
@@ -128,28 +221,10 @@ class StorageService:
         self._received.pop(id(event.assoc), None)
 
     def _store(self, event: Any) -> int:
-        """The status for one image; its log names no person and no identifier."""
-        try:
-            header = _identify(event)
-            if header is None:
-                return UNREADABLE
-            uid = text(header, "SOPInstanceUID")
-            if (uid, text(header, "SOPClassUID")) != (
-                str(event.request.AffectedSOPInstanceUID),
-                str(event.request.AffectedSOPClassUID),
-            ):
-                return CONTRADICTION
-            arrival = self._spool.store(text(header, "SeriesInstanceUID"), uid, event.encoded_dataset())
-        except SpoolFullError:
-            log.warning("the disk of the spool is full: an image was refused with A700")
-            return FULL
-        except Exception as error:  # noqa: BLE001 - one image may not end the service, and its values may be names
-            log.error("an image was refused (%s)", type(error).__name__)  # noqa: TRY400
-            return FAULT
-        if arrival is Arrival.DIFFERENT:
-            log.warning("an image came with another content under an identifier that is taken; the first one is kept")
-            return DIFFERENT
-        return KEPT
+        """The status for one image."""
+        asked, syntax = event.request, event.context.transfer_syntax
+        names = str(asked.AffectedSOPClassUID), str(asked.AffectedSOPInstanceUID)
+        return self._intake.take(*names, syntax, asked.DataSet.getvalue()).status
 
 
 def image_classes() -> list[str]:
@@ -160,7 +235,7 @@ def image_classes() -> list[str]:
     return [str(uid) for uid in contexts if uid is not None and "Image Storage" in uid.name]
 
 
-def _syntaxes() -> list[str]:
+def image_syntaxes() -> list[str]:
     """Transfer syntaxes that are decoded here, but for the deflated one."""
     from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
     from pynetdicom import ALL_TRANSFER_SYNTAXES
@@ -173,15 +248,23 @@ def _syntaxes() -> list[str]:
     ]
 
 
-def _identify(event: Any) -> "Dataset | None":
+def _identify(syntax: Any, content: bytes | bytearray) -> "Dataset | None":
     """The header up to its identifiers; None where one is missing or invalid."""
     from pydicom.filereader import read_dataset
 
-    syntax = event.context.transfer_syntax
     header = read_dataset(
-        io.BytesIO(event.request.DataSet.getvalue()),
+        io.BytesIO(content),
         syntax.is_implicit_VR,
         syntax.is_little_endian,
         stop_when=lambda tag, _vr, _length: tag > _AFTER_UIDS,
     )
     return header if all(is_uid(text(header, name)) for name in NEEDED) else None
+
+
+def _as_file(kind: str, name: str, syntax: Any, content: bytes | bytearray) -> bytes:
+    """A file of PS3.10, the same whatever way its content came."""
+    from pydicom.uid import UID
+    from pynetdicom.dsutils import create_file_meta, encode_file_meta
+
+    meta = create_file_meta(sop_class_uid=UID(kind), sop_instance_uid=UID(name), transfer_syntax=syntax)
+    return bytes(128) + b"DICM" + encode_file_meta(meta) + content

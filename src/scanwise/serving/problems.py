@@ -10,6 +10,7 @@ TITLES = {
     403: "Not from here",
     404: "There is nothing at this address",
     405: "Not with this method",
+    406: "Not in this form",
     409: "This model cannot do that",
     408: "The request took too long to arrive",
     413: "The request is too large",

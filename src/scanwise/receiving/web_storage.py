@@ -1,0 +1,165 @@
+"""The STOW-RS service: images alone, from senders with a token, acknowledged when they are on the disk (PS3.18, 10.5).
+
+200 all are kept      202 some are, or with a warning      409 none is      507 none is, for the disk is full
+
+An answer lists each image with the status that C-STORE would give it (`storage`), and what cannot be named apart.
+"""
+
+import asyncio
+import io
+import threading
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from scanwise.receiving.storage import DIFFERENT, FULL, KEPT, UNREADABLE, ImageIntake, StoredImage, WebAddress
+from scanwise.serving.connections import open_socket, server_config
+from scanwise.serving.guard import Callers, Guard, problem_of
+from scanwise.serving.parts import BodyPart, PartReader, read_options
+from scanwise.serving.problems import Problem
+from scanwise.serving.settings import read_token
+from scanwise.serving.uploads import read_parts
+
+STUDIES = "/dicom-web/studies"
+READ_SECONDS = 600.0
+"""Time in which a request arrives, all its images included."""
+MOST_REQUESTS = 16
+"""Requests at once, of each of which one object is in memory."""
+MOST_OBJECTS = 1000
+"""Times the size of the largest object that a request may have in all."""
+
+
+class WebStorageService:
+    """A STOW-RS service, in a thread of its own.
+
+    Args:
+        intake: that takes the images.
+        address: of the service.
+
+    Raises:
+        DataError: if the port is in use, or the token cannot be used.
+    """
+
+    def __init__(self, intake: ImageIntake, address: WebAddress) -> None:
+        context = None if address.encryption is None else address.encryption.for_receiving()
+        token = read_token(address.token_file)
+        self._socket = open_socket(address.host, address.port)
+        hosts = tuple(dict.fromkeys(("127.0.0.1", "localhost", "::1", address.host.lower())))
+        config = server_config(build_web_storage(intake, Callers(hosts, token), address.most_bytes), READ_SECONDS)
+        config.load()
+        config.ssl = context
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
+        shown = f"[{address.host}]" if ":" in address.host else address.host
+        self.url = f"http{'s' * (context is not None)}://{shown}:{self._socket.getsockname()[1]}{STUDIES}"
+        self._thread.start()
+
+    def close(self) -> None:
+        """Accept nothing more; what is on its way may end."""
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+
+
+def build_web_storage(intake: ImageIntake, callers: Callers, most_bytes: int) -> Starlette:
+    """The application of a STOW-RS service.
+
+    Args:
+        intake: that takes the images.
+        callers: that may send.
+        most_bytes: of one object.
+    """
+    room = asyncio.Semaphore(MOST_REQUESTS)
+
+    async def store(request: Request) -> Response:
+        study = request.path_params.get("study", "")
+        boundary = _boundary_of(request)
+        if room.locked():
+            raise Problem(429, "Ask again later.", {"Retry-After": "5"})
+        reader = PartReader(boundary, lambda part: _admit(part, most_bytes), _too_large(most_bytes))
+        images: list[StoredImage] = []
+        async with (
+            room,
+            aclosing(read_parts(request, reader, MOST_OBJECTS * most_bytes, READ_SECONDS)) as parts,
+        ):
+            async for part in parts:  # one after another: each is on the disk before the next is read
+                taken = await asyncio.to_thread(_take, intake, part.content, study)
+                images.append(taken)
+        if not images:
+            raise Problem(400, "Send at least one part with an image.")
+        return JSONResponse(_described(images), _status_of(images), media_type="application/dicom+json")
+
+    routes = [Route(path, store, methods=["POST"]) for path in (STUDIES, f"{STUDIES}/{{study}}")]
+    app = Starlette(routes=routes, exception_handlers={Problem: problem_of, HTTPException: problem_of})
+    app.add_middleware(Guard, callers=callers, counted=lambda _path, _status: None)
+    return app
+
+
+def _boundary_of(request: Request) -> str:
+    kind, options = read_options(request.headers.get("content-type", ""))
+    if (kind, options.get("type", "").lower()) != ("multipart/related", "application/dicom"):
+        raise Problem(415, 'Send multipart/related; type="application/dicom" with one part for each image.')
+    accepted = request.headers.get("accept", "*/*").lower()
+    if not any(kind in accepted for kind in ("*/*", "application/*", "json")):
+        raise Problem(406, "The answer is application/dicom+json, and nothing else.")
+    return options.get("boundary", "")
+
+
+def _admit(part: BodyPart, most: int) -> int:
+    if part.options("content-type")[0] not in ("", "application/dicom"):
+        raise Problem(415, "Each part must be application/dicom.")
+    return most
+
+
+def _too_large(most: int) -> Problem:
+    return Problem(413, f"Send at most {most:,} bytes in one image. Those before it were taken.")
+
+
+def _take(intake: ImageIntake, content: bytearray, study: str) -> StoredImage:
+    """Take one file of PS3.10, which names its own class, identifier and encoding."""
+    from pydicom.filereader import read_dataset, read_preamble
+
+    try:
+        stream = io.BytesIO(content)
+        read_preamble(stream, force=False)
+        meta = read_dataset(stream, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2)
+        names = str(meta.MediaStorageSOPClassUID), str(meta.MediaStorageSOPInstanceUID)
+        syntax = meta.TransferSyntaxUID
+    except Exception:  # noqa: BLE001 - whatever a decoder of damaged files raises
+        return StoredImage("", "", UNREADABLE)
+    return intake.take(*names, syntax, content[stream.tell() :], study)
+
+
+def _status_of(images: Sequence[StoredImage]) -> int:
+    statuses = {image.status for image in images}
+    if statuses == {KEPT}:
+        return 200
+    if statuses & {KEPT, DIFFERENT}:
+        return 202
+    return 507 if FULL in statuses else 409
+
+
+def _described(images: Sequence[StoredImage]) -> dict[str, Any]:
+    """The outcome of each image, as DICOM JSON (PS3.18, annex I)."""
+    kept = [_reference(image, "00081196" if image.status else "") for image in images if image.is_kept]
+    failed = [_reference(image, "00081197") for image in images if not image.is_kept and image.name]
+    unnamed = [{"00081197": _element("US", image.status)} for image in images if not image.is_kept and not image.name]
+    sequences = {"00081198": failed, "00081199": kept, "0008119A": unnamed}
+    described: dict[str, Any] = {"00081190": {"vr": "UR"}}  # nothing can be retrieved here
+    return described | {tag: {"vr": "SQ", "Value": items} for tag, items in sequences.items() if items}
+
+
+def _reference(image: StoredImage, reason: str) -> dict[str, Any]:
+    reference = {"00081150": _element("UI", image.kind), "00081155": _element("UI", image.name)}
+    return reference | ({reason: _element("US", image.status)} if reason else {})
+
+
+def _element(kind: str, value: str | int) -> dict[str, Any]:
+    return {"vr": kind, "Value": [value]}

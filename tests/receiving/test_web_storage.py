@@ -1,0 +1,229 @@
+"""STOW-RS: images go into the spool of C-STORE, by its rules, and each gets its status."""
+
+import io
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("pynetdicom", reason="needs scanwise[dicom]")
+pytest.importorskip("fastapi", reason="needs scanwise[serve]")
+
+import pydicom
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom.sop_class import RawDataStorage
+from senders import QUIET, image
+from starlette.testclient import TestClient
+
+from medical_files import NAMES
+from scanwise.errors import DataError
+from scanwise.receiving.receiver import ReceiverSettings, open_receiver
+from scanwise.receiving.spool import Spool
+from scanwise.receiving.storage import ImageIntake, StorageAddress, WebAddress
+from scanwise.receiving.web_storage import STUDIES, build_web_storage
+from scanwise.serving.guard import Callers
+from tiny_bundles import write_tiny_bundle
+
+TOKEN = "a-long-random-text-0123"  # noqa: S105
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+KIND = 'multipart/related; type="application/dicom"; boundary=b-b'
+IMAGE_CLASS = "1.2.840.10008.5.1.4.1.1.4"
+Answer = tuple[int, dict[str, Any]]
+
+
+def content_of(built: pydicom.Dataset) -> bytes:
+    stream = io.BytesIO()
+    pydicom.dcmwrite(stream, built)
+    return stream.getvalue()
+
+
+def body_of(contents: Sequence[bytes], kind: str = "application/dicom") -> bytes:
+    parts = [f"--b-b\r\nContent-Type: {kind}\r\n\r\n".encode() + content + b"\r\n" for content in contents]
+    return b"".join(parts) + b"--b-b--\r\n"
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    spool = Spool(tmp_path / "spool", 0)
+    with spool.opened():
+        yield spool
+
+
+@pytest.fixture
+def client(spool: Spool) -> TestClient:
+    return TestClient(build_web_storage(ImageIntake(spool), Callers(("testserver",), TOKEN), 20_000))
+
+
+@pytest.fixture
+def send(client: TestClient) -> Callable[..., Answer]:
+    def post(*images: pydicom.Dataset | bytes, study: str = "") -> Answer:
+        contents = [entry if isinstance(entry, bytes) else content_of(entry) for entry in images]
+        path = f"{STUDIES}/{study}" if study else STUDIES
+        answer = client.post(path, content=body_of(contents), headers={**BEARER, "content-type": KIND})
+        assert answer.headers["content-type"] == "application/dicom+json"
+        return answer.status_code, answer.json()
+
+    return post
+
+
+def statuses(answer: dict[str, Any], sequence: str, reason: str) -> list[tuple[str, int]]:
+    """Identifier and status of each image in a sequence of an answer, read as any client of DICOM reads it."""
+    described = pydicom.Dataset.from_json(answer)
+    return [(entry.get("ReferencedSOPInstanceUID", ""), entry.get(reason, 0)) for entry in described.get(sequence, [])]
+
+
+def kept(answer: dict[str, Any]) -> list[tuple[str, int]]:
+    return statuses(answer, "ReferencedSOPSequence", "WarningReason")
+
+
+def failed(answer: dict[str, Any]) -> list[tuple[str, int]]:
+    return statuses(answer, "FailedSOPSequence", "FailureReason")
+
+
+def test_images_are_kept_once_by_whichever_way_they_come(
+    send: Callable[..., Answer], spool: Spool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    status, answer = send(image(1, 1), image(1, 2))
+    assert (status, kept(answer)) == (200, [("1.2.9.1.1.1", 0), ("1.2.9.1.1.2", 0)])
+    assert answer["00081199"]["Value"][0]["00081150"] == {"vr": "UI", "Value": [IMAGE_CLASS]}
+    assert "00081198" not in answer
+    files = {file: file.read_bytes() for file in spool.folder.rglob("*.dcm")}
+    assert len(files) == 2
+    assert {file.stat().st_mode & 0o077 for file in files} == {0}
+    assert send(image(1, 2), study="1.2.9.1")[0] == 200
+    built = image(1, 1)
+    by_store = ImageIntake(spool).take(
+        IMAGE_CLASS, built.SOPInstanceUID, built.file_meta.TransferSyntaxUID, data_of(built)
+    )
+    assert by_store.status == 0
+    assert {file: file.read_bytes() for file in spool.folder.rglob("*.dcm")} == files
+    assert not [name for name in NAMES.values() if name in caplog.text + json.dumps(answer)]
+
+
+def data_of(built: pydicom.Dataset) -> bytes:
+    """A data set as C-STORE carries it."""
+    from pynetdicom.dsutils import encode
+
+    syntax = built.file_meta.TransferSyntaxUID
+    encoded = encode(built, syntax.is_implicit_VR, syntax.is_little_endian)
+    assert encoded is not None
+    return encoded
+
+
+def test_each_image_gets_its_own_status(send: Callable[..., Answer], spool: Spool) -> None:
+    assert send(image(1, 1))[0] == 200
+    raw = image(2, 1, SOPClassUID=RawDataStorage)
+    raw.file_meta.MediaStorageSOPClassUID = RawDataStorage
+    without = image(3, 1)
+    del without.SeriesInstanceUID
+    other = image(4, 1)
+    other.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    deflated = image(5, 1)
+    deflated.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    implicit = image(6, 1)
+    implicit.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    status, answer = send(
+        image(1, 1, PatientSex="F"), raw, b"%PDF-1.7", without, image(7, 1), other, deflated, implicit, b""
+    )
+    assert status == 202
+    assert kept(answer) == [("1.2.9.1.1.1", 0xB006), ("1.2.9.7.1.1", 0), ("1.2.9.6.1.1", 0)]
+    assert failed(answer) == [
+        ("1.2.9.2.1.1", 0x0122),
+        ("1.2.9.3.1.1", 0xC000),
+        ("1.2.3", 0xA900),
+        ("1.2.9.5.1.1", 0xC122),
+    ]
+    assert statuses(answer, "OtherFailuresSequence", "FailureReason") == [("", 0xC000)] * 2
+    assert len(list(spool.folder.rglob("*.dcm"))) == 3
+
+
+def test_images_of_another_study_and_none_at_all(send: Callable[..., Answer], spool: Spool) -> None:
+    status, answer = send(image(1, 1), study="1.2.9.2")
+    assert (status, failed(answer)) == (409, [("1.2.9.1.1.1", 0xA900)])
+    assert not list(spool.folder.rglob("*.dcm"))
+
+
+def test_full_spool_refuses_and_takes_images_again(
+    send: Callable[..., Answer], spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as full:
+        full.setattr(spool, "_least_free", 2**60)
+        status, answer = send(image(1, 1))
+        assert (status, failed(answer)) == (507, [("1.2.9.1.1.1", 0xA700)])
+    assert send(image(1, 1))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "content", "status", "expected"),
+    [
+        ({"Authorization": "Bearer wrong"}, b"", 401, "Authorization: Bearer"),
+        ({"host": "evil.example"}, b"", 421, "name"),
+        ({"content-type": "multipart/form-data; boundary=b-b"}, b"", 415, "multipart/related"),
+        ({"content-type": "multipart/related; type=application/dicom+json; boundary=b-b"}, b"", 415, "related"),
+        ({"content-type": 'multipart/related; type="application/dicom"'}, b"", 400, "cannot be read"),
+        ({"accept": "application/dicom+xml"}, b"", 406, "dicom+json"),
+        ({}, b"--b-b--\r\n", 400, "at least one part"),
+        ({}, body_of([b"x"])[:-9], 400, "cannot be read"),
+        ({}, body_of([b"x"], "application/pdf"), 415, "Each part"),
+        ({}, body_of([bytes(20_001)]), 413, "20,000 bytes"),
+    ],
+)
+def test_what_is_no_stow_is_refused(
+    headers: dict[str, str], content: bytes, status: int, expected: str, client: TestClient
+) -> None:
+    answer = client.post(STUDIES, content=content, headers={**BEARER, "content-type": KIND, **headers})
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert expected in answer.json()["detail"]
+
+
+def test_other_methods_are_refused(client: TestClient) -> None:
+    assert client.get(STUDIES, headers=BEARER).status_code == 405
+    assert client.get("/dicom-web/instances", headers=BEARER).status_code == 404
+
+
+@pytest.mark.extended
+@pytest.mark.filterwarnings("ignore:.*unclosed.*socket:ResourceWarning")
+def test_a_series_sent_by_a_client_of_dicomweb_gets_its_result(tmp_path: Path) -> None:
+    web = pytest.importorskip("dicomweb_client.api")
+    from dicomweb_client.session_utils import create_session
+
+    token = tmp_path / "token"
+    token.write_text(TOKEN, encoding="utf-8")
+    token.chmod(0o600)
+    address = StorageAddress("SCANWISE", ("MODALITY",), port=0)
+    settings = ReceiverSettings(address, QUIET, 0.1, web=WebAddress(token, port=0))
+    receiver = open_receiver(write_tiny_bundle(tmp_path / "bundle", "demo"), Spool(tmp_path / "spool", 0), settings)
+    opened, stop, urls = threading.Event(), threading.Event(), list[str]()
+    arguments = (stop.is_set, lambda _port: opened.set(), urls.append)
+    thread = threading.Thread(target=receiver.run, args=arguments)
+    thread.start()
+    try:
+        assert opened.wait(20)
+        session = create_session()
+        session.headers.update(BEARER)
+        client = web.DICOMwebClient(urls[0].removesuffix("/studies"), session=session, chunk_size=10_000)
+        answer = client.store_instances([image(1, 1), image(1, 2)])
+        assert len(answer.ReferencedSOPSequence) == 2
+        while not list((tmp_path / "spool").glob("series/*/results/[0-9]*/report.dcm")):
+            assert thread.is_alive()
+            stop.wait(0.05)
+        session.close()
+    finally:
+        stop.set()
+        thread.join(30)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("name", ["gone", "open"])
+def test_a_token_that_others_can_read_starts_nothing(tmp_path: Path, name: str) -> None:
+    (tmp_path / "open").write_text(TOKEN, encoding="utf-8")
+    (tmp_path / "open").chmod(0o644)
+    from scanwise.receiving.web_storage import WebStorageService
+
+    with pytest.raises(DataError, match="token file"):
+        WebStorageService(ImageIntake(Spool(tmp_path / "spool", 0)), WebAddress(tmp_path / name, port=0))
