@@ -154,6 +154,34 @@ def test_subjects_are_pooled_and_a_bad_file_touches_no_other(client: TestClient,
     assert [row["path"] for row in answer["quarantine"]] == ["paper.pdf"]
 
 
+def test_requests_that_are_answered_together_get_the_bytes_of_each_alone(
+    answers: ModelAnswers, scans: list[Path]
+) -> None:
+    def question(paths: Sequence[bytes], names: Sequence[str], **about: Any) -> Message:
+        limits = {"most_scans": 3, "most_pixels": 10**9}
+        header = {"kind": "predict", "names": names, "subjects": None, "words": None, "target": None}
+        return {**header, **limits, **about}, list(paths)
+
+    some = [path.read_bytes() for path in scans[:5]]
+    slices = [shipped(name).read_bytes() for name in ("CT_small.dcm", "MR_small.dcm")]
+    questions = [
+        question(some[:1], ["a"]),
+        question([*some[1:2], b"%PDF"], ["a", "paper.pdf"], subjects=["p", "q"]),
+        question([b"no picture"], ["a"]),
+        question(some[:4], list("abcd")),
+        question(slices, ["a.dcm", "b.dcm"]),
+        question([nifti_of(3)], ["v.nii"], subjects=["p"]),
+        question([some[3], some[4][:60], some[0]], ["a.png", "b.png", "c.png"], subjects=["", "p", "p"]),
+        question(some[2:4], ["a", "a"]),
+    ]
+    assert all(answers.may_join(header) for header, _ in questions)
+    together = answers.answer_together([(dict(header), contents) for header, contents in questions])
+    assert together == [answers.answer(header, contents) for header, contents in questions]
+    assert [("problem" in header) for header, _ in together] == [False, False, True, True, False, False, False, False]
+    assert not answers.may_join({"kind": "explain", "names": ["a"]})
+    assert not answers.may_join({"kind": "predict", "names": ["a"] * 9})
+
+
 def test_names_are_labels_and_never_paths(client: TestClient, scans: list[Path]) -> None:
     names = ["../../etc/passwd", str(scans[5]), "C:x.png", "a#3"]
     response = client.post("/v1/predict", files=files(scans[:4], names))

@@ -83,14 +83,36 @@ def test_totals_of_a_request_are_limited(decoder_of: Callable[..., IsolatedDecod
     assert reasons(decoder.decode(files, 3, 30_000)) == [""] * 3
 
 
+def test_files_of_several_requests_are_decoded_together_within_the_limits_of_each(
+    decoder_of: Callable[..., IsolatedDecoder],
+) -> None:
+    decoder = decoder_of(at_once=1)
+    file, broken = ScanBytes("x", png(100, 7)), ScanBytes("x.png", png(100)[:60])
+    requests = [([file], 1, 10**9), ([file] * 3, 2, 10**9), ([broken, file], 9, 10**9), ([file], 9, 9999), ([], 9, 9)]
+    one, many, mixed, large, none = decoder.decode_each(requests)
+    assert isinstance(one, DecodedFiles)
+    (scan,), (expected,) = one.scans, [read_file(file, SETTINGS)]
+    assert isinstance(scan, DecodedScan)
+    assert isinstance(expected, DecodedScan)
+    np.testing.assert_array_equal(scan.pixels, expected.pixels)
+    assert scan.digest == expected.digest
+    assert "more than 2 scans" in str(many)
+    assert "more than 9,999 pixels" in str(large)
+    assert isinstance(mixed, DecodedFiles)
+    assert isinstance(none, DecodedFiles)
+    assert [isinstance(scan, DecodedScan) for scan in mixed.scans] == [False, True]
+    assert none.scans == ()
+
+
 BREAKS = """
 import os, sys, time
 from scanwise.serving.messages import answer_questions
+def decode(content):
+    if content == b"end": os._exit(9)
+    if content == b"stay": time.sleep(60)
+    return {"fault": "KeyError"} if content == b"fault" else {"opened": "fine", "scans": []}
 def answer(header, contents):
-    if contents and contents[0] == b"end": os._exit(9)
-    if contents and contents[0] == b"stay": time.sleep(60)
-    if contents and contents[0] == b"fault": raise KeyError("Mustermann")
-    return {"opened": "fine", "scans": []}, [b""]
+    return {"files": [decode(content) for content in contents]}, contents
 answer_questions(answer, int(sys.argv[1]))
 """
 

@@ -97,6 +97,20 @@ class MappedScans:
             ),
         )
 
+    def part(self, start: int, stop: int) -> Self:
+        """The scans from `start` up to `stop`, of those that were asked about."""
+        first, last = np.searchsorted(self.kept, (start, stop)).tolist()
+        rows = np.arange(first, last)
+        return type(self)(
+            count=stop - start,
+            kept=self.kept[rows] - start,
+            hashes=self.hashes[first:last],
+            logits=self.logits[rows],
+            attention=None if self.attention is None else self.attention[rows],
+            novelty=None if self.novelty is None else self.novelty.take(rows),
+            quarantine=tuple((row - start, reason) for row, reason in self.quarantine if start <= row < stop),
+        )
+
     def save(self, path: Path) -> None:
         """Write an npz of plain arrays."""
         arrays: dict[str, Any] = {

@@ -10,12 +10,16 @@ from scanwise.bundle.contents import bundle_folder, digest_of_model
 from scanwise.bundle.golden import verify_golden_cases
 from scanwise.cohort.decoding.pixels import ScanBytes
 from scanwise.cohort.listing import Listing
-from scanwise.errors import ScanwiseError
+from scanwise.errors import DataError, ScanwiseError
 from scanwise.pipeline.commands.predict_files import predict_listing
 from scanwise.serving.decoding import DecodedFiles, IsolatedDecoder
+from scanwise.serving.early_map import EarlyMap
 from scanwise.serving.heatmaps import UploadHeatmaps
 from scanwise.serving.messages import Header, Message
 from scanwise.serving.upload_listing import list_uploads
+
+MOST_JOINED = 8
+"""Files of a request that is answered with others."""
 
 
 class ModelAnswers:
@@ -33,10 +37,12 @@ class ModelAnswers:
         self._bundle.use_one_core()
         self._decoder = IsolatedDecoder(self._bundle.recipe.data, decoding_memory, at_once)
         self._heatmaps = UploadHeatmaps(self._bundle)
+        model = self._bundle.recipe.model
+        reads_more = self._bundle.vocabulary is not None or model.is_ridge or model.covariates > 0
+        self._joins = self._bundle.mapper().shape is not None and not reads_more
 
     def answer(self, header: Header, contents: list[bytes]) -> Message:
         """Answer one question of the kind that its header says; `problem` is the status of one that cannot be answered."""
-        names: list[str] = header.get("names", [])
         try:
             match header["kind"]:
                 case "about":
@@ -46,7 +52,7 @@ class ModelAnswers:
                     return {}, []
                 case "predict":
                     answer, _, _ = self._predict(header, contents)
-                    return {"counts": _counts(answer)}, [answer.to_json().encode()]
+                    return _predicted(answer)
                 case "explain":
                     answer, files, listing = self._predict(header, contents)
                     wanted, most = header["target"] or "", header["most_explained"]
@@ -54,8 +60,33 @@ class ModelAnswers:
                     quarantine = [{"path": path, "reason": reason} for path, reason in answer.quarantine]
                     return {"explanations": explained, "quarantine": quarantine}, pictures
         except ScanwiseError as error:
-            return {"problem": 422, "detail": _without_names(error, names)}, []
+            return _refused(error, header)
         raise ValueError("no such question")
+
+    def may_join(self, header: Header) -> bool:
+        """Whether a question may be answered with others: a few scans, whose answers rest on their pixels alone."""
+        return self._joins and header["kind"] == "predict" and len(header["names"]) <= MOST_JOINED
+
+    def answer_together(self, questions: list[Message]) -> list[Message]:
+        """Answer questions that may join, as `answer` does each: their scans pass decoder and network as one batch."""
+        uploads = [
+            (_uploads(header, contents), header["most_scans"], header["most_pixels"]) for header, contents in questions
+        ]
+        decoded = self._decoder.decode_each(uploads)
+        early = EarlyMap.of([files for files in decoded if isinstance(files, DecodedFiles)], self._bundle)
+        answers: list[Message] = []
+        for (header, _), files in zip(questions, decoded, strict=True):
+            try:
+                if isinstance(files, DataError):
+                    raise files
+                listing = list_uploads(header, files, self._bundle.recipe.data)
+                answer = predict_listing(
+                    self._bundle, listing, files.sources(), files=files, shards=early.of_files(files)
+                )
+                answers.append(_predicted(answer))
+            except ScanwiseError as error:
+                answers.append(_refused(error, header))
+        return answers
 
     def close(self) -> None:
         """End the process that decodes."""
@@ -85,10 +116,21 @@ class ModelAnswers:
 
     def _predict(self, header: Header, contents: Sequence[bytes]) -> tuple[BundlePredictions, DecodedFiles, Listing]:
         """The answer of the command line to these files."""
-        uploads = [ScanBytes(name, content) for name, content in zip(header["names"], contents, strict=True)]
-        files = self._decoder.decode(uploads, header["most_scans"], header["most_pixels"])
+        files = self._decoder.decode(_uploads(header, contents), header["most_scans"], header["most_pixels"])
         listing = list_uploads(header, files, self._bundle.recipe.data)
         return predict_listing(self._bundle, listing, files.sources(), files=files), files, listing
+
+
+def _uploads(header: Header, contents: Sequence[bytes]) -> list[ScanBytes]:
+    return [ScanBytes(name, content) for name, content in zip(header["names"], contents, strict=True)]
+
+
+def _predicted(answer: BundlePredictions) -> Message:
+    return {"counts": _counts(answer)}, [answer.to_json().encode()]
+
+
+def _refused(error: ScanwiseError, header: Header) -> Message:
+    return {"problem": 422, "detail": _without_names(error, header.get("names", []))}, []
 
 
 def _counts(answer: BundlePredictions) -> Mapping[str, Any]:

@@ -1,10 +1,10 @@
 """Decoding of uploads in a process of its own: what a damaged file does to its decoder, it does to nothing else."""
 
-import io
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import numpy as np
 
@@ -14,11 +14,14 @@ from scanwise.cohort.listing import FileContents
 from scanwise.errors import DataError
 from scanwise.phrases import count_of
 from scanwise.recipe import Data
-from scanwise.serving.messages import FAULT, Header, HelperProcess, Message, ProcessEnded
+from scanwise.serving.messages import FAULT, Header, HelperProcess, ProcessEnded
 
 PATIENCE = 60.0
-"""Seconds that a file may take."""
+"""Seconds that a file, or some small ones together, may take."""
+MOST_FILES, MOST_BYTES = 8, 4 * 2**20
+"""Files, and bytes of them, that are decoded together; a larger one is decoded alone."""
 BROKEN = "damaged: its decoder broke down over it, or took too long"
+_Decoded = tuple[Header, bytes]
 _MODULE = "scanwise.serving.decoder_process"
 _FEW_ARENAS = {"MALLOC_ARENA_MAX": "2"}  # of the allocator, which else reserves addresses for each thread
 
@@ -62,6 +65,7 @@ class IsolatedDecoder:
 
     def __init__(self, settings: Data, memory: int, at_once: int = 1) -> None:
         self._settings, self._memory = settings.model_dump_json(), memory
+        self._shape = (settings.size, settings.size, settings.channels)
         self._at_once, self._pool = at_once, ThreadPoolExecutor(at_once)
         self._current: HelperProcess | None = None
         self._starting, self._alone = threading.Lock(), threading.Lock()
@@ -77,11 +81,26 @@ class IsolatedDecoder:
         Raises:
             DataError: if they hold more.
         """
-        ask = self._pool.map if len(files) > 1 else map  # a thread more is dearer than a small file
+        return self._within(self._decode_all(files, [most_scans] * len(files)), most_scans, most_pixels)
+
+    def decode_each(self, requests: Sequence[tuple[Sequence[ScanBytes], int, int]]) -> list[DecodedFiles | DataError]:
+        """Decode the files of several requests together: of each what `decode` would give, or the error it would raise."""
+        files = [file for own, _, _ in requests for file in own]
+        decoded = iter(self._decode_all(files, [most for own, most, _ in requests for _ in own]))
+        outcomes: list[DecodedFiles | DataError] = []
+        for own, most_scans, most_pixels in requests:
+            part = list(islice(decoded, len(own)))
+            try:
+                outcomes.append(self._within(part, most_scans, most_pixels))
+            except DataError as error:
+                outcomes.append(error)
+        return outcomes
+
+    def _within(self, decoded: Iterable[_Decoded], most_scans: int, most_pixels: int) -> DecodedFiles:
         opened: list[FileContents | str] = []
         scans: list[DecodedScan | str] = []
         area = 0
-        for header, contents in ask(lambda file: self._decode_file(file, most_scans), files):
+        for header, pixels in decoded:
             described = header.get("scans", [])
             area += sum(scan.get("area", 0) for scan in described)
             count = len(scans) + header.get("too_many", len(described))
@@ -90,7 +109,7 @@ class IsolatedDecoder:
             if area > most_pixels:
                 raise DataError(f"The scans have more than {most_pixels:,} pixels in all. Send fewer at once.")
             opened.append(_opened(header["opened"]))
-            scans += _decoded(described, contents[0])
+            scans += _scans_of(described, pixels, self._shape)
         return DecodedFiles(tuple(opened), tuple(scans))
 
     def close(self) -> None:
@@ -100,20 +119,40 @@ class IsolatedDecoder:
             if self._current is not None:
                 self._current.kill()
 
-    def _decode_file(self, file: ScanBytes, most: int) -> Message:
-        header = {"settings": self._settings, "suffix": file.suffix, "most": most}
+    def _decode_all(self, files: Sequence[ScanBytes], most: Sequence[int]) -> Iterable[_Decoded]:
+        """Small files some at a time, since to hand over each alone takes longer than to decode it."""
+        groups = _grouped(list(zip(files, most, strict=True)), self._at_once)
+        ask = self._pool.map if len(groups) > 1 else map  # a thread more is dearer than a small file
+        return chain.from_iterable(ask(self._decode_group, groups))
+
+    def _decode_group(self, group: list[tuple[ScanBytes, int]]) -> list[_Decoded]:
         try:
-            return _ask(self._process(), header, file.data)
+            return self._ask(self._process(), group)
         except ProcessEnded:
-            pass
+            return [self._decode_alone(file) for file in group]
+
+    def _decode_alone(self, file: tuple[ScanBytes, int]) -> _Decoded:
         with self._alone:
             process = self._start()
             try:
-                return _ask(process, header, file.data)
+                return self._ask(process, [file])[0]
             except ProcessEnded:
-                return {"opened": BROKEN, "scans": []}, [b""]
+                return {"opened": BROKEN, "scans": []}, b""
             finally:
                 process.kill()
+
+    def _ask(self, process: HelperProcess, group: list[tuple[ScanBytes, int]]) -> list[_Decoded]:
+        suffixes, most = [file.suffix for file, _ in group], [most for _, most in group]
+        header = {"settings": self._settings, "suffixes": suffixes, "most": most}
+        try:
+            answered, contents = process.ask(header, [file.data for file, _ in group]).result(PATIENCE)
+        except TimeoutError:
+            process.kill()
+            raise ProcessEnded from None
+        if FAULT in answered:  # before it came to any file
+            return [(_damaged(answered[FAULT]), b"")] * len(group)
+        described = [_damaged(file[FAULT]) if FAULT in file else file for file in answered["files"]]
+        return list(zip(described, contents, strict=True))
 
     def _process(self) -> HelperProcess:
         with self._starting:
@@ -127,15 +166,22 @@ class IsolatedDecoder:
         return process
 
 
-def _ask(process: HelperProcess, header: Header, content: bytes) -> Message:
-    try:
-        answered, contents = process.ask(header, [content]).result(PATIENCE)
-    except TimeoutError:
-        process.kill()
-        raise ProcessEnded from None
-    if FAULT in answered:
-        return {"opened": f"damaged, or of a kind that is not read here ({answered[FAULT]})", "scans": []}, [b""]
-    return answered, contents
+def _grouped(files: list[tuple[ScanBytes, int]], at_once: int) -> list[list[tuple[ScanBytes, int]]]:
+    """Files in groups: few and small enough to be decoded together, and a group at least for each that decodes."""
+    most = min(MOST_FILES, -(-len(files) // at_once))
+    groups: list[list[tuple[ScanBytes, int]]] = []
+    size = 0
+    for file in files:
+        size += len(file[0].data)
+        if not groups or len(groups[-1]) >= most or size > MOST_BYTES:
+            groups.append([])
+            size = len(file[0].data)
+        groups[-1].append(file)
+    return groups
+
+
+def _damaged(kind: str) -> Header:
+    return {"opened": f"damaged, or of a kind that is not read here ({kind})", "scans": []}
 
 
 def _opened(contents: Header | str) -> FileContents | str:
@@ -145,8 +191,8 @@ def _opened(contents: Header | str) -> FileContents | str:
     return FileContents(contents["count"], columns, contents["remark"], contents["header"])
 
 
-def _decoded(described: Sequence[Header], content: bytes) -> list[DecodedScan | str]:
-    pixels = iter(np.load(io.BytesIO(content), allow_pickle=False) if content else ())
+def _scans_of(described: Sequence[Header], content: bytes, shape: tuple[int, int, int]) -> list[DecodedScan | str]:
+    pixels = iter(np.frombuffer(content, np.uint8).reshape(-1, *shape))
     return [
         scan["reason"] if "reason" in scan else DecodedScan(next(pixels), scan["sha256"], scan["digest"], scan["area"])
         for scan in described

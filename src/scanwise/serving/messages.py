@@ -12,8 +12,10 @@ import struct
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import IO, Any
 
@@ -21,6 +23,8 @@ Header = dict[str, Any]
 Message = tuple[Header, list[bytes]]
 Handler = Callable[[Header, list[bytes]], Message]
 _LENGTH = struct.Struct("<Q")
+MOST_TOGETHER = 16
+"""Questions that are answered together, at most."""
 FAULT = "fault"
 """Key of an answer to a question over which the process failed; its value is the kind of error, without its words."""
 
@@ -151,28 +155,87 @@ def _read_exactly(stream: IO[bytes], size: int) -> bytes:
     return content
 
 
-def answer_questions(answer: Handler, at_once: int) -> None:
+@dataclass(frozen=True, slots=True)
+class JointHandler:
+    """An answer to several questions at once, which costs less than to each alone.
+
+    Attributes:
+        takes: whether a question may be answered with others.
+        answer: all of them, an answer each; where it fails, each is answered alone.
+    """
+
+    takes: Callable[[Header], bool]
+    answer: Callable[[list[Message]], list[Message]]
+
+
+class _WaitingQuestions:
+    """Questions that nobody works on yet."""
+
+    def __init__(self, at_once: int, joint: JointHandler | None) -> None:
+        self._at_once, self._joint = at_once, joint
+        self._questions: deque[Message] = deque()
+        self._some = threading.Condition()
+
+    def add(self, question: Message) -> None:
+        """One more."""
+        with self._some:
+            self._questions.append(question)
+            self._some.notify()
+
+    def take(self) -> list[Message]:
+        """The next one, with its share of others that may be answered with it."""
+        with self._some:
+            self._some.wait_for(lambda: self._questions)
+            taken = [self._questions.popleft()]
+            takes = (lambda _: False) if self._joint is None else self._joint.takes
+            most = min(MOST_TOGETHER, 1 + len(self._questions) // self._at_once)
+            while len(taken) < most and takes(taken[0][0]) and self._questions and takes(self._questions[0][0]):
+                taken.append(self._questions.popleft())
+            return taken
+
+
+def answer_questions(answer: Handler, at_once: int, joint: JointHandler | None = None) -> None:
     """Answer what comes from standard input, some at once, until nothing more comes; then end the process.
 
     Nothing else is written to standard output, whatever a library prints.
+
+    Args:
+        answer: one question.
+        at_once: threads that answer beside each other.
+        joint: answers several that wait.
     """
     questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1)
     os.close(silent)
     lock = threading.Lock()
+    waiting = _WaitingQuestions(at_once, joint)
 
-    def answer_one(number: int, header: Header, contents: list[bytes]) -> None:
-        try:
-            answered, given = answer(header, contents)
-        except Exception as error:  # noqa: BLE001 - the next question is another's; the words may be a user's
-            answered, given = {FAULT: type(error).__name__}, []
-        with lock, contextlib.suppress(OSError):
-            write_message(answers, {**answered, "number": number}, given)
+    def answer_some(taken: list[Message]) -> list[Message]:
+        if joint is not None and len(taken) > 1:
+            with contextlib.suppress(Exception):  # one of them may be at fault, and the others shall not suffer
+                return joint.answer(taken)
+        return [_answer_one(answer, *question) for question in taken]
 
-    pool = ThreadPoolExecutor(at_once)
+    def work() -> None:
+        while True:
+            taken = waiting.take()
+            numbers = [header.pop("number") for header, _ in taken]
+            answered = zip(numbers, answer_some(taken), strict=True)
+            with lock, contextlib.suppress(OSError):
+                for number, (header, contents) in answered:
+                    write_message(answers, {**header, "number": number}, contents)
+
+    for _ in range(at_once):
+        threading.Thread(target=work, daemon=True).start()
     with contextlib.suppress(EOFError, OSError):
         while True:
-            header, contents = read_message(questions)
-            pool.submit(answer_one, header.pop("number"), header, contents)
+            waiting.add(read_message(questions))
     os._exit(0)  # without waiting for what nobody will read
+
+
+def _answer_one(answer: Handler, header: Header, contents: list[bytes]) -> Message:
+    try:
+        return answer(header, contents)
+    except Exception as error:  # noqa: BLE001 - the next question is another's; the words may be a user's
+        return {FAULT: type(error).__name__}, []

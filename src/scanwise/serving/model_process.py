@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scanwise.errors import ScanwiseError
-from scanwise.serving.messages import Header, Message, answer_questions
+from scanwise.serving.messages import Header, JointHandler, Message, answer_questions
 
 if TYPE_CHECKING:
     from scanwise.serving.answering import ModelAnswers
@@ -36,6 +36,16 @@ class ModelProcess:
             return {"refusal": str(error), "error": type(error).__name__}, []
         return self.model.answer({"kind": "about"}, [])
 
+    def may_join(self, header: Header) -> bool:
+        """Whether a question may be answered with others."""
+        return self.model is not None and self.model.may_join(header)
+
+    def answer_together(self, questions: list[Message]) -> list[Message]:
+        """Let the model answer questions that may join."""
+        assert self.model is not None  # noqa: S101 - or none may join
+        return self.model.answer_together(questions)
+
 
 if __name__ == "__main__":
-    answer_questions(ModelProcess(int(sys.argv[1])).answer, int(sys.argv[1]))
+    served = ModelProcess(int(sys.argv[1]))
+    answer_questions(served.answer, served.at_once, JointHandler(served.may_join, served.answer_together))
