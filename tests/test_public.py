@@ -67,6 +67,11 @@ def test_import_loads_nothing_heavy() -> None:
     assert not loaded_by("import scanwise") & set(HEAVY)
 
 
+def test_a_process_that_predicts_holds_no_library_of_tables_or_statistics() -> None:
+    code = "import scanwise.pipeline.commands.predict_files, sys; assert 'scipy.stats' not in sys.modules"
+    assert not loaded_by(code) & {"torch", "pandas", "pyarrow", "sklearn", "matplotlib"}
+
+
 def test_a_process_that_decodes_loads_only_what_it_needs() -> None:
     loaded = loaded_by("import scanwise.cohort.decoding.readers")
     assert "PIL" in loaded

@@ -7,7 +7,6 @@ comes first, whatever that is, so that all people are put in one direction by th
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from scanwise.cohort.decoding import slice_names
 from scanwise.records import FloatArray, IntArray, StrArray
@@ -86,6 +85,8 @@ def chain_ranks(small: FloatArray) -> FloatArray:
         return nothing
     shapes = (small - small.mean(axis=1, keepdims=True)) / (spread[:, None] * np.sqrt(small.shape[1]))
     likeness = shapes @ shapes.T
+    from scipy.stats import spearmanr  # it takes seconds and 60 MiB, which those whose order is known need not pay
+
     apart = 1 - likeness
     np.fill_diagonal(apart, np.inf)
     typical = float(np.median(apart.min(axis=1)))

@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from scanwise.cohort.delimited_files import RawTable, read_delimited
 from scanwise.cohort.excel_files import read_excel
@@ -22,6 +21,9 @@ from scanwise.csv_files import format_csv, original_text
 from scanwise.errors import DataError
 from scanwise.records import StrArray
 from scanwise.records.names import has_value
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (*SEPARATORS, ".parquet", ".xlsx")
@@ -42,7 +44,7 @@ class TypedTable:
         remarks: what a reader must know of how it was read.
     """
 
-    columns: pd.DataFrame
+    columns: "pd.DataFrame"
     lines: Sequence[int]
     remarks: tuple[str, ...] = ()
 
@@ -120,6 +122,8 @@ def _settle(raw: RawTable, file: Path) -> TypedTable:
         tidy = {cell: cell if name == "path" else " ".join(cell.split()) for cell in set(cells)}
         value: dict[str, object] = {cell: text if has_value(text) else np.nan for cell, text in tidy.items()}
         columns[name] = [value[cell] for cell in cells]
+    import pandas as pd
+
     return TypedTable(pd.DataFrame(columns, dtype=object), lines, raw.remarks)
 
 
@@ -193,6 +197,8 @@ def write_user_table(columns: Mapping[str, StrArray | Sequence[str]], file: Path
         DataError: if its name ends in nothing that tables end in.
     """
     suffix = name.suffix.casefold()
+    import pandas as pd
+
     table = pd.DataFrame({name: list(values) for name, values in columns.items()}, dtype=object)
     if suffix in SEPARATORS:
         rows = (
@@ -210,7 +216,7 @@ def write_user_table(columns: Mapping[str, StrArray | Sequence[str]], file: Path
         )
 
 
-def _write_excel(table: pd.DataFrame, file: Path, name: Path) -> None:
+def _write_excel(table: "pd.DataFrame", file: Path, name: Path) -> None:
     """Every cell is text, so that Excel makes no numbers of names and no formulas of paths."""
     import openpyxl
     from openpyxl.utils.exceptions import IllegalCharacterError

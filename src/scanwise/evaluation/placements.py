@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import multivariate_normal, norm
 
 from scanwise.evaluation.strata import Contributions, gap_interval, sum_by
 from scanwise.records import BoolArray, FloatArray, IntArray
@@ -99,6 +98,8 @@ def expected_auroc_margin(counts: Sequence[int], auroc: float = 0.8, confidence:
     total, present = sum(counts), [count for count in counts if count]
     if len(present) < 2:
         return math.nan
+    from scipy.stats import multivariate_normal, norm  # 60 MiB, which a prediction need not hold
+
     ahead = norm.ppf(auroc)
     both = (
         multivariate_normal.cdf([ahead, ahead], cov=[[1, 0.5], [0.5, 1]]) - auroc**2

@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from scanwise.cohort import pseudonymised_paths, table_files
 from scanwise.cohort.listing import SIDE_NAMES, Listing, first, texts
@@ -16,6 +16,9 @@ from scanwise.errors import DataError, did_you_mean
 from scanwise.phrases import count_of
 from scanwise.records import SIDES, StrArray
 from scanwise.records.names import names_person
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = ("path", "label", "subject", "split", "text", "subject_source")
 _FILES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".jp2", ".dcm", ".nii", ".nii.gz")
@@ -102,7 +105,7 @@ def write_manifest(listing: Listing, file: Path, name: Path) -> None:
     table_files.write_user_table(columns, file, name)
 
 
-def _source(columns: pd.DataFrame, column: str) -> str:
+def _source(columns: "pd.DataFrame", column: str) -> str:
     """Source of the subjects: the column, or as the manifest itself says of its column `subject`."""
     sources = sorted(set(columns["subject_source"].dropna())) if "subject_source" in columns else []
     return str(sources[0]) if column == "subject" and len(sources) == 1 else f"column {column}"
