@@ -267,9 +267,11 @@ def times(ask: Callable[[int], object], count: int) -> list[float]:
 
 
 def peak_of_predict(model: Path, paths: list[Path]) -> float:
+    """MiB; not by `getrusage`, which counts what this process held when it started the other."""
     code = (
-        "import resource, sys; from scanwise.cli import main\n"
-        "try: main()\nfinally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+        "import re, sys; from pathlib import Path; from scanwise.cli import main\n"
+        "try: main()\n"
+        "finally: print(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1], file=sys.stderr)"
     )
     command = [sys.executable, "-c", code, "predict", str(model), *map(str, paths), "--format", "json"]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
