@@ -39,6 +39,7 @@ BuildOnce = Callable[[str, Callable[[Path], object]], Path]
 Files = list[tuple[str, tuple[str, bytes]]]
 LIMITS = ServerLimits(body=200_000, scans=30, waiting=40, read_seconds=5, answer_seconds=30, fields=2000)
 CANARY = "Mustermann-1961"
+CUT_OFF = b'--b\r\nContent-Disposition: form-data; name="scans"; filename="x"\r\n\r\n0\r\n--b\r\n'
 
 
 class ModelHere:
@@ -183,8 +184,8 @@ def test_requests_that_are_answered_together_get_the_bytes_of_each_alone(
 
 
 def test_names_are_labels_and_never_paths(client: TestClient, scans: list[Path]) -> None:
-    names = ["../../etc/passwd", str(scans[5]), "C:x.png", "a#3"]
-    response = client.post("/v1/predict", files=files(scans[:4], names))
+    names = ["../../etc/passwd", str(scans[5]), "C:x.png", "a#3", "Schädel-頭.png"]
+    response = client.post("/v1/predict", files=files(scans[:5], names))
     assert [row["path"] for row in response.json()["answer"]["scans"]] == names
     for name in ("a\0.png", "n" * 300, "two\nlines"):
         response = client.post("/v1/predict", files=files(scans[:1], [name]))
@@ -200,6 +201,11 @@ def test_names_are_labels_and_never_paths(client: TestClient, scans: list[Path])
     [
         ({"content": b"x", "headers": {"content-type": "application/pdf"}}, 415, "Send multipart/form-data"),
         ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400, "form cannot be read"),
+        (
+            {"content": CUT_OFF, "headers": {"content-type": "multipart/form-data; boundary=b"}},
+            400,
+            "its parts are whole",
+        ),
         ({"files": [("scans", ("x", b"0" * 250_000))]}, 413, "Send at most 200,000 bytes"),
         ({"files": [("scans", (f"{n}", b"0")) for n in range(31)]}, 413, "Send at most 30 files"),
         ({"files": [("scans", ("x", b"0"))], "data": {"about": "[" * 3000}}, 413, "2,000 bytes"),

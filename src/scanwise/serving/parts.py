@@ -35,7 +35,9 @@ def read_options(header: str) -> tuple[str, dict[str, str]]:
     ('multipart/related', {'type': 'application/dicom', 'boundary': 'b'})
     """
     value, options = parse_options_header(header)
-    return value.decode("latin-1"), {name.decode("latin-1"): text.decode("latin-1") for name, text in options.items()}
+    return value.decode("latin-1"), {
+        name.decode("latin-1"): text.decode("utf-8", "replace") for name, text in options.items()
+    }
 
 
 class PartReader:
@@ -94,7 +96,7 @@ class PartReader:
         self._part = BodyPart()
 
     def _end_header(self) -> None:
-        self._part.headers[self._name.decode("latin-1").lower()] = self._value.decode("utf-8", "replace")
+        self._part.headers[self._name.decode("latin-1").lower()] = self._value.decode("latin-1")
         self._name.clear()
         self._value.clear()
 
