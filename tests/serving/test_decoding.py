@@ -112,7 +112,7 @@ def decode(content):
     if content == b"stay": time.sleep(60)
     return {"fault": "KeyError"} if content == b"fault" else {"opened": "fine", "scans": []}
 def answer(header, contents):
-    return {"files": [decode(content) for content in contents]}, contents
+    return {"files": [decode(content) for content in contents]}, [b""] * len(contents)
 answer_questions(answer, int(sys.argv[1]))
 """
 
