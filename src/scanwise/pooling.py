@@ -122,7 +122,11 @@ def join_subjects(subject: StrArray, same: IntArray) -> StrArray:
 
     >>> join_subjects(np.array(["a", "a", "b", "c"]), np.array([[1, 2]])).tolist()
     ['a', 'a', 'a', 'c']
+    >>> join_subjects(np.array(["", "", "b", "b"]), np.array([[0, 1], [2, 3]])).tolist()
+    ['', '', 'b', 'b']
     """
+    if np.array_equal(subject[same[:, 0]], subject[same[:, 1]]):  # nobody is two people
+        return subject
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
