@@ -57,7 +57,7 @@ class StorageAddress:
 
 @dataclass(frozen=True, slots=True)
 class WebAddress:
-    """Where a STOW-RS service is, and for whom.
+    """Address of a STOW-RS service, and who may send to it.
 
     Attributes:
         token_file: with the token that every request bears; of mode 0600.
@@ -222,9 +222,9 @@ class StorageService:
 
     def _store(self, event: Any) -> int:
         """The status for one image."""
-        asked, syntax = event.request, event.context.transfer_syntax
-        names = str(asked.AffectedSOPClassUID), str(asked.AffectedSOPInstanceUID)
-        return self._intake.take(*names, syntax, asked.DataSet.getvalue()).status
+        request, syntax = event.request, event.context.transfer_syntax
+        names = str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)
+        return self._intake.take(*names, syntax, request.DataSet.getvalue()).status
 
 
 def image_classes() -> list[str]:

@@ -29,8 +29,8 @@ class EarlyMap:
             starts[id(own)] = count
             count += len(own.scans)
         joined = DecodedFiles((), tuple(scan for own in files for scan in own.scans))
-        asked = AskedScans(joined.sources(), [""] * count, None)
-        return cls(map_in_memory(asked, bundle.mapper(files=joined), progress=False), starts)
+        request = AskedScans(joined.sources(), [""] * count, None)
+        return cls(map_in_memory(request, bundle.mapper(files=joined), progress=False), starts)
 
     def of_files(self, files: DecodedFiles) -> ShardMap:
         """The map of one request; where it asks for more than pixels, or for other scans, the network is asked again."""

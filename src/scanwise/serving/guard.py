@@ -1,4 +1,4 @@
-"""Whoever may ask, and one form for every refusal: what stands before the routes of a server."""
+"""Callers that may ask, and one form for every refusal, before any route of a server."""
 
 import hmac
 import logging

@@ -137,7 +137,7 @@ class _FormOfScans:
             self._about = _read_about(part.content)
 
     def whole(self) -> ScanUpload:
-        """What was sent."""
+        """The whole form."""
         count = len(self._names)
         if not count:
             raise Problem(422, "Send at least one file in a part called scans.")
