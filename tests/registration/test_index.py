@@ -55,3 +55,13 @@ def test_what_the_cells_do_not_hold_is_said() -> None:
     places, values = index.search(noise(40), 60)
     assert (places[:, 40:] == -1).all()
     assert np.isneginf(values[:, 40:]).all()
+
+
+@pytest.mark.parametrize("count", [0, 1, 700])
+def test_queries_in_the_order_of_their_cells_find_what_they_find_in_theirs(count: int) -> None:
+    rows = clustered(4000)
+    index = NeighbourIndex.build(rows, rows, 6)
+    places, values = index.search(rows[:count], 6)
+    likeness, wanted = index.cells.search(rows[:count], 6)
+    assert np.array_equal(places, wanted)
+    assert np.array_equal(values, likeness)

@@ -76,7 +76,13 @@ class NeighbourIndex:
 
     def search(self, queries: FloatArray, count: int) -> tuple[IntArray, FloatArray]:
         """(N, count) indices and similarities, the most similar first; -1 and -inf where the cells held fewer."""
-        values, indices = self.cells.search(np.ascontiguousarray(queries, dtype=np.float32), count)
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        likeness, cell = self.cells.quantizer.search(queries, self.cells.nprobe)
+        order = np.argsort(cell[:, 0], kind="stable")  # the references of a cell are read once for all queries near it
+        indices = np.empty((len(queries), count), dtype=np.int64)
+        values = np.empty((len(queries), count), dtype=np.float32)
+        near = self.cells.search_preassigned(queries[order], count, cell[order], likeness[order])
+        values[order], indices[order] = near
         return indices, np.where(indices >= 0, values, -np.inf)
 
 
