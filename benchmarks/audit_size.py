@@ -2,10 +2,11 @@
 
     python benchmarks/audit_size.py --data ../shared/data [--counts 6400 40000] [--workers 2]
 
-The real head scans come first, under the names of made-up people (`--subject`); after them whole people are repeated: one in eight as they
-are (links to the same files), the others turned, mirrored, zoomed, shifted and brightened, each person in a way of their own. A fifth of
-all people are the test side. Each count runs in a process of its own with an empty cache. Memory is the peak of that process, pages of
-memory-mapped files included. Bars: 6 GiB, and 1.3 x the cost a scan. Exit code 1 where one is missed.
+Every real person stands there as often as the largest count needs, at every count, under the names of made-up people: once as they are,
+and of the others one in eight as they are (links to the same files) and the rest turned, mirrored, zoomed, shifted and brightened, each in
+a way of their own. So the share of copies is the same at every count. A fifth of all made-up people are the test side. Each count runs in a process of its
+own with an empty cache. Memory is the peak of that process, pages of memory-mapped files included. Bars: 6 GiB, and 1.3 x the cost a scan.
+Exit code 1 where one is missed.
 """
 
 import argparse
@@ -22,6 +23,8 @@ from pathlib import Path
 from PIL import Image, ImageEnhance, ImageOps
 
 MEMORY, COST = 6144, 1.3
+REAL = 6400
+"""Scans of real people."""
 PERSON = r"(p\d+)_"
 
 
@@ -37,8 +40,8 @@ def altered(scan: Image.Image, dice: random.Random) -> Image.Image:
     return ImageEnhance.Brightness(scan).enhance(dice.uniform(0.8, 1.2))
 
 
-def write_cohort(data: Path, folder: Path, total: int) -> None:
-    """`total` scans below SIDE/CLASS."""
+def write_cohort(data: Path, folder: Path, total: int, versions: int) -> None:
+    """`total` scans below SIDE/CLASS, `versions` of every real person."""
     with (data / "alzheimer-truth.csv").open(encoding="utf-8") as opened:
         rows = list(csv.DictReader(opened))
     people: dict[str, list[dict[str, str]]] = {}
@@ -50,9 +53,9 @@ def write_cohort(data: Path, folder: Path, total: int) -> None:
     for person in count():
         dice = random.Random(person)  # noqa: S311 - nothing secret
         side = "test" if dice.random() < 0.2 else "train"
-        as_it_is = person < len(names) or dice.random() < 0.125
+        as_it_is = person % versions == 0 or dice.random() < 0.125
         change = dice.getrandbits(60)
-        for row in people[names[person % len(names)]]:
+        for row in people[names[person // versions]]:
             if made == total:
                 return
             origin, place = data / "alzheimer" / row["path"], folder / side / row["label"]
@@ -87,7 +90,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         for total in given.counts:
-            write_cohort(given.data, root / str(total), total)
+            write_cohort(given.data, root / str(total), total, -(-max(given.counts) // REAL))
             command = [sys.executable, "-m", "scanwise", "audit", str(root / str(total)), "--out", str(root / "out")]
             command += ["--workers", str(given.workers), *(["--subject", PERSON] if given.known else [])]
             peak, seconds = measure(command, root / "cache")
