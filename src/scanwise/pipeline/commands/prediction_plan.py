@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,15 @@ from scanwise.pipeline.commands.predict_files import device_of, list_scans_to_pr
 from scanwise.records import IntArray
 from scanwise.run import spell_time
 
+TRIAL = 512
+"""Scans that are tried, at most."""
 BATCHES = 2
-"""Batches of the trial."""
+"""Batches before time is taken: the first ones start threads and settle how others run."""
+SECONDS = 5.0
+"""Time for the scans after these, about."""
 AHEAD = 512
 """Scans that are decoded before the network has taken them, at most."""
-HELD = 4_500
+HELD = 1_700
 """Bytes that the command holds a scan, beside what the network said: names, hashes, a row of the table (docs/scale.md)."""
 RAY = 700 * 2**20
 """Bytes of the processes of Ray itself on a machine, measured with 2.60."""
@@ -38,28 +42,45 @@ RAY = 700 * 2**20
 
 @dataclass(slots=True)
 class TrialMap:
-    """A way to ask the network that takes note of what the answers are.
+    """A way to ask the network that takes note of what the answers cost.
 
     Attributes:
-        mapped: the rows.
-        seconds: that they took.
-        features: bytes of what a shard holds of a scan until it is mapped.
+        kept: bytes of the rows of a scan, as a shard has them.
+        held: bytes beside them that a shard holds of a scan until it is mapped.
+        seconds: of a scan.
     """
 
-    mapped: MappedScans = field(init=False)
+    kept: int = 0
+    held: int = 0
     seconds: float = 0.0
-    features: int = 0
 
     def __call__(self, request: AskedScans, mapper: ScanMapper, progress: bool) -> MappedScans:
-        """The rows of all scans, in order."""
-        start = time.perf_counter()
-        self.mapped = map_in_memory(request, mapper, progress)
-        self.seconds = time.perf_counter() - start
+        """The rows of as many scans as there is time for; the others are set aside."""
+        if self.seconds:  # of a network that is asked again about the scans that can be read
+            return map_in_memory(request, mapper, progress)
+        first = min(len(request), BATCHES * (mapper.shape or mapper.batch))
+        warm, seconds = _timed(request.part(0, first), mapper)
+        parts, self.seconds = [warm], seconds / first
+        count = min(len(request), first + int(SECONDS / self.seconds))
+        if count > first:
+            more, seconds = _timed(request.part(first, count), mapper)
+            parts, self.seconds = [warm, more], seconds / more.count
+        if count < len(request):
+            unread = tuple((row, "not tried") for row in range(len(request) - count))
+            parts.append(MappedScans(len(unread), np.empty(0, np.int64), [], warm.logits[:0], None, None, unread))
+        mapped = MappedScans.join(parts)
+        self.kept = _bytes_of(mapped) // max(1, len(mapped.kept))
         data = mapper.recipe.data
         blank = np.zeros((1, data.size, data.size, data.channels), np.uint8)
         _, features, _ = mapper.engine.run(blank, None if request.tokens is None else request.tokens[:1])
-        self.features = features.nbytes + blank.nbytes * AHEAD // SHARD
-        return self.mapped
+        self.held = features.nbytes + blank.nbytes * AHEAD // SHARD
+        return mapped
+
+
+def _timed(scans: AskedScans, mapper: ScanMapper) -> tuple[MappedScans, float]:
+    """Rows of some scans, and the seconds that they took."""
+    start = time.perf_counter()
+    return map_in_memory(scans, mapper, False), time.perf_counter() - start
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +160,9 @@ def plan_prediction(
         files = dict(zip(todo := list(dict.fromkeys(located)), pool.map(_size_of, todo), strict=True))
     sizes = [files[file] for file in located]
     mapper = loaded.mapper(device)
-    rows = _trial_rows(sizes, BATCHES * (mapper.shape or mapper.batch))
+    rows = _trial_rows(sizes)
     trial = TrialMap()
     predict_listing(loaded, listing.take(rows), [sources[row] for row in rows], device=device, shards=trial)
-    kept = _bytes_of(trial.mapped) // max(1, len(trial.mapped.kept))
     whole = len(listing) if mapper.shape is None else min(shard, len(listing))
     subjects = set() if listing.subject is None else set(listing.subject.tolist()) - {""}
     return PredictionPlan(
@@ -151,10 +171,10 @@ def plan_prediction(
         subjects=len(subjects),
         read=sum(files.values()),
         shard=whole,
-        mapping=_peak() + whole * (trial.features + kept),
-        held=len(listing) * (HELD + 2 * kept),
-        disk=len(listing) * kept,
-        seconds=trial.seconds / len(rows),
+        mapping=_peak() + whole * (trial.held + trial.kept),
+        held=len(listing) * (HELD + 2 * trial.kept),
+        disk=len(listing) * trial.kept,
+        seconds=trial.seconds,
     )
 
 
@@ -168,11 +188,12 @@ def _bytes_of(mapped: MappedScans) -> int:
     return sum(values.nbytes for values in arrays)
 
 
-def _trial_rows(sizes: Sequence[int], count: int) -> IntArray:
-    """Rows of the largest scans, and as many spread over all."""
-    largest = np.argsort(sizes, kind="stable")[::-1][: count // 2]
-    spread = np.linspace(0, len(sizes) - 1, min(len(sizes), count - count // 2)).astype(np.int64)
-    return np.unique(np.concatenate([largest, spread]))
+def _trial_rows(sizes: Sequence[int]) -> IntArray:
+    """Rows of the largest scans and of as many others spread over all, in turn."""
+    count = min(len(sizes), TRIAL // 2)
+    largest = np.argsort(sizes, kind="stable")[::-1][:count]
+    spread = np.linspace(0, len(sizes) - 1, count).astype(np.int64)
+    return np.array(list(dict.fromkeys(np.stack([largest, spread], axis=1).ravel().tolist())), dtype=np.int64)
 
 
 def _size_of(file: Source) -> int:
