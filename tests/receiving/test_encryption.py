@@ -1,6 +1,5 @@
 """Encrypted reception and delivery: who shows no certificate, or a wrong one, gets and gives nothing."""
 
-import gc
 import shutil
 import ssl
 import subprocess
@@ -54,13 +53,6 @@ def write_certificate(folder: Path, name: str, password: bytes | None = None) ->
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock)
     )
     return Encryption(folder / f"{name}.pem", folder / f"{name}.key", folder / f"{name}.pem")
-
-
-@pytest.fixture(autouse=True)
-def swept() -> Iterator[None]:
-    """No socket of a test is left for the end of all tests, where no mark is heeded."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture(scope="module")
