@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from scanwise import bundle, novelty
-from scanwise.cohort.decoding.readers import DecodedScan, read_files
+from scanwise.cohort.decoding.readers import DecodedScan
+from scanwise.cohort.decoding.streams import read_files
 from scanwise.pipeline.stages import prediction as prediction_stage
 from scanwise.pipeline.stages import selective
 from scanwise.prediction import predict_batches

@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock
 
 from scanwise.bundle import Bundle
-from scanwise.bundle.contents import ABOUT, read_contents, verify_files
+from scanwise.bundle.contents import bundle_folder, read_contents, verify_files
 from scanwise.errors import RunError, ScanwiseError, StorageError
 from scanwise.run import layout, remove_parts, writing
 
@@ -62,7 +62,7 @@ def register(run: str | Path, name: str, *, registry: str | Path = "") -> Versio
         StorageError: if the registry is of a kind that there is not, or cannot be reached or written.
     """
     _refuse_name(name)
-    bundle, location = _bundle_of(Path(run)), _place(registry)
+    bundle, location = bundle_folder(Path(run)), _place(registry)
     Bundle.open(bundle)  # a damaged one gets no version
     if _is_mlflow(location):
         with tempfile.TemporaryDirectory() as temporary_folder:
@@ -143,13 +143,6 @@ def _numbers(folder: Path) -> list[int]:
 def _refuse_name(name: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise RunError(f"{name!r} cannot be the name of a model; use letters, digits, dots, dashes and underscores.")
-
-
-def _bundle_of(path: Path) -> Path:
-    for folder in (path, path / layout.BUNDLE):
-        if (folder / ABOUT).is_file():
-            return folder
-    raise RunError(f"{path} holds no bundle to register. Finish the run first with --resume.")
 
 
 def _copy_bundle(bundle: Path, folder: Path) -> None:

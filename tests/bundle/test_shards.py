@@ -11,7 +11,7 @@ import pytest
 
 from forked import run_forked
 from scanwise import bundle
-from scanwise.bundle.mapping import MappedScans
+from scanwise.bundle.mapping import SHARD, MappedScans
 from scanwise.bundle.shards import ShardFolder
 from scanwise.errors import DataError
 from scanwise.records import ScanNovelty
@@ -68,6 +68,10 @@ def test_a_table_has_the_same_bytes_for_any_shard_and_is_that_of_the_terminal(
         "broken.png",
         "scans.csv",
     ]
+
+
+def test_help_tells_the_usual_size_of_a_shard(scanwise: Command) -> None:
+    assert f"default: {SHARD:,}" in " ".join(scanwise("predict", "--help").out.split())
 
 
 EVERYDAY = ("subject-ridge", "backbone, bags with attention")

@@ -1,5 +1,7 @@
 """The place of a scan among those of its person: ties, gaps, one scan, and many."""
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -87,8 +89,12 @@ def test_only_people_of_whom_no_position_is_known_are_recovered() -> None:
     positions = np.full(36, np.nan)
     positions[:12] = np.arange(12)[::-1]
     positions[13] = 5.0
-    recovered = recovered_positions(subjects, positions, lambda rows: small[rows])
+
+    def read_small(people: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+        return (small[rows] for rows in people)
+
+    recovered = recovered_positions(subjects, positions, read_small)
     assert recovered[:12].tolist() == list(range(12))[::-1]
     assert np.array_equal(recovered[12:24], positions[12:24], equal_nan=True)
     assert recovered[24:].tolist() == list(range(12))
-    assert np.isnan(recovered_positions(subjects[:5], positions[20:25], lambda rows: small[rows])).all()  # too few
+    assert np.isnan(recovered_positions(subjects[:5], positions[20:25], read_small)).all()  # too few

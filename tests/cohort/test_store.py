@@ -18,7 +18,7 @@ from cohort_scans import Scans
 
 from medical_files import write_nifti
 from scanwise.cohort import store
-from scanwise.cohort.decoding import pictures, readers
+from scanwise.cohort.decoding import pictures, readers, streams
 from scanwise.cohort.decoding.pixels import Slices
 from scanwise.errors import StorageError
 from scanwise.recipe import Data
@@ -46,7 +46,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         calls.extend([1] * len(slices))
         return original(file, slices, settings)
 
-    monkeypatch.setattr(readers, "read_slices", counted)
+    monkeypatch.setattr(streams, "read_slices", counted)
     return calls
 
 

@@ -16,7 +16,8 @@ from pydicom.data import get_testdata_file
 
 from medical_files import write_dicom
 from scanwise import bundle
-from scanwise.cohort.decoding.readers import DecodedScan, read_files
+from scanwise.cohort.decoding.readers import DecodedScan
+from scanwise.cohort.decoding.streams import read_files
 from scanwise.dicom_results import ResultWriter
 from scanwise.dicom_results.headers import Placement, carried_headers
 from scanwise.dicom_results.maps import build_map, refuse_map

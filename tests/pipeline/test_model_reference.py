@@ -51,5 +51,5 @@ def test_a_place_said_wins_over_the_environment(whole: Whole, tmp_path: Path, ve
 def test_what_cannot_be_registered_is_told(scanwise: Command, tmp_path: Path) -> None:
     said = scanwise("register", tmp_path, "--name", "brains")
     assert said.code == 2
-    assert "no bundle to register" in said.refusal
+    assert "holds no bundle. Finish the run first" in said.refusal
     assert scanwise("register", tmp_path, "--name", "../brains").code == 2

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from scanwise.bundle.answers import BundlePredictions
-from scanwise.bundle.contents import ABOUT, GRAPH, NOVELTY, RECIPE, read_contents, verify_files
+from scanwise.bundle.contents import GRAPH, NOVELTY, RECIPE, bundle_folder, read_contents, verify_files
 from scanwise.bundle.engines import Engine, Tokens
 from scanwise.bundle.folder import write_bundle
 from scanwise.bundle.inputs import LOCAL, FileReader, read_small_pixels
@@ -43,6 +43,7 @@ from scanwise.bundle.predictors import (
 from scanwise.cohort.anatomical_order import recovered_positions, scan_positions
 from scanwise.cohort.covariates import network_tokens, settled_covariates
 from scanwise.cohort.decoding.pixels import RemoteScan, ScanBytes, Source
+from scanwise.cohort.decoding.readers import decode_on_one_core
 from scanwise.cohort.listing import source_at
 from scanwise.conformal import CrossSets
 from scanwise.errors import DataError, RunError
@@ -51,7 +52,6 @@ from scanwise.novelty import NoveltyDetector, appearance_features
 from scanwise.phrases import count_of
 from scanwise.recipe import Recipe, load_recipe
 from scanwise.records import FloatArray, IntArray, Logits, StrArray, Unit
-from scanwise.run import layout, require_model_folder
 
 if TYPE_CHECKING:
     from scanwise.models import Network
@@ -130,6 +130,7 @@ class Bundle:
 
     def use_one_core(self) -> None:
         """Run on one core from now on, because others of this machine run beside it."""
+        decode_on_one_core()
         if self.exported is not None:
             self.exported.cores = 1
             return
@@ -361,14 +362,7 @@ def load(path: str | Path) -> Bundle:
     Raises:
         RunError: if there is none, or it was altered.
     """
-    folder = Path(path)
-    require_model_folder(folder)
-    for candidate in (folder, folder / layout.BUNDLE):
-        if (candidate / ABOUT).is_file():
-            return Bundle.open(candidate)
-    raise RunError(
-        f"{folder} holds no bundle. Finish the run first: scanwise fit RECIPE --data DATA --out {folder} --resume."
-    )
+    return Bundle.open(bundle_folder(Path(path)))
 
 
 def _remarks_on_subjects(alone: int, count: int) -> tuple[str, ...]:

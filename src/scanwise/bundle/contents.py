@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Valida
 from scanwise.errors import RunError
 from scanwise.migrations import check_format
 from scanwise.records import Unit
-from scanwise.run import layout, read_json, sha256_of, write_text
+from scanwise.run import layout, read_json, require_model_folder, sha256_of, write_text
 from scanwise.untrusted import quote, refuse_special
 
 ABOUT, RECIPE, WEIGHTS = "bundle.json", "recipe.yaml", "model.safetensors"
@@ -154,8 +154,18 @@ def digest_of_model(path: Path) -> str:
 
 
 def bundle_folder(path: Path) -> Path:
-    """A bundle itself, or that of a run folder."""
-    return path if (path / ABOUT).is_file() else path / layout.BUNDLE
+    """A bundle itself, or that of a run folder.
+
+    Raises:
+        RunError: if there is none.
+    """
+    require_model_folder(path)
+    for folder in (path, path / layout.BUNDLE):
+        if (folder / ABOUT).is_file():
+            return folder
+    raise RunError(
+        f"{path} holds no bundle. Finish the run first: scanwise fit RECIPE --data DATA --out {path} --resume."
+    )
 
 
 def list_hashes(folder: Path) -> None:

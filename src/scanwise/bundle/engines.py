@@ -5,10 +5,14 @@ threads, so the last digits of an answer would depend on the scans beside it. Ev
 rows, on a CPU one, and runs on one core; several run at once.
 """
 
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -26,6 +30,8 @@ CPU_SHAPE = 1
 """Rows of a batch on a CPU; of eight, those of some networks differ by their place in the last digit."""
 ACCELERATOR_SHAPE = 64
 """Rows of a batch on an accelerator, which one scan at a time would leave idle. A short batch is filled up."""
+SHORT = 0.0015
+"""Seconds of a batch that is shorter in turn: most of them are Python's, which runs one thread at a time."""
 
 
 def forward_shapes(recipe: Recipe) -> dict[str, int]:
@@ -54,28 +60,42 @@ class Engine(Protocol):
 
 def run_in_shape(engine: Engine, batches: Iterable[Inputs], shape: int) -> Iterator[Outputs]:
     """Run batches of at most `shape` scans, each filled up to it; answers come in order, a batch at a time."""
-    cores = engine.cores
-    if cores == 1:
-        yield from _run_in_turn(engine, batches, shape)
-        return
-    waiting: deque[tuple[int, Future[Outputs]]] = deque()
-    with engine.one_core_each() as prepare, ThreadPoolExecutor(cores, initializer=prepare) as pool:
-        for number, (pixels, tokens) in enumerate(batches):
-            filled = _filled(pixels, shape), None if tokens is None else _filled(tokens, shape)
-            waiting.append((len(pixels), pool.submit(engine.run, *filled)))
-            while len(waiting) > (cores if number else 0):  # the first alone: it may settle how the others run
-                yield _next_rows(waiting)
-        while waiting:
-            yield _next_rows(waiting)
-
-
-def _run_in_turn(engine: Engine, batches: Iterable[Inputs], shape: int) -> Iterator[Outputs]:
-    """As above, in this thread: to start another takes longer than a small network."""
+    cores, rest, runs = engine.cores, iter(batches), _Runs(engine, shape)
     with engine.one_core_each() as prepare:
         prepare()
-        for pixels, tokens in batches:
-            outputs = engine.run(_filled(pixels, shape), None if tokens is None else _filled(tokens, shape))
-            yield _rows(len(pixels), outputs)
+        yield from map(runs.run, islice(rest, 1))  # alone: it may settle how the others run
+        if cores > 1:
+            yield from _run_beside(runs, rest, cores, prepare)
+        yield from map(runs.run, rest)
+
+
+@dataclass(slots=True)
+class _Runs:
+    """Batches that are run in one shape, and the seconds of the shortest."""
+
+    engine: Engine
+    shape: int
+    shortest: float = math.inf
+
+    def run(self, batch: Inputs) -> Outputs:
+        """Run one batch."""
+        pixels, tokens = batch
+        start = time.perf_counter()
+        outputs = self.engine.run(_filled(pixels, self.shape), None if tokens is None else _filled(tokens, self.shape))
+        self.shortest = min(self.shortest, time.perf_counter() - start)
+        return _rows(len(pixels), outputs)
+
+
+def _run_beside(runs: _Runs, rest: Iterator[Inputs], cores: int, prepare: Callable[[], None]) -> Iterator[Outputs]:
+    """Run several batches at once, as long as they are not so short that threads wait for one another."""
+    waiting: deque[Future[Outputs]] = deque()
+    with ThreadPoolExecutor(cores, initializer=prepare) as pool:
+        while runs.shortest > SHORT and (batch := next(rest, None)) is not None:
+            waiting.append(pool.submit(runs.run, batch))
+            if len(waiting) > cores:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _filled(values: Values, shape: int) -> Values:
@@ -83,11 +103,6 @@ def _filled(values: Values, shape: int) -> Values:
     if len(values) == shape:
         return values
     return np.concatenate([values, np.repeat(values[-1:], shape - len(values), axis=0)])
-
-
-def _next_rows(waiting: deque[tuple[int, Future[Outputs]]]) -> Outputs:
-    count, result = waiting.popleft()
-    return _rows(count, result.result())
 
 
 def _rows(count: int, outputs: Outputs) -> Outputs:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -9,8 +10,9 @@ import numpy as np
 from scanwise.baselines.summaries import small_pixels
 from scanwise.bundle.engines import Inputs, Tokens
 from scanwise.bundle.predictors import PIXELS, Hashed
-from scanwise.cohort.decoding.pixels import Pixels, Source
-from scanwise.cohort.decoding.readers import DecodedScan, read_files
+from scanwise.cohort.decoding.pixels import Source
+from scanwise.cohort.decoding.readers import DecodedScan
+from scanwise.cohort.decoding.streams import Measure, read_files
 from scanwise.novelty import appearance_features
 from scanwise.recipe import Data
 from scanwise.records import FloatArray, IntArray
@@ -23,8 +25,10 @@ class FileReader(Protocol):
         """The scans of one file, and the end of the name of each."""
         ...
 
-    def read(self, scans: Sequence[Source], settings: Data) -> Iterator[DecodedScan | str]:
-        """A scan, or the reason why there is none, for each in turn."""
+    def read(
+        self, scans: Sequence[Source], settings: Data, measure: Measure | None = None
+    ) -> Iterator[DecodedScan | str]:
+        """A scan, or the reason why there is none, for each in turn; with what can be measured as it is decoded."""
         ...
 
 
@@ -37,9 +41,11 @@ class LocalReader:
 
         return scans_of(file, settings)
 
-    def read(self, scans: Iterable[Source], settings: Data) -> Iterator[DecodedScan | str]:
+    def read(
+        self, scans: Iterable[Source], settings: Data, measure: Measure | None = None
+    ) -> Iterator[DecodedScan | str]:
         """A scan, or the reason why there is none, for each in turn."""
-        return read_files(scans, settings)
+        return read_files(scans, settings, measure)
 
 
 class ExpandedReader(LocalReader):
@@ -80,13 +86,13 @@ class ScanReader:
 
     def batches(self, size: int) -> Iterator[Inputs]:
         """Pixels and tokens of at most `size` scans at a time."""
-        waiting: list[Pixels] = []
+        waiting: list[DecodedScan] = []
         together = size * max(1, TOGETHER // size)
         for row, scan in enumerate(self.reading):
             if isinstance(scan, DecodedScan):
                 self.hashes.append(scan.digest if self.hashed == PIXELS else scan.sha256)
                 self.kept.append(row)
-                waiting.append(scan.pixels)
+                waiting.append(scan)
             else:
                 self.quarantine.append((row, scan))
             if len(waiting) == together:
@@ -100,18 +106,24 @@ class ScanReader:
         """(n, P) appearance of the scans that could be read."""
         return np.concatenate(self._appearance) if self._appearance else np.empty((0, 0), np.float32)
 
-    def _stacked(self, waiting: list[Pixels], size: int) -> Iterator[Inputs]:
-        pixels = np.stack(waiting)
+    def _stacked(self, waiting: Sequence[DecodedScan], size: int) -> Iterator[Inputs]:
+        pixels = np.stack([scan.pixels for scan in waiting])
         if self.appearing:
-            self._appearance.append(appearance_features(pixels))
+            measured = [scan.measured for scan in waiting if scan.measured is not None]
+            whole = len(measured) == len(waiting)
+            self._appearance.append(np.stack(measured) if whole else appearance_features(pixels))
         tokens = None if self.tokens is None else self.tokens[self.kept[-len(waiting) :]]
         for start in range(0, len(waiting), size):
             yield pixels[start : start + size], None if tokens is None else tokens[start : start + size]
 
 
-def read_small_pixels(paths: Sequence[Source], settings: Data, files: FileReader, rows: IntArray) -> FloatArray:
-    """(n, D) small copies of the scans in these rows; NaN for those that cannot be read."""
-    scans = list(files.read([paths[row] for row in rows.tolist()], settings))
-    copies = [small_pixels(scan.pixels[None])[0] if isinstance(scan, DecodedScan) else None for scan in scans]
-    width = next((len(copy) for copy in copies if copy is not None), 1)
-    return np.stack([np.full(width, np.nan) if copy is None else copy for copy in copies])
+def read_small_pixels(
+    paths: Sequence[Source], settings: Data, files: FileReader, people: Sequence[IntArray]
+) -> Iterator[FloatArray]:
+    """(n, D) small copies of the scans in the rows of each person, one after another; NaN for those that cannot be read."""
+    reading = files.read([paths[row] for rows in people for row in rows.tolist()], settings)
+    copies = (small_pixels(scan.pixels[None])[0] if isinstance(scan, DecodedScan) else None for scan in reading)
+    for rows in people:
+        some = list(islice(copies, len(rows)))
+        width = next((len(copy) for copy in some if copy is not None), 1)
+        yield np.stack([np.full(width, np.nan) if copy is None else copy for copy in some])

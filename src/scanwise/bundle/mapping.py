@@ -17,7 +17,7 @@ from scanwise.bundle.inputs import FileReader, ScanReader
 from scanwise.bundle.predictors import Hashed
 from scanwise.cohort.decoding.pixels import Source
 from scanwise.cohort.decoding.readers import DecodedScan
-from scanwise.novelty import NoveltyDetector
+from scanwise.novelty import NoveltyDetector, appearance_features
 from scanwise.progress_bar import track
 from scanwise.recipe import Recipe
 from scanwise.records import FloatArray, IntArray, Logits, ScanNovelty
@@ -181,7 +181,8 @@ class ScanMapper:
     def read(self, shards: Sequence[AskedScans], progress: bool) -> Iterator[DecodedScan | str]:
         """The scans of some shards as one stream, so that those of the next one are decoded ahead."""
         paths = [path for shard in shards for path in shard.paths]
-        return track(self.files.read(paths, self.recipe.data), "predicting", len(paths), progress)
+        measure = None if self.detector is None else appearance_features
+        return track(self.files.read(paths, self.recipe.data, measure), "predicting", len(paths), progress)
 
     def map(self, shard: AskedScans, reading: Iterator[DecodedScan | str]) -> MappedScans:
         """Rows of a shard, which is next in a stream."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from scanwise.dicom_results import ResultWriter
     from scanwise.records import Predictions
 
-PARQUET, SHARD = ".parquet", 1000
+PARQUET = ".parquet"
 
 
 @click.command()
@@ -57,9 +57,7 @@ PARQUET, SHARD = ".parquet", 1000
 @click.option(
     "--resume", is_flag=True, help="Go on with the shards that a prediction to --out left when it was stopped."
 )
-@click.option(
-    "--shard", type=click.IntRange(1), default=SHARD, show_default=True, help="Scans between two saves, with --out."
-)
+@click.option("--shard", type=click.IntRange(1), help="Scans between two saves, with --out (default: 1,000).")
 @click.option(
     "--engine",
     type=click.Choice(["local", "ray"]),
@@ -91,7 +89,7 @@ def predict(
     by: str,
     out: Path | None,
     resume: bool,
-    shard: int,
+    shard: int | None,
     engine: str,
     workers: int | None,
     cluster: str,
@@ -111,6 +109,7 @@ def predict(
     check_model(run)
     talk()
     from scanwise import bundle
+    from scanwise.bundle.mapping import SHARD
     from scanwise.cohort.decoding.remote_files import is_remote
     from scanwise.cohort.layouts import resolve_data
     from scanwise.pipeline.commands.predict_files import predict_files
@@ -126,17 +125,18 @@ def predict(
         raise DataError("DICOM results need the files of the scans here. Copy them, or leave --dicom-out out.")
     options: dict[str, Any] = {"manifest": manifest, "subject": subject, "id_column": ident, "series": series}
     options |= {"pseudonymise": pseudonymise, "progress": progress()}
+    size = shard or SHARD
     if plan:
         from scanwise.pipeline.commands.prediction_plan import plan_prediction
 
-        planned = plan_prediction(loaded, named, shard=shard, device=device, threads=threads, **options)
+        planned = plan_prediction(loaded, named, shard=size, device=device, threads=threads, **options)
         for line in planned.lines(out, engine, workers or os.cpu_count() or 1):
             say_folded(line)
         say("Nothing was predicted or written. Run the command without --plan to start.")
         return
     writer = None if dicom_out is None else _result_writer(loaded, folder, codes, maps=parametric_map)
     placing = None if engine == "local" else (workers or 0, cluster)
-    with _shards(out, folder, shard, resume, placing) as shards:
+    with _shards(out, folder, size, resume, placing) as shards:
         answer = predict_files(loaded, named, device=device, threads=threads, shards=shards, **options)
         print_notes(answer.remarks)
         for path, reason in answer.quarantine:

@@ -4,7 +4,7 @@ Where none of these is there, neighbouring slices look alike and the pixels may 
 comes first, whatever that is, so that all people are put in one direction by the same rule.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -52,21 +52,25 @@ def places_in_order(subjects: StrArray, positions: FloatArray) -> IntArray:
 
 
 def recovered_positions(
-    subjects: StrArray, positions: FloatArray, read_small: Callable[[IntArray], FloatArray]
+    subjects: StrArray, positions: FloatArray, read_small: Callable[[Sequence[IntArray]], Iterable[FloatArray]]
 ) -> FloatArray:
     """(N,) positions, with those of people without any known one recovered from the pixels where these tell.
 
     Args:
         subjects: (N,).
         positions: (N,) from `scan_positions`.
-        read_small: from rows to (n, D) small copies of these scans, NaN for one that cannot be read.
+        read_small: from the rows of each person to (n, D) small copies of these scans, NaN for one that cannot be read.
     """
     recovered = positions.copy()
     order = np.argsort(subjects, kind="stable")
     sizes = np.unique(subjects, return_counts=True)[1]
-    for rows in np.split(order, np.cumsum(sizes)[:-1]):
-        if len(rows) >= FEWEST_IN_CHAIN and np.isnan(positions[rows]).all():
-            recovered[rows] = chain_ranks(read_small(rows))
+    people = [
+        rows
+        for rows in np.split(order, np.cumsum(sizes)[:-1])
+        if len(rows) >= FEWEST_IN_CHAIN and np.isnan(positions[rows]).all()
+    ]
+    for rows, small in zip(people, read_small(people), strict=True):
+        recovered[rows] = chain_ranks(small)
     return recovered
 
 

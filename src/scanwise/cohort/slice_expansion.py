@@ -106,7 +106,9 @@ def scans_of(file: Source, settings: Data) -> list[tuple[Source, str]]:
     """
     path, index = locate_scan(file)
     contents = "" if index is not None else open_contents(path, settings)
-    return [(file, "")] if isinstance(contents, str) else scans_in(file, contents, settings)
+    if isinstance(contents, str) or contents.count == 1:
+        return [(file, "")]
+    return scans_in(file, contents, settings)
 
 
 def open_contents(file: Source, settings: Data) -> FileContents | str:

@@ -30,8 +30,9 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from scanwise.cohort.decoding.pixels import LACK, Pixels, UnreadableScan, open_file
-from scanwise.cohort.decoding.readers import decode_files, files_together, reading_threads
+from scanwise.cohort.decoding.readers import DecodedScan, decode_files, files_together, reading_threads
 from scanwise.cohort.decoding.slice_names import split_slice
+from scanwise.cohort.decoding.streams import read_files
 from scanwise.errors import RunError, StorageError
 from scanwise.migrations import FORMATS, check_format
 from scanwise.progress_bar import track
@@ -161,9 +162,7 @@ def _fill(folder: Path, root: Path, names: Sequence[str], settings: Data, progre
     shape = [settings.size, settings.size, settings.channels]
     with (folder / PIXELS).open("wb") as file:
         files = [root / name for name in names]
-        together = files_together(files, max(1, min(TOGETHER, HELD // math.prod(shape))))
-        scanned = chain.from_iterable(workers.map(partial(decode_files, settings=settings), together))
-        decoded = _bar(scanned, len(names), "decoding scans", progress)
+        decoded = _bar(_decode(files, settings, shape, workers), len(names), "decoding scans", progress)
         for name, scan in zip(names, decoded, strict=True):
             if isinstance(scan, str):
                 refused[name] = scan
@@ -182,6 +181,16 @@ def _fill(folder: Path, root: Path, names: Sequence[str], settings: Data, progre
         "checks": checks,
     }
     write_json({**about, "check": _check_of(about)}, folder / ABOUT)
+
+
+def _decode(
+    files: Sequence[Path], settings: Data, shape: Sequence[int], workers: Workers
+) -> Iterator[DecodedScan | str]:
+    """The scans of files in turn, by the workers that are given, or by those of `streams`."""
+    if workers is OWN_PROCESS:
+        return read_files(files, settings)
+    together = files_together(files, max(1, min(TOGETHER, HELD // math.prod(shape))))
+    return chain.from_iterable(workers.map(partial(decode_files, settings=settings), together))
 
 
 def _open(folder: Path) -> tuple[Store, dict[str, str]] | None:

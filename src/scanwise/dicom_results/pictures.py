@@ -7,7 +7,8 @@ import numpy as np
 
 from scanwise.bundle import Bundle
 from scanwise.cohort.decoding.pixels import Pixels
-from scanwise.cohort.decoding.readers import DecodedScan, read_files
+from scanwise.cohort.decoding.readers import DecodedScan
+from scanwise.cohort.decoding.streams import read_files
 from scanwise.dicom_results.captures import ScanPicture
 from scanwise.dicom_results.sources import SourceScan
 from scanwise.errors import ScanwiseError

@@ -8,8 +8,10 @@ from itertools import chain, islice
 
 import numpy as np
 
+from scanwise.cohort.decoding.helpers import BROKEN
 from scanwise.cohort.decoding.pixels import ScanBytes, Source
 from scanwise.cohort.decoding.readers import DecodedScan
+from scanwise.cohort.decoding.streams import Measure
 from scanwise.cohort.listing import FileContents
 from scanwise.errors import DataError
 from scanwise.phrases import count_of
@@ -20,7 +22,6 @@ PATIENCE = 60.0
 """Seconds that a file, or some small ones together, may take."""
 MOST_FILES, MOST_BYTES = 8, 4 * 2**20
 """Files, and bytes of them, that are decoded together; a larger one is decoded alone."""
-BROKEN = "damaged: its decoder broke down over it, or took too long"
 _Decoded = tuple[Header, bytes]
 _MODULE = "scanwise.serving.decoder_process"
 _FEW_ARENAS = {"MALLOC_ARENA_MAX": "2"}  # of the allocator, which else reserves addresses for each thread
@@ -46,8 +47,10 @@ class DecodedFiles:
         """A scan itself."""
         return [(file, "")]
 
-    def read(self, scans: Sequence[Source], settings: Data) -> Iterator[DecodedScan | str]:
-        """A scan, or the reason why there is none, for each in turn."""
+    def read(
+        self, scans: Sequence[Source], settings: Data, measure: Measure | None = None
+    ) -> Iterator[DecodedScan | str]:
+        """A scan, or the reason why there is none, for each in turn; nothing is measured."""
         return iter([self.scans[scan.index or 0] for scan in scans if isinstance(scan, ScanBytes)])
 
 

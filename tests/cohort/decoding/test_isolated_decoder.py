@@ -16,6 +16,7 @@ from pydicom.uid import JPEGLSLossless
 
 from medical_files import NAMES, shipped, write_packed
 from scanwise.cohort.decoding import isolated_decoder, readers
+from scanwise.cohort.decoding.helpers import Helper
 from scanwise.cohort.decoding.pixels import UnreadableScan
 from scanwise.recipe import Data
 
@@ -97,9 +98,9 @@ def test_a_helper_learns_nothing_of_the_person(monkeypatch: pytest.MonkeyPatch, 
     frame, header = packed()
     file = write_packed(tmp_path / "x", [frame], JPEGLSLossless, header.pixel_array)
     asked: list[bytes] = []
-    ask = isolated_decoder._ask
+    ask = Helper.ask
     monkeypatch.setattr(
-        isolated_decoder, "_ask", lambda helper, question: asked.append(question) or ask(helper, question)
+        Helper, "ask", lambda helper, question, patience: asked.append(question) or ask(helper, question, patience)
     )
     assert not isinstance(readers.read_file(file, Data(size=16)), str)
     assert len(asked) == 1
@@ -113,7 +114,7 @@ def test_helpers_end_with_the_program(tmp_path: Path) -> None:
     from scanwise.cohort.decoding import isolated_decoder, readers
     from scanwise.recipe import Data
     readers.read_file(Path({str(shipped("MR_small_jpeg_ls_lossless.dcm"))!r}), Data(size=16))
-    print(*(helper.pid for helper in isolated_decoder._idle))
+    print(*(helper._process.pid for helper in isolated_decoder._idle))
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
     assert done.stderr == ""

@@ -197,6 +197,9 @@ def test_processes_that_run_together_share_it(monkeypatch: pytest.MonkeyPatch) -
     assert memory.free_memory() == 600
     monkeypatch.setenv("WORLD_SIZE", "4")
     assert memory.free_memory() == 150
+    monkeypatch.setattr(memory, "_sharing", 1)
+    memory.share_between(3)
+    assert memory.free_memory() == 50
     monkeypatch.setattr(memory, "_of_process", lambda: -5)
     assert memory.free_memory() == 0
 

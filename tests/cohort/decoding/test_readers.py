@@ -9,7 +9,8 @@ from PIL import Image
 from medical_files import write_dicom, write_nifti
 from picture_files import COLOUR, GRAY, packed, png
 from scanwise.cohort.decoding.pixels import ScanBytes
-from scanwise.cohort.decoding.readers import digest, read_file, read_files, read_scan, resize
+from scanwise.cohort.decoding.readers import digest, read_file, read_scan, resize
+from scanwise.cohort.decoding.streams import read_files
 from scanwise.cohort.slice_expansion import scans_of
 from scanwise.recipe import Data
 

@@ -8,7 +8,8 @@ import timm
 import torch
 
 from scanwise.baselines import frozen_features_logistic
-from scanwise.cohort.decoding.readers import DecodedScan, read_files
+from scanwise.cohort.decoding.readers import DecodedScan
+from scanwise.cohort.decoding.streams import read_files
 from scanwise.recipe import Data
 from scanwise.records import Cohort, Logits, Split, load_metrics
 from scanwise.run import RunFolder

@@ -6,11 +6,7 @@ the frame and the numbers that describe it, and nothing else of the header.
 """
 
 import atexit
-import contextlib
 import io
-import struct
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scanwise.cohort.decoding.helpers import BROKEN, Helper
 from scanwise.cohort.decoding.pixels import UnreadableScan
 
 if TYPE_CHECKING:
@@ -32,7 +29,7 @@ _TOLD = (
     "BitsStored", "HighBit", "PixelRepresentation",
 )  # fmt: skip
 
-_idle: list["subprocess.Popen[bytes]"] = []
+_idle: list[Helper] = []
 _lock = threading.Lock()
 
 
@@ -44,16 +41,11 @@ def decode_isolated(frame: bytes, header: "Dataset") -> NDArray[Any]:
         UnreadableScan: if the decoder ended, or took too long.
     """
     helper = _borrow()
-    watch = threading.Timer(PATIENCE, helper.kill)
-    watch.start()
     try:
-        answer = _ask(helper, _alone(frame, header))
+        answer = helper.ask(_alone(frame, header), PATIENCE)
     except (OSError, EOFError) as error:
-        helper.kill()
-        helper.communicate()
-        raise UnreadableScan("damaged: its decoder broke down over it, or took too long") from error
-    finally:
-        watch.cancel()
+        helper.end()
+        raise UnreadableScan(BROKEN) from error
     with _lock:
         _idle.append(helper)
     if not answer:
@@ -101,25 +93,11 @@ def _alone(frame: bytes, header: "Dataset") -> bytes:
     return stream.getvalue()
 
 
-def _borrow() -> "subprocess.Popen[bytes]":
+def _borrow() -> Helper:
     with _lock:
         if _idle:
             return _idle.pop()
-    return subprocess.Popen(  # noqa: S603
-        [sys.executable, "-P", str(_SCRIPT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-
-
-def _ask(helper: "subprocess.Popen[bytes]", question: bytes) -> bytes:
-    """Each message is its length in eight bytes, then itself."""
-    assert helper.stdin is not None and helper.stdout is not None  # noqa: S101, PT018 - they are pipes
-    helper.stdin.write(struct.pack("<Q", len(question)) + question)
-    helper.stdin.flush()
-    length = helper.stdout.read(8)
-    answer = helper.stdout.read(struct.unpack("<Q", length)[0]) if len(length) == 8 else b""
-    if len(length) < 8 or len(answer) < struct.unpack("<Q", length)[0]:
-        raise EOFError
-    return answer
+    return Helper(str(_SCRIPT))
 
 
 @atexit.register
@@ -127,7 +105,5 @@ def _dismiss() -> None:
     """Helpers end when nothing can be asked any more."""
     with _lock:
         for helper in _idle:
-            with contextlib.suppress(OSError):
-                helper.kill()
-                helper.communicate()
+            helper.end()
         _idle.clear()

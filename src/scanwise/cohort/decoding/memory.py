@@ -21,6 +21,7 @@ _FRESH = 1.0  # seconds that a measurement stays good
 _LARGE = 2**25  # bytes
 _UNLIMITED = 2**60
 _CGROUP = Path("/sys/fs/cgroup")
+_sharing = 1
 
 
 class MemoryBudget:
@@ -76,7 +77,13 @@ class MemoryBudget:
 def free_memory() -> int:
     """Bytes that this process may still use: the least of the machine's, the container's and its own limit."""
     free = min(_of_machine(), _of_container(), _of_process())
-    return max(0, free if free < _UNLIMITED else _USUAL) // processes()
+    return max(0, free if free < _UNLIMITED else _USUAL) // (processes() * _sharing)
+
+
+def share_between(count: int) -> None:
+    """Use no more than a share of the free memory, as so many processes decode beside each other."""
+    global _sharing
+    _sharing = count
 
 
 def _trim() -> None:

@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain, groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from scanwise.cohort.decoding import pictures
@@ -37,12 +38,12 @@ from scanwise.cohort.decoding.slice_names import split_slice
 if TYPE_CHECKING:
     from scanwise.recipe import Data
 
+_most_workers = 8
 HEAD = 2048  # bytes that tell what a file is: DICOM says so at 128, NIfTI at 344, or there once unpacked
 
 FileSlices = tuple[Source, Slices]
 """A file, and the slices of it that are asked for."""
 
-_AHEAD = 256  # scans that are decoded ahead of the reader
 _TOGETHER = 512  # slices of one file that one worker holds at once
 
 # A DICOM file without a preamble begins with an element of group 2 or 8: a type or a small length follows.
@@ -64,27 +65,17 @@ class DecodedScan:
         sha256: hash of the file.
         digest: hash of the pixels before resizing; empty for a scan of one single value.
         area: number of pixels before resizing.
+        measured: (P,) what was measured on its pixels, or None.
     """
 
     pixels: Pixels
     sha256: str
     digest: str
     area: int = 0
+    measured: NDArray[np.floating[Any]] | None = None
 
 
-def read_files(paths: Iterable[Source], settings: "Data") -> Iterator[DecodedScan | str]:
-    """A scan, or the reason why there is none, for each path in turn; a path is a file, `file#slice`, or the content of a file.
-
-    Neighbouring slices of one file are read together, and a few scans are decoded ahead of the reader; workers wait for one
-    another where all of them together would need too much memory (`memory`).
-    """
-    with ThreadPoolExecutor(reading_threads()) as pool:
-        for files in files_together(paths):
-            for decoded in pool.map(lambda some: read_slices(some[0], some[1], settings), files):
-                yield from decoded
-
-
-def files_together(paths: Iterable[Source], scans: int = _AHEAD) -> Iterator[list[FileSlices]]:
+def files_together(paths: Iterable[Source], scans: int) -> Iterator[list[FileSlices]]:
     """The files of these paths with the slices that are asked of each, some files at a time: until they hold so many scans."""
     todo = _by_file(paths)
     while files := list(_up_to(todo, scans)):
@@ -92,7 +83,7 @@ def files_together(paths: Iterable[Source], scans: int = _AHEAD) -> Iterator[lis
 
 
 def decode_files(files: Sequence[FileSlices], settings: "Data") -> list[DecodedScan | str]:
-    """The scans of some files, each or the reason why there is none, as `read_files` gives them."""
+    """The scans of some files, each or the reason why there is none, as `streams.read_files` gives them."""
     with ThreadPoolExecutor(reading_threads()) as pool:
         return list(chain.from_iterable(pool.map(lambda some: read_slices(some[0], some[1], settings), files)))
 
@@ -196,7 +187,13 @@ def _up_to(todo: Iterator[FileSlices], scans: int) -> Iterator[FileSlices]:
 def reading_threads() -> int:
     """Threads that read and decode: decoders let go of the interpreter."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(8, allowed or 1)
+    return min(_most_workers, allowed or 1)
+
+
+def decode_on_one_core() -> None:
+    """Use one worker from now on, because other processes of this machine work beside this one."""
+    global _most_workers
+    _most_workers = 1
 
 
 def resize(image: Pixels, settings: "Data") -> Pixels:

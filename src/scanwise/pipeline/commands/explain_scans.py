@@ -275,7 +275,8 @@ def _members(
 
 
 def _read(listing: Any, settings: Data) -> "tuple[Pixels, list[int], list[tuple[str, str]]]":
-    from scanwise.cohort.decoding.readers import DecodedScan, read_files
+    from scanwise.cohort.decoding.readers import DecodedScan
+    from scanwise.cohort.decoding.streams import read_files
 
     pixels, kept, quarantine = [], [], []
     places = [listing.root / path for path in listing.path.tolist()]

@@ -214,7 +214,7 @@ def _answers(loaded: bundle.Bundle, engine: Engine, cases: _Cases, size: int) ->
         classes=loaded.classes,
         features=np.concatenate([part[1] for part in parts]),
         attention=np.concatenate(attention) if attention else None,
-        appearance=np.concatenate([appearance_features(scan[None]) for scan in cases.pixels]),
+        appearance=appearance_features(cases.pixels),
     )
     return bundle.predict_scans_and_subjects(loaded.predictors, logits, names.tolist())
 

@@ -46,7 +46,9 @@ def with_recovered_order(recipe: Recipe, cohort: Cohort, store: Store) -> Cohort
     if not recipe.model.is_ridge or recipe.model.ridge.slabs == 1:
         return cohort
     positions = scan_positions(cohort.path, cohort.groups)
-    recovered = recovered_positions(cohort.subject, positions, lambda rows: small_pixels(store.read(rows)))
+    recovered = recovered_positions(
+        cohort.subject, positions, lambda people: (small_pixels(store.read(rows)) for rows in people)
+    )
     new = np.isnan(positions) & ~np.isnan(recovered)
     if not new.any():
         return cohort

@@ -1,0 +1,212 @@
+"""Many files, decoded ahead of the loop that reads them.
+
+Threads begin. Python runs one thread at a time, though, and what decoding does between its C code would hold up a small network; so
+where much is left to do, processes take over once they have started (`stream_helper`). A few files never wait for one.
+"""
+
+import pickle  # of nothing but what a helper and this process tell each other
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scanwise.cohort.decoding.helpers import BROKEN, Helper
+from scanwise.cohort.decoding.pixels import LACK, Pixels, RemoteScan, Source
+from scanwise.cohort.decoding.readers import DecodedScan, FileSlices, files_together, read_slices, reading_threads
+
+if TYPE_CHECKING:
+    from scanwise.recipe import Data
+
+_PATIENCE = 600.0  # seconds that a batch may take, or the one file of it that is at fault
+_AHEAD = 256  # scans that are decoded ahead of the reader
+_BATCH = 16  # scans that are handed over at once, after the first few
+_TRIAL = 32  # scans after which it is known how long they take
+_FIRST = 8  # of these, whose decoders are loaded with them
+_FEW = 32  # scans a worker that are decoded ahead before that is known, and while helpers start
+_WORTH = 0.25  # seconds of work for each process, which its start makes up for
+
+Batch = list[FileSlices]
+Decoded = list[DecodedScan | str]
+Measure = Callable[[Pixels], NDArray[np.floating[Any]]]
+"""A function of a module: pixels (n, H, W, C) in, (n, P) out, where no row depends on the others."""
+
+
+def read_files(
+    paths: Iterable[Source], settings: "Data", measure: Measure | None = None
+) -> Iterator[DecodedScan | str]:
+    """A scan, or the reason why there is none, for each path in turn; a path is a file, `file#slice`, or the content of a file.
+
+    Neighbouring slices of one file are read together, and a few scans are decoded ahead of the reader; workers wait for one
+    another where all of them together would need too much memory (`memory`).
+
+    Args:
+        paths: of the scans.
+        settings: of the recipe.
+        measure: is asked about the pixels of each scan, where they are decoded.
+    """
+    scans = list(paths)
+    waiting: deque[Future[Decoded]] = deque()
+    far = any(isinstance(file, RemoteScan) for file in scans)  # what this process knows of its place, no helper does
+    decoders, ahead = _Decoders(settings, measure, 0 if far else len(scans)), 0
+    try:
+        for batch in _batches(scans):
+            waiting.append(decoders.submit(batch))
+            ahead += sum(len(slices) for _, slices in batch)
+            while ahead > decoders.ahead:
+                decoded = waiting.popleft().result()
+                ahead -= len(decoded)
+                yield from decoded
+        while waiting:
+            yield from waiting.popleft().result()
+    finally:
+        decoders.close()
+
+
+def _batches(scans: Sequence[Source]) -> Iterator[Batch]:
+    """Files with the slices that are asked of each; small ones together, except for the first few."""
+    batch: Batch = []
+    count = before = 0
+    for (file,) in files_together(scans, scans=1):
+        batch.append(file)
+        count += len(file[1])
+        if count >= (_BATCH if before >= _TRIAL else 1):
+            yield batch
+            batch, count, before = [], 0, before + count
+    if batch:
+        yield batch
+
+
+def decode_batch(batch: Batch, settings: "Data", measure: Measure | None) -> Decoded:
+    """The scans of some files, or the reasons why there are none."""
+    decoded = [scan for file, slices in batch for scan in read_slices(file, slices, settings)]
+    pixels = [scan.pixels for scan in decoded if isinstance(scan, DecodedScan)]
+    if measure is None or not pixels:
+        return decoded
+    rows = iter(measure(np.stack(pixels)))
+    return [replace(scan, measured=next(rows)) if isinstance(scan, DecodedScan) else scan for scan in decoded]
+
+
+class _Decoders:
+    """This process, and helpers once it is known that they pay.
+
+    Args:
+        settings: of the recipe.
+        measure: as in `read_files`.
+        scans: number of those that helpers may decode.
+    """
+
+    def __init__(self, settings: "Data", measure: Measure | None, scans: int) -> None:
+        self._settings, self._measure, self._left = settings, measure, scans
+        self._seconds, self._done = 0.0, 0
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(reading_threads())
+        self._starting: list[threading.Thread] = []
+        self._helpers: list[Helper] = []
+        self._idle: list[Helper] = []
+        self._closed = False
+
+    @property
+    def ahead(self) -> int:
+        """Scans that are decoded ahead of the reader: few as long as they would be decoded here, and a helper may take them."""
+        waits = self._done < _TRIAL or any(thread.is_alive() for thread in self._starting)
+        return min(_AHEAD, _FEW * reading_threads()) if waits else _AHEAD
+
+    def submit(self, batch: Batch) -> Future[Decoded]:
+        """The scans of a batch to come, or the reasons why there are none."""
+        return self._pool.submit(self._decode, batch)
+
+    def close(self) -> None:
+        """End the helpers; what is under way is given up."""
+        with self._lock:
+            self._closed = True
+            for helper in self._helpers:
+                helper.stop()  # and a thread that waits for its answer learns that there is none
+        for thread in self._starting:
+            thread.join()
+        self._pool.shutdown(cancel_futures=True)
+        for helper in self._helpers:
+            helper.end()
+
+    def _decode(self, batch: Batch) -> Decoded:
+        with self._lock:
+            helper = self._idle.pop() if self._idle else None
+        if helper is None:
+            return self._decode_here(batch)
+        try:
+            decoded = _ask(helper, batch)
+        except (EOFError, OSError):
+            helper.end()
+            decoded, helper = self._decode_one_by_one(batch)
+        with self._lock:
+            self._idle += [] if helper is None else [helper]
+        if any(isinstance(scan, str) and scan.startswith(LACK) for scan in decoded):
+            return self._decode_here(batch)  # a helper may use but its share of the memory
+        return decoded
+
+    def _decode_here(self, batch: Batch) -> Decoded:
+        start = time.perf_counter()
+        decoded = decode_batch(batch, self._settings, self._measure)
+        with self._lock:
+            self._seconds += time.perf_counter() - start if self._done >= _FIRST else 0
+            self._done += len(decoded)
+            if not self._starting and not self._closed and self._pays():
+                self._starting = [
+                    threading.Thread(target=self._add_helper, daemon=True) for _ in range(reading_threads())
+                ]
+                for thread in self._starting:
+                    thread.start()
+        return decoded
+
+    def _pays(self) -> bool:
+        """Whether what is left takes longer than helpers take to start."""
+        left = self._seconds / max(1, self._done - _FIRST) * (self._left - self._done)
+        return self._done >= _TRIAL and reading_threads() > 1 and left > _WORTH * reading_threads()
+
+    def _add_helper(self) -> None:
+        helper = self._start()
+        with self._lock:
+            self._idle += [] if helper is None else [helper]
+
+    def _start(self) -> Helper | None:
+        """A helper that is ready; None where there can be none."""
+        try:
+            with self._lock:
+                if self._closed:
+                    return None
+                helper = Helper("-m", "scanwise.cohort.decoding.stream_helper")
+                self._helpers.append(helper)
+            plain = SimpleNamespace(**self._settings.of_pixels)
+            helper.ask(pickle.dumps((plain, self._measure, reading_threads())), _PATIENCE)
+        except (EOFError, OSError):
+            return None
+        return helper
+
+    def _decode_one_by_one(self, batch: Batch) -> tuple[Decoded, Helper | None]:
+        """The scans of a batch over which a helper ended, and the helper that is left: the file that ends another one is damaged."""
+        decoded: Decoded = []
+        helper = None
+        for file, slices in batch:
+            helper = helper or self._start()
+            if helper is None:
+                decoded += [] if self._closed else decode_batch([(file, slices)], self._settings, self._measure)
+                continue
+            try:
+                decoded += _ask(helper, [(file, slices)])
+            except (EOFError, OSError):
+                decoded += [BROKEN] * len(slices)
+                helper.end()
+                helper = None
+        return decoded, helper
+
+
+def _ask(helper: Helper, batch: Batch) -> Decoded:
+    answer = helper.ask(pickle.dumps(batch, pickle.HIGHEST_PROTOCOL), _PATIENCE)
+    decoded: Decoded = pickle.loads(answer)  # noqa: S301
+    return decoded
