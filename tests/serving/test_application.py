@@ -26,8 +26,10 @@ from medical_files import shipped
 from scanwise import bundle
 from scanwise.conformal import CrossSets
 from scanwise.errors import DataError
+from scanwise.recipe import Data
 from scanwise.serving.answering import ModelAnswers
 from scanwise.serving.application import build_application
+from scanwise.serving.decoding import IsolatedDecoder
 from scanwise.serving.messages import Header, Message
 from scanwise.serving.server import serve_model
 from scanwise.serving.service import Service
@@ -181,6 +183,19 @@ def test_requests_that_are_answered_together_get_the_bytes_of_each_alone(
     assert [("problem" in header) for header, _ in together] == [False, False, True, True, False, False, False, False]
     assert not answers.may_join({"kind": "explain", "names": ["a"]})
     assert not answers.may_join({"kind": "predict", "names": ["a"] * 9})
+
+
+def test_a_model_that_is_checked_has_a_decoder_that_waits(
+    answers: ModelAnswers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = IsolatedDecoder(Data(), LIMITS.decoding_memory)
+    monkeypatch.setattr(answers, "_decoder", decoder)
+    answers.answer({"kind": "check"}, [])
+    process = decoder._current
+    assert process is not None
+    decoder.start()
+    assert decoder._current is process
+    decoder.close()
 
 
 def test_names_are_labels_and_never_paths(client: TestClient, scans: list[Path]) -> None:

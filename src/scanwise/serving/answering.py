@@ -111,6 +111,7 @@ class ModelAnswers:
 
     def _check(self) -> None:
         """Golden cases of an exported model; a run was asked about a blank scan when it was opened."""
+        self._decoder.start()
         if self._bundle.exported is not None:
             verify_golden_cases(self._folder, self._bundle)
 

@@ -115,6 +115,10 @@ class IsolatedDecoder:
             scans += _scans_of(described, pixels, self._shape)
         return DecodedFiles(tuple(opened), tuple(scans))
 
+    def start(self) -> None:
+        """Start the process, or the first file waits for it."""
+        self._process()
+
     def close(self) -> None:
         """End the process."""
         self._pool.shutdown(wait=False, cancel_futures=True)
