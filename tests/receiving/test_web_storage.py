@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from scanwise.errors import DataError
 from scanwise.receiving.receiver import ReceiverSettings, open_receiver
 from scanwise.receiving.spool import Spool
 from scanwise.receiving.storage import ImageIntake, StorageAddress, WebAddress
-from scanwise.receiving.web_storage import STUDIES, build_web_storage
+from scanwise.receiving.web_storage import STUDIES, WebStorageService, build_web_storage
 from scanwise.serving.guard import Callers
 from tiny_bundles import write_tiny_bundle
 
@@ -219,11 +220,20 @@ def test_a_series_sent_by_a_client_of_dicomweb_gets_its_result(tmp_path: Path) -
     assert not thread.is_alive()
 
 
+def test_a_port_in_use_is_said(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(TOKEN, encoding="utf-8")
+    (tmp_path / "token").chmod(0o600)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = WebAddress(tmp_path / "token", port=taken.getsockname()[1])
+        with pytest.raises(DataError, match="Choose another --web-port"):
+            WebStorageService(ImageIntake(Spool(tmp_path / "spool", 0)), address)
+
+
 @pytest.mark.parametrize("name", ["gone", "open"])
 def test_a_token_that_others_can_read_starts_nothing(tmp_path: Path, name: str) -> None:
     (tmp_path / "open").write_text(TOKEN, encoding="utf-8")
     (tmp_path / "open").chmod(0o644)
-    from scanwise.receiving.web_storage import WebStorageService
-
     with pytest.raises(DataError, match="token file"):
         WebStorageService(ImageIntake(Spool(tmp_path / "spool", 0)), WebAddress(tmp_path / name, port=0))

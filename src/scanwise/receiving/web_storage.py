@@ -50,7 +50,7 @@ class WebStorageService:
     def __init__(self, intake: ImageIntake, address: WebAddress) -> None:
         context = None if address.encryption is None else address.encryption.for_receiving()
         token = read_token(address.token_file)
-        self._socket = open_socket(address.host, address.port)
+        self._socket = open_socket(address.host, address.port, "--web-port")
         hosts = tuple(dict.fromkeys(("127.0.0.1", "localhost", "::1", address.host.lower())))
         config = server_config(build_web_storage(intake, Callers(hosts, token), address.most_bytes), READ_SECONDS)
         config.load()

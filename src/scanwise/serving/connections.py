@@ -54,8 +54,8 @@ class TimedConnection(H11Protocol):
             self.transport.close()
 
 
-def open_socket(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 takes any that is free.
+def open_socket(host: str, port: int, option: str = "--port") -> socket.socket:
+    """A socket that listens; port 0 takes any that is free; `option` is the one that names it.
 
     Raises:
         DataError: if the port is in use.
@@ -70,7 +70,7 @@ def open_socket(host: str, port: int) -> socket.socket:
     except OSError as error:
         opened.close()
         raise DataError(
-            f"Cannot listen at {host}:{port}: {error.strerror}. Choose another --port, or end the program that uses it."
+            f"Cannot listen at {host}:{port}: {error.strerror}. Choose another {option}, or end the program that uses it."
         ) from error
     return opened
 
