@@ -19,8 +19,15 @@ HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 LIMIT = 0.3
 
 
-async def slow_answer(_: Any, __: Any, send: Any) -> None:
+LONG = 30_000_000
+
+
+async def slow_answer(scope: Any, _: Any, send: Any) -> None:
     await asyncio.sleep(2 * LIMIT)
+    if scope["path"] == "/long":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % LONG)]})
+        await send({"type": "http.response.body", "body": bytes(LONG)})
+        return
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
     await send({"type": "http.response.body", "body": b"done"})
 
@@ -29,6 +36,7 @@ async def slow_answer(_: Any, __: Any, send: Any) -> None:
 def connected(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Streams], Awaitable[None]]], None]:
     """Run a test with a connection to a server that takes longer to answer than a head may take."""
     monkeypatch.setattr(connections, "HEAD_SECONDS", LIMIT)
+    monkeypatch.setattr(connections, "UNREAD_SECONDS", LIMIT)
 
     def run(test: Callable[[Streams], Awaitable[None]]) -> None:
         async def whole() -> None:
@@ -92,5 +100,28 @@ def test_a_body_that_nobody_reads_ends_with_the_answer(connected: Callable[..., 
         await read_answer(reader)
         with contextlib.suppress(ConnectionError):
             await asyncio.gather(trickle(writer, bytes(100)), reader.read())
+
+    connected(test)
+
+
+def test_a_client_that_does_not_read_its_answer_loses_the_connection(connected: Callable[..., None]) -> None:
+    async def test(streams: Streams) -> None:
+        reader, writer = streams
+        writer.write(HEAD.replace(b"/ ", b"/long ", 1))
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(5 * LIMIT)
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await reader.readexactly(LONG)
+        writer.close()
+
+    connected(test)
+
+
+def test_a_long_answer_that_is_read_is_whole(connected: Callable[..., None]) -> None:
+    async def test(streams: Streams) -> None:
+        reader, writer = streams
+        writer.write(HEAD.replace(b"/ ", b"/long ", 1))
+        await reader.readuntil(b"\r\n\r\n")
+        assert len(await reader.readexactly(LONG)) == LONG
 
     connected(test)

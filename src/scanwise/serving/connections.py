@@ -12,6 +12,8 @@ from scanwise.errors import DataError
 
 HEAD_SECONDS = 10.0
 """Time in which the head of a request arrives, from the start of the connection or the end of the answer before."""
+UNREAD_SECONDS = 60.0
+"""Time in which a client that has not read all of its answer must have read more of it."""
 MOST_HEAD = 16384
 """Bytes of the head of a request."""
 MOST_CONNECTIONS = 128
@@ -19,9 +21,12 @@ MOST_CONNECTIONS = 128
 
 
 class TimedConnection(H11Protocol):
-    """A connection that is closed where no request begins in time, whether bytes trickle in or none come at all."""
+    """A connection that is closed where no request begins in time, whether bytes trickle in or none come at all, or where an
+    answer is not read.
+    """
 
     _waiting: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
@@ -31,7 +36,18 @@ class TimedConnection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
         self._wait_no_more()
+        self._cancel_unread()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read."""
+        self._watch_unread(None)
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """The client reads."""
+        self._cancel_unread()
+        super().resume_writing()
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
@@ -47,6 +63,19 @@ class TimedConnection(H11Protocol):
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
+
+    def _watch_unread(self, before: int | None) -> None:
+        """Break off unless fewer bytes are left than `before`."""
+        left = self.transport.get_write_buffer_size()
+        if before is not None and left >= before:
+            self.transport.abort()
+        else:
+            self._unread = self.loop.call_later(UNREAD_SECONDS, self._watch_unread, left)
+
+    def _cancel_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _end_without_request(self, before: Any) -> None:
         """Close the connection unless another request than the one `before` has begun."""
