@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+TESTS = Path(__file__).parents[1] / "tests"
 BAR = 1.2
 
 
@@ -48,11 +48,14 @@ def main() -> int:
     parser.add_argument("--engine", choices=["local", "ray"], default="local")
     parser.add_argument("--workers", type=int, default=2, help="of Ray")
     given = parser.parse_args()
-    from tiny_bundles import write_tiny_bundle
-
     with tempfile.TemporaryDirectory() as temporary:
         root, peaks, times = Path(temporary), [], []
-        write_tiny_bundle(root / "bundle", given.kind)
+        making = f"from tiny_bundles import *; from pathlib import Path; write_tiny_bundle(Path({str(root / 'bundle')!r}), {given.kind!r})"
+        tests = {
+            **os.environ,
+            "PYTHONPATH": str(TESTS),
+        }  # apart: a process starts with the peak of the one that starts it
+        subprocess.run([sys.executable, "-c", making], env=tests, check=True)
         for count in given.counts:
             write_scans(root / str(count), count)
             command = [sys.executable, "-m", "scanwise", "predict", str(root / "bundle"), str(root / str(count))]

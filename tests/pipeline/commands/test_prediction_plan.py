@@ -57,10 +57,10 @@ def test_disk_is_what_shards_take(model: Path, scans: Path, tmp_path: Path) -> N
 def test_memory_grows_with_the_scans_of_the_command_alone() -> None:
     plan = PredictionPlan(10, 10, 0, 10**6, 1000, 10**9, 10 * 5000, 5000, 0.1)
     more = replace(plan, scans=10**6, held=5 * 10**9)
-    assert "about 6.0 GB" in more.lines(None, "local", 1)[1]
+    assert "about 6.2 GB" in more.lines(None, "local", 1)[1]
     ray = more.lines(Path("a.csv"), "ray", 4)
     assert "about 1.0 GB a worker, of which there are 4" in ray[1]
-    assert "this command: about 6.0 GB" in ray[2]
+    assert "this command: about 6.2 GB" in ray[2]
 
 
 def test_files_that_cannot_be_read_are_said(model: Path, tmp_path: Path, scanwise: Command) -> None:

@@ -36,8 +36,10 @@ AHEAD = 512
 """Scans that are decoded before the network has taken them, at most."""
 HELD = 1_700
 """Bytes that the command holds a scan, beside what the network said: names, hashes, a row of the table (docs/scale.md)."""
+LATER = 200 * 2**20
+"""Bytes that the command takes only after a trial, such as for writing the table: measured beside plans (docs/scale.md)."""
 RAY = 700 * 2**20
-"""Bytes of the processes of Ray itself on a machine, measured with 2.60."""
+"""Bytes of the processes of Ray itself on a machine, by version 2.60; an estimate."""
 
 
 @dataclass(slots=True)
@@ -120,13 +122,13 @@ class PredictionPlan:
         time = spell_time(self.scans * self.seconds / (workers if engine == "ray" else 1))
         lines = [
             f"{count_of(self.scans, 'scan')}{people} in {count_of(self.files, 'file')} ({_size(self.read)}).",
-            f"memory: about {_size(self.mapping + (self.held if engine == 'local' else 0))}{each}",
+            f"memory: about {_size(self.mapping + (self.held + LATER if engine == 'local' else 0))}{each}",
             f"time: about {time}, by a trial of some of them with nothing else running",
         ]
         if engine == "ray":
             lines.insert(
                 2,
-                f"memory of this command: about {_size(self.mapping + self.held)}, and {_size(RAY)} for Ray on each machine",
+                f"memory of this command: about {_size(self.mapping + self.held + LATER)}, and {_size(RAY)} for Ray on each machine",
             )
         if out is not None:
             shards = count_of(-(-self.scans // self.shard), "shard")
