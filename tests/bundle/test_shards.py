@@ -11,8 +11,11 @@ import pytest
 
 from forked import run_forked
 from scanwise import bundle
+from scanwise.bundle import shards
 from scanwise.bundle.mapping import SHARD, MappedScans
 from scanwise.bundle.shards import ShardFolder
+from scanwise.cohort.decoding.pixels import BROKEN, LACK
+from scanwise.cohort.decoding.remote_files import UNFETCHED
 from scanwise.errors import DataError
 from scanwise.records import ScanNovelty
 from tiny import Command, write_csv
@@ -143,6 +146,17 @@ def test_shards_that_were_left_are_used_unless_what_they_are_of_has_changed(
     os.utime(copy, (0, 0))
     assert ask([copy, *scans[1:]]) != before
     assert mapped[-2:] == [1, 1]
+
+
+def test_what_may_be_readable_now_is_tried_again(tmp_path: Path) -> None:
+    """After an outage or a want of memory a shard that was left is mapped anew; a file that is damaged stays refused."""
+    nothing = np.empty((0, 1, 2), np.float32)
+    for number, reason in enumerate(
+        (LACK, BROKEN, f"cannot be opened: {UNFETCHED} (TimeoutError); try again", "the file is empty")
+    ):
+        file = tmp_path / f"{number}.npz"
+        MappedScans(1, np.array([], np.int64), [], nothing, None, None, ((0, reason),)).save(file)
+        assert (shards._read(file) is None) == (number < 3)
 
 
 def test_what_was_left_is_neither_lost_nor_taken_by_chance(

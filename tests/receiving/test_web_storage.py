@@ -1,13 +1,16 @@
 """STOW-RS: images go into the spool of C-STORE, by its rules, and each gets its status."""
 
+import asyncio
 import io
 import json
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -23,10 +26,13 @@ from starlette.testclient import TestClient
 from medical_files import NAMES
 from scanwise.errors import DataError
 from scanwise.receiving.receiver import ReceiverSettings, open_receiver
-from scanwise.receiving.spool import Spool
+from scanwise.receiving.spool import Arrival, Spool
 from scanwise.receiving.storage import ImageIntake, StorageAddress, WebAddress
 from scanwise.receiving.web_storage import STUDIES, WebStorageService, build_web_storage
-from scanwise.serving.guard import Callers
+from scanwise.serving.guard import Callers, names_of
+from scanwise.serving.parts import PartReader
+from scanwise.serving.problems import Problem
+from scanwise.serving.uploads import read_parts
 from tiny_bundles import write_tiny_bundle
 
 TOKEN = "a-long-random-text-0123"  # noqa: S105
@@ -167,6 +173,7 @@ def test_full_spool_refuses_and_takes_images_again(
         ({"content-type": "multipart/form-data; boundary=b-b"}, b"", 415, "multipart/related"),
         ({"content-type": "multipart/related; type=application/dicom+json; boundary=b-b"}, b"", 415, "related"),
         ({"content-type": 'multipart/related; type="application/dicom"'}, b"", 400, "cannot be read"),
+        ({"content-type": b'multipart/related; type="application/dicom"; boundary=\xff'}, b"", 400, "cannot be read"),
         ({"accept": "application/dicom+xml"}, b"", 406, "dicom+json"),
         ({}, b"--b-b--\r\n", 400, "at least one part"),
         ({}, body_of([b"x"])[:-9], 400, "cannot be read"),
@@ -175,11 +182,63 @@ def test_full_spool_refuses_and_takes_images_again(
     ],
 )
 def test_what_is_no_stow_is_refused(
-    headers: dict[str, str], content: bytes, status: int, expected: str, client: TestClient
+    headers: dict[str, str | bytes], content: bytes, status: int, expected: str, client: TestClient
 ) -> None:
-    answer = client.post(STUDIES, content=content, headers={**BEARER, "content-type": KIND, **headers})
+    sent: dict[str, Any] = {**BEARER, "content-type": KIND, **headers}
+    answer = client.post(STUDIES, content=content, headers=sent)
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
     assert expected in answer.json()["detail"]
+
+
+def test_of_two_contents_with_one_name_that_come_at_once_the_first_is_kept(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, going_on = threading.Event(), threading.Event()
+    write = Spool._write
+
+    def slowly(self: Spool, file: Path, content: bytes) -> None:
+        writing.set()
+        assert going_on.wait(20)
+        write(self, file, content)
+
+    monkeypatch.setattr(Spool, "_write", slowly)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(spool.store, "1.2", "1.2.3", b"first")
+        assert writing.wait(20)
+        second = pool.submit(spool.store, "1.2", "1.2.3", b"other")
+        going_on.set()
+        assert (first.result(20), second.result(20)) == (Arrival.KEPT, Arrival.DIFFERENT)
+    (series,) = spool.all_series()
+    assert [file.read_bytes() for file in series.files(list(series.scans))] == [b"first"]
+
+
+def test_who_listens_on_all_addresses_is_called_by_any_name(spool: Spool) -> None:
+    assert (names_of("0.0.0.0"), names_of("::"), names_of("ward.example")[-1]) == ((), (), "ward.example")  # noqa: S104
+    anywhere = TestClient(build_web_storage(ImageIntake(spool), Callers(names_of("0.0.0.0"), TOKEN), 20_000))  # noqa: S104
+    sent = {**BEARER, "content-type": KIND, "host": "10.0.0.5:8042"}
+    body = body_of([content_of(image(1, 1))])
+    assert anywhere.post(STUDIES, content=body, headers=sent).status_code == 200
+    assert anywhere.post(STUDIES, content=body, headers={**sent, "Authorization": "Bearer x"}).status_code == 401
+
+
+def test_time_that_is_over_while_an_image_is_written_breaks_off_no_writing() -> None:
+    class Slow:
+        async def stream(self) -> AsyncIterator[bytes]:
+            yield body_of([b"image"])[:-2]
+            await asyncio.sleep(60)
+
+    written = []
+
+    async def read() -> None:
+        reader = PartReader("b-b", lambda _part: 100, Problem(413, "too large"))
+        async with aclosing(read_parts(cast("Any", Slow()), reader, 1000, 0.05)) as parts:
+            async for part in parts:
+                await asyncio.sleep(0.2)
+                written.append(part.content.decode())
+
+    with pytest.raises(Problem, match=r"within 0\.05 seconds"):
+        asyncio.run(read())
+    assert written == ["image"]
 
 
 def test_other_methods_are_refused(client: TestClient) -> None:

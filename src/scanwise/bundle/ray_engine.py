@@ -18,13 +18,14 @@ import numpy as np
 from scanwise import bundle
 from scanwise.bundle.contents import digest_of_model
 from scanwise.bundle.mapping import AskedScans, MappedScans, ScanMapper
+from scanwise.cohort.decoding.pixels import BROKEN
 from scanwise.errors import RunError, ScanwiseError
 from scanwise.progress_bar import track
 from scanwise.workers.ray_session import connected_ray, return_home
 
 DEATHS = 2
 """Deaths of workers after which a scan is quarantined."""
-FATAL = "the process that read it died twice"
+FATAL = f"{BROKEN} (the process that read it died twice)"
 ROW_OF_FATAL = 3
 """Scans in a row that kill, with none answered between them: then it is not the scans."""
 PATIENCE = 300.0
@@ -245,6 +246,10 @@ class RayEngine:
         if mapper.device != "cpu":
             raise RunError(
                 f"Workers of Ray run on CPUs, and not on {mapper.device}. Give --device cpu, or --engine local."
+            )
+        if mapper.shape is None:
+            raise RunError(
+                "Answers of this model, made by an earlier version, depend on neighbours. Use --engine local."
             )
         if not shards:
             return

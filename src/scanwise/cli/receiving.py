@@ -97,7 +97,9 @@ def receive(
     least_free: int,
     registry: str,
 ) -> None:
-    """Answer DICOM series that arrive by C-STORE or STOW-RS, in their study.
+    """Answer DICOM series that arrive, in their study.
+
+    They come by C-STORE, or by STOW-RS with --web-port.
 
     On this machine alone unless --host says otherwise, and encrypted where a certificate is given.
 
@@ -114,6 +116,8 @@ def receive(
     from scanwise.receiving.storage import StorageAddress, WebAddress
 
     encryption = Encryption.parse(tls_cert, tls_key, tls_ca)
+    if tls_ca is not None and tls_cert is None:
+        say("Only what is sent is encrypted: senders are checked with --tls-cert and --tls-key.", fg="yellow", err=True)
     destinations = parse_destinations(send, stow, aet, encryption)
     address = StorageAddress(aet, allow, host, port, encryption, most_megabytes * 2**20)
     if (web_port is None) != (token_file is None):

@@ -158,15 +158,15 @@ class ResultWriter:
                 continue
             from scanwise.explanation.voxel_grid import read_voxel_grid  # with torch, which an exported model has not
 
-            grid = read_voxel_grid(source.source, settings)
-            if reason := refuse_map(heatmap, source, grid):
-                notes.append(f"{statements[row].about} has no parametric map: {reason}")
-                continue
             placement = Placement(
                 carried_headers([source.header]), derive_uid("maps", uid), derive_uid("map", uid, f"{number}"), number
             )
             meaning = self.book.classes[self.bundle.classes[heatmap.target]].meaning
             try:
+                grid = read_voxel_grid(source.source, settings)
+                if reason := refuse_map(heatmap, source, grid):
+                    notes.append(f"{statements[row].about} has no parametric map: {reason}")
+                    continue
                 built = build_map(placement, self.model, meaning, heatmap, grid, grid.align(heatmap.values, settings))
             except Exception as error:  # noqa: BLE001 - of a header; the report has what counts
                 notes.append(f"{statements[row].about} has no parametric map: {_unusable(error)}")

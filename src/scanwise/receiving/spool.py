@@ -141,7 +141,8 @@ class Spool:
 
     def __init__(self, folder: Path, least_free: int = 2**30) -> None:
         self.folder, self._least_free = folder, least_free
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
+        self._coming: set[str] = set()
         self._series: dict[str, SpooledSeries] = {}
         self._home: dict[str, str] = {}
 
@@ -174,6 +175,7 @@ class Spool:
         """
         key, name = key_of(series_uid), key_of(sop_uid)
         with self._lock:
+            self._lock.wait_for(lambda: name not in self._coming)  # of two with one name the first is kept
             if name in self._home:
                 return self._compare(self._series[self._home[name]], key, name, content)
             if shutil.disk_usage(self.folder).free - len(content) < self._least_free:
@@ -181,12 +183,18 @@ class Spool:
             series = self._series.get(key)
             if series is None:
                 series = SpooledSeries(key, self.folder / "series" / key)
-        self._write(series.folder / SCANS / f"{name}.dcm", content)
-        with self._lock:
-            series = self._series.setdefault(key, series)
-            series.scans.add(name)
-            series.arrived, series.received = time.monotonic(), time.time()
-            self._home[name] = key
+            self._coming.add(name)
+        try:
+            self._write(series.folder / SCANS / f"{name}.dcm", content)
+            with self._lock:
+                series = self._series.setdefault(key, series)
+                series.scans.add(name)
+                series.arrived, series.received = time.monotonic(), time.time()
+                self._home[name] = key
+        finally:
+            with self._lock:
+                self._coming.discard(name)
+                self._lock.notify_all()
         return Arrival.KEPT
 
     def _write(self, file: Path, content: bytes) -> None:

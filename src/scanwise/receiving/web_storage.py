@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from scanwise.receiving.storage import DIFFERENT, FULL, KEPT, UNREADABLE, ImageIntake, StoredImage, WebAddress
 from scanwise.serving.connections import open_socket, server_config
-from scanwise.serving.guard import Callers, Guard, problem_of
+from scanwise.serving.guard import Callers, Guard, names_of, problem_of
 from scanwise.serving.parts import BodyPart, PartReader, read_options
 from scanwise.serving.problems import Problem
 from scanwise.serving.settings import read_token
@@ -30,10 +30,12 @@ from scanwise.serving.uploads import read_parts
 STUDIES = "/dicom-web/studies"
 READ_SECONDS = 600.0
 """Time in which a request arrives, all its images included."""
+GRACE_SECONDS = 30.0
+"""Time that requests under way have once the service is to end."""
 MOST_REQUESTS = 16
-"""Requests at once, of each of which one object is in memory."""
+"""Requests at once, of each of which one object is in memory, with up to four copies."""
 MOST_OBJECTS = 1000
-"""Times the size of the largest object that a request may have in all."""
+"""Images of a request; and times the size of the largest one that it may have in all."""
 
 
 class WebStorageService:
@@ -51,8 +53,9 @@ class WebStorageService:
         context = None if address.encryption is None else address.encryption.for_receiving()
         token = read_token(address.token_file)
         self._socket = open_socket(address.host, address.port, "--web-port")
-        hosts = tuple(dict.fromkeys(("127.0.0.1", "localhost", "::1", address.host.lower())))
-        config = server_config(build_web_storage(intake, Callers(hosts, token), address.most_bytes), READ_SECONDS)
+        config = server_config(
+            build_web_storage(intake, Callers(names_of(address.host), token), address.most_bytes), GRACE_SECONDS
+        )
         config.load()
         config.ssl = context
         self._server = uvicorn.Server(config)
@@ -92,6 +95,8 @@ def build_web_storage(intake: ImageIntake, callers: Callers, most_bytes: int) ->
             async for part in parts:  # one after another: each is on the disk before the next is read
                 taken = await asyncio.to_thread(_take, intake, part.content, study)
                 images.append(taken)
+                if len(images) > MOST_OBJECTS:
+                    raise Problem(413, f"Send at most {MOST_OBJECTS:,} images in one request. Those before were taken.")
         if not images:
             raise Problem(400, "Send at least one part with an image.")
         return JSONResponse(_described(images), _status_of(images), media_type="application/dicom+json")

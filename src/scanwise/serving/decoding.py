@@ -8,8 +8,7 @@ from itertools import chain, islice
 
 import numpy as np
 
-from scanwise.cohort.decoding.helpers import BROKEN
-from scanwise.cohort.decoding.pixels import ScanBytes, Source
+from scanwise.cohort.decoding.pixels import BROKEN, LACK, ScanBytes, Source
 from scanwise.cohort.decoding.readers import DecodedScan
 from scanwise.cohort.decoding.streams import Measure
 from scanwise.cohort.listing import FileContents
@@ -134,9 +133,15 @@ class IsolatedDecoder:
 
     def _decode_group(self, group: list[tuple[ScanBytes, int]]) -> list[_Decoded]:
         try:
-            return self._ask(self._process(), group)
+            decoded = self._ask(self._process(), group)
         except ProcessEnded:
             return [self._decode_alone(file) for file in group]
+        if len(group) == 1:
+            return decoded
+        return [  # what found no room beside its neighbours is tried without them
+            self._decode_alone(file) if answer.get("opened") == LACK else (answer, content)
+            for file, (answer, content) in zip(group, decoded, strict=True)
+        ]
 
     def _decode_alone(self, file: tuple[ScanBytes, int]) -> _Decoded:
         with self._alone:

@@ -19,12 +19,15 @@ from scanwise.serving.supervision import Fault
 log = logging.getLogger("scanwise.serving")
 
 
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
 @dataclass(frozen=True, slots=True)
 class Callers:
     """Callers that may ask a server.
 
     Attributes:
-        hosts: names of the server that a request may use.
+        hosts: names of the server that a request may use; none where it listens on all addresses, which takes a token.
         token: that a request must bear; "" for none.
         free: addresses that need no token, since they say nothing of a scan or the model.
     """
@@ -39,10 +42,10 @@ class Callers:
         Raises:
             Problem: 401, 403 or 421.
         """
-        if _host_of(request.headers.get("host", "")) not in self.hosts:
+        if self.hosts and _host_of(request.headers.get("host", "")) not in self.hosts:
             raise Problem(421, "Use the name or the address that this server was started with.")
         origin = request.headers.get("origin")
-        if origin is not None and _host_of(origin.partition("://")[2]) not in self.hosts:
+        if self.hosts and origin is not None and _host_of(origin.partition("://")[2]) not in self.hosts:
             raise Problem(403, "Pages of other sites may not ask this server.")
         if self.token and request.url.path not in self.free:
             kind, _, token = request.headers.get("authorization", "").partition(" ")
@@ -50,6 +53,11 @@ class Callers:
             if kind.lower() != "bearer" or not hmac.compare_digest(given, expected):
                 bearer = {"WWW-Authenticate": "Bearer"}
                 raise Problem(401, "Send the header Authorization: Bearer and the token.", bearer)
+
+
+def names_of(host: str) -> tuple[str, ...]:
+    """Names by which a server at this address may be called; none, for any, where it listens on all addresses."""
+    return () if host in ("0.0.0.0", "::") else tuple(dict.fromkeys((*LOCAL, host.lower())))  # noqa: S104 - compared
 
 
 def _host_of(text: str) -> str:

@@ -65,9 +65,11 @@ class PartReader:
             "on_part_end": lambda: self._finished.append(self._part),
             "on_end": self._end,
         }
+        if not boundary:
+            raise _unreadable()
         try:
             self._parser = MultipartParser(boundary.encode("latin-1"), callbacks)  # type: ignore[arg-type]
-        except FormParserError:
+        except (FormParserError, UnicodeEncodeError):
             raise _unreadable() from None
 
     def feed(self, content: bytes) -> list[BodyPart]:

@@ -14,7 +14,6 @@ from scanwise.serving.supervision import SupervisedModel
 _ENDING = tuple(
     number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None
 )
-LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def serve_model(
@@ -51,6 +50,7 @@ def serve_model(
 
         from scanwise.serving.application import build_application
         from scanwise.serving.connections import open_socket, server_config
+        from scanwise.serving.guard import names_of
         from scanwise.serving.service import Service
     except ImportError as error:
         raise RunError("The server needs more packages: pip install 'scanwise[serve]'.") from error
@@ -80,8 +80,7 @@ def serve_model(
         model = SupervisedModel(
             path, limits.decoding_memory, 1 + (threads or _cores()), Path(folder)
         )  # one more for jobs
-        hosts = tuple(dict.fromkeys((*LOCAL, host.lower())))
-        service = Service(model, limits, hosts, token, lambda: started(address), folder=Path(folder))
+        service = Service(model, limits, names_of(host), token, lambda: started(address), folder=Path(folder))
         Server(server_config(build_application(service), limits.answer_seconds)).run(sockets=[opened])
         if service.refusal is not None:
             raise service.refusal

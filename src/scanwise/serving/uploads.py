@@ -79,15 +79,19 @@ async def read_parts(request: Request, reader: PartReader, most: int, seconds: f
     Raises:
         Problem: 400, 408 or 413, and those of the reader.
     """
-    received = 0
+    received, ends = 0, asyncio.get_running_loop().time() + seconds
+    stream = request.stream()
     try:
-        async with asyncio.timeout(seconds):
-            async for chunk in request.stream():
-                received += len(chunk)
-                if received > most:
-                    raise _too_long(most)
-                for part in reader.feed(chunk):
-                    yield part
+        while True:
+            async with asyncio.timeout_at(ends):  # not around the reader of the parts, which would be broken off
+                chunk = await anext(stream, None)
+            if chunk is None:
+                break
+            received += len(chunk)
+            if received > most:
+                raise _too_long(most)
+            for part in reader.feed(chunk):
+                yield part
     except TimeoutError:
         raise Problem(408, f"Send the whole request within {seconds:g} seconds.") from None
     except ClientDisconnect:

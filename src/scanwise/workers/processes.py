@@ -1,6 +1,7 @@
 """Processes of this machine that map a function, each on one core."""
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -49,11 +50,16 @@ class LocalProcesses:
 @contextmanager
 def local_processes(count: int) -> Iterator[LocalProcesses]:
     """A pool of `count` processes, ended with the block."""
-    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), use_one_core)
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin)
     try:
         yield LocalProcesses(pool, count)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal; who started this one ends it
+    use_one_core()
 
 
 def use_one_core() -> None:

@@ -15,8 +15,8 @@ import pytest
 from medical_files import write_nifti
 from picture_files import packed
 from scanwise.cohort.decoding import streams
-from scanwise.cohort.decoding.helpers import BROKEN, Helper
-from scanwise.cohort.decoding.pixels import LACK, ScanBytes, Source
+from scanwise.cohort.decoding.helpers import Helper
+from scanwise.cohort.decoding.pixels import BROKEN, LACK, ScanBytes, Source
 from scanwise.cohort.decoding.readers import DecodedScan, read_file
 from scanwise.novelty import appearance_features
 from scanwise.recipe import Data

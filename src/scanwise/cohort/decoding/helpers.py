@@ -8,8 +8,6 @@ import sys
 import threading
 from typing import IO
 
-BROKEN = "damaged: its decoder broke down over it, or took too long"
-"""Reason against a file over which a process ended."""
 _LENGTH = struct.Struct("<Q")
 _ONE_CORE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 

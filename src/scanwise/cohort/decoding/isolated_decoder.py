@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scanwise.cohort.decoding.helpers import BROKEN, Helper
-from scanwise.cohort.decoding.pixels import UnreadableScan
+from scanwise.cohort.decoding.helpers import Helper
+from scanwise.cohort.decoding.pixels import BROKEN, UnreadableScan
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -30,6 +30,8 @@ BLOCK = 2**20
 
 LACK = "needs more memory than there is"
 """The beginning of the reason where the machine, not the file, is at fault at that moment."""
+BROKEN = "damaged: its decoder broke down over it, or took too long"
+"""Reason against a file over which a process that decodes ended."""
 
 
 EMPTY = "the file is empty (0 bytes)"

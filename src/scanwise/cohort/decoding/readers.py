@@ -9,9 +9,8 @@ import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import chain, groupby, islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,9 +82,8 @@ def files_together(paths: Iterable[Source], scans: int) -> Iterator[list[FileSli
 
 
 def decode_files(files: Sequence[FileSlices], settings: "Data") -> list[DecodedScan | str]:
-    """The scans of some files, each or the reason why there is none, as `streams.read_files` gives them."""
-    with ThreadPoolExecutor(reading_threads()) as pool:
-        return list(chain.from_iterable(pool.map(lambda some: read_slices(some[0], some[1], settings), files)))
+    """The scans of some files on one core, each or the reason why there is none, as `streams.read_files` gives them."""
+    return [scan for file, slices in files for scan in read_slices(file, slices, settings)]
 
 
 def read_file(path: Source, settings: "Data") -> DecodedScan | str:

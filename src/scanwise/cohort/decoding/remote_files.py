@@ -8,6 +8,8 @@ from typing import Any
 
 from scanwise.errors import DataError
 
+UNFETCHED = "fetching it failed"
+"""Part of the reason where the network, or what is behind it, is at fault at that moment."""
 BLOCK = 2**18
 """Bytes that are fetched at once, at least."""
 
@@ -180,4 +182,4 @@ class _Faults:
         if isinstance(error, FileNotFoundError):
             raise FileNotFoundError(errno.ENOENT, "there is no such file at this address") from error
         if isinstance(error, Exception):
-            raise OSError(errno.EIO, f"fetching it failed ({type(error).__name__}); try again") from error
+            raise OSError(errno.EIO, f"{UNFETCHED} ({type(error).__name__}); try again") from error

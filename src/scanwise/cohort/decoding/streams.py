@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scanwise.cohort.decoding.helpers import BROKEN, Helper
-from scanwise.cohort.decoding.pixels import LACK, Pixels, RemoteScan, Source
+from scanwise.cohort.decoding.helpers import Helper
+from scanwise.cohort.decoding.pixels import BROKEN, LACK, Pixels, RemoteScan, Source
 from scanwise.cohort.decoding.readers import DecodedScan, FileSlices, files_together, read_slices, reading_threads
 
 if TYPE_CHECKING:

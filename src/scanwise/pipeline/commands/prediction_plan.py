@@ -118,7 +118,11 @@ class PredictionPlan:
             workers: of Ray.
         """
         people = f" of {count_of(self.subjects, 'subject')}" if self.subjects else ""
-        each = "" if engine == "local" else f" a worker, of which there are {workers:,}"
+        each = (
+            ", and 40 MB for each core that decodes"
+            if engine == "local"
+            else f" a worker, of which there are {workers:,}"
+        )
         time = spell_time(self.scans * self.seconds / (workers if engine == "ray" else 1))
         lines = [
             f"{count_of(self.scans, 'scan')}{people} in {count_of(self.files, 'file')} ({_size(self.read)}).",
