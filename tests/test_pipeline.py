@@ -343,7 +343,8 @@ def test_unknown_device_is_refused(whole: Whole) -> None:
         predict_files(whole.run.path, [whole.data.parent / "few"], device="gpu")
 
 
-@pytest.mark.parametrize("score", ["ordinal", pytest.param("saps", marks=pytest.mark.extended)])
+@pytest.mark.extended
+@pytest.mark.parametrize("score", ["ordinal", "saps"])
 def test_every_score_goes_from_recipe_to_prediction(score: str, tiny_recipe: Path, fill: Fill, tmp_path: Path) -> None:
     data = fill(tmp_path / "data", {"nondemented": 14, "verymilddemented": 14, "milddemented": 14})
     run = fit_run(

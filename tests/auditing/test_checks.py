@@ -19,7 +19,13 @@ from scanwise.recipe import Recipe
 from scanwise.recipe.data import AuditCheck
 from scanwise.records import Severity
 
-SPECS = pytest.mark.parametrize("spec", CHECKS.values(), ids=list(CHECKS))
+SPECS = pytest.mark.parametrize(
+    "spec",
+    [  # to search for copies takes longer than all the others together; it has tests of its own
+        pytest.param(spec, id=name, marks=pytest.mark.extended if name == "copies" else ())
+        for name, spec in CHECKS.items()
+    ],
+)
 
 
 @pytest.fixture(scope="module")

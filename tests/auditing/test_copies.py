@@ -91,6 +91,7 @@ def test_nothing_but_a_copy_is_found(searched) -> None:
     assert pairs <= {pair for _, pair in right}
 
 
+@pytest.mark.extended
 def test_people_who_look_alike_and_slices_side_by_side_are_no_copies(originals) -> None:
     assert len(find_copies(np.stack([thumbnail(picture) for picture in originals]))) == 0
 
@@ -126,6 +127,7 @@ def one_turned(originals) -> Evidence:
     return replace(evidence(pixels, [0] * 46, None), copies=find_copies(np.stack(pixels)))
 
 
+@pytest.mark.extended
 def test_without_sides_copies_of_strangers_are_a_warning_and_those_of_one_person_a_note(one_turned) -> None:
     people = np.array([f"p{row}" for row in range(45)] + ["p12"])
     for subject, severity in (
@@ -149,6 +151,7 @@ def test_too_few_scans_and_blank_ones_are_no_copies() -> None:
     assert len(find_copies(blank[:1])) == 0
 
 
+@pytest.mark.extended
 def test_simple_pictures_are_no_copies() -> None:
     blobs = np.stack([thumbnail(picture(kind, 100 * kind + index)) for kind in range(3) for index in range(12)])
     assert len(find_copies(blobs)) == 0

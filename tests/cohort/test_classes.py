@@ -189,6 +189,7 @@ def plain(label: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+@pytest.mark.extended
 @given(st.lists(SIGNS, min_size=2, max_size=6, unique=True))
 def test_only_case_blanks_and_underscores_ever_merge(labels: list[str]) -> None:
     made = resolve_classes(np.array(labels), Recipe(name="a"), least=1)

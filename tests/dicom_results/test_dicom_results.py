@@ -426,6 +426,7 @@ def test_command_writes_results_beside_its_answers(scanwise: Command, tmp_path: 
     assert (hidden.code, "--pseudonymise" in hidden.err) == (2, True)
 
 
+@pytest.mark.extended
 def test_python_writes_results_of_files_and_datasets(tmp_path: Path) -> None:
     folder = write_tiny_bundle(tmp_path / "bundle", "demo")
     scans = write_series(tmp_path / "scans", 2)

@@ -28,6 +28,7 @@ def bags(sizes: list[int], seed: int) -> tuple[Tensor, Tensor]:
     )
 
 
+@pytest.mark.extended
 @given(Sizes, st.integers(0, 99), st.booleans())
 def test_an_answer_is_the_same_alone_and_beside_larger_bags(sizes: list[int], seed: int, attends: bool) -> None:
     """Padding weighs nothing, however bags are grouped in a batch."""

@@ -490,6 +490,7 @@ def test_series_that_comes_again_after_it_was_emptied_has_no_second_result(model
         assert [len(version["scans"]) for version in states(tmp_path)[0]["versions"]] == [2, 2, 3]
 
 
+@pytest.mark.extended
 def test_kill_while_a_series_is_emptied_is_finished_by_the_next_start(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,6 +80,7 @@ def test_a_connection_that_sends_nothing_ends(connected: Callable[..., None]) ->
     connected(test)
 
 
+@pytest.mark.extended
 def test_a_head_that_trickles_in_ends_the_connection_also_behind_an_answer(connected: Callable[..., None]) -> None:
     async def test(streams: Streams) -> None:
         reader, writer = streams
@@ -104,6 +105,7 @@ def test_a_body_that_nobody_reads_ends_with_the_answer(connected: Callable[..., 
     connected(test)
 
 
+@pytest.mark.extended
 def test_a_client_that_does_not_read_its_answer_loses_the_connection(connected: Callable[..., None]) -> None:
     async def test(streams: Streams) -> None:
         reader, writer = streams

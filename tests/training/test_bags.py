@@ -113,6 +113,7 @@ def test_the_unit_changes_what_is_learnt(tmp_path: Path) -> None:
     assert not all(torch.equal(people[name], scans[name]) for name in scans)
 
 
+@pytest.mark.extended
 def test_it_learns_people(tmp_path: Path) -> None:
     learn(recipe(epochs=12), tmp_path)
     assert max(column(tmp_path, "validation_accuracy")) > 0.9

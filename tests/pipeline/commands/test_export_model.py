@@ -66,13 +66,8 @@ def rows_agree(one: dict[str, Any], other: dict[str, Any]) -> None:
             assert other[name] == value, name
 
 
-EVERYDAY = ("demo",)
-"""The kind whose export is quickest; those of the others are extended."""
-
-
-@pytest.mark.parametrize(
-    "kind", [kind if kind in EVERYDAY else pytest.param(kind, marks=pytest.mark.extended) for kind in KINDS]
-)
+@pytest.mark.extended
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_recipe_is_exported_and_answers_as_it_did(
     kind: str, exported: Callable[[str], tuple[Path, Path]], scans: Path
 ) -> None:

@@ -70,6 +70,7 @@ def test_a_sound_cohort_is_clean(scanwise, people, tmp_path) -> None:
     assert scanwise("audit", people, "--subject", SUBJECTS, "--out", tmp_path / "out").code == 0
 
 
+@pytest.mark.extended
 def test_people_whose_label_changes_are_said(scanwise, people, tmp_path) -> None:
     shutil.copytree(people, tmp_path / "data")
     files = sorted((tmp_path / "data").rglob("*.png"))

@@ -111,6 +111,7 @@ def test_the_bundle_answers_for_files_as_the_run_does(ridge: Ridge) -> None:
     assert answer.subjects.probs[:, 1] == pytest.approx([float(row["p_ill"]) for row in of_run], abs=2e-3)
 
 
+@pytest.mark.extended
 def test_predict_explain_and_report_take_people_as_fit_does(ridge: Ridge, tmp_path: Path) -> None:
     rows = [row for row in read_csv(ridge.data) if row["subject"] in ("p00", "p01")]
     people = write_csv(ridge.data.with_name("two.csv"), [{**row, "label": ""} for row in rows])
@@ -253,6 +254,7 @@ def crossed(ridge: Ridge, tmp_path_factory: pytest.TempPathFactory) -> Ridge:
     return Ridge(fit(tmp_path_factory.mktemp("crossed"), ridge.data, "stages", *settings), ridge.data)
 
 
+@pytest.mark.extended
 def test_out_of_fold_all_but_the_tested_teach_and_make_the_sets(crossed: Ridge) -> None:
     sides = {side: crossed.logits(side) for side in ("validation", "calibration", "test", "out_of_fold")}
     assert sides["calibration"].logits.shape[1] == 1
@@ -275,13 +277,18 @@ def test_the_plan_counts_all_who_teach(ridge: Ridge, tmp_path: Path, people: str
 
 
 @pytest.mark.parametrize(
-    ("name", "taught"), [("ridge", "144 scans of 36 subjects"), ("crossed", "192 scans of 48 subjects")]
+    ("name", "taught"),
+    [
+        ("ridge", "144 scans of 36 subjects"),
+        pytest.param("crossed", "192 scans of 48 subjects", marks=pytest.mark.extended),
+    ],
 )
 def test_the_report_counts_all_who_taught(name: str, taught: str, request: pytest.FixtureRequest) -> None:
     page = request.getfixturevalue(name).run.report.read_text(encoding="utf-8").replace("\xa0", " ")
     assert f"It learnt from {taught} and was tested on 48 scans of 12 other" in page
 
 
+@pytest.mark.extended
 def test_each_score_is_that_of_the_member_that_left_the_person_out(crossed: Ridge) -> None:
     """Red where scores of a member that has seen the person stand in."""
     kept = crossed.logits("out_of_fold")

@@ -53,6 +53,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, seen: list[int]) -> RunFolder:
     return RunFolder.open(place / "run")
 
 
+@pytest.mark.extended
 def test_each_member_is_a_network_of_its_own(run: RunFolder) -> None:
     from safetensors.numpy import load_file
 
@@ -84,6 +85,7 @@ def test_the_report_says_how_much_they_differ(run: RunFolder) -> None:
     assert row["told"] in run.report.read_text(encoding="utf-8")
 
 
+@pytest.mark.extended
 def test_a_killed_ensemble_keeps_its_finished_members(run: RunFolder, tmp_path: Path) -> None:
     fit = run.fit("honest", 0)
     before = fit.member(0).model.stat().st_mtime_ns
