@@ -140,6 +140,7 @@ def test_ray_that_is_not_installed_is_said(
             raise ImportError(name)
         return real(name, *args, **options)
 
+    monkeypatch.delitem(sys.modules, "ray", raising=False)  # of another test
     monkeypatch.setattr(builtins, "__import__", without)
     done = scanwise("predict", model, scans, "--out", tmp_path / "a.parquet", "--engine", "ray")
     assert done.code == 2

@@ -40,7 +40,7 @@ def stores(cache: Path) -> list[str]:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Gets an entry for every scan that is decoded."""
     calls: list[int] = []
-    original = readers.read_slices
+    original = streams.read_slices
 
     def counted(file: Path, slices: Slices, settings: Data) -> list[readers.DecodedScan | str]:
         calls.extend([1] * len(slices))
@@ -235,11 +235,11 @@ BUILD = textwrap.dedent(
     from pathlib import Path
     import numpy as np
     from scanwise.cohort import store
-    from scanwise.cohort.decoding import readers
+    from scanwise.cohort.decoding import streams
     from scanwise.recipe import Data
 
     root, log, wait = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
-    original = readers.read_slices
+    original = streams.read_slices
 
     def slow(scan, slices, settings):
         time.sleep(wait)
@@ -247,7 +247,7 @@ BUILD = textwrap.dedent(
             file.write("x")
         return original(scan, slices, settings)
 
-    readers.read_slices = slow
+    streams.read_slices = slow
     paths = np.array(sorted(p.relative_to(root).as_posix() for p in root.rglob("*.png")))
     made, _ = store.build_store(root, paths, Data(size=16))
     print(hashlib.sha256(made.read(range(len(made))).tobytes()).hexdigest())

@@ -171,8 +171,11 @@ def test_a_reader_that_is_killed_leaves_no_process(how: signal.Signals, tmp_path
     assert process.stdout is not None
     numbers = {int(process.stdout.readline()) for _ in range(6)}
     process.send_signal(how)
-    assert process.wait(20) != 0
-    process.stdout.close()
+    try:
+        assert process.wait(90) != 0
+    finally:
+        process.kill()
+        process.stdout.close()
     end = time.monotonic() + 20
     while any(Path(f"/proc/{number}").exists() for number in numbers):
         assert time.monotonic() < end
