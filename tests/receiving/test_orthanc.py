@@ -11,21 +11,11 @@ import pytest
 pytest.importorskip("pynetdicom", reason="needs scanwise[dicom]")
 
 from medical_files import NAMES
+from own_network import own_network
 from tiny_bundles import write_tiny_bundle
 
 SCRIPT = Path(__file__).with_name("orthanc_round_trip.py")
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-
-
-def alone() -> list[str]:
-    """The command that gives a network namespace with loopback alone; skips where the system grants none."""
-    for command in (["unshare", "--net"], ["unshare", "--map-root-user", "--net"]):
-        if (
-            shutil.which("unshare")
-            and subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0
-        ):
-            return command
-    pytest.skip("no network namespace can be made (unshare); Orthanc listens at all addresses otherwise")
 
 
 @pytest.mark.extended
@@ -34,7 +24,11 @@ def test_results_come_back_to_orthanc(tmp_path: Path) -> None:
         pytest.skip("Orthanc and its DICOMweb plugin are not installed (orthanc, orthanc-dicomweb)")
     model = write_tiny_bundle(tmp_path / "bundle", "demo")
     done = subprocess.run(
-        [*alone(), sys.executable, SCRIPT, tmp_path, model], capture_output=True, text=True, check=False, timeout=300
+        [*own_network(), sys.executable, SCRIPT, tmp_path, model],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr + (tmp_path / "orthanc.log").read_text(errors="replace")[-3000:]
     returned = json.loads(done.stdout.splitlines()[-1])

@@ -12,7 +12,7 @@ import fsspec
 from filelock import FileLock
 
 from scanwise.cohort.decoding.readers import reading_threads
-from scanwise.cohort.decoding.remote_files import is_remote
+from scanwise.cohort.decoding.remote_files import is_remote, reaching
 from scanwise.cohort.store import cache_folder
 from scanwise.errors import DataError, RunError, StorageError
 from scanwise.progress_bar import track
@@ -39,20 +39,12 @@ def mirror_folder(url: str, *, progress: bool = False) -> Path:
     Raises:
         DataError: if the place cannot be reached, or its package is not installed.
     """
-    try:
+    with reaching(url):
         filesystem, root = fsspec.core.url_to_fs(url)
         filesystem.invalidate_cache()  # in one Python session the bucket may change between two runs
         whole = filesystem.isdir(root)
         folder = root if whole else root.rpartition("/")[0]
         remote_files: dict[str, dict[str, Any]] = filesystem.find(folder, detail=True)
-    except ImportError as error:
-        raise DataError(
-            f"Reading {url} needs another package: {error}. For s3:// run `pip install 'scanwise[s3]'`."
-        ) from error
-    except Exception as error:
-        raise DataError(
-            f"{url} cannot be reached: {type(error).__name__}: {error}. Check the address and credentials."
-        ) from error
     parents = {name.rpartition("/")[0] for name in remote_files} | {
         folder.rstrip("/")
     }  # some stores have objects for folders

@@ -3,6 +3,7 @@
 import errno
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +67,25 @@ class RemoteStream(io.RawIOBase):
         super().close()
 
 
+@contextmanager
+def reaching(url: str) -> Iterator[None]:
+    """Say in one line what is wrong with a URL that the block looks up.
+
+    Raises:
+        DataError: whatever the block raises.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise DataError(
+            f"Reading {url} needs another package: {error}. For s3:// run `pip install 'scanwise[s3]'`."
+        ) from error
+    except Exception as error:
+        raise DataError(
+            f"{url} cannot be reached: {type(error).__name__}: {error}. Check the address and credentials."
+        ) from error
+
+
 @dataclass(frozen=True, slots=True)
 class RemoteEntry:
     """A file or folder in a folder at a URL.
@@ -105,20 +125,12 @@ class RemoteFolder:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        try:
+        with reaching(url):
             self._filesystem, self._root = _located(url)
             self._filesystem.invalidate_cache()  # in one Python session a bucket may change between two runs
             only_names = "http" in url.partition("://")[0]  # a server tells no folder from a file
             self.is_folder = url.endswith("/") if only_names else bool(self._filesystem.isdir(self._root))
             self.is_there = self.is_folder or bool(self._filesystem.exists(self._root))
-        except ImportError as error:
-            raise DataError(
-                f"Reading {url} needs another package: {error}. For s3:// run `pip install 'scanwise[s3]'`."
-            ) from error
-        except Exception as error:
-            raise DataError(
-                f"{url} cannot be reached: {type(error).__name__}: {error}. Check the address and credentials."
-            ) from error
 
     def entries(self, folder: str) -> Iterator[RemoteEntry]:
         """Files and folders of a folder below, without hidden ones.
