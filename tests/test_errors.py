@@ -5,7 +5,7 @@ import re
 import pytest
 
 from scanwise import errors
-from scanwise.errors import LeakageError, RecipeError, ScanwiseError, did_you_mean, lookup
+from scanwise.errors import LeakageError, RecipeError, ScanwiseError, did_you_mean, lookup, place_of
 
 EVERY = {
     name: kind
@@ -27,6 +27,13 @@ def test_only_leakage_exits_with_one(name: str) -> None:
 def test_a_hint_is_given_when_something_is_near_and_not_otherwise() -> None:
     assert did_you_mean("optimiser", ["optimizer", "loss"]) == " Did you mean 'optimizer'?"
     assert did_you_mean("zebra", ["optimizer", "loss"]) == ""
+
+
+def test_the_place_of_an_error_tells_nothing_of_its_message() -> None:
+    with pytest.raises(ValueError, match="Smith") as caught:
+        int("Smith^John")
+    assert re.fullmatch(r"ValueError, tests/test_errors\.py:\d+", place_of(caught.value))
+    assert place_of(ValueError("Smith^John")) == "ValueError"
 
 
 def test_lookup_names_the_choices() -> None:

@@ -15,6 +15,8 @@ ScanwiseError                 every error that scanwise raises on purpose       
 import errno
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from pathlib import PurePath
+from traceback import extract_tb
 from typing import ClassVar, TypeVar
 
 from scanwise.redaction import without_secrets
@@ -67,6 +69,14 @@ class TrainingError(ScanwiseError):
 
 class WeightsError(ScanwiseError):
     """Weights that do not fit the network, or that cannot be had."""
+
+
+def place_of(error: BaseException) -> str:
+    """Kind and place of an error, and nothing that its message may quote of a header: "ValueError, pydicom/valuerep.py:439"."""
+    frames = extract_tb(error.__traceback__)
+    if not frames:
+        return type(error).__name__
+    return f"{type(error).__name__}, {'/'.join(PurePath(frames[-1].filename).parts[-2:])}:{frames[-1].lineno}"
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

@@ -269,7 +269,9 @@ def test_header_that_cannot_be_carried_costs_no_other_study_its_result(
     results, refused = write_results(model, [*scans, *own], tmp_path / "out")
     if why == "class":
         assert len(results) == 1
-        assert refused == [(str(own[0]), "no result can be made with its header (KeyError)")]
+        ((name, reason),) = refused
+        assert name == str(own[0])
+        assert re.fullmatch(r"no result can be made with its header \(KeyError, [\w.-]+/\w+\.py:\d+\)", reason)
         with pytest.raises(DataError, match="KeyError"):
             write_results(model, own, tmp_path / "alone")
     else:

@@ -6,6 +6,7 @@ import json
 import logging
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -246,6 +247,16 @@ def test_other_methods_are_refused(client: TestClient) -> None:
     assert client.get("/dicom-web/instances", headers=BEARER).status_code == 404
 
 
+def _answered(spool: Path, thread: threading.Thread, seconds: float = 60) -> list[dict[str, Any]]:
+    """The states of the series in a spool, once a series is answered."""
+    deadline = time.monotonic() + seconds
+    while not (states := list(spool.glob("series/*/state.json"))):
+        assert thread.is_alive()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return [json.loads(state.read_text(encoding="utf-8")) for state in states]
+
+
 @pytest.mark.extended
 @pytest.mark.filterwarnings("ignore:.*unclosed.*socket:ResourceWarning")
 def test_a_series_sent_by_a_client_of_dicomweb_gets_its_result(tmp_path: Path) -> None:
@@ -269,9 +280,8 @@ def test_a_series_sent_by_a_client_of_dicomweb_gets_its_result(tmp_path: Path) -
         client = web.DICOMwebClient(urls[0].removesuffix("/studies"), session=session, chunk_size=10_000)
         answer = client.store_instances([image(1, 1), image(1, 2)])
         assert len(answer.ReferencedSOPSequence) == 2
-        while not list((tmp_path / "spool").glob("series/*/results/[0-9]*/report.dcm")):
-            assert thread.is_alive()
-            stop.wait(0.05)
+        (state,) = _answered(tmp_path / "spool", thread)
+        assert state["versions"][0]["refused"] == ""
         session.close()
     finally:
         stop.set()

@@ -23,7 +23,7 @@ from scanwise.dicom_results.headers import Placement, carried_headers
 from scanwise.dicom_results.pictures import picture_scans
 from scanwise.dicom_results.sources import SourceScan, SourceStudy, derive_uid, group_by_study
 from scanwise.dicom_results.statements import Statement, state_person, state_scans
-from scanwise.errors import DataError, RunError, ScanwiseError
+from scanwise.errors import DataError, RunError, ScanwiseError, place_of
 from scanwise.run import writing
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ def _nowhere(refused: Sequence[tuple[str, str]]) -> str:
 
 def _unusable(error: Exception) -> str:
     """A reason that quotes no header."""
-    return f"no result can be made with its header ({type(error).__name__})"
+    return f"no result can be made with its header ({place_of(error)})"
 
 
 def _subject_of(answer: BundlePredictions, study: SourceStudy) -> str:

@@ -18,7 +18,7 @@ from scanwise import bundle
 from scanwise.bundle.contents import digest_of_model
 from scanwise.dicom_results import REPORT, ResultWriter, result_objects
 from scanwise.dicom_results.codes import CodesFile
-from scanwise.errors import DataError, RunError, ScanwiseError, StorageError
+from scanwise.errors import DataError, RunError, ScanwiseError, StorageError, place_of
 from scanwise.phrases import count_of
 from scanwise.pipeline.commands.predict_files import predict_files
 from scanwise.receiving.destinations import Destination, Refusal
@@ -162,8 +162,8 @@ class Receiver:
             log.warning("series %s of %d images has no result: %s", short, len(names), reason)
             return SeriesVersion(names, refused=reason)
         except Exception as error:  # noqa: BLE001 - the other series go on; a message may quote a header
-            log.error("series %s has no result (%s)", short, type(error).__name__)  # noqa: TRY400
-            return SeriesVersion(names, refused=f"a fault of scanwise ({type(error).__name__})")
+            log.error("series %s has no result (%s)", short, place_of(error))  # noqa: TRY400
+            return SeriesVersion(names, refused=f"a fault of scanwise ({place_of(error)})")
         if others:
             return SeriesVersion(names, refused="the images of one series stand in several studies")
         unread = len(answer.quarantine) + len(refused)

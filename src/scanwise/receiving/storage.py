@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from scanwise.cohort.decoding.dicom_header import text
 from scanwise.cohort.decoding.pixels import hush
 from scanwise.dicom_results.sources import NEEDED, is_uid
-from scanwise.errors import DataError
+from scanwise.errors import DataError, place_of
 from scanwise.receiving.encryption import Encryption
 from scanwise.receiving.spool import Arrival, Spool, SpoolFullError
 
@@ -137,7 +137,7 @@ class ImageIntake:
             log.warning("the disk of the spool is full: an image was refused with A700")
             return FULL
         except Exception as error:  # noqa: BLE001 - one image may not end the service, and its values may be names
-            log.error("an image was refused (%s)", type(error).__name__)  # noqa: TRY400
+            log.error("an image was refused (%s)", place_of(error))  # noqa: TRY400
             return FAULT
         if arrival is Arrival.DIFFERENT:
             log.warning("an image came with another content under an identifier that is taken; the first one is kept")

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from scanwise.errors import place_of
 from scanwise.serving.problems import Problem, problem_response
 from scanwise.serving.supervision import Fault
 
@@ -107,7 +108,7 @@ class Guard:
         except Problem as problem:
             response = problem_response(problem, number)
         except Exception as error:  # noqa: BLE001 - never a traceback to a client
-            kind = str(error) if isinstance(error, Fault) else type(error).__name__
+            kind = str(error) if isinstance(error, Fault) else place_of(error)
             log.error("request %s: %s", number, kind)  # noqa: TRY400 - a traceback may hold names
             fault = Problem(500, "This is a fault of the server. Give the request id to those who run it.")
             response = problem_response(fault, number)

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import IO, Any
 
+from scanwise.errors import place_of
+
 Header = dict[str, Any]
 Message = tuple[Header, list[bytes]]
 Handler = Callable[[Header, list[bytes]], Message]
@@ -26,7 +28,7 @@ _LENGTH = struct.Struct("<Q")
 MOST_TOGETHER = 16
 """Questions that are answered together, at most."""
 FAULT = "fault"
-"""Key of an answer to a question over which the process failed; its value is the kind of error, without its words."""
+"""Key of an answer to a question over which the process failed; its value is the kind and place of the error, without its words."""
 
 
 class ProcessEnded(Exception):  # noqa: N818 - it is what happened to the other side
@@ -238,4 +240,4 @@ def _answer_one(answer: Handler, header: Header, contents: list[bytes]) -> Messa
     try:
         return answer(header, contents)
     except Exception as error:  # noqa: BLE001 - the next question is another's; the words may be a user's
-        return {FAULT: type(error).__name__}, []
+        return {FAULT: place_of(error)}, []
