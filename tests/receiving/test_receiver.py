@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -27,11 +28,11 @@ from pynetdicom.sop_class import RawDataStorage
 from senders import image, running, send
 
 from medical_files import NAMES
-from scanwise.dicom_results import result_objects
+from scanwise.dicom_results import ResultWriter, result_objects
 from scanwise.errors import DataError, RunError, StorageError
 from scanwise.receiving import storage
 from scanwise.receiving.destinations import Refusal, StoreEntity, WebServer, parse_destinations
-from scanwise.receiving.receiver import Receiver, ReceiverSettings, open_receiver
+from scanwise.receiving.receiver import TRIES, Receiver, ReceiverSettings, open_receiver
 from scanwise.receiving.spool import Arrival, Spool, SpooledSeries, SpoolFullError
 from scanwise.receiving.storage import StorageAddress
 from tiny import Command
@@ -232,6 +233,28 @@ def test_series_of_mixed_geometry_gets_no_result_and_touches_no_other(
     assert not [name for name in NAMES.values() if name in caplog.text + max(refused)]
 
 
+@pytest.mark.parametrize("failures", [TRIES - 1, TRIES])
+def test_a_series_without_a_result_is_tried_again(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failures: int
+) -> None:
+    write, left = ResultWriter.write, [ValueError(NAMES["PatientName"])] * failures
+
+    def failing(*arguments: Any) -> Any:
+        if left:
+            raise left.pop()
+        return write(*arguments)
+
+    monkeypatch.setattr(ResultWriter, "write", failing)
+    with running(model, Spool(tmp_path, 0)) as (_, port):
+        assert send(port, [image(1, 1)]) == [0]
+        wait_for(lambda: len(states(tmp_path)) == 1)
+    ((version,),) = (state["versions"] for state in states(tmp_path))
+    assert bool(version["result"]) is (failures < TRIES)
+    assert re.fullmatch("" if failures < TRIES else r"a fault of scanwise \(ValueError, [\w/.:]+\)", version["refused"])
+    assert caplog.text.count("it is tried again") == TRIES - 1
+    assert NAMES["PatientName"] not in caplog.text
+
+
 def test_entities_that_are_not_allowed_are_turned_away(model: Path, tmp_path: Path) -> None:
     with running(model, Spool(tmp_path, 0)) as (_, port):
         assert send(port, [image(1, 1)], title="STRANGE") == []
@@ -326,7 +349,7 @@ def test_port_in_use_and_a_taken_spool_are_said(model: Path, tmp_path: Path) -> 
 
 def test_command_refuses_what_it_cannot_use(scanwise: Command, model: Path, tmp_path: Path) -> None:
     refused = scanwise("receive", model, "--spool", tmp_path / "s")
-    assert (refused.code, "--allow" in refused.refusal) == (2, True)
+    assert (refused.code, "--allow" in refused.refusal, "--web-port" in refused.refusal) == (2, True, True)
     refused = scanwise("receive", model, "--spool", tmp_path / "s", "--allow", "A" * 17)
     assert (refused.code, "16 ASCII" in refused.refusal) == (2, True)
     altered = write_tiny_bundle(tmp_path / "altered", "demo")

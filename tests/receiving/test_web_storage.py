@@ -28,7 +28,7 @@ from medical_files import NAMES
 from scanwise.errors import DataError
 from scanwise.receiving.receiver import ReceiverSettings, open_receiver
 from scanwise.receiving.spool import Arrival, Spool
-from scanwise.receiving.storage import ImageIntake, StorageAddress, WebAddress
+from scanwise.receiving.storage import ImageIntake, WebAddress
 from scanwise.receiving.web_storage import STUDIES, WebStorageService, build_web_storage
 from scanwise.serving.guard import Callers, names_of
 from scanwise.serving.parts import PartReader
@@ -259,18 +259,18 @@ def _answered(spool: Path, thread: threading.Thread, seconds: float = 60) -> lis
 
 @pytest.mark.extended
 @pytest.mark.filterwarnings("ignore:.*unclosed.*socket:ResourceWarning")
-def test_a_series_sent_by_a_client_of_dicomweb_gets_its_result(tmp_path: Path) -> None:
+def test_a_series_sent_by_a_client_of_dicomweb_gets_its_result_without_c_store(tmp_path: Path) -> None:
     web = pytest.importorskip("dicomweb_client.api")
     from dicomweb_client.session_utils import create_session
 
     token = tmp_path / "token"
     token.write_text(TOKEN, encoding="utf-8")
     token.chmod(0o600)
-    address = StorageAddress("SCANWISE", ("MODALITY",), port=0)
-    settings = ReceiverSettings(address, QUIET, 0.1, web=WebAddress(token, port=0))
+    settings = ReceiverSettings(None, QUIET, web=WebAddress(token, port=0))
     receiver = open_receiver(write_tiny_bundle(tmp_path / "bundle", "demo"), Spool(tmp_path / "spool", 0), settings)
     opened, stop, urls = threading.Event(), threading.Event(), list[str]()
-    arguments = (stop.is_set, lambda _port: opened.set(), urls.append)
+    ports: list[int] = []
+    arguments = (stop.is_set, ports.append, lambda url: (urls.append(url), opened.set()))
     thread = threading.Thread(target=receiver.run, args=arguments)
     thread.start()
     try:
@@ -282,6 +282,7 @@ def test_a_series_sent_by_a_client_of_dicomweb_gets_its_result(tmp_path: Path) -
         assert len(answer.ReferencedSOPSequence) == 2
         (state,) = _answered(tmp_path / "spool", thread)
         assert state["versions"][0]["refused"] == ""
+        assert not ports
         session.close()
     finally:
         stop.set()

@@ -22,7 +22,7 @@ from scanwise.cli.printing import say, talk
 @click.option(
     "--web-port",
     type=click.IntRange(0, 65535),
-    help="Take images by STOW-RS too, at /dicom-web/studies of this port; 0 takes a free one. It needs --token-file.",
+    help="Take images by STOW-RS, at /dicom-web/studies of this port; 0 takes a free one. It needs --token-file.",
 )
 @click.option(
     "--token-file",
@@ -99,7 +99,7 @@ def receive(
 ) -> None:
     """Answer DICOM series that arrive, in their study.
 
-    They come by C-STORE, or by STOW-RS with --web-port.
+    They come by C-STORE with --allow, by STOW-RS with --web-port, or both.
 
     On this machine alone unless --host says otherwise, and encrypted where a certificate is given.
 
@@ -119,7 +119,7 @@ def receive(
     if tls_ca is not None and tls_cert is None:
         say("Only what is sent is encrypted: senders are checked with --tls-cert and --tls-key.", fg="yellow", err=True)
     destinations = parse_destinations(send, stow, aet, encryption)
-    address = StorageAddress(aet, allow, host, port, encryption, most_megabytes * 2**20)
+    address = StorageAddress(aet, allow, host, port, encryption, most_megabytes * 2**20) if allow else None
     if (web_port is None) != (token_file is None):
         raise click.UsageError("--web-port and --token-file go together: STOW-RS, and the token of those who may send.")
     web = None

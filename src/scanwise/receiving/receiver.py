@@ -33,6 +33,8 @@ log = logging.getLogger("scanwise.receiving")
 _PERSON = r"series/([0-9a-f]{32})/scans/"
 """All images of a series are of one person; a pattern over their paths, as `--subject` takes it."""
 LONGEST_WAIT = 600.0
+TRIES = 3
+"""Times that a series is tried before it has no result: what is at fault may be the machine and not the series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +42,15 @@ class ReceiverSettings:
     """Settings of a receiver.
 
     Attributes:
-        address: where it receives.
+        address: where it receives by C-STORE; None for nowhere.
         quiet: seconds without a new image after which a series is answered.
         retry: seconds before a result that was not taken is sent again; doubled each time.
         device: where the network runs.
         keep: seconds after which a result that all destinations have is deleted with its images; None for never.
-        web: where it receives by STOW-RS too; None for nowhere.
+        web: where it receives by STOW-RS; None for nowhere.
     """
 
-    address: StorageAddress
+    address: StorageAddress | None
     quiet: float = 30.0
     retry: float = 5.0
     device: str = "cpu"
@@ -82,8 +84,8 @@ class Receiver:
 
         Args:
             stop: asked several times a second.
-            started: is given the port when it is open.
-            web_started: is given the address of STOW-RS, where there is one.
+            started: is given the port of C-STORE when it is open, where there is one.
+            web_started: is given the address of STOW-RS when it is open, where there is one.
 
         Raises:
             DataError: if the port is in use.
@@ -93,11 +95,12 @@ class Receiver:
             intake = ImageIntake(self.spool)
             services: list[StorageService | WebStorageService] = []
             try:
-                services.append(storage := StorageService(intake, self.settings.address))
                 if self.settings.web is not None:
                     services.append(web := _open_web_storage(intake, self.settings.web))
                     web_started(web.url)
-                started(storage.port)
+                if self.settings.address is not None:
+                    services.append(storage := StorageService(intake, self.settings.address))
+                    started(storage.port)
                 while not stop():
                     self.answer_quiet()
                     self.deliver()
@@ -110,14 +113,32 @@ class Receiver:
     def answer_quiet(self) -> None:
         """Answer every series that is quiet."""
         for series, names in self.spool.quiet_series(self.settings.quiet):
+            incomplete = _refuse_incomplete(series, names)
             try:
-                version = self._answer(series, names)
+                version = SeriesVersion(names, refused=incomplete) if incomplete else self._answer(series, names)
             except StorageError:
                 log.warning("series %s: its result cannot be written; it is tried again", series.key[:12])
                 series.arrived = time.monotonic()
                 continue
+            if version.refused and self._tries_again(series, version, 1 if incomplete else TRIES):
+                continue
+            series.refusals = 0
             series.versions.append(version)
             _save(series)
+
+    def _tries_again(self, series: SpooledSeries, version: SeriesVersion, tries: int) -> bool:
+        """Whether a series that got no result is to be tried again after another while of quiet."""
+        series.refusals += 1
+        series.arrived = time.monotonic()
+        again = series.refusals < tries
+        log.warning(
+            "series %s of %d images has no result: %s%s",
+            series.key[:12],
+            len(version.scans),
+            version.refused,
+            "; it is tried again" if again else "",
+        )
+        return again
 
     def deliver(self) -> None:
         """Send what the destinations have not taken, where it is time."""
@@ -147,27 +168,25 @@ class Receiver:
 
     def _answer(self, series: SpooledSeries, names: list[str]) -> SeriesVersion:
         """The answer to some images of a series; a series that cannot be answered says why."""
-        short = series.key[:12]
-        if missing := series.emptied_scans.difference(names):
-            reason = f"{count_of(len(missing), 'image')} of it came earlier and {'is' if len(missing) == 1 else 'are'} deleted here; send the whole series again"
-            log.warning("series %s of %d images has no result: %s", short, len(names), reason)
-            return SeriesVersion(names, refused=reason)
         try:
             answer = predict_files(self.loaded, series.files(names), subject=_PERSON, device=self.settings.device)
             (result, *others), refused = self.writer.write(answer, series.folder / RESULTS, self._previous(series))
         except StorageError:
             raise
         except ScanwiseError as error:
-            reason = str(error).replace(str(self.spool.folder), "")
-            log.warning("series %s of %d images has no result: %s", short, len(names), reason)
-            return SeriesVersion(names, refused=reason)
+            return SeriesVersion(names, refused=str(error).replace(str(self.spool.folder), ""))
         except Exception as error:  # noqa: BLE001 - the other series go on; a message may quote a header
-            log.error("series %s has no result (%s)", short, place_of(error))  # noqa: TRY400
             return SeriesVersion(names, refused=f"a fault of scanwise ({place_of(error)})")
         if others:
             return SeriesVersion(names, refused="the images of one series stand in several studies")
         unread = len(answer.quarantine) + len(refused)
-        log.info("series %s: version %d of %d images, %d unread", short, len(series.versions) + 1, len(names), unread)
+        log.info(
+            "series %s: version %d of %d images, %d unread",
+            series.key[:12],
+            len(series.versions) + 1,
+            len(names),
+            unread,
+        )
         return SeriesVersion(names, result.folder.name)
 
     def _previous(self, series: SpooledSeries) -> list[pydicom.Dataset]:
@@ -213,6 +232,13 @@ class Receiver:
         )
 
 
+def _refuse_incomplete(series: SpooledSeries, names: Sequence[str]) -> str:
+    """Why some images of a series are not enough for a result; "" where they are."""
+    if not (missing := series.emptied_scans.difference(names)):
+        return ""
+    return f"{count_of(len(missing), 'image')} of it came earlier and {'is' if len(missing) == 1 else 'are'} deleted here; send the whole series again"
+
+
 def _open_web_storage(intake: ImageIntake, address: WebAddress) -> "WebStorageService":
     try:
         from scanwise.receiving.web_storage import WebStorageService
@@ -241,19 +267,22 @@ def open_receiver(
     """A receiver with the model at a path.
 
     Raises:
-        DataError: for a title that no application entity can have, or none that may send.
+        DataError: for a title that no application entity can have, or nobody who may send.
         RunError: if the model was altered, or packages are not installed.
     """
     try:
         import pynetdicom  # noqa: F401
     except ImportError as error:
         raise RunError("The receiver needs more packages: pip install 'scanwise[dicom]'.") from error
-    address = settings.address
-    if not address.allowed:
-        raise DataError("Name who may send: --allow AET, once for each.")
-    for title in (address.title, *address.allowed):
-        if not title.strip() or len(title) > 16 or not title.isascii() or not title.isprintable() or "\\" in title:
-            raise DataError(f"{quote(title)} is no title of an application entity: 1 to 16 ASCII characters.")
+    if (address := settings.address) is None:
+        if settings.web is None:
+            raise DataError(
+                "Name who may send: --allow AET, once for each, or --web-port and --token-file for STOW-RS."
+            )
+    else:
+        for title in (address.title, *address.allowed):
+            if not title.strip() or len(title) > 16 or not title.isascii() or not title.isprintable() or "\\" in title:
+                raise DataError(f"{quote(title)} is no title of an application entity: 1 to 16 ASCII characters.")
     if settings.keep is not None and not destinations:
         raise DataError("--keep-hours deletes what was delivered; name a destination too (--send, --stow).")
     loaded = bundle.load(path)

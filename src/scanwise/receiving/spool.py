@@ -89,6 +89,7 @@ class SpooledSeries:
         versions: oldest first.
         arrived: when the last new image came, as `time.monotonic` has it.
         received: the same in seconds since 1970, which a restart leaves as it is.
+        refusals: times that it got no result, since the last image came.
     """
 
     key: str
@@ -97,6 +98,7 @@ class SpooledSeries:
     versions: list[SeriesVersion] = field(default_factory=list)
     arrived: float = field(default_factory=time.monotonic)
     received: float = 0.0
+    refusals: int = 0
 
     @property
     def is_answered(self) -> bool:
@@ -189,7 +191,7 @@ class Spool:
             with self._lock:
                 series = self._series.setdefault(key, series)
                 series.scans.add(name)
-                series.arrived, series.received = time.monotonic(), time.time()
+                series.arrived, series.received, series.refusals = time.monotonic(), time.time(), 0
                 self._home[name] = key
         finally:
             with self._lock:
