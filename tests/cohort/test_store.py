@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,8 @@ from cohort_scans import Scans
 from medical_files import write_nifti
 from scanwise.cohort import store
 from scanwise.cohort.decoding import pictures, readers, streams
-from scanwise.cohort.decoding.pixels import Slices
+from scanwise.cohort.decoding.pixels import BROKEN, LACK, Slices
+from scanwise.cohort.decoding.remote_files import UNFETCHED
 from scanwise.errors import StorageError
 from scanwise.recipe import Data
 
@@ -80,6 +81,37 @@ def test_the_array_is_on_disk_and_cannot_be_written(scans: Scans) -> None:
     copy = made.read([0])
     copy[:] = 0
     assert made.read([0]).any()
+
+
+@pytest.mark.parametrize("reason", [f"{LACK}: about 9 MB", BROKEN, f"cannot be opened: {UNFETCHED} (TimeoutError)"])
+def test_a_refusal_that_may_pass_is_not_kept(reason: str, scans: Scans, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files are tried again; only where one of them can be read now is the store made anew, with all of them."""
+    root = scans.classes(each=3)
+    (root / "b.png").write_bytes(b"no scan")
+    paths = paths_of(root)
+    whole = store.build_store(root, paths, SETTINGS)
+    refused = {root / paths[0]: reason, root / paths[3]: reason}
+    read, tried = store.read_files, []
+
+    def fails(files: Sequence[Path], settings: Data) -> Iterator[readers.DecodedScan | str]:
+        tried.extend(files)
+        return (refused.get(file, scan) for file, scan in zip(files, read(files, settings), strict=True))
+
+    monkeypatch.setattr(store, "read_files", fails)
+    monkeypatch.setattr(store, "read_one_by_one", fails)
+    other = Data(size=17)
+    first = store.build_store(root, paths, other)
+    assert len(first[0]) == 4
+    assert first[1] == {paths[0]: reason, paths[3]: reason, "b.png": whole[1]["b.png"]}
+    tried.clear()
+    assert store.build_store(root, paths, other)[1] == first[1]
+    assert tried == list(refused)
+    refused.popitem()
+    assert store.build_store(root, paths, other)[1] == {paths[0]: reason, "b.png": whole[1]["b.png"]}
+    refused.clear()
+    again = store.build_store(root, paths, other)
+    assert again[1] == whole[1]
+    assert again[0].sha256.tolist() == whole[0].sha256.tolist()
 
 
 def test_the_second_time_nothing_is_decoded(scans: Scans, decoded: list[int]) -> None:

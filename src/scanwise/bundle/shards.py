@@ -17,9 +17,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from scanwise.bundle.mapping import AskedScans, MappedScans, ScanMapper, map_shards
-from scanwise.cohort.decoding.pixels import BROKEN, LACK, RemoteScan, ScanBytes, Source, open_file
-from scanwise.cohort.decoding.readers import locate_scan
-from scanwise.cohort.decoding.remote_files import UNFETCHED, version_of
+from scanwise.cohort.decoding.pixels import RemoteScan, ScanBytes, Source, open_file
+from scanwise.cohort.decoding.readers import locate_scan, may_pass
+from scanwise.cohort.decoding.remote_files import version_of
 from scanwise.errors import DataError, RunError
 from scanwise.run import owning, save, sha256_of
 
@@ -132,9 +132,4 @@ def _read(file: Path) -> MappedScans | None:
         mapped = MappedScans.load(file)
     except (FileNotFoundError, DataError, KeyError):
         return None
-    return None if any(_may_pass(reason) for _, reason in mapped.quarantine) else mapped
-
-
-def _may_pass(reason: str) -> bool:
-    """Whether what a scan was refused for may be gone the next time: want of memory, a network, a process that was killed."""
-    return reason.startswith((LACK, BROKEN)) or UNFETCHED in reason
+    return None if any(may_pass(reason) for _, reason in mapped.quarantine) else mapped

@@ -7,7 +7,6 @@ the listing lacks: the subject (a keyed hash), study, modality, series, and posi
 
 import errno
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +30,7 @@ from scanwise.recipe import Data
 from scanwise.records import IntArray
 
 _SINGLE = {".png", ".jpg", ".jpeg", ".bmp", ".jp2"}  # endings of pictures that have one page, all but a few
-_SEVERAL = re.compile(rb"acTL|MPF\0")  # marks of these few: PNG that move, JPEG with others behind them
+_SEVERAL = b"acTL", b"MPF\0"  # marks of these few: PNG that move, JPEG with others behind them
 _MARKED = 8192  # bytes in which a mark is looked for; where it stands behind them, the file is refused when it is read
 _TOGETHER = 32  # files that one worker opens at a time: handing over each alone takes longer than opening it
 
@@ -161,7 +160,7 @@ def _open(file: Source, settings: Data, pseudonyms: Callable[[], Pseudonyms]) ->
     try:
         with open_file(file) as opened:
             head = opened.read(_MARKED)
-        if file.suffix.casefold() in _SINGLE and not _SEVERAL.search(head):
+        if file.suffix.casefold() in _SINGLE and not any(mark in head for mark in _SEVERAL):
             return FileContents()
         kind = kind_of(head[:HEAD])
         if kind == "nifti":

@@ -29,10 +29,10 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from scanwise.cohort.decoding.pixels import LACK, Pixels, UnreadableScan, open_file
-from scanwise.cohort.decoding.readers import DecodedScan, decode_files, files_together, reading_threads
+from scanwise.cohort.decoding.pixels import Pixels, UnreadableScan, open_file
+from scanwise.cohort.decoding.readers import DecodedScan, decode_files, files_together, may_pass, reading_threads
 from scanwise.cohort.decoding.slice_names import split_slice
-from scanwise.cohort.decoding.streams import read_files
+from scanwise.cohort.decoding.streams import read_files, read_one_by_one
 from scanwise.errors import RunError, StorageError
 from scanwise.migrations import FORMATS, check_format
 from scanwise.progress_bar import track
@@ -103,7 +103,7 @@ def build_store(
     content = _hash_files(root, names, progress)
     key = _key(names, content, settings)
     folder = cache_folder() / "stores" / key
-    if (opened := _open(folder)) is not None and not _lacked_memory(opened[1]):
+    if (opened := _open(folder)) is not None and not _passes_now(root, opened[1], settings):
         return opened
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def build_store(
         raise StorageError(f"Cannot make {folder.parent}: {error.strerror}. Point SCANWISE_CACHE elsewhere.") from error
     with FileLock(str(folder) + ".lock"):
         opened = _open(folder)  # another process may have made it meanwhile
-        if opened is None or _lacked_memory(opened[1]):
+        if opened is None or _passes_now(root, opened[1], settings):
             for left in folder.parent.glob(f".{key}.*"):  # of a process that was killed
                 shutil.rmtree(left, ignore_errors=True)
             if opened is None and folder.is_dir():
@@ -216,9 +216,10 @@ def _open(folder: Path) -> tuple[Store, dict[str, str]] | None:
     return Store(array, np.arange(shape[0]), hashes[:, 0], hashes[:, 1]), dict(about["refused"])
 
 
-def _lacked_memory(refused: Mapping[str, str]) -> bool:
-    """Whether a file was refused for want of memory, of which there may be more now."""
-    return any(reason.startswith(LACK) for reason in refused.values())
+def _passes_now(root: Path, refused: Mapping[str, str], settings: Data) -> bool:
+    """Whether a scan that was refused for what may pass, such as want of memory, is not refused any more."""
+    again = [root / name for name, reason in refused.items() if may_pass(reason)]
+    return any(isinstance(scan, DecodedScan) for scan in read_one_by_one(again, settings))
 
 
 def _rows_of_block(shape: Sequence[int]) -> int:

@@ -19,7 +19,6 @@ runs/NAME/
 Every name is spelt in `layout`, and nowhere else in scanwise.
 """
 
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -284,9 +283,11 @@ def environment(command: Sequence[str]) -> dict[str, Any]:
 
 
 def _version(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version  # what decodes beside us starts without it
+
     try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
+        return version(package)
+    except PackageNotFoundError:
         return ""
 
 

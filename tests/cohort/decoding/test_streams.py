@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 
 from medical_files import write_nifti
 from picture_files import packed
-from scanwise.cohort.decoding import streams
+from scanwise.cohort.decoding import stream_helper, streams
 from scanwise.cohort.decoding.helpers import Helper
 from scanwise.cohort.decoding.pixels import BROKEN, LACK, ScanBytes, Source
 from scanwise.cohort.decoding.readers import DecodedScan, read_file
@@ -90,6 +91,43 @@ def test_helpers_decode_as_this_process_does(tmp_path: Path, helpers: list[Helpe
     assert sum(isinstance(scan, str) for scan in alone) == 2
 
 
+@pytest.mark.extended
+def test_helpers_give_way_to_what_they_help(
+    tmp_path: Path, helpers: list[Helper], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, seen = streams._ask, []
+
+    def watched(helper: Helper, batch: streams.Batch) -> streams.Decoded:
+        seen.append(os.getpriority(os.PRIO_PROCESS, helper._process.pid))
+        return ask(helper, batch)
+
+    monkeypatch.setattr(streams, "_ask", watched)
+    assert len(list(streams.read_files(scans_of_all_kinds(tmp_path), SETTINGS))) == 30
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert set(seen) == {min(19, own + stream_helper.LESS)}
+
+
+@pytest.mark.parametrize("refused", ["_add_first", pytest.param("_add_helper", marks=pytest.mark.extended), "stop"])
+def test_a_thread_that_the_system_refuses_costs_no_scan(
+    refused: str, tmp_path: Path, helpers: list[Helper], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither one that starts helpers, nor one that watches them."""
+    start = threading.Thread.start
+
+    def refuse(thread: Any) -> None:
+        target = getattr(thread, "function", None) or thread._target
+        if getattr(target, "__name__", "") == refused:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    scans = scans_of_all_kinds(tmp_path)
+    alone = [read_file(scan, SETTINGS) for scan in scans]
+    assert told(list(streams.read_files(scans, SETTINGS))) == told(alone)
+    assert have_ended(helpers)
+    assert len(helpers) == {"_add_first": 0, "_add_helper": 1}.get(refused, len(helpers))
+
+
 def test_few_scans_wait_for_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "Helper", None)
     scans = scans_of_all_kinds(tmp_path)
@@ -124,6 +162,7 @@ def test_a_file_that_ends_or_holds_up_its_decoder_is_damaged_and_its_neighbours_
         file.write_bytes(file.read_bytes() + DEADLY)
         alone[place] = BROKEN
     assert told(list(streams.read_files(scans, SETTINGS))) == alone
+    assert told(list(streams.read_one_by_one(scans[9:13], SETTINGS))) == alone[9:13]
     assert have_ended(helpers)
 
 

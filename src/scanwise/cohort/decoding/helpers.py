@@ -1,6 +1,7 @@
 """Processes of our own that answer one question after another: each message is its length in eight bytes, then itself."""
 
 import contextlib
+import errno
 import os
 import struct
 import subprocess
@@ -37,12 +38,15 @@ class Helper:
 
         Raises:
             EOFError: if the process ended over it.
-            OSError: if it had ended before.
+            OSError: if it had ended before, or nothing can watch it.
         """
         assert self._process.stdin is not None and self._process.stdout is not None  # noqa: S101, PT018 - they are pipes
         watch = threading.Timer(patience, self.stop)
         watch.daemon = True
-        watch.start()
+        try:
+            watch.start()
+        except RuntimeError as error:  # the system grants no thread
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
         try:
             send(self._process.stdin, question)
             answer = receive(self._process.stdout)

@@ -21,7 +21,9 @@ from PIL import Image, ImageOps
 from scanwise.cohort.decoding import pictures
 from scanwise.cohort.decoding.memory import FILES
 from scanwise.cohort.decoding.pixels import (
+    BROKEN,
     EMPTY,
+    LACK,
     Kind,
     Pixels,
     ScanBytes,
@@ -32,6 +34,7 @@ from scanwise.cohort.decoding.pixels import (
     open_file,
     reason_of,
 )
+from scanwise.cohort.decoding.remote_files import UNFETCHED
 from scanwise.cohort.decoding.slice_names import split_slice
 
 if TYPE_CHECKING:
@@ -99,6 +102,15 @@ def read_slices(file: Source, slices: Slices, settings: "Data") -> list[DecodedS
             return list(_decode_slices(stream.read(), slices, settings))
     except Exception as error:  # noqa: BLE001 - decoders raise whatever a file leads them to, and the others go on
         return [reason_of(error)] * len(slices)
+
+
+def may_pass(reason: str) -> bool:
+    """Whether what a scan was refused for may be gone the next time: want of memory, a network, a process that was killed.
+
+    >>> may_pass(f"{LACK}: about 9 MB"), may_pass(BROKEN), may_pass(EMPTY)
+    (True, True, False)
+    """
+    return reason.startswith((LACK, BROKEN)) or UNFETCHED in reason
 
 
 def read_scan(data: bytes, settings: "Data") -> DecodedScan:

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,17 @@ def read_files(
         decoders.close()
 
 
+def read_one_by_one(paths: Iterable[Source], settings: "Data") -> Iterator[DecodedScan | str]:
+    """The same of files that may be at fault: each has a process for itself, which it may end."""
+    decoders, helper = _Decoders(settings, None, 0), None
+    try:
+        for batch in files_together(paths, scans=1):
+            decoded, helper = decoders.decode_apart(batch, helper)
+            yield from decoded
+    finally:
+        decoders.close()
+
+
 def _batches(scans: Sequence[Source]) -> Iterator[Batch]:
     """Files with the slices that are asked of each; small ones together, except for the first few."""
     batch: Batch = []
@@ -107,6 +119,7 @@ class _Decoders:
         self._seconds, self._done = 0.0, 0
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(reading_threads())
+        self._asked = False  # for helpers
         self._starting: list[threading.Thread] = []
         self._helpers: list[Helper] = []
         self._idle: list[Helper] = []
@@ -143,11 +156,11 @@ class _Decoders:
             decoded = _ask(helper, batch)
         except (EOFError, OSError):
             helper.end()
-            decoded, helper = self._decode_one_by_one(batch)
+            decoded, helper = self.decode_apart(batch)
+        else:
+            decoded = self._decode_here(batch) if _lacked(decoded) else decoded
         with self._lock:
             self._idle += [] if helper is None else [helper]
-        if any(isinstance(scan, str) and scan.startswith(LACK) for scan in decoded):
-            return self._decode_here(batch)  # a helper may use but its share of the memory
         return decoded
 
     def _decode_here(self, batch: Batch) -> Decoded:
@@ -156,12 +169,9 @@ class _Decoders:
         with self._lock:
             self._seconds += time.perf_counter() - start if self._done >= _FIRST else 0
             self._done += len(decoded)
-            if not self._starting and not self._closed and self._pays():
-                self._starting = [
-                    threading.Thread(target=self._add_helper, daemon=True) for _ in range(reading_threads())
-                ]
-                for thread in self._starting:
-                    thread.start()
+            if not self._asked and self._pays():
+                self._asked = True
+                self._begin(self._add_first)
         return decoded
 
     def _pays(self) -> bool:
@@ -169,10 +179,27 @@ class _Decoders:
         left = self._seconds / max(1, self._done - _FIRST) * (self._left - self._done)
         return self._done >= _TRIAL and reading_threads() > 1 and left > _WORTH * reading_threads()
 
-    def _add_helper(self) -> None:
+    def _begin(self, start: Callable[[], object]) -> None:
+        """Start helpers beside all else; where the system grants no thread for it, this process goes on alone."""
+        if self._closed:
+            return
+        thread = threading.Thread(target=start, daemon=True)
+        with suppress(RuntimeError):
+            thread.start()
+            self._starting.append(thread)
+
+    def _add_first(self) -> None:
+        """Start one, and the others once it can take over: what all of them need at once, the network would wait for."""
+        if self._add_helper():
+            with self._lock:
+                for _ in range(reading_threads() - 1):
+                    self._begin(self._add_helper)
+
+    def _add_helper(self) -> bool:
         helper = self._start()
         with self._lock:
             self._idle += [] if helper is None else [helper]
+        return helper is not None
 
     def _start(self) -> Helper | None:
         """A helper that is ready; None where there can be none."""
@@ -188,22 +215,32 @@ class _Decoders:
             return None
         return helper
 
-    def _decode_one_by_one(self, batch: Batch) -> tuple[Decoded, Helper | None]:
-        """The scans of a batch over which a helper ended, and the helper that is left: the file that ends another one is damaged."""
+    def decode_apart(self, batch: Batch, helper: Helper | None = None) -> tuple[Decoded, Helper | None]:
+        """The scans of a batch, file by file, and the helper that is left: the file that ends one is damaged.
+
+        Args:
+            batch: may end helpers.
+            helper: that was left before.
+        """
         decoded: Decoded = []
-        helper = None
         for file, slices in batch:
             helper = helper or self._start()
-            if helper is None:
-                decoded += [] if self._closed else decode_batch([(file, slices)], self._settings, self._measure)
-                continue
             try:
-                decoded += _ask(helper, [(file, slices)])
+                found = [LACK] if helper is None else _ask(helper, [(file, slices)])
             except (EOFError, OSError):
-                decoded += [BROKEN] * len(slices)
-                helper.end()
+                found = [BROKEN] * len(slices)
+                if helper is not None:
+                    helper.end()
                 helper = None
+            if _lacked(found):
+                found = [] if self._closed else decode_batch([(file, slices)], self._settings, self._measure)
+            decoded += found
         return decoded, helper
+
+
+def _lacked(decoded: Decoded) -> bool:
+    """Whether a helper had too little memory, of which it may use but its share: this process has more."""
+    return any(isinstance(scan, str) and scan.startswith(LACK) for scan in decoded)
 
 
 def _ask(helper: Helper, batch: Batch) -> Decoded:
