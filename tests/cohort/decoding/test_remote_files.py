@@ -3,20 +3,26 @@
 import io
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fsspec
+import numpy as np
 import pytest
 from PIL import Image
 
 from scanwise import bundle
 from scanwise.bundle.shards import ShardFolder
 from scanwise.cohort import remote
-from scanwise.cohort.decoding.pixels import RemoteScan, open_file
-from scanwise.cohort.decoding.remote_files import RemoteStream, size_of, version_of
+from scanwise.cohort.decoding import remote_files
+from scanwise.cohort.decoding.pixels import RemoteScan, length_of, open_file
+from scanwise.cohort.decoding.readers import read_file
+from scanwise.cohort.decoding.remote_files import BLOCK, RemoteStream, size_of, version_of
+from scanwise.recipe import Data
 from tiny import Command, write_csv
 from tiny_bundles import write_scans_of, write_tiny_bundle
 
@@ -107,6 +113,97 @@ def test_files_and_slices_at_urls_are_named_one_by_one_and_by_a_table(
     assert named.code == 0, named.err
     assert named.out == both.out
     assert f"not used: {lost}: cannot be opened: there is no such file at this address" in " ".join(named.err.split())
+
+
+class WholeHandler(QuietHandler):
+    """A server that grants no parts of files, and says so, says nothing of it, or not even their size."""
+
+    says = "nothing"
+    content = np.random.default_rng(0).bytes(3 * BLOCK + 7)
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        if self.says == "no size":
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            self.send_header("Content-Length", str(len(self.content)))
+        if self.says == "no parts":
+            self.send_header("Accept-Ranges", "none")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        for start in range(0, len(self.content), BLOCK):
+            part = self.content[start : start + BLOCK]
+            head, tail = (b"%x\r\n" % len(part), b"\r\n") if self.says == "no size" else (b"", b"")
+            with suppress(OSError):  # whoever needs no more has gone
+                self.wfile.write(head + part + tail)
+        if self.says == "no size":
+            self.wfile.write(b"0\r\n\r\n")
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("says", ["nothing", "no parts", "no size"])
+def test_a_file_that_only_comes_whole_is_read_in_parts_as_others_are(
+    says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("aiohttp")
+    content = WholeHandler.content
+    monkeypatch.setattr(WholeHandler, "says", says)
+    with ThreadingHTTPServer(("127.0.0.1", 0), WholeHandler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            source = RemoteScan(f"http://127.0.0.1:{server.server_port}/a.bin")
+            with open_file(source) as stream:
+                assert stream.read(5) == content[:5]
+                assert stream.seek(2 * BLOCK) == 2 * BLOCK
+                assert stream.read(BLOCK) == content[2 * BLOCK : 3 * BLOCK]
+                assert stream.seek(9) == 9
+                assert stream.read(4) == content[9:13]
+                assert length_of(stream) == len(content)
+                assert stream.read() == content[13:]
+                assert stream.read() == b""
+            with open_file(source) as stream:
+                assert length_of(stream) == len(content)
+                assert stream.read() == content
+            monkeypatch.setattr(remote_files, "MOST_UNTOLD", 2 * BLOCK)
+            above = "its server does not tell its size, which is above" in str(read_file(source, Data(size=16)))
+            assert above == (says == "no size")
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_of_a_file_that_only_comes_whole_nothing_is_fetched_before_there_is_memory_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    content = np.random.default_rng(0).bytes(2 * BLOCK)
+    given = io.BytesIO(content)
+    stream = io.BufferedReader(forward_stream(given, len(content), monkeypatch))
+    assert length_of(stream) == len(content)
+    assert given.tell() == 0
+    assert stream.read(10) == content[:10]
+    assert given.tell() == BLOCK
+    assert stream.read() == content[10:]
+
+
+def forward_stream(given: io.BytesIO, size: int | None, monkeypatch: pytest.MonkeyPatch) -> RemoteStream:
+    """A file whose server sends it from its beginning to its end."""
+
+    class OneWay:
+        read = given.read
+
+        def seek(self, *_: int) -> int:
+            raise ValueError("it cannot be")
+
+        def close(self) -> None:
+            pass
+
+    filesystem = SimpleNamespace(open=lambda *_, **__: OneWay(), info=lambda _: {"size": size})
+    monkeypatch.setattr(remote_files, "_located", lambda url: (filesystem, url))
+    return RemoteStream("http://somewhere/a")
 
 
 def test_shards_are_known_by_the_version_of_a_file(in_memory: str, model: Path, tmp_path: Path) -> None:

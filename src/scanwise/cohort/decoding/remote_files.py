@@ -14,6 +14,9 @@ UNFETCHED = "fetching it failed"
 BLOCK = 2**18
 """Bytes that are fetched at once, at least."""
 
+MOST_UNTOLD = 2**28
+"""Bytes of a file whose server does not tell how many it has: so much is fetched before there is a budget for it."""
+
 
 class RemoteStream(io.RawIOBase):
     """The content of a file at a URL, with whatever goes wrong on the way as the reason why a scan is not read.
@@ -29,11 +32,13 @@ class RemoteStream(io.RawIOBase):
         super().__init__()
         self._opened: Any = io.BytesIO()
         with _Faults():
-            filesystem, path = _located(url)
-            self._opened = filesystem.open(path, "rb", block_size=BLOCK)
-            if not self._opened.seekable():  # from a server that sends no parts
-                self._opened = io.BytesIO(self._opened.read())
-            self._opened.seek(0)
+            self._filesystem, self._path = _located(url)
+            self._opened = self._filesystem.open(self._path, "rb", block_size=BLOCK)
+            try:
+                self._opened.seek(0, io.SEEK_END)
+                self._opened.seek(0)
+            except ValueError:
+                self._go_forward(0)
 
     def readable(self) -> bool:
         """Yes."""
@@ -45,15 +50,31 @@ class RemoteStream(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fetch the next bytes into a buffer; their number."""
-        with _Faults():
-            data = self._opened.read(len(buffer))
+        data = self._read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def readall(self) -> bytes:
         """Fetch all that is left, at once."""
+        return self._read()
+
+    def _read(self, count: int = -1) -> bytes:
         with _Faults():
-            return bytes(self._opened.read())
+            try:
+                return bytes(self._opened.read(count))
+            except ValueError:  # so says fsspec where a server was asked for a part, and sent all
+                if isinstance(self._opened, _ForwardStream):
+                    raise
+                self._go_forward(self._opened.tell())
+                return self._opened.read(count)
+
+    def _go_forward(self, place: int) -> None:
+        """Read on from a place in the file as its server sends it, from the beginning and whole."""
+        self._opened.close()
+        self._opened = _ForwardStream(
+            self._filesystem.open(self._path, "rb", block_size=0), self._filesystem.info(self._path).get("size")
+        )
+        self._opened.seek(place)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go to another place."""
@@ -65,6 +86,60 @@ class RemoteStream(io.RawIOBase):
         if not self.closed:
             self._opened.close()
         super().close()
+
+
+class _ForwardStream:
+    """A file that only comes whole. Nothing is fetched before it is asked for; what came is kept, to go back to.
+
+    Args:
+        opened: gives its bytes one after another.
+        size: of the file; None where its server does not tell.
+    """
+
+    def __init__(self, opened: Any, size: int | None) -> None:
+        self._opened, self._size = opened, size
+        self._place, self._came = 0, io.BytesIO()
+
+    def read(self, count: int = -1) -> bytes:
+        """The next bytes; all that are left without a count."""
+        end = None if count < 0 else self._place + count
+        self._fetch(end)
+        if end is None and not self._place:
+            data = self._came.getvalue()  # not a copy
+        else:
+            self._came.seek(self._place)
+            data = self._came.read(count)
+        self._place += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to another place."""
+        if whence == io.SEEK_END and self._size is None:
+            self._fetch(None)
+        self._place = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place}.get(whence, self._size or 0))
+        return self._place
+
+    def tell(self) -> int:
+        """The place in the file."""
+        return self._place
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._opened.close()
+
+    def _fetch(self, end: int | None) -> None:
+        """Fetch up to a place, or all."""
+        came = self._came.seek(0, io.SEEK_END)
+        while end is None or came < end:
+            part = self._opened.read(BLOCK)
+            if not part:
+                self._size = came
+                return
+            came += self._came.write(part)
+            if self._size is None and came > MOST_UNTOLD:
+                raise OSError(
+                    errno.EFBIG, f"its server does not tell its size, which is above {MOST_UNTOLD / 1e6:,.0f} MB"
+                )
 
 
 @contextmanager
@@ -193,5 +268,7 @@ class _Faults:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, FileNotFoundError):
             raise FileNotFoundError(errno.ENOENT, "there is no such file at this address") from error
+        if isinstance(error, OSError) and error.errno == errno.EFBIG:  # as we say of one whose size is not told
+            return
         if isinstance(error, Exception):
             raise OSError(errno.EIO, f"{UNFETCHED} ({type(error).__name__}); try again") from error

@@ -226,15 +226,15 @@ class _Decoders:
         for file, slices in batch:
             helper = helper or self._start()
             try:
-                found = [LACK] if helper is None else _ask(helper, [(file, slices)])
+                scans: Decoded = [LACK] if helper is None else _ask(helper, [(file, slices)])
             except (EOFError, OSError):
-                found = [BROKEN] * len(slices)
+                scans = [BROKEN] * len(slices)
                 if helper is not None:
                     helper.end()
                 helper = None
-            if _lacked(found):
-                found = [] if self._closed else decode_batch([(file, slices)], self._settings, self._measure)
-            decoded += found
+            if _lacked(scans):
+                scans = [] if self._closed else decode_batch([(file, slices)], self._settings, self._measure)
+            decoded += scans
         return decoded, helper
 
 
