@@ -66,15 +66,15 @@ class RemoteStream(io.RawIOBase):
                 if isinstance(self._opened, _ForwardStream):
                     raise
                 self._go_forward(self._opened.tell())
-                return self._opened.read(count)
+                return bytes(self._opened.read(count))
 
-    def _go_forward(self, place: int) -> None:
+    def _go_forward(self, position: int) -> None:
         """Read on from a place in the file as its server sends it, from the beginning and whole."""
         self._opened.close()
         self._opened = _ForwardStream(
             self._filesystem.open(self._path, "rb", block_size=0), self._filesystem.info(self._path).get("size")
         )
-        self._opened.seek(place)
+        self._opened.seek(position)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go to another place."""
@@ -98,30 +98,30 @@ class _ForwardStream:
 
     def __init__(self, opened: Any, size: int | None) -> None:
         self._opened, self._size = opened, size
-        self._place, self._came = 0, io.BytesIO()
+        self._position, self._came = 0, io.BytesIO()
 
     def read(self, count: int = -1) -> bytes:
         """The next bytes; all that are left without a count."""
-        end = None if count < 0 else self._place + count
+        end = None if count < 0 else self._position + count
         self._fetch(end)
-        if end is None and not self._place:
+        if end is None and not self._position:
             data = self._came.getvalue()  # not a copy
         else:
-            self._came.seek(self._place)
+            self._came.seek(self._position)
             data = self._came.read(count)
-        self._place += len(data)
+        self._position += len(data)
         return data
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go to another place."""
         if whence == io.SEEK_END and self._size is None:
             self._fetch(None)
-        self._place = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place}.get(whence, self._size or 0))
-        return self._place
+        self._position = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position}.get(whence, self._size or 0))
+        return self._position
 
     def tell(self) -> int:
         """The place in the file."""
-        return self._place
+        return self._position
 
     def close(self) -> None:
         """Let go of the file."""
@@ -131,11 +131,11 @@ class _ForwardStream:
         """Fetch up to a place, or all."""
         came = self._came.seek(0, io.SEEK_END)
         while end is None or came < end:
-            part = self._opened.read(BLOCK)
-            if not part:
+            block = self._opened.read(BLOCK)
+            if not block:
                 self._size = came
                 return
-            came += self._came.write(part)
+            came += self._came.write(block)
             if self._size is None and came > MOST_UNTOLD:
                 raise OSError(
                     errno.EFBIG, f"its server does not tell its size, which is above {MOST_UNTOLD / 1e6:,.0f} MB"
