@@ -224,7 +224,7 @@ def whole(hospital: Path, tiny_recipe: Path, build_once: Callable[[str, Callable
 def server() -> Iterator[str]:
     """A server that speaks for AWS, over HTTP."""
     moto = pytest.importorskip("moto.server")
-    running = moto.ThreadedMotoServer(port=0, verbose=False)
+    running = moto.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     running.start()
     host, port = running.get_host_and_port()
     yield f"http://{host}:{port}"

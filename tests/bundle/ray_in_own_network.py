@@ -117,6 +117,21 @@ def test_any_number_of_workers_and_size_of_shards_has_the_bytes_of_one_process(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.json", "2.json", "4.json", "home", "local.json"]
 
 
+def test_workers_fetch_scans_at_a_url_with_the_credentials_of_the_environment(
+    s3: Any, model: Path, scans: Path, tmp_path: Path, scanwise: Command
+) -> None:
+    s3.put(f"{scans}/", "bucket/scans/", recursive=True)
+    s3.pipe("bucket/all.csv", "\n".join(["path", *(f"scans/{path.name}" for path in scans.iterdir())]).encode())
+    for number, source in enumerate((["s3://bucket/scans"], ["--manifest", "s3://bucket/all.csv"])):
+        command = ["predict", model, *source, "--subject", r"(p\d+)_", "--format", "json", "--shard", 5, "--out"]
+        out = [tmp_path / f"{number}-{engine}.json" for engine in ("local", "ray")]
+        for file, options in zip(out, ([], ["--engine", "ray", "--workers", 2]), strict=True):
+            done = scanwise(*command, file, *options)
+            assert done.code == 0, done.err
+            assert "not used" not in done.err
+        assert out[0].read_bytes() == out[1].read_bytes()
+
+
 def test_an_audit_has_the_bytes_of_one_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scanwise: Command
 ) -> None:

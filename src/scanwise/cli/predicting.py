@@ -35,11 +35,7 @@ PARQUET = ".parquet"
 @click.command()
 @click.argument("run")
 @click.argument("scans", nargs=-1)
-@click.option(
-    "--manifest",
-    type=click.Path(path_type=Path),
-    help="CSV/TSV with a column path, and subject, text or group columns.",
-)
+@click.option("--manifest", help="CSV/TSV or its URL, with a column path, and subject, text or group columns.")
 @click.option(
     "--subject",
     default="",
@@ -81,7 +77,7 @@ PARQUET = ".parquet"
 def predict(
     run: str,
     scans: tuple[str, ...],
-    manifest: Path | None,
+    manifest: str | None,
     subject: str,
     ident: str,
     series: str,
@@ -121,9 +117,10 @@ def predict(
     folder = locate_model(run, registry)
     loaded = bundle.load(folder)
     named = [scan if is_remote(scan) else resolve_data(scan) for scan in scans]
-    if dicom_out is not None and any(isinstance(scan, str) for scan in named):
+    table = manifest if manifest is None or is_remote(manifest) else resolve_data(manifest)
+    if dicom_out is not None and any(isinstance(source, str) for source in [*named, table]):
         raise DataError("DICOM results need the files of the scans here. Copy them, or leave --dicom-out out.")
-    options: dict[str, Any] = {"manifest": manifest, "subject": subject, "id_column": ident, "series": series}
+    options: dict[str, Any] = {"manifest": table, "subject": subject, "id_column": ident, "series": series}
     options |= {"pseudonymise": pseudonymise, "progress": progress()}
     size = shard or SHARD
     if plan:

@@ -3,11 +3,11 @@
 from functools import cache
 from pathlib import Path
 
-from scanwise.cohort import layouts, remote
-from scanwise.cohort.decoding.remote_files import is_remote
+from scanwise.cohort import layouts
 from scanwise.cohort.listing import Listing
 from scanwise.cohort.patient_tables import PatientTable, is_patient_table, join_patients
 from scanwise.cohort.pseudonyms import Pseudonyms
+from scanwise.cohort.remote_tables import table_here
 from scanwise.cohort.series import choose_series
 from scanwise.cohort.slice_expansion import open_files
 from scanwise.errors import DataError, did_you_mean
@@ -36,12 +36,13 @@ def gather_files(
     Raises:
         DataError: with what to change.
     """
-    table = patient_table(settings, subject)
-    if table:
-        who = "" if table == subject else subject
-        listing = _with_patients(path, table, settings, who, anywhere, bare, clear, progress)
-    else:
-        listing = layouts.discover_scans(path, subject, settings.label, anywhere=anywhere, bare=bare)
+    with table_here(subject) as subjects, table_here(settings.patients) as patients:
+        table = patient_table(settings.model_copy(update={"patients": patients}), subjects)
+        if table:
+            who = "" if table == subjects else subjects
+            listing = _with_patients(path, layouts.resolve_data(table), settings, who, anywhere, bare, clear, progress)
+        else:
+            listing = layouts.discover_scans(path, subjects, settings.label, anywhere=anywhere, bare=bare)
     return with_series(listing, settings, clear=clear, progress=progress)
 
 
@@ -85,9 +86,8 @@ def with_patients(
 
 
 def _with_patients(
-    path: Path, table: str, settings: Data, subject: str, anywhere: bool, bare: bool, clear: bool, progress: bool
+    path: Path, file: Path, settings: Data, subject: str, anywhere: bool, bare: bool, clear: bool, progress: bool
 ) -> Listing:
-    file = remote.mirror_folder(table) if is_remote(table) else layouts.resolve_data(table)
     patients = PatientTable.read(file, settings.id, settings.label)
     column = subject if subject in patients.table.columns else ""
     if settings.label and not patients.label_column and path.is_dir() and not settings.label.startswith("folder "):

@@ -13,7 +13,10 @@ from filelock import FileLock
 
 from scanwise.cohort.decoding.readers import reading_threads
 from scanwise.cohort.decoding.remote_files import is_remote, reaching
+from scanwise.cohort.decoding.slice_names import file_of_scan
+from scanwise.cohort.remote_tables import is_remote_table, table_here
 from scanwise.cohort.store import cache_folder
+from scanwise.cohort.table_files import read_user_table
 from scanwise.errors import DataError, RunError, StorageError
 from scanwise.progress_bar import track
 from scanwise.run import read_json, remove_parts, write_json
@@ -33,7 +36,7 @@ def local_root(root: str) -> Path:
 def mirror_folder(url: str, *, progress: bool = False) -> Path:
     """Copy a remote folder or manifest with its scans to the cache; returns the local path.
 
-    A manifest brings the folder that it lies in, which its paths are relative to. Each file arrives under a temporary
+    A manifest brings the folder that it lies in, which its paths are relative to; from a web server, the scans that it names. Each file arrives under a temporary
     name, and one that has the same size and version tag as before is not fetched again.
 
     Raises:
@@ -42,16 +45,19 @@ def mirror_folder(url: str, *, progress: bool = False) -> Path:
     with reaching(url):
         filesystem, root = fsspec.core.url_to_fs(url)
         filesystem.invalidate_cache()  # in one Python session the bucket may change between two runs
-        whole = filesystem.isdir(root)
+        table = is_remote_table(url)
+        whole = not table and filesystem.isdir(root)
         folder = root if whole else root.rpartition("/")[0]
-        remote_files: dict[str, dict[str, Any]] = filesystem.find(folder, detail=True)
+        by_name = table and "http" in filesystem.protocol  # a web server may list nothing
+        remote_files = _named(filesystem, url, root) if by_name else filesystem.find(folder, detail=True)
     parents = {name.rpartition("/")[0] for name in remote_files} | {
         folder.rstrip("/")
     }  # some stores have objects for folders
     files = {name: about for name, about in remote_files.items() if not name.endswith("/") and name not in parents}
     if not files or not (whole or root in files):
         raise DataError(f"There is nothing at {url}. Check the address.")
-    local = cache_folder() / "remote" / hashlib.sha256(f"{filesystem.protocol}{folder}".encode()).hexdigest()[:24]
+    mirrored = root if by_name else folder
+    local = cache_folder() / "remote" / hashlib.sha256(f"{filesystem.protocol}{mirrored}".encode()).hexdigest()[:24]
     local.mkdir(parents=True, exist_ok=True)
     with FileLock(str(local) + ".lock"):
         remove_parts(local)
@@ -59,11 +65,35 @@ def mirror_folder(url: str, *, progress: bool = False) -> Path:
     return local if whole else local / root.rpartition("/")[2]
 
 
+def _named(filesystem: Any, url: str, root: str) -> dict[str, dict[str, Any]]:
+    """A table at a web address and the files that it names, with what their server says of each; those that are not there are left out."""
+    with table_here(url) as file:
+        columns = read_user_table(Path(file)).columns
+    names = [] if "path" not in columns else columns["path"].dropna().tolist()
+    folder = root.rpartition("/")[0]
+    inside = [name for name in dict.fromkeys(names) if not is_remote(name) and ".." not in Path(name).parts]
+
+    def about(address: str) -> dict[str, Any] | None:
+        try:
+            info: dict[str, Any] = filesystem.info(address)
+        except FileNotFoundError:
+            return None
+        return info
+
+    addresses = [root, *(f"{folder}/{file_of_scan(name).lstrip('/')}" for name in inside)]
+    with ThreadPoolExecutor(reading_threads()) as pool:
+        infos = zip(addresses, pool.map(about, addresses), strict=True)
+        return {address: info for address, info in infos if info is not None}
+
+
 def _fetch(filesystem: Any, folder: str, files: dict[str, dict[str, Any]], local: Path, progress: bool) -> None:
     index = local / ".scanwise-mirror.json"
     seen = _seen(index)
     tags: dict[str, list[Any]] = {
-        name: [about.get("size"), str(about.get("ETag") or about.get("mtime") or about.get("LastModified"))]
+        name: [
+            about.get("size"),
+            str(about.get("ETag") or about.get("mtime") or about.get("LastModified") or about.get("Last-Modified")),
+        ]
         for name, about in files.items()
     }
     targets = {name: local / name.removeprefix(folder).lstrip("/") for name in files}

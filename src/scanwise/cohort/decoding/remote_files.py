@@ -151,6 +151,8 @@ def reaching(url: str) -> Iterator[None]:
     """
     try:
         yield
+    except DataError:
+        raise
     except ImportError as error:
         raise DataError(
             f"Reading {url} needs another package: {error}. For s3:// run `pip install 'scanwise[s3]'`."

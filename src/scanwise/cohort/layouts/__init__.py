@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from scanwise.cohort.classes import LabelReading
-from scanwise.cohort.decoding.remote_files import RemoteFolder
+from scanwise.cohort.decoding.remote_files import RemoteFolder, is_remote
 from scanwise.cohort.decoding.slice_names import file_of_scan, split_slice
 from scanwise.cohort.layouts import bids, folder_roles, folders, kaggle, manifests, subject_ids
 from scanwise.cohort.listing import Listing, first, texts
+from scanwise.cohort.remote_tables import table_here, with_urls
+from scanwise.cohort.table_files import SUFFIXES
 from scanwise.errors import DataError
 from scanwise.records.names import clean_subjects, clean_values, compose
 from scanwise.untrusted import require_data
@@ -155,12 +157,13 @@ def _of_tree(root: Path, subject: str, label: str) -> Listing:
     return folders.classes(root, label)
 
 
-def list_unlabelled(scans: Sequence[Path | str], manifest: Path | None, subject: str = "") -> Listing:
+def list_unlabelled(scans: Sequence[Path | str], manifest: Path | str | None, subject: str = "") -> Listing:
     """List scans to predict: files, folders of files, or the rows of a manifest that needs no labels.
 
     Args:
         scans: files and folders, or URLs of them; paths of the listing are as given here. A slice is named by `file#slice`.
-        manifest: table with the column path, and optionally subject and group columns.
+        manifest: table with the column path, and optionally subject and group columns; or the URL of one, whose scans lie
+            beside it or at URLs of their own.
         subject: as in `discover_scans`.
 
     Raises:
@@ -169,9 +172,7 @@ def list_unlabelled(scans: Sequence[Path | str], manifest: Path | None, subject:
     if (manifest is None) == (not scans):
         raise DataError("Name scans (files or folders) to predict, or give --manifest; one of the two.")
     if manifest is not None:
-        if not manifest.is_file():
-            raise DataError(f"There is no manifest at {manifest}.")
-        listing = manifests.read_manifest(manifest, subject, labelled=False, as_given=True)
+        listing = _rows_of(str(manifest), subject)
     else:
         lost = [str(scan) for scan in scans if isinstance(scan, Path) and not split_slice(scan)[0].exists()]
         if lost:
@@ -185,6 +186,17 @@ def list_unlabelled(scans: Sequence[Path | str], manifest: Path | None, subject:
     if subject and listing.subject is None:
         listing = subject_ids.add_subjects(listing, subject)
     return _with_clean_names(listing)
+
+
+def _rows_of(manifest: str, subject: str) -> Listing:
+    """The rows of a manifest without labels, with paths as they are spelt there, or URLs."""
+    away = is_remote(manifest)
+    with table_here(manifest) as file:
+        if not Path(file).is_file():
+            endings = f"; the name of one ends in {' or '.join(SUFFIXES)}" if away else ""
+            raise DataError(f"There is no manifest at {manifest}{endings}.")
+        listing = manifests.read_manifest(Path(file), subject, labelled=False, anywhere=not away, as_given=True)
+    return with_urls(listing, manifest) if away else listing
 
 
 def _files_in(scan: Path) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scanwise.cohort import pseudonymised_paths, table_files
+from scanwise.cohort.decoding.remote_files import is_remote
 from scanwise.cohort.listing import SIDE_NAMES, Listing, first, texts
 from scanwise.cohort.table_files import TypedTable
 from scanwise.errors import DataError, did_you_mean
@@ -57,6 +58,11 @@ def read_manifest(
     if given:
         refuse_nobody(table, file, column)
     given_paths = columns["path"].tolist()
+    if not as_given and (away := [path for path in given_paths if is_remote(path)]):
+        raise DataError(
+            f"{file} names scans at URLs ({first(away)}), which only predict reads where they lie. Put the table beside the "
+            "scans and give its own URL, with paths relative to it; or copy the scans."
+        )
     root, paths = _places(file, given_paths, anywhere)
     refuse_duplicates(paths, file)
     if as_given:

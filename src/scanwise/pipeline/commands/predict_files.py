@@ -14,6 +14,7 @@ from scanwise.cohort.decoding.pixels import Source
 from scanwise.cohort.decoding.remote_files import is_remote
 from scanwise.cohort.listing import Listing, first
 from scanwise.cohort.patient_tables import PatientTable
+from scanwise.cohort.remote_tables import table_here
 from scanwise.cohort.veil import Veil
 from scanwise.errors import DataError
 from scanwise.phrases import count_of
@@ -29,7 +30,7 @@ def predict_files(
     model: Path | bundle.Bundle,
     scans: Sequence[Path | str],
     *,
-    manifest: Path | None = None,
+    manifest: Path | str | None = None,
     subject: str = "",
     id_column: str = "",
     series: str = "",
@@ -44,7 +45,7 @@ def predict_files(
     Args:
         model: a run folder or a bundle, or one that is open.
         scans: files and folders, or fsspec URLs of them, which are read where they lie.
-        manifest: a table in their place.
+        manifest: a table in their place, or the URL of one.
         subject: as in `fit`, a patient table included.
         id_column: of that table.
         series: pattern over the series description; files of other series, and localizers, are set aside.
@@ -70,7 +71,7 @@ def list_scans_to_predict(
     loaded: bundle.Bundle,
     scans: Sequence[Path | str],
     *,
-    manifest: Path | None = None,
+    manifest: Path | str | None = None,
     subject: str = "",
     id_column: str = "",
     series: str = "",
@@ -80,11 +81,12 @@ def list_scans_to_predict(
     """List the scans of files, of which headers are read and no pixels; arguments and errors as in `predict_files`."""
     own = {"patients": "", "label": "", "id": id_column, "series": series}  # those of the run are of its own data
     settings = loaded.recipe.data.model_copy(update=own)
-    table = gathering.patient_table(settings, subject)
-    files = layouts.list_unlabelled(scans, manifest, "" if table else subject)
-    if table:
-        patients = PatientTable.read(layouts.resolve_data(table), id_column)
-        files = gathering.with_patients(files, patients, settings, progress=progress)
+    with table_here(subject) as subjects:
+        table = gathering.patient_table(settings, subjects)
+        files = layouts.list_unlabelled(scans, manifest, "" if table else subjects)
+        if table:
+            patients = PatientTable.read(layouts.resolve_data(table), id_column)
+            files = gathering.with_patients(files, patients, settings, progress=progress)
     files = gathering.with_series(files, settings, progress=progress)
     if pseudonymise and any(map(is_remote, files.path.tolist())):
         raise DataError(

@@ -1,0 +1,187 @@
+"""Tables at URLs name scans, subjects and patients as those on the disk do."""
+
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from scanwise.cohort.remote_tables import table_here
+from scanwise.errors import DataError
+from tiny import Command, write_csv
+from tiny_bundles import write_scans_of, write_tiny_bundle
+
+BuildOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
+def write_tables(folder: Path) -> None:
+    """Scans of four people below a folder, a manifest beside that, and tables of their subjects."""
+    names = [f"scans/{path.name}" for path in write_scans_of(folder / "scans", 12)]
+    people = [Path(name).name.split("_")[0] for name in names]
+    site = ["a" if index % 2 else "b" for index in range(12)]
+    write_csv(
+        folder / "all.csv", [{"path": n, "subject": p, "site": s} for n, p, s in zip(names, people, site, strict=True)]
+    )
+    write_csv(folder / "plain.csv", [{"path": name} for name in names])
+    write_csv(
+        folder / "labelled.csv",
+        [{"path": n, "label": s, "subject": p} for n, p, s in zip(names, people, site, strict=True)],
+    )
+    write_csv(
+        folder / "lost.csv", [{"path": name, "label": "ab"[i % 2]} for i, name in enumerate([*names, "scans/none.png"])]
+    )
+    write_csv(folder / "no_path.csv", [{"file": name} for name in names])
+    write_csv(folder / "outside.csv", [{"path": "../other/a.png"}, {"path": names[0]}])
+    write_csv(folder / "local.csv", [{"path": "/etc/hostname"}])
+
+
+@pytest.fixture(scope="module")
+def tables(build_once: BuildOnce) -> Path:
+    return build_once("scans-with-tables", write_tables)
+
+
+@pytest.fixture(scope="module")
+def model(build_once: BuildOnce) -> Path:
+    return build_once("kind-demo", lambda folder: write_tiny_bundle(folder, "demo"))
+
+
+@pytest.fixture
+def in_memory(tables: Path) -> Iterator[str]:
+    memory = fsspec.filesystem("memory")
+    for file in tables.rglob("*"):
+        if file.is_file():
+            memory.pipe(f"/tables/{file.relative_to(tables).as_posix()}", file.read_bytes())
+    yield "memory://tables"
+    memory.rm("/tables", recursive=True)
+
+
+class UnlistedHandler(SimpleHTTPRequestHandler):
+    """A web server that lists no folder."""
+
+    def list_directory(self, path: Any) -> None:
+        self.send_error(403)
+
+    def log_message(self, *words: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def served(tables: Path) -> Iterator[str]:
+    pytest.importorskip("aiohttp")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(UnlistedHandler, directory=str(tables))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("kind", ["in_memory", pytest.param("served", marks=pytest.mark.extended)])
+def test_a_manifest_at_a_url_is_predicted_as_the_one_on_the_disk(
+    kind: str, tables: Path, model: Path, request: pytest.FixtureRequest, scanwise: Command
+) -> None:
+    url = request.getfixturevalue(kind)
+    command = ["predict", model, "--format", "json", "--manifest"]
+    here = scanwise(*command, tables / "all.csv")
+    there = scanwise(*command, f"{url}/all.csv")
+    assert here.code == there.code == 0, there.err
+    assert '"subjects"' in here.out
+    assert there.out.replace(url, str(tables)) == here.out.replace('"scans/', f'"{tables}/scans/')
+    plan = scanwise("predict", model, "--manifest", f"{url}/all.csv", "--plan")
+    assert plan.code == 0, plan.err
+    if kind == "served":
+        assert scanwise(*command, f"{url}/all.csv?signature=a/b").out == there.out
+
+
+def test_subjects_and_patients_may_be_tables_at_a_url(
+    in_memory: str, tables: Path, model: Path, scanwise: Command, tmp_path: Path
+) -> None:
+    memory = fsspec.filesystem("memory")
+    of = write_csv(tmp_path / "of.csv", [{"path": f"{in_memory}/scans/p00_{i}.png", "subject": "x"} for i in range(3)])
+    memory.pipe("/tables/of.csv", of.read_bytes())
+    scans = [f"{in_memory}/scans/p00_{index}.png" for index in range(3)]
+    command = ["predict", model, *scans, "--format", "json", "--subject"]
+    here, there = scanwise(*command, of), scanwise(*command, f"{in_memory}/of.csv")
+    assert here.code == there.code == 0, there.err
+    assert here.out == there.out
+    assert '"subject": "x"' in here.out
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("kind", ["in_memory", "served"])
+def test_a_labelled_manifest_at_a_url_is_audited_with_what_it_names(
+    kind: str, tables: Path, request: pytest.FixtureRequest, scanwise: Command, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    url = request.getfixturevalue(kind)
+    monkeypatch.setenv("SCANWISE_CACHE", str(tmp_path / "cache"))
+    for name in ("labelled.csv", "lost.csv"):
+        here = scanwise("audit", tables / name, "--out", tmp_path / "here")
+        there = scanwise("audit", f"{url}/{name}", "--out", tmp_path / "there")
+        assert here.code == there.code, there.err
+        assert here.code in (0, 1, 3)
+        findings = [(tmp_path / place / "findings.json").read_text() for place in ("here", "there")]
+        assert findings[0] == findings[1]
+
+
+@pytest.mark.extended
+def test_a_bucket_is_predicted_and_audited_as_the_folder_is(
+    s3: Any, tables: Path, model: Path, scanwise: Command, tmp_path: Path
+) -> None:
+    s3.put(f"{tables}/", "bucket/tables/", recursive=True)
+    url = "s3://bucket/tables"
+    for options in (["scans", "--subject", r"(p\d+)_"], ["all.csv", "--manifest"]):
+        name, *others = options
+        out = []
+        for root in (str(tables), url):
+            done = scanwise("predict", model, "--format", "json", *others, f"{root}/{name}")
+            assert done.code == 0, done.err
+            out.append(done.out.replace(f"{root}/", ""))
+        assert out[0] == out[1]
+    here = scanwise("audit", tables / "labelled.csv", "--out", tmp_path / "here")
+    there = scanwise("audit", f"{url}/labelled.csv", "--out", tmp_path / "there")
+    assert here.code == there.code, there.err
+    findings = [(tmp_path / name / "findings.json").read_text() for name in ("here", "there")]
+    assert findings[0] == findings[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "refusal"),
+    [
+        ("none.csv", "There is no table at {url}/none.csv"),
+        ("scans", "There is no manifest at {url}/scans; the name of one ends in .csv"),
+        ("no_path.csv", "{url}/no_path.csv has no column 'path'"),
+        ("outside.csv", "{url}/outside.csv: the path '../other/a.png' leads outside {url}."),
+        ("local.csv", "{url}/local.csv: the path '/etc/hostname' leads outside {url}."),
+    ],
+)
+def test_a_manifest_at_a_url_that_cannot_be_used_is_said(
+    name: str, refusal: str, in_memory: str, model: Path, scanwise: Command
+) -> None:
+    done = scanwise("predict", model, "--manifest", f"{in_memory}/{name}")
+    assert done.code == 2
+    assert refusal.format(url=in_memory) in " ".join(done.refusal.split())
+
+
+def test_a_table_at_a_url_that_is_not_known_or_too_large_is_said(
+    in_memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DataError, match="cannot be reached"), table_here("nokind://a/b.csv"):
+        pass
+    monkeypatch.setattr("scanwise.cohort.table_files.MOST_BYTES", 10)
+    with pytest.raises(DataError, match=r"memory://tables/all\.csv is too large"), table_here(f"{in_memory}/all.csv"):
+        pass
+
+
+def test_rows_at_urls_are_refused_where_they_would_be_read_several_times(
+    in_memory: str, tmp_path: Path, scanwise: Command
+) -> None:
+    rows = [{"path": f"{in_memory}/scans/p00_{index}.png", "label": "ab"[index % 2]} for index in range(3)]
+    done = scanwise("audit", write_csv(tmp_path / "a.csv", rows), "--out", tmp_path / "audit")
+    assert done.code == 2
+    assert "names scans at URLs" in done.refusal
+    assert not (tmp_path / "audit").exists()
