@@ -257,10 +257,15 @@ class RayEngine:
             workers = self.workers or int(ray.cluster_resources().get("CPU", 1))
             pool = WorkerPool(ray, self.model, self.digest)
             pool.start(min(workers, len(shards)))
-            yield from track(_map_with(pool, shards), "predicting shard", len(shards), progress)
+            yield from track(map_with(pool, shards), "predicting shard", len(shards), progress)
 
 
-def _map_with(pool: WorkerPool, shards: Sequence[AskedScans]) -> Iterator[tuple[int, MappedScans]]:
+def map_with(pool: WorkerPool, shards: Sequence[AskedScans]) -> Iterator[tuple[int, MappedScans]]:
+    """The number of each shard and its rows, as the workers of a pool give them.
+
+    Raises:
+        RunError: as `WorkerPool.wait` and `PieceQueue.lose` do.
+    """
     queue = PieceQueue(shards)
     while queue.waiting or pool.mapping:
         while queue.waiting and pool.idle:
