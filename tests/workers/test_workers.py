@@ -1,5 +1,6 @@
 """Workers: results in order, few items in hand, and an error where a process dies."""
 
+import operator
 import os
 from collections.abc import Iterator
 
@@ -8,6 +9,7 @@ import pytest
 from scanwise.errors import DataError, RunError
 from scanwise.workers import OWN_PROCESS, open_workers
 from scanwise.workers.ordering import AHEAD
+from scanwise.workers.sharing import sharing_processes
 
 
 def test_one_worker_is_this_process() -> None:
@@ -36,6 +38,13 @@ def test_processes_give_results_in_order_and_take_few_items_ahead() -> None:
         assert next(results) == "0x0"
         assert len(taken) <= 2 * AHEAD + 1
         assert list(results) == [hex(item) for item in range(1, 20)]
+
+
+@pytest.mark.extended
+def test_processes_share_the_memory_of_the_machine_and_this_one_keeps_its_own() -> None:
+    with open_workers(count=3) as workers:
+        assert list(workers.map(operator.call, [sharing_processes] * 2)) == [3, 3]
+    assert sharing_processes() == 1
 
 
 @pytest.mark.extended

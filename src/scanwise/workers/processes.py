@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from scanwise.errors import RunError
 from scanwise.workers.ordering import map_ahead
+from scanwise.workers.sharing import share_between
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -49,16 +50,17 @@ class LocalProcesses:
 
 @contextmanager
 def local_processes(count: int) -> Iterator[LocalProcesses]:
-    """A pool of `count` processes, ended with the block."""
-    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin)
+    """A pool of `count` processes that share the memory of this machine, ended with the block."""
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin, (count,))
     try:
         yield LocalProcesses(pool, count)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin() -> None:
+def _begin(count: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal; who started this one ends it
+    share_between(count)
     use_one_core()
 
 

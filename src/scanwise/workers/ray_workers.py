@@ -12,6 +12,7 @@ from scanwise.errors import RunError, ScanwiseError
 from scanwise.workers.ordering import map_ahead
 from scanwise.workers.processes import use_one_core
 from scanwise.workers.ray_session import connected_ray, return_home
+from scanwise.workers.sharing import share_between
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -40,7 +41,7 @@ class RayWorkers:
         """
 
         def submit(item: T) -> Any:
-            return self._run.remote(function, item)
+            return self._run.remote(function, item, self._count)
 
         return map_ahead(submit, self._collect, items, self._count)
 
@@ -74,8 +75,9 @@ def ray_workers(count: int, cluster: str) -> Iterator[RayWorkers]:
         yield RayWorkers(ray, count or int(ray.cluster_resources().get("CPU", 1)))
 
 
-def map_on_one_core(function: Callable[[T], R], item: T) -> R:
-    """The result of an item, computed in a worker of Ray."""
+def map_on_one_core(function: Callable[[T], R], item: T, workers: int) -> R:
+    """The result of an item, computed in a worker of Ray, of which there are so many; at most one a core is on this machine."""
     return_home()
+    share_between(min(workers, os.cpu_count() or 1))
     use_one_core()
     return function(item)

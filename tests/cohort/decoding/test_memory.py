@@ -18,6 +18,7 @@ from scanwise.cohort.decoding import memory, readers
 from scanwise.cohort.decoding.memory import MemoryBudget
 from scanwise.cohort.decoding.pixels import LACK, UnreadableScan
 from scanwise.recipe import Data
+from scanwise.workers import sharing
 
 SETTINGS = Data(size=16)
 BUDGETS = (memory.FILES, memory.UNPACKED, memory.PIXELS)
@@ -197,8 +198,8 @@ def test_processes_that_run_together_share_it(monkeypatch: pytest.MonkeyPatch) -
     assert memory.free_memory() == 600
     monkeypatch.setenv("WORLD_SIZE", "4")
     assert memory.free_memory() == 150
-    monkeypatch.setattr(memory, "_sharing", 1)
-    memory.share_between(3)
+    monkeypatch.setattr(sharing, "_processes", 1)
+    sharing.share_between(3)
     assert memory.free_memory() == 50
     monkeypatch.setattr(memory, "_of_process", lambda: -5)
     assert memory.free_memory() == 0

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from scanwise.cohort.decoding.pixels import LACK, UnreadableScan
 from scanwise.run import processes
+from scanwise.workers.sharing import sharing_processes
 
 _USUAL = 4 * 2**30  # bytes, where the system does not say
 _FRESH = 1.0  # seconds that a measurement stays good
 _LARGE = 2**25  # bytes
 _UNLIMITED = 2**60
 _CGROUP = Path("/sys/fs/cgroup")
-_sharing = 1
 
 
 class MemoryBudget:
@@ -77,13 +77,7 @@ class MemoryBudget:
 def free_memory() -> int:
     """Bytes that this process may still use: the least of the machine's, the container's and its own limit."""
     free = min(_of_machine(), _of_container(), _of_process())
-    return max(0, free if free < _UNLIMITED else _USUAL) // (processes() * _sharing)
-
-
-def share_between(count: int) -> None:
-    """Use no more than a share of the free memory, as so many processes decode beside each other."""
-    global _sharing
-    _sharing = count
+    return max(0, free if free < _UNLIMITED else _USUAL) // (processes() * sharing_processes())
 
 
 def _trim() -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import IO
 
 from scanwise.cohort.decoding.helpers import receive, send
-from scanwise.cohort.decoding.memory import share_between
 from scanwise.cohort.decoding.streams import decode_batch
+from scanwise.workers.sharing import share_between
 
 LESS = 5
 """Steps of priority below the process that is helped: a third of its time, where both want a core."""
