@@ -271,10 +271,8 @@ def test_an_answer_that_takes_too_long_is_given_up(
     import threading
 
     released = threading.Event()
-    predict = bundle.Bundle.predict
-    monkeypatch.setattr(
-        bundle.Bundle, "predict", lambda *args, **options: (released.wait(20), predict(*args, **options))[1]
-    )
+    ask = bundle.Bundle.ask
+    monkeypatch.setattr(bundle.Bundle, "ask", lambda *args, **options: (released.wait(20), ask(*args, **options))[1])
     served = replace(service, limits=replace(LIMITS, answer_seconds=0.2))
     with TestClient(build_application(served)) as client:
         assert "Send fewer scans" in refusal(client.post("/v1/predict", files=files(scans[:1])), 504)
@@ -321,7 +319,7 @@ def test_a_fault_says_nothing_of_itself(
     def fault(*args: object, **options: object) -> None:
         raise KeyError(CANARY)
 
-    monkeypatch.setattr(bundle.Bundle, "predict", fault)
+    monkeypatch.setattr(bundle.Bundle, "ask", fault)
     with TestClient(build_application(service), raise_server_exceptions=False) as client:
         response = client.post("/v1/predict", files=files(scans[:1], [CANARY]))
     assert "Give the request id" in refusal(response, 500)

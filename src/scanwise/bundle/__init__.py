@@ -22,6 +22,7 @@ from scanwise.bundle.contents import GRAPH, NOVELTY, RECIPE, bundle_folder, read
 from scanwise.bundle.engines import Engine, Tokens
 from scanwise.bundle.folder import write_bundle
 from scanwise.bundle.inputs import LOCAL, FileReader, read_small_pixels
+from scanwise.bundle.judging import UnjudgedScans, judge_requests
 from scanwise.bundle.mapping import AskedScans, ScanMapper, ShardMap, map_in_memory
 from scanwise.bundle.onnx_engine import OnnxEngine
 from scanwise.bundle.parts import load_bundle_network, load_vocabulary, naming_damage
@@ -45,11 +46,9 @@ from scanwise.cohort.covariates import network_tokens, settled_covariates
 from scanwise.cohort.decoding.pixels import RemoteScan, ScanBytes, Source
 from scanwise.cohort.decoding.readers import decode_on_one_core
 from scanwise.cohort.listing import source_at
-from scanwise.conformal import CrossSets
 from scanwise.errors import DataError, RunError
 from scanwise.migrations import BUNDLE_BEFORE_NOVELTY
 from scanwise.novelty import NoveltyDetector, appearance_features
-from scanwise.phrases import count_of
 from scanwise.recipe import Recipe, load_recipe
 from scanwise.records import FloatArray, IntArray, Logits, StrArray, Unit
 
@@ -64,6 +63,7 @@ __all__ = [
     "BundlePredictions",
     "Hashed",
     "Predictor",
+    "UnjudgedScans",
     "abstention_from_dict",
     "abstention_to_dict",
     "cdr_by_class",
@@ -223,6 +223,33 @@ class Bundle:
         Raises:
             DataError: if no file can be read.
         """
+        asked = self.ask(
+            scans,
+            subjects,
+            groups,
+            words=words,
+            names=names,
+            device=device,
+            progress=progress,
+            files=files,
+            shards=shards,
+        )
+        return self.judge([asked])[0]
+
+    def ask(
+        self,
+        scans: Sequence[str | Source] | str | Source,
+        subjects: Sequence[str] | None = None,
+        groups: dict[str, StrArray] | None = None,
+        *,
+        words: Sequence[str] | None = None,
+        names: StrArray | None = None,
+        device: str = "cpu",
+        progress: bool = False,
+        files: FileReader = LOCAL,
+        shards: ShardMap = map_in_memory,
+    ) -> UnjudgedScans:
+        """The network's word on image files; arguments and errors as in `predict`."""
         given = [scans] if isinstance(scans, str | Path | ScanBytes | RemoteScan) else scans
         paths = [source_at(Path(), scan) if isinstance(scan, str) else scan for scan in given]
         if subjects is not None and len(subjects) != len(paths):
@@ -245,7 +272,7 @@ class Bundle:
             reasons = "; ".join(f"{path}: {reason}" for path, reason in quarantine[:3])
             raise DataError(f"None of the {len(paths)} files can be read ({reasons}).")
         if quarantine and tokens is not None and self.recipe.model.is_ridge:  # places count the scans that can be read
-            again = self.predict(
+            again = self.ask(
                 [scan_paths[index] for index in kept],
                 None if subjects is None else [subjects[rows[index]] for index in kept],
                 {name: values[[rows[index] for index in kept]] for name, values in (groups or {}).items()},
@@ -256,7 +283,7 @@ class Bundle:
                 shards=shards,
             )
             return replace(again, quarantine=tuple(quarantine))
-        all_logits = Logits(
+        logits = Logits(
             logits=mapped.logits,
             labels=np.full(len(kept), -1),
             scans=np.array([shown[index] for index in kept], dtype=np.str_),
@@ -265,18 +292,11 @@ class Bundle:
             groups={name: values[[rows[index] for index in kept]] for name, values in (groups or {}).items()},
             attention=mapped.attention,
         )
-        alone = int((all_logits.subjects == "").sum())
-        if alone == len(all_logits):
-            scans_alone = self.predictors["scan"](all_logits, mapped.hashes, mapped.novelty)
-            return BundlePredictions(scans_alone, None, tuple(quarantine), self._weaker_guarantee())
-        answers = predict_scans_and_subjects(self.predictors, all_logits, mapped.hashes, mapped.novelty)
-        remarks = (*_remarks_on_subjects(alone, len(all_logits)), *self._weaker_guarantee())
-        return BundlePredictions(*answers, tuple(quarantine), remarks)
+        return UnjudgedScans(logits, mapped.hashes, mapped.novelty, tuple(quarantine))
 
-    def _weaker_guarantee(self) -> tuple[str, ...]:
-        """The guarantee of cross-conformal sets in words; nothing about others, which guarantee what the recipe asks for."""
-        sets = [predictor.sets for predictor in self.predictors.values()]
-        return tuple(dict.fromkeys(own.warning for own in sets if isinstance(own, CrossSets)))
+    def judge(self, asked: Sequence[UnjudgedScans]) -> list[BundlePredictions]:
+        """Answers to several requests, each as `predict` gives it."""
+        return judge_requests(self.predictors, asked)
 
     def tokens_of_people(
         self,
@@ -363,12 +383,3 @@ def load(path: str | Path) -> Bundle:
         RunError: if there is none, or it was altered.
     """
     return Bundle.open(bundle_folder(Path(path)))
-
-
-def _remarks_on_subjects(alone: int, count: int) -> tuple[str, ...]:
-    if not alone:
-        return ()
-    return (
-        f"{alone:,} of {count_of(count, 'scan')} {'has' if alone == 1 else 'have'} no subject: each is answered alone, and "
-        "counts in no row of subjects.",
-    )

@@ -124,13 +124,27 @@ def predict_listing(
     Raises:
         DataError: if nothing can be read.
     """
+    asked = ask_about_listing(loaded, listing, sources, files=files, device=device, progress=progress, shards=shards)
+    return judge_listings(loaded, [(listing, asked)])[0]
+
+
+def ask_about_listing(
+    loaded: bundle.Bundle,
+    listing: Listing,
+    sources: Sequence[Source],
+    *,
+    files: FileReader = EXPANDED,
+    device: str = "cpu",
+    progress: bool = False,
+    shards: ShardMap = map_in_memory,
+) -> bundle.UnjudgedScans:
+    """The network's word on the scans of a listing; arguments and errors as in `predict_listing`."""
     subjects = None
     if listing.subject is not None and bool((listing.subject != "").any()):
         subjects = listing.subject.tolist()
-    subjects = people_of_files(loaded.recipe, listing.path.tolist(), subjects)
-    predictions = loaded.predict(
+    return loaded.ask(
         sources,
-        subjects,
+        people_of_files(loaded.recipe, listing.path.tolist(), subjects),
         listing.groups,
         words=None if listing.text is None else listing.text.tolist(),
         names=listing.path,
@@ -139,6 +153,20 @@ def predict_listing(
         files=files,
         shards=shards,
     )
+
+
+def judge_listings(
+    loaded: bundle.Bundle, asked: Sequence[tuple[Listing, bundle.UnjudgedScans]]
+) -> list[bundle.BundlePredictions]:
+    """Answers to several listings, each as `predict_listing` gives it."""
+    judged = loaded.judge([scans for _, scans in asked])
+    return [_with_listing(loaded, listing, own) for (listing, _), own in zip(asked, judged, strict=True)]
+
+
+def _with_listing(
+    loaded: bundle.Bundle, listing: Listing, predictions: bundle.BundlePredictions
+) -> bundle.BundlePredictions:
+    """Answers with what must be known of their listing."""
     remarks = (
         *listing.notes,
         *listing.remarks,
