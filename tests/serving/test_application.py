@@ -27,7 +27,7 @@ from scanwise import bundle
 from scanwise.conformal import CrossSets
 from scanwise.errors import DataError
 from scanwise.recipe import Data
-from scanwise.serving.answering import ModelAnswers
+from scanwise.serving.answering import MOST_JOINED_BYTES, ModelAnswers
 from scanwise.serving.application import build_application
 from scanwise.serving.decoding import IsolatedDecoder
 from scanwise.serving.messages import Header, Message
@@ -177,12 +177,19 @@ def test_requests_that_are_answered_together_get_the_bytes_of_each_alone(
         question([some[3], some[4][:60], some[0]], ["a.png", "b.png", "c.png"], subjects=["", "p", "p"]),
         question(some[2:4], ["a", "a"]),
     ]
-    assert all(answers.may_join(header) for header, _ in questions)
+    assert all(map(answers.may_join, questions))
     together = answers.answer_together([(dict(header), contents) for header, contents in questions])
     assert together == [answers.answer(header, contents) for header, contents in questions]
     assert [("problem" in header) for header, _ in together] == [False, False, True, True, False, False, False, False]
-    assert not answers.may_join({"kind": "explain", "names": ["a"]})
-    assert not answers.may_join({"kind": "predict", "names": ["a"] * 9})
+    assert not answers.may_join(({"kind": "explain", "names": ["a"]}, [b""]))
+    assert not answers.may_join(({"kind": "predict", "names": ["a"] * 9}, [b""] * 9))
+
+
+def test_a_large_volume_is_answered_by_itself(answers: ModelAnswers) -> None:
+    header = {"kind": "predict", "names": ["a.nii", "b.nii"]}
+    half = bytes(MOST_JOINED_BYTES // 2)
+    assert answers.may_join((header, [half, half]))
+    assert not answers.may_join((header, [half, half + b"."]))
 
 
 def test_a_model_that_is_checked_has_a_decoder_that_waits(

@@ -17,7 +17,7 @@ def answer(header, contents):
 def together(questions):
     if any(contents == [b"worse"] for _, contents in questions): raise ValueError("Mustermann")
     return [({"count": len(questions)}, contents) for _, contents in questions]
-answer_questions(answer, 1, JointHandler(lambda header: header["kind"] == "join", together))
+answer_questions(answer, 1, JointHandler(lambda question: question[0]["kind"] == "join", together))
 """
 
 

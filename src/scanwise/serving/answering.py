@@ -18,8 +18,8 @@ from scanwise.serving.heatmaps import UploadHeatmaps
 from scanwise.serving.messages import Header, Message
 from scanwise.serving.upload_listing import list_uploads
 
-MOST_JOINED = 8
-"""Files of a request that is answered with others."""
+MOST_JOINED, MOST_JOINED_BYTES = 8, 4 * 2**20
+"""Files of a request that is answered with others, and their bytes: of volumes, each may hold hundreds of scans."""
 
 
 class ModelAnswers:
@@ -63,9 +63,11 @@ class ModelAnswers:
             return _refused(error, header)
         raise ValueError("no such question")
 
-    def may_join(self, header: Header) -> bool:
-        """Whether a question may be answered with others: a few scans, whose answers rest on their pixels alone."""
-        return self._joins and header["kind"] == "predict" and len(header["names"]) <= MOST_JOINED
+    def may_join(self, question: Message) -> bool:
+        """Whether a question may be answered with others: a few small scans, whose answers rest on their pixels alone."""
+        header, contents = question
+        few = len(contents) <= MOST_JOINED and sum(map(len, contents)) <= MOST_JOINED_BYTES
+        return self._joins and header["kind"] == "predict" and few
 
     def answer_together(self, questions: list[Message]) -> list[Message]:
         """Answer questions that may join, as `answer` does each: their scans pass decoder and network as one batch."""

@@ -166,7 +166,7 @@ class JointHandler:
         answer: all of them, an answer each; where it fails, each is answered alone.
     """
 
-    takes: Callable[[Header], bool]
+    takes: Callable[[Message], bool]
     answer: Callable[[list[Message]], list[Message]]
 
 
@@ -191,7 +191,7 @@ class _WaitingQuestions:
             taken = [self._questions.popleft()]
             takes = (lambda _: False) if self._joint is None else self._joint.takes
             most = min(MOST_TOGETHER, 1 + len(self._questions) // self._at_once)
-            while len(taken) < most and takes(taken[0][0]) and self._questions and takes(self._questions[0][0]):
+            while len(taken) < most and takes(taken[0]) and self._questions and takes(self._questions[0]):
                 taken.append(self._questions.popleft())
             return taken
 

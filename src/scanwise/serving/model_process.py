@@ -36,9 +36,9 @@ class ModelProcess:
             return {"refusal": str(error), "error": type(error).__name__}, []
         return self.model.answer({"kind": "about"}, [])
 
-    def may_join(self, header: Header) -> bool:
+    def may_join(self, question: Message) -> bool:
         """Whether a question may be answered with others."""
-        return self.model is not None and self.model.may_join(header)
+        return self.model is not None and self.model.may_join(question)
 
     def answer_together(self, questions: list[Message]) -> list[Message]:
         """Let the model answer questions that may join."""
