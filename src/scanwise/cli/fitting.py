@@ -58,6 +58,13 @@ def demo(out: Path, seed: int, device: str, threads: int) -> None:
 @click.option(
     "--processes", default=1, type=click.IntRange(1), help="Train in several, each on a GPU of its own (or on the CPU)."
 )
+@click.option(
+    "--workers",
+    default=1,
+    type=click.IntRange(1),
+    show_default=True,
+    help="Processes that compare the scans beforehand.",
+)
 @click.option("--plan", is_flag=True, help="Print subjects per cell, time and disk, and stop.")
 @reading
 @hiding
@@ -70,6 +77,7 @@ def fit(
     settings: tuple[str, ...],
     resume: bool,
     processes: int,
+    workers: int,
     plan: bool,
     pseudonymise: bool,
     device: str,
@@ -102,6 +110,7 @@ def fit(
         "settings": settings,
         "device": device,
         "threads": threads,
+        "workers": workers,
     }
     options["pseudonymise"] = pseudonymise
     if plan:

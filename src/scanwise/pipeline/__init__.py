@@ -52,6 +52,7 @@ from scanwise.progress_bar import plan_work, running_job, usual_seconds_of, work
 from scanwise.recipe import Recipe, load_recipe
 from scanwise.records import SIDES, Finding, Logits, Split, save_metrics
 from scanwise.run import RunFolder, is_writer, owning, save, write_text, writing
+from scanwise.workers import open_workers
 
 log = logging.getLogger("scanwise")
 
@@ -69,6 +70,7 @@ def fit(
     pseudonymise: bool = False,
     progress: bool = False,
     explain: bool = True,
+    workers: int = 1,
 ) -> RunFolder:
     """The main job: everything from a folder of scans to a report.
 
@@ -84,6 +86,7 @@ def fit(
         pseudonymise: put keyed hashes in place of the subjects and of names in paths, in all that is written.
         progress: show bars.
         explain: make the heatmaps that the recipe asks for. Without, a later call with `resume` makes them.
+        workers: processes that describe and compare the scans for the audit; their results have the bytes of one.
 
     Returns:
         the run folder (of a URL, the copy here); `scanwise.load(run.path)` predicts with it.
@@ -107,7 +110,7 @@ def fit(
     with running_job(progress):
         context = prepare(
             source, data=data, subject=subject, settings=settings, device=device, threads=threads,
-            pseudonymise=pseudonymise, progress=progress, folder=path if resume else None,
+            pseudonymise=pseudonymise, progress=progress, folder=path if resume else None, workers=workers,
         )  # fmt: skip
         context = replace(context, send=remote.send if remote else None)
         preflight(context, path)
@@ -175,11 +178,12 @@ def prepare(
     pseudonymise: bool = False,
     progress: bool = False,
     folder: Path | None = None,
+    workers: int = 1,
 ) -> Context:
     """Read the recipe and the scans, settle the classes and make the splits; writes nothing but the cache.
 
     Args:
-        source, data, subject, settings, device, threads, pseudonymise, progress: as in `fit`.
+        source, data, subject, settings, device, threads, pseudonymise, progress, workers: as in `fit`.
         folder: of a run that goes on, whose splits stay.
 
     Raises:
@@ -192,13 +196,16 @@ def prepare(
         recipe = _with_stage_titles(intake.veil.recipe(recipe), intake.cohort.classes)
         if not intake.cohort.ordered:
             check_stage_names(recipe, intake.cohort.classes)
-        evidence = gather_evidence(
-            intake.cohort,
-            audit_pixels(intake.cohort, progress=progress),
-            quarantine=intake.quarantine,
-            seed=recipe.seed,
-            seek="copies" in recipe.audit.checks,
-        )
+        pixels = audit_pixels(intake.cohort, progress=progress)
+        with open_workers(count=workers) as mapping:
+            evidence = gather_evidence(
+                intake.cohort,
+                pixels,
+                quarantine=intake.quarantine,
+                seed=recipe.seed,
+                seek="copies" in recipe.audit.checks,
+                workers=mapping,
+            )
         settled, rows, messages = splits.settle_small_classes(evidence.cohort, recipe.split)
         settled = with_recovered_order(recipe, settled, intake.store.take(rows))
         evidence = replace(evidence.take(rows), cohort=settled)

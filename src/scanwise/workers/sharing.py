@@ -10,5 +10,5 @@ def share_between(count: int) -> None:
 
 
 def sharing_processes() -> int:
-    """Processes that share this machine with this one, itself among them; 1 unless it was told otherwise."""
+    """Processes that share this machine with this one, itself among them; 1 unless `share_between` was called."""
     return _processes

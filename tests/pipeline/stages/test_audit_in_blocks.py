@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scanwise import pipeline
 from scanwise.auditing import copy_search
 from scanwise.cohort import phantom_files, row_files
 from scanwise.cohort.phantom import Phantom
+from scanwise.workers import open_workers
+from tiny import RECIPE
 
 WRITTEN = ("findings.json", "copies.csv", "subjects.csv", "audit.html")
 
@@ -51,3 +54,27 @@ def test_findings_have_the_same_bytes_for_any_size_of_block_and_any_workers(
     for block, files in answers.items():
         for name, content in files.items():
             assert content.replace(f"out-{block}".encode(), b"out-1024") == answers[1024][name], (block, name)
+
+
+@pytest.mark.extended
+def test_a_fit_gives_its_search_for_copies_to_the_workers_it_is_told(
+    scanwise, sided: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, found = [], {}
+
+    def counted(*, count: int):
+        asked.append(count)
+        return open_workers(count=count)
+
+    (tmp_path / "tiny.yaml").write_text(RECIPE, encoding="utf-8")
+    monkeypatch.setattr(pipeline, "open_workers", counted)
+    for count in (1, 2):
+        monkeypatch.setenv("SCANWISE_CACHE", str(tmp_path / f"cache-{count}"))  # else the search would be kept
+        context = pipeline.prepare(tmp_path / "tiny.yaml", data=sided, device="cpu", threads=1, workers=count)
+        found[count] = context.audited.evidence.copies
+    assert len(found[1]) > 0
+    assert np.array_equal(found[1].rows, found[2].rows)
+    assert np.array_equal(found[1].similarity, found[2].similarity)
+    said = scanwise("fit", tmp_path / "tiny.yaml", "--data", sided, "--workers", "3", "--plan")
+    assert said.code == 0
+    assert asked == [1, 2, 3]
