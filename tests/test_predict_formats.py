@@ -133,3 +133,19 @@ def test_names_in_paths_are_hidden_if_asked_for(whole: Whole, files: Path, scanw
     assert "Zenobia" in plain.out + plain.err
     assert "Zenobia" not in hidden.out + hidden.err
     assert len(hidden.out.splitlines()) == len(plain.out.splitlines())
+
+
+def test_one_table_alone_is_a_manifest_and_a_file_is_announced(
+    whole: Whole, files: Path, tmp_path: Path, scanwise: Command
+) -> None:
+    table = tmp_path / "scans.csv"
+    table.write_text(f"path,subject\n{files / 'a.nii.gz'},p\n{files / 'junk'},p\n{files / 'one'},q\n", encoding="utf-8")
+    named = scanwise("predict", whole.run.path, table, "--format", "json", "--out", tmp_path / "a.json")
+    given = scanwise("predict", whole.run.path, "--manifest", table, "--format", "json", "--out", tmp_path / "b.json")
+    assert (named.code, given.code) == (0, 0), named.err
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    answer = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    review, unlike = (sum(scan[key] for scan in answer["scans"]) for key in ("abstain", "ood_flag"))
+    line = f"{tmp_path / 'a.json'}: 6 scans; {review} to review, {unlike} unlike training, 1 not used"
+    assert line in " ".join(named.err.split())
+    assert named.out == ""

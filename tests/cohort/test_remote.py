@@ -1,5 +1,9 @@
 """A bucket is read as a folder is, once; checked against a real S3 protocol over HTTP."""
 
+import threading
+import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -228,3 +232,38 @@ def test_what_is_remote() -> None:
     assert [is_remote(p) for p in ("s3://a", "memory://a", "file:///a", "/a", "a", "C:\\a")] == [True, True] + [
         False
     ] * 4
+
+
+def test_a_small_web_server_is_asked_for_few_files_at_once(scans: Scans) -> None:
+    pytest.importorskip("aiohttp")
+    root = scans.classes(each=8)
+    handler = partial(CountingHandler, directory=str(root))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            found = cohort.read_cohort(f"http://127.0.0.1:{server.server_port}/", RECIPE).cohort
+        finally:
+            server.shutdown()
+            thread.join()
+    assert len(found) == len(cohort.read_cohort(str(root), RECIPE).cohort)
+    assert 1 <= CountingHandler.most <= 5  # which wait for one that is small
+
+
+class CountingHandler(SimpleHTTPRequestHandler):
+    """Gives files late, and knows how many were asked for at once."""
+
+    now = most = 0
+    lock = threading.Lock()
+
+    def do_GET(self) -> None:
+        with self.lock:
+            CountingHandler.now += 1
+            CountingHandler.most = max(self.most, self.now)
+        time.sleep(0.02)
+        super().do_GET()
+        with self.lock:
+            CountingHandler.now -= 1
+
+    def log_message(self, *words: Any) -> None:
+        pass

@@ -100,7 +100,7 @@ def predict(
 ) -> None:
     """Class, probabilities, prediction set and entropy of new scans.
 
-    RUN is a run folder or its URL, a bundle, NAME:VERSION of a registered model, or hf://OWNER/NAME; SCANS are image files, folders of them, or URLs of either.
+    RUN is a run folder or its URL, a bundle, NAME:VERSION of a registered model, or hf://OWNER/NAME; SCANS are image files, folders of them, one table with a column path, or URLs of these.
     """
     check_model(run)
     talk()
@@ -179,6 +179,18 @@ def _give(answer: "BundlePredictions", form: str, by: str, out: Path | None) -> 
             from scanwise.run import write_text
 
             write_text(text, out)
+    if out is not None:
+        say(_in_short(answer, out), err=True)
+
+
+def _in_short(answer: "BundlePredictions", out: Path) -> str:
+    """One line on what was written."""
+    scans = answer.scans
+    counts = [(int(scans.abstain.sum()), "to review")]
+    if scans.ood_flag is not None:
+        counts.append((int(scans.ood_flag.sum()), "unlike training"))
+    counts.append((len(answer.quarantine), "not used"))
+    return f"{out}: {count_of(len(scans), 'scan')}; " + ", ".join(f"{count:,} {what}" for count, what in counts)
 
 
 def _check_engine(out: Path | None, engine: str, workers: int | None, cluster: str) -> None:

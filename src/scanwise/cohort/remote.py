@@ -22,6 +22,9 @@ from scanwise.progress_bar import track
 from scanwise.run import read_json, remove_parts, write_json
 
 _AT_ONCE = 64
+"""Files between two saves of the index, and at once from an object store."""
+_AT_ONCE_BY_HTTP = 4
+"""Files at once from a web server: a small one has room for five connections that wait, and lets others wait for minutes."""
 MIRRORED = "0" * 8  # one process at a time has the lock
 
 
@@ -144,8 +147,9 @@ def _seen(index: Path) -> dict[str, Any]:
 
 
 def _get(filesystem: Any, names: list[str], parts: list[str]) -> None:
+    gentle = {"batch_size": _AT_ONCE_BY_HTTP} if "http" in filesystem.protocol else {}
     try:
-        filesystem.get(names, parts)
+        filesystem.get(names, parts, **gentle)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageError(f"No room for the scans in {cache_folder()}. Point SCANWISE_CACHE elsewhere.") from error

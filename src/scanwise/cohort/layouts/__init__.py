@@ -12,8 +12,8 @@ from scanwise.cohort.decoding.remote_files import RemoteFolder, is_remote
 from scanwise.cohort.decoding.slice_names import file_of_scan, split_slice
 from scanwise.cohort.layouts import bids, folder_roles, folders, kaggle, manifests, subject_ids
 from scanwise.cohort.listing import Listing, first, texts
-from scanwise.cohort.remote_tables import table_here, with_urls
-from scanwise.cohort.table_files import SUFFIXES
+from scanwise.cohort.remote_tables import is_remote_table, table_here, with_urls
+from scanwise.cohort.table_files import SUFFIXES, is_table
 from scanwise.errors import DataError
 from scanwise.records.names import clean_subjects, clean_values, compose
 from scanwise.untrusted import require_data
@@ -161,7 +161,8 @@ def list_unlabelled(scans: Sequence[Path | str], manifest: Path | str | None, su
     """List scans to predict: files, folders of files, or the rows of a manifest that needs no labels.
 
     Args:
-        scans: files and folders, or URLs of them; paths of the listing are as given here. A slice is named by `file#slice`.
+        scans: files and folders, or URLs of them; paths of the listing are as given here. A slice is named by `file#slice`. One
+            table alone is a manifest.
         manifest: table with the column path, and optionally subject and group columns; or the URL of one, whose scans lie
             beside it or at URLs of their own.
         subject: as in `discover_scans`.
@@ -171,6 +172,8 @@ def list_unlabelled(scans: Sequence[Path | str], manifest: Path | str | None, su
     """
     if (manifest is None) == (not scans):
         raise DataError("Name scans (files or folders) to predict, or give --manifest; one of the two.")
+    if len(scans) == 1 and (is_remote_table(str(scans[0])) or is_table(Path(scans[0]))):
+        manifest = scans[0]
     if manifest is not None:
         listing = _rows_of(str(manifest), subject)
     else:
