@@ -22,7 +22,7 @@ from scanwise.bundle.contents import GRAPH, NOVELTY, RECIPE, bundle_folder, read
 from scanwise.bundle.engines import Engine, Tokens
 from scanwise.bundle.folder import write_bundle
 from scanwise.bundle.inputs import LOCAL, FileReader, read_small_pixels
-from scanwise.bundle.judging import UnjudgedScans, judge_requests
+from scanwise.bundle.joint_prediction import NetworkOutputs, predict_requests
 from scanwise.bundle.mapping import AskedScans, ScanMapper, ShardMap, map_in_memory
 from scanwise.bundle.onnx_engine import OnnxEngine
 from scanwise.bundle.parts import load_bundle_network, load_vocabulary, naming_damage
@@ -62,8 +62,8 @@ __all__ = [
     "Bundle",
     "BundlePredictions",
     "Hashed",
+    "NetworkOutputs",
     "Predictor",
-    "UnjudgedScans",
     "abstention_from_dict",
     "abstention_to_dict",
     "cdr_by_class",
@@ -223,7 +223,7 @@ class Bundle:
         Raises:
             DataError: if no file can be read.
         """
-        asked = self.ask(
+        outputs = self.outputs_of(
             scans,
             subjects,
             groups,
@@ -234,9 +234,9 @@ class Bundle:
             files=files,
             shards=shards,
         )
-        return self.judge([asked])[0]
+        return self.predict_outputs([outputs])[0]
 
-    def ask(
+    def outputs_of(
         self,
         scans: Sequence[str | Source] | str | Source,
         subjects: Sequence[str] | None = None,
@@ -248,8 +248,8 @@ class Bundle:
         progress: bool = False,
         files: FileReader = LOCAL,
         shards: ShardMap = map_in_memory,
-    ) -> UnjudgedScans:
-        """The network's word on image files; arguments and errors as in `predict`."""
+    ) -> NetworkOutputs:
+        """Network outputs for image files; arguments and errors as in `predict`."""
         given = [scans] if isinstance(scans, str | Path | ScanBytes | RemoteScan) else scans
         paths = [source_at(Path(), scan) if isinstance(scan, str) else scan for scan in given]
         if subjects is not None and len(subjects) != len(paths):
@@ -272,7 +272,7 @@ class Bundle:
             reasons = "; ".join(f"{path}: {reason}" for path, reason in quarantine[:3])
             raise DataError(f"None of the {len(paths)} files can be read ({reasons}).")
         if quarantine and tokens is not None and self.recipe.model.is_ridge:  # places count the scans that can be read
-            again = self.ask(
+            again = self.outputs_of(
                 [scan_paths[index] for index in kept],
                 None if subjects is None else [subjects[rows[index]] for index in kept],
                 {name: values[[rows[index] for index in kept]] for name, values in (groups or {}).items()},
@@ -292,11 +292,11 @@ class Bundle:
             groups={name: values[[rows[index] for index in kept]] for name, values in (groups or {}).items()},
             attention=mapped.attention,
         )
-        return UnjudgedScans(logits, mapped.hashes, mapped.novelty, tuple(quarantine))
+        return NetworkOutputs(logits, mapped.hashes, mapped.novelty, tuple(quarantine))
 
-    def judge(self, asked: Sequence[UnjudgedScans]) -> list[BundlePredictions]:
+    def predict_outputs(self, outputs: Sequence[NetworkOutputs]) -> list[BundlePredictions]:
         """Answers to several requests, each as `predict` gives it."""
-        return judge_requests(self.predictors, asked)
+        return predict_requests(self.predictors, outputs)
 
     def tokens_of_people(
         self,

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from scanwise import __version__, bundle
-from scanwise.bundle import BundlePredictions, UnjudgedScans
+from scanwise.bundle import BundlePredictions, NetworkOutputs
 from scanwise.bundle.contents import bundle_folder, digest_of_model
 from scanwise.bundle.golden import verify_golden_cases
 from scanwise.cohort.decoding.pixels import ScanBytes
 from scanwise.cohort.listing import Listing
 from scanwise.errors import DataError, ScanwiseError
-from scanwise.pipeline.commands.predict_files import ask_about_listing, judge_listings, predict_listing
+from scanwise.pipeline.commands.predict_files import outputs_of_listing, predict_listing, predict_listings
 from scanwise.serving.decoding import DecodedFiles, IsolatedDecoder
 from scanwise.serving.early_map import EarlyMap
 from scanwise.serving.heatmaps import UploadHeatmaps
@@ -77,20 +77,20 @@ class ModelAnswers:
         decoded = self._decoder.decode_each(uploads)
         early = EarlyMap.of([files for files in decoded if isinstance(files, DecodedFiles)], self._bundle)
         refused: dict[int, Message] = {}
-        asked: dict[int, tuple[Listing, UnjudgedScans]] = {}
+        outputs: dict[int, tuple[Listing, NetworkOutputs]] = {}
         for number, ((header, _), files) in enumerate(zip(questions, decoded, strict=True)):
             try:
                 if isinstance(files, DataError):
                     raise files
                 listing = list_uploads(header, files, self._bundle.recipe.data)
                 shards = early.of_files(files)
-                asked[number] = (
-                    listing, ask_about_listing(self._bundle, listing, files.sources(), files=files, shards=shards)
+                outputs[number] = (
+                    listing, outputs_of_listing(self._bundle, listing, files.sources(), files=files, shards=shards)
                 )  # fmt: skip
             except ScanwiseError as error:
                 refused[number] = _refused(error, header)
-        judged = zip(asked, judge_listings(self._bundle, list(asked.values())), strict=True)
-        answers = refused | {number: _predicted(answer) for number, answer in judged}
+        predicted = zip(outputs, predict_listings(self._bundle, list(outputs.values())), strict=True)
+        answers = refused | {number: _predicted(answer) for number, answer in predicted}
         return [answers[number] for number in range(len(questions))]
 
     def close(self) -> None:

@@ -124,11 +124,11 @@ def predict_listing(
     Raises:
         DataError: if nothing can be read.
     """
-    asked = ask_about_listing(loaded, listing, sources, files=files, device=device, progress=progress, shards=shards)
-    return judge_listings(loaded, [(listing, asked)])[0]
+    outputs = outputs_of_listing(loaded, listing, sources, files=files, device=device, progress=progress, shards=shards)
+    return predict_listings(loaded, [(listing, outputs)])[0]
 
 
-def ask_about_listing(
+def outputs_of_listing(
     loaded: bundle.Bundle,
     listing: Listing,
     sources: Sequence[Source],
@@ -137,12 +137,12 @@ def ask_about_listing(
     device: str = "cpu",
     progress: bool = False,
     shards: ShardMap = map_in_memory,
-) -> bundle.UnjudgedScans:
-    """The network's word on the scans of a listing; arguments and errors as in `predict_listing`."""
+) -> bundle.NetworkOutputs:
+    """Network outputs for the scans of a listing; arguments and errors as in `predict_listing`."""
     subjects = None
     if listing.subject is not None and bool((listing.subject != "").any()):
         subjects = listing.subject.tolist()
-    return loaded.ask(
+    return loaded.outputs_of(
         sources,
         people_of_files(loaded.recipe, listing.path.tolist(), subjects),
         listing.groups,
@@ -155,12 +155,12 @@ def ask_about_listing(
     )
 
 
-def judge_listings(
-    loaded: bundle.Bundle, asked: Sequence[tuple[Listing, bundle.UnjudgedScans]]
+def predict_listings(
+    loaded: bundle.Bundle, outputs: Sequence[tuple[Listing, bundle.NetworkOutputs]]
 ) -> list[bundle.BundlePredictions]:
     """Answers to several listings, each as `predict_listing` gives it."""
-    judged = loaded.judge([scans for _, scans in asked])
-    return [_with_listing(loaded, listing, own) for (listing, _), own in zip(asked, judged, strict=True)]
+    answers = loaded.predict_outputs([own for _, own in outputs])
+    return [_with_listing(loaded, listing, own) for (listing, _), own in zip(outputs, answers, strict=True)]
 
 
 def _with_listing(

@@ -1,4 +1,4 @@
-"""The second half of a prediction: from the network's word on scans to answers, for one request or several at once."""
+"""The second half of a prediction: from network outputs to answers, for one request or several at once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +15,8 @@ _Rows = tuple[Predictions, Predictions | None]
 
 
 @dataclass(frozen=True, slots=True)
-class UnjudgedScans:
-    """Scans of one request, after the network and before their answers.
+class NetworkOutputs:
+    """Network outputs for the scans of one request.
 
     Attributes:
         logits: a row for each scan that could be read; its subject is "" where none is known.
@@ -39,14 +39,16 @@ class UnjudgedScans:
         return int((self.logits.subjects == "").sum())
 
 
-def judge_requests(predictors: Mapping[Unit, Predictor], requests: Sequence[UnjudgedScans]) -> list[BundlePredictions]:
+def predict_requests(
+    predictors: Mapping[Unit, Predictor], requests: Sequence[NetworkOutputs]
+) -> list[BundlePredictions]:
     """Answer each request as if it came alone; several together cost little more than one."""
     rows: dict[int, _Rows] = {}
-    known = [request.alone < len(request) for request in requests]
+    with_subjects = [request.alone < len(request) for request in requests]
     for kind in (False, True):
-        numbers = [number for number, any_known in enumerate(known) if any_known == kind]
-        judge = _judge_each if len(numbers) > 1 else _judge_one
-        rows |= zip(numbers, judge(dict(predictors), [requests[number] for number in numbers]), strict=True)
+        numbers = [number for number, own in enumerate(with_subjects) if own == kind]
+        predict = _predict_each if len(numbers) > 1 else _predict_one
+        rows |= zip(numbers, predict(dict(predictors), [requests[number] for number in numbers]), strict=True)
     sets = [predictor.sets for predictor in predictors.values()]
     weaker = tuple(dict.fromkeys(own.warning for own in sets if isinstance(own, CrossSets)))
     return [
@@ -55,11 +57,11 @@ def judge_requests(predictors: Mapping[Unit, Predictor], requests: Sequence[Unju
     ]
 
 
-def _judge_one(predictors: dict[Unit, Predictor], requests: Sequence[UnjudgedScans]) -> list[_Rows]:
+def _predict_one(predictors: dict[Unit, Predictor], requests: Sequence[NetworkOutputs]) -> list[_Rows]:
     return [_rows_of(predictors, request) for request in requests]
 
 
-def _judge_each(predictors: dict[Unit, Predictor], requests: Sequence[UnjudgedScans]) -> list[_Rows]:
+def _predict_each(predictors: dict[Unit, Predictor], requests: Sequence[NetworkOutputs]) -> list[_Rows]:
     """Rows of requests of one kind: some subjects are known in each, or none in any."""
     scans, people = _rows_of(predictors, _joined(requests))
     owners, names = _owners(people)
@@ -76,13 +78,13 @@ def _judge_each(predictors: dict[Unit, Predictor], requests: Sequence[UnjudgedSc
     return each
 
 
-def _rows_of(predictors: dict[Unit, Predictor], request: UnjudgedScans) -> _Rows:
+def _rows_of(predictors: dict[Unit, Predictor], request: NetworkOutputs) -> _Rows:
     if request.alone == len(request):
         return predictors["scan"](request.logits, request.hashes, request.novelty), None
     return predict_scans_and_subjects(predictors, request.logits, request.hashes, request.novelty)
 
 
-def _joined(requests: Sequence[UnjudgedScans]) -> UnjudgedScans:
+def _joined(requests: Sequence[NetworkOutputs]) -> NetworkOutputs:
     """All requests as one, in which each subject bears the number of its request, so that two share none."""
     each = [request.logits for request in requests]
     attention = [logits.attention for logits in each if logits.attention is not None]
@@ -104,16 +106,16 @@ def _joined(requests: Sequence[UnjudgedScans]) -> UnjudgedScans:
         attention=np.concatenate(attention) if attention else None,
     )
     hashes = [content for request in requests for content in request.hashes]
-    return UnjudgedScans(logits, hashes, ScanNovelty.join(novelty) if novelty else None)
+    return NetworkOutputs(logits, hashes, ScanNovelty.join(novelty) if novelty else None)
 
 
 def _owners(people: Predictions | None) -> tuple[np.ndarray, np.ndarray]:
-    """Of each subject of `_joined` the number of its request, and its name."""
+    """Number of the request and name of each subject of `_joined`."""
     parts = [] if people is None else [name.partition("\0") for name in people.subjects.tolist()]
     return np.array([int(part[0]) for part in parts]), np.array([part[2] for part in parts], dtype=np.str_)
 
 
-def _remarks_on_subjects(request: UnjudgedScans) -> tuple[str, ...]:
+def _remarks_on_subjects(request: NetworkOutputs) -> tuple[str, ...]:
     alone, count = request.alone, len(request)
     if alone in (0, count):
         return ()
