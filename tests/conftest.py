@@ -1,6 +1,7 @@
 """Fixtures of all tests: a cache of their own, tiny cohorts, one finished run, and the command line."""
 
 import gc
+import importlib
 import json
 import os
 import shutil
@@ -154,7 +155,8 @@ def figures_of_a_module(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def threads() -> Iterator[None]:
     """As many threads of torch after a test as before it: with one too many a core, small networks take ten times as long."""
-    torch = sys.modules.get("torch")  # not imported for tests that do without it
+    # Not imported for tests that do without it; where a command of the test before still imports it, waited for.
+    torch = importlib.import_module("torch") if "torch" in sys.modules else None
     before = torch.get_num_threads() if torch else None
     yield
     if torch:
