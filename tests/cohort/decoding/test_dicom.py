@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -651,3 +653,41 @@ def test_the_frame_sizes_that_are_looked_for_are_those_of_good_files() -> None:
             header.Columns,
             header.Rows,
         )
+
+
+FIRST_USE = """
+import importlib.abc, sys, threading
+from pathlib import Path
+from scanwise.cohort.decoding.pixels import ScanBytes
+from scanwise.cohort.slice_expansion import open_contents
+from scanwise.recipe import Data
+
+reached, tried, answers = threading.Event(), threading.Event(), []
+
+class Slow(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == sys.argv[2]:
+            reached.set()
+            tried.wait(0.5)
+
+def ask():
+    contents = open_contents(ScanBytes("a.dcm", Path(sys.argv[1]).read_bytes()), Data())
+    answers.append(contents if isinstance(contents, str) else "read")
+
+sys.meta_path.insert(0, Slow())
+first = threading.Thread(target=ask)
+first.start()
+assert reached.wait(20)
+ask()
+tried.set()
+first.join()
+print(*answers)
+"""
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("module", ["pydicom.values", "pydicom.data", "pydicom.pixels.processing", "pydicom.examples"])
+def test_files_opened_while_another_thread_loads_the_decoder_are_read(module: str) -> None:
+    file = str(shipped("CT_small.dcm"))
+    ended = subprocess.run([sys.executable, "-c", FIRST_USE, file, module], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == ["read", "read"]

@@ -150,6 +150,8 @@ def decode_dicom(data: bytes, slices: Slices, settings: "Data") -> Iterator[Pixe
 @contextmanager
 def _opened(stream: Any, *, stop: bool) -> Iterator[tuple["Dataset", bool]]:
     """The header, and whether pixels follow; with `stop` they are not read."""
+    import pydicom  # noqa: F401 - whole, which waits for a thread that imports it; a part alone would not, and fail
+
     size = _inflated_size(stream) or (0 if stop else len(stream.getvalue()))
     with UNPACKED.reserve(size):
         yield _read(stream, stop=stop)
