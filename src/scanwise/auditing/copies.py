@@ -11,9 +11,10 @@ from scanwise.auditing.evidence import (
     caption_names,
     make_finding,
 )
+from scanwise.cohort.row_files import blocks_of
 from scanwise.phrases import count_of
 from scanwise.pooling import rows_alike
-from scanwise.records import BoolArray, Cohort, IntArray, Severity, StrArray
+from scanwise.records import BoolArray, Cohort, FloatArray, IntArray, Severity, StrArray
 from scanwise.registration import DETAIL
 
 COLUMNS = ("scan", "origin", "scan_side", "origin_side", "scan_class", "origin_class", "likeness", "change")
@@ -34,9 +35,9 @@ def examine(evidence: Evidence) -> list[AuditFinding]:
 
         searched = find_copies(evidence.pixels, side, seed=evidence.seed)
     copies = searched.take(np.argsort(-searched.similarity, kind="stable"))
-    left, right = copies.rows.T
-    correlation = np.einsum("pd,pd->p", evidence.vectors[left], evidence.vectors[right])
-    copies = copies.take(~(_same_pixels(cohort, copies.rows) | (correlation >= SAME_SCAN)))
+    copies = copies.take(
+        ~(_same_pixels(cohort, copies.rows) | (_correlation(evidence.vectors, copies.rows) >= SAME_SCAN))
+    )
     left, right = copies.rows.T
     none = np.zeros(len(copies), dtype=np.bool_)
     across = (side[left] != side[right]) & (side[left] != "") & (side[right] != "")
@@ -96,6 +97,12 @@ def list_copies(evidence: Evidence) -> list[tuple[str, ...]]:
         classes = (cohort.classes[cohort.labels[row]] for row in ends)
         rows.append((*names, *classes, f"{likeness:.3f}", change))
     return rows
+
+
+def _correlation(vectors: FloatArray, rows: IntArray) -> FloatArray:
+    """(P,) products of the rows of pairs, of which few are in memory at once: a scan may have many copies."""
+    parts = (rows[block].T for block in blocks_of(len(rows)))
+    return np.concatenate([np.einsum("pd,pd->p", vectors[left], vectors[right]) for left, right in parts])
 
 
 def _same_pixels(cohort: Cohort, rows: IntArray) -> BoolArray:
