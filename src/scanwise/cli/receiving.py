@@ -139,6 +139,6 @@ def receive(
         )
         receiver.run(
             lambda: False,
-            lambda opened: say(f"{aet} receives at {host}:{opened}; Ctrl-C stops it.", err=True),
-            lambda url: say(f"STOW-RS at {url}", err=True),
+            lambda opened: say(f"{aet} receives by C-STORE at {host}:{opened}; Ctrl-C stops it.", err=True),
+            lambda url: say(f"{aet} receives by STOW-RS at {url}; Ctrl-C stops it.", err=True),
         )
