@@ -278,8 +278,10 @@ def test_an_answer_that_takes_too_long_is_given_up(
     import threading
 
     released = threading.Event()
-    ask = bundle.Bundle.ask
-    monkeypatch.setattr(bundle.Bundle, "ask", lambda *args, **options: (released.wait(20), ask(*args, **options))[1])
+    outputs_of = bundle.Bundle.outputs_of
+    monkeypatch.setattr(
+        bundle.Bundle, "outputs_of", lambda *args, **options: (released.wait(20), outputs_of(*args, **options))[1]
+    )
     served = replace(service, limits=replace(LIMITS, answer_seconds=0.2))
     with TestClient(build_application(served)) as client:
         assert "Send fewer scans" in refusal(client.post("/v1/predict", files=files(scans[:1])), 504)
@@ -326,7 +328,7 @@ def test_a_fault_says_nothing_of_itself(
     def fault(*args: object, **options: object) -> None:
         raise KeyError(CANARY)
 
-    monkeypatch.setattr(bundle.Bundle, "ask", fault)
+    monkeypatch.setattr(bundle.Bundle, "outputs_of", fault)
     with TestClient(build_application(service), raise_server_exceptions=False) as client:
         response = client.post("/v1/predict", files=files(scans[:1], [CANARY]))
     assert "Give the request id" in refusal(response, 500)
