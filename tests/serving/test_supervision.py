@@ -70,7 +70,7 @@ def test_questions_get_their_answers(supervised: Callable[..., Any], tmp_path: P
         answers = await asyncio.gather(*(model.ask({"kind": "echo"}, [content, b"ab"]) for content in sent))
         assert answers == [({"echo": "echo"}, [content, b"ba"]) for content in sent]
         assert model.about["folder"] == str(tmp_path)
-        with pytest.raises(Fault, match=r"^KeyError$"):
+        with pytest.raises(Fault, match=r"^KeyError, \S+model_of_the_test\.py:\d+$"):
             await model.ask({"kind": "fault"})
 
     supervised(test)
