@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gc
 import hashlib
 import io
 import json
@@ -287,6 +288,23 @@ def test_an_answer_that_takes_too_long_is_given_up(
         assert "Send fewer scans" in refusal(client.post("/v1/predict", files=files(scans[:1])), 504)
         assert served.waiting == 1  # it is being answered still
         released.set()
+
+
+def test_a_fault_over_what_was_given_up_prints_nothing(
+    service: Service, scans: list[Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail_late(*_: Any) -> Message:
+        await asyncio.sleep(0.3)
+        raise Fault("OSError")
+
+    monkeypatch.setattr(service.model, "ask", fail_late)
+    served = replace(service, limits=replace(LIMITS, answer_seconds=0.1))
+    with TestClient(build_application(served)) as client:
+        refusal(client.post("/v1/predict", files=files(scans[:1])), 504)
+        time.sleep(0.4)
+        assert served.waiting == 0
+        gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 def test_a_model_that_is_not_ready_is_asked_nothing(service: Service, scans: list[Path]) -> None:

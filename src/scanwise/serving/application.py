@@ -187,8 +187,10 @@ async def _ask(service: Service, kind: str, upload: ScanUpload) -> Message:
     service.waiting += count
     question = asyncio.ensure_future(service.model.ask(upload.question(kind, service.limits), upload.contents))
 
-    def finished(_: object) -> None:
+    def finished(done: asyncio.Future[Message]) -> None:
         service.waiting -= count
+        if not done.cancelled():
+            done.exception()  # looked at, or asyncio prints a traceback where nobody waits any more
 
     question.add_done_callback(finished)
     seconds = service.limits.answer_seconds
