@@ -168,7 +168,7 @@ def test_a_file_that_only_comes_whole_is_read_in_parts_as_others_are(
             with open_file(source) as stream:
                 assert length_of(stream) == len(content)
                 assert stream.read() == content
-            monkeypatch.setattr(remote_files, "MOST_UNTOLD", 2 * BLOCK)
+            monkeypatch.setattr(remote_files, "MOST_OF_UNKNOWN_SIZE", 2 * BLOCK)
             above = "its server does not tell its size, which is above" in str(read_file(source, Data(size=16)))
             assert above == (says == "no size")
         finally:

@@ -14,7 +14,7 @@ UNFETCHED = "fetching it failed"
 BLOCK = 2**18
 """Bytes that are fetched at once, at least."""
 
-MOST_UNTOLD = 2**28
+MOST_OF_UNKNOWN_SIZE = 2**28
 """Bytes of a file whose server does not tell how many it has: so much is fetched before there is a budget for it."""
 
 
@@ -136,9 +136,10 @@ class _ForwardStream:
                 self._size = came
                 return
             came += self._came.write(block)
-            if self._size is None and came > MOST_UNTOLD:
+            if self._size is None and came > MOST_OF_UNKNOWN_SIZE:
                 raise OSError(
-                    errno.EFBIG, f"its server does not tell its size, which is above {MOST_UNTOLD / 1e6:,.0f} MB"
+                    errno.EFBIG,
+                    f"its server does not tell its size, which is above {MOST_OF_UNKNOWN_SIZE / 1e6:,.0f} MB",
                 )
 
 
