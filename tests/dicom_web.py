@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 import pydicom
@@ -25,6 +25,7 @@ _LEVELS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 _ROUTE = re.compile(
     r"/dicom-web/studies(?:/([\d.]+))?(?:/series)?(?:/([\d.]+))?(?:/instances)?(?:/([\d.]+))?(?:/(metadata)|/frames/(\d+))?"
 )
+_ALONE = Lock()  # pydicom is strict meanwhile, with all threads; of two at once the later one would leave it so
 _PIXELS = ("7FE00010", "7FE00008")  # of whole numbers, and of floats
 
 
@@ -64,7 +65,8 @@ class _Handler(SimpleHTTPRequestHandler):
         if metadata is None:  # one entry a study, or a series
             level = {"studies": _LEVELS[0], "series": _LEVELS[1]}.get(path.rpartition("/")[2], _LEVELS[2])
             found = list({entry[level].value: entry for entry in found}.values())
-        rows = [entry.to_json_dict(bulk_data_threshold=2**40, suppress_invalid_tags=True) for entry in found]
+        with _ALONE:
+            rows = [entry.to_json_dict(bulk_data_threshold=2**40, suppress_invalid_tags=True) for entry in found]
         told = [{tag: value for tag, value in row.items() if tag not in _PIXELS} for row in rows]
         self._give(json.dumps(told).encode(), "application/dicom+json")
 

@@ -146,6 +146,7 @@ def test_one_table_alone_is_a_manifest_and_a_file_is_announced(
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
     answer = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
     review, unlike = (sum(scan[key] for scan in answer["scans"]) for key in ("abstain", "ood_flag"))
-    line = f"{tmp_path / 'a.json'}: 6 scans; {review} to review, {unlike} unlike training, 1 not used"
+    counts = ((review, "to review"), (unlike, "unlike training"), (1, "not used"))
+    line = f"{tmp_path / 'a.json'}: 6 scans; " + ", ".join(f"{count} {what}" for count, what in counts if count)
     assert line in " ".join(named.err.split())
     assert named.out == ""

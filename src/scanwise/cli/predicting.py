@@ -190,7 +190,8 @@ def _in_short(answer: "BundlePredictions", out: Path) -> str:
     if scans.ood_flag is not None:
         counts.append((int(scans.ood_flag.sum()), "unlike training"))
     counts.append((len(answer.quarantine), "not used"))
-    return f"{out}: {count_of(len(scans), 'scan')}; " + ", ".join(f"{count:,} {what}" for count, what in counts)
+    some = ", ".join(f"{count:,} {what}" for count, what in counts if count)
+    return f"{out}: {count_of(len(scans), 'scan')}{'; ' * bool(some)}{some}"
 
 
 def _check_engine(out: Path | None, engine: str, workers: int | None, cluster: str) -> None:

@@ -191,10 +191,11 @@ def test_who_reads_no_further_leaves_no_process(tmp_path: Path, helpers: list[He
 def test_a_reader_that_is_killed_leaves_no_process(how: signal.Signals, tmp_path: Path) -> None:
     scans_of_all_kinds(tmp_path)
     code = f"""
-        import sys, time
+        import signal, sys, time
         from pathlib import Path
         from scanwise.cohort.decoding import streams
         from scanwise.recipe import Data
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell leaves out where tests run in the background
         streams._TRIAL, streams._WORTH, streams._AHEAD = 1, -1, 4
         streams.reading_threads = lambda: 2
         class Shown(streams.Helper):

@@ -1,14 +1,14 @@
 """What a reader of new predictions must know of the scans, beside the predictions."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from scanwise.bundle import Bundle, BundlePredictions
+from scanwise.bundle import Bundle, BundlePredictions, NetworkOutputs
 from scanwise.bundle import load as load_bundle
 from scanwise.pipeline.commands.predict_files import predict_files
 from tiny import Command, Whole, write_csv
@@ -45,18 +45,18 @@ def test_a_kind_that_training_never_had_is_said(
 def test_a_subject_that_differs_from_its_scans_is_explained(
     differing: bool, whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predict = Bundle.predict
+    predict = Bundle.predict_outputs
 
-    def turned(self: Bundle, *args: Any, **options: Any) -> BundlePredictions:
+    def turned(self: Bundle, outputs: Sequence[NetworkOutputs]) -> list[BundlePredictions]:
         """Every scan as its subject; the first one otherwise, if they are to differ."""
-        answer = predict(self, *args, **options)
+        (answer,) = predict(self, outputs)
         assert answer.subjects is not None
         probs = np.repeat(answer.subjects.probs, len(answer.scans), axis=0)
         if differing:
             probs[0] = np.roll(probs[0], 1)
-        return replace(answer, scans=replace(answer.scans, probs=probs))
+        return [replace(answer, scans=replace(answer.scans, probs=probs))]
 
-    monkeypatch.setattr(Bundle, "predict", turned)
+    monkeypatch.setattr(Bundle, "predict_outputs", turned)
     table = write_csv(tmp_path / "new.csv", rows(whole, ["north"] * 3, subject="p"))
     answer = predict_files(whole.run.path, [], manifest=table, device="cpu")
     remarks = [remark for remark in answer.remarks if "another class" in remark]
