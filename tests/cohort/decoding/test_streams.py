@@ -15,7 +15,7 @@ import pytest
 
 from medical_files import write_nifti
 from picture_files import packed
-from scanwise.cohort.decoding import stream_helper, streams
+from scanwise.cohort.decoding import streams
 from scanwise.cohort.decoding.helpers import Helper
 from scanwise.cohort.decoding.pixels import BROKEN, LACK, ScanBytes, Source
 from scanwise.cohort.decoding.readers import DecodedScan, read_file
@@ -89,22 +89,6 @@ def test_helpers_decode_as_this_process_does(tmp_path: Path, helpers: list[Helpe
     assert len(helpers) == 2
     assert have_ended(helpers)
     assert sum(isinstance(scan, str) for scan in alone) == 2
-
-
-@pytest.mark.extended
-def test_helpers_give_way_to_what_they_help(
-    tmp_path: Path, helpers: list[Helper], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ask, seen = streams._ask, []
-
-    def watched(helper: Helper, batch: streams.Batch) -> streams.Decoded:
-        seen.append(os.getpriority(os.PRIO_PROCESS, helper._process.pid))
-        return ask(helper, batch)
-
-    monkeypatch.setattr(streams, "_ask", watched)
-    assert len(list(streams.read_files(scans_of_all_kinds(tmp_path), SETTINGS))) == 30
-    own = os.getpriority(os.PRIO_PROCESS, 0)
-    assert set(seen) == {min(19, own + stream_helper.LESS)}
 
 
 @pytest.mark.parametrize("refused", ["_add_first", pytest.param("_add_helper", marks=pytest.mark.extended), "stop"])

@@ -3,19 +3,14 @@
 It loads the decoders and neither tables nor recipes nor networks, so that it starts in a fraction of a second.
 """
 
-import contextlib
 import os
 import pickle  # of nothing but what this process and the one that started it tell each other
 import sys
-from pathlib import Path
 from typing import IO
 
 from scanwise.cohort.decoding.helpers import receive, send
 from scanwise.cohort.decoding.streams import decode_batch
 from scanwise.workers.sharing import share_between
-
-LESS = 5
-"""Steps of priority below the process that is helped: a third of its time, where both want a core."""
 
 
 def answer_batches(questions: IO[bytes], answers: IO[bytes]) -> None:
@@ -28,16 +23,7 @@ def answer_batches(questions: IO[bytes], answers: IO[bytes]) -> None:
         send(answers, pickle.dumps(decoded, pickle.HIGHEST_PROTOCOL))
 
 
-def give_way() -> None:
-    """Let what reads the scans go first: it is behind, and this process only ahead of it."""
-    if hasattr(os, "nice"):
-        os.nice(LESS)
-    with contextlib.suppress(OSError):  # Linux may share the time between sessions, of which this process has its own
-        Path("/proc/self/autogroup").write_text(str(LESS), encoding="ascii")
-
-
 if __name__ == "__main__":
-    give_way()
     with os.fdopen(os.dup(1), "wb") as stream:
         os.dup2(2, 1)  # whatever a library prints is no answer
         answer_batches(sys.stdin.buffer, stream)
