@@ -124,6 +124,7 @@ def test_a_file_that_ends_or_holds_up_its_decoder_is_damaged_and_its_neighbours_
     fault: str, tmp_path: Path, helpers: list[Helper], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "_PATIENCE", 3.0)
+    monkeypatch.setattr(streams, "_RETRIAL", 3.0)
     code = f"""
         import os, time
         from PIL import Image
@@ -154,7 +155,9 @@ def test_a_file_that_ends_or_holds_up_its_decoder_is_damaged_and_its_neighbours_
 def test_a_scan_for_which_a_helper_lacks_memory_is_decoded_here(
     tmp_path: Path, helpers: list[Helper], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "_ask", lambda helper, batch: [f"{LACK}: much" for _, slices in batch for _ in slices])
+    monkeypatch.setattr(
+        streams, "_ask", lambda helper, batch, patience=None: [f"{LACK}: much" for _, slices in batch for _ in slices]
+    )
     scans = scans_of_all_kinds(tmp_path)
     alone = [read_file(scan, SETTINGS) for scan in scans]
     assert told(list(streams.read_files(scans, SETTINGS))) == told(alone)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from scanwise.recipe import Data
 
 _PATIENCE = 600.0  # seconds that a batch may take, or the one file of it that is at fault
+_RETRIAL = 60.0  # seconds that one file may take which was refused before: it may hang each time
 _AHEAD = 256  # scans that are decoded ahead of the reader
 _BATCH = 16  # scans that are handed over at once, after the first few
 _TRIAL = 32  # scans after which it is known how long they take
@@ -75,7 +76,7 @@ def read_one_by_one(paths: Iterable[Source], settings: "Data") -> Iterator[Decod
     decoders, helper = _Decoders(settings, None, 0), None
     try:
         for batch in files_together(paths, scans=1):
-            decoded, helper = decoders.decode_apart(batch, helper)
+            decoded, helper = decoders.decode_apart(batch, helper, _RETRIAL)
             yield from decoded
     finally:
         decoders.close()
@@ -215,18 +216,21 @@ class _Decoders:
             return None
         return helper
 
-    def decode_apart(self, batch: Batch, helper: Helper | None = None) -> tuple[Decoded, Helper | None]:
+    def decode_apart(
+        self, batch: Batch, helper: Helper | None = None, patience: float | None = None
+    ) -> tuple[Decoded, Helper | None]:
         """The scans of a batch, file by file, and the helper that is left: the file that ends one is damaged.
 
         Args:
             batch: may end helpers.
             helper: that was left before.
+            patience: seconds that a file may take; None for as many as a batch.
         """
         decoded: Decoded = []
         for file, slices in batch:
             helper = helper or self._start()
             try:
-                scans: Decoded = [LACK] if helper is None else _ask(helper, [(file, slices)])
+                scans: Decoded = [LACK] if helper is None else _ask(helper, [(file, slices)], patience)
             except (EOFError, OSError):
                 scans = [BROKEN] * len(slices)
                 if helper is not None:
@@ -243,7 +247,7 @@ def _lacked(decoded: Decoded) -> bool:
     return any(isinstance(scan, str) and scan.startswith(LACK) for scan in decoded)
 
 
-def _ask(helper: Helper, batch: Batch) -> Decoded:
-    answer = helper.ask(pickle.dumps(batch, pickle.HIGHEST_PROTOCOL), _PATIENCE)
+def _ask(helper: Helper, batch: Batch, patience: float | None = None) -> Decoded:
+    answer = helper.ask(pickle.dumps(batch, pickle.HIGHEST_PROTOCOL), patience or _PATIENCE)
     decoded: Decoded = pickle.loads(answer)  # noqa: S301
     return decoded
