@@ -109,7 +109,9 @@ def test_a_refusal_that_may_pass_is_not_kept(reason: str, scans: Scans, monkeypa
     refused.popitem()
     assert store.build_store(root, paths, other)[1] == {paths[0]: reason, "b.png": whole[1]["b.png"]}
     refused.clear()
+    tried.clear()
     again = store.build_store(root, paths, other)
+    assert tried == [root / path for path in (paths[0], *paths)]  # tried once, then decoded with all others
     assert again[1] == whole[1]
     assert again[0].sha256.tolist() == whole[0].sha256.tolist()
 
