@@ -20,24 +20,14 @@ import tempfile
 from itertools import count
 from pathlib import Path
 
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image
+
+from audit import augmented
 
 MEMORY, COST = 6144, 1.3
 REAL = 6400
 """Scans of real people."""
 PERSON = r"(p\d+)_"
-
-
-def altered(scan: Image.Image, dice: random.Random) -> Image.Image:
-    """Mirrored or not, turned by up to 15 degrees, zoomed and shifted by a tenth, brighter or darker by a fifth."""
-    scan = ImageOps.mirror(scan) if dice.random() < 0.5 else scan
-    scan = scan.rotate(dice.uniform(-15, 15), Image.Resampling.BILINEAR)
-    zoom, (width, height) = dice.uniform(0.9, 1.1), scan.size
-    left = width / 2 * (1 - 1 / zoom) + dice.uniform(-0.05, 0.05) * width
-    top = height / 2 * (1 - 1 / zoom) + dice.uniform(-0.05, 0.05) * height
-    box = (left, top, left + width / zoom, top + height / zoom)
-    scan = scan.transform(scan.size, Image.Transform.EXTENT, box, Image.Resampling.BILINEAR)
-    return ImageEnhance.Brightness(scan).enhance(dice.uniform(0.8, 1.2))
 
 
 def write_cohort(data: Path, folder: Path, total: int, versions: int) -> None:
@@ -66,7 +56,7 @@ def write_cohort(data: Path, folder: Path, total: int, versions: int) -> None:
                 file.symlink_to(origin.resolve())
                 continue
             with Image.open(origin) as scan:
-                altered(scan.convert("L"), random.Random(change)).save(file, quality=85)  # noqa: S311 - nothing secret
+                augmented(scan.convert("L"), random.Random(change)).save(file, quality=85)  # noqa: S311 - nothing secret
 
 
 def measure(command: list[str], cache: Path) -> tuple[float, float]:
