@@ -141,6 +141,14 @@ def build_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Calla
     return build
 
 
+@pytest.fixture(scope="session")
+def demo_model(build_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """A tiny bundle of the kind `demo`; leave it as it is."""
+    from tiny_bundles import write_tiny_bundle  # with torch
+
+    return build_once("kind-demo", lambda folder: write_tiny_bundle(folder, "demo"))
+
+
 def drawn_if_marked(request: pytest.FixtureRequest) -> AbstractContextManager[None]:
     return stand_in_figures.drawn() if request.node.get_closest_marker("figures") else nullcontext()
 

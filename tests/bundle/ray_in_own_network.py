@@ -23,7 +23,7 @@ from scanwise.cohort.phantom import Phantom
 from scanwise.errors import RunError
 from scanwise.workers.ray_session import connected_ray
 from tiny import Command
-from tiny_bundles import write_scans_of, write_tiny_bundle
+from tiny_bundles import write_scans_of
 
 BuildOnce = Callable[[str, Callable[[Path], object]], Path]
 
@@ -31,11 +31,6 @@ BuildOnce = Callable[[str, Callable[[Path], object]], Path]
 @pytest.fixture(scope="module")
 def scans(build_once: BuildOnce) -> Path:
     return build_once("scans-of-kinds", write_scans_of)
-
-
-@pytest.fixture(scope="module")
-def model(build_once: BuildOnce) -> Path:
-    return build_once("kind-demo", lambda folder: write_tiny_bundle(folder, "demo"))
 
 
 @pytest.fixture(autouse=True)
@@ -102,9 +97,9 @@ def test_ray_that_was_imported_to_listen_everywhere_is_refused() -> None:
 
 
 def test_any_number_of_workers_and_size_of_shards_has_the_bytes_of_one_process(
-    model: Path, scans: Path, tmp_path: Path, scanwise: Command
+    demo_model: Path, scans: Path, tmp_path: Path, scanwise: Command
 ) -> None:
-    command = ["predict", model, scans, "--subject", r"(p\d+)_", "--format", "json", "--out"]
+    command = ["predict", demo_model, scans, "--subject", r"(p\d+)_", "--format", "json", "--out"]
     assert scanwise(*command, tmp_path / "local.json").code == 0
     answer = json.loads((tmp_path / "local.json").read_bytes())
     assert answer["subjects"]
@@ -118,12 +113,12 @@ def test_any_number_of_workers_and_size_of_shards_has_the_bytes_of_one_process(
 
 
 def test_workers_fetch_scans_at_a_url_with_the_credentials_of_the_environment(
-    s3: Any, model: Path, scans: Path, tmp_path: Path, scanwise: Command
+    s3: Any, demo_model: Path, scans: Path, tmp_path: Path, scanwise: Command
 ) -> None:
     s3.put(f"{scans}/", "bucket/scans/", recursive=True)
     s3.pipe("bucket/all.csv", "\n".join(["path", *(f"scans/{path.name}" for path in scans.iterdir())]).encode())
     for number, source in enumerate((["s3://bucket/scans"], ["--manifest", "s3://bucket/all.csv"])):
-        command = ["predict", model, *source, "--subject", r"(p\d+)_", "--format", "json", "--shard", 5, "--out"]
+        command = ["predict", demo_model, *source, "--subject", r"(p\d+)_", "--format", "json", "--shard", 5, "--out"]
         out = [tmp_path / f"{number}-{engine}.json" for engine in ("local", "ray")]
         for file, options in zip(out, ([], ["--engine", "ray", "--workers", 2]), strict=True):
             done = scanwise(*command, file, *options)
@@ -147,7 +142,7 @@ def test_an_audit_has_the_bytes_of_one_process(
     assert answers[0] == answers[1]
 
 
-def test_a_cluster_that_runs_is_joined(model: Path, scans: Path, tmp_path: Path) -> None:
+def test_a_cluster_that_runs_is_joined(demo_model: Path, scans: Path, tmp_path: Path) -> None:
     place = Path(os.environ["TMPDIR"]) / "head"
     head = [
         sys.executable,
@@ -169,7 +164,8 @@ def test_a_cluster_that_runs_is_joined(model: Path, scans: Path, tmp_path: Path)
     with subprocess.Popen([*head, *flags], env=environment, stdout=subprocess.DEVNULL) as process:
         try:
             wait_for_port("10.9.9.2", 6399)
-            command = [sys.executable, "-m", "scanwise", "predict", str(model), scans.name, "--subject", r"(p\d+)_"]
+            command = [sys.executable, "-m", "scanwise", "predict", str(demo_model), scans.name]
+            command += ["--subject", r"(p\d+)_"]
             ray = ["--engine", "ray", "--cluster", "10.9.9.2:6399", "--shard", "5"]
             for name, options in (("local", []), ("ray", ray)):
                 whole = [*command, "--out", str(tmp_path / f"{name}.parquet"), *options]
@@ -213,14 +209,14 @@ def mortal(died: Path, fatal: frozenset[str]) -> Any:
 
 @pytest.mark.parametrize("fatal", [frozenset(), frozenset({"p04_2.png"})])
 def test_a_worker_killed_midway_changes_no_byte_and_a_scan_that_kills_is_quarantined(
-    fatal: frozenset[str], model: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fatal: frozenset[str], demo_model: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_engine, "ShardWorker", mortal(tmp_path / "died", fatal))
-    loaded, paths = bundle.load(model), sorted(scans.iterdir())
+    loaded, paths = bundle.load(demo_model), sorted(scans.iterdir())
     subjects = [path.stem[:3] for path in paths]
-    digest = digest_of_model(model)
+    digest = digest_of_model(demo_model)
     (tmp_path / "shards").mkdir()
-    shards = ShardFolder(tmp_path / "shards", digest, 7, ray_engine.RayEngine(model, digest, 2, ""))
+    shards = ShardFolder(tmp_path / "shards", digest, 7, ray_engine.RayEngine(demo_model, digest, 2, ""))
     answer = loaded.predict(paths, subjects, shards=shards)
     kept = [row for row, path in enumerate(paths) if path.name not in fatal]
     whole = loaded.predict([paths[row] for row in kept], [subjects[row] for row in kept])
@@ -234,7 +230,7 @@ def test_a_worker_killed_midway_changes_no_byte_and_a_scan_that_kills_is_quarant
 
 @pytest.mark.parametrize("limit", ["of the machine", "of the worker"])
 def test_a_worker_without_memory_is_said_and_no_scan_is_blamed(
-    limit: str, model: Path, scans: Path, tmp_path: Path, scanwise: Command, monkeypatch: pytest.MonkeyPatch
+    limit: str, demo_model: Path, scans: Path, tmp_path: Path, scanwise: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if limit == "of the machine":  # Ray ends workers of a machine whose memory is nearly full
         monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")
@@ -242,7 +238,7 @@ def test_a_worker_without_memory_is_said_and_no_scan_is_blamed(
     else:
         monkeypatch.setattr(ray_engine, "ShardWorker", greedy())
     out = tmp_path / "a.parquet"
-    done = scanwise("predict", model, scans, "--out", out, "--engine", "ray", "--workers", 1)
+    done = scanwise("predict", demo_model, scans, "--out", out, "--engine", "ray", "--workers", 1)
     assert done.code == 2
     assert "had not enough memory" in done.refusal
     assert "--workers" in done.refusal

@@ -66,25 +66,22 @@ def test_a_scan_has_the_same_bytes_whatever_is_beside_it(kind: str, scans: list[
         assert {row: answers[row] == expected[row] for row in rows} == dict.fromkeys(rows, True), (rows, cores)
 
 
-def test_the_command_line_says_what_python_says(scans: list[Path], build_once: BuildOnce, scanwise: Command) -> None:
+def test_the_command_line_says_what_python_says(scans: list[Path], demo_model: Path, scanwise: Command) -> None:
     import json
 
-    folder = build_once("kind-demo", lambda folder: write_tiny_bundle(folder, "demo"))
-    alone = scanwise("predict", folder, scans[7], "--format", "json", "--threads", 1)
-    among = scanwise("predict", folder, *scans, "--format", "json", "--threads", 2)
+    alone = scanwise("predict", demo_model, scans[7], "--format", "json", "--threads", 1)
+    among = scanwise("predict", demo_model, *scans, "--format", "json", "--threads", 2)
     assert alone.code == among.code == 0, alone.err + among.err
     assert json.loads(alone.out)["scans"] == [json.loads(among.out)["scans"][7]]
-    (row,) = bundle.load(folder).predict([scans[7]]).scans.rows()
+    (row,) = bundle.load(demo_model).predict([scans[7]]).scans.rows()
     assert json.loads(alone.out)["scans"] == [row]
 
 
-def test_a_copy_in_another_container_gets_the_same_set(
-    scans: list[Path], build_once: BuildOnce, tmp_path: Path
-) -> None:
+def test_a_copy_in_another_container_gets_the_same_set(scans: list[Path], demo_model: Path, tmp_path: Path) -> None:
     """The draws come from the decoded pixels, and not from the file."""
     from PIL import Image
 
-    loaded = bundle.load(build_once("kind-demo", lambda folder: write_tiny_bundle(folder, "demo")))
+    loaded = bundle.load(demo_model)
     copies = [tmp_path / f"{path.stem}.bmp" for path in scans]
     for path, copy in zip(scans, copies, strict=True):
         Image.open(path).save(copy)
@@ -92,8 +89,8 @@ def test_a_copy_in_another_container_gets_the_same_set(
     assert [row_bytes(first, row) for row in range(len(scans))] == [row_bytes(second, row) for row in range(len(scans))]
 
 
-def test_scans_without_a_subject_take_no_pooling_from_the_others(scans: list[Path], build_once: BuildOnce) -> None:
-    loaded = bundle.load(build_once("kind-demo", lambda folder: write_tiny_bundle(folder, "demo")))
+def test_scans_without_a_subject_take_no_pooling_from_the_others(scans: list[Path], demo_model: Path) -> None:
+    loaded = bundle.load(demo_model)
     subjects = [path.stem[:3] for path in scans]
     whole = loaded.predict(scans, subjects)
     assert whole.remarks == ()

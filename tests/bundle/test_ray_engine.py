@@ -19,7 +19,7 @@ from scanwise.bundle.ray_engine import FATAL, PieceQueue, ShardPiece, ShardWorke
 from scanwise.errors import RunError
 from scanwise.workers.ray_session import connected_ray
 from tiny import Command
-from tiny_bundles import write_scans_of, write_tiny_bundle
+from tiny_bundles import write_scans_of
 
 BuildOnce = Callable[[str, Callable[[Path], object]], Path]
 IN_OWN_NETWORK = Path(__file__).with_name("ray_in_own_network.py")
@@ -28,11 +28,6 @@ IN_OWN_NETWORK = Path(__file__).with_name("ray_in_own_network.py")
 @pytest.fixture(scope="module")
 def scans(build_once: BuildOnce) -> Path:
     return build_once("scans-of-kinds", write_scans_of)
-
-
-@pytest.fixture(scope="module")
-def model(build_once: BuildOnce) -> Path:
-    return build_once("kind-demo", lambda folder: write_tiny_bundle(folder, "demo"))
 
 
 @pytest.mark.extended
@@ -94,11 +89,11 @@ def test_where_workers_die_whatever_they_read_no_scan_is_blamed() -> None:
         queue.lose(queue.waiting.popleft())
 
 
-def test_a_machine_without_the_model_or_the_scans_says_so_and_no_scan_is_blamed(model: Path, scans: Path) -> None:
-    digest = digest_of_model(model)
+def test_a_machine_without_the_model_or_the_scans_says_so_and_no_scan_is_blamed(demo_model: Path, scans: Path) -> None:
+    digest = digest_of_model(demo_model)
     with pytest.raises(RunError, match="another model on"):
-        ShardWorker(model, "of another")
-    worker = ShardWorker(model, digest)
+        ShardWorker(demo_model, "of another")
+    worker = ShardWorker(demo_model, digest)
     (here,) = sorted(scans.iterdir())[:1]
     assert len(worker.map(AskedScans([here], ["a"], None)).kept) == 1
     with pytest.raises(RunError, match="/nowhere is not on"):
@@ -107,10 +102,10 @@ def test_a_machine_without_the_model_or_the_scans_says_so_and_no_scan_is_blamed(
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "127.0.0.1:99999999"])
 def test_a_cluster_that_is_not_there_is_said(
-    address: str, model: Path, scans: Path, tmp_path: Path, scanwise: Command
+    address: str, demo_model: Path, scans: Path, tmp_path: Path, scanwise: Command
 ) -> None:
     out = tmp_path / "a.parquet"
-    done = scanwise("predict", model, scans, "--out", out, "--engine", "ray", "--cluster", address)
+    done = scanwise("predict", demo_model, scans, "--out", out, "--engine", "ray", "--cluster", address)
     assert done.code == 2
     assert f"no Ray cluster at {address}" in done.err
     assert list(tmp_path.iterdir()) == []
@@ -131,7 +126,7 @@ def test_ray_that_was_imported_before_to_listen_everywhere_is_refused(
 
 
 def test_ray_that_is_not_installed_is_said(
-    model: Path, scans: Path, tmp_path: Path, scanwise: Command, monkeypatch: pytest.MonkeyPatch
+    demo_model: Path, scans: Path, tmp_path: Path, scanwise: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = builtins.__import__
 
@@ -142,8 +137,8 @@ def test_ray_that_is_not_installed_is_said(
 
     monkeypatch.delitem(sys.modules, "ray", raising=False)  # of another test
     monkeypatch.setattr(builtins, "__import__", without)
-    done = scanwise("predict", model, scans, "--out", tmp_path / "a.parquet", "--engine", "ray")
+    done = scanwise("predict", demo_model, scans, "--out", tmp_path / "a.parquet", "--engine", "ray")
     assert done.code == 2
     assert "scanwise[ray]" in done.err
     for options in (["--engine", "ray"], ["--out", tmp_path / "a.csv", "--workers", 2]):
-        assert scanwise("predict", model, scans, *options).code == 2
+        assert scanwise("predict", demo_model, scans, *options).code == 2

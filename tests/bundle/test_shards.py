@@ -29,11 +29,6 @@ def scans(build_once: BuildOnce) -> list[Path]:
     return sorted(build_once("scans-of-kinds", write_scans_of).iterdir())
 
 
-@pytest.fixture(scope="module")
-def model(build_once: BuildOnce) -> Path:
-    return build_once("kind-demo", lambda folder: write_tiny_bundle(folder, "demo"))
-
-
 def write_manifest(path: Path, scans: list[Path]) -> Path:
     """The scans, a person's four one apart from the other, with a file among them that is no scan."""
     broken = path.with_name("broken.png")
@@ -48,16 +43,16 @@ def write_manifest(path: Path, scans: list[Path]) -> Path:
 @pytest.mark.extended
 @pytest.mark.parametrize("by", ["scan", "subject"])
 def test_a_table_has_the_same_bytes_for_any_shard_and_is_that_of_the_terminal(
-    by: str, model: Path, scans: list[Path], tmp_path: Path, scanwise: Command
+    by: str, demo_model: Path, scans: list[Path], tmp_path: Path, scanwise: Command
 ) -> None:
     table = write_manifest(tmp_path / "scans.csv", scans)
-    printed = scanwise("predict", model, "--manifest", table, "--format", "csv", "--by", by)
+    printed = scanwise("predict", demo_model, "--manifest", table, "--format", "csv", "--by", by)
     assert printed.code == 0, printed.err
     contents, texts = set(), set()
     for size in (1, 5, 1000):
         for name, found in (("answers.parquet", contents), ("answers.csv", texts)):
             done = scanwise(
-                "predict", model, "--manifest", table, "--by", by, "--shard", size, "--out", tmp_path / name
+                "predict", demo_model, "--manifest", table, "--by", by, "--shard", size, "--out", tmp_path / name
             )
             assert done.code == 0, done.err
             assert "not used" in done.err
@@ -98,10 +93,10 @@ def test_answers_of_every_kind_are_those_of_one_shard(
 
 @pytest.mark.extended
 def test_a_prediction_killed_at_any_rename_goes_on_to_the_same_bytes(
-    model: Path, scans: list[Path], tmp_path: Path
+    demo_model: Path, scans: list[Path], tmp_path: Path
 ) -> None:
     table = write_manifest(tmp_path / "scans.csv", scans)
-    command = ["predict", model, "--manifest", table, "--shard", 9, "--out"]
+    command = ["predict", demo_model, "--manifest", table, "--shard", 9, "--out"]
     assert run_forked(*command, tmp_path / "whole.parquet").returncode == 0
     environment = {"TESTS_DEATHS": str(tmp_path / "deaths")}
     out, deaths = tmp_path / "answers.parquet", 0
@@ -116,10 +111,10 @@ def test_a_prediction_killed_at_any_rename_goes_on_to_the_same_bytes(
 
 
 def test_shards_that_were_left_are_used_unless_what_they_are_of_has_changed(
-    model: Path, scans: list[Path], tmp_path: Path
+    demo_model: Path, scans: list[Path], tmp_path: Path
 ) -> None:
     """A shard is known by content: of the files and of the model; one that is damaged is mapped again."""
-    loaded, mapped = bundle.load(model), []
+    loaded, mapped = bundle.load(demo_model), []
 
     def ask(paths: list[Path], digest: str = "model") -> str:
         from scanwise.bundle.mapping import map_shards
@@ -160,26 +155,26 @@ def test_what_may_be_readable_now_is_tried_again(tmp_path: Path) -> None:
 
 
 def test_what_was_left_is_neither_lost_nor_taken_by_chance(
-    model: Path, scans: list[Path], tmp_path: Path, scanwise: Command
+    demo_model: Path, scans: list[Path], tmp_path: Path, scanwise: Command
 ) -> None:
     out = tmp_path / "a.csv"
     left = tmp_path / "a.csv.shards"
     left.mkdir()
     (left / "0.npz").write_bytes(b"")
-    refused = scanwise("predict", model, scans[0], "--out", out)
+    refused = scanwise("predict", demo_model, scans[0], "--out", out)
     assert (refused.code, "--resume" in refused.err, out.exists()) == (2, True, False)
-    assert scanwise("predict", model, scans[0], "--out", out, "--resume").code == 0
+    assert scanwise("predict", demo_model, scans[0], "--out", out, "--resume").code == 0
     assert not left.exists()
     left.mkdir()
     (left / "thesis.txt").write_text("mine")
-    foreign = scanwise("predict", model, scans[0], "--out", out, "--resume")
+    foreign = scanwise("predict", demo_model, scans[0], "--out", out, "--resume")
     assert foreign.code == 2
     assert (left / "thesis.txt").exists()
-    assert scanwise("predict", model, scans[0], "--resume").code == 2
-    assert scanwise("predict", model, scans[0], "--out", tmp_path / "b.parquet", "--format", "json").code == 2
+    assert scanwise("predict", demo_model, scans[0], "--resume").code == 2
+    assert scanwise("predict", demo_model, scans[0], "--out", tmp_path / "b.parquet", "--format", "json").code == 2
     nothing = tmp_path / "nothing.png"
     nothing.write_bytes(b"no scan")
-    assert scanwise("predict", model, nothing, "--out", tmp_path / "c.csv").code == 2
+    assert scanwise("predict", demo_model, nothing, "--out", tmp_path / "c.csv").code == 2
 
 
 def test_shards_come_back_and_join_in_order(tmp_path: Path) -> None:

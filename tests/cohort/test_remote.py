@@ -2,8 +2,6 @@
 
 import threading
 import time
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 from cohort_scans import Scans
 
+from remote_folders import QuietHandler, on_web_server
 from scanwise import cohort
 from scanwise.cohort import remote
 from scanwise.cohort.decoding.remote_files import is_remote
@@ -237,26 +236,19 @@ def test_what_is_remote() -> None:
 def test_a_small_web_server_is_asked_for_few_files_at_once(scans: Scans) -> None:
     pytest.importorskip("aiohttp")
     root = scans.classes(each=8)
-    handler = partial(CountingHandler, directory=str(root))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            found = cohort.read_cohort(f"http://127.0.0.1:{server.server_port}/", RECIPE).cohort
-        finally:
-            server.shutdown()
-            thread.join()
+    with on_web_server(root, CountingHandler) as url:
+        found = cohort.read_cohort(f"{url}/", RECIPE).cohort
     assert len(found) == len(cohort.read_cohort(str(root), RECIPE).cohort)
     assert 1 <= CountingHandler.most <= 5  # which wait for one that is small
 
 
-class CountingHandler(SimpleHTTPRequestHandler):
+class CountingHandler(QuietHandler):
     """Gives files late, and knows how many were asked for at once."""
 
     now = most = 0
     lock = threading.Lock()
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - of http.server
         with self.lock:
             CountingHandler.now += 1
             CountingHandler.most = max(self.most, self.now)
@@ -264,6 +256,3 @@ class CountingHandler(SimpleHTTPRequestHandler):
         super().do_GET()
         with self.lock:
             CountingHandler.now -= 1
-
-    def log_message(self, *words: Any) -> None:
-        pass

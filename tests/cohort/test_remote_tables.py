@@ -1,19 +1,18 @@
 """Tables at URLs name scans, subjects and patients as those on the disk do."""
 
-import threading
 from collections.abc import Callable, Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
 
+import remote_folders
+from remote_folders import UnlistedHandler, on_web_server
 from scanwise.cohort.remote_tables import table_here
 from scanwise.errors import DataError
 from tiny import Command, write_csv
-from tiny_bundles import write_scans_of, write_tiny_bundle
+from tiny_bundles import write_scans_of
 
 BuildOnce = Callable[[str, Callable[[Path], object]], Path]
 
@@ -44,67 +43,44 @@ def tables(build_once: BuildOnce) -> Path:
     return build_once("scans-with-tables", write_tables)
 
 
-@pytest.fixture(scope="module")
-def model(build_once: BuildOnce) -> Path:
-    return build_once("kind-demo", lambda folder: write_tiny_bundle(folder, "demo"))
-
-
 @pytest.fixture
 def in_memory(tables: Path) -> Iterator[str]:
-    memory = fsspec.filesystem("memory")
-    for file in tables.rglob("*"):
-        if file.is_file():
-            memory.pipe(f"/tables/{file.relative_to(tables).as_posix()}", file.read_bytes())
-    yield "memory://tables"
-    memory.rm("/tables", recursive=True)
-
-
-class UnlistedHandler(SimpleHTTPRequestHandler):
-    """A web server that lists no folder."""
-
-    def list_directory(self, path: Any) -> None:
-        self.send_error(403)
-
-    def log_message(self, *words: Any) -> None:
-        pass
+    with remote_folders.in_memory(tables, "tables") as url:
+        yield url
 
 
 @pytest.fixture
 def served(tables: Path) -> Iterator[str]:
     pytest.importorskip("aiohttp")
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(UnlistedHandler, directory=str(tables))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with on_web_server(tables, UnlistedHandler) as url:
+        yield url
 
 
 @pytest.mark.parametrize("kind", ["in_memory", pytest.param("served", marks=pytest.mark.extended)])
 def test_a_manifest_at_a_url_is_predicted_as_the_one_on_the_disk(
-    kind: str, tables: Path, model: Path, request: pytest.FixtureRequest, scanwise: Command
+    kind: str, tables: Path, demo_model: Path, request: pytest.FixtureRequest, scanwise: Command
 ) -> None:
     url = request.getfixturevalue(kind)
-    command = ["predict", model, "--format", "json", "--manifest"]
+    command = ["predict", demo_model, "--format", "json", "--manifest"]
     here = scanwise(*command, tables / "all.csv")
     there = scanwise(*command, f"{url}/all.csv")
     assert here.code == there.code == 0, there.err
     assert '"subjects"' in here.out
     assert there.out.replace(url, str(tables)) == here.out.replace('"scans/', f'"{tables}/scans/')
-    plan = scanwise("predict", model, "--manifest", f"{url}/all.csv", "--plan")
+    plan = scanwise("predict", demo_model, "--manifest", f"{url}/all.csv", "--plan")
     assert plan.code == 0, plan.err
     if kind == "served":
         assert scanwise(*command, f"{url}/all.csv?signature=a/b").out == there.out
 
 
 def test_subjects_and_patients_may_be_tables_at_a_url(
-    in_memory: str, tables: Path, model: Path, scanwise: Command, tmp_path: Path
+    in_memory: str, tables: Path, demo_model: Path, scanwise: Command, tmp_path: Path
 ) -> None:
     memory = fsspec.filesystem("memory")
     of = write_csv(tmp_path / "of.csv", [{"path": f"{in_memory}/scans/p00_{i}.png", "subject": "x"} for i in range(3)])
     memory.pipe("/tables/of.csv", of.read_bytes())
     scans = [f"{in_memory}/scans/p00_{index}.png" for index in range(3)]
-    command = ["predict", model, *scans, "--format", "json", "--subject"]
+    command = ["predict", demo_model, *scans, "--format", "json", "--subject"]
     here, there = scanwise(*command, of), scanwise(*command, f"{in_memory}/of.csv")
     assert here.code == there.code == 0, there.err
     assert here.out == there.out
@@ -130,7 +106,7 @@ def test_a_labelled_manifest_at_a_url_is_audited_with_what_it_names(
 
 @pytest.mark.extended
 def test_a_bucket_is_predicted_and_audited_as_the_folder_is(
-    s3: Any, tables: Path, model: Path, scanwise: Command, tmp_path: Path
+    s3: Any, tables: Path, demo_model: Path, scanwise: Command, tmp_path: Path
 ) -> None:
     s3.put(f"{tables}/", "bucket/tables/", recursive=True)
     url = "s3://bucket/tables"
@@ -138,7 +114,7 @@ def test_a_bucket_is_predicted_and_audited_as_the_folder_is(
         name, *others = options
         out = []
         for root in (str(tables), url):
-            done = scanwise("predict", model, "--format", "json", *others, f"{root}/{name}")
+            done = scanwise("predict", demo_model, "--format", "json", *others, f"{root}/{name}")
             assert done.code == 0, done.err
             out.append(done.out.replace(f"{root}/", ""))
         assert out[0] == out[1]
@@ -160,9 +136,9 @@ def test_a_bucket_is_predicted_and_audited_as_the_folder_is(
     ],
 )
 def test_a_manifest_at_a_url_that_cannot_be_used_is_said(
-    name: str, refusal: str, in_memory: str, model: Path, scanwise: Command
+    name: str, refusal: str, in_memory: str, demo_model: Path, scanwise: Command
 ) -> None:
-    done = scanwise("predict", model, "--manifest", f"{in_memory}/{name}")
+    done = scanwise("predict", demo_model, "--manifest", f"{in_memory}/{name}")
     assert done.code == 2
     assert refusal.format(url=in_memory) in " ".join(done.refusal.split())
 

@@ -1,20 +1,18 @@
 """Scans at a URL are predicted as those of a folder are, and read where they lie."""
 
 import io
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import fsspec
 import numpy as np
 import pytest
 from PIL import Image
 
+import remote_folders
+from remote_folders import QuietHandler, on_web_server, web_server
 from scanwise import bundle
 from scanwise.bundle.shards import ShardFolder
 from scanwise.cohort import remote
@@ -24,7 +22,7 @@ from scanwise.cohort.decoding.readers import read_file
 from scanwise.cohort.decoding.remote_files import BLOCK, RemoteStream, size_of, version_of
 from scanwise.recipe import Data
 from tiny import Command, write_csv
-from tiny_bundles import write_scans_of, write_tiny_bundle
+from tiny_bundles import write_scans_of
 
 BuildOnce = Callable[[str, Callable[[Path], object]], Path]
 
@@ -47,42 +45,24 @@ def archive(build_once: BuildOnce) -> Path:
     return build_once("archive-of-scans", write_archive)
 
 
-@pytest.fixture(scope="module")
-def model(build_once: BuildOnce) -> Path:
-    return build_once("kind-demo", lambda folder: write_tiny_bundle(folder, "demo"))
-
-
 @pytest.fixture
 def in_memory(archive: Path) -> Iterator[str]:
-    memory = fsspec.filesystem("memory")
-    for file in archive.rglob("*"):
-        if file.is_file():
-            memory.pipe(f"/archive/{file.relative_to(archive).as_posix()}", file.read_bytes())
-    yield "memory://archive"
-    memory.rm("/archive", recursive=True)
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, *words: Any) -> None:
-        pass
+    with remote_folders.in_memory(archive, "archive") as url:
+        yield url
 
 
 @pytest.fixture
 def served(archive: Path) -> Iterator[str]:
     pytest.importorskip("aiohttp")
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(archive))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
+    with on_web_server(archive) as url:
+        yield f"{url}/"
 
 
 @pytest.mark.parametrize("kind", ["in_memory", pytest.param("served", marks=pytest.mark.extended), "file"])
 def test_an_answer_to_a_url_is_that_to_the_folder(
     kind: str,
     archive: Path,
-    model: Path,
+    demo_model: Path,
     request: pytest.FixtureRequest,
     scanwise: Command,
     monkeypatch: pytest.MonkeyPatch,
@@ -90,7 +70,7 @@ def test_an_answer_to_a_url_is_that_to_the_folder(
     monkeypatch.setattr(remote, "mirror_folder", None)  # nothing is copied
     url = f"file://{archive}" if kind == "file" else request.getfixturevalue(kind)
     command = ["--subject", r"(p\d+)_", "--format", "json"]
-    here, there = scanwise("predict", model, archive, *command), scanwise("predict", model, url, *command)
+    here, there = scanwise("predict", demo_model, archive, *command), scanwise("predict", demo_model, url, *command)
     assert here.code == there.code == 0, there.err
     root = str(archive) if kind == "file" else url.rstrip("/")
     assert there.out.replace(root, str(archive)) == here.out
@@ -101,15 +81,15 @@ def test_an_answer_to_a_url_is_that_to_the_folder(
 
 
 def test_files_and_slices_at_urls_are_named_one_by_one_and_by_a_table(
-    in_memory: str, model: Path, tmp_path: Path, scanwise: Command
+    in_memory: str, demo_model: Path, tmp_path: Path, scanwise: Command
 ) -> None:
     scans = [f"{in_memory}/p00_1.png", f"{in_memory}/p90_0.tif#001"]
-    both = scanwise("predict", model, *scans, "--format", "csv")
+    both = scanwise("predict", demo_model, *scans, "--format", "csv")
     assert both.code == 0, both.err
     assert [row.split(",")[0] for row in both.out.splitlines()[1:]] == scans
     lost = f"{in_memory}/lost.png"
     table = write_csv(tmp_path / "scans.csv", [{"path": path} for path in [*scans, lost]])
-    named = scanwise("predict", model, "--manifest", table, "--format", "csv")
+    named = scanwise("predict", demo_model, "--manifest", table, "--format", "csv")
     assert named.code == 0, named.err
     assert named.out == both.out
     assert f"not used: {lost}: cannot be opened: there is no such file at this address" in " ".join(named.err.split())
@@ -122,7 +102,7 @@ class WholeHandler(QuietHandler):
     content = np.random.default_rng(0).bytes(3 * BLOCK + 7)
     protocol_version = "HTTP/1.1"
 
-    def do_HEAD(self) -> None:
+    def do_HEAD(self) -> None:  # noqa: N802 - of http.server
         self.send_response(200)
         if self.says == "no size":
             self.send_header("Transfer-Encoding", "chunked")
@@ -132,7 +112,7 @@ class WholeHandler(QuietHandler):
             self.send_header("Accept-Ranges", "none")
         self.end_headers()
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - of http.server
         self.do_HEAD()
         for start in range(0, len(self.content), BLOCK):
             part = self.content[start : start + BLOCK]
@@ -151,29 +131,23 @@ def test_a_file_that_only_comes_whole_is_read_in_parts_as_others_are(
     pytest.importorskip("aiohttp")
     content = WholeHandler.content
     monkeypatch.setattr(WholeHandler, "says", says)
-    with ThreadingHTTPServer(("127.0.0.1", 0), WholeHandler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            source = RemoteScan(f"http://127.0.0.1:{server.server_port}/a.bin")
-            with open_file(source) as stream:
-                assert stream.read(5) == content[:5]
-                assert stream.seek(2 * BLOCK) == 2 * BLOCK
-                assert stream.read(BLOCK) == content[2 * BLOCK : 3 * BLOCK]
-                assert stream.seek(9) == 9
-                assert stream.read(4) == content[9:13]
-                assert length_of(stream) == len(content)
-                assert stream.read() == content[13:]
-                assert stream.read() == b""
-            with open_file(source) as stream:
-                assert length_of(stream) == len(content)
-                assert stream.read() == content
-            monkeypatch.setattr(remote_files, "MOST_OF_UNKNOWN_SIZE", 2 * BLOCK)
-            above = "its server does not tell its size, which is above" in str(read_file(source, Data(size=16)))
-            assert above == (says == "no size")
-        finally:
-            server.shutdown()
-            thread.join()
+    with web_server(WholeHandler) as url:
+        source = RemoteScan(f"{url}/a.bin")
+        with open_file(source) as stream:
+            assert stream.read(5) == content[:5]
+            assert stream.seek(2 * BLOCK) == 2 * BLOCK
+            assert stream.read(BLOCK) == content[2 * BLOCK : 3 * BLOCK]
+            assert stream.seek(9) == 9
+            assert stream.read(4) == content[9:13]
+            assert length_of(stream) == len(content)
+            assert stream.read() == content[13:]
+            assert stream.read() == b""
+        with open_file(source) as stream:
+            assert length_of(stream) == len(content)
+            assert stream.read() == content
+        monkeypatch.setattr(remote_files, "MOST_OF_UNKNOWN_SIZE", 2 * BLOCK)
+        above = "its server does not tell its size, which is above" in str(read_file(source, Data(size=16)))
+        assert above == (says == "no size")
 
 
 def test_of_a_file_that_only_comes_whole_nothing_is_fetched_before_there_is_memory_for_it(
@@ -206,8 +180,8 @@ def forward_stream(given: io.BytesIO, size: int | None, monkeypatch: pytest.Monk
     return RemoteStream("http://somewhere/a")
 
 
-def test_shards_are_known_by_the_version_of_a_file(in_memory: str, model: Path, tmp_path: Path) -> None:
-    url, loaded = f"{in_memory}/p00_1.png", bundle.load(model)
+def test_shards_are_known_by_the_version_of_a_file(in_memory: str, demo_model: Path, tmp_path: Path) -> None:
+    url, loaded = f"{in_memory}/p00_1.png", bundle.load(demo_model)
     first = loaded.predict([url], shards=ShardFolder(tmp_path, "digest", 1000)).scans.rows()
     again = loaded.predict([url], shards=ShardFolder(tmp_path, "digest", 1000)).scans.rows()
     assert len(list(tmp_path.iterdir())) == 1
@@ -228,9 +202,9 @@ def test_shards_are_known_by_the_version_of_a_file(in_memory: str, model: Path, 
     ],
 )
 def test_what_cannot_be_is_said(
-    arguments: list[str], said: str, in_memory: str, model: Path, tmp_path: Path, scanwise: Command
+    arguments: list[str], said: str, in_memory: str, demo_model: Path, tmp_path: Path, scanwise: Command
 ) -> None:
-    done = scanwise("predict", model, *[tmp_path / word if word == "results" else word for word in arguments])
+    done = scanwise("predict", demo_model, *[tmp_path / word if word == "results" else word for word in arguments])
     assert done.code == 2
     assert said in " ".join(done.refusal.split())
     assert list(tmp_path.iterdir()) == []

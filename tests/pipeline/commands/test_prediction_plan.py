@@ -10,7 +10,7 @@ from scanwise import bundle
 from scanwise.bundle.shards import ShardFolder
 from scanwise.pipeline.commands.prediction_plan import PredictionPlan, plan_prediction
 from tiny import Command
-from tiny_bundles import write_scans_of, write_tiny_bundle
+from tiny_bundles import write_scans_of
 
 BuildOnce = Callable[[str, Callable[[Path], object]], Path]
 
@@ -20,15 +20,10 @@ def scans(build_once: BuildOnce) -> Path:
     return build_once("scans-of-kinds", write_scans_of)
 
 
-@pytest.fixture(scope="module")
-def model(build_once: BuildOnce) -> Path:
-    return build_once("kind-demo", lambda folder: write_tiny_bundle(folder, "demo"))
-
-
 def test_a_plan_says_scans_memory_disk_and_time_and_writes_nothing(
-    model: Path, scans: Path, tmp_path: Path, scanwise: Command
+    demo_model: Path, scans: Path, tmp_path: Path, scanwise: Command
 ) -> None:
-    command = ["predict", model, scans, "--subject", r"(p\d+)_", "--plan"]
+    command = ["predict", demo_model, scans, "--subject", r"(p\d+)_", "--plan"]
     said = scanwise(*command)
     assert said.code == 0, said.err
     assert "24 scans of 6 subjects in 24 files" in said.out
@@ -42,12 +37,12 @@ def test_a_plan_says_scans_memory_disk_and_time_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_disk_is_what_shards_take(model: Path, scans: Path, tmp_path: Path) -> None:
+def test_disk_is_what_shards_take(demo_model: Path, scans: Path, tmp_path: Path) -> None:
     """All scans are tried here, so the estimate lies beside what is written."""
-    plan = plan_prediction(bundle.load(model), [scans], shard=1000, device="cpu", threads=1)
+    plan = plan_prediction(bundle.load(demo_model), [scans], shard=1000, device="cpu", threads=1)
     assert (plan.scans, plan.files, plan.subjects, plan.shard) == (24, 24, 0, 24)
     assert plan.read == sum(file.stat().st_size for file in scans.iterdir())
-    bundle.load(model).predict(sorted(scans.iterdir()), shards=ShardFolder(tmp_path, "digest", 1000))
+    bundle.load(demo_model).predict(sorted(scans.iterdir()), shards=ShardFolder(tmp_path, "digest", 1000))
     (shard,) = tmp_path.iterdir()
     assert 0 < shard.stat().st_size - plan.disk < 3000  # names of the arrays
     assert plan.mapping > 50e6
@@ -63,8 +58,8 @@ def test_memory_grows_with_the_scans_of_the_command_alone() -> None:
     assert "this command: about 6.2 GB" in ray[2]
 
 
-def test_files_that_cannot_be_read_are_said(model: Path, tmp_path: Path, scanwise: Command) -> None:
+def test_files_that_cannot_be_read_are_said(demo_model: Path, tmp_path: Path, scanwise: Command) -> None:
     (tmp_path / "a.png").write_bytes(b"no scan")
-    done = scanwise("predict", model, tmp_path, "--plan")
+    done = scanwise("predict", demo_model, tmp_path, "--plan")
     assert done.code == 2
     assert "can be read" in done.refusal
