@@ -12,13 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, cast
+from xml.etree.ElementTree import fromstring
 
 import pytest
 
 pytest.importorskip("pynetdicom", reason="needs scanwise[dicom]")
 pytest.importorskip("fastapi", reason="needs scanwise[serve]")
+pytest.importorskip("dicomweb_client", reason="reads answers as others do")
 
 import pydicom
+from dicomweb_client.web import _load_xml_dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.sop_class import RawDataStorage
 from senders import QUIET, image
@@ -150,6 +153,18 @@ def test_each_image_gets_its_own_status(send: Callable[..., Answer], spool: Spoo
     assert len(list(spool.folder.rglob("*.dcm"))) == 3
 
 
+def test_who_asks_for_xml_gets_the_same_answer_in_xml(client: TestClient) -> None:
+    body = body_of([content_of(image(1, 1)), b"%PDF-1.7"])
+    answers = {}
+    for kind in ("application/dicom+json", "application/dicom+xml"):
+        answer = client.post(STUDIES, content=body, headers={**BEARER, "content-type": KIND, "accept": kind})
+        assert (answer.status_code, answer.headers["content-type"]) == (202, kind)
+        answers[kind] = answer
+    described = _load_xml_dataset(fromstring(answers["application/dicom+xml"].content))  # noqa: S314 - our own
+    assert described.to_json_dict() == answers["application/dicom+json"].json()
+    assert [entry.FailureReason for entry in described.OtherFailuresSequence] == [0xC000]
+
+
 def test_images_of_another_study_and_none_at_all(send: Callable[..., Answer], spool: Spool) -> None:
     status, answer = send(image(1, 1), study="1.2.9.2")
     assert (status, failed(answer)) == (409, [("1.2.9.1.1.1", 0xA900)])
@@ -175,7 +190,14 @@ def test_full_spool_refuses_and_takes_images_again(
         ({"content-type": "multipart/related; type=application/dicom+json; boundary=b-b"}, b"", 415, "related"),
         ({"content-type": 'multipart/related; type="application/dicom"'}, b"", 400, "cannot be read"),
         ({"content-type": b'multipart/related; type="application/dicom"; boundary=\xff'}, b"", 400, "cannot be read"),
-        ({"accept": "application/dicom+xml"}, b"", 406, "dicom+json"),
+        (
+            {"content-type": 'multipart/related; type="application/dicom+xml"; boundary=b-b'},
+            b"",
+            415,
+            "whole DICOM file",
+        ),
+        ({"accept": "application/dicom"}, body_of([b"x"]), 406, "application/dicom+xml"),
+        ({"accept": "application/dicom+xml;q=0, text/html"}, body_of([b"x"]), 406, "application/dicom+json"),
         ({}, b"--b-b--\r\n", 400, "at least one part"),
         ({}, body_of([b"x"])[:-9], 400, "cannot be read"),
         ({}, body_of([b"x"], "application/pdf"), 415, "Each part"),
@@ -259,8 +281,9 @@ def _answered(spool: Path, thread: threading.Thread, seconds: float = 60) -> lis
 
 @pytest.mark.extended
 @pytest.mark.filterwarnings("ignore:.*unclosed.*socket:ResourceWarning")
-def test_a_series_sent_by_a_client_of_dicomweb_gets_its_result_without_c_store(tmp_path: Path) -> None:
-    web = pytest.importorskip("dicomweb_client.api")
+@pytest.mark.parametrize("accept", ["*/*", "application/dicom+xml"])
+def test_a_series_sent_by_a_client_of_dicomweb_gets_its_result_without_c_store(tmp_path: Path, accept: str) -> None:
+    from dicomweb_client.api import DICOMwebClient
     from dicomweb_client.session_utils import create_session
 
     token = tmp_path / "token"
@@ -276,10 +299,13 @@ def test_a_series_sent_by_a_client_of_dicomweb_gets_its_result_without_c_store(t
     try:
         assert opened.wait(20)
         session = create_session()
-        session.headers.update(BEARER)
-        client = web.DICOMwebClient(urls[0].removesuffix("/studies"), session=session, chunk_size=10_000)
+        session.headers.update(BEARER | {"Accept": accept})
+        client = DICOMwebClient(urls[0].removesuffix("/studies"), session=session, chunk_size=10_000)
         answer = client.store_instances([image(1, 1), image(1, 2)])
-        assert len(answer.ReferencedSOPSequence) == 2
+        assert [entry.ReferencedSOPInstanceUID for entry in answer.ReferencedSOPSequence] == [
+            "1.2.9.1.1.1",
+            "1.2.9.1.1.2",
+        ]
         (state,) = _answered(tmp_path / "spool", thread)
         assert state["versions"][0]["refused"] == ""
         assert not ports

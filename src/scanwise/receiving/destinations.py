@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from scanwise.errors import DataError
 from scanwise.receiving.encryption import Encryption
+from scanwise.receiving.store_response import JSON, XML, read_response
 
 if TYPE_CHECKING:
     import requests
 
 _ENTITY = re.compile(r"([\x21-\x5b\x5d-\x7e]{1,16})@([^@:\s]+|\[[0-9a-fA-F:]+\]):([0-9]{1,5})")
 _WARNINGS = (0xB000, 0xB006, 0xB007)
+_MOST_ANSWER = 2**20
+"""Bytes of an answer about one object."""
 
 
 class Refusal(Exception):  # noqa: N818 - it becomes a line of the state
@@ -39,8 +43,8 @@ class Destination(Protocol):
     @property
     def name(self) -> str: ...
 
-    def send(self, file: Path) -> None:
-        """Send one object.
+    def send(self, file: Path) -> int:
+        """Send one object; the status is 0, or that of a warning with which it was taken.
 
         Raises:
             Refusal: if it is not taken.
@@ -83,7 +87,7 @@ class StoreEntity:
         """As it was given."""
         return f"{self.title}@{self.host}:{self.port}"
 
-    def send(self, file: Path) -> None:
+    def send(self, file: Path) -> int:
         """Send one object; see `Destination`."""
         import pydicom
         from pynetdicom import AE
@@ -109,6 +113,7 @@ class StoreEntity:
             raise Refusal("it ended the association")
         if status != 0 and status not in _WARNINGS:
             raise Refusal(f"status {status:04X}", answered=True)
+        return int(status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,22 +160,49 @@ class WebServer:
             session.cert = (str(self.encryption.certificate), str(self.encryption.key))
         return session
 
-    def send(self, file: Path) -> None:
+    def send(self, file: Path) -> int:
         """Send one object; see `Destination`."""
-        import pydicom
-        from dicomweb_client.api import DICOMwebClient
+        import requests
+        from urllib3.exceptions import HTTPError
 
-        client = DICOMwebClient(self.url, session=self._session())
-        client.set_http_retry_params(retry=False)
+        boundary = uuid4().hex
+        head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+        tail = f"\r\n--{boundary}--\r\n".encode()
+        headers = {
+            "Content-Type": f'multipart/related; type="application/dicom"; boundary="{boundary}"',
+            "Accept": f"{JSON}, {XML};q=0.9",
+        }
         try:
-            answer = client.store_instances([pydicom.dcmread(file)])
-        except Exception as error:  # its messages may quote what was sent
-            status = getattr(getattr(error, "response", None), "status_code", None)
-            silent = f"it does not answer ({type(error).__name__})"
-            raise Refusal(f"HTTP {status}" if status else silent, answered=bool(status)) from error
-        if answer.get("FailedSOPSequence"):
-            code = int(answer.FailedSOPSequence[0].get("FailureReason", 0))
-            raise Refusal(f"status {code:04X}", answered=True)
+            with (
+                self._session() as session,
+                session.post(
+                    f"{self.url}/studies",
+                    head + file.read_bytes() + tail,
+                    headers=headers,
+                    timeout=(10, 60),
+                    allow_redirects=False,  # another method, another server, or one that is not encrypted
+                    stream=True,
+                ) as answer,
+            ):
+                content = answer.raw.read(_MOST_ANSWER, decode_content=True)
+        except (requests.RequestException, HTTPError) as error:  # its messages may quote what was sent
+            raise Refusal(f"it does not answer ({type(error).__name__})") from error
+        return _status_of(answer.status_code, content, answer.headers.get("Content-Type", ""))
+
+
+def _status_of(code: int, content: bytes, media_type: str) -> int:
+    """The status of the one object of a request; a failure is a refusal, whatever HTTP says."""
+    taken = code in (200, 202)
+    try:
+        outcome = read_response(content, media_type)
+    except ValueError as error:  # a page to log in, or of a gateway
+        problem = f"HTTP {code}" + (", without a store response" if taken else "")
+        raise Refusal(problem, answered=True) from error
+    if outcome.failures:
+        raise Refusal(f"status {outcome.failures[0]:04X}", answered=True)
+    if not taken:
+        raise Refusal(f"HTTP {code}", answered=True)
+    return next(iter(outcome.warnings), 0)
 
 
 def parse_destinations(

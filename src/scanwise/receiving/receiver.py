@@ -205,12 +205,15 @@ class Receiver:
             if file.name in delivery.sent:
                 continue
             try:
-                destination.send(file)
+                status = destination.send(file)
             except Refusal as refusal:
                 refused = refused or refusal
                 if not refusal.answered:
                     break
                 continue
+            if status:
+                key = series.key[:12]
+                log.warning("series %s: %s took %s with warning %04X", key, destination.name, file.name, status)
             delivery.sent.append(file.name)
             _save(series)
         if refused is None:

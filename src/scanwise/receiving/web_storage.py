@@ -10,16 +10,16 @@ import io
 import threading
 from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from scanwise.receiving.storage import DIFFERENT, FULL, KEPT, UNREADABLE, ImageIntake, StoredImage, WebAddress
+from scanwise.receiving.store_response import JSON, XML, choose_media_type, write_response
 from scanwise.serving.connections import open_socket, server_config
 from scanwise.serving.guard import Callers, Guard, names_of, problem_of
 from scanwise.serving.parts import BodyPart, PartReader, read_options
@@ -83,7 +83,7 @@ def build_web_storage(intake: ImageIntake, callers: Callers, most_bytes: int) ->
 
     async def store(request: Request) -> Response:
         study = request.path_params.get("study", "")
-        boundary = _boundary_of(request)
+        boundary, media_type = _boundary_of(request), _media_type_of(request)
         if room.locked():
             raise Problem(429, "Ask again later.", {"Retry-After": "5"})
         reader = PartReader(boundary, lambda part: _admit(part, most_bytes), _too_large(most_bytes))
@@ -99,7 +99,7 @@ def build_web_storage(intake: ImageIntake, callers: Callers, most_bytes: int) ->
                     raise Problem(413, f"Send at most {MOST_OBJECTS:,} images in one request. Those before were taken.")
         if not images:
             raise Problem(400, "Send at least one part with an image.")
-        return JSONResponse(_described(images), _status_of(images), media_type="application/dicom+json")
+        return Response(write_response(images, media_type), _status_of(images), media_type=media_type)
 
     routes = [Route(path, store, methods=["POST"]) for path in (STUDIES, f"{STUDIES}/{{study}}")]
     app = Starlette(routes=routes, exception_handlers={Problem: problem_of, HTTPException: problem_of})
@@ -110,11 +110,19 @@ def build_web_storage(intake: ImageIntake, callers: Callers, most_bytes: int) ->
 def _boundary_of(request: Request) -> str:
     kind, options = read_options(request.headers.get("content-type", ""))
     if (kind, options.get("type", "").lower()) != ("multipart/related", "application/dicom"):
-        raise Problem(415, 'Send multipart/related; type="application/dicom" with one part for each image.')
-    accepted = request.headers.get("accept", "*/*").lower()
-    if not any(kind in accepted for kind in ("*/*", "application/*", "json")):
-        raise Problem(406, "The answer is application/dicom+json, and nothing else.")
+        raise Problem(
+            415,
+            'Send multipart/related; type="application/dicom" with one part for each image, a whole DICOM file; metadata and bulk data '
+            "apart are not taken.",
+        )
     return options.get("boundary", "")
+
+
+def _media_type_of(request: Request) -> str:
+    media_type = choose_media_type(",".join(request.headers.getlist("accept")) or "*/*")
+    if media_type is None:
+        raise Problem(406, f"The answer is {JSON} or {XML}: name one of them in Accept, or */*.")
+    return media_type
 
 
 def _admit(part: BodyPart, most: int) -> int:
@@ -149,22 +157,3 @@ def _status_of(images: Sequence[StoredImage]) -> int:
     if statuses & {KEPT, DIFFERENT}:
         return 202
     return 507 if FULL in statuses else 409
-
-
-def _described(images: Sequence[StoredImage]) -> dict[str, Any]:
-    """The outcome of each image, as DICOM JSON (PS3.18, annex I)."""
-    kept = [_reference(image, "00081196" if image.status else "") for image in images if image.is_kept]
-    failed = [_reference(image, "00081197") for image in images if not image.is_kept and image.name]
-    unnamed = [{"00081197": _element("US", image.status)} for image in images if not image.is_kept and not image.name]
-    sequences = {"00081198": failed, "00081199": kept, "0008119A": unnamed}
-    described: dict[str, Any] = {"00081190": {"vr": "UR"}}  # nothing can be retrieved here
-    return described | {tag: {"vr": "SQ", "Value": items} for tag, items in sequences.items() if items}
-
-
-def _reference(image: StoredImage, reason: str) -> dict[str, Any]:
-    reference = {"00081150": _element("UI", image.kind), "00081155": _element("UI", image.name)}
-    return reference | ({reason: _element("US", image.status)} if reason else {})
-
-
-def _element(kind: str, value: str | int) -> dict[str, Any]:
-    return {"vr": kind, "Value": [value]}
