@@ -1,19 +1,24 @@
 """Tables at URLs name scans, subjects and patients as those on the disk do."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import fsspec
 import pytest
 
 import remote_folders
 from remote_folders import UnlistedHandler, on_web_server
+from scanwise.cohort import read_cohort
 from scanwise.cohort.remote_tables import table_here
 from scanwise.errors import DataError
+from scanwise.recipe import Recipe
 from tiny import Command, write_csv
 from tiny_bundles import write_scans_of
 
+RECIPE = Recipe.model_validate({"name": "a", "data": {"size": 16}})
 BuildOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
@@ -161,3 +166,47 @@ def test_rows_at_urls_are_refused_where_they_would_be_read_several_times(
     assert done.code == 2
     assert "names scans at URLs" in done.refusal
     assert not (tmp_path / "audit").exists()
+
+
+def write_oddly_named(folder: Path) -> None:
+    """Scans whose names hold what means something in a web address, and a table of them."""
+    odd = ("one?a=1&b.png", "two#2.png", "three%20.png", "four 50%.png", "five é+;=@.png", "IM#1")
+    names = [f"{label}/{name}" for label in ("mild #1?", "none %41") for name in odd]
+    for name, file in zip(names, write_scans_of(folder, len(names)), strict=True):
+        place = folder / name
+        place.parent.mkdir(exist_ok=True)
+        file.rename(place)
+    write_csv(folder / "odd #%.csv", [{"path": name, "label": name.partition("/")[0]} for name in names])
+
+
+@pytest.mark.parametrize("named", ["", "odd #%.csv"])
+def test_names_on_a_web_server_may_hold_signs_of_web_addresses(
+    named: str,
+    build_once: BuildOnce,
+    demo_model: Path,
+    scanwise: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("aiohttp")
+    folder = build_once("oddly-named", write_oddly_named)
+    monkeypatch.setenv("SCANWISE_CACHE", str(tmp_path / "cache"))
+    with on_web_server(folder) as url:
+        place = f"{url}/{quote(named)}"
+        here, there = (scanwise("predict", demo_model, data, "--format", "json") for data in (folder / named, place))
+        assert here.code == there.code == 0, there.err
+        rows, others = (
+            {path_of(row.pop("path")).lstrip("/"): row for row in json.loads(done.out)["scans"]}
+            for done, path_of in (
+                (here, lambda path: path.removeprefix(str(folder))),
+                (there, lambda path: unquote(path.removeprefix(url))),
+            )
+        )
+        if named:  # whether IM#1 is a file or a slice of one, a web server is not asked
+            rows = {path: row for path, row in rows.items() if not path.endswith("IM#1")}
+        assert others == rows
+        assert len(rows) == (10 if named else 12)
+        here, there = (read_cohort(data, RECIPE).cohort for data in (str(folder / named), place))
+    for column in ("path", "labels", "sha256"):
+        assert getattr(there, column).tolist() == getattr(here, column).tolist()
+    assert there.classes == here.classes

@@ -12,7 +12,7 @@ import fsspec
 from filelock import FileLock
 
 from scanwise.cohort.decoding.readers import reading_threads
-from scanwise.cohort.decoding.remote_files import is_remote, reaching
+from scanwise.cohort.decoding.remote_files import is_remote, is_web, path_below, place_of, reaching, url_below
 from scanwise.cohort.decoding.slice_names import file_of_scan
 from scanwise.cohort.remote_tables import is_remote_table, table_here
 from scanwise.cohort.store import cache_folder
@@ -51,8 +51,8 @@ def mirror_folder(url: str, *, progress: bool = False) -> Path:
         table = is_remote_table(url)
         whole = not table and filesystem.isdir(root)
         folder = root if whole else root.rpartition("/")[0]
-        by_name = table and "http" in filesystem.protocol  # a web server may list nothing
-        remote_files = _named(filesystem, url, root) if by_name else filesystem.find(folder, detail=True)
+        by_name = table and is_web(url)  # a web server may list nothing
+        remote_files = _named(filesystem, url, root) if by_name else _found(filesystem, folder)
     parents = {name.rpartition("/")[0] for name in remote_files} | {
         folder.rstrip("/")
     }  # some stores have objects for folders
@@ -60,12 +60,18 @@ def mirror_folder(url: str, *, progress: bool = False) -> Path:
     if not files or not (whole or root in files):
         raise DataError(f"There is nothing at {url}. Check the address.")
     mirrored = root if by_name else folder
-    local = cache_folder() / "remote" / hashlib.sha256(f"{filesystem.protocol}{mirrored}".encode()).hexdigest()[:24]
+    kind = "web" if is_web(url) else filesystem.protocol
+    local = cache_folder() / "remote" / hashlib.sha256(f"{kind}{mirrored}".encode()).hexdigest()[:24]
     local.mkdir(parents=True, exist_ok=True)
     with FileLock(str(local) + ".lock"):
         remove_parts(local)
         _fetch(filesystem, folder, files, local, progress)
-    return local if whole else local / root.rpartition("/")[2]
+    return local if whole else local / path_below(folder, root)
+
+
+def _found(filesystem: Any, folder: str) -> dict[str, dict[str, Any]]:
+    """All files below a folder, with what their place says of each."""
+    return {place_of(name): about for name, about in filesystem.find(folder, detail=True).items()}
 
 
 def _named(filesystem: Any, url: str, root: str) -> dict[str, dict[str, Any]]:
@@ -83,7 +89,8 @@ def _named(filesystem: Any, url: str, root: str) -> dict[str, dict[str, Any]]:
             return None
         return info
 
-    addresses = [root, *(f"{folder}/{file_of_scan(name).lstrip('/')}" for name in inside)]
+    files = dict.fromkeys(file for name in inside for file in (name, file_of_scan(name)))  # a name may end in #1
+    addresses = [root, *(url_below(folder, file.lstrip("/")) for file in files)]
     with ThreadPoolExecutor(reading_threads()) as pool:
         infos = zip(addresses, pool.map(about, addresses), strict=True)
         return {address: info for address, info in infos if info is not None}
@@ -99,15 +106,16 @@ def _fetch(filesystem: Any, folder: str, files: dict[str, dict[str, Any]], local
         ]
         for name, about in files.items()
     }
-    targets = {name: local / name.removeprefix(folder).lstrip("/") for name in files}
-    if any(".." in target.relative_to(local).parts for target in targets.values()):
+    paths = {name: path_below(folder, name) for name in files}
+    if any(".." in Path(path).parts or "\0" in path for path in paths.values()):
         raise DataError("The remote folder holds names with '..' in them; rename these objects.")
+    targets = {name: local / path for name, path in paths.items()}
     with ThreadPoolExecutor(reading_threads()) as pool:
         checks = dict(zip(files, pool.map(lambda name: _checksum(targets[name]), files), strict=True))
     # A copy that was damaged here since it came, or that the remote has another of, is fetched again.
     stale = [name for name in files if seen.get(name) != [*tags[name], checks[name]]]
     for gone in set(seen) - set(files):
-        (local / gone.removeprefix(folder).lstrip("/")).unlink(missing_ok=True)
+        (local / path_below(folder, gone)).unlink(missing_ok=True)
     arrived = {name: seen[name] for name in files if name not in set(stale)}
     try:
         starts = range(0, len(stale), _AT_ONCE)
@@ -147,7 +155,7 @@ def _seen(index: Path) -> dict[str, Any]:
 
 
 def _get(filesystem: Any, names: list[str], parts: list[str]) -> None:
-    gentle = {"batch_size": _AT_ONCE_BY_HTTP} if "http" in filesystem.protocol else {}
+    gentle = {"batch_size": _AT_ONCE_BY_HTTP} if is_web(names[0]) else {}
     try:
         filesystem.get(names, parts, **gentle)
     except Exception as error:

@@ -6,10 +6,11 @@ from dataclasses import replace
 from io import BufferedReader
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from scanwise.cohort import table_files
-from scanwise.cohort.decoding.remote_files import RemoteStream, is_remote, reaching
+from scanwise.cohort.decoding.remote_files import RemoteStream, is_remote, place_of, reaching, url_below
+from scanwise.cohort.decoding.slice_names import file_of_scan
 from scanwise.cohort.listing import Listing, texts
 from scanwise.errors import DataError
 
@@ -20,7 +21,7 @@ def is_remote_table(named: str) -> bool:
     >>> [is_remote_table(name) for name in ("s3://b/a.csv", "https://host/a.tsv?key=1", "s3://b/(p.*)_", "a.csv")]
     [True, True, False, False]
     """
-    return is_remote(named) and table_files.is_table(Path(_place_of(named)))
+    return is_remote(named) and table_files.is_table(Path(place_of(named)))
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def table_here(named: str) -> Iterator[str]:
     if not is_remote_table(named):
         yield named
         return
-    folder_there, _, name = _place_of(named).rpartition("/")
+    folder_there, _, name = place_of(named).rpartition("/")
     with TemporaryDirectory(prefix="scanwise-") as folder:
         file = Path(folder) / unquote(name)
         file.write_bytes(_fetch(named))
@@ -45,15 +46,13 @@ def table_here(named: str) -> Iterator[str]:
 
 def with_urls(listing: Listing, table: str) -> Listing:
     """The listing of a table at a URL with the URL of each scan: paths are relative to the folder that the table lies in."""
-    folder = _place_of(table).rpartition("/")[0]
-    paths = [path if is_remote(path) else f"{folder}/{path}" for path in listing.path.tolist()]
-    return replace(listing, root=Path(), path=texts(paths))
+    folder = place_of(table).rpartition("/")[0]
 
+    def url_of(path: str) -> str:
+        file = file_of_scan(path)
+        return path if is_remote(path) else url_below(folder, file) + path[len(file) :]
 
-def _place_of(url: str) -> str:
-    """A URL without what a web address says behind the place, such as a signature."""
-    parts = urlsplit(url) if url.startswith(("http://", "https://")) else None
-    return url if parts is None else f"{parts.scheme}://{parts.netloc}{parts.path}"
+    return replace(listing, root=Path(), path=texts(map(url_of, listing.path.tolist())))
 
 
 def _fetch(url: str) -> bytes:

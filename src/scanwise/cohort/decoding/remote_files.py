@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote, unquote, urlsplit
 
 from scanwise.errors import DataError
 
@@ -206,8 +207,8 @@ class RemoteFolder:
         with reaching(url):
             self._filesystem, self._root = _located(url)
             self._filesystem.invalidate_cache()  # in one Python session a bucket may change between two runs
-            only_names = "http" in url.partition("://")[0]  # a server tells no folder from a file
-            self.is_folder = url.endswith("/") if only_names else bool(self._filesystem.isdir(self._root))
+            # A web server tells no folder from a file.
+            self.is_folder = url.endswith("/") if is_web(url) else bool(self._filesystem.isdir(self._root))
             self.is_there = self.is_folder or bool(self._filesystem.exists(self._root))
 
     def entries(self, folder: str) -> Iterator[RemoteEntry]:
@@ -216,7 +217,7 @@ class RemoteFolder:
         Raises:
             DataError: if it cannot be read.
         """
-        path = f"{self._root.rstrip('/')}/{folder}".rstrip("/")
+        path = url_below(self._root.rstrip("/"), folder).rstrip("/")
         try:
             listed = self._filesystem.ls(f"{path}/" if "://" in path else path, detail=True)
         except Exception as error:
@@ -224,8 +225,9 @@ class RemoteFolder:
                 f"The folder {self.url}/{folder} cannot be read: {type(error).__name__}: {error}."
             ) from error
         for about in listed:
-            name = about["name"].rstrip("/").rpartition("/")[2]
-            if name and about["name"].rstrip("/") != path and not name.startswith(".") and name != "__MACOSX":
+            place = place_of(about["name"]).rstrip("/")
+            name = path_below(path, place).rpartition("/")[2]
+            if name and place != path and not name.startswith(".") and name != "__MACOSX":
                 yield RemoteEntry(name, about["name"], about["type"] == "directory")
 
 
@@ -236,6 +238,39 @@ def is_remote(url: str) -> bool:
     (True, False, False)
     """
     return "://" in url and not url.startswith("file://")
+
+
+def is_web(url: str) -> bool:
+    """Whether this is a web address, in which some signs of a name are quoted."""
+    return url.startswith(("http://", "https://"))
+
+
+def place_of(url: str) -> str:
+    """A URL without what a web address says behind the place, such as a signature.
+
+    >>> place_of("https://host/a.csv?key=1"), place_of("s3://bucket/a?.csv")
+    ('https://host/a.csv', 's3://bucket/a?.csv')
+    """
+    return urlsplit(url)._replace(query="", fragment="").geturl() if is_web(url) else url
+
+
+def url_below(folder: str, path: str) -> str:
+    """The URL of a file by its path below a folder.
+
+    >>> url_below("https://host/scans", "a/50% #1?.png"), url_below("s3://bucket/scans", "a/50% #1?.png")
+    ('https://host/scans/a/50%25%20%231%3F.png', 's3://bucket/scans/a/50% #1?.png')
+    """
+    return f"{folder}/{quote(path) if is_web(folder) else path}"
+
+
+def path_below(folder: str, url: str) -> str:
+    """The path of a file below a folder by its URL.
+
+    >>> path_below("https://host/scans", "https://host/scans/a/50%25%20%231%3F.png")
+    'a/50% #1?.png'
+    """
+    path = url.removeprefix(folder)
+    return (unquote(path) if is_web(folder) else path).lstrip("/")
 
 
 def version_of(url: str) -> str:
