@@ -29,25 +29,25 @@ class StoreOutcome:
 
 
 def choose_media_type(accept: str) -> str | None:
-    """The media type of an answer for a header `Accept`, JSON where both do; None where neither is wished.
+    """The media type of an answer for a header `Accept`, JSON where both are welcome; None where neither is.
 
     >>> choose_media_type("application/dicom+xml, application/dicom+json;q=0.5")
     'application/dicom+xml'
     """
-    wished = {offered: _wish(accept, offered) for offered in (JSON, XML)}
-    best = max(wished, key=lambda offered: wished[offered])
-    return best if wished[best] > 0 else None
+    preferences = {offered: _preference(accept, offered) for offered in (JSON, XML)}
+    best = max(preferences, key=lambda offered: preferences[offered])
+    return best if preferences[best] > 0 else None
 
 
-def _wish(accept: str, offered: str) -> float:
-    """How much a media type is wished (RFC 9110, 12.5.1): what names it closest counts."""
-    closest, wish = 0, 0.0
+def _preference(accept: str, offered: str) -> float:
+    """Quality value of a media type (RFC 9110, 12.5.1), from the entry that names it most closely."""
+    closest, preference = 0, 0.0
     for entry in accept.lower().split(","):
         kind, *parameters = (part.strip() for part in entry.split(";"))
         names = ("*/*", "application/*", *_ALSO[offered], offered)
         if kind in names and names.index(kind) >= closest:
-            closest, wish = names.index(kind), _quality(parameters)
-    return wish
+            closest, preference = names.index(kind), _quality(parameters)
+    return preference
 
 
 def _quality(parameters: Sequence[str]) -> float:
