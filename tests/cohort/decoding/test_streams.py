@@ -67,6 +67,7 @@ def helpers(monkeypatch: pytest.MonkeyPatch) -> list[Helper]:
     monkeypatch.setattr(streams, "reading_threads", lambda: 2)
     monkeypatch.setattr(streams, "_TRIAL", 1)
     monkeypatch.setattr(streams, "_WORTH", -1)
+    monkeypatch.setattr(streams, "_IMPATIENCE", 0)
     monkeypatch.setattr(streams, "_BATCH", 6)
     monkeypatch.setattr(streams, "_AHEAD", 6)
     monkeypatch.setattr(streams._Decoders, "_decode_here", decode_here)
@@ -91,17 +92,27 @@ def test_helpers_decode_as_this_process_does(tmp_path: Path, helpers: list[Helpe
     assert sum(isinstance(scan, str) for scan in alone) == 2
 
 
-@pytest.mark.parametrize("refused", ["_add_first", pytest.param("_add_helper", marks=pytest.mark.extended), "stop"])
+@pytest.mark.parametrize(
+    ("refused", "before", "started"),
+    [("_add_helper", 0, 0), pytest.param("_add_helper", 1, 1, marks=pytest.mark.extended), ("stop", 0, None)],
+)
 def test_a_thread_that_the_system_refuses_costs_no_scan(
-    refused: str, tmp_path: Path, helpers: list[Helper], monkeypatch: pytest.MonkeyPatch
+    refused: str,
+    before: int,
+    started: int | None,
+    tmp_path: Path,
+    helpers: list[Helper],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Neither one that starts helpers, nor one that watches them."""
-    start = threading.Thread.start
+    """Neither one that starts helpers, the first or another, nor one that watches them."""
+    start, granted = threading.Thread.start, []
 
     def refuse(thread: Any) -> None:
         target = getattr(thread, "function", None) or thread._target
         if getattr(target, "__name__", "") == refused:
-            raise RuntimeError("can't start new thread")
+            if len(granted) == before:
+                raise RuntimeError("can't start new thread")
+            granted.append(thread)
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
@@ -109,7 +120,21 @@ def test_a_thread_that_the_system_refuses_costs_no_scan(
     alone = [read_file(scan, SETTINGS) for scan in scans]
     assert told(list(streams.read_files(scans, SETTINGS))) == told(alone)
     assert have_ended(helpers)
-    assert len(helpers) == {"_add_first": 0, "_add_helper": 1}.get(refused, len(helpers))
+    assert started is None or len(helpers) == started
+
+
+def test_a_reader_that_need_not_wait_has_one_helper_and_the_others_come_for_one_that_waits(
+    tmp_path: Path, helpers: list[Helper], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What decodes beside a network that is slower takes its cores and memory for nothing."""
+    monkeypatch.setattr(streams, "_IMPATIENCE", 60)
+    scans = scans_of_all_kinds(tmp_path)
+    alone = [read_file(scan, SETTINGS) for scan in scans]
+    assert told(list(streams.read_files(scans, SETTINGS))) == told(alone)
+    assert len(helpers) == 1
+    monkeypatch.setattr(streams, "_IMPATIENCE", 0)
+    assert told(list(streams.read_files(scans, SETTINGS))) == told(alone)
+    assert len(helpers) == 1 + 2
 
 
 def test_few_scans_wait_for_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

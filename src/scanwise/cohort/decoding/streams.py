@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
@@ -32,6 +32,7 @@ _BATCH = 16  # scans that are handed over at once, after the first few
 _TRIAL = 32  # scans after which it is known how long they take
 _FIRST = 8  # of these, whose decoders are loaded with them
 _FEW = 32  # scans a worker that are decoded ahead before that is known, and while helpers start
+_IMPATIENCE = 0.1  # seconds that a reader waits for one helper, in all, before it gets more
 _WORTH = 0.25  # seconds of work for each process, which its start makes up for
 
 Batch = list[FileSlices]
@@ -62,11 +63,11 @@ def read_files(
             waiting.append(decoders.submit(batch))
             ahead += sum(len(slices) for _, slices in batch)
             while ahead > decoders.ahead:
-                decoded = waiting.popleft().result()
+                decoded = decoders.wait_for(waiting.popleft())
                 ahead -= len(decoded)
                 yield from decoded
         while waiting:
-            yield from waiting.popleft().result()
+            yield from decoders.wait_for(waiting.popleft())
     finally:
         decoders.close()
 
@@ -107,7 +108,7 @@ def decode_batch(batch: Batch, settings: "Data", measure: Measure | None) -> Dec
 
 
 class _Decoders:
-    """This process, and helpers once it is known that they pay.
+    """This process, then a helper once it is known that it pays, and more of them where the reader has to wait nonetheless.
 
     Args:
         settings: of the recipe.
@@ -119,11 +120,14 @@ class _Decoders:
         self._settings, self._measure, self._left = settings, measure, scans
         self._seconds, self._done = 0.0, 0
         self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._pool = ThreadPoolExecutor(reading_threads())
-        self._asked = False  # for helpers
+        self._asked = self._asked_more = False  # for helpers
         self._starting: list[threading.Thread] = []
         self._helpers: list[Helper] = []
         self._idle: list[Helper] = []
+        self._ready = 0  # helpers, idle or not
+        self._reader_waits, self._patience = False, _IMPATIENCE
         self._closed = False
 
     @property
@@ -136,10 +140,35 @@ class _Decoders:
         """The scans of a batch to come, or the reasons why there are none."""
         return self._pool.submit(self._decode, batch)
 
+    def wait_for(self, batch: Future[Decoded]) -> Decoded:
+        """What became of a batch; a reader that waits too long for one helper gets more of them."""
+        if self._ready and not self._asked_more and not batch.done():
+            start = time.perf_counter()
+            self._let_reader_wait(True)
+            wait((batch,), self._patience)
+            self._let_reader_wait(False)
+            self._patience -= time.perf_counter() - start
+            if self._patience <= 0:
+                self._add_others()
+        return batch.result()
+
+    def _let_reader_wait(self, waits: bool) -> None:
+        with self._changed:
+            self._reader_waits = waits
+            self._changed.notify_all()
+
+    def _add_others(self) -> None:
+        with self._changed:
+            self._asked_more = True
+            for _ in range(reading_threads() - 1):
+                self._begin(self._add_helper)
+            self._changed.notify_all()
+
     def close(self) -> None:
         """End the helpers; what is under way is given up."""
-        with self._lock:
+        with self._changed:
             self._closed = True
+            self._changed.notify_all()
             for helper in self._helpers:
                 helper.stop()  # and a thread that waits for its answer learns that there is none
         for thread in self._starting:
@@ -149,8 +178,7 @@ class _Decoders:
             helper.end()
 
     def _decode(self, batch: Batch) -> Decoded:
-        with self._lock:
-            helper = self._idle.pop() if self._idle else None
+        helper = self._free_helper()
         if helper is None:
             return self._decode_here(batch)
         try:
@@ -160,9 +188,25 @@ class _Decoders:
             decoded, helper = self.decode_apart(batch)
         else:
             decoded = self._decode_here(batch) if _lacked(decoded) else decoded
-        with self._lock:
-            self._idle += [] if helper is None else [helper]
+        with self._changed:
+            self._give_back(helper)
         return decoded
+
+    def _free_helper(self) -> Helper | None:
+        """A helper that has nothing to do, or None where this process shall decode: not beside a reader that need not wait for it."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._idle or not self._ready or self._reader_waits or self._asked_more or self._closed
+            )
+            return self._idle.pop() if self._idle else None
+
+    def _give_back(self, helper: Helper | None) -> None:
+        """A helper is free again, or has ended."""
+        if helper is None:
+            self._ready -= 1
+        else:
+            self._idle.append(helper)
+        self._changed.notify_all()
 
     def _decode_here(self, batch: Batch) -> Decoded:
         start = time.perf_counter()
@@ -172,7 +216,7 @@ class _Decoders:
             self._done += len(decoded)
             if not self._asked and self._pays():
                 self._asked = True
-                self._begin(self._add_first)
+                self._begin(self._add_helper)
         return decoded
 
     def _pays(self) -> bool:
@@ -189,18 +233,12 @@ class _Decoders:
             thread.start()
             self._starting.append(thread)
 
-    def _add_first(self) -> None:
-        """Start one, and the others once it can take over: what all of them need at once, the network would wait for."""
-        if self._add_helper():
-            with self._lock:
-                for _ in range(reading_threads() - 1):
-                    self._begin(self._add_helper)
-
-    def _add_helper(self) -> bool:
+    def _add_helper(self) -> None:
         helper = self._start()
-        with self._lock:
-            self._idle += [] if helper is None else [helper]
-        return helper is not None
+        if helper is not None:
+            with self._changed:
+                self._ready += 1
+                self._give_back(helper)
 
     def _start(self) -> Helper | None:
         """A helper that is ready; None where there can be none."""
