@@ -1,15 +1,18 @@
 """Scans at a URL are predicted as those of a folder are, and read where they lie."""
 
 import io
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import fsspec
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom.data import get_testdata_file
 
 import remote_folders
 from remote_folders import QuietHandler, on_web_server, web_server
@@ -28,7 +31,7 @@ BuildOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
 def write_archive(folder: Path) -> None:
-    """Scans in a folder and one below it, one file of three pages, and what is no scan."""
+    """Pictures in a folder and one below it, one file of three pages, a DICOM file, a volume, and what is no scan."""
     paths = write_scans_of(folder, 12)
     (folder / "more").mkdir()
     for path in paths[8:]:
@@ -36,6 +39,9 @@ def write_archive(folder: Path) -> None:
     pages = [Image.open(path).convert("L") for path in paths[:3]]
     pages[0].save(folder / "p90_0.tif", save_all=True, append_images=pages[1:])
     pages[0].save(folder / "p00_0_mask.png")
+    shutil.copyfile(str(get_testdata_file("CT_small.dcm", download=False)), folder / "p92_0.dcm")
+    volume = np.random.default_rng(0).random((9, 8, 7), np.float32)
+    nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), folder / "more" / "p93_0.nii.gz")
     (folder / ".hidden.png").write_bytes(b"")
     (folder / "more" / "p91_0.png").write_bytes(b"no scan")
 
@@ -76,7 +82,8 @@ def test_an_answer_to_a_url_is_that_to_the_folder(
     assert there.out.replace(root, str(archive)) == here.out
     assert there.err.replace(root, str(archive)) == here.err
     assert "p91_0.png" in there.err
-    assert "p90_0.tif#001" in there.out
+    for name in ("p90_0.tif#001", "p92_0.dcm", "p93_0.nii.gz#003"):
+        assert name in there.out
     assert "hidden" not in there.out + there.err
 
 

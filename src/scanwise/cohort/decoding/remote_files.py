@@ -29,6 +29,8 @@ class RemoteStream(io.RawIOBase):
         OSError: if it cannot be opened.
     """
 
+    name = ""  # pydicom asks a stream for that of its file
+
     def __init__(self, url: str) -> None:
         super().__init__()
         self._opened: Any = io.BytesIO()
