@@ -5,6 +5,7 @@ import logging
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -401,10 +402,16 @@ def spool_with_result(folder: Path, destination: str, names: Sequence[str] = ("a
     return series
 
 
-def emptying(model: Path, spool: Spool, destinations: Sequence[Any], keep: float | None = 0.0) -> None:
+def emptying(
+    model: Path,
+    spool: Spool,
+    destinations: Sequence[Any],
+    keep: float | None = 0.0,
+    keep_refused: float | None = None,
+) -> None:
     """Two rounds of a receiver, without its network."""
-    address = StorageAddress("SCANWISE", ("MODALITY",))
-    receiver = open_receiver(model, spool, ReceiverSettings(address, keep=keep), destinations)
+    settings = ReceiverSettings(StorageAddress("SCANWISE", ("MODALITY",)), keep=keep, keep_refused=keep_refused)
+    receiver = open_receiver(model, spool, settings, destinations)
     for _ in range(2):
         receiver.deliver()
         receiver.empty()
@@ -440,7 +447,7 @@ def test_delivered_series_is_emptied_and_its_state_stays(model: Path, tmp_path: 
     with spool.opened():
         emptying(model, spool, [Taker("PACS")])
         assert spool.store("1.2.3", "1.2.3.4", b"another series") is Arrival.KEPT
-    assert sorted(file.name for file in series.rglob("*")) == ["scans", "state.json"]
+    assert sorted(file.name for file in series.rglob("*")) == ["state.json"]
     assert len(list(tmp_path.rglob("*.dcm"))) == 1
     with Spool(tmp_path, 0).opened():  # which a restart reads
         pass
@@ -482,6 +489,85 @@ def test_series_that_is_not_delivered_or_young_is_not_emptied(why: str, model: P
     assert len(before) == 3
 
 
+def refused_spool(folder: Path, age: float, *, delivered: bool | None = None) -> Path:
+    """A spool with a series whose last version has no result, and an earlier one where that was delivered or was not; its folder."""
+    series = spool_with_result(folder, "PACS")
+    state = json.loads((series / "state.json").read_text(encoding="utf-8"))
+    if delivered is None:
+        state["versions"].clear()
+    else:
+        state["versions"][0]["delivered"] = float(delivered)
+    state["versions"].append({"scans": ["a", "b"], "result": "", "refused": "2 geometries", "deliveries": {}})
+    (series / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    for file in series.glob("scans/*"):
+        os.utime(file, (time.time() - age, time.time() - age))
+    return series
+
+
+@pytest.mark.parametrize(
+    ("age", "delivered", "keep", "keep_refused", "left"),
+    [
+        (100, None, None, 60.0, 0),
+        (100, None, 60.0, None, 3),
+        (10, None, None, 60.0, 3),
+        (100, True, 60.0, 60.0, 0),
+        (100, True, None, 60.0, 3),  # its earlier result is to be kept for ever
+        (100, False, 60.0, 60.0, 3),  # or is not delivered
+    ],
+)
+def test_series_without_a_result_is_emptied_after_its_time(
+    age: float, delivered: bool | None, keep: float | None, keep_refused: float | None, left: int,
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    series, spool = refused_spool(tmp_path, age, delivered=delivered), Spool(tmp_path, 0)
+    destinations = [] if keep is None else [Taker("PACS", "" if delivered else "report")]
+    with spool.opened():
+        emptying(model, spool, destinations, keep, keep_refused)
+        assert len(list(series.rglob("*.dcm"))) == left
+    assert ("emptied without a result" in caplog.text) is (left == 0)
+    assert states(tmp_path)[0]["versions"][-1]["refused"] == "2 geometries"
+
+
+@pytest.mark.extended
+def test_series_that_was_emptied_without_a_result_and_comes_again_is_tried_again(model: Path, tmp_path: Path) -> None:
+    spool, settings = Spool(tmp_path, 0), ReceiverSettings(StorageAddress("SCANWISE", ("M",)), quiet=0, keep_refused=0)
+    receiver = open_receiver(model, spool, settings)
+
+    def arrive(built: pydicom.FileDataset) -> None:
+        assert spool.store(built.SeriesInstanceUID, built.SOPInstanceUID, _content(built)) is Arrival.KEPT
+
+    with spool.opened():
+        arrive(image(1, 1))
+        arrive(image(1, 2, ImageOrientationPatient=[0, 1, 0, 0, 0, -1]))
+        for _ in range(TRIES):
+            receiver.answer_quiet()
+        assert "2 geometries" in states(tmp_path)[0]["versions"][0]["refused"]
+        receiver.empty()
+        assert not list(tmp_path.rglob("*.dcm"))
+        assert not spool.quiet_series(0)
+        arrive(image(1, 1))  # the good one alone: no result is of the other
+        receiver.answer_quiet()
+    assert [version["refused"] for version in states(tmp_path)[0]["versions"]][1:] == [""]
+    assert len(reports(tmp_path)) == 1
+
+
+def test_disk_that_is_nearly_full_is_said_once_an_hour(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused_spool(tmp_path, 100)
+    spool = Spool(tmp_path, 0)
+    receiver = open_receiver(model, spool, ReceiverSettings(StorageAddress("SCANWISE", ("MODALITY",))))
+    with spool.opened():
+        monkeypatch.setattr(Spool, "room", lambda _: (5 * 10**9, 40 * 10**9))
+        receiver.watch_room()
+        assert not caplog.text
+        receiver._warns = 0
+        monkeypatch.setattr(Spool, "room", lambda _: (3 * 10**9, 40 * 10**9))
+        receiver.watch_room()
+        receiver.watch_room()
+    assert caplog.text.count("has 3.0 GB left until images are refused; it holds 1 series, 1 of them without") == 1
+
+
 @pytest.mark.extended
 def test_series_that_comes_again_after_it_was_emptied_has_no_second_result(model: Path, tmp_path: Path) -> None:
     pacs, spool = Taker("PACS"), Spool(tmp_path, 0)
@@ -514,23 +600,22 @@ def test_series_that_comes_again_after_it_was_emptied_has_no_second_result(model
 
 
 @pytest.mark.extended
+@pytest.mark.parametrize("before", [True, False])
 def test_kill_while_a_series_is_emptied_is_finished_by_the_next_start(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool
 ) -> None:
     series, spool = spool_with_result(tmp_path, "PACS"), Spool(tmp_path, 0)
 
-    delete = Path.unlink
-
-    def killed(self: Path, **options: Any) -> None:
-        if self.suffix == ".dcm":
+    def killed(folder: Path, *_: Any, **__: Any) -> None:
+        if folder.is_dir():
             raise KeyboardInterrupt
-        delete(self, **options)
 
     with spool.opened(), monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", killed)
+        patch.setattr(*((Path, "rename") if before else (shutil, "rmtree")), killed)
         with pytest.raises(KeyboardInterrupt):
             emptying(model, spool, [Taker("PACS")])
     assert len(list(series.rglob("*.dcm"))) == 3
+    assert len(list(series.glob("scans/*"))) == (2 if before else 0)  # all of them, or none
     again = Spool(tmp_path, 0)
     with again.opened():
         emptying(model, again, [pacs := Taker("PACS")])

@@ -7,6 +7,7 @@ import logging
 import socket
 import threading
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -32,7 +33,7 @@ from scanwise.errors import DataError
 from scanwise.receiving.receiver import ReceiverSettings, open_receiver
 from scanwise.receiving.spool import Arrival, Spool
 from scanwise.receiving.storage import ImageIntake, WebAddress
-from scanwise.receiving.web_storage import STUDIES, WebStorageService, build_web_storage
+from scanwise.receiving.web_storage import STUDIES, WebStorageService, _take, build_web_storage
 from scanwise.serving.guard import Callers, names_of
 from scanwise.serving.parts import PartReader
 from scanwise.serving.problems import Problem
@@ -109,7 +110,7 @@ def test_images_are_kept_once_by_whichever_way_they_come(
     assert send(image(1, 2), study="1.2.9.1")[0] == 200
     built = image(1, 1)
     by_store = ImageIntake(spool).take(
-        IMAGE_CLASS, built.SOPInstanceUID, built.file_meta.TransferSyntaxUID, data_of(built)
+        IMAGE_CLASS, built.SOPInstanceUID, built.file_meta.TransferSyntaxUID, io.BytesIO(data_of(built))
     )
     assert by_store.status == 0
     assert {file: file.read_bytes() for file in spool.folder.rglob("*.dcm")} == files
@@ -163,6 +164,23 @@ def test_who_asks_for_xml_gets_the_same_answer_in_xml(client: TestClient) -> Non
     described = _load_xml_dataset(fromstring(answers["application/dicom+xml"].content))  # noqa: S314 - our own
     assert described.to_json_dict() == answers["application/dicom+json"].json()
     assert [entry.FailureReason for entry in described.OtherFailuresSequence] == [0xC000]
+
+
+def test_an_image_stands_in_memory_once_while_it_is_taken(spool: Spool) -> None:
+    large = image(1, 1, PixelData=bytes(2**24))
+    body = body_of([content_of(large)] * 2)  # the second is compared with the first
+    reader = PartReader("b-b", lambda _part: 2**25, Problem(413, "too large"))
+    intake, taken = ImageIntake(spool), []
+    intake.take("", "", "", io.BytesIO())  # what is imported once
+    tracemalloc.start()
+    try:
+        for start in range(0, len(body), 2**16):
+            taken += [_take(intake, part.content, "") for part in reader.feed(body[start : start + 2**16])]
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert [image.status for image in taken] == [0, 0]
+    assert most < 1.5 * 2**24
 
 
 def test_images_of_another_study_and_none_at_all(send: Callable[..., Answer], spool: Spool) -> None:
@@ -257,7 +275,7 @@ def test_time_that_is_over_while_an_image_is_written_breaks_off_no_writing() -> 
         async with aclosing(read_parts(cast("Any", Slow()), reader, 1000, 0.05)) as parts:
             async for part in parts:
                 await asyncio.sleep(0.2)
-                written.append(part.content.decode())
+                written.append(part.content.getvalue().decode())
 
     with pytest.raises(Problem, match=r"within 0\.05 seconds"):
         asyncio.run(read())

@@ -51,6 +51,12 @@ from scanwise.cli.printing import say, talk
     help="Delete a series and its results so long after every destination has them; default: never.",
 )
 @click.option(
+    "--keep-refused-hours",
+    type=click.FloatRange(0),
+    help="Delete the images of a series without a result so long after the last of them came; default: 168 (a week) with "
+    "--keep-hours, else never.",
+)
+@click.option(
     "--most-megabytes",
     default=1024,
     show_default=True,
@@ -88,6 +94,7 @@ def receive(
     stow: tuple[str, ...],
     retry: float,
     keep_hours: float | None,
+    keep_refused_hours: float | None,
     most_megabytes: int,
     tls_cert: Path | None,
     tls_key: Path | None,
@@ -125,8 +132,10 @@ def receive(
     web = None
     if web_port is not None and token_file is not None:
         web = WebAddress(token_file, host, web_port, encryption, most_megabytes * 2**20)
-    keep = None if keep_hours is None else 3600 * keep_hours
-    settings = ReceiverSettings(address, quiet, retry, keep=keep, web=web)
+    if keep_refused_hours is None and keep_hours is not None:
+        keep_refused_hours = 168.0
+    keep, keep_refused = (None if hours is None else 3600 * hours for hours in (keep_hours, keep_refused_hours))
+    settings = ReceiverSettings(address, quiet, retry, keep=keep, keep_refused=keep_refused, web=web)
     given = None if codes is None else read_codes(codes)
     with telling_if_stopped("What was acknowledged is in the spool; the next start goes on with it."):
         receiver = open_receiver(

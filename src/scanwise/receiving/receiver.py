@@ -2,7 +2,7 @@
 
 Late images make a new version, whose report names the one that it replaces. What a destination does not take is sent again,
 later and later, for as long as the receiver runs, and by the next one. What all have taken is deleted, if that is wished, some hours
-later. Every step is on the disk before the next begins.
+later, and so is what got no result. Every step is on the disk before the next begins.
 """
 
 import logging
@@ -33,6 +33,9 @@ log = logging.getLogger("scanwise.receiving")
 _PERSON = r"series/([0-9a-f]{32})/scans/"
 """All images of a series are of one person; a pattern over their paths, as `--subject` takes it."""
 LONGEST_WAIT = 600.0
+_BETWEEN_WARNINGS = 3600.0
+_LITTLE_ROOM = 0.1
+"""Share of the disk."""
 TRIES = 3
 """Times that a series is tried before it has no result: what is at fault may be the machine and not the series."""
 
@@ -47,6 +50,7 @@ class ReceiverSettings:
         retry: seconds before a result that was not taken is sent again; doubled each time.
         device: where the network runs.
         keep: seconds after which a result that all destinations have is deleted with its images; None for never.
+        keep_refused: seconds after which images without a result are deleted; None for never.
         web: where it receives by STOW-RS; None for nowhere.
     """
 
@@ -55,6 +59,7 @@ class ReceiverSettings:
     retry: float = 5.0
     device: str = "cpu"
     keep: float | None = None
+    keep_refused: float | None = None
     web: WebAddress | None = None
 
 
@@ -76,6 +81,7 @@ class Receiver:
     settings: ReceiverSettings
     destinations: Sequence[Destination] = ()
     _due: dict[tuple[str, int, str], float] = field(default_factory=dict)
+    _warns: float = 0.0
 
     def run(
         self, stop: Callable[[], bool], started: Callable[[int], None], web_started: Callable[[str], None] = print
@@ -105,6 +111,7 @@ class Receiver:
                     self.answer_quiet()
                     self.deliver()
                     self.empty()
+                    self.watch_room()
                     time.sleep(min(0.2, self.settings.quiet))
             finally:
                 for service in services:
@@ -157,14 +164,31 @@ class Receiver:
                     _save(series)
 
     def empty(self) -> None:
-        """Delete what was delivered long enough ago, if that is wished."""
-        if self.settings.keep is None:
-            return
+        """Delete what was delivered, or has no result, and is old enough, if that is wished."""
         try:
-            for series in self.spool.empty_spent(self.settings.keep):
-                log.info("series %s: delivered and emptied", series.key[:12])
+            for series in self.spool.empty_spent(self.settings.keep, self.settings.keep_refused):
+                if series.versions[-1].result:
+                    log.info("series %s: delivered and emptied", series.key[:12])
+                else:
+                    log.warning("series %s: emptied without a result", series.key[:12])
         except StorageError:
-            log.warning("a series that was delivered cannot be emptied; it is tried again")
+            log.warning("a series cannot be emptied; it is tried again")
+
+    def watch_room(self) -> None:
+        """Say once an hour where a disk is nearly full, and what is in the spool."""
+        if time.monotonic() < self._warns:
+            return
+        self._warns = time.monotonic() + _BETWEEN_WARNINGS
+        room, total = self.spool.room()
+        if room < total * _LITTLE_ROOM:
+            kept = [series for series in self.spool.all_series() if series.scans]
+            log.warning(
+                "the disk of the spool has %.1f GB left until images are refused; it holds %d series, %d of them without a result "
+                "(--keep-hours and --keep-refused-hours delete)",
+                max(0, room) / 1e9,
+                len(kept),
+                sum(series.has_no_result for series in kept),
+            )
 
     def _answer(self, series: SpooledSeries, names: list[str]) -> SeriesVersion:
         """The answer to some images of a series; a series that cannot be answered says why."""

@@ -3,6 +3,7 @@
 SPOOL/series/KEY/scans/NAME.dcm   the images; KEY and NAME are hashes of their UIDs
 SPOOL/series/KEY/results/         results, one folder for each version of the series
 SPOOL/series/KEY/state.json       versions: the scans behind each, its result or why there is none, and what was delivered
+SPOOL/series/KEY/emptied/         images on their way out
 
 An image is known by its SOP Instance UID: what is sent again is not kept again, and makes no new result. Of a series that was emptied the
 state alone stays, which names nobody.
@@ -24,7 +25,8 @@ from typing import Any
 from scanwise.errors import StorageError
 from scanwise.run import owning, read_json, write_json, writing
 
-SCANS, RESULTS, STATE = "scans", "results", "state.json"
+SCANS, RESULTS, STATE, EMPTIED = "scans", "results", "state.json", "emptied"
+_AT_ONCE = 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -102,26 +104,45 @@ class SpooledSeries:
 
     @property
     def is_answered(self) -> bool:
-        """Whether the last version is of all images that there are; of a series that was emptied, some may be here again."""
-        return bool(self.versions) and self.scans <= set(self.versions[-1].scans)
+        """Whether the last version is of all images that there are; of a series that was emptied, some may be here again.
+
+        One that was emptied without a result, and comes again, is tried again.
+        """
+        if not self.versions:
+            return False
+        last = self.versions[-1]
+        return self.scans <= set(last.scans) and not (self.scans and last.emptied and last.refused)
+
+    @property
+    def has_no_result(self) -> bool:
+        """Whether there are images, and the last version of them has no result."""
+        return bool(self.scans and self.versions) and not self.versions[-1].result
 
     @property
     def emptied_scans(self) -> set[str]:
-        """Names of images that were answered and are no longer here."""
-        return {name for version in self.versions if version.emptied for name in version.scans} - self.scans
+        """Names of images that a result is of and that are no longer here."""
+        spent = [version for version in self.versions if version.emptied and version.result]
+        return {name for version in spent for name in version.scans} - self.scans
 
-    def is_spent(self, now: float, seconds: float) -> bool:
-        """Whether all its images are answered, each result has been with all destinations for some seconds, and no image came since.
+    def is_spent(self, now: float, keep: float | None, keep_refused: float | None) -> bool:
+        """Whether all its images are answered or refused, and all that is here has been kept for long enough.
 
         Args:
             now: seconds since 1970.
-            seconds: that a result is kept.
+            keep: seconds for which a result is kept after all destinations have it, and its images; None for ever.
+            keep_refused: seconds for which images without a result are kept; None for ever.
         """
+        if not self.is_answered:
+            return False
+        least = keep if self.versions[-1].result else keep_refused
         return (
-            self.is_answered
-            and bool(self.versions[-1].result)
-            and all(0 < version.delivered <= now - seconds for version in self.versions if version.result)
-            and self.received <= now - seconds
+            least is not None
+            and self.received <= now - least
+            and all(
+                version.emptied or (keep is not None and 0 < version.delivered <= now - keep)
+                for version in self.versions
+                if version.result
+            )
         )
 
     def files(self, names: Sequence[str]) -> list[Path]:
@@ -163,13 +184,13 @@ class Spool:
                 self._home |= dict.fromkeys(self._series[folder.name].scans, folder.name)
             yield
 
-    def store(self, series_uid: str, sop_uid: str, content: bytes) -> Arrival:
+    def store(self, series_uid: str, sop_uid: str, *content: bytes | memoryview) -> Arrival:
         """Keep an image; when this returns it is on the disk.
 
         Args:
             series_uid: SeriesInstanceUID.
             sop_uid: SOPInstanceUID.
-            content: of a DICOM file.
+            content: of a DICOM file, in one or several pieces.
 
         Raises:
             SpoolFullError: if there is no room.
@@ -180,7 +201,7 @@ class Spool:
             self._lock.wait_for(lambda: name not in self._coming)  # of two with one name the first is kept
             if name in self._home:
                 return self._compare(self._series[self._home[name]], key, name, content)
-            if shutil.disk_usage(self.folder).free - len(content) < self._least_free:
+            if self.room()[0] < sum(map(len, content)):
                 raise SpoolFullError("The disk of the spool is full.")
             series = self._series.get(key)
             if series is None:
@@ -199,13 +220,18 @@ class Spool:
                 self._lock.notify_all()
         return Arrival.KEPT
 
-    def _write(self, file: Path, content: bytes) -> None:
+    def room(self) -> tuple[int, int]:
+        """Bytes that images may still take, and those of the whole disk."""
+        usage = shutil.disk_usage(self.folder)
+        return usage.free - self._least_free, usage.total
+
+    def _write(self, file: Path, content: Sequence[bytes | memoryview]) -> None:
         try:
             _make_private(file.parent, self.folder)
             with writing(file) as temporary:
                 descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 with os.fdopen(descriptor, "wb") as stream:
-                    stream.write(content)
+                    stream.writelines(content)
         except (OSError, StorageError) as error:
             cause = error if isinstance(error, OSError) else error.__cause__
             if isinstance(cause, OSError) and cause.errno in _FULL:
@@ -227,39 +253,39 @@ class Spool:
         with self._lock:
             return list(self._series.values())
 
-    def empty_spent(self, seconds: float) -> list[SpooledSeries]:
-        """Delete images and results of the series that are spent, and give these.
+    def empty_spent(self, keep: float | None, keep_refused: float | None) -> list[SpooledSeries]:
+        """Delete images and results of the series that are spent, and give these; see `SpooledSeries.is_spent`.
 
-        The state is written first: what a kill leaves behind is deleted by the next one.
-
-        Args:
-            seconds: that a result is kept after its delivery.
+        The state is written first, and all images leave in one step: no part of a series is ever taken for the whole, and what a kill
+        leaves behind is deleted by the next one.
 
         Raises:
-            StorageError: if the state of one cannot be written; its files stay.
+            StorageError: if the folder of one cannot be written; its images stay.
         """
         emptied = []
         for series in self.all_series():
             with self._lock:  # nothing is stored meanwhile that is then deleted
-                if not series.is_spent(time.time(), seconds) or not (
-                    series.scans or (series.folder / RESULTS).is_dir()
-                ):
+                if not series.is_spent(time.time(), keep, keep_refused):
+                    continue
+                rests = [folder for folder in (series.folder / EMPTIED, series.folder / RESULTS) if folder.is_dir()]
+                if not series.scans and not rests:
                     continue
                 for version in series.versions:
                     version.emptied = True
                 series.save()
-                for name, file in zip(series.scans, series.files(list(series.scans)), strict=True):
-                    file.unlink(missing_ok=True)
+                shutil.rmtree(series.folder / EMPTIED, ignore_errors=True)
+                _move_aside(series.folder)
+                for name in series.scans:
                     self._home.pop(name, None)
                 series.scans.clear()
-                shutil.rmtree(series.folder / RESULTS, ignore_errors=True)
-                emptied.append(series)
+            for name in (EMPTIED, RESULTS):
+                shutil.rmtree(series.folder / name, ignore_errors=True)
+            emptied.append(series)
         return emptied
 
-    def _compare(self, series: SpooledSeries, key: str, name: str, content: bytes) -> Arrival:
+    def _compare(self, series: SpooledSeries, key: str, name: str, content: Sequence[bytes | memoryview]) -> Arrival:
         (file,) = series.files([name])
-        same = series.key == key and file.stat().st_size == len(content) and file.read_bytes() == content
-        return Arrival.REPEATED if same else Arrival.DIFFERENT
+        return Arrival.REPEATED if series.key == key and _holds(file, content) else Arrival.DIFFERENT
 
 
 def key_of(uid: str) -> str:
@@ -277,6 +303,27 @@ def _read_series(folder: Path) -> SpooledSeries:
             deliveries = {name: Delivery(**own) for name, own in version.pop("deliveries").items()}
             series.versions.append(SeriesVersion(**version, deliveries=deliveries))
     return series
+
+
+def _holds(file: Path, content: Sequence[bytes | memoryview]) -> bool:
+    """Whether a file has this content; it is read in steps."""
+    if file.stat().st_size != sum(map(len, content)):
+        return False
+    with file.open("rb") as stream:
+        return all(
+            stream.read(len(part := bytes(piece[start : start + _AT_ONCE]))) == part
+            for piece in content
+            for start in range(0, len(piece), _AT_ONCE)
+        )
+
+
+def _move_aside(folder: Path) -> None:
+    """Take all images of a series out of the spool in one step."""
+    try:
+        if (folder / SCANS).is_dir():
+            (folder / SCANS).rename(folder / EMPTIED)
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be written: {error.strerror}.") from error
 
 
 def _make_private(folder: Path, root: Path) -> None:

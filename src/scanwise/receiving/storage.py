@@ -105,26 +105,27 @@ class ImageIntake:
         self._spool = spool
         self._classes, self._syntaxes = frozenset(image_classes()), frozenset(image_syntaxes())
 
-    def take(self, kind: str, name: str, syntax: Any, content: bytes | bytearray, study: str = "") -> StoredImage:
+    def take(self, kind: str, name: str, syntax: Any, content: io.BytesIO, study: str = "") -> StoredImage:
         """Keep one image, and say so once it is on the disk; the log names no person and no identifier.
 
         Args:
             kind: SOPClassUID that the sender says.
             name: SOPInstanceUID that the sender says.
             syntax: TransferSyntaxUID of the content.
-            content: a data set.
+            content: a data set, from where it stands to its end.
             study: StudyInstanceUID that it must have; "" for any.
         """
         return StoredImage(
             kind if is_uid(kind) else "", name if is_uid(name) else "", self._take(kind, name, syntax, content, study)
         )
 
-    def _take(self, kind: str, name: str, syntax: Any, content: bytes | bytearray, study: str) -> int:
+    def _take(self, kind: str, name: str, syntax: Any, content: io.BytesIO, study: str) -> int:
         if kind not in self._classes:
             return NO_IMAGE
         if str(syntax) not in self._syntaxes:
             return NO_SYNTAX
         try:
+            start = content.tell()
             header = _identify(syntax, content)
             if header is None:
                 return UNREADABLE
@@ -132,7 +133,9 @@ class ImageIntake:
                 return CONTRADICTION
             if study not in ("", text(header, "StudyInstanceUID")):
                 return CONTRADICTION
-            arrival = self._spool.store(text(header, "SeriesInstanceUID"), name, _as_file(kind, name, syntax, content))
+            series, head = text(header, "SeriesInstanceUID"), _head_of_file(kind, name, syntax)
+            with content.getbuffer()[start:] as data:  # no copy: it may have a gigabyte
+                arrival = self._spool.store(series, name, head, data)
         except SpoolFullError:
             log.warning("the disk of the spool is full: an image was refused with A700")
             return FULL
@@ -224,7 +227,8 @@ class StorageService:
         """The status for one image."""
         request, syntax = event.request, event.context.transfer_syntax
         names = str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)
-        return self._intake.take(*names, syntax, request.DataSet.getvalue()).status
+        request.DataSet.seek(0)
+        return self._intake.take(*names, syntax, request.DataSet).status
 
 
 def image_classes() -> list[str]:
@@ -248,12 +252,12 @@ def image_syntaxes() -> list[str]:
     ]
 
 
-def _identify(syntax: Any, content: bytes | bytearray) -> "Dataset | None":
+def _identify(syntax: Any, content: io.BytesIO) -> "Dataset | None":
     """The header up to its identifiers; None where one is missing or invalid."""
     from pydicom.filereader import read_dataset
 
     header = read_dataset(
-        io.BytesIO(content),
+        content,
         syntax.is_implicit_VR,
         syntax.is_little_endian,
         stop_when=lambda tag, _vr, _length: tag > _AFTER_UIDS,
@@ -261,10 +265,10 @@ def _identify(syntax: Any, content: bytes | bytearray) -> "Dataset | None":
     return header if all(is_uid(text(header, name)) for name in NEEDED) else None
 
 
-def _as_file(kind: str, name: str, syntax: Any, content: bytes | bytearray) -> bytes:
-    """A file of PS3.10, the same whatever way its content came."""
+def _head_of_file(kind: str, name: str, syntax: Any) -> bytes:
+    """The beginning of a file of PS3.10, the same whatever way its data set came."""
     from pydicom.uid import UID
     from pynetdicom.dsutils import create_file_meta, encode_file_meta
 
     meta = create_file_meta(sop_class_uid=UID(kind), sop_instance_uid=UID(name), transfer_syntax=syntax)
-    return bytes(128) + b"DICM" + encode_file_meta(meta) + content
+    return bytes(128) + b"DICM" + encode_file_meta(meta)

@@ -33,7 +33,7 @@ READ_SECONDS = 600.0
 GRACE_SECONDS = 30.0
 """Time that requests under way have once the service is to end."""
 MOST_REQUESTS = 16
-"""Requests at once, of each of which one object is in memory, with up to four copies."""
+"""Requests at once, of each of which one object is in memory."""
 MOST_OBJECTS = 1000
 """Images of a request; and times the size of the largest one that it may have in all."""
 
@@ -135,19 +135,19 @@ def _too_large(most: int) -> Problem:
     return Problem(413, f"Send at most {most:,} bytes in one image. Those before it were taken.")
 
 
-def _take(intake: ImageIntake, content: bytearray, study: str) -> StoredImage:
+def _take(intake: ImageIntake, content: io.BytesIO, study: str) -> StoredImage:
     """Take one file of PS3.10, which names its own class, identifier and encoding."""
     from pydicom.filereader import read_dataset, read_preamble
 
     try:
-        stream = io.BytesIO(content)
-        read_preamble(stream, force=False)
-        meta = read_dataset(stream, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2)
+        content.seek(0)
+        read_preamble(content, force=False)
+        meta = read_dataset(content, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2)
         names = str(meta.MediaStorageSOPClassUID), str(meta.MediaStorageSOPInstanceUID)
         syntax = meta.TransferSyntaxUID
     except Exception:  # noqa: BLE001 - whatever a decoder of damaged files raises
         return StoredImage("", "", UNREADABLE)
-    return intake.take(*names, syntax, content[stream.tell() :], study)
+    return intake.take(*names, syntax, content, study)
 
 
 def _status_of(images: Sequence[StoredImage]) -> int:

@@ -1,5 +1,6 @@
 """Parts of a multipart body while it arrives, each within the bytes that it may have."""
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -20,7 +21,7 @@ class BodyPart:
     """
 
     headers: dict[str, str] = field(default_factory=dict)
-    content: bytearray = field(default_factory=bytearray)
+    content: io.BytesIO = field(default_factory=io.BytesIO)
     most: int = 0
 
     def options(self, name: str) -> tuple[str, dict[str, str]]:
@@ -106,9 +107,9 @@ class PartReader:
         self._part.most = self._admit(self._part)
 
     def _extend(self, data: bytes, start: int, end: int) -> None:
-        if len(self._part.content) + end - start > self._part.most:
+        if self._part.content.tell() + end - start > self._part.most:
             raise self._refusal
-        self._part.content += memoryview(data)[start:end]
+        self._part.content.write(memoryview(data)[start:end])
 
     def _end(self) -> None:
         self.ended = True

@@ -136,9 +136,9 @@ class _FormOfScans:
         """Take a part."""
         if self._kind_of(part) == "scans":
             self._names.append(_label(part.options("content-disposition")[1].get("filename")))
-            self._contents.append(bytes(part.content))
+            self._contents.append(part.content.getvalue())
         else:
-            self._about = _read_about(part.content)
+            self._about = _read_about(part.content.getvalue())
 
     def whole(self) -> ScanUpload:
         """The whole form."""
@@ -171,7 +171,7 @@ def _label(name: str | None) -> str:
     return label
 
 
-def _read_about(content: bytes | bytearray) -> AboutScans:
+def _read_about(content: bytes) -> AboutScans:
     try:
         return AboutScans.model_validate(parse_json(content.decode()))
     except (ValueError, ValidationError):
