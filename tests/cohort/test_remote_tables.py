@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import fsspec
+import numpy as np
 import pytest
 
 import remote_folders
@@ -30,7 +31,7 @@ def write_tables(folder: Path) -> None:
     write_csv(
         folder / "all.csv", [{"path": n, "subject": p, "site": s} for n, p, s in zip(names, people, site, strict=True)]
     )
-    write_csv(folder / "plain.csv", [{"path": name} for name in names])
+    write_csv(folder / "few.csv", [{"path": name} for name in names[:2]])
     write_csv(
         folder / "labelled.csv",
         [{"path": n, "label": s, "subject": p} for n, p, s in zip(names, people, site, strict=True)],
@@ -210,3 +211,23 @@ def test_names_on_a_web_server_may_hold_signs_of_web_addresses(
     for column in ("path", "labels", "sha256"):
         assert getattr(there, column).tolist() == getattr(here, column).tolist()
     assert there.classes == here.classes
+
+
+@pytest.mark.parametrize("kind", ["in_memory", pytest.param("served", marks=pytest.mark.extended)])
+def test_a_manifest_at_a_url_is_explained_as_the_one_on_the_disk(
+    kind: str, tables: Path, demo_model: Path, request: pytest.FixtureRequest, scanwise: Command, tmp_path: Path
+) -> None:
+    url, folders = request.getfixturevalue(kind), [tmp_path / name for name in ("here", "there", "alone")]
+    arguments = [["--manifest", tables / "few.csv"], ["--manifest", f"{url}/few.csv"], [f"{url}/few.csv"]]
+    for named, out in zip(arguments, folders, strict=True):
+        done = scanwise("explain", demo_model, *named, "--out", out)
+        assert done.code == 0, done.err
+    pictures, *others = ({file.name: file.read_bytes() for file in out.glob("*.png")} for out in folders)
+    assert others == [pictures] * 2
+    assert len(pictures) == 2
+    for name in pictures:
+        here, there = (out / f"{Path(name).stem}.npz" for out in folders[:2])
+        with np.load(here) as arrays, np.load(there) as far:
+            assert str(far["scan"]) == f"{url}/{arrays['scan']}"
+            for column in ("values", "aligned", "target", "prob"):
+                np.testing.assert_array_equal(arrays[column], far[column])

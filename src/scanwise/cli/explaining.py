@@ -12,7 +12,7 @@ from scanwise.cli.printing import progress, say, talk
 
 @click.command()
 @click.argument("run")
-@click.argument("scans", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("scans", nargs=-1)
 @click.option("--method", default="", help="Method of explanation, such as grad_cam (default: the recipe's).")
 @click.option(
     "--target",
@@ -26,19 +26,19 @@ from scanwise.cli.printing import progress, say, talk
     "--opacity", type=click.FloatRange(0, 1), help="Opacity of the map over the scan (default: the recipe's)."
 )
 @click.option("--uncertainty", is_flag=True, help="Also show where the members of the network, or its draws, differ.")
-@click.option("--manifest", type=click.Path(path_type=Path), help="CSV/TSV with a column path, and text.")
+@click.option("--manifest", help="CSV/TSV or its URL, with a column path, and text.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("heatmaps"), show_default=True, help="A folder.")
 @naming_model
 @running
 def explain(
     run: str,
-    scans: tuple[Path, ...],
+    scans: tuple[str, ...],
     method: str,
     target: tuple[str, ...],
     layer: str,
     opacity: float | None,
     uncertainty: bool,
-    manifest: Path | None,
+    manifest: str | None,
     out: Path,
     registry: str,
     device: str,
@@ -48,11 +48,12 @@ def explain(
 
     Arrays lie on the grid of each file. Of a network that reads titles, words.csv says what each word gave.
 
-    RUN is a run folder or its URL, a bundle, NAME:VERSION of a registered model, or hf://OWNER/NAME; SCANS are image files or folders of
-    them.
+    RUN is a run folder or its URL, a bundle, NAME:VERSION of a registered model, or hf://OWNER/NAME; SCANS are image files, folders of
+    them, one table with a column path, or URLs of these.
     """
     check_model(run)
     talk()
+    from scanwise.cohort.layouts import resolve_place
     from scanwise.pipeline.commands import explain_scans
     from scanwise.pipeline.model_reference import locate_model
 
@@ -61,9 +62,9 @@ def explain(
     }  # fmt: skip
     maps, files, quarantine = explain_scans.explain_files(
         locate_model(run, registry),
-        scans,
+        list(map(resolve_place, scans)),
         out,
-        manifest=manifest,
+        manifest=manifest if manifest is None else resolve_place(manifest),
         device=device,
         threads=threads,
         progress=progress(),

@@ -106,8 +106,7 @@ def predict(
     talk()
     from scanwise import bundle
     from scanwise.bundle.mapping import SHARD
-    from scanwise.cohort.decoding.remote_files import is_remote
-    from scanwise.cohort.layouts import resolve_data
+    from scanwise.cohort.layouts import resolve_place
     from scanwise.pipeline.commands.predict_files import predict_files
     from scanwise.pipeline.model_reference import locate_model
 
@@ -116,8 +115,8 @@ def predict(
     _check_engine(out, engine, workers, cluster)
     folder = locate_model(run, registry)
     loaded = bundle.load(folder)
-    named = [scan if is_remote(scan) else resolve_data(scan) for scan in scans]
-    table = manifest if manifest is None or is_remote(manifest) else resolve_data(manifest)
+    named = list(map(resolve_place, scans))
+    table = manifest if manifest is None else resolve_place(manifest)
     if dicom_out is not None and any(isinstance(source, str) for source in [*named, table]):
         raise DataError("DICOM results need the files of the scans here. Copy them, or leave --dicom-out out.")
     options: dict[str, Any] = {"manifest": table, "subject": subject, "id_column": ident, "series": series}

@@ -2,15 +2,14 @@
 
 import gzip
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from scanwise.cohort.decoding import dicom, nifti, pictures, readers, slice_names
-from scanwise.cohort.decoding.pixels import open_file
+from scanwise.cohort.decoding import dicom, nifti, pictures, readers
+from scanwise.cohort.decoding.pixels import Source, open_file
 from scanwise.recipe import Data
 from scanwise.records import FloatArray
 
@@ -82,31 +81,31 @@ class VoxelGrid:
         return gzip.compress(image.to_bytes(), mtime=0)
 
 
-def read_voxel_grid(file: Path, settings: Data) -> VoxelGrid:
+def read_voxel_grid(file: Source, settings: Data) -> VoxelGrid:
     """The grid of a scan that was read before.
 
     Args:
-        file: a path, or that of a slice, such as `x.nii.gz#045`.
+        file: of the scan; or a slice of one, such as `x.nii.gz#045`.
         settings: of the recipe that read it.
     """
-    path, index = slice_names.split_slice(file)
-    with open_file(path) as stream:
+    whole, index = readers.locate_scan(file)
+    with open_file(whole) as stream:
         kind = readers.kind_of(stream.read(readers.HEAD))
     if kind == "nifti":
-        return _of_volume(path, index or 0, settings)
+        return _of_volume(whole, index or 0, settings)
     if kind == "dicom":
-        geometry = dicom.read_geometry(path, index or 0)
+        geometry = dicom.read_geometry(whole, index or 0)
         affine = np.full((4, 4), np.nan) if geometry.affine is None else geometry.affine
         return VoxelGrid(geometry.rows, geometry.columns, geometry.fitted_size(settings), affine)
-    rows, columns = pictures.decode_picture(path.read_bytes(), index).shape[:2]
+    with open_file(whole) as stream:
+        rows, columns = pictures.decode_picture(stream.read(), index).shape[:2]
     return VoxelGrid(rows, columns, (rows, columns), np.full((4, 4), np.nan))
 
 
-def _of_volume(path: Path, index: int, settings: Data) -> VoxelGrid:
-    import nibabel
+def _of_volume(file: Source, index: int, settings: Data) -> VoxelGrid:
     from nibabel.orientations import inv_ornt_aff
 
-    image: Any = nibabel.load(path)
+    image = nifti.read_image(file)
     turned, shape = nifti.orientation_of(image), (*image.shape[:3], 1, 1)[:3]
     canonical = nifti.canonical_shape(image)
     axis = nifti.cutting_axis(canonical, settings)

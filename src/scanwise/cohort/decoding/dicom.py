@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -73,7 +72,7 @@ class FileSummary:
     values: dict[str, str] = field(default_factory=dict, repr=False)
 
 
-def read_geometry(file: Path, index: int = 0) -> FrameGeometry:
+def read_geometry(file: Source, index: int = 0) -> FrameGeometry:
     """Read where a frame lies in the patient, and how it is shown.
 
     Raises:

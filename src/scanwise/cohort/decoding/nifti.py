@@ -61,12 +61,21 @@ def read_summary(file: Source, settings: "Data") -> VolumeSummary:
     Raises:
         UnreadableScan: if the header is damaged, or claims what cannot be read.
     """
-    with open_file(file) as raw:
-        image = _open(raw)
+    image = read_image(file)
     lengths = canonical_shape(image)
     axis = cutting_axis(lengths, settings)
     remarks = (_remark(_sides(image), axis, settings), _remark_on_times(image.shape))
     return VolumeSummary(_count(lengths, axis), ". ".join(filter(None, remarks)))
+
+
+def read_image(file: Source) -> Any:
+    """Read the header of a file, as nibabel has it; its voxels are not read.
+
+    Raises:
+        UnreadableScan: if the header is damaged, or claims what cannot be read.
+    """
+    with open_file(file) as raw:
+        return _open(raw)
 
 
 def decode_nifti(data: bytes, slices: Slices, settings: "Data") -> Iterator[Pixels | str]:

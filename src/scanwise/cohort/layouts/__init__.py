@@ -18,12 +18,25 @@ from scanwise.errors import DataError
 from scanwise.records.names import clean_subjects, clean_values, compose
 from scanwise.untrusted import require_data
 
-__all__ = ["Listing", "check_given", "describe_patient_folders", "discover_scans", "list_unlabelled", "resolve_data"]
+__all__ = [
+    "Listing",
+    "check_given",
+    "describe_patient_folders",
+    "discover_scans",
+    "list_unlabelled",
+    "resolve_data",
+    "resolve_place",
+]
 
 
 def resolve_data(data: str) -> Path:
     """A local path from what a user typed: `~` and `file://` included."""
     return Path(data.removeprefix("file://")).expanduser()
+
+
+def resolve_place(named: str) -> Path | str:
+    """A local path, or a URL as it is, from what a user typed."""
+    return named if is_remote(named) else resolve_data(named)
 
 
 def discover_scans(

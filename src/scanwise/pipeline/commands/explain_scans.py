@@ -42,7 +42,7 @@ from scanwise.records import FloatArray, Heatmap, IntArray, Predictions, StrArra
 from scanwise.run import layout
 
 if TYPE_CHECKING:
-    from scanwise.cohort.decoding.pixels import Pixels
+    from scanwise.cohort.decoding.pixels import Pixels, Source
 
 log = logging.getLogger("scanwise")
 
@@ -56,7 +56,7 @@ PREDICTED, EVERY = "predicted", "all"
 @with_one_bar
 def explain_files(
     path: Path,
-    scans: Sequence[Path],
+    scans: Sequence[Path | str],
     out: Path,
     *,
     method: str = "",
@@ -64,7 +64,7 @@ def explain_files(
     layer: str = "",
     opacity: float | None = None,
     uncertainty: bool = False,
-    manifest: Path | None = None,
+    manifest: Path | str | None = None,
     device: str = "auto",
     threads: int = 0,
     progress: bool = False,
@@ -72,15 +72,15 @@ def explain_files(
     """Explain files with the bundle of a run, and write what was found.
 
     Args:
-        place: a run folder or a bundle.
-        scans: files, or folders of them.
+        path: a run folder or a bundle.
+        scans: files and folders, or fsspec URLs of them, which are read where they lie.
         out: the folder to write to.
         method: of `explanation.METHODS`; default: the recipe's.
         target: classes by name or number, `predicted`, or `all`.
         layer: for class activation maps.
         opacity: of the map over the scan; default: the recipe's.
         uncertainty: also show where the members of the network differ.
-        manifest: with a column path, and text for a network that reads it.
+        manifest: with a column path, and text for a network that reads it; or the URL of one.
 
     Returns:
         the maps, the pictures and tables, and (path, reason) of files that cannot be read.
@@ -97,13 +97,13 @@ def explain_files(
     pixels, kept, quarantine = _read(listing, recipe.data)
     if not kept:
         raise DataError(f"None of the {len(listing.path)} files can be read; {_first([*quarantine, *listing.unused])}")
-    names = [str(listing.path[row]) for row in kept]
+    names, sources = [str(listing.path[row]) for row in kept], [listing.sources()[row] for row in kept]
     titles = ["" if listing.text is None else str(listing.text[row]) for row in kept]
     titles_read = None if loaded.vocabulary is None else titles_as_read(titles, recipe.model.text, loaded.classes)
     people, groups = (None, {}) if loaded.vocabulary is not None else _people(listing, kept)
     people = people_of_files(recipe, names, people)
     answer = loaded.predict(
-        [listing.root / name for name in names],
+        sources,
         people,
         groups,
         words=None if titles_read is None else titles,
@@ -134,11 +134,11 @@ def explain_files(
         log.warning("%s", ALONE)
     maps: tuple[Heatmap, ...] = ()
     if explained.scans is not None:
-        tokens = loaded.tokens_of_people([listing.root / name for name in names], names, people, groups)
+        tokens = loaded.tokens_of_people(sources, names, people, groups)
         maps = _maps(loaded, pixels, explained, wanted, options, tokens)
         for index, (heatmap, stem) in enumerate(zip(maps, stems, strict=True)):
             files.append(_draw(heatmap, explained, index, notes[index], out / stem))
-            _write_arrays(heatmap, loaded.classes, listing.root / heatmap.scan, recipe.data, out / stem)
+            _write_arrays(heatmap, loaded.classes, sources[rows[index]], recipe.data, out / stem)
         files += _halves(loaded, explained, stems, out, used)
         files += _members(loaded, explained, stems, out, options) if uncertainty else []
     return maps, files, (*quarantine, *listing.unused)
@@ -176,11 +176,12 @@ def _people(listing: Any, kept: Sequence[int]) -> tuple[list[str] | None, dict[s
 
 def _stems(explained: ExplainedScans) -> list[str]:
     """The names of what is written of each scan and class, no two alike in any letters."""
-    mixed = len({os.path.isabs(name) for name in explained.names}) > 1  # noqa: PTH117 - names are text
-    shared = "" if mixed else os.path.commonpath([os.path.dirname(name) for name in explained.names])  # noqa: PTH120
+    names = [name.replace("://", ":/") for name in explained.names]  # as paths are shared
+    mixed = len({os.path.isabs(name) for name in names}) > 1  # noqa: PTH117 - names are text
+    shared = "" if mixed else os.path.commonpath([os.path.dirname(name) for name in names])  # noqa: PTH120
     taken: set[str] = set()
     stems = []
-    for name, target in zip(explained.names, explained.targets, strict=True):
+    for name, target in zip(names, explained.targets, strict=True):
         wanted = f"{_safe(name.removeprefix(shared))}-{_safe(explained.classes[target])}"
         numbered = (f"{wanted}-{number}" for number in count(2))
         stem = next(candidate for candidate in chain([wanted], numbered) if candidate.casefold() not in taken)
@@ -279,8 +280,7 @@ def _read(listing: Any, settings: Data) -> "tuple[Pixels, list[int], list[tuple[
     from scanwise.cohort.decoding.streams import read_files
 
     pixels, kept, quarantine = [], [], []
-    places = [listing.root / path for path in listing.path.tolist()]
-    for row, scan in enumerate(read_files(places, settings)):
+    for row, scan in enumerate(read_files(listing.sources(), settings)):
         if isinstance(scan, DecodedScan):
             pixels.append(scan.pixels)
             kept.append(row)
@@ -309,7 +309,7 @@ def _targets(targets: Sequence[str], classes: Sequence[str], predicted: IntArray
     return np.unique(np.stack(columns, axis=1), axis=1)
 
 
-def _write_arrays(heatmap: Heatmap, classes: Sequence[str], file: Path, settings: Data, stem: Path) -> None:
+def _write_arrays(heatmap: Heatmap, classes: Sequence[str], file: "Source", settings: Data, stem: Path) -> None:
     grid = read_voxel_grid(file, settings)
     aligned = grid.align(heatmap.values, settings)
     with run.writing(stem.with_name(stem.name + ".npz")) as temporary, temporary.open("wb") as stream:
