@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -101,6 +102,20 @@ def test_a_body_that_nobody_reads_ends_with_the_answer(connected: Callable[..., 
         await read_answer(reader)
         with contextlib.suppress(ConnectionError):
             await asyncio.gather(trickle(writer, bytes(100)), reader.read())
+
+    connected(test)
+
+
+def test_what_is_no_http_is_refused_in_the_form_of_every_refusal(connected: Callable[..., None]) -> None:
+    async def test(streams: Streams) -> None:
+        reader, writer = streams
+        writer.write(HEAD.replace(b"Host: a", b"Host: a\r\nContent-Length: -1"))
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert b"content-type: application/problem+json" in head.lower()
+        problem = json.loads(body)
+        assert problem["status"] == 400
+        assert f"x-request-id: {problem['request_id']}".encode() in head.lower()
 
     connected(test)
 

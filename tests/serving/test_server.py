@@ -71,6 +71,10 @@ def test_sixteen_clients_get_the_bytes_of_one_and_a_stop_loses_none(
     for number, text in answers:
         expected = loaded.predict([scans[number % len(scans)]]).to_json().rstrip()
         assert text.endswith(f'"answer": {expected}}}\n')
+    form = {"content-type": "multipart/form-data; boundary=b"}
+    assert (
+        httpx.post(f"{address}/v1/predict", content=b"--x", headers=form).status_code == 400
+    )  # and nothing is said of it
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err

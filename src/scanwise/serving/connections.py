@@ -3,12 +3,15 @@
 import asyncio
 import logging
 import socket
+import uuid
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from scanwise.errors import DataError
+from scanwise.serving.problems import Problem, problem_response
 
 HEAD_SECONDS = 10.0
 """Time in which the head of a request arrives, from the start of the connection or the end of the answer before."""
@@ -55,6 +58,19 @@ class TimedConnection(H11Protocol):
         if not self.transport.is_closing():
             self._wait()
         super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP in the form of every refusal; `msg` is not sent on."""
+        number = uuid.uuid4().hex
+        refusal = problem_response(Problem(400, "This is not HTTP, or a header of it is wrong."), number)
+        headers = [*refusal.raw_headers, (b"connection", b"close")]
+        for event in (
+            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+            h11.Data(data=bytes(refusal.body)),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def _wait(self) -> None:
         self._waiting = self.loop.call_later(HEAD_SECONDS, self._end_without_request, self.cycle)
@@ -105,8 +121,11 @@ def open_socket(host: str, port: int, option: str = "--port") -> socket.socket:
 
 
 def server_config(application: Any, answer_seconds: float) -> uvicorn.Config:
-    """Settings of uvicorn, which says nothing of what it serves; h11 alone holds the head of a request to a size."""
-    logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)
+    """Settings of uvicorn, which like the reader of forms says nothing of what it serves; h11 alone holds the head of a request
+    to a size.
+    """
+    for name in ("uvicorn", "python_multipart"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     return uvicorn.Config(
         application, http=TimedConnection, log_config=None, access_log=False, server_header=False, proxy_headers=False,
         timeout_keep_alive=5, timeout_graceful_shutdown=int(answer_seconds) + 1, h11_max_incomplete_event_size=MOST_HEAD,
