@@ -1,6 +1,6 @@
 """What `scanwise serve` costs beside the bare model, and whether it stays whole under a long load. Loopback alone; it ends by itself.
 
-    python benchmarks/serving.py [--requests 20000] [--rounds 3] [--seconds 8] [--torch] [--network mobilenetv2_100:128] [--kill]
+    python benchmarks/serving.py [--requests 20000] [--rounds 3] [--seconds 8] [--torch] [--network mobilenetv2_100:128]
 
 Figures, each side by side in one run, with the same files (PNG and DICOM of 256 × 256) and the same number of cores:
 
