@@ -119,8 +119,7 @@ class _Decoders:
     def __init__(self, settings: "Data", measure: Measure | None, scans: int) -> None:
         self._settings, self._measure, self._left = settings, measure, scans
         self._seconds, self._done = 0.0, 0
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
+        self._changed = threading.Condition()
         self._pool = ThreadPoolExecutor(reading_threads())
         self._asked = self._asked_more = False  # for helpers
         self._starting: list[threading.Thread] = []
@@ -161,7 +160,7 @@ class _Decoders:
         with self._changed:
             self._asked_more = True
             for _ in range(reading_threads() - 1):
-                self._begin(self._add_helper)
+                self._begin_helper()
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -211,12 +210,12 @@ class _Decoders:
     def _decode_here(self, batch: Batch) -> Decoded:
         start = time.perf_counter()
         decoded = decode_batch(batch, self._settings, self._measure)
-        with self._lock:
+        with self._changed:
             self._seconds += time.perf_counter() - start if self._done >= _FIRST else 0
             self._done += len(decoded)
             if not self._asked and self._pays():
                 self._asked = True
-                self._begin(self._add_helper)
+                self._begin_helper()
         return decoded
 
     def _pays(self) -> bool:
@@ -224,11 +223,11 @@ class _Decoders:
         left = self._seconds / max(1, self._done - _FIRST) * (self._left - self._done)
         return self._done >= _TRIAL and reading_threads() > 1 and left > _WORTH * reading_threads()
 
-    def _begin(self, start: Callable[[], object]) -> None:
-        """Start helpers beside all else; where the system grants no thread for it, this process goes on alone."""
+    def _begin_helper(self) -> None:
+        """Start one beside all else; where the system grants no thread for it, what decodes now goes on alone."""
         if self._closed:
             return
-        thread = threading.Thread(target=start, daemon=True)
+        thread = threading.Thread(target=self._add_helper, daemon=True)
         with suppress(RuntimeError):
             thread.start()
             self._starting.append(thread)
@@ -243,7 +242,7 @@ class _Decoders:
     def _start(self) -> Helper | None:
         """A helper that is ready; None where there can be none."""
         try:
-            with self._lock:
+            with self._changed:
                 if self._closed:
                     return None
                 helper = Helper("-m", "scanwise.cohort.decoding.stream_helper")
