@@ -285,6 +285,76 @@ def test_header_that_cannot_be_carried_costs_no_other_study_its_result(
         assert {entry.DeidentificationMethod for entry in removed} == {"Not said in the headers of the scans"}
 
 
+def item(**values: Any) -> pydicom.Dataset:
+    built = pydicom.Dataset()
+    for name, value in values.items():
+        setattr(built, name, value)
+    return built
+
+
+ODD: dict[str, dict[str, Any]] = {
+    "dates": {"PatientBirthDate": "19310231", "StudyDate": "00000000", "StudyTime": "256199"},
+    "ranges": {"PatientBirthDate": "20200101-20210101", "StudyDate": "2024", "StudyTime": "10-11"},
+    "lengths": {
+        "PatientName": "N" * 70,
+        "PatientID": "I" * 90,
+        "AccessionNumber": "x" * 17,
+        "StudyDescription": "d" * 80,
+    },
+    "several": {"PatientID": "a\\b", "AccessionNumber": "a\\b", "StudyID": "1\\2"},
+    "control": {"PatientName": "Evil\x1b[31m^x", "PatientID": "a\nb", "PatientComments": "x\x1by"},
+    "groups": {"PatientName": "a=b=c=d", "ReferringPhysicianName": "x" * 100, "PatientAge": "abc"},
+    "terms": {"PatientSex": "U", "SmokingStatus": "SOMETIMES", "PregnancyStatus": 9, "PatientSexNeutered": "MAYBE"},
+    "sequences": {"ReferencedStudySequence": [item()], "ProcedureCodeSequence": [item(CodeValue="1")]},
+    "trial": {"ClinicalTrialSponsorName": "s" * 80, "ClinicalTrialProtocolID": "1", "ClinicalTrialSubjectID": "2"},
+}
+KEPT = {
+    "PatientIdentityRemoved": "YES",
+    "DeidentificationMethodCodeSequence": [item(CodeValue="113100", CodingSchemeDesignator="DCM", CodeMeaning="Basic")],
+    "PatientAge": "092Y", "StudyTime": "101112.5", "PatientSex": "F", "AccessionNumber": "é" * 8, "SpecificCharacterSet": "ISO_IR 192",
+    "ClinicalTrialSponsorName": "s", "ClinicalTrialProtocolID": "1", "ClinicalTrialSubjectID": "2",
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+@pytest.mark.parametrize("why", ODD)
+def test_values_that_no_file_may_have_cost_nobody_a_result(why: str, model: bundle.Bundle, tmp_path: Path) -> None:
+    if shutil.which("dciodvfy") is None:
+        pytest.skip("dciodvfy is not installed (dicom3tools)")
+    ((result,), refused) = write_results(model, write_series(tmp_path / "scans", 1, **ODD[why]), tmp_path / "out")
+    assert not refused
+    for file in result.objects:
+        done = subprocess.run(["dciodvfy", file], capture_output=True, text=True, errors="replace", check=False)
+        assert not [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
+        assert not [name for name, value in ODD[why].items() if pydicom.dcmread(file).get(name) == value]
+
+
+def test_values_that_a_file_may_have_are_kept(model: bundle.Bundle, tmp_path: Path) -> None:
+    (result,), _ = write_results(model, write_series(tmp_path / "scans", 1, **KEPT), tmp_path / "out")
+    for file in result.objects:
+        built = pydicom.dcmread(file)
+        assert {name: built.get(name) for name in KEPT} == KEPT
+
+
+def test_result_says_which_share_of_the_scans_could_not_be_read(model: bundle.Bundle, tmp_path: Path) -> None:
+    scans = write_series(tmp_path / "scans")
+    damaged = pydicom.dcmread(scans[1])
+    damaged.PixelData = damaged.PixelData[:100]
+    damaged.save_as(scans[1])
+    (result,), _ = write_results(model, scans, tmp_path / "out")
+    person, *each = groups_of(pydicom.dcmread(result.objects[0]))
+    assert "1 of 3 scans could not be read" in values_of(person, "Reasons for review")[0]
+    assert "1 of 3 scans could not be read" in result.verdict
+    assert len(each) == 2
+    assert not any("could not be read" in "".join(values_of(group, "Reasons for review")) for group in each)
+    (whole,), _ = write_results(model, [scans[0], scans[2]], tmp_path / "out")
+    assert (whole.uid != result.uid, "could not" in whole.verdict) == (True, False)
+    (beside,), _ = write_results(
+        model, [scans[0], scans[2], result.objects[0]], tmp_path / "out"
+    )  # a report is no scan
+    assert beside.uid == whole.uid
+
+
 def test_header_without_identifiers_is_said(model: bundle.Bundle, tmp_path: Path) -> None:
     hush("pydicom")
     bad = write_dicom(tmp_path / "a.dcm", gray(1, 40, 40), StudyInstanceUID="", SeriesInstanceUID="../x")

@@ -154,8 +154,9 @@ def test_map_is_written_beside_the_pages_once_and_refused_where_it_would_mislead
     grid = read_voxel_grid(scans[0], loaded.recipe.data)
     failed = Heatmap("a", 0, np.ones((2, 2), np.float32), "cam", 0.5, passed=False, reason="blind to its weights")
     assert "failed its checks" in refuse_map(failed, study.scans[0], grid)
-    nowhere = replace(grid, affine=np.full((4, 4), np.nan))
-    assert "where it lies" in refuse_map(replace(failed, passed=True), study.scans[0], nowhere)
+    for affine in (np.full((4, 4), np.nan), np.diag([0.0, 0.0, 1.0, 1.0])):
+        nowhere = replace(grid, affine=affine)
+        assert "where it lies" in refuse_map(replace(failed, passed=True), study.scans[0], nowhere)
 
 
 @pytest.mark.extended

@@ -229,9 +229,21 @@ def test_series_of_mixed_geometry_gets_no_result_and_touches_no_other(
     refused = [version["refused"] for state in states(tmp_path) for version in state["versions"]]
     assert sorted(map(bool, refused)) == [False, True]
     assert "2 geometries" in max(refused)
+    assert re.search(r"; [0-9a-f]{32}\.dcm: one series", max(refused))  # by its name in the spool, and no path
     assert len(reports(tmp_path)) == 1
     assert len(list(tmp_path.rglob("scans/*.dcm"))) == 3
     assert not [name for name in NAMES.values() if name in caplog.text + max(refused)]
+
+
+@pytest.mark.extended
+def test_image_that_cannot_be_read_is_said_in_result_and_state(model: Path, tmp_path: Path) -> None:
+    with running(model, Spool(tmp_path, 0)) as (_, port):
+        assert send(port, [image(1, 1), image(1, 2, PixelData=bytes(10))]) == [0, 0]
+        wait_for(lambda: len(states(tmp_path)) == 1)
+    (version,) = states(tmp_path)[0]["versions"]
+    assert (version["refused"], version["unread"], len(version["scans"])) == ("", 1, 2)
+    said = [str(element.value) for element in reports(tmp_path)[0].iterall() if element.keyword == "TextValue"]
+    assert "1 of 2 scans could not be read" in "".join(said)
 
 
 @pytest.mark.parametrize("failures", [TRIES - 1, TRIES])

@@ -22,7 +22,7 @@ from scanwise.dicom_results.codes import CodeBook, CodesFile
 from scanwise.dicom_results.headers import Placement, carried_headers
 from scanwise.dicom_results.pictures import picture_scans
 from scanwise.dicom_results.sources import SourceScan, SourceStudy, derive_uid, group_by_study
-from scanwise.dicom_results.statements import Statement, state_person, state_scans
+from scanwise.dicom_results.statements import Statement, add_unread, state_person, state_scans
 from scanwise.errors import DataError, RunError, ScanwiseError, place_of
 from scanwise.run import writing
 
@@ -106,7 +106,10 @@ class ResultWriter:
         Raises:
             DataError: if no scan gets a result.
         """
-        studies, refused = group_by_study([str(answer.root / str(name)) for name in answer.scans.scans])
+        studies, refused = group_by_study(
+            [str(answer.root / str(name)) for name in answer.scans.scans],
+            [str(answer.root / name) for name, _ in answer.quarantine],
+        )
         if not studies:
             raise DataError(_nowhere(refused))
         seeds: dict[str, list[str]] = defaultdict(list)
@@ -131,6 +134,12 @@ class ResultWriter:
     ) -> StudyResult:
         rows = [scan.row for scan in study.scans]
         statements, person = state_scans(self.bundle, answer, rows), state_person(self.bundle, answer, rows)
+        if study.unread:
+            counts = len(study.scans), len(study.unread)
+            if person is None:
+                statements = [add_unread(statement, *counts) for statement in statements]
+            else:
+                person = add_unread(person, *counts)
         verdict = (person or statements[0]).verdict
         folder = out / uid.removeprefix("2.25.")
         if not (folder / REPORT).is_file():  # what is there was made from the same scans by the same model

@@ -24,7 +24,8 @@ def refuse_map(heatmap: Heatmap, source: SourceScan, grid: "VoxelGrid") -> str:
     """Why a scan gets no parametric map; "" where it gets one."""
     if heatmap.passed is False:
         return "its heatmap failed its checks, and a map cannot say so"
-    if not is_uid(str(source.header.get("FrameOfReferenceUID", ""))) or not np.isfinite(grid.affine).all():
+    placed = np.isfinite(grid.affine).all() and np.linalg.norm(grid.affine[:3, :3], axis=0).all()
+    if not is_uid(str(source.header.get("FrameOfReferenceUID", ""))) or not placed:
         return "its header does not say where it lies"
     return ""
 

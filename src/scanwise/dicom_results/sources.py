@@ -24,7 +24,7 @@ from scanwise.records.names import compose
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-LAYOUT = 1
+LAYOUT = 2
 """Version of what is written; another layout is another object, and gets identifiers of its own."""
 NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
@@ -69,9 +69,11 @@ class SourceStudy:
 
     Attributes:
         scans: at least one.
+        unread: names of the images of the study that could not be read.
     """
 
     scans: tuple[SourceScan, ...]
+    unread: tuple[str, ...] = ()
 
     @property
     def headers(self) -> "list[Dataset]":
@@ -82,7 +84,8 @@ class SourceStudy:
     def seed(self) -> str:
         """Text that is the same for the same scans, in whatever order they came."""
         frames = sorted(f"{scan.uid}#{scan.frame or 0}" for scan in self.scans)
-        return f"{text(self.scans[0].header, 'StudyInstanceUID')} {' '.join(frames)}"
+        unread = ("unread", *self.unread) if self.unread else ()
+        return f"{text(self.scans[0].header, 'StudyInstanceUID')} {' '.join((*frames, *unread))}"
 
 
 def derive_uid(*parts: str) -> str:
@@ -95,12 +98,14 @@ def derive_uid(*parts: str) -> str:
     return f"2.25.{uuid.UUID(bytes=content[:16], version=5).int}"
 
 
-def group_by_study(names: Sequence[str]) -> tuple[list[SourceStudy], list[tuple[str, str]]]:
+def group_by_study(names: Sequence[str], unread: Sequence[str] = ()) -> tuple[list[SourceStudy], list[tuple[str, str]]]:
     """Studies of the DICOM files among scans, and (name, reason) of those that get no result.
 
     Args:
         names: of the scans, as an answer has them: a path, or `path#slice`.
+        unread: names of what could not be read, beside them.
     """
+    lost = _images_by_study(unread)
     studies: dict[str, list[SourceScan]] = defaultdict(list)
     refused: list[tuple[str, str]] = []
     headers: dict[Path, Dataset | str] = {}
@@ -121,8 +126,19 @@ def group_by_study(names: Sequence[str]) -> tuple[list[SourceStudy], list[tuple[
         if reason := refuse_contradictions([scan.header for scan in scans], [scan.file for scan in scans]):
             refused.append((names[scans[0].row], reason))
         else:
-            kept.append(SourceStudy(tuple(scans)))
+            kept.append(SourceStudy(tuple(scans), tuple(sorted(lost[uid]))))
     return kept, refused
+
+
+def _images_by_study(names: Iterable[str]) -> dict[str, list[str]]:
+    """Identifiers of those of the files that are images, as far as their headers say it, by study."""
+    images: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        file, index = slice_names.split_slice(Path(name))
+        header = _read(file)
+        if not isinstance(header, str) and whole(header, "Rows"):
+            images[text(header, "StudyInstanceUID")].append(f"{text(header, 'SOPInstanceUID')}#{index or 0}")
+    return images
 
 
 def refuse_contradictions(headers: "Sequence[Dataset]", files: Sequence[Path]) -> str:

@@ -4,7 +4,7 @@ A model without a guarantee leaves every case to a person.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scanwise.bundle import Bundle, BundlePredictions
 from scanwise.phrases import count_of
@@ -74,6 +74,12 @@ def state_person(bundle: Bundle, answer: BundlePredictions, rows: Iterable[int])
     counts = answer.subjects.scan_counts
     pooled = "" if counts is None else f", {count_of(int(counts[row]), 'scan')} pooled"
     return _state(bundle, answer.subjects, row, f"person{pooled}")
+
+
+def add_unread(statement: Statement, read: int, unread: int) -> Statement:
+    """A statement on scans of which some could not be read: a person must look at those."""
+    reason = f"{unread} of {count_of(read + unread, 'scan')} could not be read"
+    return replace(statement, reasons=(*statement.reasons, reason))
 
 
 def _state(bundle: Bundle, answer: Predictions, row: int, about: str) -> Statement:

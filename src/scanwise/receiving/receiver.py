@@ -22,7 +22,7 @@ from scanwise.errors import DataError, RunError, ScanwiseError, StorageError, pl
 from scanwise.phrases import count_of
 from scanwise.pipeline.commands.predict_files import predict_files
 from scanwise.receiving.destinations import Destination, Refusal
-from scanwise.receiving.spool import RESULTS, Delivery, SeriesVersion, Spool, SpooledSeries
+from scanwise.receiving.spool import RESULTS, SCANS, Delivery, SeriesVersion, Spool, SpooledSeries
 from scanwise.receiving.storage import ImageIntake, StorageAddress, StorageService, WebAddress
 from scanwise.untrusted import quote
 
@@ -198,7 +198,7 @@ class Receiver:
         except StorageError:
             raise
         except ScanwiseError as error:
-            return SeriesVersion(names, refused=str(error).replace(str(self.spool.folder), ""))
+            return SeriesVersion(names, refused=str(error).replace(f"{series.folder / SCANS}/", ""))
         except Exception as error:  # noqa: BLE001 - the other series go on; a message may quote a header
             return SeriesVersion(names, refused=f"a fault of scanwise ({place_of(error)})")
         if others:
@@ -211,7 +211,7 @@ class Receiver:
             len(names),
             unread,
         )
-        return SeriesVersion(names, result.folder.name)
+        return SeriesVersion(names, result.folder.name, unread=unread)
 
     def _previous(self, series: SpooledSeries) -> list[pydicom.Dataset]:
         """The last report of a series, which a new one replaces."""

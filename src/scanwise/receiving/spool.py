@@ -70,6 +70,7 @@ class SeriesVersion:
         deliveries: by destination.
         delivered: when all destinations had it, in seconds since 1970; 0 before.
         emptied: whether its images and its result are no longer here.
+        unread: images of it that could not be read; the result says so.
     """
 
     scans: list[str]
@@ -78,6 +79,7 @@ class SeriesVersion:
     deliveries: dict[str, Delivery] = field(default_factory=dict)
     delivered: float = 0.0
     emptied: bool = False
+    unread: int = 0
 
 
 @dataclass(slots=True)
