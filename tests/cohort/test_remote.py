@@ -1,5 +1,6 @@
 """A bucket is read as a folder is, once; checked against a real S3 protocol over HTTP."""
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -231,6 +232,20 @@ def test_what_is_remote() -> None:
     assert [is_remote(p) for p in ("s3://a", "memory://a", "file:///a", "/a", "a", "C:\\a")] == [True, True] + [
         False
     ] * 4
+
+
+def test_a_file_that_changed_on_a_web_server_is_fetched_again(scans: Scans, fetched: list[str]) -> None:
+    pytest.importorskip("aiohttp")
+    root = scans.classes(each=3)
+    first, *others = sorted(root.rglob("*.png"))
+    with on_web_server(root) as url:
+        before = cohort.read_cohort(f"{url}/", RECIPE).cohort
+        assert len(fetched) == len(before) == 6
+        first.write_bytes(others[-1].read_bytes())
+        os.utime(first, (1, 1))
+        after = cohort.read_cohort(f"{url}/", RECIPE).cohort
+    assert fetched[6:] == [f"{url}/{first.relative_to(root).as_posix()}"]
+    assert (after.sha256 != before.sha256).sum() == 1
 
 
 def test_a_small_web_server_is_asked_for_few_files_at_once(scans: Scans) -> None:

@@ -7,12 +7,15 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 
+import fsspec
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from remote_folders import QuietHandler, on_web_server
 from tiny import Command, Said, picture, write_csv
 
 PERSON = "Hummelbrand"
@@ -32,6 +35,7 @@ evaluation: {draws: 100}
 rivals: {names: [majority, words]}
 explain: {scans: 2}
 """
+SIGNED = ("hunter3secret", "s1gned98765", "s1gned43210")
 SECRETS = ("hunter2secret", "t0ken12345", "acegbdfh")  # no ramp: a gradient of gray values would read like one
 
 
@@ -164,3 +168,74 @@ def test_secrets_of_addresses_are_in_no_byte(planted: Path, tmp_path: Path, scan
     assert [answer.code for answer in said] == [0, 0, 2, 2, 2, 2], [answer.err for answer in said]
     assert traces(SECRETS, [run, tmp_path / "cache"], said) == set()
     assert PERSON in (run / "provenance.json").read_text(encoding="utf-8")  # nobody asked to hide it
+
+
+class SignedHandler(QuietHandler):
+    """A server that gives nothing without a password, and tables and folders only with a signature."""
+
+    given: list[str]
+
+    def do_HEAD(self) -> None:  # noqa: N802 - of http.server
+        if self.is_allowed():
+            super().do_HEAD()
+
+    def do_GET(self) -> None:  # noqa: N802 - of http.server
+        if self.is_allowed():
+            self.given.append(self.path)
+            super().do_GET()
+
+    def is_allowed(self) -> bool:
+        path, _, query = self.path.partition("?")
+        signed = "sig=s1gned" in query or not path.endswith((".csv", "/"))
+        refusal = HTTPStatus.FORBIDDEN if "Authorization" in self.headers else HTTPStatus.UNAUTHORIZED
+        if not signed or refusal is HTTPStatus.UNAUTHORIZED:
+            self.send_error(refusal)
+            return False
+        return True
+
+
+@pytest.mark.extended
+def test_secrets_of_signed_addresses_are_in_no_byte(
+    planted: Path, demo_model: Path, tmp_path: Path, scanwise: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that read scans at an address take one that is signed; another signature means the same data."""
+    pytest.importorskip("aiohttp")
+    fsspec.filesystem("http").clear_instance_cache()
+    monkeypatch.setattr(SignedHandler, "given", [], raising=False)
+    run, outs = tmp_path / "run", tmp_path / "outs"
+    with on_web_server(planted.parent, SignedHandler) as server:
+        place = server.replace("://", "://someone:hunter3secret@")
+        table, again, lost, folder = (
+            f"{place}/{name}" for name in (
+                f"{PERSON}.csv?sig=s1gned98765&expires=1", f"{PERSON}.csv?sig=s1gned43210&expires=2", "no.csv?sig=s1gned98765",
+                "?sig=s1gned98765",
+            )
+        )  # fmt: skip
+        scan = f"{place}/well/{OTHERS[0]}%200/{OTHERS[0].lower()}_0.tif?sig=s1gned98765"
+        copied = [
+            scanwise("fit", tmp_path / "mine.yaml", "--data", table, "--out", run, "--threads", 1),
+            scanwise("fit", tmp_path / "mine.yaml", "--data", again, "--out", run, "--threads", 1, "--resume"),
+            scanwise("audit", again, "--out", outs / "audit", "--fix", outs / "fixed.csv"),
+            scanwise("cohort", table, "--out", outs / "cohort.csv"),
+            scanwise("evaluate", run, "--data", again, "--out", outs / "external"),
+        ]
+        fetched = [path for path in SignedHandler.given if path.endswith(".tif")]
+        read = [
+            scanwise("audit", folder, "--out", outs / "folder"),
+            scanwise("predict", run, "--manifest", table, "--out", outs / "answer.csv", "--shard", 7),
+            scanwise("predict", run, "--manifest", again, "--plan"),
+            scanwise("predict", demo_model, folder, "--format", "json"),
+            scanwise("predict", demo_model, scan, "--format", "json"),
+            scanwise("explain", demo_model, scan, "--out", outs / "maps"),
+        ]
+        refused = [
+            scanwise("predict", demo_model, lost),
+            scanwise("audit", lost, "--out", outs / "lost"),
+            scanwise("fit", "demo", "--data", lost, "--out", tmp_path / "none"),
+            scanwise("predict", demo_model, scan.replace(".tif", ".png")),
+        ]
+    assert [answer.code for answer in copied] == [0, 0, 0, 0, 1], [answer.err for answer in copied]
+    assert [answer.code for answer in read] == [3, 0, 0, 0, 0, 0], [answer.err for answer in read]
+    assert [answer.code for answer in refused] == [2] * 4, [answer.err for answer in refused]
+    assert traces(SIGNED, [run, outs, tmp_path / "cache"], [*copied, *read, *refused]) == set()
+    assert len(fetched) == len(set(fetched)) == 37  # once, whatever the signature

@@ -22,6 +22,7 @@ from scanwise.cli.printing import (
     talk,
 )
 from scanwise.phrases import count_of
+from scanwise.redaction import without_secrets
 from scanwise.run import layout, refuse_foreign
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _print_audit(result: "AuditResult") -> None:
 def _step_after(result: "AuditResult", data: str, out: Path) -> str:
     """The command that goes on from here."""
     if result.evidence.subject is None:
-        return f"scanwise audit {data} --subject COLUMN, TABLE.csv or PATTERN (what says who each scan is of)"
+        return f"scanwise audit {without_secrets(data)} --subject COLUMN, TABLE.csv or PATTERN (what says who each scan is of)"
     return f"scanwise open {out}"
 
 

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from scanwise.cohort.decoding.pixels import RemoteScan, Source
-from scanwise.cohort.decoding.remote_files import is_remote
+from scanwise.cohort.decoding.remote_files import is_remote, shown_url
 from scanwise.cohort.decoding.slice_names import file_of_scan, index_of_scan
 from scanwise.records import SIDES, IntArray, StrArray
 from scanwise.records.names import describe_lookalikes
@@ -45,7 +45,8 @@ class Listing:
 
     Attributes:
         root: local folder that `path` is relative to.
-        path, label: (N,) as found.
+        path, label: (N,) as found; the path of a scan at a URL is that without secrets.
+        address: (N,) the URLs to read from, where they are others than the paths; None where none is.
         subject: (N,), or None where nobody is known; "" for a scan whose subject is not.
         subject_source: how subjects became known.
         groups, text, given: as in Cohort.
@@ -71,6 +72,7 @@ class Listing:
     unused: tuple[tuple[str, str], ...] = ()
     remarks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    address: StrArray | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.path)
@@ -80,6 +82,7 @@ class Listing:
         return replace(
             self,
             path=self.path[rows],
+            address=None if self.address is None else self.address[rows],
             label=self.label[rows],
             subject=None if self.subject is None else self.subject[rows],
             groups={name: values[rows] for name, values in self.groups.items()},
@@ -91,7 +94,16 @@ class Listing:
 
     def sources(self) -> list[Source]:
         """(N) the file of each row, or the slice of one that it names."""
-        return [source_at(self.root, path) for path in self.path.tolist()]
+        return [source_at(self.root, path) for path in (self.path if self.address is None else self.address).tolist()]
+
+    def with_shown_urls(self) -> Self:
+        """The listing with paths without the secrets of their URLs."""
+        paths = self.path.tolist()
+        shown = [shown_url(path) if is_remote(path) else path for path in paths]
+        unused = tuple((shown_url(path) if is_remote(path) else path, reason) for path, reason in self.unused)
+        if shown == paths:
+            return replace(self, unused=unused)
+        return replace(self, path=texts(shown), address=self.path, unused=unused)
 
     def header_values(self, keyword: str) -> list[str]:
         """(N) a value of the header of each opened file; "" where it has none."""

@@ -4,7 +4,9 @@ import errno
 import hashlib
 import os
 import zlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,16 @@ import fsspec
 from filelock import FileLock
 
 from scanwise.cohort.decoding.readers import reading_threads
-from scanwise.cohort.decoding.remote_files import is_remote, is_web, path_below, place_of, reaching, url_below
+from scanwise.cohort.decoding.remote_files import (
+    RemoteFolder,
+    is_remote,
+    is_web,
+    path_below,
+    reaching,
+    shown_url,
+    split_query,
+    url_below,
+)
 from scanwise.cohort.decoding.slice_names import file_of_scan
 from scanwise.cohort.remote_tables import is_remote_table, table_here
 from scanwise.cohort.store import cache_folder
@@ -46,77 +57,139 @@ def mirror_folder(url: str, *, progress: bool = False) -> Path:
         DataError: if the place cannot be reached, or its package is not installed.
     """
     with reaching(url):
-        filesystem, root = fsspec.core.url_to_fs(url)
-        filesystem.invalidate_cache()  # in one Python session the bucket may change between two runs
-        table = is_remote_table(url)
-        whole = not table and filesystem.isdir(root)
-        folder = root if whole else root.rpartition("/")[0]
-        by_name = table and is_web(url)  # a web server may list nothing
-        remote_files = _named(filesystem, url, root) if by_name else _found(filesystem, folder)
-    parents = {name.rpartition("/")[0] for name in remote_files} | {
+        files = _list_on_web(url) if is_web(url) else _list_in_store(url)
+    if not files.addresses or not (files.whole or files.root in files.addresses):
+        raise DataError(f"There is nothing at {url}. Check the address.")
+    with FileLock(str(files.local) + ".lock"):
+        remove_parts(files.local)
+        _fetch(files, progress)
+    return files.copy
+
+
+@dataclass(frozen=True, slots=True)
+class _RemoteFiles:
+    """Files at a place.
+
+    Attributes:
+        filesystem: of fsspec.
+        folder: that all of them lie in, without secrets of its URL.
+        root: what was asked for: that folder, or a file in it.
+        kind: of the place.
+        mirrored: that folder; or a table that alone says which files these are.
+        addresses: to fetch from, by the names of the files; these have no secrets.
+        tags: sizes and versions, by the names.
+    """
+
+    filesystem: Any
+    folder: str
+    root: str
+    kind: object
+    mirrored: str
+    addresses: dict[str, str]
+    tags: dict[str, list[Any]]
+
+    @property
+    def whole(self) -> bool:
+        """Whether a folder was asked for."""
+        return self.root == self.folder
+
+    @property
+    def local(self) -> Path:
+        """The folder of the copies."""
+        digest = hashlib.sha256(f"{self.kind}{self.mirrored}".encode()).hexdigest()[:24]
+        folder = cache_folder() / "remote" / digest
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @property
+    def copy(self) -> Path:
+        """The copy of what was asked for."""
+        return self.local / path_below(self.folder, self.root)
+
+
+def _list_in_store(url: str) -> _RemoteFiles:
+    """A folder in an object store, or that of a table there."""
+    filesystem, root = fsspec.core.url_to_fs(url)
+    filesystem.invalidate_cache()  # in one Python session the bucket may change between two runs
+    whole = not is_remote_table(url) and filesystem.isdir(root)
+    folder = root if whole else root.rpartition("/")[0]
+    listed = filesystem.find(folder, detail=True)
+    parents = {name.rpartition("/")[0] for name in listed} | {
         folder.rstrip("/")
     }  # some stores have objects for folders
-    files = {name: about for name, about in remote_files.items() if not name.endswith("/") and name not in parents}
-    if not files or not (whole or root in files):
-        raise DataError(f"There is nothing at {url}. Check the address.")
-    mirrored = root if by_name else folder
-    kind = "web" if is_web(url) else filesystem.protocol
-    local = cache_folder() / "remote" / hashlib.sha256(f"{kind}{mirrored}".encode()).hexdigest()[:24]
-    local.mkdir(parents=True, exist_ok=True)
-    with FileLock(str(local) + ".lock"):
-        remove_parts(local)
-        _fetch(filesystem, folder, files, local, progress)
-    return local if whole else local / path_below(folder, root)
+    files = {name: about for name, about in listed.items() if not name.endswith("/") and name not in parents}
+    tags = {name: _tag(about) for name, about in files.items()}
+    return _RemoteFiles(filesystem, folder, root, filesystem.protocol, folder, {name: name for name in files}, tags)
 
 
-def _found(filesystem: Any, folder: str) -> dict[str, dict[str, Any]]:
-    """All files below a folder, with what their place says of each."""
-    return {place_of(name): about for name, about in filesystem.find(folder, detail=True).items()}
+def _list_on_web(url: str) -> _RemoteFiles:
+    """A folder that a web server lists; or a table and the files that it names, for a server may list nothing."""
+    filesystem, _ = fsspec.core.url_to_fs(url)
+    address = split_query(url)[0].rstrip("/")
+    table = is_remote_table(url)
+    whole = not table and filesystem.isdir(url)
+    tree = RemoteFolder(url if whole else address.rpartition("/")[0])
+    paths = _paths_in(url) if table else _walk(tree) if whole else []
+    addresses = {path: tree.url_of(path) for path in paths}
+    if not whole:
+        addresses[path_below(tree.url, address)] = url
 
-
-def _named(filesystem: Any, url: str, root: str) -> dict[str, dict[str, Any]]:
-    """A table at a web address and the files that it names, with what their server says of each; those that are not there are left out."""
-    with table_here(url) as file:
-        columns = read_user_table(Path(file)).columns
-    names = [] if "path" not in columns else columns["path"].dropna().tolist()
-    folder = root.rpartition("/")[0]
-    inside = [name for name in dict.fromkeys(names) if not is_remote(name) and ".." not in Path(name).parts]
-
-    def about(address: str) -> dict[str, Any] | None:
+    def tag_of(address: str) -> list[Any] | None:
         try:
-            info: dict[str, Any] = filesystem.info(address)
+            return _tag(filesystem.info(address))
         except FileNotFoundError:
             return None
-        return info
 
-    files = dict.fromkeys(file for name in inside for file in (name, file_of_scan(name)))  # a name may end in #1
-    addresses = [root, *(url_below(folder, file.lstrip("/")) for file in files)]
-    with ThreadPoolExecutor(reading_threads()) as pool:
-        infos = zip(addresses, pool.map(about, addresses), strict=True)
-        return {address: info for address, info in infos if info is not None}
+    with ThreadPoolExecutor(_AT_ONCE_BY_HTTP) as pool:
+        tags = dict(zip(addresses, pool.map(tag_of, addresses.values()), strict=True))
+    folder, root = shown_url(tree.url), shown_url(address)
+    names = {path: url_below(folder, path) for path, tag in tags.items() if tag is not None}
+    return _RemoteFiles(
+        filesystem, folder, root, "web", root if table else folder,
+        {name: addresses[path] for path, name in names.items()},
+        {name: tags[path] or [] for path, name in names.items()},
+    )  # fmt: skip
 
 
-def _fetch(filesystem: Any, folder: str, files: dict[str, dict[str, Any]], local: Path, progress: bool) -> None:
+def _walk(tree: RemoteFolder, folder: str = "") -> Iterator[str]:
+    for entry in tree.entries(folder):
+        if entry.folder:
+            yield from _walk(tree, f"{folder}{entry.name}/")
+        else:
+            yield folder + entry.name
+
+
+def _paths_in(table: str) -> Iterator[str]:
+    """Paths of the files that a table at a URL names, below its folder."""
+    with table_here(table) as file:
+        columns = read_user_table(Path(file)).columns
+    for name in [] if "path" not in columns else columns["path"].dropna().unique().tolist():
+        if not is_remote(name) and ".." not in Path(name).parts:
+            yield from dict.fromkeys((name.lstrip("/"), file_of_scan(name).lstrip("/")))  # a name may end in #1
+
+
+def _tag(about: dict[str, Any]) -> list[Any]:
+    """Size and version of a file, by what its place says of it."""
+    version = about.get("ETag") or about.get("mtime") or about.get("LastModified") or about.get("Last-Modified")
+    return [about.get("size"), str(version)]
+
+
+def _fetch(files: _RemoteFiles, progress: bool) -> None:
+    """Fetch the files that are not here, or are here in another version."""
+    local, tags = files.local, files.tags
     index = local / ".scanwise-mirror.json"
     seen = _seen(index)
-    tags: dict[str, list[Any]] = {
-        name: [
-            about.get("size"),
-            str(about.get("ETag") or about.get("mtime") or about.get("LastModified") or about.get("Last-Modified")),
-        ]
-        for name, about in files.items()
-    }
-    paths = {name: path_below(folder, name) for name in files}
+    paths = {name: path_below(files.folder, name) for name in tags}
     if any(".." in Path(path).parts or "\0" in path for path in paths.values()):
         raise DataError("The remote folder holds names with '..' in them; rename these objects.")
     targets = {name: local / path for name, path in paths.items()}
     with ThreadPoolExecutor(reading_threads()) as pool:
-        checks = dict(zip(files, pool.map(lambda name: _checksum(targets[name]), files), strict=True))
+        checks = dict(zip(tags, pool.map(lambda name: _checksum(targets[name]), tags), strict=True))
     # A copy that was damaged here since it came, or that the remote has another of, is fetched again.
-    stale = [name for name in files if seen.get(name) != [*tags[name], checks[name]]]
-    for gone in set(seen) - set(files):
-        (local / path_below(folder, gone)).unlink(missing_ok=True)
-    arrived = {name: seen[name] for name in files if name not in set(stale)}
+    stale = [name for name in tags if seen.get(name) != [*tags[name], checks[name]]]
+    for gone in set(seen) - set(tags):
+        (local / path_below(files.folder, gone)).unlink(missing_ok=True)
+    arrived = {name: seen[name] for name in tags if name not in set(stale)}
     try:
         starts = range(0, len(stale), _AT_ONCE)
         for start in track(starts, "fetching scans", len(starts), progress):
@@ -124,7 +197,7 @@ def _fetch(filesystem: Any, folder: str, files: dict[str, dict[str, Any]], local
             parts = [targets[name].with_name(f".{targets[name].name}.{MIRRORED}.part") for name in names]
             for part in parts:
                 part.parent.mkdir(parents=True, exist_ok=True)
-            _get(filesystem, names, [str(part) for part in parts])
+            _get(files.filesystem, [files.addresses[name] for name in names], [str(part) for part in parts])
             for name, part in zip(names, parts, strict=True):
                 os.replace(part, targets[name])  # noqa: PTH105
                 arrived[name] = [*tags[name], _checksum(targets[name])]

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from urllib.parse import unquote
 
 from scanwise.cohort import table_files
-from scanwise.cohort.decoding.remote_files import RemoteStream, is_remote, place_of, reaching, url_below
+from scanwise.cohort.decoding.remote_files import RemoteStream, is_remote, reaching, split_query, url_below
 from scanwise.cohort.decoding.slice_names import file_of_scan
 from scanwise.cohort.listing import Listing, texts
 from scanwise.errors import DataError
@@ -21,7 +21,7 @@ def is_remote_table(named: str) -> bool:
     >>> [is_remote_table(name) for name in ("s3://b/a.csv", "https://host/a.tsv?key=1", "s3://b/(p.*)_", "a.csv")]
     [True, True, False, False]
     """
-    return is_remote(named) and table_files.is_table(Path(place_of(named)))
+    return is_remote(named) and table_files.is_table(Path(split_query(named)[0]))
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def table_here(named: str) -> Iterator[str]:
     if not is_remote_table(named):
         yield named
         return
-    folder_there, _, name = place_of(named).rpartition("/")
+    folder_there, _, name = split_query(named)[0].rpartition("/")
     with TemporaryDirectory(prefix="scanwise-") as folder:
         file = Path(folder) / unquote(name)
         file.write_bytes(_fetch(named))
@@ -46,7 +46,7 @@ def table_here(named: str) -> Iterator[str]:
 
 def with_urls(listing: Listing, table: str) -> Listing:
     """The listing of a table at a URL with the URL of each scan: paths are relative to the folder that the table lies in."""
-    folder = place_of(table).rpartition("/")[0]
+    folder = split_query(table)[0].rpartition("/")[0]
 
     def url_of(path: str) -> str:
         file = file_of_scan(path)

@@ -64,6 +64,7 @@ def expand_slices(
     opened = listing.opened or ()
     rows: list[int] = []
     names: list[str] = []
+    addresses: list[str] = []
     columns: list[dict[str, str]] = []
     unused: list[tuple[str, str]] = []
     for row, (path, source, contents) in enumerate(zip(listing.path.tolist(), listing.sources(), opened, strict=True)):
@@ -76,13 +77,17 @@ def expand_slices(
             continue
         for wanted in _wanted(contents.count, settings) if index is None else [index]:
             rows.append(row)
-            names.append(_name(slice_names.file_of_scan(path) if index is not None else path, wanted, contents.count))
+            end = _name("", wanted, contents.count)
+            names.append(_file_in(path, index) + end)
+            if listing.address is not None:
+                addresses.append(_file_in(str(listing.address[row]), index) + end)
             columns.append({name: values[min(wanted, len(values) - 1)] for name, values in contents.columns.items()})
     _refuse_twice(names)
     remarks = (*listing.remarks, *_remarks(listing.path.tolist(), opened), *localizer_remarks(opened))
     scans = replace(
         listing.take(np.array(rows, dtype=np.int64)),
         path=texts(names),
+        address=None if listing.address is None else texts(addresses),
         unused=(*listing.unused, *unused),
         remarks=remarks,
     )
@@ -134,6 +139,11 @@ def _wanted(count: int, settings: Data) -> list[int]:
     low, high = settings.slices
     inside = [index for index in range(count) if low <= (index + 0.5) / count <= high]
     return inside[:: settings.every] or [min(count - 1, int((low + high) / 2 * count))]
+
+
+def _file_in(path: str, index: int | None) -> str:
+    """The path of the file in that of a scan, which names a slice where it has an index."""
+    return path if index is None else slice_names.file_of_scan(path)
 
 
 def _name(path: str, index: int, count: int) -> str:

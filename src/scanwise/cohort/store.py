@@ -103,16 +103,16 @@ def build_store(
     content = _hash_files(root, names, progress)
     key = _key(names, content, settings)
     folder = cache_folder() / "stores" / key
-    found = _open(folder)
-    if found is not None and not _passes_now(root, found[1], settings):
-        return found
+    earlier = _open(folder)
+    if earlier is not None and not _passes_now(root, earlier[1], settings):
+        return earlier
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"Cannot make {folder.parent}: {error.strerror}. Point SCANWISE_CACHE elsewhere.") from error
     with FileLock(str(folder) + ".lock"):
         opened = _open(folder)  # another process may have made it meanwhile
-        if opened is None or (found is not None and opened[1] == found[1]):
+        if opened is None or (earlier is not None and opened[1] == earlier[1]):
             for left in folder.parent.glob(f".{key}.*"):  # of a process that was killed
                 shutil.rmtree(left, ignore_errors=True)
             if opened is None and folder.is_dir():

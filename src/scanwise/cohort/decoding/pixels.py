@@ -69,20 +69,24 @@ class RemoteScan:
     """A file at an fsspec URL, which is read where it lies.
 
     Attributes:
-        url: of the file.
+        url: of the file, with whatever it needs to be read.
         index: one of its slices; None for all, or for the only one.
     """
 
-    url: str
+    url: str = field(repr=False)
     index: int | None = None
 
     def __str__(self) -> str:
-        return self.url if self.index is None else f"{self.url}#{self.index}"
+        from scanwise.cohort.decoding.remote_files import shown_url
+
+        return shown_url(self.url) if self.index is None else f"{shown_url(self.url)}#{self.index}"
 
     @property
     def name(self) -> str:
         """The last part of the URL."""
-        return self.url.rpartition("/")[2]
+        from scanwise.cohort.decoding.remote_files import split_query
+
+        return split_query(self.url)[0].rpartition("/")[2]
 
     @property
     def suffix(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from scanwise.errors import DataError
 
@@ -15,6 +15,8 @@ UNFETCHED = "fetching it failed"
 BLOCK = 2**18
 """Bytes that are fetched at once, at least."""
 
+_OBJECTS = ("requestType", "studyUID", "seriesUID", "objectUID")
+"""Parameters by which WADO-URI names an object."""
 MOST_OF_UNKNOWN_SIZE = 2**28
 """Bytes of a file whose server does not tell how many it has: so much is fetched before there is a budget for it."""
 
@@ -198,20 +200,22 @@ class RemoteFolder:
     """A folder at a URL.
 
     Args:
-        url: of the folder.
+        url: of the folder; a query, such as a signature, holds for all below.
 
     Raises:
         DataError: if its place cannot be reached, or its package is not installed.
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
+        address, self._query = split_query(url)
+        self.url = address.rstrip("/")
         with reaching(url):
-            self._filesystem, self._root = _located(url)
+            self._filesystem, root = _located(address)
+            self._root = root.rstrip("/")
             self._filesystem.invalidate_cache()  # in one Python session a bucket may change between two runs
             # A web server tells no folder from a file.
-            self.is_folder = url.endswith("/") if is_web(url) else bool(self._filesystem.isdir(self._root))
-            self.is_there = self.is_folder or bool(self._filesystem.exists(self._root))
+            self.is_folder = address.endswith("/") if is_web(url) else bool(self._filesystem.isdir(root))
+            self.is_there = self.is_folder or bool(self._filesystem.exists(root + self._query))
 
     def entries(self, folder: str) -> Iterator[RemoteEntry]:
         """Files and folders of a folder below, without hidden ones.
@@ -219,18 +223,24 @@ class RemoteFolder:
         Raises:
             DataError: if it cannot be read.
         """
-        path = url_below(self._root.rstrip("/"), folder).rstrip("/")
+        path = url_below(self._root, folder).rstrip("/")
+        request = f"{path}/{self._query}" if "://" in path else path
         try:
-            listed = self._filesystem.ls(f"{path}/" if "://" in path else path, detail=True)
+            listed = self._filesystem.ls(request, detail=True)
         except Exception as error:
             raise DataError(
                 f"The folder {self.url}/{folder} cannot be read: {type(error).__name__}: {error}."
             ) from error
         for about in listed:
-            place = place_of(about["name"]).rstrip("/")
-            name = path_below(path, place).rpartition("/")[2]
-            if name and place != path and not name.startswith(".") and name != "__MACOSX":
-                yield RemoteEntry(name, about["name"], about["type"] == "directory")
+            # A web server's link stands behind what was asked for, query and all, and may have a query of its own.
+            listed_path = path_below(path, split_query(about["name"].replace(request.rstrip("/"), path, 1))[0])
+            name = listed_path.rstrip("/").rpartition("/")[2]
+            if name and about["name"].rstrip("/") != path and not name.startswith(".") and name != "__MACOSX":
+                yield RemoteEntry(name, about["name"], about["type"] == "directory" or listed_path.endswith("/"))
+
+    def url_of(self, path: str) -> str:
+        """The URL of a file by its path below."""
+        return url_below(self.url, path) + self._query
 
 
 def is_remote(url: str) -> bool:
@@ -247,13 +257,32 @@ def is_web(url: str) -> bool:
     return url.startswith(("http://", "https://"))
 
 
-def place_of(url: str) -> str:
-    """A URL without what a web address says behind the place, such as a signature.
+def split_query(url: str) -> tuple[str, str]:
+    """A URL without what a web address says behind the place, such as a signature; and that, from its question mark.
 
-    >>> place_of("https://host/a.csv?key=1"), place_of("s3://bucket/a?.csv")
-    ('https://host/a.csv', 's3://bucket/a?.csv')
+    >>> split_query("https://host/a.csv?key=1"), split_query("s3://bucket/a?.csv")
+    (('https://host/a.csv', '?key=1'), ('s3://bucket/a?.csv', ''))
     """
-    return urlsplit(url)._replace(query="", fragment="").geturl() if is_web(url) else url
+    if not is_web(url):
+        return url, ""
+    parts = urlsplit(url)
+    return parts._replace(query="", fragment="").geturl(), f"?{parts.query}" if parts.query else ""
+
+
+def shown_url(url: str) -> str:
+    """A URL as it is shown and kept: without a password and a query, which may be secret, but for names of DICOM objects.
+
+    >>> shown_url("https://me:secret@host/a.png?signature=1#003"), shown_url("https://host/wado?objectUID=1.2&token=3")
+    ('https://host/a.png#003', 'https://host/wado?objectUID=1.2')
+    """
+    scheme, separator, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    url = f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
+    if not is_web(url):
+        return url
+    parts = urlsplit(url)
+    kept = [(name, value) for name, value in parse_qsl(parts.query) if name in _OBJECTS]
+    return parts._replace(query=urlencode(kept)).geturl()
 
 
 def url_below(folder: str, path: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from scanwise.cohort.classes import LabelReading
-from scanwise.cohort.decoding.remote_files import RemoteFolder, is_remote, url_below
+from scanwise.cohort.decoding.remote_files import RemoteFolder, is_remote
 from scanwise.cohort.decoding.slice_names import file_of_scan, split_slice
 from scanwise.cohort.layouts import bids, folder_roles, folders, kaggle, manifests, subject_ids
 from scanwise.cohort.listing import Listing, first, texts
@@ -199,6 +199,7 @@ def list_unlabelled(scans: Sequence[Path | str], manifest: Path | str | None, su
         listing = Listing(Path(), texts(files), texts("" for _ in files), unused=unused)
     if not len(listing.path):
         raise DataError("There are no files to predict in what was named.")
+    listing = listing.with_shown_urls()
     if subject and listing.subject is None:
         listing = subject_ids.add_subjects(listing, subject)
     return _with_clean_names(listing)
@@ -224,7 +225,7 @@ def _files_at(url: str) -> list[tuple[str, str]]:
     """The same of a URL."""
     folder = RemoteFolder(url)
     if folder.is_folder:
-        return [(url_below(folder.url, name), fault) for name, fault in folders.walk_entries(folder.entries)]
+        return [(folder.url_of(name), fault) for name, fault in folders.walk_entries(folder.entries)]
     if not folder.is_there and not RemoteFolder(file_of_scan(url)).is_there:
         raise DataError(f"There is nothing at {url}. Check the address.")
     return [(url, "")]

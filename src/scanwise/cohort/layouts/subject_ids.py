@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from scanwise.cohort import table_files
+from scanwise.cohort.decoding.remote_files import is_remote, shown_url
 from scanwise.cohort.decoding.slice_names import file_of_scan
 from scanwise.cohort.layouts import manifests
 from scanwise.cohort.listing import Listing, first, texts
@@ -75,6 +76,7 @@ def _join(listing: Listing, file: Path) -> Listing:
 
 
 def _plain(path: str) -> str:
+    path = shown_url(path) if is_remote(path) else path
     return os.path.normpath(path).replace(os.sep, "/")
 
 
