@@ -165,7 +165,7 @@ def test_nothing_readable_is_refused(whole: Whole, tmp_path: Path, scanwise: Com
     (tmp_path / "x.png").write_bytes(b"no")
     said = scanwise("predict", whole.run.path, tmp_path)
     assert said.code == 2
-    assert "None of the 1 files can be read" in said.refusal
+    assert "The file cannot be read" in said.refusal
 
 
 @pytest.mark.parametrize(

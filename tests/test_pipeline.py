@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from scanwise.pipeline import fit as fit_run
 from scanwise.pipeline.commands.predict_files import predict_files
 from scanwise.records import Cohort, Logits, Split, load_findings, load_metrics
 from scanwise.run import RunFolder, read_json
+from scanwise.training import trackers
 from tiny import JUNK, ODD, SETTINGS, Again, Command, Fill, Whole, read_csv, write_csv
 
 RUN = """
@@ -199,6 +201,20 @@ def test_unknown_subjects_are_a_warning(fill: Fill, tiny_recipe: Path, tmp_path:
     assert finding.severity == "warning"
     assert {m.unit for m in load_metrics(run.metrics)} == {"scan"}
     assert not (run.tables / "predictions_subject.csv").exists()
+    sets = read_json(run.bundle / "bundle.json")["sets"]
+    assert [sets[unit]["guarantee"] for unit in ("scan", "subject")] == ["new scan", "new scan"]
+
+
+@pytest.mark.parametrize("wish", [["--plan"], []], ids=["plan", "fit"])
+def test_a_tracker_that_is_not_installed_is_said_before_anything_is_written(
+    whole: Whole, tiny_recipe: Path, tmp_path: Path, scanwise: Command, monkeypatch: pytest.MonkeyPatch, wish: list[str]
+) -> None:
+    spec = replace(trackers.TRACKERS["wandb"], packages=("no_such_package",))
+    monkeypatch.setitem(trackers.TRACKERS, "wandb", spec)
+    out, names = tmp_path / "run", "train.tracking.names=[wandb]"
+    said = scanwise("fit", tiny_recipe, "--data", whole.data, "--out", out, "--set", names, *wish)
+    assert (said.code, out.exists()) == (2, False)
+    assert "pip install 'scanwise[wandb]'" in said.err
 
 
 def test_plan_writes_nothing(whole: Whole, tiny_recipe: Path, tmp_path: Path, scanwise: Command) -> None:

@@ -87,6 +87,12 @@ def test_every_mistake_at_once_each_with_a_hint(tmp_path: Path) -> None:
     assert "--set nonsense: expected key=value" in said
 
 
+def test_a_section_at_the_wrong_place_is_sent_to_its_own(tmp_path: Path) -> None:
+    told = "\n".join(mistakes(written(tmp_path, "name: a"), "fusion.image.weights=a.pth", "lr=1"))
+    assert "fusion: there is no such key. Did you mean model.fusion?" in told
+    assert "Did you mean train.optimizer.lr?" in told
+
+
 def test_mistakes_inside_maps_and_lists_are_placed(tmp_path: Path) -> None:
     text = "name: a\nstages: {stroke: {titel: x}}\nsplit: {protocols: [honest, publised]}"
     told = "\n".join(mistakes(written(tmp_path, text)))

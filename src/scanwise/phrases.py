@@ -21,6 +21,15 @@ def count_of(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else plural}"
 
 
+def none_readable(number: int, where: str = "") -> str:
+    """The start of a refusal of files, of which none can be read.
+
+    >>> none_readable(1), none_readable(3, " in scans")
+    ('The file cannot be read', 'None of the 3 files in scans can be read')
+    """
+    return f"The file{where} cannot be read" if number == 1 else f"None of the {number:,} files{where} can be read"
+
+
 def short_names(names: Sequence[str], most: int) -> list[str]:
     """Names of at most `most` letters where that can be; those that differ still do.
 

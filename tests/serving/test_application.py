@@ -234,10 +234,14 @@ def test_names_are_labels_and_never_paths(client: TestClient, scans: list[Path])
         ({"files": [("scans", ("x", b"0"))], "data": {"about": "[" * 3000}}, 413, "2,000 bytes"),
         ({"files": [("scans", ("x", b"0"))], "data": {"about": "[" * 1500}}, 422, "must be JSON"),
         ({"files": [("scans", ("x", b"0"))], "data": {"about": '{"other": 1}'}}, 422, "must be JSON"),
-        ({"files": [("scans", ("x", b"0"))], "data": {"about": '{"subjects": ["a", "b"]}'}}, 422, "as many subjects"),
+        (
+            {"files": [("scans", ("x", b"0"))], "data": {"about": '{"subjects": ["a", "b"]}'}},
+            422,
+            "lists 2 subjects for 1 file; give one",
+        ),
         ({"files": [("scans", ("x", b"0"))], "data": {"more": "1"}}, 422, "neither a file called scans"),
         ({"files": [("other", ("x", b"0"))]}, 422, "neither a file called scans"),
-        ({"files": [("scans", ("x.zip", b"PK\3\4 nothing"))]}, 422, "None of the 1 files can be read"),
+        ({"files": [("scans", ("x.zip", b"PK\3\4 nothing"))]}, 422, "The file cannot be read"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_in_one_way(

@@ -126,6 +126,16 @@ def test_scans_are_answered_as_the_command_line_does(
     assert [row["subject"] for row in rows if row["unit"] == "subject"] == [rows[-2]["subject"]]  # of the DICOM header
 
 
+def test_nothing_is_promised_about_people_that_the_run_did_not_know(browser: Any, address: str) -> None:
+    page = browser.new_page()
+    sets = {"coverage": 0.9, "for": "new scan", "warning": ""}
+    about = {"name": "goods", "classes": ["hat", "shoe"], "guarantee": {"scan": sets, "subject": sets}, "digest": "0"}
+    page.route("**/v1/model", lambda route: route.fulfill(json=about | {"reads_words": True, "explains": False}))
+    page.goto(address)
+    page.get_by_text("of at least 90 % of new scans like those of its calibration.").wait_for()
+    page.close()
+
+
 def test_heatmaps_bear_their_badge(opened: Callable[..., Any], files: list[Path]) -> None:
     page = opened()
     answer(page, files)

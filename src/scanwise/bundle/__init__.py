@@ -49,6 +49,7 @@ from scanwise.cohort.listing import source_at
 from scanwise.errors import DataError, RunError
 from scanwise.migrations import BUNDLE_BEFORE_NOVELTY
 from scanwise.novelty import NoveltyDetector, appearance_features
+from scanwise.phrases import none_readable
 from scanwise.recipe import Recipe, load_recipe
 from scanwise.records import FloatArray, IntArray, Logits, StrArray, Unit
 
@@ -270,7 +271,7 @@ class Bundle:
         kept, quarantine = mapped.kept.tolist(), [(shown[row], reason) for row, reason in mapped.quarantine]
         if not kept:
             reasons = "; ".join(f"{path}: {reason}" for path, reason in quarantine[:3])
-            raise DataError(f"None of the {len(paths)} files can be read ({reasons}).")
+            raise DataError(f"{none_readable(len(paths))} ({reasons}).")
         if quarantine and tokens is not None and self.recipe.model.is_ridge:  # places count the scans that can be read
             again = self.outputs_of(
                 [scan_paths[index] for index in kept],

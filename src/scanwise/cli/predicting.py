@@ -100,7 +100,7 @@ def predict(
 ) -> None:
     """Class, probabilities, prediction set and entropy of new scans.
 
-    RUN is a run folder or its URL, a bundle, NAME:VERSION of a registered model, or hf://OWNER/NAME; SCANS are image files, folders of them, one table with a column path, or URLs of these.
+    RUN is a run folder or its URL, a bundle, an exported folder, NAME:VERSION of a registered model, or hf://OWNER/NAME; SCANS are image files, folders of them, one table with a column path, or URLs of these.
     """
     check_model(run)
     talk()

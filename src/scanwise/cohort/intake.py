@@ -13,6 +13,7 @@ from scanwise.cohort.listing import Listing, first, texts
 from scanwise.cohort.store import Store
 from scanwise.cohort.veil import OPEN, Veil
 from scanwise.errors import DataError
+from scanwise.phrases import none_readable
 from scanwise.pooling import join_subjects, rows_alike
 from scanwise.recipe import Recipe
 from scanwise.records import Cohort, Finding, IntArray, StrArray
@@ -84,7 +85,7 @@ def read_cohort(
     quarantine = (*refused.items(), *scans.unused)
     if not len(kept):
         raise DataError(
-            f"None of the {len(used)} files in {data} can be read ({_reasons(dict(quarantine))}). Nothing was written."
+            f"{none_readable(len(used), f' in {data}')} ({_reasons(dict(quarantine))}). Nothing was written."
         )
     for index, name in enumerate(mapping.names):
         if not (labels[kept] == index).any():

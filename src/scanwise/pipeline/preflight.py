@@ -31,7 +31,7 @@ def check_output(out: Path, *, resume: bool) -> None:
 
 
 def preflight(context: Context, out: Path | None = None) -> "Network | None":
-    """Refuse what cannot end well: network, weights and scan size, explanation method, and a run begun otherwise.
+    """Refuse what cannot end well: packages of trackers, network, weights and scan size, explanation method, and a run begun otherwise.
 
     Args:
         context: what was read and split.
@@ -43,6 +43,9 @@ def preflight(context: Context, out: Path | None = None) -> "Network | None":
     Raises:
         ScanwiseError: naming the recipe key, the weights, or what differs from the run in `out`.
     """
+    from scanwise.training.trackers import check_trackers
+
+    check_trackers(context.recipe.train.tracking)
     run = None if out is None else RunFolder(out)
     trained = run is not None and all(run.fit(split.protocol, split.fold).model.is_file() for split in context.splits)
     network = None if trained else build_checked_network(context)

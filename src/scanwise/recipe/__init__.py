@@ -344,7 +344,7 @@ def _describe_error(details: dict[str, Any]) -> str:
     match details["type"]:
         case "extra_forbidden":
             siblings = _fields_at(details["loc"][:-1])
-            elsewhere = [name for name in setting_keys() if name.rpartition(".")[2] == where[-1]]
+            elsewhere = [name for name in _keys_and_sections() if name.rpartition(".")[2] == where[-1]]
             hint = f" Did you mean {' or '.join(elsewhere)}?" if elsewhere else did_you_mean(where[-1], siblings)
             return f"{key}: there is no such key.{hint} Known here: {', '.join(siblings)}"
         case "literal_error":
@@ -361,6 +361,12 @@ def _describe_error(details: dict[str, Any]) -> str:
 def setting_keys() -> tuple[str, ...]:
     """Every key that a setting may name, such as train.epochs."""
     return tuple(_keys_below(Recipe))
+
+
+def _keys_and_sections() -> Iterator[str]:
+    """Every key that a setting may name, after the sections that it lies in."""
+    parts = [key.split(".") for key in setting_keys()]
+    yield from dict.fromkeys(".".join(names[:end]) for names in parts for end in range(1, len(names) + 1))
 
 
 def _keys_below(section: type[BaseModel], lead: str = "") -> Iterator[str]:

@@ -49,7 +49,8 @@ async function meet() {
   byId("token-row").hidden = true;
   const { name, classes, guarantee, reads_words: reads, digest } = state.model;
   const sets = guarantee.scan || guarantee.subject;
-  const promise = sets ? ` Its sets hold the true class of at least ${Math.round(100 * sets.coverage)} % of new people like those of its calibration.` : " It gives no sets.";
+  const whom = sets?.for === "new scan" ? "scans" : "people"; // of a run that knew no subjects
+  const promise = sets ? ` Its sets hold the true class of at least ${Math.round(100 * sets.coverage)} % of new ${whom} like those of its calibration.` : " It gives no sets.";
   document.title = `${name} – Scanwise`;
   byId("name").textContent = `Ask ${name} about scans`;
   byId("model").textContent = `It tells apart ${classes.join(", ")}.${promise} Model ${digest.slice(0, 12)}.`;

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from scanwise.errors import DataError, RunError
 from scanwise.serving.settings import ServerLimits, is_loopback, read_token
-from scanwise.serving.supervision import SupervisedModel
 
 _ENDING = tuple(
     number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None
@@ -52,6 +51,7 @@ def serve_model(
         from scanwise.serving.connections import open_socket, server_config
         from scanwise.serving.guard import names_of
         from scanwise.serving.service import Service
+        from scanwise.serving.supervision import SupervisedModel
     except ImportError as error:
         raise RunError("The server needs more packages: pip install 'scanwise[serve]'.") from error
     if not is_loopback(host) and token_file is None:

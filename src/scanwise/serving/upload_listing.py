@@ -6,6 +6,7 @@ from pathlib import Path
 from scanwise.cohort.listing import Listing, texts
 from scanwise.cohort.slice_expansion import expand_slices
 from scanwise.errors import DataError
+from scanwise.phrases import none_readable
 from scanwise.recipe import Data
 from scanwise.records.names import clean_subjects
 from scanwise.serving.decoding import DecodedFiles
@@ -43,7 +44,7 @@ def list_uploads(header: Header, files: DecodedFiles, settings: Data) -> Listing
 
     unused = tuple((names[numbered.index(path)], reason) for path, reason in scans.unused)
     if not len(scans):
-        raise DataError(f"None of the {len(names)} files can be read; the first: {', '.join(unused[0])}.")
+        raise DataError(f"{none_readable(len(names))}; the first: {', '.join(unused[0])}.")
     paths = [
         names[row] + path[len(numbered[row]) :] for row, path in zip(rows.tolist(), scans.path.tolist(), strict=True)
     ]

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
+from scanwise.phrases import count_of
 from scanwise.serving.messages import Header
 from scanwise.serving.parts import BodyPart, PartReader, read_options
 from scanwise.serving.problems import Problem
@@ -147,7 +148,8 @@ class _FormOfScans:
             raise Problem(422, "Send at least one file in a part called scans.")
         for kind, values in (("subjects", self._about.subjects), ("words", self._about.words)):
             if values is not None and len(values) != count:
-                raise Problem(422, f"{count} files need as many {kind}, not {len(values)}.")
+                files = count_of(count, "file")
+                raise Problem(422, f"The field about lists {len(values)} {kind} for {files}; give one for each file.")
         return ScanUpload(tuple(self._names), tuple(self._contents), self._about)
 
     def too_many(self) -> Problem:

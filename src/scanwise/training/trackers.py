@@ -38,14 +38,9 @@ class Trackers(Callback):
         fit: the fit that is trained.
         keeper: the history; its callback must come before this one.
         classes: names of the classes, for the confusion matrix.
-
-    Raises:
-        RecipeError: if a tracker's package is not installed.
     """
 
     def __init__(self, section: Tracking, fit: Fit, keeper: HistoryCallback, classes: Sequence[str]) -> None:
-        for name in section.names:
-            _require_package(name)
         self.keeper, self.classes = keeper, tuple(classes)
         self.loggers: dict[str, Logger] = {}
         for name in section.names:
@@ -88,12 +83,18 @@ class Trackers(Callback):
             )  # fmt: skip
 
 
-def _require_package(name: str) -> None:
-    if not any(importlib.util.find_spec(package) for package in TRACKERS[name].packages):
-        raise RecipeError(
-            f"train.tracking names {name}, which is not installed. Install it with pip install 'scanwise[{name}]', "
-            "or leave it out."
-        )
+def check_trackers(section: Tracking) -> None:
+    """Look for the packages of the trackers, before hours are spent on what they would follow.
+
+    Raises:
+        RecipeError: if one is not installed.
+    """
+    for name in section.names:
+        if not any(importlib.util.find_spec(package) for package in TRACKERS[name].packages):
+            raise RecipeError(
+                f"train.tracking names {name}, which is not installed. Install it with pip install 'scanwise[{name}]', "
+                "or leave it out."
+            )
 
 
 def _open_tensorboard(section: Tracking, fit: Fit) -> Logger:

@@ -98,6 +98,13 @@ def test_absolute_and_relative_paths_are_not_mixed(scans: Scans, tmp_path: Path)
     assert "leads outside" in refusal(file)
 
 
+def test_a_refused_path_is_named_with_the_whole_folder(scans: Scans, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = scans.add("a.png")
+    (root / "scans.csv").write_text("path,label\n../b.png,1\na.png,2\n")
+    monkeypatch.chdir(root)
+    assert f"leads outside {root}. Keep" in refusal(Path("scans.csv"))
+
+
 def test_a_link_out_of_the_common_folder_is_refused(scans: Scans, tmp_path: Path) -> None:
     root = scans.add("x/a.png", "y/b.png")
     (tmp_path / "secret").touch()

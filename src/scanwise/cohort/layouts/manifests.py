@@ -179,7 +179,7 @@ def _inside(root: Path, path: str, file: Path, real: Callable[[str], str]) -> st
     if within and (os.path.islink(joined) or real(os.path.dirname(joined)) != os.path.dirname(joined)):  # noqa: PTH114, PTH120
         within = Path(real(joined)).is_relative_to(real(base))
     if not within:
-        raise DataError(f"{file}: the path {path!r} leads outside {root}. Keep scans below the manifest's folder.")
+        raise DataError(f"{file}: the path {path!r} leads outside {base}. Keep scans below the manifest's folder.")
     return joined[len(base) :].lstrip(os.sep).replace(os.sep, "/")
 
 

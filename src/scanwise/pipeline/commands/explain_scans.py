@@ -26,6 +26,7 @@ from scanwise.csv_files import write_csv
 from scanwise.errors import DataError, did_you_mean
 from scanwise.explanation.voxel_grid import read_voxel_grid
 from scanwise.models.vocabulary import titles_as_read
+from scanwise.phrases import none_readable
 from scanwise.pipeline.context import resolve_device
 from scanwise.pipeline.stages.bags import people_of_files
 from scanwise.pipeline.stages.explanation import WORDS, explanation_options
@@ -96,7 +97,7 @@ def explain_files(
     )
     pixels, kept, quarantine = _read(listing, recipe.data)
     if not kept:
-        raise DataError(f"None of the {len(listing.path)} files can be read; {_first([*quarantine, *listing.unused])}")
+        raise DataError(f"{none_readable(len(listing.path))}; {_first([*quarantine, *listing.unused])}")
     names, sources = [str(listing.path[row]) for row in kept], [listing.sources()[row] for row in kept]
     titles = ["" if listing.text is None else str(listing.text[row]) for row in kept]
     titles_read = None if loaded.vocabulary is None else titles_as_read(titles, recipe.model.text, loaded.classes)

@@ -16,7 +16,7 @@ from scanwise.cohort.series import describe_series
 from scanwise.cohort.veil import Veil
 from scanwise.csv_files import write_csv
 from scanwise.errors import DataError
-from scanwise.phrases import count_of
+from scanwise.phrases import count_of, none_readable
 from scanwise.recipe import Data, load_recipe
 from scanwise.records import IntArray
 
@@ -99,9 +99,7 @@ def make_manifest(
         remark = "Some headers name no patient, so the table has no subjects; fill in that column yourself."
         scans = replace(scans, subject=None, subject_source="", remarks=(*scans.remarks, remark))
     if not len(scans):
-        raise DataError(
-            f"None of the {len(listing)} files in {data} can be read; the first: {': '.join(scans.unused[0])}."
-        )
+        raise DataError(f"{none_readable(len(listing), f' in {data}')}; the first: {': '.join(scans.unused[0])}.")
     with run.writing(out) as temporary:
         manifests.write_manifest(scans, temporary, out)
     return ManifestResult(out, _write_unused(scans, out), scans, len(np.unique(rows)))

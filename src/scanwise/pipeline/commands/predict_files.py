@@ -17,7 +17,7 @@ from scanwise.cohort.patient_tables import PatientTable
 from scanwise.cohort.remote_tables import table_here
 from scanwise.cohort.veil import Veil
 from scanwise.errors import DataError
-from scanwise.phrases import count_of
+from scanwise.phrases import count_of, none_readable
 from scanwise.pipeline.context import resolve_device
 from scanwise.pipeline.stages.bags import people_of_files
 from scanwise.progress_bar import with_one_bar
@@ -96,7 +96,7 @@ def list_scans_to_predict(
         files = pseudonymised_paths.pseudonymise_listing(Veil.of(files).listing(files))
     listing, _ = slice_expansion.expand_slices(files, settings, progress=progress)
     if not len(listing):
-        raise DataError(f"None of the {len(files)} files can be read; the first: {', '.join(listing.unused[0])}.")
+        raise DataError(f"{none_readable(len(files))}; the first: {', '.join(listing.unused[0])}.")
     return listing
 
 

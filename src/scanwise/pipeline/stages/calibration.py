@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def _calibrate(
             calibrator = calibration.Temperature.fit(check.logits, check.labels, check.subjects)
         calibrators[unit] = calibrator.to_dict()
         if section.is_out_of_fold:
-            sets[unit] = _fit_cross_sets(context, fit_dir, unit, hashed).to_dict()
+            sets[unit] = _stated(context, _fit_cross_sets(context, fit_dir, unit, hashed))
             continue
         probs = {side: calibrator(logits.logits) for side, logits in units.items()}
         hashes = {side: _hashes(context, sides[side], units[side], hashed) for side in sides}
@@ -93,10 +94,16 @@ def _calibrate(
             own = section.model_copy(
                 update={key: value for key, value in chosen.items() if getattr(section, key) == "auto"}
             )
-        sets[unit] = fit_sets(own, probs["calibration"], units["calibration"], hashes["calibration"]).to_dict()
+        fitted = fit_sets(own, probs["calibration"], units["calibration"], hashes["calibration"])
+        sets[unit] = _stated(context, fitted)
     calibrators["subject"]["pooling"] = pooling
     run.write_json(calibrators, fit_dir.calibrator)
     run.write_json(sets, fit_dir.conformal)
+
+
+def _stated(context: Context, sets: ConformalSets | CrossSets) -> dict[str, Any]:
+    """Sets as they are written: where nobody is known each scan counted as a subject, and nothing is said about people."""
+    return (sets if context.cohort.subjects_known else replace(sets, guarantee="new scan")).to_dict()
 
 
 def _fit_cross_sets(context: Context, fit_dir: Fit, unit: Unit, hashed: bundle.Hashed) -> CrossSets:
