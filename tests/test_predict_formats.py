@@ -150,3 +150,18 @@ def test_one_table_alone_is_a_manifest_and_a_file_is_announced(
     line = f"{tmp_path / 'a.json'}: 6 scans; " + ", ".join(f"{count} {what}" for count, what in counts if count)
     assert line in " ".join(named.err.split())
     assert named.out == ""
+
+
+def test_the_end_of_a_name_says_what_is_written_and_no_other_name_is_guessed_at(
+    whole: Whole, files: Path, tmp_path: Path, scanwise: Command
+) -> None:
+    ask = ("predict", whole.run.path, files / "a.nii.gz", "--device", "cpu")
+    for name, form in (("a.json", "json"), ("a.csv", "csv")):
+        assert scanwise(*ask, "--out", tmp_path / name).code == 0
+        assert (tmp_path / name).read_text(encoding="utf-8") == scanwise(*ask, "--format", form).out
+    assert scanwise(*ask, "--out", tmp_path / "A.PARQUET").code == 0
+    assert (tmp_path / "A.PARQUET").read_bytes()[:4] == b"PAR1"
+    assert scanwise(*ask, "--out", tmp_path / "a.txt", "--format", "csv").code == 0
+    for options in (["a.xlsx"], ["a.tsv"], ["a"], ["b.json", "--format", "csv"], ["b.csv", "--format", "json"]):
+        refused = scanwise(*ask, "--out", tmp_path / options[0], *options[1:])
+        assert (refused.code, (tmp_path / options[0]).exists()) == (2, False), options

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import pydicom  # noqa: E402
 
 from medical_files import shipped  # noqa: E402
 from scanwise import bundle  # noqa: E402
+from tiny import Command  # noqa: E402
 from tiny_bundles import write_scans_of, write_tiny_bundle  # noqa: E402
 
 CANARY = "Mustermann"
@@ -137,6 +139,16 @@ def test_a_model_that_is_killed_under_load_comes_back_and_no_name_is_left_anywhe
     for text in (counts, out, err, *(str(content) for content in left), *(str(path) for path in folder.rglob("*"))):
         assert CANARY not in text
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_cannot_be_opened_is_said(build_once: BuildOnce, tmp_path: Path, scanwise: Command) -> None:
+    altered = tmp_path / "altered"
+    shutil.copytree(build_once("kind-demo", lambda folder: write_tiny_bundle(folder, "demo")), altered)
+    recipe = altered / "recipe.yaml"
+    recipe.write_text(recipe.read_text(encoding="utf-8") + "#", encoding="utf-8")
+    said = scanwise("serve", altered, "--port", "0")
+    assert said.code == 2
+    assert "recipe.yaml is not what scanwise wrote" in said.refusal
 
 
 def until_ready(address: str) -> None:

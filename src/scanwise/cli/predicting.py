@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from scanwise.dicom_results import ResultWriter
     from scanwise.records import Predictions
 
-PARQUET = ".parquet"
+FORMS = {".csv": "csv", ".json": "json", ".parquet": "parquet"}
+"""What a file is written as, by the end of its name."""
 
 
 @click.command()
@@ -47,9 +48,7 @@ PARQUET = ".parquet"
 @click.option(
     "--by", type=click.Choice(["scan", "subject"]), default="scan", show_default=True, help="Rows of the CSV."
 )
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Write to a file instead of the terminal; .parquet is typed."
-)
+@click.option("--out", type=click.Path(path_type=Path), help="Write a .csv, .json or typed .parquet file.")
 @click.option(
     "--resume", is_flag=True, help="Go on with the shards that a prediction to --out left when it was stopped."
 )
@@ -111,7 +110,7 @@ def predict(
     from scanwise.pipeline.model_reference import locate_model
 
     _check_results(dicom_out, codes, pseudonymise, maps=parametric_map)
-    _check_file(out, form, resume)
+    form = _form_of(out, form, resume)
     _check_engine(out, engine, workers, cluster)
     folder = locate_model(run, registry)
     loaded = bundle.load(folder)
@@ -165,7 +164,7 @@ def _give(answer: "BundlePredictions", form: str, by: str, out: Path | None) -> 
     """Print an answer, or write it."""
     if out is None and form == "table":
         _print_answer(answer)
-    elif out is not None and out.suffix == PARQUET:
+    elif out is not None and form == "parquet":
         from scanwise.csv_files import write_typed_table
 
         rows = _rows(answer, by)
@@ -200,13 +199,24 @@ def _check_engine(out: Path | None, engine: str, workers: int | None, cluster: s
         raise DataError("--workers and --cluster are those of --engine ray; give it too.")
 
 
-def _check_file(out: Path | None, form: str, resume: bool) -> None:
-    if out is None and resume:
-        raise DataError("--resume goes on with what a prediction to a file left; give --out too.")
-    if out is not None and out.suffix == PARQUET and form != "table":
+def _form_of(out: Path | None, form: str, resume: bool) -> str:
+    """What an answer is written as: the end of the name says it, or --format where that says nothing."""
+    if out is None:
+        if resume:
+            raise DataError("--resume goes on with what a prediction to a file left; give --out too.")
+        return form
+    named = FORMS.get(out.suffix.casefold())
+    if form == "table":
+        if named is None:
+            raise DataError(
+                f"--out {out} does not say what to write: end its name in {', '.join(FORMS)}, or give --format."
+            )
+        return named
+    if named not in (None, form):
         raise DataError(
-            f"{out} would be Parquet, and --format asks for {form}. Leave --format out, or name another file."
+            f"{out} would be {named}, and --format asks for {form}. Leave --format out, or name another file."
         )
+    return form
 
 
 def _check_results(dicom_out: Path | None, codes: Path | None, pseudonymise: bool, *, maps: bool) -> None:

@@ -14,7 +14,6 @@ from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 
 from scanwise import __version__
-from scanwise.errors import ScanwiseError
 from scanwise.serving.guard import Callers, Guard, problem_of
 from scanwise.serving.jobs import JobQueue
 from scanwise.serving.measures import ServerMeasures
@@ -65,7 +64,7 @@ def build_application(service: Service) -> FastAPI:
     async def living(_: FastAPI) -> AsyncIterator[None]:
         try:
             await service.model.start()
-        except ScanwiseError as error:
+        except Exception as error:
             service.refusal = error
             raise
         service.opened()

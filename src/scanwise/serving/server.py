@@ -81,7 +81,11 @@ def serve_model(
             path, limits.decoding_memory, 1 + (threads or _cores()), Path(folder)
         )  # one more for jobs
         service = Service(model, limits, names_of(host), token, lambda: started(address), folder=Path(folder))
-        Server(server_config(build_application(service), limits.answer_seconds)).run(sockets=[opened])
+        try:
+            Server(server_config(build_application(service), limits.answer_seconds)).run(sockets=[opened])
+        except SystemExit:  # uvicorn's word for a model that cannot be opened
+            if service.refusal is None:
+                raise
         if service.refusal is not None:
             raise service.refusal
     return service.lost

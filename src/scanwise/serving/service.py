@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from scanwise.errors import ScanwiseError
 from scanwise.serving.settings import ServerLimits
 from scanwise.serving.supervision import ServedModel
 
@@ -35,4 +34,4 @@ class Service:
     held: int = 0
     folder: Path | None = None
     lost: int = 0
-    refusal: ScanwiseError | None = None
+    refusal: Exception | None = None
