@@ -80,9 +80,12 @@ def audit(
     check_data_settings(settings)
     talk(logging.WARNING if as_json else logging.INFO)
     refuse_foreign(out, layout.FINDINGS, "audit")
+    from scanwise.cohort.table_files import check_table_name
     from scanwise.pipeline.stages import audit as audit_stage
     from scanwise.workers import open_workers
 
+    if fix is not None:
+        check_table_name(fix)  # before an hour of work
     options: dict[str, Any] = {"settings": settings, "seed": seed, "pseudonymise": pseudonymise}
     with open_workers(engine, workers, cluster) as mapping:
         result = audit_stage.audit_scans(data, subject=subject, progress=progress(), workers=mapping, **options)

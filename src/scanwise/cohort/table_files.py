@@ -190,12 +190,25 @@ def _text(value: Any) -> str:
     return value.isoformat() if isinstance(value, date) else str(value)
 
 
+def check_table_name(name: Path) -> None:
+    """Refuse a file that is to be written as a table and whose name does not say of which kind.
+
+    Raises:
+        DataError: if it ends in nothing that tables end in.
+    """
+    if not is_table(name):
+        raise DataError(
+            f"{name} ends in none of {', '.join(SUFFIXES)}, so it is not clear what kind of table it should be."
+        )
+
+
 def write_user_table(columns: Mapping[str, StrArray | Sequence[str]], file: Path, name: Path) -> None:
     """Write to `file` the kind of table that `name` ends in.
 
     Raises:
         DataError: if its name ends in nothing that tables end in.
     """
+    check_table_name(name)
     suffix = name.suffix.casefold()
     import pandas as pd
 
@@ -208,12 +221,8 @@ def write_user_table(columns: Mapping[str, StrArray | Sequence[str]], file: Path
         file.write_text(format_csv(columns, rows, SEPARATORS[suffix]), encoding="utf-8", newline="")
     elif suffix == ".parquet":
         table.astype("str").to_parquet(file, index=False)
-    elif suffix == ".xlsx":
-        _write_excel(table, file, name)
     else:
-        raise DataError(
-            f"{name} ends in none of {', '.join(SUFFIXES)}, so it is not clear what kind of table it should be."
-        )
+        _write_excel(table, file, name)
 
 
 def _write_excel(table: "pd.DataFrame", file: Path, name: Path) -> None:

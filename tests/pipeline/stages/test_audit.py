@@ -125,6 +125,8 @@ def test_json_is_nothing_but_the_findings(scanwise, people, tmp_path) -> None:
 def test_fix_writes_a_manifest_with_people_and_a_safe_split(scanwise, sided, tmp_path) -> None:
     torn = last_nondemented(sided)
     before = len(list(sided.rglob("*.png")))
+    early = scanwise("audit", sided, "--out", tmp_path / "out", "--fix", tmp_path / "safe.txt")
+    assert (early.code, (tmp_path / "out").exists()) == (2, False)  # not after the work
     said = scanwise("audit", sided, "--out", tmp_path / "out", "--fix", tmp_path / "safe.csv")
     assert "1 exact copy removed" in said.out
     assert "two labels" in said.out

@@ -13,6 +13,7 @@ from scanwise.cohort.decoding.remote_files import is_remote
 from scanwise.cohort.layouts import folders, manifests
 from scanwise.cohort.listing import Listing, first, texts
 from scanwise.cohort.series import describe_series
+from scanwise.cohort.table_files import check_table_name
 from scanwise.cohort.veil import Veil
 from scanwise.csv_files import write_csv
 from scanwise.errors import DataError
@@ -73,6 +74,7 @@ def make_manifest(
     Raises:
         DataError: if nothing can be listed.
     """
+    check_table_name(out)
     section = load_recipe(source or "demo", settings).data
     away = is_remote(str(data))
     path = remote.mirror_folder(str(data), progress=progress) if away else layouts.resolve_data(str(data))
