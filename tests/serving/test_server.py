@@ -73,6 +73,10 @@ def test_sixteen_clients_get_the_bytes_of_one_and_a_stop_loses_none(
     for number, text in answers:
         expected = loaded.predict([scans[number % len(scans)]]).to_json().rstrip()
         assert text.endswith(f'"answer": {expected}}}\n')
+    for path in ("/", "/v1/health/ready"):
+        head = httpx.head(f"{address}{path}")
+        assert (head.status_code, head.content) == (200, b"")
+        assert int(head.headers["content-length"]) == len(httpx.get(f"{address}{path}").content)
     form = {"content-type": "multipart/form-data; boundary=b"}
     assert (
         httpx.post(f"{address}/v1/predict", content=b"--x", headers=form).status_code == 400

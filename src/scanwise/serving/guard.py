@@ -86,6 +86,8 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":  # as GET; what it says is left out where it is sent
+            scope = {**scope, "method": "GET"}
         request = Request(scope, receive)
         number = request.state.request_id = uuid.uuid4().hex
         started = False
