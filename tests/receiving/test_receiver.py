@@ -268,20 +268,27 @@ def test_a_series_without_a_result_is_tried_again(
     assert NAMES["PatientName"] not in caplog.text
 
 
-def test_entities_that_are_not_allowed_are_turned_away(model: Path, tmp_path: Path) -> None:
+def test_entities_that_are_not_allowed_are_turned_away(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with running(model, Spool(tmp_path, 0)) as (_, port):
         assert send(port, [image(1, 1)], title="STRANGE") == []
         assert send(port, [image(1, 1)], called="ANOTHER") == []
+        assert "'STRANGE' was turned away: it is not among those that may send (--allow)" in caplog.text
+        assert (
+            "'MODALITY' was turned away: it called 'ANOTHER', and the title here is 'SCANWISE' (--aet)" in caplog.text
+        )
         assert send(port, [image(1, 1)]) == [0]
 
 
-def test_only_images_are_accepted(model: Path, tmp_path: Path) -> None:
+def test_only_images_are_accepted(model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     entity = AE("MODALITY")
     entity.add_requested_context(RawDataStorage)
     with running(model, Spool(tmp_path, 0)) as (_, port):
         association = entity.associate("127.0.0.1", port, ae_title="SCANWISE")
         assert not association.accepted_contexts
         association.abort()
+        wait_for(lambda: "'MODALITY' offers no images" in caplog.text)
     assert not list(tmp_path.rglob("*.dcm"))
 
 

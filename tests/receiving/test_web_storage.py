@@ -183,6 +183,20 @@ def test_an_image_stands_in_memory_once_while_it_is_taken(spool: Spool) -> None:
     assert most < 1.5 * 2**24
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "multipart/related; boundary=b-b",
+        "multipart/related; type=application/dicom; boundary=b-b",
+        'Multipart/Related; Boundary="b-b"; start="<a>"; Type="Application/DICOM"',
+        'multipart/related; type="application/dicom; transfer-syntax=*"; boundary=b-b',
+    ],
+)
+def test_kind_of_a_body_is_understood_in_every_writing(kind: str, client: TestClient) -> None:
+    body = body_of([content_of(image(1, 1))], "application/dicom; transfer-syntax=*")
+    assert client.post(STUDIES, content=body, headers={**BEARER, "content-type": kind}).status_code == 200
+
+
 def test_images_of_another_study_and_none_at_all(send: Callable[..., Answer], spool: Spool) -> None:
     status, answer = send(image(1, 1), study="1.2.9.2")
     assert (status, failed(answer)) == (409, [("1.2.9.1.1.1", 0xA900)])
@@ -214,6 +228,7 @@ def test_full_spool_refuses_and_takes_images_again(
             415,
             "whole DICOM file",
         ),
+        ({"content-encoding": "gzip"}, b"", 415, "Content-Encoding"),
         ({"accept": "application/dicom"}, body_of([b"x"]), 406, "application/dicom+xml"),
         ({"accept": "application/dicom+xml;q=0, text/html"}, body_of([b"x"]), 406, "application/dicom+json"),
         ({}, b"--b-b--\r\n", 400, "at least one part"),

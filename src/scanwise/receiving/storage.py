@@ -19,6 +19,7 @@ from scanwise.dicom_results.sources import NEEDED, is_uid
 from scanwise.errors import DataError, place_of
 from scanwise.receiving.encryption import Encryption
 from scanwise.receiving.spool import Arrival, Spool, SpoolFullError
+from scanwise.untrusted import quote
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -165,7 +166,7 @@ class StorageService:
 
         hush("pynetdicom")
         hush("pydicom")
-        self._intake, self._most_bytes = intake, address.most_bytes
+        self._intake, self._address = intake, address
         self._received: dict[int, int] = {}
         entity = AE(address.title)
         entity.require_called_aet = True
@@ -183,6 +184,8 @@ class StorageService:
                 evt_handlers=[
                     (evt.EVT_C_STORE, self._store),
                     (evt.EVT_CONN_OPEN, self._limit),
+                    (evt.EVT_REJECTED, self._say_rejected),
+                    (evt.EVT_ESTABLISHED, self._say_useless),
                     (evt.EVT_DIMSE_RECV, self._count_anew),
                     (evt.EVT_CONN_CLOSE, self._forget),
                 ],
@@ -210,12 +213,29 @@ class StorageService:
 
         def read_within_limits(count: int) -> Any:
             self._received[own] = self._received.get(own, 0) + count
-            if count > _MOST_AT_ONCE or self._received[own] > self._most_bytes:
+            if count > _MOST_AT_ONCE or self._received[own] > self._address.most_bytes:
                 log.warning("an object or message is too large (--most-megabytes); its association was ended")
                 raise OSError("too large")
             return read(count)
 
         wire.recv = read_within_limits
+
+    def _say_rejected(self, event: Any) -> None:
+        """Tell the operator why somebody cannot send; the sender sees a code, if that."""
+        sender = str(event.assoc.requestor.ae_title).strip()
+        called = str(event.assoc.requestor.primitive.called_ae_title).strip()
+        if called != self._address.title:
+            why = f"it called {quote(called)}, and the title here is {quote(self._address.title)} (--aet)"
+        elif sender not in self._address.allowed:
+            why = "it is not among those that may send (--allow)"
+        else:
+            why = f"{MOST_ASSOCIATIONS} others send"
+        log.warning("%s was turned away: %s", quote(sender), why)
+
+    def _say_useless(self, event: Any) -> None:
+        if not event.assoc.accepted_contexts:
+            sender = quote(str(event.assoc.requestor.ae_title).strip())
+            log.warning("%s offers no images, or only in encodings that are not read here", sender)
 
     def _count_anew(self, event: Any) -> None:
         self._received[id(event.assoc)] = 0

@@ -109,12 +109,17 @@ def build_web_storage(intake: ImageIntake, callers: Callers, most_bytes: int) ->
 
 def _boundary_of(request: Request) -> str:
     kind, options = read_options(request.headers.get("content-type", ""))
-    if (kind, options.get("type", "").lower()) != ("multipart/related", "application/dicom"):
+    root = (
+        options.get("type", "application/dicom").partition(";")[0].strip().lower()
+    )  # some name no type, or an encoding
+    if (kind, root) != ("multipart/related", "application/dicom"):
         raise Problem(
             415,
             'Send multipart/related; type="application/dicom" with one part for each image, a whole DICOM file; metadata and bulk data '
             "apart are not taken.",
         )
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Problem(415, "Send the body as it is, without Content-Encoding.")
     return options.get("boundary", "")
 
 

@@ -14,7 +14,7 @@ TITLES = {
     409: "This model cannot do that",
     408: "The request took too long to arrive",
     413: "The request is too large",
-    415: "Send a form with files",
+    415: "Not content of this kind",
     421: "Not the name of this server",
     422: "The scans cannot be answered",
     429: "Too many scans are waiting",
