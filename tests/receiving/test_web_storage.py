@@ -23,7 +23,17 @@ pytest.importorskip("dicomweb_client", reason="reads answers as others do")
 
 import pydicom
 from dicomweb_client.web import _load_xml_dataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    JPEG2000MC,
+    MPEG2MPML,
+    DeflatedExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
+    RLELossless,
+)
 from pynetdicom.sop_class import RawDataStorage
 from senders import QUIET, image
 from starlette.testclient import TestClient
@@ -32,7 +42,7 @@ from medical_files import NAMES
 from scanwise.errors import DataError
 from scanwise.receiving.receiver import ReceiverSettings, open_receiver
 from scanwise.receiving.spool import Arrival, Spool
-from scanwise.receiving.storage import ImageIntake, WebAddress
+from scanwise.receiving.storage import ImageIntake, WebAddress, image_syntaxes
 from scanwise.receiving.web_storage import STUDIES, WebStorageService, _take, build_web_storage
 from scanwise.serving.guard import Callers, names_of
 from scanwise.serving.parts import PartReader
@@ -295,6 +305,12 @@ def test_time_that_is_over_while_an_image_is_written_breaks_off_no_writing() -> 
     with pytest.raises(Problem, match=r"within 0\.05 seconds"):
         asyncio.run(read())
     assert written == ["image"]
+
+
+def test_encodings_are_accepted_that_can_be_decoded() -> None:
+    accepted = image_syntaxes()
+    assert {ImplicitVRLittleEndian, RLELossless, JPEGBaseline8Bit, JPEG2000, JPEGLSLossless, HTJ2K} <= set(accepted)
+    assert not {DeflatedExplicitVRLittleEndian, JPEG2000MC, MPEG2MPML} & set(accepted)
 
 
 def test_other_methods_are_refused(client: TestClient) -> None:

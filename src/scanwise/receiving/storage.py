@@ -261,15 +261,23 @@ def image_classes() -> list[str]:
 
 def image_syntaxes() -> list[str]:
     """Transfer syntaxes that are decoded here, but for the deflated one."""
-    from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
     from pynetdicom import ALL_TRANSFER_SYNTAXES
 
-    still = ("JPEG", "RLE", "VR")
-    return [
-        syntax
-        for syntax in ALL_TRANSFER_SYNTAXES
-        if syntax != DeflatedExplicitVRLittleEndian and any(kind in UID(syntax).name for kind in still)
-    ]
+    return [syntax for syntax in ALL_TRANSFER_SYNTAXES if _is_decoded(syntax)]
+
+
+def _is_decoded(syntax: str) -> bool:
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+
+    if not UID(syntax).is_transfer_syntax:  # as pydicom knows them
+        return False
+    if not UID(syntax).is_encapsulated:
+        return syntax != DeflatedExplicitVRLittleEndian
+    try:
+        return get_decoder(syntax).is_available
+    except NotImplementedError:  # video, and parts of JPEG 2000 that nobody decodes
+        return False
 
 
 def _identify(syntax: Any, content: io.BytesIO) -> "Dataset | None":
