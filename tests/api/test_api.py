@@ -180,7 +180,7 @@ def test_another_count_of_subjects_is_refused(run: scanwise.Run, whole: Whole) -
     "scan", [3, None, object(), np.zeros((4, 4, 2)), np.zeros((0, 4)), "nowhere.png", np.array(["a"], object)]
 )
 def test_what_is_no_scan_is_refused_with_what_to_give(scan: Any, run: scanwise.Run) -> None:
-    with pytest.raises(DataError, match=r"give a path, an array|nothing at|None of the"):
+    with pytest.raises(DataError, match=r"give a path, an array|nothing at|cannot be read|None of the"):
         scanwise.predict(run, [scan])
 
 

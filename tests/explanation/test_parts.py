@@ -85,6 +85,14 @@ def test_words_fall_by_what_the_answer_loses_without_them() -> None:
     assert (found.looked[TOKENS == 0] == 0).all()
 
 
+def test_scans_without_any_words_are_explained_too() -> None:
+    none = np.zeros_like(TOKENS)
+    found = words.explain_words(fusion(), scans(3), none, words=np.full_like(none, -1))
+    assert not found.fall.any()
+    assert not found.looked.any()
+    np.testing.assert_allclose(found.shares.sum(axis=1), 1, rtol=1e-5)
+
+
 def test_an_ensemble_of_words_and_images_is_told_of_too() -> None:
     found = words.explain_words(fusion(kind="batch_ensemble", count=2, sigma=0.1, layers=2), scans(3), TOKENS, batch=2)
     assert found.fall.shape == (3, 4)

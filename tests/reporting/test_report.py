@@ -177,6 +177,14 @@ def test_says_what_is_wrong_exactly_when_it_is(
     assert ("On new people" in page) != unknown
 
 
+OF_READERS = r"may decide the care of a person|Care of any person|Claims about new people"
+
+
+def test_nobody_is_spoken_of_where_nobody_is_known(page_of: Page) -> None:
+    text = re.sub(OF_READERS, "", words(page_of(known=False, published=False)))
+    assert re.findall(r".{40}\b(?:people|persons?|patients?)\b.{40}", text) == []
+
+
 def test_flags_few_test_subjects(page_of: Page, page: str) -> None:
     few = {"classes": ("normal", "stroke"), "subjects": (30, 20), "not_evaluable": ()}
     assert "Only 10 subjects were tested" in words(page_of(**few))

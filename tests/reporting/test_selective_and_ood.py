@@ -123,7 +123,7 @@ def test_run_without_any_of_it_shows_the_curve_alone(run: RunFolder) -> None:
     assert (found.strange, found.answered, found.tables) == ("", "", ())
     text = text_of(run)
     assert "Scans unlike training" not in text
-    assert "Subjects with too uncertain predictions" in text
+    assert "Predictions that are too uncertain" in text
 
 
 def test_curve_says_where_it_ends(run: RunFolder) -> None:

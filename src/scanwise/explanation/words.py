@@ -81,7 +81,8 @@ def explain_words(
     if fuses and scans is None:
         raise DataError("A network of image and words is explained with both: give the scans.")
     groups = _groups(tokens, words, int(parts[0].body.words.pad))  # type: ignore[union-attr, arg-type]
-    count = tokens.shape[1] if words is None else int(groups.max(initial=-1)) + 1  # of all scans: batches are joined
+    # of all scans, for batches are joined; one where no scan has a word, as attention is added up by word
+    count = tokens.shape[1] if words is None else int(groups.max(initial=0)) + 1
     batches: list[tuple[Any, ...]] = []
     with borrowed(network, device) as run_device, torch.no_grad():
         for start in range(0, len(tokens), batch):

@@ -113,7 +113,7 @@ def build_group_section(measured: Sequence[Metric], refused: str = "", folder: s
         if apart
         else "No group differs clearly from the others.",
         embed_svg(svg, "Accuracy of each group, with its interval; in brackets, how many it has.") if svg else None,
-        f"Too few people to report (fewer than {breakdown.MIN_SUBJECTS}): {', '.join(small)}." if small else "",
+        f"Too few to report (fewer than {breakdown.MIN_SUBJECTS}): {', '.join(small)}." if small else "",
         tuple(build_breakdown_tables([m for m in measured if m.name != UNREPORTED], folder)),
         refused,
     )

@@ -84,7 +84,7 @@ def _coverage(contents: RunData) -> tuple[Mark, str]:
         return "none", "not measured"
     unit = contents.unit("honest")
     if any(not sets.coverage for sets in contents.prediction_sets(unit)):
-        return "caution", "no guarantee: too few people to calibrate on"
+        return "caution", "no guarantee: too few to calibrate on"
     target = contents.recipe.conformal.coverage
     stated = f"{fixed(100 * target, 1).removesuffix('.0')}{SPACE}%"
     outcome = judge_coverage(coverage, contents.prediction_sets(unit))

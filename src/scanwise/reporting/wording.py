@@ -11,7 +11,7 @@ from scanwise.records import Metric
 SPACE = "\u00a0"  # keeps a number and its unit on one line
 MINUS = "\u2212"
 MANY = 100  # from this many cases on, a percentage has a decimal
-NO_INTERVAL = "no interval: too few people, or all alike"
+NO_INTERVAL = "no interval: too few, or all alike"
 FEW = 30  # below this many subjects an interval is too wide to trust its ends
 
 

@@ -32,7 +32,7 @@ def test_a_plan_says_scans_memory_disk_and_time_and_writes_nothing(
     said = scanwise(*command, "--out", tmp_path / "a.parquet", "--shard", 5, "--engine", "ray", "--workers", 3)
     assert said.code == 0, said.err
     words = " ".join(said.out.split())
-    assert "a worker, of which there are 3" in words
+    assert "for each of 3 workers" in words
     assert "in 5 shards" in words
     assert list(tmp_path.iterdir()) == []
 
@@ -54,7 +54,7 @@ def test_memory_grows_with_the_scans_of_the_command_alone() -> None:
     more = replace(plan, scans=10**6, held=5 * 10**9)
     assert "about 6.2 GB" in more.lines(None, "local", 1)[1]
     ray = more.lines(Path("a.csv"), "ray", 4)
-    assert "about 1.0 GB a worker, of which there are 4" in ray[1]
+    assert "about 1.0 GB for each of 4 workers" in ray[1]
     assert "this command: about 6.2 GB" in ray[2]
 
 
@@ -62,4 +62,4 @@ def test_files_that_cannot_be_read_are_said(demo_model: Path, tmp_path: Path, sc
     (tmp_path / "a.png").write_bytes(b"no scan")
     done = scanwise("predict", demo_model, tmp_path, "--plan")
     assert done.code == 2
-    assert "can be read" in done.refusal
+    assert "The file cannot be read" in done.refusal

@@ -121,7 +121,7 @@ class PredictionPlan:
         each = (
             ", and 40 MB for each core that decodes"
             if engine == "local"
-            else f" a worker, of which there are {workers:,}"
+            else f" for each of {count_of(workers, 'worker')}"
         )
         time = spell_time(self.scans * self.seconds / (workers if engine == "ray" else 1))
         lines = [
