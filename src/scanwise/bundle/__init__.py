@@ -21,6 +21,7 @@ from scanwise.bundle.answers import BundlePredictions
 from scanwise.bundle.contents import GRAPH, NOVELTY, RECIPE, bundle_folder, read_contents, verify_files
 from scanwise.bundle.engines import Engine, Tokens
 from scanwise.bundle.folder import write_bundle
+from scanwise.bundle.given_scans import GivenScans
 from scanwise.bundle.inputs import LOCAL, FileReader, read_small_pixels
 from scanwise.bundle.joint_prediction import NetworkOutputs, predict_requests
 from scanwise.bundle.mapping import AskedScans, ScanMapper, ShardMap, map_in_memory
@@ -43,9 +44,8 @@ from scanwise.bundle.predictors import (
 )
 from scanwise.cohort.anatomical_order import recovered_positions, scan_positions
 from scanwise.cohort.covariates import network_tokens, settled_covariates
-from scanwise.cohort.decoding.pixels import RemoteScan, ScanBytes, Source
+from scanwise.cohort.decoding.pixels import Source
 from scanwise.cohort.decoding.readers import decode_on_one_core
-from scanwise.cohort.listing import source_at
 from scanwise.errors import DataError, RunError
 from scanwise.migrations import BUNDLE_BEFORE_NOVELTY
 from scanwise.novelty import NoveltyDetector, appearance_features
@@ -62,6 +62,7 @@ __all__ = [
     "PIXELS",
     "Bundle",
     "BundlePredictions",
+    "GivenScans",
     "Hashed",
     "NetworkOutputs",
     "Predictor",
@@ -224,73 +225,41 @@ class Bundle:
         Raises:
             DataError: if no file can be read.
         """
-        outputs = self.outputs_of(
-            scans,
-            subjects,
-            groups,
-            words=words,
-            names=names,
-            device=device,
-            progress=progress,
-            files=files,
-            shards=shards,
-        )
+        given = GivenScans.of(scans, subjects, groups, words=words, names=names)
+        outputs = self.outputs_of(given, device=device, progress=progress, files=files, shards=shards)
         return self.predict_outputs([outputs])[0]
 
     def outputs_of(
         self,
-        scans: Sequence[str | Source] | str | Source,
-        subjects: Sequence[str] | None = None,
-        groups: dict[str, StrArray] | None = None,
+        given: GivenScans,
         *,
-        words: Sequence[str] | None = None,
-        names: StrArray | None = None,
         device: str = "cpu",
         progress: bool = False,
         files: FileReader = LOCAL,
         shards: ShardMap = map_in_memory,
     ) -> NetworkOutputs:
-        """Network outputs for image files; arguments and errors as in `predict`."""
-        given = [scans] if isinstance(scans, str | Path | ScanBytes | RemoteScan) else scans
-        paths = [source_at(Path(), scan) if isinstance(scan, str) else scan for scan in given]
-        if subjects is not None and len(subjects) != len(paths):
-            raise DataError(f"{len(paths)} scans need as many subjects, not {len(subjects)}.")
-        if words is not None and len(words) != len(paths):
-            raise DataError(f"{len(paths)} scans need as many texts, not {len(words)}.")
-        own_names = [path.name if isinstance(path, ScanBytes) else str(path) for path in paths]
-        shown_names = own_names if names is None else names.tolist()
-        scan_paths, rows, shown = self._expand(paths, shown_names, files)
+        """Network outputs for what is given; options and errors as in `predict`."""
+        scans = self._expand(given, files)
         if self.vocabulary is None:
-            columns = {name: np.asarray(values)[rows] for name, values in (groups or {}).items()}
-            people = None if subjects is None else [subjects[row] for row in rows]
-            tokens = self.tokens_of_people(scan_paths, shown, people, columns, files)
+            tokens = self.tokens_of_people(scans.sources, scans.names, scans.subjects, scans.groups, files)
         else:
-            tokens = self._tokens(words, rows)
-        request = AskedScans(scan_paths, shown, tokens)
-        mapped = shards(request, self.mapper(device, files), progress)
-        kept, quarantine = mapped.kept.tolist(), [(shown[row], reason) for row, reason in mapped.quarantine]
-        if not kept:
+            tokens = self._tokens(scans)
+        mapped = shards(AskedScans(scans.sources, scans.names, tokens), self.mapper(device, files), progress)
+        quarantine = [(scans.names[row], reason) for row, reason in mapped.quarantine]
+        if not len(mapped.kept):
             reasons = "; ".join(f"{path}: {reason}" for path, reason in quarantine[:3])
-            raise DataError(f"{none_readable(len(paths))} ({reasons}).")
+            raise DataError(f"{none_readable(len(given.sources))} ({reasons}).")
+        scans = scans.take(mapped.kept.tolist())
         if quarantine and tokens is not None and self.recipe.model.is_ridge:  # places count the scans that can be read
-            again = self.outputs_of(
-                [scan_paths[index] for index in kept],
-                None if subjects is None else [subjects[rows[index]] for index in kept],
-                {name: values[[rows[index] for index in kept]] for name, values in (groups or {}).items()},
-                names=np.array([shown[index] for index in kept], dtype=np.str_),
-                device=device,
-                progress=progress,
-                files=files,
-                shards=shards,
-            )
+            again = self.outputs_of(scans, device=device, progress=progress, files=files, shards=shards)
             return replace(again, quarantine=tuple(quarantine))
         logits = Logits(
             logits=mapped.logits,
-            labels=np.full(len(kept), -1),
-            scans=np.array([shown[index] for index in kept], dtype=np.str_),
-            subjects=np.array(["" if subjects is None else subjects[rows[index]] for index in kept], dtype=np.str_),
+            labels=np.full(len(scans.sources), -1),
+            scans=np.array(scans.names, dtype=np.str_),
+            subjects=np.array(scans.subjects or [""] * len(scans.sources), dtype=np.str_),
             classes=self.classes,
-            groups={name: values[[rows[index] for index in kept]] for name, values in (groups or {}).items()},
+            groups=scans.groups,
             attention=mapped.attention,
         )
         return NetworkOutputs(logits, mapped.hashes, mapped.novelty, tuple(quarantine))
@@ -333,29 +302,31 @@ class Bundle:
             positions = recovered_positions(people, positions, read)
         return network_tokens(self.recipe, people, positions, groups)
 
-    def _tokens(self, words: Sequence[str] | None, rows: Sequence[int]) -> IntArray | None:
-        """(N, L) tokens of the scans in these rows; None for a network that reads no text."""
+    def _tokens(self, scans: GivenScans) -> IntArray | None:
+        """(N, L) tokens of the words beside scans; None for a network that reads no text."""
         if self.vocabulary is None:
             return None
+        words = scans.words
         if words is None or not any(str(text).strip() for text in words):
             refusal = "A network of text alone cannot predict" if self.recipe.model.name == "text" else ""
             if refusal:
                 raise DataError(f"{refusal} without text. Give a manifest with a column text.")
             log.warning("No text is given: predictions rest on the images alone. A manifest can have a column text.")
-            words = [""] * (max(rows, default=-1) + 1)
+            words = [""] * len(scans.sources)
         from scanwise.models.vocabulary import titles_as_read
 
-        read = titles_as_read(words, self.recipe.model.text, self.classes)
-        return self.vocabulary([read[row] for row in rows])
+        return self.vocabulary(titles_as_read(words, self.recipe.model.text, self.classes))
 
-    def _expand(
-        self, sources: Sequence[Source], shown: Sequence[str], files: FileReader
-    ) -> tuple[list[Source], list[int], list[str]]:
-        """The scans that files hold, the row of each one's file, and its name."""
+    def _expand(self, given: GivenScans, files: FileReader) -> GivenScans:
+        """The scans that files hold."""
         scans = [
-            (row, *scan) for row, source in enumerate(sources) for scan in files.scans_of(source, self.recipe.data)
+            (row, *scan)
+            for row, source in enumerate(given.sources)
+            for scan in files.scans_of(source, self.recipe.data)
         ]
-        return [scan for _, scan, _ in scans], [row for row, _, _ in scans], [shown[row] + end for row, _, end in scans]
+        of_files = given.take([row for row, _, _ in scans])
+        names = [name + end for name, (_, _, end) in zip(of_files.names, scans, strict=True)]
+        return replace(of_files, sources=[scan for _, scan, _ in scans], names=names)
 
     def mapper(self, device: str = "cpu", files: FileReader = LOCAL) -> ScanMapper:
         """The first half of a prediction: from scans to logits."""

@@ -11,7 +11,7 @@ from scanwise.bundle.golden import verify_golden_cases
 from scanwise.cohort.decoding.pixels import ScanBytes
 from scanwise.cohort.listing import Listing
 from scanwise.errors import DataError, ScanwiseError
-from scanwise.pipeline.commands.predict_files import outputs_of_listing, predict_listing, predict_listings
+from scanwise.pipeline.commands.predict_files import outputs_of_listing, predict_listings
 from scanwise.serving.decoding import DecodedFiles, IsolatedDecoder
 from scanwise.serving.early_map import EarlyMap
 from scanwise.serving.heatmaps import UploadHeatmaps
@@ -124,7 +124,8 @@ class ModelAnswers:
         """The answer of the command line to these files."""
         files = self._decoder.decode(_uploads(header, contents), header["most_scans"], header["most_pixels"])
         listing = list_uploads(header, files, self._bundle.recipe.data)
-        return predict_listing(self._bundle, listing, files.sources(), files=files), files, listing
+        outputs = outputs_of_listing(self._bundle, listing, files.sources(), files=files)
+        return predict_listings(self._bundle, [(listing, outputs)])[0], files, listing
 
 
 def _uploads(header: Header, contents: Sequence[bytes]) -> list[ScanBytes]:

@@ -64,7 +64,8 @@ def predict_files(
         pseudonymise=pseudonymise, progress=progress,
     )  # fmt: skip
     device = device_of(loaded, device, threads)
-    return predict_listing(loaded, listing, listing.sources(), device=device, progress=progress, shards=shards)
+    outputs = outputs_of_listing(loaded, listing, listing.sources(), device=device, progress=progress, shards=shards)
+    return predict_listings(loaded, [(listing, outputs)])[0]
 
 
 def list_scans_to_predict(
@@ -100,7 +101,7 @@ def list_scans_to_predict(
     return listing
 
 
-def predict_listing(
+def outputs_of_listing(
     loaded: bundle.Bundle,
     listing: Listing,
     sources: Sequence[Source],
@@ -109,8 +110,8 @@ def predict_listing(
     device: str = "cpu",
     progress: bool = False,
     shards: ShardMap = map_in_memory,
-) -> bundle.BundlePredictions:
-    """Predict the scans of a listing whose files were opened and expanded.
+) -> bundle.NetworkOutputs:
+    """Network outputs for the scans of a listing whose files were opened and expanded.
 
     Args:
         loaded: the bundle.
@@ -124,41 +125,20 @@ def predict_listing(
     Raises:
         DataError: if nothing can be read.
     """
-    outputs = outputs_of_listing(loaded, listing, sources, files=files, device=device, progress=progress, shards=shards)
-    return predict_listings(loaded, [(listing, outputs)])[0]
-
-
-def outputs_of_listing(
-    loaded: bundle.Bundle,
-    listing: Listing,
-    sources: Sequence[Source],
-    *,
-    files: FileReader = EXPANDED,
-    device: str = "cpu",
-    progress: bool = False,
-    shards: ShardMap = map_in_memory,
-) -> bundle.NetworkOutputs:
-    """Network outputs for the scans of a listing; arguments and errors as in `predict_listing`."""
     subjects = None
     if listing.subject is not None and bool((listing.subject != "").any()):
         subjects = listing.subject.tolist()
-    return loaded.outputs_of(
-        sources,
-        people_of_files(loaded.recipe, listing.path.tolist(), subjects),
-        listing.groups,
-        words=None if listing.text is None else listing.text.tolist(),
-        names=listing.path,
-        device=device,
-        progress=progress,
-        files=files,
-        shards=shards,
-    )
+    names = listing.path.tolist()
+    people = people_of_files(loaded.recipe, names, subjects)
+    words = None if listing.text is None else listing.text.tolist()
+    given = bundle.GivenScans(sources, names, people, listing.groups, words)
+    return loaded.outputs_of(given, device=device, progress=progress, files=files, shards=shards)
 
 
 def predict_listings(
     loaded: bundle.Bundle, outputs: Sequence[tuple[Listing, bundle.NetworkOutputs]]
 ) -> list[bundle.BundlePredictions]:
-    """Answers to several listings, each as `predict_listing` gives it."""
+    """Answers to several listings, each as if it were alone."""
     answers = loaded.predict_outputs([own for _, own in outputs])
     return [_with_listing(loaded, listing, own) for (listing, _), own in zip(outputs, answers, strict=True)]
 

@@ -22,7 +22,12 @@ from scanwise.cohort.decoding.readers import locate_scan
 from scanwise.cohort.decoding.remote_files import size_of
 from scanwise.errors import RunError
 from scanwise.phrases import count_of
-from scanwise.pipeline.commands.predict_files import device_of, list_scans_to_predict, predict_listing
+from scanwise.pipeline.commands.predict_files import (
+    device_of,
+    list_scans_to_predict,
+    outputs_of_listing,
+    predict_listings,
+)
 from scanwise.records import IntArray
 from scanwise.run import spell_time
 
@@ -168,7 +173,9 @@ def plan_prediction(
     mapper = loaded.mapper(device)
     rows = _trial_rows(sizes)
     trial = TrialMap()
-    predict_listing(loaded, listing.take(rows), [sources[row] for row in rows], device=device, shards=trial)
+    tried = listing.take(rows)
+    outputs = outputs_of_listing(loaded, tried, [sources[row] for row in rows], device=device, shards=trial)
+    predict_listings(loaded, [(tried, outputs)])
     whole = len(listing) if mapper.shape is None else min(shard, len(listing))
     subjects = set() if listing.subject is None else set(listing.subject.tolist()) - {""}
     return PredictionPlan(
