@@ -34,7 +34,7 @@ from scanwise.errors import DataError, RunError, StorageError
 from scanwise.receiving import storage
 from scanwise.receiving.destinations import Refusal, StoreEntity, WebServer, parse_destinations
 from scanwise.receiving.receiver import TRIES, Receiver, ReceiverSettings, open_receiver
-from scanwise.receiving.spool import Arrival, Spool, SpooledSeries, SpoolFullError
+from scanwise.receiving.spool import Arrival, Spool, SpooledSeries, SpoolFullError, key_of
 from scanwise.receiving.storage import StorageAddress
 from tiny import Command
 from tiny_bundles import write_tiny_bundle
@@ -440,12 +440,13 @@ class Taker:
     """A destination that takes everything but some objects."""
 
     def __init__(self, name: str, refused: str = "") -> None:
-        self.name, self.refused, self.taken = name, refused, list[str]()
+        self.name, self.refused, self.taken, self.status = name, refused, list[str](), 0
 
-    def send(self, file: Path) -> None:
+    def send(self, file: Path) -> int:
         if self.refused and file.name.startswith(self.refused):
             raise Refusal("it takes no objects of this kind", answered=True)
         self.taken.append(file.name)
+        return self.status
 
 
 def test_object_that_is_refused_keeps_back_no_other(model: Path, tmp_path: Path) -> None:
@@ -568,6 +569,51 @@ def test_series_that_was_emptied_without_a_result_and_comes_again_is_tried_again
         receiver.answer_quiet()
     assert [version["refused"] for version in states(tmp_path)[0]["versions"]][1:] == [""]
     assert len(reports(tmp_path)) == 1
+
+
+def test_series_is_not_emptied_while_an_image_of_it_is_written(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, write, emptied = Spool(tmp_path, 0), Spool._write, list[SpooledSeries]()
+
+    def emptying_meanwhile(self: Spool, *arguments: Any) -> None:
+        emptied.extend(self.empty_spent(None, 0.0))
+        write(self, *arguments)
+
+    refused_spool(tmp_path, 100).rename(tmp_path / "series" / key_of("1.2.3"))
+    with spool.opened():
+        monkeypatch.setattr(Spool, "_write", emptying_meanwhile)
+        assert spool.store("1.2.3", "1.2.3.4", b"image") is Arrival.KEPT
+    assert (emptied, len(list(tmp_path.rglob("scans/*.dcm")))) == ([], 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), (None, None)),
+        (("--keep-hours", "1", "--send", "PACS@127.0.0.1:1"), (3600.0, 168 * 3600.0)),
+        (("--keep-refused-hours", "2"), (None, 7200.0)),
+    ],
+)
+def test_hours_of_the_command_are_those_of_the_receiver(
+    scanwise: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...], expected: tuple[float | None, float | None],
+) -> None:  # fmt: skip
+    opened: list[ReceiverSettings] = []
+    monkeypatch.setattr(Receiver, "run", lambda self, *_: opened.append(self.settings))
+    assert scanwise("receive", model, "--spool", tmp_path / "s", "--allow", "M", *options).code == 0
+    assert [(settings.keep, settings.keep_refused) for settings in opened] == [expected]
+
+
+def test_object_that_is_taken_with_a_warning_is_said(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    series, spool, pacs = spool_with_result(tmp_path, "ANOTHER"), Spool(tmp_path, 0), Taker("PACS")
+    pacs.status = 0xB000
+    with spool.opened():
+        emptying(model, spool, [pacs])
+    assert caplog.text.count("PACS took report.dcm with warning B000") == 1
+    assert not list(series.rglob("*.dcm"))
 
 
 def test_disk_that_is_nearly_full_is_said_once_an_hour(

@@ -167,7 +167,7 @@ class Spool:
     def __init__(self, folder: Path, least_free: int = 2**30) -> None:
         self.folder, self._least_free = folder, least_free
         self._lock = threading.Condition()
-        self._coming: set[str] = set()
+        self._coming: dict[str, str] = {}
         self._series: dict[str, SpooledSeries] = {}
         self._home: dict[str, str] = {}
 
@@ -208,7 +208,7 @@ class Spool:
             series = self._series.get(key)
             if series is None:
                 series = SpooledSeries(key, self.folder / "series" / key)
-            self._coming.add(name)
+            self._coming[name] = key
         try:
             self._write(series.folder / SCANS / f"{name}.dcm", content)
             with self._lock:
@@ -218,7 +218,7 @@ class Spool:
                 self._home[name] = key
         finally:
             with self._lock:
-                self._coming.discard(name)
+                self._coming.pop(name, None)
                 self._lock.notify_all()
         return Arrival.KEPT
 
@@ -267,7 +267,7 @@ class Spool:
         emptied = []
         for series in self.all_series():
             with self._lock:  # nothing is stored meanwhile that is then deleted
-                if not series.is_spent(time.time(), keep, keep_refused):
+                if series.key in self._coming.values() or not series.is_spent(time.time(), keep, keep_refused):
                     continue
                 rests = [folder for folder in (series.folder / EMPTIED, series.folder / RESULTS) if folder.is_dir()]
                 if not series.scans and not rests:
