@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medical_files import shipped
 from scanwise import pipeline
 from scanwise.bundle import load as load_bundle
 from scanwise.cohort import phantom, phantom_files
-from scanwise.cohort.decoding.readers import read_slices
 from scanwise.errors import RecipeError
-from scanwise.explanation import voxel_grid
 from scanwise.explanation.components import HALF_METHODS
 from scanwise.explanation.regions import REGIONS
 from scanwise.pipeline import fit as fit_run
@@ -255,93 +253,6 @@ def test_what_is_no_head_has_no_regions(ventricles: Path, tmp_path: Path, monkey
     assert not (run.heatmaps / "mean.png").exists()
 
 
-@pytest.mark.parametrize("axis", ["axial", "coronal", "sagittal"])
-@pytest.mark.parametrize("axes", ["RAS", "LPI", "SAL"])
-def test_a_map_of_a_volume_lies_on_the_volumes_own_voxels(axis: str, axes: str, tmp_path: Path) -> None:
-    """Files whose axes run otherwise than the reader's and whose voxels are no cubes: the map comes back to the spot."""
-    from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
-
-    settings = Data(size=64, channels=1, axis=axis, shape="pad", percentiles=(0, 100))
-    shown = np.zeros((20, 26, 16), np.float32)
-    shown[13:17, 4:8, 9:12] = 1  # right, back, top
-    plain = nibabel.Nifti1Image(shown, np.array([[2.0, 0, 0, -7], [0, 3.0, 0, 5], [0, 0, 4.0, 1], [0, 0, 0, 1]]))
-    volume = plain.as_reoriented(ornt_transform(io_orientation(plain.affine), axcodes2ornt(axes)))
-    nibabel.save(volume, tmp_path / "x.nii.gz")
-    index = {"axial": 10, "coronal": 6, "sagittal": 15}[axis]
-    scan = read_slices(tmp_path / "x.nii.gz", [index], settings)[0]
-    assert not isinstance(scan, str)
-    grid = voxel_grid.read_voxel_grid(tmp_path / f"x.nii.gz#{index:03d}", settings)
-    aligned = grid.align(scan.pixels[..., 0].astype(np.float32), settings)
-    content = grid.holding(aligned)
-    assert content is not None
-    (tmp_path / "map.nii.gz").write_bytes(content)
-    back = nibabel.load(tmp_path / "map.nii.gz")
-    assert back.shape == volume.shape
-    np.testing.assert_allclose(back.affine, volume.affine)
-    assert back.header.get_zooms() == volume.header.get_zooms()
-    values, spot = back.get_fdata(), volume.get_fdata() > 0
-    there = spot & (values > 0)
-    centre = (np.indices(values.shape) * values).sum(axis=(1, 2, 3)) / values.sum()
-    np.testing.assert_allclose(centre, np.argwhere(there).mean(axis=0), atol=0.1)
-    row, column = (np.indices(aligned.shape) * aligned).sum(axis=(1, 2)) / aligned.sum()
-    middle = volume.affine @ [*np.argwhere(there).mean(axis=0), 1]
-    np.testing.assert_allclose(grid.affine @ [column, row, 0, 1], middle, atol=0.3)
-
-
-@pytest.mark.parametrize("columns", [20, 40, 90])
-@pytest.mark.parametrize("shape", ["pad", "stretch"])
-def test_aligning_undoes_what_the_reader_did(shape: str, columns: int) -> None:
-    from scanwise.cohort.decoding.readers import resize
-
-    settings = Data(size=64, shape=shape)
-    image = np.zeros((39, columns, 1), np.uint8)
-    image[20:30, columns // 2 : columns // 2 + 6] = 255
-    grid = voxel_grid.VoxelGrid(39, columns, (39, columns), np.full((4, 4), np.nan))
-    back = grid.align(resize(image, settings)[..., 0].astype(np.float32), settings)
-    assert back.shape == (39, columns)
-    centres = [
-        (np.indices(one.shape) * one).sum(axis=(1, 2)) / one.sum() for one in (back, image[..., 0].astype(float))
-    ]
-    np.testing.assert_allclose(*centres, atol=0.2)
-    assert grid.holding(back) is None  # a picture lies nowhere
-    assert np.isnan(grid.spacing).all()
-
-
-DICOMS = ("CT_small.dcm", "MR_small.dcm")  # real ones, that pydicom brings along
-
-
-def real(name: str) -> Path:
-    from pydicom.data import get_testdata_file
-
-    found = get_testdata_file(name, download=False)
-    assert found
-    return Path(str(found))
-
-
-@pytest.mark.parametrize("name", DICOMS)
-def test_a_map_of_a_real_dicom_lies_in_the_patients_space(name: str) -> None:
-    import pydicom
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # nibabel calls its own reader experimental
-        from nibabel.nicom.dicomwrappers import wrapper_from_data
-
-    settings, header = Data(size=96, channels=1, shape="pad"), pydicom.dcmread(real(name))
-    scan = read_slices(real(name), [None], settings)[0]
-    assert not isinstance(scan, str)
-    grid = voxel_grid.read_voxel_grid(real(name), settings)
-    aligned = grid.align(scan.pixels[..., 0].astype(np.float32), settings)
-    assert aligned.shape == header.pixel_array.shape
-    assert (
-        np.corrcoef(np.argsort(np.argsort(aligned.ravel())), np.argsort(np.argsort(header.pixel_array.ravel())))[0, 1]
-        > 0.9
-    )
-    np.testing.assert_allclose(grid.spacing, header.PixelSpacing)
-    other = np.diag([-1, -1, 1, 1]) @ wrapper_from_data(header).affine  # it counts to the left, and rows first
-    for row, column in ((0, 0), (5, 60), (40, 3)):
-        np.testing.assert_allclose(grid.affine @ [column, row, 0, 1], other @ [row, column, 0, 1], atol=1e-6)
-
-
 HYBRID = (
     "split.protocols=[honest]", "data.size=32", "model.weights=none", "model.hidden=[16]", "train.epochs=1", "train.schedule.warmup=0", "evaluation.draws=100",
     "model.hybrid.convolution.name=resnet10t", "model.hybrid.transformer.name=vit_tiny_patch16_224",
@@ -416,7 +327,7 @@ def test_scans_are_explained_a_few_at_a_time(
 def test_a_real_dicom_is_explained_on_its_own_grid(hybrid: RunFolder, tmp_path: Path, scanwise: Command) -> None:
     import pydicom
 
-    files = [real(name) for name in DICOMS]
+    files = [shipped(name) for name in ("CT_small.dcm", "MR_small.dcm")]
     said = scanwise("explain", hybrid.path, *files, "--target", "ill", "--out", tmp_path / "maps")
     assert said.code == 0, said.err
     for file in files:
