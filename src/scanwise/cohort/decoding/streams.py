@@ -140,7 +140,7 @@ class _Decoders:
         return self._pool.submit(self._decode, batch)
 
     def wait_for(self, batch: Future[Decoded]) -> Decoded:
-        """What became of a batch; a reader that waits too long for one helper gets more of them."""
+        """The scans of a batch; a reader that waits too long for one helper gets more of them."""
         if self._ready and not self._asked_more and not batch.done():
             start = time.perf_counter()
             self._let_reader_wait(True)
