@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from scanwise.records import Predictions
 
 FORMS = {".csv": "csv", ".json": "json", ".parquet": "parquet"}
-"""What a file is written as, by the end of its name."""
+"""The form of a file by the end of its name."""
 
 
 @click.command()
@@ -200,7 +200,7 @@ def _check_engine(out: Path | None, engine: str, workers: int | None, cluster: s
 
 
 def _form_of(out: Path | None, form: str, resume: bool) -> str:
-    """What an answer is written as: the end of the name says it, or --format where that says nothing."""
+    """The form of an answer: the end of the name says it, or --format where that says nothing."""
     if out is None:
         if resume:
             raise DataError("--resume goes on with what a prediction to a file left; give --out too.")
