@@ -8,7 +8,7 @@ the hash of the file, as when it was made. A future change that needs a conversi
 
 from scanwise.errors import RunError
 
-FORMATS = {"run": 1, "logits": 1, "cohort": 1, "split": 1, "store": 1, "checkpoint": 1, "bundle": 3}
+FORMATS = {"run": 1, "logits": 1, "cohort": 1, "split": 1, "store": 1, "checkpoint": 1, "spool": 1, "bundle": 3}
 """The number that this version writes, by kind of file."""
 OLDEST = {"bundle": 1}
 """The lowest number that this version reads, where it is not 0."""

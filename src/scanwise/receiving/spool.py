@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from scanwise.errors import StorageError
+from scanwise.migrations import FORMATS, check_format
 from scanwise.run import owning, read_json, write_json, writing
 
 SCANS, RESULTS, STATE, EMPTIED = "scans", "results", "state.json", "emptied"
@@ -153,7 +154,10 @@ class SpooledSeries:
 
     def save(self) -> None:
         """Write the state, whole or not at all."""
-        write_json({"format": 1, "versions": [asdict(version) for version in self.versions]}, self.folder / STATE)
+        write_json(
+            {"format": FORMATS["spool"], "versions": [asdict(version) for version in self.versions]},
+            self.folder / STATE,
+        )
 
 
 class Spool:
@@ -176,7 +180,7 @@ class Spool:
         """Own the folder, and read what an earlier process has left there.
 
         Raises:
-            RunError: if another process has it.
+            RunError: if another process has it, or a newer scanwise wrote it.
             StorageError: if it cannot be written.
         """
         with owning(self.folder):
@@ -301,6 +305,7 @@ def _read_series(folder: Path) -> SpooledSeries:
     series = SpooledSeries(folder.name, folder, {file.stem for file in files}, received=received)
     if (folder / STATE).is_file():
         values: dict[str, Any] = read_json(folder / STATE)
+        check_format("spool", values.get("format"), folder / STATE)
         for version in values["versions"]:
             deliveries = {name: Delivery(**own) for name, own in version.pop("deliveries").items()}
             series.versions.append(SeriesVersion(**version, deliveries=deliveries))
