@@ -352,6 +352,13 @@ def test_what_is_no_run_is_not_resumed_nor_opened(tmp_path: Path) -> None:
     assert names(tmp_path) == ["holiday.jpg"]
 
 
+def test_a_bundle_is_not_taken_for_its_run(tmp_path: Path) -> None:
+    for name in ("recipe.yaml", "bundle.json"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(RunError, match="not a run, but the bundle or the exported model of one"):
+        RunFolder.open(tmp_path)
+
+
 def test_fits_are_those_with_a_split_honest_first_folds_by_number(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     for protocol, fold in [("published", 0), ("honest", 10), ("honest", 2), ("honest", 0)]:

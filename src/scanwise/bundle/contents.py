@@ -13,7 +13,7 @@ from scanwise.records import Unit
 from scanwise.run import layout, read_json, require_model_folder, sha256_of, write_text
 from scanwise.untrusted import quote, refuse_special
 
-ABOUT, RECIPE, WEIGHTS = "bundle.json", "recipe.yaml", "model.safetensors"
+ABOUT, RECIPE, WEIGHTS = layout.BUNDLE_ABOUT, "recipe.yaml", "model.safetensors"
 NOVELTY, VOCABULARY = "novelty.safetensors", "vocabulary.json"
 GRAPH, DECODER, GOLDEN, PARITY = "model.onnx", "decoder.json", "golden.json", "parity.json"
 NEEDED, EXPORT_NEEDED = (ABOUT, RECIPE, WEIGHTS), (ABOUT, RECIPE, GRAPH, DECODER, GOLDEN, PARITY)

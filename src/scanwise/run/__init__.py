@@ -165,6 +165,10 @@ class RunFolder:
             raise RunError(
                 f"{path} is not a run: it has no recipe.yaml. Make one with `scanwise fit RECIPE --out {path}`."
             )
+        if (path / layout.BUNDLE_ABOUT).is_file():
+            raise RunError(
+                f"{path} is not a run, but the bundle or the exported model of one. Give the folder of that run."
+            )
         run = cls(path)
         if run.provenance.is_file():
             about = read_json(run.provenance)

@@ -20,6 +20,7 @@ AUDIT_PAGE = "audit.html"
 CHECKLISTS = "checklists.html"
 MODEL_CARD = "model_card.md"
 CHECKSUMS = "SHA256SUMS"
+BUNDLE_ABOUT = "bundle.json"  # in a bundle or an exported model, and never in a run
 LOCK = ".scanwise.lock"  # held by the process that writes the folder
 
 # folders
