@@ -244,6 +244,7 @@ def test_a_file_that_changed_on_a_web_server_is_fetched_again(scans: Scans, fetc
         first.write_bytes(others[-1].read_bytes())
         os.utime(first, (1, 1))
         after = cohort.read_cohort(f"{url}/", RECIPE).cohort
+    assert remote.local_root(after.root).is_dir()  # the server has ended: it is not asked again
     assert fetched[6:] == [f"{url}/{first.relative_to(root).as_posix()}"]
     assert (after.sha256 != before.sha256).sum() == 1
 

@@ -39,11 +39,17 @@ _AT_ONCE_BY_HTTP = 4
 MIRRORED = "0" * 8  # one process at a time has the lock
 
 
+_copies: dict[str, Path] = {}
+"""Those that this process has made or brought up to date: one run sees one copy, and asks its place once."""
+
+
 def local_root(root: str) -> Path:
-    """The folder on the local disk that the paths of a cohort are relative to, fetched where it is remote."""
+    """The folder on the local disk that the paths of a cohort are relative to; of a remote one, the copy that it was read from."""
     if not is_remote(root):
         return Path(root)
-    path = mirror_folder(root)
+    path = _copies.get(shown_url(root))
+    if path is None or not path.exists():
+        path = mirror_folder(root)
     return path if path.is_dir() else path.parent
 
 
@@ -63,6 +69,7 @@ def mirror_folder(url: str, *, progress: bool = False) -> Path:
     with FileLock(str(files.local) + ".lock"):
         remove_parts(files.local)
         _fetch(files, progress)
+    _copies[shown_url(url.rstrip("/"))] = files.copy
     return files.copy
 
 
