@@ -110,7 +110,7 @@ def test_each_threshold_is_an_exact_binomial_test_and_the_first_failure_ends_it(
         assert (found.refused == "") == (stats.binom.cdf(errors, 80, 0.1) <= 0.1)
     doubt = np.repeat([0.0, 1.0], [30, 50])
     early = Abstention.fit(doubt, np.arange(80) < 2, grid=np.array([0.0, 1.0]), risk=0.1, subjects=subjects)
-    assert "the 30 most certain subjects have 2 errors" in early.refused
+    assert "the 30 most certain have 2 errors" in early.refused
 
 
 def test_no_threshold_qualifies_is_a_result() -> None:
@@ -121,7 +121,7 @@ def test_no_threshold_qualifies_is_a_result() -> None:
     few = Abstention.fit(np.zeros(21), np.zeros(21, bool), grid=np.zeros(1), subjects=subjects[:21])
     assert "it takes 22" in few.refused
     enough = Abstention.fit(np.zeros(22), np.zeros(22, bool), grid=np.zeros(1), subjects=subjects[:22])
-    assert str(enough) == "answers 100% of subjects at ≤ 10% error (90% sure)"
+    assert str(enough) == "answers 100% at ≤ 10% error (90% sure)"
 
 
 def test_abstention_refuses_scans_of_one_subject() -> None:

@@ -155,14 +155,14 @@ class Abstention:
             )
         needed = minimum_answered(risk, delta)
         if len(uncertainty) < needed:
-            why = f"{len(uncertainty)} subjects; it takes {needed} without an error"
+            why = f"it takes {needed} without an error, and there are {len(uncertainty)}"
             return cls(-math.inf, risk, delta, len(uncertainty), 0.0, why)
         answered = (uncertainty <= thresholds[:, None]).sum(axis=1)
         errors = (wrong & (uncertainty <= thresholds[:, None])).sum(axis=1)
         passed = clopper_pearson_arrays(errors, answered, 1 - 2 * delta)[1] <= risk
         kept = len(passed) if passed.all() else int(np.argmin(passed))
         if kept == 0:
-            why = f"the {answered[0]} most certain subjects have {errors[0]} errors, too many for a bound of {risk:g}"
+            why = f"the {answered[0]} most certain have {errors[0]} errors, too many for a bound of {risk:g}"
             return cls(-math.inf, risk, delta, len(uncertainty), 0.0, why)
         share = float(answered[kept - 1] / len(uncertainty))
         return cls(float(thresholds[kept - 1]), risk, delta, len(uncertainty), share)
@@ -174,7 +174,7 @@ class Abstention:
     def __str__(self) -> str:
         if self.refused:
             return f"no threshold qualifies: {self.refused}"
-        return f"answers {self.answered:.0%} of subjects at ≤ {self.risk:.0%} {self.wrong} ({1 - self.delta:.0%} sure)"
+        return f"answers {self.answered:.0%} at ≤ {self.risk:.0%} {self.wrong} ({1 - self.delta:.0%} sure)"
 
 
 def abstention_grid(

@@ -313,7 +313,7 @@ BASELINES: dict[str, BaselineSpec] = {
         BaselineSpec(
             name="majority",
             title="Majority class",
-            meaning="always answers the class that most subjects have, without looking at the scan",
+            meaning="always answers the most common class of training, without looking at the scan",
             classify=majority_class,
         ),
         BaselineSpec(

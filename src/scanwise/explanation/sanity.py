@@ -292,7 +292,7 @@ def check_learnt(predicted: IntArray, true: IntArray, seed: int = 0, draws: int 
     return SanityCheck(
         "learnt",
         share <= CHANCE,
-        f"{right} of {len(true)} subjects correct, {shuffled.mean():.1f} expected by chance; {100 * share:.1f} % of shuffled labels "
+        f"{right} of {len(true)} correct, {shuffled.mean():.1f} expected by chance; {100 * share:.1f} % of shuffled labels "
         f"do as well (at most {100 * CHANCE:g} % allowed).",
         {"right": right / len(true), "shuffled": float(shuffled.mean()) / len(true), "share": share},
     )

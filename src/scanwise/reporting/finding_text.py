@@ -52,7 +52,7 @@ REMEDIES = {
     "rates.coverage": ("The prediction sets miss their stated coverage", "Do not quote the guarantee, and do not rely on the sets."),
     "rates.errors": ("More errors among the answered than stated", "Have all answers reviewed."),
     "rates.false_alarms": ("More false alarms than stated", "Do not quote the rate; look at what differs."),
-    "rates.operating_points": ("Operating points do not hold on the test side", "Do not quote their rates; choose them on more subjects."),
+    "rates.operating_points": ("Operating points do not hold on the test side", "Do not quote their rates; choose them on more data."),
     "rates.brightness": ("A change of brightness alone is flagged", "Bring scans to one scale of gray values before use."),
     "explanation": ("A sanity check of the explanations failed", "Do not use them as explanations."),
     "model.weights": ("The weights may have seen these subjects", "Quote nothing unless you know that they have not."),

@@ -24,7 +24,7 @@ FILES = (
     (layout.FINDINGS, "the same, to be read by programs"),
     (layout.METRICS, "every figure of this page, in full precision"),
     (layout.table_link(layout.SUMMARY_STATISTICS), "the same as a table"),
-    (layout.table_link(layout.SELECTIVE), "subjects answered, for each allowed error rate"),
+    (layout.table_link(layout.SELECTIVE), "how many are answered, for each allowed error rate"),
     (layout.table_link(layout.OUT_OF_DISTRIBUTION), "whether synthetic scans are flagged"),
     (layout.table_link(layout.PREDICTIONS), "the prediction for each test scan"),
     (layout.table_link(layout.PREDICTIONS_SUBJECT), "the prediction for each test subject"),

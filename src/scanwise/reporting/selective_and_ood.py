@@ -63,7 +63,7 @@ def build_abstention(contents: RunData) -> AbstentionSection | None:
         _outcome(contents, kinds),
         any(finding.check in ("rates.false_alarms", "rates.brightness") for finding in contents.findings),
         tuple(_strange_tables(contents)),
-        _sentence(rows),
+        _sentence(rows, _noun(contents)),
         _curve(predictions),
         (*_deferral_table(contents, rows), *(table for unit, table in areas.items() if unit == kinds[0])),
         tuple((unit, table) for unit, table in areas.items() if unit != kinds[0]),
@@ -81,13 +81,18 @@ def _promise(contents: RunData) -> str:
         return ""
     target = contents.recipe.uncertainty.false_alarm
     share = max(cut.false_alarm for cut in cuts)
-    noun = "subject" if contents.cohort.subjects_known else "scan"
+    noun = _noun(contents)
     least = f" (target: {_share(target)}, for which there are too few)" if share > target else ""
     return (
         f"A scan is flagged where it lies more than {_spread([cut.threshold for cut in cuts])} times as far from the "
         f"training scans as scans usually do. That threshold was set on {_people(cuts, noun)}: of scans like theirs, at "
         f"most {_share(share)} are false alarms, on average{least}. A scan of one single value is always flagged."
     )
+
+
+def _noun(contents: RunData) -> str:
+    """Noun for the cases that thresholds are learnt from."""
+    return "subject" if contents.cohort.subjects_known else "scan"
 
 
 def _people(cuts: Sequence[AlarmThreshold], noun: str) -> str:
@@ -159,7 +164,7 @@ def _by_risk(rows: Sequence[dict[str, str]]) -> dict[float, list[dict[str, str]]
     }
 
 
-def _sentence(rows: Sequence[dict[str, str]]) -> str:
+def _sentence(rows: Sequence[dict[str, str]], noun: str) -> str:
     """The chosen threshold and its error bound, as a sentence."""
     chosen = [row for row in rows if row["chosen"] == "True"]
     if not chosen:
@@ -170,9 +175,9 @@ def _sentence(rows: Sequence[dict[str, str]]) -> str:
         return f"To answer with at most {risk} error, no threshold qualifies: {printable(refused[0])}."
     answered, count = (sum(int(row[name]) for row in chosen) for name in ("calibration_answered", "calibration"))
     return (
-        f"It answers {percent(answered / count, count)} of subjects at {risk} error or less, and leaves the others to "
-        f"review. The threshold was tested on {counted(count, 'calibration subject')}, so that the bound holds with "
-        f"{sure} probability over the luck of who they were."
+        f"It answers {percent(answered / count, count)} of {noun}s at {risk} error or less, and leaves the others to "
+        f"review. The threshold was tested on {counted(count, f'calibration {noun}')}, so that the bound holds with "
+        f"{sure} probability over the luck of which they were."
     )
 
 
@@ -187,9 +192,9 @@ def _deferral_table(contents: RunData, rows: Sequence[dict[str, str]]) -> list[R
         cells.append(
             (f"at most {_share(risk)}", learnt, *(with_interval(m) if m and not refused else "–" for m in rates))
         )
-        notes.append(printable(refused[0]) if refused else counted(count, "calibration subject"))
+        notes.append(printable(refused[0]) if refused else counted(count, f"calibration {_noun(contents)}"))
     columns = ("Error allowed", "Answers, on calibration", "Answers, on test", "Error among them")
-    title = "Selective prediction: subjects answered, for each allowed error rate"
+    title = "Selective prediction: how many are answered, for each allowed error rate"
     return (
         [ReportTable(title, columns, tuple(cells), layout.table_link(layout.SELECTIVE), tuple(notes))] if cells else []
     )

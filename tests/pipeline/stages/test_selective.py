@@ -100,7 +100,7 @@ def test_too_few_calibration_subjects_are_refused_with_their_number(whole: Whole
     known = Logits.load(whole.run.fit("honest", 0).logits("calibration"))
     count = len(set(known.subjects.tolist()))
     assert count < 22
-    assert rows[0.1]["refused"] == f"{count} subjects; it takes 22 without an error"
+    assert rows[0.1]["refused"] == f"it takes 22 without an error, and there are {count}"
     assert rows[0.1]["chosen"] == "True"
     assert rows[0.1]["answered"] == "0"
     assert not [m for m in load_metrics(whole.run.metrics) if m.name == "selective_error" and m.group == "risk=0.1"]

@@ -86,7 +86,7 @@ def test_whether_anything_was_learnt_is_judged_by_person(ridge: Ridge) -> None:
     of_run = read_csv(ridge.run.tables / "predictions_subject.csv")
     correct = sum(row["predicted"] == row["label"] for row in of_run)
     checks = {check["name"]: check["message"] for check in read_json(ridge.run.heatmaps / layout.CHECKS)["checks"]}
-    assert checks["learnt"].startswith(f"{correct} of {len(of_run)} subjects correct")
+    assert checks["learnt"].startswith(f"{correct} of {len(of_run)} correct")
 
 
 def test_people_who_taught_are_judged_by_the_member_that_left_them_out(ridge: Ridge) -> None:
