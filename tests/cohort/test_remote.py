@@ -5,10 +5,13 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import fsspec
 import numpy as np
 import pytest
 from cohort_scans import Scans
+from fsspec.implementations.memory import MemoryFileSystem
 
 from remote_folders import QuietHandler, on_web_server
 from scanwise import cohort
@@ -16,6 +19,7 @@ from scanwise.cohort import remote
 from scanwise.cohort.decoding.remote_files import is_remote
 from scanwise.errors import DataError, StorageError
 from scanwise.recipe import Recipe
+from scanwise.redaction import without_secrets
 
 RECIPE = Recipe.model_validate({"name": "a", "data": {"size": 16}})
 
@@ -272,3 +276,38 @@ class CountingHandler(QuietHandler):
         super().do_GET()
         with self.lock:
             CountingHandler.now -= 1
+
+
+class TwoServers(MemoryFileSystem):
+    """A place of which fsspec keeps the path alone, as of SFTP; each server has files of its own."""
+
+    protocol = "servers"
+
+    def __init__(self, host: str = "", **options: Any) -> None:
+        super().__init__(**options)
+        self.store, self.pseudo_dirs = SERVERS.setdefault(host, ({}, [""]))
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return "/" + path.partition("://")[2].partition("/")[2] if "://" in path else path
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, str]:
+        return {"host": urlsplit(path).netloc}
+
+
+SERVERS: dict[str, tuple[dict[str, Any], list[str]]] = {}
+
+
+def test_two_servers_with_the_same_path_are_two_places() -> None:
+    fsspec.register_implementation("servers", TwoServers, clobber=True)
+    for host in ("a", "b"):
+        TwoServers(host).pipe("/scans/x.png", host.encode())
+    copies = [remote.mirror_folder(f"servers://{host}/scans") for host in ("a", "b", "a")]
+    assert [(copy / "x.png").read_bytes() for copy in copies] == [b"a", b"b", b"a"]
+    assert copies[0] == copies[2] != copies[1]
+
+
+def test_a_place_whose_secrets_are_not_kept_cannot_be_asked_again() -> None:
+    with pytest.raises(DataError, match="kept without its password or signature"):
+        remote.local_root(without_secrets("https://me:secret@127.0.0.1:9/scans.csv?signature=1"))

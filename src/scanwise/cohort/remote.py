@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import fsspec
 from filelock import FileLock
@@ -30,6 +31,7 @@ from scanwise.cohort.store import cache_folder
 from scanwise.cohort.table_files import read_user_table
 from scanwise.errors import DataError, RunError, StorageError
 from scanwise.progress_bar import track
+from scanwise.redaction import HIDDEN
 from scanwise.run import read_json, remove_parts, write_json
 
 _AT_ONCE = 64
@@ -44,11 +46,20 @@ _copies: dict[str, Path] = {}
 
 
 def local_root(root: str) -> Path:
-    """The folder on the local disk that the paths of a cohort are relative to; of a remote one, the copy that it was read from."""
+    """The folder on the local disk that the paths of a cohort are relative to; of a remote one, the copy that it was read from.
+
+    Raises:
+        DataError: if it cannot be fetched.
+    """
     if not is_remote(root):
         return Path(root)
     path = _copies.get(shown_url(root))
     if path is None or not path.exists():
+        if HIDDEN in root:
+            raise DataError(
+                f"{root} is kept without its password or signature, so its scans cannot be fetched again. Name them, such as with "
+                "--scans FOLDER."
+            )
         path = mirror_folder(root)
     return path if path.is_dir() else path.parent
 
@@ -81,7 +92,7 @@ class _RemoteFiles:
         filesystem: of fsspec.
         folder: that all of them lie in, without secrets of its URL.
         root: what was asked for: that folder, or a file in it.
-        kind: of the place.
+        kind: of the place, and its host where the folder does not have it.
         mirrored: that folder; or a table that alone says which files these are.
         addresses: to fetch from, by the names of the files; these have no secrets.
         tags: sizes and versions, by the names.
@@ -90,7 +101,7 @@ class _RemoteFiles:
     filesystem: Any
     folder: str
     root: str
-    kind: object
+    kind: str
     mirrored: str
     addresses: dict[str, str]
     tags: dict[str, list[Any]]
@@ -121,12 +132,16 @@ def _list_in_store(url: str) -> _RemoteFiles:
     whole = not is_remote_table(url) and filesystem.isdir(root)
     folder = root if whole else root.rpartition("/")[0]
     listed = filesystem.find(folder, detail=True)
+    place = urlsplit(url).netloc.rpartition("@")[2]
+    host = "" if root.partition("/")[0] == place else place  # of a bucket the root has the name, of a server it may not
     parents = {name.rpartition("/")[0] for name in listed} | {
         folder.rstrip("/")
     }  # some stores have objects for folders
     files = {name: about for name, about in listed.items() if not name.endswith("/") and name not in parents}
     tags = {name: _tag(about) for name, about in files.items()}
-    return _RemoteFiles(filesystem, folder, root, filesystem.protocol, folder, {name: name for name in files}, tags)
+    return _RemoteFiles(
+        filesystem, folder, root, f"{filesystem.protocol}{host}", folder, {name: name for name in files}, tags
+    )
 
 
 def _list_on_web(url: str) -> _RemoteFiles:

@@ -274,10 +274,15 @@ def shown_url(url: str) -> str:
 
     >>> shown_url("https://me:secret@host/a.png?signature=1#003"), shown_url("https://host/wado?objectUID=1.2&token=3")
     ('https://host/a.png#003', 'https://host/wado?objectUID=1.2')
+    >>> shown_url("sftp://me:secret@host/a.png"), shown_url("abfs://container@account/a.png")
+    ('sftp://host/a.png', 'abfs://container@account/a.png')
     """
     scheme, separator, rest = url.partition("://")
     host, slash, path = rest.partition("/")
-    url = f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
+    user = host.rpartition("@")[0]
+    if ":" in user or is_web(url):
+        host = host.removeprefix(f"{user}@")
+    url = f"{scheme}{separator}{host}{slash}{path}"
     if not is_web(url):
         return url
     parts = urlsplit(url)
