@@ -132,8 +132,8 @@ def _list_in_store(url: str) -> _RemoteFiles:
     whole = not is_remote_table(url) and filesystem.isdir(root)
     folder = root if whole else root.rpartition("/")[0]
     listed = filesystem.find(folder, detail=True)
-    place = urlsplit(url).netloc.rpartition("@")[2]
-    host = "" if root.partition("/")[0] == place else place  # of a bucket the root has the name, of a server it may not
+    server = urlsplit(url).netloc.rpartition("@")[2]
+    host = "" if root.partition("/")[0] == server else server  # of a bucket the root has the name, of a server it may not
     parents = {name.rpartition("/")[0] for name in listed} | {
         folder.rstrip("/")
     }  # some stores have objects for folders
