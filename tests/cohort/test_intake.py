@@ -103,6 +103,20 @@ def test_without_subjects_each_scan_stands_for_itself_and_copies_are_one(scans: 
         assert splits.check_split(intake.cohort, split) == []
 
 
+def test_who_knows_that_each_file_is_of_another_subject_can_say_so(scans: Scans) -> None:
+    """As the remark on unknown subjects advises."""
+    root = scans.classes(each=8)
+    (remark,) = [
+        finding.message
+        for finding in cohort.read_cohort(str(root), RECIPE).findings
+        if finding.check == "cohort.subjects"
+    ]
+    pattern = remark.rpartition("--subject '")[2].removesuffix("'.")
+    intake = cohort.read_cohort(str(root), RECIPE, pattern)
+    assert intake.cohort.subjects_known
+    assert len(set(intake.cohort.subject.tolist())) == 16
+
+
 def test_slices_of_one_file_are_of_one_person_though_nobody_is_known(scans: Scans) -> None:
     for label in "xy":
         for index in range(3):

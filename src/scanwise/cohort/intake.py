@@ -23,6 +23,10 @@ LABEL = "label"
 """Group column of the labels as found, where the recipe merges several into one class."""
 AUTO = "auto"
 """Stands for the subjects where the data names none and the pixels may show them."""
+NAMING = (
+    "Name the subjects with --subject (a column, a CSV of path,subject, or a pattern over the path). If you know that each file "
+    "is of another subject, say so: --subject '(.+)'."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,15 +148,11 @@ def _findings(
     if not cohort.subjects_known and scans.subject is not None:
         message = (
             f"{int((scans.subject == '').sum())} of {len(scans)} scans have no PatientID in their headers, so no "
-            "subject is known: each file counts as a subject of its own, and leakage between the sides cannot be excluded. "
-            "Name the subjects with --subject (a column, a CSV of path,subject, or a pattern over the path)."
+            f"subject is known: each file counts as a subject of its own, and leakage between the sides cannot be excluded. {NAMING}"
         )
         findings.append(Finding("cohort.subjects", "warning", message))
     elif not cohort.subjects_known:
-        message = (
-            "No subject is known: each file counts as a subject of its own, and leakage between the sides cannot be excluded. "
-            "Name the subjects with --subject (a column, a CSV of path,subject, or a pattern over the path)."
-        )
+        message = f"No subject is known: each file counts as a subject of its own, and leakage between the sides cannot be excluded. {NAMING}"
         findings.append(Finding("cohort.subjects", "warning", message))
     if quarantine:
         message = f"{len(quarantine)} files are not used ({_reasons(dict(quarantine))}); see quarantine.csv."

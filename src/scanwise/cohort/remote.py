@@ -133,7 +133,9 @@ def _list_in_store(url: str) -> _RemoteFiles:
     folder = root if whole else root.rpartition("/")[0]
     listed = filesystem.find(folder, detail=True)
     server = urlsplit(url).netloc.rpartition("@")[2]
-    host = "" if root.partition("/")[0] == server else server  # of a bucket the root has the name, of a server it may not
+    host = (
+        "" if root.partition("/")[0] == server else server
+    )  # of a bucket the root has the name, of a server it may not
     parents = {name.rpartition("/")[0] for name in listed} | {
         folder.rstrip("/")
     }  # some stores have objects for folders
