@@ -144,13 +144,15 @@ def test_a_run_without_a_bundle_is_told(tmp_path: Path) -> None:
         registry.register(tmp_path, "brains", registry=tmp_path)
 
 
-@pytest.mark.parametrize("place", ["s3://bucket/models", "GS://bucket/models", "ftp://host/models"])
+@pytest.mark.parametrize(
+    "place", ["s3://bucket/models", "GS://bucket/models", "ftp://host/models", "mlflow:http://host"]
+)
 def test_what_mlflow_has_no_registry_at_is_refused(
     run_of: RunOf, tmp_path: Path, scanwise: Command, place: str
 ) -> None:
     said = scanwise("register", run_of("one"), "--name", "brains", "--registry", place)
     assert said.code == 2
-    assert f"MLflow has none at {place.partition(':')[0].lower()}://. Give a folder" in said.refusal
+    assert f"MLflow has none at {place.partition('://')[0].lower()}://. Give a folder" in said.refusal
     with pytest.raises(StorageError, match="cannot be a registry"):
         registry.find_version("brains", registry=place)
 

@@ -168,8 +168,8 @@ def _is_mlflow(location: str) -> bool:
 
 
 def _scheme(location: str) -> str:
-    existing = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", location)
-    return existing[1].lower() if existing else ""
+    scheme, separator, _ = location.partition("://")
+    return scheme.lower() if separator else ""
 
 
 @contextmanager
