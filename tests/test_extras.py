@@ -15,7 +15,7 @@ NEEDS = {  # a package of the extra that is not there, the extra, and the comman
     "the counts of serve": ("prometheus_client", "serve", ["serve", "{model}", "--port", "0"]),
     "receive": ("pynetdicom", "dicom", ["receive", "{model}", "--spool", "{out}", "--allow", "A"]),
     "predict --dicom-out": ("highdicom", "dicom", ["predict", "{model}", "{scans}", "--dicom-out", "{out}"]),
-    "predict --engine ray": ("ray", "ray", ["predict", "{model}", "{scans}", "--engine", "ray", "--out", "{out}"]),
+    "predict --engine ray": ("ray", "ray", ["predict", "{model}", "{scans}", "--engine", "ray", "--out", "{out}.csv"]),
     "predict from S3": ("s3fs", "s3", ["predict", "{model}", "s3://bucket/scans"]),
 }
 

@@ -35,6 +35,7 @@ SETTINGS = (
     f"conformal.alpha={ALPHA}", f"conformal.penalty={PENALTY}", f"conformal.k_reg={K_REG}", "uncertainty.risk=0.6",
     "uncertainty.delta=0.4", "uncertainty.false_alarm=0.3", "evaluation.pooling=mean_logit", "rivals.names=[majority]",
     "train.epochs=30", "train.optimizer.lr=0.01",
+    "train.label_smoothing=0.6",  # taught to doubt, it needs a temperature, whatever the processor
 )  # fmt: skip
 SIDES = ("train", "validation", "calibration", "test")
 UNITS = ("scan", "subject")

@@ -306,9 +306,9 @@ def test_a_published_checkpoint_gives_its_own_logits(published: tuple[nn.Module,
     normalise = torchvision.transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     expected = theirs(normalise(image / 255))
     ours = build_network(two_stage(file, class_order=PUBLISHED), 4, 3, classes=PUBLISHED).eval()
-    torch.testing.assert_close(ours(image), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours(image), expected, rtol=1e-5, atol=1e-5)
     ordered = build_network(two_stage(file, class_order=PUBLISHED), 4, 3, classes=CLINICAL).eval()
-    torch.testing.assert_close(ordered(image), expected[:, [2, 3, 0, 1]], rtol=0, atol=1e-5)
+    torch.testing.assert_close(ordered(image), expected[:, [2, 3, 0, 1]], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.extended
