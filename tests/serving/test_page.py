@@ -133,6 +133,7 @@ def test_nothing_is_promised_about_people_that_the_run_did_not_know(browser: Any
     page.route("**/v1/model", lambda route: route.fulfill(json=about | {"reads_words": True, "explains": False}))
     page.goto(address)
     page.get_by_text("of at least 90 % of new scans like those of its calibration.").wait_for()
+    assert page.get_by_text("Whose scans are they?").is_hidden()
     page.close()
 
 

@@ -55,6 +55,7 @@ async function meet() {
   byId("name").textContent = `Ask ${name} about scans`;
   byId("model").textContent = `It tells apart ${classes.join(", ")}.${promise} Model ${digest.slice(0, 12)}.`;
   byId("words-row").hidden = !reads;
+  byId("people-row").hidden = whom === "scans";
   refresh();
 }
 
