@@ -48,7 +48,7 @@ def run_demo(out: Path, *, seed: int = 0, device: str = "auto", threads: int = 0
             data=out / "cohort" / "scans",
             out=out / "run",
             subject=str(out / "cohort" / "truth.csv"),
-            settings=[f"seed={seed}"],
+            settings=[f"seed={seed}", "title=A small network on synthetic brains"],
             device=device,
             threads=threads,
             resume=True,  # a demonstration that is asked for again has nothing to ask
