@@ -145,14 +145,14 @@ def _findings(
 ) -> list[Finding]:
     findings = [Finding("cohort.listing", "warning", remark) for remark in scans.remarks]
     findings += [Finding("cohort.listing", "note", note) for note in scans.notes]
-    if not cohort.subjects_known and scans.subject is not None:
-        message = (
-            f"{int((scans.subject == '').sum())} of {len(scans)} scans have no PatientID in their headers, so no "
-            f"subject is known: each file counts as a subject of its own, and leakage between the sides cannot be excluded. {NAMING}"
+    if not cohort.subjects_known:
+        message = "No subject is known"
+        if scans.subject is not None:
+            absent = int((scans.subject == "").sum())
+            message = f"{absent} of {len(scans)} scans have no PatientID in their headers, so no subject is known"
+        message += (
+            f": each file counts as a subject of its own, and leakage between the sides cannot be excluded. {NAMING}"
         )
-        findings.append(Finding("cohort.subjects", "warning", message))
-    elif not cohort.subjects_known:
-        message = f"No subject is known: each file counts as a subject of its own, and leakage between the sides cannot be excluded. {NAMING}"
         findings.append(Finding("cohort.subjects", "warning", message))
     if quarantine:
         message = f"{len(quarantine)} files are not used ({_reasons(dict(quarantine))}); see quarantine.csv."

@@ -77,6 +77,7 @@ def mirror_folder(url: str, *, progress: bool = False) -> Path:
         files = _list_on_web(url) if is_web(url) else _list_in_store(url)
     if not files.addresses or not (files.whole or files.root in files.addresses):
         raise DataError(f"There is nothing at {url}. Check the address.")
+    files.local.mkdir(parents=True, exist_ok=True)
     with FileLock(str(files.local) + ".lock"):
         remove_parts(files.local)
         _fetch(files, progress)
@@ -114,10 +115,7 @@ class _RemoteFiles:
     @property
     def local(self) -> Path:
         """The folder of the copies."""
-        digest = hashlib.sha256(f"{self.kind}{self.mirrored}".encode()).hexdigest()[:24]
-        folder = cache_folder() / "remote" / digest
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return cache_folder() / "remote" / hashlib.sha256(f"{self.kind}{self.mirrored}".encode()).hexdigest()[:24]
 
     @property
     def copy(self) -> Path:
@@ -133,9 +131,8 @@ def _list_in_store(url: str) -> _RemoteFiles:
     folder = root if whole else root.rpartition("/")[0]
     listed = filesystem.find(folder, detail=True)
     server = urlsplit(url).netloc.rpartition("@")[2]
-    host = (
-        "" if root.partition("/")[0] == server else server
-    )  # of a bucket the root has the name, of a server it may not
+    # Of a bucket the root has the name, of a server it may not.
+    host = "" if root.partition("/")[0] == server else server
     parents = {name.rpartition("/")[0] for name in listed} | {
         folder.rstrip("/")
     }  # some stores have objects for folders

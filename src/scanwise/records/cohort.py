@@ -59,6 +59,11 @@ class Cohort:
             raise ShapeError(f"Every column of a cohort has one value a scan; expected {len(self.path)} of each.")
 
     @property
+    def noun(self) -> str:
+        """Noun for what counts as one: a subject, or a scan where nobody is known."""
+        return "subject" if self.subjects_known else "scan"
+
+    @property
     def subjects_known(self) -> bool:
         return bool(self.subject_source)
 

@@ -230,7 +230,7 @@ def describe_guarantee(contents: RunData, unit: str) -> str:
     population = (
         GUARANTEED_TO[learnt[0].guarantee if learnt else usual] if subjects_known else GUARANTEED_TO["new scan"]
     )
-    from_whom = counted(people[0], "calibration subject" if subjects_known else "calibration scan")
+    from_whom = counted(people[0], f"calibration {contents.cohort.noun}")
     if len(set(people)) > 1:
         from_whom = f"{min(people)} to {max(people)} calibration subjects, fold by fold"
     case, cases = ("person", "people") if subjects_known else ("scan", "scans")

@@ -63,7 +63,7 @@ def build_abstention(contents: RunData) -> AbstentionSection | None:
         _outcome(contents, kinds),
         any(finding.check in ("rates.false_alarms", "rates.brightness") for finding in contents.findings),
         tuple(_strange_tables(contents)),
-        _sentence(rows, _noun(contents)),
+        _sentence(rows, contents.cohort.noun),
         _curve(predictions),
         (*_deferral_table(contents, rows), *(table for unit, table in areas.items() if unit == kinds[0])),
         tuple((unit, table) for unit, table in areas.items() if unit != kinds[0]),
@@ -81,18 +81,12 @@ def _promise(contents: RunData) -> str:
         return ""
     target = contents.recipe.uncertainty.false_alarm
     share = max(cut.false_alarm for cut in cuts)
-    noun = _noun(contents)
     least = f" (target: {_share(target)}, for which there are too few)" if share > target else ""
     return (
         f"A scan is flagged where it lies more than {_spread([cut.threshold for cut in cuts])} times as far from the "
-        f"training scans as scans usually do. That threshold was set on {_people(cuts, noun)}: of scans like theirs, at "
+        f"training scans as scans usually do. That threshold was set on {_people(cuts, contents.cohort.noun)}: of scans like theirs, at "
         f"most {_share(share)} are false alarms, on average{least}. A scan of one single value is always flagged."
     )
-
-
-def _noun(contents: RunData) -> str:
-    """Noun for the cases that thresholds are learnt from."""
-    return "subject" if contents.cohort.subjects_known else "scan"
 
 
 def _people(cuts: Sequence[AlarmThreshold], noun: str) -> str:
@@ -192,7 +186,7 @@ def _deferral_table(contents: RunData, rows: Sequence[dict[str, str]]) -> list[R
         cells.append(
             (f"at most {_share(risk)}", learnt, *(with_interval(m) if m and not refused else "–" for m in rates))
         )
-        notes.append(printable(refused[0]) if refused else counted(count, f"calibration {_noun(contents)}"))
+        notes.append(printable(refused[0]) if refused else counted(count, f"calibration {contents.cohort.noun}"))
     columns = ("Error allowed", "Answers, on calibration", "Answers, on test", "Error among them")
     title = "Selective prediction: how many are answered, for each allowed error rate"
     return (

@@ -212,10 +212,9 @@ def _alarms(contents: RunData) -> tuple[Caution, ...]:
                 "wide and rough: read every figure as a hint, not as a finding."
             )
             alarms.append(Caution(text))
-    noun = "subject" if contents.cohort.subjects_known else "scan"
     for name, subjects in contents.not_evaluable().items():
         text = (
-            f"“{contents.title(name)}” is not evaluable: {counted(subjects, noun)} "
+            f"“{contents.title(name)}” is not evaluable: {counted(subjects, contents.cohort.noun)} "
             f"{'has' if subjects == 1 else 'have'} it, too few to train on some and test on others. It was used in "
             "training only, and no figure or guarantee on this page is about it."
         )

@@ -21,7 +21,7 @@ def describe_tested(contents: RunData) -> tuple[str, ...]:
     if "honest" not in contents.protocols:
         return ()
     here = np.any([fitted.split.side == "test" for fitted in contents.fits_of("honest")], axis=0)
-    cohort, noun = contents.cohort.take(here), "subject" if contents.cohort.subjects_known else "scan"
+    cohort, noun = contents.cohort.take(here), contents.cohort.noun
     units = cohort.subject if cohort.subjects_known else cohort.path
     _, first = np.unique(units, return_index=True)
     labels = cohort.labels[first]

@@ -126,7 +126,7 @@ class _Decoders:
         self._helpers: list[Helper] = []
         self._idle: list[Helper] = []
         self._ready = 0  # helpers, idle or not
-        self._reader_waits, self._patience = False, _IMPATIENCE
+        self._reader_waits, self._may_wait = False, _IMPATIENCE
         self._closed = False
 
     @property
@@ -144,10 +144,10 @@ class _Decoders:
         if self._ready and not self._asked_more and not batch.done():
             start = time.perf_counter()
             self._let_reader_wait(True)
-            wait((batch,), self._patience)
+            wait((batch,), self._may_wait)
             self._let_reader_wait(False)
-            self._patience -= time.perf_counter() - start
-            if self._patience <= 0:
+            self._may_wait -= time.perf_counter() - start
+            if self._may_wait <= 0:
                 self._add_others()
         return batch.result()
 

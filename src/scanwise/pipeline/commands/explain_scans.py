@@ -95,10 +95,11 @@ def explain_files(
     listing, _ = slice_expansion.expand_slices(
         layouts.list_unlabelled(scans, manifest, ""), recipe.data, progress=progress
     )
-    pixels, kept, quarantine = _read(listing, recipe.data)
+    places = listing.sources()
+    pixels, kept, quarantine = _read(listing, places, recipe.data)
     if not kept:
         raise DataError(f"{none_readable(len(listing.path))}; {_first([*quarantine, *listing.unused])}")
-    names, sources = [str(listing.path[row]) for row in kept], [listing.sources()[row] for row in kept]
+    names, sources = [str(listing.path[row]) for row in kept], [places[row] for row in kept]
     titles = ["" if listing.text is None else str(listing.text[row]) for row in kept]
     titles_read = None if loaded.vocabulary is None else titles_as_read(titles, recipe.model.text, loaded.classes)
     people, groups = (None, {}) if loaded.vocabulary is not None else _people(listing, kept)
@@ -276,12 +277,14 @@ def _members(
     return files
 
 
-def _read(listing: Any, settings: Data) -> "tuple[Pixels, list[int], list[tuple[str, str]]]":
+def _read(
+    listing: Any, sources: "Sequence[Source]", settings: Data
+) -> "tuple[Pixels, list[int], list[tuple[str, str]]]":
     from scanwise.cohort.decoding.readers import DecodedScan
     from scanwise.cohort.decoding.streams import read_files
 
     pixels, kept, quarantine = [], [], []
-    for row, scan in enumerate(read_files(listing.sources(), settings)):
+    for row, scan in enumerate(read_files(sources, settings)):
         if isinstance(scan, DecodedScan):
             pixels.append(scan.pixels)
             kept.append(row)
